@@ -1,0 +1,3 @@
+from flyatc.cli.main import main
+
+main()

@@ -1,0 +1,47 @@
+"""Tasks are born here: named, held until they end, and never dead in silence."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_alive: set[asyncio.Task[Any]] = set()
+_report: Callable[[str, BaseException], None] | None = None
+
+
+def report_to(report: Callable[[str, BaseException], None] | None) -> None:
+    """``report(name, error)`` is told of each task which dies of an error that nobody awaits."""
+    global _report
+    _report = report
+
+
+def start(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """A task that runs by itself. Its owner either awaits it, or leaves its death to the report."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _alive.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _alive.discard(task)
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None and _report is not None:
+        _report(task.get_name(), error)
+
+
+async def first_of(*awaitables: Coroutine[Any, Any, Any]) -> None:
+    """Returns when the first has ended (its error is raised); the others are cancelled and waited for."""
+    tasks = [start(a, f"first of {len(awaitables)}") for a in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        done = [t for t in tasks if t.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

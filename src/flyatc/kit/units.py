@@ -1,0 +1,52 @@
+"""Durations and sizes as people write them. Pure."""
+
+import re
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def seconds(text: str) -> float:
+    """``"5m"`` → 300.0, ``"1h30m"`` → 5400.0, ``"2.5"`` → 2.5 (a bare number is seconds).
+
+    Raises ValueError with a sentence for people."""
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if text and not _DURATION.sub("", text):
+        return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    raise ValueError(f"{text!r} is not a duration: write 500ms, 60s, 5m, 1h30m or 2d")
+
+
+def octets(text: str) -> int:
+    """``"64KB"`` → 65536, ``"1MiB"`` → 1048576, ``"10"`` → 10 (a bare number is bytes; K is 1024).
+
+    Raises ValueError with a sentence for people."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size: write 512, 64KB, 10MB or 1GB")
+    return int(float(match[1]) * 1024 ** _POWER[match[2].lower()])
+
+
+def human_octets(count: float) -> str:
+    """1536 → ``"1.5 KB"``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
+def human_seconds(value: float) -> str:
+    """0.0123 → ``"12 ms"``, 95 → ``"1m35s"``."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24}h"
