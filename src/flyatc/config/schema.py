@@ -10,8 +10,13 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m")]
-Octets = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB")]
+# ``extra["unit"]`` tells config.shapes that the file may say it with a unit, as text.
+Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m", extra={"unit": "seconds"})]
+SomeSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
+Octets = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "octets"})]
+SomeOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "octets"})]
+
+USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 
 
 class Listen(Struct, frozen=True):
@@ -23,7 +28,7 @@ class Listen(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "Listen":
         """Raises ValueError with a sentence for people."""
-        match = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):)?(\d{1,5})", text.strip())
+        match = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):)?([0-9]{1,5})", text.strip())
         if match is None or int(match[2]) > 65535:
             raise ValueError(f"{text!r} is not a place to listen: write 3000, 127.0.0.1:3000 or [::1]:3000")
         return cls(match[1].strip("[]") if match[1] else None, int(match[2]))
@@ -41,19 +46,23 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: Annotated[
         str, Meta(description="folder of the running databases; the volume on Fly. Relative to this file")
     ] = "./data"
-    shutdown_timeout: Annotated[Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")] = 25.0
+    shutdown_timeout: Annotated[
+        Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")
+    ] = 25.0
     control: Annotated[
-        Listen | None, Meta(description="where /metrics and /healthz are served; off by default; a bare port is loopback")
+        Listen | None,
+        Meta(description="where /metrics and /healthz are served; off by default; a bare port is loopback"),
     ] = None
     health: Annotated[
-        str | None, Meta(description="a path that the daemon itself answers with 200, for the platform's checks, e.g. /up")
+        str | None,
+        Meta(description="a path that the daemon itself answers with 200, for the platform's checks, e.g. /up"),
     ] = None
     forward_headers: Annotated[
         bool, Meta(description="true: X-Forwarded-* of the visitor's side are kept and extended; false: replaced")
     ] = True
     trusted_hops: Annotated[
-        int | None,
-        Meta(ge=0, description="proxies in front whose X-Forwarded-For entry names the visitor in our log; "
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="proxies in front whose X-Forwarded-For entry names the visitor in our log; "
              "default 0, and on Fly its Fly-Client-IP"),
     ] = None  # fmt: skip
 
@@ -62,7 +71,10 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How to run one tenant. ``app:`` at the top is for all; a user or a tenant may override any of it."""
 
     command: Annotated[
-        list[str], Meta(description="the program and its arguments; {port} {user} {tenant} {prefix} {data}, ${NAME}, ${NAME:-default}")
+        list[str],
+        Meta(
+            description="the program and its arguments; {port} {user} {tenant} {prefix} {data}; ${NAME} or ${NAME:-x}"
+        ),
     ] = field(default_factory=list)
     directory: Annotated[str, Meta(description="where the command runs; relative to this file")] = "."
     env: Annotated[
@@ -70,15 +82,23 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="added to the app's environment, same placeholders; null removes a variable"),
     ] = field(default_factory=dict)
     ready: Annotated[
-        str | None, Meta(description="a path asked until it answers below 500, {prefix}/up; without it: the port accepts")
+        str | None,
+        Meta(description="a path asked until it answers below 500, {prefix}/up; without it: the port accepts"),
     ] = None
-    start_timeout: Annotated[Seconds, Meta(description="longest way from the first request to ready")] = 60.0
+    start_timeout: Annotated[SomeSeconds, Meta(description="longest way from the first request to ready")] = 60.0
     waiting_page_after: Annotated[
-        Seconds, Meta(description="how long a browser waits for a cold start before it is shown a page that reloads itself")
+        Seconds,
+        Meta(description="how long a browser waits for a cold start before it is shown a page that reloads itself"),
     ] = 5.0
-    response_timeout: Annotated[Seconds, Meta(description="longest wait for the head of an answer, then 504; 0: none")] = 0.0
-    idle: Annotated[Seconds, Meta(description="without visitors for so long, the app is saved and stopped; 0: never")] = 300.0
-    drain_timeout: Annotated[Seconds, Meta(description="how long requests in flight may take when the app is to stop")] = 10.0
+    response_timeout: Annotated[
+        Seconds, Meta(description="longest wait for the head of an answer, then 504; 0: none")
+    ] = 0.0
+    idle: Annotated[
+        Seconds, Meta(description="without visitors for so long, the app is saved and stopped; 0: never")
+    ] = 300.0
+    drain_timeout: Annotated[
+        Seconds, Meta(description="how long requests in flight may take when the app is to stop")
+    ] = 10.0
     stop_grace: Annotated[Seconds, Meta(description="from SIGTERM to SIGKILL")] = 10.0
     strip_prefix: Annotated[
         bool, Meta(description="true: the app sees the path below its prefix, and X-Forwarded-Prefix")
@@ -89,7 +109,8 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="a file to copy when the store surely has nothing: one path, or database: path"),
     ] = None
     pages: Annotated[
-        dict[str, str], Meta(description="own pages for our answers: a status (404, 502 …) or 'waiting' to an HTML file")
+        dict[str, str],
+        Meta(description="own pages for our answers: a status (404, 502 …) or 'waiting' to an HTML file"),
     ] = field(default_factory=dict)
 
 
@@ -99,8 +120,8 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     command: list[str] | UnsetType = UNSET
     directory: str | UnsetType = UNSET
     env: dict[str, str | None] | UnsetType = UNSET
-    ready: str | None | UnsetType = UNSET
-    start_timeout: Seconds | UnsetType = UNSET
+    ready: str | UnsetType | None = UNSET
+    start_timeout: SomeSeconds | UnsetType = UNSET
     waiting_page_after: Seconds | UnsetType = UNSET
     response_timeout: Seconds | UnsetType = UNSET
     idle: Seconds | UnsetType = UNSET
@@ -108,7 +129,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     stop_grace: Seconds | UnsetType = UNSET
     strip_prefix: bool | UnsetType = UNSET
     databases: list[str] | UnsetType = UNSET
-    seed: str | dict[str, str] | None | UnsetType = UNSET
+    seed: str | dict[str, str] | UnsetType | None = UNSET
     pages: dict[str, str] | UnsetType = UNSET
 
 
@@ -117,26 +138,39 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
         list[str] | dict[str, AppOverrides | None] | UnsetType,
         Meta(description="the segments after the user; none: the user is the tenant"),
     ] = UNSET
-    match: Annotated[str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")] = UNSET
+    match: Annotated[
+        str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")
+    ] = UNSET
 
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     url: Annotated[str, Meta(description="file:FOLDER; relative to this file")] = "file:./store"
     mode: Annotated[
-        Literal["snapshot", "none"], Meta(description="snapshot: whole databases, at stop and at intervals; none: local only")
+        Literal["snapshot", "none"],
+        Meta(description="snapshot: whole databases, at stop and at intervals; none: local only"),
     ] = "snapshot"
-    interval: Annotated[Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")] = 60.0
+    interval: Annotated[
+        Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")
+    ] = 60.0
     keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    running: Annotated[int, Meta(ge=1, description="apps at the same time; the least recently used idle one makes room")] = 20
+    running: Annotated[
+        int, Meta(ge=1, description="apps at the same time; the least recently used idle one makes room")
+    ] = 20
     request_body: Annotated[Octets, Meta(description="largest request body, 413 above; 0: no limit")] = 0
-    request_header: Annotated[Octets, Meta(description="largest request head, 431 above")] = 65536
-    header_timeout: Annotated[Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")] = 30.0
+    request_header: Annotated[SomeOctets, Meta(description="largest request head, 431 above")] = 65536
+    header_timeout: Annotated[
+        Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")
+    ] = 30.0
     body_timeout: Annotated[Seconds, Meta(description="longest pause in a request's body, 408 after; 0: none")] = 60.0
-    idle_timeout: Annotated[Seconds, Meta(description="a kept-alive connection without a request is closed after; 0: none")] = 60.0
-    write_timeout: Annotated[Seconds, Meta(description="longest time in which a visitor takes none of an answer; 0: none")] = 300.0
+    idle_timeout: Annotated[
+        Seconds, Meta(description="a kept-alive connection without a request is closed after; 0: none")
+    ] = 60.0
+    write_timeout: Annotated[
+        Seconds, Meta(description="longest time in which a visitor takes none of an answer; 0: none")
+    ] = 300.0
 
 
 class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -145,9 +179,13 @@ class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: Annotated[Literal["auto", "json", "text"], Meta(description="auto: text in colour on a terminal, else JSON lines")] = "auto"
+    format: Annotated[
+        Literal["auto", "json", "text"], Meta(description="auto: text in colour on a terminal, else JSON lines")
+    ] = "auto"
     requests: Annotated[bool, Meta(description="false: no line for each request")] = True
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="the least level of the daemon's own events")] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="the least level of the daemon's own events")
+    ] = "info"
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -157,7 +195,8 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     app: App = field(default_factory=App)
     storage: Storage = field(default_factory=Storage)
     users: Annotated[
-        dict[str, UserEntry | None], Meta(description="the first path segment to its tenants; '*' stands for users not listed")
+        dict[str, UserEntry | None],
+        Meta(description="the first path segment to its tenants; '*' stands for users not listed"),
     ] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     machine_idle: MachineIdle = field(default_factory=MachineIdle)
@@ -205,10 +244,13 @@ class Config(Struct, frozen=True, kw_only=True):
     pages: dict[str, str]  # of app: at the top; for answers that belong to no tenant
     tenants: dict[str, Tenant]  # by address, in the file's order
     pattern: Pattern | None
+    users: frozenset[str] = frozenset()  # those listed by name: '*' is not for them
 
     def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
-        """The tenant that '*' makes of this user and name, where it matches."""
-        if self.pattern is None or re.fullmatch(self.pattern.match, user) is None:
+        """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
+        if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
+            return None
+        if re.fullmatch(self.pattern.match, user) is None:
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)

@@ -1,0 +1,1 @@
+"""Talks to visitors. Read handler.py first: it is the path of one request."""

@@ -1,7 +1,8 @@
 """Tasks are born here: named, held until they end, and never dead in silence."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,3 +46,33 @@ async def first_of(*awaitables: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def every(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list[T]:
+    """All their results, in order. The first error ends the others, waits for them, and is raised."""
+    tasks = [start(c, name) for c in coroutines]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        failed = [t for t in tasks if t.done() and not t.cancelled() and t.exception() is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in failed:
+        task.result()
+    return [task.result() for task in tasks]
+
+
+async def to_the_end(work: asyncio.Future[T], cancelled: Callable[[], object] = lambda: None) -> T:
+    """The result of ``work``. Who is cancelled here first waits until it has ended all the same, and is cancelled then.
+
+    ``cancelled`` is called at once in that case: it may ask the work to be short."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        cancelled()
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        raise

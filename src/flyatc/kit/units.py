@@ -2,10 +2,12 @@
 
 import re
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+LONGEST = 3650 * 86400.0  # ten years: more is a slip of the pen, and timers of the system end somewhere
+LARGEST = 2**63 - 1  # what the system calls take
 
 
 def seconds(text: str) -> float:
@@ -13,11 +15,25 @@ def seconds(text: str) -> float:
 
     Raises ValueError with a sentence for people."""
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if text and not _DURATION.sub("", text):
-        return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
-    raise ValueError(f"{text!r} is not a duration: write 500ms, 60s, 5m, 1h30m or 2d")
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        value = float(text)
+    elif text and not _DURATION.sub("", text):
+        value = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    else:
+        raise ValueError(f"{text!r} is not a duration: write 500ms, 60s, 5m, 1h30m or 2d")
+    if value > LONGEST:
+        raise ValueError(f"{text!r} is longer than ten years")
+    return value
+
+
+def written_seconds(value: float) -> str:
+    """The shortest text which ``seconds`` reads as this, to the millisecond: 300.0 → ``"5m"``, 5400.0 → ``"1h30m"``."""
+    left, parts = round(value * 1000), []
+    for unit, size in (("d", 86400000), ("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0"
 
 
 def octets(text: str) -> int:
@@ -27,13 +43,25 @@ def octets(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size: write 512, 64KB, 10MB or 1GB")
-    return int(float(match[1]) * 1024 ** _POWER[match[2].lower()])
+    value = float(match[1]) * 1024 ** _POWER[match[2].lower()]
+    if value > LARGEST:
+        raise ValueError(f"{text!r} is larger than any file can be")
+    return int(value)
+
+
+def written_octets(count: int) -> str:
+    """The shortest text which ``octets`` reads as this: 65536 → ``"64KB"``, 1000 → ``"1000"``."""
+    for unit in ("", "KB", "MB", "GB"):
+        if count == 0 or count % 1024:
+            return f"{count}{unit}"
+        count //= 1024
+    return f"{count}TB"
 
 
 def human_octets(count: float) -> str:
     """1536 → ``"1.5 KB"``."""
     for unit in ("B", "KB", "MB", "GB"):
-        if count < 1024:
+        if count < 1023.95:  # above, .1f would say 1024.0
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TB"
@@ -41,9 +69,9 @@ def human_octets(count: float) -> str:
 
 def human_seconds(value: float) -> str:
     """0.0123 → ``"12 ms"``, 95 → ``"1m35s"``."""
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:

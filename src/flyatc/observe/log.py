@@ -8,6 +8,7 @@ import asyncio
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
 from typing import Any, BinaryIO
@@ -65,7 +66,7 @@ class Log:
         self.journal.add(tenant, line)
         self._put(_spoken(now, tenant, text) if self._text else line)
 
-    def request(self, tenant: str | None, line: bytes, readable: "Readable") -> None:
+    def request(self, tenant: str | None, line: bytes, readable: Callable[[], bytes]) -> None:
         """One finished request, already encoded (the edge does it: this is the hot path)."""
         self.journal.add(tenant, line)
         self._put(readable() if self._text else line)
@@ -121,13 +122,6 @@ class Log:
         self.flush()
         self._queue.put(None)
         self._writer.join(patience)
-
-
-class Readable:
-    """Makes the line for a terminal, only when one is attached."""
-
-    def __call__(self) -> bytes:
-        raise NotImplementedError
 
 
 def _clock(now: float) -> str:

@@ -1,0 +1,1 @@
+"""The child: how it is run, watched, asked, heard, and ended with all that came from it."""

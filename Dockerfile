@@ -1,0 +1,22 @@
+# The example, as an image. For your own app: start from its image, and copy /opt/flyatc the same way (docs/deploy.md).
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN python -m venv /opt/flyatc && /opt/flyatc/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+# /data is where fly.toml mounts the volume; it must belong to whom the daemon runs as
+RUN useradd --uid 1000 --create-home flyatc && install --directory --owner=flyatc --group=flyatc /data
+COPY --from=build /opt/flyatc /opt/flyatc
+ENV PATH=/opt/flyatc/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY examples examples
+COPY tenants.yaml .
+# beside the file on a laptop, on the volume here
+RUN sed -i -e 's#data: \./data #data: /data #' -e 's#file:\./store #file:/data/store #' tenants.yaml
+USER flyatc
+EXPOSE 3000
+# exec form: signals must reach the daemon, a shell would keep them
+CMD ["flyatc", "serve"]

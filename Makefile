@@ -1,0 +1,57 @@
+# Needs Python 3.11 or newer with its venv module, and make. All else goes into .venv.
+#   make serve      the daemon with the example of tenants.yaml, on http://localhost:3000
+#   make test       everything that must hold: lint, types, walls, tests
+# Another Python: make PYTHON=/opt/python3.13/bin/python3 serve
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: help serve test check bench fix clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# .venv/bin stands first, so that the example runs on the Python that was found here
+serve: .venv/.serve
+	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
+
+test: check
+	$(BIN)/pytest
+
+#   make check      the same without the tests
+check: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+#   make bench      measures flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
+bench: .venv/.serve
+	$(BIN)/python bench/run.py $(ARGS)
+
+#   make fix        lets ruff repair and format
+fix: .venv/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+#   make clean      removes .venv and caches; never data or store
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find src tests examples bench -name __pycache__ -prune -exec rm -rf {} +
+
+# pip is the last thing that venv makes: where it is missing, the attempt before this one had failed
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or say make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# the stamps spare the second run the installation
+.venv/.serve: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# dependency groups came with pip 25.1; a fresh venv may hold an older one
+.venv/.dev: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch .venv/.serve $@

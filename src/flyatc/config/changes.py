@@ -1,0 +1,55 @@
+"""What a new configuration means for a daemon which runs by an old one. Pure."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, structs
+
+from flyatc.config.schema import Config, Tenant, make_tenant
+
+_FIXED = ("listen", "data", "control")  # of server: bound, opened or locked at start
+
+
+class Changes(Struct, frozen=True):
+    """Tenants by address, in the file's order. ``restart``: settings which wait for a restart of the daemon."""
+
+    config: Config  # to go on with: the new one, but for what ``restart`` names
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]  # "server.listen", "storage.url"
+
+
+def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
+    """``made``: the tenants which '*' has made so far; they are judged with the listed ones."""
+    restart = tuple(f"server.{name}" for name in _FIXED if getattr(old.server, name) != getattr(new.server, name))
+    restart += tuple(
+        f"storage.{name}"
+        for name in old.storage.__struct_fields__
+        if getattr(old.storage, name) != getattr(new.storage, name)
+    )
+    config = _carried(old, new)
+    before = old.tenants | {tenant.address: tenant for tenant in made}
+    after = {address: _successor(config, tenant) for address, tenant in before.items()}
+    return Changes(
+        config=config,
+        added=tuple(address for address in config.tenants if address not in before),
+        removed=tuple(address for address, tenant in after.items() if tenant is None),
+        changed=tuple(address for address, tenant in after.items() if tenant is not None and tenant != before[address]),
+        restart=restart,
+    )
+
+
+def _carried(old: Config, new: Config) -> Config:
+    """The new configuration with the old one's settings that only a restart can change.
+
+    Above all ``server.data``: a tenant whose folder moved under a running daemon would lose what is not saved yet.
+    """
+    server = structs.replace(new.server, **{name: getattr(old.server, name) for name in _FIXED})
+    tenants = {
+        address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
+    }
+    return structs.replace(new, server=server, storage=old.storage, tenants=tenants)
+
+
+def _successor(config: Config, tenant: Tenant) -> Tenant | None:
+    return config.tenants.get(tenant.address) or config.tenant_of_pattern(tenant.user, tenant.name)

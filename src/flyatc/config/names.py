@@ -1,0 +1,71 @@
+"""What names in the file may look like. Each answers with the fault as a sentence, or None. Pure.
+
+They become folders, keys of the store and parts of addresses: whatever is not plainly harmless is refused.
+"""
+
+import re
+
+from flyatc.config.schema import USER
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_SEGMENTS = 8
+_LONGEST = 200  # a folder's name ends at 255, and the databases need some for names beside it
+_BESIDE_DATABASES = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
+
+
+def user(name: str) -> str | None:
+    if USER.fullmatch(name):
+        return None
+    return f"{name!r} cannot be a user: a-z, 0-9, - and _, at most 63, the first a letter or digit"
+
+
+def tenant(name: str) -> str | None:
+    """ "" is the user itself."""
+    segments = name.split("/") if name else []
+    if len(segments) > _SEGMENTS or len(name) > _LONGEST:
+        return f"{name[:80]!r} is too long: at most {_SEGMENTS} segments and {_LONGEST} characters"
+    if all(_SEGMENT.fullmatch(segment) and ".." not in segment for segment in segments):
+        return None
+    return (
+        f"{name!r} cannot be a tenant: segments of A-Z, a-z, 0-9, '.', '-' and '_', at most 63 each, "
+        "the first a letter or digit, no '..', one '/' between them and none at the ends"
+    )
+
+
+def root(path: str) -> str | None:
+    if not path.startswith("/"):
+        return f"{path!r} must begin with '/'"
+    if path == "/":
+        return None
+    segments = path.removesuffix("/")[1:].split("/")
+    if all(_ROOT_SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments):
+        return None
+    return f"{path!r} must be a plain path such as /customers: no '.', '..', '?', '#', '%', blanks or empty segments"
+
+
+def database(name: str) -> str | None:
+    if name.startswith("/"):
+        return f"{name!r} must be relative: databases live below {{data}}"
+    if "~" in name or "\\" in name or not name.isprintable():
+        return f"{name!r} must not hold '~', '\\' or control characters"
+    if any(not segment or segment.startswith(".") for segment in name.split("/")):
+        return f"{name!r} must not be empty, and no part of it may be empty or begin with '.'"
+    if len(name.encode()) > _LONGEST:
+        return f"{name[:80]!r}… is longer than {_LONGEST} bytes"
+    if name.endswith(_BESIDE_DATABASES):
+        return f"{name!r} is what SQLite calls a file beside a database: name the database itself"
+    return None
+
+
+def variable(name: str) -> str | None:
+    if _VARIABLE.fullmatch(name):
+        return None
+    return f"{name!r} cannot be a variable of the environment"
+
+
+def page(name: str) -> str | None:
+    if name == "waiting" or re.fullmatch(r"[45][0-9][0-9]", name):
+        return None
+    return f"{name!r} is no page of ours: write waiting, or a status from 400 to 599"

@@ -1,0 +1,119 @@
+"""The file as written → Config: every tenant with its complete app, every path absolute, every fault told. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msgspec import UNSET, Struct
+
+from flyatc.config import layers, names, settings
+from flyatc.config.faults import Faults
+from flyatc.config.layers import Disk, Surroundings
+from flyatc.config.nodes import Key
+from flyatc.config.schema import App, AppOverrides, Config, File, Pattern, Server, Tenant, UserEntry, make_tenant
+
+ANYONE = "*"
+
+
+def resolve(file: File, path: Path, environ: Mapping[str, str], disk: Disk, faults: Faults) -> Config:
+    """``path``: of the file, absolute. The answer is of use only where nothing was told to ``faults``."""
+    around = Surroundings(path.parent, environ, disk, faults)
+    server = settings.server(file.server, around)
+    app = layers.lay(App(), file.app, ("app",), around)
+    if not file.users and not faults.known(("users",)):
+        faults.tell(("users",), "at least one user is needed, or '*' for all that match a pattern")
+    tenants: dict[str, Tenant] = {}
+    pattern = None
+    for user, entry in file.users.items():
+        apps = tuple(_tenants(user, entry, app, around))
+        if user == ANYONE:
+            pattern = _pattern(entry, app, apps, around)
+            continue
+        _check_user(user, entry, server, faults)
+        for name, whole in apps:
+            tenant = make_tenant(server, user, name, whole)
+            tenants[tenant.address] = tenant
+    return Config(
+        path=path,
+        server=server,
+        storage=settings.storage(file.storage, server.data, around),
+        limits=file.limits,
+        machine_idle=file.machine_idle,
+        log=file.log,
+        pages=app.pages,
+        tenants=tenants,
+        pattern=pattern,
+        users=frozenset(file.users) - {ANYONE},
+    )
+
+
+class _Entry(Struct, frozen=True):
+    """One line of ``tenants:``."""
+
+    name: str
+    key: Key
+    layer: AppOverrides | None
+
+
+def _tenants(user: str, entry: UserEntry | None, app: App, around: Surroundings) -> Iterator[tuple[str, App]]:
+    """Each tenant of a user with its complete app."""
+    key: Key = ("users", user)
+    of_user = layers.lay(app, entry, key, around)
+    for tenant in _entries(entry, key, around.faults):
+        if fault := names.tenant(tenant.name):
+            around.faults.tell(tenant.key, fault)
+        whole = layers.lay(of_user, tenant.layer, tenant.key, around)
+        layers.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], around)
+        yield tenant.name, whole
+
+
+def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Entry]:
+    listed = UNSET if entry is None else entry.tenants
+    key = (*key, "tenants")
+    if listed is UNSET:
+        yield _Entry("", key, None)
+    elif not listed:
+        if not faults.known(key):
+            faults.tell(key, "lists nobody: leave it out where the user is the tenant")
+    elif isinstance(listed, dict):
+        for name, layer in listed.items():
+            yield _Entry(name, (*key, name), layer)
+    else:
+        seen: set[str] = set()
+        for index, name in enumerate(listed):
+            if name in seen:
+                faults.tell((*key, index), f"{name!r} is listed twice")
+            seen.add(name)
+            yield _Entry(name, (*key, index), None)
+
+
+def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faults) -> None:
+    key: Key = ("users", user)
+    if fault := names.user(user):
+        faults.tell(key, fault)
+    if entry is not None and entry.match is not UNSET:
+        faults.tell((*key, "match"), "is only for '*': this user has a name")
+    prefix = f"{server.root.rstrip('/')}/{user}"
+    if server.health is not None and f"{server.health}/".startswith(f"{prefix}/"):
+        faults.tell(
+            ("server", "health"), f"{server.health} is an address of the user {user}, whose app would not see it"
+        )
+
+
+def _pattern(
+    entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], around: Surroundings
+) -> Pattern | None:
+    match = UNSET if entry is None else entry.match
+    key: Key = ("users", ANYONE, "match")
+    if match is UNSET:
+        if not around.faults.known(key):
+            around.faults.tell(
+                key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'"
+            )
+        return None
+    try:
+        re.compile(match)
+    except (re.error, OverflowError, RecursionError) as error:
+        around.faults.tell(key, f"{match!r} is not a regular expression: {error}")
+        return None
+    return Pattern(match=match, app=layers.lay(app, entry, ("users", ANYONE), around), tenants=apps)

@@ -1,0 +1,76 @@
+"""The sections which are the daemon's own, checked and made absolute: server and storage. Pure."""
+
+import re
+from pathlib import Path
+
+from msgspec import structs
+
+from flyatc.config import names
+from flyatc.config.faults import Faults
+from flyatc.config.layers import Surroundings
+from flyatc.config.schema import Listen, Server, Storage
+
+LOOPBACK = "127.0.0.1"
+
+
+def server(server: Server, around: Surroundings) -> Server:
+    """``data`` absolute, ``root`` without a slash at its end, ``$PORT`` put in, a bare control port on loopback."""
+    control = server.control
+    if control is not None and control.host is None:
+        control = Listen(LOOPBACK, control.port)
+    listen = _with_port_of_environment(server.listen, around)
+    if control is not None and control.port == listen.port != 0:
+        around.faults.tell(("server", "control"), f"is the port of visitors too ({listen}): take another")
+    if fault := names.root(server.root):
+        around.faults.tell(("server", "root"), fault)
+    if server.health is not None and (fault := _health_fault(server.health)):
+        around.faults.tell(("server", "health"), fault)
+    return structs.replace(
+        server,
+        listen=listen,
+        control=control,
+        root=server.root.rstrip("/") or "/",
+        data=around.absolute(server.data),
+    )
+
+
+def storage(storage: Storage, data: str, around: Surroundings) -> Storage:
+    """``url`` with an absolute folder. ``data``: the absolute folder of the running databases."""
+    folder = _folder(storage.url, around.faults)
+    if folder is None:
+        return storage
+    absolute = around.absolute(folder)
+    if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
+        around.faults.tell(("storage", "url"), "must not be where the running databases are (server.data)")
+    return structs.replace(storage, url=f"file:{absolute}")
+
+
+def _with_port_of_environment(listen: Listen, around: Surroundings) -> Listen:
+    text = around.environ.get("PORT")
+    if text is None:
+        return listen
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
+        around.faults.tell_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
+        return listen
+    return Listen(listen.host, int(text))
+
+
+def _health_fault(health: str) -> str | None:
+    if re.fullmatch(r"/[!-~]*", health) is None or "?" in health or "#" in health:
+        return f"{health!r} must be a path such as /up: begin with '/', and have no blanks, '?' or '#'"
+    return None
+
+
+def _folder(url: str, faults: Faults) -> str | None:
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "s3":
+        faults.tell(("storage", "url"), "s3:// comes with a later release: for now write file:FOLDER")
+    elif not colon or scheme != "file":
+        faults.tell(("storage", "url"), f"{url!r} is not a store: write file:FOLDER")
+    elif not rest or (rest.startswith("//") and not rest.startswith("///")):
+        faults.tell(
+            ("storage", "url"), f"{url!r} names no folder of this machine: write file:./store or file:/var/store"
+        )
+    else:
+        return re.sub("^/+", "/", rest)
+    return None

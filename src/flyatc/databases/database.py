@@ -1,0 +1,185 @@
+"""One database which is held here, and how it is saved.
+
+A save is a line of steps, each of which a crash, or a store that fails, may be the last of:
+
+1. copy, check, pack into a workplace: nothing has changed anywhere. The workplace is swept at the next hold.
+2. upload under a number of its own, create-only: a snapshot nobody points to. The next save takes a higher number.
+3. *pending* goes on record: the current snapshot is still our base, so the next plan keeps the local copy.
+4. the pointer is swapped, if it is still what we know: from here on this is the newest version. Our record says
+   pending, so the next plan finds the current snapshot there and keeps the local copy. If the answer is lost, reading
+   the pointer back tells; if that fails too, both outcomes are still right in the record.
+5. the record is confirmed: base is the new snapshot. Before this is on the disk, case 4 holds.
+6. prune: what remains undeleted is deleted after the next save.
+
+Through all of it the local database is only read, and ``in_use`` stays on record until a save after the app's end is
+confirmed. So the local copy is kept exactly if the store's current snapshot is one it descends from. If it is not, then
+somebody else has written: we never write over that; our copy stays, and is set aside whole at the next hold.
+"""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from time import monotonic, time
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import files, lineage, packing, sqlite
+from flyatc.databases.lineage import Entry, Pointer, Signature, Snapshot
+from flyatc.databases.record import Record
+from flyatc.databases.snapshot import Current, Shelf
+from flyatc.databases.tools import Tools
+from flyatc.kit.errors import SaveFailed
+from flyatc.kit.progress import Progress
+from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
+from flyatc.observe.log import stamp
+
+PENDING = 8  # publications of unknown outcome that are remembered; older ones have long been decided
+
+
+class Database:
+    def __init__(self, tenant: Tenant, name: str, record: Record, store: ObjectStore, tools: Tools) -> None:
+        self.tenant, self.name = tenant, name
+        self.path = tenant.data / name
+        self.folder = tenant.data / ".flyatc"
+        self.shelf = Shelf(store, tenant, name)
+        self._record, self._tools = record, tools
+        self._lock = asyncio.Lock()
+        self.failed = False  # whether the last save did
+        self._rival: str | None = None  # why no save can succeed any more
+
+    def __str__(self) -> str:
+        return f"{self.tenant.address}: {self.name}"
+
+    @property
+    def entry(self) -> Entry:
+        return self._record.get(self.name) or Entry()
+
+    async def note(self, entry: Entry) -> None:
+        """On record. Raises OSError."""
+        await self._record.put({self.name: entry})
+
+    @property
+    def unsaved(self) -> bool:
+        found = files.signature(self.path)
+        return found[0] is not None and found != self.entry.signature
+
+    def tell(self, level: str, message: str, **fields: object) -> None:
+        self._tools.log.event(level, message, tenant=self.tenant.address, database=self.name, **fields)
+
+    async def save(self, progress: Progress) -> None:
+        """The store has what is here now, if it returns. Raises SaveFailed; then the local copy is as it was."""
+        async with self._lock:
+            self.failed = True
+            try:
+                await self._attempt(progress)
+            except SaveFailed as error:
+                self.tell("warning", "not saved", error=str(error))
+                raise
+            self.failed = False
+
+    async def _attempt(self, progress: Progress) -> None:
+        if self._rival is not None:
+            raise SaveFailed(self._rival)
+        try:
+            await self._save(progress)
+        except (StoreUnavailable, ConditionFailed, sqlite.Unusable, OSError) as error:
+            raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
+
+    async def _save(self, progress: Progress) -> None:
+        seen = await self._look()
+        if seen is not None and seen == self.entry.signature:
+            return
+        if not self.path.exists() or not self.path.stat().st_size:
+            return self._missing()
+        began = monotonic()
+        async with self._tools.saves, self._tools.workplace(self.folder, "save") as place:
+            copy = place / "copy"
+            digest = await self._copy(copy, progress)
+            current = await self._ours()
+            if current is not None and current.pointer.sha256 == digest:
+                return await self._confirm(current.pointer, seen)
+            pointer = await self._publish(copy, digest, current, progress)
+        await self._confirm(pointer, seen)
+        ms = round((monotonic() - began) * 1000)
+        version = lineage.version(pointer.key)
+        self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
+        await self._prune(pointer)
+
+    async def _look(self) -> Signature | None:
+        """The files' signature, taken before they are read; None while it would not show the next write."""
+        for _ in range(4):
+            found = files.signature(self.path)
+            if files.settled(found):
+                return found
+            await asyncio.sleep(files.TICK / files.SECOND)
+        return None
+
+    def _missing(self) -> None:
+        if self.entry.base is None:
+            return  # the app has not made it, or has put nothing into it yet
+        version = lineage.version(self.entry.base.key)
+        if self.path.exists():
+            raise SaveFailed(f"{self} is empty although it had content: not saved, the store keeps version {version}")
+        self.tell("warning", "the app has removed its database; the store keeps it", version=version)
+
+    async def _copy(self, copy: Path, progress: Progress) -> str:
+        """A checked copy: a damaged database must not take the place of a good one. Its sha256."""
+        heavy = self._tools.heavy
+        await heavy.watch(partial(sqlite.copy, self.path, copy), "copy", progress)
+        await heavy.run(partial(sqlite.check_still, copy))
+        return await heavy.watch(partial(packing.digest, copy), "check", progress)
+
+    async def _ours(self) -> Current | None:
+        """What the store has now, if we may build on it. Raises SaveFailed if somebody else has written."""
+        current = await self.shelf.current()
+        if current is not None and not self.entry.descends_from(current.pointer.link):
+            version = lineage.version(current.pointer.key)
+            self._rival = (
+                f"{self} is not saved: somebody else has written version {version}. The local copy is kept, and set "
+                f"aside below {self.folder / 'orphans'} at the next start"
+            )
+            raise SaveFailed(self._rival)
+        return current
+
+    async def _publish(self, copy: Path, digest: str, current: Current | None, progress: Progress) -> Pointer:
+        packed = copy.with_suffix(".zst")
+        await self._tools.heavy.watch(partial(packing.pack, copy, packed), "compress", progress)
+        there = await self.shelf.snapshots()
+        snapshot = Snapshot(
+            key=lineage.following(current.pointer if current else None, list(there)),
+            size=files.octets(copy),
+            compressed=files.octets(packed),
+            sha256=digest,
+            saved=stamp(time()),
+        )
+        await self.shelf.upload(snapshot.key, packed, progress)
+        pending = (*self.entry.pending, snapshot.link)[-PENDING:]
+        await self.note(structs.replace(self.entry, pending=pending))
+        return await self._swap(snapshot, current)
+
+    async def _swap(self, snapshot: Snapshot, current: Current | None) -> Pointer:
+        """The pointer is ours when it returns. An answer that says no, or none at all, is settled by reading back."""
+        for last in (False, False, True):
+            pointer = lineage.point(snapshot, current.pointer if current else None)
+            try:
+                await self.shelf.point(pointer, current)
+                return pointer
+            except (ConditionFailed, StoreUnavailable):
+                current = await self._ours()
+                if current is not None and current.pointer.link == snapshot.link:
+                    return current.pointer
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _confirm(self, pointer: Pointer, seen: Signature | None) -> None:
+        confirmed = structs.replace(self.entry, base=pointer.link, pending=(), signature=seen, saved_at=time())
+        await self.note(confirmed)
+
+    async def _prune(self, pointer: Pointer) -> None:
+        try:
+            for key in lineage.surplus(list(await self.shelf.snapshots()), pointer, self._tools.keep):
+                await self.shelf.delete(key)
+        except StoreUnavailable as error:
+            self.tell("warning", "old snapshots are not removed yet", error=str(error))

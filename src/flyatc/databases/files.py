@@ -1,0 +1,120 @@
+"""The local files of a database: what is there, setting it aside, putting another in its place. Blocking, but quick."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time_ns
+
+from flyatc.databases.lineage import Signature, Stamp
+from flyatc.databases.plan import Here
+from flyatc.kit import durable
+
+HEADER = b"SQLite format 3\0"
+BESIDE = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
+SECOND = 1_000_000_000
+TICK = 20_000_000  # ns; file times move on by the kernel's tick, 10 ms at most
+
+
+def look(path: Path) -> Here:
+    """Only while no app runs: it opens the file. Raises OSError, also for what is not a file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(HEADER))
+    except FileNotFoundError:
+        return Here.ABSENT
+    if not head:
+        return Here.EMPTY
+    return Here.SQLITE if head == HEADER else Here.OTHER
+
+
+def signature(path: Path) -> Signature:
+    """Differs whenever the content does, if ``settled``; opens nothing."""
+    return _stamp(path), _stamp(Path(f"{path}-wal")), _stamp(Path(f"{path}-journal"))
+
+
+def settled(found: Signature) -> bool:
+    """Whether a write from now on will show: not if the last one was within one tick of the file system's clock."""
+    times = [stamp[2] for stamp in found if stamp is not None]
+    tick = 2 * SECOND if all(t % SECOND == 0 for t in times) else TICK
+    return time_ns() - max(times, default=0) > tick
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def octets(path: Path) -> int:
+    return path.stat().st_size
+
+
+def put_in_place(new: Path, path: Path, folder: Path) -> Path | None:
+    """``new``, whole and synced, becomes ``path``. Where what stood there was moved to; None: nothing stood there.
+
+    A crash at any point leaves the old set whole, here or aside, and at ``path`` the old, nothing, or the new."""
+    aside = set_aside(path, folder)
+    durable.make_folder(path.parent)
+    past = time_ns() - 2 * SECOND  # so that the app's first write is seen, however soon it comes
+    os.utime(new, ns=(past, past))
+    new.replace(path)
+    durable.sync_folder(path.parent)
+    return aside
+
+
+def set_aside(path: Path, folder: Path) -> Path | None:
+    """Moves the database and what SQLite keeps beside it to ``folder``/orphans/TIME. None: there was nothing.
+
+    The database first: never does one stand there without its WAL. A WAL alone is as dangerous: SQLite would play it
+    into whatever database comes to stand beside it."""
+    there = [found for found in (path, *(Path(f"{path}{end}") for end in BESIDE)) if found.exists()]
+    if not there:
+        return None
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    orphans = folder / "orphans"
+    durable.make_folder(orphans)
+    aside = Path(tempfile.mkdtemp(prefix=f"{now}-", dir=orphans))
+    durable.sync_folder(orphans)
+    for found in there:
+        found.rename(aside / found.name)
+    durable.sync_folder(aside)
+    durable.sync_folder(path.parent)
+    return aside
+
+
+def copy_seed(seed: Path, new: Path) -> None:
+    """Raises OSError; ValueError where the seed is being written or was not closed cleanly."""
+    for end in BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            if end != "-shm" and Path(f"{seed}{end}").stat().st_size:
+                raise ValueError(f"there is a {seed.name}{end} beside it: close the program which has it open")
+    shutil.copyfile(seed, new)
+    durable.sync_file(new)
+
+
+def make_workplace(folder: Path, what: str) -> Path:
+    """A fresh folder on the databases' own file system. ``what``: restore or save."""
+    durable.make_folder(folder)
+    return Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
+
+
+def remove(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def prepare(folder: Path) -> None:
+    """The tenant's folder and ours in it are there, without the workplaces of earlier crashes."""
+    durable.make_folder(folder)
+    for what in ("restore", "save"):
+        for place in folder.glob(f"{what}-*"):
+            remove(place)
+
+
+def orphans(folder: Path) -> list[Path]:
+    """What ``set_aside`` has made, oldest first."""
+    return sorted((folder / "orphans").glob("*"))

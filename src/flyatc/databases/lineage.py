@@ -1,0 +1,145 @@
+"""Which copy descends from which: the words that the store and the local record share. Pure.
+
+A snapshot's number is ``<epoch>-<seq>``, zero-padded so that names sort as numbers do; it is never used twice in a
+lineage. A snapshot is the same as another only if number *and* content are: a store which was emptied counts anew.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # sha256 of the database file
+Name = Annotated[str, Meta(pattern=r"^\d{6}-\d{9}\.sqlite3\.zst$")]
+
+SUFFIX = ".sqlite3.zst"
+_NAME = re.compile(r"(\d{6})-(\d{9})\.sqlite3\.zst")
+LONGEST_HISTORY = 500  # the pointer stays a small object; older snapshots may still be kept and listed
+
+
+class Link(Struct, frozen=True):
+    """One snapshot, beyond doubt."""
+
+    key: Name
+    sha256: Hash
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """What is known of one snapshot in the store."""
+
+    key: Name  # its name in the database's folder of the store
+    size: Annotated[int, Meta(gt=0)]  # octets of the database
+    compressed: Annotated[int, Meta(gt=0)]  # octets in the store
+    sha256: Hash
+    saved: str  # RFC 3339
+
+    @property
+    def link(self) -> Link:
+        return Link(self.key, self.sha256)
+
+
+class Pointer(Snapshot, frozen=True, kw_only=True):
+    """current.json: the newest snapshot, and those before it, newest first."""
+
+    v: Annotated[int, Meta(ge=1, le=1)] = 1
+    epoch: int
+    seq: int
+    previous: list[Snapshot] = []
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot(key=self.key, size=self.size, compressed=self.compressed, sha256=self.sha256, saved=self.saved)
+
+
+def name(epoch: int, seq: int) -> str:
+    return f"{epoch:06}-{seq:09}{SUFFIX}"
+
+
+def number(key: str) -> tuple[int, int] | None:
+    """(epoch, seq) of a snapshot's name; None: it is not one."""
+    match = _NAME.fullmatch(key)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def version(key: str) -> str:
+    """As people write it: ``000001-000000042``."""
+    return key.removesuffix(SUFFIX)
+
+
+def saved_at(snapshot: Snapshot) -> float:
+    """Unix time."""
+    return datetime.fromisoformat(snapshot.saved).timestamp()
+
+
+def point(snapshot: Snapshot, before: Pointer | None) -> Pointer:
+    """The pointer which puts ``snapshot`` on top of what was current."""
+    epoch, seq = number(snapshot.key) or (0, 0)
+    previous = [] if before is None else [before.snapshot, *before.previous][:LONGEST_HISTORY]
+    return Pointer(
+        epoch=epoch,
+        seq=seq,
+        key=snapshot.key,
+        size=snapshot.size,
+        compressed=snapshot.compressed,
+        sha256=snapshot.sha256,
+        saved=snapshot.saved,
+        previous=previous,
+    )
+
+
+def following(current: Pointer | None, keys: list[str]) -> str:
+    """The name of the next snapshot: above the current one and above all that are there, published or not."""
+    numbers = [n for n in map(number, keys) if n is not None]
+    if current is not None:
+        numbers.append((current.epoch, current.seq))
+    epoch, seq = max(numbers, default=(1, 0))
+    return name(epoch, seq + 1)
+
+
+def surplus(keys: list[str], current: Pointer, keep: int) -> list[str]:
+    """The names which history no longer needs, when ``keep`` snapshots are kept, the current one among them.
+
+    Nothing newer than the current one (it may be on its way to be published), and none of its ``keep - 1``
+    predecessors: uploads that were never published do not push out those which were."""
+    older = sorted((k for k in keys if number(k) is not None and k < current.key), reverse=True)
+    needed = {*older[: keep - 1], *(s.key for s in current.previous[: keep - 1])}
+    return [key for key in older if key not in needed]
+
+
+def decode(body: bytes) -> Pointer:
+    """Raises ValueError with what is wrong."""
+    pointer = msgspec.json.decode(body, type=Pointer)
+    saved_at(pointer)
+    if number(pointer.key) != (pointer.epoch, pointer.seq):
+        raise ValueError("its key and its epoch and seq do not agree")
+    return pointer
+
+
+def encode(pointer: Pointer) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(pointer), indent=1)
+
+
+# --- what this machine remembers ---
+
+Stamp = tuple[int, int, int, int]  # inode, octets, mtime_ns, ctime_ns
+Signature = tuple[Stamp | None, Stamp | None, Stamp | None]  # of the database, its -wal, its -journal
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """What is on record of one local database.
+
+    ``base``: the snapshot which it descends from. ``pending``: snapshots of it whose publication is not confirmed; the
+    store's current one may be one of them. ``in_use``: from before the app starts until the save after its end is
+    confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix time
+    of that."""
+
+    base: Link | None = None
+    pending: tuple[Link, ...] = ()
+    in_use: bool = False
+    signature: Signature | None = None
+    saved_at: float | None = None
+
+    def descends_from(self, link: Link) -> bool:
+        return link == self.base or link in self.pending

@@ -1,0 +1,202 @@
+"""Making the databases of a tenant whole before its app starts: all of them, or nothing changes.
+
+Ask (here, record, store) → plan → fetch and verify beside → only then, if nobody refused, put in place.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import fetch, files, lineage, sqlite
+from flyatc.databases.database import Database
+from flyatc.databases.lineage import Entry, Pointer
+from flyatc.databases.plan import Create, Current, Here, Keep, Nothing, Plan, Refuse, Restore, There, Unknown, plan
+from flyatc.databases.record import Record
+from flyatc.databases.tools import Tools
+from flyatc.kit import durable, tasks
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.progress import Progress, silent
+from flyatc.objects.store import StoreUnavailable
+
+Seeds = Callable[[str], Path | None]  # of a database's name
+
+
+@dataclass(frozen=True)
+class Survey:
+    database: Database
+    plan: Plan
+    pointer: Pointer | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A whole file, verified and synced, which is to become the database."""
+
+    raw: Path
+    message: str  # restored, seeded
+    version: str | None
+    octets: int
+    began: float
+
+
+@contextlib.contextmanager
+def refusing(tenant: Tenant) -> Iterator[None]:
+    """What the disk or the store says becomes RestoreRefused."""
+    try:
+        yield
+    except OSError as error:
+        raise RestoreRefused(
+            f"{tenant.address}: the local disk does not answer: {error}. Nothing was started"
+        ) from error
+    except StoreUnavailable as error:
+        raise RestoreRefused(f"{tenant.address}: {error}. Nothing was started; try again later") from error
+
+
+async def make_whole(tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, tools: Tools) -> None:
+    """All are as the store has them, or newer; the record says that they are in use. Raises RestoreRefused."""
+    with refusing(tenant):
+        surveys = await tasks.every((_survey(database, tools) for database in databases), "survey")
+        refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
+        if refused:
+            raise RestoreRefused("; ".join(refused))
+        async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+            arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
+            settle = _settle(surveys, arrivals, record, tools)  # quick; a half-told record would cost a needless orphan
+            await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+
+
+async def _survey(database: Database, tools: Tools) -> Survey:
+    here = await tools.quick.run(partial(files.look, database.path))
+    there, pointer = await _ask(database)
+    return Survey(database, plan(here, database.entry, there, touched=database.unsaved), pointer)
+
+
+async def _ask(database: Database) -> tuple[There, Pointer | None]:
+    try:
+        current = await database.shelf.current()
+        if current is not None:
+            return Current(current.pointer.link), current.pointer
+        return Nothing(tuple(await database.shelf.snapshots())), None
+    except StoreUnavailable as error:
+        return Unknown(str(error)), None
+
+
+async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
+    """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
+    database, pointer = survey.database, survey.pointer
+    match survey.plan:
+        case Keep(verify=True):
+            await _verify(database, tools)
+        case Restore() if pointer is not None:
+            return await bring(database, pointer.key, pointer, place, tools, silent)
+        case Create():
+            return await _sow(database.path, database.name, seeds, place, tools)
+    return None
+
+
+async def _verify(database: Database, tools: Tools) -> None:
+    try:
+        await tools.heavy.run(partial(sqlite.check_local, database.path))
+    except sqlite.Unusable as error:
+        raise RestoreRefused(
+            f"{database} was not closed cleanly and is damaged: {error}. Nothing was overwritten. Repair it with "
+            f"sqlite3's .recover, or take the store's version: flyatc restore {database.tenant.address} {database.name}"
+        ) from error
+
+
+async def bring(
+    database: Database, key: str, pointer: Pointer | None, place: Path, tools: Tools, progress: Progress
+) -> Arrival:
+    """The snapshot ``key``, verified. Raises RestoreRefused, StoreUnavailable, OSError."""
+    began = monotonic()
+    own = place / database.name.replace("/", "~")
+    await tools.quick.run(own.mkdir)
+    try:
+        async with tools.restores:
+            raw = await fetch.fetch(database.shelf, key, fetch.known(pointer, key), own, tools, progress)
+    except fetch.SnapshotDamaged as error:
+        advice = fetch.instead(pointer, key, database) if pointer is not None else "Choose another one"
+        raise RestoreRefused(
+            f"{database}: the snapshot {lineage.version(key)} is damaged: {error}. Nothing was overwritten. {advice}"
+        ) from error
+    return Arrival(raw, "restored", lineage.version(key), files.octets(raw), began)
+
+
+async def _sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
+    """A checked copy of the seed; None: there is none. Raises RestoreRefused."""
+    began, seed = monotonic(), seeds(name)
+    if seed is None:
+        return None
+    raw = place / name.replace("/", "~")
+    try:
+        await tools.heavy.run(partial(files.copy_seed, seed, raw))
+        await tools.heavy.run(partial(sqlite.check_still, raw))
+    except (OSError, ValueError, sqlite.Unusable) as error:
+        raise RestoreRefused(f"{path}: its seed {seed} cannot be used: {error}") from error
+    return Arrival(raw, "seeded", None, files.octets(raw), began)
+
+
+async def put_in_place(arrival: Arrival, database: Database, tools: Tools, reason: str) -> None:
+    aside = await tools.quick.run(partial(files.put_in_place, arrival.raw, database.path, database.folder))
+    if aside is not None:
+        database.tell("warning", "the local copy was set aside", path=str(aside), reason=reason)
+    ms = round((monotonic() - arrival.began) * 1000)
+    database.tell("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
+
+
+async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record: Record, tools: Tools) -> None:
+    """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
+    for survey, arrival in zip(surveys, arrivals, strict=True):
+        database = survey.database
+        await tools.quick.run(partial(durable.make_folder, database.path.parent))
+        if arrival is not None:
+            await put_in_place(arrival, database, tools, survey.plan.reason)
+        elif isinstance(survey.plan, Create):
+            await _clear(database, survey.plan, tools)
+        elif isinstance(survey.plan, Keep) and survey.plan.lost:
+            database.tell("warning", "the store has lost a database", reason=survey.plan.reason)
+    await record.put({s.database.name: structs.replace(_entry(s), in_use=True) for s in surveys})
+
+
+async def _clear(database: Database, created: Create, tools: Tools) -> None:
+    """The app makes it: a WAL of another one must not be waiting there."""
+    aside = await tools.quick.run(partial(files.set_aside, database.path, database.folder))
+    if aside is not None:
+        database.tell("warning", "what SQLite keeps beside a database stood there alone: set aside", path=str(aside))
+    database.tell("info", "a new database", reason=created.reason)
+
+
+def _entry(survey: Survey) -> Entry:
+    """What is true of the database now that its plan is carried out."""
+    entry, pointer = survey.database.entry, survey.pointer
+    match survey.plan:
+        case Keep() if pointer is None:
+            return structs.replace(entry, base=None, signature=None)
+        case Keep() if pointer is not None and pointer.link != entry.base:  # the publication whose answer was lost
+            return structs.replace(entry, base=pointer.link, signature=None)
+        case Keep():
+            return entry
+        case Restore() if pointer is not None:
+            seen = files.signature(survey.database.path)
+            return Entry(base=pointer.link, signature=seen, saved_at=lineage.saved_at(pointer))
+    return Entry()
+
+
+async def make_local(tenant: Tenant, seeds: Seeds, tools: Tools) -> None:
+    """Without a store: what is here is the truth, what is not is seeded or left to the app. Raises RestoreRefused."""
+    folder = tenant.data / ".flyatc"
+    with refusing(tenant):
+        async with tools.workplace(folder, "restore") as place:
+            for name in tenant.app.databases:
+                path = tenant.data / name
+                await tools.quick.run(partial(durable.make_folder, path.parent))
+                if await tools.quick.run(partial(files.look, path)) is Here.ABSENT:
+                    arrival = await _sow(path, name, seeds, place, tools)
+                    if arrival is not None:
+                        await tools.quick.run(partial(files.put_in_place, arrival.raw, path, folder))

@@ -1,0 +1,69 @@
+"""The form in which a database travels: zstd with its checksum, in one frame that tells its size.
+
+Blocking; needs a few megabytes of memory, whatever the size.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import zstandard
+
+from flyatc.kit.threads import Tick
+
+CHUNK = 1 << 18
+LEVEL = 3
+WINDOW = 1 << 23  # octets; level 3 needs a quarter of it
+
+
+class Damaged(Exception):
+    """The packed file is not what was packed once; says what is wrong."""
+
+
+def digest(path: Path, tick: Tick) -> str:
+    """sha256, in hexadecimal."""
+    found, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+            done += len(chunk)
+            tick(done, total)
+    return found.hexdigest()
+
+
+def pack(source: Path, target: Path, tick: Tick) -> None:
+    """``target`` is new."""
+    done, total = 0, source.stat().st_size
+    packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(size=total)
+    with source.open("rb") as raw, target.open("xb") as packed:
+        while chunk := raw.read(CHUNK):
+            packed.write(packer.compress(chunk))
+            done += len(chunk)
+            tick(done, total)
+        packed.write(packer.flush())
+
+
+def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
+    """The sha256 of what was unpacked into ``target``, which is new and synced. ``size``: of the database, if known.
+
+    Raises Damaged: not zstd, broken off, bits flipped, or another size than it says."""
+    found, done = hashlib.sha256(), 0
+    with source.open("rb") as packed, target.open("xb") as raw:
+        try:
+            told = zstandard.frame_content_size(packed.read(18))  # RFC 8878: a frame's head is 18 bytes at most
+            if told <= 0 or (size is not None and told != size):
+                raise Damaged(f"it says that it holds {told} octets, not {size or 'a database'}")
+            packed.seek(0)
+            reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
+            while done <= told and (chunk := reader.read(CHUNK)):
+                raw.write(chunk)
+                found.update(chunk)
+                done += len(chunk)
+                tick(done, told)
+        except zstandard.ZstdError as error:
+            raise Damaged(str(error)) from error
+        if done != told:
+            raise Damaged(f"it ends after {done} of {told} octets")
+        raw.flush()
+        os.fsync(raw.fileno())
+    return found.hexdigest()

@@ -1,0 +1,125 @@
+"""What to do with a database before its app may start: a decision with its reason. Pure.
+
+Three things are asked: what is here, what was recorded of it, what the store has. Nothing may be overwritten that is
+not in the store; nothing may start empty unless the store surely has nothing; and when in doubt nothing starts at all.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from flyatc.databases.lineage import Entry, Link, version
+
+
+class Here(Enum):
+    """The local file, from its size and its first bytes."""
+
+    ABSENT = "absent"
+    EMPTY = "empty"
+    SQLITE = "sqlite"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The store did not answer, or what it answered makes no sense."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The store surely has no current snapshot. ``strays``: snapshots which it has nevertheless."""
+
+    strays: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Current:
+    link: Link
+
+
+There = Unknown | Nothing | Current
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Whatever is here is set aside, never overwritten."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The local copy is the truth. ``verify``: only after PRAGMA quick_check. ``lost``: the store has nothing of it."""
+
+    reason: str
+    verify: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Create:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refuse:
+    reason: str
+
+
+Plan = Restore | Keep | Create | Refuse
+
+
+def plan(here: Here, entry: Entry, there: There, touched: bool) -> Plan:
+    """``touched``: the files are not as they were when they were last known to be saved."""
+    match there:
+        case Unknown(reason):
+            return Refuse(f"{reason}. Nothing was changed; try again later")
+        case Nothing(strays):
+            return _store_has_nothing(here, entry, strays, touched)
+        case Current(link):
+            return _store_has(link, here, entry, touched)
+
+
+def _store_has_nothing(here: Here, entry: Entry, strays: tuple[str, ...], touched: bool) -> Plan:
+    if here is not Here.ABSENT:
+        if fault := _fault(here, entry):
+            return Refuse(fault)
+        lost = entry.base is not None
+        reason = "the store has lost it, the local copy is all there is" if lost else "it was never saved yet"
+        return Keep(reason, verify=here is Here.SQLITE and (entry.in_use or (touched and lost)), lost=lost)
+    if strays:
+        newest = version(max(strays))
+        return Refuse(f"the store has snapshots but no current.json: restore one (the newest is --version {newest})")
+    if known := _known(entry):
+        return Refuse(
+            f"version {version(known.key)} was saved once, and now it is neither here nor in the store. Is it the "
+            "right store? To start anew, remove .flyatc/databases.json from the tenant's folder"
+        )
+    return Create("it is new: neither the store nor this machine has it")
+
+
+def _store_has(link: Link, here: Here, entry: Entry, touched: bool) -> Plan:
+    if here is Here.ABSENT:
+        return Restore(f"version {version(link.key)} is in the store, nothing is here")
+    if fault := _fault(here, entry):
+        return Refuse(fault)
+    if entry.descends_from(link):
+        verify = entry.in_use or touched
+        return Keep(f"the local copy is version {version(link.key)} or newer", verify=verify)
+    known = _known(entry)
+    if known is None:
+        return Restore(f"nobody knows where the local copy comes from, the store has {version(link.key)}")
+    return Restore(f"the local copy comes from {version(known.key)}, the store has {version(link.key)}")
+
+
+def _known(entry: Entry) -> Link | None:
+    return entry.base or (entry.pending[-1] if entry.pending else None)
+
+
+def _fault(here: Here, entry: Entry) -> str | None:
+    if here is Here.OTHER:
+        return "the local file is not a SQLite database: move it away, then the store's version is restored"
+    if here is Here.EMPTY and _known(entry):
+        return "the local file is empty although it had content: move it away, then the store's version is restored"
+    return None

@@ -1,0 +1,83 @@
+"""SQLite itself: a consistent copy, a check. Blocking.
+
+Beware (sqlite.org/howtocorrupt.html, 2.2): closing *any* descriptor of a database file drops the locks which SQLite
+holds on it in this process. While an app may run, its files are touched by this module and by ``stat`` only, never by
+open().
+"""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from urllib.parse import quote
+
+from flyatc.kit.threads import Tick
+
+# A schema may need functions and collations which only the app has: then nobody else can check it, and it passes.
+_OF_THE_APP = re.compile("no such collation sequence|no such function|unknown function|no such module")
+
+LOCKED_SECONDS = 30.0  # how long an app may lock others out before a save gives up
+
+
+class Unusable(Exception):
+    """SQLite cannot copy or read it; says why: damaged, locked, the disk is full."""
+
+
+def copy(source: Path, target: Path, tick: Tick) -> None:
+    """A consistent copy of a database which others may be writing, with all that is in its WAL. ``target`` is new.
+
+    In one step: with smaller ones each write of another process starts the copy anew, and it would never end. A crashed
+    writer's WAL or journal is recovered first, as for any reader. Raises Unusable."""
+    deadline = monotonic() + LOCKED_SECONDS
+
+    def step(status: int, remaining: int, total: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and monotonic() > deadline:
+            raise Unusable(f"locked by its app for more than {LOCKED_SECONDS:.0f} seconds")
+        tick(total - remaining, total)
+
+    with _door(), _opened(source, "mode=rw") as original, _opened(target, "mode=rwc") as beside:
+        beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+        original.backup(beside, pages=-1, progress=step, sleep=0.02)
+
+
+def check_still(path: Path) -> None:
+    """quick_check of a file which nobody writes and which has no WAL: leaves nothing beside it. Raises Unusable.
+
+    What is checked is the structure: rows which break a constraint are the app's affair, they must be saved as well."""
+    _check(path, "mode=ro&immutable=1")
+
+
+def check_local(path: Path) -> None:
+    """quick_check of a local copy, recovering what a crashed app left in its WAL or journal. Raises Unusable."""
+    _check(path, "mode=rw")
+
+
+def _check(path: Path, mode: str) -> None:
+    with _door(), _opened(path, mode) as database:
+        database.execute("PRAGMA ignore_check_constraints=ON")
+        try:
+            rows = [str(row[0]) for row in database.execute("PRAGMA quick_check")]
+        except sqlite3.OperationalError as error:
+            if not _OF_THE_APP.match(str(error)):
+                raise
+            return
+    found = [row for row in rows if row != "ok" and not row.startswith("NULL value in ")]
+    if found:
+        raise Unusable(f"PRAGMA quick_check says: {'; '.join(found)[:300]}")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    address = f"file:{quote(str(path))}?{mode}"
+    with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def _door() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unusable(str(error)) from error

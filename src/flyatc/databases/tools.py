@@ -1,0 +1,36 @@
+"""What all databases of a vault share."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+from flyatc.databases import files
+from flyatc.kit.threads import Threads
+from flyatc.observe.log import Log
+
+
+class Tools:
+    """``quick``: threads for what ends at once; ``heavy``: for copies and compression, which must not hold that up.
+
+    ``restores`` and ``saves`` bound how many databases are worked on, and so the disk and memory they need; apart, so
+    that a save in the background does not delay a cold start."""
+
+    def __init__(self, keep: int, log: Log) -> None:
+        self.keep, self.log = keep, log
+        self.quick, self.heavy = Threads(2, "records"), Threads(2, "databases")
+        self.restores, self.saves = asyncio.Semaphore(4), asyncio.Semaphore(4)
+
+    @contextlib.asynccontextmanager
+    async def workplace(self, folder: Path, what: str) -> AsyncIterator[Path]:
+        """A fresh folder, gone afterwards. ``what``: restore or save."""
+        place = await self.quick.run(partial(files.make_workplace, folder, what))
+        try:
+            yield place
+        finally:
+            await self.quick.run(partial(files.remove, place))
+
+    def close(self) -> None:
+        self.quick.close()
+        self.heavy.close()

@@ -1,0 +1,158 @@
+"""The door to this room: a tenant's databases made whole, held, saved; their history, and going back in it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flyatc.config.schema import Storage, Tenant
+from flyatc.databases import files, lineage, opening, turning
+from flyatc.databases.database import Database
+from flyatc.databases.held import Held, Unstored
+from flyatc.databases.record import Record
+from flyatc.databases.tools import Tools
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.progress import Progress
+from flyatc.objects.store import ObjectStore
+from flyatc.observe.log import Log
+
+
+@dataclass(frozen=True)
+class Version:
+    """One snapshot in the store. ``size``: octets of the database; None: it was uploaded and never published."""
+
+    database: str
+    id: str  # "000001-000000042"
+    saved: float  # Unix time
+    size: int | None
+    compressed: int
+    current: bool
+
+
+class Vault:
+    """``store`` None: storage.mode none, the folder is all there is. ``expand`` fills the placeholders of ``seed``."""
+
+    def __init__(
+        self, store: ObjectStore | None, storage: Storage, log: Log, expand: Callable[[str, Tenant], str]
+    ) -> None:
+        self._store, self._storage, self._log, self._expand = store, storage, log, expand
+        self._tools = Tools(storage.keep, log)
+        self._held: set[Path] = set()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, tenant: Tenant) -> AsyncIterator[Held | Unstored]:
+        """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
+        Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record."""
+        with self._alone(tenant):
+            held = await self._take(tenant)
+            try:
+                yield held
+            finally:
+                await held.leave()
+
+    async def _take(self, tenant: Tenant) -> Held | Unstored:
+        seeds = partial(self._seed, tenant)
+        with opening.refusing(tenant):
+            await self._tools.quick.run(partial(files.prepare, tenant.data / ".flyatc"))
+            if self._store is None:
+                await opening.make_local(tenant, seeds, self._tools)
+                return Unstored()
+            record = await self._record(tenant)
+            databases = [self._database(tenant, name, record) for name in tenant.app.databases]
+            await opening.make_whole(tenant, databases, record, seeds, self._tools)
+        return Held(tenant, databases, record, self._storage.interval)
+
+    async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
+        """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
+        with opening.refusing(tenant):
+            record = await self._record(tenant)
+            chosen = self._chosen(tenant, database, record)
+            return [version for one in chosen for version in await _versions(one)]
+
+    async def restore(self, tenant: Tenant, database: str | None, version: str | None, progress: Progress) -> None:
+        """Puts a version (None: the current one) of a database (None: of all) in place of the local copy, and saves it
+        as a new version on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
+        with self._alone(tenant):
+            with opening.refusing(tenant):
+                await self._tools.quick.run(partial(files.prepare, tenant.data / ".flyatc"))
+                record = await self._record(tenant)
+                chosen = self._chosen(tenant, database, record)
+                if version is not None and len(chosen) != 1:
+                    raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
+                await turning.turn_to(version, tenant, chosen, record, self._tools, progress)
+            await Held(tenant, chosen, record, interval=0).leave()
+
+    async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
+        """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
+        found = []
+        for tenant in tenants if self._store is not None else ():
+            try:
+                record = await self._record(tenant)
+            except OSError:  # its hold says why
+                found.append(tenant)
+                continue
+            if record.in_use:
+                found.append(tenant)
+        return found
+
+    async def orphans(self, tenant: Tenant) -> list[Path]:
+        """The folders with what was set aside, oldest first. Never removed by us."""
+        return await self._tools.quick.run(partial(files.orphans, tenant.data / ".flyatc"))
+
+    def close(self) -> None:
+        """Nothing is held any more. The store is its owner's."""
+        self._tools.close()
+
+    # --- parts ---
+
+    @contextlib.contextmanager
+    def _alone(self, tenant: Tenant) -> Iterator[None]:
+        if tenant.data in self._held:
+            raise RestoreRefused(f"{tenant.address} is in use: stop it first")
+        self._held.add(tenant.data)
+        try:
+            yield
+        finally:
+            self._held.discard(tenant.data)
+
+    async def _record(self, tenant: Tenant) -> Record:
+        record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
+        if record.damaged:
+            message = "the record of the local databases is damaged: nothing is known of them"
+            self._log.event("warning", message, tenant=tenant.address)
+        return record
+
+    def _database(self, tenant: Tenant, name: str, record: Record) -> Database:
+        if self._store is None:
+            raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
+        return Database(tenant, name, record, self._store, self._tools)
+
+    def _chosen(self, tenant: Tenant, name: str | None, record: Record) -> list[Database]:
+        if name is not None and name not in tenant.app.databases:
+            names = ", ".join(tenant.app.databases) or "none"
+            raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")
+        return [self._database(tenant, n, record) for n in tenant.app.databases if name in (None, n)]
+
+    def _seed(self, tenant: Tenant, database: str) -> Path | None:
+        seed = tenant.app.seed
+        text = seed.get(database) if isinstance(seed, dict) else seed
+        return None if text is None else Path(self._expand(text, tenant))
+
+
+async def _versions(database: Database) -> list[Version]:
+    current = await database.shelf.current()
+    there = await database.shelf.snapshots()
+    pointer = current.pointer if current is not None else None
+    told = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
+    return [
+        Version(
+            database=database.name,
+            id=lineage.version(key),
+            saved=lineage.saved_at(told[key]) if key in told else stored.modified,
+            size=told[key].size if key in told else None,
+            compressed=stored.size,
+            current=pointer is not None and key == pointer.key,
+        )
+        for key, stored in sorted(there.items(), reverse=True)
+    ]

@@ -1,0 +1,93 @@
+"""A request for an app which is not running: it waits for the start, together with all the others."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from flyatc.edge import exchange, respond
+from flyatc.kit import tasks
+from flyatc.routing import route
+from flyatc.tenants import errors
+from flyatc.tenants.tenant import Tenant
+from flyatc.tenants.visit import Visit
+from flyatc.wire.faults import BadMessage
+
+RETRY_SECONDS = 5.0
+Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
+
+
+class Arrival:
+    """Ends in ``serve`` (the app is ready), in an answer of our own, or in the visitor's leaving, which stops no start."""
+
+    __slots__ = ("_found", "_responder", "_serve", "_task", "_tenant", "_to")
+
+    def __init__(
+        self, to: exchange.Exchange, found: route.Here, tenant: Tenant, serve: Serve, responder: respond.Responder
+    ) -> None:
+        self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._to.start = "cold"
+        self._to.request.receiver = self
+        self._task = tasks.start(self._wait(), f"arrival at {self._tenant.address}")
+
+    async def _wait(self) -> None:
+        to, app = self._to, self._tenant.spec.app
+        try:
+            async with asyncio.timeout(app.waiting_page_after if self._shows_page() else None):
+                visit = await self._tenant.serving()
+        except TimeoutError:
+            self._waited()
+            return self._responder.waiting(to, "starting; the browser was shown the waiting page", app.pages)
+        except errors.Unavailable as error:
+            self._waited()
+            return self._refuse(error)
+        self._waited()
+        return self._serve(to, self._found, self._tenant, visit)
+
+    def _waited(self) -> None:
+        self._to.request.receiver = None
+        self._to.wait = monotonic() - self._to.began
+
+    def _shows_page(self) -> bool:
+        """Only a page load in a browser can be told to come again: anything else waits, or is told 503."""
+        return self._to.request.head.method == b"GET" and respond.wants_html(self._to)
+
+    def _refuse(self, error: errors.Unavailable) -> None:
+        status, retry = 503, RETRY_SECONDS
+        close = False
+        match error:
+            case errors.Failed():
+                status, retry = 502, error.retry_after
+            case errors.Unsafe():
+                retry = error.retry_after
+            case errors.Removed():
+                return self._responder.refuse(self._to, 404, str(error))
+            case errors.Stopping():
+                close = True
+            case errors.NotReadyInTime() | errors.Full() if self._shows_page():
+                return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
+        pages = self._tenant.spec.app.pages
+        return self._responder.refuse(self._to, status, str(error), retry_after=retry, own=pages, close=close)
+
+    # --- the visitor meanwhile (wire.server.Receiver) ---
+
+    def gone(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._waited()
+        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.end()
+
+    def body(self, data: bytes) -> None:
+        raise AssertionError("the body is not read before the app is ready")
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        raise AssertionError("the body is not read before the app is ready")
+
+    def body_failed(self, fault: BadMessage) -> None:
+        raise AssertionError("the body is not read before the app is ready")
+
+    def writable(self, ready: bool) -> None:
+        """Nothing is written yet but interim answers."""

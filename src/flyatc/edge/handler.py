@@ -1,0 +1,99 @@
+"""The path of one request: guard clauses, and one thing done. Read this first.
+
+A warm request runs through here and through ``forward`` without a task and without an await.
+"""
+
+import os
+
+from flyatc.config.schema import Config
+from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, respond
+from flyatc.routing import route
+from flyatc.tenants.fleet import Fleet
+from flyatc.tenants.tenant import Tenant
+from flyatc.tenants.visit import Visit
+from flyatc.wire import answer, server
+from flyatc.wire.faults import BadMessage
+
+
+class Handler:
+    """``use`` gives it a configuration, at the start and again at each reload."""
+
+    def __init__(self, config: Config, fleet: Fleet, recorder: exchange.Recorder) -> None:
+        self._fleet, self._recorder = fleet, recorder
+        self._on_fly = "FLY_APP_NAME" in os.environ
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        self._settings = config.server
+        self._health = config.server.health.encode() if config.server.health else None
+        self._routes = route.Routes(config)
+        files = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
+        if config.pattern is not None:
+            files += [f for _, app in config.pattern.tenants for f in app.pages.values()]
+        self._responder = respond.Responder(pages.Pages(files), config.pages)
+        self._recorder.lines = config.log.requests
+
+    def handle(self, request: server.Request) -> None:
+        to = self._begin(request)
+        path = request.head.path
+        if path == self._health:
+            to.silent = True
+            return self._responder.plain(to, 200, b"ok\n")
+        if path == b"*":
+            return self._responder.plain(to, 200, b"")
+        found = self._routes.match(path, request.head.query)
+        if isinstance(found, route.Refuse):
+            return self._responder.refuse(to, found.status, found.reason)
+        if isinstance(found, route.Redirect):
+            return self._responder.redirect(to, found.location, found.reason)
+        tenant = self._fleet.find(found.user, found.name)
+        if tenant is None:
+            return self._responder.refuse(to, 404, "no such tenant")
+        to.user, to.tenant = found.user, tenant.address
+        if path == found.health:
+            return self._ask_health(to, found, tenant)
+        visit = tenant.visit()
+        if visit is not None:
+            to.start = "warm"
+            return self.serve(to, found, tenant, visit)
+        return arrival.Arrival(to, found, tenant, self.serve, self._responder).begin()
+
+    def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
+        """The app is running: hand the request over."""
+        to.on_end = visit.end
+        self._forward(to, found, tenant, visit.gateway)
+
+    def _forward(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, through: object) -> None:
+        assert isinstance(through, gateway.Gateway)
+        app, request = tenant.spec.app, to.request
+        path = request.head.path
+        app_head = headers.towards_app(
+            request.head,
+            path=(path[len(found.prefix) :] or b"/") if app.strip_prefix else path,
+            peer=request.peer.encode(),
+            identity=to.identity,
+            milliseconds=int(to.came * 1000),
+            forward=self._settings.forward_headers,
+            prefix=found.prefix if app.strip_prefix else None,
+        )
+        forward.Forward(to, through, app, app_head, self._responder).begin()
+
+    def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and that is healthy."""
+        to.silent = True
+        through = tenant.peek()
+        if through is None:
+            return self._responder.plain(to, 200, b"asleep\n")
+        return self._forward(to, found, tenant, through)
+
+    def refuse(self, connection: server.Connection, fault: BadMessage) -> bytes:
+        """The answer to what is no request."""
+        self._recorder.refused(connection.peer, fault)
+        headers_ = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
+        title = pages.TITLES.get(fault.status, ("Error", ""))[0]
+        return answer.build(fault.status, headers_, pages.problem(fault.status, title, "", None), head_only=False, close=True)
+
+    def _begin(self, request: server.Request) -> exchange.Exchange:
+        head, settings = request.head, self._settings
+        remote = headers.remote(head, request.peer, settings.trusted_hops, self._on_fly)
+        return exchange.Exchange(self._recorder, request, headers.request_id(head), remote)

@@ -1,0 +1,104 @@
+"""What a request gains and loses on its way to the app, and an answer on its way back. Pure."""
+
+import re
+from random import Random
+
+from flyatc.wire import head
+
+_LOCALHOST = [b"localhost"]  # an HTTP/1.0 visitor may name none
+_ID = re.compile(rb"[!-~]{1,200}")
+_random = Random()  # noqa: S311 - ids are for finding lines in a log, not secrets
+
+
+def request_id(request: head.RequestHead) -> bytes:
+    """The visitor's X-Request-Id where it is sane, else a new one of 32 hexadecimal digits."""
+    if (given := request.one(b"x-request-id")) is not None and _ID.fullmatch(given):
+        return given
+    return b"%032x" % _random.getrandbits(128)
+
+
+def towards_app(
+    request: head.RequestHead,
+    *,
+    path: bytes,
+    peer: bytes,
+    identity: bytes,
+    milliseconds: int,
+    forward: bool,
+    prefix: bytes | None,
+) -> bytes:
+    """The head that the app sees, as HTTP/1.1, with its empty line.
+
+    ``forward``: whether X-Forwarded-* of the visitor's side are kept; ``prefix``: sent as X-Forwarded-Prefix, where
+    it was stripped; ``milliseconds``: Unix time at which the request came, for X-Request-Start."""
+    noted = request.noted
+    target = path if request.query is None else path + b"?" + request.query
+    host = noted.get(b"host", _LOCALHOST)[0]
+    came, proto, wanted = peer, b"http", host
+    if forward:
+        if b"x-forwarded-for" in noted:
+            came = b", ".join([*(v for v in noted[b"x-forwarded-for"] if v), peer])
+        proto = request.one(b"x-forwarded-proto") or proto
+        wanted = request.one(b"x-forwarded-host") or wanted
+    start = request.one(b"x-request-start") or b"t=%d" % milliseconds
+    parts = [b"%b %b HTTP/1.1" % (request.method, target), *request.kept]
+    parts.append(
+        b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\nX-Request-Start: %b"
+        % (came, proto, wanted, identity, start)
+    )
+    if b"host" not in noted:
+        parts.append(b"\r\nHost: localhost")
+    if prefix is not None:
+        parts.append(b"\r\nX-Forwarded-Prefix: %b" % prefix)
+    _of_this_hop(request, parts)
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)
+
+
+def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
+    """What was cut because it belongs to one hop, made anew for the next."""
+    noted = request.noted
+    if request.framing is head.CHUNKED:
+        parts.append(b"\r\nTransfer-Encoding: chunked")
+        parts += [b"\r\nTrailer: %b" % v for v in noted.get(b"trailer", ())]
+    if request.upgrade is not None:
+        parts.append(b"\r\nConnection: Upgrade\r\nUpgrade: %b" % request.upgrade)
+    if b"te" in noted and b"trailers" in head.tokens(noted[b"te"]):
+        parts.append(b"\r\nTE: trailers")
+    if b"expect" in noted and request.minor:
+        parts += [b"\r\nExpect: %b" % v for v in noted[b"expect"]]
+
+
+def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes, date: bytes, close: bool) -> bytes:
+    """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the app's
+    own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell that the connection ends."""
+    noted, status = answer.noted, answer.status
+    parts = [b"HTTP/1.1 %d %b" % (status, answer.reason), *answer.kept]
+    if status >= 200:
+        if not answer.dated:
+            parts.append(date)
+        parts.append(b"\r\nX-Request-Id: " + identity)
+    elif status == 101:
+        protocols = b", ".join(noted.get(b"upgrade", [b"websocket"]))
+        parts.append(b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\nX-Request-Id: %b" % (protocols, identity))
+    if framing:
+        parts.append(framing)
+        parts += [b"\r\nTrailer: %b" % v for v in noted.get(b"trailer", ())]
+    if status == 426 and b"upgrade" in noted:
+        parts.append(b"\r\nUpgrade: %b" % b", ".join(noted[b"upgrade"]))
+    parts.append(b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n")
+    return b"".join(parts)
+
+
+def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool) -> str:
+    """The visitor's address for our log: the entry of X-Forwarded-For that the outermost of ``hops`` trusted proxies
+    made, or Fly-Client-IP on Fly, or the peer. What the visitor could have written himself is never taken."""
+    if hops is None:
+        if not on_fly:
+            return peer
+        given = request.line(b"fly-client-ip")
+        return given.decode("latin-1") if given else peer
+    if hops == 0:
+        return peer
+    entries = [e.strip() for v in request.noted.get(b"x-forwarded-for", ()) for e in v.split(b",") if e.strip()]
+    return entries[-hops].decode("latin-1") if len(entries) >= hops else peer

@@ -1,0 +1,79 @@
+"""Answers of our own: what went wrong, in the form which the visitor can read."""
+
+from collections.abc import Mapping
+
+from flyatc.edge import exchange, pages
+from flyatc.wire import answer
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Responder:
+    """``pages``: those of the configuration for answers which belong to no tenant."""
+
+    def __init__(self, own: pages.Pages, top: Mapping[str, str]) -> None:
+        self._own, self._top = own, top
+
+    def redirect(self, to: exchange.Exchange, location: bytes, reason: str) -> None:
+        """308: method and body stay what they are (RFC 9110 §15.4.9)."""
+        self._send(to, 308, [(b"Location", location)], b"", reason)
+
+    def plain(self, to: exchange.Exchange, status: int, text: bytes) -> None:
+        self._send(to, status, [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")], text, None)
+
+    def refuse(
+        self,
+        to: exchange.Exchange,
+        status: int,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        own: Mapping[str, str] | None = None,
+        close: bool = False,
+    ) -> None:
+        """``reason`` is for the log only; ``own``: the tenant's pages."""
+        retry = None if retry_after is None else max(1, round(retry_after))
+        identity = to.identity.decode("latin-1")
+        body, kind = self._body(to, status, identity, retry, own if own is not None else self._top)
+        headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store")]
+        if retry is not None:
+            headers.append((b"Retry-After", b"%d" % retry))
+        self._send(to, status, headers, body, reason, close=close)
+
+    def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str]) -> None:
+        """The page which a browser is shown while an app starts; it reloads itself."""
+        seconds = 2
+        body = self._own.own(own, "waiting") or pages.waiting(seconds, to.identity.decode("latin-1"))
+        headers: Headers = [
+            (b"Content-Type", b"text/html; charset=utf-8"),
+            (b"Cache-Control", b"no-store"),
+            (b"Retry-After", b"%d" % seconds),
+            (b"Refresh", b"%d" % seconds),
+        ]
+        self._send(to, 503, headers, body, reason)
+
+    def _body(
+        self, to: exchange.Exchange, status: int, identity: str, retry: int | None, own: Mapping[str, str]
+    ) -> tuple[bytes, bytes]:
+        if wants_html(to):
+            body = self._own.own(own, str(status)) or pages.builtin(status, identity)
+            return body, b"text/html; charset=utf-8"
+        title = pages.TITLES.get(status, ("Error", ""))[0]
+        return pages.problem(status, title, identity, retry), b"application/json"
+
+    def _send(
+        self, to: exchange.Exchange, status: int, headers: Headers, body: bytes, reason: str | None, *, close: bool = False
+    ) -> None:
+        request = to.request
+        to.status, to.reason = status, reason
+        close = close or not request.keep_alive or not request.body_done
+        headers.append((b"X-Request-Id", to.identity))
+        request.send(answer.build(status, headers, body, head_only=request.head.method == b"HEAD", close=close))
+        to.end()
+        request.end(close=close)
+
+
+def wants_html(to: exchange.Exchange) -> bool:
+    """A browser's page load asks for text/html; fetch(), curl and API clients do not."""
+    accept = to.request.head.line(b"accept")
+    return accept is not None and b"text/html" in accept

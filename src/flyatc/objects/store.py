@@ -1,0 +1,70 @@
+"""The store behind one small interface: what every kind of store promises, and how it says no.
+
+Three outcomes which are never mixed: *found*; *surely absent* (None, or ``Absent``); *unknown* (``StoreUnavailable``).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flyatc.kit.errors import FlyatcError
+from flyatc.kit.progress import Progress
+
+SMALL = 256 << 10  # octets; what ``get`` and ``put`` are for
+
+
+class StoreUnavailable(FlyatcError):
+    """Whether it is there, or whether it was done, is not known: try later, conclude nothing."""
+
+
+class ConditionFailed(FlyatcError):
+    """Nothing was written: the key exists already (``create``), or is not what was expected (``match``)."""
+
+
+class Absent(FlyatcError):
+    """The store answered, and it surely has no such key."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    key: str
+    size: int  # octets
+    etag: str
+    modified: float  # Unix time, by the store's clock
+
+
+class ObjectStore(Protocol):
+    """Each call may raise StoreUnavailable. Keys are ``a/b/c``: see ``check_key``.
+
+    An object appears whole or not at all, and is on the disk when the call returns. Equal bodies may have equal etags
+    (in S3 they do): where that matters, as for a record which is compared and swapped, the body must never repeat."""
+
+    async def get(self, key: str) -> tuple[bytes, str] | None:
+        """(body, etag); None: surely absent."""
+
+    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
+        """The new etag. ``create``: only if absent; ``match``: only if this is its etag; else ConditionFailed.
+
+        Raises ValueError above SMALL octets."""
+
+    async def head(self, key: str) -> Stored | None:
+        """None: surely absent."""
+
+    async def list(self, prefix: str) -> tuple[Stored, ...]:
+        """All keys below ``prefix``, which ends with a slash; sorted by key."""
+
+    async def delete(self, key: str) -> None:
+        """It is absent afterwards, whether or not it was there."""
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        """Writes the object to ``path``, which is not there yet. Raises Absent."""
+
+    async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
+        """The new etag. With ``create``, ConditionFailed if the key exists."""
+
+
+def check_key(key: str) -> None:
+    """Raises ValueError unless it is relative, without empty, ``.`` or ``..`` segments, and outside ``.flyatc``."""
+    segments = key.split("/")
+    if "\0" in key or "\\" in key or segments[0] == ".flyatc" or not {"", ".", ".."}.isdisjoint(segments):
+        raise ValueError(f"{key!r} is not a key of the store")

@@ -1,0 +1,98 @@
+"""What is run for one tenant: arguments, environment, directory. Pure: the environment is an argument.
+
+Placeholders are ``{port} {user} {tenant} {prefix} {data}``, ``${NAME}`` and ``${NAME:-default}`` (as in a shell, the
+default also stands for an empty variable); ``{{`` and ``}}`` are braces, so ``${{NAME}}`` reaches the app as
+``${NAME}``. They are filled in one pass over the operator's text: what a placeholder inserted is never looked at again,
+and no shell is between, so that one item of the command stays one argument whatever a user is called.
+
+The app's environment is ours *without what belongs to the daemon*. The prior art handed every tenant all the secrets
+of the daemon; but the credentials of the store open every customer's databases, and one customer's app is not the place
+for them. What an app really needs is given back by naming it: ``env: {AWS_REGION: "${AWS_REGION}"}``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flyatc.config.schema import Tenant
+from flyatc.kit.errors import StartFailed
+
+WITHHELD_PREFIXES = ("AWS_", "FLYATC_", "LITESTREAM_")
+WITHHELD = frozenset({"BUCKET_NAME", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
+
+_PART = re.compile(
+    r"\{\{|\}\}|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|\{(?P<word>[a-z]+)\}|[{}]"
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    directory: str
+    ready: str | None  # the path to ask, placeholders filled in
+
+
+def words(tenant: Tenant, port: int) -> dict[str, str]:
+    """What the placeholders in braces stand for. ``{tenant}`` is the part after the user, empty where there is none."""
+    return {
+        "port": str(port),
+        "user": tenant.user,
+        "tenant": tenant.name,
+        "prefix": tenant.prefix,
+        "data": str(tenant.data),
+    }
+
+
+def expand(text: str, known: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """``text`` with its placeholders filled in. Raises StartFailed where one is unknown or its variable is not set."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        if match["name"] is not None:
+            return _variable(match["name"], match["default"], text, environ)
+        if match["word"] in known:
+            return known[match["word"]]
+        names = " ".join(f"{{{name}}}" for name in known)
+        raise StartFailed(
+            f"{text!r} in tenants.yaml: {match[0]} is no placeholder; use {names}, or {{{{ }}}} for braces"
+        )
+
+    return _PART.sub(fill, text)
+
+
+def _variable(name: str, default: str | None, text: str, environ: Mapping[str, str]) -> str:
+    if default is not None:
+        return environ.get(name) or default
+    if name in environ:
+        return environ[name]
+    raise StartFailed(
+        f"{text!r} in tenants.yaml needs the variable {name}, which is not set: "
+        f"set it, or write ${{{name}:-default}} with a default"
+    )
+
+
+def plan(tenant: Tenant, port: int, environ: Mapping[str, str]) -> Launch:
+    """Raises StartFailed with a sentence for the operator."""
+    app = tenant.app
+    if not app.command:
+        raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")
+    known = words(tenant, port)
+    env = {name: value for name, value in environ.items() if not _withheld(name)}
+    env["PORT"] = str(port)
+    for name, text in app.env.items():
+        if text is None:
+            env.pop(name, None)
+        else:
+            env[name] = expand(text, known, environ)
+    return Launch(
+        argv=tuple(expand(item, known, environ) for item in app.command),
+        env=env,
+        directory=app.directory,
+        ready=None if app.ready is None else expand(app.ready, known, environ),
+    )
+
+
+def _withheld(name: str) -> bool:
+    return name in WITHHELD or name.startswith(WITHHELD_PREFIXES)

@@ -1,0 +1,107 @@
+"""Which children run, on record: after a SIGKILL of the daemon its next start ends them, before it touches a
+database."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from flyatc.kit.errors import FlyatcError
+from flyatc.observe.log import Log
+from flyatc.process import group, table
+
+FOLDER = Path(".flyatc/children")
+GRACE = 5.0  # s; for what an earlier daemon left behind
+LARGEST = 64 << 10  # octets of a record
+
+Number = Annotated[int, msgspec.Meta(gt=1)]  # kill(2): 0, 1 and what is below are not one process
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pid: Number  # leads its group and its session
+    started: Annotated[int, msgspec.Meta(ge=0)]  # clock ticks since boot
+    boot: str
+    tenant: str  # its address, for people
+
+
+class Records:
+    """The children of this daemon, one file each in the ``data`` folder of the server.
+
+    A file appears at once or not at all, by a rename. It is not synced: what it tells is of interest only as long as
+    the machine runs."""
+
+    def __init__(self, data: Path) -> None:
+        self._folder = data / FOLDER
+        self._boot = table.boot()
+        self._live: set[int] = set()
+
+    def add(self, tenant: str, leader: group.Group) -> None:
+        """Raises OSError."""
+        self._live.add(leader.leader)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        record = Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant)
+        path = self._path(leader)
+        beside = path.with_suffix(".tmp")
+        beside.write_bytes(msgspec.json.encode(record))
+        beside.replace(path)
+
+    def remove(self, leader: group.Group) -> None:
+        """The group is gone."""
+        self._live.discard(leader.leader)
+        _remove(self._path(leader))
+
+    def known(self) -> frozenset[int]:
+        """The pids which asyncio waits for: nobody else may reap them."""
+        return frozenset(self._live)
+
+    def _path(self, leader: group.Group) -> Path:
+        return self._folder / f"{leader.leader}-{leader.started}.json"
+
+
+async def end_leftovers(data: Path, log: Log) -> None:
+    """Ends what an earlier daemon on this ``data`` folder left running, grandchildren of dead children too, and clears
+    its records. Raises FlyatcError if something cannot be ended: then no database may be touched."""
+    ended = await asyncio.gather(*(_end_leftover(path, log) for path in _files(data / FOLDER)))
+    if stubborn := [name for name in ended if name is not None]:
+        raise FlyatcError(
+            f"apps of an earlier run cannot be ended: {', '.join(stubborn)}. "
+            "End them (as root, or restart the machine), then start again: their databases may still be written"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    for beside in folder.glob("*.tmp"):  # a daemon was killed while it wrote
+        _remove(beside)
+    return sorted(folder.glob("*.json"))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a record of what is gone does no harm
+        path.unlink()
+
+
+async def _end_leftover(path: Path, log: Log) -> str | None:
+    """What could not be ended."""
+    record = _read(path, log)
+    if record is not None and record.boot == table.boot():
+        leader = group.Group(record.pid, record.started)
+        needed = await group.end(leader, GRACE, hurry=lambda: False)
+        if needed is group.Needed.MORE:
+            return f"{record.tenant} (process group {record.pid})"
+        if needed is not group.Needed.NOTHING:
+            log.event(
+                "warning", "ended an app of an earlier run", tenant=record.tenant, pid=record.pid, needed=needed.value
+            )
+    _remove(path)
+    return None
+
+
+def _read(path: Path, log: Log) -> Record | None:
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(LARGEST), type=Record)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.event("warning", "the record of an earlier child is damaged; removed", file=path.name, reason=str(error))
+        return None

@@ -1,0 +1,220 @@
+"""All tenants of this daemon: finding one, commanding some, reloading, and the common end."""
+
+import asyncio
+import contextlib
+import difflib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from time import time
+from typing import Any
+from weakref import WeakValueDictionary
+
+from flyatc.config.schema import Config
+from flyatc.config.schema import Tenant as Spec
+from flyatc.kit import tasks
+from flyatc.observe.log import stamp
+from flyatc.tenants.errors import NoSuchTenant
+from flyatc.tenants.house import SAVE_RESERVE, House
+from flyatc.tenants.lifecycle import State
+from flyatc.tenants.ports import Databases, Teller, Tools
+from flyatc.tenants.status import Changes, Status
+from flyatc.tenants.tenant import Tenant
+
+RECOVERING = 4  # tenants saved at the same time when the daemon starts
+
+
+class Fleet:
+    """To be made in a running loop. ``wall``: Unix time, for what is told to people."""
+
+    def __init__(self, config: Config, tools: Tools, log: Teller, *, wall: Callable[[], float] = time) -> None:
+        self._config, self._log = config, log
+        self._house = House(tools, log, wall, config.limits.running)
+        self._since = stamp(wall())
+        self._configured: dict[tuple[str, str], Tenant] = {}
+        # Every tenant that anybody still holds: its life, a visitor, us. So nobody can meet two of one address, and
+        # those of the pattern are forgotten when nobody needs them: a million user names may be probed.
+        self._known: WeakValueDictionary[tuple[str, str], Tenant] = WeakValueDictionary()
+
+    # --- for the edge ---
+
+    def find(self, user: str, name: str) -> Tenant | None:
+        """None: there is no such tenant. ``user`` is one path segment."""
+        tenant = self._configured.get((user, name)) or self._known.get((user, name))
+        if tenant is not None and not tenant.removed:
+            return tenant
+        return self._admit(user, name)
+
+    def _admit(self, user: str, name: str) -> Tenant | None:
+        spec = self._spec(user, name)
+        if spec is None:
+            return None
+        tenant = self._known.get((user, name))
+        if tenant is None:
+            tenant = self._known[user, name] = Tenant(spec, self._house)
+        tenant.respec(spec)
+        if spec.address in self._config.tenants:
+            self._configured[user, name] = tenant
+        return tenant
+
+    def _spec(self, user: str, name: str) -> Spec | None:
+        spec = self._config.tenants.get(f"{user}/{name}" if name else user)
+        if spec is not None and spec.user == user:
+            return spec
+        return self._config.tenant_of_pattern(user, name)
+
+    # --- for operators ---
+
+    def status(self) -> list[Status]:
+        """Every configured tenant, in the file's order, and those of the pattern which live."""
+        configured = [self._status(spec) for spec in self._config.tenants.values()]
+        others = [one.status() for address, one in self._house.awake.items() if address not in self._config.tenants]
+        return configured + sorted(others, key=lambda one: one.tenant)
+
+    def _status(self, spec: Spec) -> Status:
+        tenant = self._configured.get((spec.user, spec.name))
+        if tenant is not None:
+            return tenant.status()
+        return Status(tenant=spec.address, user=spec.user, state=State.STOPPED, since=self._since)
+
+    async def start(self, address: str) -> None:
+        """A user alone: all its tenants. Raises NoSuchTenant, errors.Unavailable (of the first that fails)."""
+        await _all(one.start() for one in self._select(address))
+
+    async def stop(self, address: str) -> None:
+        """Returns when all are stopped. Raises NoSuchTenant, kit.errors.SaveFailed."""
+        await _all(one.stopped("asked to stop") for one in self._select(address))
+
+    async def restart(self, address: str) -> None:
+        """Those that do not run are started. Raises what start and stop raise."""
+        await _all(self._restart(one) for one in self._select(address))
+
+    @staticmethod
+    async def _restart(tenant: Tenant) -> None:
+        await tenant.stopped("asked to restart")
+        await tenant.start()
+
+    @contextlib.asynccontextmanager
+    async def paused(self, address: str) -> AsyncIterator[bool]:
+        """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
+
+        Raises NoSuchTenant, kit.errors.SaveFailed."""
+        async with self._one(address).paused() as ran:
+            yield ran
+
+    def databases(self, address: str) -> Databases | None:
+        """Of a ready tenant. Raises NoSuchTenant."""
+        return self._one(address).databases
+
+    def _one(self, address: str) -> Tenant:
+        user, _, name = address.partition("/")
+        tenant = self.find(user, name)
+        if tenant is None:
+            raise NoSuchTenant(address, self._nearest(address))
+        return tenant
+
+    def _select(self, address: str) -> list[Tenant]:
+        user, _, name = address.partition("/")
+        if name:
+            return [self._one(address)]
+        pattern = self._config.pattern
+        names = [spec.name for spec in self._config.tenants.values() if spec.user == user]
+        names += [of_pattern for of_pattern, _ in pattern.tenants] if pattern is not None else []
+        found = [tenant for one in dict.fromkeys(names) if (tenant := self.find(user, one)) is not None]
+        return found or [self._one(address)]
+
+    def _nearest(self, address: str) -> str | None:
+        user = address.partition("/")[0]
+        specs = self._config.tenants.values()
+        of_user = [spec.address for spec in specs if spec.user == user]
+        near = difflib.get_close_matches(address, of_user or {spec.address for spec in specs}, n=1)
+        return near[0] if near else next(iter(of_user), None)
+
+    # --- the daemon's own ---
+
+    async def sweep(self) -> None:
+        """Stops who is idle, restarts who has changed; never returns."""
+        await self._house.sweep()
+
+    def quiet_for(self) -> float:
+        """Seconds since the last visitor of all left; 0 while anything goes on or is unsaved."""
+        if self._house.visitors.count or any(one.unsettled for one in self._house.awake.values()):
+            return 0.0
+        return asyncio.get_running_loop().time() - self._house.visitors.quiet_since
+
+    async def recover(self, addresses: Iterable[str]) -> None:
+        """Saves the tenants whose local copy is newer than the store, a few at a time. Returns when each was tried."""
+        turns = asyncio.Semaphore(RECOVERING)
+
+        async def save(tenant: Tenant) -> None:
+            async with turns:
+                await tenant.rescue()
+
+        owing: list[Tenant] = []
+        for address in addresses:
+            try:
+                owing.append(self._one(address))
+            except NoSuchTenant as error:
+                self._log.event(
+                    "error", "unsaved data of a tenant that is not configured", tenant=address, reason=str(error)
+                )
+        for tenant in owing:
+            tenant.owes("found newer than the store when the daemon started")
+        await _all(save(tenant) for tenant in owing)
+
+    def apply(self, config: Config) -> Changes:
+        """A reload. Removed tenants drain and stop; changed ones restart when idle; the rest go on undisturbed."""
+        before, self._config = self._config, config
+        self._house.room.resize(config.limits.running)
+        self._configured = {}
+        for (user, name), tenant in list(self._known.items()):
+            if self._admit(user, name) is None:
+                tenant.remove()
+        old, new = before.tenants, config.tenants
+        return Changes(
+            added=tuple(new.keys() - old.keys()),
+            removed=tuple(old.keys() - new.keys()),
+            changed=tuple(address for address in new.keys() & old.keys() if new[address] != old[address]),
+        )
+
+    async def close(self, deadline: float) -> bool:
+        """Stops all, in parallel, within ``deadline`` seconds; says whether everything was saved.
+
+        Near the end it hurries by itself; what is not over then is cut short, its local copy kept."""
+        loop = asyncio.get_running_loop()
+        self._house.close_within(deadline)
+        near = loop.call_later(deadline - min(SAVE_RESERVE, deadline / 4), self.hurry)
+        awake = list(self._house.awake.values())
+        ends = [tasks.start(one.closed(), "close") for one in awake]
+        for one in awake:
+            one.stop("the daemon is going away")
+        try:
+            if ends:
+                await self._ended_or_cut(ends, deadline - min(1.0, deadline / 8))
+        finally:
+            near.cancel()
+        return not any(one.unsettled for one in awake)
+
+    async def _ended_or_cut(self, ends: list[asyncio.Task[None]], seconds: float) -> None:
+        _, pending = await asyncio.wait(ends, timeout=seconds)
+        if pending:
+            for one in list(self._house.awake.values()):
+                one.abandon()
+            await asyncio.wait(pending, timeout=1.0)
+            for end in pending:
+                end.cancel()
+
+    def hurry(self) -> None:
+        """A second signal, or the deadline is near: no more draining, no more grace."""
+        self._house.hurry.set()
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """In parallel, each to its end; then raises the first error."""
+    running = [tasks.start(step, "command") for step in steps]
+    try:
+        results = await asyncio.gather(*running, return_exceptions=True)
+    finally:
+        for one in running:
+            one.cancel()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,63 @@
+"""Who should be stopped because nobody needs it, and why. Pure: snapshots and ``now`` in, decisions out."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flyatc.kit import units
+from flyatc.tenants.lifecycle import State
+
+MOMENT = 1.0  # seconds without visitors after which a changed tenant is restarted
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    tenant: str  # its address
+    state: State
+    visitors: int  # in flight, and waiting to be served
+    quiet_since: float  # the loop's clock when the last visitor left
+    idle: float  # seconds; 0: never stop
+    changed: bool  # runs with a former configuration
+
+    @property
+    def quiet(self) -> bool:
+        return self.state is State.READY and not self.visitors
+
+    @property
+    def idle_at(self) -> float:
+        """When it is to be stopped if nobody comes; inf: never."""
+        return self.quiet_since + self.idle if self.quiet and self.idle > 0 else math.inf
+
+    @property
+    def due(self) -> float:
+        """When something is to be done about it; inf: never."""
+        if self.changed and self.quiet:
+            return min(self.idle_at, self.quiet_since + MOMENT)
+        return self.idle_at
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    tenant: str
+    why: str
+    again: bool  # start it again at once
+
+
+def sweep(snapshots: Iterable[Snapshot], now: float) -> tuple[list[Stop], float]:
+    """Who is to be stopped now, and when to look next (inf: when something has changed)."""
+    stops: list[Stop] = []
+    look = math.inf
+    for one in snapshots:
+        if one.idle_at <= now:
+            stops.append(Stop(one.tenant, f"nobody came for {units.human_seconds(one.idle)}", again=False))
+        elif one.due <= now:
+            stops.append(Stop(one.tenant, "its configuration has changed", again=True))
+        else:
+            look = min(look, one.due)
+    return stops, look
+
+
+def least_recent(snapshots: Iterable[Snapshot]) -> str | None:
+    """Who makes room for another: the one nobody has visited for the longest time; None where all are busy."""
+    quiet = [one for one in snapshots if one.quiet]
+    return min(quiet, key=lambda one: one.quiet_since).tenant if quiet else None

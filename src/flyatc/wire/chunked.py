@@ -1,0 +1,96 @@
+"""The chunked coding (RFC 9112 §7.1), decoded strictly and written anew: a chunk's framing never passes through. Pure."""
+
+import re
+
+from flyatc.wire.faults import BadMessage
+from flyatc.wire.head import no_trailer, trailer_lines
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_LONGEST_SIZE_LINE = 1024
+_LONGEST_TRAILERS = 16384
+LAST = b"0\r\n\r\n"
+
+
+class Decoder:
+    """Takes the bytes after a head, gives the body's. ``rest`` is what followed the message, once it is ``done``."""
+
+    __slots__ = ("_ending", "_held", "_left", "_trailers", "_trailers_size", "done", "rest")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._left = 0  # of the present chunk
+        self._ending = False  # a chunk's data has ended, its CRLF has not come
+        self._trailers: list[bytes] | None = None
+        self._trailers_size = 0
+        self.done, self.rest = False, b""
+
+    @property
+    def trailers(self) -> list[bytes]:
+        """Header lines which came after the body, without those that may not."""
+        return trailer_lines(self._trailers or [], no_trailer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Pieces of the body in ``data``, not empty. Raises BadMessage."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        pieces: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end or not (self._left or self._ending):
+            if self._left:
+                piece = data[at : at + self._left] if at or self._left < end else data
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self._ending = not self._left
+                continue
+            if self._ending:
+                if end - at < 2:
+                    break
+                if data[at : at + 2] != b"\r\n":
+                    raise BadMessage(400, "a chunk is longer than its size says")
+                at, self._ending = at + 2, False
+                continue
+            stop = data.find(b"\r\n", at)
+            if stop < 0:
+                self._check_held(data, at)
+                break
+            line, at = data[at:stop], stop + 2
+            if self._trailers is None:
+                self._size(line)
+            elif line:
+                self._trailer(line)
+            else:
+                self.done, self.rest = True, data[at:]
+                return pieces
+        self._held = data[at:]
+        return pieces
+
+    def _size(self, line: bytes) -> None:
+        match = _SIZE.fullmatch(line)
+        if match is None:
+            raise BadMessage(400, "a chunk's size is not a hexadecimal number")
+        self._left = int(match[1], 16)
+        if not self._left:
+            self._trailers = []
+
+    def _trailer(self, line: bytes) -> None:
+        assert self._trailers is not None
+        self._trailers_size += len(line)
+        if self._trailers_size > _LONGEST_TRAILERS:
+            raise BadMessage(431, "the trailers are too large")
+        self._trailers.append(line)
+
+    def _check_held(self, data: bytes, at: int) -> None:
+        longest = _LONGEST_SIZE_LINE if self._trailers is None else _LONGEST_TRAILERS
+        if len(data) - at > longest or b"\n" in data[at:]:
+            raise BadMessage(400, "a line of the chunked coding does not end")
+
+
+def encode(pieces: list[bytes]) -> bytes:
+    """One chunk of all the pieces; nothing for nothing (an empty chunk would end the body)."""
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+
+
+def last(trailers: list[bytes]) -> bytes:
+    return b"0\r\n" + b"".join(trailers) + b"\r\n" if trailers else LAST

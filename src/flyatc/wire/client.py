@@ -1,0 +1,300 @@
+"""Connections to one app: a pool that keeps them alive, and the reading of answers.
+
+An answer goes to the ``Client`` of the connection in as few calls as it came in reads; an ordinary one (head and body in
+one read) in a single call. Nothing here awaits but the dialling.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Protocol, cast
+
+from flyatc.wire import chunked, head
+from flyatc.wire.faults import BadMessage
+
+HEAD_LIMIT = 262144  # an app may set many cookies; beyond this it is not a head
+KEEP_IDLE = 64
+IDLE_SECONDS = 30.0
+FRESH_SECONDS = 1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
+WRITE_HIGH = 131072
+
+
+class Client(Protocol):
+    """Who waits for an answer."""
+
+    def interim(self, answer: head.AnswerHead) -> None:
+        """A 1xx answer, not 101."""
+
+    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+        """The head, with what came of the body in the same read. ``complete``: that was all of it."""
+
+    def answer_body(self, data: bytes) -> None:
+        """More of the body, without its framing."""
+
+    def answer_end(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+
+    def answer_failed(self, reason: str) -> None:
+        """The app closed early, or sent what is no answer. Nothing follows."""
+
+    def app_writable(self, ready: bool) -> None:
+        """Whether more of the request's body should come now (backpressure)."""
+
+
+class AppConnection(asyncio.Protocol):
+    """One connection to an app. ``used``: whether an answer came over it before (it may be dead by now)."""
+
+    __slots__ = (
+        "_buffer", "_decoder", "_framing", "_left", "_method", "_parser", "_pool", "_reusable", "_transport", "_until",
+        "answering", "client", "since", "used",
+    )  # fmt: skip
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser = head.AnswerParser()
+        self._buffer = b""
+        self._framing: str | None = None  # of the body being read; None: a head is awaited
+        self._left = 0
+        self._decoder: chunked.Decoder | None = None
+        self._method = b""
+        self._reusable = False
+        self._until = IDLE_SECONDS
+        self.client: Client | None = None
+        self.answering = False  # a byte of the answer has come
+        self.used = False
+        self.since = 0.0  # when it became idle
+
+    # --- for the one who asks ---
+
+    def ask(self, client: Client, method: bytes, data: bytes) -> None:
+        """Sends the start of a request (its head, maybe some of its body)."""
+        self.client, self._method = client, method
+        self._framing, self.answering = None, False
+        self.send(data)
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def hold(self, held: bool) -> None:
+        """Backpressure towards the app."""
+        if self._transport is not None:
+            if held:
+                self._transport.pause_reading()
+            elif not self._transport.is_reading():
+                self._transport.resume_reading()
+
+    def release(self, *, reuse: bool) -> None:
+        """The asker is done with it. ``reuse``: its request was sent completely."""
+        self.client = None
+        if self._transport is None:
+            return
+        if reuse and self._reusable and self._framing is None and not self._buffer and self._transport.is_reading():
+            self.used, self.since = True, monotonic()
+            self._pool.take_back(self)
+        else:
+            self._transport.abort()
+
+    def give_away(self) -> tuple[asyncio.Transport, bytes]:
+        """The transport, for a tunnel, and what the app has already sent after its 101."""
+        transport, early = self._transport, self._buffer
+        assert transport is not None
+        self._pool.forget(self)
+        self._transport, self.client, self._buffer = None, None, b""
+        return transport, early
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def expired(self) -> bool:
+        return monotonic() - self.since > self._until
+
+    # --- the transport's calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        if client is None:
+            return self.close()  # nobody asked
+        if self._framing is head.LENGTH:
+            self._counted(client, data)
+        elif self._framing is None:
+            self.answering = True
+            self._heads(client, self._buffer + data if self._buffer else data)
+        elif self._framing is head.CHUNKED:
+            self._chunks(client, data)
+        else:
+            client.answer_body(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._pool.forget(self)
+        client, self.client = self.client, None
+        if client is None:
+            return
+        if self._framing is head.UNTIL_CLOSE and error is None:
+            client.answer_end([])
+        elif self._framing is None:
+            client.answer_failed("the app closed the connection " + ("amid a head" if self._buffer else "without an answer"))
+        else:
+            client.answer_failed("the app closed the connection amid its answer")
+
+    def pause_writing(self) -> None:
+        if self.client is not None:
+            self.client.app_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.client is not None:
+            self.client.app_writable(True)
+
+    # --- answers ---
+
+    def _heads(self, client: Client, data: bytes) -> None:
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > HEAD_LIMIT or not b"HTTP/1.".startswith(data[:7]) or b"\n\n" in data:
+                    return self._broken(client, "the app's answer is not HTTP/1.1")
+                self._buffer = data
+                return None
+            end += 4
+            try:
+                answer = self._parser.parse(data if end == len(data) else data[:end], self._method)
+            except BadMessage as fault:
+                return self._broken(client, fault.reason)
+            data = data[end:]
+            if answer.status >= 200 or answer.status == 101:
+                break
+            client.interim(answer)
+            if self.client is not client:
+                return None  # it gave up meanwhile
+            if not data:
+                self._buffer = b""
+                return None
+        self._buffer = b""
+        if answer.status == 101:
+            self._buffer = data
+            return client.answer(answer, b"", False)
+        self._reusable = answer.keep_alive
+        self._stay(answer)
+        return self._first(client, answer, data)
+
+    def _first(self, client: Client, answer: head.AnswerHead, data: bytes) -> None:
+        framing = answer.framing
+        if framing is head.CHUNKED:
+            self._framing, self._decoder = framing, chunked.Decoder()
+            client.answer(answer, b"", False)
+            if data and self.client is client:
+                self._chunks(client, data)
+            return
+        if framing is head.UNTIL_CLOSE:
+            self._framing = framing
+            return client.answer(answer, data, False)
+        wanted = answer.length if framing is head.LENGTH else 0
+        if len(data) > wanted:
+            data, self._reusable = data[:wanted], False  # more than it announced: not to be trusted again
+        self._left = wanted - len(data)
+        self._framing = head.LENGTH if self._left else None
+        client.answer(answer, data, not self._left)
+
+    def _counted(self, client: Client, data: bytes) -> None:
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            return client.answer_body(data)
+        if left:
+            data, self._reusable = data[:left], False
+        self._left, self._framing = 0, None
+        client.answer_body(data)
+        if self.client is client:
+            client.answer_end([])
+
+    def _chunks(self, client: Client, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            pieces = decoder.feed(data)
+            trailers = decoder.trailers if decoder.done else []
+        except BadMessage as fault:
+            return self._broken(client, fault.reason)
+        if decoder.done:
+            self._framing = self._decoder = None
+            if decoder.rest:
+                self._reusable = False
+        if pieces:
+            client.answer_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if decoder.done and self.client is client:
+            client.answer_end(trailers)
+
+    def _stay(self, answer: head.AnswerHead) -> None:
+        """``Keep-Alive: timeout=5``: closed by us before the app does it."""
+        hint = answer.one(b"keep-alive")
+        self._until = IDLE_SECONDS
+        if hint is not None and hint.startswith(b"timeout="):
+            value = hint[8:].partition(b",")[0].strip()
+            if value.isdigit():
+                self._until = min(IDLE_SECONDS, max(0.0, int(value[:6]) - 1.0))
+
+    def _broken(self, client: Client, reason: str) -> None:
+        self.client = None
+        self.close()
+        client.answer_failed(reason)
+
+
+class Pool:
+    """The idle connections to one app, the last used first, and the way to new ones."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._idle: list[AppConnection] = []
+        self._all: set[AppConnection] = set()
+
+    def idle(self, *, repeatable: bool) -> AppConnection | None:
+        """A connection that can be used at once; a request which is not ``repeatable`` gets only a fresh one."""
+        while self._idle:
+            connection = self._idle[-1]
+            if not connection.alive or connection.expired:
+                self._idle.pop()
+                connection.close()
+                continue
+            if not repeatable and monotonic() - connection.since > FRESH_SECONDS:
+                return None
+            return self._idle.pop()
+        return None
+
+    async def dial(self) -> AppConnection:
+        """A new connection. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: AppConnection(self), self._host, self._port)
+        self._all.add(connection)
+        return connection
+
+    def take_back(self, connection: AppConnection) -> None:
+        if len(self._idle) < KEEP_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: AppConnection) -> None:
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Cuts every connection."""
+        for connection in list(self._all):
+            connection.close()
+        self._idle.clear()

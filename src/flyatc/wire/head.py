@@ -1,0 +1,315 @@
+"""Heads of messages: parsed by llhttp, judged here (RFC 9112 §2-§6). Pure.
+
+What is conflicting or malformed is refused, never guessed: each guess is somebody's request smuggling.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+import httptools
+
+from flyatc.wire.faults import BadMessage
+
+NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
+
+# Headers which belong to one hop, or of which we have something to say: noted, and cut out of what is handed on.
+_CUT_OF_REQUEST = (
+    b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade http2-settings "
+    b"expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix x-request-id x-request-start"
+).split()
+_CUT_OF_ANSWER = (
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer transfer-encoding upgrade "
+    b"x-request-id fly-replay fly-replay-cache"
+).split()
+_LEFT = (b"host", b"content-length")  # noted, and left where they stand
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+_PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
+_KEPT_THOUGH_NAMED = frozenset((b"content-length", b"transfer-encoding", b"host", b"date", b"connection"))
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_STATUS = {
+    "Invalid method encountered": 501,
+    "Invalid HTTP version": 505,
+}
+
+
+def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Finds the named lines in a head that llhttp has passed. WSGI, CGI and Rack turn "-" and "_" into the same letter:
+    X_Forwarded_For would pass for X-Forwarded-For, so it is found (and cut) as well."""
+    names = list(names)
+    first = b"".join(sorted({n[:1] + n[:1].upper() for n in names}))
+    return re.compile(
+        rb"\r\n(?=[%b])(%b):[ \t]*([^\r\n]*)" % (first, b"|".join(n.replace(b"-", b"[-_]") for n in names)), re.IGNORECASE
+    )
+
+
+_IN_REQUEST = _finder((*_CUT_OF_REQUEST, *_LEFT))
+_IN_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
+
+
+class Head:
+    """What requests and answers share. All bytes as they came.
+
+    ``kept``: the header lines that are handed on, in pieces, each line *begun* by CR LF; ``noted``: lower-case name →
+    values of the headers above; ``framing`` and ``length`` of the body; ``minor``: of HTTP/1.x; ``size``: octets.
+    """
+
+    __slots__ = ("framing", "keep_alive", "kept", "length", "minor", "noted", "size")
+
+    kept: list[bytes]
+    noted: dict[bytes, list[bytes]]
+    framing: str
+    length: int
+    minor: int
+    keep_alive: bool
+    size: int
+
+    def one(self, name: bytes) -> bytes | None:
+        """The first value of a noted header."""
+        values = self.noted.get(name)
+        return values[0] if values else None
+
+    def line(self, name: bytes) -> bytes | None:
+        """The first value of a header that is handed on (``name`` in lower case; a search)."""
+        block = b"".join(self.kept)
+        at = block.lower().find(b"\r\n" + name + b":")
+        if at < 0:
+            return None
+        at += len(name) + 3
+        end = block.find(b"\r\n", at)
+        return block[at : end if end >= 0 else len(block)].strip(b" \t")
+
+    def drop(self, name: bytes) -> None:
+        """Cuts a header out of what is handed on (for the rare)."""
+        start = name + b":"
+        lines = b"".join(self.kept).split(b"\r\n")[1:]
+        self.kept = [b"\r\n" + line for line in lines if not line.lower().startswith(start)]
+
+    def note(self, data: bytes, start: int, finder: re.Pattern[bytes]) -> None:
+        """Takes the header lines of ``data``, which begin at ``start`` with the CR LF that ends the first line."""
+        kept: list[bytes] = []
+        noted: dict[bytes, list[bytes]] = {}
+        end = len(data) - 4
+        for match in finder.finditer(data, start, end):
+            name = match[1].lower()
+            if name in noted:
+                noted[name].append(match[2].rstrip(b" \t"))
+            elif b"_" not in name:
+                noted[name] = [match[2].rstrip(b" \t")]
+            if name not in _LEFT:
+                kept.append(data[start : match.start()])
+                start = match.end()
+        kept.append(data[start:end])
+        self.kept, self.noted = kept, noted
+
+    def settle_connection(self) -> None:
+        """``Connection`` says whether to stay, and names headers which end at this hop (RFC 9110 §7.6.1)."""
+        named = tokens(self.noted[b"connection"])
+        if b"close" in named:
+            self.keep_alive = False
+        for name in named:
+            if name not in _PASSING and name not in _KEPT_THOUGH_NAMED:
+                self.drop(name)
+                self.noted.pop(name, None)
+
+
+class RequestHead(Head):
+    """A visitor's request, without its body. ``upgrade``: the protocols asked for, where an upgrade is possible."""
+
+    __slots__ = ("method", "path", "query", "upgrade")
+
+    method: bytes
+    path: bytes
+    query: bytes | None
+    upgrade: bytes | None
+
+
+class AnswerHead(Head):
+    """An app's answer, without its body."""
+
+    __slots__ = ("dated", "reason", "status")
+
+    status: int
+    reason: bytes
+    dated: bool  # whether it has a Date
+
+
+class _Silent:
+    """llhttp checks the grammar; its calls for each header would cost more than the check."""
+
+
+_silent = _Silent()
+
+
+class RequestParser:
+    """Parses the heads of one connection's requests."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpRequestParser | None = None
+
+    def parse(self, data: bytes) -> RequestHead:
+        """``data`` is one head, up to and with its empty line. Raises BadMessage."""
+        parser = self._parser or httptools.HttpRequestParser(_silent)
+        self._parser = None
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            raise BadMessage(_STATUS.get(str(error), 400), str(error)) from error
+        end = data.find(b"\r\n")
+        method, target, version = _request_line(data[:end])
+        head = RequestHead()
+        head.method, head.size = method, len(data)
+        head.minor = 1 if version == b"HTTP/1.1" else 0
+        head.keep_alive = head.minor == 1
+        head.upgrade = None
+        head.note(data, end, _IN_REQUEST)
+        noted = head.noted
+        head.framing, head.length = request_framing(noted, head.minor)
+        if b"connection" in noted:
+            head.settle_connection()
+            if b"upgrade" in noted and b"upgrade" in tokens(noted[b"connection"]):
+                _upgrade(head)
+        if head.framing is NEVER and b"upgrade" not in noted:
+            self._parser = parser  # it is at the end of a message: good for the next one
+        _target(head, target)
+        return head
+
+
+class AnswerParser:
+    """Parses the heads of one connection's answers."""
+
+    __slots__ = ()
+
+    def parse(self, data: bytes, method: bytes) -> AnswerHead:
+        """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
+        parser = httptools.HttpResponseParser(_silent)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            raise BadMessage(502, f"the app's answer is not HTTP/1.1: {error}") from error
+        head = AnswerHead()
+        end = data.find(b"\r\n")
+        head.status, head.reason = parser.get_status_code(), data[13:end]
+        head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
+        if head.status < 100 or data[:7] != b"HTTP/1.":
+            raise BadMessage(502, "the app's answer is not HTTP/1.1")
+        head.note(data, end, _IN_ANSWER)
+        head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
+        head.framing, head.length = answer_framing(method, head.status, head.noted)
+        head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE
+        if b"connection" in head.noted:
+            head.settle_connection()
+        return head
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """``GET /path HTTP/1.1``, single spaces (RFC 9112 §3: anything else may be read in two ways)."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[1]:
+        raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise BadMessage(505, "only HTTP/1.1 is spoken here")
+    return parts[0], parts[1], parts[2]
+
+
+def request_framing(noted: dict[bytes, list[bytes]], minor: int) -> tuple[str, int]:
+    """How a request's body is delimited (RFC 9112 §6). Raises BadMessage."""
+    encodings, lengths = noted.get(b"transfer-encoding"), noted.get(b"content-length")
+    if encodings:
+        if lengths:
+            raise BadMessage(400, "both Transfer-Encoding and Content-Length")
+        if minor == 0:
+            raise BadMessage(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if [e.lower() for e in encodings] != [b"chunked"]:
+            raise BadMessage(501, "Transfer-Encoding other than chunked")
+        return CHUNKED, 0
+    if lengths:
+        length = _length(lengths, 400)
+        return (LENGTH, length) if length else (NEVER, 0)
+    return NEVER, 0
+
+
+def answer_framing(method: bytes, status: int, noted: dict[bytes, list[bytes]]) -> tuple[str, int]:
+    """How an answer's body is delimited (RFC 9112 §6.3). Raises BadMessage."""
+    encodings, lengths = noted.get(b"transfer-encoding"), noted.get(b"content-length")
+    if encodings and lengths:
+        raise BadMessage(502, "the app's answer has both Transfer-Encoding and Content-Length")
+    length = _length(lengths, 502) if lengths else None
+    if status < 200 or status in (204, 304) or method == b"HEAD":
+        return NEVER, length or 0
+    if encodings:
+        if [e.lower() for e in encodings] != [b"chunked"]:
+            raise BadMessage(502, "the app's answer has a Transfer-Encoding other than chunked")
+        return CHUNKED, 0
+    return (UNTIL_CLOSE, 0) if length is None else (LENGTH, length)
+
+
+def tokens(values: list[bytes] | tuple[bytes, ...]) -> list[bytes]:
+    """``[b"keep-alive, Upgrade"]`` → ``[b"keep-alive", b"upgrade"]``."""
+    return [token.strip(b" \t").lower() for value in values for token in value.split(b",")]
+
+
+def _length(values: list[bytes], status: int) -> int:
+    if len(set(values)) > 1:
+        raise BadMessage(status, "several Content-Length which differ")
+    value = values[0]
+    if not value.isdigit() or len(value) > 18:
+        raise BadMessage(status, "Content-Length is not a number")
+    return int(value)
+
+
+def _upgrade(head: RequestHead) -> None:
+    protocols = tokens(head.noted[b"upgrade"])
+    if b"h2c" in protocols or head.framing is not NEVER or head.minor == 0:
+        return  # answered as an ordinary HTTP/1.1 request (RFC 9110 §7.8: an upgrade may be ignored)
+    head.upgrade = b", ".join(head.noted[b"upgrade"])
+
+
+def _target(head: RequestHead, target: bytes) -> None:
+    """Splits the target (RFC 9112 §3.2) and settles the host. Raises BadMessage."""
+    hosts = head.noted.get(b"host")
+    if head.method == b"CONNECT":
+        raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
+    if target[:1] != b"/" and target != b"*":
+        scheme, _, rest = target.partition(b"://")
+        if scheme.lower() not in (b"http", b"https") or not rest:
+            raise BadMessage(400, "the request's target is neither a path nor an http address")
+        cut = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
+        head.drop(b"host")
+        head.noted[b"host"] = hosts = [rest[:cut].rpartition(b"@")[2]]  # it wins over Host: RFC 9112 §3.2.2
+        head.kept.append(b"\r\nHost: " + hosts[0])
+        target = rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
+    if not hosts:
+        if head.minor:
+            raise BadMessage(400, "no Host header")
+    elif len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
+        raise BadMessage(400, "several Host headers, or one that is no host")
+    target = target.partition(b"#")[0]
+    path, mark, query = target.partition(b"?")
+    head.path, head.query = path, query if mark else None
+
+
+def trailer_lines(lines: list[bytes], forbidden: Callable[[bytes], bool]) -> list[bytes]:
+    """Trailer fields as header lines, less those which a trailer may not carry. Raises BadMessage."""
+    kept = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not _TOKEN.fullmatch(name) or b"\0" in value or b"\r" in value:
+            raise BadMessage(400, "a trailer which is no header field")
+        if not forbidden(name.lower()):
+            kept.append(name + b": " + value.strip(b" \t") + b"\r\n")
+    return kept
+
+
+_NO_TRAILERS = frozenset((*_CUT_OF_REQUEST, *_CUT_OF_ANSWER, *_LEFT, b"authorization", b"cookie", b"set-cookie", b"date"))
+
+
+def no_trailer(name: bytes) -> bool:
+    """Fields of framing, routing and authentication may not come late (RFC 9110 §6.5.1)."""
+    return name in _NO_TRAILERS

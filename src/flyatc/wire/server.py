@@ -1,0 +1,392 @@
+"""A visitor's connection: requests come out of it one at a time, answers go into it.
+
+The connection reads a head, hands a ``Request`` to the handler and then waits for its end; what the visitor sends ahead
+(pipelining) stays in the buffer. Whoever deals with the request is its ``receiver`` and is told of the body, of
+backpressure, and of a visitor who left. Nothing here awaits: a warm request needs no task.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, cast
+
+from flyatc.config.schema import Limits
+from flyatc.wire import answer, chunked, head
+from flyatc.wire.faults import BadMessage
+
+LINGER_SECONDS = 2.0  # after a last answer, what the visitor still sends is read and thrown away, so that no RST eats it
+AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
+WRITE_HIGH = 131072
+
+
+class Receiver(Protocol):
+    """Deals with one request. Called on the loop, never after ``Request.end`` or ``Request.abort``."""
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body."""
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+
+    def body_failed(self, fault: BadMessage) -> None:
+        """The body is malformed, too large (413) or stopped coming (408)."""
+
+    def gone(self) -> None:
+        """The visitor has left; nothing more can be sent."""
+
+    def writable(self, ready: bool) -> None:
+        """Whether more of the answer should come now (backpressure)."""
+
+
+class Request:
+    """One request on a connection, and the way to answer it."""
+
+    __slots__ = ("_connection", "answered", "body_done", "head", "peer", "receiver", "sent")
+
+    def __init__(self, connection: "Connection", request_head: head.RequestHead) -> None:
+        self._connection = connection
+        self.head = request_head
+        self.peer = connection.peer
+        self.receiver: Receiver | None = None
+        self.body_done = request_head.framing is head.NEVER
+        self.answered = False  # whether a byte of the final answer was written
+        self.sent = 0  # octets of answers
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may stay after this answer."""
+        return self.head.keep_alive and not self._connection.server.closing
+
+    def receive(self) -> None:
+        """From now on the body comes to the receiver."""
+        self._connection.read_body()
+
+    def hold_body(self, held: bool) -> None:
+        """Backpressure towards the visitor."""
+        self._connection.hold_body(held)
+
+    def interim(self, data: bytes) -> None:
+        """Sends a 1xx answer."""
+        self._connection.write(data)
+
+    def send(self, data: bytes) -> None:
+        """Sends a part of the answer. Bytes of the head count too."""
+        self.answered = True
+        self.sent += len(data)
+        self._connection.write(data)
+
+    def end(self, *, close: bool = False) -> None:
+        """The answer is complete. ``close``: the visitor was told that the connection ends, or its end ends the body."""
+        self._connection.finished(close or not self.keep_alive)
+
+    def abort(self) -> None:
+        """Cuts the connection, so that nobody takes a part for the whole."""
+        self._connection.abort()
+
+    def upgrade(self) -> tuple[asyncio.Transport, bytes]:
+        """Gives the transport away, for a tunnel, and what the visitor has already sent ahead."""
+        return self._connection.give_away()
+
+
+class Server:
+    """What all connections of one listener share."""
+
+    def __init__(
+        self,
+        handle: Callable[[Request], None],
+        refuse: Callable[["Connection", BadMessage], bytes],
+        limits: Limits,
+    ) -> None:
+        self.handle, self.refuse, self.limits = handle, refuse, limits
+        self.connections: set[Connection] = set()
+        self.closing = False
+
+    def connection(self) -> "Connection":
+        """The protocol factory for ``loop.create_server``."""
+        return Connection(self)
+
+    def sweep(self) -> None:
+        """Ends what has been too slow for too long. To be called about once a second: that is the precision of all limits."""
+        now = monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
+
+    def close_idle(self) -> None:
+        """No new requests: idle connections end now, busy ones after their answer."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    def abort(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = (
+        "_buffer", "_decoder", "_deep", "_fault", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
+        "_since", "_stalled", "_transport", "peer", "server",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.peer = ""
+        self._transport: asyncio.Transport | None = None
+        self._parser = head.RequestParser()
+        self._buffer = b""  # the start of a head, or what was sent ahead
+        self._request: Request | None = None
+        self._decoder: chunked.Decoder | None = None
+        self._octets = 0  # of the present body: still to come (LENGTH) or come so far (CHUNKED)
+        self._feeding = False  # the body goes to the receiver
+        self._held = False  # the receiver wants no more for now
+        self._paused = False  # we told the transport not to read
+        self._stalled = 0.0  # since when the visitor takes nothing of the answer; 0: it does
+        self._since = monotonic()  # of the last thing that happened
+        self._lingering = False
+        self._deep = False
+
+    # --- the transport's calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else ""
+        if self.peer.startswith("::ffff:"):
+            self.peer = self.peer[7:]
+        self.server.connections.add(self)
+        if self.server.closing:
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._request is None:
+            if self._buffer:
+                data = self._buffer + data  # the clock of header_timeout runs since the first byte
+            else:
+                self._since = monotonic()
+            self._heads(data)
+        elif self._request.body_done:
+            self._buffer += data
+            if len(self._buffer) > AHEAD_OCTETS:
+                self._pause(True)
+        elif self._feeding and not self._buffer:
+            self._body(data)
+        else:
+            self._buffer += data
+            self._pause(True)
+
+    def eof_received(self) -> bool:
+        """A visitor who closes his side is taken for gone: a vanished one looks the same, and keeps an app busy."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.connections.discard(self)
+        self._transport = None
+        request, self._request = self._request, None
+        if request is not None and request.receiver is not None:
+            request.receiver.gone()
+
+    def pause_writing(self) -> None:
+        self._stalled = monotonic()
+        if self._request is not None and self._request.receiver is not None:
+            self._request.receiver.writable(False)
+
+    def resume_writing(self) -> None:
+        self._stalled = 0.0
+        if self._request is not None and self._request.receiver is not None:
+            self._request.receiver.writable(True)
+
+    # --- heads ---
+
+    def _heads(self, data: bytes) -> None:
+        """Takes one request from the front of ``data``; the rest waits in the buffer."""
+        while data[:2] == b"\r\n":  # RFC 9112 §2.2
+            data = data[2:]
+        end = data.find(b"\r\n\r\n")
+        limit = self.server.limits.request_header
+        try:
+            if end < 0:
+                self._buffer = data
+                return self._judge_start(data, limit)
+            end += 4
+            if end > limit:
+                raise BadMessage(431, "the request's head is too large")
+            one = data if end == len(data) else data[:end]
+            self._buffer = data[end:] if end < len(data) else b""
+            request = Request(self, self._parser.parse(one))
+            self._check_length(request.head)
+        except BadMessage as fault:
+            return self._refuse(fault)
+        self._request = request
+        self._feeding = self._held = False
+        if request.head.framing is head.CHUNKED:
+            self._decoder, self._octets = chunked.Decoder(), 0
+        else:
+            self._decoder, self._octets = None, request.head.length
+        self.server.handle(request)
+
+    def _judge_start(self, data: bytes, limit: int) -> None:
+        """The start of a head: refused as soon as it cannot become one."""
+        if len(data) > limit:
+            raise BadMessage(431, "the request's head is too large")
+        if data and not (65 <= data[0] <= 90):
+            raise BadMessage(400, "this is not HTTP (TLS? it ends before flyatc)")
+        if b"\n\n" in data:
+            raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
+
+    def _check_length(self, request_head: head.RequestHead) -> None:
+        limit = self.server.limits.request_body
+        if limit and request_head.framing is head.LENGTH and request_head.length > limit:
+            raise BadMessage(413, f"the body is larger than {limit} bytes")
+
+    def _refuse(self, fault: BadMessage) -> None:
+        """Answers what is no request, and ends the connection."""
+        self.write(self.server.refuse(self, fault))
+        self._linger()
+
+    # --- bodies ---
+
+    def read_body(self) -> None:
+        request = self._request
+        if request is None or request.body_done:
+            return
+        self._feeding = True
+        self._since = monotonic()
+        self._pause(self._held)
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._body(data)
+
+    def hold_body(self, held: bool) -> None:
+        self._held = held
+        self._since = monotonic()
+        if self._request is not None and not self._request.body_done:
+            self._pause(held)
+
+    def _body(self, data: bytes) -> None:
+        request = self._request
+        assert request is not None
+        receiver = request.receiver
+        assert receiver is not None
+        self._since = monotonic()
+        if self._decoder is not None:
+            return self._chunks(request, receiver, self._decoder, data)
+        left = self._octets
+        if len(data) > left:
+            data, self._buffer = data[:left], data[left:]
+        self._octets = left - len(data)
+        if not self._octets:
+            request.body_done = True
+        receiver.body(data)
+        if request.body_done and self._request is request:
+            receiver.body_end([])
+
+    def _chunks(self, request: Request, receiver: Receiver, decoder: chunked.Decoder, data: bytes) -> None:
+        limit = self.server.limits.request_body
+        try:
+            pieces = decoder.feed(data)
+            self._octets += sum(map(len, pieces))
+            if limit and self._octets > limit:
+                raise BadMessage(413, f"the body is larger than {limit} bytes")
+            trailers = decoder.trailers if decoder.done else []
+        except BadMessage as fault:
+            return receiver.body_failed(fault)
+        if decoder.done:
+            request.body_done = True
+            self._buffer = decoder.rest
+        if pieces:
+            receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if request.body_done and self._request is request:
+            receiver.body_end(trailers)
+
+    # --- answers ---
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finished(self, close: bool) -> None:
+        """The present answer is complete; the next request, or the end."""
+        request, self._request = self._request, None
+        if request is None or self._transport is None:
+            return
+        if not request.body_done:
+            return self._linger()
+        if close:
+            return self._linger() if self._buffer else self._transport.close()
+        self._since = monotonic()
+        self._pause(False)
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            if self._deep:  # inside the loop below: one request after the other, not one within the other
+                self._buffer = data
+                return
+            self._pipeline(data)
+
+    def _pipeline(self, data: bytes) -> None:
+        self._deep = True
+        try:
+            while data and self._request is None and self._transport is not None and not self._lingering:
+                before = len(data)
+                self._buffer = b""
+                self._heads(data)
+                if self._request is not None or len(self._buffer) == before:
+                    return
+                data = self._buffer
+        finally:
+            self._deep = False
+
+    def give_away(self) -> tuple[asyncio.Transport, bytes]:
+        transport, ahead = self._transport, self._buffer
+        assert transport is not None
+        self.server.connections.discard(self)
+        self._transport, self._request, self._buffer = None, None, b""
+        return transport, ahead
+
+    # --- ends ---
+
+    def _linger(self) -> None:
+        """Sends what is written, then FIN; reads on for a moment, since closing with unread bytes sends an RST."""
+        self._lingering, self._request, self._since, self._buffer = True, None, monotonic(), b""
+        if self._transport is not None:
+            self._pause(False)
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        if self._request is None and not self._buffer and self._transport is not None:
+            self._transport.close()
+
+    def check(self, now: float) -> None:
+        """Enforces the limits of time."""
+        limits, past = self.server.limits, now - self._since
+        if self._lingering:
+            if past > LINGER_SECONDS:
+                self.abort()
+        elif self._stalled:
+            if limits.write_timeout and now - self._stalled > limits.write_timeout:
+                self.abort()
+        elif self._request is None:
+            if self._buffer:
+                if limits.header_timeout and past > limits.header_timeout:
+                    self._refuse(BadMessage(408, "the request's head did not arrive in time"))
+            elif limits.idle_timeout and past > limits.idle_timeout and self._transport is not None:
+                self._transport.close()
+        elif self._feeding and not self._held and not self._request.body_done:
+            if limits.body_timeout and past > limits.body_timeout and self._request.receiver is not None:
+                self._request.receiver.body_failed(BadMessage(408, "the request's body stopped coming"))
+
+    def _pause(self, paused: bool) -> None:
+        if paused is not self._paused and self._transport is not None:
+            self._paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()

@@ -1,0 +1,188 @@
+"""Children which outlived their daemon, found by their records and ended; and nobody else."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from sys import executable
+from time import monotonic
+
+import msgspec
+import pytest
+
+from flyatc.kit.errors import FlyatcError
+from flyatc.observe.log import Log
+from flyatc.process import group, records, table
+from flyatc.process.records import FOLDER, Record, Records, end_leftovers
+
+RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
+
+DAEMON = """
+import asyncio, os, sys
+from pathlib import Path
+from flyatc.config.schema import App, Tenant
+from flyatc.observe.log import Log
+from flyatc.process.child import hold
+from flyatc.process.ports import Ports
+from flyatc.process.records import Records
+
+async def main():
+    data = Path(sys.argv[1])
+    app = App(command=sys.argv[2:], directory=str(data))
+    tenant = Tenant(user="u", name="", prefix="/u", data=data / "tenants/u/~", app=app)
+    environ = dict(os.environ)
+    log = Log(open(os.devnull, "wb"))
+    async with hold(tenant, bool, environ=environ, ports=Ports(), log=log, records=Records(data)) as child:
+        await child.ready()
+        print(child.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log(io.BytesIO())
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody else's process, in a session of its own."""
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def killed_daemon(data: Path, *flags: str) -> int:
+    """The pid of the app that a daemon left behind when it was killed."""
+    argv = [executable, "-c", DAEMON, str(data), executable, "-I", RESTLESS, *flags]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        pid = int(daemon.stdout.readline())
+        daemon.kill()
+    return pid
+
+
+def write_record(data: Path, record: Record) -> Path:
+    path = data / FOLDER / f"{record.pid}-{record.started}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.encode(record))
+    return path
+
+
+def on_record(data: Path) -> list[Path]:
+    return list((data / FOLDER).glob("*"))
+
+
+def told(log: Log) -> list[str]:
+    return [json.loads(entry.line)["msg"] for entry in log.journal.since(0)]
+
+
+def runs(pid: int) -> bool:
+    process = table.find(pid)
+    return process is not None and not process.ended
+
+
+async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
+    deadline = monotonic() + within
+    while not check():
+        assert monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path, log: Log) -> None:
+    pid = killed_daemon(tmp_path)
+    assert runs(pid)
+    await end_leftovers(tmp_path, log)
+    assert not runs(pid)
+    assert on_record(tmp_path) == []
+    assert told(log) == ["ended an app of an earlier run"]
+
+
+async def test_the_grandchildren_of_a_dead_leader_are_found(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
+    pid = killed_daemon(tmp_path, "--fork-child")
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not runs(pid))
+    left = [p.pid for p in table.scan() if pid in (p.group, p.session) and not p.ended]
+    assert len(left) == 1
+    await end_leftovers(tmp_path, log)
+    assert not runs(left[0])
+    assert on_record(tmp_path) == []
+
+
+async def test_a_pid_that_was_given_to_somebody_else_is_not_hit(
+    tmp_path: Path, log: Log, bystander: subprocess.Popen[bytes]
+) -> None:
+    now = table.find(bystander.pid)
+    assert now is not None
+    write_record(tmp_path, Record(bystander.pid, now.started - 1, table.boot(), "u"))
+    write_record(tmp_path, Record(bystander.pid, now.started, "another boot", "u"))
+    await end_leftovers(tmp_path, log)
+    assert bystander.poll() is None
+    assert on_record(tmp_path) == []
+    assert told(log) == []
+
+
+async def test_a_group_of_that_number_is_not_hit_either(
+    tmp_path: Path, log: Log, bystander: subprocess.Popen[bytes]
+) -> None:
+    """The leader's number now names a process in somebody else's session."""
+    with subprocess.Popen(["sleep", "600"], process_group=0) as other:
+        write_record(tmp_path, Record(other.pid, 1, table.boot(), "u"))
+        await end_leftovers(tmp_path, log)
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"\xff", b"[]", b'{"pid": 1, "started": 0, "boot": "", "tenant": "u"}', b'{"pid": -1}', b"9" * 100_000],
+)
+async def test_a_damaged_record_is_reported_and_removed(tmp_path: Path, log: Log, damage: bytes) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    (folder / "1-2.json").write_bytes(damage)
+    (folder / "3-4.tmp").write_bytes(b"half")
+    await end_leftovers(tmp_path, log)
+    assert on_record(tmp_path) == []
+    assert told(log) == ["the record of an earlier child is damaged; removed"]
+
+
+async def test_the_first_start_of_all_has_nothing_to_end(tmp_path: Path, log: Log) -> None:
+    await end_leftovers(tmp_path / "new", log)
+    assert told(log) == []
+
+
+async def test_what_cannot_be_ended_forbids_the_start(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "GRACE", 0.0)
+    monkeypatch.setattr(group, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    pid = killed_daemon(tmp_path, "--ignore-term")
+    with pytest.raises(FlyatcError, match=r"cannot be ended: u \(process group"):
+        await end_leftovers(tmp_path, log)
+    assert len(on_record(tmp_path)) == 1, "the next start must look again"
+    await eventually(lambda: not runs(pid))
+
+
+def test_a_record_is_there_as_long_as_its_group(tmp_path: Path) -> None:
+    ours = Records(tmp_path)
+    leader = group.Group(4242, 99)
+    ours.add("u/a", leader)
+    (path,) = on_record(tmp_path)
+    assert msgspec.json.decode(path.read_bytes(), type=Record) == Record(4242, 99, table.boot(), "u/a")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert ours.known() == {4242}
+    ours.remove(leader)
+    assert on_record(tmp_path) == []
+    assert ours.known() == set()

@@ -1,0 +1,90 @@
+"""Real sockets: what counts as an answer, and what is asked again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from flyatc.process.ports import Ports
+from flyatc.process.readiness import answering
+
+Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def app(answer: Answer) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Its port, and the heads that it was asked; ``answer`` is told how many there were before."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked.append(head)
+            await answer(len(asked) - 1, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"302 Found", b"401 Unauthorized", b"404 Not Found"])
+async def test_any_status_below_500_is_an_answer(status: bytes) -> None:
+    async def answer(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async with app(answer) as (port, asked):
+        await answering(port, "/up")
+        assert asked[0].startswith(b"GET /up HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: flyatc-readiness\r\n")
+        assert len(asked) == 1
+
+
+async def test_a_fault_silence_garbage_and_a_hung_up_line_are_asked_again() -> None:
+    async def answer(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if times == 0:
+            writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
+        elif times == 1:
+            await reader.read()  # silent until the other side gives up
+        elif times == 2:
+            writer.write(b"\x00\xff garbage\r\n" * 10)
+        elif times > 3:
+            writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
+
+    async with app(answer) as (port, asked):
+        await answering(port, "/up", one_try=0.1)
+        assert len(asked) >= 5
+
+
+async def test_an_answer_in_pieces_after_an_interim_one_is_understood() -> None:
+    async def answer(times: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        status = b"500" if times == 0 else b"200"
+        pieces = (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n", b"\r\nHTT", b"P/1.1 " + status, b" Status\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with app(answer) as (port, asked):
+        await answering(port, "/up")
+        assert len(asked) == 2
+
+
+async def test_without_a_path_a_connection_is_enough() -> None:
+    async def answer(_: int, __: asyncio.StreamReader, ___: asyncio.StreamWriter) -> None: ...
+
+    async with app(answer) as (port, asked):
+        await answering(port, None)
+        assert asked == []
+
+
+async def test_nobody_there_is_waited_for() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await answering(Ports().take(), None)

@@ -1,0 +1,147 @@
+"""What every kind of store must keep, asked of each of them through the same interface."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from flyatc.kit.progress import silent
+from flyatc.objects import conditions
+from flyatc.objects.folder import FolderStore
+from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, Stored, StoreUnavailable
+
+Factory = Callable[[Path], Awaitable[FolderStore]]
+
+
+async def folder(tmp_path: Path) -> FolderStore:
+    store = FolderStore(tmp_path / "store")
+    await store.open()
+    return store
+
+
+@pytest.fixture(params=[folder])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    factory: Factory = request.param
+    made = await factory(tmp_path)
+    yield made
+    made.close()
+
+
+async def test_what_was_put_is_got_with_its_etag(store: ObjectStore) -> None:
+    etag = await store.put("users/a/current.json", b"one")
+    assert await store.get("users/a/current.json") == (b"one", etag)
+    found = await store.head("users/a/current.json")
+    assert found is not None
+    assert (found.key, found.size, found.etag) == ("users/a/current.json", 3, etag)
+
+
+async def test_what_is_not_there_is_surely_absent(store: ObjectStore, tmp_path: Path) -> None:
+    assert await store.get("users/a") is None
+    assert await store.head("users/a/b") is None
+    assert await store.list("users/a/") == ()
+    await store.delete("users/a")
+    with pytest.raises(Absent):
+        await store.download("users/a", tmp_path / "copy", silent)
+    assert not (tmp_path / "copy").exists()
+
+
+async def test_create_only_fails_when_it_is_there_and_changes_nothing(store: ObjectStore, tmp_path: Path) -> None:
+    await store.put("a", b"one", create=True)
+    with pytest.raises(ConditionFailed):
+        await store.put("a", b"two", create=True)
+    (tmp_path / "file").write_bytes(b"three")
+    with pytest.raises(ConditionFailed):
+        await store.upload("a", tmp_path / "file", create=True, progress=silent)
+    found = await store.get("a")
+    assert found is not None
+    assert found[0] == b"one"
+
+
+async def test_a_match_holds_until_somebody_else_has_written(store: ObjectStore) -> None:
+    first = await store.put("a", b"one")
+    second = await store.put("a", b"two", match=first)
+    assert first != second
+    with pytest.raises(ConditionFailed):
+        await store.put("a", b"three", match=first)
+    await store.delete("a")
+    with pytest.raises(ConditionFailed):
+        await store.put("a", b"three", match=second)
+    assert await store.get("a") is None
+
+
+async def test_of_many_who_swap_at_once_one_wins_each_round(store: ObjectStore) -> None:
+    etag = await store.put("a", b"start")
+    for turn in range(5):
+        bodies = [f"{turn} {n}".encode() for n in range(8)]
+        answers = await asyncio.gather(
+            *(store.put("a", body, match=etag) for body in bodies), return_exceptions=True
+        )
+        won = [n for n, answer in enumerate(answers) if isinstance(answer, str)]
+        assert len(won) == 1
+        assert all(isinstance(a, str | ConditionFailed) for a in answers)
+        found = await store.get("a")
+        assert found is not None
+        assert found[0] == bodies[won[0]]
+        etag = found[1]
+
+
+async def test_of_many_who_create_at_once_one_wins(store: ObjectStore) -> None:
+    answers = await asyncio.gather(
+        *(store.put("a", str(n).encode(), create=True) for n in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, str) for answer in answers) == 1
+
+
+async def test_a_list_has_what_lies_below_a_prefix_sorted(store: ObjectStore) -> None:
+    for key in ("u/b/2", "u/a/1", "u/b/1/x", "u/bb/1", "v"):
+        await store.put(key, key.encode())
+    found = await store.list("u/b/")
+    assert [stored.key for stored in found] == ["u/b/1/x", "u/b/2"]
+    assert found[1] == await store.head("u/b/2")
+    assert isinstance(found[0], Stored)
+
+
+async def test_a_file_goes_up_and_comes_down_whole_and_tells_how_far_it_is(store: ObjectStore, tmp_path: Path) -> None:
+    body = bytes(range(256)) * (SMALL // 64)
+    (tmp_path / "up").write_bytes(body)
+    told: list[tuple[str, int, int]] = []
+    etag = await store.upload("a", tmp_path / "up", progress=lambda *step: told.append(step))
+    await store.download("a", tmp_path / "down", lambda *step: told.append(step))
+    assert (tmp_path / "down").read_bytes() == body
+    await asyncio.sleep(0)  # the last tick is on its way to the loop
+    assert ("upload", len(body), len(body)) in told
+    assert ("download", len(body), len(body)) in told
+    found = await store.head("a")
+    assert found is not None
+    assert (found.etag, found.size) == (etag, len(body))
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\0b", "a\\b", ".flyatc/id"])
+async def test_a_key_which_leaves_its_place_is_refused(store: ObjectStore, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        await store.get(key)
+    with pytest.raises(ValueError, match="not a key"):
+        await store.put(key, b"")
+
+
+async def test_put_is_for_small_things(store: ObjectStore) -> None:
+    with pytest.raises(ValueError, match="upload"):
+        await store.put("a", b"x" * (SMALL + 1))
+
+
+async def test_the_store_keeps_its_conditions(store: ObjectStore) -> None:
+    await conditions.check(store)
+    assert await store.list("checks/") == ()
+
+
+async def test_a_store_which_ignores_conditions_is_refused(tmp_path: Path) -> None:
+    class Heedless(FolderStore):
+        async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
+            return await super().put(key, body)
+
+    heedless = Heedless(tmp_path)
+    await heedless.open()
+    with pytest.raises(StoreUnavailable, match="ignores conditions"):
+        await heedless.check()
+    heedless.close()

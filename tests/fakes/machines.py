@@ -1,0 +1,149 @@
+"""A machine for the databases room: a data folder, a vault, a tenant, and a store which can be told to fail."""
+
+import contextlib
+import io
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from flyatc.config.schema import App, Storage, Tenant
+from flyatc.databases.vault import Vault
+from flyatc.kit.progress import Progress
+from flyatc.objects.folder import FolderStore
+from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
+from flyatc.observe.log import Log
+
+DATABASE = "app.sqlite3"
+
+
+class Machine:
+    def __init__(
+        self,
+        data: Path,
+        store: ObjectStore | None,
+        databases: Iterable[str] = (DATABASE,),
+        seed: str | dict[str, str] | None = None,
+        interval: float = 0,
+        keep: int = 24,
+    ) -> None:
+        self.log = Log(io.BytesIO())
+        self.vault = Vault(store, Storage(interval=interval, keep=keep), self.log, lambda text, tenant: text)
+        self.tenant = Tenant(
+            user="bellevue",
+            name="2025/winter",
+            prefix="/bellevue/2025/winter",
+            data=data,
+            app=App(databases=list(databases), seed=seed),
+        )
+        self.path = data / DATABASE
+
+    def events(self, message: str) -> list[dict[str, object]]:
+        told = [json.loads(entry.line) for entry in self.log.journal.since(0)]
+        return [event for event in told if event["msg"] == message]
+
+    async def session(self, *numbers: int, path: Path | None = None) -> list[int]:
+        """Held, the numbers added, let go. What was in the database before."""
+        async with self.vault.hold(self.tenant):
+            before = rows(path or self.path)
+            add(path or self.path, *numbers)
+        return before
+
+    def close(self) -> None:
+        self.vault.close()
+        self.log.close()
+
+
+async def open_store(root: Path) -> FolderStore:
+    store = FolderStore(root)
+    await store.open()
+    return store
+
+
+def add(path: Path, *numbers: int, wal: bool = False) -> None:
+    """As an app: opens, commits, closes."""
+    if not numbers:
+        return
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        if wal:
+            database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
+        database.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
+        database.commit()
+
+
+def rows(path: Path) -> list[int]:
+    """[] where there is no database."""
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return [row[0] for row in database.execute("SELECT n FROM t ORDER BY n")]
+
+
+class FailingStore:
+    """A real store behind a line that breaks at the n-th call: before it got there, or after it was done.
+
+    ``calls`` writes down what was asked; from ``fail_from`` on (1: the first) ``times`` calls fail."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.calls: list[str] = []
+        self.fail_from, self.times, self.after = 0, 0, False
+
+    def fail(self, nth: int = 1, times: int = 1 << 30, *, after: bool = False) -> None:
+        self.calls.clear()
+        self.fail_from, self.times, self.after = nth, times, after
+
+    def mend(self) -> None:
+        self.fail_from = 0
+
+    @property
+    def _failing(self) -> bool:
+        return bool(self.fail_from) and self.fail_from <= len(self.calls) < self.fail_from + self.times
+
+    def _before(self, call: str, key: str) -> None:
+        self.calls.append(f"{call} {key.rpartition('/')[2]}")
+        if self._failing and not self.after:
+            raise StoreUnavailable("the line is cut")
+
+    def _done(self) -> None:
+        if self._failing and self.after:
+            raise StoreUnavailable("the line was cut before the answer")
+
+    async def get(self, key: str) -> tuple[bytes, str] | None:
+        self._before("get", key)
+        found = await self._store.get(key)
+        self._done()
+        return found
+
+    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
+        self._before("put", key)
+        etag = await self._store.put(key, body, create=create, match=match)
+        self._done()
+        return etag
+
+    async def head(self, key: str) -> Stored | None:
+        self._before("head", key)
+        return await self._store.head(key)
+
+    async def list(self, prefix: str) -> tuple[Stored, ...]:
+        self._before("list", prefix)
+        found = await self._store.list(prefix)
+        self._done()
+        return found
+
+    async def delete(self, key: str) -> None:
+        self._before("delete", key)
+        await self._store.delete(key)
+        self._done()
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        self._before("download", key)
+        await self._store.download(key, path, progress)
+        self._done()
+
+    async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
+        self._before("upload", key)
+        etag = await self._store.upload(key, path, create=create, progress=progress)
+        self._done()
+        return etag

@@ -1,0 +1,216 @@
+"""Fake tools for a fleet, typed against tenants/ports.py: they write down what is taken and given back, in order."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from flyatc.config import schema
+from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
+from flyatc.kit.exits import Exit
+from flyatc.kit.progress import Progress
+from flyatc.tenants.fleet import Fleet
+from flyatc.tenants.ports import Tools
+from flyatc.tenants.status import Status
+from flyatc.tenants.tenant import Tenant
+
+UP = ["+db", "+app", "+gateway"]
+DOWN = ["-gateway", "-app", "-db", "saved"]
+EPOCH = 1_800_000_000.0  # what the wall clock says when a story begins
+
+
+def make_config(*addresses: str, running: int = 100, pattern: str | None = None, **app: Any) -> schema.Config:
+    server, common = schema.Server(data="/data"), schema.App(command=["app"], **app)
+    tenants = {}
+    for address in addresses:
+        user, _, name = address.partition("/")
+        tenants[address] = schema.make_tenant(server, user, name, common)
+    return schema.Config(
+        path=Path("/tenants.yaml"),
+        server=server,
+        storage=schema.Storage(),
+        limits=schema.Limits(running=running),
+        machine_idle=schema.MachineIdle(),
+        log=schema.Logging(),
+        pages={},
+        tenants=tenants,
+        pattern=schema.Pattern(match=pattern, app=common, tenants=(("", common),)) if pattern else None,
+    )
+
+
+def changed(config: schema.Config, address: str, **app: Any) -> schema.Config:
+    """The same, with another app for one tenant."""
+    spec = config.tenants[address]
+    other = msgspec.structs.replace(spec, app=msgspec.structs.replace(spec.app, **app))
+    return msgspec.structs.replace(config, tenants=config.tenants | {address: other})
+
+
+class FakeChild:
+    def __init__(self, stage: "Stage", tenant: str, number: int) -> None:
+        self._stage, self._tenant = stage, tenant
+        self.pid = self.port = number
+        self.exited = asyncio.Event()
+        self.exit: Exit | None = None
+
+    async def ready(self) -> None:
+        await self._stage.step("ready", self._tenant)
+        if self.exit is not None:
+            raise StartFailed(f"the app ended before it was ready: {self.exit}")
+
+    def die(self, code: int = 1, *output: str) -> None:
+        self.exit = self.exit or Exit(code, output=output)
+        self.exited.set()
+
+
+class FakeDatabases:
+    unsaved = False
+    saved_at: float | None = None
+
+    async def save(self, progress: Progress, only: str | None = None) -> None:
+        self.saved_at = EPOCH
+
+
+class FakeGateway:
+    def __init__(self, stage: "Stage", tenant: str) -> None:
+        self._stage, self._tenant = stage, tenant
+
+    def drain(self) -> None:
+        self._stage.told(self._tenant, "drain")
+
+    def close(self) -> None:
+        self._stage.told(self._tenant, "-gateway")
+
+
+class Stage:
+    """``takes``: seconds of a step (restore, spawn, ready, end, save), for all or for ``(step, tenant)``.
+
+    ``faults``: the error of a step, likewise; ``at_step`` is called at each, and may cancel or ask to stop."""
+
+    open: ClassVar[list["Stage"]] = []  # those whose story is not over
+
+    def __init__(self, config: schema.Config | None = None) -> None:
+        Stage.open.append(self)
+        self.story: dict[str, list[str]] = {}
+        self.takes: dict[str | tuple[str, str], float] = {"ready": 2.0}
+        self.faults: dict[str | tuple[str, str], Exception] = {}
+        self.at_step: Callable[[str, str], None] = lambda step, tenant: None
+        self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
+        self.children: list[FakeChild] = []
+        self.running = self.most_running = 0
+        self.saving = self.most_saving = 0
+        self.alive: Counter[str] = Counter()  # databases held, by tenant
+        self.events: list[dict[str, Any]] = []
+        self.config = config or make_config("a", "b")
+        tools = Tools(self._restored, self._running, self._gateway)
+        self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
+
+    async def strike(self) -> None:
+        """Ends whatever goes on, without taking time."""
+        self.takes, self.faults, self.at_step = {}, {}, lambda step, tenant: None
+        self.fleet.hurry()
+        assert await self.fleet.close(60), [one for one in self.fleet.status() if one.state != "stopped"]
+        assert self.running == self.saving == 0
+
+    # --- what a test asks ---
+
+    def tenant(self, user: str = "a", name: str = "") -> Tenant:
+        tenant = self.fleet.find(user, name)
+        assert tenant is not None
+        return tenant
+
+    def status(self, address: str = "a") -> Status:
+        return next(one for one in self.fleet.status() if one.tenant == address)
+
+    async def visit(self, user: str = "a", stay: float = 0.0) -> int:
+        """The port; the visitor stays for so long."""
+        tenant = self.tenant(user)
+        visit = tenant.visit() or await tenant.serving()
+        try:
+            if stay:
+                await asyncio.sleep(stay)
+            return visit.port
+        finally:
+            visit.end()
+
+    def states(self, address: str = "a") -> list[str]:
+        return [e["state"] for e in self.events if e.get("tenant") == address and "state" in e]
+
+    # --- what the fleet is given ---
+
+    def event(self, level: str, message: str, /, **fields: Any) -> None:
+        self.events.append({"level": level, "msg": message, **fields})
+
+    def told(self, tenant: str, what: str) -> None:
+        self.story.setdefault(tenant, []).append(what)
+
+    async def step(self, step: str, tenant: str) -> None:
+        self.at_step(step, tenant)
+        seconds = self.takes.get((step, tenant), self.takes.get(step, 0.0))
+        if seconds:
+            await asyncio.sleep(seconds)
+        error = self.faults.get((step, tenant), self.faults.get(step))
+        if error is not None:
+            raise error
+
+    @contextlib.asynccontextmanager
+    async def _restored(self, spec: schema.Tenant) -> AsyncIterator[FakeDatabases]:
+        if self.hang is not None:
+            await self.hang()
+        await self.step("restore", spec.address)
+        self.told(spec.address, "+db")
+        self.alive[spec.address] += 1
+        assert self.alive[spec.address] == 1, f"{spec.address} has two lives"
+        databases = FakeDatabases()
+        try:
+            yield databases
+        finally:
+            self.told(spec.address, "-db")
+            self.alive[spec.address] -= 1
+            self.saving += 1
+            self.most_saving = max(self.saving, self.most_saving)
+            try:
+                await self.step("save", spec.address)
+                databases.saved_at = EPOCH
+                self.told(spec.address, "saved")
+            finally:
+                self.saving -= 1
+
+    @contextlib.asynccontextmanager
+    async def _running(self, spec: schema.Tenant, hurry: Callable[[], bool]) -> AsyncIterator[FakeChild]:
+        await self.step("spawn", spec.address)
+        child = FakeChild(self, spec.address, len(self.children) + 1)
+        self.children.append(child)
+        self.told(spec.address, "+app")
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            yield child
+        finally:
+            self.told(spec.address, "-app!" if hurry() else "-app")
+            self.running -= 1
+            try:
+                if not hurry():
+                    await self.step("end", spec.address)
+            finally:
+                child.die(0)
+
+    def _gateway(self, spec: schema.Tenant, port: int) -> FakeGateway:
+        self.at_step("gateway", spec.address)
+        self.told(spec.address, "+gateway")
+        return FakeGateway(self, spec.address)
+
+
+def start_failed() -> StartFailed:
+    return StartFailed("the app ended before it was ready: exit code 1")
+
+
+def save_failed() -> SaveFailed:
+    return SaveFailed("the store does not answer")
+
+
+def restore_refused() -> RestoreRefused:
+    return RestoreRefused("the store does not answer; nothing was started")

@@ -1,0 +1,315 @@
+"""From the schema's File to Config: layers, paths, names, and what spans fields."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flyatc.config import names, placeholders
+from flyatc.config.faults import ConfigError, Faults
+from flyatc.config.load import compose
+from flyatc.config.parse import parse
+from flyatc.config.resolve import resolve
+from flyatc.config.schema import App, Config, Listen, Server
+from flyatc.kit.errors import FlyatcError
+
+FOLDER = "/srv/site"
+
+
+class PaperDisk:
+    """A disk as a list: directories, and files with their sizes."""
+
+    def is_directory(self, path: Path) -> bool:
+        return str(path) in (FOLDER, f"{FOLDER}/web")
+
+    def readable_octets(self, path: Path) -> int | None:
+        return {f"{FOLDER}/a.html": 10, f"{FOLDER}/huge.html": 2**20 + 1, f"{FOLDER}/new.sqlite3": 5}.get(str(path))
+
+
+def resolved(text: str, environ: Mapping[str, str] | None = None, folder: str = FOLDER) -> Config:
+    root = compose(text, "tenants.yaml")
+    faults = Faults("tenants.yaml", root)
+    config = resolve(parse(root, faults), Path(folder) / "tenants.yaml", environ or {}, PaperDisk(), faults)
+    faults.end()
+    return config
+
+
+def told(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolved(text, environ)
+    return str(caught.value).split("\n")
+
+
+def sound(section: str = "", app: str = "", users: str = "a: ") -> str:
+    """A configuration without a fault, but for what is put in; each part on a line of its own."""
+    return f"{section}\napp: {{command: [run], {app}}}\nusers: {{{users}}}"
+
+
+SECTIONS = [
+    ("server: {root: customers}", "server.root: 'customers' must begin with '/'"),
+    ("server: {root: /a/../b}", "server.root: '/a/../b' must be a plain path such as /customers"),
+    ("server: {root: /a//b}", "server.root: '/a//b' must be a plain path"),
+    ("server: {root: '/a?b'}", "server.root: '/a?b' must be a plain path"),
+    ("server: {health: up}", "server.health: 'up' must be a path such as /up: begin with '/'"),
+    ("server: {health: '/up?x'}", "server.health: '/up?x' must be a path such as /up"),
+    ("server: {health: /a/up}", "server.health: /a/up is an address of the user a, whose app would not see it"),
+    ("server: {listen: 80, control: 80}", "server.control: is the port of visitors too (*:80): take another"),
+    ("storage: {url: 's3://bucket'}", "storage.url: s3:// comes with a later release: for now write file:FOLDER"),
+    ("storage: {url: ./store}", "storage.url: './store' is not a store: write file:FOLDER"),
+    ("storage: {url: 'file://host/x'}", "storage.url: 'file://host/x' names no folder of this machine"),
+    ("storage: {url: 'file:'}", "storage.url: 'file:' names no folder of this machine"),
+    ("storage: {url: 'file:data'}", "storage.url: must not be where the running databases are (server.data)"),
+]
+
+
+@pytest.mark.parametrize(("section", "fault"), SECTIONS)
+def test_a_fault_of_the_daemons_own_sections_is_told(section: str, fault: str) -> None:
+    (line,) = told(sound(section))
+    assert line.startswith(f"tenants.yaml:1: {fault}")
+
+
+APPS = [
+    ("directory: nowhere", "app.directory: /srv/site/nowhere is not a directory"),
+    ("ready: up", "app.ready: 'up' must be a path: begin with '/' or '{prefix}', and have no blanks"),
+    ("ready: /a b", "app.ready: '/a b' must be a path"),
+    ("ready: '{perfix}/up'", "app.ready: {perfix} is not a placeholder, did you mean {prefix}?"),
+    ("ready: '/{usr}'", "app.ready: {usr} is not a placeholder, did you mean {user}? For braces themselves write {{"),
+    ("env: {A: '{xyz}'}", "app.env.A: {xyz} is not a placeholder, known are {port} {user} {tenant} {prefix} {data}."),
+    ("env: {A: 'a{b'}", "app.env.A: 'a{b' has a { without its partner: write it twice where the character is meant"),
+    ("env: {A: '${HOME}'}", "app.env.A: HOME is not in the environment: set it, or write ${HOME:-default}"),
+    ("env: {A: '${1}'}", "app.env.A: ${1} is not understood: write ${NAME} or ${NAME:-default}"),
+    ("env: {'A=B': c}", "app.env.A=B: 'A=B' cannot be a variable of the environment"),
+    ("databases: [/x]", "app.databases[0]: '/x' must be relative: databases live below {data}"),
+    ("databases: [a, ../x]", "app.databases[1]: '../x' must not be empty, and no part of it may be empty or begin"),
+    ("databases: [.x]", "app.databases[0]: '.x' must not be empty, and no part of it may be empty or begin with '.'"),
+    ("databases: [a//b]", "app.databases[0]: 'a//b' must not be empty"),
+    ("databases: ['']", "app.databases[0]: '' must not be empty"),
+    ("databases: [a~b]", "app.databases[0]: 'a~b' must not hold '~', '\\' or control characters"),
+    (r"databases: ['a\b']", "app.databases[0]: 'a\\\\b' must not hold '~', '\\' or control characters"),
+    (r'databases: ["a\nb"]', "app.databases[0]: 'a\\nb' must not hold '~', '\\' or control characters"),
+    ("databases: [x-wal]", "app.databases[0]: 'x-wal' is what SQLite calls a file beside a database"),
+    ("databases: [x, x]", "app.databases[1]: 'x' is listed twice"),
+    ("databases: [x, x/y]", "app.databases[0]: 'x' cannot be a database and the folder of another"),
+    ("databases: [" + "x" * 201 + "]", f"app.databases[0]: '{'x' * 80}'… is longer than 200 bytes"),
+    ("databases: [x], seed: none", "app.seed: /srv/site/none is not a file that can be read"),
+    ("databases: [x], seed: {y: new.sqlite3}", "app.seed: 'y' is not one of databases: x"),
+    ("databases: [x], seed: {x: none}", "app.seed.x: /srv/site/none is not a file that can be read"),
+    ("seed: new.sqlite3", "app.seed: is one path, but no database is listed: write database: path for each"),
+    ("databases: [x, y], seed: new.sqlite3", "app.seed: is one path, but 2 databases are listed"),
+    ("databases: [x], seed: '{tenat}.db'", "app.seed: {tenat} is not a placeholder, did you mean {tenant}?"),
+    ("pages: {200: a.html}", "app.pages.200: '200' is no page of ours: write waiting, or a status from 400 to 599"),
+    ("pages: {404: none.html}", "app.pages.404: /srv/site/none.html is not a file that can be read"),
+    ("pages: {404: huge.html}", "app.pages.404: /srv/site/huge.html is larger than 1 MB"),
+]
+
+
+@pytest.mark.parametrize(("app", "fault"), APPS)
+def test_a_fault_of_an_app_is_told(app: str, fault: str) -> None:
+    (line,) = told(sound(app=app))
+    assert line.startswith(f"tenants.yaml:2: {fault}")
+
+
+USERS = [
+    ("Bad: ", "users.Bad: 'Bad' cannot be a user: a-z, 0-9, - and _, at most 63, the first a letter or digit"),
+    ("'..': ", "users...: '..' cannot be a user"),
+    ("'': ", "users.'': '' cannot be a user"),
+    (f"{'a' * 64}: ", f"users.{'a' * 64}: '{'a' * 64}' cannot be a user"),
+    ("a: {match: x}", "users.a.match: is only for '*': this user has a name"),
+    ("'*': ", "users.*.match: is missing: a pattern that the whole user segment must match"),
+    ("'*': {match: '['}", "users.*.match: '[' is not a regular expression: "),
+    ("'*': {match: '[0-9]{99999999999}'}", "users.*.match: '[0-9]{99999999999}' is not a regular expression: "),
+    ("a: {tenants: []}", "users.a.tenants: lists nobody: leave it out where the user is the tenant"),
+    ("a: {tenants: [b, b]}", "users.a.tenants[1]: 'b' is listed twice"),
+    ("a: {tenants: [b/]}", "users.a.tenants[0]: 'b/' cannot be a tenant: segments of"),
+    ("a: {tenants: [b, b..c]}", "users.a.tenants[1]: 'b..c' cannot be a tenant"),
+    ("a: {tenants: {b~c: }}", "users.a.tenants.b~c: 'b~c' cannot be a tenant"),
+    ("a: {tenants: [a/b/c/d/e/f/g/h/i]}", "users.a.tenants[0]: 'a/b/c/d/e/f/g/h/i' is too long: at most 8 segments"),
+    ("a: {command: []}", "users.a.command: is missing: write the program and its arguments"),
+    ("a: {tenants: {b: {command: ['']}}}", "users.a.tenants.b.command[0]: is empty: here stands the program"),
+    ("a: {tenants: {b: {seed: new.sqlite3}}}", "users.a.tenants.b.seed: is one path, but no database is listed"),
+    ("a: {tenants: {b: {directory: gone}}}", "users.a.tenants.b.directory: /srv/site/gone is not a directory"),
+    ("a: {pages: {99: a.html}}", "users.a.pages.99: '99' is no page of ours"),
+]
+
+
+@pytest.mark.parametrize(("users", "fault"), USERS)
+def test_a_fault_of_a_user_or_tenant_is_told(users: str, fault: str) -> None:
+    (line,) = told(sound(users=users))
+    assert line.startswith(f"tenants.yaml:3: {fault}")
+
+
+def test_no_user_at_all_is_a_fault() -> None:
+    assert told(sound(users="")) == [
+        "tenants.yaml:3: users: at least one user is needed, or '*' for all that match a pattern"
+    ]
+
+
+def test_a_missing_command_is_told_once_however_many_tenants_need_it() -> None:
+    (line,) = told("users: {a: , b: , c: {tenants: [d, e]}}")
+    assert line.startswith("tenants.yaml: app.command: is missing: write the program")
+
+
+def test_an_app_without_command_is_fine_where_every_tenant_has_one() -> None:
+    config = resolved("users: {a: {command: [x]}, b: {tenants: {c: {command: [y]}}}}")
+    assert [tenant.app.command for tenant in config.tenants.values()] == [["x"], ["y"]]
+
+
+def test_what_follows_from_a_fault_is_not_told_again() -> None:
+    assert told("app: {command: [[x]]}\nusers: {a: }") == ["tenants.yaml:1: app.command[0]: must be text, not a list"]
+    assert told("app: {command: [x]}\nusers: [a]") == ["tenants.yaml:2: users: must be a mapping, not a list"]
+
+
+def test_faults_of_reading_and_of_resolving_are_told_together() -> None:
+    lines = told("server: {root: x}\napp:\n  command: [run]\n  idle: soon\nusers: {A: }")
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["tenants.yaml:1", "server.root"],
+        ["tenants.yaml:4", "app.idle"],
+        ["tenants.yaml:5", "users.A"],
+    ]
+    assert issubclass(ConfigError, FlyatcError)
+
+
+@pytest.mark.parametrize("port", ["http", "", "70000", "-1", "３０００"])
+def test_a_port_of_the_environment_that_is_none_is_a_fault(port: str) -> None:
+    assert told(sound(), {"PORT": port}) == [
+        f"environment: PORT: {port!r} is not a port: it must be a number up to 65535, or unset"
+    ]
+
+
+def test_the_port_of_the_environment_wins_and_keeps_the_host() -> None:
+    config = resolved(sound("server: {listen: '127.0.0.1:3000'}"), {"PORT": "8080"})
+    assert config.server.listen == Listen("127.0.0.1", 8080)
+
+
+def test_a_bare_control_port_is_loopback() -> None:
+    assert resolved(sound("server: {control: 9000}")).server.control == Listen("127.0.0.1", 9000)
+    assert resolved(sound("server: {control: '0.0.0.0:9000'}")).server.control == Listen("0.0.0.0", 9000)
+
+
+def test_env_and_pages_are_merged_key_by_key_and_the_rest_is_replaced() -> None:
+    text = """
+app: {command: [run], env: {A: "1", B: "2"}, pages: {404: a.html}, idle: 1m, databases: [x, y]}
+users:
+  a:
+    env: {B: "3", C: "4"}
+    databases: [z]
+    tenants:
+      t: {env: {A: ~}, pages: {502: a.html}, idle: 2m}
+      "":
+"""
+    config = resolved(text)
+    tenant = config.tenants["a/t"].app
+    assert tenant.env == {"A": None, "B": "3", "C": "4"}
+    assert tenant.pages == {"404": "/srv/site/a.html", "502": "/srv/site/a.html"}
+    assert (tenant.databases, tenant.idle, tenant.command) == (["z"], 120, ["run"])
+    assert config.tenants["a"].app.env == {"A": "1", "B": "3", "C": "4"}
+    assert config.pages == {"404": "/srv/site/a.html"}
+
+
+def test_paths_are_absolute_from_the_folder_of_the_file() -> None:
+    text = sound(
+        "server: {data: vol, root: /customers/}\nstorage: {url: 'file:./store'}",
+        "directory: web, databases: [x, y], seed: {x: new.sqlite3, y: 'seeds/{user}.db'}",
+        "bellevue: {tenants: [2025/winter]}",
+    )
+    config = resolved(text)
+    tenant = config.tenants["bellevue/2025/winter"]
+    assert config.server.data == "/srv/site/vol"
+    assert config.storage.url == "file:/srv/site/store"
+    assert tenant.prefix == "/customers/bellevue/2025/winter"
+    assert tenant.data == Path("/srv/site/vol/tenants/bellevue/2025~winter")
+    assert tenant.app.directory == "/srv/site/web"
+    assert tenant.app.seed == {"x": "/srv/site/new.sqlite3", "y": "/srv/site/seeds/{user}.db"}
+
+
+@pytest.mark.parametrize(("url", "folder"), [("file:/var/s", "/var/s"), ("file:///var/s", "/var/s")])
+def test_a_store_may_be_anywhere_on_this_machine(url: str, folder: str) -> None:
+    assert resolved(sound(f"storage: {{url: '{url}'}}")).storage.url == f"file:{folder}"
+
+
+def test_a_seed_below_a_folder_with_braces_stays_what_it_is() -> None:
+    config = resolved(
+        "app: {command: [x], directory: /srv/site, databases: [x], seed: '{tenant}.db'}\nusers: {a: }", {}, "/srv/{x}"
+    )
+    assert config.tenants["a"].app.seed == "/srv/{{x}}/{tenant}.db"
+
+
+@pytest.mark.parametrize("seed", ["{data}/x.db", "/seeds/{user}.db", "${SEEDS:-/s}/x.db"])
+def test_a_seed_that_begins_with_a_whole_path_is_left_as_it_is(seed: str) -> None:
+    assert resolved(sound(app=f"databases: [x], seed: '{seed}'")).tenants["a"].app.seed == seed
+
+
+def test_placeholders_braces_and_variables_that_exist_are_no_fault() -> None:
+    env = "{A: '{port}{user}{tenant}{prefix}{data}', B: '{{\"a\": 1}}', C: '${HOME}', D: '${NO:-x}', E: '${{NO}}'}"
+    assert resolved(sound(app=f"env: {env}, ready: '{{prefix}}/up'"), {"HOME": "/root"}).tenants["a"].app.env["D"]
+
+
+def test_a_variable_that_is_missing_is_told_where_it_stands_in_the_command() -> None:
+    (line,) = told("app:\n  command:\n  - run\n  - --key=${KEY}\nusers: {a: }")
+    assert line.startswith("tenants.yaml:4: app.command[1]: KEY is not in the environment")
+
+
+def test_users_not_listed_follow_the_pattern_and_hostile_names_never_do() -> None:
+    config = resolved(sound(users="boston: {tenants: [x]}, '*': {match: '[0-9.a-z]+', idle: 1m, tenants: ['', y]}"))
+    made = config.tenant_of_pattern("100", "y")
+    assert made is not None
+    assert (made.address, made.app.idle, made.data) == ("100/y", 60, Path("/srv/site/data/tenants/100/y"))
+    assert config.tenant_of_pattern("100", "z") is None
+    assert config.tenant_of_pattern("boston", "y") is None
+    assert config.tenant_of_pattern("..", "y") is None
+    assert config.users == {"boston"}
+    assert "*" not in config.tenants
+
+
+@pytest.mark.parametrize("name", ["", "2025", "2025/winter", "a.b/C_d-e", "/".join("abcdefgh")])
+def test_these_can_be_tenants(name: str) -> None:
+    assert names.tenant(name) is None
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_a_name_that_passes_can_do_no_harm(name: str) -> None:
+    if names.tenant(name) is None:
+        assert ".." not in name
+        assert not name.startswith(("/", "."))
+    if names.database(name) is None:
+        assert not Path(name).is_absolute()
+        assert ".." not in Path(name).parts
+
+
+@given(st.text())
+def test_escaped_text_is_literal_again(text: str) -> None:
+    assert placeholders.literal(placeholders.escape(text)) == text
+
+
+leaves = st.one_of(
+    st.text(),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.sampled_from(
+        ["{user}", "${X", "{{", "5m", "64KB", "../x", "/x", "~", "file:x", "file:", "s3://b", "[0-9]+", "("]
+    ),
+)
+values = st.one_of(leaves, st.lists(leaves, max_size=3), st.dictionaries(st.text(max_size=3), leaves, max_size=3))
+apps = st.dictionaries(st.sampled_from(App.__struct_fields__), values, max_size=4)
+users = st.dictionaries(
+    st.one_of(st.text(max_size=4), st.sampled_from(["a", "*", "boston"])),
+    st.one_of(
+        leaves, apps, st.fixed_dictionaries({"match": leaves, "tenants": st.one_of(values, st.just({"b": None}))})
+    ),
+    max_size=3,
+)
+servers = st.dictionaries(st.sampled_from(Server.__struct_fields__), leaves, max_size=3)
+files = st.fixed_dictionaries({"server": servers, "app": apps, "users": users, "storage": st.just({}) | values})
+
+
+@settings(max_examples=300, deadline=None)
+@given(files)
+def test_whatever_is_written_only_config_errors_are_raised(file: object) -> None:
+    with contextlib.suppress(ConfigError):
+        resolved(json.dumps(file, ensure_ascii=False))

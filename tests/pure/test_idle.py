@@ -1,0 +1,91 @@
+"""Who is stopped for want of visitors."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyatc.tenants import idle
+from flyatc.tenants.idle import Snapshot
+from flyatc.tenants.lifecycle import State
+
+
+def snapshot(
+    tenant: str = "a",
+    state: State = State.READY,
+    visitors: int = 0,
+    quiet_since: float = 0.0,
+    idle: float = 300.0,
+    changed: bool = False,
+) -> Snapshot:
+    return Snapshot(tenant, state, visitors, quiet_since, idle, changed)
+
+
+def test_nobody_is_stopped_before_its_time_and_the_next_look_is_then() -> None:
+    assert idle.sweep([snapshot()], now=299.0) == ([], 300.0)
+
+
+def test_who_had_no_visitors_for_long_enough_is_stopped_and_told_why() -> None:
+    stops, look = idle.sweep([snapshot()], now=300.0)
+    assert stops == [idle.Stop("a", "nobody came for 5m00s", again=False)]
+    assert look == math.inf
+
+
+def test_who_has_a_visitor_is_never_idle() -> None:
+    assert idle.sweep([snapshot(visitors=1)], now=1e9) == ([], math.inf)
+
+
+def test_idle_zero_means_never() -> None:
+    assert idle.sweep([snapshot(idle=0)], now=1e9) == ([], math.inf)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.READY])
+def test_only_who_is_ready_can_be_idle(state: State) -> None:
+    assert idle.sweep([snapshot(state=state, changed=True)], now=1e9) == ([], math.inf)
+
+
+def test_a_changed_tenant_is_restarted_after_a_moment_without_visitors() -> None:
+    one = snapshot(changed=True, idle=0, quiet_since=10)
+    assert idle.sweep([one], now=10.5) == ([], 11.0)
+    assert idle.sweep([one], now=11.0)[0] == [idle.Stop("a", "its configuration has changed", again=True)]
+
+
+def test_a_changed_tenant_that_is_idle_too_is_only_stopped() -> None:
+    stops, _ = idle.sweep([snapshot(changed=True)], now=300.0)
+    assert [stop.again for stop in stops] == [False]
+
+
+def test_the_next_look_is_the_earliest_of_all() -> None:
+    many = [snapshot("a", quiet_since=5), snapshot("b", quiet_since=2), snapshot("c", visitors=3)]
+    assert idle.sweep(many, now=10) == ([], 302.0)
+
+
+def test_the_least_recently_used_idle_one_makes_room() -> None:
+    many = [
+        snapshot("a", quiet_since=5),
+        snapshot("b", quiet_since=2, idle=0),
+        snapshot("c", quiet_since=1, visitors=1),
+        snapshot("d", quiet_since=0, state=State.STARTING),
+    ]
+    assert idle.least_recent(many) == "b"
+    assert idle.least_recent(many[2:]) is None
+
+
+snapshots = st.builds(
+    Snapshot,
+    tenant=st.text(min_size=1),
+    state=st.sampled_from(State),
+    visitors=st.integers(0, 3),
+    quiet_since=st.floats(0, 1000),
+    idle=st.sampled_from([0.0, 1.0, 300.0]),
+    changed=st.booleans(),
+)
+
+
+@given(st.lists(snapshots), st.floats(0, 2000))
+def test_looking_again_when_told_finds_something_to_do(many: list[Snapshot], now: float) -> None:
+    stops, look = idle.sweep(many, now)
+    assert look > now
+    if look < math.inf:
+        assert len(idle.sweep(many, look)[0]) > len(stops)

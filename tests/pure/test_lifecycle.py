@@ -1,0 +1,38 @@
+"""The table of states."""
+
+import itertools
+
+import pytest
+
+from flyatc.tenants import lifecycle
+from flyatc.tenants.lifecycle import LEAVING, NEXT, RESTING, RISING, WELCOMING, State
+
+
+def test_every_state_is_in_the_table_and_can_be_left_and_reached() -> None:
+    assert set(NEXT) == set(State)
+    assert all(NEXT[state] for state in State)
+    assert set().union(*NEXT.values()) == set(State)
+
+
+def test_every_state_belongs_to_one_group() -> None:
+    groups = [RISING, {State.READY}, LEAVING, RESTING]
+    assert sorted(itertools.chain(*groups)) == sorted(State)
+    assert WELCOMING == RISING | {State.READY}
+
+
+def test_a_whole_life_may_be_told() -> None:
+    state = State.STOPPED
+    for following in ("owning", "restoring", "starting", "ready", "draining", "saving", "stopped"):
+        state = lifecycle.follow(state, State(following))
+    assert state is State.STOPPED
+
+
+@pytest.mark.parametrize(("old", "new"), [(o, n) for o, n in itertools.product(State, State) if n not in NEXT[o]])
+def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: State) -> None:
+    with pytest.raises(lifecycle.Impossible, match=f"{new} cannot follow {old}"):
+        lifecycle.follow(old, new)
+
+
+def test_an_app_that_was_spawned_never_rests_before_its_data_is_saved() -> None:
+    for state in (State.STARTING, State.READY, State.DRAINING):
+        assert not NEXT[state] & RESTING

@@ -1,0 +1,56 @@
+"""What is asked of a starting app, how often, and what counts as an answer."""
+
+import pytest
+
+from flyatc.process import readiness
+
+
+def test_the_pause_costs_a_start_at_most_five_percent() -> None:
+    assert readiness.pause(0) == 0.001
+    assert readiness.pause(0.1) == pytest.approx(0.005)
+    assert readiness.pause(0.3) == pytest.approx(0.015)
+    assert readiness.pause(60) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/up", b"/up"),
+        ("up", b"/up"),
+        ("/up?a=1&b=%20", b"/up?a=1&b=%20"),
+        ("/a b\r\nX: 1", b"/a%20b%0D%0AX:%201"),
+        ("/smörgås", b"/sm%C3%B6rg%C3%A5s"),
+    ],
+)
+def test_nothing_can_be_added_to_the_request_by_its_path(path: str, target: bytes) -> None:
+    lines = readiness.request(path).split(b"\r\n")
+    assert lines[0] == b"GET " + target + b" HTTP/1.1"
+    assert lines[1:] == [
+        b"Host: 127.0.0.1",
+        b"User-Agent: flyatc-readiness",
+        b"Accept: */*",
+        b"Connection: close",
+        b"",
+        b"",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", None),
+        (b"HTTP/1.1 20", None),
+        (b"HTTP/1.1 200 OK\r\n", 200),
+        (b"HTTP/1.0 404\r\n", 404),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n", None),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP", 103),
+    ],
+)
+def test_a_status_is_read_as_soon_as_it_is_there(data: bytes, status: int | None) -> None:
+    assert readiness.status_of(data) == status
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n", b"HTTP/2 200\r\n", b"\n", b"HTTP/1.1 2x0 OK\r\n"])
+def test_what_is_not_http_is_no_answer(data: bytes) -> None:
+    with pytest.raises(readiness.NotYet):
+        readiness.status_of(data)

@@ -1,0 +1,16 @@
+"""What each story has in common: when it ends, all is given back and nothing is left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fakes.stage import Stage
+
+
+@pytest.fixture(autouse=True)
+async def curtain() -> AsyncIterator[None]:
+    yield
+    while Stage.open:
+        await Stage.open.pop().strike()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks left behind: {left}"
