@@ -23,6 +23,7 @@ from flyatc.process import child, group, table
 from flyatc.process.child import RunningChild
 from flyatc.process.ports import Ports
 from flyatc.process.records import FOLDER, Records
+from flyatc.tenants import ports as tenants
 
 # The hook that is to replace this fixture can only stand in a conftest.py, where it would be for all.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")
@@ -103,7 +104,8 @@ async def ask(port: int, path: str) -> bytes:
 
 async def test_an_app_is_ready_when_it_answers_and_gone_after_the_hold(room: Room) -> None:
     async with room.hold(room.tenant(ready="{prefix}/up")) as app:
-        await app.ready()
+        fulfilled: tenants.Child = app
+        await fulfilled.ready()
         assert app.exit is None
         seen = json.loads(await ask(app.port, "/u/a/echo?env=PORT&env=AWS_SECRET_ACCESS_KEY"))
         assert seen["env"] == {"PORT": str(app.port), "AWS_SECRET_ACCESS_KEY": None}

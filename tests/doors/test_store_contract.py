@@ -74,9 +74,7 @@ async def test_of_many_who_swap_at_once_one_wins_each_round(store: ObjectStore) 
     etag = await store.put("a", b"start")
     for turn in range(5):
         bodies = [f"{turn} {n}".encode() for n in range(8)]
-        answers = await asyncio.gather(
-            *(store.put("a", body, match=etag) for body in bodies), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(store.put("a", body, match=etag) for body in bodies), return_exceptions=True)
         won = [n for n, answer in enumerate(answers) if isinstance(answer, str)]
         assert len(won) == 1
         assert all(isinstance(a, str | ConditionFailed) for a in answers)

@@ -2,10 +2,10 @@
 
 import contextlib
 import io
-import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, BinaryIO, TypedDict, Unpack
 
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases.vault import Vault
@@ -17,17 +17,29 @@ from flyatc.observe.log import Log
 DATABASE = "app.sqlite3"
 
 
+class Told(Log):
+    """A log which also writes its events down."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.told: list[dict[str, object]] = []
+        super().__init__(out)
+
+    def event(self, level: str, message: str, /, **fields: Any) -> None:
+        self.told.append({"level": level, "message": message, **fields})
+        super().event(level, message, **fields)
+
+
 class Machine:
     def __init__(
         self,
         data: Path,
         store: ObjectStore | None,
-        databases: Iterable[str] = (DATABASE,),
-        seed: str | dict[str, str] | None = None,
-        interval: float = 0,
-        keep: int = 24,
+        databases: Iterable[str],
+        seed: str | dict[str, str] | None,
+        interval: float,
+        keep: int,
     ) -> None:
-        self.log = Log(io.BytesIO())
+        self.log = Told(io.BytesIO())
         self.vault = Vault(store, Storage(interval=interval, keep=keep), self.log, lambda text, tenant: text)
         self.tenant = Tenant(
             user="bellevue",
@@ -39,25 +51,21 @@ class Machine:
         self.path = data / DATABASE
 
     def events(self, message: str) -> list[dict[str, object]]:
-        told = [json.loads(entry.line) for entry in self.log.journal.since(0)]
-        return [event for event in told if event["msg"] == message]
+        return [event for event in self.log.told if event["message"] == message]
 
-    async def session(self, *numbers: int, path: Path | None = None) -> list[int]:
-        """Held, the numbers added, let go. What was in the database before."""
+    async def session(
+        self, *numbers: int, path: Path | None = None, then: Callable[[], object] = lambda: None
+    ) -> list[int]:
+        """Held, the numbers added, then ``then``, let go. What was in the database before."""
         async with self.vault.hold(self.tenant):
             before = rows(path or self.path)
             add(path or self.path, *numbers)
+            then()
         return before
 
     def close(self) -> None:
         self.vault.close()
         self.log.close()
-
-
-async def open_store(root: Path) -> FolderStore:
-    store = FolderStore(root)
-    await store.open()
-    return store
 
 
 def add(path: Path, *numbers: int, wal: bool = False) -> None:
@@ -147,3 +155,41 @@ class FailingStore:
         etag = await self._store.upload(key, path, create=create, progress=progress)
         self._done()
         return etag
+
+
+class Options(TypedDict, total=False):
+    store: ObjectStore | None
+    seed: str | dict[str, str] | None
+    interval: float
+    keep: int
+
+
+class Yard:
+    """A store in a folder, and machines beside it; all closed at the end."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = FolderStore(root / "store")
+        self.failing = FailingStore(self.store)
+        self._machines: list[Machine] = []
+
+    async def __aenter__(self) -> "Yard":
+        await self.store.open()
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        for machine in self._machines:
+            machine.close()
+        self.store.close()
+
+    def machine(self, name: str, databases: Iterable[str] = (DATABASE,), **options: Unpack[Options]) -> Machine:
+        """Another process on the data folder ``name``, which is new or was left behind by an earlier one."""
+        store = options.get("store", self.failing)
+        made = Machine(
+            self.root / name, store, databases, options.get("seed"), options.get("interval", 0), options.get("keep", 24)
+        )
+        self._machines.append(made)
+        return made
+
+    def snapshots(self) -> list[Path]:
+        return sorted((self.root / "store").rglob("*.zst"))

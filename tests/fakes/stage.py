@@ -143,6 +143,8 @@ class Stage:
 
     def event(self, level: str, message: str, /, **fields: Any) -> None:
         self.events.append({"level": level, "msg": message, **fields})
+        if "state" in fields:
+            self.at_step(f"is {fields['state']}", fields["tenant"])
 
     def told(self, tenant: str, what: str) -> None:
         self.story.setdefault(tenant, []).append(what)

@@ -13,7 +13,11 @@ from flyatc.databases.lineage import Entry, Pointer, Snapshot
 
 def snapshot(seq: int, epoch: int = 1) -> Snapshot:
     return Snapshot(
-        key=lineage.name(epoch, seq), size=4096, compressed=99, sha256=f"{seq:064x}", saved="2026-01-02T03:04:05.000006Z"
+        key=lineage.name(epoch, seq),
+        size=4096,
+        compressed=99,
+        sha256=f"{seq:064x}",
+        saved="2026-01-02T03:04:05.000006Z",
     )
 
 

@@ -17,7 +17,7 @@ def test_every_state_is_in_the_table_and_can_be_left_and_reached() -> None:
 def test_every_state_belongs_to_one_group() -> None:
     groups = [RISING, {State.READY}, LEAVING, RESTING]
     assert sorted(itertools.chain(*groups)) == sorted(State)
-    assert WELCOMING == RISING | {State.READY}
+    assert RISING | {State.READY} == WELCOMING
 
 
 def test_a_whole_life_may_be_told() -> None:

@@ -61,7 +61,11 @@ class Database:
 
     @property
     def unsaved(self) -> bool:
-        found = files.signature(self.path)
+        """Whether the files are not as they were when the store was last known to have them. Cheap."""
+        try:
+            found = files.signature(self.path)
+        except OSError:  # the next save says what is wrong
+            return True
         return found[0] is not None and found != self.entry.signature
 
     def tell(self, level: str, message: str, **fields: object) -> None:

@@ -52,23 +52,24 @@ def refusing(tenant: Tenant) -> Iterator[None]:
         yield
     except OSError as error:
         raise RestoreRefused(
-            f"{tenant.address}: the local disk does not answer: {error}. Nothing was started"
+            f"{tenant.address}: the local disk does not answer: {error}. Nothing was changed"
         ) from error
     except StoreUnavailable as error:
-        raise RestoreRefused(f"{tenant.address}: {error}. Nothing was started; try again later") from error
+        raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 
 
 async def make_whole(tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, tools: Tools) -> None:
-    """All are as the store has them, or newer; the record says that they are in use. Raises RestoreRefused."""
-    with refusing(tenant):
-        surveys = await tasks.every((_survey(database, tools) for database in databases), "survey")
-        refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
-        if refused:
-            raise RestoreRefused("; ".join(refused))
-        async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
-            arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
-            settle = _settle(surveys, arrivals, record, tools)  # quick; a half-told record would cost a needless orphan
-            await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+    """All are as the store has them, or newer; the record says that they are in use.
+
+    Raises RestoreRefused; StoreUnavailable, OSError."""
+    surveys = await tasks.every((_survey(database, tools) for database in databases), "survey")
+    refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
+    if refused:
+        raise RestoreRefused("; ".join(refused))
+    async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+        arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
+        settle = _settle(surveys, arrivals, record, tools)  # quick; a half-told record would cost a needless orphan
+        await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
 
 
 async def _survey(database: Database, tools: Tools) -> Survey:
@@ -189,14 +190,15 @@ def _entry(survey: Survey) -> Entry:
 
 
 async def make_local(tenant: Tenant, seeds: Seeds, tools: Tools) -> None:
-    """Without a store: what is here is the truth, what is not is seeded or left to the app. Raises RestoreRefused."""
+    """Without a store: what is here is the truth, what is not is seeded or left to the app.
+
+    Raises RestoreRefused; OSError."""
     folder = tenant.data / ".flyatc"
-    with refusing(tenant):
-        async with tools.workplace(folder, "restore") as place:
-            for name in tenant.app.databases:
-                path = tenant.data / name
-                await tools.quick.run(partial(durable.make_folder, path.parent))
-                if await tools.quick.run(partial(files.look, path)) is Here.ABSENT:
-                    arrival = await _sow(path, name, seeds, place, tools)
-                    if arrival is not None:
-                        await tools.quick.run(partial(files.put_in_place, arrival.raw, path, folder))
+    async with tools.workplace(folder, "restore") as place:
+        for name in tenant.app.databases:
+            path = tenant.data / name
+            await tools.quick.run(partial(durable.make_folder, path.parent))
+            if await tools.quick.run(partial(files.look, path)) is Here.ABSENT:
+                arrival = await _sow(path, name, seeds, place, tools)
+                if arrival is not None:
+                    await tools.quick.run(partial(files.put_in_place, arrival.raw, path, folder))

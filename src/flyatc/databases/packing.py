@@ -63,7 +63,7 @@ def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
         except zstandard.ZstdError as error:
             raise Damaged(str(error)) from error
         if done != told:
-            raise Damaged(f"it ends after {done} of {told} octets")
+            raise Damaged(f"it holds {done} octets, not {told}")
         raw.flush()
         os.fsync(raw.fileno())
     return found.hexdigest()

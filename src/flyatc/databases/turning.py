@@ -57,6 +57,7 @@ async def _settle(
         same = pointer is not None and key == pointer.key
         entries[database.name] = Entry(
             base=pointer.link if pointer is not None else None,
+            pending=database.entry.pending,  # one which is still on its way may be built upon as well
             in_use=True,
             signature=await tools.quick.run(partial(files.signature, database.path)) if same else None,
             saved_at=lineage.saved_at(pointer) if pointer is not None else None,

@@ -9,7 +9,7 @@ from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
-from flyatc.tenants.visit import Visit
+from flyatc.tenants.visitors import Visit
 from flyatc.wire.faults import BadMessage
 
 RETRY_SECONDS = 5.0
@@ -30,7 +30,7 @@ class Arrival:
     def begin(self) -> None:
         self._to.start = "cold"
         self._to.request.receiver = self
-        self._task = tasks.start(self._wait(), f"arrival at {self._tenant.address}")
+        self._task = tasks.start(self._wait(), f"arrival at {self._tenant.spec.address}")
 
     async def _wait(self) -> None:
         to, app = self._to, self._tenant.spec.app

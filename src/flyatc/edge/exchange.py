@@ -99,13 +99,13 @@ class Exchange:
 
     def line(self, now: float) -> Line:
         head = self.request.head
-        host, agent = head.one(b"host"), head.line(b"user-agent")
+        host, agent = head.one(b"host"), head.user_agent
         return Line(
-            stamp(self.came),
+            stamp(time()),
             "info",
             "request",
             self.status,
-            round((now - self.began) * 1000, 3),
+            int((now - self.began) * 1_000_000) / 1000,
             head.method.decode("latin-1"),
             host.decode("latin-1") if host else "",
             head.path.decode("latin-1"),
@@ -128,7 +128,7 @@ def stamp(now: float) -> str:
     whole = int(now)
     if _second[0] != whole:
         _second = (whole, datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S."))
-    return f"{_second[1]}{int((now - whole) * 1_000_000):06d}Z"
+    return "%s%06dZ" % (_second[1], (now - whole) * 1_000_000)
 
 
 def readable(line: Line) -> bytes:

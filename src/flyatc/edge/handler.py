@@ -10,7 +10,7 @@ from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, res
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
-from flyatc.tenants.visit import Visit
+from flyatc.tenants.visitors import Visit
 from flyatc.wire import answer, server
 from flyatc.wire.faults import BadMessage
 
@@ -49,7 +49,7 @@ class Handler:
         tenant = self._fleet.find(found.user, found.name)
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
-        to.user, to.tenant = found.user, tenant.address
+        to.user, to.tenant = found.user, tenant.spec.address
         if path == found.health:
             return self._ask_health(to, found, tenant)
         visit = tenant.visit()

@@ -8,30 +8,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _alive: set[asyncio.Task[Any]] = set()
-_report: Callable[[str, BaseException], None] | None = None
-
-
-def report_to(report: Callable[[str, BaseException], None] | None) -> None:
-    """``report(name, error)`` is told of each task which dies of an error that nobody awaits."""
-    global _report
-    _report = report
 
 
 def start(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """A task that runs by itself. Its owner either awaits it, or leaves its death to the report."""
+    """A task that runs by itself. Its owner awaits it, or its error reaches the loop's exception handler."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _alive.add(task)
-    task.add_done_callback(_ended)
+    task.add_done_callback(_alive.discard)
     return task
-
-
-def _ended(task: asyncio.Task[Any]) -> None:
-    _alive.discard(task)
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is not None and _report is not None:
-        _report(task.get_name(), error)
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, Any]) -> None:

@@ -26,9 +26,11 @@ class Group:
     started: int  # of the leader, clock ticks since boot
 
     def gone(self) -> bool:
-        """Cheap while the leader runs."""
+        """Cheap while the leader runs. Looks twice: who forks and ends during a scan may be missed with its child."""
         first = table.find(self.leader)
-        return (first is None or first.ended or first.started != self.started) and not self.members()
+        if first is not None and first.started == self.started and not first.ended:
+            return False
+        return not self.members() and not self.members()
 
     def members(self) -> list[table.Process]:
         """Who of it still runs; zombies are not counted: they hold no file."""
@@ -44,15 +46,14 @@ class Group:
             and process.pid != os.getpid()
         ]
 
-    def signal(self, number: signals.Signals) -> bool:
-        """To all members; False where nobody is left."""
+    def signal(self, number: signals.Signals) -> None:
+        """To all members."""
         members = self.members()
         if any(process.group == self.leader for process in members):
             _send(os.killpg, self.leader, number)  # one call: a member that forks at this moment cannot slip away
         for process in members:
             if process.group != self.leader:
                 _send(os.kill, process.pid, number)
-        return bool(members)
 
 
 def _send(kill: Callable[[int, int], None], target: int, number: int) -> None:
@@ -85,9 +86,11 @@ async def end(group: Group, grace: float, hurry: Callable[[], bool]) -> Needed:
                 return Needed.TERM
             pause = min(2 * pause, POLL)
     deadline, pause = clock() + KILL_PATIENCE, FIRST_POLL
-    while group.signal(signals.SIGKILL):
+    while True:
+        group.signal(signals.SIGKILL)  # again and again: outside of the process group a fork may have slipped away
         if clock() > deadline:
             return Needed.MORE
         await asyncio.sleep(pause)
+        if group.gone():
+            return Needed.KILL
         pause = min(2 * pause, POLL)
-    return Needed.KILL

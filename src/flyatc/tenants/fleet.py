@@ -16,7 +16,7 @@ from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.house import SAVE_RESERVE, House
 from flyatc.tenants.lifecycle import State
 from flyatc.tenants.ports import Databases, Teller, Tools
-from flyatc.tenants.status import Changes, Status
+from flyatc.tenants.status import Status
 from flyatc.tenants.tenant import Tenant
 
 RECOVERING = 4  # tenants saved at the same time when the daemon starts
@@ -97,7 +97,7 @@ class Fleet:
         """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        async with self._one(address).paused() as ran:
+        async with self._one(address).paused("it is paused") as ran:
             yield ran
 
     def databases(self, address: str) -> Databases | None:
@@ -160,20 +160,20 @@ class Fleet:
             tenant.owes("found newer than the store when the daemon started")
         await _all(save(tenant) for tenant in owing)
 
-    def apply(self, config: Config) -> Changes:
-        """A reload. Removed tenants drain and stop; changed ones restart when idle; the rest go on undisturbed."""
-        before, self._config = self._config, config
+    def made(self) -> list[Spec]:
+        """The tenants of the pattern that exist now: config.changes judges them with the listed ones."""
+        return [one.spec for one in self._known.values() if one.spec.address not in self._config.tenants]
+
+    def apply(self, config: Config) -> None:
+        """A reload. Removed tenants drain and stop; changed ones restart when idle; the rest go on undisturbed.
+
+        What only a restart of the daemon can change (server.data above all) must be as it was: see config.changes."""
+        self._config = config
         self._house.room.resize(config.limits.running)
         self._configured = {}
         for (user, name), tenant in list(self._known.items()):
             if self._admit(user, name) is None:
                 tenant.remove()
-        old, new = before.tenants, config.tenants
-        return Changes(
-            added=tuple(new.keys() - old.keys()),
-            removed=tuple(old.keys() - new.keys()),
-            changed=tuple(address for address in new.keys() & old.keys() if new[address] != old[address]),
-        )
 
     async def close(self, deadline: float) -> bool:
         """Stops all, in parallel, within ``deadline`` seconds; says whether everything was saved.

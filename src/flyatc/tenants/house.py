@@ -8,12 +8,15 @@ from typing import Protocol
 
 from flyatc.config.schema import App
 from flyatc.tenants import idle
+from flyatc.tenants.lifecycle import LEAVING
 from flyatc.tenants.ports import Teller, Tools
 from flyatc.tenants.room import Room
 from flyatc.tenants.status import Status
 from flyatc.tenants.visitors import Visitors
 
 SAVE_RESERVE = 5.0  # seconds which a shutdown leaves for saving, where it has them
+
+TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or the sweep would turn on the spot
 
 
 class Lodger(Protocol):
@@ -24,10 +27,6 @@ class Lodger(Protocol):
     def stop(self, why: str, *, again: bool = False) -> None: ...
 
     def status(self) -> Status: ...
-
-    @property
-    def makes_room(self) -> bool:
-        """Whether it is about to give back a place among the running."""
 
     @property
     def unsettled(self) -> bool:
@@ -41,8 +40,8 @@ class Lodger(Protocol):
 
 
 class House:
-    """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life, a
-    back-off, or something to save."""
+    """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life,
+    setbacks, or something to save."""
 
     def __init__(self, tools: Tools, log: Teller, wall: Callable[[], float], running: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
@@ -60,7 +59,7 @@ class House:
     async def sweep(self) -> None:
         """Stops whoever is idle, for as long as it runs."""
         while True:
-            stops, self._look_at = idle.sweep(self._snapshots(), asyncio.get_running_loop().time())
+            stops, self._look_at = idle.sweep(self._snapshots(), asyncio.get_running_loop().time() + TICK)
             for stop in stops:
                 self.awake[stop.tenant].stop(stop.why, again=stop.again)
             self._look.clear()
@@ -76,7 +75,8 @@ class House:
             self._look.set()
 
     def _snapshots(self) -> Iterator[idle.Snapshot]:
-        return (lodger.snapshot() for lodger in self.awake.values())
+        """Of those who have a place, never of those who wait for one: a flood of them must not make each look slow."""
+        return (self.awake[tenant].snapshot() for tenant in self.room.inside)
 
     def _evict(self) -> bool:
         tenant = idle.least_recent(self._snapshots())
@@ -86,7 +86,7 @@ class House:
         return True
 
     def _leaving(self) -> int:
-        return sum(lodger.makes_room for lodger in self.awake.values())
+        return sum(one.state in LEAVING for one in self._snapshots())
 
     # --- the end ---
 

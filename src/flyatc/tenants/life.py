@@ -144,7 +144,7 @@ class Life:
     async def _rise(self, held: contextlib.AsyncExitStack) -> None:
         tools = self._house.tools
         if not self.saves_only:
-            await held.enter_async_context(self._house.room.place())
+            await held.enter_async_context(self._house.room.place(self.spec.address))
         self._standing.to(State.RESTORING)
         self.databases = await held.enter_async_context(tools.restored(self.spec))
         if self.saves_only:
@@ -176,6 +176,8 @@ class Life:
 
     def _fail(self, error: Exception) -> None:
         if self._asked.is_set():
+            if not isinstance(error, TimeoutError):  # which is how the way up is cut short
+                self._tell_trouble("trouble while it was stopped", reason=str(error) or repr(error))
             return
         if self.saves_only:
             self._trouble = str(error) or "its databases could not be opened in time to save them"

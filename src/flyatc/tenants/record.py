@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from flyatc.kit import backoff
 from flyatc.kit.exits import Exit
-from flyatc.tenants.errors import Failed, NotReadyInTime, Unavailable
-from flyatc.tenants.setbacks import Setbacks
+from flyatc.tenants.errors import Failed, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants.setbacks import STEADY, Setbacks
 
 LAST_LINES = 5  # of the app's output, in the sentence for people; the log has all that were kept
 
@@ -50,6 +50,15 @@ class Record:
     def not_saved(self, why: str) -> None:
         self.unsaved = why
         self.failed_saves += 1
+
+    @property
+    def remembered_until(self) -> float:
+        """Until then (the loop's clock) a tenant with setbacks must not be forgotten, or it would never back off.
+
+        Refused restores are remembered as short as can be: they cost nothing, so there may be very many of them."""
+        if self.failure is not None and self.failure.kind is Unsafe:
+            return self.failure.until
+        return self.setbacks.until + STEADY
 
     @property
     def next_save(self) -> float:

@@ -23,11 +23,3 @@ class Status(Struct, frozen=True, kw_only=True):
     unsaved: bool = False  # the local copy may have something which the store has not
     saved_at: str | None = None
     restart_pending: bool = False  # runs with a former configuration until it is idle
-
-
-class Changes(Struct, frozen=True, kw_only=True):
-    """What a reload found, by address."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
-from flyatc.observe.log import stamp
-from flyatc.tenants import idle
+from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import NotReadyInTime, Removed, Stopping
 from flyatc.tenants.house import House
 from flyatc.tenants.life import Life
-from flyatc.tenants.lifecycle import LEAVING, RESTING, WELCOMING, State
+from flyatc.tenants.lifecycle import RESTING, WELCOMING, State
 from flyatc.tenants.ports import Databases, Gateway
 from flyatc.tenants.record import Record
 from flyatc.tenants.standing import Standing
@@ -33,8 +32,8 @@ class Tenant:
         self._life: Life | None = None
         self._between = Visitors(house.visitors)  # those who wait for the next life
         self._again = False  # a new life is to follow this one at once
-        self._alarm: asyncio.TimerHandle | None = None  # for the next save, or the end of a back-off
-        self._pauses = asyncio.Lock()  # one pause at a time
+        self._alarm: asyncio.TimerHandle | None = None  # for the next save, or the end of what is remembered
+        self._pauses = asyncio.Lock()  # pauses and stops take turns
         self._resumed: asyncio.Event | None = None  # set at a pause's end; None: not paused
 
     def __repr__(self) -> str:
@@ -105,41 +104,38 @@ class Tenant:
 
     async def stopped(self, why: str) -> None:
         """Stops it, and returns when it is over. Raises kit.errors.SaveFailed where something is left unsaved."""
-        self.stop(why)
-        self._again = False
-        if self._life is not None:
-            await self._life.over.wait()
-        self.forgive()
-        if self._record.unsaved is not None:
-            raise SaveFailed(f"{self.spec.address}: {self._record.unsaved}")
+        try:
+            async with self.paused(why, resume=False):
+                pass
+        finally:
+            self.forgive()
 
     @contextlib.asynccontextmanager
-    async def paused(self) -> AsyncIterator[bool]:
-        """Drained, saved, and kept stopped; visitors wait. Says whether it ran before; then it is started again after.
+    async def paused(self, why: str, *, resume: bool = True) -> AsyncIterator[bool]:
+        """Drained, saved, and kept stopped; visitors wait. Says whether it ran; ``resume``: if so, it will again.
 
         Raises kit.errors.SaveFailed, and then it was not paused."""
         async with self._pauses:
             ran = self._life is not None and not self._life.saves_only and self._standing.state in WELCOMING
             self._resumed = asyncio.Event()
             try:
-                await self._emptied()
+                await self._emptied(why)
                 yield ran
             finally:
-                resumed, self._resumed = self._resumed, None
-                resumed.set()
-                if ran and self._life is None and self._may_begin():
-                    self._begin()
-                elif self._life is None:
-                    self._rest()
+                self._resumed.set()
+                self._resumed = None
+                if self._life is None:
+                    self._begin_or_rest(again=ran and resume)
 
-    async def _emptied(self) -> None:
-        self.stop("it is paused")
-        while self._life is not None:
+    async def _emptied(self, why: str) -> None:
+        record, failed_before = self._record, self._record.failed_saves
+        self.stop(why)
+        if self._life is not None:
             await self._life.over.wait()
-        if self._record.unsaved is not None:
+        if record.unsaved is not None and record.failed_saves == failed_before:  # that life did not come to save
             await self._begin(saves_only=True).over.wait()
-        if self._record.unsaved is not None:
-            raise SaveFailed(f"{self.spec.address}: {self._record.unsaved}")
+        if record.unsaved is not None:
+            raise SaveFailed(f"{self.spec.address}: {record.unsaved}")
 
     @property
     def databases(self) -> Databases | None:
@@ -182,10 +178,10 @@ class Tenant:
         self._house.awake[self.spec.address] = self
 
     async def rescue(self) -> None:
-        """Saves what is unsaved by a life without an app, unless there is a life; returns when that is over."""
+        """Saves what is unsaved, by a life without an app; returns when it is over. An app's life saves by itself."""
         if self._life is None and self._record.unsaved is not None and self._resumed is None:
             self._begin(saves_only=True)
-        if self._life is not None:
+        if self._life is not None and self._life.saves_only:
             await self._life.over.wait()
 
     async def closed(self) -> None:
@@ -193,7 +189,10 @@ class Tenant:
         hurry = self._house.hurry
         self.stop("the daemon is going away")
         while self._life is not None or self._record.unsaved is not None:
-            await self.rescue()
+            if self._life is not None:
+                await self._life.over.wait()
+            else:
+                await self.rescue()
             if self._record.unsaved is None or hurry.is_set():
                 return
             await tasks.first_of(asyncio.sleep(max(RETRY, self._record.next_save)), hurry.wait())
@@ -205,12 +204,10 @@ class Tenant:
             self._life.abandon()
 
     @property
-    def makes_room(self) -> bool:
-        return self._life is not None and not self._life.saves_only and self._standing.state in LEAVING
-
-    @property
     def unsettled(self) -> bool:
-        return self._record.unsaved is not None or self._standing.state not in RESTING | {State.READY}
+        if self._standing.state in RESTING:
+            return self._record.unsaved is not None
+        return self._standing.state is not State.READY
 
     # --- lives ---
 
@@ -219,9 +216,7 @@ class Tenant:
 
     def _begin(self, *, saves_only: bool = False) -> Life:
         assert self._life is None
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._set_alarm(None)
         self._house.awake[self.spec.address] = self
         self._life = Life(
             self.spec,
@@ -241,20 +236,28 @@ class Tenant:
     def _life_ended(self) -> None:
         self._life = None
         again, self._again = self._again, False
+        self._begin_or_rest(again=again)
+
+    def _begin_or_rest(self, *, again: bool) -> None:
         if again and self._may_begin():
             self._begin()
         else:
             self._rest()
 
     def _rest(self) -> None:
-        """Nobody needs us now. But what is unsaved must be saved, and a back-off is remembered until it is over."""
-        loop, failure = asyncio.get_running_loop(), self._record.failure
-        if self._record.unsaved is not None:
-            self._alarm = loop.call_later(self._record.next_save, self._wake)
-        elif failure is not None and loop.time() < failure.until:
-            self._alarm = loop.call_at(failure.until, self._wake)
+        """Nobody needs us now. But what is unsaved must be saved, and setbacks are remembered for a while."""
+        now, record = asyncio.get_running_loop().time(), self._record
+        if record.unsaved is not None:
+            self._set_alarm(now + record.next_save)
+        elif now < record.remembered_until:
+            self._set_alarm(record.remembered_until)
         else:
             self._house.awake.pop(self.spec.address, None)
+
+    def _set_alarm(self, moment: float | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None if moment is None else asyncio.get_running_loop().call_at(moment, self._wake)
 
     def _wake(self) -> None:
         self._alarm = None
@@ -263,7 +266,7 @@ class Tenant:
         if self._record.unsaved is not None:
             self._begin(saves_only=True)
         else:
-            self._rest()
+            self._house.awake.pop(self.spec.address, None)
 
     # --- being looked at ---
 
@@ -279,30 +282,12 @@ class Tenant:
         )
 
     def status(self) -> Status:
-        record, life, look = self._record, self._life, self.snapshot()
-        databases = life.databases if life is not None else None
-        child = life.child if life is not None else None
-        saved_at = databases.saved_at if databases is not None else record.saved_at
-        return Status(
-            tenant=self.spec.address,
-            user=self.spec.user,
-            state=look.state,
-            pid=child.pid if child is not None else None,
-            port=child.port if child is not None else None,
-            visitors=look.visitors + self._between.count,
-            since=stamp(self._standing.since),
-            idle_at=self._wall_stamp(look.idle_at),
-            starts=record.starts,
-            crashes=record.crashes,
-            last_exit=record.last_exit,
-            reason=record.failure.reason if record.failure is not None else record.unsaved,
-            unsaved=databases.unsaved if databases is not None else record.unsaved is not None,
-            saved_at=stamp(saved_at) if saved_at is not None else None,
-            restart_pending=look.changed,
+        return describe.status(
+            self.spec,
+            self._record,
+            self._standing,
+            self._life,
+            self.snapshot(),
+            self._between.count,
+            self._house.wall(),
         )
-
-    def _wall_stamp(self, moment: float) -> str | None:
-        """A moment of the loop's clock, as people write it."""
-        if moment == math.inf:
-            return None
-        return stamp(self._house.wall() + moment - asyncio.get_running_loop().time())

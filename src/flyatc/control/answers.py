@@ -1,0 +1,74 @@
+"""What the daemon tells its operators: the shapes of the JSON, for both sides. Times are RFC 3339 in UTC. Pure."""
+
+from msgspec import Struct
+
+from flyatc.tenants.status import Status
+
+
+class Daemon(Struct, frozen=True, kw_only=True):
+    version: str
+    pid: int
+    started: str
+    listen: str  # where visitors come: "*:3000"
+    config: str  # the file, absolute
+    running: int  # apps
+    limit: int  # limits.running
+    stopping: bool = False
+    idle_exit_at: str | None = None  # machine_idle: when the daemon ends itself if nobody comes
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    tenants: list[Status]
+    daemon: Daemon
+
+
+class Reloaded(Struct, frozen=True, kw_only=True):
+    """Addresses of tenants; ``restart``: settings which wait for a restart of the daemon (``server.listen``)."""
+
+    added: list[str] = []
+    removed: list[str] = []
+    changed: list[str] = []
+    restart: list[str] = []
+
+
+class Version(Struct, frozen=True, kw_only=True):
+    """One snapshot in the store."""
+
+    database: str
+    id: str  # "000001-000000042"
+    saved: str
+    size: int | None  # octets of the database; None: unknown
+    compressed: int  # octets in the store
+    current: bool
+
+
+class History(Struct, frozen=True, kw_only=True):
+    versions: list[Version]  # newest first, database by database
+    orphans: list[str] = []  # folders with what was set aside
+
+
+class Step(Struct, frozen=True):
+    """A line of the answer to backup and restore: how far one step has come, in octets."""
+
+    step: str
+    done: int
+    total: int
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Whose a request is, where it would be served, and why."""
+
+    path: str
+    outcome: str  # "here", "redirect" or "refuse"
+    why: str
+    status: int | None = None  # of our own answer, where we give one
+    location: str | None = None
+    tenant: str | None = None  # its address
+    user: str | None = None
+    name: str | None = None  # of the tenant below the user; "" where the user is the tenant
+    prefix: str | None = None
+    app_path: str | None = None  # what the app is asked for
+    strip_prefix: bool = False
+    by_pattern: bool = False  # the user is not listed, '*' admits him
+    health: bool = False  # the path of the app's own readiness: no visit, it wakes nobody
+    state: str | None = None  # None: not known, no daemon was asked

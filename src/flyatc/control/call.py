@@ -1,0 +1,166 @@
+"""One call of an operator: its body gathered, its coroutine run, its answer sent whole or line by line."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.wire import answer, chunked, server
+from flyatc.wire.faults import BadMessage
+
+MOST_FIELDS = 16  # of a query
+JSON = "application/json"
+LINES = "application/x-ndjson"
+
+
+class Answer(Struct, frozen=True):
+    status: int
+    body: bytes
+    kind: str = JSON
+
+
+class Handler(Protocol):
+    async def answer(self, call: "Call") -> Answer | None:
+        """None: it has sent lines. May raise anything."""
+
+    def fault(self, call: "Call", error: Exception) -> Answer:
+        """What is told of an error: the whole answer, or the last line of one that has begun."""
+
+
+class Call:
+    """``query``: the last value of each name."""
+
+    def __init__(self, request: server.Request) -> None:
+        self._request = request
+        self._room = asyncio.Event()
+        self._room.set()
+        self._begun = False
+        self.method = request.head.method.decode("latin-1")
+        self.path = request.head.path.decode("latin-1")
+        self.body = b""
+
+    @property
+    def query(self) -> dict[str, str]:
+        text = (self._request.head.query or b"").decode("latin-1")
+        try:
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        except ValueError as error:
+            raise BadMessage(400, "the query has too many fields") from error
+
+    async def write(self, data: bytes) -> None:
+        """Sends whole lines, and waits until there is room for more. Nothing: the answer begins all the same."""
+        self._send(data)
+        await self._room.wait()
+
+    def offer(self, line: bytes) -> None:
+        """Sends a line, or drops it when the operator does not keep up."""
+        if self._room.is_set():
+            self._send(line)
+
+    def writable(self, ready: bool) -> None:
+        if ready:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def end(self, last: Answer | None) -> None:
+        """None: the lines are complete."""
+        if not self._begun and last is not None:
+            return self._whole(last)
+        self._send(b"" if last is None else last.body + b"\n")
+        if self._chunked and not self._head_only:
+            self._request.send(chunked.LAST)
+        self._request.end(close=self._close)
+
+    @property
+    def _head_only(self) -> bool:
+        return self._request.head.method == b"HEAD"
+
+    @property
+    def _chunked(self) -> bool:
+        return self._request.head.minor >= 1
+
+    @property
+    def _close(self) -> bool:
+        return not self._chunked or not self._request.keep_alive or not self._request.body_done
+
+    def _whole(self, last: Answer) -> None:
+        headers = [(b"Content-Type", last.kind.encode()), (b"Cache-Control", b"no-store")]
+        close = self._close
+        self._request.send(answer.build(last.status, headers, last.body, head_only=self._head_only, close=close))
+        self._request.end(close=close)
+
+    def _send(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._request.send(self._head())
+        if data and not self._head_only:
+            self._request.send(chunked.encode([data]) if self._chunked else data)
+
+    def _head(self) -> bytes:
+        parts = [b"HTTP/1.1 200 OK", answer.date_line(), b"\r\nContent-Type: ", LINES.encode(), b"\r\nCache-Control: no-store"]
+        if self._chunked:
+            parts.append(b"\r\nTransfer-Encoding: chunked")
+        if self._close:
+            parts.append(b"\r\nConnection: close")
+        return b"".join([*parts, b"\r\n\r\n"])
+
+
+class Exchange:
+    """The ``wire.server.Receiver`` of one call. ``over`` is called when nothing of it is left."""
+
+    def __init__(self, request: server.Request, handler: Handler, over: Callable[["Exchange"], None]) -> None:
+        self._request, self._handler, self._over = request, handler, over
+        self._call = Call(request)
+        self._pieces: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._request.receiver = self
+        if self._request.body_done:
+            self.body_end([])
+        else:
+            self._request.receive()
+
+    def body(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        self._call.body = b"".join(self._pieces)
+        self._task = tasks.start(self._run(), "operator's call")
+        self._task.add_done_callback(lambda _: self._over(self))
+
+    def body_failed(self, fault: BadMessage) -> None:
+        self._call.end(self._handler.fault(self._call, fault))
+        self._over(self)
+
+    def writable(self, ready: bool) -> None:
+        self._call.writable(ready)
+
+    def gone(self) -> None:
+        if self._task is None:
+            self._over(self)
+        else:
+            self._task.cancel()
+
+    async def cut(self) -> None:
+        """Ends the call at once, and waits for its end."""
+        self._request.abort()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            last = await self._handler.answer(self._call)
+        except Exception as error:  # whatever a call dies of, the operator is told
+            last = self._handler.fault(self._call, error)
+        self._call.end(last)
+
+
+def sentence(error: FlyatcError) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,59 @@
+"""Whose request would this be, and why? For ``flyatc route``, with a daemon and without. Pure."""
+
+from urllib.parse import urlsplit
+
+from flyatc.config.schema import Config, Tenant
+from flyatc.control.answers import Explanation
+from flyatc.routing import route
+
+
+def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
+    """``url``: a path or a whole URL, as people paste it. ``routes`` are those of ``config``."""
+    path, query = split(url)
+    text = path if query is None else f"{path}?{query}"
+    if path == config.server.health:
+        return Explanation(path=text, outcome="here", status=200, why="server.health: the daemon itself answers 200")
+    found = routes.match(path.encode(), None if query is None else query.encode())
+    if isinstance(found, route.Refuse):
+        return Explanation(path=text, outcome="refuse", status=found.status, why=found.reason)
+    if isinstance(found, route.Redirect):
+        location = found.location.decode()
+        return Explanation(path=text, outcome="redirect", status=308, location=location, why=found.reason)
+    tenant = config.tenants.get(_address(found)) or config.tenant_of_pattern(found.user, found.name)
+    assert tenant is not None
+    return _here(config, tenant, text, health=path.encode() == found.health)
+
+
+def split(url: str) -> tuple[str, str | None]:
+    """The raw path and query of what was pasted; ``bellevue/2025`` is ``/bellevue/2025``."""
+    if "://" in url:
+        parts = urlsplit(url)
+        return parts.path or "/", parts.query if "?" in url else None
+    path, mark, query = url.partition("#")[0].partition("?")
+    return f"/{path}" if path[:1] != "/" else path, query if mark else None
+
+
+def _here(config: Config, tenant: Tenant, text: str, *, health: bool) -> Explanation:
+    by_pattern = tenant.address not in config.tenants
+    why = f"{tenant.name!r} is the longest name of {tenant.user}'s tenants that the path goes on with"
+    if not tenant.name:
+        why = "the user is the tenant, and none of his named tenants fits"
+    if by_pattern and config.pattern is not None:
+        why = f"the user is not listed and matches '*' ({config.pattern.match}); {why}"
+    return Explanation(
+        path=text,
+        outcome="here",
+        why=why,
+        tenant=tenant.address,
+        user=tenant.user,
+        name=tenant.name,
+        prefix=tenant.prefix,
+        app_path=(text[len(tenant.prefix) :] or "/") if tenant.app.strip_prefix else text,
+        strip_prefix=tenant.app.strip_prefix,
+        by_pattern=by_pattern,
+        health=health,
+    )
+
+
+def _address(found: route.Here) -> str:
+    return f"{found.user}/{found.name}" if found.name else found.user

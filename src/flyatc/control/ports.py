@@ -1,0 +1,44 @@
+"""What control needs of the daemon. ``daemon.py`` implements it and hands it in."""
+
+from typing import Protocol
+
+from flyatc.control.answers import Explanation, History, Overview, Reloaded
+from flyatc.kit.progress import Progress
+from flyatc.observe.journal import Journal
+from flyatc.observe.metrics import Counters
+
+
+class Operations(Protocol):
+    """Called on the loop. An operator who leaves cancels what he asked for. Whatever cannot be done is a FlyatcError;
+    an address that names nobody is tenants.errors.NoSuchTenant."""
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def status(self) -> Overview:
+        """Every configured tenant, and those of '*' that live."""
+
+    def explain(self, url: str) -> Explanation:
+        """``control.explain.explain`` by the present configuration, with the tenant's state."""
+
+    async def start(self, address: str) -> None:
+        """A user alone: all his tenants. Returns when they are ready."""
+
+    async def stop(self, address: str) -> None:
+        """Returns when they are saved and stopped."""
+
+    async def restart(self, address: str) -> None: ...
+
+    async def reload(self) -> Reloaded:
+        """Reads the file again. Raises ConfigError; then nothing has changed."""
+
+    async def backup(self, address: str, database: str | None, progress: Progress) -> None:
+        """Saves now what has changed; None: all databases."""
+
+    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
+        """Puts a version (None: the current one) in place of the local copy; a running app is stopped meanwhile."""
+
+    async def history(self, address: str, database: str | None) -> History: ...

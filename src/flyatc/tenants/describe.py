@@ -1,0 +1,41 @@
+"""What is known of a tenant, gathered for people."""
+
+import asyncio
+import math
+
+from flyatc.config.schema import Tenant as Spec
+from flyatc.observe.log import stamp
+from flyatc.tenants.idle import Snapshot
+from flyatc.tenants.life import Life
+from flyatc.tenants.record import Record
+from flyatc.tenants.standing import Standing
+from flyatc.tenants.status import Status
+
+
+def status(
+    spec: Spec, record: Record, standing: Standing, life: Life | None, look: Snapshot, between: int, wall: float
+) -> Status:
+    """``between``: how many wait for the next life. ``wall``: Unix time now."""
+    databases = life.databases if life is not None else None
+    child = life.child if life is not None else None
+    return Status(
+        tenant=spec.address,
+        user=spec.user,
+        state=look.state,
+        pid=child.pid if child is not None else None,
+        port=child.port if child is not None else None,
+        visitors=look.visitors + between,
+        since=stamp(standing.since),
+        idle_at=_stamp(wall + look.idle_at - asyncio.get_running_loop().time()),
+        starts=record.starts,
+        crashes=record.crashes,
+        last_exit=record.last_exit,
+        reason=record.failure.reason if record.failure is not None else record.unsaved,
+        unsaved=databases.unsaved if databases is not None else record.unsaved is not None,
+        saved_at=_stamp(databases.saved_at if databases is not None else record.saved_at),
+        restart_pending=look.changed,
+    )
+
+
+def _stamp(moment: float | None) -> str | None:
+    return None if moment is None or moment == math.inf else stamp(moment)

@@ -1,0 +1,231 @@
+"""Scenes with a vault which need a process of their own: ``vault_scenes.py SCENE FOLDER``.
+
+The deadly ones are played again and again in forked children; the n-th dies at its n-th change to a folder
+(told by Python's audit events). After each death the heirs look what is left.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from fakes.machines import DATABASE, Machine, Yard, add, rows
+from flyatc.kit.errors import SaveFailed
+from flyatc.kit.progress import silent
+
+Scene = Callable[[Yard], Coroutine[Any, Any, None]]
+DEADLY = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+DEAD = 9
+
+
+def play(scene: Scene, root: Path) -> None:
+    async def played() -> None:
+        async with Yard(root) as yard:
+            await scene(yard)
+
+    asyncio.run(played())
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die_at(nth: int) -> None:
+    seen = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in DEADLY:
+            seen += 1
+            if seen == nth:
+                os._exit(DEAD)
+
+    sys.addaudithook(hook)
+
+
+def deaths(prologue: Scene, story: Scene, heirs: Scene, root: Path) -> int:
+    """How many there were before the story came to its end."""
+    nth, begun = 0, root / "begun"
+    assert in_child(lambda: play(prologue, begun)) == 0, "the prologue"
+    while True:
+        nth += 1
+        own = root / str(nth)
+        shutil.copytree(begun, own)
+
+        def live(own: Path = own, nth: int = nth) -> None:
+            die_at(nth)
+            play(story, own)
+
+        code = in_child(live)
+        assert code in (0, DEAD), f"the story of {nth} ended with {code}"
+        assert in_child(lambda own=own: play(heirs, own)) == 0, f"the heirs of {nth}"  # type: ignore[misc]
+        shutil.rmtree(own)
+        if code == 0:
+            return nth - 1
+
+
+# --- the stories: a number that was written is found again, in the database or among the orphans ---
+
+
+async def one(yard: Yard) -> None:
+    await yard.machine("a", keep=2).session(1)
+    (yard.root / "begun").touch()
+
+
+async def nothing(yard: Yard) -> None:
+    pass
+
+
+async def more(yard: Yard) -> None:
+    a = yard.machine("a", keep=2)
+    async with a.vault.hold(a.tenant):
+        add(a.path, 2, wal=True)
+        (yard.root / "written").touch()
+
+
+async def nothing_is_lost(yard: Yard) -> None:
+    a = yard.machine("a", keep=2)
+    expected = [n for n, name in ((1, "begun"), (2, "written")) if (yard.root / name).exists()]
+    assert await a.session(3) == expected
+    assert await a.vault.orphans(a.tenant) == []
+    assert await yard.machine("heir").session() == [*expected, 3]
+    assert await a.vault.unsaved([a.tenant]) == []
+
+
+async def elsewhere(yard: Yard) -> None:
+    await yard.machine("b").session()
+
+
+async def elsewhere_is_whole(yard: Yard) -> None:
+    b = yard.machine("b")
+    assert await b.session(3) == [1]
+    assert await yard.machine("a").session() == [1, 3]
+
+
+async def two_lines(yard: Yard) -> None:
+    """b has a copy with 77 which the store never saw, and the store has moved on."""
+    await yard.machine("a").session(1)
+    b = yard.machine("b")
+    await b.session()
+    add(b.path, 77)
+    await yard.machine("a").session(2)
+
+
+async def both_lines_are_there(yard: Yard) -> None:
+    b = yard.machine("b")
+    assert await b.session() == [1, 2]
+    orphans = await b.vault.orphans(b.tenant)
+    assert [1, 77] in [rows(orphan / DATABASE) for orphan in orphans]
+
+
+async def three_versions(yard: Yard) -> None:
+    a = yard.machine("a")
+    for number in (1, 2, 3):
+        await a.session(number)
+
+
+async def turn_back(yard: Yard) -> None:
+    a = yard.machine("a")
+    await a.vault.restore(a.tenant, DATABASE, "000001-000000001", silent)
+
+
+async def turned_or_not(yard: Yard) -> None:
+    """The old content, the new one, or (set aside, not yet replaced) the old one from the store; and all of history."""
+    a = yard.machine("a")
+    before = await a.session()
+    assert before in ([1], [1, 2, 3]), before
+    kept = [version.id[-1] for version in await a.vault.history(a.tenant)]
+    assert {"1", "2", "3"} <= set(kept)
+    assert await yard.machine("heir").session() == before
+
+
+DEATHS: dict[str, tuple[Scene, Scene, Scene]] = {
+    "save": (one, more, nothing_is_lost),
+    "first save": (nothing, more, nothing_is_lost),
+    "restore": (one, elsewhere, elsewhere_is_whole),
+    "set aside": (two_lines, elsewhere, both_lines_are_there),
+    "turn back": (three_versions, turn_back, turned_or_not),
+}
+
+
+# --- limits ---
+
+
+def fill(machine: Machine, octets: int) -> None:
+    database = sqlite3.connect(machine.path)
+    database.execute("CREATE TABLE IF NOT EXISTS b (x BLOB)")
+    for _ in range(octets >> 20):
+        database.execute("INSERT INTO b VALUES (?)", (os.urandom(1 << 19) * 2,))
+    database.commit()
+    database.close()
+
+
+async def full(yard: Yard) -> None:
+    """No file may grow beyond 1 MB: what a full disk does, to the copy, to the packed file, and to the upload."""
+    a = yard.machine("a")
+    await a.session(1)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        async with a.vault.hold(a.tenant):
+            fill(a, 4 << 20)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    except SaveFailed as error:
+        print(error)
+    else:
+        raise AssertionError("saved beyond the end of the disk")
+    assert [path.name for path in (yard.root / "a" / ".flyatc").iterdir()] == ["databases.json"]
+    assert list((yard.root / "store" / ".flyatc" / "new").iterdir()) == []
+    assert await yard.machine("b").session() == [1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await a.session()
+    size = a.path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    b = yard.machine("b")
+    try:
+        await b.session()
+    except Exception as error:
+        print(error)
+    assert rows(b.path) == [1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await b.session()
+    assert b.path.stat().st_size == size
+
+
+async def memory(yard: Yard) -> None:
+    """Prints by how many octets the process grew while 50 MB were saved and restored."""
+    a, b = yard.machine("a"), yard.machine("b")
+    async with a.vault.hold(a.tenant) as held:
+        add(a.path, 1)
+        await held.save(silent)
+        fill(a, 50 << 20)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await b.session()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def main(scene: str, folder: str) -> None:
+    if scene in DEATHS:
+        print(deaths(*DEATHS[scene], Path(folder)))
+    else:
+        play({"full": full, "memory": memory}[scene], Path(folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,94 @@
+"""A save or a restore may be cut at any step, by the store or by death: nothing is lost, the next start is right."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import Yard
+from flyatc.kit.errors import RestoreRefused, SaveFailed
+
+SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+# a save's calls: get current.json, list, upload, put current.json, list, delete
+@pytest.mark.parametrize("nth", range(2, 10))
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+@pytest.mark.parametrize("times", [1, 100], ids=["once", "from then on"])
+async def test_a_save_cut_at_any_call_loses_nothing(yard: Yard, nth: int, after: bool, times: int) -> None:
+    await yard.machine("a", keep=1).session(1)
+    yard.failing.fail(nth, times, after=after)
+    failed = False
+    try:
+        await yard.machine("a", keep=1).session(2)
+    except SaveFailed:
+        failed = True
+    yard.failing.mend()
+    restarted = yard.machine("a", keep=1)
+    assert await restarted.vault.unsaved([restarted.tenant]) == ([restarted.tenant] if failed else [])
+    assert await restarted.session(3) == [1, 2]
+    assert await restarted.vault.orphans(restarted.tenant) == []
+    assert await yard.machine("b").session() == [1, 2, 3]
+    assert len(yard.snapshots()) == 1
+
+
+@pytest.mark.parametrize("nth", range(2, 6))
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_a_first_save_cut_at_any_call_loses_nothing(yard: Yard, nth: int, after: bool) -> None:
+    a = yard.machine("a")
+    with pytest.raises(SaveFailed):
+        await a.session(1, then=partial(yard.failing.fail, nth - 1, after=after))
+    yard.failing.mend()
+    assert await yard.machine("a").session(2) == [1]
+    assert await yard.machine("b").session() == [1, 2]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_a_restore_cut_at_any_call_changes_nothing(yard: Yard, nth: int, after: bool) -> None:
+    await yard.machine("a").session(1)
+    yard.failing.fail(nth, after=after)
+    b = yard.machine("b")
+    with pytest.raises(RestoreRefused):
+        await b.session()
+    assert [path.name for path in (yard.root / "b").iterdir()] == [".flyatc"]
+    yard.failing.mend()
+    assert await b.session() == [1]
+
+
+async def test_publications_whose_answers_were_lost_are_recognised_as_our_own(yard: Yard) -> None:
+    """The pointer was swapped, but neither the answer nor the reading back came through, again and again."""
+    a = yard.machine("a", interval=0)
+    await a.session(1)
+    for number in (2, 3, 4):
+        yard.failing.fail(5, after=True)
+        with pytest.raises(SaveFailed):
+            await a.session(number)
+        yard.failing.mend()
+    assert await a.session() == [1, 2, 3, 4]
+    assert await yard.machine("b").session() == [1, 2, 3, 4]
+    assert await a.vault.orphans(a.tenant) == []
+
+
+@pytest.mark.parametrize("scene", ["save", "first save", "restore", "set aside", "turn back"])
+async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        SCENES,
+        scene,
+        str(tmp_path),
+        env={"PYTHONPATH": str(Path(SCENES).parents[1])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await child.communicate()
+    assert child.returncode == 0, output.decode()
+    assert int(output) > 5  # as many deaths were died
