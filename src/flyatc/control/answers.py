@@ -13,7 +13,6 @@ class Daemon(Struct, frozen=True, kw_only=True):
     config: str  # the file, absolute
     running: int  # apps
     limit: int  # limits.running
-    stopping: bool = False
     idle_exit_at: str | None = None  # machine_idle: when the daemon ends itself if nobody comes
 
 

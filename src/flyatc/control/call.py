@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 
 from flyatc.kit import tasks
-from flyatc.kit.errors import FlyatcError
 from flyatc.wire import answer, chunked, server
 from flyatc.wire.faults import BadMessage
 
@@ -72,13 +71,9 @@ class Call:
         if not self._begun and last is not None:
             return self._whole(last)
         self._send(b"" if last is None else last.body + b"\n")
-        if self._chunked and not self._head_only:
+        if self._chunked:
             self._request.send(chunked.LAST)
         self._request.end(close=self._close)
-
-    @property
-    def _head_only(self) -> bool:
-        return self._request.head.method == b"HEAD"
 
     @property
     def _chunked(self) -> bool:
@@ -90,19 +85,25 @@ class Call:
 
     def _whole(self, last: Answer) -> None:
         headers = [(b"Content-Type", last.kind.encode()), (b"Cache-Control", b"no-store")]
-        close = self._close
-        self._request.send(answer.build(last.status, headers, last.body, head_only=self._head_only, close=close))
+        close, head_only = self._close, self._request.head.method == b"HEAD"
+        self._request.send(answer.build(last.status, headers, last.body, head_only=head_only, close=close))
         self._request.end(close=close)
 
     def _send(self, data: bytes) -> None:
         if not self._begun:
             self._begun = True
             self._request.send(self._head())
-        if data and not self._head_only:
+        if data:
             self._request.send(chunked.encode([data]) if self._chunked else data)
 
     def _head(self) -> bytes:
-        parts = [b"HTTP/1.1 200 OK", answer.date_line(), b"\r\nContent-Type: ", LINES.encode(), b"\r\nCache-Control: no-store"]
+        parts = [
+            b"HTTP/1.1 200 OK",
+            answer.date_line(),
+            b"\r\nContent-Type: ",
+            LINES.encode(),
+            b"\r\nCache-Control: no-store",
+        ]
         if self._chunked:
             parts.append(b"\r\nTransfer-Encoding: chunked")
         if self._close:
@@ -160,7 +161,3 @@ class Exchange:
         except Exception as error:  # whatever a call dies of, the operator is told
             last = self._handler.fault(self._call, error)
         self._call.end(last)
-
-
-def sentence(error: FlyatcError) -> str:
-    return str(error) or type(error).__name__

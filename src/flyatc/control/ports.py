@@ -18,6 +18,10 @@ class Operations(Protocol):
     @property
     def counters(self) -> Counters: ...
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is on its way out."""
+
     def status(self) -> Overview:
         """Every configured tenant, and those of '*' that live."""
 

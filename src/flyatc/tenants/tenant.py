@@ -212,7 +212,7 @@ class Tenant:
     # --- lives ---
 
     def _may_begin(self) -> bool:
-        return not self.removed and not self._house.closing and self._resumed is None and self._record.failure is None
+        return not self.removed and not self._house.closing and self._record.failure is None
 
     def _begin(self, *, saves_only: bool = False) -> Life:
         assert self._life is None

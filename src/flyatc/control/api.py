@@ -1,0 +1,180 @@
+"""What operators may ask, and who answers it. Errors become answers by one table."""
+
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from flyatc.config.faults import ConfigError
+from flyatc.control import logs, metrics
+from flyatc.control.answers import Step
+from flyatc.control.call import Answer, Call
+from flyatc.control.ports import Operations
+from flyatc.kit.errors import FlyatcError, SaveFailed
+from flyatc.kit.progress import Progress
+from flyatc.observe.log import Log
+from flyatc.tenants.errors import NoSuchTenant, Unavailable
+from flyatc.wire.faults import BadMessage
+
+S = TypeVar("S", bound=Struct)
+Route = Callable[["Api", Call], Awaitable[Answer | None]]
+
+_STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
+    (NoSuchTenant, 404),
+    (ConfigError, 422),
+    (Unavailable, 503),
+    (SaveFailed, 503),
+    (FlyatcError, 409),
+)
+
+
+class Target(Struct, frozen=True, forbid_unknown_fields=True):
+    """``address``: ``bellevue/2025/winter``. None: all databases, the current version."""
+
+    address: str
+    database: str | None = None
+    version: str | None = None
+
+
+class Failure(Struct, frozen=True):
+    error: str
+
+
+class Done(Struct, frozen=True):
+    """The last line of backup and restore."""
+
+    finished: bool = True
+
+
+class Api:
+    """``admin`` False: only what monitoring reads."""
+
+    def __init__(self, operations: Operations, log: Log, *, admin: bool) -> None:
+        self._operations, self._log = operations, log
+        self._routes = PUBLIC | ADMIN if admin else PUBLIC
+
+    async def answer(self, call: Call) -> Answer | None:
+        route = self._routes.get((call.method, call.path))
+        if route is not None:
+            return await route(self, call)
+        if any(path == call.path for _, path in self._routes):
+            raise BadMessage(405, f"{call.path} takes another method than {call.method}")
+        raise BadMessage(404, f"there is nothing at {call.path}")
+
+    def fault(self, call: Call, error: Exception) -> Answer:
+        if isinstance(error, BadMessage):
+            return self.refusal(error)
+        if isinstance(error, FlyatcError):
+            status = next(status for kind, status in _STATUS if isinstance(error, kind))
+            return _json(Failure(str(error)), status)
+        where = f"{call.method} {call.path}"
+        told = "".join(traceback.format_exception(error))
+        self._log.event("error", "an operator's call failed: a bug in flyatc", call=where, error=told)
+        return _json(Failure(f"a bug in flyatc: {type(error).__name__}; the daemon's log says more"), 500)
+
+    @staticmethod
+    def refusal(fault: BadMessage) -> Answer:
+        return _json(Failure(fault.reason), fault.status)
+
+    # --- monitoring ---
+
+    async def health(self, call: Call) -> Answer:
+        stopping = self._operations.stopping
+        return _json({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
+
+    async def metrics(self, call: Call) -> Answer:
+        body = await metrics.scrape(self._operations.status(), self._operations.counters)
+        return Answer(200, body, metrics.KIND)
+
+    # --- administration ---
+
+    async def status(self, call: Call) -> Answer:
+        return _json(self._operations.status())
+
+    async def route(self, call: Call) -> Answer:
+        return _json(self._operations.explain(_needed(call, "path")))
+
+    async def start(self, call: Call) -> Answer:
+        await self._operations.start(_target(call).address)
+        return _json(Done())
+
+    async def stop(self, call: Call) -> Answer:
+        await self._operations.stop(_target(call).address)
+        return _json(Done())
+
+    async def restart(self, call: Call) -> Answer:
+        await self._operations.restart(_target(call).address)
+        return _json(Done())
+
+    async def reload(self, call: Call) -> Answer:
+        return _json(await self._operations.reload())
+
+    async def history(self, call: Call) -> Answer:
+        database = call.query.get("database")
+        return _json(await self._operations.history(_needed(call, "address"), database))
+
+    async def backup(self, call: Call) -> None:
+        target = _target(call)
+        await self._operations.backup(target.address, target.database, _telling(call))
+        await _finish(call)
+
+    async def restore(self, call: Call) -> None:
+        target = _target(call)
+        await self._operations.restore(target.address, target.database, target.version, _telling(call))
+        await _finish(call)
+
+    async def logs(self, call: Call) -> None:
+        number = call.query.get("lines", "100")
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
+            raise BadMessage(400, f"lines={number[:20]!r} is not a number")
+        follow = call.query.get("follow") == "1"
+        await logs.tell(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
+
+
+PUBLIC: dict[tuple[str, str], Route] = {
+    ("GET", "/healthz"): Api.health,
+    ("GET", "/metrics"): Api.metrics,
+}
+ADMIN: dict[tuple[str, str], Route] = {
+    ("GET", "/status"): Api.status,
+    ("GET", "/route"): Api.route,
+    ("GET", "/history"): Api.history,
+    ("GET", "/logs"): Api.logs,
+    ("POST", "/start"): Api.start,
+    ("POST", "/stop"): Api.stop,
+    ("POST", "/restart"): Api.restart,
+    ("POST", "/reload"): Api.reload,
+    ("POST", "/backup"): Api.backup,
+    ("POST", "/restore"): Api.restore,
+}
+
+
+def _json(value: object, status: int = 200) -> Answer:
+    return Answer(status, msgspec.json.encode(value))
+
+
+def _target(call: Call) -> Target:
+    try:
+        return msgspec.json.decode(call.body, type=Target)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadMessage(400, f"the body is not what {call.path} takes: {error}") from error
+
+
+def _needed(call: Call, name: str) -> str:
+    value = call.query.get(name)
+    if value is None:
+        raise BadMessage(400, f"{call.path} needs {name}=")
+    return value
+
+
+def _telling(call: Call) -> Progress:
+    def progress(step: str, done: int, total: int) -> None:
+        call.offer(msgspec.json.encode(Step(step, done, total)) + b"\n")
+
+    return progress
+
+
+async def _finish(call: Call) -> None:
+    await call.write(msgspec.json.encode(Done()) + b"\n")

@@ -1,0 +1,122 @@
+"""The commands' side of the control socket. Synchronous: a command is a process that asks, prints and ends."""
+
+import contextlib
+import http.client
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from flyatc.control import place
+from flyatc.kit.errors import FlyatcError
+
+T = TypeVar("T")
+
+
+class NoDaemon(FlyatcError):
+    """Nobody listens."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"no daemon is running with this configuration (nobody answers at {self.path}): start it with flyatc serve"
+        )
+
+
+class Refused(FlyatcError):
+    """The daemon's own sentence; ``status`` as in HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Cut(FlyatcError):
+    """The daemon ended in the midst of an answer."""
+
+    def __str__(self) -> str:
+        return "the daemon ended before it had answered: its log says more"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    error: str = "the daemon refuses, and does not say why"
+
+
+class Client:
+    """``data``: server.data, absolute. Each call raises NoDaemon, Refused or Cut."""
+
+    def __init__(self, data: str) -> None:
+        self._path = place.socket_of(data)
+
+    def get(self, path: str, kind: type[T], **query: str | None) -> T:
+        """The answer, read as ``kind``."""
+        with self._ask("GET", path, query, None) as response:
+            return _decode(response.read(), kind)
+
+    def post(self, path: str, kind: type[T], **body: str | None) -> T:
+        with self._ask("POST", path, {}, body) as response:
+            return _decode(response.read(), kind)
+
+    def read_lines(self, path: str, **query: str | None) -> Iterator[bytes]:
+        """The lines of the answer as they come."""
+        with self._ask("GET", path, query, None) as response:
+            yield from _lines(response)
+
+    def post_lines(self, path: str, **body: str | None) -> Iterator[bytes]:
+        with self._ask("POST", path, {}, body) as response:
+            yield from _lines(response)
+
+    @contextlib.contextmanager
+    def _ask(
+        self, method: str, path: str, query: dict[str, str | None], body: dict[str, str | None] | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        asked = {name: value for name, value in query.items() if value is not None}
+        target = f"{path}?{urlencode(asked)}" if asked else path
+        connection = _Connection(self._path)
+        try:
+            connection.request(method, target, None if body is None else msgspec.json.encode(body))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise Refused(response.status, _decode(response.read(), Failure).error)
+            yield response
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise Cut from error
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("flyatc")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with place.short(self._path) as name:
+                self.sock.connect(name)
+        except PermissionError as error:
+            raise FlyatcError(f"you may not use {self._path}: be the user who runs the daemon, or root") from error
+        except OSError as error:
+            raise NoDaemon(self._path) from error
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Raises Refused for an error that came as the last line, when the answer had already begun."""
+    while line := response.readline():
+        if line.startswith(b'{"error":'):
+            raise Refused(500, _decode(line, Failure).error)
+        yield line.rstrip(b"\n")
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise FlyatcError("the daemon's answer cannot be read: it is of another version. Restart it.") from error

@@ -1,0 +1,136 @@
+"""/metrics, in the text format of Prometheus. Its library is imported at the first scrape: few daemons see one."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from flyatc.control.answers import Overview
+from flyatc.observe.metrics import Counters
+from flyatc.tenants.lifecycle import State
+from flyatc.tenants.status import Status
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+KIND = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What one scrape is of: taken on the loop, told in a thread."""
+
+    overview: Overview
+    requests: dict[tuple[str, str], int]  # (tenant, "2xx") → number
+    sums: dict[str, float]  # of Counters
+    now: float  # Unix time
+    resident: int  # octets
+
+
+async def scrape(overview: Overview, counters: Counters) -> bytes:
+    reading = Reading(
+        overview=overview,
+        requests=by_class(counters.requests),
+        sums={name: getattr(counters, name) for name in counters.__dataclass_fields__ if name != "requests"},
+        now=time(),
+        resident=_resident(),
+    )
+    return await asyncio.to_thread(render, reading)
+
+
+def render(reading: Reading) -> bytes:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(reading))
+    return generate_latest(registry)
+
+
+def by_class(requests: dict[tuple[str, int], int]) -> dict[tuple[str, str], int]:
+    found: Counter[tuple[str, str]] = Counter()
+    for (tenant, status), number in requests.items():
+        found[tenant, f"{status // 100}xx"] += number
+    return found
+
+
+class _Collector:
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def collect(self) -> Iterator["Metric"]:
+        yield from _of_requests(self._reading)
+        yield from _of_tenants(self._reading)
+        yield from _of_daemon(self._reading)
+
+
+def _of_requests(reading: Reading) -> Iterator["Metric"]:
+    sums = reading.sums
+    labelled = [((tenant, status), float(number)) for (tenant, status), number in reading.requests.items()]
+    yield _counter("requests", "Requests answered.", labelled, "tenant", "status")
+    yield _counter("request_seconds", "Time spent on requests, in all.", [((), sums["seconds"])])
+    yield _counter("sent_bytes", "Octets sent to visitors, with heads.", [((), sums["octets"])])
+    yield _counter("cold_starts", "Requests that waited for an app to start.", [((), sums["cold"])])
+    yield _counter("cold_start_seconds", "Time which those waited, in all.", [((), sums["cold_seconds"])])
+    yield _counter("refused", "What was no request: 400, 408, 413, 431.", [((), sums["refused"])])
+    yield _gauge("requests_in_flight", "Requests being answered now.", [((), sums["in_flight"])])
+    yield _gauge("tunnels", "WebSockets and the like open now.", [((), sums["tunnels"])])
+
+
+def _of_tenants(reading: Reading) -> Iterator["Metric"]:
+    tenants = reading.overview.tenants
+    states = Counter(one.state for one in tenants)
+    alive = [one for one in tenants if one.starts]
+    yield _gauge("tenants", "Tenants by state.", [((state.value,), states[state]) for state in State], "state")
+    yield _counter("app_starts", "Starts of the app.", [((one.tenant,), one.starts) for one in alive], "tenant")
+    yield _counter(
+        "app_crashes", "Ends which nobody asked for.", [((one.tenant,), one.crashes) for one in alive], "tenant"
+    )
+    unsaved = [((one.tenant,), float(one.unsaved)) for one in tenants if one.starts or one.unsaved]
+    yield _gauge("tenant_unsaved", "1: the local copy may have what the store has not.", unsaved, "tenant")
+    ages = [((one.tenant,), age) for one in tenants if (age := _save_age(one, reading.now)) is not None]
+    yield _gauge("tenant_save_age_seconds", "Since the last save which the store confirmed.", ages, "tenant")
+
+
+def _of_daemon(reading: Reading) -> Iterator["Metric"]:
+    daemon = reading.overview.daemon
+    started = datetime.fromisoformat(daemon.started).timestamp()
+    yield _gauge("apps_running", "Apps which run now.", [((), daemon.running)])
+    yield _gauge("apps_limit", "limits.running.", [((), daemon.limit)])
+    yield _gauge("resident_memory_bytes", "Memory of the daemon itself.", [((), reading.resident)])
+    yield _gauge("uptime_seconds", "Since the daemon started.", [((), max(0.0, reading.now - started))])
+
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _counter(name: str, told: str, samples: Samples, *labels: str) -> "Metric":
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"flyatc_{name}", told, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, told: str, samples: Samples, *labels: str) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"flyatc_{name}", told, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _save_age(one: Status, now: float) -> float | None:
+    return None if one.saved_at is None else max(0.0, now - datetime.fromisoformat(one.saved_at).timestamp())
+
+
+def _resident() -> int:
+    """proc(5), /proc/pid/statm: the second number, in pages."""
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
