@@ -54,7 +54,7 @@ class Room:
         return child.hold(tenant, hurry, environ=environ, ports=self.ports, log=self.log, records=self.records)
 
     def told(self) -> list[dict[str, str]]:
-        return [json.loads(entry.line) for entry in self.log.journal.since(0)]
+        return [json.loads(entry[2]) for entry in self.log.journal.since(0)]
 
     def said(self, stream: str = "stdout") -> list[str]:
         return [line["msg"] for line in self.told() if line.get("stream") == stream]

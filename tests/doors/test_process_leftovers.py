@@ -82,7 +82,7 @@ def on_record(data: Path) -> list[Path]:
 
 
 def told(log: Log) -> list[str]:
-    return [json.loads(entry.line)["msg"] for entry in log.journal.since(0)]
+    return [json.loads(entry[2])["msg"] for entry in log.journal.since(0)]
 
 
 def runs(pid: int) -> bool:

@@ -28,7 +28,7 @@ def log(written: io.BytesIO) -> Iterator[Log]:
 
 
 def said(log: Log) -> list[str]:
-    return [json.loads(entry.line)["msg"] for entry in log.journal.since(0)]
+    return [json.loads(entry[2])["msg"] for entry in log.journal.since(0)]
 
 
 async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
@@ -92,7 +92,7 @@ async def test_two_streams_are_told_apart(log: Log) -> None:
         os.write(pipe, f"to {stream}".encode())
         os.close(pipe)
     await output.close()
-    told = [json.loads(entry.line) for entry in log.journal.since(0)]
+    told = [json.loads(entry[2]) for entry in log.journal.since(0)]
     assert {(t["tenant"], t["stream"], t["msg"]) for t in told} == {
         ("u/a", "stdout", "to stdout"),
         ("u/a", "stderr", "to stderr"),

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from whole.daemon import Daemon
 
 StartDaemon = Callable[..., Daemon]

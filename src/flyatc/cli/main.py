@@ -1,10 +1,79 @@
-"""What a person types (being replaced by the full command line)."""
+"""The command line. Each command is a file of its own, imported when it is run: asking for help loads none of them."""
 
+import importlib
+import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from flyatc import __version__
+from flyatc.kit.errors import FlyatcError
+
+FAILED, INTERRUPTED = 1, 130
+
+# name → its module, and the line of the overview
+COMMANDS = {
+    "serve": ("serve", "Run the daemon."),
+    "check": ("check", "Tell every fault of tenants.yaml at once."),
+    "status": ("status", "List the tenants: which run, since when, how well saved."),
+    "start": ("life", "Start a tenant, or all of a user."),
+    "stop": ("life", "Save and stop a tenant, or all of a user."),
+    "restart": ("life", "Stop and start a tenant, or all of a user."),
+    "logs": ("logs", "Print the last lines of the log, the apps' own among them."),
+    "route": ("route", "Tell whose request a path is, where it is served, and why."),
+    "backup": ("backup", "Save a tenant's databases now."),
+    "restore": ("restore", "List the kept versions of a tenant's databases, or bring one back."),
+    "reload": ("reload", "Have the daemon read tenants.yaml again."),
+    "version": ("version", "Print the version."),
+}
 
 
-def main() -> None:
-    from flyatc.daemon import run
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
 
-    sys.exit(run(Path(sys.argv[sys.argv.index("--config") + 1])))
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"flyatc.cli.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="flyatc %(version)s")
+@click.pass_context
+def flyatc(ctx: click.Context) -> None:
+    """Turns an app written for one customer into a service for many."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = flyatc.main(arguments, prog_name="flyatc", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # who read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except FlyatcError as error:
+        click.echo(str(error), err=True)
+        return FAILED
+    return int(code or 0)

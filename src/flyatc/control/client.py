@@ -54,21 +54,21 @@ class Client:
     def __init__(self, data: str) -> None:
         self._path = place.socket_of(data)
 
-    def get(self, path: str, kind: type[T], **query: str | None) -> T:
+    def get(self, path: str, kind: type[T], /, **query: str | None) -> T:
         """The answer, read as ``kind``."""
         with self._ask("GET", path, query, None) as response:
             return _decode(response.read(), kind)
 
-    def post(self, path: str, kind: type[T], **body: str | None) -> T:
+    def post(self, path: str, kind: type[T], /, **body: str | None) -> T:
         with self._ask("POST", path, {}, body) as response:
             return _decode(response.read(), kind)
 
-    def read_lines(self, path: str, **query: str | None) -> Iterator[bytes]:
+    def read_lines(self, path: str, /, **query: str | None) -> Iterator[bytes]:
         """The lines of the answer as they come."""
         with self._ask("GET", path, query, None) as response:
             yield from _lines(response)
 
-    def post_lines(self, path: str, **body: str | None) -> Iterator[bytes]:
+    def post_lines(self, path: str, /, **body: str | None) -> Iterator[bytes]:
         with self._ask("POST", path, {}, body) as response:
             yield from _lines(response)
 

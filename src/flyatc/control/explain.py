@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from flyatc.config.schema import Config, Tenant
 from flyatc.control.answers import Explanation
 from flyatc.routing import route
@@ -17,8 +19,11 @@ def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
     if isinstance(found, route.Refuse):
         return Explanation(path=text, outcome="refuse", status=found.status, why=found.reason)
     if isinstance(found, route.Redirect):
+        there = explain(config, routes, f"{path}/")
         location = found.location.decode()
-        return Explanation(path=text, outcome="redirect", status=308, location=location, why=found.reason)
+        return structs.replace(
+            there, path=text, outcome="redirect", status=308, location=location, why=found.reason, app_path=None
+        )
     tenant = config.tenants.get(_address(found)) or config.tenant_of_pattern(found.user, found.name)
     assert tenant is not None
     return _here(config, tenant, text, health=path.encode() == found.health)

@@ -1,5 +1,124 @@
-"""placeholder until control lands"""
-class Control:
-    def __init__(self, d): pass
-    async def open(self): pass
-    async def close(self): pass
+"""What operators may ask of a running daemon (control.ports.Operations)."""
+
+import os
+from time import time
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from flyatc import __version__
+from flyatc.config.schema import Tenant
+from flyatc.control import answers, explain
+from flyatc.kit.progress import Progress
+from flyatc.observe.journal import Journal
+from flyatc.observe.log import stamp
+from flyatc.observe.metrics import Counters
+from flyatc.routing import route
+from flyatc.tenants.errors import NoSuchTenant
+
+if TYPE_CHECKING:
+    from flyatc.daemon.running import Daemon
+
+
+class Operations:
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon, self._parts = daemon, daemon.parts
+        self._started = stamp(time())
+
+    @property
+    def journal(self) -> Journal:
+        return self._daemon.log.journal
+
+    @property
+    def counters(self) -> Counters:
+        return self._parts.recorder.counters
+
+    @property
+    def stopping(self) -> bool:
+        return self._daemon.stopping
+
+    def status(self) -> answers.Overview:
+        config = self._daemon.config
+        tenants = self._parts.fleet.status()
+        exit_at = self._daemon.idle_exit_at()
+        return answers.Overview(
+            tenants=tenants,
+            daemon=answers.Daemon(
+                version=__version__,
+                pid=os.getpid(),
+                started=self._started,
+                listen=f"{config.server.listen.host or '*'}:{self._parts.listener.port}",
+                config=str(config.path),
+                running=sum(one.pid is not None for one in tenants),
+                limit=config.limits.running,
+                idle_exit_at=None if exit_at is None else stamp(exit_at),
+            ),
+        )
+
+    def explain(self, url: str) -> answers.Explanation:
+        config = self._daemon.config
+        told = explain.explain(config, route.Routes(config), url)
+        if told.tenant is None:
+            return told
+        state = next((one.state for one in self._parts.fleet.status() if one.tenant == told.tenant), "stopped")
+        return structs.replace(told, state=str(state))
+
+    async def start(self, address: str) -> None:
+        await self._parts.fleet.start(address)
+
+    async def stop(self, address: str) -> None:
+        await self._parts.fleet.stop(address)
+
+    async def restart(self, address: str) -> None:
+        await self._parts.fleet.restart(address)
+
+    async def reload(self) -> answers.Reloaded:
+        found = self._daemon.reload()
+        return answers.Reloaded(
+            added=list(found.added),
+            removed=list(found.removed),
+            changed=list(found.changed),
+            restart=list(found.restart),
+        )
+
+    async def backup(self, address: str, database: str | None, progress: Progress) -> None:
+        self._tenant(address)
+        live = self._parts.fleet.databases(address)
+        if live is not None:
+            await live.save(progress, database)
+            return
+        async with self._parts.fleet.paused(address):  # stopped and saved: what was left unsaved is saved by that
+            pass
+
+    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
+        tenant = self._tenant(address)
+        async with self._parts.fleet.paused(address):
+            await self._parts.vault.restore(tenant, database, version, progress)
+
+    async def history(self, address: str, database: str | None) -> answers.History:
+        tenant = self._tenant(address)
+        versions = await self._parts.vault.history(tenant, database)
+        orphans = await self._parts.vault.orphans(tenant)
+        return answers.History(
+            versions=[
+                answers.Version(
+                    database=one.database,
+                    id=one.id,
+                    saved=stamp(one.saved),
+                    size=one.size,
+                    compressed=one.compressed,
+                    current=one.current,
+                )
+                for one in versions
+            ],
+            orphans=[str(path) for path in orphans],
+        )
+
+    def _tenant(self, address: str) -> Tenant:
+        """Raises NoSuchTenant. A user with several tenants must name one of them."""
+        user, _, name = address.partition("/")
+        found = self._parts.fleet.find(user, name)
+        if found is None:
+            names = [one.address for one in self._daemon.config.tenants.values() if one.user == user]
+            raise NoSuchTenant(address, names[0] if names else None)
+        return found.spec

@@ -1,6 +1,7 @@
 """The parts of a daemon and how they are joined. Nothing else constructs a collaborator."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,9 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ)
         self.records = Records(self.data)
-        self.store = None if config.storage.mode == "none" else FolderStore(Path(config.storage.url.removeprefix("file:")))
+        self.store = (
+            None if config.storage.mode == "none" else FolderStore(Path(config.storage.url.removeprefix("file:")))
+        )
         self.vault = Vault(self.store, config.storage, log, self._expand)
         tools = Tools(restored=self.vault.hold, running=self._child(Ports()), gateway=_gateway)
         self.fleet = Fleet(config, tools, log)
@@ -35,7 +38,9 @@ class Parts:
         self.handler = handler.Handler(config, self.fleet, self.recorder)
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
-    def _child(self, ports: Ports) -> "partial[AbstractAsyncContextManager[child.RunningChild]]":
+    def _child(
+        self, ports: Ports
+    ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
         return partial(child.hold, environ=self.environ, ports=ports, log=self.log, records=self.records)
 
     def _expand(self, text: str, tenant: Tenant) -> str:

@@ -1,13 +1,14 @@
 """A daemon's life: from the configuration to the last save."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import uvloop
 
@@ -15,8 +16,9 @@ from flyatc import __version__
 from flyatc.config import changes, load
 from flyatc.config.faults import ConfigError
 from flyatc.config.schema import App, Config, Tenant, make_tenant
+from flyatc.control.server import Server
 from flyatc.daemon.lock import DataLock
-from flyatc.daemon.operations import Control
+from flyatc.daemon.operations import Operations
 from flyatc.daemon.parts import Parts
 from flyatc.edge.listener import Listener
 from flyatc.kit import tasks
@@ -74,7 +76,7 @@ class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
-        self.control = Control(self)
+        self.control = Server(Operations(self), log, self.parts.data, config.server.control)
         self.stopping = False
         self._stop = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -118,7 +120,10 @@ class Daemon:
         if saved:
             self.log.event("info", "stopped: all is saved")
             return 0
-        self.log.event("error", "stopped, but not all could be saved: the local copies are kept and will be saved at the next start")
+        self.log.event(
+            "error",
+            "stopped, but not all could be saved: the local copies are kept and will be saved at the next start",
+        )
         return 1
 
     # --- signals ---
@@ -132,10 +137,8 @@ class Daemon:
         return self._stop.set()
 
     def _hup(self) -> None:
-        try:
+        with contextlib.suppress(FlyatcError):  # told by reload
             self.reload()
-        except FlyatcError:
-            pass  # told by reload
 
     def reload(self) -> changes.Changes:
         """Takes the configuration anew. Raises ConfigError, and then nothing has changed."""
@@ -151,7 +154,9 @@ class Daemon:
         parts.fleet.apply(found.config)
         parts.handler.use(found.config)
         parts.listener.use(found.config.limits)
-        self.log.event("info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed))
+        self.log.event(
+            "info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed)
+        )
         if found.restart:
             self.log.event("warning", "these settings need a restart of the daemon", settings=list(found.restart))
         return found
@@ -176,9 +181,16 @@ class Daemon:
             if settings.then == "exit" and self.parts.fleet.quiet_for() >= settings.after:
                 return self.stop(f"no visitor for {settings.after:g} s")
 
+    def idle_exit_at(self) -> float | None:
+        """Unix time at which the daemon ends itself if nobody comes."""
+        settings, quiet = self.config.machine_idle, self.parts.fleet.quiet_for()
+        return time() + settings.after - quiet if settings.then == "exit" and quiet else None
+
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        self.log.event("error", "unexpected error: please report it", where=str(context.get("message")), error=repr(error))
+        self.log.event(
+            "error", "unexpected error: please report it", where=str(context.get("message")), error=repr(error)
+        )
 
 
 def _tenants_on_disk(config: Config) -> Iterator[Tenant]:

@@ -15,7 +15,9 @@ from flyatc.wire import answer, chunked, client, head, tunnel
 from flyatc.wire.faults import BadMessage
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
-CONTINUE_SECONDS = 1.0  # an app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever)
+CONTINUE_SECONDS = (
+    1.0  # an app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever)
+)
 
 
 class Forward:
@@ -146,7 +148,9 @@ class Forward:
             return self._upgrade(answer_head)
         framing = self._framing(answer_head)
         close = not request.keep_alive or self._open_ended
-        data = headers.towards_visitor(answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=close)
+        data = headers.towards_visitor(
+            answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=close
+        )
         if body:
             data += chunked.encode([body]) if self._chunks else body
         request.send(data)

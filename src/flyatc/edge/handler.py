@@ -91,7 +91,9 @@ class Handler:
         self._recorder.refused(connection.peer, fault)
         headers_ = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
         title = pages.TITLES.get(fault.status, ("Error", ""))[0]
-        return answer.build(fault.status, headers_, pages.problem(fault.status, title, "", None), head_only=False, close=True)
+        return answer.build(
+            fault.status, headers_, pages.problem(fault.status, title, "", None), head_only=False, close=True
+        )
 
     def _begin(self, request: server.Request) -> exchange.Exchange:
         head, settings = request.head, self._settings

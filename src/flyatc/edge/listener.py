@@ -79,7 +79,9 @@ def bind(where: Listen) -> socket.socket:
         except OSError as error:
             one.close()
             if host == hosts[-1] or error.errno == errno.EADDRINUSE:
-                raise FlyatcError(f"cannot listen on {where}: {error.strerror}. Is it in use? Set PORT or server.listen.") from error
+                raise FlyatcError(
+                    f"cannot listen on {where}: {error.strerror}. Is it in use? Set PORT or server.listen."
+                ) from error
             continue
         one.setblocking(False)
         return one

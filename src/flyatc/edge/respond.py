@@ -19,7 +19,9 @@ class Responder:
         self._send(to, 308, [(b"Location", location)], b"", reason)
 
     def plain(self, to: exchange.Exchange, status: int, text: bytes) -> None:
-        self._send(to, status, [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")], text, None)
+        self._send(
+            to, status, [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")], text, None
+        )
 
     def refuse(
         self,
@@ -62,7 +64,14 @@ class Responder:
         return pages.problem(status, title, identity, retry), b"application/json"
 
     def _send(
-        self, to: exchange.Exchange, status: int, headers: Headers, body: bytes, reason: str | None, *, close: bool = False
+        self,
+        to: exchange.Exchange,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        reason: str | None,
+        *,
+        close: bool = False,
     ) -> None:
         request = to.request
         to.status, to.reason = status, reason

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 
-
 # (number, tenant or None, one JSON object without newline): tuples, since every request adds one
 Entry = tuple[int, str | None, bytes]
 

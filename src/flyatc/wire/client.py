@@ -14,7 +14,9 @@ from flyatc.wire.faults import BadMessage
 HEAD_LIMIT = 262144  # an app may set many cookies; beyond this it is not a head
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
-FRESH_SECONDS = 1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
+FRESH_SECONDS = (
+    1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
+)
 WRITE_HIGH = 131072
 
 
@@ -148,7 +150,9 @@ class AppConnection(asyncio.Protocol):
         if self._framing is head.UNTIL_CLOSE and error is None:
             client.answer_end([])
         elif self._framing is None:
-            client.answer_failed("the app closed the connection " + ("amid a head" if self._buffer else "without an answer"))
+            client.answer_failed(
+                "the app closed the connection " + ("amid a head" if self._buffer else "without an answer")
+            )
         else:
             client.answer_failed("the app closed the connection amid its answer")
 

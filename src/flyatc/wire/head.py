@@ -322,7 +322,9 @@ def trailer_lines(lines: list[bytes], forbidden: Callable[[bytes], bool]) -> lis
     return kept
 
 
-_NO_TRAILERS = frozenset((*_CUT_OF_REQUEST, *_CUT_OF_ANSWER, *_LEFT, b"authorization", b"cookie", b"set-cookie", b"date"))
+_NO_TRAILERS = frozenset(
+    (*_CUT_OF_REQUEST, *_CUT_OF_ANSWER, *_LEFT, b"authorization", b"cookie", b"set-cookie", b"date")
+)
 
 
 def no_trailer(name: bytes) -> bool:

@@ -11,10 +11,12 @@ from time import monotonic
 from typing import Protocol, cast
 
 from flyatc.config.schema import Limits
-from flyatc.wire import answer, chunked, head
+from flyatc.wire import chunked, head
 from flyatc.wire.faults import BadMessage
 
-LINGER_SECONDS = 2.0  # after a last answer, what the visitor still sends is read and thrown away, so that no RST eats it
+LINGER_SECONDS = (
+    2.0  # after a last answer, what the visitor still sends is read and thrown away, so that no RST eats it
+)
 AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
 WRITE_HIGH = 131072
 

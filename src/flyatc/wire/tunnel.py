@@ -9,7 +9,7 @@ WRITE_HIGH = 65536
 class Tunnel:
     """``ended(octets_to_visitor)`` is called once, when both sides are gone."""
 
-    __slots__ = ("_ended", "_open", "octets", "visitor", "app")
+    __slots__ = ("_ended", "_open", "app", "octets", "visitor")
 
     def __init__(
         self,

@@ -1,0 +1,28 @@
+"""What most commands take."""
+
+import os
+from pathlib import Path
+
+import click
+
+from flyatc.config import load
+from flyatc.config.schema import Config
+from flyatc.control.client import Client
+
+config_file = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Default: ./{load.HERE}, then {load.SYSTEM}.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def read(path: Path | None) -> Config:
+    """Raises ConfigError with every fault."""
+    return load.load(load.find(path), os.environ)
+
+
+def client(config: Config) -> Client:
+    return Client(config.server.data)
