@@ -8,6 +8,7 @@ what no decent server would. The *last segment* of the path decides, so everythi
   /echo?env=NAME             JSON: method, path (raw, with query), query, headers (in order), length and sha256 of the
                              body, pid, arguments, directory, and the environment variables named by env=
   /add (POST), /count        insert a row and tell how many there are; JSON {"count": n}
+  /grow?mb=1 (POST)          so many megabytes of noise into the database; JSON {"count": n} of the rows
   /slow?s=2                  answers after s seconds
   /bytes?n=1000              a body of n bytes with a Content-Length
   /chunked?n=3&size=10&pause=0.1&trailers=1
@@ -165,6 +166,13 @@ class Rows:
             self._db.execute("INSERT INTO rows (at) VALUES (?)", (time.time(),))
             return self._count()
 
+    def grow(self, megabytes: int) -> int:
+        with self._lock:
+            self._db.execute("CREATE TABLE IF NOT EXISTS noise (b BLOB)")
+            for _ in range(megabytes):
+                self._db.execute("INSERT INTO noise VALUES (randomblob(1000000))")
+            return self._count()
+
     def count(self) -> int:
         with self._lock:
             return self._count()
@@ -196,6 +204,11 @@ def add(r: Request) -> None:
 
 def count(r: Request) -> None:
     r.tell({"count": rows.count()} if rows else {"error": "started without a database"}, 200 if rows else 500)
+
+
+def grow(r: Request) -> None:
+    megabytes = int(r.asked("mb", "1"))
+    r.tell({"count": rows.grow(megabytes)} if rows else {"error": "started without a database"}, 200 if rows else 500)
 
 
 def slow(r: Request) -> None:
@@ -331,6 +344,7 @@ ROUTES: dict[str, Callable[[Request], None]] = {
     "echo": echo,
     "add": add,
     "count": count,
+    "grow": grow,
     "slow": slow,
     "bytes": sized,
     "chunked": chunked,

@@ -45,9 +45,9 @@ def ask(verb: str, pasted: str, config_path: Path | None) -> None:
     wanted = address.of(config, pasted)
     daemon = options.client(config)
     daemon.post(f"/{verb}", Done, address=wanted)
-    for one in daemon.get("/status", Overview).tenants:
-        if address.belongs(one.tenant, wanted):
-            click.echo(line(one))
+    told = [line(one) for one in daemon.get("/status", Overview).tenants if address.belongs(one.tenant, wanted)]
+    for text in told or [f"{wanted} is stopped"]:  # those of '*' are forgotten when they are stopped
+        click.echo(text)
 
 
 def line(one: Status) -> str:

@@ -63,6 +63,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
+        _check(arguments)
         code = flyatc.main(arguments, prog_name="flyatc", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -77,3 +78,10 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(str(error), err=True)
         return FAILED
     return int(code or 0)
+
+
+def _check(arguments: Sequence[str]) -> None:
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError("the arguments must be UTF-8") from error

@@ -68,7 +68,7 @@ class Api:
             return self.refusal(error)
         if isinstance(error, FlyatcError):
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
-            return _json(Failure(str(error)), status)
+            return _json(Failure(str(error).encode(errors="replace").decode()), status)  # file names may be no UTF-8
         where = f"{call.method} {call.path}"
         told = "".join(traceback.format_exception(error))
         self._log.event("error", "an operator's call failed: a bug in flyatc", call=where, error=told)

@@ -11,6 +11,7 @@ from flyatc.kit import tasks
 from flyatc.wire import answer, chunked, server
 from flyatc.wire.faults import BadMessage
 
+LARGEST_BODY = 1 << 20
 MOST_FIELDS = 16  # of a query
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -122,7 +123,9 @@ class Exchange:
 
     def begin(self) -> None:
         self._request.receiver = self
-        if self._request.body_done:
+        if self._request.head.length > LARGEST_BODY:  # what comes in chunks is counted by the wire
+            self.body_failed(BadMessage(413, f"the body is larger than {LARGEST_BODY} bytes"))
+        elif self._request.body_done:
             self.body_end([])
         else:
             self._request.receive()

@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from flyatc.control import place
 from flyatc.kit.errors import FlyatcError
 
 T = TypeVar("T")
+READ_OCTETS = 65536
 
 
 class NoDaemon(FlyatcError):
@@ -41,7 +42,7 @@ class Cut(FlyatcError):
     """The daemon ended in the midst of an answer."""
 
     def __str__(self) -> str:
-        return "the daemon ended before it had answered: its log says more"
+        return "the daemon ended in the midst of its answer"
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -63,12 +64,12 @@ class Client:
         with self._ask("POST", path, {}, body) as response:
             return _decode(response.read(), kind)
 
-    def read_lines(self, path: str, /, **query: str | None) -> Iterator[bytes]:
+    def read_lines(self, path: str, /, **query: str | None) -> Generator[bytes]:
         """The lines of the answer as they come."""
         with self._ask("GET", path, query, None) as response:
             yield from _lines(response)
 
-    def post_lines(self, path: str, /, **body: str | None) -> Iterator[bytes]:
+    def post_lines(self, path: str, /, **body: str | None) -> Generator[bytes]:
         with self._ask("POST", path, {}, body) as response:
             yield from _lines(response)
 
@@ -109,10 +110,13 @@ class _Connection(http.client.HTTPConnection):
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Raises Refused for an error that came as the last line, when the answer had already begun."""
-    while line := response.readline():
-        if line.startswith(b'{"error":'):
-            raise Refused(500, _decode(line, Failure).error)
-        yield line.rstrip(b"\n")
+    rest = b""
+    while data := response.read1(READ_OCTETS):  # readline takes a cut answer for a complete one
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b'{"error":'):
+                raise Refused(500, _decode(line, Failure).error)
+            yield line
 
 
 def _decode(data: bytes, kind: type[T]) -> T:

@@ -1,12 +1,14 @@
 """Whose request would this be, and why? For ``flyatc route``, with a daemon and without. Pure."""
 
-from urllib.parse import urlsplit
+import re
 
 from msgspec import structs
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.control.answers import Explanation
 from flyatc.routing import route
+
+_HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
@@ -31,10 +33,7 @@ def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
 
 def split(url: str) -> tuple[str, str | None]:
     """The raw path and query of what was pasted; ``bellevue/2025`` is ``/bellevue/2025``."""
-    if "://" in url:
-        parts = urlsplit(url)
-        return parts.path or "/", parts.query if "?" in url else None
-    path, mark, query = url.partition("#")[0].partition("?")
+    path, mark, query = _HOST.sub("", url).partition("#")[0].partition("?")
     return f"/{path}" if path[:1] != "/" else path, query if mark else None
 
 

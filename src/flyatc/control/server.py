@@ -1,18 +1,14 @@
 """The operators' doors: a unix socket with everything, and on TCP, where it is asked for, what monitoring reads."""
 
 import asyncio
-import contextlib
-import fcntl
-import os
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from flyatc.config.schema import Limits, Listen
 from flyatc.control import place
 from flyatc.control.api import Api
-from flyatc.control.call import Exchange
+from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.ports import Operations
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
@@ -20,7 +16,6 @@ from flyatc.observe.log import Log
 from flyatc.wire import answer, server
 from flyatc.wire.faults import BadMessage
 
-LARGEST_BODY = 1 << 20
 BACKLOG = 64
 SWEEP_SECONDS = 1.0
 
@@ -31,7 +26,7 @@ class Server:
     def __init__(self, operations: Operations, log: Log, data: Path, listen: Listen | None) -> None:
         self._admin = Door(Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0))
         self._public = Door(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
-        self._path, self._listen = place.socket_of(data), listen
+        self._log, self._path, self._listen = log, place.socket_of(data), listen
         self._inode = 0
         self._port: int | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -43,37 +38,65 @@ class Server:
 
     async def open(self) -> None:
         """Raises FlyatcError when a daemon already serves this folder, or an address cannot be had."""
+        await self._open_unix()
+        try:
+            await self._open_tcp()
+        except FlyatcError:
+            await self.close()
+            raise
+        self._sweeper = tasks.start(self._sweep(), "limits of control connections")
+
+    async def _open_unix(self) -> None:
         try:
             one = claim(self._path)
+            self._inode = self._path.stat().st_ino
         except OSError as error:
             raise FlyatcError(f"cannot make the control socket {self._path}: {error.strerror}") from error
-        self._inode = self._path.stat().st_ino
         await self._admin.open(one)
+
+    async def _open_tcp(self) -> None:
         if self._listen is not None:
-            tcp = bind(self._listen)
-            self._port = int(tcp.getsockname()[1])
-            await self._public.open(tcp)
-        self._sweeper = tasks.start(self._sweep(), "limits of control connections")
+            one = bind(self._listen)
+            self._port = int(one.getsockname()[1])
+            await self._public.open(one)
 
     async def close(self) -> None:
         """Cuts what is under way, and takes the socket away."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        if self._is_there():
+            self._path.unlink()
         await self._admin.close()
         await self._public.close()
 
+    def _is_there(self) -> bool:
+        try:
+            return self._path.lstat().st_ino == self._inode
+        except OSError:
+            return False
+
     async def _sweep(self) -> None:
+        lost = False
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._admin.wire.sweep()
             self._public.wire.sweep()
+            if not lost and not self._is_there():
+                lost = not await self._mend()
+
+    async def _mend(self) -> bool:
+        """Who deletes the data folder deletes the socket: the daemon must be reached, and found, all the same."""
+        try:
+            await self._open_unix()
+        except FlyatcError as error:
+            self._log.event("error", "the control socket is gone, commands cannot reach the daemon", reason=str(error))
+            return False
+        self._log.event("warning", "the control socket was gone: made again", path=str(self._path))
+        return True
 
 
 class Door:
-    """One listening socket, and the calls that came through it."""
+    """One listening socket at a time, and the calls that came through it."""
 
     def __init__(self, api: Api, limits: Limits) -> None:
         self._api = api
@@ -82,6 +105,8 @@ class Door:
         self.wire = server.Server(self._handle, self._refuse, limits)
 
     async def open(self, one: socket.socket) -> None:
+        if self._server is not None:
+            self._server.close()
         loop = asyncio.get_running_loop()
         make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
         self._server = await make(self.wire.connection, sock=one, backlog=BACKLOG)
@@ -90,29 +115,29 @@ class Door:
         if self._server is not None:
             self._server.close()
         self.wire.close_idle()
-        for exchange in list(self._calls):
-            await exchange.cut()
+        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
         self.wire.abort()
+        await asyncio.sleep(0)  # the connections are told at the loop's next turn
 
     def _handle(self, request: server.Request) -> None:
         exchange = Exchange(request, self._api, self._calls.discard)
         self._calls.add(exchange)
         exchange.begin()
 
-    def _refuse(self, _: server.Connection, fault: BadMessage) -> bytes:
+    def _refuse(self, _: server.Connection, fault: BadMessage, came: bytes) -> bytes:
         told = self._api.refusal(fault)
-        return answer.build(
-            told.status, [(b"Content-Type", told.kind.encode())], told.body, head_only=False, close=True
-        )
+        kind = [(b"Content-Type", told.kind.encode())]
+        return answer.build(told.status, kind, told.body, head_only=False, close=True)
 
 
 def claim(path: Path) -> socket.socket:
-    """The socket, listening, for its owner only. One that a dead daemon left is replaced.
+    """The socket, listening, for its owner only. One that a dead daemon left is replaced: who calls holds the folder's
+    lock, so nobody does the same at the same time.
 
     Raises FlyatcError where a live one is, or something that is no socket; OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    with _alone(path.parent), place.short(path) as name:
+    with place.short(path) as name:
         _clear(path, name)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -124,19 +149,6 @@ def claim(path: Path) -> socket.socket:
             raise
     one.setblocking(False)
     return one
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two daemons which start at once must not each take the other's new socket for a dead one."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise FlyatcError(f"another flyatc is starting with the same folder: {folder.parent}") from error
-    finally:
-        os.close(descriptor)
 
 
 def _clear(path: Path, name: str) -> None:

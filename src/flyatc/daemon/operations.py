@@ -2,32 +2,41 @@
 
 import os
 from time import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import structs
 
 from flyatc import __version__
-from flyatc.config.schema import Tenant
+from flyatc.config import changes
+from flyatc.config.schema import Config, Tenant
 from flyatc.control import answers, explain
+from flyatc.daemon.parts import Parts
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
-from flyatc.routing import route
 from flyatc.tenants.errors import NoSuchTenant
 
-if TYPE_CHECKING:
-    from flyatc.daemon.running import Daemon
+
+class Host(Protocol):
+    """The running daemon."""
+
+    config: Config
+    stopping: bool
+
+    def reload(self) -> changes.Changes: ...
+
+    def idle_exit_at(self) -> float | None: ...
 
 
 class Operations:
-    def __init__(self, daemon: "Daemon") -> None:
-        self._daemon, self._parts = daemon, daemon.parts
+    def __init__(self, daemon: Host, parts: Parts) -> None:
+        self._daemon, self._parts = daemon, parts
         self._started = stamp(time())
 
     @property
     def journal(self) -> Journal:
-        return self._daemon.log.journal
+        return self._parts.log.journal
 
     @property
     def counters(self) -> Counters:
@@ -56,12 +65,11 @@ class Operations:
         )
 
     def explain(self, url: str) -> answers.Explanation:
-        config = self._daemon.config
-        told = explain.explain(config, route.Routes(config), url)
-        if told.tenant is None:
+        told = explain.explain(self._daemon.config, self._parts.handler.routes, url)
+        if told.user is None or told.name is None:
             return told
-        state = next((one.state for one in self._parts.fleet.status() if one.tenant == told.tenant), "stopped")
-        return structs.replace(told, state=str(state))
+        tenant = self._parts.fleet.find(told.user, told.name)
+        return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
         await self._parts.fleet.start(address)

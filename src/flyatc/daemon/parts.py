@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases.vault import Vault
-from flyatc.edge import exchange, gateway, handler
+from flyatc.edge import gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.objects.folder import FolderStore
 from flyatc.observe.log import Log
@@ -34,7 +34,7 @@ class Parts:
         self.vault = Vault(self.store, config.storage, log, self._expand)
         tools = Tools(restored=self.vault.hold, running=self._child(Ports()), gateway=_gateway)
         self.fleet = Fleet(config, tools, log)
-        self.recorder = exchange.Recorder(log, lines=config.log.requests)
+        self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.handler = handler.Handler(config, self.fleet, self.recorder)
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 

@@ -6,9 +6,11 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, time
+from typing import NoReturn
 
 import uvloop
 
@@ -28,6 +30,8 @@ from flyatc.process import reaper, records
 
 MOST_ADDRESSES = 12  # told at the start
 IDLE_LOOK_SECONDS = 5.0
+LAST_SECONDS = 0.5  # at the end, for what needs no patience
+LATER = "the local copies are kept and will be saved at the next start"
 
 
 def run(path: Path) -> int:
@@ -52,8 +56,6 @@ async def _serve(config: Config, log: Log, began: float) -> int:
     lock = DataLock(Path(config.server.data))
     try:
         listener = Listener(config.server.listen)
-        reaper.adopt_orphans()
-        await records.end_leftovers(Path(config.server.data), log)
         daemon = Daemon(config, log, listener)
         await daemon.open()
         log.event("info", "listening", on=f"{config.server.listen.host or '*'}:{listener.port}", version=__version__,
@@ -76,21 +78,24 @@ class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
-        self.control = Server(Operations(self), log, self.parts.data, config.server.control)
+        self.control = Server(Operations(self, self.parts), log, self.parts.data, config.server.control)
         self.stopping = False
         self._stop = asyncio.Event()
+        self._looked = asyncio.Event()  # it is known which tenants are unsaved
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Raises FlyatcError when the store cannot be used."""
+        """Raises FlyatcError when the store cannot be used, or what an earlier daemon left running cannot be ended."""
         parts, loop = self.parts, asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):  # first of all: who signals now is heard when we are up
+            loop.add_signal_handler(number, self._asked_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hup)
+        reaper.adopt_orphans()
+        await records.end_leftovers(parts.data, self.log)
         if parts.store is not None:
             await parts.store.open()
             await parts.store.check()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hup)
         await self.control.open()
         await parts.listener.open(parts.wire)
         self._background = [
@@ -99,6 +104,8 @@ class Daemon:
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._machine_idle(), "machine idle"),
         ]
+        for task in self._background:
+            task.add_done_callback(self._ended)
         gc.collect()
         gc.freeze()  # what lives for ever need not be looked at again
         gc.set_threshold(20_000, 20, 50)
@@ -107,24 +114,40 @@ class Daemon:
         """Until it is asked to stop; then the orderly end. The exit code."""
         await self._stop.wait()
         self.stopping = True
-        deadline, parts = self.config.server.shutdown_timeout, self.parts
-        until = monotonic() + deadline
-        parts.listener.shut()
-        saved = await parts.fleet.close(deadline)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await parts.listener.close(max(0.1, min(1.0, until - monotonic())))
-        await self.control.close()
-        parts.close()
+        until = monotonic() + self.config.server.shutdown_timeout
+        self.parts.listener.shut()
+        await self._known_what_is_unsaved((until - monotonic()) / 4)
+        saved = await self.parts.fleet.close(until - monotonic())
+        try:
+            async with asyncio.timeout(max(LAST_SECONDS, until - monotonic())):
+                await self._let_go(until)
+        except TimeoutError:
+            self._cut()
         if saved:
             self.log.event("info", "stopped: all is saved")
             return 0
-        self.log.event(
-            "error",
-            "stopped, but not all could be saved: the local copies are kept and will be saved at the next start",
-        )
+        self.log.event("error", f"stopped, but not all could be saved: {LATER}")
         return 1
+
+    async def _known_what_is_unsaved(self, patience: float) -> None:
+        """Who is stopped at once after a start has to save what the last run could not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._looked.wait()
+
+    async def _let_go(self, until: float) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.wait(self._background)
+        await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
+        await self.control.close()
+        await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
+
+    def _cut(self) -> NoReturn:
+        """A store or a disk hangs, and a thread with it, which nothing can interrupt and Python would wait for."""
+        self.log.event("error", f"stopped, but the store or a disk hangs: {LATER}")
+        self.log.close()
+        os._exit(1)
 
     # --- signals ---
 
@@ -171,6 +194,7 @@ class Daemon:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
         on_disk = await asyncio.to_thread(lambda: list(_tenants_on_disk(self.config)))
         unsaved = await self.parts.vault.unsaved(on_disk)
+        self._looked.set()  # the fleet knows as well before anybody else runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
 
@@ -186,10 +210,20 @@ class Daemon:
         settings, quiet = self.config.machine_idle, self.parts.fleet.quiet_for()
         return time() + settings.after - quiet if settings.then == "exit" and quiet else None
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for these before the end: a death would go unseen."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._unexpected(task.get_loop(), {"message": task.get_name(), "exception": error})
+
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
+        trace = traceback.format_exception(error) if isinstance(error, BaseException) else []
         self.log.event(
-            "error", "unexpected error: please report it", where=str(context.get("message")), error=repr(error)
+            "error",
+            "unexpected error: please report it",
+            where=str(context.get("message")),
+            error=repr(error),
+            trace="".join(trace),
         )
 
 

@@ -38,7 +38,7 @@ class Shelf:
         except ValueError as error:
             raise PointerDamaged(
                 f"{key} in the store is damaged ({error}). The snapshots beside it are not touched: move the file "
-                "away, then choose one with flyatc history and flyatc restore --version"
+                "away, then choose one with flyatc restore --list and flyatc restore --version"
             ) from error
 
     async def point(self, pointer: Pointer, before: Current | None) -> None:

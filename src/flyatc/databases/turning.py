@@ -36,11 +36,15 @@ async def _pick(version: str | None, database: Database) -> tuple[str, Pointer |
     pointer = current.pointer if current is not None else None
     if version is None:
         if pointer is None:
-            raise RestoreRefused(f"{database}: the store has no current version of it: choose one from flyatc history")
+            raise RestoreRefused(
+                f"{database}: the store has no current version of it: choose one from flyatc restore --list"
+            )
         return pointer.key, pointer
     key = f"{version}{lineage.SUFFIX}"
     if key not in await database.shelf.snapshots():
-        raise RestoreRefused(f"{database} has no version {version!r}: see flyatc history {database.tenant.address}")
+        raise RestoreRefused(
+            f"{database} has no version {version!r}: see flyatc restore --list {database.tenant.address}"
+        )
     return key, pointer
 
 

@@ -19,12 +19,20 @@ Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
 class Arrival:
     """Ends in ``serve`` (the app is ready), in an answer of our own, or in the visitor's leaving, which stops no start."""
 
-    __slots__ = ("_found", "_responder", "_serve", "_task", "_tenant", "_to")
+    __slots__ = ("_found", "_instead_of", "_responder", "_serve", "_task", "_tenant", "_to")
 
     def __init__(
-        self, to: exchange.Exchange, found: route.Here, tenant: Tenant, serve: Serve, responder: respond.Responder
+        self,
+        to: exchange.Exchange,
+        found: route.Here,
+        tenant: Tenant,
+        serve: Serve,
+        responder: respond.Responder,
+        instead_of: Visit | None = None,
     ) -> None:
+        """``instead_of``: a visit, already ended, whose app took no connection."""
         self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
+        self._instead_of = instead_of
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -36,13 +44,17 @@ class Arrival:
         to, app = self._to, self._tenant.spec.app
         try:
             async with asyncio.timeout(app.waiting_page_after if self._shows_page() else None):
-                visit = await self._tenant.serving()
+                visit = await self._tenant.serving(self._instead_of)
         except TimeoutError:
             self._waited()
             return self._responder.waiting(to, "starting; the browser was shown the waiting page", app.pages)
         except errors.Unavailable as error:
             self._waited()
             return self._refuse(error)
+        except Exception:
+            self._waited()
+            self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
+            raise
         self._waited()
         return self._serve(to, self._found, self._tenant, visit)
 

@@ -15,16 +15,15 @@ from flyatc.wire import answer, chunked, client, head, tunnel
 from flyatc.wire.faults import BadMessage
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
-CONTINUE_SECONDS = (
-    1.0  # an app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever)
-)
+# An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
+CONTINUE_SECONDS = 1.0
 
 
 class Forward:
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = (
-        "_app", "_chunks", "_continued", "_exchange", "_gateway", "_head", "_held", "_open_ended", "_over", "_request",
+        "_again", "_app", "_chunks", "_continued", "_exchange", "_gateway", "_head", "_held", "_last", "_over", "_request",
         "_responder", "_retried", "_sent_all", "_settings", "_timer",
     )  # fmt: skip
 
@@ -35,15 +34,18 @@ class Forward:
         settings: App,
         app_head: bytes,
         responder: respond.Responder,
+        again: Callable[[], None] | None = None,
     ) -> None:
+        """``again``: what to do where the app takes no connection, and so has not seen the request; None: 502."""
         self._exchange, self._request, self._gateway = to, to.request, through
         self._settings, self._head, self._responder = settings, app_head, responder
+        self._again = again
         self._app: client.AppConnection | None = None
         self._sent_all = to.request.body_done
         self._continued = False
         self._retried = False
         self._chunks = False  # the answer's body goes out in chunks of ours
-        self._open_ended = False  # the answer's body ends with the connection
+        self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -66,25 +68,38 @@ class Forward:
         try:
             connection = await self._gateway.dial()
         except (OSError, TimeoutError) as error:
+            if isinstance(error, ConnectionRefusedError) and self._again is not None and not self._over:
+                return self._hand_back(self._again)
             return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
         if self._over:
             return connection.release(reuse=False)
+        if not connection.alive:
+            return self._fail(502, "the app closed the connection at once")
         return self._ask(connection)
+
+    def _hand_back(self, again: Callable[[], None]) -> None:
+        """Nobody listens any more: the app has just died, and the next one may serve this request."""
+        self._over = True
+        self._cancel_timer()
+        self._request.receiver = None
+        again()
 
     def _ask(self, connection: client.AppConnection) -> None:
         self._app = connection
         connection.ask(self, self._request.head.method, self._head)
-        if self._settings.response_timeout:
+        if self._sent_all:
+            return self._await_answer()
+        if b"expect" in self._request.head.noted and self._request.head.minor:
+            self._later(CONTINUE_SECONDS, self._continue)
+        return self._request.receive()
+
+    def _await_answer(self) -> None:
+        """From now on it is the app's turn: it has the whole request, or takes no more of it."""
+        if self._settings.response_timeout and not self._request.answered:
             self._later(self._settings.response_timeout, self._too_late)
-        if not self._sent_all:
-            if b"expect" in self._request.head.noted and self._request.head.minor:
-                if not self._settings.response_timeout:
-                    self._later(CONTINUE_SECONDS, self._continue)
-                else:
-                    self._continue()
-            self._request.receive()
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(seconds, what)
 
     def _continue(self) -> None:
@@ -106,6 +121,7 @@ class Forward:
         self._sent_all = True
         if self._app is not None and self._request.head.framing is head.CHUNKED:
             self._app.send(chunked.last(trailers))
+        self._await_answer()
 
     def body_failed(self, fault: BadMessage) -> None:
         if self._request.answered:
@@ -140,16 +156,15 @@ class Forward:
         )
 
     def answer(self, answer_head: head.AnswerHead, body: bytes, complete: bool) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         to, request = self._exchange, self._request
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
         framing = self._framing(answer_head)
-        close = not request.keep_alive or self._open_ended
+        self._last = self._last or not request.keep_alive or not request.body_done
         data = headers.towards_visitor(
-            answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=close
+            answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=self._last
         )
         if body:
             data += chunked.encode([body]) if self._chunks else body
@@ -181,22 +196,22 @@ class Forward:
 
     def app_writable(self, ready: bool) -> None:
         self._request.hold_body(not ready)
+        if not ready:
+            self._await_answer()
+        elif not self._sent_all:
+            self._cancel_timer()
 
     # --- answers ---
 
     def _framing(self, answer_head: head.AnswerHead) -> bytes:
         """The header line which delimits the body for this visitor, where the app's own does not (RFC 9112 §6.3)."""
         framing = answer_head.framing
-        if framing is head.LENGTH:
-            return b""
-        if framing is head.NEVER:
-            if answer_head.status == 204:
-                answer_head.drop(b"content-length")
+        if framing is head.LENGTH or framing is head.NEVER:
             return b""
         if self._request.head.minor:
             self._chunks = True
             return b"\r\nTransfer-Encoding: chunked"
-        self._open_ended = True
+        self._last = True
         return b""
 
     def _upgrade(self, answer_head: head.AnswerHead) -> None:
@@ -215,10 +230,12 @@ class Forward:
         def ended(octets: int) -> None:
             request.sent += octets
             self._gateway.ended(one)
+            to.tunnels(-1)
             to.end()
 
         one = tunnel.Tunnel(visitor, transport, ended)
         self._gateway.opened(one)
+        to.tunnels(1)
         if early:
             visitor.write(early)
         if ahead:
@@ -237,7 +254,7 @@ class Forward:
             app.release(reuse=self._sent_all)
         request.receiver = None
         self._exchange.end()
-        request.end(close=self._open_ended)
+        request.end(close=self._last)
 
     def _fail(self, status: int, reason: str, *, close: bool = False) -> None:
         if self._over:

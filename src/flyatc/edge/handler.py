@@ -4,29 +4,32 @@ A warm request runs through here and through ``forward`` without a task and with
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
+from time import time
 
 from flyatc.config.schema import Config
-from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, respond
+from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, recorder, respond
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
 from flyatc.tenants.visitors import Visit
-from flyatc.wire import answer, server
+from flyatc.wire import server
 from flyatc.wire.faults import BadMessage
 
 
 class Handler:
     """``use`` gives it a configuration, at the start and again at each reload."""
 
-    def __init__(self, config: Config, fleet: Fleet, recorder: exchange.Recorder) -> None:
-        self._fleet, self._recorder = fleet, recorder
+    def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder) -> None:
+        self._fleet, self._recorder = fleet, records
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
     def use(self, config: Config) -> None:
-        self._settings = config.server
+        self._settings, self._largest_body = config.server, config.limits.request_body
         self._health = config.server.health.encode() if config.server.health else None
-        self._routes = route.Routes(config)
+        self.routes = route.Routes(config)
         files = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
             files += [f for _, app in config.pattern.tenants for f in app.pages.values()]
@@ -41,7 +44,7 @@ class Handler:
             return self._responder.plain(to, 200, b"ok\n")
         if path == b"*":
             return self._responder.plain(to, 200, b"")
-        found = self._routes.match(path, request.head.query)
+        found = self.routes.match(path, request.head.query)
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
         if isinstance(found, route.Redirect):
@@ -50,6 +53,9 @@ class Handler:
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
         to.user, to.tenant = found.user, tenant.spec.address
+        if self._largest_body and request.head.length > self._largest_body:
+            reason = f"the body is larger than {self._largest_body} bytes"
+            return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
         if path == found.health:
             return self._ask_health(to, found, tenant)
         visit = tenant.visit()
@@ -61,9 +67,22 @@ class Handler:
     def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
         """The app is running: hand the request over."""
         to.on_end = visit.end
-        self._forward(to, found, tenant, visit.gateway)
+        self._forward(to, found, tenant, visit.gateway, partial(self._again, to, found, tenant, visit))
 
-    def _forward(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, through: object) -> None:
+    def _again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
+        """Nobody listens where an app was running."""
+        to.on_end = None
+        visit.end()
+        arrival.Arrival(to, found, tenant, self.serve, self._responder, instead_of=visit).begin()
+
+    def _forward(
+        self,
+        to: exchange.Exchange,
+        found: route.Here,
+        tenant: Tenant,
+        through: object,
+        again: Callable[[], None] | None = None,
+    ) -> None:
         assert isinstance(through, gateway.Gateway)
         app, request = tenant.spec.app, to.request
         path = request.head.path
@@ -72,11 +91,11 @@ class Handler:
             path=(path[len(found.prefix) :] or b"/") if app.strip_prefix else path,
             peer=request.peer.encode(),
             identity=to.identity,
-            milliseconds=int(to.came * 1000),
+            milliseconds=int(time() * 1000),
             forward=self._settings.forward_headers,
             prefix=found.prefix if app.strip_prefix else None,
         )
-        forward.Forward(to, through, app, app_head, self._responder).begin()
+        forward.Forward(to, through, app, app_head, self._responder, again).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and that is healthy."""
@@ -86,14 +105,11 @@ class Handler:
             return self._responder.plain(to, 200, b"asleep\n")
         return self._forward(to, found, tenant, through)
 
-    def refuse(self, connection: server.Connection, fault: BadMessage) -> bytes:
+    def refuse(self, connection: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         """The answer to what is no request."""
-        self._recorder.refused(connection.peer, fault)
-        headers_ = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
-        title = pages.TITLES.get(fault.status, ("Error", ""))[0]
-        return answer.build(
-            fault.status, headers_, pages.problem(fault.status, title, "", None), head_only=False, close=True
-        )
+        identity = headers.new_id()
+        self._recorder.refused(connection.peer, identity.decode(), fault)
+        return self._responder.no_request(fault.status, identity, started)
 
     def _begin(self, request: server.Request) -> exchange.Exchange:
         head, settings = request.head, self._settings

@@ -10,11 +10,15 @@ _ID = re.compile(rb"[!-~]{1,200}")
 _random = Random()  # noqa: S311 - ids are for finding lines in a log, not secrets
 
 
+def new_id() -> bytes:
+    return b"%032x" % _random.getrandbits(128)
+
+
 def request_id(request: head.RequestHead) -> bytes:
     """The visitor's X-Request-Id where it is sane, else a new one of 32 hexadecimal digits."""
     if (given := request.one(b"x-request-id")) is not None and _ID.fullmatch(given):
         return given
-    return b"%032x" % _random.getrandbits(128)
+    return new_id()
 
 
 def towards_app(
@@ -73,6 +77,8 @@ def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes,
     """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the app's
     own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell that the connection ends."""
     noted, status = answer.noted, answer.status
+    if (status < 200 or status == 204) and b"content-length" in noted:
+        answer.drop(b"content-length")  # RFC 9110 §8.6
     parts = [b"HTTP/1.1 %d %b" % (status, answer.reason), *answer.kept]
     if status >= 200:
         if not answer.dated:
@@ -85,7 +91,7 @@ def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes,
         parts.append(framing)
         parts += [b"\r\nTrailer: %b" % v for v in noted.get(b"trailer", ())]
     if status == 426 and b"upgrade" in noted:
-        parts.append(b"\r\nUpgrade: %b" % b", ".join(noted[b"upgrade"]))
+        parts.append(b"\r\nConnection: Upgrade\r\nUpgrade: %b" % b", ".join(noted[b"upgrade"]))
     parts.append(b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n")
     return b"".join(parts)
 

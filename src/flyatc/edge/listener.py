@@ -57,9 +57,18 @@ class Listener:
 async def _sweep(wire: server.Server) -> None:
     while True:
         limits = wire.limits
-        shortest = min((t for t in (limits.header_timeout, limits.body_timeout, limits.idle_timeout) if t), default=4.0)
+        every = (limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.write_timeout)
+        shortest = min((t for t in every if t), default=4.0)
         await asyncio.sleep(min(1.0, shortest / 4))
         wire.sweep()
+
+
+def _find_the_dead(one: socket.socket) -> None:
+    """Connections inherit it: a visitor whose network vanished must not keep an app awake by an open WebSocket."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
 def bind(where: Listen) -> socket.socket:
@@ -73,6 +82,7 @@ def bind(where: Listen) -> socket.socket:
             continue
         try:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _find_the_dead(one)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if where.host is None else 1)
             one.bind((host, where.port))

@@ -36,11 +36,20 @@ class Responder:
         """``reason`` is for the log only; ``own``: the tenant's pages."""
         retry = None if retry_after is None else max(1, round(retry_after))
         identity = to.identity.decode("latin-1")
-        body, kind = self._body(to, status, identity, retry, own if own is not None else self._top)
-        headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store")]
+        headers, body = self._problem(
+            status, identity, retry, own if own is not None else self._top, html=wants_html(to)
+        )
         if retry is not None:
             headers.append((b"Retry-After", b"%d" % retry))
         self._send(to, status, headers, body, reason, close=close)
+
+    def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
+        """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large (431) is
+        told so in words."""
+        html = b"text/html" in started
+        headers, body = self._problem(status, identity.decode("latin-1"), None, self._top, html=html)
+        headers.append((b"X-Request-Id", identity))
+        return answer.build(status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
 
     def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str]) -> None:
         """The page which a browser is shown while an app starts; it reloads itself."""
@@ -54,14 +63,15 @@ class Responder:
         ]
         self._send(to, 503, headers, body, reason)
 
-    def _body(
-        self, to: exchange.Exchange, status: int, identity: str, retry: int | None, own: Mapping[str, str]
-    ) -> tuple[bytes, bytes]:
-        if wants_html(to):
-            body = self._own.own(own, str(status)) or pages.builtin(status, identity)
-            return body, b"text/html; charset=utf-8"
-        title = pages.TITLES.get(status, ("Error", ""))[0]
-        return pages.problem(status, title, identity, retry), b"application/json"
+    def _problem(
+        self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool
+    ) -> tuple[Headers, bytes]:
+        if html:
+            kind, body = b"text/html; charset=utf-8", self._own.own(own, str(status)) or pages.builtin(status, identity)
+        else:
+            title = pages.TITLES.get(status, ("Error", ""))[0]
+            kind, body = b"application/json", pages.problem(status, title, identity, retry)
+        return [(b"Content-Type", kind), (b"Cache-Control", b"no-store")], body
 
     def _send(
         self,

@@ -9,8 +9,10 @@ from urllib.parse import unquote_to_bytes
 
 from flyatc.config.schema import Config, Tenant
 
+RECENT = 4096
 USER = re.compile(rb"[a-z0-9][a-z0-9_-]{0,62}")
-_DOTS = re.compile(rb"(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
+_DOTS = re.compile(rb"(?:^|[/\\])\.{1,2}(?:[/\\;]|$)")  # "..;" is one for servers in Java
+MOST_KNOWN = 10_000  # users by pattern that are kept: they are without number
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,23 @@ class Routes:
         for tenant in config.tenants.values():
             listed.setdefault(tenant.user, []).append(tenant)
         self._config = config
+        self._recent: dict[bytes, Here] = {}  # the paths asked for lately: most traffic is on few of them
         self._users = {user.encode(): _entry(tenants) for user, tenants in listed.items()}
+        self._known: dict[bytes, _User] = {}  # of the pattern's
 
     def match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
         """``path`` raw, ``query`` raw or None; only a redirect carries the query."""
+        known = self._recent.get(path)
+        if known is not None:
+            return known
+        found = self._match(path, query)
+        if isinstance(found, Here):
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            self._recent[path] = found
+        return found
+
+    def _match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
         if b"%" in path or b"/." in path or b"\\" in path:
             dots = dot_segments(path)
             if dots is not None:
@@ -91,10 +106,17 @@ class Routes:
     def _by_pattern(self, user: bytes) -> _User | None:
         if not self._pattern_names or not USER.fullmatch(user):
             return None
+        if (known := self._known.get(user)) is not None:
+            return known
         text = user.decode()
         found = [self._config.tenant_of_pattern(text, name) for name in self._pattern_names]
         tenants = [tenant for tenant in found if tenant is not None]
-        return _entry(tenants) if tenants else None
+        if not tenants:
+            return None
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        entry = self._known[user] = _entry(tenants)
+        return entry
 
 
 def _entry(tenants: list[Tenant]) -> _User:

@@ -188,17 +188,18 @@ class Fleet:
             one.stop("the daemon is going away")
         try:
             if ends:
-                await self._ended_or_cut(ends, deadline - min(1.0, deadline / 8))
+                await self._ended_or_cut(ends, deadline, min(1.0, deadline / 8))
         finally:
             near.cancel()
         return not any(one.unsettled for one in awake)
 
-    async def _ended_or_cut(self, ends: list[asyncio.Task[None]], seconds: float) -> None:
-        _, pending = await asyncio.wait(ends, timeout=seconds)
+    async def _ended_or_cut(self, ends: list[asyncio.Task[None]], deadline: float, last: float) -> None:
+        """``last``: the seconds before the deadline which are left to those who are cut short."""
+        _, pending = await asyncio.wait(ends, timeout=deadline - last)
         if pending:
             for one in list(self._house.awake.values()):
                 one.abandon()
-            await asyncio.wait(pending, timeout=1.0)
+            await asyncio.wait(pending, timeout=last)
             for end in pending:
                 end.cancel()
 

@@ -20,6 +20,7 @@ from flyatc.tenants.standing import Standing
 from flyatc.tenants.visitors import Visit, Visitors
 
 FULL_RETRY = 5.0  # seconds; told to whoever found no room
+NEWS = 1.0  # seconds; the longest way of the news that an app has ended
 LATE = 1.0  # seconds; how much longer than the start a visitor waits, lest tools which are slow to give up hold him
 
 
@@ -83,6 +84,23 @@ class Life:
         if self._refusal is not None:
             raise self._refusal.error(self._now())
         return None
+
+    @property
+    def dying(self) -> bool:
+        """Its app has ended, though what follows from it may not have begun."""
+        return self.child is not None and self.child.exited.is_set()
+
+    async def dies(self, visit: Visit) -> None:
+        """The app of this visit took no connection: then it has ended, and the news of that is on its way.
+
+        Raises Failed where it runs on."""
+        if self.child is None or self.gateway is not visit.gateway:
+            return
+        try:
+            async with asyncio.timeout(NEWS):
+                await self.child.exited.wait()
+        except TimeoutError:
+            raise Failed(self.spec.address, "the app runs, but takes no connections", NEWS) from None
 
     # --- being told to stop ---
 

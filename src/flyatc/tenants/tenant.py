@@ -53,10 +53,13 @@ class Tenant:
             return None
         return self._life.gateway
 
-    async def serving(self) -> Visit:
+    async def serving(self, instead_of: Visit | None = None) -> Visit:
         """Starts a cold app, or waits for one which starts already. Who leaves (cancels) ends his own wait only.
+        ``instead_of``: a visit, already ended, whose app took no connection.
 
         Raises errors.Unavailable: NotReadyInTime, Full, Failed, Unsafe, Stopping, Removed."""
+        if instead_of is not None and self._life is not None:
+            await self._life.dies(instead_of)
         while True:
             self._refuse_when_gone()
             if self._resumed is not None:
@@ -66,7 +69,7 @@ class Tenant:
             if life is None:
                 self._refuse_in_backoff()
                 life = self._begin()
-            if life.saves_only or self._standing.state not in WELCOMING:
+            if life.saves_only or life.dying or self._standing.state not in WELCOMING:
                 await self._wait(life.over)
             elif (visit := await life.joined()) is not None:
                 return visit

@@ -25,8 +25,11 @@ _LEFT = (b"host", b"content-length")  # noted, and left where they stand
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 _PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
-_KEPT_THOUGH_NAMED = frozenset((b"content-length", b"transfer-encoding", b"host", b"date", b"connection"))
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
+    b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
+_TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _STATUS = {
     "Invalid method encountered": 501,
     "Invalid HTTP version": 505,
@@ -150,7 +153,12 @@ class AnswerHead(Head):
 
 
 class _Silent:
-    """llhttp checks the grammar; its calls for each header would cost more than the check."""
+    """llhttp checks the grammar; its calls for each header would cost more than the check.
+
+    The names stand here as None because looking for a missing one costs httptools an exception for each parser."""
+
+    on_message_begin = on_url = on_status = on_header = on_headers_complete = on_body = None
+    on_message_complete = on_chunk_header = on_chunk_complete = None
 
 
 _silent = _Silent()
@@ -212,7 +220,7 @@ class AnswerParser:
         end = data.find(b"\r\n")
         head.status, head.reason = parser.get_status_code(), data[13:end]
         head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
-        if head.status < 100 or data[:7] != b"HTTP/1.":
+        if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
             raise BadMessage(502, "the app's answer is not HTTP/1.1")
         head.note(data, end, _IN_ANSWER)
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
@@ -291,9 +299,9 @@ def _target(head: RequestHead, target: bytes) -> None:
     hosts = head.noted.get(b"host")
     if head.method == b"CONNECT":
         raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
-    if target[:1] != b"/" and target != b"*":
+    if target[:1] != b"/" and (target != b"*" or head.method != b"OPTIONS"):
         scheme, _, rest = target.partition(b"://")
-        if scheme.lower() not in (b"http", b"https") or not rest:
+        if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?"):
             raise BadMessage(400, "the request's target is neither a path nor an http address")
         cut = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
         head.drop(b"host")
@@ -314,16 +322,22 @@ def trailer_lines(lines: list[bytes], forbidden: Callable[[bytes], bool]) -> lis
     """Trailer fields as header lines, less those which a trailer may not carry. Raises BadMessage."""
     kept = []
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not _TOKEN.fullmatch(name) or b"\0" in value or b"\r" in value:
+        match = _FIELD.fullmatch(line)
+        if match is None:
             raise BadMessage(400, "a trailer which is no header field")
-        if not forbidden(name.lower()):
-            kept.append(name + b": " + value.strip(b" \t") + b"\r\n")
+        if not forbidden(match[1].lower().replace(b"_", b"-")):
+            kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
     return kept
 
 
 _NO_TRAILERS = frozenset(
-    (*_CUT_OF_REQUEST, *_CUT_OF_ANSWER, *_LEFT, b"authorization", b"cookie", b"set-cookie", b"date")
+    (
+        *_CUT_OF_REQUEST,
+        *_CUT_OF_ANSWER,
+        *_LEFT,
+        *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary location".split(),
+        *b"retry-after max-forwards range content-encoding content-type content-range".split(),
+    )
 )
 
 

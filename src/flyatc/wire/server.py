@@ -6,6 +6,8 @@ backpressure, and of a visitor who left. Nothing here awaits: a warm request nee
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
@@ -14,11 +16,11 @@ from flyatc.config.schema import Limits
 from flyatc.wire import chunked, head
 from flyatc.wire.faults import BadMessage
 
-LINGER_SECONDS = (
-    2.0  # after a last answer, what the visitor still sends is read and thrown away, so that no RST eats it
-)
+LINGER_SECONDS = 2.0  # after a last answer, what still comes is read and thrown away, so that no RST eats the answer
+LONGEST_LINGER_SECONDS = 30.0
 AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
 WRITE_HIGH = 131072
+_RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7): close(2) sends RST
 
 
 class Receiver(Protocol):
@@ -96,9 +98,10 @@ class Server:
     def __init__(
         self,
         handle: Callable[[Request], None],
-        refuse: Callable[["Connection", BadMessage], bytes],
+        refuse: Callable[["Connection", BadMessage, bytes], bytes],
         limits: Limits,
     ) -> None:
+        """``handle`` deals with a request; ``refuse`` makes the answer to what is none, and is given what came of it."""
         self.handle, self.refuse, self.limits = handle, refuse, limits
         self.connections: set[Connection] = set()
         self.closing = False
@@ -126,8 +129,8 @@ class Server:
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_buffer", "_decoder", "_deep", "_fault", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
-        "_since", "_stalled", "_transport", "peer", "server",
+        "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request", "_since",
+        "_stalled", "_taken", "_transport", "_unsent", "peer", "server",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -142,9 +145,10 @@ class Connection(asyncio.Protocol):
         self._feeding = False  # the body goes to the receiver
         self._held = False  # the receiver wants no more for now
         self._paused = False  # we told the transport not to read
-        self._stalled = 0.0  # since when the visitor takes nothing of the answer; 0: it does
+        self._stalled = False  # too much waits to be sent: nothing more is begun
+        self._unsent, self._taken = 0, 0.0  # octets that waited when last looked at, and when that number last changed
         self._since = monotonic()  # of the last thing that happened
-        self._lingering = False
+        self._lingering = 0.0  # since when; 0: not
         self._deep = False
 
     # --- the transport's calls ---
@@ -162,23 +166,21 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            return
-        if self._request is None:
+        request = self._request
+        if request is None and not self._stalled and not self._lingering:
             if self._buffer:
                 data = self._buffer + data  # the clock of header_timeout runs since the first byte
             else:
                 self._since = monotonic()
             self._heads(data)
-        elif self._request.body_done:
-            self._buffer += data
-            if len(self._buffer) > AHEAD_OCTETS:
-                self._pause(True)
-        elif self._feeding and not self._buffer:
+        elif self._lingering:
+            self._since = monotonic()
+        elif request is not None and self._feeding and not request.body_done and not self._buffer:
             self._body(data)
         else:
             self._buffer += data
-            self._pause(True)
+            if len(self._buffer) > AHEAD_OCTETS:
+                self._pause(True)
 
     def eof_received(self) -> bool:
         """A visitor who closes his side is taken for gone: a vanished one looks the same, and keeps an app busy."""
@@ -192,20 +194,22 @@ class Connection(asyncio.Protocol):
             request.receiver.gone()
 
     def pause_writing(self) -> None:
-        self._stalled = monotonic()
+        self._stalled = True
         if self._request is not None and self._request.receiver is not None:
             self._request.receiver.writable(False)
 
     def resume_writing(self) -> None:
-        self._stalled = 0.0
-        if self._request is not None and self._request.receiver is not None:
+        self._stalled = False
+        if self._request is None:
+            self._next()
+        elif self._request.receiver is not None:
             self._request.receiver.writable(True)
 
     # --- heads ---
 
     def _heads(self, data: bytes) -> None:
         """Takes one request from the front of ``data``; the rest waits in the buffer."""
-        while data[:2] == b"\r\n":  # RFC 9112 §2.2
+        if data[:2] == b"\r\n":  # RFC 9112 §2.2
             data = data[2:]
         end = data.find(b"\r\n\r\n")
         limit = self.server.limits.request_header
@@ -219,9 +223,8 @@ class Connection(asyncio.Protocol):
             one = data if end == len(data) else data[:end]
             self._buffer = data[end:] if end < len(data) else b""
             request = Request(self, self._parser.parse(one))
-            self._check_length(request.head)
         except BadMessage as fault:
-            return self._refuse(fault)
+            return self._refuse(fault, data)
         self._request = request
         self._feeding = self._held = False
         if request.head.framing is head.CHUNKED:
@@ -234,19 +237,14 @@ class Connection(asyncio.Protocol):
         """The start of a head: refused as soon as it cannot become one."""
         if len(data) > limit:
             raise BadMessage(431, "the request's head is too large")
-        if data and not (65 <= data[0] <= 90):
+        if data and data != b"\r" and not (65 <= data[0] <= 90):
             raise BadMessage(400, "this is not HTTP (TLS? it ends before flyatc)")
         if b"\n\n" in data:
             raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
 
-    def _check_length(self, request_head: head.RequestHead) -> None:
-        limit = self.server.limits.request_body
-        if limit and request_head.framing is head.LENGTH and request_head.length > limit:
-            raise BadMessage(413, f"the body is larger than {limit} bytes")
-
-    def _refuse(self, fault: BadMessage) -> None:
+    def _refuse(self, fault: BadMessage, data: bytes) -> None:
         """Answers what is no request, and ends the connection."""
-        self.write(self.server.refuse(self, fault))
+        self.write(self.server.refuse(self, fault, data))
         self._linger()
 
     # --- bodies ---
@@ -319,25 +317,22 @@ class Connection(asyncio.Protocol):
             return self._linger()
         if close:
             return self._linger() if self._buffer else self._transport.close()
-        self._since = monotonic()
-        self._pause(False)
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            if self._deep:  # inside the loop below: one request after the other, not one within the other
-                self._buffer = data
-                return
-            self._pipeline(data)
+        return self._next()
 
-    def _pipeline(self, data: bytes) -> None:
+    def _next(self) -> None:
+        """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take the
+        answers gets no more of them: a pipeline of requests must not fill our memory."""
+        self._since = monotonic()
+        if self._stalled or self._lingering or self._deep:
+            return
+        self._pause(False)
         self._deep = True
         try:
-            while data and self._request is None and self._transport is not None and not self._lingering:
-                before = len(data)
-                self._buffer = b""
+            while self._buffer and self._request is None and not self._stalled and not self._lingering:
+                data, self._buffer = self._buffer, b""
                 self._heads(data)
-                if self._request is not None or len(self._buffer) == before:
-                    return
-                data = self._buffer
+                if len(self._buffer) == len(data):
+                    return  # the rest of a head is yet to come
         finally:
             self._deep = False
 
@@ -352,14 +347,18 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Sends what is written, then FIN; reads on for a moment, since closing with unread bytes sends an RST."""
-        self._lingering, self._request, self._since, self._buffer = True, None, monotonic(), b""
+        self._request, self._buffer = None, b""
+        self._lingering = self._since = monotonic()
         if self._transport is not None:
             self._pause(False)
             if self._transport.can_write_eof():
                 self._transport.write_eof()
 
     def abort(self) -> None:
+        """By an RST: for a visitor of HTTP/1.0 a FIN would be the orderly end of the body."""
         if self._transport is not None:
+            own = self._transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
     def close_if_idle(self) -> None:
@@ -368,22 +367,40 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Enforces the limits of time."""
+        transport, request = self._transport, self._request
+        if transport is None:
+            return
         limits, past = self.server.limits, now - self._since
+        if transport.get_write_buffer_size():
+            self._check_taking(transport, limits.write_timeout, now)
+            return
+        self._unsent = 0
         if self._lingering:
-            if past > LINGER_SECONDS:
-                self.abort()
-        elif self._stalled:
-            if limits.write_timeout and now - self._stalled > limits.write_timeout:
-                self.abort()
-        elif self._request is None:
+            if past > LINGER_SECONDS or now - self._lingering > LONGEST_LINGER_SECONDS:
+                transport.abort()
+        elif request is None:
             if self._buffer:
                 if limits.header_timeout and past > limits.header_timeout:
-                    self._refuse(BadMessage(408, "the request's head did not arrive in time"))
-            elif limits.idle_timeout and past > limits.idle_timeout and self._transport is not None:
-                self._transport.close()
-        elif self._feeding and not self._held and not self._request.body_done:
-            if limits.body_timeout and past > limits.body_timeout and self._request.receiver is not None:
-                self._request.receiver.body_failed(BadMessage(408, "the request's body stopped coming"))
+                    self._refuse(BadMessage(408, "the request's head did not arrive in time"), self._buffer)
+            elif limits.idle_timeout and past > limits.idle_timeout:
+                transport.close()
+        elif (
+            limits.body_timeout
+            and past > limits.body_timeout
+            and self._awaits_body(request)
+            and request.receiver is not None
+        ):
+            request.receiver.body_failed(BadMessage(408, "the request's body stopped coming"))
+
+    def _check_taking(self, transport: asyncio.Transport, limit: float, now: float) -> None:
+        unsent = transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._taken = unsent, now
+        elif limit and now - self._taken > limit:
+            transport.abort()
+
+    def _awaits_body(self, request: Request) -> bool:
+        return self._feeding and not self._held and not request.body_done
 
     def _pause(self, paused: bool) -> None:
         if paused is not self._paused and self._transport is not None:

@@ -1,0 +1,38 @@
+"""Where the records of requests go: into the counters and the log."""
+
+from time import monotonic
+
+from flyatc.edge import access
+from flyatc.edge.exchange import Exchange
+from flyatc.observe.log import Log
+from flyatc.observe.metrics import Counters
+from flyatc.wire.faults import BadMessage
+
+
+class Recorder:
+    """Counts, and writes the lines. One for the daemon."""
+
+    def __init__(self, log: Log, *, lines: bool) -> None:
+        self.counters = Counters()
+        self.lines = lines
+        self._log = log
+
+    def refused(self, peer: str, identity: str, fault: BadMessage) -> None:
+        """Something came which is no request."""
+        self.counters.refused += 1
+        self._log.event("info", "refused", status=fault.status, reason=fault.reason, remote=peer, request_id=identity)
+
+    def write(self, exchange: Exchange) -> None:
+        counters, now = self.counters, monotonic()
+        counters.count(exchange.tenant or "", exchange.status)
+        counters.seconds += now - exchange.began
+        counters.octets += exchange.request.sent
+        counters.in_flight -= 1
+        if exchange.wait is not None:
+            counters.cold += 1
+            counters.cold_seconds += exchange.wait
+        if self.lines and not exchange.silent:
+            elapsed = now - exchange.began
+            self._log.request(
+                exchange.tenant, access.line(exchange, elapsed), lambda: access.readable(exchange, elapsed)
+            )

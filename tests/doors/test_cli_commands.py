@@ -1,0 +1,307 @@
+"""The command line as a process: what it prints, and how it ends. Where a daemon is asked: a fake on a real socket."""
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.operations import STARTED, Desk
+from flyatc import __version__
+from flyatc.cli.main import COMMANDS, flyatc
+from flyatc.control import server
+from flyatc.kit.errors import SaveFailed
+from flyatc.observe.log import Log
+
+TENANTS = """\
+server: {data: ./data}
+app: {command: [python3, app.py]}
+users:
+  bellevue: {tenants: [2025/winter, 2025/summer]}
+  "*": {match: "[0-9]+"}
+"""
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PORT", "NO_COLOR")}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "tenants.yaml").write_text(TENANTS)
+    return tmp_path
+
+
+def run(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flyatc", *arguments]
+    return subprocess.run(
+        command,
+        cwd=here,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def ask(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(run, here, *arguments)
+
+
+def on_terminal(here: Path, arguments: list[str], typed: bytes = b"", **environment: str) -> tuple[int, str]:
+    """The exit code, and all that a terminal of 200 columns shows."""
+    outer, inner = pty.openpty()
+    environ = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "200"} | environment
+    with subprocess.Popen(
+        [sys.executable, "-m", "flyatc", *arguments], cwd=here, env=environ, stdin=inner, stdout=inner, stderr=inner
+    ) as child:
+        os.close(inner)
+        os.write(outer, typed)
+        shown = b"".join(_until_closed(outer))
+        return child.wait(30), shown.decode()
+
+
+def _until_closed(terminal: int) -> Iterator[bytes]:
+    try:
+        while data := os.read(terminal, 65536):
+            yield data
+    except OSError:  # EIO: nobody holds the other side any more
+        pass
+    finally:
+        os.close(terminal)
+
+
+@contextlib.asynccontextmanager
+async def daemon(here: Path) -> AsyncIterator[Desk]:
+    desk, log = Desk(), Log(io.BytesIO())
+    one = server.Server(desk, log, here / "data", None)
+    await one.open()
+    try:
+        yield desk
+    finally:
+        await one.close()
+        log.close()
+
+
+# --- without a daemon ---
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(here: Path, arguments: list[str]) -> None:
+    done = run(here, *arguments)
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+def test_every_command_is_there_and_has_help() -> None:
+    for name in COMMANDS:
+        command = flyatc.get_command(flyatc.make_context("flyatc", ["version"]), name)
+        assert command is not None
+        assert command.name == name
+        assert command.help
+        assert "--config" in {option for parameter in command.params for option in parameter.opts}
+
+
+def test_a_command_that_asks_the_daemon_starts_without_the_daemons_libraries(here: Path) -> None:
+    code = (
+        "import sys; from flyatc.cli.main import run; run(['status']); run(['route', '/bellevue/2025/winter/']);"
+        "heavy = {'asyncio', 'uvloop', 'httptools', 'zstandard', 'rich', 'prometheus_client'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(here: Path) -> None:
+    assert run(here, "version").stdout.startswith(f"flyatc {__version__} (Python ")
+    assert run(here, "--version").stdout == f"flyatc {__version__}\n"
+    assert run(Path("/"), "version").returncode == 0
+
+
+def test_check_sums_up_a_sound_file(here: Path) -> None:
+    done = run(here, "check")
+    assert done.returncode == 0
+    assert f"{here / 'tenants.yaml'}: no faults" in done.stdout
+    assert "1 user, 2 tenants, and others by the pattern [0-9]+" in done.stdout
+
+
+def test_check_tells_all_faults_at_once(here: Path) -> None:
+    (here / "tenants.yaml").write_text(TENANTS + "serve: 1\nlimits: {runing: 3}\n")
+    for command in (["check"], ["status"], ["check", "--config", "tenants.yaml"]):
+        done = run(here, *command)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert "tenants.yaml:6" in done.stderr
+        assert "did you mean running" in done.stderr
+        assert len(done.stderr.splitlines()) == 2
+
+
+def test_check_prints_the_schema_without_a_file(tmp_path: Path) -> None:
+    assert json.loads(run(tmp_path, "check", "--schema").stdout)["title"] == "tenants.yaml"
+
+
+def test_no_configuration_is_told_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    done = run(tmp_path, "status")
+    assert done.returncode == 1
+    assert "/etc/flyatc/tenants.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["logs"], ["stop", "bellevue"], ["restore", "bellevue", "--list"]])
+def test_without_a_daemon_commands_say_so(here: Path, command: list[str]) -> None:
+    done = run(here, *command)
+    assert done.returncode == 1
+    assert "start it with flyatc serve" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["frob"], ["stop"], ["status", "--frob"], ["stop", "/"], ["logs", "-n", "x"], ["route", "\udcff"]]
+)
+def test_wrong_usage_is_2(here: Path, command: list[str]) -> None:
+    assert run(here, *command).returncode == 2
+
+
+def test_route_works_from_the_file_alone(here: Path) -> None:
+    done = run(here, "route", "https://example.com/bellevue/2025/winter/heats")
+    assert done.returncode == 0
+    assert "tenant    bellevue/2025/winter\n" in done.stdout
+    assert "state     unknown: no daemon is running\n" in done.stdout
+    refused = run(here, "route", "/nobody/", "--json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["why"] == "no such user"
+
+
+def test_who_stops_reading_ends_the_command_quietly(here: Path) -> None:
+    command = [sys.executable, "-m", "flyatc", "check", "--schema"]
+    with subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+
+
+# --- with one ---
+
+
+async def test_status_is_a_table_for_programs_and_json(here: Path) -> None:
+    async with daemon(here):
+        plain = await ask(here, "status")
+        assert [line.split(maxsplit=7) for line in plain.stdout.splitlines()] == [
+            ["TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE"],
+            ["bellevue/2025/winter", "ready", STARTED, "2", "4711", "40001", STARTED, "crashes: 1; last: exit code 1"],
+            ["bellevue/2025/summer", "stopped", STARTED, "0", "-", "-", "-", "-"],
+        ]
+        told = json.loads((await ask(here, "status", "--json", "--config", str(here / "tenants.yaml"))).stdout)
+        assert told["tenants"][0]["pid"] == 4711
+        assert told["tenants"][1]["state"] == "stopped"
+        assert told["daemon"]["version"] == __version__
+
+
+async def test_status_on_a_terminal_is_coloured_unless_asked_not_to(here: Path) -> None:
+    async with daemon(here):
+        code, shown = await asyncio.to_thread(on_terminal, here, ["status"])
+        assert code == 0
+        assert "ago" in shown
+        assert "\x1b[32mready" in shown
+        _, plain = await asyncio.to_thread(on_terminal, here, ["status"], NO_COLOR="1")
+        assert "\x1b[32m" not in plain
+        assert "listens on *:3000; 1 of 20 apps at most" in plain
+
+
+async def test_start_stop_and_restart_tell_what_became_of_it(here: Path) -> None:
+    async with daemon(here) as desk:
+        for verb in ("start", "stop", "restart"):
+            done = await ask(here, verb, "/bellevue/2025/winter/")
+            assert done.stdout == "bellevue/2025/winter is ready, pid 4711, port 40001\n"
+        assert len((await ask(here, "stop", "bellevue")).stdout.splitlines()) == 2
+        assert desk.told[-1] == "stop bellevue"
+        assert (await ask(here, "stop", "100")).stdout == "100 is stopped\n"
+        done = await ask(here, "stop", "nobody")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "there is no tenant 'nobody'; did you mean bellevue/2025/winter?\n"
+
+
+async def test_a_command_that_fails_says_why_in_a_sentence(here: Path) -> None:
+    async with daemon(here) as desk:
+        desk.fails = SaveFailed("the store is full; the local copy is kept")
+        done = await ask(here, "backup", "bellevue/2025/winter")
+        assert done.returncode == 1
+        assert done.stderr == "the store is full; the local copy is kept\n"
+
+
+async def test_reload_tells_what_changed(here: Path) -> None:
+    async with daemon(here):
+        done = await ask(here, "reload")
+        assert done.stdout == "boston: added\nserver.listen: waits for a restart of the daemon\n"
+
+
+async def test_logs_are_json_lines_for_programs(here: Path) -> None:
+    line = b'{"time":"2026-03-01T12:00:00.000000Z","level":"info","msg":"tenant ready","tenant":"bellevue/2025/winter"}'
+    async with daemon(here) as desk:
+        desk.journal.add("bellevue/2025/winter", line)
+        desk.journal.add("boston", b"{}")
+        assert (await ask(here, "logs", "bellevue")).stdout.encode() == line + b"\n"
+        assert len((await ask(here, "logs", "-n", "1")).stdout.splitlines()) == 1
+        none = await ask(here, "logs", "nobody")
+        assert none.stdout == ""
+        assert "keeps no lines of nobody" in none.stderr
+        _, shown = await asyncio.to_thread(on_terminal, here, ["logs", "bellevue"], NO_COLOR="1")
+        assert shown.rstrip().endswith("info    bellevue/2025/winter tenant ready")
+
+
+async def test_following_ends_quietly_at_ctrl_c_and_with_a_sentence_at_the_daemons_end(here: Path) -> None:
+    command, pipe = [sys.executable, "-m", "flyatc", "logs", "-f"], asyncio.subprocess.PIPE
+    async with daemon(here) as desk:
+        desk.journal.add(None, b'{"n":1}')
+        children = [
+            await asyncio.create_subprocess_exec(*command, cwd=here, env=ENVIRONMENT, stdout=pipe, stderr=pipe)
+            for _ in range(2)
+        ]
+        for child in children:
+            assert child.stdout is not None
+            assert await asyncio.wait_for(child.stdout.readline(), 20) == b'{"n":1}\n'
+        desk.journal.add(None, b'{"n":2}')
+        for child in children:
+            assert child.stdout is not None
+            assert await asyncio.wait_for(child.stdout.readline(), 20) == b'{"n":2}\n'
+        children[0].send_signal(2)
+        _, told = await asyncio.wait_for(children[0].communicate(), 20)
+        assert (children[0].returncode, told.strip()) == (130, b"")
+    _, told = await asyncio.wait_for(children[1].communicate(), 20)
+    assert (children[1].returncode, told) == (1, b"the daemon ended in the midst of its answer\n")
+
+
+async def test_backup_and_restore_print_the_versions(here: Path) -> None:
+    async with daemon(here) as desk:
+        done = await ask(here, "backup", "bellevue/2025/winter", "a.db")
+        assert done.stdout.splitlines()[1].split() == ["a.db", "000001-000000002", STARTED, "2048", "512", "current"]
+        history = await ask(here, "restore", "bellevue/2025/winter", "--list", "--json")
+        assert [one["id"] for one in json.loads(history.stdout)["versions"]] == ["000001-000000002", "000001-000000001"]
+        assert not [told for told in desk.told if told.startswith("restore")]
+        done = await ask(here, "restore", "bellevue/2025/winter", "a.db", "--version", "000001-000000001")
+        assert done.returncode == 0
+        assert "restore bellevue/2025/winter a.db 000001-000000001" in desk.told
+
+
+async def test_restore_asks_on_a_terminal_first(here: Path) -> None:
+    async with daemon(here) as desk:
+        desk.steps = [("download", 100, 100)]
+        code, shown = await asyncio.to_thread(on_terminal, here, ["restore", "bellevue/2025/winter"], b"n\n")
+        assert code == 1
+        assert "Replace all databases of bellevue/2025/winter" in shown
+        assert "nothing was changed" in shown
+        assert desk.told == []
+        code, shown = await asyncio.to_thread(on_terminal, here, ["restore", "bellevue/2025/winter", "--yes"])
+        assert code == 0
+        assert "download" in shown
+        assert desk.told[0] == "restore bellevue/2025/winter None None"

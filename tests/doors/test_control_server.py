@@ -1,0 +1,354 @@
+"""The control socket: a real one, with a fake daemon behind it."""
+
+import asyncio
+import contextlib
+import io
+import json
+import shutil
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.operations import WINTER, Desk
+from flyatc.config.faults import ConfigError, Fault
+from flyatc.config.schema import Listen
+from flyatc.control import client, place, server
+from flyatc.control.answers import History, Overview, Reloaded
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError, SaveFailed
+from flyatc.observe.log import Log
+from flyatc.tenants.errors import Failed
+
+HERE = Listen("127.0.0.1", 0)
+
+
+@contextlib.asynccontextmanager
+async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tuple[Desk, server.Server]]:
+    desk, log = Desk(), Log(io.BytesIO())
+    one = server.Server(desk, log, data, listen)
+    await one.open()
+    try:
+        yield desk, one
+    finally:
+        await one.close()
+        log.close()
+
+
+async def eventually(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def asking(data: Path, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    with place.short(place.socket_of(data)) as name:
+        reader, writer = await asyncio.open_unix_connection(name)
+    writer.write(request)
+    try:
+        yield reader
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_status_is_told_over_a_socket_that_only_its_owner_may_use(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        path = place.socket_of(tmp_path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        overview = await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+        assert overview.tenants[0] == WINTER
+    assert not path.exists()
+
+
+async def test_a_folder_deeper_than_a_sockets_address_serves_as_well(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    async with serving(deep):
+        assert await asyncio.to_thread(lambda: client.Client(str(deep)).get("/status", Overview))
+
+
+async def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    server.claim(place.socket_of(tmp_path)).close()
+    assert place.socket_of(tmp_path).is_socket()
+    async with serving(tmp_path):
+        assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+
+
+async def test_a_live_socket_is_left_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        with pytest.raises(FlyatcError, match="another flyatc runs"):
+            async with serving(tmp_path):
+                pass
+        assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+
+
+async def test_a_socket_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        shutil.rmtree(tmp_path / ".flyatc")
+        await eventually(place.socket_of(tmp_path).is_socket)
+        assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+    assert not place.socket_of(tmp_path).exists()
+
+
+async def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+    path = place.socket_of(tmp_path)
+    path.parent.mkdir()
+    path.write_text("precious")
+    with pytest.raises(FlyatcError, match="it is no socket"):
+        server.claim(path)
+    assert path.read_text() == "precious"
+
+
+async def test_commands_reach_the_daemon(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        daemon = client.Client(str(tmp_path))
+        for verb in ("start", "stop", "restart"):
+            await asyncio.to_thread(lambda verb=verb: daemon.post(f"/{verb}", dict, address="bellevue"))  # type: ignore[misc]
+        reloaded = await asyncio.to_thread(lambda: daemon.post("/reload", Reloaded))
+        history = await asyncio.to_thread(lambda: daemon.get("/history", History, address="bellevue", database="a.db"))
+        assert desk.told == ["start bellevue", "stop bellevue", "restart bellevue", "reload", "history bellevue a.db"]
+        assert reloaded.added == ["boston"]
+        assert [version.current for version in history.versions] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (Failed("bellevue", "it keeps crashing", 4.0), 503, "bellevue: it keeps crashing"),
+        (SaveFailed("the store is away"), 503, "the store is away"),
+        (
+            ConfigError([Fault("t.yaml", 3, "app", "is odd"), Fault("t.yaml", 4, "", "so is this")]),
+            422,
+            "is odd\nt.yaml:4",
+        ),
+        (FlyatcError("that cannot be"), 409, "that cannot be"),
+        (ZeroDivisionError("oh"), 500, "a bug in flyatc: ZeroDivisionError"),
+    ],
+)
+async def test_errors_become_answers(tmp_path: Path, error: Exception, status: int, sentence: str) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.fails = error
+        with pytest.raises(client.Refused, match=sentence) as caught:
+            await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="bellevue"))
+        assert caught.value.status == status
+
+
+async def test_a_bug_is_logged_with_its_call(tmp_path: Path) -> None:
+    log = Log(io.BytesIO())
+    desk = Desk()
+    desk.fails = ZeroDivisionError("oh")
+    one = server.Server(desk, log, tmp_path, None)
+    await one.open()
+    with pytest.raises(client.Refused):
+        await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="bellevue"))
+    await one.close()
+    log.close()
+    [(_, _, line)] = log.journal.since(0)
+    assert json.loads(line)["call"] == "POST /stop"
+    assert "ZeroDivisionError" in json.loads(line)["error"]
+
+
+async def test_who_is_not_there_is_404_with_a_hint(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        with pytest.raises(client.Refused, match="did you mean bellevue/2025/winter") as caught:
+            await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/start", dict, address="nobody"))
+        assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
+        (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n\xff{}", 400),
+        (b'POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n{"address":"b","force":true}', 400),
+        (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n", 413),
+        (b"POST /stop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (b"GET /route HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /route?" + b"a=1&" * 40 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /logs?lines=-1 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 501),
+    ],
+)
+async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes, status: int) -> None:
+    async with serving(tmp_path) as (desk, _):
+        async with asking(tmp_path, request_) as reader:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert head.split()[1] == str(status).encode()
+            assert b'{"error":' in await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        assert desk.told == []
+
+
+async def test_an_operator_who_leaves_cancels_what_he_asked_for(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.gate.clear()
+        body = b'{"address":"bellevue"}'
+        async with asking(tmp_path, b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\n\r\n" + body):
+            await asyncio.wait_for(desk.begun.wait(), 5)
+        await eventually(lambda: desk.told == ["stop bellevue", "cancelled"])
+
+
+async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.gate.clear()
+        asked = tasks.start(
+            asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="b")), "operator"
+        )
+        await asyncio.wait_for(desk.begun.wait(), 5)
+    assert desk.told == ["stop b", "cancelled"]
+    with pytest.raises(client.Cut, match="in the midst of its answer"):
+        await asked
+
+
+async def test_progress_is_told_line_by_line_and_then_the_end(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.steps = [("copy", 1, 2), ("copy", 2, 2), ("upload", 7, 7)]
+        daemon = client.Client(str(tmp_path))
+        lines = await asyncio.to_thread(
+            lambda: list(daemon.post_lines("/restore", address="b", database=None, version="000001-1"))
+        )
+        assert [json.loads(line) for line in lines] == [
+            {"step": "copy", "done": 1, "total": 2},
+            {"step": "copy", "done": 2, "total": 2},
+            {"step": "upload", "done": 7, "total": 7},
+            {"finished": True},
+        ]
+        assert desk.told == ["restore b None 000001-1"]
+
+
+async def test_an_error_after_the_first_line_is_the_last_line(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.steps, desk.fails = [("copy", 1, 2)], SaveFailed("the disk is full")
+        told: list[bytes] = []
+        with pytest.raises(client.Refused, match="the disk is full"):
+            await asyncio.to_thread(
+                lambda: told.extend(client.Client(str(tmp_path)).post_lines("/backup", address="b"))
+            )
+        assert told == [b'{"step":"copy","done":1,"total":2}']
+
+
+async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.steps = [("copy", number, 10**6) for number in range(50_000)]
+        request = b'POST /backup HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"address":"b"}'
+        async with asking(tmp_path, request) as reader:
+            count = 0
+            while (line := await asyncio.wait_for(reader.readline(), 5)) != b'{"finished":true}\n':
+                count += line.startswith(b'{"step"')
+        assert 0 < count < 40_000
+
+
+async def test_who_follows_and_stalls_holds_up_nobody_and_costs_no_memory(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        async with asking(tmp_path, b"GET /logs?lines=0&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            for number in range(300):  # 30 MB, more than the journal keeps
+                for _ in range(100):
+                    desk.journal.add(None, b"%08d" % number + b"x" * 1000)
+                await asyncio.sleep(0)
+            desk.journal.add(None, b"the newest")
+            took = 0
+            while (line := await asyncio.wait_for(reader.readline(), 5)) != b"the newest\n":
+                took += len(line)
+        assert took < 20_000_000
+
+
+async def test_logs_are_the_last_lines_and_then_what_comes(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        for number in range(5):
+            desk.journal.add("b/1", b'{"n":%d}' % number)
+        desk.journal.add("c", b'{"other":1}')
+        daemon = client.Client(str(tmp_path))
+        assert await asyncio.to_thread(lambda: list(daemon.read_lines("/logs", address="b", lines="2"))) == [
+            b'{"n":3}',
+            b'{"n":4}',
+        ]
+        assert await asyncio.to_thread(lambda: list(daemon.read_lines("/logs", lines="0"))) == []
+        follower = daemon.read_lines("/logs", address="b/1", lines="1", follow="1")
+        assert await asyncio.to_thread(lambda: next(follower)) == b'{"n":4}'
+        desk.journal.add("c", b'{"other":2}')
+        desk.journal.add("b/1", b'{"n":5}')
+        assert await asyncio.to_thread(lambda: next(follower)) == b'{"n":5}'
+        follower.close()
+
+
+async def test_an_old_visitor_gets_lines_until_the_connection_closes(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        desk.journal.add(None, b'{"n":1}')
+        async with asking(tmp_path, b"GET /logs HTTP/1.0\r\n\r\n") as reader:
+            answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.endswith(b'\r\n\r\n{"n":1}\n')
+        assert b"chunked" not in answer
+
+
+async def test_on_tcp_there_is_monitoring_and_nothing_else(tmp_path: Path) -> None:
+    async with serving(tmp_path, HERE) as (desk, one):
+        assert one.port is not None
+        answers = {
+            path: await over_tcp(one.port, path) for path in ("/healthz", "/metrics", "/status", "/logs", "/stop")
+        }
+        assert answers["/healthz"].startswith(b"HTTP/1.1 200")
+        assert answers["/healthz"].endswith(b'{"status":"ok"}')
+        assert answers["/metrics"].startswith(b"HTTP/1.1 200")
+        for path in ("/status", "/logs", "/stop"):
+            assert answers[path].startswith(b"HTTP/1.1 404"), path
+        desk.stopping = True
+        assert (await over_tcp(one.port, "/healthz")).startswith(b"HTTP/1.1 503")
+
+
+async def test_a_control_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        one = server.Server(Desk(), Log(io.BytesIO()), tmp_path, Listen("127.0.0.1", taken.getsockname()[1]))
+        with pytest.raises(FlyatcError, match=r"server\.control"):
+            await one.open()
+    assert not place.socket_of(tmp_path).exists()
+
+
+async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
+    async with serving(tmp_path, HERE) as (desk, one):
+        desk.counters.count("bellevue/2025/winter", 200)
+        desk.counters.count("bellevue/2025/winter", 204)
+        desk.counters.count("", 404)
+        desk.counters.seconds, desk.counters.octets, desk.counters.tunnels = 1.5, 4096, 3
+        assert one.port is not None
+        lines = (await over_tcp(one.port, "/metrics")).decode().splitlines()
+        for line in (
+            'flyatc_requests_total{status="2xx",tenant="bellevue/2025/winter"} 2.0',
+            'flyatc_requests_total{status="4xx",tenant=""} 1.0',
+            "flyatc_request_seconds_total 1.5",
+            "flyatc_sent_bytes_total 4096.0",
+            "flyatc_tunnels 3.0",
+            'flyatc_tenants{state="ready"} 1.0',
+            'flyatc_tenants{state="failed"} 0.0',
+            'flyatc_app_starts_total{tenant="bellevue/2025/winter"} 3.0',
+            'flyatc_app_crashes_total{tenant="bellevue/2025/winter"} 1.0',
+            'flyatc_tenant_unsaved{tenant="bellevue/2025/winter"} 0.0',
+            "flyatc_apps_running 1.0",
+        ):
+            assert line in lines
+        for name in ("flyatc_resident_memory_bytes", "flyatc_uptime_seconds", "flyatc_tenant_save_age_seconds"):
+            [value] = [float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+            assert value > 0
+
+
+async def over_tcp(port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
+        client.Client(str(tmp_path)).get("/status", Overview)
+    server.claim(place.socket_of(tmp_path)).close()
+    with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
+        client.Client(str(tmp_path)).get("/status", Overview)

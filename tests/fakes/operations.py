@@ -1,0 +1,104 @@
+"""A daemon for the control room: it writes down what it was asked, and does what the test says."""
+
+import asyncio
+from pathlib import Path
+
+from flyatc import __version__
+from flyatc.control.answers import Daemon, Explanation, History, Overview, Reloaded, Version
+from flyatc.kit.progress import Progress
+from flyatc.observe.journal import Journal
+from flyatc.observe.metrics import Counters
+from flyatc.tenants.errors import NoSuchTenant
+from flyatc.tenants.lifecycle import State
+from flyatc.tenants.status import Status
+
+STARTED = "2026-03-01T12:00:00.000000Z"
+WINTER = Status(
+    tenant="bellevue/2025/winter",
+    user="bellevue",
+    state=State.READY,
+    pid=4711,
+    port=40001,
+    visitors=2,
+    since=STARTED,
+    starts=3,
+    crashes=1,
+    last_exit="exit code 1",
+    saved_at=STARTED,
+)
+SUMMER = Status(tenant="bellevue/2025/summer", user="bellevue", state=State.STOPPED, since=STARTED)
+VERSIONS = [
+    Version(database="a.db", id="000001-000000002", saved=STARTED, size=2048, compressed=512, current=True),
+    Version(database="a.db", id="000001-000000001", saved=STARTED, size=None, compressed=500, current=False),
+]
+
+
+class Desk:
+    """``told``: what was asked. ``fails``: what the next commands raise. ``gate``: they wait for it."""
+
+    def __init__(self) -> None:
+        self.journal, self.counters = Journal(), Counters()
+        self.stopping = False
+        self.told: list[str] = []
+        self.fails: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.begun = asyncio.Event()
+        self.steps: list[tuple[str, int, int]] = []
+
+    def status(self) -> Overview:
+        daemon = Daemon(
+            version=__version__,
+            pid=1,
+            started=STARTED,
+            listen="*:3000",
+            config=str(Path("tenants.yaml")),
+            running=1,
+            limit=20,
+        )
+        return Overview(tenants=[WINTER, SUMMER], daemon=daemon)
+
+    def explain(self, url: str) -> Explanation:
+        self.told.append(f"explain {url}")
+        return Explanation(path=url, outcome="here", why="the fake says so", tenant=WINTER.tenant, state="ready")
+
+    async def start(self, address: str) -> None:
+        await self._do(f"start {address}")
+
+    async def stop(self, address: str) -> None:
+        await self._do(f"stop {address}")
+
+    async def restart(self, address: str) -> None:
+        await self._do(f"restart {address}")
+
+    async def reload(self) -> Reloaded:
+        await self._do("reload")
+        return Reloaded(added=["boston"], restart=["server.listen"])
+
+    async def backup(self, address: str, database: str | None, progress: Progress) -> None:
+        await self._tell(f"backup {address} {database}", progress)
+
+    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
+        await self._tell(f"restore {address} {database} {version}", progress)
+
+    async def history(self, address: str, database: str | None) -> History:
+        await self._do(f"history {address} {database}")
+        return History(versions=VERSIONS)
+
+    async def _tell(self, told: str, progress: Progress) -> None:
+        for step in self.steps:
+            progress(*step)
+        await self._do(told)
+
+    async def _do(self, told: str) -> None:
+        self.told.append(told)
+        self.begun.set()
+        if "nobody" in told:
+            raise NoSuchTenant("nobody", WINTER.tenant)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.told.append("cancelled")
+            raise
+        if self.fails is not None:
+            raise self.fails

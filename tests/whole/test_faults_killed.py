@@ -1,0 +1,185 @@
+"""The daemon is SIGKILLed, at each point of a start, a save and a restore. The next start is sound.
+
+What an app has acknowledged is never lost, no process is left, and what the store has is whole: asked after each kill.
+The points are facts on the disk, looked for all the time: as soon as one is seen, the daemon is dead.
+"""
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from whole import evidence
+from whole.conftest import StartDaemon
+from whole.daemon import SLOWNESS, Daemon, config, eventually
+
+TENANT = "ann/one"
+MEGABYTES = 12  # so that each step of a save takes long enough to be met
+
+Point = Callable[[Daemon], object]
+
+
+def work(daemon: Daemon, pattern: str) -> list[Path]:
+    return list(evidence.folder(daemon, TENANT).glob(f".flyatc/{pattern}"))
+
+
+def record(daemon: Daemon) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return (evidence.folder(daemon, TENANT) / ".flyatc" / "databases.json").read_bytes()
+    return b""
+
+
+def uploaded(daemon: Daemon) -> bool:
+    """A snapshot is there, and the pointer does not know of it yet."""
+    shelf = evidence.shelf(daemon, TENANT)
+    known = evidence.pointer(shelf).get("key", "")
+    return any(path.name > known for path in evidence.snapshots(shelf))
+
+
+def kill_at(daemon: Daemon, point: Point, within: float = 15) -> None:
+    deadline = time.monotonic() + within * SLOWNESS
+    while not point(daemon):
+        assert time.monotonic() < deadline, "the point was not met"
+    daemon.kill()
+
+
+def visit(daemon: Daemon) -> None:
+    """A visitor who is not sorry when the daemon dies."""
+
+    def come() -> None:
+        with contextlib.suppress(OSError):
+            daemon.get(f"/{TENANT}/count")
+
+    threading.Thread(target=come).start()
+
+
+def next_start_is_sound(daemon: Daemon, acknowledged: int) -> None:
+    """After a kill: starts, saves without a visitor what is unsaved, counts on."""
+    daemon.start()
+    assert evidence.processes_of(daemon.folder) == [], "ended before it listened"
+    assert daemon.get(f"/{TENANT}/count").json["count"] == acknowledged
+    assert daemon.told("unexpected error") == []
+
+
+def end_is_sound(daemon: Daemon, acknowledged: int) -> None:
+    assert daemon.stop() == 0
+    assert evidence.processes_of(daemon.folder) == []
+    assert evidence.rows(evidence.database(daemon, TENANT)) == acknowledged
+    assert evidence.stored_rows(evidence.shelf(daemon, TENANT)) == acknowledged
+    assert work(daemon, "orphans/*") == [], "the local copy was the newer one all the time"
+    assert work(daemon, "save-*") == work(daemon, "restore-*") == []
+
+
+SAVE: dict[str, Point] = {
+    "it has begun": lambda d: work(d, "save-*"),
+    "the copy is there": lambda d: work(d, "save-*/copy"),
+    "it is being compressed": lambda d: work(d, "save-*/copy.zst"),
+    "it is being uploaded": lambda d: list(d.folder.glob("store/.flyatc/new/*")),
+    "it is uploaded": uploaded,
+    "it is on record as pending": lambda d: b'"pending": [\n' in record(d),
+}
+
+
+def test_killed_at_each_point_of_a_save_while_the_app_runs(start: StartDaemon) -> None:
+    daemon = start(config().replace("interval: 0", "interval: 100ms"))
+    shelf = evidence.shelf(daemon, TENANT)
+    daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}")
+    eventually(lambda: evidence.pointer(shelf), what="the first save")
+    count = 0
+    for point in [*SAVE.values(), lambda d: True]:
+        count += 1
+        assert daemon.post(f"/{TENANT}/add").json["count"] == count
+        kill_at(daemon, point)
+        assert not evidence.pointer(shelf) or evidence.stored_rows(shelf) <= count
+        next_start_is_sound(daemon, count)
+    end_is_sound(daemon, count)
+
+
+def test_killed_as_soon_as_a_save_is_published(start: StartDaemon) -> None:
+    daemon = start(config().replace("interval: 0", "interval: 100ms"))
+    shelf = evidence.shelf(daemon, TENANT)
+    for count in range(1, 5):
+        before = evidence.pointer(shelf)
+        assert daemon.post(f"/{TENANT}/add").json["count"] == count
+        kill_at(daemon, lambda d: evidence.pointer(shelf) != before)  # noqa: B023
+        next_start_is_sound(daemon, count)
+    end_is_sound(daemon, count)
+
+
+def test_killed_at_each_point_of_the_last_save_and_saved_without_a_visitor(start: StartDaemon) -> None:
+    daemon = start(config(idle="100ms"))
+    shelf = evidence.shelf(daemon, TENANT)
+    assert daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}").status == 200
+    count = 0
+    for point in SAVE.values():
+        count += 1
+        assert daemon.post(f"/{TENANT}/add").json["count"] == count
+        kill_at(daemon, point)
+        daemon.start()
+        eventually(lambda: evidence.pointer(shelf) and evidence.stored_rows(shelf) == count, what="the save")  # noqa: B023
+    end_is_sound(daemon, count)
+    assert len(daemon.told("tenant starting")) == len(SAVE)
+
+
+RESTORE: dict[str, Point] = {
+    "it has begun": lambda d: work(d, "restore-*"),
+    "it is being downloaded": lambda d: work(d, "restore-*/*/*"),
+    "it is being unpacked": lambda d: len(work(d, "restore-*/*/*")) > 1,
+    "it is in place": lambda d: evidence.database(d, TENANT).exists(),
+    "it is on record": record,
+}
+
+
+def test_killed_at_each_point_of_a_restore(start: StartDaemon) -> None:
+    daemon = start(config())
+    assert daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}").status == 200
+    assert daemon.post(f"/{TENANT}/add").json["count"] == 1
+    assert daemon.stop() == 0
+    whole = evidence.database(daemon, TENANT).stat().st_size
+    for name, point in RESTORE.items():
+        shutil.rmtree(evidence.folder(daemon, TENANT))
+        daemon.start()
+        visit(daemon)
+        kill_at(daemon, point)
+        local = evidence.database(daemon, TENANT)
+        assert not local.exists() or local.stat().st_size == whole, f"a part of it under the final name when {name}"
+        next_start_is_sound(daemon, 1)
+        assert daemon.stop() == 0
+        assert evidence.stored_rows(evidence.shelf(daemon, TENANT)) == 1
+        assert work(daemon, "restore-*") == []
+
+
+START: dict[str, Point] = {
+    "the app is on record": lambda d: d.children(),
+    "the app listens": lambda d: d.told("listening on "),
+    "the app is ready": lambda d: d.told("tenant ready"),
+}
+
+
+def test_killed_at_each_point_of_a_start(start: StartDaemon) -> None:
+    daemon = start(config(flags=("--ready-after", "0.2")))
+    assert daemon.post(f"/{TENANT}/add").json["count"] == 1
+    assert daemon.stop() == 0
+    for point in START.values():
+        daemon.log_file.unlink()
+        daemon.start()
+        visit(daemon)
+        kill_at(daemon, point)
+        next_start_is_sound(daemon, 1)
+        end_is_sound(daemon, 1)
+
+
+def test_killed_beside_an_app_that_ignores_sigterm_and_has_a_child_with_the_database_open(start: StartDaemon) -> None:
+    daemon = start(
+        config(flags=("--ignore-term", "--fork-child", "--child-holds-db")).replace(
+            "stop_grace: 2s", "stop_grace: 100ms"
+        )
+    )
+    assert daemon.post(f"/{TENANT}/add").json["count"] == 1
+    assert len(evidence.processes_of(daemon.folder)) == 2
+    daemon.kill()
+    next_start_is_sound(daemon, 1)
+    assert daemon.told("ended an app of an earlier run", needed="SIGKILL")
+    end_is_sound(daemon, 1)
