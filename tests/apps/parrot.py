@@ -3,7 +3,8 @@
 Listens on 127.0.0.1:$PORT, one thread a connection. The last segment of the path decides:
 
   /say?hex=…&hex=…   sends these bytes, one part after the other; pause=0.1 between them; close=1: and closes then;
-                     deaf=1: does not read the request's body; silent for /say without hex
+                     deaf=1: does not read the request's body; shut=1: ends its own side, and counts in /tally the
+                     octets that it "heard" until the other side ended; silent for /say without hex
   /seen              JSON: head, body (raw, with its framing) as latin-1, connection (its number), request (its number
                      on the connection)
   /mortal            answers; then closes the connection, without an answer, when the next request has come
@@ -46,6 +47,11 @@ def serve(conn: socket.socket, number: int) -> None:
                 if "deaf" not in asked:
                     _, held = body(conn, head, held)
                 say(conn, asked)
+                if "shut" in asked:
+                    conn.shutdown(socket.SHUT_WR)
+                    while heard := conn.recv(65536):
+                        tally["heard"] += len(heard)
+                    return
                 if "close" in asked:
                     return
             elif what == "hold":

@@ -34,11 +34,8 @@ def test_a_gigabyte_through_a_slow_reader_stays_small(daemon: Daemon) -> None:
             taken += len(line.take(1 << 16))
             threading.Event().wait(0.02)
         assert memory(daemon) < MOST
-        taken += len(line.take(1 << 20))
-        while data := line.socket.recv(1 << 20):
+        while taken < 1 << 30 and (data := line.take(min(1 << 20, (1 << 30) - taken))):
             taken += len(data)
-            if taken == 1 << 30:
-                break
         assert taken == 1 << 30
         assert memory(daemon, "VmHWM") < MOST
         assert line.get("/ann/seen").status == 200
@@ -65,10 +62,8 @@ def test_a_large_chunked_upload_to_a_slow_app_stays_small(daemon: Daemon) -> Non
 def test_requests_sent_ahead_by_one_who_reads_nothing_fill_no_memory(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/ann/pour?mb=1") * 500)
-        line.socket.settimeout(1.5)
         threading.Event().wait(1.5)  # half a gigabyte of answers, if it were careless
         assert memory(daemon, "VmHWM") < MOST
-        line.socket.settimeout(10)
         for _ in range(500):
             assert len(line.reply().body) == 1 << 20
 

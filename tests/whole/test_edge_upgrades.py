@@ -94,10 +94,12 @@ def test_a_half_close_passes_to_the_app_and_its_last_words_come_back(daemon: Dae
 
 
 def test_an_app_that_ends_its_side_still_hears_the_visitor(daemon: Daemon) -> None:
-    """The other half: 'tests/doors' has the app's side of it; here the visitor sees the end at once."""
     with Line(daemon) as line:
-        assert line.get(say(SWITCH + b"bye", more="&close=1"), *WEBSOCKET).status == 101
+        assert line.get(say(SWITCH + b"bye", more="&shut=1"), *WEBSOCKET).status == 101
         assert line.rest() == b"bye"
+        line.send(b"x" * 1000)
+        line.send(b"y" * 1000)
+    eventually(lambda: get(daemon, "/ann/tally").json.get("heard") == 2000, what="the last words of the visitor")
 
 
 def test_a_refused_upgrade_is_an_ordinary_answer_and_the_connection_goes_on(daemon: Daemon) -> None:

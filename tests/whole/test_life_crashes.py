@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import statistics
 import threading
 import time
@@ -11,6 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, config, eventually, restless
+
+
+def connects(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_crash_is_mended_by_the_next_request_and_repeated_crashes_back_off(start: StartDaemon) -> None:
@@ -39,6 +45,19 @@ def test_an_app_that_is_killed_leaves_no_zombie_and_is_started_anew(start: Start
     eventually(lambda: not evidence.zombies(daemon.pid), 2, "the reaping")
     assert daemon.post("/ann/one/add").json["count"] == 2
     assert daemon.get("/ann/one/echo").json["pid"] != pid
+
+
+def test_a_request_that_comes_before_the_news_of_a_death_is_served_by_the_next_life(start: StartDaemon) -> None:
+    names = [f"t{n}" for n in range(12)]
+    daemon = start(config(users=f"users: {{ann: {{tenants: [{', '.join(names)}]}}}}"))
+    for name in names:
+        app = daemon.get(f"/ann/{name}/echo?env=PORT").json
+        os.kill(app["pid"], signal.SIGKILL)
+        while connects(int(app["env"]["PORT"])):
+            pass
+        answer = daemon.post(f"/ann/{name}/add", b"with a body")
+        assert (answer.status, answer.json) == (200, {"count": 1})
+    assert len(daemon.told("the app ended by itself")) == len(names)
 
 
 def test_an_app_that_dies_amid_an_answer_cuts_the_connection(start: StartDaemon) -> None:

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.control.client import Client
+
+if TYPE_CHECKING:
+    from flyatc.control.client import Client
 
 config_file = click.option(
     "--config",
@@ -24,5 +27,7 @@ def read(path: Path | None) -> Config:
     return load.load(load.find(path), os.environ)
 
 
-def client(config: Config) -> Client:
+def client(config: Config) -> "Client":
+    from flyatc.control.client import Client  # http.client would cost each start of the daemon 30 ms
+
     return Client(config.server.data)

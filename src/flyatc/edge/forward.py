@@ -68,7 +68,7 @@ class Forward:
         try:
             connection = await self._gateway.dial()
         except (OSError, TimeoutError) as error:
-            if isinstance(error, ConnectionRefusedError) and self._again is not None and not self._over:
+            if isinstance(error, ConnectionRefusedError) and self._untouched() and self._again is not None:
                 return self._hand_back(self._again)
             return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
         if self._over:
@@ -76,6 +76,10 @@ class Forward:
         if not connection.alive:
             return self._fail(502, "the app closed the connection at once")
         return self._ask(connection)
+
+    def _untouched(self) -> bool:
+        """No app has seen the request: one which was sent before may be what the app has died of."""
+        return not self._over and not self._retried
 
     def _hand_back(self, again: Callable[[], None]) -> None:
         """Nobody listens any more: the app has just died, and the next one may serve this request."""
