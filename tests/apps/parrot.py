@@ -11,11 +11,14 @@ Listens on 127.0.0.1:$PORT, one thread a connection. The last segment of the pat
   /tally             JSON: how many requests came to each last segment so far
   /hold              reads the head, answers nothing, and counts in /tally as "left" when the other side has closed
   /drink?rate=…      reads the body at so many bytes a second (0: none at all for 30 s), then tells its length
+  /clock?n=…&pause=… so many events (text/event-stream, chunked) with the time of their sending
   /pour?mb=…         so many megabytes with a Content-Length, as fast as they are taken
 """
 
+import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -26,69 +29,117 @@ tally: Counter[str] = Counter()
 connections = 0
 
 
-def serve(conn: socket.socket, number: int) -> None:
-    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    held, count, mortal = b"", 0, False
-    with conn:
-        while True:
-            while b"\r\n\r\n" not in held:
-                more = conn.recv(65536)
-                if not more:
-                    return
-                held += more
-            head, _, held = held.partition(b"\r\n\r\n")
-            count += 1
-            path, _, query = head.split(b" ")[1].decode("latin-1").partition("?")
-            what, asked = path.rpartition("/")[2], parse_qs(query)
-            tally[what] += 1
-            if mortal:
-                return
-            if what == "say":
-                if "deaf" not in asked:
-                    _, held = body(conn, head, held)
-                say(conn, asked)
-                if "shut" in asked:
-                    conn.shutdown(socket.SHUT_WR)
-                    while heard := conn.recv(65536):
-                        tally["heard"] += len(heard)
-                    return
-                if "close" in asked:
-                    return
-            elif what == "hold":
-                while conn.recv(65536):
-                    pass
-                tally["left"] += 1
-                return
-            elif what == "pour":
-                pour(conn, int(asked["mb"][0]))
-            elif what == "drink":
-                tell(conn, {"length": drink(conn, head, held, float(asked["rate"][0]))})
-                held = b""
-            elif what == "tally":
-                tell(conn, tally)
-            else:
-                sent, held = body(conn, head, held)
-                mortal = what == "mortal"
-                seen = {"head": head.decode("latin-1"), "body": sent.decode("latin-1")}
-                tell(conn, {**seen, "connection": number, "request": count})
+class Line:
+    """One connection. ``held``: what came and was not yet used."""
 
+    def __init__(self, conn: socket.socket, number: int) -> None:
+        self.conn, self.number, self.held, self.count, self.mortal = conn, number, b"", 0, False
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-def tell(conn: socket.socket, value: object) -> None:
-    data = json.dumps(value).encode()
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    def serve(self) -> None:
+        with self.conn:
+            while (head := self.head()) and not self.mortal and self.answer(head):
+                pass
 
+    def head(self) -> bytes:
+        while b"\r\n\r\n" not in self.held:
+            more = self.conn.recv(65536)
+            if not more:
+                return b""
+            self.held += more
+        head, _, self.held = self.held.partition(b"\r\n\r\n")
+        self.count += 1
+        tally[head.split(b" ")[1].decode("latin-1").partition("?")[0].rpartition("/")[2]] += 1
+        return head
 
-def say(conn: socket.socket, asked: dict[str, list[str]]) -> None:
-    for part in asked.get("hex", []):
-        conn.sendall(bytes.fromhex(part))
-        time.sleep(float(asked.get("pause", ["0"])[0]))  # noqa: TID251 - slowness is what is asked for
+    def answer(self, head: bytes) -> bool:
+        """Whether the connection goes on."""
+        path, _, query = head.split(b" ")[1].decode("latin-1").partition("?")
+        asked = parse_qs(query)
+        match path.rpartition("/")[2]:
+            case "say":
+                return self.say(head, asked)
+            case "hold":
+                self.listen("left", 1)
+                return False
+            case "clock":
+                self.clock(int(asked["n"][0]), float(asked["pause"][0]))
+            case "pour":
+                self.pour(int(asked["mb"][0]))
+            case "drink":
+                self.tell({"length": self.drink(head, float(asked["rate"][0]))})
+            case "tally":
+                self.tell(tally)
+            case other:
+                self.mortal = other == "mortal"
+                seen = {"head": head.decode("latin-1"), "body": self.body(head).decode("latin-1")}
+                self.tell({**seen, "connection": self.number, "request": self.count})
+        return True
 
+    def tell(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data)
+        self.conn.sendall(head + data)
 
-def pour(conn: socket.socket, megabytes: int) -> None:
-    block = bytes(1 << 20)
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (megabytes << 20))
-    for _ in range(megabytes):
-        conn.sendall(block)
+    def say(self, head: bytes, asked: dict[str, list[str]]) -> bool:
+        if "deaf" not in asked:
+            self.body(head)
+        for part in asked.get("hex", []):
+            self.conn.sendall(bytes.fromhex(part))
+            time.sleep(float(asked.get("pause", ["0"])[0]))  # noqa: TID251 - slowness is what is asked for
+        if "shut" in asked:
+            self.conn.shutdown(socket.SHUT_WR)
+            self.listen("heard", 0)
+        return not {"shut", "close"} & set(asked)
+
+    def listen(self, name: str, more: int) -> None:
+        """Until the other side ends; counts what it heard, and ``more``."""
+        while heard := self.conn.recv(65536):
+            more += len(heard)
+        tally[name] += more
+
+    def clock(self, number: int, pause: float) -> None:
+        self.conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(number):
+            event = b"data: %f\n\n" % time.time()
+            self.conn.sendall(b"%x\r\n%b\r\n" % (len(event), event))
+            time.sleep(pause)  # noqa: TID251 - slowness is what is asked for
+        self.conn.sendall(b"0\r\n\r\n")
+
+    def pour(self, megabytes: int) -> None:
+        block = bytes(1 << 20)
+        self.conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (megabytes << 20))
+        for _ in range(megabytes):
+            self.conn.sendall(block)
+
+    def body(self, head: bytes) -> bytes:
+        """The raw body, with its framing."""
+        if field(head, b"transfer-encoding"):
+            whole = re.compile(rb"(?:.*\r\n)?0\r\n(?:[^\r\n]+\r\n)*\r\n", re.DOTALL)
+            while not whole.fullmatch(self.held):
+                self.more()
+            found, self.held = self.held, b""
+            return found
+        length = int(field(head, b"content-length") or 0)
+        while len(self.held) < length:
+            self.more()
+        found, self.held = self.held[:length], self.held[length:]
+        return found
+
+    def more(self) -> None:
+        data = self.conn.recv(65536)
+        if not data:
+            raise ConnectionError("the sender left")
+        self.held += data
+
+    def drink(self, head: bytes, rate: float) -> int:
+        wanted, got, self.held = int(field(head, b"content-length")), len(self.held), b""
+        if not rate:
+            time.sleep(30)  # noqa: TID251 - slowness is what is asked for
+        while got < wanted and (piece := self.conn.recv(min(1 << 20, max(1, int(rate / 20))))):
+            got += len(piece)
+            time.sleep(len(piece) / rate)  # noqa: TID251 - slowness is what is asked for
+        return got
 
 
 def field(head: bytes, name: bytes) -> bytes:
@@ -96,39 +147,9 @@ def field(head: bytes, name: bytes) -> bytes:
     return next((value.strip() for key, _, value in lines if key.lower() == name), b"")
 
 
-def body(conn: socket.socket, head: bytes, held: bytes) -> tuple[bytes, bytes]:
-    """The raw body, and what follows it."""
-    if field(head, b"transfer-encoding"):
-        while not (held.startswith(b"0\r\n") or b"\r\n0\r\n" in held) or not held.endswith(b"\r\n\r\n"):
-            more = conn.recv(65536)
-            if not more:
-                return held, b""
-            held += more
-        return held, b""
-    length = int(field(head, b"content-length") or 0)
-    while len(held) < length and (more := conn.recv(65536)):
-        held += more
-    return held[:length], held[length:]
-
-
-def drink(conn: socket.socket, head: bytes, held: bytes, rate: float) -> int:
-    wanted, got = int(field(head, b"content-length")), len(held)
-    if not rate:
-        time.sleep(30)  # noqa: TID251 - slowness is what is asked for
-    while got < wanted:
-        piece = conn.recv(min(1 << 20, max(1, int(rate / 20))))
-        if not piece:
-            break
-        got += len(piece)
-        time.sleep(len(piece) / rate)  # noqa: TID251 - slowness is what is asked for
-    return got
-
-
 def guarded(conn: socket.socket, number: int) -> None:
-    try:
-        serve(conn, number)
-    except OSError:  # the other side left
-        pass
+    with contextlib.suppress(OSError):  # the other side left
+        Line(conn, number).serve()
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ async def test_output_waits_while_the_reader_of_the_log_is_behind() -> None:
     class Stuck(io.BytesIO):
         def write(self, data: object) -> int:
             mouth.wait()
-            return 0
+            assert isinstance(data, memoryview)
+            return len(data)
 
     log = Log(Stuck())
     output = Output("u/a", log)

@@ -1,21 +1,14 @@
-"""Times, texts and log lines as people read them."""
-
-import json
+"""Times and texts as people read them."""
 
 import pytest
 
-from flyatc.cli import lines, words
+from flyatc.cli import words
 from flyatc.cli.status import row
 from flyatc.tenants.lifecycle import State
 from flyatc.tenants.status import Status
 
 NOON = "2026-03-01T12:00:00.000000Z"
 NOON_UNIX = 1772366400.0
-
-
-@pytest.fixture(autouse=True)
-def _no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
 
 
 @pytest.mark.parametrize(
@@ -38,44 +31,8 @@ def test_times_are_told_from_now(past: float, said: str) -> None:
     assert words.ago(NOON, NOON_UNIX + past) == said
 
 
-def test_what_could_move_the_cursor_is_escaped() -> None:
-    assert words.plain("a\x1b[2Jb\n\u202eü") == "a\\x1b[2Jb\\n\\u202eü"
-
-
 def test_one_user_two_users() -> None:
     assert (words.count(1, "user"), words.count(0, "user"), words.count(2, "user")) == ("1 user", "0 users", "2 users")
-
-
-def said(**record: object) -> str:
-    return lines.readable(json.dumps({"time": NOON, "level": "info"} | record).encode()).split(" ", 1)[1]
-
-
-def test_a_request_is_one_readable_line() -> None:
-    told = said(
-        msg="request",
-        status=200,
-        ms=3.21,
-        method="GET",
-        path="/b/x",
-        query="q=1",
-        tenant="b",
-        wait_ms=812.4,
-        reason=None,
-    )
-    assert told == "200     b GET /b/x?q=1 3.2 ms, cold, waited 812 ms"
-    assert said(status=404, ms=0.1, method="GET", path="/x", query=None, reason="no such user") == (
-        "404     GET /x 0.1 ms, no such user"
-    )
-
-
-def test_an_apps_output_and_our_events_are_told_apart() -> None:
-    assert said(msg="Listening\x1b[2J", tenant="b", stream="stdout") == "app     b | Listening\\x1b[2J"
-    assert said(msg="tenant ready", tenant="b", state="ready", why=None) == "info    b tenant ready state=ready"
-
-
-@pytest.mark.parametrize("line", [b"not json", b"[]", b'{"msg":"no time"}', b'{"time":7}', b'{"time":"soon"}', b"\xff"])
-def test_a_line_which_is_not_ours_is_shown_as_it_is(line: bytes) -> None:
-    assert lines.readable(line) == words.plain(line.decode(errors="replace"))
 
 
 def cells(one: Status, now: float | None) -> list[str]:

@@ -1,10 +1,12 @@
 """Apps that answer badly, late, not at all, or die: what their visitors see, and what the log says of it."""
 
 import re
+import select
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from whole.daemon import Daemon, eventually, restless
 from whole.visits import Line, get, parrot, request, say, seen, serving
 
@@ -14,7 +16,7 @@ users:
   bob: null
   eve: {{command: {restless()}}}
   gus: {{command: {restless("--garbage")}}}
-  late: {{response_timeout: 300ms}}
+  late: {{response_timeout: 1s}}
 """
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -93,8 +95,7 @@ def test_an_old_visitor_sees_a_cut_as_an_error_not_as_an_end(daemon: Daemon) -> 
         line.send(request(broken, version="1.0"))
         line.until(b"\r\n\r\n")
         with pytest.raises(ConnectionResetError):
-            while line.socket.recv(1000):
-                pass
+            list(iter(lambda: line.socket.recv(1000), b""))
 
 
 def test_an_app_that_dies_before_its_first_byte_is_502_and_one_that_dies_amid_its_answer_is_cut(daemon: Daemon) -> None:
@@ -141,7 +142,7 @@ def test_what_could_happen_twice_is_sent_once(daemon: Daemon, method: str, body:
 
 def test_an_app_that_always_hangs_up_is_asked_twice_at_most(daemon: Daemon) -> None:
     get(daemon, "/ann/seen")  # an idle connection
-    before = get(daemon, "/ann/tally").json["say"] if "say" in get(daemon, "/ann/tally").json else 0
+    before = get(daemon, "/ann/tally").json.get("say", 0)
     assert get(daemon, "/ann/say?close=1").status == 502
     assert get(daemon, "/ann/tally").json["say"] - before == 2
 
@@ -150,31 +151,28 @@ def test_an_app_that_thinks_too_long_is_504_and_is_let_go(daemon: Daemon) -> Non
     with Line(daemon) as line:
         assert line.get("/late/hold", "X-Request-Id: too-late").status == 504
         assert line.get("/late/seen").status == 200
-        assert told(daemon, "too-late")["reason"] == "no answer within 0.3 s"
+        assert told(daemon, "too-late")["reason"] == "no answer within 1 s"
         eventually(lambda: line.get("/late/tally").json.get("left") == 1, what="the app seeing the end")
 
 
 def test_the_time_to_answer_begins_when_the_request_has_come(daemon: Daemon) -> None:
     with Line(daemon) as line:
-        line.send(request("/late/seen", "Content-Length: 8", method="POST"))
+        line.send(request("/late/seen", "Content-Length: 14", method="POST"))
         line.socket.settimeout(0.1)
-        for _ in range(8):
+        for _ in range(14):
             with pytest.raises(TimeoutError):
                 line.socket.recv(1)  # a tenth of a second, in which no 504 comes
             line.send(b"x")
         line.socket.settimeout(10)
-        assert seen(line.reply()).body == b"x" * 8
+        assert seen(line.reply()).body == b"x" * 14
 
 
 def test_an_app_that_takes_nothing_of_the_body_is_504(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/late/drink?rate=0", "Content-Length: 100000000", method="POST"))
         line.socket.setblocking(False)
-        block = bytes(1 << 16)
-        try:
-            for _ in range(2000):
-                line.socket.send(block)
-        except BlockingIOError:
-            pass
+        while not select.select([line.socket], [], [], 0)[0]:  # until there is an answer
+            if select.select([], [line.socket], [], 0.05)[1]:
+                line.socket.send(bytes(1 << 16))
         line.socket.settimeout(10)
         assert line.reply().status == 504

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from whole.daemon import SLOWNESS, Daemon, restless
 from whole.visits import Line, get, parrot, request, serving
 
@@ -18,17 +19,22 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     pages = {"404": "top 404", "502": "own 502", "waiting": "own waiting", "413": "own 413", "431": "top 431"}
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(f"<p>{text}</p>")
-    mute = restless("--bind-late", "1.2")
+    mute, late = restless("--bind-late", "1.2"), restless("--bind-late", "60")
     users = f"""
 users:
   ann: null
-  slow: {{command: {mute}, waiting_page_after: 200ms, pages: {{}}}}
-  post: {{command: {mute}, waiting_page_after: 200ms}}
-  mine: {{command: {mute}, waiting_page_after: 100ms, pages: {{waiting: waiting.html, "502": "502.html", "413": "413.html"}}}}
-  never: {{command: {restless("--bind-late", "60")}, start_timeout: 400ms, waiting_page_after: 10s}}
+  slow: {{command: {mute}, waiting_page_after: 200ms}}
+  mine:
+    command: {mute}
+    waiting_page_after: 100ms
+    pages: {{waiting: waiting.html, "502": 502.html, "413": 413.html}}
+  never: {{command: {late}, start_timeout: 400ms, waiting_page_after: 10s}}
+  neither: {{command: {late}, start_timeout: 400ms, waiting_page_after: 10s}}
   dead: {{command: {restless("--exit-at-once", "3")}}}
 """
-    config = parrot(users=users, app='  pages: {"404": "404.html", "431": "431.html"}', top="limits: {request_body: 100}")
+    config = parrot(
+        users=users, app='  pages: {"404": "404.html", "431": "431.html"}', top="limits: {request_body: 100}"
+    )
     with serving(folder, config) as one:
         yield one
 
@@ -61,8 +67,8 @@ def test_a_browser_that_waits_is_shown_a_page_that_reloads_itself(daemon: Daemon
     with Line(daemon) as line:
         began = time.monotonic()
         page = line.get("/slow/seen", BROWSER)
-        assert 0.2 <= time.monotonic() - began < 0.9 * SLOWNESS
-        assert page.status == 503
+        assert time.monotonic() - began >= 0.2
+        assert page.status == 503  # and not what the app says a second later
         assert page.one("Cache-Control") == "no-store"
         assert int(page.one("Retry-After") or 0) > 0
         assert b'http-equiv="refresh"' in page.body
@@ -74,7 +80,8 @@ def test_a_browser_that_waits_is_shown_a_page_that_reloads_itself(daemon: Daemon
 
 
 @pytest.mark.parametrize(
-    ("method", "accept", "body"), [("GET", JSON, b""), ("POST", BROWSER, b"kept"), ("GET", "Sec-Fetch-Dest: empty", b"")]
+    ("method", "accept", "body"),
+    [("GET", JSON, b""), ("POST", BROWSER, b"kept"), ("GET", "Sec-Fetch-Dest: empty", b"")],
 )
 def test_what_is_no_page_load_waits_for_the_app_and_its_body_is_kept(
     tmp_path: Path, method: str, accept: str, body: bytes
@@ -100,7 +107,7 @@ def test_a_start_that_takes_too_long_is_503_with_a_time_to_come_again(daemon: Da
     program = get(daemon, "/never/", JSON)
     assert (program.status, program.json["status"]) == (503, 503)
     assert int(program.one("Retry-After") or 0) == program.json["retry_after"] > 0
-    browser = get(daemon, "/never/", BROWSER)
+    browser = get(daemon, "/neither/", BROWSER)
     assert (browser.status, browser.one("Content-Type")) == (503, "text/html; charset=utf-8")
 
 
@@ -134,4 +141,3 @@ def test_a_visitor_who_leaves_during_a_start_is_499_and_stops_no_start(tmp_path:
         told = daemon.until_told("request", request_id="impatient")
         assert (told["status"], told["start"]) == (499, "cold")
         daemon.until_told("tenant ready", tenant="cold")
-

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import pytest
+
 from whole.daemon import Daemon, eventually
 from whole.visits import Line, ask, get, parrot, request, say, seen, serving
 
@@ -195,7 +196,8 @@ def test_an_old_visitor_cannot_send_chunks(daemon: Daemon) -> None:
     [
         b"5\r\nhelloXX\r\n", b"5\nhello\n0\n\n", b"g\r\n", b"-1\r\n", b"0x5\r\nhello\r\n", b"\r\n", b" 5\r\nhello\r\n",
         b"5\r\nhello\n\r\n", b"fffffffffffffffff\r\n", b"5;a=\x00\r\nhello\r\n", b"0\r\nno field\r\n\r\n",
-        b"0\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n folded\r\n\r\n", b"0\r\nX : a\r\n\r\n", b"5;" + b"x" * 2000,
+        b"0\r\nX: a\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n folded\r\n\r\n", b"0\r\nX : a\r\n\r\n",
+        b"5;" + b"x" * 2000,
     ],
 )  # fmt: skip
 def test_a_broken_chunk_is_refused_and_the_app_sees_no_end(daemon: Daemon, body: bytes) -> None:
@@ -207,7 +209,8 @@ def test_a_broken_chunk_is_refused_and_the_app_sees_no_end(daemon: Daemon, body:
 
 def test_expect_is_for_the_app_to_answer(daemon: Daemon) -> None:
     with Line(daemon) as line:
-        line.send(request(say(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", more="&deaf=1"),
+        line.send(request(say(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        more="&deaf=1"),
                           "Expect: 100-continue", "Content-Length: 5", method="POST"))  # fmt: skip
         assert line.reply().status == 100
         assert line.reply().body == b"ok"

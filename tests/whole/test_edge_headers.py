@@ -4,8 +4,10 @@ import re
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import pytest
+
 from whole.daemon import Daemon
 from whole.visits import Line, ask, get, parrot, request, say, seen, serving
 
@@ -46,7 +48,8 @@ def test_what_proxies_before_us_told_is_kept_and_extended(daemon: Daemon) -> Non
     app_saw = seen(
         get(
             daemon, "/ann/seen", "X-Forwarded-For: 1.2.3.4", "x-forwarded-proto: https", "X-Forwarded-For:  5.6.7.8 ",
-            "X-Forwarded-Host: pub.example", "Forwarded: for=9.9.9.9", "X-Forwarded-For:", "X-Request-Start: t=5", "Via: 1.1 x",
+            "X-Forwarded-Host: pub.example", "Forwarded: for=9.9.9.9", "X-Forwarded-For:", "X-Request-Start: t=5",
+            "Via: 1.1 x",
         )
     )  # fmt: skip
     assert app_saw.one("X-Forwarded-For") == "1.2.3.4, 5.6.7.8, 127.0.0.1"
@@ -58,7 +61,8 @@ def test_what_proxies_before_us_told_is_kept_and_extended(daemon: Daemon) -> Non
 def test_without_forward_headers_only_our_own_word_counts(closed: Daemon) -> None:
     app_saw = seen(
         get(
-            closed, "/ann/seen", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: pub.example",
+            closed, "/ann/seen", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: pub.example",
             "Forwarded: for=9.9.9.9", "X-Request-Start: t=5",
         )
     )  # fmt: skip
@@ -70,14 +74,17 @@ def test_without_forward_headers_only_our_own_word_counts(closed: Daemon) -> Non
 def test_headers_of_one_hop_end_here(daemon: Daemon) -> None:
     app_saw = seen(
         get(
-            daemon, "/ann/seen", "Connection: close, X-Foo", "X-Foo: 1", "x-FOO: 2", "X-Food: stays", "Keep-Alive: timeout=9",
-            "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic eDp5", "TE: gzip;q=1, Trailers", "connection: x-bar",
+            daemon, "/ann/seen", "Connection: close, X-Foo", "X-Foo: 1", "x-FOO: 2", "X-Food: stays",
+            "Keep-Alive: timeout=9",
+            "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic eDp5", "TE: gzip;q=1, Trailers",
+            "connection: x-bar",
             "X-Bar: 1", "Proxy: http://evil.example", "HTTP2-Settings: AAMAAABkAAQ", "Trailer: X-T",
         )
     )  # fmt: skip
     names = {name.lower() for name, _ in app_saw.headers}
     assert names == {
-        "host", "x-food", "te", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "x-request-start",
+        "host", "x-food", "te", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id",
+        "x-request-start",
     }  # fmt: skip
     assert app_saw.one("TE") == "trailers"
 
@@ -146,7 +153,8 @@ def test_an_answer_loses_what_belongs_to_one_hop_and_what_is_not_for_visitors(da
         say(
             b"HTTP/1.1 200 Fine, thanks\r\nX-A: 1\r\nSet-Cookie: a=1\r\nConnection: X-Foo, keep-alive\r\nX-Foo: 1\r\n"
             b"Keep-Alive: timeout=9\r\nProxy-Authenticate: x\r\nfly-replay: region=sjc\r\nFly-Replay-Cache: /x\r\n"
-            b'Set-Cookie: b=2\r\nX-Request-Id: theirs\r\nUpgrade: h2c\r\nETag: "x"\r\nContent-Length: 2\r\nx-a: 2\r\n\r\nok'
+            b'Set-Cookie: b=2\r\nX-Request-Id: theirs\r\nUpgrade: h2c\r\nETag: "x"\r\n'
+            b"Content-Length: 2\r\nx-a: 2\r\n\r\nok"
         ),
     )
     assert reply.line == "HTTP/1.1 200 Fine, thanks"
@@ -182,3 +190,9 @@ def test_only_the_tenants_own_request_is_changed_by_a_keep_alive(daemon: Daemon)
         second = seen(line.send(request("/ann/seen")).reply())
     assert first.all("X-Once") == ["1"]
     assert second.all("X-Once") == []
+
+
+def test_on_fly_the_log_has_the_address_that_fly_saw(tmp_path: Path) -> None:
+    with serving(tmp_path, parrot(), {"FLY_APP_NAME": "shows"}) as fly:
+        assert remote(fly, "Fly-Client-IP: 2001:db8::7", "X-Forwarded-For: 6.6.6.6") == "2001:db8::7"
+        assert remote(fly) == "127.0.0.1"

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+
 from whole.daemon import Daemon
 from whole.visits import Line, ask, get, parrot, request, say, serving
 
 FIELDS = {
-    "time", "level", "msg", "status", "ms", "method", "host", "path", "query", "user", "tenant", "start", "wait_ms", "bytes",
+    "time", "level", "msg", "status", "ms", "method", "host", "path", "query", "user", "tenant", "start", "wait_ms",
+    "bytes",
     "remote", "request_id", "user_agent", "reason",
 }  # fmt: skip
 
@@ -21,12 +23,19 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def test_the_line_tells_all_of_a_request(daemon: Daemon) -> None:
-    reply = get(daemon, "/ann/one/seen?a=1&b", "User-Agent: Test/1.0 (x)", "X-Request-Id: cold-one", method="PUT", body=b"xyz")
+    reply = get(
+        daemon, "/ann/one/seen?a=1&b", "User-Agent: Test/1.0 (x)", "X-Request-Id: cold-one", method="PUT", body=b"xyz"
+    )
     cold = daemon.until_told("request", request_id="cold-one")
     assert set(cold) == FIELDS
     assert (cold["level"], cold["status"], cold["method"], cold["host"]) == ("info", 200, "PUT", "here.example")
     assert (cold["path"], cold["query"], cold["user"], cold["tenant"]) == ("/ann/one/seen", "a=1&b", "ann", "ann/one")
-    assert (cold["start"], cold["remote"], cold["user_agent"], cold["reason"]) == ("cold", "127.0.0.1", "Test/1.0 (x)", None)
+    assert (cold["start"], cold["remote"], cold["user_agent"], cold["reason"]) == (
+        "cold",
+        "127.0.0.1",
+        "Test/1.0 (x)",
+        None,
+    )
     assert 0 < cold["wait_ms"] <= cold["ms"]
     assert cold["bytes"] > len(reply.body)
     assert datetime.fromisoformat(cold["time"]).utcoffset() is not None
@@ -38,7 +47,9 @@ def test_the_line_tells_all_of_a_request(daemon: Daemon) -> None:
 
 
 def test_the_octets_are_those_of_the_wire(daemon: Daemon) -> None:
-    answer = say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", more="&pause=0.02")
+    answer = say(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", more="&pause=0.02"
+    )
     with Line(daemon) as line:
         line.send(request(answer.replace("/ann/", "/bob/"), "Connection: close", "X-Request-Id: octets"))
         whole = line.rest()
@@ -67,7 +78,7 @@ def test_hostile_words_stay_words(daemon: Daemon, agent: str, path: str) -> None
 
 
 def test_what_was_no_request_is_told_without_its_bytes(daemon: Daemon) -> None:
-    reply = ask(daemon, b"GET / HTTP/1.1\r\nHost: x\r\nX: \x00\"\x1b[2J\r\n\r\n")
+    reply = ask(daemon, b'GET / HTTP/1.1\r\nHost: x\r\nX: \x00"\x1b[2J\r\n\r\n')
     told = daemon.until_told("refused", request_id=reply.one("X-Request-Id"))
     assert (told["status"], told["remote"]) == (400, "127.0.0.1")
 

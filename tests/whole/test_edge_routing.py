@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from whole.daemon import Daemon
 from whole.visits import Line, ask, get, parrot, request, seen, serving
 
@@ -13,6 +14,7 @@ users:
   cat:
     tenants:
       cut: {strip_prefix: true}
+  dog: {ready: "{prefix}/up"}
   "*": {match: "[0-9]{1,4}", tenants: [x]}
 """
 
@@ -70,7 +72,8 @@ def test_what_names_nobody_is_404(daemon: Daemon, target: str) -> None:
     "target",
     [
         "/bob/../ann/2025/", "/bob/..", "/bob/./seen", "/bob/%2e%2e/ann/2025/", "/bob/%2E./x", "/bob/%2f../ann/",
-        "/bob/..%2fann/2025/", "/bob/..\\ann\\2025/", "/bob/%5c..%5cann/", "/bob/%252e%252e/ann/", "/bob/%00", "/bob/x%2500",
+        "/bob/..%2fann/2025/", "/bob/..\\ann\\2025/", "/bob/%5c..%5cann/", "/bob/%252e%252e/ann/", "/bob/%00",
+        "/bob/x%2500",
         "/bob/..;/ann/", "/../ann/2025/seen", "/ann/2025/../../bob/seen",
     ],
 )  # fmt: skip
@@ -183,3 +186,14 @@ def test_the_daemons_own_health_path_is_answered_without_a_tenant(rooted: Daemon
     marker = get(rooted, "/nobody").one("x-request-id")
     rooted.until_told("request", request_id=marker)
     assert not rooted.told("request", path="/up")  # health checks leave no line
+
+
+def test_asking_a_tenant_for_its_health_is_no_visit(daemon: Daemon) -> None:
+    assert get(daemon, "/dog/up").body == b"asleep\n"
+    assert get(daemon, "/dog/up", method="HEAD").body == b""
+    assert not daemon.told("tenant", tenant="dog")  # it was left asleep
+    assert get(daemon, "/dog/seen").status == 200
+    assert seen(get(daemon, "/dog/up?x")).line == "GET /dog/up?x HTTP/1.1"
+    marker = get(daemon, "/dog/seen").one("x-request-id")
+    daemon.until_told("request", request_id=marker)
+    assert not daemon.told("request", path="/dog/up")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from whole.daemon import SLOWNESS, Daemon, restless
 from whole.visits import Line, parrot, request, serving
 
@@ -71,15 +72,14 @@ def test_requests_sent_ahead_by_one_who_reads_nothing_fill_no_memory(daemon: Dae
 @pytest.mark.parametrize("headers", [(), ("Accept-Encoding: gzip",)])
 def test_each_event_arrives_when_it_happens(daemon: Daemon, headers: tuple[str, ...]) -> None:
     with Line(daemon) as line:
-        line.get("/eve/up")
-        line.send(request("/eve/sse?n=4&pause=0.3", *headers))
-        line.until(b"\r\n\r\n")
-        times = []
-        for number in range(4):
-            line.until(b"data: event %d\n\n" % number)
-            times.append(time.monotonic())
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
-        assert all(abs(gap - 0.3) < 0.1 * SLOWNESS for gap in gaps), gaps
+        line.send(request("/ann/clock?n=5&pause=0.3", *headers))
+        delays = []
+        for _ in range(5):
+            line.until(b"data: ")
+            sent = float(line.until(b"\n\n"))
+            delays.append(time.time() - sent)
+        assert max(delays) < 0.3 * SLOWNESS  # before the next has happened
+        assert sorted(delays)[2] < 0.1
 
 
 def test_a_body_without_length_comes_as_it_is_sent(daemon: Daemon) -> None:
@@ -88,7 +88,7 @@ def test_a_body_without_length_comes_as_it_is_sent(daemon: Daemon) -> None:
         line.until(b"\r\n\r\n")
         began = time.monotonic()
         assert line.until(b"xxxx") == b"4\r\n"
-        assert time.monotonic() - began < 0.15 * SLOWNESS
+        assert time.monotonic() - began < 0.4 * SLOWNESS
         assert line.until(b"0\r\nX-Trailer: last\r\n\r\n").count(b"x") == 8
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import websockets
+
 from whole.daemon import Daemon, eventually, restless
 from whole.visits import Line, get, parrot, request, say, serving
 
@@ -26,7 +27,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: W
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    limits = "limits: {header_timeout: 300ms, body_timeout: 300ms, idle_timeout: 300ms, write_timeout: 300ms}"
+    limits = "limits: {header_timeout: 1s, body_timeout: 1s, idle_timeout: 1s, write_timeout: 1s}"
     config = parrot(users=USERS, app="  response_timeout: 2s", top=limits)
     with serving(tmp_path_factory.mktemp("upgrades"), config) as one:
         yield one

@@ -1,11 +1,12 @@
 """SIGTERM and SIGINT: what is in flight is finished, all are stopped in parallel, everything is saved, in time."""
 
+import contextlib
+import http.client
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
@@ -14,7 +15,7 @@ from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, config, eventually, read_all, restless
 
 
-@contextmanager
+@contextlib.contextmanager
 def amid_an_answer(daemon: Daemon, path: str) -> Iterator[socket.socket]:
     """The first bytes of the answer are here."""
     with daemon.connect(30) as raw:
@@ -135,13 +136,16 @@ def test_what_a_killed_daemon_left_unsaved_is_saved_even_if_the_next_one_is_stop
     assert evidence.stored_rows(evidence.shelf(daemon, "ann/one")) == 1
 
 
-def test_a_machine_that_is_idle_saves_and_exits(start: StartDaemon) -> None:
-    daemon = start(config(top="machine_idle: {after: 500ms, then: exit}"))
+def test_a_machine_that_is_idle_saves_and_exits_whoever_asks_for_its_health(start: StartDaemon) -> None:
+    daemon = start(config(server="  health: /healthz", top="machine_idle: {after: 500ms, then: exit}"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     with amid_an_answer(daemon, "/ann/one/sse?n=12&pause=0.1") as raw:
         while not raw.recv(65536).endswith(b"0\r\n\r\n"):
             assert daemon.process is not None
             assert daemon.process.poll() is None
+    with contextlib.suppress(ConnectionError, http.client.HTTPException):
+        while daemon.get("/healthz").status == 200:
+            pass
     assert daemon.wait() == 0
     assert evidence.stored_rows(evidence.shelf(daemon, "ann/one")) == 1
 

@@ -183,3 +183,21 @@ def test_killed_beside_an_app_that_ignores_sigterm_and_has_a_child_with_the_data
     next_start_is_sound(daemon, 1)
     assert daemon.told("ended an app of an earlier run", needed="SIGKILL")
     end_is_sound(daemon, 1)
+
+
+def test_what_is_unsaved_of_a_user_by_pattern_is_saved_and_of_one_no_longer_configured_is_told(
+    start: StartDaemon,
+) -> None:
+    pattern = "'*': {match: '[0-9]+'}"
+    daemon = start(config(users=f"users: {{ann: {{}}, {pattern}}}"))
+    assert daemon.post("/42/add").json["count"] == 1
+    assert daemon.post("/ann/add").json["count"] == 1
+    daemon.kill()
+    daemon.write(config(users=f"users: {{bob: {{}}, {pattern}}}"))
+    daemon.start()
+    eventually(lambda: evidence.pointer(evidence.shelf(daemon, "42")), what="the save of 42")
+    assert evidence.stored_rows(evidence.shelf(daemon, "42")) == 1
+    daemon.until_told("unsaved data of a tenant that is not configured", tenant="ann")
+    assert evidence.pointer(evidence.shelf(daemon, "ann")) == {}
+    assert daemon.stop() == 0
+    assert evidence.rows(evidence.database(daemon, "ann")) == 1

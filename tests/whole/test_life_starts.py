@@ -1,5 +1,6 @@
 """The way up: who waits, who does not, and what is told when it fails."""
 
+import hashlib
 import socket
 import statistics
 import threading
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from whole import evidence
 from whole.conftest import StartDaemon
-from whole.daemon import SLOWNESS, Daemon, config, eventually, restless
+from whole.daemon import SLOWNESS, config, eventually, restless
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -19,13 +20,13 @@ def users(**tenants: tuple[str, ...]) -> str:
     return "\n".join(["users:", *entries])
 
 
-def latencies(daemon: Daemon, path: str, until: threading.Event) -> list[float]:
+def latencies(port: int, until: threading.Event) -> list[float]:
     """Of requests on one connection, one after the other."""
     found = []
-    with daemon.connect() as raw:
+    with socket.create_connection(("127.0.0.1", port), 30) as raw:
         while not until.is_set():
             began = time.monotonic()
-            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            raw.sendall(b"GET /quick/up HTTP/1.1\r\nHost: x\r\n\r\n")
             assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
             found.append(time.monotonic() - began)
     return found
@@ -33,26 +34,27 @@ def latencies(daemon: Daemon, path: str, until: threading.Event) -> list[float]:
 
 def test_cold_starts_do_not_delay_a_warm_tenant(start: StartDaemon) -> None:
     slow = {f"slow{n}": ("--ready-after", "0.4") for n in range(6)}
-    daemon = start(config(users=users(quick=(), big=(), **slow), idle="300ms"))
+    daemon = start(config(users=users(big=(), **slow) + f"\n  quick: {{command: {restless()}, idle: 0}}", idle="300ms"))
     assert daemon.post("/big/grow?mb=20").status == 200
     daemon.until_told("tenant stopped", tenant="big")
+    app = int(daemon.get("/quick/echo?env=PORT").json["env"]["PORT"])
     rounds = []
-    for turn in range(3):  # a busy machine may spoil one round; whoever blocks the loop spoils all
+    for turn in range(4):  # a busy machine may spoil one round; whoever blocks the loop spoils all
         evidence.database(daemon, "big").unlink()
         over = threading.Event()
         with ThreadPoolExecutor(9) as pool:
-            warm = pool.submit(latencies, daemon, "/quick/up", over)
+            warm, direct = pool.submit(latencies, daemon.port, over), pool.submit(latencies, app, over)
             cold = [pool.submit(daemon.get, f"/{name}/up") for name in slow]
             cold.append(pool.submit(daemon.get, "/big/count"))
             assert {one.result().status for one in cold} == {200}
             over.set()
-        rounds.append(warm.result()[1:])  # the first was cold itself
-        if max(rounds[-1]) < 0.05:
+        rounds.append((max(warm.result()) - max(direct.result()), statistics.median(warm.result())))
+        if rounds[-1][0] < 0.05:
             break
         eventually(lambda: len(daemon.told("tenant stopped", tenant="big")) == 2 + turn, what="the next round")  # noqa: B023
     assert len(daemon.told("restored", tenant="big")) == len(rounds)
-    assert min(max(one) for one in rounds) < 0.05 * SLOWNESS
-    assert min(statistics.median(one) for one in rounds) < 0.01 * SLOWNESS
+    assert min(most for most, _ in rounds) < 0.05 * SLOWNESS, "more than without us between"
+    assert min(median for _, median in rounds) < 0.01 * SLOWNESS
 
 
 def test_a_visitor_who_leaves_does_not_stop_the_start(start: StartDaemon) -> None:
@@ -81,6 +83,23 @@ def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDae
     assert evidence.running_children(daemon.pid) == []
     assert daemon.get("/late/up").status == 502, "during the back-off nobody has waited"
     assert len(daemon.told("tenant starting", tenant="late")) == 1
+
+
+def test_a_slow_start_shows_browsers_a_page_while_a_form_waits_and_arrives_whole(start: StartDaemon) -> None:
+    daemon = start(config(flags=("--ready-after", "1.2"), app="  waiting_page_after: 200ms"))
+    form = b"x" * 300_000
+    with ThreadPoolExecutor(1) as pool:
+        posted = pool.submit(daemon.post, "/ann/one/echo", form, PAGE)
+        began = time.monotonic()
+        page = daemon.get("/ann/one/up", PAGE)
+        assert 0.2 <= time.monotonic() - began < 1.0 * SLOWNESS
+        assert page.status == 503
+        assert page.headers["Cache-Control"] == "no-store"
+        assert int(page.headers["Retry-After"]) >= 1
+        seen = posted.result().json
+    assert (seen["length"], seen["sha256"]) == (len(form), hashlib.sha256(form).hexdigest())
+    assert daemon.get("/ann/one/up", PAGE).status == 200
+    assert len(daemon.told("tenant starting")) == 1
 
 
 def test_an_app_that_binds_late_is_waited_for(start: StartDaemon) -> None:

@@ -91,8 +91,9 @@ def test_a_request_in_flight_outlives_the_removal_of_its_tenant(start: StartDaem
 def test_what_only_a_restart_can_change_is_told_and_does_not_change(start: StartDaemon) -> None:
     daemon = start(config())
     assert daemon.post("/ann/one/add").json["count"] == 1
-    reload(daemon, config(server="  data: ./elsewhere").replace("127.0.0.1:0", "127.0.0.1:1"))
-    assert daemon.until_told("these settings need a restart")["settings"] == ["server.listen", "server.data"]
+    reload(daemon, config(server="  data: ./elsewhere", top="log: {level: error}").replace(":0", ":1"))
+    told = daemon.until_told("these settings need a restart")
+    assert told["settings"] == ["server.listen", "server.data", "log.level"]
     assert daemon.post("/ann/one/add").json["count"] == 2
     assert not (daemon.folder / "elsewhere").exists()
 

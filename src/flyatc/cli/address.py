@@ -12,14 +12,22 @@ def of(config: Config, pasted: str) -> str:
     text = pasted.strip()
     if "://" in text:
         found = explain.explain(config, Routes(config), text)
-        if found.tenant is not None and found.name:  # deeper pages of a tenant; a user alone would be all his tenants
-            return found.tenant
+        if found.tenant is not None and found.user is not None and (found.name or _alone(config, found.user)):
+            return found.tenant  # also for a deeper page
     if "://" in text or text.startswith("/"):
         text = explain.split(text)[0].removeprefix(config.server.root.rstrip("/") + "/")
     address = text.strip("/")
     if not address:
         raise click.BadParameter(f"{pasted!r} names no tenant: write one as bellevue/2025/winter")
     return address
+
+
+def _alone(config: Config, user: str) -> bool:
+    """Whether the user has no named tenants: his address then means himself, and not all of them."""
+    listed = [one.name for one in config.tenants.values() if one.user == user]
+    if not listed and config.pattern is not None:
+        listed = [name for name, _ in config.pattern.tenants]
+    return not any(listed)
 
 
 def belongs(tenant: str, address: str) -> bool:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import click
 
-from flyatc.cli import address, lines, options, show
+from flyatc.cli import address, options, show
+from flyatc.observe.readable import readable
 
 
 @click.command()
@@ -19,9 +20,9 @@ def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None
     config = options.read(config_path)
     wanted = None if tenant is None else address.of(config, tenant)
     told = options.client(config).read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
-    readable, none = show.on_terminal() and not as_json, True
+    for_people, none = show.on_terminal() and not as_json, True
     for line in told:
         none = False
-        click.echo(lines.readable(line) if readable else line)
+        click.echo(readable(line, colour=show.in_colour()) if for_people else line)
     if none and wanted is not None and number:
         click.echo(f"the daemon keeps no lines of {wanted}; flyatc status lists the tenants", err=True)

@@ -16,6 +16,7 @@ FAILED, INTERRUPTED = 1, 130
 # name → its module, and the line of the overview
 COMMANDS = {
     "serve": ("serve", "Run the daemon."),
+    "run": ("run", "Run one app, without tenants: in place of thruster."),
     "check": ("check", "Tell every fault of tenants.yaml at once."),
     "status": ("status", "List the tenants: which run, since when, how well saved."),
     "start": ("life", "Start a tenant, or all of a user."),
@@ -41,6 +42,20 @@ class Commands(click.Group):
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What is no command of ours is somebody else's program, to be run; a slip of the finger is not."""
+        if args[0] not in COMMANDS:
+            import difflib  # neither need cost the others a millisecond
+            import shutil
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if near and "/" not in args[0] and shutil.which(args[0]) is None:
+                raise click.UsageError(f"there is no command {args[0]!r}; did you mean {near[0]}?", ctx)
+            args = ["run", "--", *args]
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

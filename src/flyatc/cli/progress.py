@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Struct
 
+from flyatc.cli import words
 from flyatc.control.client import Cut
+from flyatc.kit.units import human_octets
 
 Update = Callable[[str, int, int], None]
 
@@ -40,13 +42,17 @@ def _bar() -> Iterator[Update]:
     from rich import progress
     from rich.console import Console
 
-    columns = (progress.TextColumn("{task.description:<9}"), progress.BarColumn(), progress.DownloadColumn())
+    columns = (
+        progress.TextColumn("{task.description:<9}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[size]}"),
+    )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
         known: dict[str, progress.TaskID] = {}
 
         def update(step: str, done: int, total: int) -> None:
             if step not in known:
-                known[step] = bar.add_task(step)
-            bar.update(known[step], completed=done, total=total)
+                known[step] = bar.add_task(words.plain(step), total=total, size="")
+            bar.update(known[step], completed=done, total=total, size=f"{human_octets(done)} of {human_octets(total)}")
 
         yield update

@@ -24,11 +24,9 @@ def json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
-def paint(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
-    """For a terminal; https://no-color.org is respected."""
-    if os.environ.get("NO_COLOR"):
-        return text
-    return click.style(text, fg=colour, bold=bold or None, dim=dim or None)
+def in_colour() -> bool:
+    """On a terminal; https://no-color.org is respected."""
+    return not os.environ.get("NO_COLOR")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:

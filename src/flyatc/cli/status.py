@@ -23,7 +23,8 @@ def status(config_path: Path | None, as_json: bool) -> None:
     now = time.time() if show.on_terminal() else None
     show.table(HEADINGS, [row(one, now) for one in overview.tenants])
     if now is not None:
-        click.echo(show.paint("\n" + about(overview.daemon, now), dim=True))
+        told = about(overview.daemon, now)
+        click.echo("\n" + (click.style(told, dim=True) if show.in_colour() else told))
 
 
 def row(one: Status, now: float | None) -> list[Cell]:

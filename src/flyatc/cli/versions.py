@@ -15,8 +15,11 @@ HEADINGS = ("DATABASE", "VERSION", "SAVED", "SIZE", "STORED", "")
 def tell(history: History, *, as_json: bool) -> None:
     if as_json:
         return show.json(history)
-    now = time.time() if show.on_terminal() else None
-    show.table(HEADINGS, [row(one, now) for one in history.versions])
+    if history.versions:
+        now = time.time() if show.on_terminal() else None
+        show.table(HEADINGS, [row(one, now) for one in history.versions])
+    else:
+        click.echo("nothing of it is in the store: it was never saved", err=True)
     for folder in history.orphans:
         click.echo(f"set aside earlier, never removed by flyatc: {words.plain(folder)}", err=True)
 

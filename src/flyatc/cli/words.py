@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from flyatc.observe.readable import plain as plain
+
 _STEPS = ((172800.0, 86400.0, "d"), (5400.0, 3600.0, "h"), (60.0, 60.0, "m"), (1.0, 1.0, "s"))
 
 
@@ -13,11 +15,6 @@ def ago(stamp: str, now: float) -> str:
             count = f"{abs(past) / size:.0f}{unit}"
             return f"{count} ago" if past > 0 else f"in {count}"
     return "now"
-
-
-def plain(text: str) -> str:
-    """What cannot move the cursor or change the colours of a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def count(number: int, word: str) -> str:

@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 from flyatc.config.schema import Config, Tenant, make_tenant
 
 _FIXED = ("listen", "data", "control")  # of server: bound, opened or locked at start
+_FIXED_LOG = ("format", "level")
 
 
 class Changes(Struct, frozen=True):
@@ -27,6 +28,7 @@ def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
         for name in old.storage.__struct_fields__
         if getattr(old.storage, name) != getattr(new.storage, name)
     )
+    restart += tuple(f"log.{name}" for name in _FIXED_LOG if getattr(old.log, name) != getattr(new.log, name))
     config = _carried(old, new)
     before = old.tenants | {tenant.address: tenant for tenant in made}
     after = {address: _successor(config, tenant) for address, tenant in before.items()}
@@ -45,10 +47,11 @@ def _carried(old: Config, new: Config) -> Config:
     Above all ``server.data``: a tenant whose folder moved under a running daemon would lose what is not saved yet.
     """
     server = structs.replace(new.server, **{name: getattr(old.server, name) for name in _FIXED})
+    log = structs.replace(new.log, **{name: getattr(old.log, name) for name in _FIXED_LOG})
     tenants = {
         address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
     }
-    return structs.replace(new, server=server, storage=old.storage, tenants=tenants)
+    return structs.replace(new, server=server, storage=old.storage, log=log, tenants=tenants)
 
 
 def _successor(config: Config, tenant: Tenant) -> Tenant | None:

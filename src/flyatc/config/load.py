@@ -1,6 +1,6 @@
 """tenants.yaml from the disk: found, read, parsed, resolved. The only module which knows YAML's library."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -33,12 +33,12 @@ def find(explicit: Path | None) -> Path:
     raise ConfigError([Fault(str(HERE), None, "", message)])
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Raises ConfigError with every fault of the file."""
+def load(path: Path, environ: Mapping[str, str], alone: Sequence[str] = ()) -> Config:
+    """``alone``: the command of the only app (resolve.resolve). Raises ConfigError with every fault of the file."""
     root = compose(_read(path), str(path))
     faults = Faults(str(path), root)
     file = parse(root, faults)
-    config = resolve(file, path.absolute(), environ, RealDisk(), faults)
+    config = resolve(file, path.absolute(), environ, RealDisk(), faults, alone)
     faults.end()
     return config
 

@@ -1,10 +1,10 @@
 """The file as written → Config: every tenant with its complete app, every path absolute, every fault told. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
 from flyatc.config import layers, names, settings
 from flyatc.config.faults import Faults
@@ -13,18 +13,31 @@ from flyatc.config.nodes import Key
 from flyatc.config.schema import App, AppOverrides, Config, File, Pattern, Server, Tenant, UserEntry, make_tenant
 
 ANYONE = "*"
+ALONE = "app"  # the one tenant of a wrapper: its address and, in the store, its user
 
 
-def resolve(file: File, path: Path, environ: Mapping[str, str], disk: Disk, faults: Faults) -> Config:
-    """``path``: of the file, absolute. The answer is of use only where nothing was told to ``faults``."""
+def resolve(
+    file: File,
+    path: Path,
+    environ: Mapping[str, str],
+    disk: Disk,
+    faults: Faults,
+    alone: Sequence[str] = (),
+) -> Config:
+    """``path``: of the file, absolute. ``alone``: the command of an app that runs for nobody in particular; then it is
+    the only tenant, ``server.data`` itself is its folder, and the users of the file do not count. The answer is of use
+    only where nothing was told to ``faults``."""
     around = Surroundings(path.parent, environ, disk, faults)
     server = settings.server(file.server, around)
     app = layers.lay(App(), file.app, ("app",), around)
-    if not file.users and not faults.known(("users",)):
-        faults.tell(("users",), "at least one user is needed, or '*' for all that match a pattern")
     tenants: dict[str, Tenant] = {}
+    users = file.users
+    if alone:
+        users, tenants = {}, {ALONE: _alone(structs.replace(app, command=list(alone)), server, around)}
+    elif not users and not faults.known(("users",)):
+        faults.tell(("users",), "at least one user is needed, or '*' for all that match a pattern")
     pattern = None
-    for user, entry in file.users.items():
+    for user, entry in users.items():
         apps = tuple(_tenants(user, entry, app, around))
         if user == ANYONE:
             pattern = _pattern(entry, app, apps, around)
@@ -43,8 +56,13 @@ def resolve(file: File, path: Path, environ: Mapping[str, str], disk: Disk, faul
         pages=app.pages,
         tenants=tenants,
         pattern=pattern,
-        users=frozenset(file.users) - {ANYONE},
+        users=frozenset(users) - {ANYONE},
     )
+
+
+def _alone(app: App, server: Server, around: Surroundings) -> Tenant:
+    layers.check_whole(app, [], around)
+    return Tenant(user=ALONE, name="", prefix="", data=Path(server.data), app=app)
 
 
 class _Entry(Struct, frozen=True):

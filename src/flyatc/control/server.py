@@ -59,6 +59,8 @@ class Server:
             one = bind(self._listen)
             self._port = int(one.getsockname()[1])
             await self._public.open(one)
+            host = f"[{one.getsockname()[0]}]" if one.family == socket.AF_INET6 else one.getsockname()[0]
+            self._log.event("info", "metrics are served", on=f"http://{host}:{self._port}/metrics")
 
     async def close(self) -> None:
         """Cuts what is under way, and takes the socket away."""

@@ -8,14 +8,13 @@ from msgspec import structs
 
 from flyatc import __version__
 from flyatc.config import changes
-from flyatc.config.schema import Config, Tenant
+from flyatc.config.schema import Config
 from flyatc.control import answers, explain
 from flyatc.daemon.parts import Parts
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
-from flyatc.tenants.errors import NoSuchTenant
 
 
 class Host(Protocol):
@@ -90,7 +89,6 @@ class Operations:
         )
 
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
-        self._tenant(address)
         live = self._parts.fleet.databases(address)
         if live is not None:
             await live.save(progress, database)
@@ -99,12 +97,12 @@ class Operations:
             pass
 
     async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
-        tenant = self._tenant(address)
+        tenant = self._parts.fleet.one(address).spec
         async with self._parts.fleet.paused(address):
             await self._parts.vault.restore(tenant, database, version, progress)
 
     async def history(self, address: str, database: str | None) -> answers.History:
-        tenant = self._tenant(address)
+        tenant = self._parts.fleet.one(address).spec
         versions = await self._parts.vault.history(tenant, database)
         orphans = await self._parts.vault.orphans(tenant)
         return answers.History(
@@ -121,12 +119,3 @@ class Operations:
             ],
             orphans=[str(path) for path in orphans],
         )
-
-    def _tenant(self, address: str) -> Tenant:
-        """Raises NoSuchTenant. A user with several tenants must name one of them."""
-        user, _, name = address.partition("/")
-        found = self._parts.fleet.find(user, name)
-        if found is None:
-            names = [one.address for one in self._daemon.config.tenants.values() if one.user == user]
-            raise NoSuchTenant(address, names[0] if names else None)
-        return found.spec

@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from time import monotonic, time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -42,10 +42,34 @@ def run(path: Path) -> int:
     config = load.load(path, os.environ)
     log = Log(text=_is_text(config), level=config.log.level)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(config, log, began))
+        return in_a_loop(_serve(config, log, began))
     finally:
         log.close()
+
+
+def in_a_loop(life: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(life)
+
+
+def settle_memory() -> None:
+    """All is made that lives for ever: it need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def tell_unexpected(log: Log, context: dict[str, Any]) -> None:
+    """``context``: as a loop's exception handler is given it."""
+    error = context.get("exception")
+    trace = traceback.format_exception(error) if isinstance(error, BaseException) else []
+    log.event(
+        "error",
+        "unexpected error: please report it",
+        where=str(context.get("message")),
+        error=repr(error),
+        trace="".join(trace),
+    )
 
 
 def _is_text(config: Config) -> bool:
@@ -106,9 +130,7 @@ class Daemon:
         ]
         for task in self._background:
             task.add_done_callback(self._ended)
-        gc.collect()
-        gc.freeze()  # what lives for ever need not be looked at again
-        gc.set_threshold(20_000, 20, 50)
+        settle_memory()
 
     async def live(self) -> int:
         """Until it is asked to stop; then the orderly end. The exit code."""
@@ -215,16 +237,8 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._unexpected(task.get_loop(), {"message": task.get_name(), "exception": error})
 
-    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        error = context.get("exception")
-        trace = traceback.format_exception(error) if isinstance(error, BaseException) else []
-        self.log.event(
-            "error",
-            "unexpected error: please report it",
-            where=str(context.get("message")),
-            error=repr(error),
-            trace="".join(trace),
-        )
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        tell_unexpected(self.log, context)
 
 
 def _tenants_on_disk(config: Config) -> Iterator[Tenant]:

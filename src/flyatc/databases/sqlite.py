@@ -35,9 +35,10 @@ def copy(source: Path, target: Path, tick: Tick) -> None:
     def step(status: int, remaining: int, total: int) -> None:
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and monotonic() > deadline:
             raise Unusable(f"locked by its app for more than {LOCKED_SECONDS:.0f} seconds")
-        tick(total - remaining, total)
+        tick((total - remaining) * page, total * page)
 
     with _door(), _opened(source, "mode=rw") as original, _opened(target, "mode=rwc") as beside:
+        page = int(original.execute("PRAGMA page_size").fetchone()[0])
         beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
         original.backup(beside, pages=-1, progress=step, sleep=0.02)
 

@@ -1,4 +1,4 @@
-"""The line which a request leaves in the log: JSON, or readable text for a terminal."""
+"""The line which a request leaves in the log: one JSON object."""
 
 import re
 from datetime import UTC, datetime
@@ -98,19 +98,3 @@ def _stamp() -> bytes:
         whole = datetime.fromtimestamp(now // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         _millisecond = (now, b"%b.%03dZ" % (whole.encode(), now % 1000))
     return _millisecond[1]
-
-
-def readable(exchange: Exchange, elapsed: float) -> bytes:
-    """For a terminal. Nothing that a visitor sent can move its cursor."""
-    told = full(exchange, elapsed)
-    colour = "31" if told.status >= 500 else "33" if told.status >= 400 else "32"
-    clock = datetime.fromisoformat(told.time).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    query = "" if told.query is None else f"?{told.query}"
-    cold = "" if told.wait_ms is None else f" \x1b[36mcold {told.wait_ms:.0f} ms\x1b[0m"
-    why = "" if told.reason is None else f" \x1b[2m{told.reason}\x1b[0m"
-    tenant = "" if told.tenant is None else f"\x1b[1m{told.tenant}\x1b[0m "
-    path = (told.path + query).encode("unicode_escape").decode()
-    return (
-        f"\x1b[2m{clock}\x1b[0m \x1b[{colour}m{told.status}\x1b[0m{'':<4} {tenant}{told.method} {path} "
-        f"\x1b[2m{told.ms:.1f} ms {told.bytes} B\x1b[0m{cold}{why}"
-    ).encode(errors="replace")

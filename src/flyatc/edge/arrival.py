@@ -17,7 +17,7 @@ Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
 
 
 class Arrival:
-    """Ends in ``serve`` (the app is ready), in an answer of our own, or in the visitor's leaving, which stops no start."""
+    """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
     __slots__ = ("_found", "_instead_of", "_responder", "_serve", "_task", "_tenant", "_to")
 

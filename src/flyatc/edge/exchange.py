@@ -20,8 +20,8 @@ class Exchange:
     """One request, from its head to the last byte of its answer."""
 
     __slots__ = (
-        "_ended", "_recorder", "began", "identity", "on_end", "reason", "remote", "request", "silent", "start", "status",
-        "tenant", "user", "wait",
+        "_ended", "_recorder", "began", "identity", "on_end", "reason", "remote", "request", "silent", "start",
+        "status", "tenant", "user", "wait",
     )  # fmt: skip
 
     def __init__(self, recorder: Keeper, request: server.Request, identity: bytes, remote: str) -> None:

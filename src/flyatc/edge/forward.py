@@ -1,8 +1,9 @@
 """One request on its way to the app, and the answer on its way back.
 
-Called by both connections, never awaiting: what the visitor sends goes to the app, what the app sends goes to the visitor,
-and whoever is slow holds up the other. It ends in exactly one of: ``_finish`` (the answer is complete), ``_fail``
-(before its first byte: an answer of our own), ``_cut`` (amid it: the connection is cut), ``gone`` (the visitor has left).
+Called by both connections, never awaiting: what the visitor sends goes to the app, what the app sends goes to the
+visitor, and whoever is slow holds up the other. It ends in exactly one of: ``_finish`` (the answer is complete),
+``_fail`` (before its first byte: an answer of our own), ``_cut`` (amid it: the connection is cut), ``gone`` (the
+visitor has left).
 """
 
 import asyncio
@@ -18,13 +19,15 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
 CONTINUE_SECONDS = 1.0
 
+TRIES = 3
+
 
 class Forward:
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = (
-        "_again", "_app", "_chunks", "_continued", "_exchange", "_gateway", "_head", "_held", "_last", "_over", "_request",
-        "_responder", "_retried", "_sent_all", "_settings", "_timer",
+        "_again", "_app", "_chunks", "_continued", "_exchange", "_gateway", "_head", "_held", "_last", "_over",
+        "_request", "_responder", "_seen", "_sent_all", "_settings", "_timer", "_tries",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +46,8 @@ class Forward:
         self._app: client.AppConnection | None = None
         self._sent_all = to.request.body_done
         self._continued = False
-        self._retried = False
+        self._tries = 0
+        self._seen = False  # an app may have read the request, and even have died of it
         self._chunks = False  # the answer's body goes out in chunks of ours
         self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
@@ -68,7 +72,7 @@ class Forward:
         try:
             connection = await self._gateway.dial()
         except (OSError, TimeoutError) as error:
-            if isinstance(error, ConnectionRefusedError) and self._untouched() and self._again is not None:
+            if isinstance(error, ConnectionRefusedError) and not self._seen and not self._over and self._again:
                 return self._hand_back(self._again)
             return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
         if self._over:
@@ -76,10 +80,6 @@ class Forward:
         if not connection.alive:
             return self._fail(502, "the app closed the connection at once")
         return self._ask(connection)
-
-    def _untouched(self) -> bool:
-        """No app has seen the request: one which was sent before may be what the app has died of."""
-        return not self._over and not self._retried
 
     def _hand_back(self, again: Callable[[], None]) -> None:
         """Nobody listens any more: the app has just died, and the next one may serve this request."""
@@ -191,12 +191,18 @@ class Forward:
             return
         if self._request.answered:
             return self._cut(reason)
-        if app is not None and app.used and not app.answering and not self._retried and self._repeatable():
+        if app is not None and not app.answering and self._repeatable() and self._may_retry(app):
             self._cancel_timer()
-            self._retried = True  # an idle connection which the app was just closing: nobody has seen the request
+            self._tries += 1
+            self._seen = self._seen or not app.unread
             tasks.start(self._dial(), "dial again")
             return
         self._fail(502, reason)
+
+    def _may_retry(self, app: client.AppConnection) -> bool:
+        """Once over what may have been an idle connection that the app was just closing, and while nobody has read it:
+        the app is ending, and the news of that is on its way."""
+        return self._tries < TRIES if app.unread else app.used and not self._tries
 
     def app_writable(self, ready: bool) -> None:
         self._request.hold_body(not ready)

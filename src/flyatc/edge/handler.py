@@ -98,7 +98,7 @@ class Handler:
         forward.Forward(to, through, app, app_head, self._responder, again).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
-        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and that is healthy."""
+        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy."""
         to.silent = True
         through = tenant.peek()
         if through is None:

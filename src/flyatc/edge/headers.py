@@ -47,8 +47,8 @@ def towards_app(
     start = request.one(b"x-request-start") or b"t=%d" % milliseconds
     parts = [b"%b %b HTTP/1.1" % (request.method, target), *request.kept]
     parts.append(
-        b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\nX-Request-Start: %b"
-        % (came, proto, wanted, identity, start)
+        b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b"
+        b"\r\nX-Request-Id: %b\r\nX-Request-Start: %b" % (came, proto, wanted, identity, start)
     )
     if b"host" not in noted:
         parts.append(b"\r\nHost: localhost")
@@ -74,8 +74,8 @@ def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
 
 
 def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes, date: bytes, close: bool) -> bytes:
-    """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the app's
-    own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell that the connection ends."""
+    """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the
+    app's own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell of the end."""
     noted, status = answer.noted, answer.status
     if (status < 200 or status == 204) and b"content-length" in noted:
         answer.drop(b"content-length")  # RFC 9110 §8.6

@@ -1,6 +1,7 @@
 """The visitors' door: a socket, its connections, and their graceful end."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 
@@ -15,9 +16,9 @@ BACKLOG = 4096
 class Listener:
     """Bound when made, so that a busy port is told before anything else is begun."""
 
-    def __init__(self, where: Listen) -> None:
-        """Raises FlyatcError when the address cannot be had."""
-        self._socket = bind(where)
+    def __init__(self, where: Listen, named: str = "PORT or server.listen") -> None:
+        """Raises FlyatcError when the address cannot be had. ``named``: the settings that say where."""
+        self._socket = bind(where, named)
         self._server: asyncio.Server | None = None
         self._wire: server.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -46,9 +47,9 @@ class Listener:
     async def close(self, patience: float) -> None:
         """Waits for what is in flight, ``patience`` seconds at most, then cuts it."""
         assert self._wire is not None
-        deadline = asyncio.get_running_loop().time() + patience
-        while self._wire.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._wire.emptied()
         self._wire.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -71,7 +72,7 @@ def _find_the_dead(one: socket.socket) -> None:
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
-def bind(where: Listen) -> socket.socket:
+def bind(where: Listen, named: str) -> socket.socket:
     """A listening-to-be TCP socket. Without a host: all interfaces, IPv6 and IPv4 in one where the machine has both."""
     hosts = [where.host] if where.host is not None else ["::", "0.0.0.0"]  # noqa: S104 - visitors come from outside
     for host in hosts:
@@ -90,7 +91,7 @@ def bind(where: Listen) -> socket.socket:
             one.close()
             if host == hosts[-1] or error.errno == errno.EADDRINUSE:
                 raise FlyatcError(
-                    f"cannot listen on {where}: {error.strerror}. Is it in use? Set PORT or server.listen."
+                    f"cannot listen on {where}: {error.strerror}. Is it in use? Set {named}."
                 ) from error
             continue
         one.setblocking(False)

@@ -28,18 +28,22 @@ _PAGE = """<!doctype html>
 <meta name="robots" content="noindex">{refresh}
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --ink: #1d2733; --soft: #5d6b7a; --paper: #f6f7f9; --line: #d9dee5; --accent: #2f6fde }}
-@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e8edf3; --soft: #93a1b1; --paper: #12171d; --line: #2a333d; --accent: #78a6ff }} }}
+:root {{ color-scheme: light dark; --ink: #1d2733; --soft: #5d6b7a; --paper: #f6f7f9; --line: #d9dee5;
+  --accent: #2f6fde }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e8edf3; --soft: #93a1b1; --paper: #12171d; --line: #2a333d;
+  --accent: #78a6ff }} }}
 * {{ box-sizing: border-box }}
 body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
   font: 1.0625rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }}
 main {{ width: min(34rem, 100% - 3rem); padding: 3rem 0 }}
-h1 {{ margin: 0 0 .6rem; font-size: clamp(1.5rem, 4vw, 2rem); line-height: 1.2; letter-spacing: -.01em; text-wrap: balance }}
+h1 {{ margin: 0 0 .6rem; font-size: clamp(1.5rem, 4vw, 2rem); line-height: 1.2; letter-spacing: -.01em;
+  text-wrap: balance }}
 p {{ margin: 0; color: var(--soft) }}
 small {{ display: block; margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: .8125rem; overflow-wrap: anywhere }}
 .bar {{ height: 4px; margin-top: 2rem; border-radius: 2px; background: var(--line); overflow: hidden }}
-.bar i {{ display: block; width: 35%; height: 100%; border-radius: 2px; background: var(--accent); animation: go 1.4s ease-in-out infinite }}
+.bar i {{ display: block; width: 35%; height: 100%; border-radius: 2px; background: var(--accent);
+  animation: go 1.4s ease-in-out infinite }}
 @keyframes go {{ from {{ transform: translateX(-100%) }} to {{ transform: translateX(290%) }} }}
 @media (prefers-reduced-motion: reduce) {{ .bar i {{ animation: none; width: 100%; opacity: .5 }} }}
 </style>

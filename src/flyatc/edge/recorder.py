@@ -32,7 +32,4 @@ class Recorder:
             counters.cold += 1
             counters.cold_seconds += exchange.wait
         if self.lines and not exchange.silent:
-            elapsed = now - exchange.began
-            self._log.request(
-                exchange.tenant, access.line(exchange, elapsed), lambda: access.readable(exchange, elapsed)
-            )
+            self._log.request(exchange.tenant, access.line(exchange, now - exchange.began))

@@ -44,8 +44,8 @@ class Responder:
         self._send(to, status, headers, body, reason, close=close)
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
-        """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large (431) is
-        told so in words."""
+        """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large
+        (431) is told so in words."""
         html = b"text/html" in started
         headers, body = self._problem(status, identity.decode("latin-1"), None, self._top, html=html)
         headers.append((b"X-Request-Id", identity))

@@ -1,29 +1,32 @@
 """One line for each thing that happened: requests, the daemon's own events, the children's output.
 
-JSON lines on standard output, or readable text in colour on a terminal. Lines are gathered and handed to one writer
+JSON lines on standard output, or readable text, in colour on a terminal. Lines are gathered and handed to one writer
 thread in batches, so that neither a slow disk nor a blocked pipe ever holds up the loop.
 """
 
 import asyncio
+import io
+import os
 import queue
-import sys
+import select
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Any, BinaryIO
 
 import msgspec
 
 from flyatc.observe.journal import Journal
+from flyatc.observe.readable import readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 BATCH_SECONDS = 0.05
 BATCH_OCTETS = 1 << 16
 BACKLOG_OCTETS = 16 << 20  # beyond this, lines are counted instead of kept: memory is bounded
+STALL_SECONDS = 5.0  # who has read nothing for so long is not waited for
+STDOUT = 1
 
-_encoder = msgspec.json.Encoder()
-_COLOUR = {"debug": "2", "info": "36", "warning": "33", "error": "31"}
+_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 def stamp(now: float) -> str:
@@ -32,16 +35,20 @@ def stamp(now: float) -> str:
 
 
 class Log:
-    """``text``: readable lines instead of JSON. ``level``: the least level of own events that is written."""
+    """``text``: readable lines instead of JSON, in colour where ``out`` is a terminal and https://no-color.org does not
+    say otherwise. ``level``: the least level of own events that is written."""
 
     def __init__(self, out: BinaryIO | None = None, *, text: bool = False, level: str = "info") -> None:
-        self._out = out if out is not None else sys.stdout.buffer
+        # not sys.stdout: it has a lock, which Python must have at its end and which a stuck writer would hold
+        self._out = out if out is not None else io.FileIO(STDOUT, "wb", closefd=False)
         self._text, self._least = text, LEVELS[level]
+        self._colour = self._out.isatty() and not os.environ.get("NO_COLOR")
         self._batch: list[bytes] = []
         self._octets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-        self._waiting = 0  # octets handed to the writer and not yet written
+        self._handed = self._written = 0  # octets; only the loop changes the first, only the writer the second
+        self._moved = monotonic()  # when the writer last came on
         self._dropped = 0
         self.journal = Journal()
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
@@ -53,35 +60,40 @@ class Log:
         """One of the daemon's own events. ``tenant`` among the fields files it under that tenant."""
         if LEVELS[level] < self._least:
             return
-        now = time()
-        record = {"time": stamp(now), "level": level, "msg": message, **fields}
-        line = _encoder.encode(record)
-        self.journal.add(fields.get("tenant"), line)
-        self._put(_readable(now, level, message, fields) if self._text else line)
+        self._tell(fields.get("tenant"), {"time": stamp(time()), "level": level, "msg": message, **fields})
 
     def output(self, tenant: str, stream: str, text: str) -> None:
         """One line that a child wrote to ``stream`` (stdout, stderr)."""
-        now = time()
-        line = _encoder.encode({"time": stamp(now), "level": "info", "msg": text, "tenant": tenant, "stream": stream})
-        self.journal.add(tenant, line)
-        self._put(_spoken(now, tenant, text) if self._text else line)
+        self._tell(tenant, {"time": stamp(time()), "level": "info", "msg": text, "tenant": tenant, "stream": stream})
 
-    def request(self, tenant: str | None, line: bytes, readable: Callable[[], bytes]) -> None:
+    def request(self, tenant: str | None, line: bytes) -> None:
         """One finished request, already encoded (the edge does it: this is the hot path)."""
         self.journal.add(tenant, line)
-        self._put(readable() if self._text else line)
+        self._put(line)
+
+    def _tell(self, tenant: str | None, record: dict[str, Any]) -> None:
+        line = _encode(record)
+        self.journal.add(tenant, line)
+        self._put(line)
 
     @property
     def crowded(self) -> bool:
-        """Whether the reader of our output is behind: a child's output should wait."""
-        return self._waiting + self._octets > BACKLOG_OCTETS // 4
+        """Whether the reader of our output is behind and does read: a child's output should wait. Who does not read at
+        all must not bring the apps to a stand."""
+        return self._backlog > BACKLOG_OCTETS // 4 and monotonic() - self._moved < STALL_SECONDS
 
     # --- batches ---
 
+    @property
+    def _backlog(self) -> int:
+        return self._handed - self._written + self._octets
+
     def _put(self, line: bytes) -> None:
-        if self._waiting + self._octets > BACKLOG_OCTETS:
+        if self._backlog > BACKLOG_OCTETS:
             self._dropped += 1
             return
+        if self._text:
+            line = readable(line, colour=self._colour).encode(errors="replace")
         self._batch.append(line)
         self._octets += len(line) + 1
         if self._octets > BATCH_OCTETS:
@@ -97,25 +109,36 @@ class Log:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._dropped and self._waiting < BACKLOG_OCTETS // 2:
+        if self._dropped and self._backlog < BACKLOG_OCTETS // 2:
             count, self._dropped = self._dropped, 0
             self.event("warning", "log lines dropped: whoever reads our output is too slow", lines=count)
             return self.flush()
         if self._batch:
             self._batch.append(b"")
-            self._waiting += self._octets
+            if self._handed == self._written:
+                self._moved = monotonic()
+            self._handed += self._octets
             self._queue.put(self._batch)
             self._batch, self._octets = [], 0
 
     def _write(self) -> None:
         while (batch := self._queue.get()) is not None:
-            data = b"\n".join(batch)
+            rest = memoryview(b"\n".join(batch))
             try:
-                self._out.write(data)
+                while rest:
+                    rest = rest[self._write_some(rest) :]
                 self._out.flush()
             except (OSError, ValueError):  # nobody reads any more: the daemon goes on
-                pass
-            self._waiting -= len(data)
+                self._written += len(rest)
+
+    def _write_some(self, data: memoryview) -> int:
+        count = self._out.write(data)
+        if count is None:  # a terminal or a pipe which somebody else has made non-blocking
+            select.select([], [self._out], [])
+            return 0
+        self._written += count
+        self._moved = monotonic()
+        return count
 
     def close(self, patience: float = 2.0) -> None:
         """Writes what is left; waits ``patience`` seconds at most."""
@@ -124,26 +147,8 @@ class Log:
         self._writer.join(patience)
 
 
-def _clock(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-
-
-def _readable(now: float, level: str, message: str, fields: dict[str, Any]) -> bytes:
-    tenant = fields.get("tenant")
-    who = f"\x1b[1m{tenant}\x1b[0m " if tenant else ""
-    rest = " ".join(f"\x1b[2m{k}=\x1b[0m{_plain(v)}" for k, v in fields.items() if k != "tenant" and v is not None)
-    return f"\x1b[2m{_clock(now)}\x1b[0m \x1b[{_COLOUR[level]}m{level:<7}\x1b[0m {who}{message} {rest}".rstrip().encode(
-        errors="replace"
-    )
-
-
-def _spoken(now: float, tenant: str, text: str) -> bytes:
-    return f"\x1b[2m{_clock(now)}\x1b[0m \x1b[35m{'app':<7}\x1b[0m \x1b[1m{tenant}\x1b[0m \x1b[2m|\x1b[0m {_plain(text)}".encode(
-        errors="replace"
-    )
-
-
-def _plain(value: Any) -> str:
-    """A value which cannot move the cursor or change the colour of the operator's terminal."""
-    text = value if isinstance(value, str) else str(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _encode(record: dict[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(record)
+    except UnicodeEncodeError:  # a file name which is no UTF-8
+        return _encoder.encode({name: str(value).encode(errors="replace").decode() for name, value in record.items()})

@@ -38,6 +38,10 @@ class RunningChild:
         return self.leader.pid
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        return self._launch.env
+
+    @property
     def exit(self) -> Exit | None:
         """None while it runs. Lines that came late are in what is asked later."""
         code = None if self.leader is None else self.leader.returncode
@@ -116,9 +120,10 @@ async def hold(
 
 
 async def _begin(child: RunningChild, tenant: Tenant, records: Records) -> None:
-    leader = await child.spawn()
     try:
-        records.add(tenant.address, leader.group)
+        with records.launching(tenant.address, child.environ, child.port):
+            leader = await child.spawn()
+            records.add(tenant.address, leader.group)
     except OSError as error:
         raise StartFailed(
             f"the process of {tenant.address} cannot be put on record: {error}. "

@@ -2,15 +2,18 @@
 database."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import group, table
+from flyatc.process import group, launches, table
+
+T = TypeVar("T")
 
 FOLDER = Path(".flyatc/children")
 GRACE = 5.0  # s; for what an earlier daemon left behind
@@ -36,6 +39,12 @@ class Records:
         self._folder = data / FOLDER
         self._boot = table.boot()
         self._live: set[int] = set()
+
+    @contextmanager
+    def launching(self, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
+        """While its app is spawned, until it is added. Raises OSError."""
+        with launches.noted(self._folder, tenant, environ, port):
+            yield
 
     def add(self, tenant: str, leader: group.Group) -> None:
         """Raises OSError."""
@@ -63,7 +72,10 @@ class Records:
 async def end_leftovers(data: Path, log: Log) -> None:
     """Ends what an earlier daemon on this ``data`` folder left running, grandchildren of dead children too, and clears
     its records. Raises FlyatcError if something cannot be ended: then no database may be touched."""
-    ended = await asyncio.gather(*(_end_leftover(path, log) for path in _files(data / FOLDER)))
+    folder = data / FOLDER
+    on_record = [_end_leftover(path, log) for path in _files(folder)]
+    launched = [_end_launched(path, log) for path in sorted(folder.glob("*.launch"))]
+    ended = await asyncio.gather(*on_record, *launched)
     if stubborn := [name for name in ended if name is not None]:
         raise FlyatcError(
             f"apps of an earlier run cannot be ended: {', '.join(stubborn)}. "
@@ -84,24 +96,40 @@ def _remove(path: Path) -> None:
 
 async def _end_leftover(path: Path, log: Log) -> str | None:
     """What could not be ended."""
-    record = _read(path, log)
+    record = _read(path, Record, log)
     if record is not None and record.boot == table.boot():
-        leader = group.Group(record.pid, record.started)
-        needed = await group.end(leader, GRACE, hurry=lambda: False)
-        if needed is group.Needed.MORE:
-            return f"{record.tenant} (process group {record.pid})"
-        if needed is not group.Needed.NOTHING:
-            log.event(
-                "warning", "ended an app of an earlier run", tenant=record.tenant, pid=record.pid, needed=needed.value
-            )
+        stubborn = await _end(record.tenant, group.Group(record.pid, record.started), log)
+        if stubborn is not None:
+            return stubborn
     _remove(path)
     return None
 
 
-def _read(path: Path, log: Log) -> Record | None:
+async def _end_launched(path: Path, log: Log) -> str | None:
+    """What could not be ended of those who were not on record yet."""
+    note = _read(path, launches.Note, log)
+    if note is not None:
+        for leader in launches.find(note):
+            stubborn = await _end(note.tenant, leader, log)
+            if stubborn is not None:
+                return stubborn
+    _remove(path)
+    return None
+
+
+async def _end(tenant: str, leader: group.Group, log: Log) -> str | None:
+    needed = await group.end(leader, GRACE, hurry=lambda: False)
+    if needed is group.Needed.MORE:
+        return f"{tenant} (process group {leader.leader})"
+    if needed is not group.Needed.NOTHING:
+        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=leader.leader, needed=needed.value)
+    return None
+
+
+def _read(path: Path, kind: type[T], log: Log) -> T | None:
     try:
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(LARGEST), type=Record)
+            return msgspec.json.decode(file.read(LARGEST), type=kind)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.event("warning", "the record of an earlier child is damaged; removed", file=path.name, reason=str(error))
         return None

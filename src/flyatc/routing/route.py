@@ -80,7 +80,7 @@ class Routes:
         if not path.startswith(root):
             return Refuse(404, "outside of server.root")
         rest = path[len(root) :]
-        user, slash, below = rest.partition(b"/")
+        user, _, below = rest.partition(b"/")
         entry = self._users.get(user) or self._by_pattern(user)
         if entry is None:
             return Refuse(404, "no such user")

@@ -97,14 +97,15 @@ class Fleet:
         """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        async with self._one(address).paused("it is paused") as ran:
+        async with self.one(address).paused("it is paused") as ran:
             yield ran
 
     def databases(self, address: str) -> Databases | None:
         """Of a ready tenant. Raises NoSuchTenant."""
-        return self._one(address).databases
+        return self.one(address).databases
 
-    def _one(self, address: str) -> Tenant:
+    def one(self, address: str) -> Tenant:
+        """As ``find``. A user with several tenants must name one of them. Raises NoSuchTenant."""
         user, _, name = address.partition("/")
         tenant = self.find(user, name)
         if tenant is None:
@@ -114,18 +115,19 @@ class Fleet:
     def _select(self, address: str) -> list[Tenant]:
         user, _, name = address.partition("/")
         if name:
-            return [self._one(address)]
+            return [self.one(address)]
         pattern = self._config.pattern
         names = [spec.name for spec in self._config.tenants.values() if spec.user == user]
         names += [of_pattern for of_pattern, _ in pattern.tenants] if pattern is not None else []
         found = [tenant for one in dict.fromkeys(names) if (tenant := self.find(user, one)) is not None]
-        return found or [self._one(address)]
+        return found or [self.one(address)]
 
     def _nearest(self, address: str) -> str | None:
         user = address.partition("/")[0]
         specs = self._config.tenants.values()
         of_user = [spec.address for spec in specs if spec.user == user]
-        near = difflib.get_close_matches(address, of_user or {spec.address for spec in specs}, n=1)
+        known = of_user or {spec.address for spec in specs} | {spec.user for spec in specs}
+        near = difflib.get_close_matches(address, known, n=1)
         return near[0] if near else next(iter(of_user), None)
 
     # --- the daemon's own ---
@@ -151,7 +153,7 @@ class Fleet:
         owing: list[Tenant] = []
         for address in addresses:
             try:
-                owing.append(self._one(address))
+                owing.append(self.one(address))
             except NoSuchTenant as error:
                 self._log.event(
                     "error", "unsaved data of a tenant that is not configured", tenant=address, reason=str(error)

@@ -1,4 +1,4 @@
-"""The chunked coding (RFC 9112 §7.1), decoded strictly and written anew: a chunk's framing never passes through. Pure."""
+"""The chunked coding (RFC 9112 §7.1), decoded strictly and written anew: its framing never passes through. Pure."""
 
 import re
 

@@ -1,7 +1,7 @@
 """Connections to one app: a pool that keeps them alive, and the reading of answers.
 
-An answer goes to the ``Client`` of the connection in as few calls as it came in reads; an ordinary one (head and body in
-one read) in a single call. Nothing here awaits but the dialling.
+An answer goes to the ``Client`` of the connection in as few calls as it came in reads; an ordinary one (head and body
+in one read) in a single call. Nothing here awaits but the dialling.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class AppConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_decoder", "_framing", "_left", "_method", "_parser", "_pool", "_reusable", "_transport", "_until",
-        "answering", "client", "since", "used",
+        "answering", "client", "since", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -64,6 +64,7 @@ class AppConnection(asyncio.Protocol):
         self.client: Client | None = None
         self.answering = False  # a byte of the answer has come
         self.used = False
+        self.unread = False  # it was reset: the app has gone without reading what was sent to it (tcp(7): else a FIN)
         self.since = 0.0  # when it became idle
 
     # --- for the one who asks ---
@@ -143,6 +144,7 @@ class AppConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.unread = isinstance(error, ConnectionResetError | BrokenPipeError)
         self._pool.forget(self)
         client, self.client = self.client, None
         if client is None:

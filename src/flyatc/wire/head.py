@@ -14,12 +14,13 @@ NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close
 
 # Headers which belong to one hop, or of which we have something to say: noted, and cut out of what is handed on.
 _CUT_OF_REQUEST = (
-    b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade http2-settings "
-    b"expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix x-request-id x-request-start"
+    b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade "
+    b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
+    b"x-request-id x-request-start"
 ).split()
 _CUT_OF_ANSWER = (
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer transfer-encoding upgrade "
-    b"x-request-id fly-replay fly-replay-cache"
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
+    b"transfer-encoding upgrade x-request-id fly-replay fly-replay-cache"
 ).split()
 _LEFT = (b"host", b"content-length")  # noted, and left where they stand
 
@@ -43,7 +44,7 @@ def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
 
 
 def _either(names: list[bytes]) -> bytes:
-    """A pattern for any of the names that tells a stranger by its first letters: four times as fast as names side by side."""
+    """A pattern for any of the names that tells a stranger by its first letters: four times as fast as a list."""
     branches = []
     for letter in sorted({name[:1] for name in names if name}):
         rests = [name[1:] for name in names if name[:1] == letter]
@@ -236,7 +237,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[1]:
         raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
-    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # which begins HTTP/2 (RFC 9113 §3.4)
         raise BadMessage(505, "only HTTP/1.1 is spoken here")
     return parts[0], parts[1], parts[2]
 
@@ -335,8 +336,8 @@ _NO_TRAILERS = frozenset(
         *_CUT_OF_REQUEST,
         *_CUT_OF_ANSWER,
         *_LEFT,
-        *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary location".split(),
-        *b"retry-after max-forwards range content-encoding content-type content-range".split(),
+        *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),
+        *b"location retry-after max-forwards range content-encoding content-type content-range".split(),
     )
 )
 

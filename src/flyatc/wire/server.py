@@ -80,7 +80,7 @@ class Request:
         self._connection.write(data)
 
     def end(self, *, close: bool = False) -> None:
-        """The answer is complete. ``close``: the visitor was told that the connection ends, or its end ends the body."""
+        """The answer is complete. ``close``: the visitor was told of the connection's end, or it ends the body."""
         self._connection.finished(close or not self.keep_alive)
 
     def abort(self) -> None:
@@ -101,20 +101,31 @@ class Server:
         refuse: Callable[["Connection", BadMessage, bytes], bytes],
         limits: Limits,
     ) -> None:
-        """``handle`` deals with a request; ``refuse`` makes the answer to what is none, and is given what came of it."""
+        """``handle`` deals with a request; ``refuse`` makes the answer to what is none, given what came of it."""
         self.handle, self.refuse, self.limits = handle, refuse, limits
         self.connections: set[Connection] = set()
         self.closing = False
+        self._fewer = asyncio.Event()
 
     def connection(self) -> "Connection":
         """The protocol factory for ``loop.create_server``."""
         return Connection(self)
 
     def sweep(self) -> None:
-        """Ends what has been too slow for too long. To be called about once a second: that is the precision of all limits."""
+        """Ends what has been too slow for too long. How often it is called is the precision of all limits."""
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
+
+    def forget(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self._fewer.set()
+
+    async def emptied(self) -> None:
+        """Returns when no connection is left."""
+        while self.connections:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def close_idle(self) -> None:
         """No new requests: idle connections end now, busy ones after their answer."""
@@ -129,8 +140,8 @@ class Server:
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request", "_since",
-        "_stalled", "_taken", "_transport", "_unsent", "peer", "server",
+        "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
+        "_since", "_stalled", "_taken", "_transport", "_unsent", "peer", "server",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -187,7 +198,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.server.connections.discard(self)
+        self.server.forget(self)
         self._transport = None
         request, self._request = self._request, None
         if request is not None and request.receiver is not None:
@@ -320,8 +331,8 @@ class Connection(asyncio.Protocol):
         return self._next()
 
     def _next(self) -> None:
-        """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take the
-        answers gets no more of them: a pipeline of requests must not fill our memory."""
+        """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take
+        the answers gets no more of them: a pipeline of requests must not fill our memory."""
         self._since = monotonic()
         if self._stalled or self._lingering or self._deep:
             return
@@ -339,7 +350,7 @@ class Connection(asyncio.Protocol):
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
         transport, ahead = self._transport, self._buffer
         assert transport is not None
-        self.server.connections.discard(self)
+        self.server.forget(self)
         self._transport, self._request, self._buffer = None, None, b""
         return transport, ahead
 

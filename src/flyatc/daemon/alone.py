@@ -1,0 +1,102 @@
+"""The databases of an app that runs without users: locked, made whole before it starts, saved when it has ended."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from flyatc.config.resolve import ALONE
+from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.lock import DataLock
+from flyatc.databases.vault import Vault
+from flyatc.objects.folder import FolderStore
+from flyatc.observe.log import Log
+from flyatc.process import command, table
+
+POLL = 0.02  # s
+KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
+
+
+def environment(config: Config | None, environ: Mapping[str, str], port: int) -> dict[str, str]:
+    """What the app is given: all of ours, its PORT, and the file's ``app.env``. Raises StartFailed."""
+    whole = {**environ, "PORT": str(port)}
+    if config is None:
+        return whole
+    tenant = config.tenants[ALONE]
+    for name, text in tenant.app.env.items():
+        if text is None:
+            whole.pop(name, None)
+        else:
+            whole[name] = command.expand(text, command.words(tenant, port), environ)
+    return whole
+
+
+@contextlib.contextmanager
+def locked(config: Config | None) -> Iterator[None]:
+    """Nobody else uses the data folder. Raises FlyatcError."""
+    lock = None if config is None else DataLock(Path(config.server.data))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@contextlib.asynccontextmanager
+async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
+    """Entry: the databases are whole; raises FlyatcError, RestoreRefused. Exit: whoever the app left behind is ended,
+    and they are saved; raises SaveFailed."""
+    if config is None:
+        yield
+        return
+    tenant = config.tenants[ALONE]
+    store = None if config.storage.mode == "none" else FolderStore(Path(config.storage.url.removeprefix("file:")))
+    vault = Vault(store, config.storage, log, _expand)
+    try:
+        if store is not None:
+            await store.open()
+            await store.check()
+        async with vault.hold(tenant):
+            strangers = {process.pid for process in _children()}  # whoever became us by exec had them
+            try:
+                yield
+            finally:
+                await _end_the_rest(strangers, tenant.app.stop_grace, log)
+    finally:
+        await asyncio.to_thread(partial(_close, vault, store))  # it waits for threads
+
+
+def _expand(text: str, tenant: Tenant) -> str:
+    return command.expand(text, command.words(tenant, 0), os.environ)
+
+
+def _close(vault: Vault, store: FolderStore | None) -> None:
+    vault.close()
+    if store is not None:
+        store.close()
+
+
+def _children() -> list[table.Process]:
+    """Our own, and the orphans that we have adopted."""
+    me = os.getpid()
+    return [process for process in table.scan() if process.parent == me and not process.ended]
+
+
+async def _end_the_rest(strangers: set[int], grace: float, log: Log) -> None:
+    """The app has ended, and what it started may still write: SIGTERM, then SIGKILL. Whose parent ends comes to us."""
+    clock = asyncio.get_running_loop().time
+    begun, asked = clock(), set[int]()
+    while left := [process for process in _children() if process.pid not in strangers]:
+        waited = clock() - begun
+        if waited > grace + KILL_PATIENCE:
+            log.event("error", "the app left a process that survives SIGKILL; its databases may still be written")
+            return
+        for process in left:
+            if waited > grace or process.pid not in asked:
+                asked.add(process.pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, signal.SIGKILL if waited > grace else signal.SIGTERM)
+        await asyncio.sleep(POLL)

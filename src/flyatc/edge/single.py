@@ -1,0 +1,125 @@
+"""The path of a request where there is one app for everything: no users, no tenants, no routing."""
+
+import os
+from collections.abc import Mapping
+from time import monotonic, time
+
+from flyatc.config.environment import WrapperSettings
+from flyatc.config.schema import App
+from flyatc.edge import exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.wire import server
+from flyatc.wire.faults import BadMessage
+
+
+class Single:
+    """Until ``release`` requests wait. ``bad_gateway``: the page of all 502s; None: they are empty."""
+
+    def __init__(
+        self,
+        through: gateway.Gateway,
+        settings: WrapperSettings,
+        records: recorder.Recorder,
+        bad_gateway: bytes | None,
+    ) -> None:
+        self._gateway, self._recorder = through, records
+        self._app = App()
+        self._responder = _Responder(bad_gateway)
+        self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
+        self._on_fly = "FLY_APP_NAME" in os.environ
+        self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
+        self._released = False
+
+    def handle(self, request: server.Request) -> None:
+        head = request.head
+        remote = headers.remote(head, request.peer, None, self._on_fly)
+        to = exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
+        if head.path == b"*":
+            return self._responder.plain(to, 200, b"")
+        if self._largest_body and head.length > self._largest_body:
+            return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
+        if self._released:
+            to.start = "warm"
+            return self.serve(to)
+        waiting = _Waiting(self, to)
+        to.start, request.receiver = "cold", waiting
+        self._waiting[waiting] = None
+        return None
+
+    def serve(self, to: exchange.Exchange) -> None:
+        """Hands the request over; where nobody listens, that is 502."""
+        request = to.request
+        app_head = headers.towards_app(
+            request.head,
+            path=request.head.path,
+            peer=request.peer.encode(),
+            identity=to.identity,
+            milliseconds=int(time() * 1000),
+            forward=self._forward_headers,
+            prefix=None,
+        )
+        forward.Forward(to, self._gateway, self._app, app_head, self._responder).begin()
+
+    def release(self) -> None:
+        """Nobody waits any longer: the app listens, or will not."""
+        self._released = True
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.proceed()
+
+    def forget(self, waiting: "_Waiting") -> None:
+        self._waiting.pop(waiting, None)
+
+    def refuse(self, connection: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+        """The answer to what is no request."""
+        identity = headers.new_id()
+        self._recorder.refused(connection.peer, identity.decode(), fault)
+        return self._responder.no_request(fault.status, identity, started)
+
+
+class _Waiting:
+    """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
+
+    def __init__(self, single: Single, to: exchange.Exchange) -> None:
+        self._single, self._to = single, to
+
+    def proceed(self) -> None:
+        self._waited()
+        self._single.serve(self._to)
+
+    def gone(self) -> None:
+        self._single.forget(self)
+        self._waited()
+        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.end()
+
+    def _waited(self) -> None:
+        self._to.request.receiver = None
+        self._to.wait = monotonic() - self._to.began
+
+    def body(self, data: bytes) -> None:
+        raise AssertionError("the body is not read before the app listens")
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        raise AssertionError("the body is not read before the app listens")
+
+    def body_failed(self, fault: BadMessage) -> None:
+        raise AssertionError("the body is not read before the app listens")
+
+    def writable(self, ready: bool) -> None:
+        """Nothing is written yet."""
+
+
+class _Responder(respond.Responder):
+    def __init__(self, bad_gateway: bytes | None) -> None:
+        super().__init__(pages.Pages(()), {})
+        self._bad_gateway = bad_gateway
+
+    def _problem(
+        self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool
+    ) -> tuple[respond.Headers, bytes]:
+        """A 502 as thruster's: the operator's page whatever was asked for, or nothing at all."""
+        if status != 502:
+            return super()._problem(status, identity, retry, own, html=html)
+        if self._bad_gateway is None:
+            return [(b"Cache-Control", b"no-store")], b""
+        return [(b"Content-Type", b"text/html"), (b"Cache-Control", b"no-store")], self._bad_gateway

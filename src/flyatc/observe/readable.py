@@ -1,0 +1,102 @@
+"""One line of the log for people: on the daemon's terminal, and from ``flyatc logs``. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from flyatc.kit.units import human_seconds
+
+BOLD, DIM, RED, GREEN, YELLOW, MAGENTA, CYAN = 1, 2, 31, 32, 33, 35, 36  # ECMA-48, SGR
+
+_LEVELS = {"debug": DIM, "info": CYAN, "warning": YELLOW, "error": RED}
+_KNOWN = ("time", "level", "msg", "tenant", "stream")
+
+Record = dict[str, Any]
+
+
+def readable(line: bytes, *, colour: bool) -> str:
+    """``line``: one JSON object of ours; anything else is shown as it is. Nothing in it that came from a visitor or an
+    app can move the cursor or change the colours."""
+    paint = _in_colour if colour else _without
+    try:
+        record = msgspec.json.decode(line, type=Record)
+        clock = datetime.fromisoformat(record["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return plain(line.decode(errors="replace"))
+    kind, *told = _parts(record, paint)
+    who = [paint(plain(str(record["tenant"])), BOLD)] if record.get("tenant") else []
+    return " ".join(part for part in (paint(clock, DIM), kind, *who, *told) if part)
+
+
+def plain(text: str) -> str:
+    """What cannot move the cursor or change the colours of a terminal."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def span(ms: float) -> str:
+    """``"0.3 ms"``, ``"85 ms"``, ``"20.0 s"``."""
+    return f"{ms:.1f} ms" if ms < 10 else human_seconds(ms / 1000)
+
+
+class _Paint:
+    """Text to text, in a colour or not."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, text: str, code: int) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour and text else text
+
+
+_in_colour, _without = _Paint(colour=True), _Paint(colour=False)
+
+
+def _parts(record: Record, paint: _Paint) -> Iterator[str]:
+    if "method" in record:
+        return _request(record, paint)
+    if "stream" in record:
+        return iter((paint("app    ", MAGENTA), paint("|", DIM), _text(record, "msg")))
+    return _event(record, paint)
+
+
+def _request(record: Record, paint: _Paint) -> Iterator[str]:
+    status = int(record.get("status", 0))
+    yield paint(f"{status:<7}", RED if status >= 500 else YELLOW if status >= 400 else GREEN)
+    query = f"?{record['query']}" if record.get("query") is not None else ""
+    yield plain(f"{record['method']} {record.get('path', '')}{query}")
+    yield paint(span(record.get("ms", 0)), DIM)
+    if record.get("wait_ms") is not None:
+        yield paint(f"cold, waited {span(record['wait_ms'])}", CYAN)
+    yield paint(_text(record, "reason"), DIM)
+
+
+def _event(record: Record, paint: _Paint) -> Iterator[str]:
+    level = str(record.get("level", ""))
+    yield paint(f"{plain(level):<7}", _LEVELS.get(level, DIM))
+    yield _text(record, "msg")
+    told = {name: value for name, value in record.items() if name not in _KNOWN and value is not None}
+    if "was" in told:  # one state of a tenant follows another; the message says which
+        yield paint(f"(was {plain(str(told.pop('was')))} for {span(told.pop('ms', 0))})", DIM)
+        told.pop("state", None)
+    took = told.pop("ms", None)
+    for name, value in told.items():
+        yield paint(f"{plain(name)}=", DIM) + _value(value)
+    if took is not None:
+        yield paint(span(took), DIM)
+
+
+def _value(value: object) -> str:
+    """What has several lines, a traceback, stands below."""
+    first, *more = (plain(line) for line in str(value).rstrip("\n").split("\n"))
+    return "".join((f"\n    {first}" if more else first, *(f"\n    {line}" for line in more)))
+
+
+def _text(record: Record, name: str) -> str:
+    value = record.get(name)
+    return "" if value is None else plain(str(value))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

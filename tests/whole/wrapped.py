@@ -1,0 +1,125 @@
+"""The wrapper as a process: ``flyatc run -- CMD`` in place of the daemon."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flyatc.process.ports import Ports
+from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
+
+RESTLESS_APP = (sys.executable, "-S", str(RESTLESS))
+FOR_EVER = ("sleep", "1000")
+
+
+class Wrapped(Daemon):
+    """``port``: where visitors come; ``target``: where the app is to listen."""
+
+    target: int
+    command: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+    def start(self, *arguments: str) -> "Wrapped":
+        """Returns once it listens. ``arguments``: of flyatc; default: run, with options and command."""
+        before = len(self.lines())
+        self.launch(*arguments)
+
+        def listening() -> dict[str, Any] | None:
+            found = next((line for line in self.lines()[before:] if line.get("msg") == "listening"), None)
+            if found is None and self.process is not None and self.process.poll() is not None:
+                raise AssertionError(f"it ended with {self.process.returncode}:\n{self.log_file.read_text()}")
+            return found
+
+        self.port = int(eventually(listening, 20, "listening")["on"].rpartition(":")[2])
+        return self
+
+    def launch(self, *arguments: str) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flyatc", *(arguments or ("run", *self.options, "--", *self.command))],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self.environment(),
+            )
+
+    def environment(self) -> dict[str, str]:
+        ours = {"HTTP_PORT": "0", "TARGET_PORT": str(self.target)}
+        others = {k: v for k, v in clean_environment().items() if k not in ("DEBUG", "LOG_REQUESTS")}
+        return {**others, **ours, **self.env}
+
+    def run(self, stdin: bytes = b"") -> int:
+        """From its start to its end; the exit code."""
+        self.launch()
+        assert self.process is not None
+        self.process.communicate(stdin, 20 * SLOWNESS)
+        return self.process.returncode
+
+    @property
+    def output(self) -> str:
+        """What stands in the log without being our own: the app's."""
+        texts = (line.get("text") if isinstance(line, dict) else str(line) for line in self.lines())
+        return "\n".join(text for text in texts if text is not None)
+
+    def until_said(self, text: str, times: int = 1) -> None:
+        eventually(lambda: self.output.count(text) >= times, what=f"{text!r} of the app")
+
+    @property
+    def app(self) -> int:
+        """The pid of the app."""
+        return int(self.until_told("app started")["pid"])
+
+    def clean_up(self) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()  # its child follows it
+            self.process.wait()
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+
+
+@contextlib.contextmanager
+def wrapping(
+    folder: Path, *command: str, env: dict[str, str] | None = None, options: tuple[str, ...] = ()
+) -> Iterator[Wrapped]:
+    """Not yet begun. Its log must not tell of an unexpected error at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    one = Wrapped(folder, "", env or {})
+    one.target, one.command, one.options = Ports().take(), command or RESTLESS_APP, options
+    try:
+        yield one
+        assert not one.told("unexpected error"), one.told("unexpected error")
+    finally:
+        one.clean_up()
+        if one.log_file.exists():
+            print(one.log_file.read_text(errors="replace")[-20_000:])
+
+
+@contextlib.contextmanager
+def wrapped(folder: Path, *command: str, env: dict[str, str] | None = None) -> Iterator[Wrapped]:
+    """It listens; the app may not yet."""
+    with wrapping(folder, *command, env=env) as one:
+        yield one.start()
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def ending(pid: int) -> Iterator[None]:
+    """Ends a process that outlives the wrapper by design."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
