@@ -9,7 +9,7 @@ from functools import partial
 from time import time
 
 from flyatc.config.schema import Config
-from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.edge import arrival, desk, exchange, forward, gateway, headers, pages, recorder, respond
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
@@ -23,6 +23,7 @@ class Handler:
 
     def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder) -> None:
         self._fleet, self._recorder = fleet, records
+        self._desks = desk.Desks()
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -95,7 +96,7 @@ class Handler:
             forward=self._settings.forward_headers,
             prefix=found.prefix if app.strip_prefix else None,
         )
-        forward.Forward(to, through, app, app_head, self._responder, again).begin()
+        forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy."""

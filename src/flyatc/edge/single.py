@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from time import monotonic, time
 
+from flyatc.config.delivery import Compression, Delivery
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.schema import App
-from flyatc.edge import exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.edge import desk, exchange, forward, gateway, headers, pages, recorder, respond
 from flyatc.wire import server
 from flyatc.wire.faults import BadMessage
 
@@ -22,7 +23,7 @@ class Single:
         bad_gateway: bytes | None,
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._app = App()
+        self._desk = desk.Desks().alone(App(delivery=_delivery(settings)))
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -57,7 +58,7 @@ class Single:
             forward=self._forward_headers,
             prefix=None,
         )
-        forward.Forward(to, self._gateway, self._app, app_head, self._responder).begin()
+        forward.Forward(to, self._gateway, self._desk, app_head, self._responder).begin()
 
     def release(self) -> None:
         """Nobody waits any longer: the app listens, or will not."""
@@ -74,6 +75,16 @@ class Single:
         identity = headers.new_id()
         self._recorder.refused(connection.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
+
+
+def _delivery(settings: WrapperSettings) -> Delivery:
+    return Delivery(
+        compression=Compression(
+            enabled=settings.compression_enabled,
+            jitter=settings.compression_jitter,
+            disable_on_auth=settings.compression_disable_on_auth,
+        )
+    )
 
 
 class _Waiting:
