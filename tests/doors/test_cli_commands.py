@@ -165,7 +165,7 @@ def test_without_a_daemon_commands_say_so(here: Path, command: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "command", [["frob"], ["stop"], ["status", "--frob"], ["stop", "/"], ["logs", "-n", "x"], ["route", "\udcff"]]
+    "command", [["statsu"], ["stop"], ["status", "--frob"], ["stop", "/"], ["logs", "-n", "x"], ["route", "\udcff"]]
 )
 def test_wrong_usage_is_2(here: Path, command: list[str]) -> None:
     assert run(here, *command).returncode == 2

@@ -50,7 +50,7 @@ async def test_a_flood_beyond_its_budget_waits_and_nothing_is_lost(log: Log, wri
     cost = len(line) - 1 + ENVELOPE
     count = (BURST + RATE) // cost  # the burst, and a second's worth more
     begun = monotonic()
-    writer = threading.Thread(target=write, args=(await output.open("stdout"), line * count))
+    writer = threading.Thread(target=write, args=(output.open("stdout"), line * count))
     writer.start()
     assert await output.heard_out(30)
     assert monotonic() - begun >= 0.9
@@ -71,7 +71,7 @@ async def test_output_waits_while_the_reader_of_the_log_is_behind() -> None:
 
     log = Log(Stuck())
     output = Output("u/a", log)
-    pipe = await output.open("stdout")
+    pipe = output.open("stdout")
     while not log.crowded:
         log.output("other", "stdout", "x" * 10_000)
     os.write(pipe, b"first\n")
@@ -89,7 +89,7 @@ async def test_output_waits_while_the_reader_of_the_log_is_behind() -> None:
 async def test_two_streams_are_told_apart(log: Log) -> None:
     output = Output("u/a", log)
     for stream in ("stdout", "stderr"):
-        pipe = await output.open(stream)
+        pipe = output.open(stream)
         os.write(pipe, f"to {stream}".encode())
         os.close(pipe)
     await output.close()
@@ -102,7 +102,7 @@ async def test_two_streams_are_told_apart(log: Log) -> None:
 
 async def test_a_pipe_that_stays_open_is_left_after_its_silence(log: Log) -> None:
     output = Output("u/a", log)
-    pipe = await output.open("stdout")
+    pipe = output.open("stdout")
     os.write(pipe, b"before\nwithout an end")
     begun = monotonic()
     await output.close()

@@ -10,7 +10,7 @@ StartDaemon = Callable[..., Daemon]
 
 @pytest.fixture
 def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartDaemon]:
-    """Starts daemons from the text of their tenants.yaml; ends them after the test, and shows their log if it failed."""
+    """Starts daemons from the text of their tenants.yaml; ends them after the test; shows their log if it failed."""
     begun: list[Daemon] = []
 
     def one(config: str, *, env: dict[str, str] | None = None, folder: Path | None = None) -> Daemon:

@@ -254,7 +254,7 @@ def config(
     server: str = "",
     idle: str = "1h",
 ) -> str:
-    """A tenants.yaml with the restless app. ``app``, ``server``: more lines of these sections (two spaces before each)."""
+    """A tenants.yaml with the restless app. ``app``, ``server``: more lines of these sections, indented by two."""
     return f"""
 server:
   listen: 127.0.0.1:0

@@ -28,6 +28,13 @@ SERVERS = [
     pytest.param("node", marks=pytest.mark.skipif(not NODE, reason="no node here")),
 ]
 
+
+def module(*words: str) -> str:
+    return json.dumps([sys.executable, "-m", *words])
+
+
+GUNICORN = ("gunicorn", "wsgi_app:app", "--bind", "127.0.0.1:{port}")
+UVICORN = ("uvicorn", "asgi_app:app", "--port", "{port}", "--log-level", "warning")
 CONFIG = f"""
 server: {{listen: 127.0.0.1:0}}
 app:
@@ -38,13 +45,13 @@ app:
 storage: {{mode: none}}
 users:
   sync:
-    command: {json.dumps([sys.executable, "-m", "gunicorn", "wsgi_app:app", "--bind", "127.0.0.1:{port}", "--workers", "2"])}
+    command: {module(*GUNICORN, "--workers", "2")}
     env: {{SCRIPT_NAME: "{{prefix}}"}}
   threads:
-    command: {json.dumps([sys.executable, "-m", "gunicorn", "wsgi_app:app", "--bind", "127.0.0.1:{port}", "--threads", "8"])}
+    command: {module(*GUNICORN, "--threads", "8")}
     env: {{SCRIPT_NAME: "{{prefix}}"}}
   uvicorn:
-    command: {json.dumps([sys.executable, "-m", "uvicorn", "asgi_app:app", "--port", "{port}", "--log-level", "warning"])}
+    command: {module(*UVICORN)}
   node:
     command: [node, node_app.js]
   hasty:

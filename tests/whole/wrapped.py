@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flyatc.process import table
 from flyatc.process.ports import Ports
 from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
 
 RESTLESS_APP = (sys.executable, "-S", str(RESTLESS))
 FOR_EVER = ("sleep", "1000")
+GATED_APP = ("sh", "-c", 'read gate; exec "$@"', "sh", *RESTLESS_APP)  # begins with the end of its input
 
 
 class Wrapped(Daemon):
@@ -60,14 +62,22 @@ class Wrapped(Daemon):
         self.process.communicate(stdin, 20 * SLOWNESS)
         return self.process.returncode
 
+    def lines(self) -> list[dict[str, Any]]:
+        """As the daemon's; a number that the app says is JSON, and none of our lines."""
+        return [line if isinstance(line, dict) else {"text": str(line)} for line in super().lines()]
+
     @property
     def output(self) -> str:
         """What stands in the log without being our own: the app's."""
-        texts = (line.get("text") if isinstance(line, dict) else str(line) for line in self.lines())
-        return "\n".join(text for text in texts if text is not None)
+        return "\n".join(line["text"] for line in self.lines() if "text" in line)
 
     def until_said(self, text: str, times: int = 1) -> None:
         eventually(lambda: self.output.count(text) >= times, what=f"{text!r} of the app")
+
+    def end_input(self) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     @property
     def app(self) -> int:
@@ -108,11 +118,9 @@ def wrapped(folder: Path, *command: str, env: dict[str, str] | None = None) -> I
 
 
 def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    """It runs no more; it may not be reaped yet."""
+    found = table.find(pid)
+    return found is None or found.ended
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -72,7 +73,17 @@ def flyatc(ctx: click.Context) -> None:
 
 
 def main() -> NoReturn:
+    _fill_standard_descriptors()
     sys.exit(run(sys.argv[1:]))
+
+
+def _fill_standard_descriptors() -> None:
+    """Whoever starts us may have closed them (``>&-``): a database must never get the number which logs go to."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # gets the lowest number that is free
 
 
 def run(arguments: Sequence[str]) -> int:

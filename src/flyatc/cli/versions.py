@@ -25,7 +25,7 @@ def tell(history: History, *, as_json: bool) -> None:
 
 
 def current(history: History) -> History:
-    return History(versions=[one for one in history.versions if one.current], orphans=history.orphans)
+    return History(versions=[one for one in history.versions if one.current])
 
 
 def row(one: Version, now: float | None) -> list[Cell]:

@@ -127,9 +127,9 @@ class Wrapper:
 
     async def _open(self) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: running.tell_unexpected(self._log, context))
-        self._signals.listen(self._came)
         reaper.adopt_orphans()
         await self._listener.open(self._wire)
+        self._signals.listen(self._came)
         on = f"*:{self._listener.port}"
         self._log.event("info", "listening", on=on, version=__version__, app=self._settings.target_port)
         if self._settings.ignored:

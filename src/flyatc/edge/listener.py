@@ -90,9 +90,7 @@ def bind(where: Listen, named: str) -> socket.socket:
         except OSError as error:
             one.close()
             if host == hosts[-1] or error.errno == errno.EADDRINUSE:
-                raise FlyatcError(
-                    f"cannot listen on {where}: {error.strerror}. Is it in use? Set {named}."
-                ) from error
+                raise FlyatcError(f"cannot listen on {where}: {error.strerror}. Is it in use? Set {named}.") from error
             continue
         one.setblocking(False)
         return one

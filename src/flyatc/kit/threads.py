@@ -38,9 +38,11 @@ class Threads:
         def cancelled() -> None:
             stop.set()
             future.cancel()
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else will ask
 
         future = self._pool.submit(work, tick)
-        return await tasks.to_the_end(asyncio.wrap_future(future), cancelled)
+        waiting = asyncio.wrap_future(future)
+        return await tasks.to_the_end(waiting, cancelled)
 
     def close(self) -> None:
         """Waits for what is running; what is queued is dropped."""

@@ -57,12 +57,12 @@ class RunningChild:
             said = f"; its last lines:{lines}" if lines else ", and said nothing"
             raise StartFailed(f"{self._tenant.address} ended before it answered ({self.exit}){said}")
 
-    async def spawn(self) -> Leader:
+    def spawn(self) -> Leader:
         """Raises StartFailed."""
         pipes: list[int] = []
         try:
             for stream in ("stdout", "stderr"):
-                pipes.append(await self._output.open(stream))
+                pipes.append(self._output.open(stream))
             self.leader = leader = spawn(self._launch, *pipes)
         except OSError as error:  # no descriptors left
             raise StartFailed(f"the pipes for its output cannot be made: {error}") from error
@@ -122,7 +122,7 @@ async def hold(
 async def _begin(child: RunningChild, tenant: Tenant, records: Records) -> None:
     try:
         with records.launching(tenant.address, child.environ, child.port):
-            leader = await child.spawn()
+            leader = child.spawn()
             records.add(tenant.address, leader.group)
     except OSError as error:
         raise StartFailed(

@@ -6,12 +6,12 @@ off for ever.
 """
 
 import asyncio
-import os
 from collections import deque
 
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
 from flyatc.process.lines import ENVELOPE, Budget, Lines
+from flyatc.process.pipe import Pipe
 
 BURST = 4 << 20  # octets, envelopes included
 RATE = 1 << 20  # octets a second after that: the child waits in write(2), nothing is lost
@@ -30,21 +30,19 @@ class Output:
         self._tenant, self._log = tenant, log
         self._kept: deque[str] = deque(maxlen=KEPT)
         self._budget = Budget(BURST, RATE, asyncio.get_running_loop().time())
-        self._transports: list[asyncio.BaseTransport] = []
+        self._pipes: list[Pipe] = []
         self._readers: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
         self._heard = 0
 
-    async def open(self, stream: str) -> int:
-        """The descriptor which the child gets for ``stream`` (stdout, stderr); the caller closes its own copy."""
-        ours, theirs = os.pipe()
-        reader = asyncio.StreamReader(limit=PIECE)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
-        )
-        self._transports.append(transport)
-        self._readers.append(tasks.start(self._carry(reader, stream), f"{stream} of {self._tenant}"))
-        return theirs
+    def open(self, stream: str) -> int:
+        """The descriptor which the child gets for ``stream`` (stdout, stderr); the caller closes its own copy.
+
+        Raises OSError."""
+        pipe = Pipe()
+        self._pipes.append(pipe)
+        self._readers.append(tasks.start(self._carry(pipe, stream), f"{stream} of {self._tenant}"))
+        return pipe.theirs
 
     @property
     def last(self) -> tuple[str, ...]:
@@ -66,16 +64,16 @@ class Output:
             before = self._heard
             if await self.heard_out(SILENCE):
                 break
-        for transport in self._transports:
-            transport.close()  # the readers see the end of their streams, and tell what they hold
+        for pipe in self._pipes:
+            pipe.close()  # the readers see the end of their streams, and tell what they hold
         if not await self.heard_out(SILENCE):
             for reader in self._readers:
                 reader.cancel()
             await self.heard_out(SILENCE)
 
-    async def _carry(self, reader: asyncio.StreamReader, stream: str) -> None:
+    async def _carry(self, pipe: Pipe, stream: str) -> None:
         lines = Lines()
-        while data := await reader.read(PIECE):
+        while data := await pipe.read(PIECE):
             self._heard += len(data)
             await self._tell(stream, lines.feed(data))
         await self._tell(stream, lines.end())

@@ -1,0 +1,74 @@
+"""README, docs and the frame say what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flyatc import __version__
+from flyatc.cli.main import COMMANDS
+from flyatc.config import load
+from flyatc.tenants.lifecycle import NEXT, State
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "bench").glob("*.md"))]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    table = README.partition("## The command line")[2].partition("\n## ")[0]
+    for name in COMMANDS:
+        assert re.search(rf"`(flyatc )?{name}\b", table), f"README does not tell of flyatc {name}"
+    for name in re.findall(r"`flyatc ([a-z]+)", README):
+        assert name in COMMANDS, f"README tells of flyatc {name}, which is no command"
+
+
+def test_the_state_diagram_is_that_of_the_table() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = text.partition("stateDiagram-v2\n")[2].partition("```")[0].splitlines()
+    table = [f"    {old} --> {new}" for old in State for new in State if new in NEXT[old]]
+    assert drawn == ["    [*] --> stopped", *table]
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for room in (ROOT / "src" / "flyatc").glob("*/__init__.py"):
+        assert f"`{room.parent.name}`" in text, f"docs/architecture.md does not tell of {room.parent.name}"
+    for module in re.findall(r"`([a-z]+/[a-z_]+\.py)`", text):
+        assert any((ROOT / place / module).exists() for place in ("src/flyatc", ".")), module
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+def test_links_lead_somewhere(paper: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", paper.read_text()):
+        assert (paper.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("number", range(README.count("```yaml")))
+def test_every_tenants_yaml_of_the_readme_is_sound(number: int, tmp_path: Path) -> None:
+    text = README.split("```yaml\n")[number + 1].partition("```")[0]
+    (tmp_path / "tenants.yaml").write_text(text)
+    assert load.load(tmp_path / "tenants.yaml", {}).tenants
+
+
+def test_the_image_and_the_example_agree_with_the_file() -> None:
+    """The Dockerfile moves two folders by sed: what it looks for must be there."""
+    docker, tenants = (ROOT / "Dockerfile").read_text(), (ROOT / "tenants.yaml").read_text()
+    for old in re.findall(r"-e 's#([^#]+)#", docker):
+        assert len(re.findall(old, tenants)) == 1
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in docker.splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert f"!{source}" in ignored, f".dockerignore keeps {source} out of the image"
+
+
+def test_one_version_is_told_everywhere() -> None:
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_what_integration_runs_is_the_makefile() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert script.read_text().rstrip().endswith("exec make test")

@@ -1,0 +1,167 @@
+"""The databases of a wrapped app: restored before it starts, saved when it has ended."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from whole import visits
+from whole.daemon import eventually
+from whole.visits import Line
+from whole.wrapped import RESTLESS_APP, Wrapped, gone, wrapping
+
+CONFIG = """
+server: {{data: ./data}}
+app:
+  databases: [app.sqlite3]
+  env: {{DATABASE_PATH: "{{data}}/app.sqlite3"}}
+  stop_grace: 200ms
+storage: {{url: "file:./store", interval: {interval}}}
+"""
+
+
+@contextmanager
+def stored(folder: Path, *flags: str, interval: str = "0", command: tuple[str, ...] = ()) -> Iterator[Wrapped]:
+    """Not yet begun."""
+    (folder / "app.yaml").write_text(CONFIG.format(interval=interval))
+    with wrapping(folder, *(command or (*RESTLESS_APP, *flags)), options=("--config", "app.yaml")) as one:
+        yield one
+
+
+def lose_the_disk(folder: Path) -> None:
+    shutil.rmtree(folder / "data")
+
+
+def test_what_the_app_wrote_is_saved_at_its_end_and_restored_before_its_start(tmp_path: Path) -> None:
+    with stored(tmp_path) as one:
+        one.start()
+        assert one.post("/add").json == {"count": 1}
+        assert one.stop() == 0
+    lose_the_disk(tmp_path)
+    with stored(tmp_path) as one:
+        one.start()
+        assert one.post("/add").json == {"count": 2}
+        assert one.stop() == 0
+
+
+def test_the_exit_code_is_the_childs_also_where_it_died(tmp_path: Path) -> None:
+    with stored(tmp_path) as one:
+        one.start()
+        assert one.post("/add").json == {"count": 1}
+        one.get("/die?code=7")
+        assert one.wait() == 7
+    lose_the_disk(tmp_path)
+    with stored(tmp_path) as one:
+        assert one.start().get("/count").json == {"count": 1}
+
+
+def test_a_wrapper_that_is_killed_has_saved_at_intervals(tmp_path: Path) -> None:
+    with stored(tmp_path, interval="100ms") as one:
+        one.start()
+        one.post("/add")
+        pointer = tmp_path / "store/users/app/~/app.sqlite3/current.json"
+        before = pointer.read_bytes() if pointer.exists() else b""
+        one.post("/add")
+        eventually(lambda: pointer.exists() and pointer.read_bytes() != before, what="a save")
+        one.post("/add")
+        after = pointer.read_bytes()
+        eventually(lambda: pointer.read_bytes() != after, what="another save")
+        app = one.app
+        one.kill()
+        eventually(lambda: gone(app), what="the end of the app")
+    lose_the_disk(tmp_path)
+    with stored(tmp_path) as one:
+        assert one.start().get("/count").json["count"] >= 2
+
+
+def test_a_store_that_is_away_at_the_end_is_1_and_loud_and_the_next_start_saves(tmp_path: Path) -> None:
+    with stored(tmp_path) as one:
+        one.start()
+        one.post("/add")
+        (tmp_path / "store").rename(tmp_path / "away")
+        assert one.stop() == 1
+        assert one.told("not saved: the local copy is kept", level="error")
+    (tmp_path / "away").rename(tmp_path / "store")
+    with stored(tmp_path, command=("true",)) as one:
+        assert one.run() == 0
+    lose_the_disk(tmp_path)
+    with stored(tmp_path) as one:
+        assert one.start().get("/count").json == {"count": 1}
+
+
+def test_databases_that_cannot_be_vouched_for_start_nothing(tmp_path: Path) -> None:
+    with stored(tmp_path) as one:
+        one.start()
+        one.post("/add")
+        assert one.stop() == 0
+    lose_the_disk(tmp_path)
+    for snapshot in (tmp_path / "store").rglob("*.zst"):
+        snapshot.write_bytes(b"damaged")
+    with stored(tmp_path, command=("touch", "ran")) as one:
+        assert one.run() == 1
+        assert one.told("", level="error")
+        assert not (tmp_path / "ran").exists()
+
+
+def test_who_is_ended_before_the_app_starts_starts_nothing(tmp_path: Path) -> None:
+    with stored(tmp_path) as one:
+        one.start()
+        one.post("/add")
+        assert one.stop() == 0
+    lose_the_disk(tmp_path)
+    (snapshot,) = (tmp_path / "store").rglob("*.zst")
+    snapshot.unlink()
+    os.mkfifo(snapshot)
+    with stored(tmp_path, command=("touch", "ran")) as one, Line(one.start()) as line:
+        line.send(visits.request("/up"))
+        with snapshot.open("wb", buffering=0) as slow:  # opens as soon as the restore reads it
+            one.signal(signal.SIGTERM)
+            one.until_told("SIGTERM: not started")
+            with suppress(BrokenPipeError):
+                slow.write(bytes(8 << 20))
+        assert one.wait() == 143
+        assert line.reply().status == 502
+        assert not (tmp_path / "ran").exists()
+
+
+def test_a_data_folder_serves_one_wrapper(tmp_path: Path) -> None:
+    with stored(tmp_path) as one, stored(tmp_path, command=("touch", "ran")) as other:
+        one.start()
+        assert other.run() == 1
+        assert other.told("another flyatc runs on the data folder", level="error")
+        assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("where", ["same", "session"])
+def test_nobody_whom_the_app_left_behind_writes_after_the_save(tmp_path: Path, where: str) -> None:
+    with stored(tmp_path, "--fork-child", where, "--child-holds-db") as one:
+        one.start()
+        one.post("/add")
+        left = int(one.output.partition("grandchild ")[2].split()[0])
+        assert one.stop() == 0
+        assert gone(left)
+
+
+def test_the_file_needs_no_users_and_those_it_has_do_not_count(tmp_path: Path) -> None:
+    with stored(tmp_path, command=("sh", "-c", 'echo "$DATABASE_PATH" "$PORT"')) as one:
+        (tmp_path / "app.yaml").write_text(CONFIG.format(interval=0) + "users: {ann: {tenants: [x]}}\n")
+        one.env["PORT"] = "not a port of ours"
+        assert one.run() == 0
+        assert one.output.split() == [str(tmp_path / "data/app.sqlite3"), str(one.target)]
+
+
+def test_an_app_that_had_to_be_killed_is_saved_too(tmp_path: Path) -> None:
+    with stored(tmp_path, "--ignore-term") as one:
+        one.start()
+        assert one.post("/add").json == {"count": 1}
+        one.signal(signal.SIGTERM)
+        one.until_told("relaying SIGTERM")
+        os.kill(one.app, signal.SIGKILL)
+        assert one.wait() == 137
+    lose_the_disk(tmp_path)
+    with stored(tmp_path) as one:
+        assert one.start().get("/count").json == {"count": 1}
