@@ -1,21 +1,28 @@
 """What delivers the answers of one app: made once, used by all of its requests."""
 
+import os
 import secrets
+from pathlib import Path
 
 from flyatc.config.delivery import Compression
 from flyatc.config.schema import App, Tenant
 from flyatc.delivery.encoders import Encoders
+from flyatc.delivery.sendfile import Sendfile
+from flyatc.delivery.static import Static
+from flyatc.process import command
 
 MOST = 4096  # desks kept; users by pattern are without number
 
 
 class Desk:
-    """``compression``: None where it is switched off."""
+    """``compression``, ``static``, ``sendfile``: None where there is none, or it is switched off."""
 
-    __slots__ = ("app", "compression", "encoders")
+    __slots__ = ("app", "compression", "encoders", "sendfile", "static")
 
-    def __init__(self, app: App, encoders: Encoders) -> None:
+    def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile) -> None:
         self.app, self.encoders = app, encoders
+        self.sendfile = sendfile if app.delivery.sendfile.enabled else None
+        self.static = Static(app.delivery.static, app.directory) if app.delivery.static else None
         settings = app.delivery.compression
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
 
@@ -23,7 +30,9 @@ class Desk:
 class Desks:
     """One for the daemon: it makes the desks when they are needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: str) -> None:
+        """``data``: the folder of all tenants' data, absolute."""
+        self._data = data
         self._encoders = Encoders(secrets.token_bytes(32))
         self._made: dict[str, tuple[Tenant, Desk]] = {}
 
@@ -34,10 +43,17 @@ class Desks:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = Desk(tenant.app, self._encoders)
+        desk = Desk(tenant.app, self._encoders, self._sendfile(tenant))
         self._made[tenant.address] = tenant, desk
         return desk
 
-    def alone(self, app: App) -> Desk:
-        """For an app without tenants."""
-        return Desk(app, self._encoders)
+    def _sendfile(self, tenant: Tenant) -> Sendfile:
+        app, words = tenant.app, command.words(tenant, 0)
+        roots = [command.expand(root, words, os.environ) for root in app.delivery.sendfile.roots]
+        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
+
+
+def alone(app: App) -> Desk:
+    """For an app without tenants, which runs where we do."""
+    here = str(Path.cwd())
+    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]))

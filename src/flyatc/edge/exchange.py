@@ -15,6 +15,8 @@ class Keeper(Protocol):
 
     def write(self, exchange: "Exchange") -> None: ...
 
+    def warn(self, exchange: "Exchange", reason: str) -> None: ...
+
 
 class Exchange:
     """One request, from its head to the last byte of its answer."""
@@ -37,6 +39,10 @@ class Exchange:
         self.silent = False
         self.on_end: Callable[[], None] | None = None
         recorder.counters.in_flight += 1
+
+    def warn(self, reason: str) -> None:
+        """Somebody should look at this."""
+        self._recorder.warn(self, reason)
 
     def tunnels(self, more: int) -> None:
         """It became a tunnel, or the tunnel ended."""

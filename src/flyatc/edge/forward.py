@@ -8,9 +8,10 @@ visitor has left).
 
 import asyncio
 from collections.abc import Callable
+from time import time
 
-from flyatc.delivery import compression
-from flyatc.edge import asking, desk, exchange, gateway, headers, outlet, respond, upgrading
+from flyatc.delivery import compression, file_answer, sendfile
+from flyatc.edge import asking, desk, exchange, files, gateway, headers, outlet, respond, upgrading
 from flyatc.wire import answer, chunked, client, head
 from flyatc.wire.faults import BadMessage
 
@@ -138,6 +139,10 @@ class Forward(asking.Asking):
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
+        if self._desk.sendfile is not None and self._names_a_file(answer_head):
+            outcome = self._desk.sendfile.answer(request.head, answer_head, now=time())
+            if outcome is not None:
+                return self._send_file(answer_head, outcome, complete)
         settings = self._desk.compression
         if settings is not None and (plan := compression.wanted(request.head, answer_head, settings)) is not None:
             plan.apply(answer_head)
@@ -147,6 +152,24 @@ class Forward(asking.Asking):
         if complete:
             self._finish()
         return None
+
+    @staticmethod
+    def _names_a_file(answer_head: head.AnswerHead) -> bool:
+        return not answer_head.noted.keys().isdisjoint(sendfile.FROM_APPS)
+
+    def _send_file(
+        self, answer_head: head.AnswerHead, outcome: file_answer.FileAnswer | file_answer.Refused, complete: bool
+    ) -> None:
+        """In place of the app's body."""
+        self._done_with_app(complete)
+        reason = answer_head.reason if outcome.status == answer_head.status else None
+        files.send(self._exchange, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
+
+    def _done_with_app(self, complete: bool) -> None:
+        """Something else is sent than the app's answer; what of it is still to come is not taken."""
+        if complete:
+            self._let_go()
+        self._leave()
 
     def _send_head(self, answer_head: head.AnswerHead, body: bytes, framing: bytes | None = None) -> None:
         """``framing``: as ``_framing`` gives it; ``body``: what has come of it."""

@@ -9,7 +9,8 @@ from functools import partial
 from time import time
 
 from flyatc.config.schema import Config
-from flyatc.edge import arrival, desk, exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.delivery import sendfile
+from flyatc.edge import arrival, desk, exchange, files, forward, gateway, headers, pages, recorder, respond
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
@@ -23,7 +24,7 @@ class Handler:
 
     def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder) -> None:
         self._fleet, self._recorder = fleet, records
-        self._desks = desk.Desks()
+        self._desks = desk.Desks(config.server.data)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -31,10 +32,10 @@ class Handler:
         self._settings, self._largest_body = config.server, config.limits.request_body
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = route.Routes(config)
-        files = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
+        own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
-            files += [f for _, app in config.pattern.tenants for f in app.pages.values()]
-        self._responder = respond.Responder(pages.Pages(files), config.pages)
+            own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
+        self._responder = respond.Responder(pages.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
 
     def handle(self, request: server.Request) -> None:
@@ -59,6 +60,13 @@ class Handler:
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
         if path == found.health:
             return self._ask_health(to, found, tenant)
+        at = self._desks.of(tenant.spec)
+        if files.serve_static(to, at, path[len(found.prefix) :], time(), self._responder):
+            return None
+        return self._visit(to, found, tenant)
+
+    def _visit(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """The app is needed."""
         visit = tenant.visit()
         if visit is not None:
             to.start = "warm"
@@ -96,7 +104,10 @@ class Handler:
             forward=self._settings.forward_headers,
             prefix=found.prefix if app.strip_prefix else None,
         )
-        forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
+        at = self._desks.of(tenant.spec)
+        if at.sendfile is not None:
+            app_head = headers.with_lines(app_head, sendfile.OFFER)
+        forward.Forward(to, through, at, app_head, self._responder, again).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy."""
