@@ -11,7 +11,8 @@ from collections.abc import Callable
 from time import time
 
 from flyatc.delivery import compression, file_answer, sendfile
-from flyatc.edge import asking, desk, exchange, files, gateway, headers, outlet, respond, upgrading
+from flyatc.delivery.recording import Recording
+from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, upgrading
 from flyatc.wire import answer, chunked, client, head
 from flyatc.wire.faults import BadMessage
 
@@ -139,6 +140,8 @@ class Forward(asking.Asking):
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
+        if to.recording is not None and self._record(to.recording, answer_head, body, complete):
+            return None
         if self._desk.sendfile is not None and self._names_a_file(answer_head):
             outcome = self._desk.sendfile.answer(request.head, answer_head, now=time())
             if outcome is not None:
@@ -152,6 +155,26 @@ class Forward(asking.Asking):
         if complete:
             self._finish()
         return None
+
+    def _record(self, recording: Recording, answer_head: head.AnswerHead, body: bytes, complete: bool) -> bool:
+        """Whether something else was sent than the app's answer."""
+        if (
+            self._names_a_file(answer_head) and not recording.way.unsafe
+        ):  # it may change at any time, and is sent as cheaply as from memory
+            self._exchange.not_recorded()
+            return False
+        served = recording.answer(answer_head, time())
+        if served is not None:
+            self._exchange.recording = None
+            self._done_with_app(complete)
+            cached.send(self._exchange, served, self._desk)
+            return True
+        answer_head.kept.append(recording.told)
+        if body:
+            recording.body(body)
+        if complete:
+            self._exchange.recorded()
+        return False
 
     @staticmethod
     def _names_a_file(answer_head: head.AnswerHead) -> bool:
@@ -208,11 +231,14 @@ class Forward(asking.Asking):
         return None
 
     def answer_body(self, data: bytes) -> None:
+        if self._exchange.recording is not None:
+            self._exchange.recording.body(data)
         if self._outlet is not None:
             return self._outlet.body(data)
         return self._request.send(chunked.encode([data]) if self._chunks else data)
 
     def answer_end(self, trailers: list[bytes]) -> None:
+        self._exchange.recorded()
         if self._outlet is not None:
             self._let_go()  # what it closes, or says, from now on is nothing of ours
             return self._outlet.end(trailers)
@@ -282,10 +308,13 @@ class Forward(asking.Asking):
         if self._over:
             return
         self._leave()
+        if status >= 500 and (served := self._exchange.not_recorded()) is not None:
+            return cached.send(self._exchange, served, self._desk)
         self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:
         self._leave()
+        self._exchange.not_recorded()
         self._exchange.reason = reason
         self._exchange.end()
         self._request.abort()
