@@ -13,6 +13,7 @@ Listens on 127.0.0.1:$PORT, one thread a connection. The last segment of the pat
   /drink?rate=…      reads the body at so many bytes a second (0: none at all for 30 s), then tells its length
   /clock?n=…&pause=… so many events (text/event-stream, chunked) with the time of their sending
   /pour?mb=…         so many megabytes with a Content-Length, as fast as they are taken
+  /write?mb=…        so many megabytes of a page; public=1: that may be cached
 """
 
 import contextlib
@@ -66,6 +67,8 @@ class Line:
                 self.clock(int(asked["n"][0]), float(asked["pause"][0]))
             case "pour":
                 self.pour(int(asked["mb"][0]))
+            case "write":
+                self.write(int(asked["mb"][0]), public="public" in asked)
             case "drink":
                 self.tell({"length": self.drink(head, float(asked["rate"][0]))})
             case "tally":
@@ -109,6 +112,14 @@ class Line:
     def pour(self, megabytes: int) -> None:
         block = bytes(1 << 20)
         self.conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (megabytes << 20))
+        for _ in range(megabytes):
+            self.conn.sendall(block)
+
+    def write(self, megabytes: int, *, public: bool) -> None:
+        block = b"".join(b"<p>paragraph %07d</p>" % n for n in range(1 << 15))[: 1 << 19] * 2
+        more = b"Cache-Control: public, max-age=60\r\n" if public else b""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n%b\r\n"
+        self.conn.sendall(head % (megabytes << 20, more))
         for _ in range(megabytes):
             self.conn.sendall(block)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from fakes.operations import STARTED, Desk
@@ -106,7 +107,8 @@ def test_every_command_is_there_and_has_help() -> None:
         assert command is not None
         assert command.name == name
         assert command.help
-        assert "--config" in {option for parameter in command.params for option in parameter.opts}
+        for one in command.commands.values() if isinstance(command, click.Group) else [command]:
+            assert "--config" in {option for parameter in one.params for option in parameter.opts}
 
 
 def test_a_command_that_asks_the_daemon_starts_without_the_daemons_libraries(here: Path) -> None:

@@ -75,6 +75,10 @@ class Desk:
         await self._do("reload")
         return Reloaded(added=["boston"], restart=["server.listen"])
 
+    async def clear_cache(self, address: str | None) -> int:
+        await self._do(f"clear cache {address}")
+        return 7
+
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         await self._tell(f"backup {address} {database}", progress)
 

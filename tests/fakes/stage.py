@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from flyatc.config import schema
+from flyatc.config import delivery, schema
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
 from flyatc.kit.exits import Exit
 from flyatc.kit.progress import Progress
@@ -34,6 +34,7 @@ def make_config(*addresses: str, running: int = 100, pattern: str | None = None,
         server=server,
         storage=schema.Storage(),
         limits=schema.Limits(running=running),
+        cache=delivery.Cache(),
         machine_idle=schema.MachineIdle(),
         log=schema.Logging(),
         pages={},

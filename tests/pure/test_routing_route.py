@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flyatc.config.delivery import Cache
 from flyatc.config.schema import App, Config, Limits, Logging, MachineIdle, Pattern, Server, Storage, make_tenant
 from flyatc.routing import route
 
@@ -22,7 +23,8 @@ def config(
     server = Server(root=root, data="/data")
     made = [make_tenant(server, user, name, app or App()) for user, name in tenants]
     return Config(
-        path=Path("/t.yaml"), server=server, storage=Storage(), limits=Limits(), machine_idle=MachineIdle(),
+        path=Path("/t.yaml"), server=server, storage=Storage(), limits=Limits(), cache=Cache(),
+        machine_idle=MachineIdle(),
         log=Logging(), pages={},
         tenants={t.address: t for t in made}, pattern=pattern, users=frozenset(user for user, _ in tenants),
     )  # fmt: skip

@@ -84,7 +84,7 @@ def test_headers_of_one_hop_end_here(daemon: Daemon) -> None:
     names = {name.lower() for name, _ in app_saw.headers}
     assert names == {
         "host", "x-food", "te", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id",
-        "x-request-start",
+        "x-request-start", "x-sendfile-type",
     }  # fmt: skip
     assert app_saw.one("TE") == "trailers"
 
@@ -159,7 +159,10 @@ def test_an_answer_loses_what_belongs_to_one_hop_and_what_is_not_for_visitors(da
     )
     assert reply.line == "HTTP/1.1 200 Fine, thanks"
     names = [name for name, _ in reply.headers]
-    assert names == ["X-A", "Set-Cookie", "Set-Cookie", "ETag", "Content-Length", "x-a", "Date", "X-Request-Id"]
+    assert names == [
+        "X-A", "Set-Cookie", "Set-Cookie", "ETag", "Content-Length", "x-a", "Cache-Status", "X-Cache", "Date",
+        "X-Request-Id",
+    ]  # fmt: skip
     assert reply.all("set-cookie") == ["a=1", "b=2"]
     assert reply.body == b"ok"
 

@@ -120,3 +120,11 @@ def listening(pid: int) -> list[str]:
     if socket.has_ipv6:
         lines += Path("/proc/net/tcp6").read_text().splitlines()[1:]
     return [line for line in lines if line.split()[3] == "0A" and line.split()[9] in own]
+
+
+def test_the_cache_is_counted(daemon: Daemon) -> None:
+    before = scrape(daemon)
+    ask(daemon, b"GET /bob/up HTTP/1.1\r\nHost: x\r\n\r\n")
+    after = scrape(daemon)
+    assert after["flyatc_cache_requests_total", "misses"] == before["flyatc_cache_requests_total", "misses"] + 1
+    assert after[("flyatc_cache_bytes",)] == after[("flyatc_cache_entries",)] == 0

@@ -28,6 +28,7 @@ COMMANDS = {
     "backup": ("backup", "Save a tenant's databases now."),
     "restore": ("restore", "List the kept versions of a tenant's databases, or bring one back."),
     "reload": ("reload", "Have the daemon read tenants.yaml again."),
+    "cache": ("cache", "Forget the answers that are cached."),
     "version": ("version", "Print the version."),
 }
 

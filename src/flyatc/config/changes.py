@@ -28,6 +28,9 @@ def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
         for name in old.storage.__struct_fields__
         if getattr(old.storage, name) != getattr(new.storage, name)
     )
+    restart += tuple(
+        f"cache.{name}" for name in old.cache.__struct_fields__ if getattr(old.cache, name) != getattr(new.cache, name)
+    )
     restart += tuple(f"log.{name}" for name in _FIXED_LOG if getattr(old.log, name) != getattr(new.log, name))
     config = _carried(old, new)
     before = old.tenants | {tenant.address: tenant for tenant in made}
@@ -51,7 +54,7 @@ def _carried(old: Config, new: Config) -> Config:
     tenants = {
         address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
     }
-    return structs.replace(new, server=server, storage=old.storage, log=log, tenants=tenants)
+    return structs.replace(new, server=server, storage=old.storage, cache=old.cache, log=log, tenants=tenants)
 
 
 def _successor(config: Config, tenant: Tenant) -> Tenant | None:

@@ -34,8 +34,8 @@ Each key is a user: the first segment of an address, and what it may be overridd
 `tenants` is a list of names (`[2025/winter, 2025/summer]`), or a mapping from names to what is different for each
 (`2025/winter: {idle: 30m}`, or nothing). The name `""` is the user itself.
 
-Besides these two, a user and a tenant may have every key of `app`: it then replaces what stands above. Only `env` and
-`pages` are merged, key by key.
+Besides these two, a user and a tenant may have every key of `app`: it then replaces what stands above. Only
+`env` and `pages` are merged key by key, and `delivery` part by part.
 """
 
 
@@ -69,7 +69,19 @@ def reference() -> str:
             struct = _section(entry)
             assert struct is not None
             parts.append(_table(struct, _fields(struct)))
+            parts += _subsections(name, struct)
     return "\n".join(parts)
+
+
+def _subsections(above: str, struct: type[Struct]) -> Iterator[str]:
+    for name, entry in _fields(struct).items():
+        section, title = _section(entry), f"{above}.{name}"
+        if (item := _item(entry)) is not None:
+            section, title = item, f"{title}: each entry"
+        if section is not None and section is not Listen:
+            yield f"### {title}\n"
+            yield _table(section, _fields(section))
+            yield from _subsections(title, section)
 
 
 def _table(struct: type[Struct], fields: dict[str, inspect.Field]) -> str:
@@ -81,13 +93,17 @@ def _table(struct: type[Struct], fields: dict[str, inspect.Field]) -> str:
 
 
 def _default(entry: inspect.Field) -> str:
-    if entry.default_factory is not NODEFAULT:
-        return f"`{'[]' if entry.default_factory is list else '{}'}`"
-    value = entry.default
+    value = entry.default if entry.default_factory is NODEFAULT else entry.default_factory()
+    if entry.required:
+        return "needed"
     if value is None or value is NODEFAULT:
         return "none"
     if isinstance(value, Listen):
         return f"`{value.port}`"
+    if isinstance(value, list):
+        return f"`[{', '.join(value)}]`"
+    if isinstance(value, Struct | dict):
+        return "`{}`"
     written = _WITH_UNITS.get(_unit(entry), _plain)
     return f"`{written(value)}`"
 
@@ -113,14 +129,26 @@ def _fields(struct: type[Struct]) -> dict[str, inspect.Field]:
 
 
 def _section(entry: inspect.Field) -> type[Struct] | None:
-    return entry.type.cls if isinstance(entry.type, inspect.StructType) else None
+    kind = _bare(entry.type)
+    return kind.cls if isinstance(kind, inspect.StructType) else None
+
+
+def _item(entry: inspect.Field) -> type[Struct] | None:
+    """Of what a list is."""
+    kind = _bare(entry.type)
+    item = kind.item_type if isinstance(kind, inspect.ListType) else None
+    return item.cls if isinstance(item, inspect.StructType) else None
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
 def _structs(top: type[Struct]) -> Iterator[type[Struct]]:
     yield top
     for entry in _fields(top).values():
-        if struct := _section(entry):
-            yield struct
+        if (struct := _section(entry) or _item(entry)) is not None and struct is not Listen:
+            yield from _structs(struct)
 
 
 def _correct(described: dict[str, Any], struct: type[Struct], name: str) -> None:

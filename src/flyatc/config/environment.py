@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
+from flyatc.config.delivery import MOST_JITTER
 from flyatc.config.faults import Faults
 from flyatc.kit import units
 
 PREFIXES = ("FLYATC_", "THRUSTER_", "")
-MOST_JITTER = 65533  # octets: what fits into gzip's comment
 
 _TRUE = frozenset(("1", "t", "true", "y", "yes", "on"))
 _FALSE = frozenset(("0", "f", "false", "n", "no", "off"))

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from msgspec import UNSET, Struct, structs
 
 from flyatc.config import names, placeholders
+from flyatc.config.delivery import Delivery, DeliveryOverrides
 from flyatc.config.faults import Faults
 from flyatc.config.nodes import Key
 from flyatc.config.schema import App, AppOverrides
 
 _LARGEST_PAGE = 1024 * 1024
-_MERGED = ("env", "pages")  # key by key; everything else replaces
+_MERGED = ("env", "pages", "delivery")  # key by key; everything else replaces
 
 Layer = App | AppOverrides
 
@@ -51,8 +52,15 @@ def lay(app: App, layer: Layer | None, key: Key, around: Surroundings) -> App:
             continue
         check = _CHECKS.get(name)
         value = check(value, (*key, name), around) if check else value
-        changes[name] = getattr(app, name) | value if name in _MERGED else value
+        changes[name] = _merged(getattr(app, name), value) if name in _MERGED else value
     return structs.replace(app, **changes) if changes else app
+
+
+def _merged(below: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return below | value
+    made = {name: section for name in value.__struct_fields__ if (section := getattr(value, name)) is not UNSET}
+    return structs.replace(below, **made)
 
 
 def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Surroundings) -> None:
@@ -144,9 +152,25 @@ def _seed_file(path: str, key: Key, around: Surroundings) -> str:
     file = placeholders.literal(path)
     if file is not None and around.disk.readable_octets(Path(around.absolute(file))) is None:
         around.faults.tell(key, f"{around.absolute(file)} is not a file that can be read")
+    return _template(path, around)
+
+
+def _template(path: str, around: Surroundings) -> str:
+    """Absolute, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):
         return path
     return placeholders.escape(str(around.folder)).rstrip("/") + "/" + path
+
+
+def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Surroundings) -> Delivery | DeliveryOverrides:
+    """The roots are templates still; static folders stay relative: a layer above may change the app's directory."""
+    sendfile = delivery.sendfile
+    if sendfile is UNSET or not sendfile.roots:
+        return delivery
+    for index, root in enumerate(sendfile.roots):
+        _check_placeholders(root, (*key, "sendfile", "roots", index), around)
+    roots = [_template(root, around) for root in sendfile.roots]
+    return structs.replace(delivery, sendfile=structs.replace(sendfile, roots=roots))
 
 
 def _pages(pages: dict[str, str], key: Key, around: Surroundings) -> dict[str, str]:
@@ -175,4 +199,5 @@ _CHECKS: dict[str, Check] = {
     "databases": _databases,
     "seed": _seed,
     "pages": _pages,
+    "delivery": _delivery,
 }

@@ -88,14 +88,25 @@ def _values(node: Mapping, shape: Shape, key: Key, faults: Faults) -> dict[str, 
     return {name: value for name, value in values.items() if value is not _WRONG}
 
 
-def _struct(node: Mapping, shape: Shape, struct: type[S], key: Key, faults: Faults) -> S:
+def _struct(node: Mapping, shape: Shape, struct: type[Struct], key: Key, faults: Faults) -> object:
     values: dict[str, object] = {}
     for name, value in _pairs(node, key, faults):
         if name in shape.fields:
             values[name] = _value(value, shape.fields[name], (*key, name), faults)
         else:
             faults.tell((*key, name), _unknown(name, tuple(shape.fields)))
-    return struct(**{name: value for name, value in values.items() if value is not _WRONG})
+    for name in shape.required:
+        if name not in values:
+            faults.tell(key, f"needs {name}", node.line)
+            values[name] = _WRONG
+    given = {name: value for name, value in values.items() if value is not _WRONG}
+    if not given.keys() >= set(shape.required):
+        return _WRONG
+    try:
+        return struct(**given)
+    except ValueError as error:  # the struct's own word on what its fields say together
+        faults.tell(key, str(error), node.line)
+        return _WRONG
 
 
 def _pairs(node: Mapping, key: Key, faults: Faults) -> Iterator[tuple[str, Node]]:

@@ -51,6 +51,7 @@ def resolve(
         server=server,
         storage=settings.storage(file.storage, server.data, around),
         limits=file.limits,
+        cache=file.cache,
         machine_idle=file.machine_idle,
         log=file.log,
         pages=app.pages,

@@ -10,11 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-# ``extra["unit"]`` tells config.shapes that the file may say it with a unit, as text.
-Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m", extra={"unit": "seconds"})]
-SomeSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
-Octets = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "octets"})]
-SomeOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "octets"})]
+from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
+from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 
@@ -112,6 +109,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         dict[str, str],
         Meta(description="own pages for our answers: a status (404, 502 …) or 'waiting' to an HTML file"),
     ] = field(default_factory=dict)
+    delivery: Annotated[Delivery, Meta(description="how answers and files reach the visitor; see below")] = Delivery()
 
 
 class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -131,6 +129,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     databases: list[str] | UnsetType = UNSET
     seed: str | dict[str, str] | UnsetType | None = UNSET
     pages: dict[str, str] | UnsetType = UNSET
+    delivery: DeliveryOverrides | UnsetType = UNSET
 
 
 class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -199,6 +198,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="the first path segment to its tenants; '*' stands for users not listed"),
     ] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    cache: Cache = field(default_factory=Cache)
     machine_idle: MachineIdle = field(default_factory=MachineIdle)
     log: Logging = field(default_factory=Logging)
 
@@ -239,6 +239,7 @@ class Config(Struct, frozen=True, kw_only=True):
     server: Server  # data is absolute
     storage: Storage  # url is file:/absolute
     limits: Limits
+    cache: Cache
     machine_idle: MachineIdle
     log: Logging
     pages: dict[str, str]  # of app: at the top; for answers that belong to no tenant

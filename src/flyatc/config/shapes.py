@@ -31,6 +31,7 @@ class Shape:
     values: "Shape | None" = None
     struct: type[Struct] | None = None
     fields: "dict[str, Shape]" = field(default_factory=dict)
+    required: tuple[str, ...] = ()  # of the fields
 
 
 @functools.cache
@@ -85,13 +86,14 @@ def _union(members: list[Shape]) -> Shape:
         whole.items = whole.items or member.items
         whole.values = whole.values or member.values
         if member.struct:
-            whole.struct, whole.fields = member.struct, member.fields
+            whole.struct, whole.fields, whole.required = member.struct, member.fields, member.required
     return whole
 
 
 def _struct(info: inspect.StructType) -> Shape:
     fields = {entry.name: _shape(entry.type) for entry in info.fields}
-    return Shape("a mapping", struct=info.cls, fields=fields)
+    required = tuple(entry.name for entry in info.fields if entry.required)
+    return Shape("a mapping", struct=info.cls, fields=fields, required=required)
 
 
 def _true_or_false(text: str, plain: bool) -> bool:
@@ -114,10 +116,12 @@ def _whole_number(text: str) -> int:
 
 
 def _within(bounds: Any, read: Callable[[str], float], text: str, plain: bool) -> float:
-    """``bounds``: an IntType or FloatType of msgspec.inspect, with its ge, gt, le, lt."""
+    """``bounds``: an IntType or FloatType of msgspec.inspect, with its ge, gt, le."""
     value = read(text)
     if bounds.ge is not None and value < bounds.ge:
         raise ValueError(f"must be at least {bounds.ge}, not {text}")
     if bounds.gt is not None and value <= bounds.gt:
         raise ValueError(f"must be more than {bounds.gt}, not {text}")
+    if bounds.le is not None and value > bounds.le:
+        raise ValueError(f"must be at most {bounds.le}, not {text}")
     return value

@@ -71,3 +71,9 @@ class Explanation(Struct, frozen=True, kw_only=True):
     by_pattern: bool = False  # the user is not listed, '*' admits him
     health: bool = False  # the path of the app's own readiness: no visit, it wakes nobody
     state: str | None = None  # None: not known, no daemon was asked
+
+
+class Cleared(Struct, frozen=True):
+    """How many answers the cache has dropped."""
+
+    answers: int

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from flyatc.config.faults import ConfigError
 from flyatc.control import logs, metrics
-from flyatc.control.answers import Step
+from flyatc.control.answers import Cleared, Step
 from flyatc.control.call import Answer, Call
 from flyatc.control.ports import Operations
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -36,6 +36,12 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     database: str | None = None
     version: str | None = None
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True):
+    """None: of all tenants."""
+
+    address: str | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -111,6 +117,9 @@ class Api:
     async def reload(self, call: Call) -> Answer:
         return _json(await self._operations.reload())
 
+    async def clear_cache(self, call: Call) -> Answer:
+        return _json(Cleared(await self._operations.clear_cache(_decoded(call, Part).address)))
+
     async def history(self, call: Call) -> Answer:
         database = call.query.get("database")
         return _json(await self._operations.history(_needed(call, "address"), database))
@@ -146,6 +155,7 @@ ADMIN: dict[tuple[str, str], Route] = {
     ("POST", "/stop"): Api.stop,
     ("POST", "/restart"): Api.restart,
     ("POST", "/reload"): Api.reload,
+    ("POST", "/cache/clear"): Api.clear_cache,
     ("POST", "/backup"): Api.backup,
     ("POST", "/restore"): Api.restore,
 }
@@ -156,8 +166,12 @@ def _json(value: object, status: int = 200) -> Answer:
 
 
 def _target(call: Call) -> Target:
+    return _decoded(call, Target)
+
+
+def _decoded(call: Call, kind: type[S]) -> S:
     try:
-        return msgspec.json.decode(call.body, type=Target)
+        return msgspec.json.decode(call.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadMessage(400, f"the body is not what {call.path} takes: {error}") from error
 

@@ -19,6 +19,7 @@ from flyatc.tenants.status import Status
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+_BY_NAME = ("requests", "cache")  # of Counters: those which are no single numbers
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -28,6 +29,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     overview: Overview
     requests: dict[tuple[str, str], int]  # (tenant, "2xx") → number
     sums: dict[str, float]  # of Counters
+    cache: dict[str, int]  # of Counters
     now: float  # Unix time
     resident: int  # octets
 
@@ -36,7 +38,8 @@ async def scrape(overview: Overview, counters: Counters) -> bytes:
     reading = Reading(
         overview=overview,
         requests=by_class(counters.requests),
-        sums={name: getattr(counters, name) for name in counters.__dataclass_fields__ if name != "requests"},
+        sums={name: getattr(counters, name) for name in counters.__dataclass_fields__ if name not in _BY_NAME},
+        cache=dict(counters.cache),
         now=time(),
         resident=_resident(),
     )
@@ -78,6 +81,10 @@ def _of_requests(reading: Reading) -> Iterator["Metric"]:
     yield _counter("cold_starts", "Requests that waited for an app to start.", [((), sums["cold"])])
     yield _counter("cold_start_seconds", "Time which those waited, in all.", [((), sums["cold_seconds"])])
     yield _counter("refused", "What was no request: 400, 408, 413, 431.", [((), sums["refused"])])
+    kinds = [((kind,), float(number)) for kind, number in reading.cache.items()]
+    yield _counter("cache_requests", "What became of requests and answers in the cache.", kinds, "kind")
+    yield _gauge("cache_bytes", "Memory of what is cached now.", [((), sums["cache_octets"])])
+    yield _gauge("cache_entries", "Answers which are cached now.", [((), sums["cache_entries"])])
     yield _gauge("requests_in_flight", "Requests being answered now.", [((), sums["in_flight"])])
     yield _gauge("tunnels", "WebSockets and the like open now.", [((), sums["tunnels"])])
 

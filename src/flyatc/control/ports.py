@@ -39,6 +39,9 @@ class Operations(Protocol):
     async def reload(self) -> Reloaded:
         """Reads the file again. Raises ConfigError; then nothing has changed."""
 
+    async def clear_cache(self, address: str | None) -> int:
+        """A user alone: all his tenants; None: everything. How many answers there were."""
+
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         """Saves now what has changed; None: all databases."""
 

@@ -1,6 +1,7 @@
 """What operators may ask of a running daemon (control.ports.Operations)."""
 
 import os
+from dataclasses import asdict
 from time import time
 from typing import Protocol
 
@@ -39,7 +40,11 @@ class Operations:
 
     @property
     def counters(self) -> Counters:
-        return self._parts.recorder.counters
+        counters, cache = self._parts.recorder.counters, self._parts.cache
+        if cache is not None:
+            counters.cache = asdict(cache.counts) | {"evicted": cache.evicted}
+            counters.cache_octets, counters.cache_entries = cache.octets, cache.entries
+        return counters
 
     @property
     def stopping(self) -> bool:
@@ -87,6 +92,9 @@ class Operations:
             changed=list(found.changed),
             restart=list(found.restart),
         )
+
+    async def clear_cache(self, address: str | None) -> int:
+        return 0 if self._parts.cache is None else self._parts.cache.clear(address)
 
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         live = self._parts.fleet.databases(address)

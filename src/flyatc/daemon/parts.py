@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases.vault import Vault
+from flyatc.delivery.caching import Cache
 from flyatc.edge import gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.objects.folder import FolderStore
@@ -34,8 +35,9 @@ class Parts:
         self.vault = Vault(self.store, config.storage, log, self._expand)
         tools = Tools(restored=self.vault.hold, running=self._child(Ports()), gateway=_gateway)
         self.fleet = Fleet(config, tools, log)
+        self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
-        self.handler = handler.Handler(config, self.fleet, self.recorder)
+        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache)
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _child(

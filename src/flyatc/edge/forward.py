@@ -8,85 +8,53 @@ visitor has left).
 
 import asyncio
 from collections.abc import Callable
+from time import time
 
-from flyatc.config.schema import App
-from flyatc.edge import exchange, gateway, headers, respond
-from flyatc.kit import tasks
-from flyatc.wire import answer, chunked, client, head, tunnel
+from flyatc.delivery import compression, file_answer, sendfile
+from flyatc.delivery.recording import Recording
+from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, upgrading
+from flyatc.wire import answer, chunked, client, head
 from flyatc.wire.faults import BadMessage
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
 CONTINUE_SECONDS = 1.0
 
-TRIES = 3
 
-
-class Forward:
+class Forward(asking.Asking):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = (
-        "_again", "_app", "_chunks", "_continued", "_exchange", "_gateway", "_head", "_held", "_last", "_over",
-        "_request", "_responder", "_seen", "_sent_all", "_settings", "_timer", "_tries",
+        "_app", "_chunks", "_continued", "_desk", "_exchange", "_head", "_held", "_last", "_outlet", "_responder",
+        "_sent_all", "_settings", "_timer",
     )  # fmt: skip
 
     def __init__(
         self,
         to: exchange.Exchange,
         through: gateway.Gateway,
-        settings: App,
+        at: desk.Desk,
         app_head: bytes,
         responder: respond.Responder,
         again: Callable[[], None] | None = None,
     ) -> None:
         """``again``: what to do where the app takes no connection, and so has not seen the request; None: 502."""
-        self._exchange, self._request, self._gateway = to, to.request, through
-        self._settings, self._head, self._responder = settings, app_head, responder
-        self._again = again
+        super().__init__(to.request, through, again)
+        self._exchange = to
+        self._desk, self._settings, self._head, self._responder = at, at.app, app_head, responder
         self._app: client.AppConnection | None = None
         self._sent_all = to.request.body_done
         self._continued = False
-        self._tries = 0
-        self._seen = False  # an app may have read the request, and even have died of it
         self._chunks = False  # the answer's body goes out in chunks of ours
+        self._outlet: outlet.Outlet | None = None  # it goes out encoded
         self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
-        self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
     # --- the start ---
 
     def begin(self) -> None:
-        request = self._request
-        request.receiver = self
-        connection = self._gateway.idle(repeatable=self._repeatable())
-        if connection is not None:
-            self._ask(connection)
-        else:
-            tasks.start(self._dial(), "dial")
-
-    def _repeatable(self) -> bool:
-        return self._request.head.framing is head.NEVER and self._request.head.method in IDEMPOTENT
-
-    async def _dial(self) -> None:
-        try:
-            connection = await self._gateway.dial()
-        except (OSError, TimeoutError) as error:
-            if isinstance(error, ConnectionRefusedError) and not self._seen and not self._over and self._again:
-                return self._hand_back(self._again)
-            return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
-        if self._over:
-            return connection.release(reuse=False)
-        if not connection.alive:
-            return self._fail(502, "the app closed the connection at once")
-        return self._ask(connection)
-
-    def _hand_back(self, again: Callable[[], None]) -> None:
-        """Nobody listens any more: the app has just died, and the next one may serve this request."""
-        self._over = True
-        self._cancel_timer()
-        self._request.receiver = None
-        again()
+        self._request.receiver = self
+        self._reach()
 
     def _ask(self, connection: client.AppConnection) -> None:
         self._app = connection
@@ -143,8 +111,15 @@ class Forward:
 
     def writable(self, ready: bool) -> None:
         self._held = not ready
+        if self._outlet is not None:
+            self._outlet.writable(ready)
+        else:
+            self.hold(not ready)
+
+    def hold(self, held: bool) -> None:
+        """Backpressure towards the app (outlet.Source)."""
         if self._app is not None:
-            self._app.hold(not ready)
+            self._app.hold(held)
 
     # --- the app's side (wire.client.Client) ---
 
@@ -165,7 +140,65 @@ class Forward:
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
-        framing = self._framing(answer_head)
+        if to.recording is not None and self._record(to.recording, answer_head, body, complete):
+            return None
+        if self._desk.sendfile is not None and self._names_a_file(answer_head):
+            outcome = self._desk.sendfile.answer(request.head, answer_head, now=time())
+            if outcome is not None:
+                return self._send_file(answer_head, outcome, complete)
+        settings = self._desk.compression
+        if settings is not None and (plan := compression.wanted(request.head, answer_head, settings)) is not None:
+            plan.apply(answer_head)
+            if plan.coding is not None:
+                return self._encode(answer_head, body, complete, plan)
+        self._send_head(answer_head, body)
+        if complete:
+            self._finish()
+        return None
+
+    def _record(self, recording: Recording, answer_head: head.AnswerHead, body: bytes, complete: bool) -> bool:
+        """Whether something else was sent than the app's answer."""
+        if (
+            self._names_a_file(answer_head) and not recording.way.unsafe
+        ):  # it may change at any time, and is sent as cheaply as from memory
+            self._exchange.not_recorded()
+            return False
+        served = recording.answer(answer_head, time())
+        if served is not None:
+            self._exchange.recording = None
+            self._done_with_app(complete)
+            cached.send(self._exchange, served, self._desk)
+            return True
+        answer_head.kept.append(recording.told)
+        if body:
+            recording.body(body)
+        if complete:
+            self._exchange.recorded()
+        return False
+
+    @staticmethod
+    def _names_a_file(answer_head: head.AnswerHead) -> bool:
+        return not answer_head.noted.keys().isdisjoint(sendfile.FROM_APPS)
+
+    def _send_file(
+        self, answer_head: head.AnswerHead, outcome: file_answer.FileAnswer | file_answer.Refused, complete: bool
+    ) -> None:
+        """In place of the app's body."""
+        self._done_with_app(complete)
+        reason = answer_head.reason if outcome.status == answer_head.status else None
+        files.send(self._exchange, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
+
+    def _done_with_app(self, complete: bool) -> None:
+        """Something else is sent than the app's answer; what of it is still to come is not taken."""
+        if complete:
+            self._let_go()
+        self._leave()
+
+    def _send_head(self, answer_head: head.AnswerHead, body: bytes, framing: bytes | None = None) -> None:
+        """``framing``: as ``_framing`` gives it; ``body``: what has come of it."""
+        to, request = self._exchange, self._request
+        if framing is None:
+            framing = self._framing(answer_head.framing)
         self._last = self._last or not request.keep_alive or not request.body_done
         data = headers.towards_visitor(
             answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=self._last
@@ -173,17 +206,45 @@ class Forward:
         if body:
             data += chunked.encode([body]) if self._chunks else body
         request.send(data)
+
+    def _encode(self, answer_head: head.AnswerHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
+        coding, jitter = plan.coding, self._settings.delivery.compression.jitter
+        assert coding is not None
+        if self._request.head.method == b"HEAD":
+            self._send_head(answer_head, b"", b"")
+            return self._finish()
+        if complete and len(body) <= outlet.WHOLE:
+            made = self._desk.encoders.whole(coding, body, jitter=jitter)
+            self._send_head(answer_head, made, b"\r\nContent-Length: %d" % len(made))
+            return self._finish()
+        self._send_head(answer_head, b"", self._framing(head.CHUNKED))
+        encoder = self._desk.encoders.stream(coding, flushes=plan.flushes, jitter=jitter)
+        self._outlet = outlet.Outlet(
+            self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
+        )
+        if self._held:
+            self._outlet.writable(False)
+        if body:
+            self._outlet.body(body)
         if complete:
-            self._finish()
+            self.answer_end([])
         return None
 
     def answer_body(self, data: bytes) -> None:
-        self._request.send(chunked.encode([data]) if self._chunks else data)
+        if self._exchange.recording is not None:
+            self._exchange.recording.body(data)
+        if self._outlet is not None:
+            return self._outlet.body(data)
+        return self._request.send(chunked.encode([data]) if self._chunks else data)
 
     def answer_end(self, trailers: list[bytes]) -> None:
+        self._exchange.recorded()
+        if self._outlet is not None:
+            self._let_go()  # what it closes, or says, from now on is nothing of ours
+            return self._outlet.end(trailers)
         if self._chunks:
             self._request.send(chunked.last(trailers))
-        self._finish()
+        return self._finish()
 
     def answer_failed(self, reason: str) -> None:
         app, self._app = self._app, None
@@ -191,18 +252,10 @@ class Forward:
             return
         if self._request.answered:
             return self._cut(reason)
-        if app is not None and not app.answering and self._repeatable() and self._may_retry(app):
+        if app is not None and not app.answering and self._may_retry(app):
             self._cancel_timer()
-            self._tries += 1
-            self._seen = self._seen or not app.unread
-            tasks.start(self._dial(), "dial again")
-            return
-        self._fail(502, reason)
-
-    def _may_retry(self, app: client.AppConnection) -> bool:
-        """Once over what may have been an idle connection that the app was just closing, and while nobody has read it:
-        the app is ending, and the news of that is on its way."""
-        return self._tries < TRIES if app.unread else app.used and not self._tries
+            return self._retry(app)
+        return self._fail(502, reason)
 
     def app_writable(self, ready: bool) -> None:
         self._request.hold_body(not ready)
@@ -213,9 +266,8 @@ class Forward:
 
     # --- answers ---
 
-    def _framing(self, answer_head: head.AnswerHead) -> bytes:
+    def _framing(self, framing: str) -> bytes:
         """The header line which delimits the body for this visitor, where the app's own does not (RFC 9112 §6.3)."""
-        framing = answer_head.framing
         if framing is head.LENGTH or framing is head.NEVER:
             return b""
         if self._request.head.minor:
@@ -225,7 +277,6 @@ class Forward:
         return b""
 
     def _upgrade(self, answer_head: head.AnswerHead) -> None:
-        """From here on both sides talk past us (RFC 9110 §7.8)."""
         app, to, request = self._app, self._exchange, self._request
         assert app is not None
         if request.head.upgrade is None:
@@ -233,47 +284,37 @@ class Forward:
         request.send(headers.towards_visitor(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
-        visitor, ahead = request.upgrade()
-        transport, early = app.give_away()
-        one: tunnel.Tunnel
-
-        def ended(octets: int) -> None:
-            request.sent += octets
-            self._gateway.ended(one)
-            to.tunnels(-1)
-            to.end()
-
-        one = tunnel.Tunnel(visitor, transport, ended)
-        self._gateway.opened(one)
-        to.tunnels(1)
-        if early:
-            visitor.write(early)
-        if ahead:
-            transport.write(ahead)
+        upgrading.join(to, app, self._gateway)
 
     # --- the ends ---
 
     def _finish(self) -> None:
         self._over = True
         self._cancel_timer()
+        self._let_go()
+        self._request.receiver = None
+        self._exchange.end()
+        self._request.end(close=self._last)
+
+    def _let_go(self) -> None:
+        """The app has said all."""
         app, self._app = self._app, None
-        request = self._request
         if app is not None:
-            if self._held:
+            if self._held or self._outlet is not None:
                 app.hold(False)
             app.release(reuse=self._sent_all)
-        request.receiver = None
-        self._exchange.end()
-        request.end(close=self._last)
 
     def _fail(self, status: int, reason: str, *, close: bool = False) -> None:
         if self._over:
             return
         self._leave()
+        if status >= 500 and (served := self._exchange.not_recorded()) is not None:
+            return cached.send(self._exchange, served, self._desk)
         self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:
         self._leave()
+        self._exchange.not_recorded()
         self._exchange.reason = reason
         self._exchange.end()
         self._request.abort()
@@ -284,6 +325,8 @@ class Forward:
         self._cancel_timer()
         app, self._app = self._app, None
         self._request.receiver = None
+        if self._outlet is not None:
+            self._outlet.close()
         if app is not None:
             app.release(reuse=False)
 

@@ -5,11 +5,29 @@ A warm request runs through here and through ``forward`` without a task and with
 
 import os
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from time import time
 
 from flyatc.config.schema import Config
-from flyatc.edge import arrival, exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.delivery import sendfile
+from flyatc.delivery.caching import Cache
+from flyatc.delivery.recording import Recording
+from flyatc.delivery.served import Served
+from flyatc.edge import (
+    arrival,
+    cached,
+    desk,
+    exchange,
+    files,
+    forward,
+    gateway,
+    headers,
+    pages,
+    recorder,
+    refresh,
+    respond,
+)
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
@@ -21,8 +39,9 @@ from flyatc.wire.faults import BadMessage
 class Handler:
     """``use`` gives it a configuration, at the start and again at each reload."""
 
-    def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder) -> None:
+    def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None) -> None:
         self._fleet, self._recorder = fleet, records
+        self._desks = desk.Desks(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -30,10 +49,10 @@ class Handler:
         self._settings, self._largest_body = config.server, config.limits.request_body
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = route.Routes(config)
-        files = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
+        own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
-            files += [f for _, app in config.pattern.tenants for f in app.pages.values()]
-        self._responder = respond.Responder(pages.Pages(files), config.pages)
+            own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
+        self._responder = respond.Responder(pages.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
 
     def handle(self, request: server.Request) -> None:
@@ -58,6 +77,16 @@ class Handler:
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
         if path == found.health:
             return self._ask_health(to, found, tenant)
+        at = self._desks.of(tenant.spec)
+        if files.serve_static(to, at, path[len(found.prefix) :], time(), self._responder):
+            return None
+        if at.cache is None:
+            return self._visit(to, found, tenant)
+        go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)
+        return cached.Lookup(to, at, at.cache, self._responder, go, anew).begin()
+
+    def _visit(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """The app is needed."""
         visit = tenant.visit()
         if visit is not None:
             to.start = "warm"
@@ -84,18 +113,38 @@ class Handler:
         again: Callable[[], None] | None = None,
     ) -> None:
         assert isinstance(through, gateway.Gateway)
-        app, request = tenant.spec.app, to.request
-        path = request.head.path
+        app_head = self._app_head(to, found, tenant, to.recording)
+        forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
+
+    def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
+        app, asked = tenant.spec.app, to.request.head
+        path, lines = asked.path, sendfile.OFFER if app.delivery.sendfile.enabled else b""
+        if recording is not None:
+            lines += recording.adds
+            if recording.drops:
+                asked = copy(asked)  # the visitor has said it, though the app does not hear it
+                for name in recording.drops:
+                    asked.drop(name)
         app_head = headers.towards_app(
-            request.head,
+            asked,
             path=(path[len(found.prefix) :] or b"/") if app.strip_prefix else path,
-            peer=request.peer.encode(),
+            peer=to.request.peer.encode(),
             identity=to.identity,
             milliseconds=int(time() * 1000),
             forward=self._settings.forward_headers,
             prefix=found.prefix if app.strip_prefix else None,
         )
-        forward.Forward(to, through, app, app_head, self._responder, again).begin()
+        return headers.with_lines(app_head, lines)
+
+    def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: Served) -> None:
+        """Where the app sleeps it is left asleep: it is asked when the answer is too old to be sent."""
+        cache, through = self._desks.cache, tenant.peek()
+        if cache is None or through is None:
+            return
+        assert isinstance(through, gateway.Gateway)
+        recording = cache.refresh(served, to.request.head, tenant.spec.address, time())
+        app_head = self._app_head(to, found, tenant, recording)
+        refresh.Refresh(recording, through, to.request.head.method, app_head).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy."""

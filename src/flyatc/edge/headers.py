@@ -59,6 +59,11 @@ def towards_app(
     return b"".join(parts)
 
 
+def with_lines(app_head: bytes, lines: bytes) -> bytes:
+    """A head of ``towards_app`` with more header lines, each begun by CR LF."""
+    return b"%b%b\r\n\r\n" % (app_head[:-4], lines) if lines else app_head
+
+
 def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
     """What was cut because it belongs to one hop, made anew for the next."""
     noted = request.noted

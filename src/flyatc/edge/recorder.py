@@ -22,6 +22,10 @@ class Recorder:
         self.counters.refused += 1
         self._log.event("info", "refused", status=fault.status, reason=fault.reason, remote=peer, request_id=identity)
 
+    def warn(self, exchange: Exchange, reason: str) -> None:
+        """Something in a request at which somebody should look."""
+        self._log.event("warning", reason, tenant=exchange.tenant, request_id=exchange.identity.decode("latin-1"))
+
     def write(self, exchange: Exchange) -> None:
         counters, now = self.counters, monotonic()
         counters.count(exchange.tenant or "", exchange.status)

@@ -41,6 +41,8 @@ class Responder:
         )
         if retry is not None:
             headers.append((b"Retry-After", b"%d" % retry))
+        if status == 405:  # only files refuse methods
+            headers.append((b"Allow", b"GET, HEAD"))
         self._send(to, status, headers, body, reason, close=close)
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:

@@ -4,9 +4,11 @@ import os
 from collections.abc import Mapping
 from time import monotonic, time
 
+from flyatc.config.delivery import Compression, Delivery, Sendfile
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.schema import App
-from flyatc.edge import exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.delivery import sendfile
+from flyatc.edge import desk, exchange, forward, gateway, headers, pages, recorder, respond
 from flyatc.wire import server
 from flyatc.wire.faults import BadMessage
 
@@ -22,7 +24,7 @@ class Single:
         bad_gateway: bytes | None,
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._app = App()
+        self._desk = desk.alone(App(delivery=_delivery(settings)))
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -57,7 +59,9 @@ class Single:
             forward=self._forward_headers,
             prefix=None,
         )
-        forward.Forward(to, self._gateway, self._app, app_head, self._responder).begin()
+        if self._desk.sendfile is not None:
+            app_head = headers.with_lines(app_head, sendfile.OFFER)
+        forward.Forward(to, self._gateway, self._desk, app_head, self._responder).begin()
 
     def release(self) -> None:
         """Nobody waits any longer: the app listens, or will not."""
@@ -74,6 +78,17 @@ class Single:
         identity = headers.new_id()
         self._recorder.refused(connection.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
+
+
+def _delivery(settings: WrapperSettings) -> Delivery:
+    return Delivery(
+        compression=Compression(
+            enabled=settings.compression_enabled,
+            jitter=settings.compression_jitter,
+            disable_on_auth=settings.compression_disable_on_auth,
+        ),
+        sendfile=Sendfile(enabled=settings.x_sendfile_enabled),
+    )
 
 
 class _Waiting:

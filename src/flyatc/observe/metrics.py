@@ -16,6 +16,9 @@ class Counters:
     tunnels: int = 0  # open now
     cold: int = 0  # requests which waited for a start
     cold_seconds: float = 0.0
+    cache: dict[str, int] = field(default_factory=dict)  # what became of requests before the cache → number
+    cache_octets: int = 0  # memory of what is stored now
+    cache_entries: int = 0
     refused: int = 0  # what was no request: 400, 408, 413, 431 before a handler saw it
 
     def count(self, tenant: str, status: int) -> None:

@@ -16,11 +16,11 @@ NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close
 _CUT_OF_REQUEST = (
     b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade "
     b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
-    b"x-request-id x-request-start"
+    b"x-request-id x-request-start x-sendfile-type x-accel-mapping"
 ).split()
 _CUT_OF_ANSWER = (
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
-    b"transfer-encoding upgrade x-request-id fly-replay fly-replay-cache"
+    b"transfer-encoding upgrade x-request-id fly-replay fly-replay-cache x-sendfile x-accel-redirect"
 ).split()
 _LEFT = (b"host", b"content-length")  # noted, and left where they stand
 

@@ -61,6 +61,16 @@ class Request:
         """Whether the connection may stay after this answer."""
         return self.head.keep_alive and not self._connection.server.closing
 
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """For who sends past us; None: the visitor has left."""
+        return self._connection.transport
+
+    @property
+    def write_timeout(self) -> float:
+        """Seconds in which the visitor has to take something; 0: none."""
+        return self._connection.server.limits.write_timeout
+
     def receive(self) -> None:
         """From now on the body comes to the receiver."""
         self._connection.read_body()
@@ -161,6 +171,10 @@ class Connection(asyncio.Protocol):
         self._since = monotonic()  # of the last thing that happened
         self._lingering = 0.0  # since when; 0: not
         self._deep = False
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     # --- the transport's calls ---
 

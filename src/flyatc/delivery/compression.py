@@ -1,0 +1,168 @@
+"""Whether an answer goes out compressed, and what that makes of its head (RFC 9110 §8.4, §12.5.3). Pure.
+
+A HEAD is judged as the GET would be and gets its very head (RFC 9110 §9.3.2), Content-Encoding too: a cache that sees
+another ETag or Content-Length than it has stored must take what it has for stale (RFC 9111 §4.3.5).
+"""
+
+from typing import NamedTuple
+
+from flyatc.config.delivery import Coding, Compression
+from flyatc.delivery import fields, guard, kinds
+from flyatc.delivery.negotiation import negotiate
+from flyatc.wire import head
+
+OPT_OUT = b"no-gzip-compression"  # an answer's header for us, of thruster's making: this one not
+
+_DIGESTS = (b"digest", b"content-md5", b"content-digest", b"repr-digest")  # all of the encoded octets: RFC 9530 §2, §3
+_UNTRUE = frozenset((b"content-length", b"accept-ranges", OPT_OUT, *_DIGESTS))
+_OWN = frozenset((OPT_OUT,))
+_OPT_OUT_LINE = b"\r\n" + OPT_OUT + b":"
+_VARY = b"\r\nVary: Accept-Encoding"
+_TYPE, _ACCEPT = b"\r\nContent-Type: ", b"\r\nAccept-Encoding: "
+
+
+class Plan(NamedTuple):
+    """What becomes of one answer, and why."""
+
+    coding: Coding | None  # None: the body goes out as it is
+    why: str
+    flushes: bool = False  # the length is unknown: each piece of the app's is to arrive at once
+    weak: bool = False  # a strong ETag becomes weak: it named the octets of the body as it was
+
+    def apply(self, answer: head.AnswerHead) -> None:
+        """Puts other header lines in the place of the answer's. With a coding no length is left: the caller says it, or
+        sends chunks."""
+        block = b"".join(answer.kept).lower()
+        if self.coding is None and not self.weak and b"\r\nvary:" not in block and _OPT_OUT_LINE not in block:
+            answer.kept = [*answer.kept, _VARY]
+            return
+        cut = _OWN if self.coding is None else _UNTRUE
+        kept: list[bytes] = []
+        varies: list[int] = []
+        for name, line in fields.lines(answer.kept):
+            if name in cut:
+                continue
+            if name == b"vary":
+                varies.append(len(kept))
+            kept.append(_weakened(line) if self.weak and name == b"etag" else line)
+        _vary(kept, varies)
+        if self.coding is not None:
+            answer.noted = {name: values for name, values in answer.noted.items() if name != b"content-length"}
+            kept.append(b"\r\nContent-Encoding: " + self.coding.encode())
+        answer.kept = kept
+
+    def trailers(self, lines: list[bytes]) -> list[bytes]:
+        """Those trailer lines (``Name: value CR LF``) which are still true of the encoded body."""
+        if self.coding is None:
+            return lines
+        return [line for line in lines if line.partition(b":")[0].lower() not in _DIGESTS]
+
+
+_NOT_ASKED = Plan(None, "the visitor asks for no coding that is offered")
+_NO_BODY = Plan(None, "an answer without a body")
+_PART = Plan(None, "a part of a body")
+_SMALL = Plan(None, "smaller than min_size")
+_OF_UNKNOWN_LENGTH = Plan(None, "HEAD, and the app does not tell the length")
+_UNCHANGED = Plan(None, "not modified")
+_UNCHANGED_ENCODED = Plan(None, "not modified, and the visitor has it encoded", weak=True)
+
+
+def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compression) -> Plan | None:
+    """None: nothing of this answer ever depends on Accept-Encoding. A plan is to be applied even without a coding: also
+    the answers that go out as they are must tell that others may not (Vary, RFC 9110 §12.5.5)."""
+    status = answer.status
+    if not settings.enabled or status < 200 or status == 204:
+        return None
+    kind = _value(answer, _TYPE, b"content-type")
+    if not (status == 304 if kind is None else kinds.compressible(kind)):
+        return None
+    if status == 304:
+        return _not_modified(request, answer)
+    accepted = _value(request, _ACCEPT, b"accept-encoding")
+    if accepted is None or negotiate(accepted, tuple(settings.codings)) is None:
+        return _NOT_ASKED
+    return _too_little(request, answer, settings.min_size) or _judged(request, answer, settings, accepted)
+
+
+def _too_little(request: head.RequestHead, answer: head.AnswerHead, least: int) -> Plan | None:
+    """A plan where the body is too short, or none, or a part."""
+    if answer.status in (205, 206):
+        return _NO_BODY if answer.status == 205 else _PART
+    if answer.framing not in (head.NEVER, head.LENGTH) or b"transfer-encoding" in answer.noted:
+        return None
+    if b"content-length" not in answer.noted:
+        return _OF_UNKNOWN_LENGTH if request.method == b"HEAD" else _NO_BODY
+    return _SMALL if answer.length < max(least, 1) else None
+
+
+def _judged(request: head.RequestHead, answer: head.AnswerHead, settings: Compression, accepted: bytes) -> Plan:
+    asked, answered = b"".join(request.kept).lower(), b"".join(answer.kept).lower()
+    if asked.count(b"\r\naccept-encoding:") > 1:
+        accepted = fields.read(request.kept)[b"accept-encoding"]
+    coding = negotiate(accepted, tuple(settings.codings))
+    if coding is None:
+        return _NOT_ASKED
+    if (why := _refusal(asked, answered) or _secret(asked, answered, settings)) is not None:
+        return Plan(None, why)
+    return Plan(coding, f"the visitor takes {coding}", answer.framing in (head.CHUNKED, head.UNTIL_CLOSE), weak=True)
+
+
+def _refusal(asked: bytes, answered: bytes) -> str | None:
+    """Both heads in lower case. Searched before they are taken apart, which costs ten times as much."""
+    if b"\r\ncontent-encoding:" in answered:  # "identity" as well: the app has thought about it
+        return "the app has set Content-Encoding"
+    if b"\r\ncontent-range:" in answered:
+        return _PART.why
+    if _OPT_OUT_LINE in answered:
+        return "the app does not want it compressed"
+    for side in (asked, answered):  # RFC 9111 §5.2.1.6, §5.2.2.6
+        if b"no-transform" in side and b"no-transform" in guard.members(fields.read([side]), b"cache-control"):
+            return "no-transform"
+    return None
+
+
+def _secret(asked: bytes, answered: bytes, settings: Compression) -> str | None:
+    if not settings.disable_on_auth:
+        return None
+    if guard.asked_with_secrets(fields.read([asked])) or guard.answered_with_secrets(fields.read([answered])):
+        return "there may be a secret in it"
+    return None
+
+
+def _not_modified(request: head.RequestHead, answer: head.AnswerHead) -> Plan:
+    """A 304 tells Vary as the 200 did (RFC 9110 §15.4.5), of whatever kind: few apps repeat it. And the ETag as
+    the visitor knows it, if that is the one we weakened: a cache finds what it has stored by it (RFC 9111 §4.3.4)."""
+    tag, known = answer.line(b"etag"), request.line(b"if-none-match")
+    if tag is not None and known is not None and tag[:1] == b'"' and b"W/" + tag in known:
+        return _UNCHANGED_ENCODED
+    return _UNCHANGED
+
+
+def _value(of: head.Head, usual: bytes, name: bytes) -> bytes | None:
+    """The value of a header's first line; ``usual``: the line's begin as nearly everybody writes it, found quickly."""
+    block = b"".join(of.kept)
+    at = block.find(usual)
+    if at < 0:
+        usual, block = b"\r\n" + name + b":", block.lower()
+        at = block.find(usual)
+        if at < 0:
+            return None
+    at += len(usual)
+    end = block.find(b"\r\n", at)
+    value = block[at : end if end >= 0 else len(block)]
+    return value.strip(b" \t")
+
+
+def _weakened(line: bytes) -> bytes:
+    tag = line.partition(b":")[2].strip(b" \t")
+    return b"\r\nETag: W/" + tag if tag[:1] == b'"' else line
+
+
+def _vary(lines: list[bytes], places: list[int]) -> None:
+    """Adds Accept-Encoding to the app's own Vary lines, which stand at ``places``: once, and not to ``*``."""
+    if not places:
+        lines.append(_VARY)
+        return
+    values = [lines[place].partition(b":")[2].strip(b" \t") for place in places]
+    if {b"*", b"accept-encoding"}.isdisjoint(head.tokens(values)):
+        lines[places[-1]] = b"\r\nVary: " + b", ".join(filter(None, (values[-1], b"Accept-Encoding")))

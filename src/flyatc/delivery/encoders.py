@@ -1,0 +1,214 @@
+"""Bodies made smaller, piece by piece.
+
+Levels, measured on a 20 KB table of a Rails app and a 20 KB page of documentation, beside nginx 1.22's gzip 6 (199 µs,
+7.3 times smaller; 368 µs, 3.2):
+zstd 3: 36 µs, 7.3; 72 µs, 3.0. From 5 on it takes three times as long for 3 %.
+gzip of zlib-ng 5: 88 µs, 7.4; 170 µs, 3.2. The standard library's needs 245 µs for it; isal's 25 µs, but 13 % larger.
+brotli 5: 224 µs, 8.2; 477 µs, 3.4. Below 5 it is slower than gzip for the same size.
+"""
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import brotli  # type: ignore[import-untyped]
+import zstandard
+from zlib_ng import zlib_ng
+
+from flyatc.config.delivery import Coding
+from flyatc.delivery import guard
+
+SLICE = 32 * 1024  # octets encoded in one step: 1 ms at most, with any coding
+
+_GZIP_LEVEL, _BROTLI_LEVEL, _ZSTD_LEVEL = 5, 5, 3
+_ZSTD = zstandard.ZstdCompressionParameters.from_level(_ZSTD_LEVEL)
+_ZSTD_OPEN = zstandard.ZstdCompressionParameters.from_level(_ZSTD_LEVEL, source_size=128 * 1024)  # half the memory
+_SKIPPED = 0x184D2A50  # magic number of a frame that decoders skip (RFC 8878 §3.1.2)
+_RESTING = 8  # contexts of zstd kept for the next body; 0.8 MB each
+
+
+class Encoder(ABC):
+    """One body: its pieces in their order through ``feed`` or ``slices``, then ``finish``, once.
+
+    Where ``flushes``, everything fed can be decoded as soon as ``feed`` has returned."""
+
+    __slots__ = ("_checksum", "_flushes", "_jitter", "_key", "_unsampled")
+
+    def __init__(self, flushes: bool, jitter: int, key: bytes) -> None:
+        self._flushes, self._jitter, self._key = flushes, jitter, key
+        self._checksum, self._unsampled = 0, guard.SAMPLE if jitter else 0
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join(self.slices(data))
+
+    def slices(self, data: bytes) -> Iterator[bytes]:
+        """As ``feed``, in steps of at most a millisecond, so that the loop may do something else in between: with large
+        pieces. Steps may yield nothing. All must be taken before the next piece."""
+        for start in range(0, len(data), SLICE):
+            part = data[start : start + SLICE]
+            if self._unsampled:
+                sample = part[: self._unsampled]
+                self._checksum = zlib_ng.crc32(sample, self._checksum)
+                self._unsampled -= len(sample)
+            made = self._encode(part)
+            yield made + self._flush() if self._flushes and start + SLICE >= len(data) else made
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The rest of the body, with the padding."""
+
+    @abstractmethod
+    def _encode(self, data: bytes) -> bytes: ...
+
+    @abstractmethod
+    def _flush(self) -> bytes: ...
+
+    def _padding(self) -> int:
+        return guard.padding(self._checksum, self._jitter, self._key)
+
+
+class Gzip(Encoder):
+    """RFC 1952. The padding is the header's comment, so nothing goes out before the sample is complete or flushed."""
+
+    __slots__ = ("_deflate", "_held", "_size", "_sum")
+
+    def __init__(self, flushes: bool, jitter: int, key: bytes) -> None:
+        super().__init__(flushes, jitter, key)
+        self._deflate = zlib_ng.compressobj(_GZIP_LEVEL, zlib_ng.DEFLATED, -15)
+        self._held: list[bytes] | None = []  # None: the header is out
+        self._size = self._sum = 0
+
+    def finish(self) -> bytes:
+        return self._behind_header(self._deflate.flush(), now=True) + struct.pack(
+            "<LL", self._sum, self._size & 0xFFFFFFFF
+        )
+
+    def _encode(self, data: bytes) -> bytes:
+        self._sum, self._size = zlib_ng.crc32(data, self._sum), self._size + len(data)
+        return self._behind_header(self._deflate.compress(data), now=not self._unsampled)
+
+    def _flush(self) -> bytes:
+        return self._behind_header(self._deflate.flush(zlib_ng.Z_SYNC_FLUSH), now=True)
+
+    def _behind_header(self, data: bytes, *, now: bool) -> bytes:
+        if self._held is None:
+            return data
+        self._held.append(data)
+        if not now:
+            return b""
+        octets = self._padding()
+        flags, comment = (0x10, guard.filler(octets) + b"\0") if octets else (0, b"")
+        header = b"\x1f\x8b\x08%c\0\0\0\0\0\xff%b" % (flags, comment)  # no time, no system
+        data, self._held = header + b"".join(self._held), None
+        return data
+
+
+class Zstd(Encoder):
+    """RFC 8878. The padding is a frame that decoders skip, at the end."""
+
+    __slots__ = ("_compressor", "_frame", "_resting")
+
+    def __init__(
+        self, flushes: bool, jitter: int, key: bytes, compressor: zstandard.ZstdCompressor, resting: "_Resting"
+    ) -> None:
+        super().__init__(flushes, jitter, key)
+        self._compressor, self._resting = compressor, resting
+        self._frame = compressor.compressobj()
+
+    def finish(self) -> bytes:
+        data = self._frame.flush()
+        self._resting.take_back(self._compressor)
+        return data + _skipped(self._padding())
+
+    def _encode(self, data: bytes) -> bytes:
+        return self._frame.compress(data)
+
+    def _flush(self) -> bytes:
+        return self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+class Brotli(Encoder):
+    """RFC 7932. The padding is a meta-block of metadata (§9.2), before the last one."""
+
+    __slots__ = ("_stream", "_unflushed")
+
+    def __init__(self, flushes: bool, jitter: int, key: bytes) -> None:
+        super().__init__(flushes, jitter, key)
+        self._stream = brotli.Compressor(quality=_BROTLI_LEVEL)
+        self._unflushed = 0
+
+    def finish(self) -> bytes:
+        octets = self._padding()
+        padding = self._stream.flush() + _metadata(octets) if octets else b""
+        last: bytes = self._stream.finish()
+        return padding + last
+
+    def _encode(self, data: bytes) -> bytes:
+        made: bytes = self._stream.process(data)
+        self._unflushed += len(data)
+        return made + self._flush() if self._unflushed >= SLICE else made
+
+    def _flush(self) -> bytes:
+        """Also now and then when nobody waits, for 1 % of the size: else up to 10 ms of work are left for the end."""
+        self._unflushed = 0
+        made: bytes = self._stream.flush()
+        return made
+
+
+class _Resting:
+    """Contexts of zstd between two bodies: a new one costs as much as a small page."""
+
+    __slots__ = ("_compressors", "_parameters")
+
+    def __init__(self, parameters: zstandard.ZstdCompressionParameters) -> None:
+        self._compressors: list[zstandard.ZstdCompressor] = []
+        self._parameters = parameters
+
+    def lend(self) -> zstandard.ZstdCompressor:
+        if self._compressors:
+            return self._compressors.pop()
+        return zstandard.ZstdCompressor(compression_params=self._parameters)
+
+    def take_back(self, compressor: zstandard.ZstdCompressor) -> None:
+        """Only after a finished frame; what was left amid one is better forgotten."""
+        if len(self._compressors) < _RESTING:
+            self._compressors.append(compressor)
+
+
+class Encoders:
+    """Makes encoders. ``key``: 16 to 64 secret octets, for the padding. Not for several threads."""
+
+    __slots__ = ("_key", "_open", "_resting", "_whole")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._whole = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)  # fits itself to each size
+        self._resting, self._open = _Resting(_ZSTD), _Resting(_ZSTD_OPEN)
+
+    def stream(self, coding: Coding, *, flushes: bool, jitter: int) -> Encoder:
+        """``flushes``: what is fed goes out at once: bodies of unknown length. ``jitter``: most octets of padding."""
+        if coding == "gzip":
+            return Gzip(flushes, jitter, self._key)
+        if coding == "br":
+            return Brotli(flushes, jitter, self._key)
+        resting = self._open if flushes else self._resting
+        return Zstd(flushes, jitter, self._key, resting.lend(), resting)
+
+    def whole(self, coding: Coding, body: bytes, *, jitter: int) -> bytes:
+        """A body in one go. It holds up the loop, for 10 to 30 µs a KB: above 64 KB, ``stream`` and ``slices``."""
+        if coding == "zstd":  # which then tells the size in its header: the visitor needs no window of 2 MB
+            checksum = zlib_ng.crc32(body[: guard.SAMPLE]) if jitter else 0
+            return self._whole.compress(body) + _skipped(guard.padding(checksum, jitter, self._key))
+        encoder = self.stream(coding, flushes=False, jitter=jitter)
+        return encoder.feed(body) + encoder.finish()
+
+
+def _skipped(octets: int) -> bytes:
+    return struct.pack("<LL", _SKIPPED, octets) + guard.filler(octets) if octets else b""
+
+
+def _metadata(octets: int) -> bytes:
+    """RFC 7932 §9.2. Bits, the lowest first: not the last 0, metadata 11, 0, octets of the length, length - 1."""
+    wide = 2 if octets > 256 else 1  # the highest octet of the length must not be 0
+    header: int = 0b0110 | wide << 4 | (octets - 1) << 6
+    return header.to_bytes(wide + 1, "little") + guard.filler(octets)

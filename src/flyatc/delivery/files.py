@@ -1,0 +1,141 @@
+"""Opens files for visitors: only regular ones, and only below the folders which are meant for them.
+
+What is judged is what was opened, not what its path said a moment before: the path is opened with O_PATH (which touches
+neither devices nor fifos), the kernel says where that really is, and only then is the same inode opened for reading.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from types import TracebackType
+
+_NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL))
+
+
+class FileFault(Exception):
+    """The file cannot be served. ``path`` is the one asked for, ``reason`` a sentence for the log, not for visitors."""
+
+    def __init__(self, path: bytes, reason: str) -> None:
+        super().__init__(f"{os.fsdecode(path)!r} {reason}")
+        self.path, self.reason = path, reason
+
+
+class Missing(FileFault):
+    """There is no such file, or it is none: a folder, a device, a fifo."""
+
+
+class Outside(FileFault):
+    """It is really at ``real``, where visitors have no business. Somebody should look at this."""
+
+    def __init__(self, path: bytes, real: bytes) -> None:
+        super().__init__(path, f"is outside of the folders whose files may be sent: it is {os.fsdecode(real)!r}")
+        self.real = real
+
+
+class Unreadable(FileFault):
+    """It is there, but the system refuses it. ``forbidden``: by its permissions, not for a fault of the disk or too
+    many open files."""
+
+    def __init__(self, path: bytes, error: OSError) -> None:
+        super().__init__(path, f"cannot be read: {error.strerror}")
+        self.forbidden = error.errno in (errno.EACCES, errno.EPERM)
+
+
+class Opened:
+    """A regular file, open for reading. ``modified``: nanoseconds since 1970. To be closed."""
+
+    __slots__ = ("fd", "modified", "path", "size")
+
+    def __init__(self, fd: int, path: bytes, about: os.stat_result) -> None:
+        self.fd, self.path = fd, path
+        self.size, self.modified = about.st_size, about.st_mtime_ns
+
+    def close(self) -> None:
+        """Once is enough, more does no harm."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> "Opened":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Roots:
+    """Folders below which files may be sent. ``closed``: folders below which they may not. Of several around a file the
+    innermost decides, so a tenant's own data can be open within the closed data of all."""
+
+    def __init__(self, opened: Iterable[bytes], closed: Iterable[bytes] = ()) -> None:
+        self._folders = [(folder, True) for folder in opened] + [(folder, False) for folder in closed]
+
+    def hold(self, real: bytes) -> bool:
+        """Whether the file at the resolved path ``real`` may be sent. The folders are resolved now, since a deploy may
+        turn a link to another release. Raises OSError where that cannot be told."""
+        real += b"/"  # so that a root itself is within; it is no file, and nothing to be loud about
+        inmost, allowed = -1, False
+        for folder, opened in self._folders:
+            below = _really(folder)
+            if below is None or not real.startswith(below):
+                continue
+            if len(below) > inmost or (len(below) == inmost and not opened):
+                inmost, allowed = len(below), opened
+        return allowed
+
+
+def open_below(path: bytes, roots: Roots) -> Opened:
+    """Opens the regular file at the absolute ``path``. Links are followed; where they end is what counts.
+
+    Raises Missing, Outside or Unreadable."""
+    try:
+        mark = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _fault(path, error) from error
+    try:
+        return _judged(path, mark, roots)
+    except OSError as error:
+        raise _fault(path, error) from error
+    finally:
+        os.close(mark)
+
+
+def _judged(path: bytes, mark: int, roots: Roots) -> Opened:
+    real = _real(mark)
+    if not roots.hold(real):
+        raise Outside(path, real)
+    about = os.fstat(mark)
+    if not stat.S_ISREG(about.st_mode):
+        raise Missing(path, "is not a regular file")
+    if not about.st_nlink:
+        raise Missing(path, "was just deleted")
+    # The inode which was judged, whatever the path means by now.
+    fd = os.open(b"/proc/self/fd/%d" % mark, os.O_RDONLY | os.O_CLOEXEC)
+    return Opened(fd, path, os.fstat(fd))
+
+
+def _really(folder: bytes) -> bytes | None:
+    """The resolved path of a folder, with a slash at its end; None where there is none."""
+    try:
+        mark = os.open(folder, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    try:
+        return _real(mark).rstrip(b"/") + b"/"
+    finally:
+        os.close(mark)
+
+
+def _real(mark: int) -> bytes:
+    return os.readlink(b"/proc/self/fd/%d" % mark)  # noqa: PTH115 - a Path holds no bytes
+
+
+def _fault(path: bytes, error: OSError | ValueError) -> FileFault:
+    if isinstance(error, ValueError):
+        return Missing(path, "holds a NUL")
+    if error.errno in _NOT_THERE:
+        return Missing(path, "does not exist")
+    return Unreadable(path, error)

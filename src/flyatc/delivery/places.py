@@ -1,0 +1,27 @@
+"""Which addresses an unsafe request has changed (RFC 9111 §4.4). Pure."""
+
+from urllib.parse import urljoin, urlsplit
+
+from flyatc.delivery.asked import Uri
+from flyatc.wire import head
+
+
+def changed(uri: Uri, came: head.AnswerHead) -> list[Uri]:
+    """Its own, and those in Location and Content-Location on the same host; ``came``: the answer, no error."""
+    found = [uri]
+    for name in (b"location", b"content-location"):
+        if (value := came.line(name)) is not None and (other := _resolve(uri, value)) is not None:
+            found.append(other)
+    return found
+
+
+def _resolve(uri: Uri, reference: bytes) -> Uri | None:
+    tenant, host, path, query = uri
+    here = b"http://%b%b" % (host, path if query is None else path + b"?" + query)
+    try:
+        there = urlsplit(urljoin(here.decode("latin-1"), reference.decode("latin-1")))
+    except ValueError:
+        return None
+    if there.scheme not in ("http", "https") or there.netloc.lower() != host.decode("latin-1"):
+        return None
+    return tenant, host, (there.path or "/").encode("latin-1"), there.query.encode("latin-1") if there.query else None

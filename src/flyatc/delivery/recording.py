@@ -1,0 +1,285 @@
+"""A request which goes to the app, and what becomes of its answer: stored, or the word about what is stored. Pure."""
+
+import re
+from typing import NamedTuple
+
+from flyatc.delivery import conditions, dates, directives, entry, fields, flights, places, reuse, storing
+from flyatc.delivery.asked import Asked
+from flyatc.delivery.books import Books
+from flyatc.delivery.served import Served, serve
+from flyatc.wire import head
+
+FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5861 §4)
+
+_OF_ONE_REQUEST = (206, 304)  # what tells nothing of how the app answers others
+_OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # his, where the cache asks with its own
+_MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
+
+
+class Way(NamedTuple):
+    """Why a request goes to the app. ``forward``: in the words of RFC 9211 §2.2; ``stores``: its answer may be stored;
+    ``unsafe``: its success changes the resource; ``reason``: for the log; ``told``, ``told_stored``: header lines."""
+
+    forward: bytes
+    stores: bool
+    unsafe: bool
+    reason: str
+    told: bytes
+    told_stored: bytes
+
+
+def way(forward: bytes, cache: bytes, reason: str, *, stores: bool = False, unsafe: bool = False) -> Way:
+    """``cache``: what X-Cache says."""
+    status, line = b"\r\nCache-Status: flyatc; fwd=" + forward, b"\r\nX-Cache: " + cache
+    return Way(forward, stores, unsafe, reason, status + line, status + b"; stored" + line)
+
+
+class Tape:
+    """An answer while it is recorded."""
+
+    __slots__ = ("answer", "named", "octets", "pieces", "received", "terms")
+
+    def __init__(self, answer: entry.Answer, named: fields.Fields, terms: storing.Terms, received: float) -> None:
+        self.answer, self.named, self.terms, self.received = answer, named, terms, received
+        self.pieces: list[bytes] = []
+        self.octets = 0
+
+
+class Recording:
+    """Fed with the answer: ``answer``, ``body``…, and then one of ``end``, ``fail``, ``gone``. Times in Unix seconds.
+
+    ``adds``: header lines (begun by CR LF) for the request towards the app, which ask whether what is stored is still
+    good; ``drops``: lower-case names of the visitor's header fields which then do not go there; ``told``: header
+    lines for the visitor, once the head of the answer has come; ``reason``: why it goes to the app, or why it is not
+    stored."""
+
+    __slots__ = (
+        "_books", "_entry", "_flight", "_since", "_stamp", "_tape", "adds", "asked", "drops", "reason", "told", "way",
+    )  # fmt: skip
+
+    def __init__(self, books: Books, asked: Asked, way: Way, now: float, stored: entry.Entry | None = None) -> None:
+        self._books, self.asked, self.way, self.reason = books, asked, way, way.reason
+        self._since, self._entry = now, stored
+        self._stamp = books.stamp(asked.uri) if way.stores else 0
+        self._flight: flights.Key | None = None
+        self._tape: Tape | None = None
+        self.told = self.adds = b""
+        self.drops: tuple[bytes, ...] = ()
+        if stored is not None:
+            self._ask_about(stored)
+
+    def _ask_about(self, stored: entry.Entry) -> None:
+        etag, modified = stored.validators
+        if etag is not None:
+            self.adds = b"\r\nIf-None-Match: " + etag
+        if modified is not None:
+            self.adds += b"\r\nIf-Modified-Since: " + dates.write(modified)
+        if self.adds:
+            self.drops = _OF_THE_VISITOR
+
+    def lead(self, key: flights.Key) -> None:
+        """Others wait for it."""
+        self._flight = key
+
+    # --- the answer ---
+
+    def answer(self, came: head.AnswerHead, now: float, file: bytes | None = None) -> Served | None:
+        """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
+        app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
+
+        ``file``: what the app named to be sent instead of a body (and is cut out of the head): no body is fed then."""
+        if self._entry is not None and (instead := self._instead(self._entry, came, now)) is not None:
+            return instead
+        kept, way = came.kept, self.way
+        marks = _MARKS.findall(kept[0] if len(kept) == 1 else b"".join(kept))
+        if way.stores:
+            refusal = self._plain_refusal(marks) or self._begin(came, now, file)
+            if refusal is not None:
+                self._refuse(refusal, came.status)
+        elif way.unsafe and 200 <= came.status < 400:
+            for uri in places.changed(self.asked.uri, came):
+                self._books.invalidate(uri)
+        if marks and any(name.lower() == b"x-cache" for name, _ in marks):
+            came.drop(b"x-cache")
+        self.told = way.told if self._tape is None else way.told_stored
+        return None
+
+    def body(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+        tape, books = self._tape, self._books
+        if tape is None:
+            return
+        tape.octets += len(data)
+        books.pending += len(data)
+        tape.pieces.append(data)
+        if tape.octets > books.item:
+            self._give_up("too big")
+        elif books.pending > books.pending_bound:
+            self._give_up("too much is being recorded")
+
+    def end(self) -> None:
+        """The answer is complete."""
+        tape = self._stop()
+        if tape is not None:
+            self._store(tape)
+        if self._flight is not None:
+            self._release(again=tape is not None)
+
+    def fail(self, now: float) -> Served | None:
+        """The app gave no answer, or broke it off: nothing is stored. Served: send this, where nothing was sent yet."""
+        self._stop()
+        stored = self._entry
+        instead = None if stored is None or self.told else self._stand_in(stored, now, b"")
+        self._release(again=False)
+        return instead
+
+    def gone(self) -> None:
+        """The visitor left before the end: the app's answer is lost, but another may ask for it."""
+        self._stop()
+        self._release(again=True)
+
+    # --- recording ---
+
+    def _plain_refusal(self, marks: list[tuple[bytes, bytes]]) -> str | None:
+        """The quick noes: most answers are not for the cache, and should not pay for it."""
+        if not marks and not self._books.heuristic:
+            return "nothing says that it may be stored"
+        for name, value in marks:
+            if name.lower() == b"cache-control" and (reason := storing.forbidden(directives.read(value))) is not None:
+                return reason
+        return None
+
+    def _begin(self, came: head.AnswerHead, now: float, file: bytes | None) -> str | None:
+        """Starts recording, or says why not."""
+        named, asked = fields.read(came.kept), self.asked
+        terms = self._terms(came.status, named, now)
+        if isinstance(terms, str):
+            return terms
+        if terms.public and b"set-cookie" in named and b"set-cookie" not in terms.hidden:
+            came.drop(b"set-cookie")  # what is public is nobody's: else the first visitor's session would be too
+        if came.framing is head.UNTIL_CLOSE:
+            return "nothing tells a complete body from a broken one"
+        if came.framing is head.LENGTH and came.length > self._books.item:
+            return "too big"
+        length = came.length if asked.head.method == b"HEAD" and b"content-length" in came.noted else None
+        lines = entry.lines(came.kept, terms, now, length)
+        self._tape = Tape(entry.Answer(came.status, came.reason, lines, b"", file), named, terms, now)
+        if _for_others(terms):
+            self._books.flights.remember(asked.uri, lonely=False)
+        else:
+            self._alone("each has to ask for himself")
+        return None
+
+    def _refuse(self, reason: str, status: int) -> None:
+        """The answer is not stored. Nor is it believed any longer what is, unless the app only fails."""
+        if status in _OF_ONE_REQUEST:
+            self.reason = reason
+            return self._release(again=False)
+        if self._entry is not None and status < 500:
+            self._books.shelf.discard(self._entry)
+        return self._alone(reason)
+
+    def _terms(self, status: int, named: fields.Fields, now: float) -> storing.Terms | str:
+        times = storing.Times(self._since, now)
+        authorized, heuristic = self.asked.authorized, self._books.heuristic
+        return storing.terms(status, named, authorized=authorized, times=times, heuristic=heuristic)
+
+    def _store(self, tape: Tape) -> None:
+        method, answer = self.asked.head.method, tape.answer
+        body = b"".join(tape.pieces)
+        if method == b"GET" and answer.file is None and answer.status != 204:
+            answer = answer._replace(lines=answer.lines + b"\r\nContent-Length: %d" % len(body), body=body)
+        self._books.counts.stored += self._put(self._made(method, answer, tape.named, tape.terms, tape.received))
+
+    def _made(
+        self, method: bytes, answer: entry.Answer, named: fields.Fields, terms: storing.Terms, received: float
+    ) -> entry.Entry:
+        selector = self.asked.selector(method, terms.varies)
+        return entry.Entry(self.asked.uri, selector, answer, named, terms, received)
+
+    def _put(self, made: entry.Entry) -> bool:
+        """Stores it, unless the resource was changed while it came."""
+        books = self._books
+        return self._stamp == books.stamp(self.asked.uri) and books.shelf.put(made)
+
+    def _give_up(self, reason: str) -> None:
+        self._stop()
+        self._alone(reason)
+
+    def _stop(self) -> Tape | None:
+        tape, self._tape = self._tape, None
+        if tape is not None:
+            self._books.pending -= tape.octets
+        return tape
+
+    # --- what is stored already ---
+
+    def _instead(self, stored: entry.Entry, came: head.AnswerHead, now: float) -> Served | None:
+        if came.status == 304 and self.adds:
+            return self._not_modified(stored, came, now)
+        if came.status in FAILED:
+            instead = self._stand_in(stored, now, b"; fwd-status=%d" % came.status)
+            if instead is not None:
+                self._release(again=False)
+            return instead
+        if came.status == 200 and self.asked.head.method == b"HEAD" and stored.contradicts(came):
+            self._books.shelf.discard(stored)
+        return None
+
+    def _not_modified(self, stored: entry.Entry, came: head.AnswerHead, now: float) -> Served:
+        """What is stored is still good, with the new header fields (RFC 9111 §4.3.4)."""
+        books = self._books
+        block = entry.merged(stored.answer.lines, came.kept)
+        named = fields.read([block])
+        found = self._terms(stored.answer.status, named, now)
+        terms = stored.terms if isinstance(found, str) else found
+        length = int(named[b"content-length"]) if b"content-length" in named else None
+        answer = stored.answer._replace(lines=entry.lines([block], terms, now, length))
+        made = self._made(stored.selector[0], answer, named, terms, now)
+        made.adopt(stored.forms)
+        if self.way.stores:
+            books.shelf.discard(stored)
+            if isinstance(found, str):
+                self.reason = found
+            elif _still(stored, made):
+                books.counts.refreshed += self._put(made)
+        how = told(made, now, b"; fwd=%b; fwd-status=304" % self.way.forward)
+        self._release(again=_for_others(terms))
+        return serve(made, self.asked, how if terms.public else how + entry.cookies(came.kept))
+
+    def _stand_in(self, stored: entry.Entry, now: float, more: bytes) -> Served | None:
+        """The stored answer for an app that fails (stale-if-error)."""
+        if not reuse.on_error(stored.terms, stored.age(now), self.asked.control):
+            return None
+        self._books.counts.stale += 1
+        self.reason = "stale-if-error"
+        return serve(stored, self.asked, told(stored, now, b"; fwd=%b%b" % (self.way.forward, more)))
+
+    # --- the others ---
+
+    def _alone(self, reason: str) -> None:
+        """The answer is not stored: those who wait are not to wait for it."""
+        self.reason = reason
+        self._books.flights.remember(self.asked.uri, lonely=True)
+        self._release(again=False)
+
+    def _release(self, *, again: bool) -> None:
+        key, self._flight = self._flight, None
+        if key is not None:
+            self._books.flights.land(key, again=again)
+
+
+def told(stored: entry.Entry, now: float, how: bytes) -> bytes:
+    """The header lines that the cache adds to an answer of its own. ``how``: parameters of Cache-Status (RFC 9211)."""
+    return b"\r\nAge: %d\r\nCache-Status: flyatc%b\r\nX-Cache: hit" % (stored.age(now), how)
+
+
+def _still(before: entry.Entry, after: entry.Entry) -> bool:
+    """Whether a 304 speaks of what is stored: its ETag, if it names one, is the same."""
+    one, other = before.validators.etag, after.validators.etag
+    return one is None or other is None or conditions.alike(one, other)
+
+
+def _for_others(terms: storing.Terms) -> bool:
+    """Whether it may be used without asking, so that waiting for it is of use."""
+    return not terms.ask and terms.lifetime > terms.age

@@ -1,0 +1,70 @@
+"""X-Sendfile, and the plain form of X-Accel-Redirect: the app names a file, and flyatc sends it.
+
+The wire cuts these headers out of every head, so that none gets through when this is switched off: ``FROM_VISITORS``
+out of requests (by X-Accel-Mapping a visitor could tell Rack which path to name: CVE-2025-61780), ``FROM_APPS`` out of
+answers.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from flyatc.delivery import fields, file_answer, files, media_types
+from flyatc.wire import head
+
+FROM_VISITORS = (b"x-sendfile-type", b"x-accel-mapping")
+FROM_APPS = (b"x-sendfile", b"x-accel-redirect")
+OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # to the app, where it is switched on: Rack waits for it
+
+_BODILESS = (204, 205, 304)
+_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class Sendfile:
+    """For one tenant. ``directory``: the app's, absolute; ``roots``: absolute; ``closed``: the folder of all tenants'
+    data: within it only ``roots`` are open."""
+
+    def __init__(self, directory: str, roots: Sequence[str], closed: Sequence[str] = ()) -> None:
+        self._directory = os.fsencode(directory)
+        self._roots = files.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
+
+    def answer(
+        self, request: head.RequestHead, told: head.AnswerHead, *, now: float
+    ) -> file_answer.FileAnswer | file_answer.Refused | None:
+        """What to send instead of the app's body, which is to be thrown away; None where the app names no file.
+
+        A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
+        Content-Encoding means that the file is encoded already."""
+        path = self._named(told)
+        if path is None or told.status in _BODILESS:
+            return None
+        if not path:
+            return file_answer.Refused(
+                404, "X-Accel-Redirect names a location, not a file: only files are sent here", loud=True
+            )
+        try:
+            file = files.open_below(path, self._roots)
+        except files.Missing as fault:
+            return file_answer.Refused(404, f"X-Sendfile: {fault}", loud=False)
+        except files.Outside as fault:
+            return file_answer.Refused(404, f"X-Sendfile: {fault}", loud=True)
+        except files.Unreadable as fault:
+            return file_answer.Refused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
+        lines = fields.lines(told.kept)
+        if not any(name == b"content-type" for name, _ in lines):
+            lines.append((b"content-type", b"\r\nContent-Type: " + media_types.of(path)))
+        status = 200 if told.status == 206 else told.status  # a part of what, only the file tells
+        return file_answer.build(file, request, lines, status=status, now=now)
+
+    def _named(self, told: head.AnswerHead) -> bytes | None:
+        """The absolute path of the file; None: no file is named; empty: something else is."""
+        plain, accel = told.one(FROM_APPS[0]), told.one(FROM_APPS[1])
+        if plain:
+            return plain if plain[:1] == b"/" else self._directory + b"/" + plain
+        if not accel:
+            return None
+        path = accel.partition(b"?")[0]
+        if path[:1] != b"/" or _ESCAPE.search(path):
+            return b""
+        return unquote_to_bytes(path)

@@ -1,0 +1,142 @@
+"""Files of the app which are sent without it: a request for a stylesheet does not start an app."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flyatc.config.delivery import Coding, Folder
+from flyatc.delivery import fields, file_answer, files, media_types, negotiation
+from flyatc.delivery.static_map import Place, StaticMap
+from flyatc.wire import head
+
+_ENDINGS: dict[Coding, bytes] = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}  # of equals, the first
+
+
+class Redirect(NamedTuple):
+    """308 to ``location``: a folder is addressed with a slash at its end, else its page's relative links go astray."""
+
+    location: bytes
+
+
+class Passed(NamedTuple):
+    """The app is asked. ``warning``: what somebody should look at: a link which leads out of its folder."""
+
+    warning: str | None
+
+
+Outcome = file_answer.FileAnswer | file_answer.Refused | Redirect | Passed
+
+
+class _Shelf(NamedTuple):
+    settings: Folder
+    place: bytes
+    roots: files.Roots
+
+
+class Static:
+    """For one tenant. ``directory``: the app's, absolute."""
+
+    def __init__(self, folders: Sequence[Folder], directory: str) -> None:
+        self._map = StaticMap(folders)
+        self._shelves = []
+        for one in folders:
+            place = os.fsencode(Path(directory, one.folder))
+            self._shelves.append(_Shelf(one, place, files.Roots([place])))
+
+    def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
+        """``path``: raw, below the tenant's prefix; ``request.path`` is the whole, and what a redirect repeats.
+
+        What is not there, the next folder is asked for, and at last the app."""
+        warning: str | None = None
+        for place in self._map.find(path):
+            shelf = self._shelves[place.number]
+            reason, loud = "static: no such file", False
+            if isinstance(place, Place):
+                try:
+                    outcome = _look(shelf, place, request, now)
+                    if outcome is not None:
+                        return outcome
+                except files.Outside as fault:
+                    warning = reason = f"static: {fault}"
+                    loud = True
+                except files.Unreadable as fault:
+                    return file_answer.Refused(403 if fault.forbidden else 500, f"static: {fault}", loud=True)
+            if not shelf.settings.fallthrough:
+                return file_answer.Refused(404, reason, loud) if _reading(request) else _not_allowed()
+        return Passed(warning)
+
+
+def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
+    """None: there is nothing. Raises Outside or Unreadable."""
+    path = shelf.place + b"/" + place.inner
+    if place.inner and not place.slash and (file := _open(path, shelf)) is not None:
+        if _reading(request):
+            return _represent(shelf, file, request, now)
+        file.close()
+        return _not_allowed()
+    if not _reading(request) or (file := _index(path, shelf)) is None:
+        return None  # a form may well be posted to a folder's address
+    if place.slash:
+        return _represent(shelf, file, request, now)
+    file.close()
+    query = b"" if request.query is None else b"?" + request.query
+    return Redirect(request.path + b"/" + query)  # no empty segment was let in: it cannot become //another.host/
+
+
+def _index(path: bytes, shelf: _Shelf) -> files.Opened | None:
+    names = (path.rstrip(b"/") + b"/" + os.fsencode(name) for name in shelf.settings.index)
+    return next((file for name in names if (file := _open(name, shelf)) is not None), None)
+
+
+def _open(path: bytes, shelf: _Shelf) -> files.Opened | None:
+    try:
+        return files.open_below(path, shelf.roots)
+    except files.Missing:
+        return None
+
+
+def _represent(shelf: _Shelf, file: files.Opened, request: head.RequestHead, now: float) -> file_answer.FileAnswer:
+    """The file as it is, or its compressed sibling."""
+    lines = [(b"content-type", b"\r\nContent-Type: " + media_types.of(file.path))]
+    if (header := shelf.settings.header) is not None:
+        lines.append((b"cache-control", b"\r\nCache-Control: " + header))
+    if shelf.settings.precompressed and (codings := _siblings(file)):
+        lines.append((b"vary", b"\r\nVary: Accept-Encoding"))
+        chosen = negotiation.negotiate(fields.read(request.kept).get(b"accept-encoding"), codings)
+        if chosen is not None and (sibling := _sibling(file.path + _ENDINGS[chosen], shelf)) is not None:
+            file.close()
+            file = sibling
+            lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
+    return file_answer.build(file, request, lines, status=200, now=now)
+
+
+def _siblings(file: files.Opened) -> tuple[Coding, ...]:
+    """The codings in which a file lies beside it, and is not older: else somebody has forgotten to compress it anew. In
+    whole seconds, as not every tool that copies a time copies its fractions."""
+    found: list[Coding] = []
+    for coding, ending in _ENDINGS.items():
+        try:
+            about = os.stat(file.path + ending)  # noqa: PTH116 - a Path holds no bytes
+        except OSError:
+            continue
+        newer = int(about.st_mtime) >= file.modified // 1_000_000_000
+        if newer and about.st_size and stat.S_ISREG(about.st_mode):  # nothing compresses to nothing
+            found.append(coding)
+    return tuple(found)
+
+
+def _sibling(path: bytes, shelf: _Shelf) -> files.Opened | None:
+    try:
+        return files.open_below(path, shelf.roots)
+    except files.FileFault:  # the file itself is there: that one serves as well
+        return None
+
+
+def _reading(request: head.RequestHead) -> bool:
+    return request.method in (b"GET", b"HEAD")
+
+
+def _not_allowed() -> file_answer.Refused:
+    return file_answer.Refused(405, "static: files are only for GET and HEAD", loud=False)

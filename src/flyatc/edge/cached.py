@@ -1,0 +1,133 @@
+"""Requests which the cache answers, or which wait for another's answer."""
+
+import asyncio
+from collections.abc import Callable
+from time import time
+
+from flyatc.delivery import compression
+from flyatc.delivery.caching import Cache, Refusal
+from flyatc.delivery.entry import Form
+from flyatc.delivery.flights import Waiting
+from flyatc.delivery.recording import Recording
+from flyatc.delivery.served import Served
+from flyatc.edge import desk, exchange, outlet, respond
+from flyatc.wire import head
+from flyatc.wire.faults import BadMessage
+
+Refresh = Callable[[Served], None]
+
+
+class Lookup:
+    """One request before the cache: it ends in ``go`` (the app is asked; ``to.recording`` is fed with its answer), or
+    an answer. ``refresh``: what to do where an answer was sent that is to be revalidated."""
+
+    def __init__(
+        self,
+        to: exchange.Exchange,
+        at: desk.Desk,
+        cache: Cache,
+        responder: respond.Responder,
+        go: Callable[[], None],
+        refresh: Refresh,
+    ) -> None:
+        self._to, self._desk, self._cache, self._responder = to, at, cache, responder
+        self._go, self._refresh = go, refresh
+        self._waiting: Waiting | None = None
+        self._turn: asyncio.Handle | None = None
+
+    def begin(self, *, wait: bool = True) -> None:
+        to = self._to
+        tenant = to.tenant
+        assert tenant is not None
+        outcome = self._cache.look_up(to.request.head, tenant, time(), self._landed if wait else None)
+        if isinstance(outcome, Recording):
+            to.recording = outcome
+            return self._go()
+        if isinstance(outcome, Waiting):
+            self._waiting, to.request.receiver = outcome, self
+            return None
+        if isinstance(outcome, Refusal):
+            return self._responder.refuse(to, outcome.status, outcome.reason, own=self._desk.app.pages)
+        send(to, outcome, self._desk)
+        if outcome.refresh:
+            self._refresh(outcome)
+        return None
+
+    def _landed(self, again: bool) -> None:
+        """Called amid another's answer: it is not to wait for us."""
+        self._waiting = None
+        self._turn = asyncio.get_running_loop().call_soon(self._look_again, again)
+
+    def _look_again(self, again: bool) -> None:
+        self._to.request.receiver = None
+        self.begin(wait=again)
+
+    # --- the visitor meanwhile (wire.server.Receiver) ---
+
+    def gone(self) -> None:
+        if self._waiting is not None:
+            self._waiting.leave()
+        if self._turn is not None:
+            self._turn.cancel()
+        self._to.status, self._to.reason = 499, "the visitor left while another asked for the same"
+        self._to.end()
+
+    def body(self, data: bytes) -> None:
+        raise AssertionError("who has a body does not wait")
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        raise AssertionError("who has a body does not wait")
+
+    def body_failed(self, fault: BadMessage) -> None:
+        raise AssertionError("who has a body does not wait")
+
+    def writable(self, ready: bool) -> None:
+        """Nothing is written yet."""
+
+
+def send(to: exchange.Exchange, served: Served, at: desk.Desk) -> None:
+    """The whole answer, and the end of the request."""
+    request = to.request
+    if at.compression is not None:
+        _encode(request.head, served, at)
+    close = not request.keep_alive or not request.body_done
+    end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
+    to.status = served.status
+    request.send(b"%b\r\nX-Request-Id: %b%b%b" % (served.head(), to.identity, end, served.body))
+    to.end()
+    request.end(close=close)
+
+
+def _encode(asked: head.RequestHead, served: Served, at: desk.Desk) -> None:
+    """Puts an encoded form in the place of the body, where the visitor takes it and there is one, or is soon made."""
+    assert at.compression is not None
+    answer = _head(served)
+    plan = compression.wanted(asked, answer, at.compression)
+    if plan is None:
+        return
+    coding, entry = plan.coding, served.entry
+    if coding is None or not served.whole:
+        compression.Plan(None, plan.why, weak=plan.weak).apply(answer)
+        served.lines = b"".join(answer.kept)
+        return
+    form = entry.forms.get(coding.encode())
+    if form is None and len(entry.answer.body) > outlet.WHOLE:
+        compression.Plan(None, plan.why).apply(answer)
+        served.lines = b"".join(answer.kept)
+        at.press(entry, coding)
+        return
+    if form is None or not form.lines:
+        body = form.body if form is not None else at.encoders.whole(coding, entry.answer.body, jitter=at.jitter)
+        plan.apply(answer)
+        form = Form(b"".join(answer.kept) + b"\r\nContent-Length: %d" % len(body), body)
+        at.keep_form(entry, coding, form)
+    served.encode(form, head_only=asked.method == b"HEAD")
+
+
+def _head(served: Served) -> head.AnswerHead:
+    answer = head.AnswerHead()
+    length = len(served.entry.answer.body)
+    answer.status, answer.reason, answer.dated = served.status, served.reason, True
+    answer.kept, answer.noted = [served.lines], {b"content-length": [b"%d" % length]}
+    answer.framing, answer.length, answer.minor = head.LENGTH, length, 1
+    return answer

@@ -1,0 +1,86 @@
+"""What delivers the answers of one app: made once, used by all of its requests."""
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+from flyatc.config.delivery import Coding, Compression
+from flyatc.config.schema import App, Tenant
+from flyatc.delivery.caching import Cache
+from flyatc.delivery.encoders import Encoders
+from flyatc.delivery.entry import Entry, Form
+from flyatc.delivery.sendfile import Sendfile
+from flyatc.delivery.static import Static
+from flyatc.kit import tasks
+from flyatc.process import command
+
+MOST = 4096  # desks kept; users by pattern are without number
+
+
+class Desk:
+    """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off."""
+
+    __slots__ = ("_pressed", "app", "cache", "compression", "encoders", "jitter", "sendfile", "static")
+
+    def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile, cache: Cache | None) -> None:
+        self.app, self.encoders = app, encoders
+        self.sendfile = sendfile if app.delivery.sendfile.enabled else None
+        self.static = Static(app.delivery.static, app.directory) if app.delivery.static else None
+        self.cache = cache if app.delivery.cache.enabled else None
+        self._pressed: set[tuple[Entry, Coding]] = set()
+        settings = app.delivery.compression
+        self.jitter = settings.jitter
+        self.compression: Compression | None = settings if settings.enabled and settings.codings else None
+
+    def keep_form(self, entry: Entry, coding: Coding, form: Form) -> None:
+        if self.cache is not None:
+            self.cache.keep_form(entry, coding.encode(), form)
+
+    def press(self, entry: Entry, coding: Coding) -> None:
+        """Has a large body encoded for those who come later, a slice in each turn of the loop."""
+        if (entry, coding) not in self._pressed:
+            self._pressed.add((entry, coding))
+            tasks.start(self._press(entry, coding), "encode for the cache")
+
+    async def _press(self, entry: Entry, coding: Coding) -> None:
+        try:
+            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=self.jitter), []
+            for made in encoder.slices(entry.answer.body):
+                parts.append(made)
+                await asyncio.sleep(0)
+            self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
+        finally:
+            self._pressed.discard((entry, coding))
+
+
+class Desks:
+    """One for the daemon: it makes the desks when they are needed."""
+
+    def __init__(self, data: str, cache: Cache | None) -> None:
+        """``data``: the folder of all tenants' data, absolute."""
+        self._data, self.cache = data, cache
+        self._encoders = Encoders(secrets.token_bytes(32))
+        self._made: dict[str, tuple[Tenant, Desk]] = {}
+
+    def of(self, tenant: Tenant) -> Desk:
+        """By the tenant's present settings."""
+        found = self._made.get(tenant.address)
+        if found is not None and found[0] is tenant:
+            return found[1]
+        if len(self._made) >= MOST:
+            self._made.clear()
+        desk = Desk(tenant.app, self._encoders, self._sendfile(tenant), self.cache)
+        self._made[tenant.address] = tenant, desk
+        return desk
+
+    def _sendfile(self, tenant: Tenant) -> Sendfile:
+        app, words = tenant.app, command.words(tenant, 0)
+        roots = [command.expand(root, words, os.environ) for root in app.delivery.sendfile.roots]
+        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
+
+
+def alone(app: App) -> Desk:
+    """For an app without tenants, which runs where we do."""
+    here = str(Path.cwd())
+    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]), None)

@@ -1,0 +1,72 @@
+"""Asks an app in the background whether a stored answer is still good (RFC 5861 §3)."""
+
+import asyncio
+from time import time
+
+from flyatc.delivery.recording import Recording
+from flyatc.edge import gateway
+from flyatc.kit import tasks
+from flyatc.wire import client, head
+
+MOST_SECONDS = 60.0
+
+
+class Refresh:
+    """The app's asker (wire.client.Client); what it says goes to nobody but the recording."""
+
+    def __init__(self, recording: Recording, through: gateway.Gateway, method: bytes, app_head: bytes) -> None:
+        self._recording, self._gateway, self._method, self._head = recording, through, method, app_head
+        self._app: client.AppConnection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        tasks.start(self._dial(), "refresh")
+
+    async def _dial(self) -> None:
+        try:
+            connection = self._gateway.idle(repeatable=True) or await self._gateway.dial()
+        except (OSError, TimeoutError):
+            return self._end(failed=True)
+        if not connection.alive:
+            return self._end(failed=True)
+        self._app = connection
+        self._timer = asyncio.get_running_loop().call_later(MOST_SECONDS, self.answer_failed, "it takes too long")
+        return connection.ask(self, self._method, self._head)
+
+    def interim(self, answer: head.AnswerHead) -> None:
+        """Nobody waits for it."""
+
+    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+        if self._recording.answer(answer, time()) is not None:
+            return self._end(reuse=complete, told=True)
+        if body:
+            self._recording.body(body)
+        return self._end(reuse=True) if complete else None
+
+    def answer_body(self, data: bytes) -> None:
+        self._recording.body(data)
+
+    def answer_end(self, trailers: list[bytes]) -> None:
+        self._end(reuse=True)
+
+    def answer_failed(self, reason: str) -> None:
+        self._end(failed=True)
+
+    def app_writable(self, ready: bool) -> None:
+        """Nothing but a head is sent."""
+
+    def _end(self, *, reuse: bool = False, told: bool = False, failed: bool = False) -> None:
+        """``told``: the recording has ended by itself."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        app, self._app = self._app, None
+        if app is not None:
+            app.release(reuse=reuse)
+        if failed:
+            self._recording.fail(time())
+        elif not told:
+            self._recording.end()

@@ -1,0 +1,52 @@
+"""The memory of the cache is what it says: measured, not believed."""
+
+import tracemalloc
+
+import pytest
+
+from flyatc.delivery.caching import Cache
+from flyatc.delivery.entry import Form
+from flyatc.delivery.recording import Recording
+from flyatc.delivery.served import Served
+from flyatc.wire import head
+
+NOW = 1_800_000_000.0
+
+
+def fill(cache: Cache, number: int, length: int, vary: bool, form: bool) -> None:
+    line = "\r\nVary: Accept, User-Agent" if vary else ""
+    for n in range(number):
+        lines = "Host: www.example.com\r\nAccept: text/css\r\nUser-Agent: agent"
+        text = f"GET /assets/file-{n}.css?v={n} HTTP/1.1\r\n{lines}\r\n\r\n"
+        request = head.RequestParser().parse(text.encode())
+        found = cache.look_up(request, "user/tenant", NOW)
+        assert isinstance(found, Recording)
+        answer = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: public, max-age=60\r\n"
+            f'ETag: "{n:032}"\r\nContent-Length: {length}{line}\r\n\r\n'
+        )
+        found.answer(head.AnswerParser().parse(answer.encode(), b"GET"), NOW)
+        found.body(b"x" * length)
+        found.end()
+        if form:
+            served = cache.look_up(request, "user/tenant", NOW)
+            assert isinstance(served, Served)
+            cache.keep_form(served.entry, b"gzip", Form(b"l" * 200, b"z" * (length // 3)))
+
+
+@pytest.mark.parametrize("vary", [False, True])
+@pytest.mark.parametrize("form", [False, True])
+@pytest.mark.parametrize(("number", "length"), [(1000, 1), (1000, 1000), (200, 50_000)])
+def test_what_is_accounted_for_is_what_is_used(number: int, length: int, vary: bool, form: bool) -> None:
+    cache = Cache(1 << 26, 1 << 20)
+    fill(cache, 50, 10, vary, form)
+    cache.clear()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        fill(cache, number, length, vary, form)
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert cache.entries == number
+    assert 0.7 < used / cache.octets < 1.15
