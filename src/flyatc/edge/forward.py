@@ -24,7 +24,8 @@ class Forward(asking.Asking):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = (
-        "_app", "_chunks", "_continued", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder",
+        "_app", "_chunks", "_continued", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet",
+        "_responder",
         "_sent_all", "_settings", "_timer",
     )  # fmt: skip
 

@@ -149,5 +149,5 @@ class Splice:
 def unacknowledged(descriptor: int) -> int:
     """Octets which a socket's other side has not taken (tcp(7): SIOCOUTQ, the same number as TIOCOUTQ).
 
-    A full socket tells of room only when a third of it is free; whether this gets less, tells the slow from the gone."""
+    A full socket tells of room only when a third of it is free; whether this gets less tells slow from gone."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
