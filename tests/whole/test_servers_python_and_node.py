@@ -102,14 +102,18 @@ def test_uploads_arrive_whole(daemon: Daemon, server: str, chunked: bool) -> Non
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_answers_stream_as_they_are_made(daemon: Daemon, server: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60 * SLOWNESS)
-    connection.request("GET", f"/{server}/stream?n=3&pause=0.4")
-    answer = connection.getresponse()
-    assert answer.readline() == b"line 0\n"
-    first = time.monotonic()
-    assert answer.read() == b"line 1\nline 2\n"
-    assert time.monotonic() - first > 0.2
-    connection.close()
+    def gap() -> float:
+        """Seconds between the first line and the last. A busy machine can only make it shorter than it was."""
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60 * SLOWNESS)
+        connection.request("GET", f"/{server}/stream?n=3&pause=0.4")
+        answer = connection.getresponse()
+        assert answer.readline() == b"line 0\n"
+        first = time.monotonic()
+        assert answer.read() == b"line 1\nline 2\n"
+        connection.close()
+        return time.monotonic() - first
+
+    assert any(gap() > 0.2 for _ in range(5))
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -133,7 +137,7 @@ def test_nothing_of_a_server_is_left_when_it_was_stopped(daemon: Daemon, server:
     eventually(lambda: not group(pid), 10, "no process of it")
     told = daemon.status(server)
     assert (told["state"], told["crashes"]) == ("stopped", 0)
-    assert not daemon.told("the app did not end", tenant=server)
+    assert not daemon.told("the app did not end by itself", tenant=server)
 
 
 def test_events_come_one_by_one_from_uvicorn(daemon: Daemon) -> None:

@@ -15,7 +15,8 @@ from flyatc.process import command, group, table
 
 
 class Leader:
-    """A program that leads a session of its own. Its zombie is reaped by ``wait`` and by nobody else."""
+    """A program that we started; ``group`` is of use where it leads a session of its own. Its zombie is reaped by
+    ``wait`` and by nobody else."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """Raises OSError."""

@@ -1,0 +1,37 @@
+"""What is kept of what happened: bounded, whoever comes."""
+
+import pytest
+
+from flyatc.observe import metrics
+from flyatc.observe.journal import Journal
+from flyatc.observe.metrics import Counters
+
+
+def test_tenants_without_number_share_one_series_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MOST_SERIES", 2)
+    counters = Counters()
+    for number in range(5):
+        counters.count(str(number), 200)
+    counters.count("0", 200)
+    assert counters.requests == {("0", 200): 2, ("1", 200): 1, ("~others", 200): 3}
+
+
+def test_the_journal_keeps_the_newest_lines_that_fit() -> None:
+    journal = Journal(bound=100)
+    for number in range(10):
+        journal.add(None, b"%02d" % number * 15)  # 30 octets each
+    assert [entry[0] for entry in journal.since(0)] == [8, 9, 10]
+    assert [entry[0] for entry in journal.since(9)] == [10]
+
+
+def test_the_journal_tells_of_a_tenant_or_of_all_of_a_user() -> None:
+    journal = Journal()
+    for tenant in (None, "ann", "ann/one", "ann/one/deep", "anna", "bob/one"):
+        journal.add(tenant, b"{}")
+
+    def told(address: str) -> list[str | None]:
+        return [entry[1] for entry in journal.since(0, address)]
+
+    assert told("ann") == ["ann", "ann/one", "ann/one/deep"]
+    assert told("ann/one") == ["ann/one", "ann/one/deep"]
+    assert told("bob") == ["bob/one"]
