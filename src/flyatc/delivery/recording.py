@@ -104,6 +104,11 @@ class Recording:
         self.told = way.told if self._tape is None else way.told_stored
         return None
 
+    @property
+    def listens(self) -> bool:
+        """Whether it wants the answer's body."""
+        return self._tape is not None
+
     def body(self, data: bytes) -> None:
         """A piece of the answer's body."""
         tape, books = self._tape, self._books

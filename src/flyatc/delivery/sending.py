@@ -6,16 +6,13 @@ is watched. Nothing but the socket's buffer holds bytes, whatever the visitor's 
 """
 
 import asyncio
-import fcntl
 import os
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 
 from flyatc.delivery.file_answer import FileAnswer
 from flyatc.delivery.ranges import Span
-from flyatc.wire import server
+from flyatc.wire import server, splice
 from flyatc.wire.faults import BadMessage
 
 AT_ONCE = 65536  # bodies up to this are read, and go out in one write with their head
@@ -169,7 +166,7 @@ class Sending:
         now = self._loop.time()
         left = self._moved + self._timeout - now
         if left <= 0:
-            queued = _queued(self._fd)
+            queued = splice.unacknowledged(self._fd)
             if queued == self._queued:
                 return self._cut(f"the visitor took nothing for {self._timeout:g} s")
             self._queued, self._moved, left = queued, now, self._timeout
@@ -192,8 +189,3 @@ class Sending:
             self._timer.cancel()
         self._answer.close()
         self._ended(reason)
-
-
-def _queued(fd: int) -> int:
-    """Octets which the socket's other side has not yet acknowledged (tcp(7): SIOCOUTQ, the same number as TIOCOUTQ)."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)

@@ -12,14 +12,14 @@ from time import time
 from flyatc.delivery import compression, file_answer, sendfile
 from flyatc.delivery.recording import Recording
 from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, upgrading
-from flyatc.wire import answer, chunked, client, head
+from flyatc.wire import answer, chunked, client, head, splice
 from flyatc.wire.faults import BadMessage
 
 
 class Forward(asking.Asking):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
-    __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_outlet", "_responder")
+    __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Forward(asking.Asking):
         self._desk, self._head, self._responder = at, app_head, responder
         self._chunks = False  # the answer's body goes out in chunks of ours
         self._outlet: outlet.Outlet | None = None  # it goes out encoded
+        self._moving: splice.Splice | None = None  # it goes past us
         self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
 
@@ -107,10 +108,50 @@ class Forward(asking.Asking):
             plan.apply(answer_head)
             if plan.coding is not None:
                 return self._encode(answer_head, body, complete, plan)
+        if not complete and self._may_splice(answer_head):
+            return self._splice(self._head_towards_visitor(answer_head) + body)
         self._send_head(answer_head, body)
         if complete:
             self._finish()
         return None
+
+    def _may_splice(self, answer_head: head.AnswerHead) -> bool:
+        """A long body of known length, which nobody here has to look at, goes from socket to socket in the kernel."""
+        if answer_head.framing is not head.LENGTH or answer_head.length < splice.WORTH or not splice.POSSIBLE:
+            return False
+        visitor, recording = self._request.transport, self._exchange.recording
+        if visitor is None or visitor.get_write_buffer_size() or not self._request.body_done:
+            return False
+        return recording is None or not recording.listens
+
+    def _splice(self, first: bytes) -> None:
+        app, visitor = self._app, self._request.transport
+        assert app is not None
+        assert visitor is not None
+        source, left = app.lend()
+        try:
+            self._moving = splice.Splice(
+                source,
+                visitor,
+                first,
+                left,
+                patience=self._request.write_timeout,
+                moved=self._request.moved,
+                ended=self._spliced,
+            )
+        except OSError:  # out of descriptors: the ordinary way needs none
+            app.hold(False)
+            return self._request.send(first)
+        return self._moving.begin()
+
+    def _spliced(self, reason: str | None) -> None:
+        self._moving = None
+        if reason is not None:
+            return self._cut(reason)
+        if self._app is not None:
+            self._app.returned()
+        self._exchange.recorded()
+        return self._finish()
 
     def _record(self, recording: Recording, answer_head: head.AnswerHead, body: bytes, complete: bool) -> bool:
         """Whether something else was sent than the app's answer."""
@@ -152,16 +193,19 @@ class Forward(asking.Asking):
 
     def _send_head(self, answer_head: head.AnswerHead, body: bytes, framing: bytes | None = None) -> None:
         """``framing``: as ``_framing`` gives it; ``body``: what has come of it."""
+        data = self._head_towards_visitor(answer_head, framing)
+        if body:
+            data += chunked.encode([body]) if self._chunks else body
+        self._request.send(data)
+
+    def _head_towards_visitor(self, answer_head: head.AnswerHead, framing: bytes | None = None) -> bytes:
         to, request = self._exchange, self._request
         if framing is None:
             framing = self._framing(answer_head.framing)
         self._last = self._last or not request.keep_alive or not request.body_done
-        data = headers.towards_visitor(
+        return headers.towards_visitor(
             answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=self._last
         )
-        if body:
-            data += chunked.encode([body]) if self._chunks else body
-        request.send(data)
 
     def _encode(self, answer_head: head.AnswerHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
         if self._request.head.method == b"HEAD":
@@ -274,5 +318,8 @@ class Forward(asking.Asking):
         self._request.receiver = None
         if self._outlet is not None:
             self._outlet.close()
+        if self._moving is not None:
+            self._moving.stop()
+            self._moving = None
         if app is not None:
             app.release(reuse=False)

@@ -98,6 +98,18 @@ class AppConnection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def lend(self) -> tuple[asyncio.Transport, int]:
+        """The transport, and how many octets of the body are still to come, for one who moves them past us.
+
+        He calls ``returned`` when all are moved, or ``release`` where that fails."""
+        assert self._transport is not None
+        assert self._framing is head.LENGTH
+        return self._transport, self._left
+
+    def returned(self) -> None:
+        self._left, self._framing = 0, None
+        self.hold(False)
+
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
         """The transport, for a tunnel, and what the app has already sent after its 101."""
         transport, early = self._transport, self._buffer

@@ -89,6 +89,11 @@ class Request:
         self.sent += len(data)
         self._connection.write(data)
 
+    def moved(self, octets: int) -> None:
+        """Somebody wrote a part of the answer into the socket, past us."""
+        self.answered = True
+        self.sent += octets
+
     def end(self, *, close: bool = False) -> None:
         """The answer is complete. ``close``: the visitor was told of the connection's end, or it ends the body."""
         self._connection.finished(close or not self.keep_alive)

@@ -1,0 +1,153 @@
+"""Moves a long body from one socket to another without its bytes ever coming into this process (splice(2), Linux).
+
+Both transports stay what they are; meanwhile the one is not read and the other not written by anybody else. uvloop
+forbids to watch a transport's own descriptor, so dups of them are watched.
+"""
+
+import asyncio
+import fcntl
+import os
+import sys
+import termios
+from collections.abc import Callable
+
+WORTH = 1 << 18  # octets from which it pays
+PIPE = 1 << 20  # octets between the sockets at most
+TURN = 1 << 21  # octets that one body may move before it is the others' turn
+_FLAGS = (os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) if hasattr(os, "splice") else 0
+POSSIBLE = hasattr(os, "splice")  # not on macOS
+
+Ended = Callable[[str | None], None]
+
+
+class Splice:
+    """``ended`` is called once: with None when all is moved, else with the reason. ``moved`` is told of octets that
+    were taken by the target. ``patience``: seconds in which it must take something; 0: for ever."""
+
+    __slots__ = (
+        "_count", "_ended", "_first", "_from", "_in_pipe", "_loop", "_moved", "_patience", "_pipe", "_progress",
+        "_queued", "_reading", "_timer", "_to", "_writing",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: asyncio.Transport,
+        target: asyncio.Transport,
+        first: bytes,
+        count: int,
+        *,
+        patience: float,
+        moved: Callable[[int], None],
+        ended: Ended,
+    ) -> None:
+        """``first``: what goes out before (the head); ``count``: octets to come from the source. Raises OSError."""
+        self._first, self._count = first, count
+        self._patience, self._moved, self._ended = patience, moved, ended
+        self._loop = asyncio.get_running_loop()
+        self._in_pipe = 0
+        self._reading = self._writing = False
+        self._from = self._to = -1
+        self._pipe = (-1, -1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._progress, self._queued = self._loop.time(), -1
+        try:
+            self._from = os.dup(source.get_extra_info("socket").fileno())
+            self._to = os.dup(target.get_extra_info("socket").fileno())
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIPE)
+        except OSError:
+            self._close()
+            raise
+        source.pause_reading()
+
+    def begin(self) -> None:
+        if self._patience:
+            self._timer = self._loop.call_later(self._patience, self._look)
+        self._turn()
+
+    def stop(self) -> None:
+        """Somebody else has ended it: ``ended`` is not called."""
+        self._watch(reading=False, writing=False)
+        self._close()
+
+    # --- the work ---
+
+    def _turn(self) -> None:
+        left = TURN
+        try:
+            while left > 0:
+                if self._first or self._in_pipe:
+                    left -= self._push()
+                elif self._count:
+                    self._pull()
+                else:
+                    return self._end(None)
+        except BlockingIOError:
+            full = bool(self._first or self._in_pipe)
+            return self._watch(reading=not full, writing=full)
+        except EOFError:
+            return self._end("the app closed the connection amid its answer")
+        except OSError as error:
+            return self._end(f"the connection broke: {error.strerror}")
+        return self._watch(reading=False, writing=True)
+
+    def _pull(self) -> None:
+        """From the source into the pipe. Raises EOFError, OSError."""
+        count = os.splice(self._from, self._pipe[1], min(self._count, PIPE), flags=_FLAGS)
+        if not count:
+            raise EOFError
+        self._count -= count
+        self._in_pipe += count
+
+    def _push(self) -> int:
+        """Out of the pipe to the target."""
+        if self._first:
+            count = os.write(self._to, self._first)
+            self._first = self._first[count:]
+        else:
+            count = os.splice(self._pipe[0], self._to, self._in_pipe, flags=_FLAGS)
+            self._in_pipe -= count
+        self._progress = self._loop.time()
+        self._moved(count)
+        return count
+
+    def _watch(self, *, reading: bool, writing: bool) -> None:
+        if reading is not self._reading:
+            self._reading = reading
+            self._loop.add_reader(self._from, self._turn) if reading else self._loop.remove_reader(self._from)
+        if writing is not self._writing:
+            self._writing = writing
+            self._loop.add_writer(self._to, self._turn) if writing else self._loop.remove_writer(self._to)
+
+    def _look(self) -> None:
+        """Ends a target which takes nothing."""
+        now = self._loop.time()
+        left = self._progress + self._patience - now
+        if left <= 0 and self._writing:
+            queued = unacknowledged(self._to)
+            if queued == self._queued:
+                return self._end(f"the visitor took nothing for {self._patience:g} s")
+            self._queued, self._progress = queued, now
+        self._timer = self._loop.call_later(left if left > 0 else self._patience, self._look)
+        return None
+
+    def _end(self, reason: str | None) -> None:
+        self.stop()
+        self._ended(reason)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for descriptor in (self._from, self._to, *self._pipe):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._from = self._to = -1
+        self._pipe = (-1, -1)
+
+
+def unacknowledged(descriptor: int) -> int:
+    """Octets which a socket's other side has not taken (tcp(7): SIOCOUTQ, the same number as TIOCOUTQ).
+
+    A full socket tells of room only when a third of it is free; whether this gets less, tells the slow from the gone."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
