@@ -1,24 +1,37 @@
-"""How a request comes to a connection of the app, and to another one where the first was just closing."""
+"""How a request comes to the app: a connection, another one where the first was just closing, and its body."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from flyatc.config.schema import App
 from flyatc.edge import gateway
 from flyatc.kit import tasks
-from flyatc.wire import client, head, server
+from flyatc.wire import chunked, client, head, server
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 TRIES = 3
+# An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
+CONTINUE_SECONDS = 1.0
 
 
 class Asking(ABC):
     """Ends in ``_ask``, or ``_fail``. ``again``: what to do where the app takes no connection, and so has not seen the
     request; None: 502."""
 
-    __slots__ = ("_again", "_gateway", "_over", "_request", "_seen", "_tries")
+    __slots__ = (
+        "_again", "_app", "_continued", "_gateway", "_over", "_request", "_seen", "_sent_all", "_settings", "_timer",
+        "_tries",
+    )  # fmt: skip
 
-    def __init__(self, request: server.Request, through: gateway.Gateway, again: Callable[[], None] | None) -> None:
-        self._request, self._gateway, self._again = request, through, again
+    def __init__(
+        self, request: server.Request, through: gateway.Gateway, settings: App, again: Callable[[], None] | None
+    ) -> None:
+        self._request, self._gateway, self._settings, self._again = request, through, settings, again
+        self._app: client.AppConnection | None = None
+        self._sent_all = request.body_done
+        self._continued = False
+        self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
         self._seen = False  # an app may have read the request, and even have died of it
         self._over = False
@@ -61,6 +74,53 @@ class Asking(ABC):
         self._tries += 1
         self._seen = self._seen or not app.unread
         tasks.start(self._dial(), "dial again")
+
+    # --- while it is sent ---
+
+    def body(self, data: bytes) -> None:
+        if self._app is not None:
+            self._app.send(chunked.encode([data]) if self._request.head.framing is head.CHUNKED else data)
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        self._sent_all = True
+        if self._app is not None and self._request.head.framing is head.CHUNKED:
+            self._app.send(chunked.last(trailers))
+        self._await_answer()
+
+    def app_writable(self, ready: bool) -> None:
+        self._request.hold_body(not ready)
+        if not ready:
+            self._await_answer()
+        elif not self._sent_all:
+            self._cancel_timer()
+
+    def hold(self, held: bool) -> None:
+        """Backpressure towards the app (outlet.Source)."""
+        if self._app is not None:
+            self._app.hold(held)
+
+    def _continue(self) -> None:
+        """The app has said nothing to Expect: the visitor may send."""
+        if not self._continued and not self._over:
+            self._continued = True
+            self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _await_answer(self) -> None:
+        """From now on it is the app's turn: it has the whole request, or takes no more of it."""
+        if self._settings.response_timeout and not self._request.answered:
+            self._later(self._settings.response_timeout, self._too_late)
+
+    def _too_late(self) -> None:
+        self._fail(504, f"no answer within {self._settings.response_timeout:g} s")
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, what)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     @abstractmethod
     def _ask(self, connection: client.AppConnection) -> None: ...

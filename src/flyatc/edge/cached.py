@@ -21,6 +21,8 @@ class Lookup:
     """One request before the cache: it ends in ``go`` (the app is asked; ``to.recording`` is fed with its answer), or
     an answer. ``refresh``: what to do where an answer was sent that is to be revalidated."""
 
+    __slots__ = ("_cache", "_desk", "_go", "_refresh", "_responder", "_to", "_turn", "_waiting")
+
     def __init__(
         self,
         to: exchange.Exchange,

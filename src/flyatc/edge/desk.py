@@ -8,7 +8,8 @@ from pathlib import Path
 from flyatc.config.delivery import Coding, Compression
 from flyatc.config.schema import App, Tenant
 from flyatc.delivery.caching import Cache
-from flyatc.delivery.encoders import Encoders
+from flyatc.delivery.compression import Plan
+from flyatc.delivery.encoders import Encoder, Encoders
 from flyatc.delivery.entry import Entry, Form
 from flyatc.delivery.sendfile import Sendfile
 from flyatc.delivery.static import Static
@@ -32,6 +33,15 @@ class Desk:
         settings = app.delivery.compression
         self.jitter = settings.jitter
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
+
+    def whole(self, plan: Plan, body: bytes) -> bytes:
+        """The body in the plan's coding."""
+        assert plan.coding is not None
+        return self.encoders.whole(plan.coding, body, jitter=self.jitter)
+
+    def stream(self, plan: Plan) -> Encoder:
+        assert plan.coding is not None
+        return self.encoders.stream(plan.coding, flushes=plan.flushes, jitter=self.jitter)
 
     def keep_form(self, entry: Entry, coding: Coding, form: Form) -> None:
         if self.cache is not None:

@@ -6,7 +6,6 @@ visitor, and whoever is slow holds up the other. It ends in exactly one of: ``_f
 visitor has left).
 """
 
-import asyncio
 from collections.abc import Callable
 from time import time
 
@@ -16,18 +15,11 @@ from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers,
 from flyatc.wire import answer, chunked, client, head, splice
 from flyatc.wire.faults import BadMessage
 
-# An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
-CONTINUE_SECONDS = 1.0
-
 
 class Forward(asking.Asking):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
-    __slots__ = (
-        "_app", "_chunks", "_continued", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet",
-        "_responder",
-        "_sent_all", "_settings", "_timer",
-    )  # fmt: skip
+    __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
 
     def __init__(
         self,
@@ -39,18 +31,14 @@ class Forward(asking.Asking):
         again: Callable[[], None] | None = None,
     ) -> None:
         """``again``: what to do where the app takes no connection, and so has not seen the request; None: 502."""
-        super().__init__(to.request, through, again)
+        super().__init__(to.request, through, at.app, again)
         self._exchange = to
-        self._desk, self._settings, self._head, self._responder = at, at.app, app_head, responder
-        self._app: client.AppConnection | None = None
-        self._sent_all = to.request.body_done
-        self._continued = False
+        self._desk, self._head, self._responder = at, app_head, responder
         self._chunks = False  # the answer's body goes out in chunks of ours
         self._outlet: outlet.Outlet | None = None  # it goes out encoded
         self._moving: splice.Splice | None = None  # it goes past us
         self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
-        self._timer: asyncio.TimerHandle | None = None
 
     # --- the start ---
 
@@ -64,38 +52,10 @@ class Forward(asking.Asking):
         if self._sent_all:
             return self._await_answer()
         if b"expect" in self._request.head.noted and self._request.head.minor:
-            self._later(CONTINUE_SECONDS, self._continue)
+            self._later(asking.CONTINUE_SECONDS, self._continue)
         return self._request.receive()
 
-    def _await_answer(self) -> None:
-        """From now on it is the app's turn: it has the whole request, or takes no more of it."""
-        if self._settings.response_timeout and not self._request.answered:
-            self._later(self._settings.response_timeout, self._too_late)
-
-    def _later(self, seconds: float, what: Callable[[], None]) -> None:
-        self._cancel_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, what)
-
-    def _continue(self) -> None:
-        """The app has said nothing to Expect: the visitor may send."""
-        if not self._continued and not self._over:
-            self._continued = True
-            self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _too_late(self) -> None:
-        self._fail(504, f"no answer within {self._settings.response_timeout:g} s")
-
     # --- the visitor's side (wire.server.Receiver) ---
-
-    def body(self, data: bytes) -> None:
-        if self._app is not None:
-            self._app.send(chunked.encode([data]) if self._request.head.framing is head.CHUNKED else data)
-
-    def body_end(self, trailers: list[bytes]) -> None:
-        self._sent_all = True
-        if self._app is not None and self._request.head.framing is head.CHUNKED:
-            self._app.send(chunked.last(trailers))
-        self._await_answer()
 
     def body_failed(self, fault: BadMessage) -> None:
         if self._request.answered:
@@ -117,11 +77,6 @@ class Forward(asking.Asking):
             self._outlet.writable(ready)
         else:
             self.hold(not ready)
-
-    def hold(self, held: bool) -> None:
-        """Backpressure towards the app (outlet.Source)."""
-        if self._app is not None:
-            self._app.hold(held)
 
     # --- the app's side (wire.client.Client) ---
 
@@ -253,17 +208,15 @@ class Forward(asking.Asking):
         )
 
     def _encode(self, answer_head: head.AnswerHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
-        coding, jitter = plan.coding, self._settings.delivery.compression.jitter
-        assert coding is not None
         if self._request.head.method == b"HEAD":
             self._send_head(answer_head, b"", b"")
             return self._finish()
         if complete and len(body) <= outlet.WHOLE:
-            made = self._desk.encoders.whole(coding, body, jitter=jitter)
+            made = self._desk.whole(plan, body)
             self._send_head(answer_head, made, b"\r\nContent-Length: %d" % len(made))
             return self._finish()
         self._send_head(answer_head, b"", self._framing(head.CHUNKED))
-        encoder = self._desk.encoders.stream(coding, flushes=plan.flushes, jitter=jitter)
+        encoder = self._desk.stream(plan)
         self._outlet = outlet.Outlet(
             self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
@@ -301,13 +254,6 @@ class Forward(asking.Asking):
             self._cancel_timer()
             return self._retry(app)
         return self._fail(502, reason)
-
-    def app_writable(self, ready: bool) -> None:
-        self._request.hold_body(not ready)
-        if not ready:
-            self._await_answer()
-        elif not self._sent_all:
-            self._cancel_timer()
 
     # --- answers ---
 
@@ -377,8 +323,3 @@ class Forward(asking.Asking):
             self._moving = None
         if app is not None:
             app.release(reuse=False)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
