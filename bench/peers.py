@@ -107,6 +107,7 @@ storage: {{url: "file:{folder}/{name}/store"}}
 app:
   command: [{python}, upstream.py]
   idle: 0s
+  delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}  # as the peers
   env: {{BENCH_FOLDER: "{folder}", BENCH_CORES: "{cores}"}}
   directory: {here}
 limits: {{running: 100}}
