@@ -75,6 +75,10 @@ class Desk:
         await self._do("reload")
         return Reloaded(added=["boston"], restart=["server.listen"])
 
+    async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
+        await self._do(f"maintain {address} {message} {closed}")
+        return True
+
     async def clear_cache(self, address: str | None) -> int:
         await self._do(f"clear cache {address}")
         return 7

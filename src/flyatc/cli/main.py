@@ -28,6 +28,7 @@ COMMANDS = {
     "backup": ("backup", "Save a tenant's databases now."),
     "restore": ("restore", "List the kept versions of a tenant's databases, or bring one back."),
     "reload": ("reload", "Have the daemon read tenants.yaml again."),
+    "maintenance": ("maintenance", "Close a tenant, a user or everything for a while, and open it again."),
     "cache": ("cache", "Forget the answers that are cached."),
     "version": ("version", "Print the version."),
 }

@@ -73,6 +73,12 @@ class Explanation(Struct, frozen=True, kw_only=True):
     state: str | None = None  # None: not known, no daemon was asked
 
 
+class Switched(Struct, frozen=True):
+    """Maintenance: whether it was otherwise before."""
+
+    changed: bool
+
+
 class Cleared(Struct, frozen=True):
     """How many answers the cache has dropped."""
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from flyatc.config.faults import ConfigError
 from flyatc.control import logs, metrics
-from flyatc.control.answers import Cleared, Step
+from flyatc.control.answers import Cleared, Step, Switched
 from flyatc.control.call import Answer, Call
 from flyatc.control.ports import Operations
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -42,6 +42,14 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """None: of all tenants."""
 
     address: str | None = None
+
+
+class Sign(Struct, frozen=True, forbid_unknown_fields=True):
+    """``message``: for visitors; None: our own words."""
+
+    closed: bool
+    address: str | None = None
+    message: str | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -117,6 +125,10 @@ class Api:
     async def reload(self, call: Call) -> Answer:
         return _json(await self._operations.reload())
 
+    async def maintain(self, call: Call) -> Answer:
+        sign = _decoded(call, Sign)
+        return _json(Switched(await self._operations.maintain(sign.address, sign.message, closed=sign.closed)))
+
     async def clear_cache(self, call: Call) -> Answer:
         return _json(Cleared(await self._operations.clear_cache(_decoded(call, Part).address)))
 
@@ -155,6 +167,7 @@ ADMIN: dict[tuple[str, str], Route] = {
     ("POST", "/stop"): Api.stop,
     ("POST", "/restart"): Api.restart,
     ("POST", "/reload"): Api.reload,
+    ("POST", "/maintenance"): Api.maintain,
     ("POST", "/cache/clear"): Api.clear_cache,
     ("POST", "/backup"): Api.backup,
     ("POST", "/restore"): Api.restore,

@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -60,7 +60,7 @@ class Client:
         with self._ask("GET", path, query, None) as response:
             return _decode(response.read(), kind)
 
-    def post(self, path: str, kind: type[T], /, **body: str | None) -> T:
+    def post(self, path: str, kind: type[T], /, **body: str | bool | None) -> T:
         with self._ask("POST", path, {}, body) as response:
             return _decode(response.read(), kind)
 
@@ -75,7 +75,7 @@ class Client:
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, path: str, query: dict[str, str | None], body: dict[str, str | None] | None
+        self, method: str, path: str, query: Mapping[str, str | bool | None], body: dict[str, str | None] | None
     ) -> Iterator[http.client.HTTPResponse]:
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path

@@ -39,6 +39,9 @@ class Operations(Protocol):
     async def reload(self) -> Reloaded:
         """Reads the file again. Raises ConfigError; then nothing has changed."""
 
+    async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
+        """Closes for maintenance, or opens again; None: everything. Whether that changes anything."""
+
     async def clear_cache(self, address: str | None) -> int:
         """A user alone: all his tenants; None: everything. How many answers there were."""
 

@@ -12,6 +12,7 @@ from flyatc.config import changes
 from flyatc.config.schema import Config
 from flyatc.control import answers, explain
 from flyatc.daemon.parts import Parts
+from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
@@ -92,6 +93,17 @@ class Operations:
             changed=list(found.changed),
             restart=list(found.restart),
         )
+
+    async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
+        if address is not None:
+            self._parts.fleet.select(address)
+        try:
+            if not closed:
+                return self._parts.maintenance.open(address)
+            self._parts.maintenance.close(address, message)
+        except OSError as error:
+            raise FlyatcError(f"it could not be written down, and so is not done: {error.strerror}") from error
+        return True
 
     async def clear_cache(self, address: str | None) -> int:
         return 0 if self._parts.cache is None else self._parts.cache.clear(address)

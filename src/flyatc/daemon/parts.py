@@ -11,6 +11,7 @@ from flyatc.databases.vault import Vault
 from flyatc.delivery.caching import Cache
 from flyatc.edge import gateway, handler, recorder
 from flyatc.edge.listener import Listener
+from flyatc.edge.maintenance import Maintenance
 from flyatc.objects.folder import FolderStore
 from flyatc.observe.log import Log
 from flyatc.process import child, command
@@ -37,7 +38,8 @@ class Parts:
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
-        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache)
+        self.maintenance = Maintenance(self.data / ".flyatc" / "maintenance.json", log)
+        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache, self.maintenance)
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _child(

@@ -28,6 +28,7 @@ from flyatc.edge import (
     refresh,
     respond,
 )
+from flyatc.edge.maintenance import Maintenance
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
@@ -39,8 +40,10 @@ from flyatc.wire.faults import BadMessage
 class Handler:
     """``use`` gives it a configuration, at the start and again at each reload."""
 
-    def __init__(self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None) -> None:
-        self._fleet, self._recorder = fleet, records
+    def __init__(
+        self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None, closed: Maintenance
+    ) -> None:
+        self._fleet, self._recorder, self._closed = fleet, records, closed
         self._desks = desk.Desks(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
@@ -80,6 +83,13 @@ class Handler:
         at = self._desks.of(tenant.spec)
         if files.serve_static(to, at, path[len(found.prefix) :], time(), self._responder):
             return None
+        return self._deliver(to, found, tenant, at)
+
+    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: desk.Desk) -> None:
+        """From the cache, or from the app."""
+        message = self._closed.message(tenant.spec.address)
+        if message is not None:
+            return self._responder.closed(to, message, tenant.spec.app.pages)
         if at.cache is None:
             return self._visit(to, found, tenant)
         go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)

@@ -59,8 +59,10 @@ small {{ display: block; margin-top: 2.5rem; padding-top: 1rem; border-top: 1px 
 """
 
 
-def builtin(status: int, identity: str) -> bytes:
-    title, text = TITLES.get(status, _UNKNOWN)
+def builtin(status: int, identity: str, text: str | None = None) -> bytes:
+    """``text``: other words than ours, not yet escaped."""
+    title, ours = TITLES.get(status, _UNKNOWN)
+    text = ours if text is None else escape(text)
     foot = f"{status} · request {escape(identity)}"
     return _PAGE.format(title=title, text=text, foot=foot, refresh="", bar="").encode()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flyatc.edge import exchange, pages
+from flyatc.edge import exchange, maintenance, pages
 from flyatc.wire import answer
 
 Headers = list[tuple[bytes, bytes]]
@@ -44,6 +44,16 @@ class Responder:
         if status == 405:  # only files refuse methods
             headers.append((b"Allow", b"GET, HEAD"))
         self._send(to, status, headers, body, reason, close=close)
+
+    def closed(self, to: exchange.Exchange, message: str, own: Mapping[str, str]) -> None:
+        """Maintenance: 503 with the operator's words."""
+        identity, retry = to.identity.decode("latin-1"), round(maintenance.RETRY_SECONDS)
+        if wants_html(to):
+            body, kind = self._own.own(own, "503") or pages.builtin(503, identity, message), b"text/html; charset=utf-8"
+        else:
+            body, kind = pages.problem(503, message, identity, retry), b"application/json"
+        headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
+        self._send(to, 503, headers, body, "closed for maintenance")
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
         """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large

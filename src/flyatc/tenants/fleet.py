@@ -77,15 +77,15 @@ class Fleet:
 
     async def start(self, address: str) -> None:
         """A user alone: all its tenants. Raises NoSuchTenant, errors.Unavailable (of the first that fails)."""
-        await _all(one.start() for one in self._select(address))
+        await _all(one.start() for one in self.select(address))
 
     async def stop(self, address: str) -> None:
         """Returns when all are stopped. Raises NoSuchTenant, kit.errors.SaveFailed."""
-        await _all(one.stopped("asked to stop") for one in self._select(address))
+        await _all(one.stopped("asked to stop") for one in self.select(address))
 
     async def restart(self, address: str) -> None:
         """Those that do not run are started. Raises what start and stop raise."""
-        await _all(self._restart(one) for one in self._select(address))
+        await _all(self._restart(one) for one in self.select(address))
 
     @staticmethod
     async def _restart(tenant: Tenant) -> None:
@@ -112,7 +112,8 @@ class Fleet:
             raise NoSuchTenant(address, self._nearest(address))
         return tenant
 
-    def _select(self, address: str) -> list[Tenant]:
+    def select(self, address: str) -> list[Tenant]:
+        """One tenant, or for a user alone all of his. Raises NoSuchTenant."""
         user, _, name = address.partition("/")
         if name:
             return [self.one(address)]
