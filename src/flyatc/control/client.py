@@ -75,7 +75,11 @@ class Client:
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, path: str, query: Mapping[str, str | bool | None], body: dict[str, str | None] | None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | None],
+        body: Mapping[str, str | bool | None] | None,
     ) -> Iterator[http.client.HTTPResponse]:
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
