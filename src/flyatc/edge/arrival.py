@@ -4,19 +4,18 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import exchange, respond
+from flyatc.edge import exchange, respond, unread
 from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
 from flyatc.tenants.visitors import Visit
-from flyatc.wire.faults import BadMessage
 
 RETRY_SECONDS = 5.0
 Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
 
 
-class Arrival:
+class Arrival(unread.Unread):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
     __slots__ = ("_found", "_instead_of", "_responder", "_serve", "_task", "_tenant", "_to")
@@ -91,15 +90,3 @@ class Arrival:
         self._waited()
         self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
         self._to.end()
-
-    def body(self, data: bytes) -> None:
-        raise AssertionError("the body is not read before the app is ready")
-
-    def body_end(self, trailers: list[bytes]) -> None:
-        raise AssertionError("the body is not read before the app is ready")
-
-    def body_failed(self, fault: BadMessage) -> None:
-        raise AssertionError("the body is not read before the app is ready")
-
-    def writable(self, ready: bool) -> None:
-        """Nothing is written yet but interim answers."""

@@ -10,14 +10,13 @@ from flyatc.delivery.entry import Form
 from flyatc.delivery.flights import Waiting
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
-from flyatc.edge import desk, exchange, outlet, respond
+from flyatc.edge import desk, exchange, outlet, respond, unread
 from flyatc.wire import head
-from flyatc.wire.faults import BadMessage
 
 Refresh = Callable[[Served], None]
 
 
-class Lookup:
+class Lookup(unread.Unread):
     """One request before the cache: it ends in ``go`` (the app is asked; ``to.recording`` is fed with its answer), or
     an answer. ``refresh``: what to do where an answer was sent that is to be revalidated."""
 
@@ -73,18 +72,6 @@ class Lookup:
             self._turn.cancel()
         self._to.status, self._to.reason = 499, "the visitor left while another asked for the same"
         self._to.end()
-
-    def body(self, data: bytes) -> None:
-        raise AssertionError("who has a body does not wait")
-
-    def body_end(self, trailers: list[bytes]) -> None:
-        raise AssertionError("who has a body does not wait")
-
-    def body_failed(self, fault: BadMessage) -> None:
-        raise AssertionError("who has a body does not wait")
-
-    def writable(self, ready: bool) -> None:
-        """Nothing is written yet."""
 
 
 def send(to: exchange.Exchange, served: Served, at: desk.Desk) -> None:

@@ -8,7 +8,7 @@ from flyatc.config.delivery import Compression, Delivery, Sendfile
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.schema import App
 from flyatc.delivery import sendfile
-from flyatc.edge import desk, exchange, forward, gateway, headers, pages, recorder, respond
+from flyatc.edge import desk, exchange, forward, gateway, headers, pages, recorder, respond, unread
 from flyatc.wire import server
 from flyatc.wire.faults import BadMessage
 
@@ -91,7 +91,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
     )
 
 
-class _Waiting:
+class _Waiting(unread.Unread):
     """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
 
     def __init__(self, single: Single, to: exchange.Exchange) -> None:
@@ -110,18 +110,6 @@ class _Waiting:
     def _waited(self) -> None:
         self._to.request.receiver = None
         self._to.wait = monotonic() - self._to.began
-
-    def body(self, data: bytes) -> None:
-        raise AssertionError("the body is not read before the app listens")
-
-    def body_end(self, trailers: list[bytes]) -> None:
-        raise AssertionError("the body is not read before the app listens")
-
-    def body_failed(self, fault: BadMessage) -> None:
-        raise AssertionError("the body is not read before the app listens")
-
-    def writable(self, ready: bool) -> None:
-        """Nothing is written yet."""
 
 
 class _Responder(respond.Responder):
