@@ -1,29 +1,29 @@
 """What every kind of store must keep, asked of each of them through the same interface."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from fakes.s3 import Server
+from flyatc.config.schema import Storage
 from flyatc.kit.progress import silent
 from flyatc.objects import conditions
 from flyatc.objects.folder import FolderStore
+from flyatc.objects.opened import store_of
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, Stored, StoreUnavailable
 
-Factory = Callable[[Path], Awaitable[FolderStore]]
 
-
-async def folder(tmp_path: Path) -> FolderStore:
-    store = FolderStore(tmp_path / "store")
-    await store.open()
-    return store
-
-
-@pytest.fixture(params=[folder])
+@pytest.fixture(params=["folder", "moto"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
-    factory: Factory = request.param
-    made = await factory(tmp_path)
+    if request.param == "folder":
+        made = store_of(Storage(url=f"file:{tmp_path / 'store'}"), {})
+    else:
+        server: Server = request.getfixturevalue("moto_server")
+        made = store_of(Storage(url=f"s3://{server.bucket()}/some/where"), server.environ())
+    assert made is not None
+    await made.open()
     yield made
     made.close()
 
@@ -38,6 +38,7 @@ async def test_what_was_put_is_got_with_its_etag(store: ObjectStore) -> None:
 
 async def test_what_is_not_there_is_surely_absent(store: ObjectStore, tmp_path: Path) -> None:
     assert await store.get("users/a") is None
+    assert await store.look("users/a") is None
     assert await store.head("users/a/b") is None
     assert await store.list("users/a/") == ()
     await store.delete("users/a")
@@ -68,6 +69,14 @@ async def test_a_match_holds_until_somebody_else_has_written(store: ObjectStore)
     with pytest.raises(ConditionFailed):
         await store.put("a", b"three", match=second)
     assert await store.get("a") is None
+
+
+async def test_a_look_tells_how_old_it_is_by_the_stores_own_clock(store: ObjectStore) -> None:
+    etag = await store.put("a", b"one")
+    seen = await store.look("a")
+    assert seen is not None
+    assert (seen.body, seen.etag) == (b"one", etag)
+    assert 0 <= seen.age < 10
 
 
 async def test_of_many_who_swap_at_once_one_wins_each_round(store: ObjectStore) -> None:
@@ -115,12 +124,11 @@ async def test_a_file_goes_up_and_comes_down_whole_and_tells_how_far_it_is(store
     assert (found.etag, found.size) == (etag, len(body))
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\0b", "a\\b", ".flyatc/id"])
-async def test_a_key_which_leaves_its_place_is_refused(store: ObjectStore, key: str) -> None:
-    with pytest.raises(ValueError, match="not a key"):
-        await store.get(key)
-    with pytest.raises(ValueError, match="not a key"):
-        await store.put(key, b"")
+async def test_a_key_which_leaves_its_place_is_refused(store: ObjectStore, tmp_path: Path) -> None:
+    for key in ("", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "a\0b", "a\\b", ".flyatc/id"):
+        for attempt in (store.get(key), store.put(key, b""), store.download(key, tmp_path / "copy", silent)):
+            with pytest.raises(ValueError, match="not a key"):
+                await attempt
 
 
 async def test_put_is_for_small_things(store: ObjectStore) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -74,6 +75,19 @@ async def test_conditions_hold_between_processes(store: FolderStore, tmp_path: P
     assert found[0] == b"80"
 
 
+async def test_an_age_is_taken_by_the_clock_which_stamps_the_files(store: FolderStore, tmp_path: Path) -> None:
+    await store.put("a", b"one")
+    written = (tmp_path / "store" / "a").stat().st_mtime
+    os.utime(tmp_path / "store" / "a", (written - 1000, written - 1000))
+    old = await store.look("a")
+    assert old is not None
+    assert 1000 <= old.age < 1060
+    os.utime(tmp_path / "store" / "a", (written + 1000, written + 1000))
+    ahead = await store.look("a")
+    assert ahead is not None
+    assert ahead.age == 0
+
+
 async def test_a_store_which_has_vanished_is_unknown_not_empty(store: FolderStore, tmp_path: Path) -> None:
     await store.put("a", b"one")
     shutil.rmtree(tmp_path / "store")
@@ -100,6 +114,7 @@ async def everything_is_unknown(store: FolderStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     for attempt in (
         store.get("a"),
+        store.look("a"),
         store.head("a"),
         store.list("users/"),
         store.put("a", b"two"),

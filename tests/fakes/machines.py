@@ -11,7 +11,7 @@ from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases.vault import Vault
 from flyatc.kit.progress import Progress
 from flyatc.objects.folder import FolderStore
-from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
+from flyatc.objects.store import ObjectStore, Seen, Stored, StoreUnavailable
 from flyatc.observe.log import Log
 
 DATABASE = "app.sqlite3"
@@ -38,9 +38,10 @@ class Machine:
         seed: str | dict[str, str] | None,
         interval: float,
         keep: int,
+        key: str | None = None,
     ) -> None:
         self.log = Told(io.BytesIO())
-        self.vault = Vault(store, Storage(interval=interval, keep=keep), self.log, lambda text, tenant: text)
+        self.vault = Vault(store, Storage(interval=interval, keep=keep, key=key), self.log, lambda text, tenant: text)
         self.tenant = Tenant(
             user="bellevue",
             name="2025/winter",
@@ -124,6 +125,12 @@ class FailingStore:
         self._done()
         return found
 
+    async def look(self, key: str) -> Seen | None:
+        self._before("look", key)
+        found = await self._store.look(key)
+        self._done()
+        return found
+
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
         self._before("put", key)
         etag = await self._store.put(key, body, create=create, match=match)
@@ -150,6 +157,11 @@ class FailingStore:
         await self._store.download(key, path, progress)
         self._done()
 
+    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+        self._before("borrow", key)
+        await self._store.borrow(key, path, progress)
+        self._done()
+
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         self._before("upload", key)
         etag = await self._store.upload(key, path, create=create, progress=progress)
@@ -162,6 +174,7 @@ class Options(TypedDict, total=False):
     seed: str | dict[str, str] | None
     interval: float
     keep: int
+    key: str | None
 
 
 class Yard:
@@ -185,9 +198,9 @@ class Yard:
     def machine(self, name: str, databases: Iterable[str] = (DATABASE,), **options: Unpack[Options]) -> Machine:
         """Another process on the data folder ``name``, which is new or was left behind by an earlier one."""
         store = options.get("store", self.failing)
-        made = Machine(
-            self.root / name, store, databases, options.get("seed"), options.get("interval", 0), options.get("keep", 24)
-        )
+        seed, key = options.get("seed"), options.get("key")
+        interval, keep = options.get("interval", 0), options.get("keep", 24)
+        made = Machine(self.root / name, store, databases, seed, interval, keep, key)
         self._machines.append(made)
         return made
 

@@ -73,7 +73,7 @@ FAULTS = [
     ("server: {control: a:b}", "tenants.yaml:1: server.control: 'a:b' is not a place to listen"),
     (
         "storage: {mode: snapshots}",
-        "tenants.yaml:1: storage.mode: 'snapshots' is not one of none, snapshot; did you mean",
+        "tenants.yaml:1: storage.mode: 'snapshots' is not one of litestream, none, snapshot; did you mean",
     ),
     ("machine_idle: {then: stop}", "tenants.yaml:1: machine_idle.then: 'stop' is not one of exit, none"),
     ("users:\n  a:\n    tenants:\n      b/c: {idel: 1}", "tenants.yaml:4: users.a.tenants.b/c.idel: unknown key, did"),

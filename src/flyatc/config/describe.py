@@ -96,7 +96,7 @@ def _default(entry: inspect.Field) -> str:
     value = entry.default if entry.default_factory is NODEFAULT else entry.default_factory()
     if entry.required:
         return "needed"
-    if value is None or value is NODEFAULT:
+    if value in (None, "") or value is NODEFAULT:
         return "none"
     if isinstance(value, Listen):
         return f"`{value.port}`"

@@ -143,21 +143,55 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    url: Annotated[str, Meta(description="file:FOLDER; relative to this file")] = "file:./store"
+    url: Annotated[
+        str,
+        Meta(description="s3://BUCKET/PREFIX or file:FOLDER, relative to this file; without it s3://$BUCKET_NAME where "
+             "that is set, else file:./store. Credentials, endpoint and region come from AWS_* of the environment"),
+    ] = ""  # fmt: skip
     mode: Annotated[
-        Literal["snapshot", "none"],
-        Meta(description="snapshot: whole databases, at stop and at intervals; none: local only"),
-    ] = "snapshot"
+        Literal["snapshot", "litestream", "none"],
+        Meta(description="snapshot: whole databases, at stop and at intervals; litestream: streamed while they run, at "
+             "most about a second behind; none: local only"),
+    ] = "snapshot"  # fmt: skip
     interval: Annotated[
         Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")
     ] = 60.0
     keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
+    verify: Annotated[
+        Seconds,
+        Meta(description="how often each database of the store is restored into a scratch folder and checked, in the "
+             "background; 0: only by flyatc verify"),
+    ] = 0.0  # fmt: skip
+    key: Annotated[
+        str | None,
+        Meta(description="where another program keeps a database as one whole object, as its key stands in the bucket, "
+             "with {user} {tenant} {database}: read on first use, never written or removed"),
+    ] = None  # fmt: skip
+    session_ttl: Annotated[
+        float,
+        Meta(ge=10, le=600, extra={"unit": "seconds"},
+             description="how long a machine which has gone silent still counts as the owner of its users; it tells "
+             "the store three times as often that it lives"),
+    ] = 30.0  # fmt: skip
+    litestream: Annotated[
+        str | None,
+        Meta(description="litestream mode: the program, 0.5 or newer; without it: found on PATH, or installed by "
+             "pip install flyatc[litestream]"),
+    ] = None  # fmt: skip
+    replica: Annotated[
+        str | None,
+        Meta(description="litestream mode: where another litestream has written our databases, as s3://BUCKET/PATH, "
+             "file:FOLDER or a key of the store, with {user} {tenant} {database}. Read on first use; never written"),
+    ] = None  # fmt: skip
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     running: Annotated[
         int, Meta(ge=1, description="apps at the same time; the least recently used idle one makes room")
     ] = 20
+    held: Annotated[
+        int, Meta(ge=0, description="requests held by flyatc pause at the same time, for all tenants; 503 above")
+    ] = 1000
     request_body: Annotated[Octets, Meta(description="largest request body, 413 above; 0: no limit")] = 0
     request_header: Annotated[SomeOctets, Meta(description="largest request head, 431 above")] = 65536
     header_timeout: Annotated[
@@ -237,7 +271,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
 class Config(Struct, frozen=True, kw_only=True):
     path: Path  # the file it was read from
     server: Server  # data is absolute
-    storage: Storage  # url is file:/absolute
+    storage: Storage  # url is file:/absolute or s3://bucket[/prefix]
     limits: Limits
     cache: Cache
     machine_idle: MachineIdle
@@ -255,6 +289,12 @@ class Config(Struct, frozen=True, kw_only=True):
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)
+
+    def tenant_kept_as(self, user: str, key: str) -> Tenant:
+        """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""
+        name = key.replace("~", "/").strip("/")
+        known = self.tenants.get(f"{user}/{name}" if name else user) or self.tenant_of_pattern(user, name)
+        return known or make_tenant(self.server, user, name, App())
 
 
 def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:

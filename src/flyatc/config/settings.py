@@ -5,12 +5,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from flyatc.config import names
+from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
 from flyatc.config.schema import Listen, Server, Storage
+from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
+FOLDER = "file:./store"
 
 
 def server(server: Server, around: Surroundings) -> Server:
@@ -35,14 +37,37 @@ def server(server: Server, around: Surroundings) -> Server:
 
 
 def storage(storage: Storage, data: str, around: Surroundings) -> Storage:
-    """``url`` with an absolute folder. ``data``: the absolute folder of the running databases."""
-    folder = _folder(storage.url, around.faults)
+    """``url`` as ``s3://…``, or with an absolute folder. ``data``: the absolute folder of the running databases."""
+    storage = streaming(storage, around)
+    if storage.key is not None:
+        check_words("key", storage.key, around.faults)
+    url = storage.url or _url_of_environment(storage, around)
+    if url.startswith(bucket.SCHEME):
+        _tell_bucket(storage, url, around)
+        return structs.replace(storage, url=url)
+    folder = _folder(url, around.faults)
     if folder is None:
         return storage
     absolute = around.absolute(folder)
     if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
         around.faults.tell(("storage", "url"), "must not be where the running databases are (server.data)")
     return structs.replace(storage, url=f"file:{absolute}")
+
+
+def _url_of_environment(storage: Storage, around: Surroundings) -> str:
+    name = around.environ.get(bucket.NAME)
+    return f"{bucket.SCHEME}{name}" if name and storage.mode != "none" else FOLDER
+
+
+def _tell_bucket(storage: Storage, url: str, around: Surroundings) -> None:
+    for fault in bucket.url_faults(url):
+        if storage.url:
+            around.faults.tell(("storage", "url"), fault)
+        else:
+            around.faults.tell_environment(bucket.NAME, f"{around.environ[bucket.NAME]!r} is not the name of a bucket")
+    if storage.mode != "none":
+        for variable, fault in bucket.environment_faults(around.environ):
+            around.faults.tell_environment(variable, fault)
 
 
 def _with_port_of_environment(listen: Listen, around: Surroundings) -> Listen:
@@ -63,10 +88,8 @@ def _health_fault(health: str) -> str | None:
 
 def _folder(url: str, faults: Faults) -> str | None:
     scheme, colon, rest = url.partition(":")
-    if colon and scheme == "s3":
-        faults.tell(("storage", "url"), "s3:// comes with a later release: for now write file:FOLDER")
-    elif not colon or scheme != "file":
-        faults.tell(("storage", "url"), f"{url!r} is not a store: write file:FOLDER")
+    if not colon or scheme != "file":
+        faults.tell(("storage", "url"), f"{url!r} is not a store: write file:FOLDER or s3://BUCKET")
     elif not rest or (rest.startswith("//") and not rest.startswith("///")):
         faults.tell(
             ("storage", "url"), f"{url!r} names no folder of this machine: write file:./store or file:/var/store"

@@ -9,6 +9,21 @@ class RestoreRefused(FlyatcError):
     """The databases cannot be vouched for now (store away, snapshot damaged): the app must not start. Try later."""
 
 
+class OwnershipUnknown(FlyatcError):
+    """The store does not say who may write: nothing may be started, nothing was changed. Try later."""
+
+
+class HeldElsewhere(FlyatcError):
+    """Another machine may write. ``machine``: its name, as "app/machine"."""
+
+    def __init__(self, machine: str, reason: str) -> None:
+        super().__init__(machine, reason)
+        self.machine, self.reason = machine, reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class SaveFailed(FlyatcError):
     """The store did not confirm the last save. The local copy is kept, and its record says so."""
 

@@ -2,20 +2,20 @@
 
 import uuid
 
-from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
+from flyatc.objects.store import ConditionFailed, ObjectStore, StoreRefused
 
 
 async def check(store: ObjectStore) -> None:
-    """Writes, tries what must fail, and cleans up. Raises StoreUnavailable: away, read-only, or heedless."""
+    """Writes, tries what must fail, and cleans up. StoreUnavailable: it is away; StoreRefused: it is heedless."""
     key = f"checks/{uuid.uuid4().hex}"
+    etag = await store.put(key, b"1", create=True)
     try:
-        etag = await store.put(key, b"1", create=True)
         await _must_fail(store, key, create=True)
         await _must_fail(store, key, match=f"{etag[:-1]}x")
         await store.put(key, b"2", match=etag)
         await _must_fail(store, key, match=etag)
     except ConditionFailed as error:
-        raise StoreUnavailable(f"the store refuses a write whose condition holds ({error}): use another one") from error
+        raise StoreRefused(f"the store refuses a write whose condition holds ({error}): use another one") from error
     finally:
         await store.delete(key)
     await _must_fail(store, key, match=etag)
@@ -26,4 +26,4 @@ async def _must_fail(store: ObjectStore, key: str, *, create: bool = False, matc
         await store.put(key, b"3", create=create, match=match)
     except ConditionFailed:
         return
-    raise StoreUnavailable("the store ignores conditions on writes: databases would be lost on it, so it is refused")
+    raise StoreRefused("the store ignores conditions on writes: databases would be lost on it, so it is refused")

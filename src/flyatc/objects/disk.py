@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from flyatc.kit import durable
 from flyatc.kit.threads import Tick
-from flyatc.objects.store import SMALL, Absent, ConditionFailed, Stored, StoreUnavailable, check_key
+from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
 
 CHUNK = 1 << 20
 LOCK_SECONDS = 30.0  # it is held for one rename: longer means that its holder hangs
@@ -54,6 +54,17 @@ class Disk:
             except FileNotFoundError:
                 self._vouch()
                 return None
+
+    def look(self, key: str) -> Seen | None:
+        path = self._path(key)
+        with self._door():
+            try:
+                with path.open("rb") as file:
+                    body, etag, written = file.read(), _etag(file), os.fstat(file.fileno()).st_mtime
+            except FileNotFoundError:
+                self._vouch()
+                return None
+            return Seen(body, etag, max(0.0, self._now() - written))
 
     def head(self, key: str) -> Stored | None:
         path = self._path(key)
@@ -181,6 +192,11 @@ class Disk:
             yield
         finally:
             os.close(descriptor)
+
+    def _now(self) -> float:
+        """By the clock which stamps the files. On a network filesystem that is not ours."""
+        os.utime(self._inner / "lock")
+        return (self._inner / "lock").stat().st_mtime
 
     def _vouch(self) -> None:
         """Raises unless the folder is the one that was opened: only then does "no such file" mean "surely absent"."""

@@ -7,7 +7,7 @@ from flyatc.kit.progress import Progress
 from flyatc.kit.threads import Threads
 from flyatc.objects import conditions
 from flyatc.objects.disk import Disk
-from flyatc.objects.store import Stored
+from flyatc.objects.store import Seen, Stored
 
 
 class FolderStore:
@@ -28,6 +28,9 @@ class FolderStore:
     async def get(self, key: str) -> tuple[bytes, str] | None:
         return await self._threads.run(partial(self._disk.get, key))
 
+    async def look(self, key: str) -> Seen | None:
+        return await self._threads.run(partial(self._disk.look, key))
+
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
         return await self._threads.run(partial(self._disk.put, key, body, create=create, match=match))
 
@@ -42,6 +45,10 @@ class FolderStore:
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         await self._threads.watch(partial(self._disk.download, key, path), "download", progress)
+
+    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+        """A folder's keys have no slashes in front: they are left out."""
+        await self.download(key.strip("/"), path, progress)
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         return await self._threads.watch(partial(self._disk.upload, key, path, create), "upload", progress)

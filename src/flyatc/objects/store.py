@@ -17,6 +17,10 @@ class StoreUnavailable(FlyatcError):
     """Whether it is there, or whether it was done, is not known: try later, conclude nothing."""
 
 
+class StoreRefused(StoreUnavailable):
+    """It will not do as it is set up: no such bucket, wrong credentials, no conditions. Trying again does not help."""
+
+
 class ConditionFailed(FlyatcError):
     """Nothing was written: the key exists already (``create``), or is not what was expected (``match``)."""
 
@@ -33,6 +37,13 @@ class Stored:
     modified: float  # Unix time, by the store's clock
 
 
+@dataclass(frozen=True)
+class Seen:
+    body: bytes
+    etag: str
+    age: float  # seconds since it was written, by the store's clock alone; never below 0. S3 tells whole seconds: ± 1
+
+
 class ObjectStore(Protocol):
     """Each call may raise StoreUnavailable. Keys are ``a/b/c``: see ``check_key``.
 
@@ -41,6 +52,9 @@ class ObjectStore(Protocol):
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         """(body, etag); None: surely absent."""
+
+    async def look(self, key: str) -> Seen | None:
+        """As ``get``, and how old it is. None: surely absent."""
 
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
         """The new etag. ``create``: only if absent; ``match``: only if this is its etag; else ConditionFailed.
@@ -58,6 +72,10 @@ class ObjectStore(Protocol):
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         """Writes the object to ``path``, which is not there yet. Raises Absent."""
+
+    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+        """As ``download``, for an object which somebody else keeps: ``key`` as it stands in the bucket, without our
+        prefix, be it with slashes in front. Raises Absent."""
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         """The new etag. With ``create``, ConditionFailed if the key exists."""

@@ -1,0 +1,243 @@
+"""A bucket as a store: large objects, to and from files. The blocking part; memory does not grow with the size.
+
+One stream at a time: on two cores more of them only wait for each other, and several transfers run side by side.
+Downloads go on where a connection broke; uploads repeat the part which failed.
+"""
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from time import monotonic, time
+from typing import TYPE_CHECKING, BinaryIO
+
+from flyatc.kit.threads import Tick
+from flyatc.objects.s3_client import ATTEMPTS, Clients, door
+from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable, check_key
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from types_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
+
+CHUNK = 256 << 10
+PART = 16 << 20  # octets; what is larger goes up in parts of this size
+MOST_PARTS = 9_000  # S3 takes 10 000
+TICK_OCTETS, TICK_SECONDS = 1 << 20, 0.2
+SLOWEST = 64 << 10  # octets/s: who is slower for a whole transfer is as good as away
+PATIENCE = 60.0  # s, besides
+LEFTOVER_SECONDS = 86400.0
+PAUSE = 0.2  # s, before a download goes on
+
+
+class Transfers:
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._bucket = clients.bucket
+
+    def download(self, key: str, path: Path, tick: Tick) -> None:
+        """``path`` is not there yet, and is not there if this fails."""
+        check_key(key)
+        self._download(self._name(key), path, tick)
+
+    def borrow(self, key: str, path: Path, tick: Tick) -> None:
+        """``key`` as it stands in the bucket."""
+        self._download(key, path, tick)
+
+    def _download(self, name: str, path: Path, tick: Tick) -> None:
+        with path.open("xb") as file:
+            try:
+                _Download(self._clients, name, file, tick).run()
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
+    def upload(self, key: str, path: Path, create: bool, tick: Tick) -> str:
+        check_key(key)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            pace = _Pace(tick, size)
+            try:
+                return self._send(key, file, size, create, pace)
+            except ConditionFailed as error:
+                raise ConditionFailed(f"{key} exists already") from error
+
+    def sweep(self) -> None:
+        """Gives up the uploads which somebody began a day ago and did not live to end: nobody sees them, all pay."""
+        bucket, prefix = self._bucket.name, self._bucket.prefix
+        with contextlib.suppress(StoreUnavailable, Absent), door(self._bucket):
+            listed = self._clients.once.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+            for upload in listed.get("Uploads", ()):
+                if upload["Initiated"].timestamp() < time() - LEFTOVER_SECONDS:
+                    self._clients.once.abort_multipart_upload(
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+    def _send(self, key: str, file: BinaryIO, size: int, create: bool, pace: "_Pace") -> str:
+        if size > PART:
+            return self._send_parts(key, file, size, create, pace)
+        put = partial(self._clients.once.put_object, IfNoneMatch="*") if create else self._clients.retrying.put_object
+        with door(self._bucket), _slice(file, 0, size, pace) as body:
+            answer = put(Bucket=self._bucket.name, Key=self._name(key), Body=body)
+        pace.reached(size)
+        return answer["ETag"].strip('"')
+
+    def _send_parts(self, key: str, file: BinaryIO, size: int, create: bool, pace: "_Pace") -> str:
+        bucket, name = self._bucket.name, self._name(key)
+        retrying, once = self._clients.retrying, self._clients.once
+        complete = (
+            partial(once.complete_multipart_upload, IfNoneMatch="*") if create else once.complete_multipart_upload
+        )
+        with door(self._bucket):
+            begun = retrying.create_multipart_upload(Bucket=bucket, Key=name, ChecksumAlgorithm="CRC32")["UploadId"]
+        try:
+            parts = [self._send_part(name, begun, number, body) for number, body in _slices(file, size, pace)]
+            with door(self._bucket):
+                answer = complete(Bucket=bucket, Key=name, UploadId=begun, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with contextlib.suppress(StoreUnavailable, Absent), door(self._bucket):
+                once.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=begun)
+            raise
+        return answer["ETag"].strip('"')
+
+    def _send_part(self, name: str, upload: str, number: int, body: io.BufferedReader) -> "CompletedPartTypeDef":
+        with door(self._bucket), body:
+            answer = self._clients.retrying.upload_part(
+                Bucket=self._bucket.name,
+                Key=name,
+                UploadId=upload,
+                PartNumber=number,
+                Body=body,
+                ChecksumAlgorithm="CRC32",
+            )
+        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
+        if checksum := answer.get("ChecksumCRC32"):
+            part["ChecksumCRC32"] = checksum
+        return part
+
+    def _name(self, key: str) -> str:
+        return f"{self._bucket.prefix}{key}"
+
+
+class _Download:
+    """One object on its way into a file, over as many connections as it takes."""
+
+    def __init__(self, clients: Clients, name: str, file: BinaryIO, tick: Tick) -> None:
+        self._clients, self._bucket = clients, clients.bucket
+        self._name, self._file = name, file
+        self._pace = _Pace(tick, 0)
+        self._etag: str | None = None  # of what has come so far
+        self._done = 0
+
+    def run(self) -> None:
+        left = ATTEMPTS
+        while True:
+            before = self._done
+            try:
+                return self._go_on()
+            except (Absent, ConditionFailed) as error:
+                if self._etag is None:
+                    raise Absent(f"the store has no {self._name}") from error
+                raise StoreUnavailable(f"{self._name} was changed while it came") from error
+            except StoreRefused:
+                raise
+            except StoreUnavailable:
+                if self._etag is not None and self._done == self._pace.total:
+                    return None  # it broke behind the last octet
+                left = ATTEMPTS if self._done - before > PART else left - 1
+                if left == 0:
+                    raise
+                threading.Event().wait(PAUSE)
+                self._pace.reached(self._done)
+
+    def _go_on(self) -> None:
+        """One connection. Raises StoreUnavailable; what has come until then stays."""
+        with door(self._bucket), self._ask() as answer:
+            total = self._done + answer["ContentLength"]
+            self._etag = answer["ETag"]
+            self._pace.total = total
+            while chunk := answer["Body"].read(CHUNK):
+                self._file.write(chunk)
+                self._done += len(chunk)
+                self._pace.reached(self._done)
+        if self._done != total:
+            raise StoreUnavailable(f"{self._name} ended after {self._done} of {total} octets")
+
+    @contextlib.contextmanager
+    def _ask(self) -> "Iterator[GetObjectOutputTypeDef]":
+        """For what has not come yet."""
+        bucket, name = self._bucket.name, self._name
+        if self._etag is None:
+            answer = self._clients.once.get_object(Bucket=bucket, Key=name)
+        else:
+            rest = f"bytes={self._done}-"
+            answer = self._clients.once.get_object(Bucket=bucket, Key=name, Range=rest, IfMatch=self._etag)
+        with answer["Body"]:
+            if self._done and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
+                raise StoreUnavailable(
+                    f"{self._bucket.place} cannot go on with {self._name} where the connection broke"
+                )
+            yield answer
+
+
+class _Pace:
+    """Ticks as often as people and cancelling need it, and ends what is far too slow."""
+
+    def __init__(self, tick: Tick, total: int) -> None:
+        self.total = total
+        self._tick = tick
+        self._began = monotonic()
+        self._told, self._told_at = 0, self._began
+
+    def reached(self, done: int) -> None:
+        """Raises StoreUnavailable; and what the tick raises when nobody waits any more."""
+        now = monotonic()
+        if now - self._began > PATIENCE + self.total / SLOWEST:
+            raise StoreUnavailable(
+                f"the store takes too long: {done} of {self.total} octets in {now - self._began:.0f} s"
+            )
+        if done - self._told >= TICK_OCTETS or now - self._told_at >= TICK_SECONDS or done == self.total:
+            self._told, self._told_at = done, now
+            self._tick(done, self.total)
+
+
+class _Slice(io.RawIOBase):
+    """Part of a file as a file, which the SDK reads once to sum it and once to send it, and again when it tries again.
+
+    It is read where it is sent, so that it needs no memory, and ends when nobody waits for it any more."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int, pace: _Pace) -> None:
+        self._descriptor = file.fileno()
+        self._start, self._size, self._pace = start, size, pace
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        wanted = memoryview(buffer)[: max(0, self._size - self._at)]
+        count = os.preadv(self._descriptor, [wanted], self._start + self._at)
+        self._at += count
+        self._pace.reached(self._start)
+        return count
+
+
+def _slice(file: BinaryIO, start: int, size: int, pace: _Pace) -> io.BufferedReader:
+    return io.BufferedReader(_Slice(file, start, size, pace), CHUNK)
+
+
+def _slices(file: BinaryIO, size: int, pace: _Pace) -> Iterator[tuple[int, io.BufferedReader]]:
+    part = max(PART, -(-size // MOST_PARTS))
+    for number, start in enumerate(range(0, size, part), 1):
+        yield number, _slice(file, start, min(part, size - start), pace)
+        pace.reached(min(size, start + part))
