@@ -1,0 +1,25 @@
+"""Why a user's databases may not be written here."""
+
+from flyatc.kit import errors
+from flyatc.kit.errors import OwnershipUnknown
+from flyatc.ownership.record import Holder
+
+__all__ = ["HeldElsewhere", "OwnershipUnknown"]
+
+
+class HeldElsewhere(errors.HeldElsewhere):
+    """Another machine is the owner. ``dirty``: it has stopped, and has what the store has not."""
+
+    def __init__(self, user: str, owner: Holder, *, dirty: bool = False, why: str = "") -> None:
+        super().__init__(f"{owner.app}/{owner.machine}", _sentence(user, owner, dirty, why))
+        self.user, self.owner, self.dirty, self.why = user, owner, dirty, why
+
+
+def _sentence(user: str, owner: Holder, dirty: bool, why: str) -> str:
+    if not dirty:
+        return f"{user} is served by {owner}"
+    because = f" ({why})" if why else ""
+    return (
+        f"{owner} could not save all of {user}{because}: start that machine, and it goes on with nothing lost. If it "
+        f"never comes back: flyatc takeover {user}"
+    )

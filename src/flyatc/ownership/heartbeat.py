@@ -1,0 +1,231 @@
+"""This machine's session: begun, renewed while anything is owned, and given up. One for all users."""
+
+import asyncio
+import math
+import uuid
+from typing import Any
+
+from msgspec import structs
+
+from flyatc.kit import tasks
+from flyatc.objects.store import StoreUnavailable
+from flyatc.observe.log import Log
+from flyatc.ownership import identity, record
+from flyatc.ownership.clock import Clock
+from flyatc.ownership.errors import OwnershipUnknown
+from flyatc.ownership.owned import Owned
+from flyatc.ownership.record import Me, Session, Unreadable
+from flyatc.ownership.rules import Landed, Refused, Rules, Wait
+from flyatc.ownership.swap import RecordStore, swap
+
+TICK = 1.0  # s; the clocks are compared, whatever else goes on
+SHORTEST = 0.01  # s; the loop's clock and ours do not agree to the last digit
+RETRY = 1.0  # s; from a renewal which came to nothing to the next
+JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
+REMEMBERED = 64  # renewals of which nothing is known; should an older one land after all, the session counts as lost
+
+
+class Heartbeat:
+    """``chain`` grows when the session is lost: whatever was owned by virtue of it is void. ``owned``: what ends with
+    it; while any of them has not ended, the session is renewed."""
+
+    def __init__(self, store: RecordStore, me: Me, rules: Rules, log: Log, clock: Clock) -> None:
+        self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
+        self.chain = 0
+        self.owned: set[Owned] = set()
+        self.doubted = asyncio.Event()
+        self._key = record.session_key(me.machine)
+        self._etag: str | None = None
+        self._sent: dict[str, float] = {}  # nonce: when; since the last that landed
+        self._seq = 0
+        self._deadline = self._due = -math.inf
+        self._offset = clock.wall() - clock.boottime()
+        self._suspected: float | None = None  # since when the clocks are not to be trusted
+        self._reason = ""
+        self._renewal: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    # --- what others ask ---
+
+    def valid(self, leaving: bool = False) -> bool:
+        self._compare_clocks()
+        now = self._clock.boottime()
+        suspected = self._suspected is not None
+        return self._rules.may_write(now, self._deadline, suspected=suspected, leaving=leaving)
+
+    async def ensure(self) -> int:
+        """The chain; the session is valid, and not about to end. Raises OwnershipUnknown."""
+        for _ in range(2):  # what was broken while we owned nothing is begun anew
+            if self._fresh():
+                return self.chain
+            await asyncio.shield(self._renew_now())
+        if self._fresh():
+            return self.chain
+        raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")
+
+    def hold(self, owned: Owned) -> None:
+        """From now on it ends with the session, which is renewed for it."""
+        self.owned.add(owned)
+        if self._beating is None or self._beating.done():
+            self._beating = tasks.start(self._beat(), "session")
+
+    async def close(self, *, ended: bool) -> None:
+        """No renewals any more. ``ended``: others need not wait until it has run out."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+        if self._renewal is not None:
+            await asyncio.wait([self._renewal])
+        self._deadline = -math.inf
+        if ended and self._etag is not None:
+            last = structs.replace(self._new(), broken=self._me.machine)
+            await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
+
+    # --- the beat ---
+
+    async def _beat(self) -> None:
+        while True:
+            self._judge()
+            if all(owned.ended.is_set() for owned in self.owned):
+                return
+            now = self._clock.boottime()
+            if now >= self._due:
+                self._renew_now()
+            self._wake.clear()
+            marks = (self._due, self._deadline, self._deadline - self._rules.terms.doubt)
+            pause = max(SHORTEST, min((TICK, *(mark - now for mark in marks if mark > now))))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _judge(self) -> None:
+        self._compare_clocks()
+        now = self._clock.boottime()
+        if now >= self._deadline:
+            self._expire()
+        elif self._suspected is not None or now >= self._deadline - self._rules.terms.doubt:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        if not self.doubted.is_set():
+            self.doubted.set()
+            self._tell("warning", "session in doubt: new requests wait", reason=self._reason)
+
+    def _expire(self) -> None:
+        self._doubt()
+        running = [owned for owned in self.owned if not owned.ended.is_set()]
+        for owned in running:
+            owned.end(f"the store did not confirm our session in time: {self._reason}", lost=False)
+        if running:
+            self._tell("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
+
+    def _compare_clocks(self) -> None:
+        now = self._clock.boottime()
+        offset = self._clock.wall() - now
+        if abs(offset - self._offset) > JUMP:
+            jump, self._offset = offset - self._offset, offset
+            self._suspect(now, jump)
+
+    def _suspect(self, now: float, jump: float) -> None:
+        """However long we slept, the store knows whether we are still the owner."""
+        self._suspected, self._due = now, now
+        self._deadline = min(self._deadline, now + self._rules.terms.doubt)
+        self._reason = f"the wall clock jumped by {jump:.1f} s"
+        self._wake.set()
+        if self.owned:
+            self._doubt()
+
+    # --- one renewal ---
+
+    def _fresh(self) -> bool:
+        return self.valid() and self._clock.boottime() < self._deadline - self._rules.terms.doubt
+
+    def _renew_now(self) -> asyncio.Task[None]:
+        if self._renewal is None or self._renewal.done():
+            self._due = math.inf  # until there is an answer
+            self._renewal = tasks.start(self._renew(), "session renewal")
+        return self._renewal
+
+    async def _renew(self) -> None:
+        try:
+            if self._etag is None:
+                await self._begin()
+            else:
+                await self._write(self._etag)
+        finally:
+            if self._due == math.inf:
+                self._due = self._clock.boottime() + RETRY
+            self._wake.set()
+
+    async def _begin(self) -> None:
+        try:
+            seen = await self._store.look(self._key)
+            there = None if seen is None else record.read(seen.body, Session, self._key)
+        except (StoreUnavailable, Unreadable) as error:
+            self._reason = str(error)
+            return
+        if seen is not None and there is not None:
+            decision = self._rules.begin(there, seen.age, self._me, lives=identity.lives(there.process))
+            if isinstance(decision, Wait):
+                self._reason = decision.reason
+                return
+        await self._write(None if seen is None else seen.etag)
+
+    async def _write(self, matched: str | None) -> None:
+        """The time is read before the request is sent: however late it lands, we never think it newer than it is."""
+        self._compare_clocks()
+        new = self._new()
+        self._sent[new.nonce] = self._clock.boottime()
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        outcome = await swap(self._store, self._key, new, matched, self._rules, tuple(self._sent))
+        if isinstance(outcome, Landed):
+            self._confirm(self._sent[outcome.nonce], outcome.etag)
+            return
+        self._reason = outcome.reason
+        if isinstance(outcome, Refused):
+            self._lose(outcome.reason)
+
+    def _new(self) -> Session:
+        self._seq += 1
+        me, nonce = self._me, uuid.uuid4().hex
+        return Session(
+            machine=me.machine,
+            app=me.app,
+            region=me.region,
+            boot=me.boot,
+            seq=self._seq,
+            nonce=nonce,
+            ttl=self._rules.terms.ttl,
+            process=me.process,
+        )
+
+    def _confirm(self, sent: float, etag: str) -> None:
+        self._compare_clocks()
+        self._etag, self._due = etag, sent + self._rules.terms.renew
+        self._sent.clear()
+        if self._suspected is not None and sent < self._suspected:
+            self._due = self._suspected  # sent before the machine slept: it says nothing of now
+            return
+        self._suspected = None
+        self._deadline = self._rules.deadline(sent)
+        if self._fresh() and self.doubted.is_set():
+            self.doubted.clear()
+            self._tell("info", "session confirmed")
+
+    def _lose(self, reason: str) -> None:
+        held, self._etag = self._etag is not None, None
+        self._sent.clear()
+        self._deadline, self._suspected = -math.inf, None
+        self.chain += 1
+        lost, self.owned = self.owned, set()
+        for owned in lost:
+            owned.end(f"the session of this machine is lost: {reason}", lost=True)
+        if held:
+            self._tell("error", "session lost: whatever was owned by it is lost", reason=reason, users=len(lost))
+
+    def _tell(self, level: str, message: str, **fields: Any) -> None:
+        self._log.event(level, message, machine=self._me.machine, **fields)

@@ -1,0 +1,95 @@
+"""Which machine this is, and which run of the daemon."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flyatc.kit import durable
+from flyatc.kit.errors import FlyatcError
+from flyatc.ownership.record import Machine, Me, Process, Unique, Word
+
+PROC = Path("/proc")
+REMEMBERED = 20  # runs; only the last which wrote a session matters
+
+
+class _File(Struct, frozen=True, kw_only=True):
+    v: Annotated[int, Meta(ge=1, le=1)] = 1
+    machine: Machine
+    folder: int  # its inode: a copy of the data folder, beside or elsewhere, is another machine
+    boots: list[Unique]
+
+
+def read(data: Path, environ: Mapping[str, str]) -> Me:
+    """Who we are, and puts this run on record. To be called once, by a daemon which holds the lock of the data folder:
+    whoever ran on it before has ended. Raises FlyatcError."""
+    path, boot = data / ".flyatc" / "machine.json", uuid.uuid4().hex
+    try:
+        given = msgspec.convert(environ.get("FLY_MACHINE_ID") or None, Machine | None)
+        durable.make_folder(path.parent)
+        folder = path.parent.stat().st_ino
+        file = _read(path, folder)
+        if file is None or (given and file.machine != given):
+            file = _File(machine=given or f"local-{uuid.uuid4().hex[:12]}", folder=folder, boots=[])
+        now = msgspec.structs.replace(file, boots=[*file.boots, boot][-REMEMBERED:])
+        durable.write(path, msgspec.json.encode(now))
+        return Me(
+            machine=now.machine,
+            app=msgspec.convert(environ.get("FLY_APP_NAME") or "local", Word),
+            region=msgspec.convert(environ.get("FLY_REGION", ""), Word),
+            boot=boot,
+            process=_ourselves(),
+            boots=frozenset(file.boots),
+            platform=given is not None,
+        )
+    except OSError as error:
+        raise FlyatcError(f"{path} cannot be written: {error.strerror}. See server.data.") from error
+    except msgspec.ValidationError as error:
+        raise FlyatcError(f"FLY_MACHINE_ID, FLY_APP_NAME or FLY_REGION is not a name: {error}") from error
+
+
+def name(data: Path, environ: Mapping[str, str]) -> str | None:
+    """This machine's, as it is on record. None: no daemon has run on the data folder. Changes nothing. Raises
+    OSError."""
+    path = data / ".flyatc" / "machine.json"
+    file = _read(path, path.parent.stat().st_ino) if path.exists() else None
+    return environ.get("FLY_MACHINE_ID") or (file.machine if file is not None else None)
+
+
+def lives(process: Process) -> bool:
+    """Whether it runs here and now. Of use only where it was this machine's, since its last boot."""
+    return _started(process.pid) == process.started
+
+
+def _read(path: Path, folder: int) -> _File | None:
+    """None: there is none, it is damaged, or it came with a copy. Then this is a new machine, which is always safe."""
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return file if file.folder == folder else None
+
+
+def _ourselves() -> Process:
+    pid = os.getpid()
+    return Process(kernel=_kernel(), pid=pid, started=_started(pid) or 0)
+
+
+def _kernel() -> str:
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """Clock ticks since boot: proc_pid_stat(5), field 22. The name before it stands in brackets and may hold any."""
+    try:
+        text = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[19])

@@ -1,0 +1,133 @@
+"""The two records in the store which say who may write: what is in them, and how they are read. Pure.
+
+``machines/<machine>.json`` is a machine's session, ``users/<user>/owner.json`` says who owns a user. What cannot be
+read is never taken for absent and never overwritten.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flyatc.kit.errors import FlyatcError
+
+VERSION = 1
+
+Machine = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]  # becomes a key, and a header
+Word = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,63}$")]
+Unique = Annotated[str, Meta(min_length=1, max_length=64)]
+Epoch = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+LONGEST_WHY = 500  # characters
+
+
+class Unreadable(FlyatcError):
+    """The record is there and cannot be understood: damaged, or of a newer flyatc."""
+
+
+class Process(Struct, frozen=True):
+    kernel: str  # differs from boot to boot of the machine
+    pid: int
+    started: int  # clock ticks since boot
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    v: int = VERSION
+    machine: Machine
+    app: Word
+    region: Word
+    boot: Unique  # one run of the daemon
+    seq: int
+    nonce: Unique  # new in every write: equal bodies have equal etags
+    ttl: Seconds
+    process: Process
+    broken: str | None = None  # by which machine; by itself: it has ended, and writes nothing any more
+
+
+class Holder(Struct, frozen=True):
+    app: Word
+    machine: Machine
+    region: Word
+    boot: Unique
+
+    def __str__(self) -> str:
+        return f"machine {self.machine}" + (f" in {self.region}" if self.region else "")
+
+
+class State(Enum):
+    HELD = "held"
+    RELEASED = "released"  # all is in the store
+    DIRTY = "dirty"  # the holder has stopped, and has something which the store has not
+
+
+class Data(Struct, frozen=True):
+    line: Epoch  # litestream mode: the path that is written. Its number is the epoch which began it
+    since: Epoch  # all owners since this epoch were the same machine: what it has on disk from then on is the newest
+    fence: bool = False  # whoever comes next begins a new line: the last holder did not let go by itself
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    v: int = VERSION
+    epoch: Epoch
+    state: State
+    holder: Holder
+    nonce: Unique
+    ttl: Seconds  # of the holder's session, should that vanish
+    data: Data
+    why: Annotated[str, Meta(max_length=LONGEST_WHY)] = ""  # it is dirty; for people
+
+
+@dataclass(frozen=True)
+class Me:
+    """This machine and this run of the daemon.
+
+    ``boots``: earlier runs on this data folder, which we hold locked: they have ended. ``platform``: the platform
+    gave us ``machine``, and vouches that it runs once."""
+
+    machine: str
+    app: str
+    region: str
+    boot: str
+    process: Process
+    boots: frozenset[str] = frozenset()
+    platform: bool = False
+
+    @property
+    def holder(self) -> Holder:
+        return Holder(app=self.app, machine=self.machine, region=self.region, boot=self.boot)
+
+
+def session_key(machine: str) -> str:
+    return f"machines/{machine}.json"
+
+
+def owner_key(user: str) -> str:
+    return f"users/{user}/owner.json"
+
+
+class _Versioned(Struct):
+    v: int
+
+
+R = TypeVar("R", Session, Owner)
+
+
+def read(body: bytes, kind: type[R], key: str) -> R:
+    """Raises Unreadable."""
+    try:
+        version = msgspec.json.decode(body, type=_Versioned).v
+        if version > VERSION:
+            raise Unreadable(f"{key} was written by a newer flyatc (v{version}): update flyatc on this machine")
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Unreadable(
+            f"{key} cannot be understood ({error}), and is left as it is: restore it from a backup, or delete it when "
+            "no machine runs"
+        ) from error
+
+
+def write(record: Session | Owner) -> bytes:
+    return msgspec.json.encode(record)

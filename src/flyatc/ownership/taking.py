@@ -1,0 +1,127 @@
+"""Taking a user over: look, decide, write; from whoever had it."""
+
+import uuid
+from dataclasses import dataclass
+from typing import TypeVar
+
+from msgspec import structs
+
+from flyatc.objects.store import Seen, StoreUnavailable
+from flyatc.ownership import record
+from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
+from flyatc.ownership.record import Me, Owner, Session, State, Unreadable
+from flyatc.ownership.rules import Ask, Break, Landed, Mourn, Refused, Rules, Take, Unsure
+from flyatc.ownership.swap import RecordStore, swap
+
+ROUNDS = 3  # each is lost only to somebody who won it
+
+R = TypeVar("R", Session, Owner)
+Read = tuple[Owner, Seen]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """``before``: what was taken over. None: nobody had ever owned it."""
+
+    owner: Owner
+    etag: str
+    before: Owner | None
+    decision: Take
+
+
+async def look(store: RecordStore, user: str) -> Read | None:
+    """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
+    return await read(store, record.owner_key(user), Owner)
+
+
+@dataclass(frozen=True)
+class Taker:
+    store: RecordStore
+    me: Me
+    rules: Rules
+
+    async def take(self, user: str, found: Read | None, known: int) -> Taken:
+        """Our session is valid. ``found``: what ``look`` saw. Raises HeldElsewhere, OwnershipUnknown."""
+        for _ in range(ROUNDS):
+            before, etag = (None, None) if found is None else (found[0], found[1].etag)
+            decision = await self._decide(user, before, known)
+            owner = self._owner(decision)
+            outcome = await swap(self.store, record.owner_key(user), owner, etag, self.rules)
+            if isinstance(outcome, Landed):
+                return Taken(owner, outcome.etag, before, decision)
+            if not isinstance(outcome, Refused):
+                raise OwnershipUnknown(f"{user}: {outcome.reason}")
+            found = await look(self.store, user)
+        raise OwnershipUnknown(f"{user} is wanted by several machines at once")
+
+    async def _decide(self, user: str, owner: Owner | None, known: int) -> Take:
+        decision = self.rules.take(owner, self.me, known)
+        if owner is None or isinstance(decision, Take):
+            assert isinstance(decision, Take)
+            return decision
+        if isinstance(decision, Ask):
+            return await self._ask(user, owner, known)
+        raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason)
+
+    async def _ask(self, user: str, owner: Owner, known: int) -> Take:
+        """What the holder's session allows."""
+        key = record.session_key(owner.holder.machine)
+        for _ in range(ROUNDS):
+            found = await read(self.store, key, Session)
+            session, seen = found or (None, None)
+            decision = self.rules.steal(owner, session, seen.age if seen else 0.0, known)
+            match decision:
+                case Take():
+                    return decision
+                case Break() if session is not None and seen is not None:
+                    if await break_session(self.store, self.rules, session, seen.etag, by=self.me.machine):
+                        return decision.take
+                    continue  # broken for another of its users, or alive after all
+                case Mourn():
+                    await mourn(self.store, self.rules, owner)
+            break
+        raise HeldElsewhere(user, owner.holder)
+
+    def _owner(self, decision: Take) -> Owner:
+        return Owner(
+            epoch=decision.epoch,
+            state=State.HELD,
+            holder=self.me.holder,
+            nonce=uuid.uuid4().hex,
+            ttl=self.rules.terms.ttl,
+            data=decision.data,
+        )
+
+
+async def break_session(store: RecordStore, rules: Rules, session: Session, etag: str, by: str) -> bool:
+    """True: from now on the holder's renewal fails. False: it has been written meanwhile. Raises OwnershipUnknown."""
+    broken = structs.replace(session, broken=by, nonce=uuid.uuid4().hex)
+    outcome = await swap(store, record.session_key(session.machine), broken, etag, rules)
+    if isinstance(outcome, Unsure):
+        raise OwnershipUnknown(f"the session of machine {session.machine} cannot be broken: {outcome.reason}")
+    return isinstance(outcome, Landed)
+
+
+async def mourn(store: RecordStore, rules: Rules, owner: Owner) -> None:
+    """Puts a session for the holder, whose own has vanished: if it lives, it learns of it at its next renewal."""
+    holder = owner.holder
+    stand_in = Session(
+        machine=holder.machine,
+        app=holder.app,
+        region=holder.region,
+        boot=holder.boot,
+        seq=0,
+        nonce=uuid.uuid4().hex,
+        ttl=owner.ttl,
+        process=record.Process(kernel="", pid=0, started=0),
+    )
+    await swap(store, record.session_key(holder.machine), stand_in, None, rules)
+
+
+async def read(store: RecordStore, key: str, kind: type[R]) -> tuple[R, Seen] | None:
+    """None: surely absent. Raises OwnershipUnknown."""
+    try:
+        seen = await store.look(key)
+        return None if seen is None else (record.read(seen.body, kind, key), seen)
+    except (StoreUnavailable, Unreadable) as error:
+        raise OwnershipUnknown(str(error)) from error

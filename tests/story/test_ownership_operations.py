@@ -1,0 +1,95 @@
+"""``flyatc release`` and ``flyatc takeover``, without a daemon."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fakes.ownership_store import FakeMachine, FakeStore, Link
+from flyatc.ownership import operations
+from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
+from flyatc.ownership.freeing import Denied, Free
+from flyatc.ownership.record import State, owner_key, session_key
+from flyatc.ownership.terms import Terms
+
+pytestmark = pytest.mark.looptime
+
+TERMS = Terms()
+DEAD = TERMS.ttl + TERMS.grace
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture(autouse=True)
+async def _end(curtain: None) -> AsyncIterator[None]:
+    yield
+    await FakeMachine.end_all()
+
+
+async def test_a_living_owner_is_not_released_behind_its_back(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    owned = await machine.live()
+    for free in (operations.release, operations.takeover):
+        decision = await free(Link(store), "u", TERMS)
+        assert isinstance(decision, Denied)
+        assert "stop u there" in decision.reason
+    assert owned.valid()
+    assert store.owner().state is State.HELD
+
+
+async def test_a_dead_owner_is_released_and_should_it_be_the_next_its_files_still_count(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    machine.link.away()
+    await asyncio.sleep(DEAD + 10)
+    assert isinstance(await operations.plan(Link(store), "u", TERMS, accept_loss=False), Free)
+    assert store.owner().state is State.HELD
+    assert isinstance(await operations.release(Link(store), "u", TERMS), Free)
+    assert store.owner().state is State.RELEASED
+    assert store.session("m1").broken == operations.OPERATOR
+    machine.link.back()
+    owned = await machine.live(known=1)
+    assert (owned.epoch, owned.line, owned.former.clean) == (2, 2, False)
+    assert owned.former.since <= 1
+
+
+async def test_what_is_dirty_is_taken_over_only_by_who_accepts_the_loss(store: FakeStore) -> None:
+    one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
+    (await one.live()).mark_dirty("the store was full")
+    await one.leave()
+    denied = await operations.release(Link(store), "u", TERMS)
+    assert isinstance(denied, Denied)
+    assert "the store was full" in denied.reason
+    with pytest.raises(HeldElsewhere):
+        await other.live()
+    freed = await operations.takeover(Link(store), "u", TERMS)
+    assert isinstance(freed, Free)
+    assert "flyatc orphans" in freed.loses
+    owned = await other.live()
+    assert (owned.epoch, owned.line, owned.former.line, owned.former.clean) == (3, 3, 1, False)
+    assert not owned.former.since <= 1  # what m1 could not save does not count any more
+
+
+async def test_a_vanished_session_is_given_its_time(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    machine.link.away()
+    store.delete(session_key("m1"))
+    first = await operations.release(Link(store), "u", TERMS)
+    assert isinstance(first, Denied)
+    await asyncio.sleep(DEAD)
+    assert isinstance(await operations.release(Link(store), "u", TERMS), Free)
+
+
+async def test_when_the_store_does_not_answer_the_operator_is_told(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    (await machine.live()).mark_dirty("full")
+    await machine.leave()
+    link = Link(store)
+    link.once("late", "put", owner_key("u"))
+    with pytest.raises(OwnershipUnknown, match="cannot be released"):
+        await operations.takeover(link, "u", TERMS)
+    assert isinstance(await operations.release(Link(store), "v", TERMS), Denied)
