@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 from flyatc import __version__
-from flyatc.control.answers import Daemon, Explanation, History, Overview, Reloaded, Version
+from flyatc.control.answers import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
+from flyatc.databases.choosing import Choice
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.metrics import Counters
@@ -79,6 +80,14 @@ class Desk:
         await self._do(f"maintain {address} {message} {closed}")
         return True
 
+    async def pause(self, address: str | None, limit: float) -> Drained:
+        await self._do(f"pause {address} {limit}")
+        return Drained(requests=0, tunnels=2)
+
+    async def resume(self, address: str | None) -> int | None:
+        await self._do(f"resume {address}")
+        return 3
+
     async def clear_cache(self, address: str | None) -> int:
         await self._do(f"clear cache {address}")
         return 7
@@ -86,8 +95,8 @@ class Desk:
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         await self._tell(f"backup {address} {database}", progress)
 
-    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
-        await self._tell(f"restore {address} {database} {version}", progress)
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
+        await self._tell(f"restore {address} {database} {choice}", progress)
 
     async def history(self, address: str, database: str | None) -> History:
         await self._do(f"history {address} {database}")

@@ -18,8 +18,9 @@ from flyatc.tenants.ports import Tools
 from flyatc.tenants.status import Status
 from flyatc.tenants.tenant import Tenant
 
-UP = ["+db", "+app", "+gateway"]
-DOWN = ["-gateway", "-app", "-db", "saved"]
+UP = ["+owner", "+db", "+app", "+gateway"]
+DOWN = ["-gateway", "-app", "-db", "saved", "-owner"]
+SAVES = ["+owner", "+db", "-db", "saved", "-owner"]
 EPOCH = 1_800_000_000.0  # what the wall clock says when a story begins
 
 
@@ -75,6 +76,19 @@ class FakeDatabases:
         self.saved_at = EPOCH
 
 
+class FakeOwned:
+    def __init__(self) -> None:
+        self.doubted, self.ended, self.why = asyncio.Event(), asyncio.Event(), ""
+        self.may = True
+
+    def valid(self) -> bool:
+        return self.may and not self.ended.is_set()
+
+    def end(self, why: str = "the store was silent for too long") -> None:
+        self.why = why
+        self.ended.set()
+
+
 class FakeGateway:
     def __init__(self, stage: "Stage", tenant: str) -> None:
         self._stage, self._tenant = stage, tenant
@@ -101,12 +115,13 @@ class Stage:
         self.at_step: Callable[[str, str], None] = lambda step, tenant: None
         self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
         self.children: list[FakeChild] = []
+        self.owned = FakeOwned()  # the last
         self.running = self.most_running = 0
         self.saving = self.most_saving = 0
         self.alive: Counter[str] = Counter()  # databases held, by tenant
         self.events: list[dict[str, Any]] = []
         self.config = config or make_config("a", "b")
-        tools = Tools(self._restored, self._running, self._gateway)
+        tools = Tools(self._owned, self._restored, self._running, self._gateway)
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
     async def strike(self) -> None:
@@ -160,7 +175,17 @@ class Stage:
             raise error
 
     @contextlib.asynccontextmanager
-    async def _restored(self, spec: schema.Tenant) -> AsyncIterator[FakeDatabases]:
+    async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeOwned]:
+        await self.step("own", spec.address)
+        self.told(spec.address, "+owner")
+        self.owned = FakeOwned()
+        try:
+            yield self.owned
+        finally:
+            self.told(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
+
+    @contextlib.asynccontextmanager
+    async def _restored(self, spec: schema.Tenant, owned: FakeOwned) -> AsyncIterator[FakeDatabases]:
         if self.hang is not None:
             await self.hang()
         await self.step("restore", spec.address)
@@ -201,7 +226,7 @@ class Stage:
             finally:
                 child.die(0)
 
-    def _gateway(self, spec: schema.Tenant, port: int) -> FakeGateway:
+    def _gateway(self, spec: schema.Tenant, port: int, may_answer: Callable[[], bool]) -> FakeGateway:
         self.at_step("gateway", spec.address)
         self.told(spec.address, "+gateway")
         return FakeGateway(self, spec.address)

@@ -24,7 +24,7 @@ def snapshot(seq: int, epoch: int = 1) -> Snapshot:
 def history(*seqs: int) -> Pointer:
     pointer = None
     for seq in seqs:
-        pointer = lineage.point(snapshot(seq), pointer)
+        pointer = lineage.point(snapshot(seq), pointer, 1)
     assert pointer is not None
     return pointer
 
@@ -44,12 +44,12 @@ def test_other_names_are_no_snapshots(name: str) -> None:
 
 
 def test_the_first_snapshot_is_number_one() -> None:
-    assert lineage.following(None, []) == "000001-000000001.sqlite3.zst"
+    assert lineage.following(None, [], 1) == "000001-000000001.sqlite3.zst"
 
 
 def test_the_next_number_is_above_what_was_published_and_what_was_not() -> None:
-    assert lineage.following(history(7), [snapshot(9).key, "current.json"]) == snapshot(10).key
-    assert lineage.following(history(7), []) == snapshot(8).key
+    assert lineage.following(history(7), [snapshot(9).key, "current.json"], 1) == snapshot(10).key
+    assert lineage.following(history(7), [], 1) == snapshot(8).key
 
 
 def test_a_pointer_survives_its_way_through_json() -> None:
@@ -111,3 +111,11 @@ def test_a_copy_descends_from_its_base_and_from_what_it_was_publishing() -> None
     entry = Entry(base=one, pending=(two,))
     assert [entry.descends_from(link) for link in (one, two, three)] == [True, True, False]
     assert msgspec.json.decode(msgspec.json.encode(entry), type=Entry) == entry
+
+
+def test_the_first_number_under_a_new_owner_is_above_all_of_the_former_one() -> None:
+    assert lineage.following(history(7), [], 3) == "000003-000000008.sqlite3.zst"
+
+
+def test_a_database_which_is_owned_and_was_never_saved_is_told_from_a_saved_one() -> None:
+    assert lineage.decode(lineage.encode(lineage.Blank(owner=4))) == lineage.Blank(owner=4)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fakes.stage import DOWN, UP, Stage, make_config, save_failed
+from fakes.stage import DOWN, SAVES, UP, Stage, make_config, save_failed
 from flyatc.kit import tasks
 from flyatc.tenants.errors import Stopping
 from flyatc.tenants.lifecycle import State
@@ -69,7 +69,7 @@ async def test_a_second_signal_cuts_drain_and_grace() -> None:
     asyncio.get_running_loop().call_later(1, stage.fleet.hurry)
     assert await stage.fleet.close(100)
     assert now() == 4
-    assert stage.story["a"][-3:] == ["-app!", "-db", "saved"]
+    assert stage.story["a"][-4:] == ["-app!", "-db", "saved", "-owner"]
     visitor.cancel()
 
 
@@ -125,7 +125,7 @@ async def test_what_was_unsaved_before_is_saved_too() -> None:
     stage.faults.clear()
     assert await stage.fleet.close(25)
     assert now() == 2
-    assert stage.story["a"][-3:] == ["+db", "-db", "saved"]
+    assert stage.story["a"][-5:] == SAVES
 
 
 async def test_a_fleet_that_does_nothing_is_closed_at_once() -> None:

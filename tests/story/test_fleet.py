@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from fakes.stage import DOWN, UP, Stage, changed, make_config, restore_refused, save_failed, start_failed
+from fakes.stage import DOWN, SAVES, UP, Stage, changed, make_config, restore_refused, save_failed, start_failed
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants.errors import Failed, NoSuchTenant, NotReadyInTime, Removed, Unsafe
@@ -232,7 +232,7 @@ async def test_nothing_touches_the_databases_of_a_paused_tenant() -> None:
         await asyncio.sleep(10)
         assert stage.story == {}
     await asyncio.sleep(1)
-    assert stage.story["a"] == ["+db", "-db", "saved"]
+    assert stage.story["a"] == SAVES
 
 
 async def test_what_cannot_be_saved_is_not_paused() -> None:

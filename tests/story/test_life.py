@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fakes.stage import DOWN, UP, Stage, make_config, restore_refused, save_failed, start_failed
+from fakes.stage import DOWN, SAVES, UP, Stage, make_config, restore_refused, save_failed, start_failed
 from flyatc.kit import tasks
 from flyatc.tenants.errors import Failed, NotReadyInTime, Unsafe
 from flyatc.tenants.lifecycle import State
@@ -84,7 +84,7 @@ async def test_a_stop_in_the_turn_in_which_the_app_answers_is_no_crash() -> None
     await asyncio.sleep(1.1)
     assert stage.status().state is State.STOPPED
     assert stage.status().crashes == 0
-    assert stage.story["a"] == ["+db", "+app", "-app", "-db", "saved"]
+    assert stage.story["a"] == ["+owner", "+db", "+app", "-app", "-db", "saved", "-owner"]
 
 
 async def test_a_visitor_who_leaves_does_not_stop_the_start() -> None:
@@ -126,7 +126,7 @@ async def test_a_failed_start_tells_all_who_wait_and_gives_everything_back() -> 
     assert all(isinstance(one, Failed) and one.retry_after == 1 for one in results)
     assert len({id(one) for one in results}) == 5
     await asyncio.sleep(0.1)
-    assert stage.story["a"] == ["+db", "+app", "-app", "-db", "saved"]
+    assert stage.story["a"] == ["+owner", "+db", "+app", "-app", "-db", "saved", "-owner"]
     assert stage.status().state is State.FAILED
     assert "exit code 1" in str(stage.status().reason)
 
@@ -181,7 +181,7 @@ async def test_a_refused_restore_starts_nothing_and_saves_nothing() -> None:
     assert caught.value.retry_after == 1
     assert "store does not answer" in caught.value.reason
     await asyncio.sleep(0.5)
-    assert stage.story == {}
+    assert stage.story == {"a": ["+owner", "-owner"]}
     with pytest.raises(Unsafe):
         await stage.visit()
 
@@ -292,12 +292,12 @@ async def test_a_save_that_fails_is_told_and_tried_again_until_it_succeeds() -> 
     assert any(e["level"] == "error" and e["msg"].startswith("not saved") for e in stage.events)
     assert stage.fleet.quiet_for() == 0
     await asyncio.sleep(1 + 2 + 4 + 0.5)
-    assert stage.story["a"] == [*UP, "drain", *DOWN[:3], *["+db", "-db"] * 3]
+    assert stage.story["a"] == [*UP, "drain", *DOWN[:3], "-owner", *["+owner", "+db", "-db", "-owner"] * 3]
     assert len(stage.children) == 1
     stage.faults.clear()
     await asyncio.sleep(8)
     assert not stage.status().unsaved
-    assert stage.story["a"][-3:] == ["+db", "-db", "saved"]
+    assert stage.story["a"][-5:] == SAVES
     assert stage.status().saved_at is not None
     assert stage.fleet.quiet_for() > 0
 
@@ -324,7 +324,7 @@ async def test_a_visitor_who_comes_while_data_is_saved_alone_waits_for_that() ->
     await stage.visit()
     await recovering
     assert now() == 5 + 2
-    assert stage.story["a"] == ["+db", "-db", "saved", *UP]
+    assert stage.story["a"] == [*SAVES, *UP]
 
 
 async def test_a_failed_start_and_a_failed_save_are_both_remembered() -> None:
@@ -355,7 +355,7 @@ async def test_what_is_newer_than_the_store_is_saved_four_at_a_time() -> None:
     await stage.fleet.recover([*names, "stranger"])
     assert stage.most_saving == 4
     assert now() == 3
-    assert all(stage.story[name] == ["+db", "-db", "saved"] for name in names)
+    assert all(stage.story[name] == SAVES for name in names)
     assert [e["tenant"] for e in stage.events if "not configured" in e["msg"]] == ["stranger"]
 
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,12 @@ def store(daemon: Daemon) -> Path:
 
 
 def pointer(shelf: Path) -> dict[str, Any]:
-    """Its current.json; {}: there is none."""
+    """Its current.json; {}: there is none, or nothing was saved yet."""
     try:
-        return dict(json.loads((shelf / "current.json").read_bytes()))
+        found = dict(json.loads((shelf / "current.json").read_bytes()))
     except FileNotFoundError:
         return {}
+    return found if "key" in found else {}
 
 
 def snapshots(shelf: Path) -> list[Path]:
@@ -136,9 +138,24 @@ def stored_rows(shelf: Path) -> int:
         return rows(path)
 
 
-def everything_in(folder: Path) -> dict[str, bytes]:
-    """Each file with its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def everything_in(folder: Path, *, but_owner: bool = False) -> dict[str, bytes]:
+    """Each file with its content; ``but_owner``: without the stamps of who took it over."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    if but_owner and "current.json" in found:
+        found["current.json"] = json.dumps(json.loads(found["current.json"]) | {"owner": 0}).encode()
+    return found
+
+
+def grow_old(daemon: Daemon, store: Path | None = None) -> None:
+    """As if its machine had given no sign for long: its session in the store is an hour old."""
+    for session in ((store or daemon.folder / "store") / "machines").glob("*.json"):
+        if json.loads(session.read_bytes())["machine"] == machine(daemon):
+            os.utime(session, (time.time() - 3600,) * 2)
+
+
+def machine(daemon: Daemon) -> str:
+    """Its name."""
+    return str(json.loads((daemon.folder / "data" / ".flyatc" / "machine.json").read_bytes())["machine"])
 
 
 @contextlib.contextmanager

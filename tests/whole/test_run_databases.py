@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +34,10 @@ def stored(folder: Path, *flags: str, interval: str = "0", command: tuple[str, .
 
 
 def lose_the_disk(folder: Path) -> None:
+    """What comes next is another machine; who was killed has been silent for long."""
     shutil.rmtree(folder / "data")
+    for session in (folder / "store" / "machines").glob("*.json"):
+        os.utime(session, (time.time() - 3600,) * 2)
 
 
 def test_what_the_app_wrote_is_saved_at_its_end_and_restored_before_its_start(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from pathlib import Path
 from flyatc.config.resolve import ALONE
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.lock import DataLock
+from flyatc.daemon.owning import Owning
+from flyatc.daemon.streams import streams_of
 from flyatc.databases.vault import Vault
-from flyatc.objects.folder import FolderStore
+from flyatc.objects.opened import OwnedStore, store_of
 from flyatc.observe.log import Log
 from flyatc.process import command, table
+from flyatc.process.records import Records
 
 POLL = 0.02  # s
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
@@ -53,28 +56,34 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
         yield
         return
     tenant = config.tenants[ALONE]
-    store = None if config.storage.mode == "none" else FolderStore(Path(config.storage.url.removeprefix("file:")))
-    vault = Vault(store, config.storage, log, _expand)
+    store = store_of(config.storage, os.environ)
+    records = Records(Path(config.server.data))
+    vault = Vault(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
+    owning = Owning(config, os.environ, log, vault)
     try:
         if store is not None:
             await store.open()
             await store.check()
-        async with vault.hold(tenant):
+        await owning.open()
+        async with owning.hold(tenant) as owned, vault.hold(tenant, owned):
             strangers = {process.pid for process in _children()}  # whoever became us by exec had them
             try:
                 yield
             finally:
                 await _end_the_rest(strangers, tenant.app.stop_grace, log)
     finally:
-        await asyncio.to_thread(partial(_close, vault, store))  # it waits for threads
+        await vault.still()
+        await owning.leave()
+        await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads
 
 
 def _expand(text: str, tenant: Tenant) -> str:
     return command.expand(text, command.words(tenant, 0), os.environ)
 
 
-def _close(vault: Vault, store: FolderStore | None) -> None:
+def _close(vault: Vault, owning: Owning, store: OwnedStore | None) -> None:
     vault.close()
+    owning.close()
     if store is not None:
         store.close()
 

@@ -1,9 +1,11 @@
 """What operators may ask of a running daemon (control.ports.Operations)."""
 
+import asyncio
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from time import time
-from typing import Protocol
+from time import monotonic, time
+from typing import Protocol, TypeVar
 
 from msgspec import structs
 
@@ -12,11 +14,17 @@ from flyatc.config import changes
 from flyatc.config.schema import Config
 from flyatc.control import answers, explain
 from flyatc.daemon.parts import Parts
+from flyatc.databases.choosing import Choice
+from flyatc.edge import verdict
+from flyatc.edge.gateway import Gateway
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
+
+LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
+R = TypeVar("R")
 
 
 class Host(Protocol):
@@ -54,9 +62,17 @@ class Operations:
     def status(self) -> answers.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
-        exit_at = self._daemon.idle_exit_at()
+        exit_at, barrier = self._daemon.idle_exit_at(), self._parts.barrier
         return answers.Overview(
             tenants=tenants,
+            closed=[answers.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
+            paused=[
+                answers.Paused(
+                    scope=_address(scope), since=stamp(pause.since), limit=pause.limit, waiting=barrier.waiting(scope)
+                )
+                for scope, pause in barrier.paused.items()
+            ],
+            verified=None if self._parts.verifying is None else self._parts.verifying.told(),
             daemon=answers.Daemon(
                 version=__version__,
                 pid=os.getpid(),
@@ -95,15 +111,53 @@ class Operations:
         )
 
     async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
-        if address is not None:
-            self._parts.fleet.select(address)
-        try:
-            if not closed:
-                return self._parts.maintenance.open(address)
-            self._parts.maintenance.close(address, message)
-        except OSError as error:
-            raise FlyatcError(f"it could not be written down, and so is not done: {error.strerror}") from error
+        barrier = self._parts.barrier
+        scope = self._scope(address, barrier.closed)
+        if not closed:
+            return _written(lambda: barrier.open(scope))
+        _written(lambda: barrier.close(scope, message))
         return True
+
+    async def pause(self, address: str | None, limit: float) -> answers.Drained:
+        barrier, log, began = self._parts.barrier, self._parts.log, monotonic()
+        scope = self._scope(address, barrier.paused)
+        _written(lambda: barrier.pause(scope, limit))
+        name = verdict.named(scope)
+        while (left := self._in_flight(scope)).requests:
+            if scope not in barrier.paused:
+                raise FlyatcError(f"{name} was resumed by somebody else before the apps had answered all")
+            if monotonic() - began > limit:
+                log.event("warning", "paused, but not drained within the limit", scope=name, requests=left.requests)
+                return left
+            await asyncio.sleep(LOOK_SECONDS)
+        ms = round((monotonic() - began) * 1000)
+        log.event("info", "drained: no app has a request of what is paused", scope=name, tunnels=left.tunnels, ms=ms)
+        return left
+
+    async def resume(self, address: str | None) -> int | None:
+        barrier = self._parts.barrier
+        scope = self._scope(address, barrier.paused)
+        return _written(lambda: barrier.resume(scope))
+
+    def _in_flight(self, scope: str) -> answers.Drained:
+        """Requests that the apps have, or which wait for a start that was begun for them. Tunnels have no end of their
+        own: nobody waits for them."""
+        requests = tunnels = 0
+        for tenant in self._parts.fleet.known():
+            if verdict.covers(scope, tenant.spec.address):
+                through = tenant.peek()
+                opened = through.tunnels if isinstance(through, Gateway) else 0
+                tunnels += opened
+                requests += tenant.status().visitors - opened
+        return answers.Drained(requests, tunnels)
+
+    def _scope(self, address: str | None, said: Mapping[str, object]) -> str:
+        """Raises NoSuchTenant; but what was said of a tenant which is gone can be lifted."""
+        if address is None:
+            return verdict.EVERYTHING
+        if address not in said:
+            self._parts.fleet.select(address)
+        return address
 
     async def clear_cache(self, address: str | None) -> int:
         return 0 if self._parts.cache is None else self._parts.cache.clear(address)
@@ -116,10 +170,10 @@ class Operations:
         async with self._parts.fleet.paused(address):  # stopped and saved: what was left unsaved is saved by that
             pass
 
-    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
         tenant = self._parts.fleet.one(address).spec
-        async with self._parts.fleet.paused(address):
-            await self._parts.vault.restore(tenant, database, version, progress)
+        async with self._parts.fleet.paused(address), self._parts.owning.hold(tenant) as owned:
+            await self._parts.vault.restore(tenant, database, choice, progress, owned)
 
     async def history(self, address: str, database: str | None) -> answers.History:
         tenant = self._parts.fleet.one(address).spec
@@ -139,3 +193,14 @@ class Operations:
             ],
             orphans=[str(path) for path in orphans],
         )
+
+
+def _address(scope: str) -> str | None:
+    return None if scope == verdict.EVERYTHING else scope
+
+
+def _written(change: Callable[[], R]) -> R:
+    try:
+        return change()
+    except OSError as error:
+        raise FlyatcError(f"it could not be written down, and so is not done: {error.strerror}") from error

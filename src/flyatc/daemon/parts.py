@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.owning import Owning
+from flyatc.daemon.streams import streams_of
+from flyatc.daemon.verifying import Verifying
 from flyatc.databases.vault import Vault
 from flyatc.delivery.caching import Cache
-from flyatc.edge import gateway, handler, recorder
+from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
-from flyatc.edge.maintenance import Maintenance
-from flyatc.objects.folder import FolderStore
+from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.process import child, command
 from flyatc.process.ports import Ports
@@ -30,16 +32,19 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ)
         self.records = Records(self.data)
-        self.store = (
-            None if config.storage.mode == "none" else FolderStore(Path(config.storage.url.removeprefix("file:")))
-        )
-        self.vault = Vault(self.store, config.storage, log, self._expand)
-        tools = Tools(restored=self.vault.hold, running=self._child(Ports()), gateway=_gateway)
+        self.store = store_of(config.storage, self.environ)
+        streams = streams_of(config, self.store, self.environ, self.records, log)
+        self.vault = Vault(self.store, config.storage, log, self._expand, streams)
+        self.owning = Owning(config, self.environ, log, self.vault)
+        self.verifying: Verifying | None = None
+        if self.store is not None and config.storage.verify:
+            self.verifying = Verifying(config, self.environ, self.store, self.records, log)
+        tools = Tools(self.owning.hold, self.vault.hold, self._child(Ports()), _gateway)
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
-        self.maintenance = Maintenance(self.data / ".flyatc" / "maintenance.json", log)
-        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache, self.maintenance)
+        self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
+        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache, self.barrier)
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _child(
@@ -52,9 +57,10 @@ class Parts:
 
     def close(self) -> None:
         self.vault.close()
+        self.owning.close()
         if self.store is not None:
             self.store.close()
 
 
-def _gateway(tenant: Tenant, port: int) -> gateway.Gateway:
-    return gateway.Gateway("127.0.0.1", port)
+def _gateway(tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:
+    return gateway.Gateway("127.0.0.1", port, may_answer)

@@ -17,8 +17,9 @@ import uvloop
 from flyatc import __version__
 from flyatc.config import changes, load
 from flyatc.config.faults import ConfigError
-from flyatc.config.schema import App, Config, Tenant, make_tenant
+from flyatc.config.schema import Config
 from flyatc.control.server import Server
+from flyatc.daemon.kept import kept
 from flyatc.daemon.lock import DataLock
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.parts import Parts
@@ -120,6 +121,7 @@ class Daemon:
         if parts.store is not None:
             await parts.store.open()
             await parts.store.check()
+        await parts.owning.open()
         await self.control.open()
         await parts.listener.open(parts.wire)
         self._background = [
@@ -128,6 +130,8 @@ class Daemon:
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._machine_idle(), "machine idle"),
         ]
+        if parts.verifying is not None:
+            self._background.append(tasks.start(parts.verifying.run(), "verify"))
         for task in self._background:
             task.add_done_callback(self._ended)
         settle_memory()
@@ -138,6 +142,7 @@ class Daemon:
         self.stopping = True
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
+        self.parts.barrier.end("the daemon is going away")
         await self._known_what_is_unsaved((until - monotonic()) / 4)
         saved = await self.parts.fleet.close(until - monotonic())
         try:
@@ -162,6 +167,8 @@ class Daemon:
             task.cancel()
         await asyncio.wait(self._background)
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
+        await self.parts.vault.still()
+        await self.parts.owning.leave()
         await self.control.close()
         await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
 
@@ -214,8 +221,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
-        on_disk = await asyncio.to_thread(lambda: list(_tenants_on_disk(self.config)))
-        unsaved = await self.parts.vault.unsaved(on_disk)
+        unsaved = await self.parts.vault.unsaved(await kept(self.config))
         self._looked.set()  # the fleet knows as well before anybody else runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
@@ -224,12 +230,16 @@ class Daemon:
         while True:
             settings = self.config.machine_idle
             await asyncio.sleep(min(IDLE_LOOK_SECONDS, max(0.05, settings.after / 4)))
-            if settings.then == "exit" and self.parts.fleet.quiet_for() >= settings.after:
+            if settings.then == "exit" and self._quiet_for() >= settings.after:
                 return self.stop(f"no visitor for {settings.after:g} s")
+
+    def _quiet_for(self) -> float:
+        """Who is held by a pause is no visitor of any app, but one of ours."""
+        return 0.0 if self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
 
     def idle_exit_at(self) -> float | None:
         """Unix time at which the daemon ends itself if nobody comes."""
-        settings, quiet = self.config.machine_idle, self.parts.fleet.quiet_for()
+        settings, quiet = self.config.machine_idle, self._quiet_for()
         return time() + settings.after - quiet if settings.then == "exit" and quiet else None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -239,12 +249,3 @@ class Daemon:
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         tell_unexpected(self.log, context)
-
-
-def _tenants_on_disk(config: Config) -> Iterator[Tenant]:
-    """Every tenant which has a folder, configured or not."""
-    for folder in sorted(Path(config.server.data).glob("tenants/*/*")):
-        user, name = folder.parent.name, folder.name.replace("~", "/").strip("/")
-        address = f"{user}/{name}" if name else user
-        known = config.tenants.get(address) or config.tenant_of_pattern(user, name)
-        yield known or make_tenant(config.server, user, name, App())

@@ -17,6 +17,7 @@ from flyatc.daemon import alone, running
 from flyatc.daemon.attached import Attached
 from flyatc.daemon.signals import Signals
 from flyatc.daemon.whole_lines import WholeLines
+from flyatc.delivery.caching import Cache
 from flyatc.edge.listener import Listener
 from flyatc.edge.localhost import Localhost
 from flyatc.edge.recorder import Recorder
@@ -102,7 +103,8 @@ class Wrapper:
         self._settings, self._config, self._log, self._signals = settings, config, log, signals
         self._listener = Listener(Listen(None, settings.http_port), named="HTTP_PORT")
         self._gateway = Localhost(settings.target_port)
-        self._single = Single(self._gateway, settings, Recorder(log, lines=settings.log_requests), self._page())
+        records = Recorder(log, lines=settings.log_requests)
+        self._single = Single(self._gateway, settings, records, _cache(settings), self._page())
         self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings))
         self._app: Attached | None = None
         self._main = asyncio.current_task()
@@ -206,6 +208,11 @@ class Wrapper:
         except OSError as error:
             self._log.event("debug", "502s have no page", path=path, reason=error.strerror)
             return None
+
+
+def _cache(settings: WrapperSettings) -> Cache | None:
+    size, item = settings.cache_size, settings.max_cache_item_size
+    return Cache(size, item) if size and item else None
 
 
 def _limits(settings: WrapperSettings) -> Limits:

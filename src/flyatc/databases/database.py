@@ -26,6 +26,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.databases import files, lineage, packing, sqlite
 from flyatc.databases.lineage import Entry, Pointer, Signature, Snapshot
+from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.snapshot import Current, Shelf
 from flyatc.databases.tools import Tools
@@ -38,11 +39,14 @@ PENDING = 8  # publications of unknown outcome that are remembered; older ones h
 
 
 class Database:
-    def __init__(self, tenant: Tenant, name: str, record: Record, store: ObjectStore, tools: Tools) -> None:
+    def __init__(
+        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Owned, tools: Tools
+    ) -> None:
         self.tenant, self.name = tenant, name
         self.path = tenant.data / name
         self.folder = tenant.data / ".flyatc"
         self.shelf = Shelf(store, tenant, name)
+        self.owned = owned
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()
         self.failed = False  # whether the last save did
@@ -101,8 +105,9 @@ class Database:
             copy = place / "copy"
             digest = await self._copy(copy, progress)
             current = await self._ours()
-            if current is not None and current.pointer.sha256 == digest:
-                return await self._confirm(current.pointer, seen)
+            pointer = current.pointer if current is not None else None
+            if pointer is not None and pointer.sha256 == digest and not (current and current.streamed):
+                return await self._confirm(pointer, seen)
             pointer = await self._publish(copy, digest, current, progress)
         await self._confirm(pointer, seen)
         ms = round((monotonic() - began) * 1000)
@@ -135,28 +140,40 @@ class Database:
         return await heavy.watch(partial(packing.digest, copy), "check", progress)
 
     async def _ours(self) -> Current | None:
-        """What the store has now, if we may build on it. Raises SaveFailed if somebody else has written."""
+        """What the store has now, if we may build on it. Raises SaveFailed if somebody else has written, or may."""
         current = await self.shelf.current()
-        if current is not None and not self.entry.descends_from(current.pointer.link):
-            version = lineage.version(current.pointer.key)
-            self._rival = (
-                f"{self} is not saved: somebody else has written version {version}. The local copy is kept, and set "
-                f"aside below {self.folder / 'orphans'} at the next start"
-            )
-            raise SaveFailed(self._rival)
+        if current is not None:
+            self._rival = self._find_rival(current)
+            if self._rival is not None:
+                raise SaveFailed(self._rival)
+        self._may_write()
         return current
+
+    def _find_rival(self, current: Current) -> str | None:
+        pointer, kept = current.pointer, f"The local copy is kept, and set aside below {self.folder / 'orphans'}"
+        if current.owner > self.owned.epoch:
+            return f"{self} is not saved: another machine has taken it over. {kept} at the next start"
+        if pointer is None or self.entry.descends_from(pointer.link):
+            return None
+        version = lineage.version(pointer.key)
+        return f"{self} is not saved: somebody else has written version {version}. {kept} at the next start"
+
+    def _may_write(self) -> None:
+        if not self.owned.valid():
+            raise SaveFailed(f"{self} is not saved: this machine may not write at this moment. The local copy is kept")
 
     async def _publish(self, copy: Path, digest: str, current: Current | None, progress: Progress) -> Pointer:
         packed = copy.with_suffix(".zst")
         await self._tools.heavy.watch(partial(packing.pack, copy, packed), "compress", progress)
         there = await self.shelf.snapshots()
         snapshot = Snapshot(
-            key=lineage.following(current.pointer if current else None, list(there)),
+            key=lineage.following(current.pointer if current else None, list(there), self.owned.epoch),
             size=files.octets(copy),
             compressed=files.octets(packed),
             sha256=digest,
             saved=stamp(time()),
         )
+        self._may_write()
         await self.shelf.upload(snapshot.key, packed, progress)
         pending = (*self.entry.pending, snapshot.link)[-PENDING:]
         await self.note(structs.replace(self.entry, pending=pending))
@@ -165,20 +182,23 @@ class Database:
     async def _swap(self, snapshot: Snapshot, current: Current | None) -> Pointer:
         """The pointer is ours when it returns. An answer that says no, or none at all, is settled by reading back."""
         for last in (False, False, True):
-            pointer = lineage.point(snapshot, current.pointer if current else None)
+            pointer = lineage.point(snapshot, current.pointer if current else None, self.owned.epoch)
+            self._may_write()
             try:
                 await self.shelf.point(pointer, current)
                 return pointer
             except (ConditionFailed, StoreUnavailable):
                 current = await self._ours()
-                if current is not None and current.pointer.link == snapshot.link:
+                if current is not None and current.pointer is not None and current.pointer.link == snapshot.link:
                     return current.pointer
                 if last:
                     raise
         raise AssertionError("unreachable")
 
     async def _confirm(self, pointer: Pointer, seen: Signature | None) -> None:
-        confirmed = structs.replace(self.entry, base=pointer.link, pending=(), signature=seen, saved_at=time())
+        confirmed = structs.replace(
+            self.entry, base=pointer.link, pending=(), signature=seen, saved_at=time(), line=0, txid=0
+        )
         await self.note(confirmed)
 
     async def _prune(self, pointer: Pointer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from flyatc.databases import lineage, packing, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Pointer, Snapshot
-from flyatc.databases.snapshot import Shelf
+from flyatc.databases.snapshot import Attic, Shelf
 from flyatc.databases.tools import Tools
 from flyatc.kit.progress import Progress
 from flyatc.objects.store import Absent
@@ -16,7 +16,9 @@ class SnapshotDamaged(Exception):
     """It cannot be vouched for; says why."""
 
 
-async def fetch(shelf: Shelf, key: str, known: Snapshot | None, place: Path, tools: Tools, progress: Progress) -> Path:
+async def fetch(
+    shelf: Shelf | Attic, key: str, known: Snapshot | None, place: Path, tools: Tools, progress: Progress
+) -> Path:
     """``key`` from ``shelf``, unpacked, checked and synced, below ``place``. ``known``: what it must be, if on record.
 
     Raises SnapshotDamaged; StoreUnavailable; OSError."""

@@ -7,16 +7,22 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
+from flyatc.databases import orphans
 from flyatc.databases.database import Database
+from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
+from flyatc.databases.tools import Tools
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.progress import Progress, silent
 
 
 class Held:
-    def __init__(self, tenant: Tenant, databases: list[Database], record: Record, interval: float) -> None:
-        self._tenant, self._databases, self._record = tenant, databases, record
+    def __init__(
+        self, tenant: Tenant, databases: list[Database], record: Record, owned: Owned, tools: Tools, interval: float
+    ) -> None:
+        self._tools = tools
+        self._tenant, self._databases, self._record, self._owned = tenant, databases, record, owned
         self._leaving = asyncio.Event()
         self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
 
@@ -44,9 +50,36 @@ class Held:
         if self._rounds is not None:
             await asyncio.wait([self._rounds])
         try:
-            await _save(self._databases, silent)
+            if self._owned.lost:
+                await self._set_aside()
+            elif self._owned.ended.is_set():
+                self._keep()
+            else:
+                await _save(self._databases, silent)
+        except SaveFailed as error:
+            self._owned.mark_dirty(str(error), self._tenant.address)
+            raise
+        else:
+            self._owned.mark_saved(self._tenant.address)
         finally:
             await self._let_go()
+
+    def _keep(self) -> None:
+        """Nothing may be saved any more. Raises SaveFailed where something would have been to save."""
+        left = [database for database in self._databases if database.unsaved]
+        for database in left:
+            database.failed = True
+        if left:
+            raise SaveFailed(f"{', '.join(map(str, left))}: {self._owned.why}. The local copy is kept")
+
+    async def _set_aside(self) -> None:
+        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        try:
+            for database in self._databases:
+                if database.unsaved:
+                    await orphans.set_aside(database, self._tools, self._owned.why)
+        except OSError as error:
+            raise SaveFailed(f"{self._tenant.address}: what is unsaved cannot be set aside: {error}") from error
 
     async def _let_go(self) -> None:
         """Those which are saved are no longer in use. What cannot be written down is saved again at the next start."""

@@ -41,9 +41,13 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Pointer(Snapshot, frozen=True, kw_only=True):
-    """current.json: the newest snapshot, and those before it, newest first."""
+    """current.json: the newest snapshot, and those before it, newest first. ``owner``: the epoch of the last machine
+    which took the database over; it is written before that machine reads, so that nothing older lands after it.
+    ``streamed``: since then litestream has written beside it, and knows better."""
 
     v: Annotated[int, Meta(ge=1, le=1)] = 1
+    owner: int = 0
+    streamed: bool = False
     epoch: int
     seq: int
     previous: list[Snapshot] = []
@@ -51,6 +55,14 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
     @property
     def snapshot(self) -> Snapshot:
         return Snapshot(key=self.key, size=self.size, compressed=self.compressed, sha256=self.sha256, saved=self.saved)
+
+
+class Blank(Struct, frozen=True, kw_only=True):
+    """current.json of a database which somebody owns, and nobody has saved yet."""
+
+    v: Annotated[int, Meta(ge=1, le=1)] = 1
+    owner: int
+    streamed: bool = False
 
 
 def name(epoch: int, seq: int) -> str:
@@ -73,11 +85,12 @@ def saved_at(snapshot: Snapshot) -> float:
     return datetime.fromisoformat(snapshot.saved).timestamp()
 
 
-def point(snapshot: Snapshot, before: Pointer | None) -> Pointer:
+def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
     """The pointer which puts ``snapshot`` on top of what was current."""
     epoch, seq = number(snapshot.key) or (0, 0)
     previous = [] if before is None else [before.snapshot, *before.previous][:LONGEST_HISTORY]
     return Pointer(
+        owner=owner,
         epoch=epoch,
         seq=seq,
         key=snapshot.key,
@@ -89,13 +102,13 @@ def point(snapshot: Snapshot, before: Pointer | None) -> Pointer:
     )
 
 
-def following(current: Pointer | None, keys: list[str]) -> str:
+def following(current: Pointer | None, keys: list[str], owner: int) -> str:
     """The name of the next snapshot: above the current one and above all that are there, published or not."""
     numbers = [n for n in map(number, keys) if n is not None]
     if current is not None:
         numbers.append((current.epoch, current.seq))
     epoch, seq = max(numbers, default=(1, 0))
-    return name(epoch, seq + 1)
+    return name(max(epoch, owner), seq + 1)
 
 
 def surplus(keys: list[str], current: Pointer, keep: int) -> list[str]:
@@ -108,8 +121,10 @@ def surplus(keys: list[str], current: Pointer, keep: int) -> list[str]:
     return [key for key in older if key not in needed]
 
 
-def decode(body: bytes) -> Pointer:
+def decode(body: bytes) -> Pointer | Blank:
     """Raises ValueError with what is wrong."""
+    if "key" not in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+        return msgspec.json.decode(body, type=Blank)
     pointer = msgspec.json.decode(body, type=Pointer)
     saved_at(pointer)
     if number(pointer.key) != (pointer.epoch, pointer.seq):
@@ -117,7 +132,7 @@ def decode(body: bytes) -> Pointer:
     return pointer
 
 
-def encode(pointer: Pointer) -> bytes:
+def encode(pointer: Pointer | Blank) -> bytes:
     return msgspec.json.format(msgspec.json.encode(pointer), indent=1)
 
 
@@ -132,14 +147,19 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     ``base``: the snapshot which it descends from. ``pending``: snapshots of it whose publication is not confirmed; the
     store's current one may be one of them. ``in_use``: from before the app starts until the save after its end is
-    confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix time
-    of that."""
+    confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix
+    time of that. ``epoch``: under which it was written here last; 0: before there were owners. In litestream mode
+    ``line`` is the one which it streams into, and ``txid`` litestream's number of the last transaction confirmed in
+    it."""
 
     base: Link | None = None
     pending: tuple[Link, ...] = ()
     in_use: bool = False
     signature: Signature | None = None
     saved_at: float | None = None
+    epoch: int = 0
+    line: int = 0
+    txid: int = 0
 
     def descends_from(self, link: Link) -> bool:
         return link == self.base or link in self.pending

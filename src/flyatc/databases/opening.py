@@ -13,16 +13,19 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import fetch, files, lineage, sqlite
+from flyatc.databases import adopting, fetch, files, lineage, orphans, snapshot, sqlite
+from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
-from flyatc.databases.plan import Create, Current, Here, Keep, Nothing, Plan, Refuse, Restore, There, Unknown, plan
+from flyatc.databases.plan import Create, Current, Here, Keep, Nothing, Plan, Refuse, Restore, Streamed, There, Unknown, plan
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit import durable, tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.progress import Progress, silent
-from flyatc.objects.store import StoreUnavailable
+from flyatc.objects.store import ConditionFailed, StoreUnavailable
+
+ATTEMPTS = 5  # to stamp a pointer which others change meanwhile
 
 Seeds = Callable[[str], Path | None]  # of a database's name
 
@@ -32,17 +35,6 @@ class Survey:
     database: Database
     plan: Plan
     pointer: Pointer | None
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A whole file, verified and synced, which is to become the database."""
-
-    raw: Path
-    message: str  # restored, seeded
-    version: str | None
-    octets: int
-    began: float
 
 
 @contextlib.contextmanager
@@ -75,17 +67,40 @@ async def make_whole(tenant: Tenant, databases: list[Database], record: Record, 
 async def _survey(database: Database, tools: Tools) -> Survey:
     here = await tools.quick.run(partial(files.look, database.path))
     there, pointer = await _ask(database)
-    return Survey(database, plan(here, database.entry, there, touched=database.unsaved), pointer)
+    former, entry = database.owned.former, database.entry
+    sole = former.clean or former.covers(entry.epoch)
+    return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 
 async def _ask(database: Database) -> tuple[There, Pointer | None]:
     try:
-        current = await database.shelf.current()
-        if current is not None:
-            return Current(current.pointer.link), current.pointer
+        current = await take_over(database)
+        pointer = current.pointer if current is not None else None
+        if current is not None and current.streamed:
+            return Streamed(), pointer
+        if pointer is not None:
+            return Current(pointer.link), pointer
         return Nothing(tuple(await database.shelf.snapshots())), None
     except StoreUnavailable as error:
         return Unknown(str(error)), None
+
+
+async def take_over(database: Database) -> snapshot.Current | None:
+    """The store's pointer, which from now on bears our epoch: what an earlier owner has on its way fails.
+
+    Raises StoreUnavailable, OwnershipUnknown."""
+    shelf, owned = database.shelf, database.owned
+    for _ in range(ATTEMPTS):
+        current = await shelf.current()
+        owner = current.owner if current is not None else 0
+        if owner > owned.epoch:
+            await owned.rise(owner)
+        if owner == owned.epoch:
+            return current
+        with contextlib.suppress(ConditionFailed):  # an earlier owner's save has landed just now: look again
+            await shelf.stamp(current, owned.epoch)
+            return current
+    raise StoreUnavailable(f"current.json of {database} changes all the time: somebody else is writing")
 
 
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
@@ -93,15 +108,24 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Tools) -> A
     database, pointer = survey.database, survey.pointer
     match survey.plan:
         case Keep(verify=True):
-            await _verify(database, tools)
+            await verify(database, tools)
         case Restore() if pointer is not None:
             return await bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
-            return await _sow(database.path, database.name, seeds, place, tools)
+            return await begin(database, seeds, place, tools)
     return None
 
 
-async def _verify(database: Database, tools: Tools) -> None:
+async def begin(database: Database, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
+    """What a new database begins with: another program's copy, the seed; None: nothing. Raises RestoreRefused;
+    StoreUnavailable, OSError."""
+    adopted = None
+    if tools.adopt is not None:
+        adopted = await adopting.adopt(tools.adopt, database, place, tools)
+    return adopted or await sow(database.path, database.name, seeds, place, tools)
+
+
+async def verify(database: Database, tools: Tools) -> None:
     try:
         await tools.heavy.run(partial(sqlite.check_local, database.path))
     except sqlite.Unusable as error:
@@ -129,7 +153,7 @@ async def bring(
     return Arrival(raw, "restored", lineage.version(key), files.octets(raw), began)
 
 
-async def _sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
+async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
     """A checked copy of the seed; None: there is none. Raises RestoreRefused."""
     began, seed = monotonic(), seeds(name)
     if seed is None:
@@ -143,10 +167,15 @@ async def _sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Tools) -
     return Arrival(raw, "seeded", None, files.octets(raw), began)
 
 
-async def put_in_place(arrival: Arrival, database: Database, tools: Tools, reason: str) -> None:
+async def put_in_place(
+    arrival: Arrival, database: Database, tools: Tools, reason: str, *, outdated: bool = False
+) -> None:
+    """``outdated``: what is here is a version which the store has had: it is not kept."""
     aside = await tools.quick.run(partial(files.put_in_place, arrival.raw, database.path, database.folder))
-    if aside is not None:
-        database.tell("warning", "the local copy was set aside", path=str(aside), reason=reason)
+    if aside is not None and outdated:
+        await tools.quick.run(partial(files.remove, aside))
+    elif aside is not None:
+        orphans.tell(database, aside, tools, reason)
     ms = round((monotonic() - arrival.began) * 1000)
     database.tell("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
 
@@ -157,26 +186,32 @@ async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record:
         database = survey.database
         await tools.quick.run(partial(durable.make_folder, database.path.parent))
         if arrival is not None:
-            await put_in_place(arrival, database, tools, survey.plan.reason)
+            outdated = isinstance(survey.plan, Restore) and survey.plan.outdated
+            await put_in_place(arrival, database, tools, survey.plan.reason, outdated=outdated)
         elif isinstance(survey.plan, Create):
-            await _clear(database, survey.plan, tools)
+            await clear(database, survey.plan.reason, tools)
         elif isinstance(survey.plan, Keep) and survey.plan.lost:
             database.tell("warning", "the store has lost a database", reason=survey.plan.reason)
-    await record.put({s.database.name: structs.replace(_entry(s), in_use=True) for s in surveys})
+    await record.put(
+        {s.database.name: structs.replace(_entry(s), in_use=True, epoch=s.database.owned.epoch) for s in surveys}
+    )
 
 
-async def _clear(database: Database, created: Create, tools: Tools) -> None:
+async def clear(database: Database, reason: str, tools: Tools) -> None:
     """The app makes it: a WAL of another one must not be waiting there."""
     aside = await tools.quick.run(partial(files.set_aside, database.path, database.folder))
     if aside is not None:
         database.tell("warning", "what SQLite keeps beside a database stood there alone: set aside", path=str(aside))
-    database.tell("info", "a new database", reason=created.reason)
+    database.tell("info", "a new database", reason=reason)
 
 
 def _entry(survey: Survey) -> Entry:
     """What is true of the database now that its plan is carried out."""
     entry, pointer = survey.database.entry, survey.pointer
     match survey.plan:
+        case Keep(anew=True):
+            base = pointer.link if pointer is not None else None
+            return Entry(base=base, saved_at=entry.saved_at, line=entry.line)
         case Keep() if pointer is None:
             return structs.replace(entry, base=None, signature=None)
         case Keep() if pointer is not None and pointer.link != entry.base:  # the publication whose answer was lost
@@ -199,6 +234,6 @@ async def make_local(tenant: Tenant, seeds: Seeds, tools: Tools) -> None:
             path = tenant.data / name
             await tools.quick.run(partial(durable.make_folder, path.parent))
             if await tools.quick.run(partial(files.look, path)) is Here.ABSENT:
-                arrival = await _sow(path, name, seeds, place, tools)
+                arrival = await sow(path, name, seeds, place, tools)
                 if arrival is not None:
                     await tools.quick.run(partial(files.put_in_place, arrival.raw, path, folder))

@@ -38,23 +38,31 @@ class Current:
     link: Link
 
 
-There = Unknown | Nothing | Current
+@dataclass(frozen=True)
+class Streamed:
+    """The newest is what litestream has written, in another mode."""
+
+
+There = Unknown | Nothing | Current | Streamed
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Whatever is here is set aside, never overwritten."""
+    """Whatever is here is set aside, never overwritten. ``outdated``: it is a version which the store has had."""
 
     reason: str
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
 class Keep:
-    """The local copy is the truth. ``verify``: only after PRAGMA quick_check. ``lost``: the store has nothing of it."""
+    """The local copy is the truth. ``verify``: only after PRAGMA quick_check. ``lost``: the store has nothing of it.
+    ``anew``: the store is to get a new version, changed or not."""
 
     reason: str
     verify: bool = False
     lost: bool = False
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,27 @@ class Refuse:
 Plan = Restore | Keep | Create | Refuse
 
 
-def plan(here: Here, entry: Entry, there: There, touched: bool) -> Plan:
-    """``touched``: the files are not as they were when they were last known to be saved."""
+def plan(here: Here, entry: Entry, there: There, touched: bool, sole: bool = True) -> Plan:
+    """``touched``: the files are not as they were when they were last known to be saved. ``sole``: nobody else can have
+    written since what is recorded of the local copy, other than what the store has."""
     match there:
         case Unknown(reason):
             return Refuse(f"{reason}. Nothing was changed; try again later")
         case Nothing(strays):
             return _store_has_nothing(here, entry, strays, touched)
+        case Streamed():
+            return _was_streamed(here, entry, sole)
         case Current(link):
-            return _store_has(link, here, entry, touched)
+            return _store_has(link, here, entry, touched, sole)
+
+
+def _was_streamed(here: Here, entry: Entry, sole: bool) -> Plan:
+    if here is Here.SQLITE and sole and entry.line:
+        return Keep("litestream had it until now, and all of it is here", verify=True, anew=True)
+    return Refuse(
+        "litestream has streamed it since its last snapshot: set storage.mode to litestream. To leave that mode, do so on "
+        "the machine which served it last"
+    )
 
 
 def _store_has_nothing(here: Here, entry: Entry, strays: tuple[str, ...], touched: bool) -> Plan:
@@ -99,18 +119,21 @@ def _store_has_nothing(here: Here, entry: Entry, strays: tuple[str, ...], touche
     return Create("it is new: neither the store nor this machine has it")
 
 
-def _store_has(link: Link, here: Here, entry: Entry, touched: bool) -> Plan:
+def _store_has(link: Link, here: Here, entry: Entry, touched: bool, sole: bool) -> Plan:
     if here is Here.ABSENT:
         return Restore(f"version {version(link.key)} is in the store, nothing is here")
     if fault := _fault(here, entry):
         return Refuse(fault)
+    verify = entry.in_use or touched
+    if entry.descends_from(link) and not sole and (verify or link != entry.base):
+        return Restore(f"another machine took over since, and may have built upon {version(link.key)} as well")
     if entry.descends_from(link):
-        verify = entry.in_use or touched
         return Keep(f"the local copy is version {version(link.key)} or newer", verify=verify)
     known = _known(entry)
     if known is None:
         return Restore(f"nobody knows where the local copy comes from, the store has {version(link.key)}")
-    return Restore(f"the local copy comes from {version(known.key)}, the store has {version(link.key)}")
+    reason = f"the local copy comes from {version(known.key)}, the store has {version(link.key)}"
+    return Restore(reason, outdated=not verify and entry.base is not None)
 
 
 def _known(entry: Entry) -> Link | None:

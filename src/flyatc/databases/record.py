@@ -47,6 +47,11 @@ class Record:
     def in_use(self) -> bool:
         return any(entry.in_use for entry in self._entries.values())
 
+    @property
+    def epoch(self) -> int:
+        """The highest under which anything was written here."""
+        return max((entry.epoch for entry in self._entries.values()), default=0)
+
     async def put(self, entries: dict[str, Entry]) -> None:
         """Known at once, on the disk when it returns. Raises OSError."""
         self._entries.update(entries)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from flyatc.config.schema import Tenant
 from flyatc.databases import lineage
 from flyatc.databases.lineage import Pointer
-from flyatc.kit.progress import Progress
+from flyatc.kit.progress import Progress, silent
 from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
 
 
@@ -16,8 +18,10 @@ class PointerDamaged(StoreUnavailable):
 
 @dataclass(frozen=True)
 class Current:
-    pointer: Pointer
+    pointer: Pointer | None  # None: nothing was saved yet
     etag: str
+    owner: int  # the epoch of the last machine which took the database over; 0: none did
+    streamed: bool  # litestream has written since
 
 
 class Shelf:
@@ -25,7 +29,9 @@ class Shelf:
 
     def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
         self._store = store
-        self._prefix = f"users/{tenant.user}/{tenant.key}/{database.replace('/', '~')}/"  # no name holds a '~'
+        name = database.replace("/", "~")  # no name holds a '~'
+        self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
+        self.attic = Attic(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
 
     async def current(self) -> Current | None:
         """None: it surely has none. Raises PointerDamaged."""
@@ -34,7 +40,8 @@ class Shelf:
         if found is None:
             return None
         try:
-            return Current(lineage.decode(found[0]), found[1])
+            read = lineage.decode(found[0])
+            return Current(read if isinstance(read, Pointer) else None, found[1], read.owner, read.streamed)
         except ValueError as error:
             raise PointerDamaged(
                 f"{key} in the store is damaged ({error}). The snapshots beside it are not touched: move the file "
@@ -43,12 +50,25 @@ class Shelf:
 
     async def point(self, pointer: Pointer, before: Current | None) -> None:
         """Compare and swap: only if the store's pointer is still ``before``. Raises ConditionFailed."""
+        await self._point(pointer, before)
+
+    async def _point(self, pointer: Pointer | lineage.Blank, before: Current | None) -> None:
         body = lineage.encode(pointer)
         key = f"{self._prefix}current.json"
         if before is None:
             await self._store.put(key, body, create=True)
         else:
             await self._store.put(key, body, match=before.etag)
+
+    async def stamp(self, current: Current | None, owner: int, *, streamed: bool | None = None) -> None:
+        """The same pointer, with this owner: what an earlier one has on its way fails. ``streamed`` None: as it was.
+
+        Raises ConditionFailed."""
+        pointer = current.pointer if current is not None else None
+        if streamed is None:
+            streamed = current is not None and current.streamed
+        told = lineage.Blank(owner=owner) if pointer is None else structs.replace(pointer, owner=owner)
+        await self._point(structs.replace(told, streamed=streamed), current)
 
     async def snapshots(self) -> dict[str, Stored]:
         """All that are there, published or not, by name."""
@@ -64,5 +84,29 @@ class Shelf:
         """Raises Absent."""
         await self._store.download(f"{self._prefix}{key}", path, progress)
 
+    async def borrow(self, key: str, path: Path) -> None:
+        """Another program's object, by its whole key. Raises Absent."""
+        await self._store.borrow(key, path, silent)
+
     async def delete(self, key: str) -> None:
         await self._store.delete(f"{self._prefix}{key}")
+
+
+class Attic:
+    """What was set aside of one database: no versions, but kept. Raises what the store raises."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+
+    async def keep(self, key: str, path: Path) -> str:
+        """Its key in the store. Raises ConditionFailed."""
+        whole = f"{self._prefix}{key}"
+        await self._store.upload(whole, path, create=True, progress=silent)
+        return whole
+
+    async def names(self) -> list[str]:
+        return [stored.key.removeprefix(self._prefix) for stored in await self._store.list(self._prefix)]
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        """Raises Absent."""
+        await self._store.download(f"{self._prefix}{key}", path, progress)

@@ -18,6 +18,7 @@ from flyatc.kit.threads import Tick
 # A schema may need functions and collations which only the app has: then nobody else can check it, and it passes.
 _OF_THE_APP = re.compile("no such collation sequence|no such function|unknown function|no such module")
 
+STEPS = 100_000  # of SQLite's virtual machine: some milliseconds
 LOCKED_SECONDS = 30.0  # how long an app may lock others out before a save gives up
 
 
@@ -50,23 +51,29 @@ def check_still(path: Path) -> None:
     _check(path, "mode=ro&immutable=1")
 
 
+def check_thoroughly(path: Path, tick: Tick) -> None:
+    """integrity_check of such a file: also whether its indexes have what its tables have. Raises Unusable."""
+    _check(path, "mode=ro&immutable=1", "integrity_check", tick)
+
+
 def check_local(path: Path) -> None:
     """quick_check of a local copy, recovering what a crashed app left in its WAL or journal. Raises Unusable."""
     _check(path, "mode=rw")
 
 
-def _check(path: Path, mode: str) -> None:
+def _check(path: Path, mode: str, pragma: str = "quick_check", tick: Tick = lambda done, total: None) -> None:
     with _door(), _opened(path, mode) as database:
+        database.set_progress_handler(lambda: tick(0, 0), STEPS)  # what it raises interrupts SQLite
         database.execute("PRAGMA ignore_check_constraints=ON")
         try:
-            rows = [str(row[0]) for row in database.execute("PRAGMA quick_check")]
+            rows = [str(row[0]) for row in database.execute(f"PRAGMA {pragma}")]
         except sqlite3.OperationalError as error:
             if not _OF_THE_APP.match(str(error)):
                 raise
             return
     found = [row for row in rows if row != "ok" and not row.startswith("NULL value in ")]
     if found:
-        raise Unusable(f"PRAGMA quick_check says: {'; '.join(found)[:300]}")
+        raise Unusable(f"PRAGMA {pragma} says: {'; '.join(found)[:300]}")
 
 
 @contextlib.contextmanager

@@ -17,9 +17,11 @@ class Tools:
     ``restores`` and ``saves`` bound how many databases are worked on, and so the disk and memory they need; apart, so
     that a save in the background does not delay a cold start."""
 
-    def __init__(self, keep: int, log: Log) -> None:
-        self.keep, self.log = keep, log
+    def __init__(self, keep: int, log: Log, adopt: str | None = None) -> None:
+        """``adopt``: storage.key."""
+        self.keep, self.log, self.adopt = keep, log, adopt
         self.quick, self.heavy = Threads(2, "records"), Threads(2, "databases")
+        self.sending: set[asyncio.Task[None]] = set()  # what was set aside, on its way to the store
         self.restores, self.saves = asyncio.Semaphore(4), asyncio.Semaphore(4)
 
     @contextlib.asynccontextmanager

@@ -1,12 +1,15 @@
-"""Going back in history: a version somebody chose takes the place of the local copy, and goes on top of history."""
+"""Going back in history: what somebody chose takes the place of the local copy, and goes on top of history."""
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import files, lineage, opening
+from flyatc.databases import attic, choosing, files, lineage, opening
+from flyatc.databases.arrival import Arrival
+from flyatc.databases.choosing import Aside, Choice, Moment, NoneSoOld
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
-from flyatc.databases.opening import Arrival
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit import tasks
@@ -14,55 +17,73 @@ from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.progress import Progress
 
 
+@dataclass(frozen=True)
+class _Pick:
+    source: str | Aside  # a snapshot's name, or what was set aside
+    pointer: Pointer | None  # which is current
+    reason: str
+
+
 async def turn_to(
-    version: str | None, tenant: Tenant, databases: list[Database], record: Record, tools: Tools, progress: Progress
+    choice: Choice, tenant: Tenant, databases: list[Database], record: Record, tools: Tools, progress: Progress
 ) -> None:
     """On return the record says that the chosen content is in use, changed since the store's current version: whoever
     saves next puts it on top. All are verified before the first is put in place. Raises RestoreRefused."""
-    picks = [await _pick(version, database) for database in databases]
+    picks = [await _pick(choice, database) for database in databases]
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
-        work = (
-            opening.bring(database, key, pointer, place, tools, progress)
-            for database, (key, pointer) in zip(databases, picks, strict=True)
-        )
+        work = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
         arrivals = await tasks.every(work, "restore")
         settle = _settle(databases, picks, arrivals, record, tools)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
 
 
-async def _pick(version: str | None, database: Database) -> tuple[str, Pointer | None]:
-    """The snapshot's name, and the pointer that is current."""
-    current = await database.shelf.current()
+async def _pick(choice: Choice, database: Database) -> _Pick:
+    current = await opening.take_over(database)
     pointer = current.pointer if current is not None else None
-    if version is None:
-        if pointer is None:
-            raise RestoreRefused(
-                f"{database}: the store has no current version of it: choose one from flyatc restore --list"
-            )
-        return pointer.key, pointer
-    key = f"{version}{lineage.SUFFIX}"
+    reason = "somebody asked for it"
+    match choice:
+        case None:
+            if pointer is None:
+                raise RestoreRefused(
+                    f"{database}: the store has no current version of it: choose one from flyatc restore --list"
+                )
+            return _Pick(pointer.key, pointer, reason)
+        case Aside():
+            return _Pick(choice, pointer, f"{reason}: it was set aside")
+        case Moment():
+            there = {key: stored.modified for key, stored in (await database.shelf.snapshots()).items()}
+            found = choosing.newest(choosing.kept(pointer, there), choice.at)
+            if isinstance(found, NoneSoOld):
+                see = f"see flyatc history {database.tenant.address}"
+                raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {see}")
+            return _Pick(found.key, pointer, f"{reason}: {found.reason}")
+    key = f"{choice}{lineage.SUFFIX}"
     if key not in await database.shelf.snapshots():
         raise RestoreRefused(
-            f"{database} has no version {version!r}: see flyatc restore --list {database.tenant.address}"
+            f"{database} has no version {choice!r}: see flyatc restore --list {database.tenant.address}"
         )
-    return key, pointer
+    return _Pick(key, pointer, reason)
+
+
+async def _bring(database: Database, pick: _Pick, place: Path, tools: Tools, progress: Progress) -> Arrival:
+    if isinstance(pick.source, Aside):
+        return await attic.bring(database, pick.source.name, place, tools, progress)
+    return await opening.bring(database, pick.source, pick.pointer, place, tools, progress)
 
 
 async def _settle(
-    databases: list[Database],
-    picks: list[tuple[str, Pointer | None]],
-    arrivals: list[Arrival],
-    record: Record,
-    tools: Tools,
+    databases: list[Database], picks: list[_Pick], arrivals: list[Arrival], record: Record, tools: Tools
 ) -> None:
     entries = {}
-    for database, (key, pointer), arrival in zip(databases, picks, arrivals, strict=True):
-        await opening.put_in_place(arrival, database, tools, "somebody asked for it")
-        same = pointer is not None and key == pointer.key
+    for database, pick, arrival in zip(databases, picks, arrivals, strict=True):
+        await opening.put_in_place(arrival, database, tools, pick.reason)
+        pointer = pick.pointer
+        same = pointer is not None and pick.source == pointer.key
         entries[database.name] = Entry(
             base=pointer.link if pointer is not None else None,
             pending=database.entry.pending,  # one which is still on its way may be built upon as well
             in_use=True,
+            epoch=database.owned.epoch,
             signature=await tools.quick.run(partial(files.signature, database.path)) if same else None,
             saved_at=lineage.saved_at(pointer) if pointer is not None else None,
         )

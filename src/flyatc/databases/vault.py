@@ -1,5 +1,6 @@
 """The door to this room: a tenant's databases made whole, held, saved; their history, and going back in it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,8 +9,12 @@ from pathlib import Path
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import files, lineage, opening, turning
+from flyatc.databases.choosing import Aside, Choice, Moment
 from flyatc.databases.database import Database
 from flyatc.databases.held import Held, Unstored
+from flyatc.databases.litestream.door import Door, Span
+from flyatc.databases.litestream.streaming import Streaming
+from flyatc.databases.owned import Owned, Sole
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit.errors import RestoreRefused
@@ -34,24 +39,32 @@ class Vault:
     """``store`` None: storage.mode none, the folder is all there is. ``expand`` fills the placeholders of ``seed``."""
 
     def __init__(
-        self, store: ObjectStore | None, storage: Storage, log: Log, expand: Callable[[str, Tenant], str]
+        self,
+        store: ObjectStore | None,
+        storage: Storage,
+        log: Log,
+        expand: Callable[[str, Tenant], str],
+        streams: Callable[[Tools], Door] | None = None,
     ) -> None:
+        """``streams``: makes the door to litestream mode; None: snapshots."""
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
-        self._tools = Tools(storage.keep, log)
+        self._tools = Tools(storage.keep, log, storage.key)
+        self._streams = streams(self._tools) if streams is not None else None
         self._held: set[Path] = set()
 
     @contextlib.asynccontextmanager
-    async def hold(self, tenant: Tenant) -> AsyncIterator[Held | Unstored]:
+    async def hold(self, tenant: Tenant, owned: Owned | None = None) -> AsyncIterator[Held | Streaming | Unstored]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
-        Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record."""
+        Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
+        ``owned`` None: nobody else uses the store."""
         with self._alone(tenant):
-            held = await self._take(tenant)
+            held = await self._take(tenant, owned or Sole())
             try:
                 yield held
             finally:
                 await held.leave()
 
-    async def _take(self, tenant: Tenant) -> Held | Unstored:
+    async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
         seeds = partial(self._seed, tenant)
         with opening.refusing(tenant):
             await self._tools.quick.run(partial(files.prepare, tenant.data / ".flyatc"))
@@ -59,29 +72,68 @@ class Vault:
                 await opening.make_local(tenant, seeds, self._tools)
                 return Unstored()
             record = await self._record(tenant)
-            databases = [self._database(tenant, name, record) for name in tenant.app.databases]
+            if self._streams is not None:
+                return await self._streams.take(tenant, record, owned, seeds)
+            databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
             await opening.make_whole(tenant, databases, record, seeds, self._tools)
-        return Held(tenant, databases, record, self._storage.interval)
+        return Held(tenant, databases, record, owned, self._tools, self._storage.interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
         """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
         with opening.refusing(tenant):
             record = await self._record(tenant)
-            chosen = self._chosen(tenant, database, record)
+            if self._streams is not None:
+                return [_of_span(span) for span in await self._streams.history(tenant, record, Sole(), database)]
+            chosen = self._chosen(tenant, database, record, Sole())
             return [version for one in chosen for version in await _versions(one)]
 
-    async def restore(self, tenant: Tenant, database: str | None, version: str | None, progress: Progress) -> None:
-        """Puts a version (None: the current one) of a database (None: of all) in place of the local copy, and saves it
-        as a new version on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
+    async def restore(
+        self,
+        tenant: Tenant,
+        database: str | None,
+        choice: Choice,
+        progress: Progress,
+        owned: Owned | None = None,
+    ) -> None:
+        """Puts what was chosen of a database (None: of all) in place of the local copy, and saves it as a new version
+        on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
         with self._alone(tenant):
             with opening.refusing(tenant):
                 await self._tools.quick.run(partial(files.prepare, tenant.data / ".flyatc"))
                 record = await self._record(tenant)
-                chosen = self._chosen(tenant, database, record)
-                if version is not None and len(chosen) != 1:
+                owned = owned or Sole()
+                chosen = self._chosen(tenant, database, record, owned)
+                if isinstance(choice, str | Aside) and len(chosen) != 1:
                     raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
-                await turning.turn_to(version, tenant, chosen, record, self._tools, progress)
-            await Held(tenant, chosen, record, interval=0).leave()
+                if self._streams is not None:
+                    streaming = await self._turn_back(self._streams, tenant, chosen, choice, record, owned, progress)
+                    return await streaming.leave()
+                await turning.turn_to(choice, tenant, chosen, record, self._tools, progress)
+            await Held(tenant, chosen, record, owned, self._tools, interval=0).leave()
+
+    @staticmethod
+    async def _turn_back(
+        streams: Door,
+        tenant: Tenant,
+        chosen: list[Database],
+        choice: Choice,
+        record: Record,
+        owned: Owned,
+        progress: Progress,
+    ) -> Streaming:
+        if isinstance(choice, str):
+            raise RestoreRefused("in litestream mode there are no versions, but any moment: flyatc restore --at TIME")
+        at = choice.at if isinstance(choice, Moment) else choice
+        return await streams.turn_back(tenant, record, owned, [one.name for one in chosen], at, progress)
+
+    async def known(self, tenants: Iterable[Tenant]) -> int:
+        """The highest epoch that their local files tell of; 0: none."""
+        highest = 0
+        for tenant in tenants:
+            with contextlib.suppress(OSError):  # its hold says why
+                record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
+                highest = max(highest, record.epoch)
+        return highest
 
     async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
         """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
@@ -99,6 +151,17 @@ class Vault:
     async def orphans(self, tenant: Tenant) -> list[Path]:
         """The folders with what was set aside, oldest first. Never removed by us."""
         return await self._tools.quick.run(partial(files.orphans, tenant.data / ".flyatc"))
+
+    async def sent(self) -> None:
+        """Returns when nothing that was set aside is on its way to the store any more."""
+        if self._tools.sending:
+            await asyncio.wait(list(self._tools.sending))
+
+    async def still(self) -> None:
+        """Nothing is held any more: whatever runs beside the apps is ended."""
+        await self.sent()
+        if self._streams is not None:
+            await self._streams.close()
 
     def close(self) -> None:
         """Nothing is held any more. The store is its owner's."""
@@ -123,21 +186,25 @@ class Vault:
             self._log.event("warning", message, tenant=tenant.address)
         return record
 
-    def _database(self, tenant: Tenant, name: str, record: Record) -> Database:
+    def _database(self, tenant: Tenant, name: str, record: Record, owned: Owned) -> Database:
         if self._store is None:
             raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
-        return Database(tenant, name, record, self._store, self._tools)
+        return Database(tenant, name, record, self._store, owned, self._tools)
 
-    def _chosen(self, tenant: Tenant, name: str | None, record: Record) -> list[Database]:
+    def _chosen(self, tenant: Tenant, name: str | None, record: Record, owned: Owned) -> list[Database]:
         if name is not None and name not in tenant.app.databases:
             names = ", ".join(tenant.app.databases) or "none"
             raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")
-        return [self._database(tenant, n, record) for n in tenant.app.databases if name in (None, n)]
+        return [self._database(tenant, n, record, owned) for n in tenant.app.databases if name in (None, n)]
 
     def _seed(self, tenant: Tenant, database: str) -> Path | None:
         seed = tenant.app.seed
         text = seed.get(database) if isinstance(seed, dict) else seed
         return None if text is None else Path(self._expand(text, tenant))
+
+
+def _of_span(span: Span) -> Version:
+    return Version(span.database, span.line, span.until, None, span.octets, current=False)
 
 
 async def _versions(database: Database) -> list[Version]:

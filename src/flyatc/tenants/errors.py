@@ -6,12 +6,13 @@ from flyatc.kit.errors import FlyatcError
 class Unavailable(FlyatcError):
     """The tenant cannot serve here and now.
 
-    ``reason``: a sentence for the log. ``retry_after``: seconds until another try makes sense.
+    ``reason``: a sentence for the log. ``retry_after``: seconds until another try makes sense. ``owner``: the machine
+    to ask instead, if there is one.
     """
 
-    def __init__(self, tenant: str, reason: str, retry_after: float) -> None:
-        super().__init__(tenant, reason, retry_after)
-        self.tenant, self.reason, self.retry_after = tenant, reason, retry_after
+    def __init__(self, tenant: str, reason: str, retry_after: float, owner: str | None = None) -> None:
+        super().__init__(tenant, reason, retry_after, owner)
+        self.tenant, self.reason, self.retry_after, self.owner = tenant, reason, retry_after, owner
 
     def __str__(self) -> str:
         return f"{self.tenant}: {self.reason}"
@@ -31,6 +32,10 @@ class Failed(Unavailable):
 
 class Unsafe(Unavailable):
     """Its databases cannot be vouched for now (kit.errors.RestoreRefused): nothing was started, nothing was written."""
+
+
+class Elsewhere(Unavailable):
+    """Another machine may write its user's databases: that one serves."""
 
 
 class Stopping(Unavailable):

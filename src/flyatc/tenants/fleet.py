@@ -123,6 +123,10 @@ class Fleet:
         found = [tenant for one in dict.fromkeys(names) if (tenant := self.find(user, one)) is not None]
         return found or [self.one(address)]
 
+    def known(self) -> list[Tenant]:
+        """All that anybody still holds: those with a life or visitors among them."""
+        return list(self._known.values())
+
     def _nearest(self, address: str) -> str | None:
         user = address.partition("/")[0]
         specs = self._config.tenants.values()

@@ -1,7 +1,8 @@
 """One life of a tenant, told from top to bottom by one task: what is taken on the way up is given back in reverse.
 
-An app's life takes a place among ``limits.running``, the databases, the app; serves; drains; gives back. A life that
-only saves takes the databases and gives them back: it is how unsaved data gets to the store when nobody visits."""
+An app's life takes a place among ``limits.running``, the ownership, the databases, the app; serves; drains; gives
+back. A life that only saves takes the ownership and the databases and gives them back: it is how unsaved data gets to
+the store when nobody visits. Where the ownership ends by itself, the app is killed at once."""
 
 import asyncio
 import contextlib
@@ -10,15 +11,16 @@ from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
-from flyatc.kit.errors import RestoreRefused
-from flyatc.tenants.errors import Failed, Full, NotReadyInTime, Unavailable, Unsafe
+from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.tenants.errors import Elsewhere, Failed, Full, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.house import House
 from flyatc.tenants.lifecycle import RISING, State
-from flyatc.tenants.ports import Child, Databases, Gateway
+from flyatc.tenants.ports import Child, Databases, Gateway, Owned
 from flyatc.tenants.record import Failure, Record
 from flyatc.tenants.standing import Standing
 from flyatc.tenants.visitors import Visit, Visitors
 
+ELSEWHERE_RETRY = 2.0  # seconds; as long the owner is believed to be another machine
 FULL_RETRY = 5.0  # seconds; told to whoever found no room
 NEWS = 1.0  # seconds; the longest way of the news that an app has ended
 LATE = 1.0  # seconds; how much longer than the start a visitor waits, lest tools which are slow to give up hold him
@@ -42,6 +44,7 @@ class Life:
         self.rest = spec.app.idle or math.inf  # seconds without visitors until something is done about it
         self.visitors = Visitors(house.visitors, quiet)
         self.over = asyncio.Event()
+        self.owned: Owned | None = None
         self.databases: Databases | None = None
         self.child: Child | None = None
         self.gateway: Gateway | None = None
@@ -49,6 +52,7 @@ class Life:
         self._quiet, self._ended = quiet, ended
         self._settled = asyncio.Event()  # ready, or surely not to be
         self._refusal: Failure | None = None  # why the visitors who waited for it are not served
+        self._housed = False  # it has its place among limits.running
         self._asked = asyncio.Event()  # somebody wants it to stop
         self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
         self._gives_up_at = self._now() + spec.app.start_timeout
@@ -75,7 +79,7 @@ class Life:
         try:
             async with asyncio.timeout_at(self._gives_up_at + LATE):
                 await self._settled.wait()
-            if self._standing.state is State.READY:
+            if self._standing.state is State.READY and self.certain:
                 return self.visit()
         except TimeoutError:
             raise NotReadyInTime(self.spec.address, self._late(), LATE) from None
@@ -84,6 +88,11 @@ class Life:
         if self._refusal is not None:
             raise self._refusal.error(self._now())
         return None
+
+    @property
+    def certain(self) -> bool:
+        """Whether it may serve at this very moment."""
+        return self.owned is not None and self.owned.valid() and not self.owned.doubted.is_set()
 
     @property
     def dying(self) -> bool:
@@ -163,17 +172,21 @@ class Life:
         tools = self._house.tools
         if not self.saves_only:
             await held.enter_async_context(self._house.room.place(self.spec.address))
+        self._housed = True
+        self.owned = await held.enter_async_context(tools.owned(self.spec))
+        held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
         self._standing.to(State.RESTORING)
-        self.databases = await held.enter_async_context(tools.restored(self.spec))
+        self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
         if self.saves_only:
             return
         self._standing.to(State.STARTING)
         self._record.starts += 1
-        self.child = await held.enter_async_context(tools.running(self.spec, self._house.hurry.is_set))
+        self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
         await self.child.ready()
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
-        self.gateway = self._house.tools.gateway(self.spec, child.port)
+        assert self.owned is not None
+        self.gateway = self._house.tools.gateway(self.spec, child.port, self.owned.valid)
         held.callback(self.gateway.close)
         self.visitors.quiet_since = self._now()
         self._standing.to(State.READY)
@@ -184,11 +197,22 @@ class Life:
     async def _drain(self, child: Child) -> None:
         assert self.gateway is not None
         self.gateway.drain()
-        if not self.visitors.count:
+        assert self.owned is not None
+        if not self.visitors.count or self._hurried():
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._house.drain_until(self.spec.app)) as self._limit:
-                await tasks.first_of(self.visitors.gone(), child.exited.wait(), self._house.hurry.wait())
+                ends = child.exited.wait(), self._house.hurry.wait(), self.owned.ended.wait()
+                await tasks.first_of(self.visitors.gone(), *ends)
+
+    async def _watch(self, owned: Owned) -> None:
+        await owned.ended.wait()
+        what = "this machine may not write any more"
+        self._house.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)
+        self.stop(what)
+
+    def _hurried(self) -> bool:
+        return self._house.hurry.is_set() or (self.owned is not None and self.owned.ended.is_set())
 
     # --- what went wrong ---
 
@@ -197,20 +221,28 @@ class Life:
             if not isinstance(error, TimeoutError):  # which is how the way up is cut short
                 self._tell_trouble("trouble while it was stopped", reason=str(error) or repr(error))
             return
+        if isinstance(error, HeldElsewhere) and not self.saves_only:
+            return self._is_elsewhere(error)
         if self.saves_only:
             self._trouble = str(error) or "its databases could not be opened in time to save them"
             return
         if isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired():
-            kind: type[Unavailable] = Full if self._standing.state is State.OWNING else NotReadyInTime
+            waited = self._standing.state is State.OWNING and not self._housed
+            kind: type[Unavailable] = Full if waited else NotReadyInTime
             reason = self._late()
         else:
-            kind = Unsafe if isinstance(error, RestoreRefused) else Failed
+            kind = Unsafe if isinstance(error, RestoreRefused | OwnershipUnknown) else Failed
             reason = str(error) or repr(error)
         self._tell_trouble("the start failed", kind=kind.__name__, reason=reason)
         if kind is Full:
             self._refusal = Failure(Full, self.spec.address, reason, self._now() + FULL_RETRY)
         else:
             self._refuse(kind, reason, self._record.setbacks.start_failed(self._now()))
+
+    def _is_elsewhere(self, error: HeldElsewhere) -> None:
+        address, until = self.spec.address, self._now() + ELSEWHERE_RETRY
+        self._house.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
+        self._refusal = self._record.failure = Failure(Elsewhere, address, str(error), until, error.machine)
 
     def _crashed(self, child: Child) -> None:
         self._record.crashes += 1
@@ -224,7 +256,7 @@ class Life:
         self._refusal = self._record.failure = Failure(kind, self.spec.address, reason, self._now() + seconds)
 
     def _late(self) -> str:
-        if self._standing.state is State.OWNING:
+        if self._standing.state is State.OWNING and not self._housed:
             return f"no place among limits.running became free within {self.spec.app.start_timeout:g} s"
         return f"not ready within start_timeout ({self.spec.app.start_timeout:g} s); it was {self._standing.state}"
 

@@ -11,6 +11,25 @@ from flyatc.kit.exits import Exit
 from flyatc.kit.progress import Progress
 
 
+class Owned(Protocol):
+    """The user's databases may be written here. Leaving its hold gives that up."""
+
+    @property
+    def doubted(self) -> asyncio.Event:
+        """Set while it may end soon: new requests wait."""
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """It has expired, or somebody else has it: the app is to be killed at once. Never cleared."""
+
+    @property
+    def why(self) -> str:
+        """Of the end."""
+
+    def valid(self) -> bool:
+        """Whether it is ours at this very moment. Cheap: each request and each answer asks."""
+
+
 class Child(Protocol):
     """A running app. Leaving its hold ends the whole process group."""
 
@@ -63,15 +82,17 @@ class Gateway(Protocol):
 class Tools:
     """What a life needs, each held on the way up and given back on the way down.
 
+    ``owned``: entry makes this machine the one which may write (raises HeldElsewhere, OwnershipUnknown).
     ``restored``: entry makes the databases whole (raises RestoreRefused); exit saves them (raises SaveFailed).
     ``running``: entry spawns the app (raises StartFailed); exit ends its group: SIGTERM, grace, SIGKILL. Its second
     argument says whether to hurry (SIGKILL at once); it is asked when the hold is left, and again during the grace.
-    ``gateway``: made when the app is ready, from the tenant and the app's port on 127.0.0.1.
+    ``gateway``: made when the app is ready, from the tenant, its port on 127.0.0.1, and whether it may answer now.
     """
 
-    restored: Callable[[Tenant], Hold[Databases]]
+    owned: Callable[[Tenant], Hold[Owned]]
+    restored: Callable[[Tenant, Any], Hold[Databases]]  # what ``owned`` gave
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
-    gateway: Callable[[Tenant, int], Gateway]
+    gateway: Callable[[Tenant, int, Callable[[], bool]], Gateway]
 
 
 class Teller(Protocol):

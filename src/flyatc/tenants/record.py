@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from flyatc.kit import backoff
 from flyatc.kit.exits import Exit
-from flyatc.tenants.errors import Failed, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants.errors import Elsewhere, Failed, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.setbacks import STEADY, Setbacks
 
 LAST_LINES = 5  # of the app's output, in the sentence for people; the log has all that were kept
@@ -18,15 +18,16 @@ class Failure:
     tenant: str
     reason: str
     until: float
+    owner: str | None = None  # the machine to ask instead
 
     def error(self, now: float) -> Unavailable:
         """One for each who asks: an exception that is raised twice mixes up its tracebacks."""
-        return self.kind(self.tenant, self.reason, max(0.0, self.until - now))
+        return self.kind(self.tenant, self.reason, max(0.0, self.until - now), self.owner)
 
     def later(self, now: float) -> Unavailable:
         """For those who come during the back-off: they have not waited, so nothing was too late for them."""
         kind = Failed if self.kind is NotReadyInTime else self.kind
-        return kind(self.tenant, self.reason, max(0.0, self.until - now))
+        return kind(self.tenant, self.reason, max(0.0, self.until - now), self.owner)
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Record:
         """Until then (the loop's clock) a tenant with setbacks must not be forgotten, or it would never back off.
 
         Refused restores are remembered as short as can be: they cost nothing, so there may be very many of them."""
-        if self.failure is not None and self.failure.kind is Unsafe:
+        if self.failure is not None and self.failure.kind in (Unsafe, Elsewhere):
             return self.failure.until
         return self.setbacks.until + STEADY
 

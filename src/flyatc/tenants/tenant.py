@@ -19,6 +19,7 @@ from flyatc.tenants.standing import Standing
 from flyatc.tenants.status import Status
 from flyatc.tenants.visitors import Visit, Visitors
 
+DOUBT = 0.1  # seconds between two looks at an ownership which is in doubt
 RETRY = 1.0  # seconds; told to visitors whom a later try will serve
 
 
@@ -43,9 +44,10 @@ class Tenant:
 
     def visit(self) -> Visit | None:
         """At once, and counted until ``Visit.end()``; None where it is not warm: then ask ``serving``."""
-        if self._standing.state is not State.READY or self._life is None:
+        life = self._life
+        if self._standing.state is not State.READY or life is None or not life.certain:
             return None
-        return self._life.visit()
+        return life.visit()
 
     def peek(self) -> Gateway | None:
         """The warm app, without being a visitor: keeps nothing awake."""
@@ -73,15 +75,19 @@ class Tenant:
                 await self._wait(life.over)
             elif (visit := await life.joined()) is not None:
                 return visit
+            elif self._life is life and self._standing.state is State.READY:  # its ownership is in doubt
+                await self._wait(life.over, DOUBT)
 
-    async def _wait(self, event: asyncio.Event) -> None:
+    async def _wait(self, event: asyncio.Event, at_most: float = math.inf) -> None:
         """For the end of what stands between us and the next life. Long enough for an orderly end, never for ever."""
         app = self.spec.app
         self._between.come()
         try:
-            async with asyncio.timeout(app.drain_timeout + app.stop_grace + app.start_timeout):
+            async with asyncio.timeout(min(app.drain_timeout + app.stop_grace + app.start_timeout, at_most)):
                 await event.wait()
         except TimeoutError:
+            if at_most < math.inf:
+                return
             reason = f"still {self._standing.state}" if self._resumed is None else "paused"
             raise NotReadyInTime(self.spec.address, reason, RETRY) from None
         finally:

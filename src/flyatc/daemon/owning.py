@@ -1,0 +1,64 @@
+"""Who may write, for the tenants of this daemon: the ownership room with a client of the store of its own."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.kept import kept
+from flyatc.databases.owned import Sole
+from flyatc.databases.vault import Vault
+from flyatc.objects.opened import store_of
+from flyatc.observe.log import Log
+from flyatc.ownership import identity
+from flyatc.ownership.keeper import Keeper
+from flyatc.ownership.owned import Owned
+from flyatc.ownership.terms import Terms
+
+
+class Owning:
+    """To be made by a daemon which holds the lock of the data folder."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], log: Log, vault: Vault) -> None:
+        """Raises FlyatcError where this machine cannot be put on record."""
+        self._config, self._vault = config, vault
+        terms = Terms.of(config.storage.session_ttl)
+        self.store = store_of(config.storage, environ, hurried=terms.patience)
+        self.keeper: Keeper | None = None
+        if self.store is not None:
+            me = identity.read(Path(config.server.data), environ)
+            self.keeper = Keeper(self.store, me, terms, log)
+
+    async def open(self) -> None:
+        """To be called first. Raises StoreRefused, StoreUnavailable."""
+        if self.store is not None:
+            await self.store.open()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:
+        """Raises HeldElsewhere, OwnershipUnknown. Without a store there is nobody to agree with."""
+        if self.keeper is None:
+            yield Sole()
+            return
+        siblings = await kept(self._config, tenant.user)
+        async with self.keeper.hold(tenant.user, await self._vault.known(siblings)) as owned:
+            try:
+                yield owned
+            finally:
+                await self._tell_unsaved(tenant, owned)
+
+    async def _tell_unsaved(self, tenant: Tenant, owned: Owned) -> None:
+        """The user's other tenants may have, from an earlier run, what the store has not: then it must not be released
+        as if it had. Those which are held now say the last word when they are let go."""
+        for sibling in await self._vault.unsaved(await kept(self._config, tenant.user)):
+            if sibling.address != tenant.address:
+                owned.mark_dirty(f"{sibling.address} is not saved", sibling.address)
+
+    async def leave(self) -> None:
+        """No tenant is held any more: others need not wait for our session to run out."""
+        if self.keeper is not None:
+            await self.keeper.close()
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()

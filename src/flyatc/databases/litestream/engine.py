@@ -1,0 +1,279 @@
+"""The machine's one litestream: started when it is first needed, driven over its socket, restarted when it dies.
+
+What it must not be trusted with was measured (0.5.17); the numbers are used where each point is dealt with:
+
+1. its exit code: it ends with 0 though a last sync failed. So an end of it confirms nothing: only ``sync`` does.
+2. it opens a database a second after it was registered, and until then an end loses all: ``sync`` opens it at once.
+3. ``stop`` and ``unregister`` which fail forget the database all the same, and say "already" the next time. So nothing
+   is concluded from them; a database which it does not know any more is registered again by the next ``sync``.
+4. its own end takes the databases one after the other, each up to its timeout: we let go of each before.
+5. a database that is replaced under it makes a replica that cannot be restored: see ``Stream``.
+6. nothing keeps a stale copy from overwriting a newer replica: see ``lines``, and who calls ``attach``.
+7. its retries on a store that is away take minutes, or for ever: each call has a timeout of ours.
+8. ``register`` of a path which it has with another URL changes nothing and says "already_registered".
+9. what it was told is in memory only: a new one is told all again.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flyatc.databases.litestream import program
+from flyatc.databases.litestream.control import Control, ControlFailed, Refused
+from flyatc.databases.litestream.ports import Run, Running
+from flyatc.databases.litestream.relay import Relay
+from flyatc.kit import backoff, durable, tasks
+from flyatc.kit.errors import FlyatcError, StartFailed
+from flyatc.kit.threads import Threads
+from flyatc.observe.log import Log
+
+T = TypeVar("T")
+
+START = 10.0  # s; until its socket answers
+GRACE = 5.0  # s; from SIGTERM to SIGKILL; it has no databases by then
+STEADY = 60.0  # s; who ran for so long and dies is started again at once
+LETTING_GO = 1  # s; for the sync which comes with unregister; ours is confirmed before, or not wanted
+
+SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
+
+# No databases: they come by the socket, which is named from within its folder (unix(7): 108 octets at most). The
+# timeouts at its end are for those which we could not let go of.
+_CONTENT = f"""\
+socket: {{enabled: true, path: {SOCKET}, permissions: 0600}}
+logging: {{level: info, type: json, stderr: true}}
+shutdown-sync-timeout: 1s
+shutdown-sync-interval: 200ms
+snapshot: {{interval: 24h, retention: 72h}}
+l0-retention: 5m
+dbs: []
+"""
+
+
+class EngineFailed(FlyatcError):
+    """litestream did not do it, or nobody knows whether it did."""
+
+
+class _State(Enum):
+    DOWN = "down"  # no process
+    OPENING = "opening"
+    UP = "up"
+
+
+class Engine:
+    """``folder``: ours alone, for its socket and settings. To be made in a running loop; ``close`` it at the end."""
+
+    def __init__(
+        self, folder: Path, configured: str | None, environ: Mapping[str, str], run: Run, log: Log, threads: Threads
+    ) -> None:
+        self._folder, self._configured, self.environ, self._run = folder, configured, environ, run
+        self._log, self._threads = log, threads
+        self._control = Control(folder / SOCKET)
+        self._attached: dict[Path, str] = {}
+        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)  # so that what is let go of stays so
+        self._state, self._changed = _State.DOWN, asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+        self._kill, self._closing = asyncio.Event(), asyncio.Event()
+        self._program: Path | None = None
+        self.starts = 0  # of the process; a database which was confirmed before the last one may have to go up whole
+
+    @property
+    def up(self) -> bool:
+        return self._state is _State.UP
+
+    async def program(self) -> Path:
+        """Raises LitestreamMissing. Asks once."""
+        if self._program is None:
+            found = program.find(self._configured, self.environ)
+            version = await self._threads.run(partial(program.check, found))
+            self._log.event("info", "litestream found", program=str(found), version=version)
+            self._program = found
+        return self._program
+
+    # --- what others ask for ---
+
+    async def attach(self, path: Path, url: str) -> None:
+        """From now on it streams to ``url``, also after a restart. The file may come later. Raises EngineFailed,
+        LitestreamMissing."""
+        await self._start()
+        async with self._locks[path]:
+            if self._attached.get(path, url) != url:
+                await self._let_go(path)  # 8
+            self._attached[path] = url
+            try:
+                if not await self._ask(self._control.register(path, url)):
+                    await self._anew(path, url)
+            except EngineFailed:
+                await self._let_go(path)
+                raise
+
+    async def sync(self, path: Path, seconds: float) -> int:
+        """All that was committed before is in the replica: the number of the last transaction. Raises EngineFailed."""
+        if path not in self._attached:
+            raise EngineFailed(f"{path} is not attached")
+        await self._await(_State.UP, seconds)
+        whole = max(1, round(seconds))
+        try:
+            answer = await self._control.sync(path, whole)
+        except Refused as error:
+            if error.status != 404:  # 3, 9
+                raise EngineFailed(f"litestream: {error}") from error
+            await self._again(path)
+            answer = await self._ask(self._control.sync(path, whole))
+        except ControlFailed as error:
+            raise EngineFailed(str(error)) from error
+        if answer.replicated_txid != answer.txid:  # 1
+            raise EngineFailed(f"litestream has replicated transaction {answer.replicated_txid} of {answer.txid}")
+        return answer.txid
+
+    async def detach(self, path: Path) -> None:
+        """Nothing holds the file any more when it returns, whatever it takes; it is bounded in time."""
+        async with self._locks[path]:
+            await self._let_go(path)
+
+    async def _let_go(self, path: Path) -> None:
+        if self._attached.pop(path, None) is None:
+            return
+        while self._state is _State.OPENING:
+            await self._wait_for_change()
+        if self._state is _State.DOWN:
+            return
+        try:
+            with contextlib.suppress(Refused):  # 3: forgotten all the same, as we see for ourselves
+                await self._control.unregister(path, LETTING_GO)
+                return
+            if str(path) not in await self._control.listed():
+                return
+            reason = "it keeps a database which it was to let go of"
+        except (ControlFailed, Refused) as error:
+            reason = str(error)
+        await self._replace(reason)
+
+    def holds(self, path: Path) -> bool:
+        return path in self._attached
+
+    async def close(self) -> None:
+        """The process has ended when it returns."""
+        self._closing.set()
+        self._turn(self._state)
+        if self._life is not None:
+            await asyncio.wait([self._life])
+
+    # --- its life ---
+
+    async def _start(self) -> None:
+        """It is up when it returns. Raises EngineFailed, LitestreamMissing."""
+        if self._life is None:
+            await self.program()
+        if self._life is None:
+            self._life = tasks.start(self._live(), "litestream")
+        await self._await(_State.UP, START)
+
+    async def _live(self) -> None:
+        clock, failures = asyncio.get_running_loop().time, 0
+        while not self._closing.is_set():
+            began = clock()
+            try:
+                await self._run_once()
+            except (StartFailed, EngineFailed, OSError) as error:
+                self._log.event("error", "litestream does not start", error=str(error))
+            failures = 1 if clock() - began > STEADY else failures + 1
+            await _within(self._closing.wait(), backoff.delay(failures, first=0.1, most=30.0))
+
+    async def _run_once(self) -> None:
+        await self._threads.run(self._write)
+        argv = [str(await self.program()), "replicate", "-config", str(self._folder / SETTINGS)]
+        self._kill.clear()
+        self._turn(_State.OPENING)
+        try:
+            hear = Relay(self._log).hear
+            environ = program.environment(self.environ, program.FOR_STREAMS)
+            async with self._run(argv, environ, hear, GRACE, self._kill.is_set, self._folder) as running:
+                self.starts += 1
+                await self._open(running)
+                self._turn(_State.UP)
+                await tasks.first_of(running.exited.wait(), self._closing.wait(), self._kill.wait())
+                if running.exited.is_set():
+                    self._log.event("error", "litestream has ended: it is started again", exit=str(running.exit))
+        finally:
+            self._turn(_State.DOWN)
+
+    def _write(self) -> None:
+        durable.make_folder(self._folder)
+        (self._folder / SOCKET).unlink(missing_ok=True)  # so that nobody answers but the one who is to come
+        (self._folder / SETTINGS).write_text(_CONTENT)
+
+    async def _open(self, running: Running) -> None:
+        """It answers, and knows all that it is to stream. Raises EngineFailed."""
+        until = asyncio.get_running_loop().time() + START
+        while True:
+            try:
+                await self._control.listed()
+                break
+            except (ControlFailed, Refused) as error:
+                if running.exited.is_set() or self._closing.is_set():
+                    raise EngineFailed(f"litestream has ended at its start: {running.exit}") from error
+                if asyncio.get_running_loop().time() > until:
+                    raise EngineFailed(f"litestream does not answer: {error}") from error
+            await asyncio.sleep(0.01)
+        for path, url in list(self._attached.items()):  # 9; detach waits until we are through
+            if path in self._attached:
+                await self._ask(self._control.register(path, url))
+
+    async def _again(self, path: Path) -> None:
+        async with self._locks[path]:
+            if path not in self._attached:
+                raise EngineFailed(f"{path} is not attached")
+            await self._ask(self._control.register(path, self._attached[path]))
+
+    async def _replace(self, reason: str) -> None:
+        """Kills it, whatever it is doing: what it holds is free when it returns. The others are attached anew."""
+        self._log.event("warning", "litestream is killed and started again", reason=reason)
+        starts = self.starts
+        self._kill.set()
+        while self._state is not _State.DOWN and self.starts == starts:
+            await self._wait_for_change()
+
+    async def _anew(self, path: Path, url: str) -> None:
+        """8: it had the path already, nobody knows with which URL."""
+        with contextlib.suppress(Refused):  # 3
+            await self._control.unregister(path, LETTING_GO)
+        if not await self._ask(self._control.register(path, url)):
+            await self._replace("it keeps a database which it was to let go of")
+            await self._await(_State.UP, START)
+
+    # --- parts ---
+
+    def _turn(self, state: _State) -> None:
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait_for_change(self) -> None:
+        await self._changed.wait()
+
+    async def _await(self, state: _State, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while self._state is not state:
+                    if self._closing.is_set():
+                        raise EngineFailed("litestream is being stopped")
+                    await self._wait_for_change()
+        except TimeoutError:
+            raise EngineFailed("litestream does not run: see the log for why") from None
+
+    async def _ask(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await call
+        except (Refused, ControlFailed) as error:
+            raise EngineFailed(f"litestream: {error}") from error
+
+
+async def _within(wait: Coroutine[Any, Any, Any], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wait

@@ -1,0 +1,188 @@
+"""The databases of one tenant while it is up, in litestream mode: each streams, and is asked every second whether all
+has arrived. What litestream sends by itself is seldom more than a second behind; what counts is what it confirms.
+
+When the ownership ends, litestream lets go of them, and a last second's worth may still go up. That is no harm: what it
+writes is the line of our epoch, into which nobody else writes; and who takes the user from us without our release
+begins a new line before its app starts, from which alone will be restored from then on.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import orphans
+from flyatc.databases.lineage import Entry
+from flyatc.databases.litestream.stream import Stream
+from flyatc.databases.owned import Owned
+from flyatc.databases.record import Record
+from flyatc.databases.tools import Tools
+from flyatc.kit import backoff, tasks
+from flyatc.kit.errors import SaveFailed
+from flyatc.kit.progress import Progress
+
+EVERY = 1.0  # s; between two looks
+PATIENCE = 10.0  # s; how long the last confirmation is tried for
+
+
+class Streaming:
+    """``hurry`` says that a last confirmation which fails shall not be tried again."""
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        streams: list[Stream],
+        record: Record,
+        owned: Owned,
+        tools: Tools,
+        hurry: Callable[[], bool],
+    ) -> None:
+        self._tools = tools
+        self._tenant, self.streams, self._record, self._owned, self._hurry = tenant, streams, record, owned, hurry
+        self._leaving = asyncio.Event()
+        self._behind = False  # told
+        self._watching = tasks.start(self._watch(), f"stream {tenant.address}")
+
+    @property
+    def unsaved(self) -> bool:
+        return any(stream.unsaved for stream in self.streams)
+
+    @property
+    def saved_at(self) -> float | None:
+        return max((s.saved_at for s in self.streams if s.saved_at is not None), default=None)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since everything was in the store; 0: everything is."""
+        return max((stream.lag for stream in self.streams), default=0.0)
+
+    @property
+    def octets(self) -> int:
+        return sum(stream.octets for stream in self.streams)
+
+    @property
+    def txids(self) -> dict[str, int]:
+        """The last transaction which was confirmed, by database."""
+        return {stream.database.name: stream.txid for stream in self.streams}
+
+    async def save(self, progress: Progress, only: str | None = None) -> None:
+        """All that was committed before is in the store when it returns. Raises SaveFailed."""
+        chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
+        if not chosen and only is not None:
+            raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
+        await tasks.to_the_end(tasks.start(_confirm(chosen), f"save {self._tenant.address}"))
+
+    async def leave(self) -> None:
+        """The app has ended. All is confirmed, and litestream has let go of all. Raises SaveFailed; then the local copy
+        is kept, on record, and litestream has let go of it as well."""
+        await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"))
+
+    async def _leave(self) -> None:
+        self._leaving.set()
+        await asyncio.wait([self._watching])
+        ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
+        answers = await asyncio.gather(*ends, return_exceptions=True)
+        saved = [s for s, answer in zip(self.streams, answers, strict=True) if answer is None]
+        try:
+            await self._record.put({stream.database.name: _entry(stream, self._owned) for stream in saved})
+        except OSError as error:
+            raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
+        finally:
+            self._raise(answers)
+
+    def _raise(self, answers: list[BaseException | None]) -> None:
+        for answer in answers:
+            if answer is not None and not isinstance(answer, SaveFailed):
+                raise answer
+        if failed := [str(answer) for answer in answers if answer is not None]:
+            self._owned.mark_dirty("; ".join(failed), self._tenant.address)
+            raise SaveFailed("; ".join(failed))
+        self._owned.mark_saved(self._tenant.address)
+
+    async def _finish(self, stream: Stream) -> None:
+        """Confirmed and let go. Raises SaveFailed; then it was let go as well."""
+        try:
+            if stream.unsaved and not self._owned.lost:
+                await self._confirmed(stream)
+        except SaveFailed as error:
+            stream.database.tell("warning", "not saved", error=str(error))
+            raise
+        finally:
+            await stream.detach()
+        if stream.unsaved and self._owned.lost:
+            await self._set_aside(stream)
+        await stream.settle()
+
+    async def _set_aside(self, stream: Stream) -> None:
+        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        try:
+            await orphans.set_aside(stream.database, self._tools, self._owned.why)
+        except OSError as error:
+            raise SaveFailed(f"{stream.database}: what is unsaved cannot be set aside: {error}") from error
+
+    async def _confirmed(self, stream: Stream) -> None:
+        """Tried until it is, or nobody has the patience any more."""
+        clock, failures = asyncio.get_running_loop().time, 0
+        until = clock() + PATIENCE
+        while True:
+            try:
+                return await stream.confirm()
+            except SaveFailed:
+                if clock() > until or self._hurry() or not self._owned.valid():
+                    raise
+            failures += 1
+            await asyncio.sleep(backoff.delay(failures, first=0.1, most=1.0))
+
+    async def _watch(self) -> None:
+        """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
+        while not self._leaving.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await tasks.first_of(self._leaving.wait(), self._owned.ended.wait())
+            if self._owned.ended.is_set():
+                await asyncio.gather(*(stream.detach() for stream in self.streams))
+                return
+            if not self._leaving.is_set():
+                await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await _confirm([stream for stream in self.streams if stream.unsaved])
+        except SaveFailed as error:
+            if not self._behind:
+                self._tell("warning", "streaming is behind: tried again every second", error=str(error))
+            self._behind = True
+            return
+        if self._behind:
+            self._tell("info", "streaming has caught up")
+        self._behind = False
+
+    def _tell(self, level: str, message: str, **fields: object) -> None:
+        self.streams[0].database.tell(level, message, **fields)
+
+
+async def _confirm(streams: list[Stream]) -> None:
+    """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
+    work = [tasks.start(stream.confirm(), f"confirm {stream.database}") for stream in streams]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
+            raise answer
+    if failed := [str(answer) for answer in answers if answer is not None]:
+        raise SaveFailed("; ".join(failed))
+
+
+def _entry(stream: Stream, owned: Owned) -> Entry:
+    return structs.replace(
+        stream.database.entry,
+        base=None,
+        pending=(),
+        in_use=False,
+        signature=stream.signature,
+        saved_at=stream.saved_at,
+        epoch=owned.epoch,
+        line=owned.line,
+        txid=stream.txid,
+    )

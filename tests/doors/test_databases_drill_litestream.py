@@ -1,0 +1,58 @@
+"""The drill in litestream mode, with the real litestream."""
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.streams import Streamer, Streamers
+from flyatc.config import load
+from flyatc.daemon import drills
+from flyatc.databases.drill import Verdict
+from flyatc.observe.log import Log
+from flyatc.process.records import Records
+
+
+@pytest.fixture
+async def machines(tmp_path: Path) -> AsyncIterator[Streamers]:
+    made = Streamers.on_folder(tmp_path)
+    yield made
+    await made.close()
+
+
+async def drill(machines: Streamers, machine: Streamer) -> list[Verdict]:
+    file = machines.root / "tenants.yaml"
+    file.write_text(
+        "app: {command: [x], databases: [app.sqlite3]}\n"
+        "storage: {mode: litestream, url: 'file:./store'}\n"
+        "server: {data: ./drills}\n"
+        "users: {bellevue: {tenants: [2025/winter]}}\n"
+    )
+    config = load.load(file, {})
+    log = Log(io.BytesIO())
+    try:
+        found = await drills.stock(machine.store, "bellevue/2025/winter")
+        async with drills.ready(
+            config, machines.environ, machine.store, Records(machines.root / "drills"), log
+        ) as made:
+            return [v for one in found.databases for v in await made.verify(machine.tenant, one)]
+    finally:
+        log.close()
+
+
+async def test_a_replica_is_restored_and_a_damaged_one_is_told(machines: Streamers) -> None:
+    a = await machines.machine("a")
+    await a.session(FakeOwned(1, FakeFormer(0, clean=True)), 1, 2, 3)
+    [found] = await drill(machines, a)
+    assert (found.tenant, found.database, found.state) == ("bellevue/2025/winter", "app.sqlite3", "ok")
+    assert found.version is not None
+    assert found.version.startswith("e000001:")
+    assert found.octets >= 8192
+    for file in (machines.root / "store").rglob("*.ltx"):
+        file.write_bytes(file.read_bytes()[:-200])
+    [found] = await drill(machines, a)
+    assert found.state == "damaged"
+    assert "litestream says: " in found.why
+    assert list((machines.root / "drills" / ".flyatc" / "drills").iterdir()) == []

@@ -1,0 +1,153 @@
+"""What the databases do with who may write: stamps, epochs, and the end of an ownership."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import DATABASE, Machine, Yard, add, rows
+from fakes.owners import FakeFormer, FakeOwned
+from flyatc.kit.errors import SaveFailed
+from flyatc.kit.progress import silent
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+async def session(machine: Machine, owned: FakeOwned, *numbers: int) -> list[int]:
+    async with machine.vault.hold(machine.tenant, owned):
+        before = rows(machine.path)
+        add(machine.path, *numbers)
+    return before
+
+
+async def crash(machine: Machine, owned: FakeOwned, *numbers: int) -> None:
+    """Written, and nothing of it saved."""
+
+    async def live() -> None:
+        async with machine.vault.hold(machine.tenant, owned):
+            add(machine.path, *numbers)
+            owned.end(lost=False)
+
+    with pytest.raises(SaveFailed):
+        await live()
+
+
+async def robbed(machine: Machine, owned: FakeOwned, number: int, thief: Machine, *numbers: int) -> list[int]:
+    """The thief's session takes place amid the machine's own. What he found. Raises SaveFailed."""
+    async with machine.vault.hold(machine.tenant, owned):
+        add(machine.path, number)
+        return await session(thief, FakeOwned(owned.epoch + 1, FakeFormer(owned.epoch, clean=False)), *numbers)
+
+
+async def test_a_save_of_the_former_owner_which_is_still_on_its_way_fails(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    late = FakeOwned(2)
+    with pytest.raises(SaveFailed, match="another machine has taken it over"):
+        await robbed(a, late, 2, b)
+    assert late.dirty
+    assert rows(b.path) == [1]
+    assert rows(a.path) == [1, 2]
+
+
+async def test_the_first_save_of_a_former_owner_fails_too_where_nothing_was_saved_yet(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    with pytest.raises(SaveFailed, match="another machine has taken it over"):
+        await robbed(a, FakeOwned(1), 1, b, 2)
+    assert await session(a, FakeOwned(3)) == [2]
+
+
+async def test_versions_are_numbered_by_their_owner(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    await session(b, FakeOwned(2), 2)
+    assert [one.id for one in await b.vault.history(b.tenant)] == ["000002-000000002", "000001-000000001"]
+
+
+async def test_what_this_machine_wrote_last_is_the_truth_after_a_crash(yard: Yard) -> None:
+    a = yard.machine("a")
+    await session(a, FakeOwned(1), 1)
+    await crash(a, FakeOwned(2), 2)
+    assert await session(a, FakeOwned(3, FakeFormer(2, clean=False))) == [1, 2]
+    assert not a.events("the local copy was set aside")
+
+
+async def test_what_was_written_before_somebody_stole_is_set_aside_and_sent_to_the_store(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    await crash(a, FakeOwned(2), 2)
+    await crash(b, FakeOwned(3, FakeFormer(2, clean=False)), 3)
+    assert await session(a, FakeOwned(4, FakeFormer(3, clean=False))) == [1]
+    (orphan,) = await a.vault.orphans(a.tenant)
+    assert rows(orphan / DATABASE) == [1, 2]
+    await a.vault.sent()
+    (sent,) = a.events("what was set aside is in the store as well")
+    assert str(sent["key"]).startswith("users/bellevue/orphans/")
+    assert await yard.store.head(str(sent["key"])) is not None
+
+
+async def test_unsaved_rows_are_kept_where_others_came_and_went_without_a_change(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    await crash(a, FakeOwned(2), 2)
+    assert await session(b, FakeOwned(3, FakeFormer(2, clean=False))) == [1]
+    assert await session(a, FakeOwned(4, FakeFormer(3, clean=True))) == [1, 2]
+
+
+async def test_an_outdated_copy_which_was_saved_is_no_orphan(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    await session(b, FakeOwned(2), 2)
+    assert await session(a, FakeOwned(3)) == [1, 2]
+    assert await a.vault.orphans(a.tenant) == []
+
+
+async def test_a_copy_which_is_what_the_store_has_is_kept_whoever_had_it_meanwhile(yard: Yard) -> None:
+    a = yard.machine("a")
+    await session(a, FakeOwned(1), 1)
+    assert await session(a, FakeOwned(5, FakeFormer(4, clean=False))) == [1]
+    assert a.events("restored") == []
+
+
+async def test_nothing_is_saved_while_this_machine_may_not_write(yard: Yard) -> None:
+    a = yard.machine("a")
+    owned = FakeOwned(1)
+    async with a.vault.hold(a.tenant, owned) as held:
+        add(a.path, 1)
+        owned.may = False
+        with pytest.raises(SaveFailed, match="may not write at this moment"):
+            await held.save(silent)
+        assert yard.snapshots() == []
+        owned.may = True
+    assert len(yard.snapshots()) == 1
+
+
+async def test_what_is_unsaved_when_the_user_is_lost_is_set_aside_at_once(yard: Yard) -> None:
+    a = yard.machine("a")
+    await session(a, FakeOwned(1), 1)
+    owned = FakeOwned(2)
+    async with a.vault.hold(a.tenant, owned):
+        add(a.path, 2)
+        owned.end(lost=True)
+    (orphan,) = await a.vault.orphans(a.tenant)
+    assert rows(orphan / DATABASE) == [1, 2]
+    assert not a.path.exists()
+    assert len(yard.snapshots()) == 1
+    await a.vault.sent()
+    assert len(yard.snapshots()) == 2
+    assert await session(a, FakeOwned(4)) == [1]
+
+
+async def test_an_owner_record_which_was_removed_starts_above_what_the_data_know(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(7), 1)
+    owned = FakeOwned(1)
+    await session(b, owned, 2)
+    assert owned.epoch == 8
+    shutil.rmtree(yard.root / "a")
+    assert await session(yard.machine("a"), FakeOwned(9)) == [1, 2]

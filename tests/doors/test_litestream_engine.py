@@ -1,0 +1,152 @@
+"""The one litestream of a machine: found, checked, driven, ended."""
+
+import asyncio
+import io
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import Told
+from fakes.streams import Writer
+from flyatc.databases.litestream import program
+from flyatc.databases.litestream.engine import Engine, EngineFailed
+from flyatc.kit.threads import Threads
+from flyatc.process import program as programs
+from flyatc.process.records import Records, end_leftovers
+
+
+class Shop:
+    """An engine, and what it needs."""
+
+    def __init__(self, root: Path, environ: dict[str, str] | None = None) -> None:
+        self.root, self.log, self.threads = root, Told(io.BytesIO()), Threads(1, "shop")
+        run = partial(programs.hold, records=Records(root))
+        self.engine = Engine(root / ".flyatc", None, environ or {}, run, self.log, self.threads)
+
+    def url(self, name: str) -> str:
+        return f"file://{self.root}/store/{name}"
+
+    def ltx(self, name: str) -> list[Path]:
+        return sorted((self.root / "store" / name).rglob("*.ltx"))
+
+    def process(self) -> Path:
+        """Its folder in /proc."""
+        (record,) = (self.root / ".flyatc" / "children").glob("*.json")
+        return Path("/proc", record.name.partition("-")[0])
+
+    async def close(self) -> None:
+        await self.engine.close()
+        self.threads.close()
+        self.log.close()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    deep = tmp_path / ("deep" * 30)  # deeper than a socket's address is long
+    deep.mkdir()
+    made = Shop(deep, {"AWS_CA_BUNDLE": "/none", "AWS_REGION": "auto", "SECRET_KEY_BASE": "x", "PATH": "/usr/bin"})
+    yield made
+    await made.close()
+
+
+async def test_it_starts_when_it_is_first_needed_with_a_clean_environment_and_ends_when_it_is_closed(
+    shop: Shop,
+) -> None:
+    assert not shop.engine.up
+    await shop.engine.attach(shop.root / "none.db", shop.url("none"))
+    process = shop.process()
+    environ = dict(pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if pair)
+    assert environ == {"AWS_REGION": "auto", "PATH": "/usr/bin", "GOMEMLIMIT": "256MiB"}
+    socket = shop.root / ".flyatc" / "litestream.sock"
+    assert socket.stat().st_mode & 0o777 == 0o600
+    await shop.engine.close()
+    assert not process.exists()
+    assert [event for event in shop.log.told if event["level"] == "error"] == []
+
+
+async def test_a_path_with_another_url_goes_to_the_other_url(shop: Shop) -> None:
+    """0.10: litestream would say that it has it, and go on with the old one."""
+    path = shop.root / "a.db"
+    app = Writer(path)
+    app.add(1)
+    await shop.engine.attach(path, shop.url("one"))
+    await shop.engine.sync(path, 5)
+    await shop.engine.attach(path, shop.url("two"))
+    await shop.engine.sync(path, 5)
+    app.close()
+    assert shop.ltx("one")
+    assert shop.ltx("two")
+
+
+async def test_what_litestream_has_forgotten_is_registered_again(shop: Shop) -> None:
+    """0.3: it forgets whom it was asked to let go of, even if that failed."""
+    path = shop.root / "a.db"
+    app = Writer(path)
+    await shop.engine.attach(path, shop.url("a"))
+    before = await shop.engine.sync(path, 5)
+    await shop.engine._control.unregister(path, 1)
+    app.add(1)
+    assert await shop.engine.sync(path, 5) > before
+    app.close()
+
+
+async def test_what_cannot_be_confirmed_is_not(shop: Shop) -> None:
+    path = shop.root / "a.db"
+    with pytest.raises(EngineFailed, match="not attached"):
+        await shop.engine.sync(path, 1)
+    await shop.engine.attach(path, shop.url("a"))
+    with pytest.raises(EngineFailed, match="no position"):
+        await shop.engine.sync(path, 1)
+    path.write_bytes(b"not SQLite" * 1000)
+    with pytest.raises(EngineFailed, match="not a database"):
+        await shop.engine.sync(path, 1)
+    await shop.engine.detach(path)
+
+
+async def test_its_words_are_in_our_log_with_their_level_but_for_one_that_is_no_error_here(shop: Shop) -> None:
+    path = shop.root / "a.db"
+    path.write_bytes(b"not SQLite" * 1000)
+    await shop.engine.attach(path, shop.url("a"))
+    async with asyncio.timeout(10):
+        while not (heard := [e for e in shop.log.told if e.get("source") == "litestream" and e["level"] == "error"]):
+            await asyncio.sleep(0.02)
+    assert "not a database" in str(heard[0])
+    assert "no databases specified" not in str(shop.log.told)
+
+
+async def test_the_next_daemon_ends_what_a_killed_one_left_running(shop: Shop) -> None:
+    await shop.engine.attach(shop.root / "none.db", shop.url("none"))
+    process = shop.process()
+    shop.engine._closing.set()  # it is to stay down, as if its daemon were dead
+    await end_leftovers(shop.root, shop.log)
+    assert not process.exists() or (process / "cmdline").read_bytes() == b""
+
+
+def test_it_is_found_where_it_is_told_on_path_or_beside_python(tmp_path: Path) -> None:
+    beside = Path(sys.prefix, "bin", "litestream")
+    assert program.find(None, {"PATH": "/nowhere"}) == beside
+    own = tmp_path / "litestream"
+    own.symlink_to(beside)
+    assert program.find(None, {"PATH": str(tmp_path)}) == own
+    assert program.find(str(own), {}) == own
+    with pytest.raises(program.LitestreamMissing, match=r"storage\.litestream: /none is not a program"):
+        program.find("/none", {})
+    assert program.check(own).startswith("0.5.")
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [("v0.3.13", "is litestream v0.3.13; 0.5"), ("hello", "is it litestream"), ("", "is it litestream")],
+)
+def test_a_litestream_which_we_cannot_drive_is_refused(tmp_path: Path, says: str, told: str) -> None:
+    other = tmp_path / "litestream"
+    other.write_text(f"#!/bin/sh\necho {says}\n")
+    other.chmod(0o755)
+    with pytest.raises(program.LitestreamMissing, match=told):
+        program.check(other)
+    other.unlink()
+    with pytest.raises(program.LitestreamMissing, match="cannot be run"):
+        program.check(other)

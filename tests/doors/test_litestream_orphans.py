@@ -1,0 +1,32 @@
+"""What was set aside comes back in litestream mode as well, and streams. With the real litestream."""
+
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import DATABASE
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.streams import Streamers, after
+from flyatc.databases.choosing import Aside
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.progress import silent
+
+
+async def test_what_was_set_aside_comes_back_and_streams(tmp_path: Path) -> None:
+    machines = Streamers.on_folder(tmp_path)
+    try:
+        a = await machines.machine("a")
+        one = FakeOwned(1, FakeFormer(0, clean=True))
+        await a.session(one, 1)
+        aside = a.tenant.data / ".flyatc" / "orphans" / "20261121T143000.123456Z-abcd1234"
+        aside.mkdir(parents=True)
+        (aside / DATABASE).write_bytes(a.path.read_bytes())
+        await a.session(after(one), 2)
+        three = after(after(one))
+        with pytest.raises(RestoreRefused, match="nothing was set aside as 'x'"):
+            await a.door.turn_back(a.tenant, await a.prepared(), three, [DATABASE], Aside("x"), silent)
+        back = await a.door.turn_back(a.tenant, await a.prepared(), three, [DATABASE], Aside(aside.name), silent)
+        await back.leave()
+        assert await (await machines.machine("b")).session(after(three)) == [1]
+    finally:
+        await machines.close()

@@ -1,0 +1,197 @@
+"""What the store has in litestream mode and what becomes of it: damaged, written by others, from another mode, of an
+earlier time. With the real litestream and a folder."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import time
+
+import pytest
+from msgspec import structs
+
+from fakes.machines import DATABASE, Yard, rows
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.streams import Streamer, Streamers, Writer, after
+from flyatc.databases.litestream import program
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.progress import silent
+
+FIRST = FakeFormer(0, clean=True)
+
+
+@pytest.fixture
+async def machines(tmp_path: Path) -> AsyncIterator[Streamers]:
+    made = Streamers.on_folder(tmp_path)
+    yield made
+    await made.close()
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def removed(file: Path) -> None:
+    file.unlink()
+
+
+async def test_a_damaged_replica_is_an_alarm_and_never_a_new_tenant(machines: Streamers) -> None:
+    """Also where its first file is missing, which litestream calls "no backup"."""
+    a = await machines.machine("a")
+    one = FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        for number in range(3):
+            app.add(number, filling=9000)
+            await held.save(silent)
+        app.close()
+    b = await machines.machine("b")
+    for damage in (truncated, emptied, removed):
+        first = machines.ltx()[0]
+        whole = first.read_bytes()
+        damage(first)
+        with pytest.raises(RestoreRefused, match=r"e000001 cannot be restored.*nothing begins empty"):
+            await b.session(after(one))
+        assert not b.path.exists()
+        assert b.events("a replica cannot be restored")
+        first.write_bytes(whole)
+    assert await b.session(after(one)) == [0, 1, 2]
+
+
+async def test_a_restore_under_which_files_vanish_is_tried_once_more(machines: Streamers) -> None:
+    """litestream's issue 1270: its own retention removes what a restore has just planned to read."""
+    a, b = await machines.machine("a"), await machines.machine("b")
+    one = FakeOwned(1, FIRST)
+    await a.session(one, 1)
+    (file,) = machines.ltx()
+    whole = file.read_bytes()
+    truncated(file)
+    b.after_programs = lambda: file.write_bytes(whole)
+    assert await b.session(after(one)) == [1]
+
+
+async def test_a_store_which_does_not_answer_starts_nothing(machines: Streamers, tmp_path: Path) -> None:
+    a = await machines.machine("a")
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(RestoreRefused):
+        await a.session(FakeOwned(1, FIRST), 1)
+    assert not a.path.exists()
+
+
+async def test_a_database_which_was_in_the_store_once_does_not_begin_anew(machines: Streamers) -> None:
+    a = await machines.machine("a")
+    one = FakeOwned(1, FIRST)
+    await a.session(one, 1)
+    for file in machines.ltx():
+        file.unlink()
+    a.path.unlink()
+    with pytest.raises(RestoreRefused, match="neither here nor there"):
+        await a.session(after(one))
+
+
+async def test_a_store_which_has_lost_it_gets_it_again(machines: Streamers) -> None:
+    a, b = await machines.machine("a"), await machines.machine("b")
+    one = FakeOwned(1, FIRST)
+    await a.session(one, 1)
+    for file in machines.ltx():
+        file.unlink()
+    await a.session(after(one), 2)
+    assert a.events("the store has lost a database")
+    assert await b.session(after(after(one))) == [1, 2]
+
+
+async def test_a_seed_is_what_a_new_database_begins_with(machines: Streamers, tmp_path: Path) -> None:
+    seed = Writer(tmp_path / "seed")
+    seed.add(1)
+    seed.close()
+    a = await machines.machine("a", seed=tmp_path / "seed")
+    one = FakeOwned(1, FIRST)
+    assert await a.session(one, 2) == [1]
+    assert await (await machines.machine("b", seed=tmp_path / "seed")).session(after(one)) == [1, 2]
+
+
+@pytest.mark.parametrize("form", ["file:{root}/theirs/{user}/{tenant}/{database}", "theirs/{user}-{database}"])
+async def test_a_replica_of_another_litestream_is_adopted_and_never_written(
+    machines: Streamers, tmp_path: Path, form: str
+) -> None:
+    template = form.replace("{root}", str(tmp_path))
+    key = template.removeprefix("file:").format(user="bellevue", tenant="2025/winter", database=DATABASE)
+    theirs = Path(key) if form.startswith("file:") else tmp_path / "store" / key
+    original = Writer(tmp_path / "original")
+    original.add(1, 2, 3)
+    original.close()
+    replicate(tmp_path / "original", theirs)
+    before = sorted(theirs.rglob("*"))
+    storage = structs.replace(machines.storage, replica=template)
+    a = await machines.machine("a", storage=storage)
+    one = FakeOwned(1, FIRST)
+    assert await a.session(one, 4) == [1, 2, 3]
+    assert sorted(theirs.rglob("*")) == before
+    b = await machines.machine("b", storage=storage)
+    assert await b.session(after(one)) == [1, 2, 3, 4], "from our own line"
+
+
+async def test_a_damaged_replica_of_others_starts_nothing_either(machines: Streamers, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    original = Writer(tmp_path / "original")
+    original.add(1)
+    original.close()
+    replicate(tmp_path / "original", theirs)
+    truncated(next(theirs.rglob("*.ltx")))
+    a = await machines.machine("a", storage=structs.replace(machines.storage, replica=f"file:{theirs}"))
+    with pytest.raises(RestoreRefused, match="cannot be restored"):
+        await a.session(FakeOwned(1, FIRST))
+    assert not a.path.exists()
+
+
+def replicate(database: Path, folder: Path) -> None:
+    found = program.find(None, {})
+    subprocess.run([found, "replicate", "-once", str(database), f"file://{folder}"], check=True, capture_output=True)
+
+
+async def test_what_was_saved_as_snapshots_goes_on_as_a_stream(machines: Streamers, tmp_path: Path) -> None:
+    async with Yard(tmp_path) as yard:
+        before = yard.machine("old")
+        await before.session(1, 2)
+    a, b = await machines.machine("a"), await machines.machine("b")
+    one = FakeOwned(1, FIRST)
+    assert await numbers(a, one) == [1, 2]
+    assert await numbers(b, after(one)) == [1, 2]
+    (restored,) = b.events("restored")
+    assert str(restored["version"]).startswith("e000001:"), "the line is newer than the snapshot"
+
+
+async def numbers(machine: Streamer, owned: FakeOwned) -> list[int]:
+    async with machine.hold(owned):
+        return rows(machine.path)
+
+
+async def test_one_can_go_back_to_an_earlier_time(machines: Streamers) -> None:
+    a = await machines.machine("a")
+    one = FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await held.save(silent)
+        await asyncio.sleep(0.1)
+        moment = time()
+        await asyncio.sleep(0.1)
+        app.add(2)
+        app.close()
+    two = after(one)
+    record = await a.prepared()
+    (span,) = await a.door.history(a.tenant, record, two)
+    assert span.line == "e000001"
+    assert span.since - 1 < moment < span.until + 1
+    back = await a.door.turn_back(a.tenant, record, two, [DATABASE], moment, silent)
+    await back.leave()
+    assert await a.session(after(two), 3) == [1]
+    assert len(list((a.tenant.data / ".flyatc" / "orphans").iterdir())) == 1
+    three = after(after(two))
+    assert await (await machines.machine("b")).session(three) == [1, 3]
+    with pytest.raises(RestoreRefused, match="nothing of it from that time"):
+        await a.door.turn_back(a.tenant, await a.prepared(), after(three), [DATABASE], moment - 3600, silent)

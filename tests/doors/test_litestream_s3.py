@@ -1,0 +1,140 @@
+"""Litestream mode on S3: rclone's server, which checks signatures. A line to it can be broken for litestream alone."""
+
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from msgspec import structs
+
+from fakes import faults
+from fakes.faults import Line
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.s3 import Server, rclone_server
+from fakes.streams import Streamers, Writer, after
+from flyatc.config.schema import Storage
+from flyatc.databases.litestream import program, restoring, stream, streaming
+from flyatc.kit.errors import RestoreRefused, SaveFailed
+from flyatc.kit.progress import silent
+
+__all__ = ["rclone_server"]
+FIRST = FakeFormer(0, clean=True)
+
+
+@pytest.fixture
+def line(rclone_server: Server) -> Iterator[Line]:
+    with faults.line(rclone_server.port) as made:
+        yield made
+
+
+@pytest.fixture
+async def machines(tmp_path: Path, rclone_server: Server, line: Line) -> AsyncIterator[Streamers]:
+    storage = Storage(mode="litestream", url=f"s3://{rclone_server.bucket()}/some/prefix")
+    made = Streamers(tmp_path, storage, rclone_server.environ())
+    yield made
+    line.pass_through()
+    await made.close()
+
+
+async def test_what_one_machine_streams_into_a_bucket_another_restores(machines: Streamers) -> None:
+    a, b = await machines.machine("a"), await machines.machine("b")
+    one = FakeOwned(1, FIRST)
+    await a.session(one, *range(20))
+    assert await b.session(after(one), 20) == list(range(20))
+
+
+async def test_with_a_wrong_secret_litestream_says_so_and_nothing_starts(machines: Streamers) -> None:
+    one = FakeOwned(1, FIRST)
+    a = await machines.machine("a")
+    await a.session(one, 1)
+    b = await machines.machine("b", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    with pytest.raises(RestoreRefused, match="SignatureDoesNotMatch"):
+        await b.session(after(one))
+    assert not b.path.exists()
+    await a.door.close()
+    again = await machines.machine("a", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    with pytest.raises(RestoreRefused, match="SignatureDoesNotMatch"):
+        await again.session(after(one))  # it would keep its copy, but could not stream
+    assert not again.door.engine.holds(again.path)
+
+
+async def test_a_restore_of_which_nothing_comes_is_given_up(
+    machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.8: litestream itself would wait for ever."""
+    monkeypatch.setattr(restoring, "STALL", 0.5)
+    one = FakeOwned(1, FIRST)
+    await (await machines.machine("a")).session(one, 1)
+    b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
+    line.black_hole()
+    with pytest.raises(RestoreRefused, match="nothing has come"):
+        await b.session(after(one))
+    line.pass_through()
+    assert await b.session(after(one)) == [1]
+
+
+async def test_a_replica_in_another_bucket_is_adopted(
+    machines: Streamers, rclone_server: Server, tmp_path: Path
+) -> None:
+    bucket = rclone_server.bucket()
+    original = Writer(tmp_path / "original")
+    original.add(1, 2)
+    original.close()
+    url = f"s3://{bucket}/old/bellevue?endpoint={rclone_server.endpoint}&region=us-east-1&force-path-style=true"
+    environ = program.environment({**rclone_server.environ(), "PATH": "/usr/bin"}, program.FOR_RESTORES)
+    command = [str(program.find(None, {})), "replicate", "-once", str(tmp_path / "original"), url]
+    subprocess.run(command, env=environ, check=True, capture_output=True)
+    storage = structs.replace(machines.storage, replica=f"s3://{bucket}/old/{{user}}")
+    assert await (await machines.machine("a", storage=storage)).session(FakeOwned(1, FIRST)) == [1, 2]
+    nothing = structs.replace(machines.storage, replica=f"s3://{bucket}/older/{{user}}", url=f"s3://{bucket}/new")
+    c = await machines.machine("c", storage=structs.replace(nothing, replica="s3://no-such-bucket-here/older"))
+    with pytest.raises(RestoreRefused, match="no-such-bucket-here"):
+        await c.session(FakeOwned(1, FIRST))
+    assert await (await machines.machine("b", storage=nothing)).session(FakeOwned(1, FIRST)) == []
+
+
+async def test_an_app_need_not_wait_for_litestream_to_find_out_that_the_store_has_all(
+    machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "FIRST", 0.1)
+    a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
+    one = FakeOwned(1, FIRST)
+    await a.session(one, 1)
+    line.delay(0.3)
+    async with a.hold(after(one)) as held:
+        assert held.unsaved, "litestream is still asking the store what it has"
+        app = Writer(a.path)
+        app.add(2)
+        await held.save(silent)
+        app.close()
+    assert await (await machines.machine("b")).session(after(after(one))) == [1, 2]
+
+
+async def test_a_store_which_falls_silent_is_told_and_what_is_unsaved_stays(
+    machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.1, 0.3, 0.8: no end of litestream confirms anything."""
+    monkeypatch.setattr(streaming, "PATIENCE", 0.5)
+    monkeypatch.setattr(stream, "ANSWER", 1.0)
+    a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
+    one = FakeOwned(1, FIRST)
+
+    async def written_into_the_void() -> None:
+        async with a.hold(one) as held:
+            app = Writer(a.path)
+            app.add(1)
+            await held.save(silent)
+            line.black_hole()
+            app.add(2)
+            app.close()
+            assert held.unsaved
+
+    began = monotonic()
+    with pytest.raises(SaveFailed, match="not saved"):
+        await written_into_the_void()
+    assert monotonic() - began < 8
+    assert one.dirty
+    line.pass_through()
+    assert await a.session(after(one, clean=False)) == [1, 2]
+    assert await (await machines.machine("b")).session(after(after(one, clean=False))) == [1, 2]

@@ -1,0 +1,150 @@
+"""A machine in litestream mode, with the real litestream: a data folder, a tenant, a store which may be anywhere."""
+
+import contextlib
+import io
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+from fakes.machines import DATABASE, Told
+from fakes.owners import FakeFormer, FakeOwned
+from flyatc.config.schema import App, Storage, Tenant
+from flyatc.databases import files, opening
+from flyatc.databases.litestream.door import Door
+from flyatc.databases.litestream.streaming import Streaming
+from flyatc.databases.record import Record
+from flyatc.databases.tools import Tools
+from flyatc.objects.opened import OwnedStore, store_of
+from flyatc.process import program
+from flyatc.process.records import Records
+
+
+class Streamer:
+    def __init__(
+        self, data: Path, store: OwnedStore, storage: Storage, environ: Mapping[str, str], seed: Path | None
+    ) -> None:
+        self.after_programs: Callable[[], object] = lambda: None  # called when one has ended
+        self.data, self.store, self.seed = data, store, seed
+        self.log = Told(io.BytesIO())
+        self.tools = Tools(storage.keep, self.log)
+        self._records = Records(data)
+        self.door = Door(store, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
+        own = data / "tenants" / "bellevue" / "2025~winter"
+        self.tenant = Tenant(
+            user="bellevue",
+            name="2025/winter",
+            prefix="/bellevue/2025/winter",
+            data=own,
+            app=App(databases=[DATABASE]),
+        )
+        self.path = own / DATABASE
+
+    @contextlib.asynccontextmanager
+    async def _run(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        hear: Callable[[str, str], None],
+        grace: float,
+        hurry: Callable[[], bool],
+        directory: Path,
+    ) -> AsyncIterator[program.RunningProgram]:
+        async with program.hold(argv, environ, hear, grace, hurry, directory, self._records) as running:
+            yield running
+        self.after_programs()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, owned: FakeOwned) -> AsyncIterator[Streaming]:
+        record = await self.prepared()
+        with opening.refusing(self.tenant):
+            held = await self.door.take(self.tenant, record, owned, lambda name: self.seed)
+        try:
+            yield held
+        finally:
+            await held.leave()
+
+    async def session(self, owned: FakeOwned, *numbers: int) -> list[int]:
+        """Held, the numbers added by an app which is gone at the end, let go. What was in the database before."""
+        async with self.hold(owned):
+            app = Writer(self.path)
+            before = app.rows()
+            app.add(*numbers)
+            app.close()
+        return before
+
+    async def prepared(self) -> Record:
+        files.prepare(self.tenant.data / ".flyatc")
+        return await Record.read(self.tenant.data / ".flyatc", self.tools.quick)
+
+    def events(self, message: str) -> list[dict[str, object]]:
+        return [event for event in self.log.told if event["message"] == message]
+
+    async def close(self) -> None:
+        await self.door.close()
+        self.tools.close()
+        self.store.close()
+        self.log.close()
+
+
+class Writer:
+    """An app with its database open, in WAL mode as Rails has it."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA busy_timeout=5000")
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER, filling BLOB)")
+
+    def add(self, *numbers: int, filling: int = 0) -> None:
+        """Each a transaction of its own."""
+        for number in numbers:
+            self._database.execute("INSERT INTO t VALUES (?, randomblob(?))", (number, filling))
+
+    def rows(self) -> list[int]:
+        return [row[0] for row in self._database.execute("SELECT n FROM t ORDER BY n")]
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class Streamers:
+    """Machines on one store; all closed at the end."""
+
+    def __init__(self, root: Path, storage: Storage, environ: Mapping[str, str]) -> None:
+        self.root, self.storage, self.environ = root, storage, environ
+        self._made: list[Streamer] = []
+
+    @classmethod
+    def on_folder(cls, root: Path) -> "Streamers":
+        return cls(root, Storage(mode="litestream", url=f"file:{root / 'store'}"), {})
+
+    async def machine(
+        self,
+        name: str,
+        *,
+        seed: Path | None = None,
+        storage: Storage | None = None,
+        litestreams: Mapping[str, str] = {},
+    ) -> Streamer:
+        """Another machine, or an earlier one again, on the data folder ``name``. ``litestreams``: the environment of
+        litestream, where it differs from that of the store."""
+        storage, environ = storage or self.storage, {**self.environ, **litestreams}
+        store = store_of(storage, self.environ)
+        assert store is not None
+        await store.open()
+        self._made.append(Streamer(self.root / name, store, storage, environ, seed))
+        return self._made[-1]
+
+    async def close(self) -> None:
+        for machine in self._made:
+            await machine.close()
+
+    def ltx(self, line: str = "*") -> list[Path]:
+        """litestream's files in a store which is a folder."""
+        return sorted((self.root / "store").glob(f"users/*/*/*/{line}/**/*.ltx"))
+
+
+def after(owned: FakeOwned, *, clean: bool = True) -> FakeOwned:
+    """The next owner: of a user who was released, or robbed of it."""
+    epoch = owned.epoch + 1
+    return FakeOwned(epoch, FakeFormer(owned.epoch, clean), line=owned.line if clean else epoch)

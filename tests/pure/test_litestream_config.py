@@ -1,0 +1,61 @@
+"""What storage says of litestream."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from flyatc.config.faults import ConfigError, Faults
+from flyatc.config.load import compose
+from flyatc.config.parse import parse
+from flyatc.config.resolve import resolve
+from flyatc.config.schema import Storage
+
+BUCKET = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+
+
+class NoDisk:
+    def is_directory(self, path: Path) -> bool:
+        return True
+
+    def readable_octets(self, path: Path) -> int | None:
+        return None
+
+
+def storage(text: str, environ: Mapping[str, str] = BUCKET) -> Storage:
+    root = compose(f"storage: {text}\napp: {{command: [run]}}\nusers: {{a: }}", "tenants.yaml")
+    faults = Faults("tenants.yaml", root)
+    config = resolve(parse(root, faults), Path("/srv/site/tenants.yaml"), environ, NoDisk(), faults)
+    faults.end()
+    return config.storage
+
+
+def test_paths_are_relative_to_the_file_and_keys_are_as_they_are() -> None:
+    found = storage("{mode: litestream, litestream: bin/litestream, replica: 'file:old/{user}'}")
+    assert (found.litestream, found.replica) == ("/srv/site/bin/litestream", "file:/srv/site/old/{user}")
+    assert (
+        storage("{mode: litestream, replica: '/customer/{user}/{database}'}").replica == "/customer/{user}/{database}"
+    )
+    assert storage("{mode: litestream, replica: 's3://b-1/{user}'}").replica == "s3://b-1/{user}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{litestream: x}", "storage.litestream: is for litestream mode: this is snapshot"),
+        ("{mode: none, replica: x}", "storage.replica: is for litestream mode: this is none"),
+        (
+            "{mode: litestream, replica: '{name}/x'}",
+            "{name} is not a placeholder: known are {user} {tenant} {database}",
+        ),
+        ("{mode: litestream, replica: 's3://b'}", "names no bucket"),
+        ("{mode: litestream, replica: 's3://bucket'}", "names no path in its bucket"),
+        ("{mode: litestream, replica: 'gs://bucket/x'}", "is neither s3://BUCKET/PATH, file:FOLDER nor a plain key"),
+        ("{mode: litestream, replica: a//b}", "is neither s3://BUCKET/PATH, file:FOLDER nor a plain key"),
+        ("{mode: litestream, replica: ../b}", "is neither s3://BUCKET/PATH, file:FOLDER nor a plain key"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=None) as caught:
+        storage(text)
+    assert told in str(caught.value)

@@ -1,0 +1,109 @@
+"""Which copy counts in litestream mode, and why."""
+
+import pytest
+
+from fakes.owners import FakeFormer
+from flyatc.databases.lineage import Entry, Link
+from flyatc.databases.litestream.lines import Line, Lines
+from flyatc.databases.litestream.plan import Asked, Bring, Saved, plan
+from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
+
+LINE = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0)
+SNAPSHOT = Link("000004-000000001.sqlite3.zst", "0" * 64)
+OURS = Entry(epoch=6, line=5, txid=7)
+
+
+def asked(
+    here: Here = Here.SQLITE,
+    entry: Entry = OURS,
+    touched: bool = False,
+    former: FakeFormer = FakeFormer(6, clean=True),  # noqa: B008
+    lines: tuple[Line, ...] = (LINE,),
+    strange: tuple[str, ...] = (),
+    saved: Saved | None = None,
+    strays: tuple[str, ...] = (),
+    current: int = 5,
+) -> Asked:
+    return Asked(here, entry, touched, former, Lines(lines, strange), saved, strays, current)
+
+
+def test_who_wrote_last_keeps_what_is_here() -> None:
+    assert plan(asked()) == Keep("nobody has written it since this machine did")
+    assert plan(asked(touched=True)) == Keep("nobody has written it since this machine did", verify=True)
+    crashed = asked(entry=Entry(epoch=6, in_use=True), former=FakeFormer(6, clean=False), current=7)
+    assert plan(crashed) == Keep("nobody has written it since this machine did", verify=True)
+
+
+def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:
+    later = FakeFormer(8, clean=True)
+    assert plan(asked(former=later)) == Keep("the store has transaction 7 of e000005, which is what is here")
+    assert isinstance(plan(asked(former=later, touched=True)), Bring)
+    assert isinstance(plan(asked(former=later, entry=Entry(epoch=6, line=5, txid=7, in_use=True))), Bring)
+    assert isinstance(plan(asked(former=FakeFormer(8, clean=False))), Bring)
+
+
+def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_it() -> None:
+    later, longer = FakeFormer(8, clean=True), (Line(5, 9, 100, 1000.0, 2000.0),)
+    reason = "the store has transaction 9 of e000005, the local copy is transaction 7 of e000005"
+    assert plan(asked(former=later, lines=longer)) == Bring(reason, longer[0], outdated=True)
+    assert plan(asked(former=later, lines=longer, touched=True)) == Bring(reason, longer[0], outdated=False)
+    unknown = plan(asked(former=later, entry=Entry()))
+    assert unknown == Bring(
+        "the store has transaction 7 of e000005, and nobody knows where the local copy comes from", LINE
+    )
+
+
+def test_the_newest_line_counts() -> None:
+    newer = Line(8, 1, 10, 3000.0, 3000.0)
+    decided = plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, newer), current=8))
+    assert isinstance(decided, Bring)
+    assert decided.line == newer
+
+
+def test_a_line_above_ours_is_a_riddle() -> None:
+    refused = plan(asked(current=4))
+    assert isinstance(refused, Refuse)
+    assert "removed the owner's record" in refused.reason
+
+
+def test_without_owners_a_record_proves_something_only_where_nobody_else_takes_part() -> None:
+    old, nobody = Entry(txid=3), FakeFormer(0, clean=True)
+    assert isinstance(plan(asked(entry=old, former=nobody)), Bring)
+    alone = (Line(0, 7, 10, 1.0, 2.0),)
+    assert isinstance(plan(asked(entry=old, former=nobody, lines=alone, current=0)), Keep)
+
+
+def test_what_is_strange_or_no_database_starts_nothing() -> None:
+    assert isinstance(plan(asked(strange=("users/x/e000005/hello",))), Refuse)
+    assert isinstance(plan(asked(here=Here.OTHER)), Refuse)
+    assert isinstance(plan(asked(here=Here.EMPTY)), Refuse)
+    assert isinstance(plan(asked(here=Here.ABSENT, lines=())), Refuse)
+    strays = plan(asked(here=Here.ABSENT, lines=(), entry=Entry(), strays=("000004-000000001.sqlite3.zst",)))
+    assert isinstance(strays, Refuse)
+    assert "000004-000000001" in strays.reason
+
+
+def test_only_what_is_nowhere_begins_empty() -> None:
+    assert isinstance(plan(asked(here=Here.ABSENT, lines=(), entry=Entry())), Create)
+    assert isinstance(plan(asked(here=Here.ABSENT)), Bring)
+    never = "it was never streamed yet"
+    assert plan(asked(lines=(), entry=Entry())) == Keep(never)
+    assert plan(asked(lines=(), entry=Entry(in_use=True))) == Keep(never, verify=True)
+    assert plan(asked(lines=())) == Keep("the store has lost it, the local copy is all there is", lost=True)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "modified", "kind"),
+    [(5, 3000.0, Restore), (6, 2000.5, Restore), (5, 1999.0, Bring), (4, 3000.0, Bring)],
+)
+def test_a_snapshot_counts_if_it_is_newer_than_the_newest_line(epoch: int, modified: float, kind: type) -> None:
+    saved = Saved(SNAPSHOT, epoch, modified)
+    assert isinstance(plan(asked(here=Here.ABSENT, entry=Entry(), saved=saved)), kind)
+
+
+def test_a_copy_which_comes_from_the_snapshot_is_kept() -> None:
+    saved = Saved(SNAPSHOT, 4, 3000.0)
+    assert isinstance(plan(asked(entry=Entry(base=SNAPSHOT), lines=(), saved=saved)), Keep)
+    assert isinstance(plan(asked(entry=Entry(), lines=(), saved=saved)), Restore)
+    other = Entry(base=Link("000003-000000001.sqlite3.zst", "1" * 64))
+    assert isinstance(plan(asked(entry=other, former=FakeFormer(0, clean=True), lines=(), saved=saved)), Restore)

@@ -1,0 +1,85 @@
+"""A life whose ownership is in doubt, ends by itself, or is somebody else's."""
+
+import asyncio
+
+import pytest
+
+from fakes.stage import UP, Stage
+from flyatc.kit import tasks
+from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
+from flyatc.tenants.errors import Elsewhere, Unsafe
+
+
+async def test_the_app_is_killed_at_once_when_the_ownership_ends() -> None:
+    stage = Stage()
+    visitor = tasks.start(stage.visit(stay=1000), "visitor")
+    await asyncio.sleep(3)
+    stage.owned.end()
+    await asyncio.sleep(0.01)
+    assert stage.story["a"] == [*UP, "drain", "-gateway", "-app!", "-db", "saved", "-owner!"]
+    assert stage.status().state == "stopped"
+    visitor.cancel()
+
+
+async def test_a_start_is_cut_short_when_the_ownership_ends_and_who_waits_gets_the_next_life() -> None:
+    stage = Stage()
+    visitor = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(1)
+    first = stage.owned
+    first.end()
+    await visitor
+    assert stage.owned is not first
+    assert stage.story["a"] == ["+owner", "+db", "+app", "-app!", "-db", "saved", "-owner!", *UP]
+
+
+async def test_who_comes_while_the_ownership_is_in_doubt_waits() -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.owned.doubted.set()
+    assert stage.tenant().visit() is None
+    waiting = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(2)
+    assert not waiting.done()
+    stage.owned.doubted.clear()
+    await waiting
+    assert stage.story["a"] == UP
+
+
+async def test_who_waits_in_doubt_is_served_by_the_next_life_when_it_ends() -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.owned.doubted.set()
+    waiting = tasks.start(stage.visit(), "visitor")
+    await asyncio.sleep(1)
+    stage.owned.end()
+    await waiting
+    assert stage.story["a"][-len(UP) :] == UP
+
+
+async def test_nobody_is_admitted_by_an_ownership_which_is_not_valid_though_nobody_noticed_yet() -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.owned.may = False
+    assert stage.tenant().visit() is None
+
+
+async def test_what_another_machine_holds_is_refused_with_its_name_and_asked_again_soon() -> None:
+    stage = Stage()
+    stage.faults["own"] = HeldElsewhere("shop/3d8dd15c", "a is held by shop/3d8dd15c")
+    for _ in range(2):
+        with pytest.raises(Elsewhere) as refused:
+            await stage.visit()
+        assert refused.value.owner == "shop/3d8dd15c"
+    del stage.faults["own"]
+    await asyncio.sleep(2)
+    await stage.visit()
+    assert stage.story["a"] == UP
+    assert [event["msg"] for event in stage.events if "owner" in event] == ["served elsewhere"]
+
+
+async def test_a_store_which_does_not_say_who_may_write_starts_nothing() -> None:
+    stage = Stage()
+    stage.faults["own"] = OwnershipUnknown("the store does not answer")
+    with pytest.raises(Unsafe, match="does not answer"):
+        await stage.visit()
+    assert stage.story.get("a", []) == []

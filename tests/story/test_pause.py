@@ -1,0 +1,142 @@
+"""The pause in slow motion: visitors on connections of their own, held at the barrier."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+
+from fakes.stage import make_config
+from flyatc.config.schema import Limits
+from flyatc.edge.barrier import Barrier
+from flyatc.edge.exchange import Exchange
+from flyatc.edge.pages import Pages
+from flyatc.edge.recorder import Recorder
+from flyatc.edge.respond import Responder
+from flyatc.observe.log import Log
+from flyatc.wire import server
+
+pytestmark = pytest.mark.looptime
+
+
+class Wire(asyncio.Transport):
+    """Writes down what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Gate:
+    """A server where everything goes through the barrier and is served behind it; ``served``: the paths, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = Log(io.BytesIO())
+        self.recorder = Recorder(self.log, lines=False)
+        self.barrier = Barrier(folder, self.log, most=100)
+        self.server = server.Server(self._handle, lambda *_: b"", Limits())
+        self.tenants = make_config("a", "b").tenants
+        self.served: list[str] = []
+
+    def _handle(self, request: server.Request) -> None:
+        self._serve(Exchange(self.recorder, request, b"id", ""))
+
+    def _serve(self, to: Exchange) -> None:
+        path = to.request.head.path.decode()
+        responder = Responder(Pages([]), {})
+        if not self.barrier.stops(to, self.tenants[path[1]], lambda: self._serve(to), responder):
+            self.served.append(path)
+            responder.plain(to, 200, b"ok")
+
+    def visit(self, path: str) -> tuple[server.Connection, Wire]:
+        connection, wire = self.server.connection(), Wire()
+        connection.connection_made(wire)
+        connection.data_received(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return connection, wire
+
+
+@pytest.fixture
+async def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+async def test_they_are_released_in_the_order_in_which_they_came(gate: Gate) -> None:
+    gate.barrier.pause("*", 30.0)
+    paths = [f"/{'ab'[n % 2]}/{n}" for n in range(50)]
+    for path in paths:
+        gate.visit(path)
+        await asyncio.sleep(0.01)
+    assert (gate.served, gate.barrier.waiting()) == ([], 50)
+    assert gate.barrier.resume("*") == 50
+    await asyncio.sleep(0.01)
+    assert gate.served == paths
+    assert gate.recorder.counters.in_flight == 0
+
+
+async def test_each_waits_for_the_limit_since_he_came(gate: Gate) -> None:
+    gate.barrier.pause("a", 30.0)
+    _, first = gate.visit("/a/1")
+    await asyncio.sleep(20)
+    _, second = gate.visit("/a/2")
+    await asyncio.sleep(15)
+    assert first.written.startswith(b"HTTP/1.1 503 ")
+    assert not second.written
+    gate.barrier.resume("a")
+    await asyncio.sleep(1)
+    assert second.written.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_leaves_between_his_release_and_his_turn_is_not_served(gate: Gate) -> None:
+    gate.barrier.pause("a", 30.0)
+    (leaver, _), (_, stayer) = gate.visit("/a/1"), gate.visit("/a/2")
+    gate.barrier.resume("a")
+    leaver.connection_lost(None)
+    await asyncio.sleep(1)
+    assert gate.served == ["/a/2"]
+    assert stayer.written.startswith(b"HTTP/1.1 200 ")
+    assert gate.recorder.counters.in_flight == 0
+
+
+async def test_a_pause_which_begins_anew_before_his_turn_holds_him_again(gate: Gate) -> None:
+    gate.barrier.pause("a", 30.0)
+    _, wire = gate.visit("/a/1")
+    gate.barrier.resume("a")
+    gate.barrier.pause("a", 30.0)
+    await asyncio.sleep(1)
+    assert (gate.served, gate.barrier.waiting("a")) == ([], 1)
+    gate.barrier.resume("a")
+    await asyncio.sleep(1)
+    assert wire.written.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_cannot_be_written_down_is_not_done(gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "paused.json.new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        gate.barrier.pause("a", 30.0)
+    gate.visit("/a/1")
+    assert gate.served == ["/a/1"]
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"a": {"limit": "long"}}'])
+async def test_what_cannot_be_read_pauses_nobody_and_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "paused.json").write_text(text)
+    gate = Gate(tmp_path)
+    gate.visit("/a/1")
+    assert gate.served == ["/a/1"]
+    told = [line for line in gate.log.journal.since(0) if b"could not be read" in line[2]]
+    assert len(told) == 1

@@ -1,0 +1,71 @@
+"""Two machines with one store: exactly one serves a user, and the other says who."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from whole import evidence
+from whole.conftest import StartDaemon
+from whole.daemon import Daemon, config, eventually
+
+
+@pytest.fixture
+def pair(start: StartDaemon, tmp_path: Path) -> tuple[Daemon, Daemon]:
+    url = f"url: 'file:{tmp_path / 'shared'}', session_ttl: 10s"
+    text = config(idle="60s").replace("{interval: 0}", f"{{interval: 0, {url}}}")
+    return start(text), start(text)
+
+
+def added(daemon: Daemon) -> int | None:
+    """None: it does not serve ann/one."""
+    answer = daemon.post("/ann/one/add")
+    return int(answer.json["count"]) if answer.status == 200 else None
+
+
+def test_the_other_machine_says_who_serves_and_goes_on_after_an_orderly_end(pair: tuple[Daemon, Daemon]) -> None:
+    home, away = pair
+    assert added(home) == 1
+    for path in ("/ann/one/count", "/ann/two/count"):  # an owner has all of his user's tenants
+        answer = away.get(path)
+        assert answer.status == 503
+        assert answer.headers["Flyatc-Owner"] == f"local/{evidence.machine(home)}"
+        assert answer.headers["Retry-After"]
+    assert away.get("/bob/count").status == 200, "another user is another matter"
+    assert home.get("/bob/count").status == 503
+    assert home.stop() == 0
+    assert eventually(lambda: added(away), what="the other machine serves") == 2
+    assert away.stop() == 0
+
+
+def test_a_machine_that_was_killed_goes_on_at_once_with_what_it_had(pair: tuple[Daemon, Daemon]) -> None:
+    home, away = pair
+    assert [added(home), added(home)] == [1, 2]
+    home.kill()
+    assert added(away) is None, "it may live: its session is not old enough"
+    home.start()
+    assert added(home) == 3
+
+
+def test_of_a_machine_which_has_gone_silent_the_user_is_taken_and_nothing_of_it_is_lost(
+    pair: tuple[Daemon, Daemon], tmp_path: Path
+) -> None:
+    home, away = pair
+    assert added(home) == 1
+    home.cli("backup", "ann/one")
+    assert added(home) == 2
+    os.kill(home.pid, signal.SIGSTOP)
+    evidence.grow_old(home, tmp_path / "shared")
+    assert added(away) == 2, "from the last save"
+    os.kill(home.pid, signal.SIGCONT)
+    home.until_told("this machine may not write any more: the app is killed", tenant="ann/one")
+    aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
+    assert evidence.rows(aside / "app.sqlite3") == 2
+    home.until_told("what was set aside is in the store as well", tenant="ann/one")
+    answer = home.get("/ann/one/count")
+    assert answer.status == 503
+    assert answer.headers["Flyatc-Owner"] == f"local/{evidence.machine(away)}"
+    assert away.stop() == 0
+    assert eventually(lambda: added(home), what="it serves again") == 3
+    assert home.stop() == 0
