@@ -2,9 +2,11 @@
 
 import click
 
-from flyatc.config.schema import Config
+from flyatc.config.schema import USER, Config
 from flyatc.control import explain
 from flyatc.routing.route import Routes
+
+scope = click.argument("scope", metavar="[USER[/TENANT]]", required=False)
 
 
 def of(config: Config, pasted: str) -> str:
@@ -22,12 +24,34 @@ def of(config: Config, pasted: str) -> str:
     return address
 
 
+def of_scope(config: Config, pasted: str | None) -> str | None:
+    """As ``of``; None: everything."""
+    return None if pasted is None else of(config, pasted)
+
+
+def named(scope: str | None) -> str:
+    return scope or "everything"
+
+
 def _alone(config: Config, user: str) -> bool:
     """Whether the user has no named tenants: his address then means himself, and not all of them."""
     listed = [one.name for one in config.tenants.values() if one.user == user]
     if not listed and config.pattern is not None:
         listed = [name for name, _ in config.pattern.tenants]
     return not any(listed)
+
+
+def user_of(config: Config, pasted: str) -> str:
+    """A user alone, also where a tenant of his was named."""
+    user = of(config, pasted).partition("/")[0]
+    if USER.fullmatch(user) is None:
+        raise click.BadParameter(f"{pasted!r} names no user")
+    return user
+
+
+def within(tenant: str, scope: str | None) -> bool:
+    """Whether what is said of a tenant, a user or (None) everything is said of this tenant."""
+    return scope in (None, tenant, tenant.partition("/")[0])
 
 
 def belongs(tenant: str, address: str) -> bool:

@@ -3,7 +3,6 @@ from pathlib import Path
 import click
 
 from flyatc.cli import address, options, progress, versions
-from flyatc.control.answers import History
 
 
 @click.command()
@@ -20,5 +19,4 @@ def backup(tenant: str, database: str | None, config_path: Path | None, as_json:
     wanted = address.of(config, tenant)
     daemon = options.client(config)
     progress.watch(daemon.post_lines("/backup", address=wanted, database=database), quiet=as_json)
-    history = daemon.get("/history", History, address=wanted, database=database)
-    versions.tell(versions.current(history), as_json=as_json)
+    versions.tell(versions.current(versions.ask(daemon, wanted, database)), as_json=as_json)

@@ -12,11 +12,10 @@ def cache() -> None:
 
 
 @cache.command()
-@click.argument("tenant", metavar="[USER[/TENANT]]", required=False)
+@address.scope
 @options.config_file
-def clear(tenant: str | None, config_path: Path | None) -> None:
+def clear(scope: str | None, config_path: Path | None) -> None:
     """Forget the cached answers of a tenant, of all tenants of a user, or of all. What is on its way is not kept."""
     config = options.read(config_path)
-    wanted = None if tenant is None else address.of(config, tenant)
-    cleared = options.client(config).post("/cache/clear", Cleared, address=wanted)
+    cleared = options.client(config).post("/cache/clear", Cleared, address=address.of_scope(config, scope))
     click.echo(f"{words.count(cleared.answers, 'answer')} forgotten")

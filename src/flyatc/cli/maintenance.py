@@ -12,24 +12,23 @@ def maintenance() -> None:
 
 
 @maintenance.command()
-@click.argument("tenant", metavar="[USER[/TENANT]]", required=False)
+@address.scope
 @click.option("--message", metavar="TEXT", help="What visitors are told.")
 @options.config_file
-def on(tenant: str | None, message: str | None, config_path: Path | None) -> None:
+def on(scope: str | None, message: str | None, config_path: Path | None) -> None:
     """Close a tenant, all of a user, or everything. It stays so over a restart."""
     config = options.read(config_path)
-    wanted = None if tenant is None else address.of(config, tenant)
+    wanted = address.of_scope(config, scope)
     options.client(config).post("/maintenance", Switched, address=wanted, message=message, closed=True)
-    click.echo(f"{wanted or 'everything'} is closed for maintenance")
+    click.echo(f"{address.named(wanted)} is closed for maintenance")
 
 
 @maintenance.command()
-@click.argument("tenant", metavar="[USER[/TENANT]]", required=False)
+@address.scope
 @options.config_file
-def off(tenant: str | None, config_path: Path | None) -> None:
+def off(scope: str | None, config_path: Path | None) -> None:
     """Open again what was closed by that name; without a name, everything."""
     config = options.read(config_path)
-    wanted = None if tenant is None else address.of(config, tenant)
+    wanted = address.of_scope(config, scope)
     was = options.client(config).post("/maintenance", Switched, address=wanted, message=None, closed=False).changed
-    name = wanted or "everything"
-    click.echo(f"{name} is open" if was else f"{name} was not closed")
+    click.echo(f"{address.named(wanted)} is open" if was else f"{address.named(wanted)} was not closed")

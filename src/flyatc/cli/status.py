@@ -3,9 +3,9 @@ from pathlib import Path
 
 import click
 
-from flyatc.cli import options, show, words
+from flyatc.cli import address, options, show, words
 from flyatc.cli.show import Cell
-from flyatc.control.answers import Daemon, Overview
+from flyatc.control.answers import Daemon, Overview, Verified
 from flyatc.tenants.status import Status
 
 HEADINGS = ("TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE")
@@ -21,14 +21,16 @@ def status(config_path: Path | None, as_json: bool) -> None:
     if as_json:
         return show.json(overview)
     now = time.time() if show.on_terminal() else None
-    show.table(HEADINGS, [row(one, now) for one in overview.tenants])
+    show.table(HEADINGS, [row(one, now, standing(one, overview)) for one in overview.tenants])
     if now is not None:
-        told = about(overview.daemon, now)
+        told = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
         click.echo("\n" + (click.style(told, dim=True) if show.in_colour() else told))
+    for bad in overview.verified.bad if overview.verified is not None else ():
+        click.echo(words.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
 
 
-def row(one: Status, now: float | None) -> list[Cell]:
-    """``now``: for people, who read how long ago; None: for programs, which read when."""
+def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
+    """``now``: for people, who read how long ago; None: for programs, which read when. ``standing``: see below."""
     return [
         Cell(one.tenant, "bold"),
         Cell(one.state, _STYLES.get(one.state, "yellow")),
@@ -37,7 +39,7 @@ def row(one: Status, now: float | None) -> list[Cell]:
         Cell("" if one.pid is None else str(one.pid)),
         Cell("" if one.port is None else str(one.port)),
         Cell("unsaved", "yellow") if one.unsaved else Cell(_when(one.saved_at, now)),
-        Cell(_note(one, now), "dim"),
+        Cell(_note(one, now, standing), "dim"),
     ]
 
 
@@ -51,14 +53,33 @@ def about(daemon: Daemon, now: float) -> str:
     )
 
 
+def verified(found: Verified | None, now: float) -> list[str]:
+    if found is None or found.last is None:
+        return []
+    bad = f", {len(found.bad)} NOT OK" if found.bad else ", all ok"
+    return [f"{words.count(found.databases, 'database')} of the store verified, last {words.ago(found.last, now)}{bad}"]
+
+
 def _when(stamp: str | None, now: float | None) -> str:
     if stamp is None:
         return ""
     return stamp if now is None else words.ago(stamp, now)
 
 
-def _note(one: Status, now: float | None) -> str:
-    parts = [one.reason or ""]
+def standing(one: Status, overview: Overview) -> str:
+    """Whether visitors reach it. Maintenance wins over a pause; the nearest pause counts."""
+    if any(address.within(one.tenant, closed.scope) for closed in overview.closed):
+        return "closed for maintenance"
+    pauses = [paused for paused in overview.paused if address.within(one.tenant, paused.scope)]
+    if not pauses:
+        return ""
+    nearest = max(pauses, key=lambda paused: len(paused.scope or ""))
+    waiting = f", {nearest.waiting} waiting" if nearest.waiting else ""
+    return f"paused{'' if nearest.scope == one.tenant else ' with ' + address.named(nearest.scope)}{waiting}"
+
+
+def _note(one: Status, now: float | None, standing: str) -> str:
+    parts = [standing, one.reason or ""]
     if one.crashes:
         parts.append(f"crashes: {one.crashes}")
     if one.last_exit is not None and (one.reason or one.crashes):

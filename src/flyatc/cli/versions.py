@@ -1,6 +1,7 @@
 """The kept versions of databases, as a table."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,7 +10,14 @@ from flyatc.cli.show import Cell
 from flyatc.control.answers import History, Version
 from flyatc.kit.units import human_octets
 
+if TYPE_CHECKING:
+    from flyatc.control.client import Client
+
 HEADINGS = ("DATABASE", "VERSION", "SAVED", "SIZE", "STORED", "")
+
+
+def ask(daemon: "Client", address: str, database: str | None) -> History:
+    return daemon.get("/history", History, address=address, database=database)
 
 
 def tell(history: History, *, as_json: bool) -> None:
@@ -21,7 +29,7 @@ def tell(history: History, *, as_json: bool) -> None:
     else:
         click.echo("nothing of it is in the store: it was never saved", err=True)
     for folder in history.orphans:
-        click.echo(f"set aside earlier, never removed by flyatc: {words.plain(folder)}", err=True)
+        click.echo(f"set aside earlier, see flyatc orphans: {words.plain(folder)}", err=True)
 
 
 def current(history: History) -> History:
@@ -34,13 +42,14 @@ def row(one: Version, now: float | None) -> list[Cell]:
         Cell(one.database, "bold"),
         Cell(one.id),
         Cell(one.saved if now is None else words.ago(one.saved, now)),
-        Cell(_size(one.size, now)),
-        Cell(_size(one.compressed, now), "dim"),
+        Cell(size(one.size, now)),
+        Cell(size(one.compressed, now), "dim"),
         Cell("current" if one.current else "", "green"),
     ]
 
 
-def _size(octets: int | None, now: float | None) -> str:
+def size(octets: int | None, now: float | None) -> str:
+    """``now`` as above."""
     if octets is None:
         return ""
     return str(octets) if now is None else human_octets(octets)

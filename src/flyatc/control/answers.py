@@ -16,9 +16,46 @@ class Daemon(Struct, frozen=True, kw_only=True):
     idle_exit_at: str | None = None  # machine_idle: when the daemon ends itself if nobody comes
 
 
+class Closed(Struct, frozen=True, kw_only=True):
+    """For maintenance."""
+
+    scope: str | None  # an address or a user; None: everything
+    message: str
+
+
+class Paused(Struct, frozen=True, kw_only=True):
+    scope: str | None
+    since: str
+    limit: float  # how many seconds a request is held at most
+    waiting: int  # requests, held by this pause
+
+
+class Bad(Struct, frozen=True, kw_only=True):
+    """A database of the store which the drill could not restore. ``state``: damaged, or unknown (it was not tried)."""
+
+    tenant: str
+    database: str
+    state: str
+    version: str | None
+    why: str
+    at: str
+
+
+class Verified(Struct, frozen=True, kw_only=True):
+    """By storage.verify. ``first``: of the one which was verified the longest ago."""
+
+    databases: int
+    bad: list[Bad]
+    first: str | None
+    last: str | None
+
+
 class Overview(Struct, frozen=True, kw_only=True):
     tenants: list[Status]
     daemon: Daemon
+    closed: list[Closed] = []
+    paused: list[Paused] = []
+    verified: Verified | None = None  # None: storage.verify is off
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):
@@ -77,6 +114,22 @@ class Switched(Struct, frozen=True):
     """Maintenance: whether it was otherwise before."""
 
     changed: bool
+
+
+LONGEST_HOLD = 3600.0  # seconds; who waits longer is no visitor
+
+
+class Drained(Struct, frozen=True):
+    """Of what is paused: requests which the app still has, though the limit is over, and tunnels, which go on."""
+
+    requests: int
+    tunnels: int
+
+
+class Resumed(Struct, frozen=True):
+    """``released``: how many requests were held; None: it was not paused."""
+
+    released: int | None
 
 
 class Cleared(Struct, frozen=True):

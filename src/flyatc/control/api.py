@@ -2,16 +2,17 @@
 
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from flyatc.config.faults import ConfigError
 from flyatc.control import logs, metrics
-from flyatc.control.answers import Cleared, Step, Switched
+from flyatc.control.answers import LONGEST_HOLD, Cleared, Resumed, Step, Switched
 from flyatc.control.call import Answer, Call
 from flyatc.control.ports import Operations
+from flyatc.databases.choosing import Aside, Choice, Moment
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.progress import Progress
 from flyatc.observe.log import Log
@@ -31,11 +32,23 @@ _STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True):
-    """``address``: ``bellevue/2025/winter``. None: all databases, the current version."""
+    """``address``: ``bellevue/2025/winter``. None: all databases, the current version. Instead of a version there may
+    be a moment ``at`` in Unix time, or the name of an ``orphan``."""
 
     address: str
     database: str | None = None
     version: str | None = None
+    at: float | None = None
+    orphan: str | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """Raises BadMessage."""
+        if sum(one is not None for one in (self.version, self.at, self.orphan)) > 1:
+            raise BadMessage(400, "version, at and orphan: one of them at most")
+        if self.at is not None:
+            return Moment(self.at)
+        return self.version if self.orphan is None else Aside(self.orphan)
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +63,13 @@ class Sign(Struct, frozen=True, forbid_unknown_fields=True):
     closed: bool
     address: str | None = None
     message: str | None = None
+
+
+class Hold(Struct, frozen=True, forbid_unknown_fields=True):
+    """``limit``: seconds."""
+
+    limit: Annotated[float, Meta(gt=0, le=LONGEST_HOLD)]
+    address: str | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -129,6 +149,13 @@ class Api:
         sign = _decoded(call, Sign)
         return _json(Switched(await self._operations.maintain(sign.address, sign.message, closed=sign.closed)))
 
+    async def pause(self, call: Call) -> Answer:
+        hold = _decoded(call, Hold)
+        return _json(await self._operations.pause(hold.address, hold.limit))
+
+    async def resume(self, call: Call) -> Answer:
+        return _json(Resumed(await self._operations.resume(_decoded(call, Part).address)))
+
     async def clear_cache(self, call: Call) -> Answer:
         return _json(Cleared(await self._operations.clear_cache(_decoded(call, Part).address)))
 
@@ -143,7 +170,7 @@ class Api:
 
     async def restore(self, call: Call) -> None:
         target = _target(call)
-        await self._operations.restore(target.address, target.database, target.version, _telling(call))
+        await self._operations.restore(target.address, target.database, target.choice, _telling(call))
         await _finish(call)
 
     async def logs(self, call: Call) -> None:
@@ -168,6 +195,8 @@ ADMIN: dict[tuple[str, str], Route] = {
     ("POST", "/restart"): Api.restart,
     ("POST", "/reload"): Api.reload,
     ("POST", "/maintenance"): Api.maintain,
+    ("POST", "/pause"): Api.pause,
+    ("POST", "/resume"): Api.resume,
     ("POST", "/cache/clear"): Api.clear_cache,
     ("POST", "/backup"): Api.backup,
     ("POST", "/restore"): Api.restore,

@@ -60,7 +60,7 @@ class Client:
         with self._ask("GET", path, query, None) as response:
             return _decode(response.read(), kind)
 
-    def post(self, path: str, kind: type[T], /, **body: str | bool | None) -> T:
+    def post(self, path: str, kind: type[T], /, **body: str | bool | float | None) -> T:
         with self._ask("POST", path, {}, body) as response:
             return _decode(response.read(), kind)
 
@@ -69,7 +69,7 @@ class Client:
         with self._ask("GET", path, query, None) as response:
             yield from _lines(response)
 
-    def post_lines(self, path: str, /, **body: str | None) -> Generator[bytes]:
+    def post_lines(self, path: str, /, **body: str | float | None) -> Generator[bytes]:
         with self._ask("POST", path, {}, body) as response:
             yield from _lines(response)
 
@@ -79,7 +79,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, str | None],
-        body: Mapping[str, str | bool | None] | None,
+        body: Mapping[str, str | bool | float | None] | None,
     ) -> Iterator[http.client.HTTPResponse]:
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path

@@ -69,6 +69,7 @@ class _Collector:
     def collect(self) -> Iterator["Metric"]:
         yield from _of_requests(self._reading)
         yield from _of_tenants(self._reading)
+        yield from _of_drills(self._reading)
         yield from _of_daemon(self._reading)
 
 
@@ -102,6 +103,19 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     yield _gauge("tenant_unsaved", "1: the local copy may have what the store has not.", unsaved, "tenant")
     ages = [((one.tenant,), age) for one in tenants if (age := _save_age(one, reading.now)) is not None]
     yield _gauge("tenant_save_age_seconds", "Since the last save which the store confirmed.", ages, "tenant")
+
+
+def _of_drills(reading: Reading) -> Iterator["Metric"]:
+    verified = reading.overview.verified
+    if verified is None:
+        return
+    bad = Counter(one.state for one in verified.bad)
+    states = [((state,), float(bad[state])) for state in ("damaged", "unknown")]
+    yield _gauge("verified_databases", "Databases of the store which storage.verify knows.", [((), verified.databases)])
+    yield _gauge("verified_bad", "Those which could not be restored, or not be tried.", states, "state")
+    if verified.first is not None:
+        age = max(0.0, reading.now - datetime.fromisoformat(verified.first).timestamp())
+        yield _gauge("verified_age_seconds", "Since the drill of the one whose turn was the longest ago.", [((), age)])
 
 
 def _of_daemon(reading: Reading) -> Iterator["Metric"]:

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from flyatc.control.answers import Explanation, History, Overview, Reloaded
+from flyatc.control.answers import Drained, Explanation, History, Overview, Reloaded
+from flyatc.databases.choosing import Choice
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.metrics import Counters
@@ -42,13 +43,20 @@ class Operations(Protocol):
     async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
         """Closes for maintenance, or opens again; None: everything. Whether that changes anything."""
 
+    async def pause(self, address: str | None, limit: float) -> Drained:
+        """Holds new requests, ``limit`` seconds each; None: all. Returns when the apps have none any more, or the limit
+        is over. Who leaves before that leaves it paused."""
+
+    async def resume(self, address: str | None) -> int | None:
+        """None: all pauses. How many requests were released; None: it was not paused."""
+
     async def clear_cache(self, address: str | None) -> int:
         """A user alone: all his tenants; None: everything. How many answers there were."""
 
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         """Saves now what has changed; None: all databases."""
 
-    async def restore(self, address: str, database: str | None, version: str | None, progress: Progress) -> None:
-        """Puts a version (None: the current one) in place of the local copy; a running app is stopped meanwhile."""
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
+        """Puts what was chosen in place of the local copy; a running app is stopped meanwhile."""
 
     async def history(self, address: str, database: str | None) -> History: ...
