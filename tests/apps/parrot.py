@@ -5,6 +5,7 @@ Listens on 127.0.0.1:$PORT, one thread a connection. The last segment of the pat
   /say?hex=…&hex=…   sends these bytes, one part after the other; pause=0.1 between them; close=1: and closes then;
                      deaf=1: does not read the request's body; shut=1: ends its own side, and counts in /tally the
                      octets that it "heard" until the other side ended; silent for /say without hex
+  /index.html        as /say
   /seen              JSON: head, body (raw, with its framing) as latin-1, connection (its number), request (its number
                      on the connection)
   /mortal            answers; then closes the connection, without an answer, when the next request has come
@@ -58,7 +59,7 @@ class Line:
         path, _, query = head.split(b" ")[1].decode("latin-1").partition("?")
         asked = parse_qs(query)
         match path.rpartition("/")[2]:
-            case "say":
+            case "say" | "index.html":
                 return self.say(head, asked)
             case "hold":
                 self.listen("left", 1)

@@ -2,9 +2,13 @@
 
 echo      JSON: method, script_name, path, query, length and sha256 of the body, pid
 stream    ?n=3&pause=0.2: lines, one by one
+page      a page of 20 KB, made anew each time
+asset     the same for everybody, for a year, with a count of how often it was asked for
+file      ?name=: a file of $FILES, by X-Sendfile
 """
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -13,6 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
+
+PAGE = b"<!doctype html><title>A page</title>" + b"".join(b"<p>Paragraph %d of a page</p>\n" % n for n in range(600))
+ASKED = itertools.count(1)
 
 
 def app(environ: dict[str, Any], start: Start) -> Iterator[bytes]:
@@ -25,8 +32,21 @@ def app(environ: dict[str, Any], start: Start) -> Iterator[bytes]:
         start("200 OK", [("Content-Type", "text/plain")])
         yield from stream(environ["QUERY_STRING"])
     else:
-        start("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "5")])
-        yield b"none\n"
+        status, headers, body = small(last, parse_qs(environ["QUERY_STRING"]))
+        start(status, [*headers, ("Content-Length", str(len(body)))])
+        yield body
+
+
+def small(last: str, asked: dict[str, list[str]]) -> tuple[str, list[tuple[str, str]], bytes]:
+    if last == "page":
+        return "200 OK", [("Content-Type", "text/html; charset=utf-8")], PAGE
+    if last == "asset":
+        headers = [("Content-Type", "text/css"), ("Cache-Control", "public, max-age=31536000"), ("ETag", '"abc"')]
+        return "200 OK", headers, b"/* asked for %d times */\n" % next(ASKED) + b"body { margin: 0 }\n" * 200
+    if last == "file":
+        path = f"{os.environ['FILES']}/{asked['name'][0]}"
+        return "200 OK", [("Content-Type", "text/plain"), ("X-Sendfile", path)], b""
+    return "404 Not Found", [("Content-Type", "text/plain")], b"none\n"
 
 
 def echo(environ: dict[str, Any]) -> dict[str, Any]:

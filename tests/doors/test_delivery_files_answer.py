@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.delivery.file_answer import FileAnswer, Refused
-from flyatc.delivery.sendfile import Sendfile
+from flyatc.delivery.files import Opened
+from flyatc.delivery.sendfile import Sendfile, build
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0
@@ -51,9 +52,9 @@ def write(app: Path, name: str, body: bytes = BODY, modified: int = MODIFIED) ->
 def sent(
     app: Path, answer_head: head.AnswerHead, request: head.RequestHead | None = None
 ) -> tuple[int, dict[str, str], bytes]:
-    answer = Sendfile(str(app), [str(app)]).answer(request or asked(), answer_head, now=NOW)
-    assert isinstance(answer, FileAnswer), answer
-    return taken(answer)
+    file = Sendfile(str(app), [str(app)]).find(answer_head)
+    assert isinstance(file, Opened), file
+    return taken(build(file, request or asked(), answer_head, now=NOW))
 
 
 def taken(answer: FileAnswer) -> tuple[int, dict[str, str], bytes]:
@@ -66,7 +67,7 @@ def taken(answer: FileAnswer) -> tuple[int, dict[str, str], bytes]:
 
 
 def refused(app: Path, answer_head: head.AnswerHead) -> Refused:
-    answer = Sendfile(str(app), [str(app)]).answer(asked(), answer_head, now=NOW)
+    answer = Sendfile(str(app), [str(app)]).find(answer_head)
     assert isinstance(answer, Refused), answer
     return answer
 
@@ -135,8 +136,8 @@ def test_a_missing_file_is_404_and_quiet_one_outside_is_404_and_loud(app: Path) 
 @pytest.mark.parametrize("status", [204, 304])
 def test_answers_without_a_body_stay_without(app: Path, status: int) -> None:
     path = write(app, "a.txt")
-    assert Sendfile(str(app), [str(app)]).answer(asked(), told(status, x_sendfile=str(path)), now=NOW) is None
-    assert Sendfile(str(app), [str(app)]).answer(asked(), told(), now=NOW) is None
+    assert Sendfile(str(app), [str(app)]).find(told(status, x_sendfile=str(path))) is None
+    assert Sendfile(str(app), [str(app)]).find(told()) is None
 
 
 def test_an_error_page_keeps_its_status_and_is_whole(app: Path) -> None:

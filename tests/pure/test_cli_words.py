@@ -3,7 +3,8 @@
 import pytest
 
 from flyatc.cli import words
-from flyatc.cli.status import row
+from flyatc.cli.status import row, standing
+from flyatc.control.answers import Closed, Daemon, Overview, Paused
 from flyatc.tenants.lifecycle import State
 from flyatc.tenants.status import Status
 
@@ -76,3 +77,33 @@ def test_an_idle_tenant_says_when_it_stops_to_people_and_when_it_began_to_progra
     )
     assert cells(one, NOON_UNIX - 30)[-1] == "stops in 30s if nobody comes"
     assert cells(one, None) == ["b", "ready", NOON, "0", "7", "40000", NOON, ""]
+
+
+WINTER = Status(tenant="ann/winter", user="ann", state=State.READY, since=NOON)
+DAEMON = Daemon(version="1", pid=1, started=NOON, listen="*:3000", config="tenants.yaml", running=1, limit=1)
+
+
+def paused(scope: str | None, waiting: int = 0) -> Paused:
+    return Paused(scope=scope, since=NOON, limit=30.0, waiting=waiting)
+
+
+@pytest.mark.parametrize(
+    ("closed", "pauses", "said"),
+    [
+        ([], [], ""),
+        ([], [paused("bob", 3), paused("ann/summer", 3)], ""),
+        ([], [paused("ann/winter")], "paused"),
+        ([], [paused("ann", 3)], "paused with ann, 3 waiting"),
+        ([], [paused(None, 1), paused("ann")], "paused with ann"),
+        ([], [paused(None, 1)], "paused with everything, 1 waiting"),
+        (["ann"], [paused("ann/winter")], "closed for maintenance"),
+        ([None], [], "closed for maintenance"),
+    ],
+)
+def test_a_tenants_note_tells_whether_visitors_reach_it(
+    closed: list[str | None], pauses: list[Paused], said: str
+) -> None:
+    signs = [Closed(scope=scope, message="back at noon") for scope in closed]
+    overview = Overview(tenants=[WINTER], daemon=DAEMON, closed=signs, paused=pauses)
+    assert standing(WINTER, overview) == said
+    assert row(WINTER, None, said)[-1].text == said

@@ -1,13 +1,19 @@
-"""A hundred thousand odd messages: nothing raises, and nobody gets what was made for another."""
+"""Thousands of odd messages: nothing raises, and nobody gets what was made for another.
 
+A hundred thousand, in half a minute: ``FLYATC_FUZZ_ROUNDS=100000 pytest tests/pure/test_delivery_cache_fuzz.py``;
+others than last time: with ``FLYATC_FUZZ_SEED``."""
+
+import os
 from random import Random
 
 from flyatc.delivery.caching import Cache, Refusal
+from flyatc.delivery.entry import File
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.wire import head
 
-ROUNDS = 100_000
+ROUNDS = int(os.environ.get("FLYATC_FUZZ_ROUNDS", "5000"))
+SEED = int(os.environ.get("FLYATC_FUZZ_SEED", "3"))
 START = 1_800_000_000.0
 TENANTS = ("a/b", "a/bb", "ab/b")
 HOSTS = ("h", "H", "h:80", "hh")
@@ -94,7 +100,7 @@ def whose(request: head.RequestHead, tenant: str) -> bytes:
 
 
 def test_nothing_odd_raises_and_nobody_gets_what_is_anothers() -> None:
-    odd, cache = Odd(3), Cache(100_000, 500)
+    odd, cache = Odd(SEED), Cache(100_000, 500)
     now, hits = START, 0
     for number in range(ROUNDS):
         now += odd.random.choice((0, 0, 0.1, 3, -1))
@@ -102,9 +108,12 @@ def test_nothing_odd_raises_and_nobody_gets_what_is_anothers() -> None:
         mine = whose(request, tenant)
         found = cache.look_up(request, tenant, now, None)
         if isinstance(found, Recording):
-            instead = found.answer(odd.answer(request.method, 40), now)
+            file = File(mine, 1, 1) if odd.random.random() < 0.05 else None
+            instead = found.answer(odd.answer(request.method, 40), now, file)
             if instead is not None:
                 found = instead
+            elif file is not None:
+                found.end()
             elif odd.random.random() < 0.05:
                 found.fail(now)
             else:
@@ -115,6 +124,7 @@ def test_nothing_odd_raises_and_nobody_gets_what_is_anothers() -> None:
             stored = found.entry.answer.body
             assert found.entry.uri[0] == tenant
             assert stored in (b"", b"<%b>" % mine), number
+            assert found.file is None or found.file.path == mine
             assert request.method == b"HEAD" or not found.entry.body_less
             assert b"\r\n\r\n" not in found.head()
             assert b"s=1" not in found.entry.answer.lines

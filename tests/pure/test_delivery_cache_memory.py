@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from flyatc.delivery.caching import Cache
-from flyatc.delivery.entry import Form
+from flyatc.delivery.entry import File, Form
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.wire import head
@@ -50,3 +50,18 @@ def test_what_is_accounted_for_is_what_is_used(number: int, length: int, vary: b
         tracemalloc.stop()
     assert cache.entries == number
     assert 0.7 < used / cache.octets < 1.15
+
+
+def test_of_an_edited_file_only_the_newest_content_is_kept() -> None:
+    cache, old, new = Cache(1 << 20, 1 << 20), File(b"/a.css", 1, 9), File(b"/a.css", 2, 9)
+    cache.keep_packed(old, b"gzip", b"old")
+    cache.keep_packed(old, b"br", b"old too")
+    assert (cache.packed(old, b"gzip"), cache.packed(old, b"br"), cache.packed(new, b"br")) == (
+        b"old",
+        b"old too",
+        None,
+    )
+    cache.keep_packed(new, b"gzip", b"new")
+    assert (cache.packed(old, b"br"), cache.packed(new, b"gzip"), cache.entries) == (None, b"new", 1)
+    assert cache.octets > 3
+    assert cache.clear() == 1

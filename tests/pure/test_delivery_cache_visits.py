@@ -6,7 +6,7 @@ import pytest
 
 from flyatc.delivery import dates
 from flyatc.delivery.caching import Cache, Refusal
-from flyatc.delivery.entry import Form
+from flyatc.delivery.entry import File, Form
 from flyatc.delivery.flights import Waiting
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
@@ -484,7 +484,7 @@ def test_a_stale_answer_stands_in_for_errors(status: int) -> None:
     stage.answer = (status, [], b"bad")
     seen = stage.visit()
     assert (seen.status, seen.body, seen["age"]) == (200, b"good", "15")
-    assert seen["cache-status"] == f"flyatc; fwd=stale; fwd-status={status}"
+    assert seen["cache-status"] == f"flyatc; fwd=stale; fwd-status={status}; detail=stale-if-error"
     recording = stage.look_up(request())
     assert isinstance(recording, Recording)
     instead = recording.fail(stage.now)
@@ -801,16 +801,16 @@ def test_a_form_is_kept_counted_and_goes_with_its_entry() -> None:
 
 
 def test_a_file_named_by_the_app_is_told_and_never_cut() -> None:
-    stage = Stage()
+    stage, named = Stage(), File(b"/srv/file", 1, 2)
     recording = stage.look_up(request())
     assert isinstance(recording, Recording)
     stage.answer = (200, [MINUTE], b"")
     came, _ = stage.ask(recording)
-    recording.answer(came, stage.now, b"/srv/file")
+    recording.answer(came, stage.now, named)
     recording.end()
     served = stage.look_up(request("/", "Range: bytes=0-1"))
     assert isinstance(served, Served)
-    assert (served.file, served.status, served.whole, served.body) == (b"/srv/file", 200, False, b"")
+    assert (served.file, served.status, served.whole, served.body) == (named, 200, False, b"")
     assert stage.finish(served)["content-length"] is None
 
 

@@ -66,11 +66,7 @@ def test_a_page_of_2000_octets_is_compressed_and_one_of_1023_is_not() -> None:
     assert plan == Plan("gzip", "the visitor takes gzip", flushes=False, weak=True)
     assert after(plan, answer) == [HTML, b"Vary: Accept-Encoding", b"Content-Encoding: gzip"]
     assert answer.one(b"content-length") is None
-    small = answered(HTML, b"Content-Length: 1023")
-    plan = wanted(asked(GZIP), small, DEFAULT)
-    assert plan is not None
-    assert plan.coding is None
-    assert after(plan, small) == [HTML, b"Content-Length: 1023", b"Vary: Accept-Encoding"]
+    assert wanted(asked(GZIP), answered(HTML, b"Content-Length: 1023"), DEFAULT) is None  # for nobody, so without Vary
 
 
 @pytest.mark.parametrize(
@@ -171,12 +167,11 @@ def test_no_transform_of_either_side_is_honoured_and_only_as_a_word_of_cache_con
 
 
 def test_an_app_may_opt_out_and_its_header_goes_no_further() -> None:
-    for lines in ((HTML, LONG), (HTML, b"Content-Length: 5")):
-        answer = answered(*lines, b"No-Gzip-Compression: 1")
-        plan = wanted(asked(ANY), answer, DEFAULT)
-        assert plan is not None
-        assert plan.coding is None
-        assert after(plan, answer) == [*lines, b"Vary: Accept-Encoding"]
+    answer = answered(HTML, LONG, b"No-Gzip-Compression: 1")
+    plan = wanted(asked(ANY), answer, DEFAULT)
+    assert plan is not None
+    assert plan.coding is None
+    assert after(plan, answer) == [HTML, LONG, b"Vary: Accept-Encoding"]
 
 
 def test_a_content_range_or_an_empty_body_is_not_compressed_even_with_no_least_size() -> None:
@@ -188,7 +183,7 @@ def test_a_content_range_or_an_empty_body_is_not_compressed_even_with_no_least_s
 # --- HEAD and 304 ---
 
 
-@pytest.mark.parametrize("length", [LONG, b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("length", [LONG, b"Transfer-Encoding: chunked"])
 def test_a_head_gets_the_very_header_lines_of_the_get(length: bytes) -> None:
     lines = []
     for method in (b"GET", b"HEAD"):

@@ -179,3 +179,27 @@ def test_a_parser_that_is_used_again_knows_nothing_of_the_last_request() -> None
     assert parser.parse(b"GET /after HTTP/1.1\r\nHost: x\r\n\r\n").path == b"/after"
     assert parser.parse(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").length == 9
     assert parser.parse(b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n").path == b"/last"
+
+
+@pytest.mark.parametrize(
+    ("line", "agent"),
+    [
+        (b"User-Agent: a/1 (b)", b"a/1 (b)"),
+        (b"User-Agent:  \t a/1", b"a/1"),
+        (b"user-agent: a/1", b"a/1"),
+        (b"USER-AGENT:a/1", b"a/1"),
+        (b"User-Agent:", b""),
+        (b"X-User-Agent: a/1", None),
+    ],
+)
+@pytest.mark.parametrize("last", [b"", b"TE: trailers\r\n", b"X-A: 1\r\n"])
+def test_the_user_agent_is_found_however_it_is_written(line: bytes, agent: bytes | None, last: bytes) -> None:
+    data = b"GET / HTTP/1.1\r\nHost: here\r\nTE: x\r\n" + line + b"\r\n" + last + b"\r\n"
+    assert head.RequestParser().parse(data).user_agent == agent
+
+
+def test_where_an_app_sends_visitors_is_cut_out_unless_it_may_say_so() -> None:
+    data = b"HTTP/1.1 200 OK\r\nFly-Replay: app=other\r\nfly-replay-cache: /x\r\nContent-Length: 0\r\n\r\n"
+    for replays, kept in ((False, 1), (True, 3)):
+        answer = head.AnswerParser(replays=replays).parse(data, b"GET")
+        assert len(fields(b"".join(answer.kept)[2:] + b"\r\n")) == kept

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from whole.daemon import Daemon, eventually
-from whole.visits import Line, Reply, get, parrot, say, serving
+from whole.visits import PARROT, Line, Reply, get, parrot, say, serving
 
 PAGE = b"".join(b"<p>paragraph %d of a page</p>\n" % n for n in range(300))
-USERS = "users: {ann: null, bob: null, off: {delivery: {cache: {enabled: false}}}}"
+ILL = '[sh, -c, "test ! -e ill && exec \\"$@\\"", sh, ' + PARROT[1:]  # starts no more where a file "ill" lies
+USERS = f"users: {{ann: null, bob: null, off: {{delivery: {{cache: {{enabled: false}}}}}}, ill: {{command: {ILL}}}}}"
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,21 @@ def test_a_stale_answer_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
     assert told(get(daemon, address)) == "miss"
     assert told(get(daemon, address)) == "hit"
     eventually(lambda: tally(daemon) == before + 2, what="the refresh")
+
+
+def test_a_stale_answer_stands_in_for_an_app_that_does_not_start(daemon: Daemon) -> None:
+    address = say(answer(b"Cache-Control: max-age=0, stale-if-error=600"), more="&name=ill").replace("/ann/", "/ill/")
+    assert told(get(daemon, address)) == "miss"
+    assert daemon.cli("stop", "ill").returncode == 0
+    (daemon.folder / "ill").touch()
+    for _ in range(2):  # it fails to start; then its back-off is not over
+        reply = get(daemon, address)
+        assert (reply.status, reply.body, told(reply)) == (200, b"hello", "hit")
+        assert reply.one("cache-status") == "flyatc; fwd=stale; detail=stale-if-error"
+    assert get(daemon, "/ill/seen").status == 502
+    line = daemon.until_told("request", tenant="ill", cache="hit")
+    assert (line["status"], line["start"]) == (200, "cold")
+    assert line["reason"].startswith("stale-if-error: ")
 
 
 def test_what_is_stored_is_revalidated_and_the_visitors_own_condition_stays_his(daemon: Daemon) -> None:

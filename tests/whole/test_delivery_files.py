@@ -1,20 +1,24 @@
 """Files which the daemon sends: static folders, and what the app names in X-Sendfile."""
 
+import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import brotli  # type: ignore[import-untyped]
 import pytest
 
-from whole.daemon import Daemon
-from whole.visits import Line, get, parrot, say, seen, serving
+from whole.daemon import Daemon, eventually
+from whole.visits import Line, Reply, get, parrot, say, seen, serving
 
+PAGE = b"".join(b"<p>paragraph %d of a page</p>\n" % n for n in range(300))
 LARGE = os.urandom(1 << 20) * 20
 STATIC = """
   delivery:
     static: [{path: /assets, folder: public, max_age: 1h}, {path: /only, folder: public, fallthrough: false}]
 """
-USERS = "users: {ann: null, idle: null, off: {delivery: {sendfile: {enabled: false}}}}"
+OFF = "off: {delivery: {sendfile: {enabled: false}}}, bare: {delivery: {cache: {enabled: false}}}"
+USERS = f"users: {{ann: null, idle: null, {OFF}}}"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +27,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     (folder / "public").mkdir()
     (folder / "public/app.css").write_bytes(b"body {}")
     (folder / "public/app.css.gz").write_bytes(b"packed")
+    (folder / "public/page.html").write_bytes(PAGE)
+    (folder / "public/larger.html").write_bytes(PAGE * 20)
+    (folder / "public/noise.txt").write_bytes(os.urandom(2000))
     (folder / "public/.secret").write_bytes(b"secret")
     (folder / "public/large.bin").write_bytes(LARGE)
     (folder / "public/loop").symlink_to("/etc/hostname")
@@ -83,6 +90,43 @@ def test_a_large_file_comes_whole_and_the_connection_goes_on(daemon: Daemon) -> 
         assert line.get("/ann/assets/app.css").status == 200
 
 
+@pytest.mark.parametrize(("user", "kept"), [("ann", True), ("bare", False)])
+def test_what_nobody_has_compressed_beforehand_is_compressed_here(daemon: Daemon, user: str, kept: bool) -> None:
+    address, accept = f"/{user}/assets/page.html", "Accept-Encoding: gzip"
+    with Line(daemon) as line:
+        plain = line.get(address)
+        assert (plain.body, plain.one("vary"), plain.one("accept-ranges")) == (PAGE, "Accept-Encoding", "bytes")
+        for _ in range(2):
+            packed = line.get(address, accept)
+            assert (packed.one("content-encoding"), gzip.decompress(packed.body)) == ("gzip", PAGE)
+            assert (packed.one("vary"), packed.one("accept-ranges")) == ("Accept-Encoding", None)
+        tag = packed.one("etag") or ""
+        assert tag.startswith('"')
+        assert tag != plain.one("etag")
+        assert line.get(address, accept, f"If-None-Match: {tag}").status == 304
+        bare = line.get(address, accept, method="HEAD")
+        assert (bare.one("content-length"), bare.one("etag")) == (str(len(packed.body)), tag)
+        part = line.get(address, accept, "Range: bytes=0-3")
+        assert (part.status, part.body, part.one("content-encoding")) == (206, PAGE[:4], None)
+
+        def larger() -> Reply | None:
+            reply = line.get(f"/{user}/assets/larger.html", "Accept-Encoding: br")
+            return reply if reply.one("content-encoding") == "br" else None
+
+        if kept:
+            assert brotli.decompress(eventually(larger, what="the encoded form").body) == PAGE * 20
+        else:
+            assert larger() is None
+        assert line.get(f"/{user}/assets/noise.txt", accept).one("content-encoding") is None
+
+
+def test_an_edited_file_is_compressed_anew(daemon: Daemon) -> None:
+    file = daemon.folder / "public/anew.html"
+    for text in (PAGE, PAGE[::-1]):
+        file.write_bytes(text)
+        assert gzip.decompress(get(daemon, "/ann/assets/anew.html", "Accept-Encoding: gzip").body) == text
+
+
 # --- X-Sendfile ---
 
 
@@ -133,3 +177,65 @@ def test_switched_off_the_header_still_does_not_get_through(daemon: Daemon) -> N
     reply = get(daemon, named(daemon.folder / "public/app.css").replace("/ann/", "/off/"))
     assert (reply.status, reply.body, reply.one("x-sendfile")) == (200, b"", None)
     assert seen(get(daemon, "/off/seen", "X-Sendfile-Type: x")).all("x-sendfile-type") == []
+
+
+# --- what the app names, in the cache ---
+
+PUBLIC = b"Cache-Control: public, max-age=3600"
+
+
+def told(reply: Reply) -> tuple[str | None, int, bytes]:
+    return reply.one("x-cache"), reply.status, reply.body
+
+
+def test_a_public_answer_that_names_a_file_is_kept_as_its_head_and_the_file_is_read_anew(daemon: Daemon) -> None:
+    file = daemon.folder / "public/edited.txt"
+    file.write_bytes(b"before")
+    address = named(file, PUBLIC, b'ETag: "theirs"', b"Content-Disposition: inline")
+    with Line(daemon) as line:
+        assert told(line.get(address)) == ("miss", 200, b"before")
+        assert told(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 304, b"")
+        again = line.get(address)
+        assert told(again) == ("hit", 200, b"before")
+        assert (again.one("etag"), again.one("content-disposition")) == ('"theirs"', "inline")
+        file.write_bytes(b"and after")
+        edited = line.get(address)
+        assert told(edited) == ("hit", 200, b"and after")
+        assert edited.one("content-length") == "9"
+        assert edited.one("etag") not in (None, '"theirs"')
+        assert told(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 200, b"and after")
+        assert told(line.get(address, f"If-None-Match: {edited.one('etag')}")) == ("hit", 304, b"")
+        assert told(line.get(address, "Range: bytes=-5")) == ("hit", 206, b"after")
+        assert line.get(address, method="HEAD").one("content-length") == "9"
+
+
+def test_a_kept_file_that_vanished_is_not_found_and_the_app_is_asked_again(daemon: Daemon) -> None:
+    file = daemon.folder / "public/vanishing.txt"
+    file.write_bytes(b"here")
+    address = named(file, PUBLIC)
+    assert [told(get(daemon, address))[0] for _ in range(2)] == ["miss", "hit"]
+    file.unlink()
+    lost = get(daemon, address)
+    assert (lost.status, lost.one("cache-control"), lost.one("age")) == (404, "no-store", None)
+    file.write_bytes(b"back")
+    assert told(get(daemon, address)) == ("miss", 200, b"back")
+    assert told(get(daemon, address)) == ("hit", 200, b"back")
+
+
+def test_a_file_that_is_not_there_is_not_kept(daemon: Daemon) -> None:
+    address = named(daemon.folder / "public/none.txt", PUBLIC)
+    for _ in range(2):
+        reply = get(daemon, address)
+        assert (reply.status, reply.one("cache-control"), reply.one("etag")) == (404, "no-store", None)
+        assert reply.one("x-cache") != "hit"
+
+
+def test_a_stale_file_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
+    file = daemon.folder / "public/stale.txt"
+    file.write_bytes(b"stale")
+    address = named(file, b"Cache-Control: max-age=0, stale-while-revalidate=600")
+    before = get(daemon, "/ann/tally").json.get("say", 0)
+    assert told(get(daemon, address)) == ("miss", 200, b"stale")
+    assert told(get(daemon, address)) == ("hit", 200, b"stale")
+    eventually(lambda: get(daemon, "/ann/tally").json["say"] == before + 2, what="the refresh")
+    assert told(get(daemon, address)) == ("hit", 200, b"stale")

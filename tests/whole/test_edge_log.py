@@ -11,7 +11,7 @@ from whole.visits import Line, ask, get, parrot, request, say, serving
 
 FIELDS = {
     "time", "level", "msg", "status", "ms", "method", "host", "path", "query", "user", "tenant", "start", "wait_ms",
-    "bytes",
+    "cache", "bytes", "req_content_length", "req_content_type", "resp_content_length", "resp_content_type", "proto",
     "remote", "request_id", "user_agent", "reason",
 }  # fmt: skip
 

@@ -35,12 +35,14 @@ DEAF_APP = (sys.executable, "-S", "-c", DEAF)
     ("script", "code"), [("exit 7", 7), ("exit 0", 0), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("exit 255", 255)]
 )
 def test_the_end_of_the_child_is_ours(tmp_path: Path, script: str, code: int) -> None:
+    """Case 40."""
     with wrapping(tmp_path, "sh", "-c", script) as one:
         assert one.run() == code
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_who_ends_us_ends_the_child(tmp_path: Path, number: int, code: int) -> None:
+    """Case 40. HUP is a difference from thruster that is meant: there it leaves the child an orphan."""
     with wrapped(tmp_path, *FOR_EVER) as one:
         app = one.app
         one.signal(number)
@@ -49,6 +51,7 @@ def test_who_ends_us_ends_the_child(tmp_path: Path, number: int, code: int) -> N
 
 
 def test_a_child_that_ends_in_its_own_way_tells_the_code(tmp_path: Path) -> None:
+    """Case 40."""
     with wrapped(tmp_path, "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.02; done") as one:
         one.until_said("ready")
         one.signal(signal.SIGTERM)
@@ -101,6 +104,7 @@ def test_the_child_does_not_outlive_a_wrapper_that_is_killed(tmp_path: Path) -> 
 
 
 def test_the_child_has_our_environment_and_a_port_of_its_own(tmp_path: Path) -> None:
+    """Case 42."""
     env = {"PORT": "9999", "SECRET_KEY_BASE": "s3cret", "AWS_REGION": "fra", "FLYATC_DEBUG": "0"}
     show = "import json, os; print(json.dumps(dict(os.environ)))"
     with wrapping(tmp_path, sys.executable, "-S", "-c", show, env=env) as one:
@@ -110,6 +114,7 @@ def test_the_child_has_our_environment_and_a_port_of_its_own(tmp_path: Path) -> 
 
 
 def test_the_child_has_our_input_our_folder_our_group_and_our_output_as_it_is(tmp_path: Path) -> None:
+    """Case 42."""
     with wrapping(tmp_path, "sh", "-c", "cat; pwd; cut -d' ' -f5 /proc/self/stat; printf 'no end \\377' >&2") as one:
         assert one.run(b"what is said to us\n") == 0
         assert one.output.splitlines()[:3] == ["what is said to us", str(tmp_path), str(os.getpgrp())]
@@ -151,6 +156,7 @@ def test_orphans_are_reaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["nonexistcmd-of-flyatc", "./nothing", "./plain", "./folder"])
 def test_a_command_that_cannot_be_run_is_1_with_a_line(tmp_path: Path, program: str) -> None:
+    """Case 41."""
     (tmp_path / "plain").write_text("no program")
     (tmp_path / "folder").mkdir()
     with wrapping(tmp_path, program, "argument") as one:
@@ -162,6 +168,7 @@ def test_a_command_that_cannot_be_run_is_1_with_a_line(tmp_path: Path, program: 
 
 @pytest.mark.parametrize("word", ["run", "rnu"])
 def test_without_a_command_or_with_a_slip_there_is_a_hint(tmp_path: Path, word: str) -> None:
+    """Case 41."""
     with wrapping(tmp_path) as one:
         one.launch(word)
         assert one.wait() == {"run": 1, "rnu": 2}[word]
@@ -179,6 +186,7 @@ def test_a_command_needs_no_run_and_no_dashes(tmp_path: Path, arguments: tuple[s
 
 
 def test_a_busy_port_is_told_and_the_child_never_starts(tmp_path: Path) -> None:
+    """Case 41."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         env = {"HTTP_PORT": str(busy.getsockname()[1])}
         with wrapping(tmp_path, "touch", "ran", env=env) as one:
@@ -189,7 +197,13 @@ def test_a_busy_port_is_told_and_the_child_never_starts(tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_told_all_at_once_and_nothing_begins(tmp_path: Path) -> None:
-    env = {"THRUSTER_CACHE_SIZE": "lots", "HTTP_READ_TIMEOUT": "soon", "TLS_DOMAIN": "example.com"}
+    """Cases 43, 45 and 46: what thruster takes for its default, and what flyatc leaves to others, is told."""
+    env = {
+        "THRUSTER_CACHE_SIZE": "lots",
+        "HTTP_READ_TIMEOUT": "soon",
+        "TLS_DOMAIN": "example.com",
+        "H2C_ENABLED": "1",
+    }
     (tmp_path / "tenants.yaml").write_text("app: {databases: [/etc/passwd]}")
     with wrapping(tmp_path, "touch", "ran", env=env, options=("--config", "tenants.yaml")) as one:
         assert one.run() == 1
@@ -198,6 +212,7 @@ def test_wrong_settings_are_told_all_at_once_and_nothing_begins(tmp_path: Path) 
             "HTTP_READ_TIMEOUT",
             "THRUSTER_CACHE_SIZE",
             "TLS_DOMAIN",
+            "H2C_ENABLED",
             "app.databases[0]",
         ]
         assert not one.told("listening")

@@ -1,10 +1,9 @@
-"""Real servers behind the daemon: gunicorn's two kinds, uvicorn, Node."""
+"""Real servers behind the daemon: gunicorn's two kinds, uvicorn, Puma, Node."""
 
 import hashlib
 import http.client
 import json
 import random
-import shutil
 import sys
 import threading
 import time
@@ -20,12 +19,12 @@ from whole.daemon import SLOWNESS, Daemon, eventually
 from whole.visits import Line, serving
 
 APPS = Path(__file__).parent.parent / "apps"
-NODE = shutil.which("node")
 SERVERS = [
     "sync",
     "threads",
     "uvicorn",
-    pytest.param("node", marks=pytest.mark.skipif(not NODE, reason="no node here")),
+    pytest.param("puma", marks=pytest.mark.needs("puma")),
+    pytest.param("node", marks=pytest.mark.needs("node")),
 ]
 
 
@@ -52,6 +51,9 @@ users:
     env: {{SCRIPT_NAME: "{{prefix}}"}}
   uvicorn:
     command: {module(*UVICORN)}
+  puma:
+    command: [puma, -C, rack/config/puma.rb, rack/config.ru]
+    env: {{RAILS_RELATIVE_URL_ROOT: "{{prefix}}"}}
   node:
     command: [node, node_app.js]
   hasty:
@@ -80,8 +82,8 @@ def test_many_requests_go_over_one_connection(daemon: Daemon, server: str) -> No
             assert line.get(f"/{server}/missing").status == 404
 
 
-@pytest.mark.parametrize("server", ["sync", "threads"])
-def test_gunicorn_takes_the_prefix_from_its_environment(daemon: Daemon, server: str) -> None:
+@pytest.mark.parametrize("server", ["sync", "threads", pytest.param("puma", marks=pytest.mark.needs("puma"))])
+def test_a_server_takes_the_prefix_from_its_environment(daemon: Daemon, server: str) -> None:
     with Line(daemon, 30) as line:
         told = line.get(f"/{server}/deeper/echo").json
     assert (told["script_name"], told["path"]) == (f"/{server}", "/deeper/echo")
@@ -162,7 +164,7 @@ def test_websockets_pass_through_uvicorn_and_keep_it_running(daemon: Daemon) -> 
     eventually(lambda: daemon.status("uvicorn")["visitors"] == 0, 10, "the visitor has left")
 
 
-@pytest.mark.skipif(not NODE, reason="no node here")
+@pytest.mark.needs("node")
 def test_no_request_fails_around_the_end_of_the_servers_patience(daemon: Daemon) -> None:
     """Node closes what has been idle for 300 ms, at the very moment when the next request may be on its way."""
     with Line(daemon, 30) as line:

@@ -11,9 +11,12 @@ from typing import Any
 
 from flyatc.process import table
 from flyatc.process.ports import Ports
+from whole import visits
 from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
+from whole.visits import Line
 
 RESTLESS_APP = (sys.executable, "-S", str(RESTLESS))
+PARROT_APP = (sys.executable, "-S", str(RESTLESS.with_name("parrot.py")))
 FOR_EVER = ("sleep", "1000")
 GATED_APP = ("sh", "-c", 'read gate; exec "$@"', "sh", *RESTLESS_APP)  # begins with the end of its input
 
@@ -131,3 +134,24 @@ def ending(pid: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def answering(*lines: str, body: bytes = b"hello", status: str = "200 OK", more: str = "") -> str:
+    """Where the parrot gives this answer. ``more``: of the query; each is another address."""
+    head = "\r\n".join((f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}"))
+    return visits.say(f"{head}\r\n\r\n".encode("latin-1") + body, more=f"&{more}")
+
+
+def waits(line: Line, request: bytes) -> None:
+    """Returns when the wrapper has the request: it answers what comes before it in the same packet by itself."""
+    assert line.send(visits.request("*", method="OPTIONS") + request).reply().status == 200
+
+
+def upgraded(one: Wrapped, protocol: str = "websocket") -> Line:
+    """The restless app's WebSocket."""
+    line = Line(one)
+    line.send(
+        visits.request("/upgrade", "Connection: keep-alive, Upgrade", f"Upgrade: {protocol}", "Sec-WebSocket-Key: x")
+    )
+    assert line.reply().status == 101
+    return line

@@ -12,11 +12,15 @@ Selector = tuple[bytes, Origin, vary.Names, vary.Values]  # method; see ORIGIN; 
 
 # One search for all the header lines that mean anything here: most requests have none of them, and pay no more.
 _MARKS = re.compile(
-    rb"\r\n(range:|if-(?:none-)?match:|if-(?:un)?modified-since:|cache-control:|authorization:|x[-_]|front[-_])",
+    rb"\r\n(?=[acfirx])(range:|if-(?:none-)?match:|if-(?:un)?modified-since:|cache-control:[^\r]*|authorization:|x[-_]"
+    rb"|front[-_])",
     re.IGNORECASE,
 )
-_CONDITIONS = frozenset((b"if-none-match:", b"if-modified-since:", b"if-match:", b"if-unmodified-since:"))
-_FOR_THE_APP = frozenset((b"if-match:", b"if-unmodified-since:"))
+_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since"))
+_FOR_THE_APP = frozenset((b"if-match", b"if-unmodified-since"))
+_CONTROL = len(b"cache-control:")
+_MATTERS = frozenset((b"range", *_FOR_THE_APP))  # even where nothing is stored
+_NONE: frozenset[bytes] = frozenset()
 _OTHER_ADDRESS = frozenset((b"x-", b"x_", b"front-", b"front_"))
 
 # Apps build links, redirects and routes of these too. An answer made for one of them is no answer for others: whoever
@@ -29,9 +33,10 @@ _NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
 
 
 class Asked:
-    """``uri``: of the resource; ``origin``: see ORIGIN; ``marks``: which of the header lines that matter there are."""
+    """``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's own Cache-Control (Pragma is not
+    looked at, RFC 9111 §5.4)."""
 
-    __slots__ = ("_fields", "_kept", "head", "marks", "origin", "uri")
+    __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "uri")
 
     def __init__(self, request: head.RequestHead, tenant: str) -> None:
         self.head = request
@@ -40,25 +45,33 @@ class Asked:
         host = noted.get(b"host")
         self.uri: Uri = (tenant, host[0].lower() if host else b"", request.path, request.query)
         block = kept[0] if len(kept) == 1 else b"".join(kept)
-        marks = _MARKS.findall(block)
-        self.marks = {mark.lower() for mark in marks} if marks else None
+        self._marks: frozenset[bytes] = _NONE
+        self.control = directives.NONE
         self.origin: Origin = ()
-        if b"x-forwarded-proto" in noted or b"x-forwarded-host" in noted or (marks and self._has(_OTHER_ADDRESS)):
+        if found := _MARKS.findall(block):
+            self._note(found)
+        if b"x-forwarded-proto" in noted or b"x-forwarded-host" in noted or not _OTHER_ADDRESS.isdisjoint(self._marks):
             self.origin = _origin(noted, block)
         self._fields: fields.Fields | None = None
 
-    def _has(self, marks: frozenset[bytes]) -> bool:
-        return self.marks is not None and not self.marks.isdisjoint(marks)
+    def _note(self, found: list[bytes]) -> None:
+        if len(found) == 1 and found[0][:1] in b"cC":  # a browser's reload
+            self.control = directives.read(found[0][_CONTROL:])
+            return
+        self._marks = frozenset([mark.partition(b":")[0].lower() for mark in found])
+        if controls := [mark[_CONTROL:] for mark in found if mark[:1] in b"cC"]:
+            self.control = directives.read(b",".join(controls))
 
     @property
-    def plain(self) -> bool:
-        """A GET that says nothing to a cache."""
-        request = self.head
+    def ordinary(self) -> bool:
+        """A GET of which the cache has nothing to say where nothing is stored."""
+        request, control = self.head, self.control
         return (
-            self.marks is None
-            and request.method == b"GET"
+            request.method == b"GET"
             and request.framing is head.NEVER
             and request.upgrade is None
+            and self._marks.isdisjoint(_MATTERS)
+            and not (control and (b"only-if-cached" in control or b"no-store" in control))
         )
 
     @property
@@ -69,23 +82,16 @@ class Asked:
         return self._fields
 
     @property
-    def control(self) -> directives.Directives:
-        """The request's own Cache-Control. Pragma is not looked at (RFC 9111 §5.4)."""
-        if self.marks is None or b"cache-control:" not in self.marks:
-            return directives.NONE
-        return directives.read(self.fields[b"cache-control"])
-
-    @property
     def authorized(self) -> bool:
-        return self.marks is not None and b"authorization:" in self.marks
+        return b"authorization" in self._marks
 
     @property
     def conditional(self) -> bool:
-        return self._has(_CONDITIONS)
+        return not self._marks.isdisjoint(_CONDITIONS)
 
     @property
     def ranged(self) -> bool:
-        return self.marks is not None and b"range:" in self.marks
+        return b"range" in self._marks
 
     def selector(self, method: bytes, names: vary.Names) -> Selector:
         return method, self.origin, names, vary.values(names, self.fields) if names else ()
@@ -97,7 +103,7 @@ class Asked:
             return "the request has a body"  # no key holds it
         if request.upgrade is not None:
             return "an upgrade is asked for"
-        if self.marks is not None and self._has(_FOR_THE_APP):
+        if not self._marks.isdisjoint(_FOR_THE_APP):
             return "only the app can say whether its state is still the one meant"  # RFC 9111 §4.3.2
         return None
 

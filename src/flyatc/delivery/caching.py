@@ -13,14 +13,15 @@ No two tenants ever meet: the tenant is the first part of every key.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flyatc.delivery import flights, reuse
+from flyatc.delivery import flights, packed, reuse
 from flyatc.delivery.asked import Asked
 from flyatc.delivery.books import Books, Counts
-from flyatc.delivery.entry import Entry, Form
+from flyatc.delivery.entry import Entry, File, Form
 from flyatc.delivery.flights import Waiting
-from flyatc.delivery.recording import Recording, Way, told, way
+from flyatc.delivery.recording import Recording, told
 from flyatc.delivery.served import Served, serve
 from flyatc.delivery.shelf import Resource
+from flyatc.delivery.ways import Way, way
 from flyatc.wire import head
 
 
@@ -69,7 +70,7 @@ class Cache:
         Of a Served with ``refresh``, see ``refresh``. A Recording has to be ended in any case: others wait for it."""
         asked, books = Asked(request, tenant), self._books
         resource = books.shelf.resource(asked.uri)
-        if resource is None and asked.plain and books.flights.lonely(asked.uri):
+        if resource is None and asked.ordinary and books.flights.lonely(asked.uri):
             books.counts.misses += 1  # what is not for the cache comes here again and again, and should not pay for it
             return Recording(books, asked, _NEW, now)
         if (past := _past(asked)) is not None:
@@ -108,6 +109,17 @@ class Cache:
         """Keeps the entry's body in a content-coding: ``entry.forms[coding]``. Nothing happens where there is no
         room."""
         self._books.shelf.add_form(entry, coding, form)
+
+    def packed(self, file: File, coding: bytes) -> bytes | None:
+        """A file's content in a content-coding; empty where it does not become smaller, None where it is not known."""
+        return packed.find(self._books.shelf, file, coding)
+
+    def keep_packed(self, file: File, coding: bytes, body: bytes) -> None:
+        packed.keep(self._books.shelf, file, coding, body)
+
+    def discard(self, entry: Entry) -> None:
+        """It is no good any more: the file that it names is gone."""
+        self._books.shelf.discard(entry)
 
     def clear(self, tenants: str | None = None) -> int:
         """Drops what is stored for "user/tenant", for all tenants of "user", or all; what is on its way is not stored.

@@ -61,17 +61,16 @@ class Plan(NamedTuple):
 _NOT_ASKED = Plan(None, "the visitor asks for no coding that is offered")
 _NO_BODY = Plan(None, "an answer without a body")
 _PART = Plan(None, "a part of a body")
-_SMALL = Plan(None, "smaller than min_size")
 _OF_UNKNOWN_LENGTH = Plan(None, "HEAD, and the app does not tell the length")
 _UNCHANGED = Plan(None, "not modified")
 _UNCHANGED_ENCODED = Plan(None, "not modified, and the visitor has it encoded", weak=True)
 
 
 def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compression) -> Plan | None:
-    """None: nothing of this answer ever depends on Accept-Encoding. A plan is to be applied even without a coding: also
-    the answers that go out as they are must tell that others may not (Vary, RFC 9110 §12.5.5)."""
+    """None: nothing of this answer depends on Accept-Encoding, for any visitor. A plan is to be applied even without a
+    coding: also the answers that go out as they are must tell that others may not (Vary, RFC 9110 §12.5.5)."""
     status = answer.status
-    if not settings.enabled or status < 200 or status == 204:
+    if not settings.enabled or status < 200 or status == 204 or _small(answer, settings.min_size):
         return None
     kind = _value(answer, _TYPE, b"content-type")
     if not (status == 304 if kind is None else kinds.compressible(kind)):
@@ -81,18 +80,23 @@ def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compres
     accepted = _value(request, _ACCEPT, b"accept-encoding")
     if accepted is None or negotiate(accepted, tuple(settings.codings)) is None:
         return _NOT_ASKED
-    return _too_little(request, answer, settings.min_size) or _judged(request, answer, settings, accepted)
+    return _too_little(request, answer) or _judged(request, answer, settings, accepted)
 
 
-def _too_little(request: head.RequestHead, answer: head.AnswerHead, least: int) -> Plan | None:
-    """A plan where the body is too short, or none, or a part."""
+def _small(answer: head.AnswerHead, least: int) -> bool:
+    """Most answers of most apps are, and should not pay for more than this look. Of a 304 the length says nothing."""
+    return answer.length < least and b"content-length" in answer.noted and answer.status != 304
+
+
+def _too_little(request: head.RequestHead, answer: head.AnswerHead) -> Plan | None:
+    """A plan where there is no body, or a part of one, or nobody knows."""
     if answer.status in (205, 206):
         return _NO_BODY if answer.status == 205 else _PART
     if answer.framing not in (head.NEVER, head.LENGTH) or b"transfer-encoding" in answer.noted:
         return None
     if b"content-length" not in answer.noted:
         return _OF_UNKNOWN_LENGTH if request.method == b"HEAD" else _NO_BODY
-    return _SMALL if answer.length < max(least, 1) else None
+    return None if answer.length else _NO_BODY
 
 
 def _judged(request: head.RequestHead, answer: head.AnswerHead, settings: Compression, accepted: bytes) -> Plan:

@@ -28,14 +28,22 @@ class Form(NamedTuple):
     body: bytes
 
 
+class File(NamedTuple):
+    """What the app named to be sent instead of a body, and how it was then. ``modified``: nanoseconds since 1970."""
+
+    path: bytes
+    modified: int
+    size: int
+
+
 class Answer(NamedTuple):
-    """``lines``: header lines, each begun by CR LF; ``file``: what the app named to be sent instead of a body."""
+    """``lines``: header lines, each begun by CR LF; ``file``: None where there is a body."""
 
     status: int
     reason: bytes
     lines: bytes
     body: bytes
-    file: bytes | None
+    file: File | None
 
 
 class Entry:
@@ -62,7 +70,8 @@ class Entry:
         self.date = int(received) if date is None else date
         self.validators = conditions.Validators(named.get(b"etag"), dates.read(named.get(b"last-modified", b"")))
         self.forms: dict[bytes, Form] = {}
-        texts = (*uri[1:3], uri[3], *selector[1], *selector[3], answer.lines, answer.body)
+        path = None if answer.file is None else answer.file.path
+        texts = (*uri[1:3], uri[3], *selector[1], *selector[3], answer.lines, answer.body, path)
         fixed = ENTRY_OCTETS + VARIED_OCTETS * len(selector[3])
         self.octets = fixed + sum(len(text) for text in texts if text is not None)
 
@@ -84,7 +93,7 @@ class Entry:
         return (
             named.get(b"etag") != etag
             or dates.read(named.get(b"last-modified", b"")) != modified
-            or (came.length != len(self.answer.body) and b"content-length" in came.noted)
+            or (self.answer.file is None and came.length != len(self.answer.body) and b"content-length" in came.noted)
         )
 
     def age(self, now: float) -> int:

@@ -55,8 +55,17 @@ class Refused(NamedTuple):
     loud: bool
 
 
-def build(file: Opened, request: head.RequestHead, kept: list[Line], *, status: int, now: float) -> FileAnswer:
-    """``kept``: the head so far; what the file knows better is replaced. Takes the file over.
+def build(
+    file: Opened,
+    request: head.RequestHead,
+    kept: list[Line],
+    *,
+    status: int,
+    now: float,
+    packed: bytes | None = None,
+) -> FileAnswer:
+    """``kept``: the head so far; what the file knows better is replaced. Takes the file over. ``packed``: its content
+    in the content-coding that ``kept`` names: of that no parts are sent.
 
     With any status but 200 the whole file is the body: an error page has no parts. Conditions are for GET and HEAD,
     ranges for GET (§14.2): what another method does is done by now."""
@@ -68,7 +77,8 @@ def build(file: Opened, request: head.RequestHead, kept: list[Line], *, status: 
         lines.append((b"last-modified", b"\r\nLast-Modified: " + dates.write(known)))
     if status != 200 or request.method not in (b"GET", b"HEAD"):
         return _whole(file, request, lines, status)
-    lines.append((b"accept-ranges", b"\r\nAccept-Ranges: bytes"))
+    if packed is None:
+        lines.append((b"accept-ranges", b"\r\nAccept-Ranges: bytes"))
     if known is not None and _value(lines, b"etag") is None:
         lines.append((b"etag", b"\r\nETag: " + _etag(file, lines)))
     asked = fields.read(request.kept)
@@ -76,6 +86,8 @@ def build(file: Opened, request: head.RequestHead, kept: list[Line], *, status: 
     verdict = conditions.judge(asked, request.method, having)
     if verdict.status:
         return _bodiless(file, lines, verdict.status)
+    if packed is not None:
+        return _packed(file, request, lines, packed)
     wanted = asked.get(b"range")
     if wanted is None or request.method == b"HEAD" or not conditions.range_holds(asked.get(b"if-range"), having, now):
         return _whole(file, request, lines, 200)
@@ -92,6 +104,15 @@ def _whole(file: Opened, request: head.RequestHead, lines: list[Line], status: i
         file.close()
         return FileAnswer(status, out, [], 0, None)
     return FileAnswer(status, out, [ranges.Span(0, file.size)], file.size, file)
+
+
+def _packed(file: Opened, request: head.RequestHead, lines: list[Line], packed: bytes) -> FileAnswer:
+    file.close()
+    out = [line for _, line in lines]
+    out.append(b"\r\nContent-Length: %d" % len(packed))
+    if request.method == b"HEAD":
+        return FileAnswer(200, out, [], 0, None)
+    return FileAnswer(200, out, [packed], len(packed), None)
 
 
 def _bodiless(file: Opened, lines: list[Line], status: int) -> FileAnswer:

@@ -1,12 +1,12 @@
 """A request which goes to the app, and what becomes of its answer: stored, or the word about what is stored. Pure."""
 
 import re
-from typing import NamedTuple
 
-from flyatc.delivery import conditions, dates, directives, entry, fields, flights, places, reuse, storing
+from flyatc.delivery import conditions, dates, entry, fields, flights, places, reuse, storing
 from flyatc.delivery.asked import Asked
 from flyatc.delivery.books import Books
 from flyatc.delivery.served import Served, serve
+from flyatc.delivery.ways import Way
 from flyatc.wire import head
 
 FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5861 §4)
@@ -14,24 +14,6 @@ FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5
 _OF_ONE_REQUEST = (206, 304)  # what tells nothing of how the app answers others
 _OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # his, where the cache asks with its own
 _MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
-
-
-class Way(NamedTuple):
-    """Why a request goes to the app. ``forward``: in the words of RFC 9211 §2.2; ``stores``: its answer may be stored;
-    ``unsafe``: its success changes the resource; ``reason``: for the log; ``told``, ``told_stored``: header lines."""
-
-    forward: bytes
-    stores: bool
-    unsafe: bool
-    reason: str
-    told: bytes
-    told_stored: bytes
-
-
-def way(forward: bytes, cache: bytes, reason: str, *, stores: bool = False, unsafe: bool = False) -> Way:
-    """``cache``: what X-Cache says."""
-    status, line = b"\r\nCache-Status: flyatc; fwd=" + forward, b"\r\nX-Cache: " + cache
-    return Way(forward, stores, unsafe, reason, status + line, status + b"; stored" + line)
 
 
 class Tape:
@@ -46,7 +28,8 @@ class Tape:
 
 
 class Recording:
-    """Fed with the answer: ``answer``, ``body``…, and then one of ``end``, ``fail``, ``gone``. Times in Unix seconds.
+    """Fed with the answer: ``answer``, ``body``…, and then one of ``end``, ``fail``, ``gone``; unless it is ``lost``.
+    Times in Unix seconds.
 
     ``adds``: header lines (begun by CR LF) for the request towards the app, which ask whether what is stored is still
     good; ``drops``: lower-case names of the visitor's header fields which then do not go there; ``told``: header
@@ -83,15 +66,18 @@ class Recording:
 
     # --- the answer ---
 
-    def answer(self, came: head.AnswerHead, now: float, file: bytes | None = None) -> Served | None:
+    def answer(self, came: head.AnswerHead, now: float, file: entry.File | None = None) -> Served | None:
         """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
         app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
 
-        ``file``: what the app named to be sent instead of a body (and is cut out of the head): no body is fed then."""
+        ``file``: what is sent instead of the app's body: then no body is fed."""
         if self._entry is not None and (instead := self._instead(self._entry, came, now)) is not None:
             return instead
         kept, way = came.kept, self.way
         marks = _MARKS.findall(kept[0] if len(kept) == 1 else b"".join(kept))
+        if self._flight is None and self._entry is None and not way.unsafe and self._dull(marks):
+            self.told = way.told  # as with most answers: nobody waits, nothing is stored, and nothing is to be
+            return None
         if way.stores:
             refusal = self._plain_refusal(marks) or self._begin(came, now, file)
             if refusal is not None:
@@ -99,8 +85,9 @@ class Recording:
         elif way.unsafe and 200 <= came.status < 400:
             for uri in places.changed(self.asked.uri, came):
                 self._books.invalidate(uri)
-        if marks and any(name.lower() == b"x-cache" for name, _ in marks):
-            came.drop(b"x-cache")
+        for name, _ in marks:
+            if name[:1] in b"xX":
+                came.drop(b"x-cache")
         self.told = way.told if self._tape is None else way.told_stored
         return None
 
@@ -138,6 +125,10 @@ class Recording:
         self._release(again=False)
         return instead
 
+    def lost(self) -> None:
+        """The file which the app named cannot be sent: instead of ``answer``, and the end."""
+        self._refuse("the file which the app named cannot be sent", 404)
+
     def gone(self) -> None:
         """The visitor left before the end: the app's answer is lost, but another may ask for it."""
         self._stop()
@@ -150,11 +141,18 @@ class Recording:
         if not marks and not self._books.heuristic:
             return "nothing says that it may be stored"
         for name, value in marks:
-            if name.lower() == b"cache-control" and (reason := storing.forbidden(directives.read(value))) is not None:
+            if name[:1] in b"cC" and (reason := storing.refusal(value)) is not None:
                 return reason
         return None
 
-    def _begin(self, came: head.AnswerHead, now: float, file: bytes | None) -> str | None:
+    def _dull(self, marks: list[tuple[bytes, bytes]]) -> bool:
+        """Whether nothing need be done about the answer, as far as one look tells."""
+        if not marks:
+            return not self._books.heuristic
+        name, value = marks[0]
+        return len(marks) == 1 and name[:1] in b"cC" and storing.refusal(value) is not None
+
+    def _begin(self, came: head.AnswerHead, now: float, file: entry.File | None) -> str | None:
         """Starts recording, or says why not."""
         named, asked = fields.read(came.kept), self.asked
         terms = self._terms(came.status, named, now)
@@ -162,11 +160,11 @@ class Recording:
             return terms
         if terms.public and b"set-cookie" in named and b"set-cookie" not in terms.hidden:
             came.drop(b"set-cookie")  # what is public is nobody's: else the first visitor's session would be too
-        if came.framing is head.UNTIL_CLOSE:
-            return "nothing tells a complete body from a broken one"
-        if came.framing is head.LENGTH and came.length > self._books.item:
-            return "too big"
-        length = came.length if asked.head.method == b"HEAD" and b"content-length" in came.noted else None
+        if file is None and (reason := self._unfit(came)) is not None:
+            return reason
+        length = None
+        if file is None and asked.head.method == b"HEAD" and b"content-length" in came.noted:
+            length = came.length
         lines = entry.lines(came.kept, terms, now, length)
         self._tape = Tape(entry.Answer(came.status, came.reason, lines, b"", file), named, terms, now)
         if _for_others(terms):
@@ -174,6 +172,12 @@ class Recording:
         else:
             self._alone("each has to ask for himself")
         return None
+
+    def _unfit(self, came: head.AnswerHead) -> str | None:
+        """Why its body cannot be stored."""
+        if came.framing is head.UNTIL_CLOSE:
+            return "nothing tells a complete body from a broken one"
+        return "too big" if came.framing is head.LENGTH and came.length > self._books.item else None
 
     def _refuse(self, reason: str, status: int) -> None:
         """The answer is not stored. Nor is it believed any longer what is, unless the app only fails."""
@@ -258,7 +262,9 @@ class Recording:
             return None
         self._books.counts.stale += 1
         self.reason = "stale-if-error"
-        return serve(stored, self.asked, told(stored, now, b"; fwd=%b%b" % (self.way.forward, more)))
+        return serve(
+            stored, self.asked, told(stored, now, b"; fwd=%b%b; detail=stale-if-error" % (self.way.forward, more))
+        )
 
     # --- the others ---
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
-from flyatc.delivery import fields, file_answer, files, media_types
+from flyatc.delivery import entry, fields, file_answer, files, media_types
 from flyatc.wire import head
 
 FROM_VISITORS = (b"x-sendfile-type", b"x-accel-mapping")
@@ -29,13 +29,9 @@ class Sendfile:
         self._directory = os.fsencode(directory)
         self._roots = files.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
 
-    def answer(
-        self, request: head.RequestHead, told: head.AnswerHead, *, now: float
-    ) -> file_answer.FileAnswer | file_answer.Refused | None:
-        """What to send instead of the app's body, which is to be thrown away; None where the app names no file.
-
-        A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
-        Content-Encoding means that the file is encoded already."""
+    def find(self, told: head.AnswerHead) -> files.Opened | file_answer.Refused | None:
+        """What to send instead of the app's body, which is to be thrown away: a file, for ``build``, or to be closed.
+        None: the app names no file."""
         path = self._named(told)
         if path is None or told.status in _BODILESS:
             return None
@@ -43,19 +39,29 @@ class Sendfile:
             return file_answer.Refused(
                 404, "X-Accel-Redirect names a location, not a file: only files are sent here", loud=True
             )
+        return self._open(path)
+
+    def again(
+        self, named: entry.File, request: head.RequestHead, kept: list[file_answer.Line], *, status: int, now: float
+    ) -> file_answer.FileAnswer | file_answer.Refused:
+        """As ``find`` and ``build``, long after the app named the file. ``kept``: the header lines. Where the file is
+        another by now, the app's ETag was not meant for it."""
+        found = self._open(named.path)
+        if isinstance(found, file_answer.Refused):
+            return found
+        if remembered(found) != named:
+            kept = [line for line in kept if line[0] != b"etag"]
+        return _build(found, request, kept, status, now)
+
+    def _open(self, path: bytes) -> files.Opened | file_answer.Refused:
         try:
-            file = files.open_below(path, self._roots)
+            return files.open_below(path, self._roots)
         except files.Missing as fault:
             return file_answer.Refused(404, f"X-Sendfile: {fault}", loud=False)
         except files.Outside as fault:
             return file_answer.Refused(404, f"X-Sendfile: {fault}", loud=True)
         except files.Unreadable as fault:
             return file_answer.Refused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
-        lines = fields.lines(told.kept)
-        if not any(name == b"content-type" for name, _ in lines):
-            lines.append((b"content-type", b"\r\nContent-Type: " + media_types.of(path)))
-        status = 200 if told.status == 206 else told.status  # a part of what, only the file tells
-        return file_answer.build(file, request, lines, status=status, now=now)
 
     def _named(self, told: head.AnswerHead) -> bytes | None:
         """The absolute path of the file; None: no file is named; empty: something else is."""
@@ -68,3 +74,25 @@ class Sendfile:
         if path[:1] != b"/" or _ESCAPE.search(path):
             return b""
         return unquote_to_bytes(path)
+
+
+def build(
+    file: files.Opened, request: head.RequestHead, told: head.AnswerHead, *, now: float
+) -> file_answer.FileAnswer:
+    """A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
+    Content-Encoding means that the file is encoded already. Takes the file over."""
+    status = 200 if told.status == 206 else told.status  # a part of what, only the file tells
+    return _build(file, request, fields.lines(told.kept), status, now)
+
+
+def remembered(file: files.Opened) -> entry.File:
+    """What is stored of it."""
+    return entry.File(file.path, file.modified, file.size)
+
+
+def _build(
+    file: files.Opened, request: head.RequestHead, lines: list[file_answer.Line], status: int, now: float
+) -> file_answer.FileAnswer:
+    if not any(name == b"content-type" for name, _ in lines):
+        lines.append((b"content-type", b"\r\nContent-Type: " + media_types.of(file.path)))
+    return file_answer.build(file, request, lines, status=status, now=now)

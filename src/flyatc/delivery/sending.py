@@ -69,6 +69,7 @@ class Sending:
         ended: Ended,
     ) -> None:
         self._request, self._transport, self._answer = request, transport, answer
+        request.opening = head
         self._timeout, self._ended = timeout, ended
         self._pieces: deque[bytes | Span] = deque((head, *answer.pieces))
         self._loop = asyncio.get_running_loop()

@@ -2,12 +2,12 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from flyatc.config.delivery import Coding, Folder
-from flyatc.delivery import fields, file_answer, files, media_types, negotiation
+from flyatc.delivery import fields, file_answer, files, kinds, media_types, negotiation
 from flyatc.delivery.static_map import Place, StaticMap
 from flyatc.wire import head
 
@@ -26,6 +26,15 @@ class Passed(NamedTuple):
     warning: str | None
 
 
+class Packing(NamedTuple):
+    """How files are encoded that have no precompressed siblings. ``codings``: see ``negotiate``; ``least``: octets;
+    ``pack``: the content in a coding, None where the file is sent as it is."""
+
+    codings: tuple[Coding, ...]
+    least: int
+    pack: Callable[[files.Opened, Coding], bytes | None]
+
+
 Outcome = file_answer.FileAnswer | file_answer.Refused | Redirect | Passed
 
 
@@ -33,17 +42,19 @@ class _Shelf(NamedTuple):
     settings: Folder
     place: bytes
     roots: files.Roots
+    packing: Packing | None
 
 
 class Static:
     """For one tenant. ``directory``: the app's, absolute."""
 
-    def __init__(self, folders: Sequence[Folder], directory: str) -> None:
+    def __init__(self, folders: Sequence[Folder], directory: str, packing: Packing | None = None) -> None:
         self._map = StaticMap(folders)
         self._shelves = []
         for one in folders:
             place = os.fsencode(Path(directory, one.folder))
-            self._shelves.append(_Shelf(one, place, files.Roots([place])))
+            whole = packing is None or b"no-transform" in (one.header or b"").lower()
+            self._shelves.append(_Shelf(one, place, files.Roots([place]), None if whole else packing))
 
     def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
         """``path``: raw, below the tenant's prefix; ``request.path`` is the whole, and what a redirect repeats.
@@ -98,18 +109,30 @@ def _open(path: bytes, shelf: _Shelf) -> files.Opened | None:
 
 
 def _represent(shelf: _Shelf, file: files.Opened, request: head.RequestHead, now: float) -> file_answer.FileAnswer:
-    """The file as it is, or its compressed sibling."""
-    lines = [(b"content-type", b"\r\nContent-Type: " + media_types.of(file.path))]
+    """The file as it is, its compressed sibling, or, where it has none, compressed by us."""
+    kind = media_types.of(file.path)
+    lines = [(b"content-type", b"\r\nContent-Type: " + kind)]
     if (header := shelf.settings.header) is not None:
         lines.append((b"cache-control", b"\r\nCache-Control: " + header))
+    packed: bytes | None = None
     if shelf.settings.precompressed and (codings := _siblings(file)):
-        lines.append((b"vary", b"\r\nVary: Accept-Encoding"))
-        chosen = negotiation.negotiate(fields.read(request.kept).get(b"accept-encoding"), codings)
+        chosen = _chosen(request, codings, lines)
         if chosen is not None and (sibling := _sibling(file.path + _ENDINGS[chosen], shelf)) is not None:
             file.close()
             file = sibling
             lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
-    return file_answer.build(file, request, lines, status=200, now=now)
+    elif (packing := shelf.packing) is not None and file.size >= packing.least and kinds.compressible(kind):
+        chosen = _chosen(request, packing.codings, lines)
+        if chosen is not None and request.line(b"range") is None:
+            packed = packing.pack(file, chosen)
+        if chosen is not None and packed is not None:
+            lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
+    return file_answer.build(file, request, lines, status=200, now=now, packed=packed)
+
+
+def _chosen(request: head.RequestHead, codings: tuple[Coding, ...], lines: list[file_answer.Line]) -> Coding | None:
+    lines.append((b"vary", b"\r\nVary: Accept-Encoding"))
+    return negotiation.negotiate(fields.read(request.kept).get(b"accept-encoding"), codings)
 
 
 def _siblings(file: files.Opened) -> tuple[Coding, ...]:

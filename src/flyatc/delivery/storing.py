@@ -1,12 +1,16 @@
 """Whether an answer may be stored, and on which terms (RFC 9111 §3). Pure."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from flyatc.delivery import directives, freshness, vary
 
 # Understood, and stored where the app says so. Errors never are, not even by an app's wish: a mistake would last.
 STATUS = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308))
+
+
+_LONGEST = 256  # octets of a Cache-Control that is remembered
 
 
 class Terms(NamedTuple):
@@ -29,11 +33,24 @@ class Terms(NamedTuple):
     varies: vary.Names
 
 
+_FOR_STALE = (b"stale-while-revalidate", b"stale-if-error")
+
+
 class Times(NamedTuple):
     """Unix seconds: when the request went out, when the head of its answer came."""
 
     asked: float
     received: float
+
+
+def refusal(value: bytes) -> str | None:
+    """``forbidden``, of a Cache-Control as it came: apps have few of them."""
+    return _remembered(value) if len(value) <= _LONGEST else forbidden(directives.read(value))
+
+
+@lru_cache(1024)
+def _remembered(value: bytes) -> str | None:
+    return forbidden(directives.read(value))
 
 
 def forbidden(control: directives.Directives) -> str | None:
@@ -87,7 +104,7 @@ def _useless(fields: Mapping[bytes, bytes], control: directives.Directives, life
     if not told and not lifetime:
         return "nothing says that it may be stored"
     at_once = not lifetime or _asks(control)
-    if at_once and fields.keys().isdisjoint((b"etag", b"last-modified")) and b"stale-while-revalidate" not in control:
+    if at_once and fields.keys().isdisjoint((b"etag", b"last-modified")) and control.keys().isdisjoint(_FOR_STALE):
         return "stale at once, and without a validator"
     return None
 

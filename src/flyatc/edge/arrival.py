@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import exchange, respond, unread
+from flyatc.edge import cached, desk, exchange, respond, unread
 from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
@@ -15,10 +15,14 @@ RETRY_SECONDS = 5.0
 Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
 
 
+# No faults of the app: what is stored need not stand in for it.
+_NOT_OURS = (errors.Elsewhere, errors.Stopping, errors.Removed)
+
+
 class Arrival(unread.Unread):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
-    __slots__ = ("_found", "_instead_of", "_responder", "_serve", "_task", "_tenant", "_to")
+    __slots__ = ("_desk", "_found", "_instead_of", "_responder", "_serve", "_since", "_task", "_tenant", "_to")
 
     def __init__(
         self,
@@ -27,14 +31,16 @@ class Arrival(unread.Unread):
         tenant: Tenant,
         serve: Serve,
         responder: respond.Responder,
+        at: desk.Desk,
         instead_of: Visit | None = None,
     ) -> None:
         """``instead_of``: a visit, already ended, whose app took no connection."""
         self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
-        self._instead_of = instead_of
+        self._desk, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
+        self._since = monotonic()  # it may have been held by a pause before
         self._to.start = "cold"
         self._to.request.receiver = self
         self._task = tasks.start(self._wait(), f"arrival at {self._tenant.spec.address}")
@@ -59,19 +65,22 @@ class Arrival(unread.Unread):
 
     def _waited(self) -> None:
         self._to.request.receiver = None
-        self._to.wait = monotonic() - self._to.began
+        self._to.wait = monotonic() - self._since
 
     def _shows_page(self) -> bool:
         """Only a page load in a browser can be told to come again: anything else waits, or is told 503."""
         return self._to.request.head.method == b"GET" and respond.wants_html(self._to)
 
     def _refuse(self, error: errors.Unavailable) -> None:
+        if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
+            self._to.reason = f"stale-if-error: {error}"
+            return cached.send(self._to, served, self._desk, self._responder)
         status, retry = 503, RETRY_SECONDS
         close = False
         match error:
             case errors.Failed():
                 status, retry = 502, error.retry_after
-            case errors.Unsafe():
+            case errors.Unsafe() | errors.Elsewhere():
                 retry = error.retry_after
             case errors.Removed():
                 return self._responder.refuse(self._to, 404, str(error))
@@ -80,7 +89,9 @@ class Arrival(unread.Unread):
             case errors.NotReadyInTime() | errors.Full() if self._shows_page():
                 return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
         pages = self._tenant.spec.app.pages
-        return self._responder.refuse(self._to, status, str(error), retry_after=retry, own=pages, close=close)
+        return self._responder.refuse(
+            self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner
+        )
 
     # --- the visitor meanwhile (wire.server.Receiver) ---
 

@@ -10,15 +10,29 @@ from flyatc.delivery.entry import Form
 from flyatc.delivery.flights import Waiting
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
-from flyatc.edge import desk, exchange, outlet, respond, unread
+from flyatc.edge import desk, exchange, files, outlet, respond, unread
 from flyatc.wire import head
 
 Refresh = Callable[[Served], None]
+Outcome = Served | Waiting | Refusal
+
+
+def look_up(to: exchange.Exchange, cache: Cache, *, wait: bool = True) -> Outcome | None:
+    """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found."""
+    outcome = cache.look_up(to.request.head, to.tenant or "", time(), _nobody_yet if wait else None)
+    if isinstance(outcome, Recording):
+        to.recording, to.cache = outcome, outcome.way.cache
+        return None
+    return outcome
+
+
+def _nobody_yet(again: bool) -> None:
+    """Whom another's answer is told, until a Lookup waits for it."""
 
 
 class Lookup(unread.Unread):
-    """One request before the cache: it ends in ``go`` (the app is asked; ``to.recording`` is fed with its answer), or
-    an answer. ``refresh``: what to do where an answer was sent that is to be revalidated."""
+    """One request of which the cache has something to say: it ends in an answer, or in ``go`` (see ``look_up``).
+    ``refresh``: what to do where an answer was sent that is to be revalidated."""
 
     __slots__ = ("_cache", "_desk", "_go", "_refresh", "_responder", "_to", "_turn", "_waiting")
 
@@ -36,20 +50,15 @@ class Lookup(unread.Unread):
         self._waiting: Waiting | None = None
         self._turn: asyncio.Handle | None = None
 
-    def begin(self, *, wait: bool = True) -> None:
+    def take(self, outcome: Outcome) -> None:
         to = self._to
-        tenant = to.tenant
-        assert tenant is not None
-        outcome = self._cache.look_up(to.request.head, tenant, time(), self._landed if wait else None)
-        if isinstance(outcome, Recording):
-            to.recording = outcome
-            return self._go()
         if isinstance(outcome, Waiting):
+            outcome.land = self._landed
             self._waiting, to.request.receiver = outcome, self
             return None
         if isinstance(outcome, Refusal):
             return self._responder.refuse(to, outcome.status, outcome.reason, own=self._desk.app.pages)
-        send(to, outcome, self._desk)
+        send(to, outcome, self._desk, self._responder)
         if outcome.refresh:
             self._refresh(outcome)
         return None
@@ -61,7 +70,8 @@ class Lookup(unread.Unread):
 
     def _look_again(self, again: bool) -> None:
         self._to.request.receiver = None
-        self.begin(wait=again)
+        outcome = look_up(self._to, self._cache, wait=again)
+        return self._go() if outcome is None else self.take(outcome)
 
     # --- the visitor meanwhile (wire.server.Receiver) ---
 
@@ -74,9 +84,12 @@ class Lookup(unread.Unread):
         self._to.end()
 
 
-def send(to: exchange.Exchange, served: Served, at: desk.Desk) -> None:
+def send(to: exchange.Exchange, served: Served, at: desk.Desk, responder: respond.Responder) -> None:
     """The whole answer, and the end of the request."""
     request = to.request
+    to.cache = "hit"
+    if served.file is not None:
+        return files.send_stored(to, served, at, responder)
     if at.compression is not None:
         _encode(request.head, served, at)
     close = not request.keep_alive or not request.body_done
@@ -84,7 +97,7 @@ def send(to: exchange.Exchange, served: Served, at: desk.Desk) -> None:
     to.status = served.status
     request.send(b"%b\r\nX-Request-Id: %b%b%b" % (served.head(), to.identity, end, served.body))
     to.end()
-    request.end(close=close)
+    return request.end(close=close)
 
 
 def _encode(asked: head.RequestHead, served: Served, at: desk.Desk) -> None:

@@ -10,29 +10,36 @@ from flyatc.config.schema import App, Tenant
 from flyatc.delivery.caching import Cache
 from flyatc.delivery.compression import Plan
 from flyatc.delivery.encoders import Encoder, Encoders
-from flyatc.delivery.entry import Entry, Form
+from flyatc.delivery.entry import Entry, File, Form
+from flyatc.delivery.files import Opened
 from flyatc.delivery.sendfile import Sendfile
-from flyatc.delivery.static import Static
+from flyatc.delivery.static import Packing, Static
+from flyatc.edge import outlet
 from flyatc.kit import tasks
 from flyatc.process import command
 
+MOST_PACKED = 1 << 20  # octets of a file that is encoded
 MOST = 4096  # desks kept; users by pattern are without number
 
 
 class Desk:
     """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off."""
 
-    __slots__ = ("_pressed", "app", "cache", "compression", "encoders", "jitter", "sendfile", "static")
+    __slots__ = ("_packing", "_pressed", "app", "cache", "compression", "encoders", "jitter", "sendfile", "static")
 
     def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile, cache: Cache | None) -> None:
         self.app, self.encoders = app, encoders
         self.sendfile = sendfile if app.delivery.sendfile.enabled else None
-        self.static = Static(app.delivery.static, app.directory) if app.delivery.static else None
         self.cache = cache if app.delivery.cache.enabled else None
         self._pressed: set[tuple[Entry, Coding]] = set()
+        self._packing: set[File] = set()
         settings = app.delivery.compression
         self.jitter = settings.jitter
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
+        packing = None
+        if self.compression is not None:
+            packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)
+        self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
 
     def whole(self, plan: Plan, body: bytes) -> bytes:
         """The body in the plan's coding."""
@@ -52,6 +59,40 @@ class Desk:
         if (entry, coding) not in self._pressed:
             self._pressed.add((entry, coding))
             tasks.start(self._press(entry, coding), "encode for the cache")
+
+    def _packed(self, file: Opened, coding: Coding) -> bytes | None:
+        """A short file is encoded at once; a longer one for those who come later, where that can be kept. None: it goes
+        out as it is. No padding: what lies in a folder for everybody is no secret."""
+        known = File(file.path, file.modified, file.size)
+        if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
+            return found or None
+        if file.size > (MOST_PACKED if self.cache is not None else outlet.WHOLE) or known in self._packing:
+            return None
+        try:
+            body = os.pread(file.fd, file.size, 0)
+        except OSError:
+            return None  # whoever sends it meets that as well, and tells
+        if file.size > outlet.WHOLE:
+            self._packing.add(known)
+            tasks.start(self._pack(known, coding, body), "encode a file for the cache")
+            return None
+        return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
+
+    async def _pack(self, known: File, coding: Coding, body: bytes) -> None:
+        try:
+            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=0), []
+            for made in encoder.slices(body):
+                parts.append(made)
+                await asyncio.sleep(0)
+            self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
+        finally:
+            self._packing.discard(known)
+
+    def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
+        worth = len(body) == known.size and len(made) < len(body)
+        if self.cache is not None and len(body) == known.size:
+            self.cache.keep_packed(known, coding.encode(), made if worth else b"")
+        return made if worth else None
 
     async def _press(self, entry: Entry, coding: Coding) -> None:
         try:
@@ -90,7 +131,7 @@ class Desks:
         return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
 
 
-def alone(app: App) -> Desk:
+def alone(app: App, cache: Cache | None) -> Desk:
     """For an app without tenants, which runs where we do."""
     here = str(Path.cwd())
-    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]), None)
+    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]), cache)

@@ -24,8 +24,8 @@ class Exchange:
     """One request, from its head to the last byte of its answer."""
 
     __slots__ = (
-        "_ended", "_recorder", "began", "identity", "on_end", "reason", "recording", "remote", "request", "silent",
-        "start", "status", "tenant", "user", "wait",
+        "_ended", "_recorder", "began", "cache", "identity", "on_end", "reason", "recording", "remote", "request",
+        "silent", "start", "status", "tenant", "user", "wait",
     )  # fmt: skip
 
     def __init__(self, recorder: Keeper, request: server.Request, identity: bytes, remote: str) -> None:
@@ -38,6 +38,7 @@ class Exchange:
         self.start: str | None = None
         self.wait: float | None = None
         self.reason: str | None = None
+        self.cache: str | None = None  # what X-Cache says: hit, miss, bypass
         self.silent = False
         self.on_end: Callable[[], None] | None = None
         self.recording: Recording | None = None  # is fed with the app's answer

@@ -1,10 +1,15 @@
 """Files on their way to the visitor, without an app or in place of its answer."""
 
+from time import time
+
 from flyatc.config.schema import App
-from flyatc.delivery import sending, static
+from flyatc.delivery import fields, sendfile, sending, static
 from flyatc.delivery.file_answer import FileAnswer, Refused
+from flyatc.delivery.files import Opened
+from flyatc.delivery.recording import Recording
+from flyatc.delivery.served import Served
 from flyatc.edge import desk, exchange, respond
-from flyatc.wire import answer
+from flyatc.wire import answer, head
 
 
 def serve_static(to: exchange.Exchange, at: desk.Desk, path: bytes, now: float, responder: respond.Responder) -> bool:
@@ -21,6 +26,35 @@ def serve_static(to: exchange.Exchange, at: desk.Desk, path: bytes, now: float, 
     else:
         send(to, outcome, at.app, responder)
     return True
+
+
+Named = Opened | Refused  # what an app names in X-Sendfile
+
+
+def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> Served | None:
+    """``Recording.answer``, for an answer which may name a file."""
+    if not isinstance(file, Refused):
+        served = recording.answer(came, time(), None if file is None else sendfile.remembered(file))
+        if served is not None and file is not None:
+            file.close()
+        return served
+    if recording.way.unsafe:
+        return recording.answer(came, time())
+    recording.lost()
+    return None
+
+
+def send_stored(to: exchange.Exchange, served: Served, at: desk.Desk, responder: respond.Responder) -> None:
+    """An answer from the store that names a file: its head is stored, the file is as it is now."""
+    assert served.file is not None
+    outcome: FileAnswer | Refused = Refused(404, "X-Sendfile is switched off", loud=False)
+    if at.sendfile is not None:
+        kept = fields.lines([served.lines, served.told])
+        outcome = at.sendfile.again(served.file, to.request.head, kept, status=served.status, now=time())
+    if isinstance(outcome, Refused) and at.cache is not None:
+        at.cache.discard(served.entry)
+    reason = served.reason if outcome.status == served.status else None
+    send(to, outcome, at.app, responder, reason=reason, dated=True)
 
 
 def send(

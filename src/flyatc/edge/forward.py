@@ -9,7 +9,8 @@ visitor has left).
 from collections.abc import Callable
 from time import time
 
-from flyatc.delivery import compression, file_answer, sendfile
+from flyatc.delivery import compression, sendfile
+from flyatc.delivery.file_answer import Refused
 from flyatc.delivery.recording import Recording
 from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, upgrading
 from flyatc.wire import answer, chunked, client, head, splice
@@ -94,15 +95,16 @@ class Forward(asking.Asking):
     def answer(self, answer_head: head.AnswerHead, body: bytes, complete: bool) -> None:
         self._cancel_timer()
         to, request = self._exchange, self._request
+        if not self._gateway.may_answer():
+            return self._fail(503, "this machine may not write the databases any more: the app's answer is not given")
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
-        if to.recording is not None and self._record(to.recording, answer_head, body, complete):
+        file = None if answer_head.noted.keys().isdisjoint(sendfile.FROM_APPS) else self._file(answer_head)
+        if to.recording is not None and self._record(to.recording, answer_head, body, complete, file):
             return None
-        if self._desk.sendfile is not None and self._names_a_file(answer_head):
-            outcome = self._desk.sendfile.answer(request.head, answer_head, now=time())
-            if outcome is not None:
-                return self._send_file(answer_head, outcome, complete)
+        if file is not None:
+            return self._send_file(answer_head, file, complete)
         settings = self._desk.compression
         if settings is not None and (plan := compression.wanted(request.head, answer_head, settings)) is not None:
             plan.apply(answer_head)
@@ -128,6 +130,7 @@ class Forward(asking.Asking):
         app, visitor = self._app, self._request.transport
         assert app is not None
         assert visitor is not None
+        self._request.opening = first
         source, left = app.lend()
         try:
             self._moving = splice.Splice(
@@ -153,37 +156,45 @@ class Forward(asking.Asking):
         self._exchange.recorded()
         return self._finish()
 
-    def _record(self, recording: Recording, answer_head: head.AnswerHead, body: bytes, complete: bool) -> bool:
+    def _file(self, answer_head: head.AnswerHead) -> files.Named | None:
+        """What the app names instead of its body."""
+        if self._desk.sendfile is not None:
+            return self._desk.sendfile.find(answer_head)
+        self._exchange.not_recorded()  # its body is empty: nobody else need get that, should it be switched on
+        return None
+
+    def _record(
+        self,
+        recording: Recording,
+        answer_head: head.AnswerHead,
+        body: bytes,
+        complete: bool,
+        file: files.Named | None,
+    ) -> bool:
         """Whether something else was sent than the app's answer."""
-        if (
-            self._names_a_file(answer_head) and not recording.way.unsafe
-        ):  # it may change at any time, and is sent as cheaply as from memory
-            self._exchange.not_recorded()
-            return False
-        served = recording.answer(answer_head, time())
+        served = files.record(recording, answer_head, file)
         if served is not None:
             self._exchange.recording = None
             self._done_with_app(complete)
-            cached.send(self._exchange, served, self._desk)
+            cached.send(self._exchange, served, self._desk, self._responder)
             return True
         answer_head.kept.append(recording.told)
-        if body:
+        if not recording.listens:
+            self._exchange.recording = None
+            return False
+        if body and file is None:
             recording.body(body)
-        if complete:
+        if complete or file is not None:
             self._exchange.recorded()
         return False
 
-    @staticmethod
-    def _names_a_file(answer_head: head.AnswerHead) -> bool:
-        return not answer_head.noted.keys().isdisjoint(sendfile.FROM_APPS)
-
-    def _send_file(
-        self, answer_head: head.AnswerHead, outcome: file_answer.FileAnswer | file_answer.Refused, complete: bool
-    ) -> None:
+    def _send_file(self, answer_head: head.AnswerHead, file: files.Named, complete: bool) -> None:
         """In place of the app's body."""
         self._done_with_app(complete)
+        to, asked = self._exchange, self._request.head
+        outcome = file if isinstance(file, Refused) else sendfile.build(file, asked, answer_head, now=time())
         reason = answer_head.reason if outcome.status == answer_head.status else None
-        files.send(self._exchange, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
+        files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
         """Something else is sent than the app's answer; what of it is still to come is not taken."""
@@ -300,7 +311,7 @@ class Forward(asking.Asking):
             return
         self._leave()
         if status >= 500 and (served := self._exchange.not_recorded()) is not None:
-            return cached.send(self._exchange, served, self._desk)
+            return cached.send(self._exchange, served, self._desk, self._responder)
         self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:

@@ -1,19 +1,27 @@
 """What the edge keeps for one running app: the pool of its connections and the open tunnels."""
 
 import asyncio
+from collections.abc import Callable
 
 from flyatc.wire import client, tunnel
 
 CONNECT_SECONDS = 5.0
 
 
+def always() -> bool:
+    return True
+
+
 class Gateway:
     """Made when the app is ready; ``tenants`` tells when it is to stop."""
 
-    __slots__ = ("_pool", "_tunnels")
+    __slots__ = ("_pool", "_tunnels", "may_answer")
 
-    def __init__(self, host: str, port: int) -> None:
-        self._pool = client.Pool(host, port)
+    def __init__(self, host: str, port: int, may_answer: Callable[[], bool] = always, *, replays: bool = False) -> None:
+        """``may_answer``: whether what the app says may go out at this very moment; ``replays``: see
+        ``head.AnswerParser``."""
+        self.may_answer = may_answer
+        self._pool = client.Pool(host, port, replays=replays)
         self._tunnels: set[tunnel.Tunnel] = set()
 
     def idle(self, *, repeatable: bool) -> client.AppConnection | None:
@@ -26,6 +34,11 @@ class Gateway:
 
     def opened(self, one: tunnel.Tunnel) -> None:
         self._tunnels.add(one)
+
+    @property
+    def tunnels(self) -> int:
+        """How many are open."""
+        return len(self._tunnels)
 
     def ended(self, one: tunnel.Tunnel) -> None:
         self._tunnels.discard(one)

@@ -5,17 +5,16 @@ A warm request runs through here and through ``forward`` without a task and with
 
 import os
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from time import time
 
 from flyatc.config.schema import Config
-from flyatc.delivery import sendfile
 from flyatc.delivery.caching import Cache
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.edge import (
     arrival,
+    barrier,
     cached,
     desk,
     exchange,
@@ -23,12 +22,13 @@ from flyatc.edge import (
     forward,
     gateway,
     headers,
+    outgoing,
     pages,
     recorder,
     refresh,
     respond,
+    verdict,
 )
-from flyatc.edge.maintenance import Maintenance
 from flyatc.routing import route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
@@ -41,9 +41,9 @@ class Handler:
     """``use`` gives it a configuration, at the start and again at each reload."""
 
     def __init__(
-        self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None, closed: Maintenance
+        self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None, before: barrier.Barrier
     ) -> None:
-        self._fleet, self._recorder, self._closed = fleet, records, closed
+        self._fleet, self._recorder, self._barrier = fleet, records, before
         self._desks = desk.Desks(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
@@ -57,6 +57,7 @@ class Handler:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
         self._responder = respond.Responder(pages.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
+        self._barrier.most = config.limits.held
 
     def handle(self, request: server.Request) -> None:
         to = self._begin(request)
@@ -87,21 +88,31 @@ class Handler:
 
     def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: desk.Desk) -> None:
         """From the cache, or from the app."""
-        message = self._closed.message(tenant.spec.address)
-        if message is not None:
-            return self._responder.closed(to, message, tenant.spec.app.pages)
-        if at.cache is None:
+        if self._barrier.closed:
+            closed = self._barrier.judge(tenant.spec.address)
+            if isinstance(closed, verdict.Closed):
+                return self._responder.closed(to, closed, tenant.spec.app.pages)
+        if at.cache is None or (outcome := cached.look_up(to, at.cache)) is None:
             return self._visit(to, found, tenant)
         go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)
-        return cached.Lookup(to, at, at.cache, self._responder, go, anew).begin()
+        return cached.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
 
     def _visit(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """The app is needed."""
+        if self._barrier.paused:
+            again = partial(self._deliver_anew, to, found, tenant)
+            if self._barrier.stops(to, tenant.spec, again, self._responder):
+                return None
         visit = tenant.visit()
         if visit is not None:
             to.start = "warm"
             return self.serve(to, found, tenant, visit)
-        return arrival.Arrival(to, found, tenant, self.serve, self._responder).begin()
+        at = self._desks.of(tenant.spec)
+        return arrival.Arrival(to, found, tenant, self.serve, self._responder, at).begin()
+
+    def _deliver_anew(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """It was held by a pause: the cache may have the answer now, and those who were held may share one."""
+        self._deliver(to, found, tenant, self._desks.of(tenant.spec))
 
     def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
         """The app is running: hand the request over."""
@@ -112,7 +123,8 @@ class Handler:
         """Nobody listens where an app was running."""
         to.on_end = None
         visit.end()
-        arrival.Arrival(to, found, tenant, self.serve, self._responder, instead_of=visit).begin()
+        at = self._desks.of(tenant.spec)
+        arrival.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin()
 
     def _forward(
         self,
@@ -127,38 +139,28 @@ class Handler:
         forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
 
     def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
-        app, asked = tenant.spec.app, to.request.head
-        path, lines = asked.path, sendfile.OFFER if app.delivery.sendfile.enabled else b""
-        if recording is not None:
-            lines += recording.adds
-            if recording.drops:
-                asked = copy(asked)  # the visitor has said it, though the app does not hear it
-                for name in recording.drops:
-                    asked.drop(name)
-        app_head = headers.towards_app(
-            asked,
-            path=(path[len(found.prefix) :] or b"/") if app.strip_prefix else path,
-            peer=to.request.peer.encode(),
-            identity=to.identity,
-            milliseconds=int(time() * 1000),
-            forward=self._settings.forward_headers,
-            prefix=found.prefix if app.strip_prefix else None,
-        )
-        return headers.with_lines(app_head, lines)
+        app, path, forward = tenant.spec.app, to.request.head.path, self._settings.forward_headers
+        if not app.strip_prefix:
+            return outgoing.head(to, app, recording, path=path, forward=forward)
+        prefix = found.prefix
+        return outgoing.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
 
     def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: Served) -> None:
-        """Where the app sleeps it is left asleep: it is asked when the answer is too old to be sent."""
+        """Where the app sleeps, or is paused, it is left alone: it is asked when the answer is too old to be sent."""
         cache, through = self._desks.cache, tenant.peek()
-        if cache is None or through is None:
+        if cache is None or through is None or self._barrier.judge(tenant.spec.address) is not None:
             return
         assert isinstance(through, gateway.Gateway)
         recording = cache.refresh(served, to.request.head, tenant.spec.address, time())
         app_head = self._app_head(to, found, tenant, recording)
-        refresh.Refresh(recording, through, to.request.head.method, app_head).begin()
+        refresh.Refresh(recording, through, self._desks.of(tenant.spec), to.request.head.method, app_head).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
-        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy."""
+        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy. So is
+        one which is closed or paused: whatever balances before us must not take the whole machine out for it."""
         to.silent = True
+        if (shut := self._barrier.judge(tenant.spec.address)) is not None:
+            return self._responder.plain(to, 200, shut.reason.encode() + b"\n")
         through = tenant.peek()
         if through is None:
             return self._responder.plain(to, 200, b"asleep\n")

@@ -7,13 +7,13 @@ from flyatc.wire import client
 
 
 class Localhost(gateway.Gateway):
-    """Dials the address that answered last, then the other."""
+    """Dials the address that answered last, then the other. Who runs one app alone trusts it: it may replay."""
 
     __slots__ = ("_other",)
 
     def __init__(self, port: int) -> None:
-        super().__init__("127.0.0.1", port)
-        self._other = client.Pool("::1", port)
+        super().__init__("127.0.0.1", port, replays=True)
+        self._other = client.Pool("::1", port, replays=True)
 
     async def dial(self) -> client.AppConnection:
         try:

@@ -3,8 +3,10 @@
 import asyncio
 from time import time
 
+from flyatc.delivery import sendfile
+from flyatc.delivery.file_answer import Refused
 from flyatc.delivery.recording import Recording
-from flyatc.edge import gateway
+from flyatc.edge import desk, files, gateway
 from flyatc.kit import tasks
 from flyatc.wire import client, head
 
@@ -14,8 +16,11 @@ MOST_SECONDS = 60.0
 class Refresh:
     """The app's asker (wire.client.Client); what it says goes to nobody but the recording."""
 
-    def __init__(self, recording: Recording, through: gateway.Gateway, method: bytes, app_head: bytes) -> None:
-        self._recording, self._gateway, self._method, self._head = recording, through, method, app_head
+    def __init__(
+        self, recording: Recording, through: gateway.Gateway, at: desk.Desk, method: bytes, app_head: bytes
+    ) -> None:
+        self._recording, self._gateway, self._desk = recording, through, at
+        self._method, self._head = method, app_head
         self._app: client.AppConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
@@ -38,11 +43,23 @@ class Refresh:
         """Nobody waits for it."""
 
     def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
-        if self._recording.answer(answer, time()) is not None:
+        named = not answer.noted.keys().isdisjoint(sendfile.FROM_APPS)
+        file = self._desk.sendfile.find(answer) if named and self._desk.sendfile is not None else None
+        if named and file is None and answer.status != 304:
+            return self._end(failed=True)  # switched off meanwhile: its body is not what it means
+        if files.record(self._recording, answer, file) is not None:
             return self._end(reuse=complete, told=True)
+        if file is not None:
+            return self._take_file(file, reuse=complete)
         if body:
             self._recording.body(body)
         return self._end(reuse=True) if complete else None
+
+    def _take_file(self, file: files.Named, *, reuse: bool) -> None:
+        if isinstance(file, Refused):
+            return self._end(reuse=reuse, told=True)
+        file.close()
+        return self._end(reuse=reuse)
 
     def answer_body(self, data: bytes) -> None:
         self._recording.body(data)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
-from flyatc.edge import exchange, maintenance, pages
+from flyatc.edge import exchange, pages, verdict
 from flyatc.wire import answer
 
 Headers = list[tuple[bytes, bytes]]
+
+CLOSED_RETRY_SECONDS = 60
 
 
 class Responder:
@@ -32,8 +34,9 @@ class Responder:
         retry_after: float | None = None,
         own: Mapping[str, str] | None = None,
         close: bool = False,
+        owner: str | None = None,
     ) -> None:
-        """``reason`` is for the log only; ``own``: the tenant's pages."""
+        """``reason`` is for the log only; ``own``: the tenant's pages; ``owner``: the machine to ask instead."""
         retry = None if retry_after is None else max(1, round(retry_after))
         identity = to.identity.decode("latin-1")
         headers, body = self._problem(
@@ -41,19 +44,21 @@ class Responder:
         )
         if retry is not None:
             headers.append((b"Retry-After", b"%d" % retry))
+        if owner is not None:
+            headers.append((b"Flyatc-Owner", owner.encode("latin-1", "replace")))
         if status == 405:  # only files refuse methods
             headers.append((b"Allow", b"GET, HEAD"))
         self._send(to, status, headers, body, reason, close=close)
 
-    def closed(self, to: exchange.Exchange, message: str, own: Mapping[str, str]) -> None:
+    def closed(self, to: exchange.Exchange, found: verdict.Closed, own: Mapping[str, str]) -> None:
         """Maintenance: 503 with the operator's words."""
-        identity, retry = to.identity.decode("latin-1"), round(maintenance.RETRY_SECONDS)
+        identity, retry, message = to.identity.decode("latin-1"), CLOSED_RETRY_SECONDS, found.message
         if wants_html(to):
             body, kind = self._own.own(own, "503") or pages.builtin(503, identity, message), b"text/html; charset=utf-8"
         else:
             body, kind = pages.problem(503, message, identity, retry), b"application/json"
         headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
-        self._send(to, 503, headers, body, "closed for maintenance")
+        self._send(to, 503, headers, body, found.reason)
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
         """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large

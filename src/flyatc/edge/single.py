@@ -2,13 +2,29 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic, time
 
 from flyatc.config.delivery import Compression, Delivery, Sendfile
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.schema import App
-from flyatc.delivery import sendfile
-from flyatc.edge import desk, exchange, forward, gateway, headers, pages, recorder, respond, unread
+from flyatc.delivery.caching import Cache
+from flyatc.delivery.recording import Recording
+from flyatc.delivery.served import Served
+from flyatc.edge import (
+    cached,
+    desk,
+    exchange,
+    forward,
+    gateway,
+    headers,
+    outgoing,
+    pages,
+    recorder,
+    refresh,
+    respond,
+    unread,
+)
 from flyatc.wire import server
 from flyatc.wire.faults import BadMessage
 
@@ -21,10 +37,11 @@ class Single:
         through: gateway.Gateway,
         settings: WrapperSettings,
         records: recorder.Recorder,
+        cache: Cache | None,
         bad_gateway: bytes | None,
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._desk = desk.alone(App(delivery=_delivery(settings)))
+        self._desk = desk.alone(App(delivery=_delivery(settings)), cache)
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -39,29 +56,35 @@ class Single:
             return self._responder.plain(to, 200, b"")
         if self._largest_body and head.length > self._largest_body:
             return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
+        cache = self._desk.cache
+        if cache is None or (outcome := cached.look_up(to, cache)) is None:
+            return self._visit(to)
+        go, anew = partial(self._visit, to), partial(self._refresh, to, cache)
+        return cached.Lookup(to, self._desk, cache, self._responder, go, anew).take(outcome)
+
+    def _visit(self, to: exchange.Exchange) -> None:
+        """The app is needed."""
         if self._released:
             to.start = "warm"
             return self.serve(to)
         waiting = _Waiting(self, to)
-        to.start, request.receiver = "cold", waiting
+        to.start, to.request.receiver = "cold", waiting
         self._waiting[waiting] = None
         return None
 
     def serve(self, to: exchange.Exchange) -> None:
         """Hands the request over; where nobody listens, that is 502."""
-        request = to.request
-        app_head = headers.towards_app(
-            request.head,
-            path=request.head.path,
-            peer=request.peer.encode(),
-            identity=to.identity,
-            milliseconds=int(time() * 1000),
-            forward=self._forward_headers,
-            prefix=None,
-        )
-        if self._desk.sendfile is not None:
-            app_head = headers.with_lines(app_head, sendfile.OFFER)
+        app_head = self._app_head(to, to.recording)
         forward.Forward(to, self._gateway, self._desk, app_head, self._responder).begin()
+
+    def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
+        path, app = to.request.head.path, self._desk.app
+        return outgoing.head(to, app, recording, path=path, forward=self._forward_headers)
+
+    def _refresh(self, to: exchange.Exchange, cache: Cache, served: Served) -> None:
+        recording = cache.refresh(served, to.request.head, to.tenant or "", time())
+        app_head = self._app_head(to, recording)
+        refresh.Refresh(recording, self._gateway, self._desk, to.request.head.method, app_head).begin()
 
     def release(self) -> None:
         """Nobody waits any longer: the app listens, or will not."""

@@ -53,7 +53,7 @@ class AppConnection(asyncio.Protocol):
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser = head.AnswerParser()
+        self._parser = head.AnswerParser(replays=pool.replays)
         self._buffer = b""
         self._framing: str | None = None  # of the body being read; None: a head is awaited
         self._left = 0
@@ -273,10 +273,11 @@ class AppConnection(asyncio.Protocol):
 
 
 class Pool:
-    """The idle connections to one app, the last used first, and the way to new ones."""
+    """The idle connections to one app, the last used first, and the way to new ones. ``replays``: see
+    ``head.AnswerParser``."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, *, replays: bool = False) -> None:
+        self._host, self._port, self.replays = host, port, replays
         self._idle: list[AppConnection] = []
         self._all: set[AppConnection] = set()
 

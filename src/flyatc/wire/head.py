@@ -20,8 +20,9 @@ _CUT_OF_REQUEST = (
 ).split()
 _CUT_OF_ANSWER = (
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
-    b"transfer-encoding upgrade x-request-id fly-replay fly-replay-cache x-sendfile x-accel-redirect"
+    b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
 ).split()
+_OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
 _LEFT = (b"host", b"content-length")  # noted, and left where they stand
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
@@ -55,7 +56,9 @@ def _either(names: list[bytes]) -> bytes:
 
 
 _IN_REQUEST = _finder((*_CUT_OF_REQUEST, *_LEFT))
-_IN_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
+_IN_ANSWER = _finder((*_CUT_OF_ANSWER, *_OF_FLY, b"content-length"))
+_IN_FREE_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
+_USUAL_AGENT = b"\r\nUser-Agent: "  # as nearly everybody writes it: found in a fifth of the time
 _USER_AGENT = re.compile(rb"\r\nuser-agent:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
@@ -138,6 +141,11 @@ class RequestHead(Head):
     @property
     def user_agent(self) -> bytes | None:
         for piece in self.kept:
+            at = piece.find(_USUAL_AGENT)
+            if at >= 0:
+                end = piece.find(b"\r", at + 14)
+                return (piece[at + 14 : end] if end >= 0 else piece[at + 14 :]).lstrip(b" \t")
+        for piece in self.kept:
             if (match := _USER_AGENT.search(piece)) is not None:
                 return match[1]
         return None
@@ -204,9 +212,13 @@ class RequestParser:
 
 
 class AnswerParser:
-    """Parses the heads of one connection's answers."""
+    """Parses the heads of one connection's answers. ``replays``: the app's own Fly-Replay reaches Fly's proxy, and so
+    may send the visitor to any app of the organization."""
 
-    __slots__ = ()
+    __slots__ = ("_finder",)
+
+    def __init__(self, *, replays: bool = False) -> None:
+        self._finder = _IN_FREE_ANSWER if replays else _IN_ANSWER
 
     def parse(self, data: bytes, method: bytes) -> AnswerHead:
         """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
@@ -223,7 +235,7 @@ class AnswerParser:
         head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
         if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
             raise BadMessage(502, "the app's answer is not HTTP/1.1")
-        head.note(data, end, _IN_ANSWER)
+        head.note(data, end, self._finder)
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
         head.framing, head.length = answer_framing(method, head.status, head.noted)
         head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE
@@ -335,6 +347,7 @@ _NO_TRAILERS = frozenset(
     (
         *_CUT_OF_REQUEST,
         *_CUT_OF_ANSWER,
+        *_OF_FLY,
         *_LEFT,
         *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),
         *b"location retry-after max-forwards range content-encoding content-type content-range".split(),

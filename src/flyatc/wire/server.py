@@ -45,7 +45,7 @@ class Receiver(Protocol):
 class Request:
     """One request on a connection, and the way to answer it."""
 
-    __slots__ = ("_connection", "answered", "body_done", "head", "peer", "receiver", "sent")
+    __slots__ = ("_connection", "answered", "body_done", "head", "opening", "peer", "receiver", "sent")
 
     def __init__(self, connection: "Connection", request_head: head.RequestHead) -> None:
         self._connection = connection
@@ -54,6 +54,7 @@ class Request:
         self.receiver: Receiver | None = None
         self.body_done = request_head.framing is head.NEVER
         self.answered = False  # whether a byte of the final answer was written
+        self.opening = b""  # of the answer: its head, and maybe some of its body
         self.sent = 0  # octets of answers
 
     @property
@@ -85,7 +86,8 @@ class Request:
 
     def send(self, data: bytes) -> None:
         """Sends a part of the answer. Bytes of the head count too."""
-        self.answered = True
+        if not self.answered:
+            self.answered, self.opening = True, data
         self.sent += len(data)
         self._connection.write(data)
 

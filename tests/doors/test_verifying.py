@@ -1,0 +1,73 @@
+"""storage.verify: the drill in the background, and what is remembered of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from fakes.machines import Told, Yard
+from flyatc.config import load
+from flyatc.config.schema import Config
+from flyatc.daemon.verifying import Verifying
+from flyatc.kit import tasks
+from flyatc.process.records import Records
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+def configured(root: Path, verify: str) -> Config:
+    file = root / "tenants.yaml"
+    file.write_text(
+        f"app: {{command: [x]}}\nserver: {{data: ./data}}\nstorage: {{verify: {verify}}}\nusers: {{ann: }}\n"
+    )
+    return load.load(file, {})
+
+
+@contextlib.asynccontextmanager
+async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[Verifying]:
+    config = configured(yard.root, verify)
+    made = Verifying(config, {}, yard.failing, Records(yard.root / "data"), log)
+    running = tasks.start(made.run(), "verify")
+    try:
+        yield made
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+
+async def eventually(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_store_that_is_away_is_told_and_what_was_found_outlives_the_daemon(yard: Yard) -> None:
+    a = yard.machine("a")
+    await a.session(1)
+    await yard.store.put("users/ann/~/new.db/current.json", b'{"owner": 1}')  # owned, and nothing was saved yet
+    yard.failing.fail(times=1)
+    async with verifying(yard, a.log, "1s") as one:
+        await eventually(lambda: a.events("the store's databases cannot be verified now"))
+        await eventually(lambda: one.told().last)
+        told = one.told()
+    assert (told.databases, told.bad) == (1, [])
+    [event] = a.events("verified")[:1]
+    assert (event["tenant"], event["database"], event["version"]) == (
+        "bellevue/2025/winter",
+        a.path.name,
+        "000001-000000001",
+    )
+    async with verifying(yard, a.log, "24h") as later:
+        await eventually(lambda: later.told().last)
+        assert structs.replace(later.told(), last=None, first=None) == structs.replace(told, last=None, first=None)
+    (yard.root / "data" / ".flyatc" / "verified.json").write_bytes(b"{")
+    async with verifying(yard, a.log, "1s") as anew:
+        await eventually(lambda: anew.told().last)
