@@ -1,4 +1,5 @@
 -- What a browser sends with each request, and the outcome as one line of JSON (durations in microseconds).
+-- Arguments: headers instead, as "Name: value"; without a value that header is not sent.
 wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/137.0.0.0 Safari/537.36"
 wrk.headers["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 wrk.headers["Accept-Language"] = "en-GB,en;q=0.9,de;q=0.7"
@@ -10,6 +11,13 @@ wrk.headers["Sec-Fetch-Dest"] = "document"
 wrk.headers["Sec-Fetch-Mode"] = "navigate"
 wrk.headers["Sec-Fetch-Site"] = "same-origin"
 wrk.headers["Upgrade-Insecure-Requests"] = "1"
+
+init = function(arguments)
+  for _, line in ipairs(arguments) do
+    local name, value = line:match("^([%w-]+): ?(.*)$")
+    if name then wrk.headers[name] = value ~= "" and value or nil end
+  end
+end
 
 done = function(summary, latency, requests)
   local e = summary.errors

@@ -30,11 +30,13 @@ class Sample:
 Rounds = dict[str, list[Sample]]
 
 
-def press(proxy: peers.Proxy, place: peers.Place, path: str, seconds: int, connections: int) -> Sample:
+def press(
+    proxy: peers.Proxy, place: peers.Place, path: str, seconds: int, connections: int, headers: Sequence[str] = ()
+) -> Sample:
     url = f"http://127.0.0.1:{proxy.port}{path}"
     pids = measure.family(proxy.pid, place.apps())
     before = measure.cpu_seconds(pids)
-    seen = load.press(url, seconds=seconds, connections=connections, cores=place.rest)
+    seen = load.press(url, seconds=seconds, connections=connections, cores=place.rest, headers=headers)
     return Sample(seen, measure.cpu_seconds(pids) - before, measure.resident_octets(pids))
 
 
@@ -51,15 +53,15 @@ def rounds(
     return found
 
 
-def _micros(sample: Sample) -> float:
+def micros(sample: Sample) -> float:
     return sample.cpu * 1e6 / max(1, sample.load.requests)
 
 
-def _per_gigabyte(sample: Sample) -> float:
+def per_gigabyte(sample: Sample) -> float:
     return sample.cpu * 1e3 / max(1e-9, sample.load.octets / 1e9)
 
 
-def ratio(found: Rounds, one: str, other: str, cost: Callable[[Sample], float] = _micros) -> float:
+def ratio(found: Rounds, one: str, other: str, cost: Callable[[Sample], float] = micros) -> float:
     """What ``one`` costs beside ``other``: the median of the rounds' own ratios. Not a number where one is not here."""
     pairs = zip(found.get(one, []), found.get(other, []), strict=False)
     return measure.median(cost(a) / cost(b) for a, b in pairs if cost(b))
@@ -76,7 +78,7 @@ def small_answers(found: Rounds) -> Table:
             measure.median(s.load.requests / s.load.seconds for s in samples),
             measure.median(s.load.p50 / 1000 for s in samples),
             measure.median(s.load.p99 / 1000 for s in samples),
-            measure.median(map(_micros, samples)),
+            measure.median(map(micros, samples)),
             ratio(found, name, "nginx"),
             ratio(found, name, "caddy"),
             measure.median(s.resident / 2**20 for s in samples),
@@ -90,19 +92,19 @@ def small_answers(found: Rounds) -> Table:
     return table
 
 
-def long_answers(size: str, found: Rounds) -> Table:
-    table = Table(f"Answers of {size}, 8 connections", ["", "MB/s", "CPU ms/GB", "× nginx", "errors"])
+def long_answers(size: str, found: Rounds, connections: int = 8) -> Table:
+    table = Table(f"Answers of {size}, {connections} connections", ["", "MB/s", "CPU ms/GB", "× nginx", "errors"])
     for name, samples in found.items():
         table.rows.append([
             name,
             measure.median(s.load.octets / s.load.seconds / 1e6 for s in samples),
-            measure.median(map(_per_gigabyte, samples)),
-            ratio(found, name, "nginx", _per_gigabyte),
+            measure.median(map(per_gigabyte, samples)),
+            ratio(found, name, "nginx", per_gigabyte),
             str(sum(s.load.errors for s in samples)),
         ])  # fmt: skip
     if size == "10 MB":
         # beside the cheapest the ratio is the largest
-        beside = [ratio(found, "flyatc", other, _per_gigabyte) for other in found if other != "flyatc"]
+        beside = [ratio(found, "flyatc", other, per_gigabyte) for other in found if other != "flyatc"]
         reached = max(beside, default=float("nan"))
         table.goals = [Goal("flyatc's CPU a gigabyte beside the best", reached, 1.1, " ×")]
     return table

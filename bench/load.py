@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,24 @@ class Load:
     p99: float
 
 
-def press(url: str, *, seconds: int, connections: int, cores: Set[int]) -> Load:
-    """wrk with a browser's headers, one thread, on ``cores``; it knows whole seconds only.
+def press(url: str, *, seconds: int, connections: int, cores: Set[int], headers: Sequence[str] = ()) -> Load:
+    """wrk with a browser's headers, one thread, on ``cores``; it knows whole seconds only. ``headers``: browser.lua.
 
     Raises RuntimeError when it says nothing."""
     script = Path(__file__).with_name("browser.lua")
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(script),
+        url,
+        "--",
+        *headers,
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, cores), check=False
     )

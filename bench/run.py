@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,cold,start]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,idle,cached,file,packed,memory,cold,start]
 """
 
 import argparse
@@ -14,28 +14,34 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import bodies
 import cases
 import children
+import delivering
+import delivery
 import load
 import peers
 from report import Table
 
-ALL = ["small", "64k", "10m", "ws", "cold", "start"]
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under a minute, and rougher")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
-    parser.add_argument("--only", default=",".join(ALL), help=f"some of {','.join(ALL)}")
+    parser.add_argument(
+        "--only", default=",".join(ALL), help=f"some of {','.join(ALL)}; delivery: {','.join(delivery.ALL)}"
+    )
     options = parser.parse_args()
+    wanted = options.only.replace("delivery", ",".join(delivery.ALL)).split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every finally: no child is left behind
     missing = [name for name in ("wrk", "nginx", "haproxy", "caddy") if shutil.which(name) is None]
     if missing:
         say(f"Not here, so left out: {', '.join(missing)}. On Debian: apt install {' '.join(missing)}")
     with place() as here:
         print(head(here, missing))
-        for table in measured(here, options.only.split(","), quick=options.quick, missing=missing):
+        for table in measured(here, wanted, quick=options.quick, missing=missing):
             print(table.markdown() if options.markdown else table.text(), flush=True)
 
 
@@ -45,6 +51,9 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
     else:
         with contextlib.ExitStack() as stack:
             yield from _under_load(stack, place, wanted, quick=quick)
+        if set(delivery.ALL) & set(wanted):
+            with contextlib.ExitStack() as stack:
+                yield from _delivered(stack, place, wanted, quick=quick)
     for name, case, count in (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5)):
         if name in wanted:
             say(f"{name} …")
@@ -75,14 +84,7 @@ def _under_load(stack: contextlib.ExitStack, place: peers.Place, wanted: list[st
 
 def _start(stack: contextlib.ExitStack, place: peers.Place, *, big: bool) -> list[peers.Proxy]:
     """The apps and whatever proxies are here. Whoever does not start is named, and left out."""
-    ports = []
-    for program in ("upstream.py", "upgrade_upstream.py"):
-        port = children.free_port()
-        command = [sys.executable, str(peers.HERE / program)]
-        output = place.folder / f"{program}.log"
-        env = place.app_environment(port)
-        stack.enter_context(children.running(command, port=port, cores=place.rest, output=output, env=env))
-        ports.append(port)
+    ports = [_app(stack, place, program) for program in ("upstream.py", "upgrade_upstream.py")]
     proxies = []
     for name, start in (("nginx", peers.nginx), ("haproxy", peers.haproxy), ("caddy", peers.caddy)):
         if shutil.which(name):
@@ -91,6 +93,30 @@ def _start(stack: contextlib.ExitStack, place: peers.Place, *, big: bool) -> lis
     if big:
         proxies.append(_enter(stack, peers.flyatc(place, "flyatc-10k", others=10_000)))
     return [proxy for proxy in proxies if proxy is not None]
+
+
+def _app(stack: contextlib.ExitStack, place: peers.Place, program: str) -> int:
+    """Its port."""
+    port = children.free_port()
+    command, output = [sys.executable, str(peers.HERE / program)], place.folder / f"{program}.log"
+    env = place.app_environment(port)
+    stack.enter_context(children.running(command, port=port, cores=place.rest, output=output, env=env))
+    return port
+
+
+def _delivered(stack: contextlib.ExitStack, place: peers.Place, wanted: list[str], *, quick: bool) -> Iterator[Table]:
+    try:
+        nginx = stack.enter_context(delivering.nginx(place, _app(stack, place, "upstream.py")))
+        bench = delivery.Bench(place, nginx, stack.enter_context(delivering.flyatc(place)), quick=quick)
+    except children.NotListening as error:
+        return say(f"delivery: {error}")
+    for name in delivery.ALL:
+        if name in wanted:
+            say(f"{name} …")
+            try:
+                yield bench.case(name)
+            except (children.NotListening, RuntimeError, OSError) as error:
+                say(f"{name}: {error}")
 
 
 def _enter(stack: contextlib.ExitStack, start: contextlib.AbstractContextManager[peers.Proxy]) -> peers.Proxy | None:
@@ -115,6 +141,10 @@ def place() -> Iterator[peers.Place]:
         (folder / "www" / "bench").mkdir(parents=True)
         (folder / "www" / "bench" / "64k").write_bytes(os.urandom(64 << 10))
         (folder / "www" / "bench" / "10m").write_bytes(os.urandom(10 << 20))
+        (folder / "www" / "bench" / "100m").write_bytes(os.urandom(100 << 20))
+        (folder / "www" / "bench" / "page").write_bytes(bodies.page(20 << 10))
+        (folder / "www" / "bench" / "asset").write_bytes(bodies.stylesheet(10 << 10))
+        (folder / "www" / "bench" / "note").write_bytes(bodies.stylesheet(1 << 10))
         yield peers.Place(folder, {cores[0]}, set(cores[1:]) or {cores[0]})
 
 

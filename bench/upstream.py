@@ -2,6 +2,9 @@
 
 ``/bench/small`` a JSON answer of 200 octets, ``/bench/64k`` and ``/bench/10m`` files. Environment: ``BENCH_FOLDER``
 (holds ``www``; this process leaves its pid in ``apps``), ``BENCH_CORES`` (where it may run: not on the proxy's core).
+
+For delivery.py: ``/small`` is the same again, ``/page`` has 20 KB, ``/asset`` (10 KB) and ``/note`` (1 KB) are public,
+``/packed/asset`` is compressed here, and ``/file`` names a large file in the header that the proxy offers to take.
 """
 
 import os
@@ -15,6 +18,8 @@ events {{ worker_connections 8192; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; keepalive_timeout 300s;
   default_type application/json;
+  map $http_x_sendfile_type $file {{ default ""; X-Sendfile {folder}/www/bench/100m; }}
+  map $http_x_sendfile_type $place {{ default ""; X-Accel-Redirect /files/100m; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     root {folder}/www;
@@ -24,9 +29,21 @@ http {{
       add_header Set-Cookie "session=nW3vTq0yJp8aZ1cXeR5uLk7mB2dG9hF4sQ6oI0wEtYvNzKj; path=/; HttpOnly; SameSite=Lax";
       return 200 '{{"ok": true, "note": "{note}"}}';
     }}
+    location = /small {{ rewrite ^ /bench/small last; }}
+    location = /page {{ default_type text/html; alias {folder}/www/bench/page; }}
+    location = /asset {{ default_type text/css; alias {folder}/www/bench/asset; add_header Cache-Control {public}; }}
+    location = /note {{ default_type text/css; alias {folder}/www/bench/note; add_header Cache-Control {public}; }}
+    location = /packed/asset {{
+      default_type text/css; alias {folder}/www/bench/asset; add_header Cache-Control {public};
+      gzip on; gzip_comp_level 6; gzip_types text/css; gzip_vary on;
+    }}
+    location = /file {{ add_header X-Sendfile $file; add_header X-Accel-Redirect $place; return 200 ""; }}
   }}
 }}
 """
+
+
+PUBLIC = '"public, max-age=86400"'
 
 
 def main() -> None:
@@ -35,7 +52,7 @@ def main() -> None:
     (folder / "apps" / str(os.getpid())).touch()
     config = folder / f"upstream-{port}.conf"
     user = "user root;" if os.geteuid() == 0 else ""
-    config.write_text(CONFIG.format(user=user, folder=folder, port=port, note="x" * 173))
+    config.write_text(CONFIG.format(user=user, folder=folder, port=port, note="x" * 173, public=PUBLIC))
     os.execvp("nginx", ["nginx", "-p", str(folder), "-c", str(config)])
 
 

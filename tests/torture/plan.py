@@ -1,0 +1,120 @@
+"""What will be done to the machines, drawn from a seed. Pure.
+
+Two tracks run at once: what happens to the processes of a machine, and what happens to its way to the store. A fault
+lasts either shorter than others wait before they take over, or longer."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+MACHINES = 3
+SESSION = 10.0  # s; storage.session_ttl, the smallest
+TAKEN_OVER = 15.0  # s; after so long of silence others take over: session and grace
+INTERVAL = 2.0  # s; storage.interval
+FIRST = 2.5  # s; until then all is well
+DRIFT = 0.004  # how wrong a machine's clock may run; flyatc promises to bear 0.01
+
+
+class Kind(Enum):
+    """To a machine's processes, to its way to the store, or to its clock."""
+
+    KILL = "daemon killed, its children live on"
+    CRASH = "all killed"
+    PAUSE = "all stopped and continued"
+    TERM = "ended in order"
+    WIPE = "all killed, disk wiped"
+    APP = "apps killed"
+    REFUSE = "store refuses"
+    BLACK_HOLE = "store is a black hole"
+    RESET = "store resets"
+    DELAY = "store is slow"
+    LOSE = "store loses replies"
+    CLOCK = "wall clock set"
+
+
+PROCESSES = (Kind.KILL, Kind.CRASH, Kind.PAUSE, Kind.TERM, Kind.WIPE, Kind.APP)
+STORE = (Kind.REFUSE, Kind.BLACK_HOLE, Kind.RESET, Kind.DELAY, Kind.LOSE)
+AWAY = (Kind.REFUSE, Kind.BLACK_HOLE, Kind.RESET)
+
+
+@dataclass(frozen=True)
+class Fault:
+    at: float  # s from the beginning
+    kind: Kind
+    lasts: float  # s
+    whom: int | None  # a machine's number; None: whichever serves by then
+    amount: float = 0.0  # s; of a delay, of a clock
+
+    @property
+    def ends(self) -> float:
+        return self.at + self.lasts
+
+    def __str__(self) -> str:
+        whom = "whoever serves" if self.whom is None else f"m{self.whom}"
+        amount = f" by {self.amount:+.1f} s" if self.amount else ""
+        return f"{self.at:6.1f} s: {whom}: {self.kind.value}{amount}, for {self.lasts:.1f} s"
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    mode: str  # snapshot, litestream
+    seconds: float
+    platform: bool  # it names the machines; else they name themselves, and one with a new disk is a new machine
+    rates: tuple[float, ...]  # of each machine's clocks
+    faults: tuple[Fault, ...]  # by their begin
+
+
+def draw(seed: int, mode: str, seconds: float) -> Plan:
+    chance = random.Random(f"{seed} {mode}")
+    rates = tuple(1 + chance.uniform(-DRIFT, DRIFT) for _ in range(MACHINES))
+    tracks = (*_track(chance, seconds, PROCESSES), *_track(chance, seconds, STORE), *_clocks(chance, seconds))
+    faults = tuple(sorted(tracks, key=lambda fault: fault.at))
+    return Plan(seed, mode, seconds, chance.random() < 0.5, rates, faults)
+
+
+def _track(chance: random.Random, seconds: float, kinds: Sequence[Kind]) -> list[Fault]:
+    """Each kind comes once before any comes twice."""
+    found: list[Fault] = []
+    bag: list[Kind] = []
+    at = FIRST + chance.uniform(0, 3)
+    while at < seconds:
+        bag = bag or chance.sample(kinds, len(kinds))
+        kind = bag.pop()
+        found.append(_fault(chance, kind, at))
+        at += chance.uniform(3, 6) + (found[-1].lasts if chance.random() < 0.5 else 0.0)
+    return found
+
+
+def _fault(chance: random.Random, kind: Kind, at: float) -> Fault:
+    long = chance.random() < (0.5 if kind in (Kind.CRASH, Kind.PAUSE, *AWAY) else 0.25)
+    lasts = chance.uniform(TAKEN_OVER, TAKEN_OVER + 7) if long else chance.uniform(0.2, 5)
+    whom = None if chance.random() < 0.75 else chance.randrange(MACHINES)
+    amount = chance.uniform(0.05, 0.8) if kind is Kind.DELAY else 0.0
+    return Fault(at, kind, 0.0 if kind is Kind.APP else lasts, whom, amount)
+
+
+def _clocks(chance: random.Random, seconds: float) -> list[Fault]:
+    found = []
+    at = FIRST + chance.uniform(0, 15)
+    while at < seconds:
+        amount = chance.choice((-7200.0, -40.0, -3.0, 3.0, 40.0, 7200.0)) * chance.uniform(0.8, 1.2)
+        found.append(Fault(at, Kind.CLOCK, 0.0, chance.choice((None, 0, 1, 2)), amount))
+        at += chance.uniform(10, 30)
+    return found
+
+
+def short(mode: str) -> Plan:
+    """Some of everything in half a minute: one crash that others must take over, and what is soon over."""
+    faults = (
+        Fault(2.0, Kind.APP, 0.0, None),
+        Fault(3.0, Kind.CRASH, TAKEN_OVER + 2, None),
+        Fault(4.0, Kind.LOSE, 1.0, 1),
+        Fault(5.0, Kind.CLOCK, 0.0, 2, 3600.0),
+        Fault(20.0, Kind.WIPE, 0.5, None),
+        Fault(23.0, Kind.KILL, 0.3, None),
+        Fault(25.0, Kind.BLACK_HOLE, 2.0, None),
+        Fault(26.0, Kind.PAUSE, 1.0, None),
+    )
+    return Plan(0, mode, 28.0, True, (1.003, 0.997, 1.0), faults)

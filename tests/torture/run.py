@@ -1,0 +1,218 @@
+"""The torture test: three machines, one bucket, one user, and everything that goes wrong.
+
+``python -m torture.run --seed 7 --mode snapshot`` runs one seed; without arguments ten seeds in each mode. The exit
+code is 1 where anything was lost beyond the mode's bound, or two machines served at once. What a failing run has left
+stays in a folder, which is told.
+"""
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fakes import s3
+from torture import gathering, plan
+from torture.clients import Client
+from torture.director import Director
+from torture.judge import Evidence, Row, Verdict, judge
+from torture.machines import DATABASE, TENANTS, USER, Machine
+from torture.plan import MACHINES, Plan
+
+MODES = ("snapshot", "litestream")
+SECONDS = 60.0
+SEEDS = range(1, 11)
+SETTLED = 60.0  # s; after the last fault, until somebody serves
+
+
+@dataclass(frozen=True)
+class Outcome:
+    plan: Plan
+    verdict: Verdict
+    done: list[str]
+    stolen: int
+
+    def __str__(self) -> str:
+        found, aside = self.verdict, sum(self.verdict.aside.values())
+        head = f"seed {self.plan.seed}, {self.plan.mode}: {len(self.done)} faults, {found.rows} rows acknowledged"
+        losses = f"{aside} set aside, {found.wiped} gone with a wiped disk, {self.stolen} times taken over"
+        where = [f"  {rows} rows are only in {place}" for place, rows in found.aside.items()]
+        return "\n".join(
+            [f"{head}; {losses}: {'FAILED' if found.faults else 'ok'}", *where, *map("  ! {}".format, found.faults)]
+        )
+
+
+def torture(chosen: Plan, root: Path) -> Outcome:
+    """``root``: a new folder, in which everything happens."""
+    with s3.moto() as server:
+        bucket = server.bucket()
+        scene = Scene(chosen, root, server, bucket)
+        try:
+            return scene.play()
+        finally:
+            scene.clean_up()
+
+
+class Scene:
+    def __init__(self, chosen: Plan, root: Path, server: s3.Server, bucket: str) -> None:
+        self._plan, self._root, self._server, self._bucket = chosen, root, server, bucket
+        self._machines = [self._machine(f"m{n}", chosen.rates[n]) for n in range(MACHINES)]
+        self._clients = [Client(f"{t}-{n}", t, self._machines) for t in TENANTS for n in (1, 2)]
+        self._director = Director(chosen, self._machines, self._clients)
+        self._others: list[Machine] = []
+        self._faults: list[str] = []
+
+    def play(self) -> Outcome:
+        for client in self._clients:
+            client.start()
+        self._director.run()
+        self._settle("after the last fault")
+        for client in self._clients:
+            client.stop()
+        self._each_in_turn()
+        evidence = self._gather()
+        verdict = judge(evidence)
+        outcome = Outcome(self._plan, verdict, self._director.done, len(evidence.stolen))
+        report = [str(outcome), "", *self._director.done]
+        (self._root / "report.txt").write_text("\n".join(report) + "\n")
+        return outcome
+
+    def clean_up(self) -> None:
+        for client in self._clients:
+            client.stop()
+        for machine in (*self._machines, *self._others):
+            machine.clean_up()
+
+    def _machine(self, name: str, rate: float) -> Machine:
+        machine = Machine(self._root, name, self._plan.mode, self._server, self._bucket, rate)
+        return machine.as_platform() if self._plan.platform else machine
+
+    def _settle(self, when: str) -> None:
+        """All clients are served, and all machines would."""
+        counts = [len(client.told) for client in self._clients]
+
+        def served() -> bool:
+            return all(len(client.told) > count for client, count in zip(self._clients, counts, strict=True))
+
+        if not self._director.until(served, SETTLED):
+            self._faults.append(f"nobody serves: {when}, for {SETTLED:.0f} s")
+        if not self._director.until(lambda: all(machine.listens for machine in self._machines), SETTLED):
+            self._faults.append(f"some do not come up: {when}, for {SETTLED:.0f} s")
+
+    def _each_in_turn(self) -> None:
+        """Each machine serves alone for a moment: what is on its disk and of no use is set aside by that."""
+        self._end(self._machines)
+        for machine in self._machines:
+            self._serve_alone(machine)
+
+    def _serve_alone(self, machine: Machine) -> None:
+        machine.wanted = True
+        clients = [Client(f"{t}-{machine.name}", t, [machine]) for t in TENANTS]
+        for client in clients:
+            client.start()
+        counted = Director(self._plan, [machine], clients)
+        if not counted.until(lambda: all(client.told for client in clients), SETTLED):
+            self._faults.append(f"nobody serves: {machine.name} alone, for {SETTLED:.0f} s")
+        for client in clients:
+            client.stop()
+        self._clients += clients
+        for code in self._end([machine]):
+            if code != 0:
+                self._faults.append(f"exit code {code}: of {machine.name}, which has served alone and all was well")
+
+    @staticmethod
+    def _end(machines: Sequence[Machine]) -> list[int]:
+        """In order; their exit codes."""
+        for machine in machines:
+            machine.wanted = False
+            machine.signal(signal.SIGTERM)
+        codes = [machine.wait(60) for machine in machines]
+        for machine in machines:
+            machine.tend()
+        return codes
+
+    def _gather(self) -> Evidence:
+        faults, bucket = self._faults, gathering.Bucket(self._server, self._bucket, self._root)
+        everybody = (*self._machines, self._last_machine())
+        aside = bucket.aside(faults)
+        for machine in everybody:
+            aside |= gathering.here(machine, faults)
+            faults += gathering.strange(machine)
+        faults += [strange for client in self._clients for strange in client.strange]
+        final: set[Row] = set()
+        for tenant in TENANTS:
+            final |= gathering.rows(everybody[-1].data / "tenants" / USER / tenant / DATABASE, tenant, faults)
+        return Evidence(
+            mode=self._plan.mode,
+            acknowledged={row for client in self._clients for row in client.told},
+            commits=gathering.commits(everybody),
+            final=final,
+            aside=aside,
+            published=bucket.published(faults) if self._plan.mode == "snapshot" else set(),
+            wiped=[wiped for machine in self._machines for wiped in machine.wiped],
+            hindered=[hindered for machine in self._machines for hindered in machine.hindered],
+            stolen=gathering.stolen(everybody),
+            owners=gathering.owners(everybody),
+            faults=faults,
+        )
+
+    def _last_machine(self) -> Machine:
+        """A new one, which has nothing but the store."""
+        last = self._machine("last", 1.0)
+        self._others.append(last)
+        self._serve_alone(last)
+        return last
+
+
+def one(seed: int, mode: str, seconds: float, root: Path) -> int:
+    """Runs one seed, tells how it went; the exit code."""
+    folder = root / f"seed-{seed}-{mode}"
+    folder.mkdir(parents=True)
+    began = time.monotonic()
+    chosen = plan.draw(seed, mode, seconds)
+    outcome = torture(chosen, folder)
+    print(f"{outcome} ({time.monotonic() - began:.0f} s)")
+    if outcome.verdict.faults:
+        print(f"  its logs: {folder}; again: make torture SEED={seed} MODE={mode}", flush=True)
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+def several(seeds: Sequence[int], modes: Sequence[str], seconds: float, root: Path, jobs: int) -> int:
+    """Each in a process of its own, ``jobs`` at a time; the exit code."""
+
+    def run(seed: int, mode: str) -> int:
+        arguments = ["--seed", str(seed), "--mode", mode, "--seconds", str(seconds), "--folder", str(root)]
+        return subprocess.run([sys.executable, "-m", "torture.run", *arguments], check=False).returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        codes = list(pool.map(lambda case: run(*case), [(seed, mode) for seed in seeds for mode in modes]))
+    failed = sum(code != 0 for code in codes)
+    print(f"{len(codes) - failed} of {len(codes)} held")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Everything that goes wrong, at once; then: was anything lost?")
+    parser.add_argument("--seed", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--mode", nargs="*", choices=MODES, default=list(MODES))
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--folder", type=Path, help="where all is kept that a failing run has left")
+    parser.add_argument("--jobs", type=int, default=3, help="how many at the same time")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that its machines end as well
+    root = given.folder or Path(tempfile.mkdtemp(prefix="flyatc-torture-"))
+    if len(given.seed) == 1 and len(given.mode) == 1:
+        return one(given.seed[0], given.mode[0], given.seconds, root)
+    return several(given.seed, given.mode, given.seconds, root, given.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
