@@ -71,6 +71,7 @@ class FakeChild:
 class FakeDatabases:
     unsaved = False
     saved_at: float | None = None
+    lag, octets = 0.0, 8192
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         self.saved_at = EPOCH
@@ -80,6 +81,7 @@ class FakeOwned:
     def __init__(self) -> None:
         self.doubted, self.ended, self.why = asyncio.Event(), asyncio.Event(), ""
         self.may = True
+        self.epoch = 3
 
     def valid(self) -> bool:
         return self.may and not self.ended.is_set()

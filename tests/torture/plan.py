@@ -106,15 +106,16 @@ def _clocks(chance: random.Random, seconds: float) -> list[Fault]:
 
 
 def short(mode: str) -> Plan:
-    """Some of everything in half a minute: one crash that others must take over, and what is soon over."""
+    """Some of everything in half a minute: a crash after which others must take over, and what is soon over."""
     faults = (
-        Fault(2.0, Kind.APP, 0.0, None),
-        Fault(3.0, Kind.CRASH, TAKEN_OVER + 2, None),
-        Fault(4.0, Kind.LOSE, 1.0, 1),
+        Fault(1.0, Kind.APP, 0.0, None),
+        Fault(2.0, Kind.CRASH, TAKEN_OVER + 6, None),
+        Fault(3.0, Kind.LOSE, 1.0, 1),
         Fault(5.0, Kind.CLOCK, 0.0, 2, 3600.0),
-        Fault(20.0, Kind.WIPE, 0.5, None),
-        Fault(23.0, Kind.KILL, 0.3, None),
-        Fault(25.0, Kind.BLACK_HOLE, 2.0, None),
-        Fault(26.0, Kind.PAUSE, 1.0, None),
+        Fault(8.0, Kind.DELAY, 3.0, 2, 0.2),
+        Fault(21.0, Kind.WIPE, 0.2, None),
+        Fault(22.5, Kind.KILL, 0.2, None),
+        Fault(23.5, Kind.BLACK_HOLE, 1.5, None),
+        Fault(24.0, Kind.PAUSE, 1.0, None),
     )
-    return Plan(0, mode, 28.0, True, (1.003, 0.997, 1.0), faults)
+    return Plan(0, mode, 25.0, True, (1.003, 0.997, 1.0), faults)

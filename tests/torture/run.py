@@ -174,15 +174,17 @@ def one(seed: int, mode: str, seconds: float, root: Path) -> int:
     """Runs one seed, tells how it went; the exit code."""
     folder = root / f"seed-{seed}-{mode}"
     folder.mkdir(parents=True)
-    began = time.monotonic()
-    chosen = plan.draw(seed, mode, seconds)
-    outcome = torture(chosen, folder)
-    print(f"{outcome} ({time.monotonic() - began:.0f} s)")
-    if outcome.verdict.faults:
-        print(f"  its logs: {folder}; again: make torture SEED={seed} MODE={mode}", flush=True)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    began, held = time.monotonic(), False
+    try:
+        outcome = torture(plan.draw(seed, mode, seconds), folder)
+        held = not outcome.verdict.faults
+        print(f"{outcome} ({time.monotonic() - began:.0f} s)")
+    finally:
+        if not held:
+            print(f"  its logs: {folder}; again: make torture SEED={seed} MODE={mode}", flush=True)
+    if held:
+        shutil.rmtree(folder)
+    return 0 if held else 1
 
 
 def several(seeds: Sequence[int], modes: Sequence[str], seconds: float, root: Path, jobs: int) -> int:

@@ -58,6 +58,9 @@ def test_the_counters_tell_of_what_was_done(daemon: Daemon) -> None:
     assert after["flyatc_requests_total", "2xx", "ann/one"] == 3
     assert after["flyatc_requests_total", "5xx", "ann/one"] == 1
     assert after["flyatc_requests_total", "4xx", ""] == 1
+    assert after["flyatc_tenant_epoch", "ann/one"] == 1
+    assert after["flyatc_tenant_lag_seconds", "ann/one"] >= 0
+    assert after["flyatc_tenant_database_bytes", "ann/one"] >= 4096
     assert after["flyatc_refused_total",] == 1
     assert after["flyatc_cold_starts_total",] == 1
     assert 0 < after["flyatc_cold_start_seconds_total",] < after["flyatc_request_seconds_total",]

@@ -105,6 +105,15 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     yield _gauge("tenant_save_age_seconds", "Since the last save which the store confirmed.", ages, "tenant")
 
 
+    running = [one for one in tenants if one.lag is not None]
+    lags = [((one.tenant,), one.lag or 0.0) for one in running]
+    yield _gauge("tenant_lag_seconds", "Since the store had everything; 0: it has.", lags, "tenant")
+    octets = [((one.tenant,), float(one.octets or 0)) for one in running]
+    yield _gauge("tenant_database_bytes", "Of the local databases.", octets, "tenant")
+    epochs = [((one.tenant,), float(one.epoch)) for one in running if one.epoch is not None]
+    yield _gauge("tenant_epoch", "How often the user has changed hands.", epochs, "tenant")
+
+
 def _of_drills(reading: Reading) -> Iterator["Metric"]:
     verified = reading.overview.verified
     if verified is None:

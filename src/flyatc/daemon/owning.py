@@ -49,9 +49,11 @@ class Owning:
 
     async def _tell_unsaved(self, tenant: Tenant, owned: Owned) -> None:
         """The user's other tenants may have, from an earlier run, what the store has not: then it must not be released
-        as if it had. Those which are held now say the last word when they are let go."""
-        for sibling in await self._vault.unsaved(await kept(self._config, tenant.user)):
-            if sibling.address != tenant.address:
+        as if it had. Those which are held say the last word when they are let go: of one that is saved just now the
+        record which was read may be from before."""
+        others = [one for one in await kept(self._config, tenant.user) if not self._vault.holds(one)]
+        for sibling in await self._vault.unsaved(others):
+            if sibling.address != tenant.address and not self._vault.holds(sibling):
                 owned.mark_dirty(f"{sibling.address} is not saved", sibling.address)
 
     async def leave(self) -> None:

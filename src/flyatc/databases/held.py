@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from time import time
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import orphans
+from flyatc.databases import files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
@@ -23,7 +24,7 @@ class Held:
     ) -> None:
         self._tools = tools
         self._tenant, self._databases, self._record, self._owned = tenant, databases, record, owned
-        self._leaving = asyncio.Event()
+        self._leaving, self._since = asyncio.Event(), time()
         self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
 
     @property
@@ -33,6 +34,15 @@ class Held:
     @property
     def saved_at(self) -> float | None:
         return max((d.entry.saved_at for d in self._databases if d.entry.saved_at is not None), default=None)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the store had everything; 0: it has."""
+        return max(0.0, time() - (self.saved_at or self._since)) if self.unsaved else 0.0
+
+    @property
+    def octets(self) -> int:
+        return sum(files.octets(d.path) for d in self._databases if d.path.exists())
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Begun is done: who is cancelled here waits for its end. Raises SaveFailed."""
@@ -116,6 +126,7 @@ class Unstored:
 
     unsaved = False
     saved_at = None
+    lag, octets = 0.0, 0
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """There is nowhere to save to."""

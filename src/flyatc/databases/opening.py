@@ -17,7 +17,20 @@ from flyatc.databases import adopting, fetch, files, lineage, orphans, snapshot,
 from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
-from flyatc.databases.plan import Create, Current, Here, Keep, Nothing, Plan, Refuse, Restore, Streamed, There, Unknown, plan
+from flyatc.databases.plan import (
+    Create,
+    Current,
+    Here,
+    Keep,
+    Nothing,
+    Plan,
+    Refuse,
+    Restore,
+    Streamed,
+    There,
+    Unknown,
+    plan,
+)
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit import durable, tasks

@@ -96,8 +96,8 @@ def _was_streamed(here: Here, entry: Entry, sole: bool) -> Plan:
     if here is Here.SQLITE and sole and entry.line:
         return Keep("litestream had it until now, and all of it is here", verify=True, anew=True)
     return Refuse(
-        "litestream has streamed it since its last snapshot: set storage.mode to litestream. To leave that mode, do so on "
-        "the machine which served it last"
+        "litestream has streamed it since its last snapshot: set storage.mode to litestream. To leave that mode, do so "
+        "on the machine which served it last"
     )
 
 

@@ -135,6 +135,10 @@ class Vault:
                 highest = max(highest, record.epoch)
         return highest
 
+    def holds(self, tenant: Tenant) -> bool:
+        """Whether its databases are being made whole, are held, or are being saved."""
+        return tenant.data in self._held
+
     async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
         """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
         found = []

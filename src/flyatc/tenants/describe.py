@@ -33,6 +33,9 @@ def status(
         reason=record.failure.reason if record.failure is not None else record.unsaved,
         unsaved=databases.unsaved if databases is not None else record.unsaved is not None,
         saved_at=_stamp(databases.saved_at if databases is not None else record.saved_at),
+        lag=None if databases is None else round(databases.lag, 1),
+        octets=None if databases is None else databases.octets,
+        epoch=life.owned.epoch if life is not None and life.owned is not None else None,
         restart_pending=look.changed,
     )
 

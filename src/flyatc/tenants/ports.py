@@ -26,6 +26,10 @@ class Owned(Protocol):
     def why(self) -> str:
         """Of the end."""
 
+    @property
+    def epoch(self) -> int:
+        """How often the user has changed hands; 0: there is nobody to agree with."""
+
     def valid(self) -> bool:
         """Whether it is ours at this very moment. Cheap: each request and each answer asks."""
 
@@ -63,6 +67,14 @@ class Databases(Protocol):
     @property
     def saved_at(self) -> float | None:
         """Unix time of the last confirmed save, if any is known."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the store had everything; 0: it has. Cheap."""
+
+    @property
+    def octets(self) -> int:
+        """Of the local files. Cheap."""
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Saves now what has changed: all databases, or ``only`` the one of that name. Raises kit.errors.SaveFailed."""

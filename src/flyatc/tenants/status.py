@@ -22,4 +22,7 @@ class Status(Struct, frozen=True, kw_only=True):
     reason: str | None = None  # of the last life's failure
     unsaved: bool = False  # the local copy may have something which the store has not
     saved_at: str | None = None
+    lag: float | None = None  # seconds since the store had everything; None: nothing runs
+    octets: int | None = None  # of the local databases
+    epoch: int | None = None  # of the ownership
     restart_pending: bool = False  # runs with a former configuration until it is idle

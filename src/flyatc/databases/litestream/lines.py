@@ -60,8 +60,8 @@ def read(there: Iterable[Stored], prefix: str) -> Lines:
 
 
 def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
-    """Where the state at ``moment`` may be found, the likeliest first; None: the last state of that line, for litestream
-    finds no moment behind it."""
+    """Where the state at ``moment`` may be found, the likeliest first; None: the last state of that line, behind which
+    litestream finds no moment."""
     found: list[tuple[Line, float | None]] = []
     for line in reversed(lines.found):
         if line.since <= moment:

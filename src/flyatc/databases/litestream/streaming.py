@@ -9,12 +9,14 @@ begins a new line before its app starts, from which alone will be restored from 
 import asyncio
 import contextlib
 from collections.abc import Callable
+from time import monotonic
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import orphans
 from flyatc.databases.lineage import Entry
+from flyatc.databases.litestream import lines
 from flyatc.databases.litestream.stream import Stream
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
@@ -103,9 +105,12 @@ class Streaming:
 
     async def _finish(self, stream: Stream) -> None:
         """Confirmed and let go. Raises SaveFailed; then it was let go as well."""
+        began = monotonic()
         try:
             if stream.unsaved and not self._owned.lost:
                 await self._confirmed(stream)
+                ms, version = round((monotonic() - began) * 1000), f"{lines.folder(self._owned.line)}:{stream.txid}"
+                stream.database.tell("info", "saved", version=version, octets=stream.octets, ms=ms)
         except SaveFailed as error:
             stream.database.tell("warning", "not saved", error=str(error))
             raise
