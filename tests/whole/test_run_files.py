@@ -110,3 +110,18 @@ def test_a_long_file_is_not_compressed_into_a_part(one: Wrapped) -> None:
     lines = say(b"HTTP/1.1 200 OK\r\nX-Sendfile: public/file.txt\r\nContent-Length: 0\r\n\r\n")
     reply = get(one, lines, "Accept-Encoding: gzip", "Range: bytes=0-1499")
     assert (reply.status, reply.one("content-encoding"), reply.body) == (206, None, CONTENT[:1500])
+
+
+def test_a_file_that_was_edited_is_sent_as_it_is_now_though_the_answer_came_from_the_cache(one: Wrapped) -> None:
+    """Case 29."""
+    file = one.folder / "public/edited.txt"
+    file.write_bytes(b"before")
+    address = named(one, "public/edited.txt", "Cache-Control: public, max-age=60")
+    first, second = get(one, address), get(one, address)
+    file.write_bytes(b"and after")
+    third = get(one, address)
+    assert [(reply.one("x-cache"), reply.body) for reply in (first, second, third)] == [
+        ("miss", b"before"),
+        ("hit", b"before"),
+        ("hit", b"and after"),
+    ]

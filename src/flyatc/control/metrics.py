@@ -104,7 +104,6 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     ages = [((one.tenant,), age) for one in tenants if (age := _save_age(one, reading.now)) is not None]
     yield _gauge("tenant_save_age_seconds", "Since the last save which the store confirmed.", ages, "tenant")
 
-
     running = [one for one in tenants if one.lag is not None]
     lags = [((one.tenant,), one.lag or 0.0) for one in running]
     yield _gauge("tenant_lag_seconds", "Since the store had everything; 0: it has.", lags, "tenant")

@@ -13,13 +13,16 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.lock import DataLock
 from flyatc.daemon.owning import Owning
 from flyatc.daemon.streams import streams_of
+from flyatc.databases.owned import Owned
 from flyatc.databases.vault import Vault
+from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.objects.opened import OwnedStore, store_of
 from flyatc.observe.log import Log
 from flyatc.process import command, table
 from flyatc.process.records import Records
 
 POLL = 0.02  # s
+OWNER_PAUSE = 0.5  # s; between two looks at who owns the databases
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 
 
@@ -65,7 +68,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
             await store.open()
             await store.check()
         await owning.open()
-        async with owning.hold(tenant) as owned, vault.hold(tenant, owned):
+        async with _owned(owning, tenant, log) as owned, vault.hold(tenant, owned):
             strangers = {process.pid for process in _children()}  # whoever became us by exec had them
             try:
                 yield
@@ -75,6 +78,30 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
         await vault.still()
         await owning.leave()
         await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads
+
+
+@contextlib.asynccontextmanager
+async def _owned(owning: Owning, tenant: Tenant, log: Log) -> AsyncIterator[Owned]:
+    """At a deploy the former machine may still be saving: it is waited for, ``start_timeout`` at most.
+
+    Raises HeldElsewhere, OwnershipUnknown."""
+    clock, told = asyncio.get_running_loop().time, False
+    until = clock() + tenant.app.start_timeout
+    while True:
+        try:
+            async with contextlib.AsyncExitStack() as taken:
+                owned = await taken.enter_async_context(owning.hold(tenant))
+                held = taken.pop_all()
+            break
+        except (HeldElsewhere, OwnershipUnknown) as error:
+            if clock() > until:
+                raise
+            if not told:
+                log.event("info", "the databases are not free yet: waiting", reason=str(error))
+            told = True
+            await asyncio.sleep(OWNER_PAUSE)
+    async with held:
+        yield owned
 
 
 def _expand(text: str, tenant: Tenant) -> str:

@@ -83,7 +83,7 @@ class Vault:
         with opening.refusing(tenant):
             record = await self._record(tenant)
             if self._streams is not None:
-                return [_of_span(span) for span in await self._streams.history(tenant, record, Sole(), database)]
+                return _of_spans(await self._streams.history(tenant, record, Sole(), database))
             chosen = self._chosen(tenant, database, record, Sole())
             return [version for one in chosen for version in await _versions(one)]
 
@@ -207,8 +207,13 @@ class Vault:
         return None if text is None else Path(self._expand(text, tenant))
 
 
-def _of_span(span: Span) -> Version:
-    return Version(span.database, span.line, span.until, None, span.octets, current=False)
+def _of_spans(spans: list[Span]) -> list[Version]:
+    """Newest first, database by database: the first of each is the one which is written."""
+    newest = {span.database: span for span in reversed(spans)}
+    return [
+        Version(one.database, one.line, one.until, None, one.octets, current=newest[one.database] is one)
+        for one in spans
+    ]
 
 
 async def _versions(database: Database) -> list[Version]:

@@ -2,6 +2,7 @@
 
 A request is looked up; what comes of it is one of:
 
+- ``Ready``: the answer is here, and was sent to others like this one;
 - ``Served``: the answer is here;
 - ``Recording``: the request goes to the app, its answer is fed to the recording;
 - ``Waiting``: the same request is on its way to the app already, and its answer may do for this one;
@@ -18,7 +19,8 @@ from flyatc.delivery.asked import Asked
 from flyatc.delivery.books import Books, Counts
 from flyatc.delivery.entry import Entry, File, Form
 from flyatc.delivery.flights import Waiting
-from flyatc.delivery.recording import Recording, told
+from flyatc.delivery.ready import Ready
+from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served, serve
 from flyatc.delivery.shelf import Resource
 from flyatc.delivery.ways import Way, way
@@ -32,7 +34,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-Outcome = Served | Recording | Waiting | Refusal
+Outcome = Ready | Served | Recording | Waiting | Refusal
 
 _REFUSAL = Refusal(504, "only-if-cached, and it is not")
 _READS = (b"GET", b"HEAD")
@@ -61,15 +63,22 @@ class Cache:
     # --- for each request ---
 
     def look_up(
-        self, request: head.RequestHead, tenant: str, now: float, waiter: Callable[[bool], None] | None = None
+        self,
+        request: head.RequestHead,
+        tenant: str,
+        now: float,
+        waiter: Callable[[bool], None] | None = None,
+        settings: object = None,
     ) -> Outcome:
-        """``now``: Unix seconds. ``waiter``: given, where the request may wait for another's answer. It is called once,
+        """``now``: Unix seconds. ``settings``: by which ``keep_ready`` was told that something is ready. ``waiter``: given, where the request may wait for another's answer. It is called once,
         when that has come: look up again, with a waiter only if it is called with True. Who stops waiting calls
         ``Waiting.leave``, and may look up again without.
 
         Of a Served with ``refresh``, see ``refresh``. A Recording has to be ended in any case: others wait for it."""
         asked, books = Asked(request, tenant), self._books
         resource = books.shelf.resource(asked.uri)
+        if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
+            return ready
         if resource is None and asked.ordinary and books.flights.lonely(asked.uri):
             books.counts.misses += 1  # what is not for the cache comes here again and again, and should not pay for it
             return Recording(books, asked, _NEW, now)
@@ -109,6 +118,14 @@ class Cache:
         """Keeps the entry's body in a content-coding: ``entry.forms[coding]``. Nothing happens where there is no
         room."""
         self._books.shelf.add_form(entry, coding, form)
+
+    def keep_ready(self, served: Served, settings: object) -> None:
+        """What is sent of it now may be sent to all who say the same in Accept-Encoding, and ask for nothing special.
+        ``settings``: by which its coding was chosen."""
+        asked = served.plain
+        if asked is not None and served.entry.answer.file is None:
+            ready = Ready(served.entry, asked.accepted, settings, served.lines, served.body)
+            self._books.shelf.add_ready(ready)
 
     def packed(self, file: File, coding: bytes) -> bytes | None:
         """A file's content in a content-coding; empty where it does not become smaller, None where it is not known."""
@@ -152,11 +169,21 @@ class Cache:
             return None  # made for anybody: the app may have more for him whom it knows
         return entry
 
+    def _ready(self, resource: Resource, asked: Asked, settings: object, now: float) -> Ready | None:
+        ready = resource.ready.get(asked.accepted) if asked.plain else None
+        if ready is None or not ready.serves(settings, now):
+            return None
+        self._books.shelf.touch(ready.entry)
+        self._books.counts.hits += 1
+        return ready
+
     def _serve(self, entry: Entry, asked: Asked, use: reuse.Use, now: float) -> Served:
         books = self._books
         books.shelf.touch(entry)
         books.counts.hits += 1
-        served = serve(entry, asked, told(entry, now, b"; hit; ttl=%d" % use.left))
+        served = serve(entry, asked, entry.hit(now))
+        if use.way is reuse.FRESH and asked.plain and self._books.shelf.by_coding(entry):
+            served.plain = asked
         if use.way is not reuse.FRESH:
             books.counts.stale += 1
             alike = use.way is reuse.MEANWHILE and asked.head.method == entry.selector[0]

@@ -99,6 +99,14 @@ class Entry:
     def age(self, now: float) -> int:
         return freshness.age(self.terms.age, self.received, now)
 
+    def told(self, now: float, how: bytes) -> bytes:
+        """The header lines that the cache adds where this is sent. ``how``: parameters of Cache-Status (RFC 9211)."""
+        return b"\r\nAge: %d\r\nCache-Status: flyatc%b\r\nX-Cache: hit" % (self.age(now), how)
+
+    def hit(self, now: float) -> bytes:
+        """``told``, where the app is not asked."""
+        return self.told(now, b"; hit; ttl=%d" % (self.terms.lifetime - self.age(now)))
+
 
 def lines(kept: list[bytes], terms: storing.Terms, received: float, length: int | None) -> bytes:
     """What is kept of header lines, and a Date in any case (RFC 9110 §6.6.1). ``length``: the Content-Length, if

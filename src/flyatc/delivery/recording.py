@@ -252,7 +252,7 @@ class Recording:
                 self.reason = found
             elif _still(stored, made):
                 books.counts.refreshed += self._put(made)
-        how = told(made, now, b"; fwd=%b; fwd-status=304" % self.way.forward)
+        how = made.told(now, b"; fwd=%b; fwd-status=304" % self.way.forward)
         self._release(again=_for_others(terms))
         return serve(made, self.asked, how if terms.public else how + entry.cookies(came.kept))
 
@@ -262,9 +262,8 @@ class Recording:
             return None
         self._books.counts.stale += 1
         self.reason = "stale-if-error"
-        return serve(
-            stored, self.asked, told(stored, now, b"; fwd=%b%b; detail=stale-if-error" % (self.way.forward, more))
-        )
+        how = b"; fwd=%b%b; detail=stale-if-error" % (self.way.forward, more)
+        return serve(stored, self.asked, stored.told(now, how))
 
     # --- the others ---
 
@@ -278,11 +277,6 @@ class Recording:
         key, self._flight = self._flight, None
         if key is not None:
             self._books.flights.land(key, again=again)
-
-
-def told(stored: entry.Entry, now: float, how: bytes) -> bytes:
-    """The header lines that the cache adds to an answer of its own. ``how``: parameters of Cache-Status (RFC 9211)."""
-    return b"\r\nAge: %d\r\nCache-Status: flyatc%b\r\nX-Cache: hit" % (stored.age(now), how)
 
 
 def _still(before: entry.Entry, after: entry.Entry) -> bool:

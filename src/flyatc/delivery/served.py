@@ -24,9 +24,10 @@ class Served:
     Cache-Status, X-Cache, and the cookies of a 304 meant for this visitor); ``body``: empty for HEAD; ``file``: what
     to send instead of a body (conditions and ranges are then for whoever sends it); ``whole``: the entry's whole
     body, so that one of ``entry.forms`` may take its place (``encode``); ``refresh``: it is stale, and
-    ``Cache.refresh`` is to be called, to have it revalidated in the background."""
+    ``Cache.refresh`` is to be called, to have it revalidated in the background; ``plain``: the request, where what is
+    sent of it depends on nothing but its Accept-Encoding (see ``Cache.keep_ready``)."""
 
-    __slots__ = ("body", "entry", "file", "lines", "reason", "refresh", "status", "told", "whole")
+    __slots__ = ("body", "entry", "file", "lines", "plain", "reason", "refresh", "status", "told", "whole")
 
     def __init__(self, entry: Entry, told: bytes) -> None:
         answer = entry.answer
@@ -35,6 +36,7 @@ class Served:
         self.lines, self.body = answer.lines, answer.body
         self.whole = answer.file is None and not entry.body_less
         self.refresh = False
+        self.plain: Asked | None = None
 
     def head(self) -> bytes:
         """All of the head but what belongs to the visitor's connection, and the empty line."""

@@ -1,23 +1,30 @@
 """Where stored answers are kept: by address and by what they depend on, within a bound of octets. Pure."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from flyatc.delivery import vary
 from flyatc.delivery.asked import Asked, Selector, Uri
+from flyatc.delivery import ready
 from flyatc.delivery.entry import FORM_OCTETS, Entry, Form
 
 MOST_VARIANTS = 64  # of one address; else one stranger with invented User-Agents fills the cache and slows the look-up
 MOST_SPECS = 4  # different Vary of one address
+_BY_CODING = frozenset((b"accept-encoding",))
+_NONE: Mapping[bytes | None, ready.Ready] = {}
 
 
 class Resource:
-    """All that is stored for one address. ``specs``: the Vary seen, the newest first."""
+    """All that is stored for one address. ``specs``: the Vary seen, the newest first; ``ready``: by Accept-Encoding,
+    gone as soon as anything else changes."""
 
-    __slots__ = ("entries", "specs")
+    __slots__ = ("entries", "ready", "ready_octets", "specs")
 
     def __init__(self) -> None:
         self.entries: dict[Selector, Entry] = {}
         self.specs: list[vary.Names] = []
+        self.ready: Mapping[bytes | None, ready.Ready] = _NONE
+        self.ready_octets = 0
 
 
 class Shelf:
@@ -80,6 +87,7 @@ class Shelf:
         grown -= 0 if old is None else FORM_OCTETS + len(old.lines) + len(old.body)
         if entry.octets + grown > self.bound:
             return
+        self._forget_ready(self._resources[entry.uri])
         entry.forms[coding] = form
         entry.octets += grown
         self.octets += grown
@@ -103,7 +111,30 @@ class Shelf:
             self._drop(entry)
         return len(gone)
 
+    def by_coding(self, entry: Entry) -> bool:
+        """Whether the entry is stored, and which one is meant depends on nothing but Accept-Encoding."""
+        if entry not in self._order:
+            return False
+        return all(_BY_CODING.issuperset(names) for names in self._resources[entry.uri].specs)
+
+    def add_ready(self, one: ready.Ready) -> None:
+        """Nothing for an entry that is gone, or is not the only one that matters to such requests."""
+        if one.entry not in self._order:
+            return
+        resource = self._resources[one.entry.uri]
+        if len(resource.ready) >= ready.MOST or one.accepted in resource.ready:
+            self._forget_ready(resource)
+        resource.ready = {**resource.ready, one.accepted: one}
+        resource.ready_octets += one.octets
+        self.octets += one.octets
+        self._shrink()
+
+    def _forget_ready(self, resource: Resource) -> None:
+        self.octets -= resource.ready_octets
+        resource.ready, resource.ready_octets = _NONE, 0
+
     def _remember(self, resource: Resource, entry: Entry) -> None:
+        self._forget_ready(resource)
         resource.entries[entry.selector] = entry
         self._resources[entry.uri] = resource  # dropping the last of its entries had dropped it
         names = entry.terms.varies
@@ -127,6 +158,7 @@ class Shelf:
         del self._order[entry]
         self.octets -= entry.octets
         resource = self._resources[entry.uri]
+        self._forget_ready(resource)
         del resource.entries[entry.selector]
         if not resource.entries:
             del self._resources[entry.uri]
