@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help serve test check bench fix clean
+.PHONY: help serve test torture check bench fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -17,7 +17,11 @@ serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
+
+#   make torture    everything that goes wrong, ten times in each mode (20 minutes); make torture SEED=7 MODE=snapshot
+torture: .venv/.dev
+	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m torture.run $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
 
 #   make check      the same without the tests
 check: .venv/.dev
