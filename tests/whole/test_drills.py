@@ -75,7 +75,7 @@ def test_what_was_lost_comes_back(start: StartDaemon) -> None:
 
 def test_the_drill_finds_damage_beside_the_daemon_and_within_it(start: StartDaemon) -> None:
     daemon = start(configured())
-    assert "the store has no database of everything" in said(daemon, "verify")
+    assert "the store has no databases yet" in said(daemon, "verify")
     daemon.post("/ann/one/add")
     said(daemon, "backup", "ann/one")
     assert "ok " in said(daemon, "verify", "ann/one")
@@ -102,7 +102,7 @@ def test_the_drill_finds_damage_beside_the_daemon_and_within_it(start: StartDaem
 
 def test_ownership_is_told_released_and_taken_over(start: StartDaemon) -> None:
     daemon = start(configured())
-    assert "nobody has ever been owned" in said(daemon, "ownership")
+    assert "no user has an owner yet" in said(daemon, "ownership")
     daemon.post("/ann/one/add")
     daemon.post("/ann/two/add")
     daemon.post("/bob/add")

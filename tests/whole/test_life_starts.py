@@ -166,7 +166,10 @@ def test_an_app_sees_nothing_of_the_daemons_secrets_and_a_port_of_its_own(start:
     }
     given = 'env: {AWS_REGION: "${AWS_REGION}", HARMLESS: null, WHO: "{user}/{tenant}"}'
     daemon = start(
-        config(users=f"users: {{ann: {{tenants: {{one: null, two: {{{given}}}}}}}}}"), env={**secrets, "PORT": "0"}
+        config(users=f"users: {{ann: {{tenants: {{one: null, two: {{{given}}}}}}}}}").replace(
+            "{interval: 0}", "{interval: 0, url: 'file:./store'}"
+        ),
+        env={**secrets, "PORT": "0"},
     )
     asked = "&".join(f"env={name}" for name in (*secrets, "PORT", "WHO", "DATABASE_PATH"))
     one, two = (daemon.get(f"/ann/{name}/echo?{asked}").json["env"] for name in ("one", "two"))

@@ -30,7 +30,7 @@ def ownership(user: str | None, config_path: Path | None, as_json: bool) -> None
     if found:
         show.table(HEADINGS, [row(one) for one in found])
     else:
-        click.echo("nobody has ever been owned" if user is None else f"nobody has ever owned {user}", err=True)
+        click.echo("no user has an owner yet" if user is None else f"nobody has ever owned {user}", err=True)
 
 
 async def _look(config: Config, user: str | None) -> list["Owner"]:
