@@ -4,7 +4,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN python -m venv /opt/flyatc && /opt/flyatc/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/flyatc && /opt/flyatc/bin/pip install --no-cache-dir '.[litestream]'
 
 FROM python:3.12-slim
 # /data is where fly.toml mounts the volume; it must belong to whom the daemon runs as
@@ -14,8 +14,8 @@ ENV PATH=/opt/flyatc/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY examples examples
 COPY tenants.yaml .
-# beside the file on a laptop, on the volume here
-RUN sed -i -e 's#data: \./data #data: /data #' -e 's#file:\./store #file:/data/store #' tenants.yaml
+# beside the file on a laptop, on the volume here; the store is the bucket of $BUCKET_NAME
+RUN sed -i -e 's#data: \./data #data: /data #' tenants.yaml
 USER flyatc
 EXPOSE 3000
 # exec form: signals must reach the daemon, a shell would keep them
