@@ -87,8 +87,41 @@ async def test_what_was_written_before_somebody_stole_is_set_aside_and_sent_to_t
     assert rows(orphan / DATABASE) == [1, 2]
     await a.vault.sent()
     (sent,) = a.events("what was set aside is in the store as well")
-    assert str(sent["key"]).startswith("users/bellevue/orphans/")
-    assert await yard.store.head(str(sent["key"])) is not None
+    assert sent["name"] == orphan.name
+    (stored,) = await yard.store.list("users/bellevue/orphans/")
+    assert stored.key.endswith(f"/{orphan.name}.sqlite3.zst")
+
+
+async def test_what_could_not_be_sent_is_sent_by_the_next_run(yard: Yard) -> None:
+    a = yard.machine("a")
+    await session(a, FakeOwned(1), 1)
+    owned = FakeOwned(2)
+    async with a.vault.hold(a.tenant, owned):
+        add(a.path, 2)
+        yard.failing.fail()
+        owned.end(lost=True)
+    await a.vault.sent(patience=0.1)
+    assert len(a.events("what was set aside is on this machine only")) == 1
+    yard.failing.mend()
+    for _ in range(2):
+        again = yard.machine("a")
+        await again.vault.send_orphans([again.tenant])
+        await again.vault.sent()
+    assert len(await yard.store.list("users/bellevue/orphans/")) == 1
+    assert again.events("what was set aside is in the store as well") == [], "it knows that it was sent"
+
+
+async def test_what_another_machine_owns_since_is_given_up_without_owning_it(yard: Yard) -> None:
+    a = yard.machine("a")
+    await session(a, FakeOwned(1), 1)
+    await crash(a, FakeOwned(2), 2)
+    assert not await a.vault.give_up(a.tenant, 2, "it may still be ours")
+    assert rows(a.path) == [1, 2]
+    assert await a.vault.give_up(a.tenant, 3, "somebody else has it")
+    (orphan,) = await a.vault.orphans(a.tenant)
+    assert rows(orphan / DATABASE) == [1, 2]
+    assert await a.vault.unsaved([a.tenant]) == []
+    assert await session(a, FakeOwned(5)) == [1]
 
 
 async def test_unsaved_rows_are_kept_where_others_came_and_went_without_a_change(yard: Yard) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import time
@@ -18,6 +19,7 @@ from flyatc.delivery import file_answer, sending
 from flyatc.delivery.files import Roots, open_below
 from flyatc.kit import tasks
 from flyatc.wire import server
+from flyatc.wire.connection import Connection
 
 MB = 1 << 20
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -53,7 +55,7 @@ class House:
                 request.end()
             self.ends.put_nowait(reason)
 
-        transport = request._connection._transport
+        transport = request.transport
         head = b"".join([start, *answer.lines, b"\r\n\r\n"])
         sending.send(request, transport, head, answer, timeout=self.timeout, ended=ended)
 
@@ -66,7 +68,7 @@ async def house(path: Path, timeout: float = 0.0) -> AsyncIterator[House]:
     """While it stands; at its end, no descriptor may be left."""
     one = House(path, timeout)
     before = descriptors()
-    listening = await asyncio.get_running_loop().create_server(one.server.connection, "127.0.0.1", 0)
+    listening = await asyncio.get_running_loop().create_server(partial(Connection, one.server), "127.0.0.1", 0)
     one.address = listening.sockets[0].getsockname()
     try:
         yield one

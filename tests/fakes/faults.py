@@ -35,6 +35,7 @@ class Line:
         self._fault, self._delay = "", 0.0
         self._cut: int | None = None
         self._lose = threading.Event()
+        self._never = asyncio.Event()  # held here: what waits for it alone would be collected as garbage
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -98,10 +99,10 @@ class Line:
         if self._server is not None:
             self._server.close()
         self._reset_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # who had come just now is begun meanwhile
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     def _reset_all(self) -> None:
         for writer in tuple(self._open):
@@ -143,7 +144,7 @@ class Line:
             to.write(piece)
             await to.drain()
         if self._fault == "black hole":
-            await asyncio.Event().wait()
+            await self._never.wait()
         to.close()
         return None
 

@@ -6,6 +6,7 @@ import pytest
 
 from flyatc.delivery.caching import Cache
 from flyatc.delivery.entry import File, Form
+from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.wire import head
@@ -13,7 +14,7 @@ from flyatc.wire import head
 NOW = 1_800_000_000.0
 
 
-def fill(cache: Cache, number: int, length: int, vary: bool, form: bool) -> None:
+def fill(cache: Cache, number: int, length: int, vary: bool, form: bool, ready: bool) -> None:
     line = "\r\nVary: Accept, User-Agent" if vary else ""
     for n in range(number):
         lines = "Host: www.example.com\r\nAccept: text/css\r\nUser-Agent: agent"
@@ -32,19 +33,27 @@ def fill(cache: Cache, number: int, length: int, vary: bool, form: bool) -> None
             served = cache.look_up(request, "user/tenant", NOW)
             assert isinstance(served, Served)
             cache.keep_form(served.entry, b"gzip", Form(b"l" * 200, b"z" * (length // 3)))
+        if ready:
+            served = cache.look_up(request, "user/tenant", NOW)
+            assert isinstance(served, Served)
+            cache.keep_ready(served, None)
+            found = cache.look_up(request, "user/tenant", NOW)
+            assert isinstance(found, Ready)
+            assert found.head(NOW).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize("vary", [False, True])
-@pytest.mark.parametrize("form", [False, True])
+@pytest.mark.parametrize(("form", "ready"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize(("number", "length"), [(1000, 1), (1000, 1000), (200, 50_000)])
-def test_what_is_accounted_for_is_what_is_used(number: int, length: int, vary: bool, form: bool) -> None:
+def test_what_is_accounted_for_is_what_is_used(number: int, length: int, vary: bool, form: bool, ready: bool) -> None:
     cache = Cache(1 << 26, 1 << 20)
-    fill(cache, 50, 10, vary, form)
+    ready = ready and not vary  # what depends on more than Accept-Encoding is put together each time
+    fill(cache, 50, 10, vary, form, ready)
     cache.clear()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        fill(cache, number, length, vary, form)
+        fill(cache, number, length, vary, form, ready)
         used = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

@@ -8,6 +8,7 @@ from flyatc.delivery import dates
 from flyatc.delivery.caching import Cache, Refusal
 from flyatc.delivery.entry import File, Form
 from flyatc.delivery.flights import Waiting
+from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.wire import head
@@ -47,13 +48,16 @@ class Stage:
 
     def look_up(
         self, asked: head.RequestHead, tenant: str = "u/t", waiter: Callable[[bool], None] | None = None
-    ) -> Served | Recording | Waiting | Refusal:
+    ) -> Ready | Served | Recording | Waiting | Refusal:
         return self.cache.look_up(asked, tenant, self.now, waiter)
 
-    def finish(self, found: Served | Recording | Waiting | Refusal) -> Seen:
+    def finish(self, found: Ready | Served | Recording | Waiting | Refusal) -> Seen:
+        if isinstance(found, Ready):
+            return Seen(found.head(self.now), found.body)
         if isinstance(found, Refusal):
             return Seen(b"HTTP/1.1 %d Refused" % found.status, b"")
         if isinstance(found, Served):
+            self.cache.keep_ready(found, None)  # from now on it goes the short way, where it may
             return Seen(found.head(), found.body)
         assert isinstance(found, Recording)
         came, body = self.ask(found)

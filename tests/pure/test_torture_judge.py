@@ -58,18 +58,29 @@ def test_another_disk_or_an_earlier_wipe_is_no_excuse(wiped: Wiped) -> None:
     assert "never wiped" in verdict(*commits(1), wiped=[wiped]).faults[0]
 
 
-def test_what_was_published_may_not_go_with_any_disk() -> None:
+def test_what_was_published_may_neither_go_with_a_disk_nor_be_set_aside() -> None:
     assert "a published version" in verdict(*commits(1), wiped=[Wiped("m0", 3.0)], published={row(10)}).faults[0]
+    aside, stolen = {"m0: x": {row(10)}}, [Stolen("m1", 2, 3.0)]
+    assert "a published version" in verdict(*commits(1), aside=aside, stolen=stolen, published={row(10)}).faults[0]
 
 
 def test_a_wiped_disk_may_not_take_old_rows() -> None:
     assert "29.0 s" in verdict(*commits(1), wiped=[Wiped("m0", 30.0)]).faults[0]
 
 
+def test_what_could_long_have_been_saved_may_not_be_set_aside() -> None:
+    aside, stolen = {"m0: x": {row(10)}}, [Stolen("m1", 2, 30.0)]
+    assert "for 29.0 s" in verdict(*commits(1), aside=aside, stolen=stolen).faults[0]
+
+
+def test_time_after_another_has_taken_over_does_not_count() -> None:
+    assert verdict(*commits(1), wiped=[Wiped("m0", 30.0)], stolen=[Stolen("m1", 2, 3.0)]).faults == ()
+
+
 def test_time_in_which_the_machine_could_not_save_does_not_count() -> None:
     hindered = [Hindered("m0", 0.0, 10.0), Hindered("m0", 8.0, 15.0), Hindered("m1", 0.0, 40.0)]
     assert verdict(*commits(1), wiped=[Wiped("m0", 30.0)], hindered=hindered).faults == ()
-    assert verdict(*commits(1), wiped=[Wiped("m0", 40.0)], hindered=hindered).faults != ()
+    assert verdict(*commits(1), wiped=[Wiped("m0", 60.0)], hindered=hindered).faults != ()
 
 
 def test_machines_which_serve_one_after_the_other_are_right() -> None:

@@ -35,7 +35,8 @@ def test_machines_name_themselves_in_some_seeds_and_not_in_others() -> None:
 def test_the_short_plan_lets_others_take_over_once() -> None:
     plan = short("snapshot")
     assert [fault.kind for fault in plan.faults if fault.lasts > TAKEN_OVER] == [Kind.CRASH]
-    assert max(fault.ends for fault in plan.faults) <= plan.seconds
+    assert [fault.kind for fault in plan.faults if fault.until_taken] == [Kind.CRASH]
+    assert max(fault.ends for fault in plan.faults if not fault.until_taken) <= plan.seconds
 
 
 def test_a_fault_is_told_in_words() -> None:

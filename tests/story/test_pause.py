@@ -15,6 +15,7 @@ from flyatc.edge.recorder import Recorder
 from flyatc.edge.respond import Responder
 from flyatc.observe.log import Log
 from flyatc.wire import server
+from flyatc.wire.connection import Connection
 
 pytestmark = pytest.mark.looptime
 
@@ -63,8 +64,8 @@ class Gate:
             self.served.append(path)
             responder.plain(to, 200, b"ok")
 
-    def visit(self, path: str) -> tuple[server.Connection, Wire]:
-        connection, wire = self.server.connection(), Wire()
+    def visit(self, path: str) -> tuple[Connection, Wire]:
+        connection, wire = Connection(self.server), Wire()
         connection.connection_made(wire)
         connection.data_received(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return connection, wire

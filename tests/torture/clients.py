@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import threading
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from torture.machines import USER, Machine
 PATIENCE = 4.0  # s; then another machine is asked
 PAUSE = 0.03  # s; between rows
 REFUSED = 0.15  # s; after a no
+STRAY = 0.04  # so often another machine is asked though this one serves: is it still the only one?
 
 
 class Client(threading.Thread):
@@ -24,6 +26,7 @@ class Client(threading.Thread):
         self.strange: list[str] = []  # answers which nobody should ever get
         self._client, self._tenant, self._machines = name, tenant, machines
         self._ask = 0
+        self._chance = random.Random(name)
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -38,6 +41,8 @@ class Client(threading.Thread):
     def _append(self) -> bool:
         """Whether it was acknowledged."""
         self.sent += 1
+        if self._chance.random() < STRAY:
+            self._ask = self._chance.randrange(len(self._machines))
         asked, number = self._ask, self.sent
         try:
             status, owner, body = self._post(self._machines[asked], number)

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 
+from torture import gathering
 from torture.clients import Client
 from torture.machines import Machine
 from torture.plan import PROCESSES, STORE, Fault, Plan
 
 STEP = 0.05  # s
-START = 20.0  # s; nothing is wrong yet
+START = 60.0  # s; nothing is wrong yet
 
 
 class Director:
@@ -63,6 +64,9 @@ class Director:
             self._busy[machine.name, track] = (self._now() + fault.lasts, fault, since)
         return None
 
+    def _taken(self, since: float) -> bool:
+        return any(stolen.at > since for stolen in gathering.stolen(self._machines))
+
     def _choose(self, fault: Fault, track: bool) -> Machine | None:
         """The one that is meant; another where that one has enough."""
         serving = [client.served_by for client in self._clients if client.served_by is not None]
@@ -74,6 +78,6 @@ class Director:
         for (name, track), (until, fault, since) in list(self._busy.items()):
             machine = next(machine for machine in self._machines if machine.name == name)
             machine.again(fault)
-            if now >= until:
+            if now >= until or (fault.until_taken and self._taken(since)):
                 del self._busy[name, track]
                 machine.end(fault, since)

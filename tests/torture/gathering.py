@@ -5,7 +5,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,34 @@ def rows(database: Path, tenant: str, faults: list[str]) -> set[Row]:
 
 
 def here(machine: Machine, faults: list[str]) -> dict[str, set[Row]]:
-    """What was set aside on a machine's disk, by its place; each must have been told of."""
+    """What was set aside on a machine's disk, by its place; each must have been told of in the log."""
     found: dict[str, set[Row]] = {}
     told = " ".join(str(line.get("path")) for line in machine.told("the local copy was set aside"))
     for tenant in TENANTS:
         for place in sorted((machine.data / "tenants" / USER / tenant / ".flyatc" / "orphans").glob("*")):
             if place.name not in told:
-                faults.append(f"not reported: {place} was set aside in silence")
+                faults.append(f"not told: {place} was set aside in silence")
             for database in place.glob(f"**/{DATABASE}"):
                 found[f"{machine.name}: {tenant}/{place.name}"] = rows(database, tenant, faults)
     return found
+
+
+def listed(machines: Iterable[Machine], aside: Collection[str], faults: list[str]) -> None:
+    """``aside``: all places where something is. ``flyatc orphans`` has each, on some machine."""
+    told: set[str] = set()
+    machines = list(machines)
+    here = [machine for machine in machines if any(place.startswith(f"{machine.name}: ") for place in aside)]
+    for machine in here or machines[:1]:  # each knows what is in the store
+        run = machine.cli("orphans", "--json")
+        if run.returncode != 0:
+            faults.append(f"not listed: flyatc orphans on {machine.name} says {run.stderr.strip()}")
+        else:
+            told |= {one["name"] for one in json.loads(run.stdout)}
+    faults += [f"not listed: flyatc orphans knows nothing of {place}" for place in aside if _name(place) not in told]
+
+
+def _name(place: str) -> str:
+    return place.rpartition("/")[2].removesuffix(".sqlite3.zst")
 
 
 class Bucket:
@@ -128,7 +146,6 @@ def strange(machine: Machine) -> list[str]:
     """What no daemon should ever say."""
     found = [f"unexpected error: {machine.name}: {line.get('error')} in {line.get('where')}"
              for line in machine.told("unexpected error")]  # fmt: skip
-    text = machine.log_file.read_text(errors="replace") if machine.log_file.exists() else ""
-    if "Traceback" in text and not found:
+    if any(str(line.get("text")).startswith("Traceback") for line in machine.lines()):
         found.append(f"unexpected error: {machine.name}: a traceback is in its log")
     return found

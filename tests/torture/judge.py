@@ -9,9 +9,10 @@ of: the user has one owner. Commits which nobody was told of may overlap: an app
 commits what it had read before it can be killed, but the daemon lets no answer out; what was written is set aside.
 
 Nothing is lost: every acknowledged row is in the final database; or in what was set aside, and then another machine
-has taken over after the row was committed; or it is gone with a disk that was wiped after it, and then it is not in
-any version that was published, and not older than the mode's bound. Time in which the machine could not save does not
-count: it was stopped, or its way to the store was cut, or another has taken over."""
+has taken over after the row was committed; or it is gone with a disk that was wiped after it. What is not in the final
+database must not be in any version that was ever published, and must not have been older than the mode's bound when it
+was taken over or wiped. Time in which the machine could not save does not count: it was stopped, or its way to the
+store was cut."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -20,8 +21,8 @@ from dataclasses import dataclass, field
 Row = tuple[str, str, int]  # tenant, client, number
 
 BOUND = {"snapshot": 2.0, "litestream": 2.0}  # s; of what a lost disk may take with it
-BUSY = 6.0  # s; how much longer anything may take on a machine which runs ten of these
-UNDONE = 12.0  # s; from the end of a fault until the next save must have come through
+BUSY = 10.0  # s; how much longer anything may take on a machine which runs ten of these
+UNDONE = 15.0  # s; from the end of a fault until the next save must have come through
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def judge(evidence: Evidence) -> Verdict:
         places = [place for place, rows in evidence.aside.items() if row in rows]
         if places:
             aside[places[0]] += 1
-            faults += _needless(commit, evidence)
-        elif reason := _lost(commit, evidence):
-            faults.append(reason)
+            faults += _left_behind(commit, evidence)
+        elif faults_of_it := _lost(commit, evidence):
+            faults += faults_of_it
         else:
             gone += 1
     return Verdict(len(evidence.acknowledged), dict(aside), gone, tuple(_folded(faults)))
@@ -125,27 +126,37 @@ def _overlaps(commits: Iterable[Commit]) -> list[str]:
     ]
 
 
-def _needless(commit: Commit, evidence: Evidence) -> list[str]:
-    """Set aside, though nobody had taken over since."""
-    if any(stolen.at > commit.at for stolen in evidence.stolen):
-        return []
-    return [f"set aside on {commit.machine}, and nobody had taken over since: {_name(commit.row)}"]
+def _left_behind(commit: Commit, evidence: Evidence) -> list[str]:
+    """Why it should not have been set aside."""
+    where = f"set aside: {_name(commit.row)}, committed on {commit.machine} at {commit.at:.3f}"
+    taken = _taken_over(commit, evidence)
+    if taken is None:
+        return [f"{where}, and nobody had taken over since"]
+    return _too_late(where, commit, taken, evidence)
 
 
-def _lost(commit: Commit, evidence: Evidence) -> str:
-    """Why the row should be somewhere; empty: its disk is gone, and it was too new to be anywhere else."""
+def _lost(commit: Commit, evidence: Evidence) -> list[str]:
+    """Why it should be somewhere; empty: its disk is gone, and it was too new to be anywhere else."""
     where = f"lost: {_name(commit.row)}, committed on {commit.machine} at {commit.at:.3f}"
+    wiped = min((w.at for w in evidence.wiped if w.machine == commit.machine and w.at >= commit.at), default=None)
+    if wiped is None:
+        return [f"{where}, and its disk was never wiped since"]
+    return _too_late(where, commit, min(wiped, _taken_over(commit, evidence) or wiped), evidence)
+
+
+def _taken_over(commit: Commit, evidence: Evidence) -> float | None:
+    """When; from then on the machine may not save it any more."""
+    return min((s.at for s in evidence.stolen if s.by != commit.machine and s.at >= commit.at), default=None)
+
+
+def _too_late(where: str, commit: Commit, until: float, evidence: Evidence) -> list[str]:
+    """Whether it was in the store, or should have been by then."""
     if commit.row in evidence.published:
-        return f"{where}, though a published version had it"
-    wipe = min((w.at for w in evidence.wiped if w.machine == commit.machine and w.at >= commit.at), default=None)
-    if wipe is None:
-        return f"{where}, and its disk was never wiped since"
-    taken = min((s.at for s in evidence.stolen if s.by != commit.machine and s.at >= commit.at), default=wipe)
-    until = min(wipe, taken)  # from then on it may not save
+        return [f"{where}, though a published version had it"]
     free = until - commit.at - _covered(commit, until, evidence.hindered)
     if free > BOUND[evidence.mode] + BUSY:
-        return f"{where}: {free:.1f} s in which it could have been saved passed before the disk was wiped"
-    return ""
+        return [f"{where}: it could have been saved for {free:.1f} s"]
+    return []
 
 
 def _covered(commit: Commit, until: float, hindered: Iterable[Hindered]) -> float:

@@ -45,6 +45,7 @@ class Fault:
     lasts: float  # s
     whom: int | None  # a machine's number; None: whichever serves by then
     amount: float = 0.0  # s; of a delay, of a clock
+    until_taken: bool = False  # it ends as soon as another machine has taken over
 
     @property
     def ends(self) -> float:
@@ -108,14 +109,14 @@ def _clocks(chance: random.Random, seconds: float) -> list[Fault]:
 def short(mode: str) -> Plan:
     """Some of everything in half a minute: a crash after which others must take over, and what is soon over."""
     faults = (
-        Fault(1.0, Kind.APP, 0.0, None),
-        Fault(2.0, Kind.CRASH, TAKEN_OVER + 6, None),
+        Fault(0.5, Kind.APP, 0.0, None),
+        Fault(1.5, Kind.CRASH, 3 * TAKEN_OVER, None, until_taken=True),
         Fault(3.0, Kind.LOSE, 1.0, 1),
         Fault(5.0, Kind.CLOCK, 0.0, 2, 3600.0),
         Fault(8.0, Kind.DELAY, 3.0, 2, 0.2),
-        Fault(21.0, Kind.WIPE, 0.2, None),
-        Fault(22.5, Kind.KILL, 0.2, None),
-        Fault(23.5, Kind.BLACK_HOLE, 1.5, None),
-        Fault(24.0, Kind.PAUSE, 1.0, None),
+        Fault(19.0, Kind.WIPE, 0.2, None),
+        Fault(20.2, Kind.KILL, 0.2, None),
+        Fault(20.5, Kind.BLACK_HOLE, 1.5, None),
+        Fault(20.8, Kind.PAUSE, 1.0, None),
     )
-    return Plan(0, mode, 25.0, True, (1.003, 0.997, 1.0), faults)
+    return Plan(0, mode, 22.0, True, (1.003, 0.997, 1.0), faults)

@@ -116,8 +116,8 @@ class Scene:
         clients = [Client(f"{t}-{machine.name}", t, [machine]) for t in TENANTS]
         for client in clients:
             client.start()
-        counted = Director(self._plan, [machine], clients)
-        if not counted.until(lambda: all(client.told for client in clients), SETTLED):
+        alone = Director(self._plan, [machine], clients)
+        if not alone.until(lambda: all(client.told for client in clients), SETTLED):
             self._faults.append(f"nobody serves: {machine.name} alone, for {SETTLED:.0f} s")
         for client in clients:
             client.stop()
@@ -144,6 +144,7 @@ class Scene:
         for machine in everybody:
             aside |= gathering.here(machine, faults)
             faults += gathering.strange(machine)
+        gathering.listed(everybody, aside, faults)
         faults += [strange for client in self._clients for strange in client.strange]
         final: set[Row] = set()
         for tenant in TENANTS:

@@ -69,3 +69,24 @@ def test_of_a_machine_which_has_gone_silent_the_user_is_taken_and_nothing_of_it_
     assert away.stop() == 0
     assert eventually(lambda: added(home), what="it serves again") == 3
     assert home.stop() == 0
+
+
+def test_what_a_dead_machine_had_not_saved_is_set_aside_as_soon_as_it_is_back_though_it_owns_nothing(
+    pair: tuple[Daemon, Daemon], tmp_path: Path
+) -> None:
+    home, away = pair
+    assert added(home) == 1
+    home.cli("backup", "ann/one")
+    assert added(home) == 2
+    home.kill()
+    evidence.grow_old(home, tmp_path / "shared")
+    assert added(away) == 2, "from the last save"
+    home.start()
+    aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
+    assert evidence.rows(aside / "app.sqlite3") == 2
+    home.until_told("what was set aside is in the store as well", tenant="ann/one")
+    assert home.get("/ann/one/count").status == 503, "it is served elsewhere"
+    assert not home.status("ann/one")["unsaved"]
+    assert home.stop() == 0
+    assert added(away) == 3
+    assert away.stop() == 0

@@ -170,3 +170,21 @@ def test_each_event_arrives_by_itself(one: Wrapped, asked: tuple[str, ...]) -> N
         unzip = zlib.decompressobj(31)
         events = [unzip.decompress(chunk(line)) if asked else chunk(line) for _ in range(3)]
         assert all(event.startswith(b"data: ") and event.count(b"\n\n") == 1 for event in events)
+
+
+def test_what_was_sent_to_others_compressed_is_not_to_whoever_has_a_cookie(guarded: Wrapped) -> None:
+    target = answering(HTML, "Cache-Control: public, max-age=60", body=page())
+    told = [get(guarded, target, GZIP, *more) for more in ((), (), ("Cookie: a=1",), ())]
+    assert [coding(reply) for reply in told] == ["gzip", "gzip", None, "gzip"]
+    assert [reply.one("x-cache") for reply in told] == ["miss", "hit", "hit", "hit"]
+
+
+def test_a_hit_has_the_same_head_each_time(one: Wrapped) -> None:
+    target = answering(HTML, "Cache-Control: public, max-age=60", 'ETag: "a"', body=page())
+    for accepted in ("br", "gzip", "identity"):
+        found = [get(one, target, f"Accept-Encoding: {accepted}") for _ in range(4)]
+        changing = ("x-request-id", "age", "cache-status", "x-cache")
+        heads = [[(n, v) for n, v in reply.headers if n.lower() not in changing] for reply in found[1:]]
+        assert heads == [heads[0]] * 3
+        assert [reply.body for reply in found] == [found[0].body] * 4
+        assert len({reply.one("x-request-id") for reply in found}) == 4

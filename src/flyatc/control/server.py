@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Limits, Listen
@@ -13,7 +14,7 @@ from flyatc.control.ports import Operations
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.wire import answer, server
+from flyatc.wire import answer, connection, server
 from flyatc.wire.faults import BadMessage
 
 BACKLOG = 64
@@ -111,7 +112,7 @@ class Door:
             self._server.close()
         loop = asyncio.get_running_loop()
         make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-        self._server = await make(self.wire.connection, sock=one, backlog=BACKLOG)
+        self._server = await make(partial(connection.Connection, self.wire), sock=one, backlog=BACKLOG)
 
     async def close(self) -> None:
         if self._server is not None:

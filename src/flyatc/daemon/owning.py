@@ -11,6 +11,7 @@ from flyatc.databases.vault import Vault
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
+from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
 from flyatc.ownership.terms import Terms
@@ -41,7 +42,14 @@ class Owning:
             yield Sole()
             return
         siblings = await kept(self._config, tenant.user)
-        async with self.keeper.hold(tenant.user, await self._vault.known(siblings)) as owned:
+        async with contextlib.AsyncExitStack() as held:
+            hold = self.keeper.hold(tenant.user, await self._vault.known(siblings))
+            try:
+                owned = await held.enter_async_context(hold)
+            except HeldElsewhere as error:
+                with contextlib.suppress(OSError):  # tried again when it is asked for again
+                    error.settled = await self._vault.give_up(tenant, error.since, str(error))
+                raise
             try:
                 yield owned
             finally:
@@ -50,10 +58,13 @@ class Owning:
     async def _tell_unsaved(self, tenant: Tenant, owned: Owned) -> None:
         """The user's other tenants may have, from an earlier run, what the store has not: then it must not be released
         as if it had. Those which are held say the last word when they are let go: of one that is saved just now the
-        record which was read may be from before."""
+        record which was read may be from before. What another machine has written over since counts no more: it will
+        be set aside here, and nobody need wait for that."""
         others = [one for one in await kept(self._config, tenant.user) if not self._vault.holds(one)]
         for sibling in await self._vault.unsaved(others):
-            if sibling.address != tenant.address and not self._vault.holds(sibling):
+            epoch = await self._vault.known([sibling])
+            overtaken = 0 < epoch < owned.former.since
+            if sibling.address != tenant.address and not overtaken and not self._vault.holds(sibling):
                 owned.mark_dirty(f"{sibling.address} is not saved", sibling.address)
 
     async def leave(self) -> None:

@@ -118,10 +118,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hup)
         reaper.adopt_orphans()
         await records.end_leftovers(parts.data, self.log)
+        await parts.owning.open()  # in a hurry: where nobody answers it is told in seconds
         if parts.store is not None:
             await parts.store.open()
             await parts.store.check()
-        await parts.owning.open()
         await self.control.open()
         await parts.listener.open(parts.wire)
         self._background = [
@@ -221,8 +221,10 @@ class Daemon:
 
     async def _recover(self) -> None:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
-        unsaved = await self.parts.vault.unsaved(await kept(self.config))
+        on_disk = await kept(self.config)
+        unsaved = await self.parts.vault.unsaved(on_disk)
         self._looked.set()  # the fleet knows as well before anybody else runs
+        await self.parts.vault.send_orphans(on_disk)
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
 

@@ -16,6 +16,7 @@ from flyatc.kit import durable
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.progress import Progress
 
+SENT = ".sent"  # beside what was set aside: the store has it as well
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[A-Za-z0-9_-]+")
 
 
@@ -44,7 +45,7 @@ def folders(own: Path) -> list[Folder]:
     found = []
     for place in files.orphans(own):
         if set_aside_at(place.name) is not None and place.is_dir():
-            there = sorted(file for file in place.iterdir() if file.is_file())
+            there = sorted(file for file in place.iterdir() if file.is_file() and file.name != SENT)
             whole = [file for file in there if not file.name.endswith(files.BESIDE)]
             octets = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
             found += [Folder(place.name, place, file.name, octets) for file in whole]

@@ -44,6 +44,11 @@ class Record:
         return self._entries.get(name)
 
     @property
+    def names(self) -> list[str]:
+        """Of the databases which are on record."""
+        return list(self._entries)
+
+    @property
     def in_use(self) -> bool:
         return any(entry.in_use for entry in self._entries.values())
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from msgspec import structs
+
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import files, lineage, opening, turning
+from flyatc.databases import attic, files, lineage, opening, orphans, turning
 from flyatc.databases.choosing import Aside, Choice, Moment
 from flyatc.databases.database import Database
 from flyatc.databases.held import Held, Unstored
+from flyatc.databases.lineage import Entry
 from flyatc.databases.litestream.door import Door, Span
 from flyatc.databases.litestream.streaming import Streaming
 from flyatc.databases.owned import Owned, Sole
@@ -21,6 +24,8 @@ from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.progress import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
+
+SENDING_SECONDS = 3.0  # at the end of a daemon, for what was set aside
 
 
 @dataclass(frozen=True)
@@ -156,10 +161,42 @@ class Vault:
         """The folders with what was set aside, oldest first. Never removed by us."""
         return await self._tools.quick.run(partial(files.orphans, tenant.data / ".flyatc"))
 
-    async def sent(self) -> None:
-        """Returns when nothing that was set aside is on its way to the store any more."""
+    async def give_up(self, tenant: Tenant, since: int, reason: str) -> bool:
+        """Somebody else has owned it since that epoch: what was written here before belongs to no line of versions any
+        more, and is set aside. Says whether nothing unsaved is left. It is not held; raises OSError."""
+        if self._store is None or self.holds(tenant):
+            return False
+        with self._alone(tenant):
+            record = await self._record(tenant)
+            if not 0 < record.epoch < since:
+                return not record.in_use
+            for name in record.names:
+                database = self._database(tenant, name, record, Sole())
+                if database.unsaved:
+                    await orphans.set_aside(database, self._tools, reason)
+                    await database.note(Entry())
+            await record.put(
+                {name: structs.replace(record.get(name) or Entry(), in_use=False) for name in record.names}
+            )
+        return True
+
+    async def send_orphans(self, tenants: Iterable[Tenant]) -> None:
+        """What was set aside by an earlier run, and is not in the store yet, is sent in the background."""
+        for tenant in tenants if self._store is not None else ():
+            with contextlib.suppress(OSError):  # flyatc orphans says why
+                record = await self._record(tenant)
+                for one in await self._tools.quick.run(partial(attic.folders, tenant.data / ".flyatc")):
+                    names = [name for name in tenant.app.databases if Path(name).name == one.file]
+                    if names and orphans.unsent(one.path):
+                        orphans.send(self._database(tenant, names[0], record, Sole()), one.path, self._tools)
+
+    async def sent(self, patience: float = SENDING_SECONDS) -> None:
+        """Waits, so long at most, until nothing that was set aside is on its way to the store any more."""
         if self._tools.sending:
-            await asyncio.wait(list(self._tools.sending))
+            _, late = await asyncio.wait(list(self._tools.sending), timeout=patience)
+            for one in late:  # the next run sends it
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def still(self) -> None:
         """Nothing is held any more: whatever runs beside the apps is ended."""

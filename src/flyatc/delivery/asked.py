@@ -63,6 +63,19 @@ class Asked:
             self.control = directives.read(b",".join(controls))
 
     @property
+    def plain(self) -> bool:
+        """A GET of which at most Accept-Encoding says which answer is meant, and how it is wanted."""
+        request = self.head
+        if self._marks or self.control or self.origin or request.upgrade is not None:
+            return False
+        return request.method == b"GET" and request.framing is head.NEVER
+
+    @property
+    def accepted(self) -> bytes | None:
+        """Accept-Encoding, as it came."""
+        return self.head.joined(b"accept-encoding")
+
+    @property
     def ordinary(self) -> bool:
         """A GET of which the cache has nothing to say where nothing is stored."""
         request, control = self.head, self.control

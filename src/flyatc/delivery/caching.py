@@ -19,6 +19,7 @@ from flyatc.delivery.asked import Asked
 from flyatc.delivery.books import Books, Counts
 from flyatc.delivery.entry import Entry, File, Form
 from flyatc.delivery.flights import Waiting
+from flyatc.delivery.negotiation import LONGEST
 from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served, serve
@@ -70,9 +71,9 @@ class Cache:
         waiter: Callable[[bool], None] | None = None,
         settings: object = None,
     ) -> Outcome:
-        """``now``: Unix seconds. ``settings``: by which ``keep_ready`` was told that something is ready. ``waiter``: given, where the request may wait for another's answer. It is called once,
+        """``now``: Unix seconds. ``waiter``: given, where the request may wait for another's answer. It is called once,
         when that has come: look up again, with a waiter only if it is called with True. Who stops waiting calls
-        ``Waiting.leave``, and may look up again without.
+        ``Waiting.leave``, and may look up again without. ``settings``: see ``keep_ready``; by others, nothing is ready.
 
         Of a Served with ``refresh``, see ``refresh``. A Recording has to be ended in any case: others wait for it."""
         asked, books = Asked(request, tenant), self._books
@@ -123,9 +124,9 @@ class Cache:
         """What is sent of it now may be sent to all who say the same in Accept-Encoding, and ask for nothing special.
         ``settings``: by which its coding was chosen."""
         asked = served.plain
-        if asked is not None and served.entry.answer.file is None:
-            ready = Ready(served.entry, asked.accepted, settings, served.lines, served.body)
-            self._books.shelf.add_ready(ready)
+        if asked is None or served.entry.answer.file is not None or len(asked.accepted or b"") > LONGEST:
+            return
+        self._books.shelf.add_ready(Ready(served.entry, asked.accepted, settings, served.lines, served.body))
 
     def packed(self, file: File, coding: bytes) -> bytes | None:
         """A file's content in a content-coding; empty where it does not become smaller, None where it is not known."""

@@ -18,7 +18,7 @@ _UNTRUE = frozenset((b"content-length", b"accept-ranges", OPT_OUT, *_DIGESTS))
 _OWN = frozenset((OPT_OUT,))
 _OPT_OUT_LINE = b"\r\n" + OPT_OUT + b":"
 _VARY = b"\r\nVary: Accept-Encoding"
-_TYPE, _ACCEPT = b"\r\nContent-Type: ", b"\r\nAccept-Encoding: "
+_TYPE = b"\r\nContent-Type: "
 
 
 class Plan(NamedTuple):
@@ -77,10 +77,11 @@ def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compres
         return None
     if status == 304:
         return _not_modified(request, answer)
-    accepted = _value(request, _ACCEPT, b"accept-encoding")
-    if accepted is None or negotiate(accepted, tuple(settings.codings)) is None:
+    accepted = request.joined(b"accept-encoding")
+    coding = None if accepted is None else negotiate(accepted, tuple(settings.codings))
+    if coding is None:
         return _NOT_ASKED
-    return _too_little(request, answer) or _judged(request, answer, settings, accepted)
+    return _too_little(request, answer) or _judged(request, answer, settings, coding)
 
 
 def _small(answer: head.AnswerHead, least: int) -> bool:
@@ -99,13 +100,8 @@ def _too_little(request: head.RequestHead, answer: head.AnswerHead) -> Plan | No
     return None if answer.length else _NO_BODY
 
 
-def _judged(request: head.RequestHead, answer: head.AnswerHead, settings: Compression, accepted: bytes) -> Plan:
+def _judged(request: head.RequestHead, answer: head.AnswerHead, settings: Compression, coding: Coding) -> Plan:
     asked, answered = b"".join(request.kept).lower(), b"".join(answer.kept).lower()
-    if asked.count(b"\r\naccept-encoding:") > 1:
-        accepted = fields.read(request.kept)[b"accept-encoding"]
-    coding = negotiate(accepted, tuple(settings.codings))
-    if coding is None:
-        return _NOT_ASKED
     if (why := _refusal(asked, answered) or _secret(asked, answered, settings)) is not None:
         return Plan(None, why)
     return Plan(coding, f"the visitor takes {coding}", answer.framing in (head.CHUNKED, head.UNTIL_CLOSE), weak=True)

@@ -55,7 +55,7 @@ class Sending:
     """One body on its way. While it lasts it is the request's receiver."""
 
     __slots__ = (
-        "_answer", "_ended", "_fd", "_loop", "_moved", "_pieces", "_queued", "_request", "_timeout", "_timer",
+        "_answer", "_ended", "_fd", "_full", "_loop", "_moved", "_pieces", "_queued", "_request", "_timeout", "_timer",
         "_transport", "_watching",
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class Sending:
         self._pieces: deque[bytes | Span] = deque((head, *answer.pieces))
         self._loop = asyncio.get_running_loop()
         self._fd = -1  # the visitor's socket, by a number of our own
+        self._full = False  # the socket took less than it was given
         self._watching = False
         self._moved = self._loop.time()  # when something went into the socket, or out of it
         self._queued = -1  # octets in the socket, when last looked
@@ -127,6 +128,8 @@ class Sending:
                 if not written:
                     return self._cut("the file has shrunk while it was sent")
                 left -= written
+                if self._full:
+                    break  # to ask again would be told so by an error, which costs as much as a hundred kilobytes
         except BlockingIOError:
             pass
         except (ConnectionError, TimeoutError):
@@ -148,12 +151,14 @@ class Sending:
             count = os.write(self._fd, piece)
             rest: bytes | Span = piece[count:]
             done = not rest
+            self._full = not done
         else:
             assert self._answer.file is not None
             fd, wanted = self._answer.file.fd, piece.stop - piece.start
             count = os.sendfile(self._fd, fd, piece.start, min(wanted, left))
             rest = Span(piece.start + count, piece.stop)
             done = count == wanted
+            self._full = count < min(wanted, left)
         self._request.sent += count
         if done:
             self._pieces.popleft()

@@ -3,9 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from flyatc.delivery import vary
+from flyatc.delivery import ready, vary
 from flyatc.delivery.asked import Asked, Selector, Uri
-from flyatc.delivery import ready
 from flyatc.delivery.entry import FORM_OCTETS, Entry, Form
 
 MOST_VARIANTS = 64  # of one address; else one stranger with invented User-Agents fills the cache and slows the look-up
@@ -122,6 +121,8 @@ class Shelf:
         if one.entry not in self._order:
             return
         resource = self._resources[one.entry.uri]
+        if resource.ready_octets + one.octets + one.entry.octets > self.bound:
+            return
         if len(resource.ready) >= ready.MOST or one.accepted in resource.ready:
             self._forget_ready(resource)
         resource.ready = {**resource.ready, one.accepted: one}

@@ -8,18 +8,21 @@ from flyatc.delivery import compression
 from flyatc.delivery.caching import Cache, Refusal
 from flyatc.delivery.entry import Form
 from flyatc.delivery.flights import Waiting
+from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.edge import desk, exchange, files, outlet, respond, unread
 from flyatc.wire import head
 
 Refresh = Callable[[Served], None]
-Outcome = Served | Waiting | Refusal
+Outcome = Ready | Served | Waiting | Refusal
 
 
-def look_up(to: exchange.Exchange, cache: Cache, *, wait: bool = True) -> Outcome | None:
-    """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found."""
-    outcome = cache.look_up(to.request.head, to.tenant or "", time(), _nobody_yet if wait else None)
+def look_up(to: exchange.Exchange, at: desk.Desk, cache: Cache, *, wait: bool = True) -> Outcome | None:
+    """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found;
+    what is Ready, ``send_ready`` takes as well."""
+    waiter = _nobody_yet if wait else None
+    outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression)
     if isinstance(outcome, Recording):
         to.recording, to.cache = outcome, outcome.way.cache
         return None
@@ -52,6 +55,8 @@ class Lookup(unread.Unread):
 
     def take(self, outcome: Outcome) -> None:
         to = self._to
+        if isinstance(outcome, Ready):
+            return send_ready(to, outcome)
         if isinstance(outcome, Waiting):
             outcome.land = self._landed
             self._waiting, to.request.receiver = outcome, self
@@ -70,7 +75,7 @@ class Lookup(unread.Unread):
 
     def _look_again(self, again: bool) -> None:
         self._to.request.receiver = None
-        outcome = look_up(self._to, self._cache, wait=again)
+        outcome = look_up(self._to, self._desk, self._cache, wait=again)
         return self._go() if outcome is None else self.take(outcome)
 
     # --- the visitor meanwhile (wire.server.Receiver) ---
@@ -92,12 +97,24 @@ def send(to: exchange.Exchange, served: Served, at: desk.Desk, responder: respon
         return files.send_stored(to, served, at, responder)
     if at.compression is not None:
         _encode(request.head, served, at)
+    if served.plain is not None and at.cache is not None and not at.guarded:
+        at.cache.keep_ready(served, at.compression)
+    return _send(to, served.status, served.head(), served.body)
+
+
+def send_ready(to: exchange.Exchange, ready: Ready) -> None:
+    to.cache = "hit"
+    _send(to, ready.entry.answer.status, ready.head(time()), ready.body)
+
+
+def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
+    request = to.request
     close = not request.keep_alive or not request.body_done
     end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
-    to.status = served.status
-    request.send(b"%b\r\nX-Request-Id: %b%b%b" % (served.head(), to.identity, end, served.body))
+    to.status = status
+    request.send(b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body))
     to.end()
-    return request.end(close=close)
+    request.end(close=close)
 
 
 def _encode(asked: head.RequestHead, served: Served, at: desk.Desk) -> None:

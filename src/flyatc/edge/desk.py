@@ -23,9 +23,12 @@ MOST = 4096  # desks kept; users by pattern are without number
 
 
 class Desk:
-    """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off."""
+    """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off.
+    ``guarded``: whether an answer is compressed depends on who asks."""
 
-    __slots__ = ("_packing", "_pressed", "app", "cache", "compression", "encoders", "jitter", "sendfile", "static")
+    __slots__ = (
+        "_packing", "_pressed", "app", "cache", "compression", "encoders", "guarded", "jitter", "sendfile", "static",
+    )  # fmt: skip
 
     def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile, cache: Cache | None) -> None:
         self.app, self.encoders = app, encoders
@@ -36,6 +39,7 @@ class Desk:
         settings = app.delivery.compression
         self.jitter = settings.jitter
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
+        self.guarded = self.compression is not None and settings.disable_on_auth
         packing = None
         if self.compression is not None:
             packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)

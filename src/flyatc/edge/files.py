@@ -12,11 +12,11 @@ from flyatc.edge import desk, exchange, respond
 from flyatc.wire import answer, head
 
 
-def serve_static(to: exchange.Exchange, at: desk.Desk, path: bytes, now: float, responder: respond.Responder) -> bool:
+def serve_static(to: exchange.Exchange, of: static.Static, app: App, path: bytes, responder: respond.Responder) -> bool:
     """Whether the request is dealt with; else it is for the app. ``path``: raw, below the tenant's prefix."""
-    if at.static is None or to.request.head.upgrade is not None:
+    if to.request.head.upgrade is not None:
         return False
-    outcome = at.static.answer(to.request.head, path, now=now)
+    outcome = of.answer(to.request.head, path, now=time())
     if isinstance(outcome, static.Passed):
         if outcome.warning is not None:
             to.warn(outcome.warning)
@@ -24,7 +24,7 @@ def serve_static(to: exchange.Exchange, at: desk.Desk, path: bytes, now: float, 
     if isinstance(outcome, static.Redirect):
         responder.redirect(to, outcome.location, "static: a folder")
     else:
-        send(to, outcome, at.app, responder)
+        send(to, outcome, app, responder)
     return True
 
 

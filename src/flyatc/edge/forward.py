@@ -12,7 +12,7 @@ from time import time
 from flyatc.delivery import compression, sendfile
 from flyatc.delivery.file_answer import Refused
 from flyatc.delivery.recording import Recording
-from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, upgrading
+from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, splicing, upgrading
 from flyatc.wire import answer, chunked, client, head, splice
 from flyatc.wire.faults import BadMessage
 
@@ -110,42 +110,18 @@ class Forward(asking.Asking):
             plan.apply(answer_head)
             if plan.coding is not None:
                 return self._encode(answer_head, body, complete, plan)
-        if not complete and self._may_splice(answer_head):
+        if not complete and splicing.possible(request, answer_head, to.recording):
             return self._splice(self._head_towards_visitor(answer_head) + body)
         self._send_head(answer_head, body)
         if complete:
             self._finish()
         return None
 
-    def _may_splice(self, answer_head: head.AnswerHead) -> bool:
-        """A long body of known length, which nobody here has to look at, goes from socket to socket in the kernel."""
-        if answer_head.framing is not head.LENGTH or answer_head.length < splice.WORTH or not splice.POSSIBLE:
-            return False
-        visitor, recording = self._request.transport, self._exchange.recording
-        if visitor is None or visitor.get_write_buffer_size() or not self._request.body_done:
-            return False
-        return recording is None or not recording.listens
-
     def _splice(self, first: bytes) -> None:
-        app, visitor = self._app, self._request.transport
-        assert app is not None
-        assert visitor is not None
-        self._request.opening = first
-        source, left = app.lend()
-        try:
-            self._moving = splice.Splice(
-                source,
-                visitor,
-                first,
-                left,
-                patience=self._request.write_timeout,
-                moved=self._request.moved,
-                ended=self._spliced,
-            )
-        except OSError:  # out of descriptors: the ordinary way needs none
-            app.hold(False)
-            return self._request.send(first)
-        return self._moving.begin()
+        assert self._app is not None
+        self._moving = splicing.prepare(self._request, self._app, first, self._spliced)
+        if self._moving is not None:
+            self._moving.begin()
 
     def _spliced(self, reason: str | None) -> None:
         self._moving = None

@@ -10,6 +10,7 @@ from time import time
 
 from flyatc.config.schema import Config
 from flyatc.delivery.caching import Cache
+from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.edge import (
@@ -82,7 +83,9 @@ class Handler:
         if path == found.health:
             return self._ask_health(to, found, tenant)
         at = self._desks.of(tenant.spec)
-        if files.serve_static(to, at, path[len(found.prefix) :], time(), self._responder):
+        if at.static is not None and files.serve_static(
+            to, at.static, at.app, path[len(found.prefix) :], self._responder
+        ):
             return None
         return self._deliver(to, found, tenant, at)
 
@@ -92,8 +95,10 @@ class Handler:
             closed = self._barrier.judge(tenant.spec.address)
             if isinstance(closed, verdict.Closed):
                 return self._responder.closed(to, closed, tenant.spec.app.pages)
-        if at.cache is None or (outcome := cached.look_up(to, at.cache)) is None:
+        if at.cache is None or (outcome := cached.look_up(to, at, at.cache)) is None:
             return self._visit(to, found, tenant)
+        if isinstance(outcome, Ready):
+            return cached.send_ready(to, outcome)
         go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)
         return cached.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
 
@@ -166,10 +171,10 @@ class Handler:
             return self._responder.plain(to, 200, b"asleep\n")
         return self._forward(to, found, tenant, through)
 
-    def refuse(self, connection: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         """The answer to what is no request."""
         identity = headers.new_id()
-        self._recorder.refused(connection.peer, identity.decode(), fault)
+        self._recorder.refused(of.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
 
     def _begin(self, request: server.Request) -> exchange.Exchange:

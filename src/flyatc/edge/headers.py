@@ -30,11 +30,13 @@ def towards_app(
     milliseconds: int,
     forward: bool,
     prefix: bytes | None,
+    more: bytes = b"",
 ) -> bytes:
     """The head that the app sees, as HTTP/1.1, with its empty line.
 
     ``forward``: whether X-Forwarded-* of the visitor's side are kept; ``prefix``: sent as X-Forwarded-Prefix, where
-    it was stripped; ``milliseconds``: Unix time at which the request came, for X-Request-Start."""
+    it was stripped; ``more``: header lines, each begun by CR LF; ``milliseconds``: Unix time at which the
+    request came, for X-Request-Start."""
     noted = request.noted
     target = path if request.query is None else path + b"?" + request.query
     host = noted.get(b"host", _LOCALHOST)[0]
@@ -55,13 +57,9 @@ def towards_app(
     if prefix is not None:
         parts.append(b"\r\nX-Forwarded-Prefix: %b" % prefix)
     _of_this_hop(request, parts)
+    parts.append(more)
     parts.append(b"\r\n\r\n")
     return b"".join(parts)
-
-
-def with_lines(app_head: bytes, lines: bytes) -> bytes:
-    """A head of ``towards_app`` with more header lines, each begun by CR LF."""
-    return b"%b%b\r\n\r\n" % (app_head[:-4], lines) if lines else app_head
 
 
 def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:

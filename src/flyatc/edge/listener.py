@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import errno
 import socket
+from functools import partial
 
 from flyatc.config.schema import Limits, Listen
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.wire import server
+from flyatc.wire import connection, server
 
 BACKLOG = 4096
 
@@ -30,7 +31,9 @@ class Listener:
     async def open(self, wire: server.Server) -> None:
         loop = asyncio.get_running_loop()
         self._wire = wire
-        self._server = await loop.create_server(wire.connection, sock=self._socket, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            partial(connection.Connection, wire), sock=self._socket, backlog=BACKLOG
+        )
         self._sweeper = tasks.start(_sweep(wire), "limits of connections")
 
     def use(self, limits: Limits) -> None:

@@ -27,7 +27,7 @@ def head(
             asked = copy(asked)  # the visitor has said it, though the app does not hear it
             for name in recording.drops:
                 asked.drop(name)
-    app_head = headers.towards_app(
+    return headers.towards_app(
         asked,
         path=path,
         peer=to.request.peer.encode(),
@@ -35,5 +35,5 @@ def head(
         milliseconds=int(time() * 1000),
         forward=forward,
         prefix=prefix,
+        more=lines,
     )
-    return headers.with_lines(app_head, lines)

@@ -9,6 +9,7 @@ from flyatc.config.delivery import Compression, Delivery, Sendfile
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.schema import App
 from flyatc.delivery.caching import Cache
+from flyatc.delivery.ready import Ready
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.edge import (
@@ -57,8 +58,10 @@ class Single:
         if self._largest_body and head.length > self._largest_body:
             return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
         cache = self._desk.cache
-        if cache is None or (outcome := cached.look_up(to, cache)) is None:
+        if cache is None or (outcome := cached.look_up(to, self._desk, cache)) is None:
             return self._visit(to)
+        if isinstance(outcome, Ready):
+            return cached.send_ready(to, outcome)
         go, anew = partial(self._visit, to), partial(self._refresh, to, cache)
         return cached.Lookup(to, self._desk, cache, self._responder, go, anew).take(outcome)
 
@@ -96,10 +99,10 @@ class Single:
     def forget(self, waiting: "_Waiting") -> None:
         self._waiting.pop(waiting, None)
 
-    def refuse(self, connection: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         """The answer to what is no request."""
         identity = headers.new_id()
-        self._recorder.refused(connection.peer, identity.decode(), fault)
+        self._recorder.refused(of.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
 
 

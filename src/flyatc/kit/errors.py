@@ -14,11 +14,12 @@ class OwnershipUnknown(FlyatcError):
 
 
 class HeldElsewhere(FlyatcError):
-    """Another machine may write. ``machine``: its name, as "app/machine"."""
+    """Another machine may write. ``machine``: its name, as "app/machine". ``settled``: nothing is left here to save."""
 
     def __init__(self, machine: str, reason: str) -> None:
         super().__init__(machine, reason)
         self.machine, self.reason = machine, reason
+        self.settled = False
 
     def __str__(self) -> str:
         return self.reason

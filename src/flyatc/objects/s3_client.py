@@ -121,8 +121,8 @@ def door(bucket: Bucket) -> Iterator[None]:
     except SSLError as error:
         raise StoreRefused(f"{bucket.place} shows a certificate that is not trusted: {_cause(error)}") from error
     except (BotoCoreError, HTTPError) as error:
-        hint = "" if bucket.endpoint else f"; is AWS_REGION ({bucket.region}) right?"
-        raise StoreUnavailable(f"{bucket.place} does not answer: {_cause(error)}{hint}") from error
+        doubtful = places.ENDPOINTS[0] if bucket.endpoint else f"{places.REGIONS[0]} ({bucket.region})"
+        raise StoreUnavailable(f"{bucket.place} does not answer: {_cause(error)}; is {doubtful} right?") from error
 
 
 def _answered(bucket: Bucket, error: "ClientError") -> NoReturn:

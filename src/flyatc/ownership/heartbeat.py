@@ -49,8 +49,7 @@ class Heartbeat:
     # --- what others ask ---
 
     def valid(self, leaving: bool = False) -> bool:
-        self._compare_clocks()
-        now = self._clock.boottime()
+        now = self._compare_clocks()  # read once: this is asked for each request
         suspected = self._suspected is not None
         return self._rules.may_write(now, self._deadline, suspected=suspected, leaving=leaving)
 
@@ -102,8 +101,7 @@ class Heartbeat:
                 continue
 
     def _judge(self) -> None:
-        self._compare_clocks()
-        now = self._clock.boottime()
+        now = self._compare_clocks()
         if now >= self._deadline:
             self._expire()
         elif self._suspected is not None or now >= self._deadline - self._rules.terms.doubt:
@@ -122,12 +120,16 @@ class Heartbeat:
         if running:
             self._tell("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
 
-    def _compare_clocks(self) -> None:
-        now = self._clock.boottime()
-        offset = self._clock.wall() - now
-        if abs(offset - self._offset) > JUMP:
-            jump, self._offset = offset - self._offset, offset
+    def _compare_clocks(self) -> float:
+        """What time it is."""
+        clock = self._clock
+        now = clock.boottime()
+        offset = clock.wall() - now
+        jump = offset - self._offset
+        if jump > JUMP or jump < -JUMP:
+            self._offset = offset
             self._suspect(now, jump)
+        return now
 
     def _suspect(self, now: float, jump: float) -> None:
         """However long we slept, the store knows whether we are still the owner."""

@@ -61,7 +61,7 @@ class Taker:
             return decision
         if isinstance(decision, Ask):
             return await self._ask(user, owner, known)
-        raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason)
+        raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason, since=owner.data.since)
 
     async def _ask(self, user: str, owner: Owner, known: int) -> Take:
         """What the holder's session allows."""
@@ -80,7 +80,7 @@ class Taker:
                 case Mourn():
                     await mourn(self.store, self.rules, owner)
             break
-        raise HeldElsewhere(user, owner.holder)
+        raise HeldElsewhere(user, owner.holder, since=owner.data.since)
 
     def _owner(self, decision: Take) -> Owner:
         return Owner(

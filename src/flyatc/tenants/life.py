@@ -221,7 +221,7 @@ class Life:
             if not isinstance(error, TimeoutError):  # which is how the way up is cut short
                 self._tell_trouble("trouble while it was stopped", reason=str(error) or repr(error))
             return
-        if isinstance(error, HeldElsewhere) and not self.saves_only:
+        if isinstance(error, HeldElsewhere) and (error.settled or not self.saves_only):
             return self._is_elsewhere(error)
         if self.saves_only:
             self._trouble = str(error) or "its databases could not be opened in time to save them"
@@ -240,6 +240,10 @@ class Life:
             self._refuse(kind, reason, self._record.setbacks.start_failed(self._now()))
 
     def _is_elsewhere(self, error: HeldElsewhere) -> None:
+        if error.settled:
+            self._record.saved()
+        if self.saves_only:
+            return
         address, until = self.spec.address, self._now() + ELSEWHERE_RETRY
         self._house.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
         self._refusal = self._record.failure = Failure(Elsewhere, address, str(error), until, error.machine)

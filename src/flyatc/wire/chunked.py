@@ -2,12 +2,13 @@
 
 import re
 
+from flyatc.wire import names
 from flyatc.wire.faults import BadMessage
-from flyatc.wire.head import no_trailer, trailer_lines
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _LONGEST_SIZE_LINE = 1024
 _LONGEST_TRAILERS = 16384
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 LAST = b"0\r\n\r\n"
 
 
@@ -27,7 +28,7 @@ class Decoder:
     @property
     def trailers(self) -> list[bytes]:
         """Header lines which came after the body, without those that may not."""
-        return trailer_lines(self._trailers or [], no_trailer)
+        return _trailer_lines(self._trailers or [])
 
     def feed(self, data: bytes) -> list[bytes]:
         """Pieces of the body in ``data``, not empty. Raises BadMessage."""
@@ -94,3 +95,15 @@ def encode(pieces: list[bytes]) -> bytes:
 
 def last(trailers: list[bytes]) -> bytes:
     return b"0\r\n" + b"".join(trailers) + b"\r\n" if trailers else LAST
+
+
+def _trailer_lines(lines: list[bytes]) -> list[bytes]:
+    """Trailer fields as header lines, less those which a trailer may not carry. Raises BadMessage."""
+    kept = []
+    for line in lines:
+        match = _FIELD.fullmatch(line)
+        if match is None:
+            raise BadMessage(400, "a trailer which is no header field")
+        if match[1].lower().replace(b"_", b"-") not in names.NO_TRAILERS:
+            kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
+    return kept

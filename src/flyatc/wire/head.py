@@ -4,60 +4,27 @@ What is conflicting or malformed is refused, never guessed: each guess is somebo
 """
 
 import re
-from collections.abc import Callable, Iterable
 
 import httptools
 
+from flyatc.wire import names
 from flyatc.wire.faults import BadMessage
 
 NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
 
-# Headers which belong to one hop, or of which we have something to say: noted, and cut out of what is handed on.
-_CUT_OF_REQUEST = (
-    b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade "
-    b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
-    b"x-request-id x-request-start x-sendfile-type x-accel-mapping"
-).split()
-_CUT_OF_ANSWER = (
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
-    b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
-).split()
-_OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
-_LEFT = (b"host", b"content-length")  # noted, and left where they stand
-
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+_STAYS = [b"keep-alive"]  # what browsers say
 _PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 _KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
     b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto".split()
 )
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _STATUS = {
     "Invalid method encountered": 501,
     "Invalid HTTP version": 505,
 }
 
 
-def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """Finds the named lines in a head that llhttp has passed. WSGI, CGI and Rack turn "-" and "_" into the same letter:
-    X_Forwarded_For would pass for X-Forwarded-For, so it is found (and cut) as well."""
-    return re.compile(rb"\r\n(%b):[ \t]*([^\r\n]*)" % _either(sorted(set(names))), re.IGNORECASE)
-
-
-def _either(names: list[bytes]) -> bytes:
-    """A pattern for any of the names that tells a stranger by its first letters: four times as fast as a list."""
-    branches = []
-    for letter in sorted({name[:1] for name in names if name}):
-        rests = [name[1:] for name in names if name[:1] == letter]
-        common = letter.replace(b"-", b"[-_]")
-        branches.append(common + (_either(rests) if len(rests) > 1 else rests[0].replace(b"-", b"[-_]")))
-    one = branches[0] if len(branches) == 1 else b"(?:" + b"|".join(branches) + b")"
-    return b"(?:" + one + b")?" if b"" in names else one
-
-
-_IN_REQUEST = _finder((*_CUT_OF_REQUEST, *_LEFT))
-_IN_ANSWER = _finder((*_CUT_OF_ANSWER, *_OF_FLY, b"content-length"))
-_IN_FREE_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
 _USUAL_AGENT = b"\r\nUser-Agent: "  # as nearly everybody writes it: found in a fifth of the time
 _USER_AGENT = re.compile(rb"\r\nuser-agent:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
@@ -83,6 +50,13 @@ class Head:
         """The first value of a noted header."""
         values = self.noted.get(name)
         return values[0] if values else None
+
+    def joined(self, name: bytes) -> bytes | None:
+        """All values of a noted header as one (RFC 9110 §5.3)."""
+        values = self.noted.get(name)
+        if values is None or len(values) == 1:
+            return None if values is None else values[0]
+        return b", ".join(values)
 
     def line(self, name: bytes) -> bytes | None:
         """The first value of a header that is handed on (``name`` in lower case; a search)."""
@@ -111,7 +85,7 @@ class Head:
                 noted[name].append(match[2].rstrip(b" \t"))
             elif b"_" not in name:
                 noted[name] = [match[2].rstrip(b" \t")]
-            if name not in _LEFT:
+            if name not in names.LEFT:
                 kept.append(data[start : match.start()])
                 start = match.end()
         kept.append(data[start:end])
@@ -119,6 +93,8 @@ class Head:
 
     def settle_connection(self) -> None:
         """``Connection`` says whether to stay, and names headers which end at this hop (RFC 9110 §7.6.1)."""
+        if self.noted[b"connection"] == _STAYS:
+            return
         named = tokens(self.noted[b"connection"])
         if b"close" in named:
             self.keep_alive = False
@@ -198,7 +174,7 @@ class RequestParser:
         head.minor = 1 if version == b"HTTP/1.1" else 0
         head.keep_alive = head.minor == 1
         head.upgrade = None
-        head.note(data, end, _IN_REQUEST)
+        head.note(data, end, names.IN_REQUEST)
         noted = head.noted
         head.framing, head.length = request_framing(noted, head.minor)
         if b"connection" in noted:
@@ -218,7 +194,7 @@ class AnswerParser:
     __slots__ = ("_finder",)
 
     def __init__(self, *, replays: bool = False) -> None:
-        self._finder = _IN_FREE_ANSWER if replays else _IN_ANSWER
+        self._finder = names.IN_FREE_ANSWER if replays else names.IN_ANSWER
 
     def parse(self, data: bytes, method: bytes) -> AnswerHead:
         """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
@@ -329,32 +305,3 @@ def _target(head: RequestHead, target: bytes) -> None:
     target = target.partition(b"#")[0]
     path, mark, query = target.partition(b"?")
     head.path, head.query = path, query if mark else None
-
-
-def trailer_lines(lines: list[bytes], forbidden: Callable[[bytes], bool]) -> list[bytes]:
-    """Trailer fields as header lines, less those which a trailer may not carry. Raises BadMessage."""
-    kept = []
-    for line in lines:
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            raise BadMessage(400, "a trailer which is no header field")
-        if not forbidden(match[1].lower().replace(b"_", b"-")):
-            kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
-    return kept
-
-
-_NO_TRAILERS = frozenset(
-    (
-        *_CUT_OF_REQUEST,
-        *_CUT_OF_ANSWER,
-        *_OF_FLY,
-        *_LEFT,
-        *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),
-        *b"location retry-after max-forwards range content-encoding content-type content-range".split(),
-    )
-)
-
-
-def no_trailer(name: bytes) -> bool:
-    """Fields of framing, routing and authentication may not come late (RFC 9110 §6.5.1)."""
-    return name in _NO_TRAILERS

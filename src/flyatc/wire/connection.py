@@ -1,0 +1,309 @@
+"""A visitor's connection: requests come out of it one at a time, answers go into it.
+
+The connection reads a head, hands a ``Request`` to the handler and then waits for its end; what the visitor sends ahead
+(pipelining) stays in the buffer. Nothing here awaits: a warm request needs no task.
+"""
+
+import asyncio
+import socket
+import struct
+from time import monotonic
+from typing import cast
+
+from flyatc.wire import chunked, head, server
+from flyatc.wire.faults import BadMessage
+
+LINGER_SECONDS = 2.0  # after a last answer, what still comes is read and thrown away, so that no RST eats the answer
+LONGEST_LINGER_SECONDS = 30.0
+AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
+_RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7): close(2) sends RST
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = (
+        "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
+        "_since", "_stalled", "_taken", "_transport", "_unsent", "peer", "server",
+    )  # fmt: skip
+
+    def __init__(self, of: server.Server) -> None:
+        self.server = of
+        self.peer = ""
+        self._transport: asyncio.Transport | None = None
+        self._parser = head.RequestParser()
+        self._buffer = b""  # the start of a head, or what was sent ahead
+        self._request: server.Request | None = None
+        self._decoder: chunked.Decoder | None = None
+        self._octets = 0  # of the present body: still to come (LENGTH) or come so far (CHUNKED)
+        self._feeding = False  # the body goes to the receiver
+        self._held = False  # the receiver wants no more for now
+        self._paused = False  # we told the transport not to read
+        self._stalled = False  # too much waits to be sent: nothing more is begun
+        self._unsent, self._taken = 0, 0.0  # octets that waited when last looked at, and when that number last changed
+        self._since = monotonic()  # of the last thing that happened
+        self._lingering = 0.0  # since when; 0: not
+        self._deep = False
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
+
+    # --- the transport's calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._transport = transport
+        transport.set_write_buffer_limits(high=server.WRITE_HIGH)
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else ""
+        if self.peer.startswith("::ffff:"):
+            self.peer = self.peer[7:]
+        self.server.connections.add(self)
+        if self.server.closing:
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        request = self._request
+        if request is None and not self._stalled and not self._lingering:
+            if self._buffer:
+                data = self._buffer + data  # the clock of header_timeout runs since the first byte
+            else:
+                self._since = monotonic()
+            self._heads(data)
+        elif self._lingering:
+            self._since = monotonic()
+        elif request is not None and self._feeding and not request.body_done and not self._buffer:
+            self._body(data)
+        else:
+            self._buffer += data
+            if len(self._buffer) > AHEAD_OCTETS:
+                self._pause(True)
+
+    def eof_received(self) -> bool:
+        """A visitor who closes his side is taken for gone: a vanished one looks the same, and keeps an app busy."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.forget(self)
+        self._transport = None
+        request, self._request = self._request, None
+        if request is not None and request.receiver is not None:
+            request.receiver.gone()
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        if self._request is not None and self._request.receiver is not None:
+            self._request.receiver.writable(False)
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        if self._request is None:
+            self._next()
+        elif self._request.receiver is not None:
+            self._request.receiver.writable(True)
+
+    # --- heads ---
+
+    def _heads(self, data: bytes) -> None:
+        """Takes one request from the front of ``data``; the rest waits in the buffer."""
+        if data[:2] == b"\r\n":  # RFC 9112 §2.2
+            data = data[2:]
+        end = data.find(b"\r\n\r\n")
+        limit = self.server.limits.request_header
+        try:
+            if end < 0:
+                self._buffer = data
+                return self._judge_start(data, limit)
+            end += 4
+            if end > limit:
+                raise BadMessage(431, "the request's head is too large")
+            one = data if end == len(data) else data[:end]
+            self._buffer = data[end:] if end < len(data) else b""
+            request = server.Request(self, self._parser.parse(one))
+        except BadMessage as fault:
+            return self._refuse(fault, data)
+        self._request = request
+        self._feeding = self._held = False
+        if request.head.framing is head.CHUNKED:
+            self._decoder, self._octets = chunked.Decoder(), 0
+        else:
+            self._decoder, self._octets = None, request.head.length
+        self.server.handle(request)
+
+    def _judge_start(self, data: bytes, limit: int) -> None:
+        """The start of a head: refused as soon as it cannot become one."""
+        if len(data) > limit:
+            raise BadMessage(431, "the request's head is too large")
+        if data and data != b"\r" and not (65 <= data[0] <= 90):
+            raise BadMessage(400, "this is not HTTP (TLS? it ends before flyatc)")
+        if b"\n\n" in data:
+            raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
+
+    def _refuse(self, fault: BadMessage, data: bytes) -> None:
+        """Answers what is no request, and ends the connection."""
+        self.write(self.server.refuse(self, fault, data))
+        self._linger()
+
+    # --- bodies ---
+
+    def read_body(self) -> None:
+        request = self._request
+        if request is None or request.body_done:
+            return
+        self._feeding = True
+        self._since = monotonic()
+        self._pause(self._held)
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._body(data)
+
+    def hold_body(self, held: bool) -> None:
+        self._held = held
+        self._since = monotonic()
+        if self._request is not None and not self._request.body_done:
+            self._pause(held)
+
+    def _body(self, data: bytes) -> None:
+        request = self._request
+        assert request is not None
+        receiver = request.receiver
+        assert receiver is not None
+        self._since = monotonic()
+        if self._decoder is not None:
+            return self._chunks(request, receiver, self._decoder, data)
+        left = self._octets
+        if len(data) > left:
+            data, self._buffer = data[:left], data[left:]
+        self._octets = left - len(data)
+        if not self._octets:
+            request.body_done = True
+        receiver.body(data)
+        if request.body_done and self._request is request:
+            receiver.body_end([])
+
+    def _chunks(
+        self, request: server.Request, receiver: server.Receiver, decoder: chunked.Decoder, data: bytes
+    ) -> None:
+        limit = self.server.limits.request_body
+        try:
+            pieces = decoder.feed(data)
+            self._octets += sum(map(len, pieces))
+            if limit and self._octets > limit:
+                raise BadMessage(413, f"the body is larger than {limit} bytes")
+            trailers = decoder.trailers if decoder.done else []
+        except BadMessage as fault:
+            return receiver.body_failed(fault)
+        if decoder.done:
+            request.body_done = True
+            self._buffer = decoder.rest
+        if pieces:
+            receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if request.body_done and self._request is request:
+            receiver.body_end(trailers)
+
+    # --- answers ---
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finished(self, close: bool) -> None:
+        """The present answer is complete; the next request, or the end."""
+        request, self._request = self._request, None
+        if request is None or self._transport is None:
+            return
+        if not request.body_done:
+            return self._linger()
+        if close:
+            return self._linger() if self._buffer else self._transport.close()
+        return self._next()
+
+    def _next(self) -> None:
+        """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take
+        the answers gets no more of them: a pipeline of requests must not fill our memory."""
+        self._since = monotonic()
+        if self._stalled or self._lingering or self._deep:
+            return
+        self._pause(False)
+        self._deep = True
+        try:
+            while self._buffer and self._request is None and not self._stalled and not self._lingering:
+                data, self._buffer = self._buffer, b""
+                self._heads(data)
+                if len(self._buffer) == len(data):
+                    return  # the rest of a head is yet to come
+        finally:
+            self._deep = False
+
+    def give_away(self) -> tuple[asyncio.Transport, bytes]:
+        transport, ahead = self._transport, self._buffer
+        assert transport is not None
+        self.server.forget(self)
+        self._transport, self._request, self._buffer = None, None, b""
+        return transport, ahead
+
+    # --- ends ---
+
+    def _linger(self) -> None:
+        """Sends what is written, then FIN; reads on for a moment, since closing with unread bytes sends an RST."""
+        self._request, self._buffer = None, b""
+        self._lingering = self._since = monotonic()
+        if self._transport is not None:
+            self._pause(False)
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def abort(self) -> None:
+        """By an RST: for a visitor of HTTP/1.0 a FIN would be the orderly end of the body."""
+        if self._transport is not None:
+            own = self._transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        if self._request is None and not self._buffer and self._transport is not None:
+            self._transport.close()
+
+    def check(self, now: float) -> None:
+        """Enforces the limits of time."""
+        transport, request = self._transport, self._request
+        if transport is None:
+            return
+        limits, past = self.server.limits, now - self._since
+        if transport.get_write_buffer_size():
+            self._check_taking(transport, limits.write_timeout, now)
+            return
+        self._unsent = 0
+        if self._lingering:
+            if past > LINGER_SECONDS or now - self._lingering > LONGEST_LINGER_SECONDS:
+                transport.abort()
+        elif request is None:
+            if self._buffer:
+                if limits.header_timeout and past > limits.header_timeout:
+                    self._refuse(BadMessage(408, "the request's head did not arrive in time"), self._buffer)
+            elif limits.idle_timeout and past > limits.idle_timeout:
+                transport.close()
+        elif (
+            limits.body_timeout
+            and past > limits.body_timeout
+            and self._awaits_body(request)
+            and request.receiver is not None
+        ):
+            request.receiver.body_failed(BadMessage(408, "the request's body stopped coming"))
+
+    def _check_taking(self, transport: asyncio.Transport, limit: float, now: float) -> None:
+        unsent = transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._taken = unsent, now
+        elif limit and now - self._taken > limit:
+            transport.abort()
+
+    def _awaits_body(self, request: server.Request) -> bool:
+        return self._feeding and not self._held and not request.body_done
+
+    def _pause(self, paused: bool) -> None:
+        if paused is not self._paused and self._transport is not None:
+            self._paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()

@@ -1,0 +1,51 @@
+"""Names of headers that mean something to whoever hands messages on, and how to find them. Pure."""
+
+import re
+from collections.abc import Iterable
+
+# Headers which belong to one hop, or of which we have something to say: noted, and cut out of what is handed on.
+_CUT_OF_REQUEST = (
+    b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade "
+    b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
+    b"x-request-id x-request-start x-sendfile-type x-accel-mapping"
+).split()
+_CUT_OF_ANSWER = (
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
+    b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
+).split()
+_OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
+LEFT = (b"host", b"content-length", b"accept-encoding")  # noted, and left where they stand
+
+
+def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Finds the named lines in a head that llhttp has passed. WSGI, CGI and Rack turn "-" and "_" into the same letter:
+    X_Forwarded_For would pass for X-Forwarded-For, so it is found (and cut) as well."""
+    return re.compile(rb"\r\n(%b):[ \t]*([^\r\n]*)" % _either(sorted(set(names))), re.IGNORECASE)
+
+
+def _either(names: list[bytes]) -> bytes:
+    """A pattern for any of the names that tells a stranger by its first letters: four times as fast as a list."""
+    branches = []
+    for letter in sorted({name[:1] for name in names if name}):
+        rests = [name[1:] for name in names if name[:1] == letter]
+        common = letter.replace(b"-", b"[-_]")
+        branches.append(common + (_either(rests) if len(rests) > 1 else rests[0].replace(b"-", b"[-_]")))
+    one = branches[0] if len(branches) == 1 else b"(?:" + b"|".join(branches) + b")"
+    return b"(?:" + one + b")?" if b"" in names else one
+
+
+IN_REQUEST = _finder((*_CUT_OF_REQUEST, *LEFT))
+IN_ANSWER = _finder((*_CUT_OF_ANSWER, *_OF_FLY, b"content-length"))
+IN_FREE_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
+
+# Fields of framing, routing and authentication may not come late (RFC 9110 §6.5.1).
+NO_TRAILERS = frozenset(
+    (
+        *_CUT_OF_REQUEST,
+        *_CUT_OF_ANSWER,
+        *_OF_FLY,
+        *LEFT,
+        *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),
+        *b"location retry-after max-forwards range content-encoding content-type content-range".split(),
+    )
+)
