@@ -9,7 +9,7 @@ what no decent server would. The *last segment* of the path decides, so everythi
                              body, pid, arguments, directory, and the environment variables named by env=
   /add (POST), /count        insert a row and tell how many there are; JSON {"count": n}
   /grow?mb=1 (POST)          so many megabytes of noise into the database; JSON {"count": n} of the rows
-  /slow?s=2                  answers after s seconds
+  /slow?s=2                  answers after s seconds; ?hint=1: 103 at once
   /bytes?n=1000              a body of n bytes with a Content-Length
   /chunked?n=3&size=10&pause=0.1&trailers=1
   /sse?n=3&pause=0.1         text/event-stream of n events, chunked
@@ -212,6 +212,8 @@ def grow(r: Request) -> None:
 
 
 def slow(r: Request) -> None:
+    if r.asked("hint", "0") == "1":
+        r.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     wait(float(r.asked("s", "1")))
     r.answer(200, b"slow")
 

@@ -11,6 +11,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
+from fakes import refusals
 from fakes.faults import Line, line
 from fakes.s3 import Server
 from flyatc.config.bucket import bucket_of
@@ -102,6 +103,35 @@ async def test_a_wrong_secret_is_told_by_the_names_of_the_variables(rclone_serve
     store = opened(rclone_server.bucket(), rclone_server.environ(secret="wrong"))
     await everything_is_refused(store, tmp_path, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (refusals.CLOCK, "this machine's clock is too far from the store's: set it"),
+        (refusals.BROKEN, "answered 500 InternalError"),
+    ],
+)
+async def test_a_store_which_answers_nobody_now_is_unknown_not_empty(
+    tmp_path: Path, refusal: tuple[int, str, str], told: str
+) -> None:
+    """Bad input: clock hours off. Navigator's case 24: the bucket returns 500."""
+    (tmp_path / "file").write_bytes(b"x")
+    with refusals.refusing(*refusal) as server:
+        store = opened("ours", server.environ(), hurried=6.0)
+        for attempt in (
+            store.open(),
+            store.look("a"),
+            store.head("a"),
+            store.list("users/"),
+            store.put("a", b"two", create=True),
+            store.download("a", tmp_path / "copy", silent),
+            store.upload("b", tmp_path / "file", progress=silent),
+        ):
+            with pytest.raises(StoreUnavailable, match=told):
+                await attempt
+        store.close()
+    assert not (tmp_path / "copy").exists()
 
 
 async def test_a_store_which_ignores_conditions_is_good_for_transfers_and_refused(

@@ -184,6 +184,7 @@ class Stage:
         try:
             yield self.owned
         finally:
+            await self.step("disown", spec.address)
             self.told(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
 
     @contextlib.asynccontextmanager

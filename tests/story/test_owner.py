@@ -32,6 +32,19 @@ async def test_a_start_is_cut_short_when_the_ownership_ends_and_who_waits_gets_t
     assert stage.story["a"] == ["+owner", "+db", "+app", "-app!", "-db", "saved", "-owner!", *UP]
 
 
+@pytest.mark.parametrize("step", ["restore", "spawn", "ready"])
+async def test_who_waits_for_a_start_whose_ownership_ends_leaves_it_the_time_to_give_back(step: str) -> None:
+    stage = Stage()
+    stage.takes = {step: 5.0, "save": 3.0, "disown": 2.0}
+    visitors = [tasks.start(stage.visit(), "visitor") for _ in range(3)]
+    await asyncio.sleep(1)
+    stage.owned.end()
+    stage.takes = {"save": 3.0, "disown": 2.0}
+    async with asyncio.timeout(60):
+        await asyncio.gather(*visitors)
+    assert stage.story["a"][-len(UP) :] == UP
+
+
 async def test_who_comes_while_the_ownership_is_in_doubt_waits() -> None:
     stage = Stage()
     await stage.visit()

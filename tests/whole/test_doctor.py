@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fakes import refusals
 from fakes.faults import line
 from fakes.s3 import Server
 from whole.daemon import SLOWNESS, clean_environment
@@ -36,7 +37,7 @@ def ask(
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclone_server: Server) -> Answers:
     top, moto, rclone = tmp_path_factory.mktemp("doctor"), moto_server, rclone_server
-    with line(moto.port) as silent:
+    with line(moto.port) as silent, refusals.refusing(*refusals.CLOCK) as early:
         silent.black_hole()
         litestream = f"{TENANTS}storage: {{mode: litestream, litestream: {top}/none}}\n"
         made = {
@@ -44,6 +45,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclone_
             "secret": ask(top / "secret", rclone.environ(rclone.bucket(), secret="wrong")),
             "missing": ask(top / "missing", moto.environ("nowhere")),
             "silent": ask(top / "silent", moto.environ("ours", port=silent.port)),
+            "early": ask(top / "early", early.environ("ours")),
             "heedless": ask(top / "heedless", rclone.environ(rclone.bucket())),
             "bare": ask(top / "bare", {"BUCKET_NAME": "ours", "AWS_ENDPOINT_URL_S3": "nowhere"}),
             "folder": ask(top / "folder", {"FLY_MACHINE_ID": "x"}, tenants=litestream),
@@ -69,6 +71,7 @@ def test_a_good_bucket_passes_all_examinations(asked: Answers) -> None:
         ("secret", "does not know these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("missing", "has no bucket nowhere: create it, or correct storage.url or BUCKET_NAME"),
         ("silent", "does not answer"),
+        ("early", "this machine's clock is too far from the store's: set it"),
         ("heedless", "the store ignores conditions on writes"),
         ("folder", "none is not a program: name the litestream to use"),
         ("short", "server.shutdown_timeout is 25 s: Fly would kill us while databases are saved"),

@@ -75,8 +75,8 @@ class Tenant:
                 await self._wait(life.over)
             elif (visit := await life.joined()) is not None:
                 return visit
-            elif self._life is life and self._standing.state is State.READY:  # its ownership is in doubt
-                await self._wait(life.over, DOUBT)
+            elif self._life is life:  # its ownership is in doubt; or it is over, and only gives back
+                await self._wait(life.over, DOUBT if self._standing.state is State.READY else math.inf)
 
     async def _wait(self, event: asyncio.Event, at_most: float = math.inf) -> None:
         """For the end of what stands between us and the next life. Long enough for an orderly end, never for ever."""

@@ -50,6 +50,7 @@ shutdown-sync-timeout: 1s
 shutdown-sync-interval: 200ms
 snapshot: {{interval: 24h, retention: 72h}}
 l0-retention: 5m
+l0-retention-check-interval: 2m
 dbs: []
 """
 
