@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import children
 import load
@@ -158,7 +159,7 @@ def cold_start(place: peers.Place, count: int) -> Table:
         peers.flyatc_command(), port=port, cores=everywhere, output=home / "output.log", env=peers.flyatc_environment()
     ):
         for number in range(count):
-            own.append(_own_time(place, number))
+            own.append(own_time(place, number))
             asked = time.monotonic_ns()
             answered = load.first_byte(port, f"/c{number}/")
             listening = int((home / f"c{number}").read_text())
@@ -178,14 +179,15 @@ def cold_start(place: peers.Place, count: int) -> Table:
     )
 
 
-def _own_time(place: peers.Place, number: int) -> float:
+def own_time(place: peers.Place, number: int) -> float:
     """Milliseconds from exec to listening, without flyatc."""
     note, port = place.folder / f"alone-{number}", children.free_port()
+    note.unlink(missing_ok=True)
     env = {"PORT": str(port), "LISTENING": str(note)}
     started = time.monotonic_ns()
     app = subprocess.Popen([sys.executable, "-I", "-S", str(peers.HERE / "cold_app.py")], env=env)
     try:
-        children.await_listening(app, port, place.folder / "cold" / "output.log", "the app")
+        children.await_listening(app, port, Path("/dev/null"), "the app")
         while not note.exists() or not note.read_text():
             children.pause(0.001)
         return (int(note.read_text()) - started) / 1e6

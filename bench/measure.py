@@ -1,6 +1,7 @@
 """What a proxy costs: processor time and resident memory of its whole family, read from /proc."""
 
 import os
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,20 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 def resident_octets(pids: Iterable[int]) -> int:
     """Pages in memory; pages that several of them share are counted for each."""
     return sum(int(f[21]) * PAGE for pid in pids if (f := _stat(pid)))
+
+
+def forget_peak(pid: int) -> None:
+    """``peak_octets`` counts from now on: proc_pid_clear_refs(5)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_octets(pid: int) -> int:
+    """The most it has ever had in memory; 0: it is gone."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def median(values: Iterable[float]) -> float:

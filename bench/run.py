@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,idle,cached,file,packed,memory,cold,start]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,storage]
 """
 
 import argparse
@@ -21,20 +21,22 @@ import delivering
 import delivery
 import load
 import peers
+import storage
+import stores
 from report import Table
 
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start"]
+GROUPS = {"delivery": delivery.ALL, "storage": storage.ALL}
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", *storage.ALL]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under a minute, and rougher")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
-    parser.add_argument(
-        "--only", default=",".join(ALL), help=f"some of {','.join(ALL)}; delivery: {','.join(delivery.ALL)}"
-    )
+    groups = "; ".join(f"{name}: {','.join(members)}" for name, members in GROUPS.items())
+    parser.add_argument("--only", default=",".join(ALL), help=f"some of {','.join(ALL)}; {groups}")
     options = parser.parse_args()
-    wanted = options.only.replace("delivery", ",".join(delivery.ALL)).split(",")
+    wanted = [one for name in options.only.split(",") for one in GROUPS.get(name, [name])]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every finally: no child is left behind
     missing = [name for name in ("wrk", "nginx", "haproxy", "caddy") if shutil.which(name) is None]
     if missing:
@@ -47,7 +49,7 @@ def main() -> None:
 
 def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: list[str]) -> Iterator[Table]:
     if {"wrk", "nginx"} & set(missing):
-        say("No load without wrk, and no app to press without nginx: only cold and start are measured.")
+        say("No load without wrk, and no app to press without nginx: only cold, start and storage are measured.")
     else:
         with contextlib.ExitStack() as stack:
             yield from _under_load(stack, place, wanted, quick=quick)
@@ -61,6 +63,8 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
                 yield case(place, count)
             except (children.NotListening, RuntimeError, OSError) as error:
                 say(f"{name}: {error}")
+    if set(storage.ALL) & set(wanted):
+        yield from _stored(place, wanted, quick=quick)
 
 
 def _under_load(stack: contextlib.ExitStack, place: peers.Place, wanted: list[str], *, quick: bool) -> Iterator[Table]:
@@ -115,6 +119,18 @@ def _delivered(stack: contextlib.ExitStack, place: peers.Place, wanted: list[str
             say(f"{name} …")
             try:
                 yield bench.case(name)
+            except (children.NotListening, RuntimeError, OSError) as error:
+                say(f"{name}: {error}")
+
+
+def _stored(place: peers.Place, wanted: list[str], *, quick: bool) -> Iterator[Table]:
+    if absent := stores.missing():
+        return say(f"No stores without {', '.join(absent)}: pip install --group test, beside flyatc")
+    for name in storage.ALL:
+        if name in wanted:
+            say(f"{name} …")
+            try:
+                yield from storage.measured(place, name, quick=quick)
             except (children.NotListening, RuntimeError, OSError) as error:
                 say(f"{name}: {error}")
 

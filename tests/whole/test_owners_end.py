@@ -71,7 +71,6 @@ def test_an_answer_which_was_under_way_when_the_machine_fell_asleep_reaches_nobo
     clocks.close()
 
 
-@pytest.mark.xfail(strict=True, reason="a start that is refused releases the user, whatever it has left unsaved")
 def test_what_one_tenant_could_not_save_stands_in_the_record_when_the_other_is_let_go(
     start: StartDaemon, text: str, tmp_path: Path
 ) -> None:

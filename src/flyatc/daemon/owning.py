@@ -53,19 +53,18 @@ class Owning:
             try:
                 yield owned
             finally:
-                await self._tell_unsaved(tenant, owned)
+                await self._tell_unsaved(owned, tenant.user)
 
-    async def _tell_unsaved(self, tenant: Tenant, owned: Owned) -> None:
-        """The user's other tenants may have, from an earlier run, what the store has not: then it must not be released
-        as if it had. Those which are held say the last word when they are let go: of one that is saved just now the
-        record which was read may be from before. What another machine has written over since counts no more: it will
+    async def _tell_unsaved(self, owned: Owned, user: str) -> None:
+        """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not be
+        released as if it had. Those which are held say the last word when they are let go: of one that is saved just now
+        the record which was read may be from before. What another machine has written over since counts no more: it will
         be set aside here, and nobody need wait for that."""
-        others = [one for one in await kept(self._config, tenant.user) if not self._vault.holds(one)]
-        for sibling in await self._vault.unsaved(others):
-            epoch = await self._vault.known([sibling])
-            overtaken = 0 < epoch < owned.former.since
-            if sibling.address != tenant.address and not overtaken and not self._vault.holds(sibling):
-                owned.mark_dirty(f"{sibling.address} is not saved", sibling.address)
+        at_rest = [one for one in await kept(self._config, user) if not self._vault.holds(one)]
+        for tenant in await self._vault.unsaved(at_rest):
+            overtaken = 0 < await self._vault.known([tenant]) < owned.former.since
+            if not overtaken and not self._vault.holds(tenant) and not owned.marked(tenant.address):
+                owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
     async def leave(self) -> None:
         """No tenant is held any more: others need not wait for our session to run out."""

@@ -8,8 +8,8 @@ __all__ = ["HeldElsewhere", "OwnershipUnknown"]
 
 
 class HeldElsewhere(errors.HeldElsewhere):
-    """Another machine is the owner. ``dirty``: it has stopped, and has what the store has not. ``since``: the epoch from
-    which on nobody else has owned it."""
+    """Another machine is the owner. ``dirty``: it has stopped, and has what the store has not. ``since``: the epoch
+    from which on nobody else has owned it."""
 
     def __init__(self, user: str, owner: Holder, *, dirty: bool = False, why: str = "", since: int = 0) -> None:
         super().__init__(f"{owner.app}/{owner.machine}", _sentence(user, owner, dirty, why))

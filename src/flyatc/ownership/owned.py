@@ -58,6 +58,10 @@ class Owned:
         """What was dirty is in the store after all."""
         self._dirty.pop(part, None)
 
+    def marked(self, part: str) -> bool:
+        """Whether it is known that ``part`` is dirty."""
+        return part in self._dirty
+
     @property
     def dirty(self) -> str:
         """Why the store has not all; empty: it has."""

@@ -20,7 +20,7 @@ from flyatc.kit.errors import SaveFailed
 
 ANSWER = 5.0  # s; for litestream to confirm what is small
 RATE = 2 << 20  # octets a second; slower than that an upload counts as hung
-FIRST = 0.1  # s; how long an app waits for litestream where the store is known to have all: long enough to see that it works
+FIRST = 0.1  # s; an app waits for litestream so long where the store is known to have all: to see that it works
 
 
 class Stream:
