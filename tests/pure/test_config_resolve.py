@@ -14,7 +14,7 @@ from flyatc.config.faults import ConfigError, Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
-from flyatc.config.schema import App, Config, Listen, Server
+from flyatc.config.schema import App, Config, Listen, Pin, Server
 from flyatc.kit.errors import FlyatcError
 
 FOLDER = "/srv/site"
@@ -131,6 +131,9 @@ USERS = [
     ("a: {tenants: {b: {command: ['']}}}", "users.a.tenants.b.command[0]: is empty: here stands the program"),
     ("a: {tenants: {b: {seed: new.sqlite3}}}", "users.a.tenants.b.seed: is one path, but no database is listed"),
     ("a: {tenants: {b: {directory: gone}}}", "users.a.tenants.b.directory: /srv/site/gone is not a directory"),
+    ("a: {region: BOS}", "users.a.region: 'BOS' is no region: write its code, such as bos"),
+    ("a: {machine: a;b}", "users.a.machine: 'a;b' is no machine's id: fly machine list shows them"),
+    ("a: {region: bos, machine: 3d8dd15c1ed778}", "users.a.machine: names the machine, and region a region"),
     ("a: {pages: {99: a.html}}", "users.a.pages.99: '99' is no page of ours"),
 ]
 
@@ -139,6 +142,14 @@ USERS = [
 def test_a_fault_of_a_user_or_tenant_is_told(users: str, fault: str) -> None:
     (line,) = told(sound(users=users))
     assert line.startswith(f"tenants.yaml:3: {fault}")
+
+
+def test_a_user_is_pinned_by_his_own_entry_and_a_stranger_by_that_of_all_others() -> None:
+    config = resolved(
+        sound(users="a: {region: bos}\n b: {machine: 3d8dd15c1ed778}\n c: \n '*': {match: x+, region: waw}")
+    )
+    found = {user: config.pin_of(user) for user in ("a", "b", "c", "x")}
+    assert found == {"a": Pin(region="bos"), "b": Pin(machine="3d8dd15c1ed778"), "c": None, "x": Pin(region="waw")}
 
 
 def test_no_user_at_all_is_a_fault() -> None:

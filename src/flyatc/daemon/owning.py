@@ -35,6 +35,10 @@ class Owning:
         if self.store is not None:
             await self.store.open()
 
+    def held(self, user: str) -> bool:
+        """Whether this machine owns him, or is taking him. Cheap."""
+        return self.keeper is not None and self.keeper.holds(user)
+
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:
         """Raises HeldElsewhere, OwnershipUnknown. Without a store there is nobody to agree with."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import cached, desk, exchange, respond, unread
+from flyatc.edge import cached, desk, exchange, respond, signpost, unread
 from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
@@ -22,7 +22,9 @@ _NOT_OURS = (errors.Elsewhere, errors.Stopping, errors.Removed)
 class Arrival(unread.Unread):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
-    __slots__ = ("_desk", "_found", "_instead_of", "_responder", "_serve", "_since", "_task", "_tenant", "_to")
+    __slots__ = (
+        "_desk", "_found", "_instead_of", "_responder", "_serve", "_signpost", "_since", "_task", "_tenant", "_to",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,7 +41,9 @@ class Arrival(unread.Unread):
         self._desk, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
+    def begin(self, sign: signpost.Signpost | None) -> None:
+        """``sign``: on Fly, where whoever is owned by another machine is sent there."""
+        self._signpost = sign
         self._since = monotonic()  # it may have been held by a pause before
         self._to.start = "cold"
         self._to.request.receiver = self
@@ -75,6 +79,9 @@ class Arrival(unread.Unread):
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
             self._to.reason = f"stale-if-error: {error}"
             return cached.send(self._to, served, self._desk, self._responder)
+        sign = self._signpost if isinstance(error, errors.Elsewhere) else None
+        if sign is not None and sign.follows(self._to, self._tenant, error, self._responder):
+            return None
         status, retry = 503, RETRY_SECONDS
         close = False
         match error:

@@ -1,0 +1,76 @@
+"""Requests for users whom another machine serves: sent there by Fly Proxy, or refused with the reason."""
+
+from time import time
+from typing import Protocol
+
+from flyatc.edge import exchange, respond
+from flyatc.routing import placement, replay
+from flyatc.tenants import errors
+from flyatc.tenants.tenant import Tenant
+
+RETRY_SECONDS = 5.0
+
+
+class Places(Protocol):
+    """Knows who serves a user."""
+
+    def known(self, user: str) -> placement.Place | None:
+        """At once. None: nothing speaks against this machine."""
+
+
+class Signpost:
+    """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
+
+    def __init__(self, replays: replay.Replays, places: Places) -> None:
+        self._replays, self._places = replays, places
+
+    def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
+        """Whether it was answered, because this machine is not to serve the user. Whom one of ours has sent here is
+        served here, unless the record of his owner says otherwise: so rungs which disagree make no circle."""
+        place = self._places.known(tenant.spec.user)
+        if place is None or isinstance(place, placement.Here):
+            return False
+        source = self._source(to, tenant)
+        if source.sent:
+            return False
+        if isinstance(place, placement.Nowhere):
+            retry = RETRY_SECONDS if place.status == 503 else None
+            responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
+        else:
+            self._send(to, tenant, place, source, responder)
+        return True
+
+    def follows(
+        self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: respond.Responder
+    ) -> bool:
+        """Whether it was answered, because the owner is another machine of Fly."""
+        target = replay.target(error.owner or "")
+        if target is None:
+            return False
+        self._send(to, tenant, placement.There(target, error.reason), self._source(to, tenant), responder)
+        return True
+
+    def _send(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        source: replay.Source,
+        responder: respond.Responder,
+    ) -> None:
+        target, head = place.target, to.request.head
+        to.sent_on()
+        failed = replay.failed(head.every(b"fly-replay-failed"))
+        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+            status, retry = 503, RETRY_SECONDS
+        elif (unfit := replay.too_much(head)) is not None:
+            status, why, retry = *unfit, None
+        else:
+            value = self._replays.header(target, tenant.spec.user, source.hops, time())
+            return responder.replay(to, value, f"replayed to {target}: {place.reason}")
+        owner = f"{target.app}/{target.id}" if target.id else None
+        reason = f"{why}. {place.reason}"
+        return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+
+    def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+        return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())
