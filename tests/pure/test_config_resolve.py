@@ -58,6 +58,9 @@ SECTIONS = [
     ("server: {health: '/up?x'}", "server.health: '/up?x' must be a path such as /up"),
     ("server: {health: /a/up}", "server.health: /a/up is an address of the user a, whose app would not see it"),
     ("server: {listen: 80, control: 80}", "server.control: is the port of visitors too (*:80): take another"),
+    ("fly: {metadata: Customer}", "fly.metadata: 'Customer' cannot be asked for by DNS: a-z, 0-9, - and _"),
+    ("fly: {resolver: 53}", "fly.resolver: *:53 names no server: write its address, such as [fdaa::3]:53"),
+    ("fly: {resolver: 'dns.example:53'}", "fly.resolver: dns.example:53 names no server: write its address"),
     ("storage: {url: ./store}", "storage.url: './store' is not a store: write file:FOLDER or s3://BUCKET"),
     ("storage: {url: 'file://host/x'}", "storage.url: 'file://host/x' names no folder of this machine"),
     ("storage: {url: 'file:'}", "storage.url: 'file:' names no folder of this machine"),
@@ -145,9 +148,8 @@ def test_a_fault_of_a_user_or_tenant_is_told(users: str, fault: str) -> None:
 
 
 def test_a_user_is_pinned_by_his_own_entry_and_a_stranger_by_that_of_all_others() -> None:
-    config = resolved(
-        sound(users="a: {region: bos}\n b: {machine: 3d8dd15c1ed778}\n c: \n '*': {match: x+, region: waw}")
-    )
+    users = "a: {region: bos}, b: {machine: 3d8dd15c1ed778}, c: , '*': {match: x+, region: waw}"
+    config = resolved(sound(users=users))
     found = {user: config.pin_of(user) for user in ("a", "b", "c", "x")}
     assert found == {"a": Pin(region="bos"), "b": Pin(machine="3d8dd15c1ed778"), "c": None, "x": Pin(region="waw")}
 

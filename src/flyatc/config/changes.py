@@ -23,7 +23,7 @@ class Changes(Struct, frozen=True):
 def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
     """``made``: the tenants which '*' has made so far; they are judged with the listed ones."""
     restart = tuple(f"server.{name}" for name in _FIXED if getattr(old.server, name) != getattr(new.server, name))
-    for section in ("storage", "cache", "replay"):
+    for section in ("storage", "cache", "fly", "replay"):
         before, after = getattr(old, section), getattr(new, section)
         fields = before.__struct_fields__
         restart += tuple(f"{section}.{name}" for name in fields if getattr(before, name) != getattr(after, name))
@@ -53,7 +53,14 @@ def _carried(old: Config, new: Config) -> Config:
         address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
     }
     return structs.replace(
-        new, server=server, storage=old.storage, cache=old.cache, replay=old.replay, log=log, tenants=tenants
+        new,
+        server=server,
+        storage=old.storage,
+        cache=old.cache,
+        fly=old.fly,
+        replay=old.replay,
+        log=log,
+        tenants=tenants,
     )
 
 

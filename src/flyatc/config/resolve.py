@@ -66,6 +66,7 @@ def resolve(
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
+        fly=settings.fly(file.fly, faults),
         replay=file.replay,
         log=file.log,
         pages=app.pages,

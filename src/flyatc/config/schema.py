@@ -221,6 +221,19 @@ class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     then: Annotated[Literal["none", "exit"], Meta(description="exit: save all, end with 0")] = "none"
 
 
+class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    metadata: Annotated[
+        str | None,
+        Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
+             "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
+             "takes a user whom nobody has"),
+    ] = None  # fmt: skip
+    resolver: Annotated[
+        Listen | None,
+        Meta(description="the DNS server for names below .internal, as host:port; default: that of /etc/resolv.conf"),
+    ] = None
+
+
 class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     trust_app: Annotated[
         bool,
@@ -256,6 +269,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = field(default_factory=Limits)
     cache: Cache = field(default_factory=Cache)
     machine_idle: MachineIdle = field(default_factory=MachineIdle)
+    fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     log: Logging = field(default_factory=Logging)
 
@@ -313,6 +327,7 @@ class Config(Struct, frozen=True, kw_only=True):
     tenants: dict[str, Tenant]  # by address, in the file's order
     pattern: Pattern | None
     users: frozenset[str] = frozenset()  # those listed by name: '*' is not for them
+    fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
 

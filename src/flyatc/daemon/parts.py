@@ -17,6 +17,8 @@ from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.edge.signpost import Signpost
 from flyatc.fly import machine
+from flyatc.fly.dns import Dns
+from flyatc.fly.names import Names
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.process import child, command
@@ -66,9 +68,12 @@ class Parts:
         me = machine.of(self.environ)
         if me is None:
             return None
-        self.placing = Placing(config, me, self.owning.held)
+        names = None
+        if config.fly.metadata is not None:
+            names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
+        self.placing = Placing(config, me, self.owning, names)
         secret = replay.secret(self.environ)
-        if secret is None and config.pins:
+        if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
 

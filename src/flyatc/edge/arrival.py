@@ -53,7 +53,7 @@ class Arrival(unread.Unread):
         to, app = self._to, self._tenant.spec.app
         try:
             async with asyncio.timeout(app.waiting_page_after if self._shows_page() else None):
-                visit = await self._tenant.serving(self._instead_of)
+                visit = await self._served()
         except TimeoutError:
             self._waited()
             return self._responder.waiting(to, "starting; the browser was shown the waiting page", app.pages)
@@ -65,7 +65,15 @@ class Arrival(unread.Unread):
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
             raise
         self._waited()
+        if not isinstance(visit, Visit):
+            assert self._signpost is not None
+            return self._signpost.answer(self._to, self._tenant, visit, self._responder)
         return self._serve(to, self._found, self._tenant, visit)
+
+    async def _served(self) -> Visit | signpost.Away:
+        if self._signpost is not None and (away := await self._signpost.away(self._to, self._tenant)) is not None:
+            return away
+        return await self._tenant.serving(self._instead_of)
 
     def _waited(self) -> None:
         self._to.request.receiver = None

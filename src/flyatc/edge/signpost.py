@@ -9,13 +9,17 @@ from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
 
 RETRY_SECONDS = 5.0
+Away = placement.There | placement.Nowhere
 
 
 class Places(Protocol):
     """Knows who serves a user."""
 
     def known(self, user: str) -> placement.Place | None:
-        """At once. None: nothing speaks against this machine."""
+        """At once. None: it has to be found out, or we own him."""
+
+    async def find(self, user: str) -> placement.Place:
+        """Raises nothing."""
 
 
 class Signpost:
@@ -25,20 +29,30 @@ class Signpost:
         self._replays, self._places = replays, places
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
-        """Whether it was answered, because this machine is not to serve the user. Whom one of ours has sent here is
-        served here, unless the record of his owner says otherwise: so rungs which disagree make no circle."""
-        place = self._places.known(tenant.spec.user)
-        if place is None or isinstance(place, placement.Here):
-            return False
-        source = self._source(to, tenant)
-        if source.sent:
-            return False
-        if isinstance(place, placement.Nowhere):
-            retry = RETRY_SECONDS if place.status == 503 else None
-            responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
-        else:
-            self._send(to, tenant, place, source, responder)
-        return True
+        """Whether it was answered, because it is known that another machine serves the user."""
+        place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
+        if place is not None:
+            self.answer(to, tenant, place, responder)
+        return place is not None
+
+    async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
+        """What to ``answer``. None: this machine serves the user, or tries to."""
+        if self._source(to, tenant).sent:
+            return None
+        return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
+        """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
+        disagree make no circle."""
+        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+            return None
+        return place
+
+    def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
+        if isinstance(place, placement.There):
+            return self._send(to, tenant, place, responder)
+        retry = RETRY_SECONDS if place.status == 503 else None
+        return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 
     def follows(
         self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: respond.Responder
@@ -47,7 +61,7 @@ class Signpost:
         target = replay.target(error.owner or "")
         if target is None:
             return False
-        self._send(to, tenant, placement.There(target, error.reason), self._source(to, tenant), responder)
+        self._send(to, tenant, placement.There(target, error.reason), responder)
         return True
 
     def _send(
@@ -55,11 +69,11 @@ class Signpost:
         to: exchange.Exchange,
         tenant: Tenant,
         place: placement.There,
-        source: replay.Source,
         responder: respond.Responder,
     ) -> None:
-        target, head = place.target, to.request.head
+        target, head, source = place.target, to.request.head, self._source(to, tenant)
         to.sent_on()
+        to.start = to.wait = None  # nothing was started
         failed = replay.failed(head.every(b"fly-replay-failed"))
         if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS

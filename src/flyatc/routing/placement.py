@@ -7,8 +7,10 @@ the names in the platform's DNS; the record of the last owner; nobody. A rung wh
 from dataclasses import dataclass
 
 from flyatc.config.schema import Pin
+from flyatc.fly import told
 from flyatc.fly.machine import Machine
-from flyatc.routing.replay import MOST_HOPS, Failed, Source, Target
+from flyatc.ownership.record import Owner, State
+from flyatc.routing.replay import MOST_HOPS, Failed, Source, Target, target
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,40 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
     if not to.is_at(me):
         return There(to, f"tenants.yaml pins him to {to}")
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
+
+
+def named(me: Machine, found: told.Told) -> Place | None:
+    """A started machine has him in its metadata."""
+    if not isinstance(found, told.Found):
+        return None
+    to = Target(me.app, id=found.machine)
+    return Here(found.why) if to.is_at(me) else There(to, found.why)
+
+
+def recorded(me: Machine, owner: Owner | None, there: bool | None, pin: Pin | None) -> Place | None:
+    """The last owner, who may be asleep, and is woken rather than robbed: what he has on his disk is the newest.
+    ``there``: whether that machine exists, in whatever state; None: not known. ``pin``: to our region, or none."""
+    if owner is None:
+        return None
+    holder = owner.holder
+    to = target(f"{holder.app}/{holder.machine}")
+    if to is None or to.is_at(me):
+        return Here(f"{holder} had him last" if to is not None else f"{holder}, which had him last, is none of Fly")
+    if there is False:
+        return Here(f"{holder}, which had him last, does not exist any more")
+    if pin is not None and owner.state is State.RELEASED and holder.region != pin.region:
+        return Here(f"{holder} had him last, and tenants.yaml pins him to {pin}")
+    return There(to, f"{holder} had him last")
+
+
+def unowned(found: told.Told, *, invited: bool) -> Place:
+    """Nobody has ever had him. ``invited``: the file names him, or pins him to where we are: then any machine may have
+    him which is asked. Others must have one."""
+    if isinstance(found, told.Unknown):
+        return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
+    if invited:
+        return Here("nobody has had him yet")
+    return Nowhere(404, f"nobody has him: {found.why}")
 
 
 def refusal(to: Target, me: Machine, source: Source, failed: Failed | None) -> str | None:
