@@ -165,6 +165,13 @@ def test_a_user_whom_nobody_has_is_taken_by_whoever_is_asked(pair: tuple[Daemon,
     assert sent_to(home.get("/bob/count")) == f"instance={IAD}"
 
 
+def test_a_machine_whose_name_no_header_can_carry_serves_and_says_that_it_replays_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, parrot(), on_fly("m_1", "iad")) as daemon:
+        assert get(daemon, "/ann/seen").status == 200
+        told = daemon.until_told("no request is replayed to other machines")
+        assert told["reason"] == "FLY_MACHINE_ID is 'm_1', which nobody on Fly is called"
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 def test_an_app_sends_visitors_away_only_where_it_may(tmp_path: Path, trusted: bool) -> None:
     top = "replay: {trust_app: true}" if trusted else ""

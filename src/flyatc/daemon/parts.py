@@ -19,6 +19,7 @@ from flyatc.edge.signpost import Signpost
 from flyatc.fly import machine
 from flyatc.fly.dns import Dns
 from flyatc.fly.names import Names
+from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.process import child, command
@@ -65,7 +66,11 @@ class Parts:
 
     def _signpost(self, config: Config) -> Signpost | None:
         """None: we are not on Fly."""
-        me = machine.of(self.environ)
+        try:
+            me = machine.of(self.environ)
+        except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
+            self.log.event("warning", "no request is replayed to other machines", reason=str(error))
+            return None
         if me is None:
             return None
         names = None

@@ -21,6 +21,12 @@ class Places(Protocol):
     async def find(self, user: str) -> placement.Place:
         """Raises nothing."""
 
+    def sent(self, user: str, to: replay.Target) -> None:
+        """A request of his was replayed there."""
+
+    def failed(self, user: str, to: replay.Target) -> None:
+        """A request says that its replay has failed. Anybody may say so."""
+
 
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
@@ -75,11 +81,14 @@ class Signpost:
         to.sent_on()
         to.start = to.wait = None  # nothing was started
         failed = replay.failed(head.every(b"fly-replay-failed"))
+        if failed is not None:
+            self._places.failed(tenant.spec.user, target)
         if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None:
             status, why, retry = *unfit, None
         else:
+            self._places.sent(tenant.spec.user, target)
             value = self._replays.header(target, tenant.spec.user, source.hops, time())
             return responder.replay(to, value, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None

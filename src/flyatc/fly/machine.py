@@ -29,7 +29,5 @@ def of(environ: Mapping[str, str]) -> Machine | None:
     checks = (("FLY_APP_NAME", app, APP), ("FLY_MACHINE_ID", identity, MACHINE), ("FLY_REGION", region, REGION))
     for variable, value, form in checks:
         if form.fullmatch(value) is None:
-            raise FlyatcError(
-                f"{variable} is {value!r}, which Fly never says: elsewhere unset FLY_APP_NAME and FLY_MACHINE_ID"
-            )
+            raise FlyatcError(f"{variable} is {value!r}, which nobody on Fly is called")
     return Machine(app, identity, region, environ.get("FLY_PRIVATE_IP") or None)

@@ -5,6 +5,7 @@ the names in the platform's DNS; the record of the last owner; nobody. A rung wh
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from flyatc.config.schema import Pin
 from flyatc.fly import told
@@ -53,17 +54,26 @@ def named(me: Machine, found: told.Told) -> Place | None:
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
 
-def recorded(me: Machine, owner: Owner | None, there: bool | None, pin: Pin | None) -> Place | None:
-    """The last owner, who may be asleep, and is woken rather than robbed: what he has on his disk is the newest.
-    ``there``: whether that machine exists, in whatever state; None: not known. ``pin``: to our region, or none."""
+class Last(Enum):
+    """What is known of the machine which had a user last."""
+
+    EXPECTED = "it may be asleep"
+    GONE = "it does not exist any more"
+    DEAD = "it cannot be woken"
+
+
+def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
+    """The last owner, who may be asleep, and is woken rather than robbed: what he has on his disk is the newest. Where
+    that is hopeless we try; and take the user only if his owner's session has ended. ``pin``: to our region, or none.
+    """
     if owner is None:
         return None
     holder = owner.holder
     to = target(f"{holder.app}/{holder.machine}")
     if to is None or to.is_at(me):
         return Here(f"{holder} had him last" if to is not None else f"{holder}, which had him last, is none of Fly")
-    if there is False:
-        return Here(f"{holder}, which had him last, does not exist any more")
+    if last is not Last.EXPECTED:
+        return Here(f"{holder} had him last, and {last.value}")
     if pin is not None and owner.state is State.RELEASED and holder.region != pin.region:
         return Here(f"{holder} had him last, and tenants.yaml pins him to {pin}")
     return There(to, f"{holder} had him last")
