@@ -52,11 +52,10 @@ class Placing:
     async def find(self, user: str) -> placement.Place:
         if self._owners.held(user):
             return placement.Here("this machine owns him")
-        if self._names is None:
-            return placement.pinned(self._me, self._config.pin_of(user)) or placement.Here(
-                "whoever is asked may have him"
-            )
-        return self.known(user) or await self._found.get(user)
+        known = self.known(user)
+        if known is None and self._names is None:
+            return placement.Here("whoever is asked may have him")
+        return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
         self._tries.sent(user, to, _now())

@@ -111,7 +111,7 @@ class Replays:
 
     def _sign(self, to: Target, user: str, hops: int, when: int) -> str:
         text = f"{hops} {when} {to.app} {to.id or ''} {to.region or ''} {user}"
-        return hmac.new(self._key or b"", text.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._key or b"", text.encode(), "sha256").hex()[:32]
 
 
 def secret(environ: Mapping[str, str]) -> bytes | None:

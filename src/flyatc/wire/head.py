@@ -71,7 +71,10 @@ class Head:
 
     def every(self, name: bytes) -> list[bytes]:
         """All values of a header that is handed on, one a line (``name`` in lower case; for the rare)."""
-        start, lines = name + b":", b"".join(self.kept).split(b"\r\n")[1:]
+        block, start = b"".join(self.kept), name + b":"
+        if b"\r\n" + start not in block.lower():
+            return []
+        lines = block.split(b"\r\n")[1:]
         return [line[len(start) :].strip(b" \t") for line in lines if line.lower().startswith(start)]
 
     def drop(self, name: bytes) -> None:
