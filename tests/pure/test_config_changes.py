@@ -52,10 +52,19 @@ def test_a_new_root_changes_every_tenant() -> None:
 def test_what_needs_a_restart_is_named_and_stays_as_it_was() -> None:
     old = configured("users: {a: }")
     new = configured(
-        "users: {a: , b: }\nserver: {listen: 80, data: d, control: 81, health: /up}\nstorage: {url: 'file:s', keep: 2}"
+        "users: {a: , b: }\nserver: {listen: 80, data: d, control: 81, health: /up}\n"
+        "storage: {url: 'file:s', keep: 2}\n"
+        "replay: {trust_app: true}"
     )
     found = changes(old, new)
-    assert found.restart == ("server.listen", "server.data", "server.control", "storage.url", "storage.keep")
+    assert found.restart == (
+        "server.listen",
+        "server.data",
+        "server.control",
+        "storage.url",
+        "storage.keep",
+        "replay.trust_app",
+    )
     assert found.config.server.listen == Listen(None, 3000)
     assert found.config.server.health == "/up"
     assert found.config.storage == old.storage

@@ -43,7 +43,7 @@ FAULTS = [
         "tenants.yaml:1: app.intervall: unknown key, did you mean interval? It belongs in storage",
     ),
     ("log: {xyz: 1}", "tenants.yaml:1: log.xyz: unknown key; known here: format, requests, level"),
-    ("users: {boston: {region: bos}}", "tenants.yaml:1: users.boston.region: unknown key; known here: command"),
+    ("users: {boston: {regin: bos}}", "tenants.yaml:1: users.boston.regin: unknown key, did you mean region?"),
     ("users:\n a: {idle: 1s}\n a:\n", "tenants.yaml:3: users.a: appears twice, first in line 2"),
     ("app:\n  <<: {idle: 1s}", "tenants.yaml:2: app.<<: merging is not known here: what all share belongs in app"),
     ("? [a]\n: b", "tenants.yaml:1: has a key that is not plain text"),

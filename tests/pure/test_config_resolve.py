@@ -14,7 +14,7 @@ from flyatc.config.faults import ConfigError, Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
-from flyatc.config.schema import App, Config, Listen, Server
+from flyatc.config.schema import App, Config, Listen, Pin, Server
 from flyatc.kit.errors import FlyatcError
 
 FOLDER = "/srv/site"
@@ -58,6 +58,9 @@ SECTIONS = [
     ("server: {health: '/up?x'}", "server.health: '/up?x' must be a path such as /up"),
     ("server: {health: /a/up}", "server.health: /a/up is an address of the user a, whose app would not see it"),
     ("server: {listen: 80, control: 80}", "server.control: is the port of visitors too (*:80): take another"),
+    ("fly: {metadata: Customer}", "fly.metadata: 'Customer' cannot be asked for by DNS: a-z, 0-9, - and _"),
+    ("fly: {resolver: 53}", "fly.resolver: *:53 names no server: write its address, such as [fdaa::3]:53"),
+    ("fly: {resolver: 'dns.example:53'}", "fly.resolver: dns.example:53 names no server: write its address"),
     ("storage: {url: ./store}", "storage.url: './store' is not a store: write file:FOLDER or s3://BUCKET"),
     ("storage: {url: 'file://host/x'}", "storage.url: 'file://host/x' names no folder of this machine"),
     ("storage: {url: 'file:'}", "storage.url: 'file:' names no folder of this machine"),
@@ -131,6 +134,9 @@ USERS = [
     ("a: {tenants: {b: {command: ['']}}}", "users.a.tenants.b.command[0]: is empty: here stands the program"),
     ("a: {tenants: {b: {seed: new.sqlite3}}}", "users.a.tenants.b.seed: is one path, but no database is listed"),
     ("a: {tenants: {b: {directory: gone}}}", "users.a.tenants.b.directory: /srv/site/gone is not a directory"),
+    ("a: {region: BOS}", "users.a.region: 'BOS' is no region: write its code, such as bos"),
+    ("a: {machine: a;b}", "users.a.machine: 'a;b' is no machine's id: fly machine list shows them"),
+    ("a: {region: bos, machine: 3d8dd15c1ed778}", "users.a.machine: names the machine, and region a region"),
     ("a: {pages: {99: a.html}}", "users.a.pages.99: '99' is no page of ours"),
 ]
 
@@ -139,6 +145,13 @@ USERS = [
 def test_a_fault_of_a_user_or_tenant_is_told(users: str, fault: str) -> None:
     (line,) = told(sound(users=users))
     assert line.startswith(f"tenants.yaml:3: {fault}")
+
+
+def test_a_user_is_pinned_by_his_own_entry_and_a_stranger_by_that_of_all_others() -> None:
+    users = "a: {region: bos}, b: {machine: 3d8dd15c1ed778}, c: , '*': {match: x+, region: waw}"
+    config = resolved(sound(users=users))
+    found = {user: config.pin_of(user) for user in ("a", "b", "c", "x")}
+    assert found == {"a": Pin(region="bos"), "b": Pin(machine="3d8dd15c1ed778"), "c": None, "x": Pin(region="waw")}
 
 
 def test_no_user_at_all_is_a_fault() -> None:

@@ -622,6 +622,16 @@ def test_a_safe_method_changes_nothing(method: str) -> None:
     assert stage.visit()["x-cache"] == "hit"
 
 
+@pytest.mark.parametrize(("method", "outcome"), [("POST", "miss"), ("GET", "hit")])
+def test_what_another_machine_may_change_is_dropped_when_it_is_sent_there(method: str, outcome: str) -> None:
+    stage = Stage()
+    stage.visit("/a")
+    on = stage.look_up(request("/a", "Cache-Control: no-cache", method=method))
+    assert isinstance(on, Recording)
+    on.sent_on()
+    assert stage.visit("/a")["x-cache"] == outcome
+
+
 def test_an_answer_from_before_a_change_is_not_stored_after_it() -> None:
     stage = Stage()
     before = stage.look_up(request("/a"))

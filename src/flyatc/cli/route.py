@@ -48,6 +48,8 @@ def told(found: Explanation) -> list[tuple[str, str]]:
             ("user", f"{found.user} (by pattern)" if found.by_pattern else found.user or ""),
             ("state", found.state or "unknown: no daemon is running"),
         ]
+    if found.pin is not None:
+        lines.append(("on Fly", f"{found.pin}, as the file says"))
     if found.app_path is not None:
         lines.append(("app sees", f"{found.app_path} ({'prefix stripped' if found.strip_prefix else 'as it came'})"))
     if found.health:

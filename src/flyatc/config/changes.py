@@ -23,23 +23,21 @@ class Changes(Struct, frozen=True):
 def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
     """``made``: the tenants which '*' has made so far; they are judged with the listed ones."""
     restart = tuple(f"server.{name}" for name in _FIXED if getattr(old.server, name) != getattr(new.server, name))
-    restart += tuple(
-        f"storage.{name}"
-        for name in old.storage.__struct_fields__
-        if getattr(old.storage, name) != getattr(new.storage, name)
-    )
-    restart += tuple(
-        f"cache.{name}" for name in old.cache.__struct_fields__ if getattr(old.cache, name) != getattr(new.cache, name)
-    )
+    for section in ("storage", "cache", "fly", "replay"):
+        before, after = getattr(old, section), getattr(new, section)
+        fields = before.__struct_fields__
+        restart += tuple(f"{section}.{name}" for name in fields if getattr(before, name) != getattr(after, name))
     restart += tuple(f"log.{name}" for name in _FIXED_LOG if getattr(old.log, name) != getattr(new.log, name))
     config = _carried(old, new)
-    before = old.tenants | {tenant.address: tenant for tenant in made}
-    after = {address: _successor(config, tenant) for address, tenant in before.items()}
+    tenants = old.tenants | {tenant.address: tenant for tenant in made}
+    successors = {address: _successor(config, tenant) for address, tenant in tenants.items()}
     return Changes(
         config=config,
-        added=tuple(address for address in config.tenants if address not in before),
-        removed=tuple(address for address, tenant in after.items() if tenant is None),
-        changed=tuple(address for address, tenant in after.items() if tenant is not None and tenant != before[address]),
+        added=tuple(address for address in config.tenants if address not in tenants),
+        removed=tuple(address for address, tenant in successors.items() if tenant is None),
+        changed=tuple(
+            address for address, tenant in successors.items() if tenant is not None and tenant != tenants[address]
+        ),
         restart=restart,
     )
 
@@ -54,7 +52,16 @@ def _carried(old: Config, new: Config) -> Config:
     tenants = {
         address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
     }
-    return structs.replace(new, server=server, storage=old.storage, cache=old.cache, log=log, tenants=tenants)
+    return structs.replace(
+        new,
+        server=server,
+        storage=old.storage,
+        cache=old.cache,
+        fly=old.fly,
+        replay=old.replay,
+        log=log,
+        tenants=tenants,
+    )
 
 
 def _successor(config: Config, tenant: Tenant) -> Tenant | None:

@@ -5,7 +5,7 @@ They become folders, keys of the store and parts of addresses: whatever is not p
 
 import re
 
-from flyatc.config.schema import USER
+from flyatc.config.schema import MACHINE, REGION, USER
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
@@ -69,3 +69,13 @@ def page(name: str) -> str | None:
     if name == "waiting" or re.fullmatch(r"[45][0-9][0-9]", name):
         return None
     return f"{name!r} is no page of ours: write waiting, or a status from 400 to 599"
+
+
+def region(name: str) -> str | None:
+    return None if REGION.fullmatch(name) else f"{name!r} is no region: write its code, such as bos"
+
+
+def machine(name: str) -> str | None:
+    if MACHINE.fullmatch(name):
+        return None
+    return f"{name!r} is no machine's id: fly machine list shows them, such as 3d8dd15c1ed778"

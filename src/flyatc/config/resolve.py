@@ -10,9 +10,20 @@ from flyatc.config import layers, names, settings
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Disk, Surroundings
 from flyatc.config.nodes import Key
-from flyatc.config.schema import App, AppOverrides, Config, File, Pattern, Server, Tenant, UserEntry, make_tenant
+from flyatc.config.schema import (
+    ANYONE,
+    App,
+    AppOverrides,
+    Config,
+    File,
+    Pattern,
+    Pin,
+    Server,
+    Tenant,
+    UserEntry,
+    make_tenant,
+)
 
-ANYONE = "*"
 ALONE = "app"  # the one tenant of a wrapper: its address and, in the store, its user
 
 
@@ -36,8 +47,10 @@ def resolve(
         users, tenants = {}, {ALONE: _alone(structs.replace(app, command=list(alone)), server, around)}
     elif not users and not faults.known(("users",)):
         faults.tell(("users",), "at least one user is needed, or '*' for all that match a pattern")
-    pattern = None
+    pattern, pins = None, {}
     for user, entry in users.items():
+        if (pin := _pin(user, entry, faults)) is not None:
+            pins[user] = pin
         apps = tuple(_tenants(user, entry, app, around))
         if user == ANYONE:
             pattern = _pattern(entry, app, apps, around)
@@ -53,11 +66,14 @@ def resolve(
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
+        fly=settings.fly(file.fly, faults),
+        replay=file.replay,
         log=file.log,
         pages=app.pages,
         tenants=tenants,
         pattern=pattern,
         users=frozenset(users) - {ANYONE},
+        pins=pins,
     )
 
 
@@ -117,6 +133,19 @@ def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faul
         faults.tell(
             ("server", "health"), f"{server.health} is an address of the user {user}, whose app would not see it"
         )
+
+
+def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
+    if entry is None or (entry.region is UNSET and entry.machine is UNSET):
+        return None
+    key: Key = ("users", user)
+    if entry.region is not UNSET and entry.machine is not UNSET:
+        faults.tell((*key, "machine"), "names the machine, and region a region: one of the two is enough")
+    if entry.region is not UNSET and (fault := names.region(entry.region)):
+        faults.tell((*key, "region"), fault)
+    if entry.machine is not UNSET and (fault := names.machine(entry.machine)):
+        faults.tell((*key, "machine"), fault)
+    return Pin(region=entry.region or None, machine=entry.machine or None)
 
 
 def _pattern(

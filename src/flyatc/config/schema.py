@@ -13,7 +13,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 
+ANYONE = "*"  # the entry of users who are not listed
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
+MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
+REGION = re.compile(r"[a-z][a-z0-9]{1,15}")  # on Fly they have 3
 
 
 class Listen(Struct, frozen=True):
@@ -140,6 +143,13 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
     match: Annotated[
         str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")
     ] = UNSET
+    region: Annotated[
+        str | UnsetType, Meta(description="on Fly: the region whose machines serve this user, such as bos")
+    ] = UNSET
+    machine: Annotated[
+        str | UnsetType,
+        Meta(description="on Fly: the id of the machine which serves this user, whatever else is known"),
+    ] = UNSET
 
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -211,6 +221,31 @@ class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     then: Annotated[Literal["none", "exit"], Meta(description="exit: save all, end with 0")] = "none"
 
 
+class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    metadata: Annotated[
+        str | None,
+        Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
+             "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
+             "takes a user whom nobody has"),
+    ] = None  # fmt: skip
+    resolver: Annotated[
+        Listen | None,
+        Meta(description="the DNS server for names below .internal, as host:port; default: that of /etc/resolv.conf"),
+    ] = None
+
+
+class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    trust_app: Annotated[
+        bool,
+        Meta(description="true: an app's own fly-replay answers reach Fly Proxy, which then sends the visitor wherever "
+             "they say, to any app of the organization; false: they are cut out"),
+    ] = False  # fmt: skip
+    timeout: Annotated[
+        SomeSeconds,
+        Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
+    ] = 30.0
+
+
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: Annotated[
         Literal["auto", "json", "text"], Meta(description="auto: text in colour on a terminal, else JSON lines")
@@ -234,6 +269,8 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = field(default_factory=Limits)
     cache: Cache = field(default_factory=Cache)
     machine_idle: MachineIdle = field(default_factory=MachineIdle)
+    fly: Fly = field(default_factory=Fly)
+    replay: Replay = field(default_factory=Replay)
     log: Logging = field(default_factory=Logging)
 
 
@@ -268,6 +305,16 @@ class Pattern(Struct, frozen=True, kw_only=True):
     tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) where the user is the tenant
 
 
+class Pin(Struct, frozen=True, kw_only=True):
+    """Where tenants.yaml says that a user is served: one of the two."""
+
+    region: str | None = None
+    machine: str | None = None
+
+    def __str__(self) -> str:
+        return f"machine {self.machine}" if self.machine is not None else f"region {self.region}"
+
+
 class Config(Struct, frozen=True, kw_only=True):
     path: Path  # the file it was read from
     server: Server  # data is absolute
@@ -280,6 +327,12 @@ class Config(Struct, frozen=True, kw_only=True):
     tenants: dict[str, Tenant]  # by address, in the file's order
     pattern: Pattern | None
     users: frozenset[str] = frozenset()  # those listed by name: '*' is not for them
+    fly: Fly = field(default_factory=Fly)
+    replay: Replay = field(default_factory=Replay)
+    pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
+
+    def pin_of(self, user: str) -> Pin | None:
+        return self.pins.get(user if user in self.users else ANYONE)
 
     def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
         """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""

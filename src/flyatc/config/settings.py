@@ -1,6 +1,7 @@
 """The sections which are the daemon's own, checked and made absolute: server and storage. Pure."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 
 from msgspec import structs
@@ -8,7 +9,7 @@ from msgspec import structs
 from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
-from flyatc.config.schema import Listen, Server, Storage
+from flyatc.config.schema import Fly, Listen, Server, Storage
 from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
@@ -34,6 +35,21 @@ def server(server: Server, around: Surroundings) -> Server:
         root=server.root.rstrip("/") or "/",
         data=around.absolute(server.data),
     )
+
+
+def fly(fly: Fly, faults: Faults) -> Fly:
+    if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
+        faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
+    if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
+        faults.tell(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
+    return fly
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
 
 
 def storage(storage: Storage, data: str, around: Surroundings) -> Storage:

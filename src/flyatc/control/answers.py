@@ -106,6 +106,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     app_path: str | None = None  # what the app is asked for
     strip_prefix: bool = False
     by_pattern: bool = False  # the user is not listed, '*' admits him
+    pin: str | None = None  # the region or machine which the file names for the user, on Fly
     health: bool = False  # the path of the app's own readiness: no visit, it wakes nobody
     state: str | None = None  # None: not known, no daemon was asked
 

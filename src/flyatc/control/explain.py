@@ -55,6 +55,7 @@ def _here(config: Config, tenant: Tenant, text: str, *, health: bool) -> Explana
         app_path=(text[len(tenant.prefix) :] or "/") if tenant.app.strip_prefix else text,
         strip_prefix=tenant.app.strip_prefix,
         by_pattern=by_pattern,
+        pin=str(pin) if (pin := config.pin_of(tenant.user)) is not None else None,
         health=health,
     )
 

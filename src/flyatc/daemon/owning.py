@@ -14,6 +14,7 @@ from flyatc.ownership import identity
 from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
+from flyatc.ownership.record import Owner
 from flyatc.ownership.terms import Terms
 
 
@@ -34,6 +35,14 @@ class Owning:
         """To be called first. Raises StoreRefused, StoreUnavailable."""
         if self.store is not None:
             await self.store.open()
+
+    def held(self, user: str) -> bool:
+        """Whether this machine owns him, or is taking him. Cheap."""
+        return self.keeper is not None and self.keeper.holds(user)
+
+    async def look(self, user: str) -> Owner | None:
+        """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""
+        return await self.keeper.look(user) if self.keeper is not None else None
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:

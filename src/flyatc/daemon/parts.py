@@ -8,20 +8,32 @@ from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.owning import Owning
+from flyatc.daemon.placing import Placing
 from flyatc.daemon.streams import streams_of
 from flyatc.daemon.verifying import Verifying
 from flyatc.databases.vault import Vault
 from flyatc.delivery.caching import Cache
 from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
+from flyatc.edge.signpost import Signpost
+from flyatc.fly import machine
+from flyatc.fly.dns import Dns
+from flyatc.fly.names import Names
+from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.process import child, command
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
+from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.ports import Tools
 from flyatc.wire import server
+
+KEYLESS = (
+    "the machines share no secret, and cannot tell each other's replays from what visitors claim: "
+    "fly secrets set FLYATC_SECRET=$(openssl rand -hex 32)"
+)
 
 
 class Parts:
@@ -39,13 +51,36 @@ class Parts:
         self.verifying: Verifying | None = None
         if self.store is not None and config.storage.verify:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)
-        tools = Tools(self.owning.hold, self.vault.hold, self._child(Ports()), _gateway)
+        tools = Tools(
+            self.owning.hold, self.vault.hold, self._child(Ports()), partial(_gateway, config.replay.trust_app)
+        )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
-        self.handler = handler.Handler(config, self.fleet, self.recorder, self.cache, self.barrier)
+        self.placing: Placing | None = None
+        self.handler = handler.Handler(
+            config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
+        )
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
+
+    def _signpost(self, config: Config) -> Signpost | None:
+        """None: we are not on Fly."""
+        try:
+            me = machine.of(self.environ)
+        except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
+            self.log.event("warning", "no request is replayed to other machines", reason=str(error))
+            return None
+        if me is None:
+            return None
+        names = None
+        if config.fly.metadata is not None:
+            names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
+        self.placing = Placing(config, me, self.owning, names)
+        secret = replay.secret(self.environ)
+        if secret is None and (config.pins or names is not None):
+            self.log.event("warning", KEYLESS)
+        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
 
     def _child(
         self, ports: Ports
@@ -62,5 +97,5 @@ class Parts:
             self.store.close()
 
 
-def _gateway(tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:
-    return gateway.Gateway("127.0.0.1", port, may_answer)
+def _gateway(replays: bool, tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:
+    return gateway.Gateway("127.0.0.1", port, may_answer, replays=replays)

@@ -205,6 +205,8 @@ class Daemon:
         self.config = found.config
         parts.fleet.apply(found.config)
         parts.handler.use(found.config)
+        if parts.placing is not None:
+            parts.placing.use(found.config)
         parts.listener.use(found.config.limits)
         self.log.event(
             "info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed)

@@ -134,6 +134,13 @@ class Recording:
         self._stop()
         self._release(again=True)
 
+    def sent_on(self) -> None:
+        """Another machine answers: nothing is stored, and what the request may change there is forgotten here."""
+        self._stop()
+        if self.way.unsafe:
+            self._books.invalidate(self.asked.uri)
+        self._release(again=False)
+
     # --- recording ---
 
     def _plain_refusal(self, marks: list[tuple[bytes, bytes]]) -> str | None:

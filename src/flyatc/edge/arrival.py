@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import cached, desk, exchange, respond, unread
+from flyatc.edge import cached, desk, exchange, respond, signpost, unread
 from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
@@ -22,7 +22,9 @@ _NOT_OURS = (errors.Elsewhere, errors.Stopping, errors.Removed)
 class Arrival(unread.Unread):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
-    __slots__ = ("_desk", "_found", "_instead_of", "_responder", "_serve", "_since", "_task", "_tenant", "_to")
+    __slots__ = (
+        "_desk", "_found", "_instead_of", "_responder", "_serve", "_signpost", "_since", "_task", "_tenant", "_to",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,7 +41,9 @@ class Arrival(unread.Unread):
         self._desk, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
+    def begin(self, sign: signpost.Signpost | None) -> None:
+        """``sign``: on Fly, where whoever is owned by another machine is sent there."""
+        self._signpost = sign
         self._since = monotonic()  # it may have been held by a pause before
         self._to.start = "cold"
         self._to.request.receiver = self
@@ -49,7 +53,7 @@ class Arrival(unread.Unread):
         to, app = self._to, self._tenant.spec.app
         try:
             async with asyncio.timeout(app.waiting_page_after if self._shows_page() else None):
-                visit = await self._tenant.serving(self._instead_of)
+                visit = await self._served()
         except TimeoutError:
             self._waited()
             return self._responder.waiting(to, "starting; the browser was shown the waiting page", app.pages)
@@ -61,7 +65,15 @@ class Arrival(unread.Unread):
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
             raise
         self._waited()
+        if not isinstance(visit, Visit):
+            assert self._signpost is not None
+            return self._signpost.answer(self._to, self._tenant, visit, self._responder)
         return self._serve(to, self._found, self._tenant, visit)
+
+    async def _served(self) -> Visit | signpost.Away:
+        if self._signpost is not None and (away := await self._signpost.away(self._to, self._tenant)) is not None:
+            return away
+        return await self._tenant.serving(self._instead_of)
 
     def _waited(self) -> None:
         self._to.request.receiver = None
@@ -75,6 +87,9 @@ class Arrival(unread.Unread):
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
             self._to.reason = f"stale-if-error: {error}"
             return cached.send(self._to, served, self._desk, self._responder)
+        sign = self._signpost if isinstance(error, errors.Elsewhere) else None
+        if sign is not None and sign.follows(self._to, self._tenant, error, self._responder):
+            return None
         status, retry = 503, RETRY_SECONDS
         close = False
         match error:

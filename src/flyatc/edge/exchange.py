@@ -63,6 +63,12 @@ class Exchange:
         recording, self.recording = self.recording, None
         return None if recording is None else recording.fail(time())
 
+    def sent_on(self) -> None:
+        """Another machine is to answer."""
+        recording, self.recording = self.recording, None
+        if recording is not None:
+            recording.sent_on()
+
     def end(self) -> None:
         """Whatever happened, it is over: gives back the visit, writes the line. Once."""
         if self._ended:

@@ -28,6 +28,7 @@ from flyatc.edge import (
     recorder,
     refresh,
     respond,
+    signpost,
     verdict,
 )
 from flyatc.routing import route
@@ -42,8 +43,16 @@ class Handler:
     """``use`` gives it a configuration, at the start and again at each reload."""
 
     def __init__(
-        self, config: Config, fleet: Fleet, records: recorder.Recorder, cache: Cache | None, before: barrier.Barrier
+        self,
+        config: Config,
+        fleet: Fleet,
+        records: recorder.Recorder,
+        cache: Cache | None,
+        before: barrier.Barrier,
+        sign: signpost.Signpost | None,
     ) -> None:
+        """``sign``: on Fly, where other machines may serve a user."""
+        self._signpost = sign
         self._fleet, self._recorder, self._barrier = fleet, records, before
         self._desks = desk.Desks(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -112,8 +121,10 @@ class Handler:
         if visit is not None:
             to.start = "warm"
             return self.serve(to, found, tenant, visit)
+        if self._signpost is not None and self._signpost.sends(to, tenant, self._responder):
+            return None
         at = self._desks.of(tenant.spec)
-        return arrival.Arrival(to, found, tenant, self.serve, self._responder, at).begin()
+        return arrival.Arrival(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
 
     def _deliver_anew(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """It was held by a pause: the cache may have the answer now, and those who were held may share one."""
@@ -129,7 +140,7 @@ class Handler:
         to.on_end = None
         visit.end()
         at = self._desks.of(tenant.spec)
-        arrival.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin()
+        arrival.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
 
     def _forward(
         self,

@@ -11,6 +11,7 @@ TITLES = {
     404: ("There is nothing here", "Check the address: it may be misspelled, or what stood here has moved."),
     405: ("This is not possible here", "The address exists, but not for this kind of request."),
     408: ("The request took too long", "It did not arrive completely. Please try again."),
+    411: ("The size is missing", "The server takes uploads only when it is told beforehand how large they are."),
     413: ("This is too large", "The server does not take uploads of this size."),
     431: ("The request's head is too large", "Deleting the cookies of this site often helps."),
     502: ("The application did not answer", "It has been told. Please try again in a moment."),

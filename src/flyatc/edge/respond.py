@@ -8,6 +8,7 @@ from flyatc.wire import answer
 Headers = list[tuple[bytes, bytes]]
 
 CLOSED_RETRY_SECONDS = 60
+REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby sends this one
 
 
 class Responder:
@@ -59,6 +60,16 @@ class Responder:
             body, kind = pages.problem(503, message, identity, retry), b"application/json"
         headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
         self._send(to, 503, headers, body, found.reason)
+
+    def replay(self, to: exchange.Exchange, value: bytes, reason: str) -> None:
+        """For Fly Proxy, which delivers the request as the value says, and this answer to nobody. Where none stands in
+        front the visitor sees it: a conflict (RFC 9110 §15.5.10), which nothing between us stores or takes for done."""
+        headers: Headers = [
+            (b"Fly-Replay", value),
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Cache-Control", b"no-store"),
+        ]
+        self._send(to, REPLAYED, headers, b"Another machine serves this; Fly Proxy knows the way.\n", reason)
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
         """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large

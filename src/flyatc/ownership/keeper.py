@@ -66,6 +66,11 @@ class Keeper:
             if place.holds == 0:
                 await tasks.to_the_end(tasks.start(self._leave(user, place), f"give back {user}"))
 
+    def holds(self, user: str) -> bool:
+        """Whether somebody here holds him, or is about to. Cheap."""
+        place = self._places.get(user)
+        return place is not None and place.holds > 0
+
     async def look(self, user: str) -> Owner | None:
         """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
         found = await taking.look(self._store, user)

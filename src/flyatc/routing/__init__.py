@@ -1,1 +1,1 @@
-"""Whose request is it? Pure."""
+"""Whose request is it, and which machine serves it? Pure."""

@@ -16,7 +16,8 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{
 _STAYS = [b"keep-alive"]  # what browsers say
 _PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 _KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
-    b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+    b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto "
+    b"fly-replay-src fly-replay-failed".split()
 )
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = {
@@ -67,6 +68,14 @@ class Head:
         at += len(name) + 3
         end = block.find(b"\r\n", at)
         return block[at : end if end >= 0 else len(block)].strip(b" \t")
+
+    def every(self, name: bytes) -> list[bytes]:
+        """All values of a header that is handed on, one a line (``name`` in lower case; for the rare)."""
+        block, start = b"".join(self.kept), name + b":"
+        if b"\r\n" + start not in block.lower():
+            return []
+        lines = block.split(b"\r\n")[1:]
+        return [line[len(start) :].strip(b" \t") for line in lines if line.lower().startswith(start)]
 
     def drop(self, name: bytes) -> None:
         """Cuts a header out of what is handed on (for the rare)."""
@@ -212,6 +221,8 @@ class AnswerParser:
         if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
             raise BadMessage(502, "the app's answer is not HTTP/1.1")
         head.note(data, end, self._finder)
+        if self._finder is names.IN_ANSWER and names.REPLAY in data.lower():
+            head.drop(b"content-type")
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
         head.framing, head.length = answer_framing(method, head.status, head.noted)
         head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE

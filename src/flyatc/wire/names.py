@@ -14,6 +14,7 @@ _CUT_OF_ANSWER = (
     b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
 ).split()
 _OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
+REPLAY = b"application/vnd.fly.replay"  # the other form of it: the body says where to
 LEFT = (b"host", b"content-length", b"accept-encoding")  # noted, and left where they stand
 
 

@@ -1,0 +1,99 @@
+"""Requests for users whom another machine serves: sent there by Fly Proxy, or refused with the reason."""
+
+from time import time
+from typing import Protocol
+
+from flyatc.edge import exchange, respond
+from flyatc.routing import placement, replay
+from flyatc.tenants import errors
+from flyatc.tenants.tenant import Tenant
+
+RETRY_SECONDS = 5.0
+Away = placement.There | placement.Nowhere
+
+
+class Places(Protocol):
+    """Knows who serves a user."""
+
+    def known(self, user: str) -> placement.Place | None:
+        """At once. None: it has to be found out, or we own him."""
+
+    async def find(self, user: str) -> placement.Place:
+        """Raises nothing."""
+
+    def sent(self, user: str, to: replay.Target) -> None:
+        """A request of his was replayed there."""
+
+    def failed(self, user: str, to: replay.Target) -> None:
+        """A request says that its replay has failed. Anybody may say so."""
+
+
+class Signpost:
+    """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
+
+    def __init__(self, replays: replay.Replays, places: Places) -> None:
+        self._replays, self._places = replays, places
+
+    def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
+        """Whether it was answered, because it is known that another machine serves the user."""
+        place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
+        if place is not None:
+            self.answer(to, tenant, place, responder)
+        return place is not None
+
+    async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
+        """What to ``answer``. None: this machine serves the user, or tries to."""
+        if self._source(to, tenant).sent:
+            return None
+        return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
+        """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
+        disagree make no circle."""
+        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+            return None
+        return place
+
+    def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
+        if isinstance(place, placement.There):
+            return self._send(to, tenant, place, responder)
+        retry = RETRY_SECONDS if place.status == 503 else None
+        return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
+
+    def follows(
+        self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: respond.Responder
+    ) -> bool:
+        """Whether it was answered, because the owner is another machine of Fly."""
+        target = replay.target(error.owner or "")
+        if target is None:
+            return False
+        self._send(to, tenant, placement.There(target, error.reason), responder)
+        return True
+
+    def _send(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        responder: respond.Responder,
+    ) -> None:
+        target, head, source = place.target, to.request.head, self._source(to, tenant)
+        to.sent_on()
+        to.start = to.wait = None  # nothing was started
+        failed = replay.failed(head.every(b"fly-replay-failed"))
+        if failed is not None:
+            self._places.failed(tenant.spec.user, target)
+        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+            status, retry = 503, RETRY_SECONDS
+        elif (unfit := replay.too_much(head)) is not None:
+            status, why, retry = *unfit, None
+        else:
+            self._places.sent(tenant.spec.user, target)
+            value = self._replays.header(target, tenant.spec.user, source.hops, time())
+            return responder.replay(to, value, f"replayed to {target}: {place.reason}")
+        owner = f"{target.app}/{target.id}" if target.id else None
+        reason = f"{why}. {place.reason}"
+        return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+
+    def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+        return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

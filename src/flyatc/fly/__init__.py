@@ -1,0 +1,1 @@
+"""The platform: who we are on Fly, and what its private DNS knows."""

@@ -1,0 +1,127 @@
+"""Who of the started machines has a user, by the metadata of the machines; and which machines there are at all.
+
+Asked of the private DNS: ``<user>.<key>.kv._metadata.<app>.internal`` AAAA, then the id by PTR, which Fly does not
+document, or by ``_instances.internal`` TXT, which it does."""
+
+import asyncio
+
+from flyatc.fly import told
+from flyatc.fly.dns import Dns
+from flyatc.fly.errors import Absent, TimedOut, Unanswered
+from flyatc.fly.machine import Machine
+from flyatc.kit.recall import Recall
+from flyatc.observe.log import Log
+
+FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which an answer is kept
+STALE = 600.0  # seconds; how old an answer may be which stands in for none
+LISTED = 2.0  # seconds for which a list of machines is kept
+MOST = 10_000  # users remembered
+AT_ONCE = 32  # questions
+SILENT = 600.0  # seconds; a server without PTR is not asked for it again
+AWAY = 2.0  # seconds; a server which does not answer is left alone
+
+
+class Names:
+    """``key``: of the metadata which names a machine's user."""
+
+    def __init__(self, dns: Dns, me: Machine, key: str, log: Log) -> None:
+        self._dns, self._me, self._key, self._log = dns, me, key, log
+        self._users: Recall[str, told.Told] = Recall(self._look, _keep, MOST)
+        self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._away_until = self._silent_until = 0.0
+
+    async def machine_of(self, user: str) -> told.Told:
+        """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
+        return await self._users.get(user)
+
+    async def deployed(self, app: str, machine: str) -> bool | None:
+        """Whether there is such a machine, asleep or not. None: not known now."""
+        try:
+            return machine in told.deployed(await self._lists.get(f"all.vms.{app}.internal"))
+        except Absent:
+            return False
+        except Unanswered:
+            return None
+
+    async def started(self, app: str, machine: str) -> bool | None:
+        """Whether it runs. None: not known now."""
+        try:
+            return bool(await self._dns.addresses(f"{machine}.vm.{app}.internal"))
+        except Absent:
+            return False
+        except Unanswered:
+            return None
+
+    async def _look(self, user: str) -> told.Told:
+        found, before = await self._asked(user), self._users.last(user)
+        if not isinstance(found, told.Unknown) or not isinstance(before, told.Found) or _now() - before.at > STALE:
+            return found
+        if not before.stale:
+            self._log.event("warning", "the last answer of the DNS has to do", user=user, reason=found.why)
+        return told.Found(
+            before.machine, f"{found.why}; before, it was machine {before.machine}", before.at, stale=True
+        )
+
+    async def _asked(self, user: str) -> told.Told:
+        name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
+        async with self._turns:
+            if _now() < self._away_until:
+                return told.Unknown("the DNS server does not answer")
+            try:
+                return await self._found(user, await self._dns.addresses(name))
+            except Absent as error:
+                return told.Absent(f"no started machine has him: {error}")
+            except TimedOut as error:
+                self._away_until = _now() + AWAY
+                return told.Unknown(str(error))
+            except Unanswered as error:
+                return told.Unknown(str(error))
+
+    async def _found(self, user: str, addresses: list[str]) -> told.Told:
+        """Raises Unanswered."""
+        machines = {one for address in addresses if (one := await self._id(address)) is not None}
+        if not machines:
+            return told.Unknown(f"a machine at {addresses[0]} has him, and its id is in neither PTR nor TXT")
+        chosen = told.one_of(machines, self._me.id)
+        if len(machines) > 1:
+            self._log.event(
+                "warning", "several machines have one user by their metadata: let it be one of them",
+                user=user, key=self._key, machines=sorted(machines), taken=chosen,
+            )  # fmt: skip
+        return told.Found(chosen, f"machine {chosen} has {self._key}={user} in its metadata", _now())
+
+    async def _id(self, address: str) -> str | None:
+        if self._me.address is not None and told.ip(address) == told.ip(self._me.address):
+            return self._me.id
+        return await self._by_pointer(address) or await self._by_list(address)
+
+    async def _by_pointer(self, address: str) -> str | None:
+        if _now() < self._silent_until:
+            return None
+        try:
+            return told.pointer(await self._dns.pointer(address), self._me.app)
+        except (Absent, Unanswered):
+            self._silent_until = _now() + SILENT
+            return None
+
+    async def _by_list(self, address: str) -> str | None:
+        try:
+            listed = told.instances(await self._lists.get("_instances.internal"), self._me.app)
+        except Absent:
+            return None
+        found = told.ip(address)
+        return listed.get(found) if found is not None else None
+
+
+def _keep(answer: told.Told) -> float:
+    match answer:
+        case told.Found(stale=False):
+            return FOUND
+        case told.Absent():
+            return ABSENT
+    return UNKNOWN
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

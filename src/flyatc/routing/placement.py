@@ -1,0 +1,100 @@
+"""Where a user is served: here, by another machine, or not at all; and why. Pure: what was looked up is told.
+
+The rungs, from top to bottom: who owns him is asked first of all and not here, since it costs nothing; the file's pin;
+the names in the platform's DNS; the record of the last owner; nobody. A rung which says nothing returns None.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from flyatc.config.schema import Pin
+from flyatc.fly import told
+from flyatc.fly.machine import Machine
+from flyatc.ownership.record import Owner, State
+from flyatc.routing.replay import MOST_HOPS, Failed, Source, Target, target
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """``status``: 404 where nobody is to serve him, 503 where that is not known now."""
+
+    status: int
+    reason: str
+
+
+Place = Here | There | Nowhere
+
+
+def pinned(me: Machine, pin: Pin | None) -> Place | None:
+    """The file names his machine or his region. Here for a region: other rungs may know which machine of it."""
+    if pin is None:
+        return None
+    to = Target(me.app, id=pin.machine, region=pin.region)
+    if not to.is_at(me):
+        return There(to, f"tenants.yaml pins him to {to}")
+    return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
+
+
+def named(me: Machine, found: told.Told) -> Place | None:
+    """A started machine has him in its metadata."""
+    if not isinstance(found, told.Found):
+        return None
+    to = Target(me.app, id=found.machine)
+    return Here(found.why) if to.is_at(me) else There(to, found.why)
+
+
+class Last(Enum):
+    """What is known of the machine which had a user last."""
+
+    EXPECTED = "it may be asleep"
+    GONE = "it does not exist any more"
+    DEAD = "it cannot be woken"
+
+
+def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
+    """The last owner, who may be asleep, and is woken rather than robbed: what he has on his disk is the newest. Where
+    that is hopeless we try; and take the user only if his owner's session has ended. ``pin``: to our region, or none.
+    """
+    if owner is None:
+        return None
+    holder = owner.holder
+    to = target(f"{holder.app}/{holder.machine}")
+    if to is None or to.is_at(me):
+        return Here(f"{holder} had him last" if to is not None else f"{holder}, which had him last, is none of Fly")
+    if last is not Last.EXPECTED:
+        return Here(f"{holder} had him last, and {last.value}")
+    if pin is not None and owner.state is State.RELEASED and holder.region != pin.region:
+        return Here(f"{holder} had him last, and tenants.yaml pins him to {pin}")
+    return There(to, f"{holder} had him last")
+
+
+def unowned(found: told.Told, *, invited: bool) -> Place:
+    """Nobody has ever had him. ``invited``: the file names him, or pins him to where we are: then any machine may have
+    him which is asked. Others must have one."""
+    if isinstance(found, told.Unknown):
+        return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
+    if invited:
+        return Here("nobody has had him yet")
+    return Nowhere(404, f"nobody has him: {found.why}")
+
+
+def refusal(to: Target, me: Machine, source: Source, failed: Failed | None) -> str | None:
+    """Why the request is not to be sent on; None: it is."""
+    if failed is not None:
+        return f"Fly Proxy could not reach {to}: {failed}"
+    if source.hops >= MOST_HOPS:
+        return f"it has been replayed {source.hops} times: the machines do not agree on where it belongs"
+    if to.is_at(me):
+        return f"{to} is this one, which cannot serve him now"
+    return None

@@ -1,0 +1,140 @@
+"""A real client and a real, small server: what Fly's private DNS may answer, and what becomes of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.dns import DnsServer
+from flyatc.config.schema import Listen
+from flyatc.fly import dns, errors, names, told
+from flyatc.fly.machine import Machine
+from flyatc.fly.names import Names
+from flyatc.observe.log import Log
+
+ME = Machine("shop", "148e21dad76789", "bos", "fdaa:0:1:a7b:1::2")
+OTHER, THIRD = "3d8dd15c1ed778", "e28650ce7d1d68"
+THERE = "fdaa:0:1:a7b:2::2"
+NAME = "ann.customer.kv._metadata.shop.internal"
+LIST = f"instance={OTHER},app=shop,ip={THERE},region=iad;instance={THIRD},app=other,ip=fdaa::7,region=iad"
+
+
+@pytest.fixture
+def server() -> Iterator[DnsServer]:
+    with DnsServer().serving() as one:
+        yield one
+
+
+@pytest.fixture
+def client(server: DnsServer) -> dns.Dns:
+    return dns.Dns(Listen("127.0.0.1", server.port))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    with (tmp_path / "log").open("wb") as out:
+        yield Log(text=False, level="info", out=out)
+
+
+@pytest.fixture
+def asked(client: dns.Dns, log: Log) -> Names:
+    return Names(client, ME, "customer", log)
+
+
+async def test_absent_empty_late_and_failed_are_different_things(server: DnsServer, client: dns.Dns) -> None:
+    server.add("here.internal", "TXT", "a")
+    assert await client.texts("here.internal") == ["a"]
+    with pytest.raises(errors.NoSuchName, match="NXDOMAIN"):
+        await client.addresses("gone.internal")
+    with pytest.raises(errors.NoRecords, match=r"here\.internal has no AAAA"):
+        await client.addresses("here.internal")
+    server.failing = True
+    with pytest.raises(errors.ServerFailed):
+        await client.addresses("here.internal")
+    server.mute = True
+    with pytest.raises(errors.TimedOut, match="within 2 s"):
+        await client.addresses("here.internal")
+
+
+async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked: Names) -> None:
+    server.add(NAME, "AAAA", THERE)
+    server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
+    found = await asked.machine_of("ann")
+    assert isinstance(found, told.Found)
+    assert found.machine == OTHER
+    assert await asked.machine_of("ann") is found
+    assert [kind for _, kind in server.asked] == ["AAAA", "PTR"]
+
+
+async def test_where_there_is_no_pointer_the_list_of_instances_tells_and_the_pointer_is_not_asked_for_again(
+    server: DnsServer, asked: Names
+) -> None:
+    server.add(NAME, "AAAA", THERE)
+    server.add(NAME.replace("ann", "bob"), "AAAA", THERE)
+    server.add("_instances.internal", "TXT", LIST)
+    for user in ("ann", "bob"):
+        found = await asked.machine_of(user)
+        assert isinstance(found, told.Found)
+        assert found.machine == OTHER
+    assert [kind for _, kind in server.asked] == ["AAAA", "PTR", "TXT", "AAAA"]
+
+
+async def test_our_own_address_needs_no_pointer_and_of_several_machines_we_take_ours(
+    server: DnsServer, asked: Names
+) -> None:
+    server.add(NAME, "AAAA", THERE, str(ME.address))
+    server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
+    found = await asked.machine_of("ann")
+    assert isinstance(found, told.Found)
+    assert found.machine == ME.id
+
+
+async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
+    server: DnsServer, asked: Names
+) -> None:
+    server.add(NAME, "AAAA", THERE)
+    server.add_pointer(THERE, f"{THIRD}.vm.other.internal.")
+    found = await asked.machine_of("ann")
+    assert isinstance(found, told.Unknown)
+    assert THERE in found.why
+
+
+async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_open(
+    server: DnsServer, asked: Names
+) -> None:
+    assert isinstance(await asked.machine_of("gone"), told.Absent)
+    server.failing = True
+    assert isinstance(await asked.machine_of("ann"), told.Unknown)
+
+
+async def test_while_the_server_is_away_its_last_answer_has_to_do(
+    server: DnsServer, asked: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Log
+) -> None:
+    monkeypatch.setattr(names, "FOUND", 0.0)
+    server.add(NAME, "AAAA", str(ME.address))
+    assert isinstance(await asked.machine_of("ann"), told.Found)
+    server.failing = True
+    found = await asked.machine_of("ann")
+    assert isinstance(found, told.Found)
+    assert found.stale
+    log.close()
+    assert "the last answer of the DNS has to do" in (tmp_path / "log").read_text()
+
+
+async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsServer, asked: Names) -> None:
+    server.mute = True
+    assert isinstance(await asked.machine_of("ann"), told.Unknown)
+    before = len(server.asked)
+    for user in ("bob", "cid", "dan"):
+        assert isinstance(await asked.machine_of(user), told.Unknown)
+    assert len(server.asked) == before
+
+
+async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsServer, asked: Names) -> None:
+    server.add("all.vms.shop.internal", "TXT", f"{OTHER} iad,{ME.id} bos")
+    assert await asked.deployed("shop", OTHER) is True
+    assert await asked.deployed("shop", THIRD) is False
+    assert await asked.deployed("other", OTHER) is False
+    assert [name for name, _ in server.asked] == ["all.vms.shop.internal", "all.vms.other.internal"]
+    server.failing = True
+    assert await asked.deployed("third", OTHER) is None

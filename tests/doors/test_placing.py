@@ -1,0 +1,131 @@
+"""Who serves a user, looked up with a real DNS client: what is asked, and in which order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.dns import DnsServer
+from flyatc.config import load
+from flyatc.config.schema import Config, Listen
+from flyatc.daemon.placing import Placing
+from flyatc.fly import names as names_module
+from flyatc.fly.dns import Dns
+from flyatc.fly.machine import Machine
+from flyatc.fly.names import Names
+from flyatc.kit.errors import OwnershipUnknown
+from flyatc.observe.log import Log
+from flyatc.ownership.record import Data, Holder, Owner, State
+from flyatc.routing import placement, tries
+from flyatc.routing.placement import Here, Nowhere, There
+from flyatc.routing.replay import Target
+
+ME = Machine("shop", "148e21dad76789", "bos", "fdaa:0:1:a7b:1::2")
+OTHER = "3d8dd15c1ed778"
+THERE = Target("shop", id=OTHER)
+
+
+class Owners:
+    """What the store says of a user's owner. Writes down who is looked up."""
+
+    def __init__(self) -> None:
+        self.here: set[str] = set()
+        self.known: dict[str, Owner] = {}
+        self.away = False
+        self.looked: list[str] = []
+
+    def held(self, user: str) -> bool:
+        return user in self.here
+
+    async def look(self, user: str) -> Owner | None:
+        self.looked.append(user)
+        if self.away:
+            raise OwnershipUnknown("the store is away")
+        return self.known.get(user)
+
+    def had(self, user: str, machine: str, state: State = State.HELD) -> None:
+        holder = Holder(app="shop", machine=machine, region="iad", boot="b")
+        self.known[user] = Owner(epoch=3, state=state, holder=holder, nonce="n", ttl=30.0, data=Data(line=1, since=1))
+
+
+@pytest.fixture
+def server() -> Iterator[DnsServer]:
+    with DnsServer().serving() as one:
+        one.add("all.vms.shop.internal", "TXT", f"{ME.id} bos,{OTHER} iad")
+        yield one
+
+
+@pytest.fixture
+def owners() -> Owners:
+    return Owners()
+
+
+def configured(folder: Path, users: str) -> Config:
+    (folder / "tenants.yaml").write_text(f"app: {{command: [x]}}\nusers: {users}")
+    return load.load(folder / "tenants.yaml", {})
+
+
+@pytest.fixture
+def placing(server: DnsServer, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Placing]:
+    monkeypatch.setattr("flyatc.daemon.placing.KEPT", 0.0)
+    monkeypatch.setattr(names_module, "ABSENT", 0.0)
+    with (tmp_path / "log").open("wb") as out:
+        names = Names(Dns(Listen("127.0.0.1", server.port)), ME, "customer", Log(out))
+        config = configured(tmp_path, "{ann: , pat: {region: iad}, '*': {match: '[0-9]+'}}")
+        yield Placing(config, ME, owners, names)
+
+
+def where(place: placement.Place | None) -> object:
+    return place.target if isinstance(place, There) else type(place)
+
+
+async def test_who_is_owned_here_is_looked_up_nowhere(placing: Placing, server: DnsServer, owners: Owners) -> None:
+    owners.here.add("pat")
+    assert placing.known("pat") is None
+    assert where(await placing.find("pat")) is Here
+    assert (server.asked, owners.looked) == ([], [])
+
+
+async def test_a_pin_needs_no_look_up_either(placing: Placing, server: DnsServer, owners: Owners) -> None:
+    assert where(placing.known("pat")) == where(await placing.find("pat")) == Target("shop", region="iad")
+    assert (server.asked, owners.looked) == ([], [])
+
+
+async def test_a_name_comes_before_the_record(placing: Placing, server: DnsServer, owners: Owners) -> None:
+    server.add("7.customer.kv._metadata.shop.internal", "AAAA", str(ME.address))
+    owners.had("7", OTHER)
+    assert where(await placing.find("7")) is Here
+    assert owners.looked == []
+    assert where(await placing.find("8")) is Nowhere
+    assert owners.looked == ["8"]
+
+
+async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: Placing, owners: Owners) -> None:
+    owners.away = True
+    place = await placing.find("ann")
+    assert isinstance(place, Nowhere)
+    assert (place.status, place.reason) == (503, "the store is away")
+
+
+async def test_an_owner_who_cannot_be_woken_is_given_up_when_we_have_tried_and_he_is_not_seen(
+    placing: Placing, server: DnsServer, owners: Owners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "PATIENCE", 0.0)
+    owners.had("ann", OTHER)
+    placing.failed("ann", THERE)
+    assert where(await placing.find("ann")) == THERE, "we have not even tried"
+    placing.sent("ann", THERE)
+    placing.failed("ann", THERE)
+    server.add(f"{OTHER}.vm.shop.internal", "AAAA", "fdaa::9")
+    assert where(await placing.find("ann")) == THERE, "it runs"
+    del server.records[f"{OTHER}.vm.shop.internal", "AAAA"]
+    place = await placing.find("ann")
+    assert isinstance(place, Here)
+    assert place.reason == f"machine {OTHER} in iad had him last, and it cannot be woken"
+
+
+async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_path: Path) -> None:
+    owners.had("ann", OTHER)
+    assert where(await placing.find("ann")) == THERE
+    placing.use(configured(tmp_path, f"{{ann: {{machine: {ME.id}}}}}"))
+    assert where(await placing.find("ann")) is Here

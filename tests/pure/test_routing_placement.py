@@ -1,0 +1,107 @@
+"""Where a user is served: the rungs, one by one."""
+
+import pytest
+
+from flyatc.config.schema import Pin
+from flyatc.fly import told
+from flyatc.fly.machine import Machine
+from flyatc.ownership.record import Data, Holder, Owner, State
+from flyatc.routing.placement import Here, Last, Nowhere, Place, There, named, pinned, recorded, unowned
+from flyatc.routing.replay import Target
+from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
+
+ME = Machine("shop", "148e21dad76789", "bos")
+OTHER = "3d8dd15c1ed778"
+THERE = Target("shop", id=OTHER)
+
+
+def owner(state: State, machine: str = OTHER, app: str = "shop", region: str = "iad") -> Owner:
+    holder = Holder(app=app, machine=machine, region=region, boot="b")
+    return Owner(epoch=3, state=state, holder=holder, nonce="n", ttl=30.0, data=Data(line=1, since=1))
+
+
+def where(place: Place | None) -> object:
+    return place.target if isinstance(place, There) else type(place)
+
+
+def test_a_pin_sends_away_from_every_other_machine_and_region() -> None:
+    assert pinned(ME, None) is None
+    assert where(pinned(ME, Pin(machine=OTHER))) == THERE
+    assert where(pinned(ME, Pin(machine=ME.id))) is Here
+    assert where(pinned(ME, Pin(region="iad"))) == Target("shop", region="iad")
+    assert pinned(ME, Pin(region="bos")) is None, "another machine of the region may have him"
+
+
+def test_a_name_sends_to_the_machine_which_runs_and_what_is_not_known_sends_nowhere() -> None:
+    assert where(named(ME, told.Found(OTHER, "", 0))) == THERE
+    assert where(named(ME, told.Found(ME.id, "", 0))) is Here
+    assert named(ME, told.Absent("")) is None
+    assert named(ME, told.Unknown("")) is None
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_last_owner_is_woken_rather_than_robbed(state: State) -> None:
+    assert where(recorded(ME, owner(state), Last.EXPECTED, None)) == THERE
+    assert where(recorded(ME, owner(state, ME.id), Last.EXPECTED, None)) is Here
+
+
+def test_a_last_owner_who_is_gone_or_dead_or_none_of_fly_is_not_waited_for() -> None:
+    assert recorded(ME, None, Last.EXPECTED, None) is None
+    assert where(recorded(ME, owner(State.HELD), Last.GONE, None)) is Here
+    assert where(recorded(ME, owner(State.HELD), Last.DEAD, None)) is Here
+    assert where(recorded(ME, owner(State.HELD, "local-0123456789ab", "local"), Last.EXPECTED, None)) is Here
+
+
+def test_a_pin_to_another_region_moves_who_has_been_released_and_nobody_else() -> None:
+    pin = Pin(region="bos")
+    assert where(recorded(ME, owner(State.RELEASED), Last.EXPECTED, pin)) is Here
+    assert where(recorded(ME, owner(State.RELEASED, region="bos"), Last.EXPECTED, pin)) == THERE
+    assert where(recorded(ME, owner(State.HELD), Last.EXPECTED, pin)) == THERE
+    assert where(recorded(ME, owner(State.DIRTY), Last.EXPECTED, pin)) == THERE
+
+
+def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() -> None:
+    assert isinstance(unowned(told.Absent(""), invited=True), Here)
+    refused = unowned(told.Absent(""), invited=False)
+    assert isinstance(refused, Nowhere)
+    assert refused.status == 404
+    for invited in (True, False):
+        unknown = unowned(told.Unknown("timeout"), invited=invited)
+        assert isinstance(unknown, Nowhere)
+        assert unknown.status == 503
+
+
+# --- replays which come to nothing ---
+
+
+def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -> None:
+    tries = Tries()
+    tries.failed("ann", THERE, 0)
+    assert not tries.vain("ann", THERE, 0), "nobody was sent there"
+    tries.sent("ann", THERE, 0)
+    tries.failed("ann", THERE, PATIENCE - 1)
+    assert not tries.vain("ann", THERE, PATIENCE), "it may still be waking"
+    tries.sent("ann", THERE, PATIENCE)
+    tries.failed("bob", THERE, PATIENCE + 1)
+    tries.failed("ann", Target("shop", id=ME.id), PATIENCE + 1)
+    assert not tries.vain("ann", THERE, PATIENCE + 1), "that was said of others"
+    tries.failed("ann", THERE, PATIENCE + 1)
+    assert tries.vain("ann", THERE, PATIENCE + 2)
+    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 1), "and then it is tried again"
+
+
+def test_old_tries_do_not_count_for_new_ones() -> None:
+    tries = Tries()
+    tries.sent("ann", THERE, 0)
+    tries.sent("ann", THERE, MEMORY + 1)
+    tries.failed("ann", THERE, MEMORY + 2)
+    assert not tries.vain("ann", THERE, MEMORY + 2)
+
+
+def test_tries_are_bounded() -> None:
+    tries = Tries()
+    for number in range(MOST + 1):
+        tries.sent(str(number), THERE, 0)
+    tries.failed("0", THERE, PATIENCE)
+    tries.failed("1", THERE, PATIENCE)
+    assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)
