@@ -1,8 +1,8 @@
 """The puppet: an app that answers what the visitor tells it to, so that replays can be played through.
 
 Listens on 127.0.0.1:$PORT, one thread a connection. The header X-Script is JSON: the id of a machine → the header lines
-that it shall answer with ("body" and "status" among them are not lines). "failed" stands for whoever is given a
-fly-replay-failed. Without a line for it:
+that it shall answer with. "body" and "status" among them are what they say, and with "deaf" it reads no body. "failed"
+stands for whoever is given a fly-replay-failed. Without lines for it:
 
   /echo      answers at once, and sends the body back as it comes
   upgrade    101, and all bytes back
@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator
 
 MACHINE = os.environ["FLY_MACHINE_ID"]
-OWN = ("body", "status")
+OWN = ("body", "status", "deaf")
 
 
 def serve(conn: socket.socket) -> None:
@@ -42,6 +42,8 @@ def answer(conn: socket.socket, reader: io.BufferedReader, path: str, headers: d
     if lines is not None:
         body = lines.get("body", "").encode()
         send(conn, lines.get("status", "200 OK"), {k: v for k, v in lines.items() if k not in OWN}, body)
+        if "deaf" in lines:
+            threading.Event().wait()
         conn.shutdown(socket.SHUT_WR)  # and the body is not needed for that
         while reader.read1(65536):
             pass

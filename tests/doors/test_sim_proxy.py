@@ -168,6 +168,12 @@ async def test_a_body_above_one_megabyte_is_not_replayed(fly: Fly, size: int, st
         assert "PA01" in fly.hops[-1]
 
 
+async def test_a_machine_that_replays_need_not_read_the_body(fly: Fly) -> None:
+    asked = {"m1": to(fly.id("m2")) | {"deaf": "1"}}
+    told = await fly.visit("/", asked, method="POST", body=bytes(MEGABYTE))
+    assert (told.json["machine"], told.json["length"]) == (fly.id("m2"), MEGABYTE)
+
+
 async def test_a_larger_body_passes_where_nothing_is_replayed(fly: Fly) -> None:
     told = await fly.visit("/", method="POST", body=bytes(3 * MEGABYTE))
     assert (told.status, told.json["length"]) == (200, 3 * MEGABYTE)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flyatc.process import readiness
 from flyatc.sim.machine import Machine, Record
 from flyatc.sim.simulator import TOKEN, Settings, Simulator
 
@@ -101,8 +100,7 @@ async def small_fly(
     fly = Fly(Simulator(settings, command, lambda line: fly.told(line)))
     try:
         await fly.simulator.open({f"m{n}": {"customer_id": str(100 * n)} for n in range(1, machines + 1)})
-        for one in fly.simulator.machines:  # started is not ready
-            await readiness.answering(one.record.port, None)
+        assert not await fly.simulator.ready(20)  # started is not ready
         yield fly
     finally:
         await fly.simulator.close()

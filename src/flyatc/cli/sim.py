@@ -180,10 +180,12 @@ def _table(overview: "Overview") -> None:
     show.table(HEADINGS, rows)
 
 
-def _greet(simulator: "Simulator") -> None:
+def _greet(simulator: "Simulator", late: list[str]) -> None:
     overview = simulator.overview()
     _table(overview)
     click.echo(f"\nopen     {overview.proxy}")
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   (FLY_API_TOKEN=simulated)")
+    for name in late:
+        click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
     click.echo("then     flyatc sim ps, stop, start, suspend, kill, logs; Ctrl-C ends all")

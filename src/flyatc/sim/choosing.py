@@ -43,7 +43,7 @@ def candidates(machines: Sequence[Seen], want: Replay, edge: str, origin: str | 
     that replayed."""
     found = [m for m in machines if m.app == want.app and m.usable and not m.cordoned]
     if want.instance:
-        return [m for m in found if m.id == want.instance]  # and its region, if the two contradict: nobody
+        found = [m for m in found if m.id == want.instance]
     if want.elsewhere:
         found = [m for m in found if m.id != origin]
     if want.regions:

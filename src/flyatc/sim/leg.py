@@ -1,7 +1,6 @@
 """One request's way to one machine, and the answer on its way back. A replay gives up one leg and takes another."""
 
 import asyncio
-from typing import Protocol
 
 from flyatc.kit.errors import FlyatcError
 from flyatc.wire import chunked, client, head, server
@@ -15,10 +14,6 @@ class NoAnswer(FlyatcError):
     """The machine took the connection and did not answer: PU02."""
 
 
-class _Sink(Protocol):
-    def send(self, data: bytes) -> None: ...
-
-
 class Body:
     """The visitor's request body (wire.server.Receiver): sent on as it comes, and kept up to what can be replayed."""
 
@@ -27,7 +22,7 @@ class Body:
         self._framed = request.head.framing is head.CHUNKED
         self._kept: list[bytes] = []
         self._octets = 0
-        self._sink: _Sink | None = None
+        self._sink: client.AppConnection | None = None
         self.replayable = request.head.length <= LARGEST_REPLAY
         self.settled = asyncio.Event()  # it is known whether it can be replayed
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the visitor has gone
@@ -41,7 +36,7 @@ class Body:
     def whole(self) -> bool:
         return self._request.body_done
 
-    def flow_to(self, sink: _Sink) -> None:
+    def flow_to(self, sink: client.AppConnection) -> None:
         """From its beginning; only while ``replayable``, or for the first time."""
         self._sink = sink
         for piece in self._kept:
@@ -51,7 +46,9 @@ class Body:
         self.hold(False)
 
     def dam(self) -> None:
+        """Nobody takes it for now; what can be replayed goes on to come."""
         self._sink = None
+        self.hold(not self.replayable)
 
     def body(self, data: bytes) -> None:
         self._octets += len(data)
@@ -132,14 +129,13 @@ class Leg:
             self._request.send(chunked.last(self._trailers))
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
-        self._body.dam()
         return self._connection.give_away()
 
     def drop(self) -> None:
         """The machine sees its connection closed."""
-        self._body.dam()
         self._body.delivering = None
         self._connection.release(reuse=False)
+        self._body.dam()
 
     # --- wire.client.Client ---
 

@@ -40,7 +40,7 @@ class Proxy:
     finished request, with its hops."""
 
     def __init__(self, reaching: Reaching, app: str, edge: str, told: Callable[[str], None]) -> None:
-        self._reaching, self._app, self._edge, self._told = reaching, app, edge, told
+        self._reaching, self._app, self.edge, self._told = reaching, app, edge, told
         self._cache = Cache()
         self._visits: set[asyncio.Task[None]] = set()
         self._tunnels: set[Tunnel] = set()
@@ -121,7 +121,7 @@ class _Visit:
         self._hops: list[str] = []
         self._body = Body(request)
         self._lines = headers.from_visitor(
-            request.head, request.peer, proxy.port, proxy._edge, f"{self._identity}-{proxy._edge}"
+            request.head, request.peer, proxy.port, proxy.edge, f"{self._identity}-{proxy.edge}"
         )
 
     async def live(self) -> None:
@@ -180,13 +180,13 @@ class _Visit:
                 self._note(f"{machine.record.name} {came.status}")
                 given_away = await self._deliver(leg, came)
                 return None
-            self._note(f"{machine.record.name} replays: {_shown(found)}")
-            await self._body.settled.wait()
-            return self._next(hop, found, machine)
         finally:
             machine.load -= 1
             if not given_away:
                 leg.drop()
+        self._note(f"{machine.record.name} replays: {_shown(found)}")
+        await self._body.settled.wait()
+        return self._next(hop, found, machine)
 
     def _next(self, hop: Hop, found: Replay, machine: Machine) -> Hop:
         if hop.final:

@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from flyatc.kit import tasks
 from flyatc.sim import place
 from flyatc.sim.machine import Record
 from flyatc.sim.reaching import HOST
 from flyatc.sim.simulator import Settings, Simulator
+
+PATIENCE = 20.0  # s; for the machines to listen
 
 
 def run(
@@ -18,10 +21,10 @@ def run(
     config: Path,
     machines: Mapping[str, Mapping[str, str]],
     told: Callable[[str], None],
-    ready: Callable[[Simulator], None],
+    ready: Callable[[Simulator, list[str]], None],
 ) -> None:
-    """Until SIGINT or SIGTERM. ``machines``: their names → their metadata; ``ready`` is called once all have been
-    started. Raises FlyatcError."""
+    """Until SIGINT or SIGTERM. ``machines``: their names → their metadata; ``ready`` is called once they listen, with
+    the names of those which do not. Raises FlyatcError."""
     lock = place.claim(settings.folder)
     try:
         asyncio.run(_live(settings, config.absolute(), machines, told, ready))
@@ -34,7 +37,7 @@ async def _live(
     config: Path,
     machines: Mapping[str, Mapping[str, str]],
     told: Callable[[str], None],
-    ready: Callable[[Simulator], None],
+    ready: Callable[[Simulator, list[str]], None],
 ) -> None:
     def command(record: Record, folder: Path) -> list[str]:
         return [sys.executable, "-m", "flyatc", "serve", "--config", str(config)]
@@ -46,7 +49,12 @@ async def _live(
     try:
         await simulator.open(machines)
         place.tell(settings.folder, place.Running(HOST, simulator.api_port))
-        ready(simulator)
+        greeting = tasks.start(_greet(simulator, ready), "greeting")
         await stop.wait()
+        greeting.cancel()
     finally:
         await simulator.close()
+
+
+async def _greet(simulator: Simulator, ready: Callable[[Simulator, list[str]], None]) -> None:
+    ready(simulator, await simulator.ready(PATIENCE))

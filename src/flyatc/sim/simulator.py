@@ -1,6 +1,7 @@
 """A small Fly, built from its parts: all of it on loopback."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from msgspec import Struct
 
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
+from flyatc.process import readiness
 from flyatc.sim import names, shapes
 from flyatc.sim.api import MachinesApi
 from flyatc.sim.api_door import ApiDoor
@@ -75,6 +77,20 @@ class Simulator:
                 self.machines.create(wanted.app, wanted.regions[number % len(wanted.regions)], metadata, name)
         await self.machines.start_all()
 
+    async def ready(self, seconds: float) -> list[str]:
+        """Once every machine listens; or after so long the names of those that do not."""
+        waits = {
+            one.record.name: tasks.start(readiness.answering(one.record.port, None), f"wait for {one.record.name}")
+            for one in self.machines
+        }
+        try:
+            if waits:
+                await asyncio.wait(waits.values(), timeout=seconds)
+            return [name for name, task in waits.items() if not task.done()]
+        finally:
+            for task in waits.values():
+                task.cancel()
+
     async def close(self) -> None:
         """Every machine is stopped as Fly stops it."""
         for listener in self._listeners:
@@ -121,6 +137,7 @@ class Simulator:
         return {
             "FLYATC_HOST": HOST,
             "FLYATC_DATA": str(folder / "data"),
+            "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
             "FLY_API_TOKEN": TOKEN,
