@@ -50,7 +50,10 @@ class DnsServer:
             query = dns.message.from_wire(data)
         except (dns.exception.DNSException, ValueError):
             return None
-        if self.fault == "silent" or query.flags & dns.flags.QR:
+        if query.flags & dns.flags.QR:
+            return None
+        if self.fault == "silent":
+            self._told("dns  a question, and no answer: the simulator was told to be silent")
             return None
         limit = limit or max(LARGEST_UDP, query.payload)
         with contextlib.suppress(dns.exception.TooBig):

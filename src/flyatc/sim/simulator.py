@@ -36,7 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     api_port: int = 0
     dns_port: int = 0
     ptr: bool = True  # undocumented by Fly, so it can be off
-    stale: float = 3.0  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
+    stale: float = 1.5  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
     give_up: float = 8.0  # of trying to reach a machine
     grace: float = 30.0  # kill_timeout
 
