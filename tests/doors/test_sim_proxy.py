@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
+from flyatc.sim.machine import AGAIN_SECONDS
 from flyatc.sim.reaching import RETRY_SECONDS
 
 MEGABYTE = 1 << 20
@@ -253,6 +254,13 @@ async def test_an_app_that_fails_is_started_again_and_one_that_ends_well_stays_d
     await fly.visit("/exit?0")
     assert await fly["m1"].until("stopped", 5)
     assert (await fly.visit("/")).json["machine"] == fly.id("m2")
+
+
+async def test_a_machine_that_is_stopped_between_two_starts_stays_down(fly: Fly) -> None:
+    await fly.visit("/exit?3")
+    assert await fly["m1"].until("stopped", 5)
+    await fly["m1"].stop()
+    assert not await fly["m1"].until("started", 2 * AGAIN_SECONDS)
 
 
 async def test_a_visitor_who_leaves_ends_his_own_request_only(fly: Fly) -> None:

@@ -50,7 +50,6 @@ class Machine:
         """``stale``: how many seconds the proxy and the DNS go on to believe in a machine that was stopped."""
         self.record, self.folder = record, folder
         self.state = "created"
-        self.since = monotonic()
         self.updated = 0
         self.load = 0
         self.lost = False  # its host has died: to all the others it looks as it was
@@ -108,7 +107,7 @@ class Machine:
     async def _start(self) -> str:
         async with self._turn:
             before = self.state
-            if before not in ("created", "stopped", "suspended", "started"):
+            if before not in ("created", "stopped", "suspended", "started", "failed"):
                 raise Wrong(f"unable to start machine from current state: '{before}'")
             if before == "suspended" and not self.lost:
                 processes.send(self.record.id, signal.SIGCONT)
@@ -125,7 +124,9 @@ class Machine:
                 raise Wrong(f"unable to stop machine from current state: '{before}'")
             if before == "suspended" or self.lost:  # the snapshot is dropped
                 processes.end(self.record.id)
-            if before != "stopped":
+            if before == "stopped":
+                await self._gone()  # it is not started again either
+            else:
                 await self._become("stopping")
                 await self._end(number, self._grace if grace is None else grace)
             return before
@@ -157,9 +158,20 @@ class Machine:
     async def _spawn(self) -> None:
         await self._become("starting")
         processes.end(self.record.id)  # what a killed simulator left
+        try:
+            self._process = await self._run()
+        except OSError as error:
+            await self._become("failed")
+            raise FlyatcError(f"{self.record.name} cannot be started: {error}") from error
+        self.lost = False
+        await self._become("started")
+        self._watch = tasks.start(self._watched(self._process), f"machine {self.record.name}")
+
+    async def _run(self) -> asyncio.subprocess.Process:
+        """Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOG).open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -167,9 +179,6 @@ class Machine:
                 env=self._environ,
                 start_new_session=True,
             )
-        self.lost = False
-        await self._become("started")
-        self._watch = tasks.start(self._watched(self._process), f"machine {self.record.name}")
 
     async def _watched(self, process: asyncio.subprocess.Process) -> None:
         """Policy on-failure: exit code 0 stays stopped."""
@@ -211,7 +220,7 @@ class Machine:
     async def _become(self, state: str) -> None:
         if state in ("stopping", "stopped", "suspending", "suspended"):
             self._stopped_at = monotonic()
-        self.state, self.since = state, monotonic()
+        self.state = state
         self.updated += 1
         async with self._changed:
             self._changed.notify_all()
