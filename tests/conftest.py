@@ -8,7 +8,7 @@ import signal
 import pytest
 
 pytest_plugins = ["fakes.s3"]  # one S3 of each kind for the whole session, started by the first who asks
-PACKAGES = {"puma": "puma", "node": "nodejs"}  # what Debian has them in; .ci/run installs them
+PACKAGES = {"puma": "puma", "node": "nodejs", "dig": "bind9-dnsutils"}  # what Debian has them in; .ci/run installs them
 
 
 def pytest_configure(config: pytest.Config) -> None:

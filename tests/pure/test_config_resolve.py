@@ -197,6 +197,12 @@ def test_the_port_of_the_environment_wins_and_keeps_the_host() -> None:
     assert config.server.listen == Listen("127.0.0.1", 8080)
 
 
+def test_host_and_data_of_the_environment_win() -> None:
+    around = {"FLYATC_HOST": "127.0.0.1", "FLYATC_DATA": "/disk"}
+    server = resolved(sound("server: {listen: 3000, data: ./data}"), around).server
+    assert (server.listen, server.data) == (Listen("127.0.0.1", 3000), "/disk")
+
+
 def test_a_bare_control_port_is_loopback() -> None:
     assert resolved(sound("server: {control: 9000}")).server.control == Listen("127.0.0.1", 9000)
     assert resolved(sound("server: {control: '0.0.0.0:9000'}")).server.control == Listen("0.0.0.0", 9000)

@@ -39,6 +39,7 @@ COMMANDS = {
     "pause": ("pause", "Hold the requests for a tenant, a user or everything."),
     "resume": ("resume", "Let go what is paused."),
     "cache": ("cache", "Forget the answers that are cached."),
+    "sim": ("sim", "A small Fly on this machine, to try many machines."),
     "version": ("version", "Print the version."),
 }
 

@@ -39,12 +39,15 @@ class Listen(Struct, frozen=True):
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    listen: Annotated[Listen, Meta(description="port or host:port for visitors; $PORT wins over the port")] = Listen(
-        None, 3000
-    )
+    listen: Annotated[
+        Listen, Meta(description="port or host:port for visitors; $PORT wins over the port, $FLYATC_HOST over the host")
+    ] = Listen(None, 3000)
     root: Annotated[str, Meta(description="what stands before the user segment, e.g. /customers")] = "/"
     data: Annotated[
-        str, Meta(description="folder of the running databases; the volume on Fly. Relative to this file")
+        str,
+        Meta(
+            description="folder of the running databases; the volume on Fly. Relative to this file; $FLYATC_DATA wins"
+        ),
     ] = "./data"
     shutdown_timeout: Annotated[
         Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")

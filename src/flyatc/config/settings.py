@@ -17,11 +17,13 @@ FOLDER = "file:./store"
 
 
 def server(server: Server, around: Surroundings) -> Server:
-    """``data`` absolute, ``root`` without a slash at its end, ``$PORT`` put in, a bare control port on loopback."""
+    """``data`` absolute, ``root`` without a slash at its end, the environment's variables put in, a bare control
+    port on loopback."""
     control = server.control
     if control is not None and control.host is None:
         control = Listen(LOOPBACK, control.port)
-    listen = _with_port_of_environment(server.listen, around)
+    listen = _listen_of_environment(server.listen, around)
+    data = around.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
         around.faults.tell(("server", "control"), f"is the port of visitors too ({listen}): take another")
     if fault := names.root(server.root):
@@ -33,7 +35,7 @@ def server(server: Server, around: Surroundings) -> Server:
         listen=listen,
         control=control,
         root=server.root.rstrip("/") or "/",
-        data=around.absolute(server.data),
+        data=around.absolute(data),
     )
 
 
@@ -86,7 +88,8 @@ def _tell_bucket(storage: Storage, url: str, around: Surroundings) -> None:
             around.faults.tell_environment(variable, fault)
 
 
-def _with_port_of_environment(listen: Listen, around: Surroundings) -> Listen:
+def _listen_of_environment(listen: Listen, around: Surroundings) -> Listen:
+    listen = Listen(around.environ.get("FLYATC_HOST") or listen.host, listen.port)
     text = around.environ.get("PORT")
     if text is None:
         return listen

@@ -1,0 +1,225 @@
+"""The Machines API: https://fly.io/docs/machines/api/machines-resource/, with its limits and its refusals."""
+
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import monotonic, time
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
+
+from flyatc.control.call import Answer, Call
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.sim import shapes
+from flyatc.sim.leases import Leases
+from flyatc.sim.machine import Machine, Wrong
+from flyatc.sim.machines import Machines
+from flyatc.sim.rates import Rates
+from flyatc.wire.faults import BadMessage
+
+S = TypeVar("S", bound=Struct)
+LONGEST_WAIT = 60.0  # s
+_MACHINES = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines(?:/(?P<id>[^/]+)(?:/(?P<verb>[^/]+)(?:/(?P<key>[^/]+))?)?)?")
+_CHANGES = frozenset(("start", "stop", "suspend", "delete", "cordon", "uncordon"))
+
+
+class NoRoom(FlyatcError):
+    """422: the region has no capacity left."""
+
+
+class Asked(Struct):
+    """One call: ``nonce`` of a lease."""
+
+    call: Call
+    app: str
+    key: str
+    nonce: str | None
+
+    def body(self, kind: type[S]) -> S:
+        """Raises BadMessage."""
+        try:
+            return msgspec.json.decode(self.call.body or b"{}", type=kind)
+        except msgspec.DecodeError as error:
+            raise BadMessage(400, f"invalid JSON: {error}") from error
+
+
+class MachinesApi:
+    def __init__(self, machines: Machines, regions: tuple[str, ...]) -> None:
+        """``regions``: the first is where a machine is made of which nothing is said."""
+        self._machines, self._regions = machines, regions
+        self._rates, self._leases = Rates(), Leases()
+
+    async def answer(self, call: Call, nonce: str | None) -> Answer:
+        """Raises FlyatcError; ``fault`` makes an answer of it."""
+        match = _MACHINES.fullmatch(call.path)
+        if match is None:
+            raise BadMessage(404, "404 page not found")
+        asked = Asked(call, match["app"], unquote(match["key"] or ""), nonce)
+        if match["id"] is None:
+            return await self._of_app(asked)
+        return await self._of_machine(asked, match["id"], match["verb"] or "")
+
+    @staticmethod
+    def fault(error: FlyatcError) -> Answer:
+        status = 412 if isinstance(error, Wrong) else 422 if isinstance(error, NoRoom) else 400
+        if isinstance(error, BadMessage):
+            status = error.status
+        return _json(shapes.Failure(str(error)), status)
+
+    def _limit(self, action: str, subject: str) -> None:
+        if not self._rates.allows(action, subject, monotonic()):
+            raise BadMessage(429, "rate limit exceeded")
+
+    async def _of_app(self, asked: Asked) -> Answer:
+        if asked.call.method == "GET":
+            self._limit("list", asked.app)
+            return _json([shapes.machine(one) for one in self._machines if _fits(one, asked)])
+        if asked.call.method == "POST":
+            self._limit("create", asked.app)
+            return self._create(asked, asked.body(shapes.CreateMachine))
+        raise BadMessage(405, "method not allowed")
+
+    def _create(self, asked: Asked, wanted: shapes.CreateMachine) -> Answer:
+        if not wanted.config.image:
+            raise BadMessage(400, "config.image is required")
+        if wanted.name and any(one.record.name == wanted.name for one in self._machines):
+            raise BadMessage(409, f"already_exists: unique machine name violation: {wanted.name}")
+        if wanted.region and wanted.region not in self._regions:
+            raise NoRoom(f"insufficient_capacity: no machines can be made in {wanted.region}")
+        region = wanted.region or self._regions[0]
+        one = self._machines.create(asked.app, region, wanted.config.metadata, wanted.name)
+        told = _json(shapes.machine(one))
+        if not wanted.skip_launch:
+            tasks.start(one.start(), f"launch of {one.record.name}")
+        return told
+
+    async def _of_machine(self, asked: Asked, machine: str, verb: str) -> Answer:
+        one = self._machines.get(machine)
+        if one is None or one.record.app != asked.app:
+            raise BadMessage(404, "machine not found")
+        action = verb or {"GET": "get", "DELETE": "delete"}.get(asked.call.method, "")
+        if action in _CHANGES and not self._leases.allows(machine, asked.nonce, time()):
+            raise BadMessage(409, "failed to change the machine: machine lease currently held by sim@flyatc")
+        route = _ROUTES.get((asked.call.method, verb))
+        if route is None:
+            raise BadMessage(404, "404 page not found")
+        if action != "wait":
+            self._limit(action if action == "get" else f"{asked.call.method} {action}", machine)
+        return await route(self, asked, one)
+
+    # --- one machine ---
+
+    async def _get(self, asked: Asked, one: Machine) -> Answer:
+        return _json(shapes.machine(one))
+
+    async def _start(self, asked: Asked, one: Machine) -> Answer:
+        return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
+
+    async def _stop(self, asked: Asked, one: Machine) -> Answer:
+        """Answers at once: who must know waits."""
+        wanted = asked.body(shapes.StopMachine)
+        try:
+            number = signal.Signals[wanted.signal.upper()]
+        except KeyError as error:
+            raise BadMessage(400, f"unknown signal {wanted.signal}") from error
+        if one.state not in ("started", "suspended", "stopped"):
+            raise Wrong(f"unable to stop machine from current state: '{one.state}'")
+        grace = wanted.timeout if isinstance(wanted.timeout, float) else None
+        tasks.start(one.stop(number, grace), f"stop of {one.record.name}")
+        return _json({"ok": True})
+
+    async def _suspend(self, asked: Asked, one: Machine) -> Answer:
+        await one.suspend()
+        return _json({"ok": True})
+
+    async def _delete(self, asked: Asked, one: Machine) -> Answer:
+        if one.state not in ("stopped", "created", "suspended") and asked.call.query.get("force") != "true":
+            raise Wrong(f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended")
+        await self._machines.destroy(one)
+        return _json({"ok": True})
+
+    async def _wait(self, asked: Asked, one: Machine) -> Answer:
+        query = asked.call.query
+        state, version = query.get("state", "started"), query.get("instance_id")
+        if state not in ("started", "stopped", "suspended", "destroyed"):
+            raise BadMessage(400, f"invalid state {state}")
+        if state == "stopped" and version is None:
+            raise BadMessage(400, "instance_id is required to wait for state stopped")
+        try:
+            seconds = min(LONGEST_WAIT, float(query.get("timeout", "60").removesuffix("s")))
+        except ValueError as error:
+            raise BadMessage(400, "timeout is a number of seconds") from error
+        if await one.until(state, seconds):
+            return _json({"ok": True})
+        raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
+
+    async def _cordon(self, asked: Asked, one: Machine) -> Answer:
+        one.cordoned = asked.call.path.endswith("/cordon")
+        return _json({"ok": True})
+
+    async def _metadata(self, asked: Asked, one: Machine) -> Answer:
+        """No new version, no restart."""
+        metadata = one.record.metadata
+        if asked.call.method == "GET":
+            return _json(metadata)
+        if not asked.key:
+            raise BadMessage(404, "404 page not found")
+        if asked.call.method == "POST":
+            metadata[asked.key] = asked.body(shapes.Value).value
+        else:
+            metadata.pop(asked.key, None)
+        self._machines.save()
+        return Answer(HTTPStatus.NO_CONTENT, b"")
+
+    async def _lease(self, asked: Asked, one: Machine) -> Answer:
+        machine, now = one.record.id, time()
+        if asked.call.method == "POST":
+            wanted = asked.body(shapes.TakeLease)
+            lease = self._leases.take(machine, asked.nonce, wanted.description, wanted.ttl, now)
+            if lease is None:
+                raise BadMessage(409, "machine lease currently held by sim@flyatc")
+            return _json({"status": "success", "data": lease}, 201)
+        found = self._leases.find(machine, now)
+        if found is None:
+            raise BadMessage(404, "lease not found")
+        if asked.call.method == "DELETE":
+            if asked.nonce != found.nonce:
+                raise BadMessage(409, "machine lease currently held by sim@flyatc")
+            self._leases.release(machine)
+            return _json({"ok": True})
+        return _json({"status": "success", "data": found})
+
+
+Route = Callable[[MachinesApi, Asked, Machine], Awaitable[Answer]]
+_ROUTES: dict[tuple[str, str], Route] = {
+    ("GET", ""): MachinesApi._get,
+    ("DELETE", ""): MachinesApi._delete,
+    ("POST", "start"): MachinesApi._start,
+    ("POST", "stop"): MachinesApi._stop,
+    ("POST", "suspend"): MachinesApi._suspend,
+    ("GET", "wait"): MachinesApi._wait,
+    ("POST", "cordon"): MachinesApi._cordon,
+    ("POST", "uncordon"): MachinesApi._cordon,
+    **{(method, "metadata"): MachinesApi._metadata for method in ("GET", "POST", "DELETE")},
+    **{(method, "lease"): MachinesApi._lease for method in ("GET", "POST", "DELETE")},
+}
+
+
+def _fits(one: Machine, asked: Asked) -> bool:
+    """``region=``, ``metadata.KEY=VALUE``; machines in any state."""
+    if one.record.app != asked.app:
+        return False
+    for name, value in asked.call.query.items():
+        if name == "region" and one.record.region != value:
+            return False
+        if name.startswith("metadata.") and one.record.metadata.get(name[9:]) != value:
+            return False
+    return True
+
+
+def _json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, msgspec.json.encode(value))

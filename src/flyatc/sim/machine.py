@@ -1,0 +1,226 @@
+"""One machine: its record, and the processes which it is.
+
+States: https://fly.io/docs/machines/machine-states/. A suspended machine is stopped by SIGSTOP, so its clock goes on;
+on Fly it lags after a resume (https://fly.io/docs/reference/suspend-resume/).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+
+from msgspec import Struct, field
+
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.sim import processes
+from flyatc.sim.choosing import Seen
+
+RESTARTS = 10  # policy on-failure: so many, then it stays stopped
+AGAIN_SECONDS = 0.2
+LOG = "machine.log"
+
+
+class Wrong(FlyatcError):
+    """412: nothing of that kind can be done to a machine in this state."""
+
+
+class Record(Struct, kw_only=True):
+    """What outlives the simulator."""
+
+    id: str
+    name: str
+    app: str
+    region: str
+    address: str  # 6PN, fictitious
+    port: int  # where it listens on 127.0.0.1
+    metadata: dict[str, str] = field(default_factory=dict)
+    autostart: bool = True
+    created: float = 0.0  # Unix time
+
+
+class Machine:
+    """``command``: what it runs; ``folder``: its disk; ``grace``: seconds from SIGINT to SIGKILL."""
+
+    def __init__(self, record: Record, command: Sequence[str], environ: Mapping[str, str], folder: Path,
+                 *, grace: float, stale: float) -> None:  # fmt: skip
+        """``stale``: how many seconds the proxy and the DNS go on to believe in a machine that was stopped."""
+        self.record, self.folder = record, folder
+        self.state = "created"
+        self.updated = 0
+        self.load = 0
+        self.lost = False  # its host has died: to all the others it looks as it was
+        self.cordoned = False
+        self._command, self._environ, self._grace, self._stale = list(command), dict(environ), grace, stale
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopped_at = -stale
+        self._restarts = 0
+        self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()
+
+    @property
+    def reachable(self) -> bool:
+        return self.state == "started" and not self.lost
+
+    def seen(self) -> Seen:
+        """As the proxy and the DNS see it: https://fly.io/docs/monitoring/error-codes/, PM11."""
+        fresh = self.state in ("stopping", "stopped", "suspending", "suspended")
+        believed = "started" if fresh and monotonic() - self._stopped_at < self._stale else self.state
+        one = self.record
+        return Seen(one.id, one.app, one.region, believed, one.autostart, self.cordoned, self.load)
+
+    async def until(self, state: str, seconds: float) -> bool:
+        """Whether it came to the state."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: self.state == state)
+                return True
+        return False
+
+    # --- what may be asked ---
+
+    # Who asked may leave meanwhile; what was begun is done to its end.
+
+    async def start(self) -> str:
+        """The state before. Who is started already stays as he is. Raises Wrong."""
+        return await asyncio.shield(tasks.start(self._start(), f"start of {self.record.name}"))
+
+    async def stop(self, number: int = signal.SIGINT, grace: float | None = None) -> str:
+        """The state before. Raises Wrong."""
+        return await asyncio.shield(tasks.start(self._stop(number, grace), f"stop of {self.record.name}"))
+
+    async def suspend(self) -> None:
+        """Raises Wrong."""
+        await asyncio.shield(tasks.start(self._suspend(), f"suspend of {self.record.name}"))
+
+    async def kill(self) -> None:
+        """Its host dies: no farewell, and nobody is told. ``start`` brings it back."""
+        await asyncio.shield(tasks.start(self._kill(), f"loss of {self.record.name}"))
+
+    async def destroy(self) -> None:
+        await asyncio.shield(tasks.start(self._destroy(), f"end of {self.record.name}"))
+
+    async def _start(self) -> str:
+        async with self._turn:
+            before = self.state
+            if before not in ("created", "stopped", "suspended", "started", "failed"):
+                raise Wrong(f"unable to start machine from current state: '{before}'")
+            if before == "suspended" and not self.lost:
+                processes.send(self.record.id, signal.SIGCONT)
+                await self._become("started")
+            elif before != "started" or self.lost:
+                self._restarts = 0
+                await self._spawn()
+            return before
+
+    async def _stop(self, number: int, grace: float | None) -> str:
+        async with self._turn:
+            before = self.state
+            if before not in ("started", "suspended", "stopped"):
+                raise Wrong(f"unable to stop machine from current state: '{before}'")
+            if before == "suspended" or self.lost:  # the snapshot is dropped
+                processes.end(self.record.id)
+            if before == "stopped":
+                await self._gone()  # it is not started again either
+            else:
+                await self._become("stopping")
+                await self._end(number, self._grace if grace is None else grace)
+            return before
+
+    async def _suspend(self) -> None:
+        async with self._turn:
+            if self.state == "suspended":
+                return
+            if self.state != "started" or self.lost:
+                raise Wrong(f"unable to suspend machine from current state: '{self.state}'")
+            await self._become("suspending")
+            processes.send(self.record.id, signal.SIGSTOP)
+            await self._become("suspended")
+
+    async def _kill(self) -> None:
+        async with self._turn:
+            self.lost = True
+            processes.end(self.record.id)
+            await self._gone()
+
+    async def _destroy(self) -> None:
+        async with self._turn:
+            processes.end(self.record.id)
+            await self._gone()
+            await self._become("destroyed")
+
+    # --- its processes ---
+
+    async def _spawn(self) -> None:
+        await self._become("starting")
+        processes.end(self.record.id)  # what a killed simulator left
+        try:
+            self._process = await self._run()
+        except OSError as error:
+            await self._become("failed")
+            raise FlyatcError(f"{self.record.name} cannot be started: {error}") from error
+        self.lost = False
+        await self._become("started")
+        self._watch = tasks.start(self._watched(self._process), f"machine {self.record.name}")
+
+    async def _run(self) -> asyncio.subprocess.Process:
+        """Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOG).open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                env=self._environ,
+                start_new_session=True,
+            )
+
+    async def _watched(self, process: asyncio.subprocess.Process) -> None:
+        """Policy on-failure: exit code 0 stays stopped."""
+        code = await process.wait()
+        if self.state != "started" or self.lost:
+            return
+        await self._become("stopped")
+        processes.end(self.record.id)
+        if code and self._restarts < RESTARTS:
+            self._restarts += 1
+            await asyncio.sleep(AGAIN_SECONDS)
+            async with self._turn:
+                if self.state == "stopped":
+                    await self._spawn()
+
+    async def _end(self, number: int, grace: float) -> None:
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await process.wait()
+        processes.end(self.record.id)
+        await self._gone()
+        self.lost = False
+        await self._become("stopped")
+
+    async def _gone(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()  # should it have changed its environment
+            await self._process.wait()
+        if self._watch is not None:
+            watch, self._watch = self._watch, None
+            watch.cancel()
+            await asyncio.wait([watch])
+
+    async def _become(self, state: str) -> None:
+        if state in ("stopping", "stopped", "suspending", "suspended"):
+            self._stopped_at = monotonic()
+        self.state = state
+        self.updated += 1
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,146 @@
+"""All machines of the small Fly, and what they are given at birth."""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from time import time
+
+import msgspec
+
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.process.ports import Ports
+from flyatc.sim.choosing import Seen
+from flyatc.sim.machine import Machine, Record, Wrong
+
+RECORDS = "machines.json"
+WITHHELD = ("FLY_", "PORT")  # of our own environment
+MEMORY = "512"
+
+
+class Machines:
+    """``command``: what a machine runs; ``environ``: what it is given besides our environment and Fly's variables;
+    ``folder``: below it each has its disk. ``stale``, ``grace``: see ``Machine``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        command: Callable[[Record, Path], list[str]],
+        environ: Callable[[Record, Path], Mapping[str, str]],
+        *,
+        stale: float,
+        grace: float,
+    ) -> None:
+        self._folder, self._command, self._environ = folder, command, environ
+        self._stale, self._grace = stale, grace
+        self._ports = Ports()
+        self._all: dict[str, Machine] = {}
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(list(self._all.values()))
+
+    def load(self) -> None:
+        """Those which an earlier run made, all stopped. Raises FlyatcError."""
+        path = self._folder / RECORDS
+        try:
+            records = msgspec.json.decode(path.read_bytes(), type=list[Record])
+        except FileNotFoundError:
+            return
+        except (msgspec.MsgspecError, OSError) as error:
+            raise FlyatcError(f"{path} cannot be read: {error}. Remove the folder to begin anew.") from error
+        for record in records:
+            record.port = self._ports.take()
+            self._admit(record).state = "stopped"
+
+    def create(self, app: str, region: str, metadata: Mapping[str, str], name: str = "") -> Machine:
+        """Not started yet."""
+        names = {one.record.name for one in self}
+        name = name or next(f"m{number}" for number in range(1, len(names) + 2) if f"m{number}" not in names)
+        record = Record(
+            id=secrets.token_hex(7), name=name, app=app, region=region, address=_address(), port=self._ports.take(),
+            metadata=dict(metadata), created=time(),
+        )  # fmt: skip
+        one = self._admit(record)
+        self.save()
+        return one
+
+    def save(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beside = self._folder / f"{RECORDS}.new"
+        beside.write_bytes(msgspec.json.encode([one.record for one in self]))
+        beside.replace(self._folder / RECORDS)
+
+    async def destroy(self, one: Machine) -> None:
+        await one.destroy()
+        del self._all[one.record.id]
+        self._ports.give_back(one.record.port)
+        self.save()
+
+    def get(self, machine: str) -> Machine | None:
+        return self._all.get(machine)
+
+    def named(self, word: str) -> Machine:
+        """By id or name. Raises FlyatcError."""
+        for one in self:
+            if word in (one.record.id, one.record.name):
+                return one
+        raise FlyatcError(f"there is no machine {word}; flyatc sim ps lists them")
+
+    def apps(self) -> set[str]:
+        return {one.record.app for one in self}
+
+    def seen(self) -> list[Seen]:
+        return [one.seen() for one in self]
+
+    async def start_all(self) -> None:
+        await tasks.every([one.start() for one in self], "start of a machine")
+
+    async def stop_all(self) -> None:
+        await tasks.every([_stop(one) for one in self], "stop of a machine")
+
+    def _admit(self, record: Record) -> Machine:
+        folder = self._folder / record.name
+        environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(WITHHELD)},
+            **self._environ(record, folder),
+            **runtime_environment(record),
+        }
+        one = Machine(
+            record, self._command(record, folder), environ, folder, grace=self._grace, stale=self._stale
+        )  # fmt: skip
+        self._all[record.id] = one
+        return one
+
+
+def runtime_environment(record: Record) -> dict[str, str]:
+    """https://fly.io/docs/machines/runtime-environment/, and PORT, since all are on one host here."""
+    return {
+        "FLY_APP_NAME": record.app,
+        "FLY_MACHINE_ID": record.id,
+        "FLY_ALLOC_ID": record.id,
+        "FLY_REGION": record.region,
+        "FLY_PRIVATE_IP": record.address,
+        "FLY_IMAGE_REF": f"registry.fly.io/{record.app}:simulated",
+        "FLY_MACHINE_VERSION": "01SIMULATED00000000000000A",
+        "FLY_PROCESS_GROUP": "app",
+        "FLY_VM_MEMORY_MB": MEMORY,
+        "PRIMARY_REGION": record.region,
+        "PORT": str(record.port),
+    }
+
+
+async def _stop(one: Machine) -> None:
+    try:
+        await one.stop()
+    except Wrong:  # it never ran
+        await one.kill()
+
+
+def _address() -> str:
+    """6PN: fdaa, 32 bits of network, 32 of host, 32 of machine, 16 free
+    (https://fly.io/docs/networking/private-networking/)."""
+    random = secrets.token_hex(6)
+    text = f"fdaa:0:51:a7b:{random[:4]}:{random[4:8]}:{random[8:]}:2"
+    return str(ipaddress.IPv6Address(text))

@@ -1,0 +1,267 @@
+"""Fly Proxy on the laptop: sends each request to a machine, and again to another where the answer is a replay.
+
+https://fly.io/docs/networking/dynamic-request-routing/. One coroutine tells a visit from beginning to end.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from time import monotonic, time
+
+from msgspec import Struct, structs
+
+from flyatc.config.schema import Limits
+from flyatc.kit import tasks
+from flyatc.sim import headers, replay
+from flyatc.sim.cached import Cache
+from flyatc.sim.leg import Body, Leg, NoAnswer
+from flyatc.sim.machine import Machine
+from flyatc.sim.reaching import Reached, Reaching, Unreached
+from flyatc.sim.replay import BadReplay, Replay, TooLarge
+from flyatc.wire import answer, head, server
+from flyatc.wire.faults import BadMessage
+from flyatc.wire.tunnel import Tunnel
+
+MOST_REPLAYS = 10  # of one request: PA02
+
+
+class Hop(Struct):
+    """Where the request goes next. ``adds``: headers for this hop; ``origin``: who replayed."""
+
+    want: Replay
+    adds: dict[str, str]
+    origin: Machine | None = None
+    final: bool = False  # it came by a fallback: it may not be replayed again
+
+
+class Proxy:
+    """``edge``: the region where visitors come in; ``app``: the one that they ask for; ``told``: gets a line for each
+    finished request, with its hops."""
+
+    def __init__(self, reaching: Reaching, app: str, edge: str, told: Callable[[str], None]) -> None:
+        self._reaching, self._app, self.edge, self._told = reaching, app, edge, told
+        self._cache = Cache()
+        self._visits: set[asyncio.Task[None]] = set()
+        self._tunnels: set[Tunnel] = set()
+        self.wire = server.Server(self._handle, _refuse, Limits(idle_timeout=0, write_timeout=0, body_timeout=0))
+        self.port = 0
+
+    async def close(self) -> None:
+        self.wire.close_idle()
+        for tunnel in list(self._tunnels):
+            tunnel.cut()
+        for task in list(self._visits):
+            task.cancel()
+        if self._visits:
+            await asyncio.wait(self._visits)
+        self.wire.abort()
+
+    def _handle(self, request: server.Request) -> None:
+        task = tasks.start(_Visit(self, request).live(), "visit")
+        self._visits.add(task)
+        task.add_done_callback(self._visits.discard)
+
+    # --- for a visit ---
+
+    async def reach(self, hop: Hop, note: Callable[[str], None]) -> Reached | Unreached:
+        return await self._reaching.reach(hop.want, hop.origin.record.id if hop.origin else None, note)
+
+    def first(self, request: head.RequestHead) -> Hop:
+        """Before any machine was asked: what the visitor's own headers and the cache of replays say."""
+        prefer = _text(request, b"fly-prefer-instance-id")
+        force = _text(request, b"fly-force-instance-id")
+        region = _text(request, b"fly-force-region") or ",".join(
+            filter(None, [_text(request, b"fly-prefer-region"), "any"])
+        )
+        if force or prefer:
+            return Hop(Replay(instance=force, prefer_instance=prefer, region=region, app=self._app), {})
+        found = self._cache.find(_host(request), request.path.decode("latin-1"), monotonic())
+        if found is None:
+            return Hop(Replay(region=region, app=self._app), {})
+        if found.allow_bypass and _text(request, b"fly-replay-cache-control") == "skip":
+            return Hop(Replay(region=region, app=self._app), {"fly-replay-cache-status": "bypass"})
+        return Hop(found.target, {"fly-replay-cache-status": "hit"})
+
+    def next(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
+        """Raises BadReplay."""
+        want = structs.replace(found, app=found.app or came.record.app)
+        own = came.record
+        adds = {"fly-replay-src": replay.source(own.id, own.region, int(time() * 1e6), found.state)}
+        host, path = _host(request), request.path.decode("latin-1")
+        if found.cache is not None and found.cache.invalidate:
+            self._cache.forget(host, path)
+        elif found.cache is not None:
+            self._cache.keep(host, path, want, found.cache, monotonic())
+            adds["fly-replay-cache-status"] = "miss"
+        return Hop(want, adds, came)
+
+    def tunnel(self, request: server.Request, leg: Leg, data: bytes) -> None:
+        request.send(data)
+        transport, early = leg.give_away()
+        visitor, ahead = request.upgrade()
+        one = Tunnel(visitor, transport, lambda _: self._tunnels.discard(one))
+        self._tunnels.add(one)
+        if early:
+            visitor.write(early)
+        if ahead:
+            transport.write(ahead)
+
+    def tell(self, line: str) -> None:
+        self._told(line)
+
+
+class _Visit:
+    """One request of a visitor."""
+
+    def __init__(self, proxy: Proxy, request: server.Request) -> None:
+        self._proxy, self._request = proxy, request
+        self._identity = secrets.token_hex(13).upper()
+        self._began = monotonic()
+        self._hops: list[str] = []
+        self._body = Body(request)
+        self._lines = headers.from_visitor(
+            request.head, request.peer, proxy.port, proxy.edge, f"{self._identity}-{proxy.edge}"
+        )
+
+    async def live(self) -> None:
+        """Until it is answered, or the visitor has left."""
+        head_of = self._request.head
+        if head_of.minor and b"expect" in head_of.noted:
+            self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
+        route = tasks.start(self._route(), "route of a visit")
+        try:
+            await asyncio.wait([route, self._body.left], return_when=asyncio.FIRST_COMPLETED)
+            if not route.done():
+                self._note("the visitor left")
+        finally:
+            route.cancel()
+            await asyncio.wait([route])
+        with contextlib.suppress(asyncio.CancelledError):
+            route.result()
+        target = head_of.path.decode("latin-1")
+        took = (monotonic() - self._began) * 1000
+        self._proxy.tell(f"{head_of.method.decode('latin-1')} {target}  {'  →  '.join(self._hops)}  {took:.0f} ms")
+
+    def _note(self, text: str) -> None:
+        self._hops.append(text)
+
+    async def _route(self) -> None:
+        hop: Hop | None = self._proxy.first(self._request.head)
+        replays = 0
+        try:
+            while hop is not None:
+                hop = await self._follow(hop)
+                replays += 1
+                if hop is not None and replays > MOST_REPLAYS:
+                    return self._error("PA02", f"the request was replayed more than {MOST_REPLAYS} times")
+        except BadReplay as error:
+            self._error(error.code, str(error))
+        except NoAnswer as error:
+            self._error("PU02", str(error))
+
+    async def _follow(self, hop: Hop) -> Hop | None:
+        """One hop. The next one; None: it is answered."""
+        began = monotonic()
+        reached = await self._proxy.reach(hop, self._note)
+        if isinstance(reached, Unreached):
+            return self._fall_back(hop, reached, monotonic() - began)
+        machine, adds = reached.machine, hop.adds
+        if hop.want.prefer_instance and hop.want.prefer_instance != machine.record.id:
+            adds = {**adds, "fly-preferred-instance-unavailable": hop.want.prefer_instance}
+        leg = Leg(reached.connection, self._request, self._body)
+        given_away = False
+        machine.load += 1
+        try:
+            leg.ask(headers.towards_machine(self._request.head, self._lines, adds, hop.want.transform))
+            came = await leg.came
+            found = await self._replay(leg, came)
+            if found is None:
+                self._note(f"{machine.record.name} {came.status}")
+                given_away = await self._deliver(leg, came)
+                return None
+        finally:
+            machine.load -= 1
+            if not given_away:
+                leg.drop()
+        self._note(f"{machine.record.name} replays: {_shown(found)}")
+        await self._body.settled.wait()
+        return self._next(hop, found, machine)
+
+    def _next(self, hop: Hop, found: Replay, machine: Machine) -> Hop:
+        if hop.final:
+            raise BadReplay("what came back by a fallback cannot be replayed again")
+        if not self._body.replayable:
+            raise TooLarge("the request's body is larger than 1 MB, and cannot be replayed")
+        return self._proxy.next(self._request.head, found, machine)
+
+    async def _replay(self, leg: Leg, came: head.AnswerHead) -> Replay | None:
+        """What the answer asks for. Raises BadReplay."""
+        if (came.line(b"content-type") or b"").partition(b";")[0].strip().lower() == replay.JSON:
+            return replay.of_json(await leg.json())
+        value = came.line(b"fly-replay")
+        if value is None:
+            return None
+        texts = [came.line(b"fly-replay-cache" + end) for end in (b"", b"-ttl-secs", b"-allow-bypass")]
+        cache = replay.caching_of_headers(*(None if text is None else text.decode("latin-1") for text in texts))
+        return replay.of_header(value.decode("latin-1"), cache)
+
+    def _fall_back(self, hop: Hop, why: Unreached, seconds: float) -> Hop | None:
+        origin = hop.origin
+        self._note(f"{why.code} {why.reason}")
+        if origin is None or not hop.want.fallback:
+            self._error(why.code, why.words)
+            return None
+        want = Replay(app=origin.record.app, instance=origin.record.id)
+        if hop.want.fallback == "prefer_self":
+            want = Replay(app=origin.record.app, prefer_instance=origin.record.id)
+        failed = replay.failed(hop.want, origin.record.id, why.reason, int(seconds * 1000))
+        return Hop(want, {"fly-replay-failed": failed}, final=True)
+
+    async def _deliver(self, leg: Leg, came: head.AnswerHead) -> bool:
+        """Whether the connection was given away. Raises NoAnswer."""
+        request = self._request
+        if came.status == 101 and request.head.upgrade is not None:
+            data = headers.towards_visitor(came, self._identity, chunks=False, close=False)
+            self._proxy.tunnel(request, leg, data)
+            return True
+        chunks = came.framing in (head.CHUNKED, head.UNTIL_CLOSE) and request.head.minor > 0
+        close = not request.keep_alive or not self._body.whole or (came.framing is head.UNTIL_CLOSE and not chunks)
+        close = close or (came.framing is head.CHUNKED and not chunks)
+        await leg.deliver(headers.towards_visitor(came, self._identity, chunks=chunks, close=close), chunks=chunks)
+        request.receiver = None
+        request.end(close=close)
+        return False
+
+    def _error(self, code: str, words: str) -> None:
+        """502 with nothing in it: the reason is in the log of the proxy only."""
+        self._note(f"502 {code}: {words}")
+        request = self._request
+        if request.answered:
+            return request.abort()
+        close = not request.keep_alive or not self._body.whole
+        request.receiver = None
+        request.send(answer.build(502, [(b"Server", b"Fly/simulated"), (b"Via", headers.VIA)], b"",
+                                  head_only=False, close=close))  # fmt: skip
+        return request.end(close=close)
+
+
+def _text(request: head.RequestHead, name: bytes) -> str:
+    return (request.line(name) or b"").decode("latin-1")
+
+
+def _host(request: head.RequestHead) -> str:
+    """Without its port."""
+    return (request.one(b"host") or b"").decode("latin-1").lower().rpartition("]")[2].partition(":")[0]
+
+
+def _shown(found: Replay) -> str:
+    """Its fields, without ``state``: that may be a secret."""
+    told = {
+        name: getattr(found, name) for name in ("instance", "prefer_instance", "region", "app", "timeout", "fallback")
+    }
+    return " ".join([f"{name}={value}" for name, value in told.items() if value] + ["elsewhere"] * found.elsewhere)
+
+
+def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:
+    return answer.build(fault.status, [], b"", head_only=False, close=True)

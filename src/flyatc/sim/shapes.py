@@ -1,0 +1,113 @@
+"""The JSON of the Machines API, as https://docs.machines.dev (OpenAPI) has it, and of the simulator's own calls."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+from flyatc.sim.machine import Machine, Record
+
+IMAGE = "registry.fly.io/{app}:simulated"
+
+
+class Config(Struct):
+    image: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class CreateMachine(Struct):
+    """``POST /v1/apps/{app}/machines``; what a process on a laptop cannot have (guest, mounts …) is read over."""
+
+    config: Config = field(default_factory=Config)
+    name: str = ""
+    region: str = ""
+    skip_launch: bool = False
+
+
+class StopMachine(Struct):
+    """``timeout``: seconds, or a duration in Go's words."""
+
+    signal: str = "SIGINT"
+    timeout: float | str | None = None
+
+
+class Value(Struct):
+    value: str
+
+
+class TakeLease(Struct):
+    description: str = ""
+    ttl: int = 3600
+
+
+class Failure(Struct):
+    error: str
+
+
+class Faults(Struct, forbid_unknown_fields=True):
+    """What is to go wrong. ``api``: "", "away", or a status to answer; ``dns``: see dns_server.FAULTS."""
+
+    api: str = ""
+    dns: str = ""
+
+
+class Standing(Struct):
+    """A machine, for ``flyatc sim ps``."""
+
+    name: str
+    id: str
+    app: str
+    region: str
+    state: str
+    metadata: dict[str, str]
+    address: str
+    port: int
+    log: str
+
+
+class Overview(Struct):
+    proxy: str
+    api: str
+    dns: str
+    app: str
+    faults: Faults
+    machines: list[Standing]
+
+
+def machine(one: Machine) -> dict[str, Any]:
+    record = one.record
+    return {
+        "id": record.id,
+        "name": record.name,
+        "state": one.state,
+        "region": record.region,
+        "instance_id": instance(record),
+        "private_ip": record.address,
+        "created_at": _time(record.created),
+        "updated_at": _time(record.created + one.updated),
+        "image_ref": {"registry": "registry.fly.io", "repository": record.app, "tag": "simulated"},
+        "config": {
+            "image": IMAGE.format(app=record.app),
+            "metadata": record.metadata,
+            "services": [{"internal_port": record.port, "autostart": record.autostart, "autostop": "off"}],
+            "restart": {"policy": "on-failure", "max_retries": 10},
+        },
+        "events": [],
+        "checks": [],
+    }
+
+
+def instance(record: Record) -> str:
+    """Of the machine's only version."""
+    return f"01SIM{record.id.upper()}"
+
+
+def standing(one: Machine, log: str) -> Standing:
+    record = one.record
+    state = f"{one.state}, host lost" if one.lost else one.state
+    return Standing(record.name, record.id, record.app, record.region, state, record.metadata, record.address,
+                    record.port, log)  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,168 @@
+"""A small Fly, built from its parts: all of it on loopback."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.process import readiness
+from flyatc.sim import names, shapes
+from flyatc.sim.api import MachinesApi
+from flyatc.sim.api_door import ApiDoor
+from flyatc.sim.choosing import RUNNING
+from flyatc.sim.dns_server import FAULTS, DnsServer
+from flyatc.sim.machine import LOG, Record
+from flyatc.sim.machines import Machines
+from flyatc.sim.proxy import Proxy
+from flyatc.sim.reaching import HOST, Reaching
+from flyatc.wire import server
+from flyatc.wire.faults import BadMessage
+
+SWEEP_SECONDS = 1.0
+TOKEN = "simulated"  # noqa: S105  # there is nothing to protect
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """``regions``: the first is where visitors come in. Ports: 0: any. Times in seconds."""
+
+    folder: Path
+    app: str = "sim"
+    regions: tuple[str, ...] = ("iad", "ams", "syd")
+    port: int = 0
+    api_port: int = 0
+    dns_port: int = 0
+    ptr: bool = True  # undocumented by Fly, so it can be off
+    stale: float = 1.5  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
+    give_up: float = 8.0  # of trying to reach a machine
+    grace: float = 30.0  # kill_timeout
+
+
+class Simulator:
+    """``command``: what a machine runs; ``told``: gets a line for each request and each question to the DNS."""
+
+    def __init__(
+        self, settings: Settings, command: Callable[[Record, Path], list[str]], told: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self.machines = Machines(
+            settings.folder, command, self._environment, stale=settings.stale, grace=settings.grace
+        )
+        edge = settings.regions[0]
+        self.proxy = Proxy(Reaching(self.machines, edge, give_up=settings.give_up), settings.app, edge, told)
+        self.dns = DnsServer(self._look_up, told)
+        api = MachinesApi(self.machines, settings.regions)
+        self.api = ApiDoor(api, self.machines, TOKEN, self.overview, self.break_things)
+        self._listeners: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._ports = {"proxy": 0, "api": 0, "dns": 0}
+
+    async def open(self, users: Mapping[str, Mapping[str, str]]) -> None:
+        """``users``: the name of each machine there shall be → its metadata. Raises FlyatcError."""
+        wanted = self._settings
+        self._ports["proxy"] = self.proxy.port = await self._listen(self.proxy.wire, wanted.port)
+        self._ports["api"] = await self._listen(self.api.wire, wanted.api_port)
+        try:
+            self._ports["dns"] = await self.dns.open(HOST, wanted.dns_port)
+        except OSError as error:
+            raise FlyatcError(f"cannot listen on {HOST}:{wanted.dns_port} for the DNS: {error.strerror}") from error
+        self._sweeper = tasks.start(self._sweep(), "limits of connections")
+        self.machines.load()
+        known = {one.record.name for one in self.machines}
+        for number, (name, metadata) in enumerate(users.items()):
+            if name not in known:
+                self.machines.create(wanted.app, wanted.regions[number % len(wanted.regions)], metadata, name)
+        await self.machines.start_all()
+
+    async def ready(self, seconds: float) -> list[str]:
+        """Once every machine listens; or after so long the names of those that do not."""
+        waits = {
+            one.record.name: tasks.start(readiness.answering(one.record.port, None), f"wait for {one.record.name}")
+            for one in self.machines
+        }
+        try:
+            if waits:
+                await asyncio.wait(waits.values(), timeout=seconds)
+            return [name for name, task in waits.items() if not task.done()]
+        finally:
+            for task in waits.values():
+                task.cancel()
+
+    async def close(self) -> None:
+        """Every machine is stopped as Fly stops it."""
+        for listener in self._listeners:
+            listener.close()
+        await self.proxy.close()
+        await self.machines.stop_all()
+        await self.api.close()
+        self.dns.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    @property
+    def port(self) -> int:
+        """Where visitors come."""
+        return self._ports["proxy"]
+
+    @property
+    def api_port(self) -> int:
+        return self._ports["api"]
+
+    @property
+    def dns_port(self) -> int:
+        return self._ports["dns"]
+
+    def overview(self) -> shapes.Overview:
+        folder = self._settings.folder
+        return shapes.Overview(
+            proxy=f"http://{HOST}:{self.port}",
+            api=f"http://{HOST}:{self.api_port}",
+            dns=f"{HOST}:{self.dns_port}",
+            app=self._settings.app,
+            faults=shapes.Faults(self.api.fault, self.dns.fault),
+            machines=[shapes.standing(one, str(folder / one.record.name / LOG)) for one in self.machines],
+        )
+
+    def break_things(self, faults: shapes.Faults) -> None:
+        """Raises BadMessage."""
+        if faults.dns not in FAULTS:
+            raise BadMessage(400, f"dns: {faults.dns!r} is none of {', '.join(FAULTS[1:])}")
+        self.api.fault, self.dns.fault = faults.api, faults.dns
+
+    def _environment(self, record: Record, folder: Path) -> Mapping[str, str]:
+        """Where a machine finds the platform, and its disk."""
+        return {
+            "FLYATC_HOST": HOST,
+            "FLYATC_DATA": str(folder / "data"),
+            "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
+            "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
+            "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
+            "FLY_API_TOKEN": TOKEN,
+        }
+
+    def _look_up(self, name: str) -> names.Found:
+        known: Sequence[names.Known] = [
+            names.Known(
+                id=one.record.id, app=one.record.app, region=one.record.region, address=one.record.address,
+                started=one.seen().state == RUNNING, metadata=one.record.metadata,
+            )
+            for one in self.machines
+        ]  # fmt: skip
+        return names.look_up(name, known, self._settings.regions[0], ptr=self._settings.ptr)
+
+    async def _listen(self, wire: server.Server, port: int) -> int:
+        try:
+            listener = await asyncio.get_running_loop().create_server(wire.connection, HOST, port)
+        except OSError as error:
+            raise FlyatcError(f"cannot listen on {HOST}:{port}: {error.strerror}. Is it in use?") from error
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.proxy.wire.sweep()
+            self.api.wire.sweep()
