@@ -37,9 +37,8 @@ def verify(scope: str | None, config_path: Path | None, as_json: bool) -> int:
         all_of = words.count(len(found), "database")
         click.echo(f"{all_of}: {'all can be restored' if not bad else f'{bad} not ok'}", err=True)
     else:
-        click.echo(
-            "the store has no databases yet" if wanted is None else f"the store has no database of {wanted}", err=True
-        )
+        what = "databases yet" if wanted is None else f"database of {wanted}"
+        click.echo(f"the store has no {what}", err=True)
     return int(bool(bad) or (wanted is not None and not found))
 
 

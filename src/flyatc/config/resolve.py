@@ -66,7 +66,7 @@ def resolve(
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
-        fly=settings.fly(file.fly, faults),
+        fly=settings.fly(file.fly, around),
         replay=file.replay,
         log=file.log,
         pages=app.pages,

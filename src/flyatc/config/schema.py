@@ -233,7 +233,10 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None  # fmt: skip
     resolver: Annotated[
         Listen | None,
-        Meta(description="the DNS server for names below .internal, as host:port; default: that of /etc/resolv.conf"),
+        Meta(
+            description="the DNS server for names below .internal, as host:port; default: that of /etc/resolv.conf; "
+            "$FLYATC_RESOLVER wins"
+        ),
     ] = None
 
 

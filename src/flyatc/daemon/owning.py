@@ -65,10 +65,10 @@ class Owning:
                 await self._tell_unsaved(owned, tenant.user)
 
     async def _tell_unsaved(self, owned: Owned, user: str) -> None:
-        """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not be
-        released as if it had. Those which are held say the last word when they are let go: of one that is saved just now
-        the record which was read may be from before. What another machine has written over since counts no more: it will
-        be set aside here, and nobody need wait for that."""
+        """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not
+        be released as if it had. Those which are held say the last word when they are let go: of one that is saved just
+        now the record which was read may be from before. What another machine has written over since counts no more: it
+        will be set aside here, and nobody need wait for that."""
         at_rest = [one for one in await kept(self._config, user) if not self._vault.holds(one)]
         for tenant in await self._vault.unsaved(at_rest):
             overtaken = 0 < await self._vault.known([tenant]) < owned.former.since

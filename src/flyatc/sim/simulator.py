@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
 from flyatc.sim.reaching import HOST, Reaching
-from flyatc.wire import server
+from flyatc.wire import connection, server
 from flyatc.wire.faults import BadMessage
 
 SWEEP_SECONDS = 1.0
@@ -155,7 +156,7 @@ class Simulator:
 
     async def _listen(self, wire: server.Server, port: int) -> int:
         try:
-            listener = await asyncio.get_running_loop().create_server(wire.connection, HOST, port)
+            listener = await asyncio.get_running_loop().create_server(partial(connection.Connection, wire), HOST, port)
         except OSError as error:
             raise FlyatcError(f"cannot listen on {HOST}:{port}: {error.strerror}. Is it in use?") from error
         self._listeners.append(listener)
