@@ -26,3 +26,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if shutil.which(program) is None:
             reason = f"{program} is not installed: apt install {PACKAGES[program]}"
             pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, or one core would wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_torture.py")
