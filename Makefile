@@ -17,7 +17,7 @@ serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 #   make torture    everything that goes wrong, ten times in each mode (20 minutes); make torture SEED=7 MODE=snapshot
 torture: .venv/.dev

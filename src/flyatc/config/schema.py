@@ -229,7 +229,7 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
              "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
-             "takes a user whom nobody has"),
+             "takes a user whom nobody has. $FLYATC_METADATA wins"),
     ] = None  # fmt: skip
     resolver: Annotated[
         Listen | None,

@@ -46,6 +46,8 @@ def fly(fly: Fly, around: Surroundings) -> Fly:
             fly = structs.replace(fly, resolver=Listen.parse(told))
         except ValueError as error:
             faults.tell_environment("FLYATC_RESOLVER", str(error))
+    if key := around.environ.get("FLYATC_METADATA"):
+        fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
         faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
     if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
