@@ -224,9 +224,9 @@ class Daemon:
     async def _recover(self) -> None:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
         on_disk = await kept(self.config)
+        await self.parts.vault.send_orphans(on_disk)
         unsaved = await self.parts.vault.unsaved(on_disk)
         self._looked.set()  # the fleet knows as well before anybody else runs
-        await self.parts.vault.send_orphans(on_disk)
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
 
