@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from flyatc.config.schema import App, Storage, Tenant
-from flyatc.databases.litestream import address, adoption, lines, relay
+from flyatc.databases import adopting
+from flyatc.databases.litestream import address, lines, relay
 from flyatc.databases.litestream.address import Addresses
 from flyatc.databases.litestream.lines import Line
 from flyatc.objects.store import Stored
@@ -73,7 +74,7 @@ def test_a_path_which_litestream_would_misread_is_told(text: str) -> None:
 
 
 def test_the_words_of_a_template_are_put_in() -> None:
-    assert adoption.fill("db/{user}/{tenant}/{database}", TENANT, "a.db") == "db/100//a.db"
+    assert adopting.fill("db/{user}/{tenant}/{database}", TENANT, "a.db") == "db/100//a.db"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from flyatc.config import bucket
 from flyatc.config.schema import Tenant
+from flyatc.databases.adopting import fill
 from flyatc.databases.litestream.means import Means
 from flyatc.objects.opened import store_of
 
@@ -31,14 +32,6 @@ async def find(tenant: Tenant, database: str, means: Means) -> str | None:
         return means.addresses.of_url(place) if await _bucket_has(place, means) else None
     key = place.strip("/")
     return means.addresses.of_key(key) if await means.store.list(f"{key}/") else None
-
-
-def fill(template: str, tenant: Tenant, database: str) -> str:
-    """Names of users, tenants and databases have no braces."""
-    words = {"user": tenant.user, "tenant": tenant.name, "database": database}
-    for word, value in words.items():
-        template = template.replace(f"{{{word}}}", value)
-    return template
 
 
 async def _bucket_has(url: str, means: Means) -> bool:
