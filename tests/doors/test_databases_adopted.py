@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.machines import Yard, add
+from fakes.machines import Yard, add, rows
+from fakes.owners import FakeFormer, FakeOwned
 from fakes.s3 import Server
+from fakes.streams import Streamers, after
 from flyatc.config.bucket import bucket_of
+from flyatc.config.schema import Storage
 from flyatc.kit.errors import RestoreRefused
 from flyatc.objects.s3 import S3Store
 
@@ -97,3 +100,16 @@ async def test_the_key_is_taken_literally_in_a_bucket_whatever_our_prefix(
     keys = [found["Key"] for found in moto_server.client.list_objects_v2(Bucket=bucket)["Contents"]]
     assert "/customer/bellevue/db.sqlite3" in keys
     assert all(key.startswith("flyatc/") for key in keys if "customer" not in key)
+
+
+async def test_it_is_taken_over_in_litestream_mode_as_well(tmp_path: Path) -> None:
+    (tmp_path / "store" / THEIRS).parent.mkdir(parents=True)
+    add(tmp_path / "store" / THEIRS, 1, 2)
+    machines = Streamers(tmp_path, Storage(mode="litestream", url=f"file:{tmp_path / 'store'}", key=KEY), {})
+    try:
+        one = FakeOwned(1, FakeFormer(0, clean=True))
+        assert await (await machines.machine("a")).session(one) == [1, 2]
+        assert await (await machines.machine("b")).session(after(one)) == [1, 2]
+    finally:
+        await machines.close()
+    assert rows(tmp_path / "store" / THEIRS) == [1, 2], "and it stays as it was"

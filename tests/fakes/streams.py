@@ -26,7 +26,7 @@ class Streamer:
         self.after_programs: Callable[[], object] = lambda: None  # called when one has ended
         self.data, self.store, self.seed = data, store, seed
         self.log = Told(io.BytesIO())
-        self.tools = Tools(storage.keep, self.log)
+        self.tools = Tools(storage.keep, self.log, storage.key)
         self._records = Records(data)
         self.door = Door(store, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
         own = data / "tenants" / "bellevue" / "2025~winter"

@@ -163,9 +163,7 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: Means) -> A
         case Restore() if pointer is not None:
             return await opening.bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
-            return await _adopt(database, place, means) or await opening.sow(
-                database.path, database.name, seeds, place, tools
-            )
+            return await _adopt(database, place, means) or await opening.begin(database, seeds, place, tools)
     return None
 
 
