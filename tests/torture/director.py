@@ -20,11 +20,15 @@ class Director:
         self._plan, self._machines, self._clients = plan, machines, clients
         self._busy: dict[tuple[str, bool], tuple[float, Fault, float]] = {}  # (machine, its line?): until, what, since
         self._began = 0.0
+        self._serving = 0
 
     def run(self) -> None:
-        """From when all machines are up. Raises AssertionError where they will not be."""
+        """From when all machines are up and every client is served, so that "whoever serves" is somebody.
+        Raises AssertionError where that does not come."""
         up = self.until(lambda: all(machine.listens for machine in self._machines), START)
         assert up, f"a daemon does not start: see {self._machines[0].log_file}"
+        served = self.until(lambda: all(client.served_by is not None for client in self._clients), START)
+        assert served, f"nobody is served, though nothing is wrong yet: see {self._machines[0].log_file}"
         self._began = time.monotonic()
         waiting = list(self._plan.faults)
         while (now := self._now()) < self._plan.seconds or self._busy:
@@ -68,9 +72,10 @@ class Director:
         return any(stolen.at > since for stolen in gathering.stolen(self._machines))
 
     def _choose(self, fault: Fault, track: bool) -> Machine | None:
-        """The one that is meant; another where that one has enough."""
+        """The one that is meant, or whichever serves or was the last to; another where that one has enough."""
         serving = [client.served_by for client in self._clients if client.served_by is not None]
-        meant = fault.whom if fault.whom is not None else (serving or [0])[0]
+        self._serving = (serving or [self._serving])[0]
+        meant = self._serving if fault.whom is None else fault.whom
         order = [self._machines[(meant + n) % len(self._machines)] for n in range(len(self._machines))]
         return next((machine for machine in order if (machine.name, track) not in self._busy), None)
 
