@@ -40,15 +40,14 @@ storage: {{url: "file:{folder}/{name}/store"}}
 app:
   command: [{python}, upstream.py]
   idle: 0s
-  delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}
   env: {{BENCH_FOLDER: "{folder}", BENCH_CORES: "{cores}"}}
   directory: {here}
 fly: {{metadata: customer_id, resolver: "127.0.0.1:{dns}"}}
 users:
-{others}  bench:
-  far:
-  full: {{machine: {far}, delivery: {{compression: {{enabled: true}}, cache: {{enabled: true}}}}}}
-  pinned: {{machine: {far}}}
+{others}  bench: &bare {{delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}}}
+  far: *bare
+  pinned: {{machine: {far}, delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}}}}}
+  full: {{machine: {far}}}
   "*": {{match: "[fs][0-9]+"}}
 """
 

@@ -363,6 +363,6 @@ def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
         user=user,
         name=name,
         prefix=f"{root}/{user}/{name}" if name else f"{root}/{user}",
-        data=Path(server.data) / "tenants" / user / key,
+        data=Path(server.data, "tenants", user, key),
         app=app,
     )
