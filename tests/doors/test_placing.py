@@ -129,3 +129,17 @@ async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_pat
     assert where(await placing.find("ann")) == THERE
     placing.use(configured(tmp_path, f"{{ann: {{machine: {ME.id}}}}}"))
     assert where(await placing.find("ann")) is Here
+
+
+async def test_in_a_storm_of_strangers_only_some_are_looked_up_and_whoever_is_known_or_listed_is_served(
+    server: DnsServer, owners: Owners, placing: Placing
+) -> None:
+    owners.had("700", OTHER)
+    assert where(await placing.find("700")) == THERE
+    strangers = [str(1000 + number) for number in range(700)]
+    found = [await placing.find(user) for user in strangers]
+    assert [one.status for one in found if isinstance(one, Nowhere)].count(404) < 650
+    assert found[-1] is placement.CROWDED is placing.known("999")
+    assert len(server.asked) < 700
+    assert where(await placing.find("700")) == THERE
+    assert where(await placing.find("ann")) is Here

@@ -34,6 +34,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
+CROWDED = Nowhere(503, "more users whom nobody knows are asked for than are looked up")
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
