@@ -340,11 +340,15 @@ class Config(Struct, frozen=True, kw_only=True):
     def pin_of(self, user: str) -> Pin | None:
         return self.pins.get(user if user in self.users else ANYONE)
 
-    def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
-        """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
+    def is_of_pattern(self, user: str) -> bool:
+        """Whether '*' is for him. Hostile names never are."""
         if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
-            return None
-        if re.fullmatch(self.pattern.match, user) is None:
+            return False
+        return re.fullmatch(self.pattern.match, user) is not None
+
+    def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
+        """The tenant that '*' makes of this user and name."""
+        if self.pattern is None or not self.is_of_pattern(user):
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)
@@ -356,13 +360,17 @@ class Config(Struct, frozen=True, kw_only=True):
         return known or make_tenant(self.server, user, name, App())
 
 
-def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
+def prefix_of(server: Server, user: str, name: str) -> str:
     root = server.root.rstrip("/")
+    return f"{root}/{user}/{name}" if name else f"{root}/{user}"
+
+
+def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
     key = name.replace("/", "~") or "~"
     return Tenant(
         user=user,
         name=name,
-        prefix=f"{root}/{user}/{name}" if name else f"{root}/{user}",
+        prefix=prefix_of(server, user, name),
         data=Path(server.data, "tenants", user, key),
         app=app,
     )

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flyatc.config.delivery import Coding, Compression
@@ -27,12 +29,16 @@ class Desk:
     ``guarded``: whether an answer is compressed depends on who asks."""
 
     __slots__ = (
-        "_packing", "_pressed", "app", "cache", "compression", "encoders", "guarded", "jitter", "sendfile", "static",
+        "_make_sendfile", "_packing", "_pressed", "_sendfile", "app", "cache", "compression", "encoders", "guarded",
+        "jitter", "static",
     )  # fmt: skip
 
-    def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile, cache: Cache | None) -> None:
+    def __init__(
+        self, app: App, encoders: Encoders, make_sendfile: Callable[[], Sendfile], cache: Cache | None
+    ) -> None:
         self.app, self.encoders = app, encoders
-        self.sendfile = sendfile if app.delivery.sendfile.enabled else None
+        self._make_sendfile = make_sendfile
+        self._sendfile: Sendfile | None = None
         self.cache = cache if app.delivery.cache.enabled else None
         self._pressed: set[tuple[Entry, Coding]] = set()
         self._packing: set[File] = set()
@@ -44,6 +50,13 @@ class Desk:
         if self.compression is not None:
             packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)
         self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
+
+    @property
+    def sendfile(self) -> Sendfile | None:
+        """Made for the first answer: who is served elsewhere has none."""
+        if self._sendfile is None and self.app.delivery.sendfile.enabled:
+            self._sendfile = self._make_sendfile()
+        return self._sendfile
 
     def whole(self, plan: Plan, body: bytes) -> bytes:
         """The body in the plan's coding."""
@@ -125,7 +138,7 @@ class Desks:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = Desk(tenant.app, self._encoders, self._sendfile(tenant), self.cache)
+        desk = Desk(tenant.app, self._encoders, partial(self._sendfile, tenant), self.cache)
         self._made[tenant.address] = tenant, desk
         return desk
 
@@ -138,4 +151,4 @@ class Desks:
 def alone(app: App, cache: Cache | None) -> Desk:
     """For an app without tenants, which runs where we do."""
     here = str(Path.cwd())
-    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]), cache)
+    return Desk(app, Encoders(secrets.token_bytes(32)), partial(Sendfile, here, [here]), cache)
