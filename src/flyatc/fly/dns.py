@@ -1,9 +1,10 @@
 """Questions to a DNS server. The only module which knows dnspython; it is imported with the first question.
 
-Who has a user is asked for so often that the first try is our own, with one packet: see ``fly.packet``."""
+Who has a user is asked for so often that the question is our own, one packet each: see ``fly.packet``."""
 
 import asyncio
 import importlib
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from flyatc.config.schema import Listen
@@ -14,8 +15,9 @@ from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
-SECONDS = 2.0  # for a question, with all its tries
-TRY = 0.8  # seconds; UDP loses packets
+TRIES = (0.8, 0.8, 0.4)  # seconds: UDP loses packets
+SECONDS = sum(TRIES)  # for a question
+_LATE = f"{{}}: no DNS server has answered within {SECONDS:g} s"
 
 
 class Dns:
@@ -24,27 +26,34 @@ class Dns:
     def __init__(self, server: Listen | None) -> None:
         self._server = server
         self._resolver: Resolver | None = None
-        self._door: Door | None = None
+        self._doors: dict[str, Door] = {}  # by the server's address
 
     async def addresses(self, name: str) -> list[str]:
         """AAAA. Raises errors.Absent, errors.Unanswered; so do the others."""
-        seconds = SECONDS
-        try:
-            answer = await self._quickly(await self._made(), name)
+        resolver, late = await self._made(), OSError("there is no server to ask")
+        servers = [str(server) for server in resolver.nameservers]
+        for server, patience in zip(itertools.cycle(servers), TRIES, strict=False):
+            try:
+                answer = await self._quickly(server, resolver.port, name, patience)
+            except OSError as error:
+                late = error
+                continue
             if answer is not None and (found := answer.addresses()) is not None:
                 return found
-        except (TimeoutError, OSError):
-            seconds -= TRY
-        return [record.address for record in await self._ask(name, "AAAA", seconds)]
+            return [record.address for record in await self._ask(name, "AAAA")]
+        if isinstance(late, TimeoutError):
+            raise TimedOut(_LATE.format(name))
+        raise ServerFailed(f"{name}: {late}")
 
-    async def _quickly(self, resolver: "Resolver", name: str) -> packet.Answer | None:
-        """From the first server. None: dnspython knows the way. Raises TimeoutError, OSError."""
-        if self._door is None or not self._door.welcomes():
+    async def _quickly(self, server: str, port: int, name: str, patience: float) -> packet.Answer | None:
+        """None: dnspython knows the way. Raises TimeoutError, OSError."""
+        door = self._doors.get(server)
+        if door is None or not door.welcomes():
             try:
-                self._door = Door(str(resolver.nameservers[0]), resolver.port)
-            except (IndexError, ValueError):
+                door = self._doors[server] = Door(server, port)
+            except ValueError:
                 return None
-        return await self._door.ask(name, TRY)
+        return await door.ask(name, patience)
 
     async def texts(self, name: str) -> list[str]:
         """TXT: one text a record, put together from its parts."""
@@ -57,20 +66,19 @@ class Dns:
         (record, *_) = await self._ask(dns.reversename.from_address(address).to_text(), "PTR")
         return str(record.target)
 
-    async def _ask(self, name: str, kind: str, seconds: float = SECONDS) -> list[Any]:
+    async def _ask(self, name: str, kind: str) -> list[Any]:
         resolver = await self._made()
         import dns.exception
         import dns.resolver
 
         try:
-            text = f"{name.removesuffix('.')}."
-            return list(await resolver.resolve(text, kind, search=False, lifetime=seconds))
+            return list(await resolver.resolve(f"{name.removesuffix('.')}.", kind, search=False))
         except dns.resolver.NXDOMAIN as error:
             raise NoSuchName(f"{name} does not exist (NXDOMAIN)") from error
         except dns.resolver.NoAnswer as error:
             raise NoRecords(f"{name} has no {kind}") from error
         except dns.exception.Timeout as error:
-            raise TimedOut(f"{name}: no DNS server has answered within {SECONDS:g} s") from error
+            raise TimedOut(_LATE.format(name)) from error
         except (dns.exception.DNSException, OSError) as error:
             raise ServerFailed(f"{name}: {error}") from error
 
@@ -92,5 +100,5 @@ class Dns:
             raise ServerFailed("no DNS server is named in /etc/resolv.conf: name one in fly.resolver") from error
         if server is not None:
             resolver.nameservers, resolver.port = [str(server.host)], server.port
-        resolver.timeout = TRY
+        resolver.timeout, resolver.lifetime = TRIES[0], SECONDS
         return resolver
