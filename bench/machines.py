@@ -44,9 +44,10 @@ app:
   directory: {here}
 fly: {{metadata: customer_id, resolver: "127.0.0.1:{dns}"}}
 users:
-{others}  bench: &bare {{delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}}}
-  far: *bare
-  pinned: {{machine: {far}, delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}}}}}
+{others}  bench:
+    delivery: &none {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}
+  far: {{delivery: *none}}
+  pinned: {{machine: {far}, delivery: *none}}
   full: {{machine: {far}}}
   "*": {{match: "[fs][0-9]+"}}
 """

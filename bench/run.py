@@ -162,6 +162,8 @@ def place() -> Iterator[peers.Place]:
     with tempfile.TemporaryDirectory(prefix="flyatc-bench-", dir=memory) as name:
         folder = Path(name)
         (folder / "apps").mkdir()
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode: ours is made here, once
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         (folder / "www" / "bench").mkdir(parents=True)
         (folder / "www" / "bench" / "64k").write_bytes(os.urandom(64 << 10))
         (folder / "www" / "bench" / "10m").write_bytes(os.urandom(10 << 20))

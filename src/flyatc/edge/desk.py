@@ -29,19 +29,24 @@ class Desk:
     ``guarded``: whether an answer is compressed depends on who asks."""
 
     __slots__ = (
-        "_make_sendfile", "_packing", "_pressed", "_sendfile", "app", "cache", "compression", "encoders", "guarded",
-        "jitter", "static",
+        "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
+        "static",
     )  # fmt: skip
 
     def __init__(
-        self, app: App, encoders: Encoders, make_sendfile: Callable[[], Sendfile], cache: Cache | None
+        self,
+        app: App,
+        encoders: Encoders,
+        encoding: set[File | tuple[Entry, Coding]],
+        make_sendfile: Callable[[], Sendfile],
+        cache: Cache | None,
     ) -> None:
+        """``encoding``: what is being encoded for those who come later, by all desks."""
         self.app, self.encoders = app, encoders
         self._make_sendfile = make_sendfile
         self._sendfile: Sendfile | None = None
         self.cache = cache if app.delivery.cache.enabled else None
-        self._pressed: set[tuple[Entry, Coding]] = set()
-        self._packing: set[File] = set()
+        self._encoding = encoding
         settings = app.delivery.compression
         self.jitter = settings.jitter
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
@@ -73,8 +78,8 @@ class Desk:
 
     def press(self, entry: Entry, coding: Coding) -> None:
         """Has a large body encoded for those who come later, a slice in each turn of the loop."""
-        if (entry, coding) not in self._pressed:
-            self._pressed.add((entry, coding))
+        if (entry, coding) not in self._encoding:
+            self._encoding.add((entry, coding))
             tasks.start(self._press(entry, coding), "encode for the cache")
 
     def _packed(self, file: Opened, coding: Coding) -> bytes | None:
@@ -83,14 +88,14 @@ class Desk:
         known = File(file.path, file.modified, file.size)
         if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
             return found or None
-        if file.size > (MOST_PACKED if self.cache is not None else outlet.WHOLE) or known in self._packing:
+        if file.size > (MOST_PACKED if self.cache is not None else outlet.WHOLE) or known in self._encoding:
             return None
         try:
             body = os.pread(file.fd, file.size, 0)
         except OSError:
             return None  # whoever sends it meets that as well, and tells
         if file.size > outlet.WHOLE:
-            self._packing.add(known)
+            self._encoding.add(known)
             tasks.start(self._pack(known, coding, body), "encode a file for the cache")
             return None
         return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
@@ -103,7 +108,7 @@ class Desk:
                 await asyncio.sleep(0)
             self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
         finally:
-            self._packing.discard(known)
+            self._encoding.discard(known)
 
     def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
         worth = len(body) == known.size and len(made) < len(body)
@@ -119,7 +124,7 @@ class Desk:
                 await asyncio.sleep(0)
             self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
         finally:
-            self._pressed.discard((entry, coding))
+            self._encoding.discard((entry, coding))
 
 
 class Desks:
@@ -129,6 +134,7 @@ class Desks:
         """``data``: the folder of all tenants' data, absolute."""
         self._data, self.cache = data, cache
         self._encoders = Encoders(secrets.token_bytes(32))
+        self._encoding: set[File | tuple[Entry, Coding]] = set()
         self._made: dict[str, tuple[Tenant, Desk]] = {}
 
     def of(self, tenant: Tenant) -> Desk:
@@ -138,7 +144,7 @@ class Desks:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = Desk(tenant.app, self._encoders, partial(self._sendfile, tenant), self.cache)
+        desk = Desk(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
         self._made[tenant.address] = tenant, desk
         return desk
 
@@ -151,4 +157,4 @@ class Desks:
 def alone(app: App, cache: Cache | None) -> Desk:
     """For an app without tenants, which runs where we do."""
     here = str(Path.cwd())
-    return Desk(app, Encoders(secrets.token_bytes(32)), partial(Sendfile, here, [here]), cache)
+    return Desk(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)

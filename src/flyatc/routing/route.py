@@ -57,8 +57,10 @@ class Routes:
             listed.setdefault(tenant.user, []).append(tenant)
         self._config = config
         self._recent: dict[bytes, Here] = {}  # the paths asked for lately: most traffic is on few of them
-        self._users = {user.encode(): _entry(map(_listed, tenants)) for user, tenants in listed.items()}
-        self._known: dict[bytes, _User] = {}  # of the pattern's
+        self._users: dict[bytes, _User | Here] = {
+            user.encode(): _entry(map(_listed, tenants)) for user, tenants in listed.items()
+        }
+        self._known: dict[bytes, _User | Here] = {}  # of the pattern's
 
     def match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
         """``path`` raw, ``query`` raw or None; only a redirect carries the query."""
@@ -93,7 +95,9 @@ class Routes:
             return Redirect(location, "the address of a tenant ends in a slash")
         return found
 
-    def _longest(self, entry: _User, below: bytes) -> Here | None:
+    def _longest(self, entry: _User | Here, below: bytes) -> Here | None:
+        if isinstance(entry, Here):
+            return entry
         depth = entry.depth
         if not depth:
             return entry.names.get(b"")
@@ -104,7 +108,7 @@ class Routes:
                 return here
         return entry.names.get(b"")
 
-    def _by_pattern(self, user: bytes) -> _User | None:
+    def _by_pattern(self, user: bytes) -> _User | Here | None:
         if not self._of_pattern or not USER.fullmatch(user):
             return None
         if (known := self._known.get(user)) is not None:
@@ -119,8 +123,11 @@ class Routes:
         return entry
 
 
-def _entry(found: Iterable[Here]) -> _User:
+def _entry(found: Iterable[Here]) -> _User | Here:
+    """Here: the user is the tenant, as most are."""
     here = {one.name.encode(): one for one in found}
+    if here.keys() == {b""}:
+        return here[b""]
     return _User(here, max((name.count(b"/") + 1 for name in here if name), default=0))
 
 
