@@ -70,6 +70,11 @@ def test_only_the_answer_to_this_question_is_one() -> None:
     assert not is_answer(data[:20], ASKED)
 
 
+def test_a_server_may_write_the_name_larger_or_refuse_without_it() -> None:
+    assert found(answered(ONE).replace(b"\x03ann", b"\x03ANN")) == [ONE]
+    assert found(ASKED[:2] + b"\x81\x85" + bytes(8)) is None
+
+
 @given(st.integers(12, 200), st.binary(min_size=1, max_size=40))
 def test_no_octets_of_a_server_are_an_error_of_ours(at: int, noise: bytes) -> None:
     data = answered(ONE, TWO)

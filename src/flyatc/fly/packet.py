@@ -28,8 +28,12 @@ def question(identity: bytes, name: str) -> bytes | None:
 
 
 def is_answer(data: bytes, asked: bytes) -> bool:
-    """Whether it answers this question. What does not was sent by somebody else, or for an earlier one."""
-    return len(data) >= len(asked) and data[:2] == asked[:2] and data[2] >= 0x80 and data[12 : len(asked)] == asked[12:]
+    """Whether it answers this question, or refuses to without repeating it, as some do. Anything else was sent by
+    somebody else, or for an earlier one."""
+    if len(data) < _HEAD.size or data[:2] != asked[:2] or data[2] < 0x80:
+        return False
+    refuses = data[3] & _CODE != 0 and data[4:6] == b"\0\0"
+    return refuses or data[12 : len(asked)].lower() == asked[12:].lower()  # no label is so long as a capital is high
 
 
 @dataclass(frozen=True, slots=True)
