@@ -130,12 +130,12 @@ def _resident(proxy: peers.Proxy, place: peers.Place) -> float:
 
 
 def _ask_all(proxy: peers.Proxy, place: peers.Place, count: int) -> None:
-    """So many users in turn, each of whom is on another machine."""
-    asked = 0
-    while asked < USERS:
-        url = f"http://127.0.0.1:{proxy.port}/f0/"
-        seen = load.press(url, seconds=3, connections=16, cores=place.rest, headers=(f"users={count}",))
-        asked += seen.requests
+    """So many users in turn, each of whom is on another machine. Each press begins with the first of them."""
+    url, seconds, seen = f"http://127.0.0.1:{proxy.port}/f0/", 2, 0
+    while seen < USERS:
+        seconds *= 2
+        arguments = (f"users={count}",)
+        seen = load.press(url, seconds=seconds, connections=16, cores=place.rest, headers=arguments).requests
 
 
 def _of_memory(memory: Mapping[str, Sequence[float]]) -> Table:
