@@ -43,6 +43,12 @@ class Placing:
         self._config = config
         self._found.forget()
 
+    def forget(self) -> None:
+        """All that was looked up: we have slept, and know nothing."""
+        self._found.forget()
+        if self._names is not None:
+            self._names.forget()
+
     def known(self, user: str) -> placement.Place | None:
         """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
         if self._owners.held(user):
