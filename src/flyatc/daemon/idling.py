@@ -17,6 +17,7 @@ from flyatc.ownership.clock import Clock
 LOOK_SECONDS = 5.0
 BEAT = 1.0  # s; between two looks at the clocks
 STALL = 5.0  # s; a busy machine may come so late to a look
+LONG = 7  # failures, of which the next pause is long: visitors may have had to wait for what did not happen
 
 
 class Idling:
@@ -117,8 +118,9 @@ class Idling:
 
     def _note(self, outcome: Outcome) -> None:
         now = self._clock.boottime()
-        if outcome is Outcome.FAILED:
-            self._failures, self._failed_at = self._failures + 1, now
+        if outcome in (Outcome.FAILED, Outcome.IGNORED):
+            least = LONG if outcome is Outcome.IGNORED else 1
+            self._failures, self._failed_at = max(self._failures + 1, least), now
         else:
             self._failures = 0
         if outcome is Outcome.SLEPT:

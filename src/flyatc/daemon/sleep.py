@@ -60,6 +60,7 @@ class Outcome(Enum):
     SLEPT = "it slept, and is awake again"
     DISTURBED = "somebody came"
     FAILED = "it could not"
+    IGNORED = "the platform was asked, and nothing has happened"
 
 
 class Sleep:
@@ -74,7 +75,7 @@ class Sleep:
             outcome = await (self._stop(after) if verb == "stop" else self._suspend(after))
         except FlyatcError as error:
             self._log.event("warning", "this machine cannot sleep now", then=verb, reason=str(error))
-            return Outcome.FAILED
+            return Outcome.IGNORED if isinstance(error, NotDone) else Outcome.FAILED
         if outcome is Outcome.DISTURBED:
             self._log.event("info", "somebody came: this machine stays awake")
         return outcome
@@ -113,7 +114,8 @@ class Sleep:
             await asyncio.wait([watch])
 
     async def _ask(self, verb: Verb) -> None:
-        self._log.event("info", f"all is saved, and nobody is here: Fly is asked to {verb} this machine")
+        self._log.event("info", f"all is saved, and nobody is here: asks Fly to {verb} this machine")
+        self._log.settle()
         try:
             await self._platform.ask(verb)
         except Unanswered as error:
