@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import click
@@ -18,6 +19,8 @@ def check(config_path: Path | None, schema: bool) -> None:
 
 
 def summary(config: Config) -> str:
+    from flyatc.daemon import sleepless
+
     users = len({tenant.user for tenant in config.tenants.values()})
     who = f"{words.count(users, 'user')}, {words.count(len(config.tenants), 'tenant')}"
     if config.pattern is not None:
@@ -30,4 +33,6 @@ def summary(config: Config) -> str:
         f"  data      {config.server.data}",
         f"  store     {store}",
     ]
+    if (why := sleepless.reason(config, os.environ)) is not None:
+        lines.append(f"  warning   {why}")
     return "\n".join(map(words.plain, lines))
