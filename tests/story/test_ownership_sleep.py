@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fakes.ownership_store import FakeMachine, FakeStore, now
+from fakes.ownership_store import PATIENCE, FakeMachine, FakeStore, now
 from flyatc.kit import tasks
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import session_key
+from flyatc.ownership.terms import Terms
 
 pytestmark = pytest.mark.looptime
 
@@ -119,3 +120,20 @@ async def test_a_store_that_is_away_keeps_it_awake(store: FakeStore) -> None:
         await machine.keeper.rest()
     machine.link.back()
     assert (await machine.live()).valid()
+
+
+async def test_a_renewal_which_lands_late_in_place_of_the_last_words_is_no_farewell(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    machine.link.lateness = 5
+    machine.link.once("late", "put", SESSION)
+    await asyncio.sleep(Terms().renew + PATIENCE + 0.3)
+    await machine.leave()
+    await asyncio.sleep(3)
+    with pytest.raises(OwnershipUnknown, match="does not confirm"):
+        await machine.keeper.rest()
+    assert not await machine.keeper.slept()
+    await machine.keeper.rest()
+    assert store.session("m1").broken == "m1"
+    machine.keeper.wake()
+    assert (await machine.live(known=1)).valid()
