@@ -16,6 +16,7 @@ from flyatc.kit.recall import Recall
 from flyatc.observe.log import Log
 
 PATIENCE = 5.0  # seconds for which a visitor waits for the list
+HURRIED = 3.0  # seconds for all tries
 STALE = 60.0  # seconds; how old a list may be which stands in for none
 AGAIN, LONGEST = 2.0, 60.0  # seconds to the next question after a failure
 ALL = "machines"
@@ -56,7 +57,7 @@ class Inventory:
         if found is not None and machine in found.states:
             return True
         try:  # a list may be behind, or not whole
-            return (await self._api.get(machine)).state not in GONE
+            return (await self._api.get(machine, patience=HURRIED)).state not in GONE
         except NotFound:
             return False
         except ApiError:
@@ -68,12 +69,11 @@ class Inventory:
         return None if found is None or why else len(found.states)
 
     def made(self, machine: Machine) -> None:
-        """By us, just now."""
+        """By us, just now: the next list will have it, and need not come before its time."""
         if self._last is not None:
-            before = self._last
-            after = listing([machine], self._key, before.at)
-            self._last = Listing(before.states | after.states, before.users | after.users, before.at)
-        self._lists.forget()
+            one = listing([machine], self._key, self._last.at)
+            self._last.states.update(one.states)
+            self._last.users.update(one.users)
 
     async def _listing(self) -> tuple[Listing | None, str]:
         """The newest there is; and why it is an old one, or none."""
@@ -90,7 +90,7 @@ class Inventory:
     async def _look(self) -> Listing | told.Unknown:
         began = _now()
         try:
-            found = listing(await self._api.machines(patience=0.0), self._key, began)
+            found = listing(await self._api.machines(patience=self._patience()), self._key, began)
         except ApiError as error:
             return self._failed(str(error))
         if self._me.id not in found.states:  # it has told an empty or a partial list before: fly.io/infra-log
@@ -100,6 +100,10 @@ class Inventory:
         self._failures, self._last = 0, found
         self._doubled = {user: ids for user, ids in self._doubled.items() if found.users.get(user) == ids}
         return found
+
+    def _patience(self) -> float:
+        """With a list that will do nobody presses: other machines ask the same API."""
+        return 0.0 if self._last is not None and _now() - self._last.at <= STALE else HURRIED
 
     def _failed(self, why: str) -> told.Unknown:
         self._failures += 1

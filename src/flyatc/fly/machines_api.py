@@ -50,8 +50,9 @@ class MachinesApi:
         path = self._path() + (f"?{urlencode(query)}" if query else "")
         return _decoded(await self._line.send(Request("GET", path, again=True, patience=patience)), list[Machine])
 
-    async def get(self, machine: str) -> Machine:
-        return _decoded(await self._get(self._path(machine)), Machine)
+    async def get(self, machine: str, patience: float | None = None) -> Machine:
+        request = Request("GET", self._path(machine), again=True, patience=patience)
+        return _decoded(await self._line.send(request), Machine)
 
     async def config(self, machine: str) -> dict[str, Any]:
         """The whole of it, to be changed and given to ``create``."""

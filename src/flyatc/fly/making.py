@@ -144,6 +144,7 @@ class Making:
         his = await self._api.machines(metadata=(self._key, user))
         for one in oldest_first(his):
             if one.name == clones.name_of(user):
+                self._inventory.made(one)
                 return one.id
         raise Conflict(f"{error}: set {self._key}={user} in its metadata, or destroy it") from error
 
