@@ -19,6 +19,8 @@ PATIENCE = 5.0  # seconds for which a visitor waits for the list
 HURRIED = 3.0  # seconds for all tries
 STALE = 60.0  # seconds; how old a list may be which stands in for none
 AGAIN, LONGEST = 2.0, 60.0  # seconds to the next question after a failure
+KNOWN = 3.0  # seconds for which it is kept whether a machine exists
+MOST = 1000  # of these
 ALL = "machines"
 
 
@@ -28,6 +30,7 @@ class Inventory:
     def __init__(self, api: MachinesApi, me: Me, key: str, log: Log) -> None:
         self._api, self._me, self._key, self._log = api, me, key, log
         self._lists: Recall[str, Listing | told.Unknown] = Recall(lambda _: self._look(), self._keep, 1)
+        self._known: Recall[str, bool | None] = Recall(self._ask, lambda _: KNOWN, MOST)
         self._last: Listing | None = None
         self._failures = 0
         self._doubled: dict[str, tuple[str, ...]] = {}  # of which users it was told that they have several
@@ -53,10 +56,11 @@ class Inventory:
 
     async def deployed(self, machine: str) -> bool | None:
         """Whether there is such a machine, asleep or not. None: not known now."""
-        found, _ = await self._listing()
-        if found is not None and machine in found.states:
-            return True
-        try:  # a list may be behind, or not whole
+        return await self._known.get(machine)
+
+    async def _ask(self, machine: str) -> bool | None:
+        """Not of the list, which may be behind, or not whole."""
+        try:
             return (await self._api.get(machine, patience=HURRIED)).state not in GONE
         except NotFound:
             return False
