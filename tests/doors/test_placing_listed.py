@@ -98,7 +98,12 @@ async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
     assert where(await placing.find("ann")) == Target("sim", id=fly.id("m2"))
     fly.simulator.break_things(Faults())
     await fly.simulator.machines.destroy(fly["m2"])
+    wanted = {"config": {"image": "x", "metadata": {"customer_id": "200"}}, "region": "syd"}
+    new = (await fly.api("POST", "", wanted)).json["id"]
+    await fly.simulator.machines.named(new).stop()
     assert where(await placing.find("ann")) is Here
+    owners.known["200"] = owners.known["ann"]
+    assert where(await placing.find("200")) == Target("sim", id=new), "the machine which has taken its place"
 
 
 async def test_who_has_no_machine_gets_one_where_the_file_says_so(fly: Fly, placing: Placing, tmp_path: Path) -> None:
