@@ -94,9 +94,10 @@ class Inventory:
     async def _look(self) -> Listing | told.Unknown:
         began = _now()
         try:
-            found = listing(await self._api.machines(patience=self._patience()), self._key, began)
+            machines = await self._api.machines(patience=self._patience())
         except ApiError as error:
             return self._failed(str(error))
+        found = await asyncio.to_thread(listing, machines, self._key, began)  # there may be thousands
         if self._me.id not in found.states:  # it has told an empty or a partial list before: fly.io/infra-log
             return self._failed(f"the Machines API lists {len(found.states)} machines, and not this one")
         if self._failures:
