@@ -20,8 +20,9 @@ AT_ONCE = 8  # requests
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    """``state``: held, released, dirty; unknown where the record cannot be read. ``sign``: seconds since the machine's
-    last sign of life; None: it has no session. ``note``: what is to be known beyond that."""
+    """``state``: held, released, dirty; unknown where the record cannot be read. ``to``: the machine which it is
+    released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``note``: what is to
+    be known beyond that."""
 
     user: str
     state: str
@@ -29,6 +30,7 @@ class Owner(Struct, frozen=True, kw_only=True):
     machine: str = ""
     region: str = ""
     app: str = ""
+    to: str = ""
     here: bool = False  # this machine
     sign: float | None = None
     note: str = ""
@@ -64,6 +66,7 @@ async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> 
         machine=holder.machine,
         region=holder.region,
         app=holder.app,
+        to=owner.to.machine if owner.to is not None else "",
         here=holder.machine == me,
         sign=sign,
         note=_note(rules, owner, session[0] if session is not None else None, sign or 0.0),
@@ -71,6 +74,8 @@ async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> 
 
 
 def _note(rules: Rules, owner: record.Owner, session: Session | None, sign: float) -> str:
+    if owner.to is not None:
+        return f"for {owner.to}, which takes it at the next visit"
     if owner.state is record.State.RELEASED:
         return "free: whoever is visited first takes it"
     if owner.state is record.State.DIRTY:
