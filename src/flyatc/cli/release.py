@@ -54,11 +54,12 @@ async def _release(config: Config, user: str, to: str | None) -> tuple[int, str]
     next_one = f"machine {to} takes it at the next visit" if to is not None else ANYBODY
     async with drills.opened(config, os.environ, hurried=drills.PATIENCE) as store:
         found = await owners.look(config, os.environ, store, [user])
-        if found and found[0].here and found[0].state == "held" and found[0].machine != to:
+        if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             try:
                 await asyncio.to_thread(options.client(config).post, "/release", Done, user=user, to=to)
-            except NoDaemon:
-                pass  # it has not come to its end in order
+            except NoDaemon as error:  # it has not come to its end in order
+                if to is not None:
+                    return 1, f"only a daemon here can save what is on this disk for another machine: {error}"
             else:
                 [after] = await owners.look(config, os.environ, store, [user])
                 if after.state == "released" and after.to == (to or ""):

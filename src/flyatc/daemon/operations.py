@@ -108,9 +108,9 @@ class Operations:
 
     async def _release(self, user: str, to: str | None) -> None:
         async with self._parts.fleet.emptied(user):
-            if to is not None:
-                await self._parts.owning.release(user, to)
-                self._parts.log.event("info", "user released to another machine", user=user, machine=to)
+            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
+        if to is not None:
+            self._parts.log.event("info", "user released to a machine", user=user, machine=to)
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

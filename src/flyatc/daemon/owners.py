@@ -21,8 +21,8 @@ AT_ONCE = 8  # requests
 
 class Owner(Struct, frozen=True, kw_only=True):
     """``state``: held, released, dirty; unknown where the record cannot be read. ``to``: the machine which it is
-    released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``note``: what is to
-    be known beyond that."""
+    released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
+    flyatc there. ``note``: what is to be known beyond that."""
 
     user: str
     state: str
@@ -33,6 +33,7 @@ class Owner(Struct, frozen=True, kw_only=True):
     to: str = ""
     here: bool = False  # this machine
     sign: float | None = None
+    version: str = ""
     note: str = ""
 
 
@@ -69,6 +70,7 @@ async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> 
         to=owner.to.machine if owner.to is not None else "",
         here=holder.machine == me,
         sign=sign,
+        version=session[0].version if session is not None else "",
         note=_note(rules, owner, session[0] if session is not None else None, sign or 0.0),
     )
 

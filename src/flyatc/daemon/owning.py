@@ -16,7 +16,7 @@ from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.freeing import Denied
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
-from flyatc.ownership.record import Heir, Owner
+from flyatc.ownership.record import Heir, Owner, State
 from flyatc.ownership.terms import Terms
 
 
@@ -30,8 +30,10 @@ class Owning:
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience)
         self.keeper: Keeper | None = None
+        self._machine = ""
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
+            self._machine = me.machine
             self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken)
 
     async def open(self) -> None:
@@ -47,12 +49,19 @@ class Owning:
         """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""
         return await self.keeper.look(user) if self.keeper is not None else None
 
-    async def release(self, user: str, to: str) -> None:
-        """None of his tenants is held. From now on he is meant for that machine of our app. Raises OwnershipUnknown,
+    async def release(self, tenant: Tenant, to: str | None) -> None:
+        """None of the user's tenants is held. What an earlier run of ours left held or unsaved is taken, and given
+        back. ``to``: from now on he is meant for that machine of our app. Raises OwnershipUnknown, HeldElsewhere,
         FlyatcError where he is not ours to give."""
         if self.store is None:
             raise FlyatcError("storage.mode is none: nobody else can have what is on this disk")
-        decision = await operations.release(self.store, user, Terms.of(self._config.storage.session_ttl), to)
+        owner = await self.look(tenant.user)
+        if owner is not None and owner.state is not State.RELEASED and owner.holder.machine == self._machine:
+            async with self.hold(tenant):
+                pass
+        if to is None:
+            return
+        decision = await operations.release(self.store, tenant.user, Terms.of(self._config.storage.session_ttl), to)
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 

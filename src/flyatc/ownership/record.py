@@ -46,6 +46,7 @@ class Session(Struct, frozen=True, kw_only=True):
     nonce: Unique  # new in every write: equal bodies have equal etags
     ttl: Seconds
     process: Process
+    version: str = ""  # of flyatc
     broken: str | None = None  # by which machine; by itself: it has ended, and writes nothing any more
 
 

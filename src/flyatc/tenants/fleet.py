@@ -106,8 +106,11 @@ class Fleet:
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
         async with contextlib.AsyncExitStack() as stopped:
-            pauses = [one.paused("its user is released", resume=False) for one in self.select(user)]
-            await _all(stopped.enter_async_context(pause) for pause in pauses)
+
+            async def stop(tenant: Tenant) -> None:
+                await stopped.enter_async_context(tenant.paused("its user is released", resume=False))
+
+            await _all(stop(one) for one in self.select(user))
             yield
 
     def databases(self, address: str) -> Databases | None:
