@@ -17,7 +17,11 @@ from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.edge.signpost import Signpost
 from flyatc.fly import machine
+from flyatc.fly.api_errors import ApiError
 from flyatc.fly.dns import Dns
+from flyatc.fly.inventory import Inventory
+from flyatc.fly.machines_api import MachinesApi
+from flyatc.fly.making import Making
 from flyatc.fly.names import Names
 from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
@@ -59,6 +63,7 @@ class Parts:
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
         self.placing: Placing | None = None
+        self.api: MachinesApi | None = None
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
         )
@@ -76,12 +81,27 @@ class Parts:
         names = None
         if config.fly.metadata is not None:
             names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
-        self.placing = Placing(config, me, self.owning, names)
+        self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
         self.owning.forsakes = self.placing.forsaken
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
+
+    def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
+        """None: what the Machines API knows is not asked for."""
+        key, wanted = config.fly.metadata, config.pattern is not None and config.pattern.provision
+        why = "fly.metadata is not set" if key is None else ""
+        if key is not None:
+            try:
+                self.api = api = MachinesApi(me.app, self.environ)
+                inventory = Inventory(api, me, key, self.log)
+                return inventory, Making(api, inventory, me, key, config.fly, self.log)
+            except ApiError as error:
+                why = str(error)
+        if wanted:
+            self.log.event("warning", "users.'*'.provision: no machines can be made", reason=why)
+        return None, None
 
     def _child(
         self, ports: Ports
@@ -96,6 +116,8 @@ class Parts:
         self.owning.close()
         if self.store is not None:
             self.store.close()
+        if self.api is not None:
+            self.api.close()
 
 
 def _gateway(replays: bool, tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:

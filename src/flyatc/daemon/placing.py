@@ -5,7 +5,9 @@ from typing import Protocol
 
 from flyatc.config.schema import Config
 from flyatc.fly import told
+from flyatc.fly.inventory import Inventory
 from flyatc.fly.machine import Machine
+from flyatc.fly.making import Making, NotMade
 from flyatc.fly.names import Names
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.kit.recall import Recall
@@ -29,10 +31,20 @@ class Owners(Protocol):
 
 
 class Placing:
-    """``names``: None where the metadata of machines says nothing of users."""
+    """``names``: None where the metadata of machines says nothing of users; ``inventory``, ``making``: where the
+    Machines API can be asked."""
 
-    def __init__(self, config: Config, me: Machine, owners: Owners, names: Names | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        me: Machine,
+        owners: Owners,
+        names: Names | None,
+        inventory: Inventory | None = None,
+        making: Making | None = None,
+    ) -> None:
         self._me, self._owners, self._names = me, owners, names
+        self._inventory, self._making = inventory, making
         self._found: Recall[str, placement.Place] = Recall(self._look_up, lambda _: KEPT, MOST)
         self._tries = Tries()
         self._turns = asyncio.Semaphore(LOOKS)
@@ -76,8 +88,32 @@ class Placing:
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
         last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
-        invited = user in self._config.users or pin is not None
-        return placement.recorded(self._me, owner, last, pin) or placement.unowned(found, invited=invited)
+        return placement.recorded(self._me, owner, last, pin) or await self._by_list(user, found)
+
+    async def _by_list(self, user: str, found: told.Told) -> placement.Place:
+        """Nobody has ever had him; a machine which was never visited may be meant for him, or one is made."""
+        listed = await self._inventory.machine_of(user) if self._inventory is not None else None
+        making, provisions = self._making, self._config.provisions(user)
+        if isinstance(listed, told.Found):
+            if making is not None and not listed.launched:
+                return self._made(await making.launched(user, listed.machine))
+            return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
+        known = placement.absent(found, listed)
+        if making is not None and provisions and isinstance(known, told.Absent):
+            return self._made(await making.machine_for(user))
+        invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
+        return placement.unowned(known, invited=invited)
+
+    def _made(self, made: str | NotMade) -> placement.Place:
+        if isinstance(made, NotMade):
+            return placement.Nowhere(503, made.why, made.soon)
+        found = told.Found(made, f"machine {made} was made for him", _now())
+        return placement.named(self._me, found) or placement.unowned(found, invited=False)
+
+    def close(self) -> None:
+        """Machines which are being made are left as they are."""
+        if self._making is not None:
+            self._making.close()
 
     async def forsaken(self, user: str, heir: Heir) -> bool:
         """Whether the machine which he was released to does not come for him."""
@@ -87,10 +123,19 @@ class Placing:
         last = target(f"{awaited.app}/{awaited.machine}")
         if last is None or last.id is None:
             return Last.EXPECTED
-        if await names.deployed(last.app, last.id) is False:
+        if await self._is_gone(names, last):
             return Last.GONE
         vain = self._tries.vain(user, last, _now()) and await names.started(last.app, last.id) is False
         return Last.DEAD if vain else Last.EXPECTED
+
+    async def _is_gone(self, names: Names, last: Target) -> bool:
+        """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""
+        assert last.id is not None
+        deployed = await names.deployed(last.app, last.id)
+        if deployed is not True and self._inventory is not None and last.app == self._me.app:
+            known = await self._inventory.deployed(last.id)
+            deployed = deployed if known is None else known
+        return deployed is False
 
 
 def _now() -> float:

@@ -61,6 +61,8 @@ class Signpost:
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
+        if place.soon and respond.shows_page(to):
+            return responder.waiting(to, place.reason, tenant.spec.app.pages)
         retry = RETRY_SECONDS if place.status == 503 else None
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 

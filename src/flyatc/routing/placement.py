@@ -1,7 +1,8 @@
 """Where a user is served: here, by another machine, or not at all; and why. Pure: what was looked up is told.
 
 The rungs, from top to bottom: who owns him is asked first of all and not here, since it costs nothing; the file's pin;
-the names in the platform's DNS; the record of the last owner; nobody. A rung which says nothing returns None.
+the names in the platform's DNS; the record of the last owner; the Machines API; nobody. A rung which says nothing
+returns None.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ class There:
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """``status``: 404 where nobody is to serve him, 503 where that is not known now."""
+    """``status``: 404 where nobody is to serve him, 503 where that is not known now. ``soon``: his machine is being
+    made."""
 
     status: int
     reason: str
+    soon: bool = False
 
 
 Place = Here | There | Nowhere
@@ -47,7 +50,7 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
 
 
 def named(me: Machine, found: told.Told) -> Place | None:
-    """A started machine has him in its metadata."""
+    """A machine has him in its metadata."""
     if not isinstance(found, told.Found):
         return None
     to = Target(me.app, id=found.machine)
@@ -78,6 +81,16 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
     if pin is not None and owner.to is None and owner.state is State.RELEASED and holder.region != pin.region:
         return Here(f"{told}, and tenants.yaml pins him to {pin}")
     return There(to, told)
+
+
+def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
+    """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
+    the machines which sleep as well, and so its word is the last."""
+    if listed is None or isinstance(listed, told.Unknown):
+        return listed or dns
+    if isinstance(listed, told.Absent) and listed.stale and isinstance(dns, told.Unknown):
+        return dns
+    return listed
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:

@@ -6,7 +6,7 @@ from time import monotonic
 
 from flyatc.daemon.owners import Owner
 from flyatc.daemon.users.records import Records
-from flyatc.daemon.users.seen import LEFT, UNSAVED
+from flyatc.daemon.users.seen import UNSAVED
 from flyatc.daemon.users.steps import (
     Cordon,
     Destroy,
@@ -23,6 +23,7 @@ from flyatc.daemon.users.steps import (
 from flyatc.fly import copying
 from flyatc.fly.api_errors import ApiError, Conflict
 from flyatc.fly.api_shapes import GONE, Machine
+from flyatc.fly.clones import LEFT
 from flyatc.fly.machines_api import MachinesApi
 from flyatc.kit.errors import FlyatcError
 

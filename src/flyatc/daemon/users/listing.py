@@ -6,8 +6,9 @@ from msgspec import Struct
 
 from flyatc.config.schema import Config
 from flyatc.daemon.owners import Owner
-from flyatc.daemon.users.seen import LEFT, Seen
+from flyatc.daemon.users.seen import Seen
 from flyatc.fly.api_shapes import Machine
+from flyatc.fly.clones import LEFT
 
 
 class User(Struct, frozen=True, kw_only=True):

@@ -5,10 +5,11 @@ A plan made anew of what a broken-off one has left goes on where that stopped.""
 from collections.abc import Sequence
 
 from flyatc.config.schema import Pin
-from flyatc.daemon.users.seen import LEFT, UNSAVED, Seen
+from flyatc.daemon.users.seen import UNSAVED, Seen
 from flyatc.daemon.users.steps import Cordon, Destroy, Make, Mark, Plan, Release, Settle, Step, Stop, Unmark, Wake
 from flyatc.fly import clones
 from flyatc.fly.api_shapes import Machine
+from flyatc.fly.clones import LEFT
 from flyatc.kit.errors import FlyatcError
 
 SETTLE = 15.0  # seconds; as long an answer of the DNS may be believed: see fly.names

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from flyatc.daemon.owners import Owner
 from flyatc.fly.api_shapes import Machine
+from flyatc.fly.clones import LEFT
 
-LEFT = "flyatc_left"  # the key of metadata which names the user whom a machine had before he was moved
 UNSAVED = ("held", "dirty", "unknown")  # states of an owner's record: his machine may have what the store has not
 
 
