@@ -123,18 +123,18 @@ class Hands:
     # --- ownership ---
 
     async def _release(self, step: Release) -> None:
-        """The machine's own ``flyatc release`` does it, and goes on if we are stopped."""
+        """The machine's own ``flyatc release`` does it, and goes on if we are stopped. It ends with 0 once the record
+        says so; otherwise the record tells."""
         at, to = self._id(step.machine), self._id(step.to) if step.to is not None else None
         command = ["flyatc", "release", step.user, *(["--to", to] if to is not None else [])]
-        until, trouble = monotonic() + RELEASING, ""
-        while not await self._is_released(at, step.user, to):
-            if trouble and monotonic() > until:
+        until, before = monotonic() + RELEASING, ""
+        while (trouble := await self._say(at, command)) and not await self._is_released(at, step.user, to):
+            if monotonic() > until:
                 raise FlyatcError(f"{step.user} is not released: {trouble}. Nothing is lost; say the same again")
-            before, trouble = trouble, await self._say(at, command)
-            if trouble:
-                if trouble != before:
-                    self._told(f"    {trouble}; trying again")
-                await asyncio.sleep(AGAIN)
+            if trouble != before:
+                self._told(f"    {trouble}; trying again")
+            before = trouble
+            await asyncio.sleep(AGAIN)
 
     async def _say(self, machine: str, command: Sequence[str]) -> str:
         """What went wrong."""
