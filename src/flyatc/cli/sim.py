@@ -80,6 +80,7 @@ def sim(
         api_port=int(more["api_port"]),
         dns_port=int(more["dns_port"]),
         ptr=not more["no_ptr"],
+        config=load.find(config_path).absolute(),
     )
     told = click.echo if more["watch"] else lambda line: None
     running.run(settings, load.find(config_path), machines, told, _greet)

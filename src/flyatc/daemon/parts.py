@@ -82,6 +82,7 @@ class Parts:
         if config.fly.metadata is not None:
             names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
         self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
+        self.owning.forsakes = self.placing.forsaken
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)

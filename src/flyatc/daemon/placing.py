@@ -11,7 +11,7 @@ from flyatc.fly.making import Making, NotMade
 from flyatc.fly.names import Names
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.kit.recall import Recall
-from flyatc.ownership.record import Owner
+from flyatc.ownership.record import Heir, Holder, Owner
 from flyatc.routing import placement
 from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
@@ -87,7 +87,7 @@ class Placing:
                 owner = await self._owners.look(user)
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
-        last = Last.EXPECTED if owner is None else await self._last(names, user, owner)
+        last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
         place = placement.recorded(self._me, owner, last, pin)
         return await self._by_list(user, found, place) if place is None or last is Last.GONE else place
 
@@ -121,8 +121,12 @@ class Placing:
         if self._making is not None:
             self._making.close()
 
-    async def _last(self, names: Names, user: str, owner: Owner) -> Last:
-        last = target(f"{owner.holder.app}/{owner.holder.machine}")
+    async def forsaken(self, user: str, heir: Heir) -> bool:
+        """Whether the machine which he was released to does not come for him."""
+        return self._names is not None and await self._last(self._names, user, heir) is not Last.EXPECTED
+
+    async def _last(self, names: Names, user: str, awaited: Holder | Heir) -> Last:
+        last = target(f"{awaited.app}/{awaited.machine}")
         if last is None or last.id is None:
             return Last.EXPECTED
         if await self._is_gone(names, last):

@@ -71,9 +71,16 @@ class Arrival(unread.Unread):
         return self._serve(to, self._found, self._tenant, visit)
 
     async def _served(self) -> Visit | signpost.Away:
-        if self._signpost is not None and (away := await self._signpost.away(self._to, self._tenant)) is not None:
+        sign = self._signpost
+        if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
             return away
-        return await self._tenant.serving(self._instead_of)
+        try:
+            return await self._tenant.serving(self._instead_of)
+        except errors.Elsewhere:
+            if sign is None or not sign.sent_here(self._to, self._tenant):
+                raise
+            await self._tenant.look_again()  # the user may just have been released to us
+            return await self._tenant.serving()
 
     def _waited(self) -> None:
         self._to.request.receiver = None

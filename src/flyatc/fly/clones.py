@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LEFT = "flyatc_left"  # the key of metadata which names the user who was moved away from a machine
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _NOT_ITS_OWN = ("standbys", "schedule", "auto_destroy")  # of what it is a copy of; a user's machine stays
 
@@ -26,6 +27,7 @@ def clone(config: Mapping[str, Any], key: str, user: str, volumes: Sequence[str]
     knows its machines by stays in the metadata, so that it updates this one with the others."""
     made = {name: copy.deepcopy(value) for name, value in config.items() if name not in _NOT_ITS_OWN}
     made["metadata"] = {**(made.get("metadata") or {}), key: user}
+    made["metadata"].pop(LEFT, None)
     if volumes:
         pairs = zip(made["mounts"], volumes, strict=True)
         made["mounts"] = [{**mount, "volume": volume} for mount, volume in pairs]
