@@ -18,7 +18,7 @@ ME = Machine("sim", "3d8dd15c1ed778", "iad")
 
 def api_of(fly: Fly, name: str, *, as_: str | None = None) -> LocalApi:
     one, other = fly[name], fly[as_ or name]
-    path = Path(one._environ["FLYATC_FLY_API"])
+    path = Path(one.environ["FLYATC_FLY_API"])
     return LocalApi(path, Machine(other.record.app, other.record.id, other.record.region))
 
 
@@ -40,7 +40,7 @@ async def test_a_machine_stops_and_suspends_itself_and_nobody_else(tmp_path: Pat
         fly.simulator.break_things(Faults(api="away"))
         with pytest.raises(Unanswered):
             await api_of(fly, "m1").ask("stop")
-        path = Path(fly["m1"]._environ["FLYATC_FLY_API"])
+        path = Path(fly["m1"].environ["FLYATC_FLY_API"])
     with pytest.raises(NotAsked, match="nobody can be asked at"):
         await LocalApi(path, ME).ask("stop")
 
