@@ -8,7 +8,7 @@ from flyatc.fly.machine import Machine
 from flyatc.ownership.record import Data, Holder, Owner, State
 from flyatc.routing.placement import Here, Last, Nowhere, Place, There, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
-from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
+from flyatc.routing.tries import LATE, MEMORY, MOST, PATIENCE, Tries
 
 ME = Machine("shop", "148e21dad76789", "bos")
 OTHER = "3d8dd15c1ed778"
@@ -66,6 +66,7 @@ def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() 
     assert isinstance(refused, Nowhere)
     assert refused.status == 404
     for invited in (True, False):
+        assert isinstance(unowned(told.Found("3d8dd15c1ed778", "…", 0.0), invited=invited), Here)
         unknown = unowned(told.Unknown("timeout"), invited=invited)
         assert isinstance(unknown, Nowhere)
         assert unknown.status == 503
@@ -76,25 +77,32 @@ def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() 
 
 def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -> None:
     tries = Tries()
-    tries.failed("ann", THERE, 0)
-    assert not tries.vain("ann", THERE, 0), "nobody was sent there"
+    assert not tries.failed("ann", 0), "nobody was sent there"
     tries.sent("ann", THERE, 0)
-    tries.failed("ann", THERE, PATIENCE - 1)
-    assert not tries.vain("ann", THERE, PATIENCE), "it may still be waking"
+    assert not tries.failed("ann", PATIENCE - 1), "it may still be waking"
     tries.sent("ann", THERE, PATIENCE)
-    tries.failed("bob", THERE, PATIENCE + 1)
-    tries.failed("ann", Target("shop", id=ME.id), PATIENCE + 1)
+    assert not tries.failed("bob", PATIENCE + 1)
     assert not tries.vain("ann", THERE, PATIENCE + 1), "that was said of others"
-    tries.failed("ann", THERE, PATIENCE + 1)
+    assert tries.failed("ann", PATIENCE + 1)
     assert tries.vain("ann", THERE, PATIENCE + 2)
-    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 1), "and then it is tried again"
+    assert not tries.vain("ann", Target("shop", id=ME.id), PATIENCE + 2)
+    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 2), "and then it is tried again"
+
+
+def test_a_failure_counts_only_when_the_proxy_may_just_have_given_up() -> None:
+    """So that nobody can say it of a machine which had long enough to take the user, and has let him go again."""
+    tries = Tries()
+    tries.timeout = 30.0
+    tries.sent("ann", THERE, 0)
+    assert not tries.failed("ann", tries.timeout + LATE + 1)
+    assert tries.failed("ann", tries.timeout + LATE)
 
 
 def test_old_tries_do_not_count_for_new_ones() -> None:
     tries = Tries()
     tries.sent("ann", THERE, 0)
     tries.sent("ann", THERE, MEMORY + 1)
-    tries.failed("ann", THERE, MEMORY + 2)
+    tries.failed("ann", MEMORY + 2)
     assert not tries.vain("ann", THERE, MEMORY + 2)
 
 
@@ -102,6 +110,6 @@ def test_tries_are_bounded() -> None:
     tries = Tries()
     for number in range(MOST + 1):
         tries.sent(str(number), THERE, 0)
-    tries.failed("0", THERE, PATIENCE)
-    tries.failed("1", THERE, PATIENCE)
+    tries.failed("0", PATIENCE)
+    tries.failed("1", PATIENCE)
     assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)

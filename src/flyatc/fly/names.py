@@ -44,15 +44,6 @@ class Names:
         except Unanswered:
             return None
 
-    async def started(self, app: str, machine: str) -> bool | None:
-        """Whether it runs. None: not known now."""
-        try:
-            return bool(await self._dns.addresses(f"{machine}.vm.{app}.internal"))
-        except Absent:
-            return False
-        except Unanswered:
-            return None
-
     async def _look(self, user: str) -> told.Told:
         found, before = await self._asked(user), self._users.last(user)
         if not isinstance(found, told.Unknown) or not isinstance(before, told.Found) or _now() - before.at > STALE:

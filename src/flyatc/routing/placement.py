@@ -21,8 +21,11 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class There:
+    """``advice``: what a person may do where the target cannot be reached."""
+
     target: Target
     reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
+UNPIN = "if that is gone for good, name another there, or none: then whoever is asked takes him over"
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
@@ -42,7 +46,7 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
         return None
     to = Target(me.app, id=pin.machine, region=pin.region)
     if not to.is_at(me):
-        return There(to, f"tenants.yaml pins him to {to}")
+        return There(to, f"tenants.yaml pins him to {to}", UNPIN)
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
 
 
@@ -59,7 +63,7 @@ class Last(Enum):
 
     EXPECTED = "it may be asleep"
     GONE = "it does not exist any more"
-    DEAD = "it cannot be woken"
+    DEAD = "it cannot be reached"
 
 
 def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
@@ -80,8 +84,10 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:
-    """Nobody has ever had him. ``invited``: the file names him, or pins him to where we are: then any machine may have
-    him which is asked. Others must have one."""
+    """Nobody has ever had him. ``found``: of a machine only if it cannot be reached. ``invited``: the file names him, or
+    pins him to where we are: then any machine may have him which is asked. Others must have one."""
+    if isinstance(found, told.Found):
+        return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")
     if isinstance(found, told.Unknown):
         return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
     if invited:

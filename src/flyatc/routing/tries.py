@@ -1,14 +1,16 @@
 """Replays to machines which may never answer. Pure: what time it is, in seconds, is told.
 
 That a replay has failed is told in a request header, which a visitor may write as well. It counts only where we have
-sent the user there ourselves for a while: a machine that can be woken is awake by then, and the DNS shows it."""
+sent the user there ourselves for a while, and just now: a machine that can be woken is awake by then, and has taken
+him. The record of his owner says so, whatever visitors say."""
 
 from dataclasses import dataclass
 
 from flyatc.routing.replay import Target
 
 PATIENCE = 10.0  # seconds in which a machine wakes, if it can
-MEMORY = 90.0  # seconds; the proxy tries for replay.timeout before it tells of a failure
+LATE = 10.0  # seconds; from when the proxy gives up until we are told of it
+MEMORY = 90.0  # seconds for which it is of no use to try
 MOST = 1000  # users
 
 
@@ -23,6 +25,7 @@ class _Series:
 class Tries:
     def __init__(self) -> None:
         self._series: dict[str, _Series] = {}
+        self.timeout = 0.0  # seconds for which the proxy tries before it tells of a failure
 
     def sent(self, user: str, to: Target, now: float) -> None:
         """A request of his was replayed there."""
@@ -35,11 +38,13 @@ class Tries:
             del self._series[next(iter(self._series))]
         self._series[user] = _Series(to, now, now)
 
-    def failed(self, user: str, to: Target, now: float) -> None:
-        """Somebody says that it came to nothing."""
-        series = self._of(user, to, now)
-        if series is not None and now - series.since >= PATIENCE:
-            series.failed = now
+    def failed(self, user: str, now: float) -> bool:
+        """Somebody says that it came to nothing. Whether that counts."""
+        series = self._series.get(user)
+        if series is None or now - series.since < PATIENCE or now - series.last > self.timeout + LATE:
+            return False
+        series.failed = now
+        return True
 
     def vain(self, user: str, to: Target, now: float) -> bool:
         """Whether it is of no use to send him there."""
