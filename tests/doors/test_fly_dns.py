@@ -138,3 +138,9 @@ async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsSe
     assert [name for name, _ in server.asked] == ["all.vms.shop.internal", "all.vms.other.internal"]
     server.failing = True
     assert await asked.deployed("third", OTHER) is None
+
+
+async def test_a_list_of_machines_which_has_not_even_us_says_nothing_of_others(
+    server: DnsServer, asked: Names
+) -> None:
+    assert await asked.deployed("shop", OTHER) is None

@@ -36,13 +36,14 @@ class Names:
         return await self._users.get(user)
 
     async def deployed(self, app: str, machine: str) -> bool | None:
-        """Whether there is such a machine, asleep or not. None: not known now."""
+        """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
         try:
-            return machine in told.deployed(await self._lists.get(f"all.vms.{app}.internal"))
+            listed = told.deployed(await self._lists.get(f"all.vms.{app}.internal"))
         except Absent:
-            return False
+            listed = frozenset()
         except Unanswered:
             return None
+        return None if app == self._me.app and self._me.id not in listed else machine in listed
 
     async def _look(self, user: str) -> told.Told:
         found, before = await self._asked(user), self._users.last(user)
