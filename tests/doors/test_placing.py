@@ -116,10 +116,10 @@ async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
     if by == "name":  # to the DNS a machine whose host was lost may look as before
         server.add("ann.customer.kv._metadata.shop.internal", "AAAA", "fdaa::9")
         server.add_pointer("fdaa::9", f"{OTHER}.vm.shop.internal.")
-    placing.failed("ann")
+    placing.failed("ann", 30)
     assert where(await placing.find("ann")) == THERE, "we have not even tried"
     placing.sent("ann", THERE)
-    placing.failed("ann")
+    placing.failed("ann", 30)
     assert placing.vain("ann", THERE)
     place = await placing.find("ann")
     assert isinstance(place, Here)

@@ -61,8 +61,8 @@ class Placing:
     def sent(self, user: str, to: Target) -> None:
         self._tries.sent(user, to, _now())
 
-    def failed(self, user: str) -> None:
-        if self._tries.failed(user, _now()):
+    def failed(self, user: str, after: float) -> None:
+        if self._tries.failed(user, after, _now()):
             self._found.drop(user)
 
     def vain(self, user: str, to: Target) -> bool:

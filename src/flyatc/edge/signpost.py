@@ -24,8 +24,8 @@ class Places(Protocol):
     def sent(self, user: str, to: replay.Target) -> None:
         """A request of his was replayed there."""
 
-    def failed(self, user: str) -> None:
-        """A request says that its replay has failed. Anybody may say so."""
+    def failed(self, user: str, after: float) -> None:
+        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
 
     def vain(self, user: str, to: replay.Target) -> bool:
         """Whether replays there have come to nothing, lately."""
@@ -42,8 +42,8 @@ class Signpost:
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
-        if self._failed(to) is not None:
-            self._places.failed(tenant.spec.user)
+        if (failed := self._failed(to)) is not None:
+            self._places.failed(tenant.spec.user, failed.seconds)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
             self.answer(to, tenant, place, responder)

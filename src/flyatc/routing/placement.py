@@ -76,6 +76,8 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
     to = target(f"{holder.app}/{holder.machine}")
     if to is None or to.is_at(me):
         return Here(f"{holder} had him last" if to is not None else f"{holder}, which had him last, is none of Fly")
+    if owner.state is State.RELEASED and owner.data.fence:
+        return Here(f"{holder} had him last, and an operator has released him since")
     if last is not Last.EXPECTED:
         return Here(f"{holder} had him last, and {last.value}")
     if pin is not None and owner.state is State.RELEASED and holder.region != pin.region:
@@ -84,7 +86,7 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:
-    """Nobody has ever had him. ``found``: of a machine only if it cannot be reached. ``invited``: the file names him, or
+    """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
     pins him to where we are: then any machine may have him which is asked. Others must have one."""
     if isinstance(found, told.Found):
         return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")

@@ -69,6 +69,11 @@ class Failed:
     def __str__(self) -> str:
         return f"{self.reason} after {self.after} ms"
 
+    @property
+    def seconds(self) -> float:
+        """0 where it is not told."""
+        return int(self.after) / 1000 if self.after.isdigit() else 0.0
+
 
 class Replays:
     """``secret``: None where the machines share none. Then nobody is believed, and only the hops are counted.
