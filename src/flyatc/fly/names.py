@@ -7,7 +7,7 @@ import asyncio
 
 from flyatc.fly import told
 from flyatc.fly.dns import Dns
-from flyatc.fly.errors import Absent, TimedOut, Unanswered
+from flyatc.fly.errors import Absent, Unanswered
 from flyatc.fly.machine import Machine
 from flyatc.kit.recall import Recall
 from flyatc.observe.log import Log
@@ -18,7 +18,6 @@ LISTED = 2.0  # seconds for which a list of machines is kept
 MOST = 10_000  # users remembered
 AT_ONCE = 32  # questions
 SILENT = 600.0  # seconds; a server without PTR is not asked for it again
-AWAY = 2.0  # seconds; a server which does not answer is left alone
 
 
 class Names:
@@ -29,7 +28,7 @@ class Names:
         self._users: Recall[str, told.Told] = Recall(self._look, _keep, MOST)
         self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._away_until = self._silent_until = 0.0
+        self._silent_until = 0.0
 
     async def machine_of(self, user: str) -> told.Told:
         """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
@@ -58,15 +57,10 @@ class Names:
     async def _asked(self, user: str) -> told.Told:
         name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
         async with self._turns:
-            if _now() < self._away_until:
-                return told.Unknown("the DNS server does not answer")
             try:
                 return await self._found(user, await self._dns.addresses(name))
             except Absent as error:
                 return told.Absent(f"no started machine has him: {error}")
-            except TimedOut as error:
-                self._away_until = _now() + AWAY
-                return told.Unknown(str(error))
             except Unanswered as error:
                 return told.Unknown(str(error))
 
