@@ -1,33 +1,28 @@
 """A small Fly with real daemons as machines and one bucket, for tests without a loop; each machine's way to the bucket
 can be broken."""
 
-import asyncio
 import contextlib
 import http.client
 import json
 import os
 import secrets
-import signal
 import sys
-import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from fakes.faults import Line
+from fakes.simulator import Platform
 from fakes.s3 import Server
-from flyatc.sim import processes, shapes
-from flyatc.sim.machine import Machine, Record
+from flyatc.sim.machine import Record
 from flyatc.sim.machines import RECORDS
-from flyatc.sim.simulator import Settings, Simulator
+from flyatc.sim.simulator import Settings
 from whole.daemon import SLOWNESS, Answer, clean_environment, eventually
 
-T = TypeVar("T")
 
-
-class Cloud:
+class Cloud(Platform):
     """``config``: the text of each machine's tenants.yaml, in which {next} is the id of the machine after it;
     ``metadata``: machine's name → its metadata. Visitors come in at the first machine's region, iad."""
 
@@ -37,14 +32,8 @@ class Cloud:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._server, self._bucket = folder, server, server.bucket()
         self._born(config, metadata, settings.get("regions", Settings(folder=folder).regions))
-        self.hops: list[str] = []
         self.lines = {name: Line(server.port) for name in metadata}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cloud")
-        self._thread.start()
-        self.simulator: Simulator = self._do(self._made(Settings(folder=folder, **settings)))
-        self._do(self.simulator.open(metadata))
-        assert not self._do(self.simulator.ready(20 * SLOWNESS)), "these do not listen"
+        super().__init__(Settings(folder=folder, **settings), self._command)
 
     def _born(self, config: str, metadata: Mapping[str, Mapping[str, str]], regions: Sequence[str]) -> None:
         """As if an earlier run had made the machines: so their ids are known before they start."""
@@ -62,9 +51,6 @@ class Cloud:
             )  # fmt: skip
         (self.folder / RECORDS).write_bytes(msgspec.json.encode(records))
 
-    async def _made(self, settings: Settings) -> Simulator:
-        return Simulator(settings, self._command, self.hops.append)
-
     def _command(self, record: Record, folder: Path) -> list[str]:
         line = self.lines[record.name]
         store = [f"{name}={value}" for name, value in self._server.environ(self._bucket, port=line.port).items()]
@@ -72,50 +58,9 @@ class Cloud:
         return ["env", *store, *serve]
 
     def close(self) -> None:
-        self._do(self.simulator.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().close()
         for line in self.lines.values():
             line.close()
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120 * SLOWNESS)
-
-    # --- what is done to machines and platform ---
-
-    def __getitem__(self, name: str) -> Machine:
-        return self.simulator.machines.named(name)
-
-    def id(self, name: str) -> str:
-        return self[name].record.id
-
-    def start(self, name: str) -> None:
-        self._do(self[name].start())
-
-    def stop(self, name: str) -> None:
-        self._do(self[name].stop())
-
-    def suspend(self, name: str) -> None:
-        self._do(self[name].suspend())
-
-    def kill(self, name: str) -> None:
-        """Its host is lost."""
-        self._do(self[name].kill())
-
-    def destroy(self, name: str) -> None:
-        self._do(self.simulator.machines.destroy(self[name]))
-
-    def freeze(self, name: str) -> None:
-        """Unlike ``suspend``, nobody knows of it."""
-        processes.send(self.id(name), signal.SIGSTOP)
-
-    def thaw(self, name: str) -> None:
-        processes.send(self.id(name), signal.SIGCONT)
-
-    def fail(self, *, api: str = "", dns: str = "") -> None:
-        """Nothing: all is well again."""
-        self.simulator.break_things(shapes.Faults(api, dns))
 
     # --- visits ---
 
@@ -196,6 +141,8 @@ def cloud(
     before = {name: os.environ.pop(name) for name in set(os.environ) - set(clean_environment())}
     one = Cloud(folder, config, server, metadata, **settings)
     try:
+        one.open(metadata)
+        assert not one.late(20 * SLOWNESS), "these do not listen"
         yield one
     finally:
         one.close()
