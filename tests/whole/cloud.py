@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from fakes.faults import Line
-from fakes.simulator import Platform
 from fakes.s3 import Server
+from fakes.simulator import Platform
 from flyatc.sim.machine import Record
 from flyatc.sim.machines import RECORDS
 from flyatc.sim.simulator import Settings
