@@ -37,7 +37,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
-UNPIN = "if that is gone for good, name another there, or none: then whoever is asked takes him over"
+UNPIN = "If that is gone for good, name another there, or none: then whoever is asked takes him over"
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
