@@ -1,6 +1,7 @@
 """Machines found and made through the simulator's Machines API."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -103,6 +104,19 @@ async def test_what_was_listed_has_to_do_while_the_api_is_away_and_without_it_no
         assert "429" in unknown.why
         assert await one.inventory.deployed("148e21dad76789") is None
     assert written(log, tmp_path).count("the Machines API does not list the machines") == 2
+
+
+async def test_only_the_first_waits_for_an_api_which_hangs(fly: Fly, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        where = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        api = MachinesApi("sim", {"FLY_FLAPS_BASE_URL": where, "FLY_API_TOKEN": "x"})
+        inventory = Inventory(api, Machine("sim", fly.id("m1"), "iad"), "customer_id", log)
+        for patience in (0.1, 3600.0):
+            monkeypatch.setattr(inventories, "PATIENCE", patience)
+            found = await inventory.machine_of("9")
+            assert isinstance(found, told.Unknown)
+            assert "has not listed the machines" in found.why
+        api.close()
 
 
 async def test_a_list_without_ourselves_is_not_believed(fly: Fly, log: Log) -> None:

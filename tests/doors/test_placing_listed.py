@@ -18,7 +18,7 @@ from flyatc.fly.making import Making
 from flyatc.fly.names import Names
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing.placement import Here, Nowhere
+from flyatc.routing.placement import Here, Nowhere, There
 from flyatc.routing.replay import Target
 from flyatc.sim.shapes import Faults
 from flyatc.sim.simulator import TOKEN
@@ -98,7 +98,23 @@ async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
     assert where(await placing.find("ann")) == Target("sim", id=fly.id("m2"))
     fly.simulator.break_things(Faults())
     await fly.simulator.machines.destroy(fly["m2"])
+    wanted = {"config": {"image": "x", "metadata": {"customer_id": "200"}}, "region": "syd"}
+    new = (await fly.api("POST", "", wanted)).json["id"]
+    await fly.simulator.machines.named(new).stop()
     assert where(await placing.find("ann")) is Here
+    owners.known["200"] = owners.known["ann"]
+    assert where(await placing.find("200")) == Target("sim", id=new), "the machine which has taken its place"
+
+
+async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
+    placing: Placing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 0.0)
+    placing.use(configured(tmp_path, PROVISION))
+    place = await placing.find("300")
+    assert place == Nowhere(503, "a machine is being made for him", soon=True)
+    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 20.0)
+    assert isinstance(await placing.find("300"), There)
 
 
 async def test_who_has_no_machine_gets_one_where_the_file_says_so(fly: Fly, placing: Placing, tmp_path: Path) -> None:

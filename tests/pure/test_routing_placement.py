@@ -7,7 +7,7 @@ from flyatc.config.schema import Pin
 from flyatc.fly import told
 from flyatc.fly.machine import Machine
 from flyatc.ownership.record import Data, Heir, Holder, Owner, State
-from flyatc.routing.placement import Here, Last, Nowhere, Place, There, named, pinned, recorded, unowned
+from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
 from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
 
@@ -116,3 +116,14 @@ def test_tries_are_bounded() -> None:
     tries.failed("0", THERE, PATIENCE)
     tries.failed("1", THERE, PATIENCE)
     assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)
+
+
+def test_of_users_whom_the_dns_does_not_tell_the_list_of_all_machines_has_the_last_word() -> None:
+    unknown, none, old = told.Unknown("dns"), told.Absent("list"), told.Absent("list", stale=True)
+    asleep, away = told.Found(OTHER, "list", 0), told.Unknown("list")
+    for dns in (unknown, told.Absent("dns")):
+        assert absent(dns, None) == dns, "there is no API to ask"
+        for listed in (none, asleep, away):
+            assert absent(dns, listed) == listed
+    assert absent(told.Absent("dns"), old) == old
+    assert absent(unknown, old) == unknown, "he may have been given one since"

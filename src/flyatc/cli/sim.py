@@ -148,7 +148,12 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
 
 @sim.command()
-@click.option("--api", default="", metavar="away|STATUS", help="The Machines API is away, or answers with a status.")
+@click.option(
+    "--api",
+    default="",
+    metavar="away|lost|STATUS",
+    help="The Machines API is away, does what it is told without an answer, or answers with a status.",
+)
 @click.option("--dns", default="", type=click.Choice(["", "silent", "servfail", "nxdomain"]))
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:

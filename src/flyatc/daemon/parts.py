@@ -16,7 +16,7 @@ from flyatc.delivery.caching import Cache
 from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.edge.signpost import Signpost
-from flyatc.fly import machine
+from flyatc.fly import machine, needs
 from flyatc.fly.api_errors import ApiError
 from flyatc.fly.dns import Dns
 from flyatc.fly.inventory import Inventory
@@ -90,18 +90,17 @@ class Parts:
 
     def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""
-        key, wanted = config.fly.metadata, config.pattern is not None and config.pattern.provision
-        why = "fly.metadata is not set" if key is None else ""
-        if key is not None:
-            try:
-                self.api = api = MachinesApi(me.app, self.environ)
-                inventory = Inventory(api, me, key, self.log)
-                return inventory, Making(api, inventory, me, key, config.fly, self.log)
-            except ApiError as error:
-                why = str(error)
-        if wanted:
-            self.log.event("warning", "users.'*'.provision: no machines can be made", reason=why)
-        return None, None
+        if (why := needs.lacking(config, self.environ)) is not None:
+            self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
+        key = config.fly.metadata
+        if key is None:
+            return None, None
+        try:
+            self.api = api = MachinesApi(me.app, self.environ)
+        except ApiError:  # nobody need have a token
+            return None, None
+        inventory = Inventory(api, me, key, self.log)
+        return inventory, Making(api, inventory, me, key, config.fly, self.log)
 
     def _child(
         self, ports: Ports

@@ -88,10 +88,12 @@ class Placing:
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
         last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
-        return placement.recorded(self._me, owner, last, pin) or await self._by_list(user, found)
+        place = placement.recorded(self._me, owner, last, pin)
+        return await self._by_list(user, found, place) if place is None or last is Last.GONE else place
 
-    async def _by_list(self, user: str, found: told.Told) -> placement.Place:
-        """Nobody has ever had him; a machine which was never visited may be meant for him, or one is made."""
+    async def _by_list(self, user: str, found: told.Told, otherwise: placement.Place | None) -> placement.Place:
+        """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
+        made; else ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None
         making, provisions = self._making, self._config.provisions(user)
         if isinstance(listed, told.Found):
@@ -100,7 +102,11 @@ class Placing:
             return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
         known = placement.absent(found, listed)
         if making is not None and provisions and isinstance(known, told.Absent):
-            return self._made(await making.machine_for(user))
+            made = self._made(await making.machine_for(user))
+            on_its_way = isinstance(made, placement.There | placement.Here) or made.soon
+            return made if on_its_way else otherwise or made
+        if otherwise is not None:
+            return otherwise
         invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
         return placement.unowned(known, invited=invited)
 

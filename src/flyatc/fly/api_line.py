@@ -106,7 +106,8 @@ class ApiLine:
             raise Refused(f"{self.base} shows a certificate that is not trusted: {self._clean(error)}") from error
         except HTTPError as error:
             sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
-            told = f"the Machines API at {self.base} does not answer: {self._clean(error)}; is {BASE} right?"
+            cause = self._clean(error).rpartition(": ")[2]  # before it stands where the pool lies in memory
+            told = f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?"
             raise Away(told, done=sent) from error
         if not 200 <= answer.status < 300:
             self._refused(answer.status, body)

@@ -33,6 +33,7 @@ class Inventory:
         self._known: Recall[str, bool | None] = Recall(self._ask, lambda _: KNOWN, MOST)
         self._last: Listing | None = None
         self._failures = 0
+        self._late = False  # somebody has waited for the list in vain: the others do not wait any more
         self._doubled: dict[str, tuple[str, ...]] = {}  # of which users it was told that they have several
 
     async def machine_of(self, user: str) -> told.Told:
@@ -82,9 +83,10 @@ class Inventory:
     async def _listing(self) -> tuple[Listing | None, str]:
         """The newest there is; and why it is an old one, or none."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(0.0 if self._late else PATIENCE):
                 found = await self._lists.get(ALL)
         except TimeoutError:
+            self._late = True
             found = told.Unknown(f"the Machines API has not listed the machines within {PATIENCE:g} s")
         if isinstance(found, Listing):
             return found, ""
@@ -94,9 +96,12 @@ class Inventory:
     async def _look(self) -> Listing | told.Unknown:
         began = _now()
         try:
-            found = listing(await self._api.machines(patience=self._patience()), self._key, began)
+            machines = await self._api.machines(patience=self._patience())
         except ApiError as error:
             return self._failed(str(error))
+        finally:
+            self._late = False
+        found = await asyncio.to_thread(listing, machines, self._key, began)  # there may be thousands
         if self._me.id not in found.states:  # it has told an empty or a partial list before: fly.io/infra-log
             return self._failed(f"the Machines API lists {len(found.states)} machines, and not this one")
         if self._failures:

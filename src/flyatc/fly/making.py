@@ -1,14 +1,13 @@
 """Machines for users who have none (``users."*".provision``): copies of this one, in its region."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from flyatc.config.schema import Fly
-from flyatc.fly import clones
-from flyatc.fly.api_errors import ApiError, Conflict, NameTaken, TooSlow
-from flyatc.fly.api_shapes import GONE, Machine
+from flyatc.fly import clones, copying
+from flyatc.fly.api_errors import ApiError, Conflict, TooSlow
+from flyatc.fly.api_shapes import Machine
 from flyatc.fly.inventory import Inventory
 from flyatc.fly.listing import oldest_first
 from flyatc.fly.machine import Machine as Me
@@ -103,83 +102,26 @@ class Making:
 
     async def _new(self, user: str) -> str:
         """Raises ApiError."""
-        began, config = _now(), await self._api.config(self._me.id)
-        volumes = await self._volumes(user, config)
-        try:
-            made = await self._created(user, clones.clone(config, self._key, user, volumes))
-        except NameTaken as error:
-            await self._drop(volumes)
-            return await self._there_already(user, error)
-        except ApiError:
-            await self._drop(volumes)
-            raise
-        first = await self._first(user, made)
-        if first != made.id:
-            self._log.event("info", "another machine was made for the user at once: ours goes", user=user, kept=first)
-            await self._api.destroy(made.id, force=True)
-            await self._drop(volumes)
-            return first
-        self._inventory.made(made)
-        self._log.event(
-            "info", "machine made for user",
-            user=user, machine=made.id, name=made.name, region=made.region, ms=round((_now() - began) * 1000),
-        )  # fmt: skip
-        return made.id
+        began, name = _now(), clones.name_of(user)
+        tell = partial(self._log.event, "info", user=user)
+        copy = await copying.copy(self._api, self._me.id, name, self._me.region, self._key, user, tell)
+        made = copy.machine
+        first = await self._first(user, made) if copy.new else made
+        self._inventory.made(first)
+        if first.id != made.id:
+            self._log.event("info", "another machine was made for user at once: ours goes", user=user, kept=first.id)
+            await copying.undo(self._api, copy, tell)
+        elif copy.new:
+            self._log.event(
+                "info", "machine made for user",
+                user=user, machine=made.id, name=made.name, region=made.region, ms=round((_now() - began) * 1000),
+            )  # fmt: skip
+        return first.id
 
-    async def _created(self, user: str, config: Mapping[str, Any]) -> Machine:
-        """Raises ApiError. Of an answer that was lost the machine is looked for: it has its name."""
-        name = clones.name_of(user)
-        try:
-            return await self._api.create(config, region=self._me.region, name=name)
-        except ApiError as error:
-            if not error.done:
-                raise
-            for one in await self._api.machines(metadata=(self._key, user)):
-                if one.name == name and one.state not in GONE:
-                    return one
-            raise
-
-    async def _there_already(self, user: str, error: NameTaken) -> str:
-        """Another made it just now. Raises ApiError where who has his name is not for him."""
-        his = await self._api.machines(metadata=(self._key, user))
-        for one in oldest_first(his):
-            if one.name == clones.name_of(user):
-                self._inventory.made(one)
-                return one.id
-        raise Conflict(f"{error}: set {self._key}={user} in its metadata, or destroy it") from error
-
-    async def _first(self, user: str, made: Machine) -> str:
+    async def _first(self, user: str, made: Machine) -> Machine:
         """Which of his machines was made first. Raises ApiError."""
         found = {one.id: one for one in await self._api.machines(metadata=(self._key, user))} | {made.id: made}
-        return oldest_first(found.values())[0].id
-
-    async def _volumes(self, user: str, config: Mapping[str, Any]) -> list[str]:
-        """One for each of ours: of its name and its size. Raises ApiError, and then there are none."""
-        ours = clones.mounted(config)
-        if not ours:
-            return []
-        known = {one.id: one for one in await self._api.volumes()}
-        made: list[str] = []
-        try:
-            for volume in ours:
-                like = known.get(volume)
-                if like is None:
-                    raise ApiError(f"the volume {volume}, which this machine mounts, is not listed")
-                new = await self._api.create_volume(like.name, self._me.region, like.size_gb, config.get("guest"))
-                made.append(new.id)
-                self._log.event("info", "volume made for user", user=user, volume=new.id, size_gb=like.size_gb)
-        except ApiError:
-            await self._drop(made)
-            raise
-        return made
-
-    async def _drop(self, volumes: list[str]) -> None:
-        """They were made for a machine that was not. One which is mounted all the same cannot be destroyed."""
-        for volume in volumes:
-            try:
-                await self._api.destroy_volume(volume)
-            except ApiError as error:
-                self._log.event("warning", "a volume is left which nobody uses", volume=volume, reason=str(error))
+        return oldest_first(found.values())[0]
 
     async def _start(self, machine: str) -> None:
         """Raises ApiError."""

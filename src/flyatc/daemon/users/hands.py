@@ -80,7 +80,8 @@ class Hands:
     # --- machines ---
 
     async def _make(self, step: Make, plan: Plan) -> None:
-        made = await copying.copy(self._api, step.like, step.name, step.region, self._key, plan.user)
+        copy = await copying.copy(self._api, step.like, step.name, step.region, self._key, plan.user, self._told)
+        made = copy.machine
         self._made[step.name] = made.id
         self._told(f"    it is machine {made.id}")
         await self._api.wait(made.id, "started", STARTING)
