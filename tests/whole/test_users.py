@@ -50,10 +50,9 @@ def add(sim: Sim, user: str) -> int:
     return int(told.json["count"])
 
 
-def last_hop(sim: Sim, user: str) -> str:
-    """By whom the last request of his was answered."""
-    lines = [line for line in sim.out.read_text().splitlines() if f" /{user}/add  " in line]
-    return lines[-1].split(" 200")[0].split()[-1]
+def served_in(sim: Sim, user: str) -> str:
+    """The region of the machine which answers for him."""
+    return str(ask(sim.port, "GET", f"/{user}/echo?env=FLY_REGION", None, {}).json["env"]["FLY_REGION"])
 
 
 def owner(sim: Sim, user: str) -> tuple[str, str]:
@@ -77,6 +76,7 @@ class Writer:
             began = time.monotonic()
             self.answers.append(ask(self.port, "POST", f"/{self.user}/add", b"", {}))
             self.longest = max(self.longest, time.monotonic() - began)
+            self.done.wait(0.03)  # leaves the machines some of the processor
 
 
 @contextlib.contextmanager
@@ -109,10 +109,9 @@ def written_all_the_time(sim: Sim, user: str) -> Iterator[None]:
 
 def test_a_user_who_is_added_is_served_by_a_machine_of_his_own(sim: Sim) -> None:
     assert ask(sim.port, "GET", "/400/count", None, {}).status == 404
-    flyatc(sim, "users", "add", "400")
-    assert "nothing is to be done" in flyatc(sim, "users", "add", "400").stdout
+    flyatc(sim, "users", "add", "400", "--region", "syd")
     assert eventually(lambda: ask(sim.port, "POST", "/400/add", b"", {}).status == 200, what="400 is known")
-    assert last_hop(sim, "400") == "user-400"
+    assert served_in(sim, "400") == "syd"
     found: list[dict[str, Any]] = json.loads(flyatc(sim, "users", "list", "--json").stdout)
     [his] = [one for one in found if one["user"] == "400"]
     assert (his["name"], his["state"], his["owned"], his["owner"]) == ("user-400", "started", "held", his["machine"])
@@ -124,7 +123,7 @@ def test_a_user_who_is_added_is_served_by_a_machine_of_his_own(sim: Sim) -> None
 def test_a_user_moves_while_he_is_visited_and_nobody_notices_but_for_a_pause(sim: Sim) -> None:
     with written_all_the_time(sim, "100"):
         flyatc(sim, "users", "move", "100", "--region", "ams")
-    assert last_hop(sim, "100") == "user-100"
+    assert served_in(sim, "100") == "ams"
     assert owner(sim, "100") == ("held", "ams")
 
 
@@ -143,7 +142,7 @@ def test_a_move_which_was_broken_off_is_finished_by_saying_it_again(sim: Sim) ->
             process.send_signal(signal.SIGKILL)
             process.wait()
         flyatc(sim, "users", "move", "100", "--to", "m1")
-    assert last_hop(sim, "100") == "m1"
+    assert served_in(sim, "100") == "iad"
     assert owner(sim, "100") == ("held", "iad")
 
 
@@ -156,16 +155,17 @@ def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> No
     assert sim.states()["m2"] == "suspended"
     flyatc(sim, "users", "move", "200", "--region", "syd")
     assert add(sim, "200") == 2
-    assert last_hop(sim, "200") == "user-200"
+    assert served_in(sim, "200") == "syd"
 
 
-def test_whose_machine_is_removed_is_saved_first_and_goes_on_from_the_store(sim: Sim) -> None:
-    before, there = add(sim, "400"), sim.states()
+def test_whose_machine_is_removed_is_saved_first_and_stays_in_the_store(sim: Sim) -> None:
+    add(sim, "400")
+    there = sim.states()
     planned = flyatc(sim, "users", "remove", "400")
     assert "destroy machine" in planned.stdout
     assert sim.states() == there
+    assert owner(sim, "400") == ("held", "syd")
     done = flyatc(sim, "users", "remove", "400", "--yes")
     assert "flyatc users add 400" in done.stdout
     assert "user-400" not in sim.states()
-    flyatc(sim, "users", "add", "400")
-    assert eventually(lambda: add(sim, "400"), what="he is back") == before + 1
+    assert owner(sim, "400") == ("released", "syd")
