@@ -209,6 +209,25 @@ async def test_a_paused_tenant_is_stopped_and_saved_while_its_visitors_wait_and_
     assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]
 
 
+async def test_a_user_is_emptied_at_once_and_no_tenant_of_his_begins_anew_before_all_have_ended() -> None:
+    stage = Stage(make_config("a/1", "a/2", "b"))
+    stage.takes["end", "a/2"] = 5.0
+    for name in ("1", "2"):
+        await stage.tenant("a", name).start()
+    await stage.visit("b")
+    async with stage.fleet.emptied("a"):
+        assert [stage.status(one).state for one in ("a/1", "a/2", "b")] == ["stopped", "stopped", "ready"]
+        waiting = tasks.start(stage.tenant("a", "1").start(), "visitor")
+        await asyncio.sleep(5)
+        assert stage.running == 1, "that of b"
+    await waiting
+    assert [stage.status(one).state for one in ("a/1", "a/2")] == ["ready", "stopped"]
+    stage.faults["save", "a/1"] = SaveFailed("the store is away")
+    with pytest.raises(SaveFailed):
+        async with stage.fleet.emptied("a"):
+            raise AssertionError("it is not emptied")
+
+
 async def test_a_tenant_which_did_not_run_before_its_pause_does_not_run_after() -> None:
     stage = Stage()
     async with stage.fleet.paused("a") as ran:
