@@ -51,8 +51,10 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
 
 def named(me: Machine, found: told.Told) -> Place | None:
     """A machine has him in its metadata."""
-    if not isinstance(found, told.Found):
-        return None
+    return at(me, found) if isinstance(found, told.Found) else None
+
+
+def at(me: Machine, found: told.Found) -> Here | There:
     to = Target(me.app, id=found.machine)
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
@@ -94,8 +96,10 @@ def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:
-    """Nobody has ever had him. ``invited``: the file names him, or pins him to where we are: then any machine may have
-    him which is asked. Others must have one."""
+    """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
+    pins him to where we are: then any machine may have him which is asked. Others must have one."""
+    if isinstance(found, told.Found):
+        return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")
     if isinstance(found, told.Unknown):
         return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
     if invited:
