@@ -23,6 +23,7 @@ from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
+from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
 R = TypeVar("R")
@@ -94,12 +95,16 @@ class Operations:
         return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
+        """Raises FlyatcError where visitors would be sent to another machine."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.start(address)
 
     async def stop(self, address: str) -> None:
         await self._parts.fleet.stop(address)
 
     async def restart(self, address: str) -> None:
+        """As ``start``."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
 
     async def release(self, user: str, to: str | None) -> None:
@@ -111,6 +116,14 @@ class Operations:
             await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
         if to is not None:
             self._parts.log.event("info", "user released to a machine", user=user, machine=to)
+
+    async def _refuse_elsewhere(self, address: str) -> None:
+        placing = self._parts.placing
+        user = self._parts.fleet.select(address)[0].spec.user
+        place = await placing.find(user) if placing is not None else None
+        if isinstance(place, placement.There):
+            why = ". ".join(filter(None, (place.reason, place.advice)))
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {why}")
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

@@ -53,6 +53,7 @@ class Placing:
     def use(self, config: Config) -> None:
         """At a reload."""
         self._config = config
+        self._tries.timeout = config.replay.timeout
         self._found.forget()
 
     def known(self, user: str) -> placement.Place | None:
@@ -72,13 +73,23 @@ class Placing:
     def sent(self, user: str, to: Target) -> None:
         self._tries.sent(user, to, _now())
 
-    def failed(self, user: str, to: Target) -> None:
-        self._tries.failed(user, to, _now())
+    def failed(self, user: str, after: float) -> None:
+        if self._tries.failed(user, after, _now()):
+            self._found.drop(user)
+
+    def vain(self, user: str, to: Target) -> bool:
+        return self._tries.vain(user, to, _now())
+
+    def learn(self, user: str, place: placement.There) -> None:
+        self._found.learn(user, place)
 
     async def _look_up(self, user: str) -> placement.Place:
         assert self._names is not None
         found = await self._names.machine_of(user)
-        return placement.named(self._me, found) or await self._by_record(self._names, user, found)
+        place = placement.named(self._me, found)
+        if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
+            return await self._by_record(self._names, user, found)
+        return place
 
     async def _by_record(self, names: Names, user: str, found: told.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -136,8 +147,7 @@ class Placing:
             return Last.EXPECTED
         if await self._is_gone(names, last):
             return Last.GONE
-        vain = self._tries.vain(user, last, _now()) and await names.started(last.app, last.id) is False
-        return Last.DEAD if vain else Last.EXPECTED
+        return Last.DEAD if self.vain(user, last) else Last.EXPECTED
 
     async def _is_gone(self, names: Names, last: Target) -> bool:
         """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""

@@ -22,8 +22,11 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class There:
+    """``advice``: what a person may do where the target cannot be reached."""
+
     target: Target
     reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
+UNPIN = "If that is gone for good, name another there, or none: then whoever is asked takes him over"
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
@@ -45,7 +49,7 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
         return None
     to = Target(me.app, id=pin.machine, region=pin.region)
     if not to.is_at(me):
-        return There(to, f"tenants.yaml pins him to {to}")
+        return There(to, f"tenants.yaml pins him to {to}", UNPIN)
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
 
 
@@ -64,7 +68,7 @@ class Last(Enum):
 
     EXPECTED = "it may be asleep"
     GONE = "it does not exist any more"
-    DEAD = "it cannot be woken"
+    DEAD = "it cannot be reached"
 
 
 def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
@@ -78,6 +82,8 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
     to = target(f"{awaited.app}/{awaited.machine}")
     if to is None or to.is_at(me):
         return Here(told if to is not None else f"{told}, and {awaited} is none of Fly")
+    if owner.to is None and owner.state is State.RELEASED and owner.data.fence:
+        return Here(f"{told}, and an operator has released him since")
     if last is not Last.EXPECTED:
         return Here(f"{told}, and {last.value}")
     if pin is not None and owner.to is None and owner.state is State.RELEASED and holder.region != pin.region:
