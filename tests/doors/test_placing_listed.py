@@ -98,7 +98,7 @@ async def test_a_sleeping_machine_which_cannot_be_reached_is_given_up(
     there = Target("sim", id=fly.id("m2"))
     assert where(await placing.find("200")) == there
     placing.sent("200", there)
-    placing.failed("200", there)
+    placing.failed("200", 0.0)
     place = await placing.find("200")
     assert isinstance(place, Here)
     assert "cannot be reached" in place.reason

@@ -124,8 +124,7 @@ class Placing:
         if self._making is not None and not listed.launched:
             return self._made(await self._making.launched(user, listed.machine))
         place = placement.at(self._me, listed)
-        vain = isinstance(place, placement.There) and self._tries.vain(user, place.target, _now())
-        return None if vain else place
+        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
 
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
