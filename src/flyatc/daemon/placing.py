@@ -113,26 +113,30 @@ class Placing:
         """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
         made; else ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None
-        making, provisions = self._making, self._config.provisions(user)
-        if isinstance(listed, told.Found):
-            if making is not None and not listed.launched:
-                return self._made(await making.launched(user, listed.machine))
-            return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
-        known = placement.absent(found, listed)
-        if making is not None and provisions and isinstance(known, told.Absent):
-            made = self._made(await making.machine_for(user))
-            on_its_way = isinstance(made, placement.There | placement.Here) or made.soon
+        place = await self._launched(user, listed) if isinstance(listed, told.Found) else None
+        if place is not None:
+            return place
+        known, provisions = placement.absent(found, listed), self._config.provisions(user)
+        if self._making is not None and provisions and isinstance(known, told.Absent):
+            made = self._made(await self._making.machine_for(user))
+            on_its_way = not isinstance(made, placement.Nowhere) or made.soon
             return made if on_its_way else otherwise or made
         if otherwise is not None:
             return otherwise
         invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
         return placement.unowned(known, invited=invited)
 
+    async def _launched(self, user: str, listed: told.Found) -> placement.Place | None:
+        """None: it cannot be reached."""
+        if self._making is not None and not listed.launched:
+            return self._made(await self._making.launched(user, listed.machine))
+        place = placement.at(self._me, listed)
+        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
+
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
             return placement.Nowhere(503, made.why, made.soon)
-        found = told.Found(made, f"machine {made} was made for him", _now())
-        return placement.named(self._me, found) or placement.unowned(found, invited=False)
+        return placement.at(self._me, told.Found(made, f"machine {made} was made for him", _now()))
 
     def close(self) -> None:
         """Machines which are being made are left as they are."""

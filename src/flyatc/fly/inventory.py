@@ -68,11 +68,14 @@ class Inventory:
     async def _ask(self, machine: str) -> bool | None:
         """Not of the list, which may be behind, or not whole."""
         try:
-            return (await self._api.get(machine, patience=HURRIED)).state not in GONE
+            there = (await self._api.get(machine, patience=HURRIED)).state not in GONE
         except NotFound:
-            return False
+            there = False
         except ApiError:
             return None
+        if not there and self._last is not None:
+            self._last.strike(machine)
+        return there
 
     async def machines(self) -> int | None:
         """How many there are. None: not known now."""

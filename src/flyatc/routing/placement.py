@@ -55,8 +55,10 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
 
 def named(me: Machine, found: told.Told) -> Place | None:
     """A machine has him in its metadata."""
-    if not isinstance(found, told.Found):
-        return None
+    return at(me, found) if isinstance(found, told.Found) else None
+
+
+def at(me: Machine, found: told.Found) -> Here | There:
     to = Target(me.app, id=found.machine)
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
