@@ -90,6 +90,27 @@ def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -
     assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 1), "and then it is tried again"
 
 
+def test_a_machine_is_proven_once_replays_have_gone_well_for_longer_than_they_may_take() -> None:
+    tries = Tries()
+    assert not tries.proven("ann", THERE, 0, 30)
+    tries.sent("ann", THERE, 0)
+    tries.sent("ann", THERE, 31)
+    assert not tries.proven("ann", THERE, 30, 30)
+    assert tries.proven("ann", THERE, 31, 30)
+    assert not tries.proven("ann", Target("shop", id=ME.id), 31, 30)
+    assert not tries.proven("ann", THERE, 31 + MEMORY + 1, 30), "that is long ago"
+    tries.failed("ann", THERE, 32)
+    assert not tries.proven("ann", THERE, 33, 30)
+
+
+def test_a_failure_which_was_told_early_is_a_doubt() -> None:
+    tries = Tries()
+    tries.sent("ann", THERE, 0)
+    tries.failed("ann", THERE, 1)
+    tries.sent("ann", THERE, 31)
+    assert not tries.proven("ann", THERE, 31, 30)
+
+
 def test_old_tries_do_not_count_for_new_ones() -> None:
     tries = Tries()
     tries.sent("ann", THERE, 0)

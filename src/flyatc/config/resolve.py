@@ -67,7 +67,7 @@ def resolve(
         cache=file.cache,
         machine_idle=file.machine_idle,
         fly=settings.fly(file.fly, around),
-        replay=file.replay,
+        replay=settings.replay(file.replay, around),
         log=file.log,
         pages=app.pages,
         tenants=tenants,

@@ -16,6 +16,7 @@ from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 ANYONE = "*"  # the entry of users who are not listed
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
+LEAST_REPLAY_CACHE = 10  # seconds; Fly's own limit for a replay which its proxy remembers
 REGION = re.compile(r"[a-z][a-z0-9]{1,15}")  # on Fly they have 3
 
 
@@ -250,6 +251,16 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         SomeSeconds,
         Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
     ] = 30.0
+    cache: Annotated[
+        Seconds,
+        Meta(description="for how long Fly Proxy shall remember which machine serves a user, and not ask us; 10s or "
+             "more; 0: not at all. Off by default, for a replay which is remembered has no timeout and no fallback: a "
+             "machine that dies meanwhile is an empty 502 until the time is over. Its hops are not counted, and the "
+             "target is not told who sent the request. And who has moved is sent to his former machine once more from "
+             "each of Fly's edges, until that machine has it forgotten. Worth it where machines are far apart and most "
+             "requests reach the wrong one first. A replay is remembered only when replays of that user to that "
+             "machine have gone well for longer than replay.timeout"),
+    ] = 0.0  # fmt: skip
 
 
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -291,6 +302,11 @@ class Tenant(Struct, frozen=True, kw_only=True):
     prefix: str  # "/customers/bellevue/2025/winter": what its addresses begin with, no slash at the end
     data: Path  # absolute: its own folder, nobody else's
     app: App  # complete; directory, seed and pages are absolute paths
+
+    @property
+    def home(self) -> str:
+        """What all addresses of the user begin with: ``/customers/bellevue``."""
+        return self.prefix.removesuffix(f"/{self.name}") if self.name else self.prefix
 
     @property
     def address(self) -> str:

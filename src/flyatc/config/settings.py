@@ -9,7 +9,7 @@ from msgspec import structs
 from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
-from flyatc.config.schema import Fly, Listen, Server, Storage
+from flyatc.config.schema import LEAST_REPLAY_CACHE, Fly, Listen, Replay, Server, Storage
 from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
@@ -53,6 +53,14 @@ def fly(fly: Fly, around: Surroundings) -> Fly:
     if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
         faults.tell(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
     return fly
+
+
+def replay(replay: Replay, around: Surroundings) -> Replay:
+    if 0 < replay.cache < LEAST_REPLAY_CACHE:
+        around.faults.tell(
+            ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
+        )
+    return replay
 
 
 def _is_address(host: str) -> bool:

@@ -80,7 +80,7 @@ class Parts:
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
+        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing, config.replay.cache)
 
     def _child(
         self, ports: Ports

@@ -61,11 +61,11 @@ class Responder:
         headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
         self._send(to, 503, headers, body, found.reason)
 
-    def replay(self, to: exchange.Exchange, value: bytes, reason: str) -> None:
-        """For Fly Proxy, which delivers the request as the value says, and this answer to nobody. Where none stands in
+    def replay(self, to: exchange.Exchange, lines: Headers, reason: str) -> None:
+        """For Fly Proxy, which delivers the request as the lines say, and this answer to nobody. Where none stands in
         front the visitor sees it: a conflict (RFC 9110 §15.5.10), which nothing between us stores or takes for done."""
         headers: Headers = [
-            (b"Fly-Replay", value),
+            *lines,
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Cache-Control", b"no-store"),
         ]

@@ -4,9 +4,10 @@ from time import time
 from typing import Protocol
 
 from flyatc.edge import exchange, respond
-from flyatc.routing import placement, replay
+from flyatc.routing import placement, remembered, replay
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
+from flyatc.wire.head import RequestHead
 
 RETRY_SECONDS = 5.0
 Away = placement.There | placement.Nowhere
@@ -27,12 +28,16 @@ class Places(Protocol):
     def failed(self, user: str, to: replay.Target) -> None:
         """A request says that its replay has failed. Anybody may say so."""
 
+    def proven(self, user: str, to: replay.Target) -> bool:
+        """Whether replays there have gone well for a while."""
+
 
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places) -> None:
-        self._replays, self._places = replays, places
+    def __init__(self, replays: replay.Replays, places: Places, cache: float) -> None:
+        """``cache``: seconds for which Fly Proxy shall remember a replay; 0: it shall not."""
+        self._replays, self._places, self._cache = replays, places, cache
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
@@ -89,11 +94,25 @@ class Signpost:
             status, why, retry = *unfit, None
         else:
             self._places.sent(tenant.spec.user, target)
-            value = self._replays.header(target, tenant.spec.user, source.hops, time())
-            return responder.replay(to, value, f"replayed to {target}: {place.reason}")
+            lines = self._lines(head, tenant, target, source)
+            return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
         reason = f"{why}. {place.reason}"
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+
+    def _lines(
+        self, head: RequestHead, tenant: Tenant, target: replay.Target, source: replay.Source
+    ) -> list[remembered.Header]:
+        """What the proxy is told, and whether it is to remember that, or to forget what it remembered."""
+        spec = tenant.spec
+        sources, statuses = head.every(b"fly-replay-src"), head.every(remembered.STATUS)
+        came = remembered.came(sources, statuses, source.hops)
+        if came is remembered.Came.FIRST and target.id and self._cache and self._places.proven(spec.user, target):
+            cached = remembered.headers(head.one(b"host"), spec.home, self._cache)
+            if cached is not None:
+                return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
+        value = self._replays.header(target, spec.user, source.hops, time())
+        return [(b"Fly-Replay", value), *[remembered.INVALIDATE] * (came is remembered.Came.REMEMBERED)]
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

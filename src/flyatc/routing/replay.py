@@ -2,6 +2,10 @@
 
 https://fly.io/docs/networking/dynamic-request-routing/ has the fields. Targets are hard (``instance=``, ``region=``):
 after a soft one (``prefer_instance``) the request may land anywhere, and no failure is told.
+
+The form in JSON is never written: all that we say are ids, regions and apps, checked names of a-z, 0-9 and ``-``, and
+a state of hex and dots, so nothing has to be quoted. What only JSON can say, ``transform``, is not needed: path and
+query reach the owner as they came, and where headers are set the proxy has been seen to drop ``Authorization``.
 """
 
 import hashlib
@@ -81,12 +85,16 @@ class Replays:
         """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time.
 
         Another app may start slowly for reasons of its own: no timeout is set on its way, and no fallback."""
-        fields = [f"app={to.app}"] if to.app != self.me.app else []
-        fields.append(f"instance={to.id}" if to.id is not None else f"region={to.region}")
+        fields = [self.plain(to)]
         if to.app == self.me.app:
             fields.append(f"timeout={round(self._patience * 1000)}ms;fallback=force_self")
         fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()
+
+    def plain(self, to: Target) -> str:
+        """Nothing but where to."""
+        where = f"instance={to.id}" if to.id is not None else f"region={to.region}"
+        return where if to.app == self.me.app else f"app={to.app};{where}"
 
     def source(self, values: Iterable[bytes], user: str, now: float) -> Source:
         """``values``: of all the Fly-Replay-Src headers; the visitor may have written some of them."""

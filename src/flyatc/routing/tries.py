@@ -1,4 +1,4 @@
-"""Replays to machines which may never answer. Pure: what time it is, in seconds, is told.
+"""Replays to machines which may never answer, and to those which do. Pure: what time it is, in seconds, is told.
 
 That a replay has failed is told in a request header, which a visitor may write as well. It counts only where we have
 sent the user there ourselves for a while: a machine that can be woken is awake by then, and the DNS shows it."""
@@ -18,6 +18,7 @@ class _Series:
     since: float
     last: float
     failed: float | None = None
+    doubted: bool = False  # a failure was told, however early
 
 
 class Tries:
@@ -38,13 +39,21 @@ class Tries:
     def failed(self, user: str, to: Target, now: float) -> None:
         """Somebody says that it came to nothing."""
         series = self._of(user, to, now)
-        if series is not None and now - series.since >= PATIENCE:
+        if series is None:
+            return
+        series.doubted = True
+        if now - series.since >= PATIENCE:
             series.failed = now
 
     def vain(self, user: str, to: Target, now: float) -> bool:
         """Whether it is of no use to send him there."""
         series = self._of(user, to, now)
         return series is not None and series.failed is not None and now - series.failed <= MEMORY
+
+    def proven(self, user: str, to: Target, now: float, timeout: float) -> bool:
+        """Whether he is served there: sent for longer than the proxy tries, and nobody told of a failure."""
+        series = self._of(user, to, now)
+        return series is not None and not series.doubted and now - series.since > timeout
 
     def _of(self, user: str, to: Target, now: float) -> _Series | None:
         series = self._series.get(user)
