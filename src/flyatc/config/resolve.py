@@ -59,7 +59,7 @@ def resolve(
         for name, whole in apps:
             tenant = make_tenant(server, user, name, whole)
             tenants[tenant.address] = tenant
-    return Config(
+    config = Config(
         path=path,
         server=server,
         storage=settings.storage(file.storage, server.data, around),
@@ -75,6 +75,23 @@ def resolve(
         users=frozenset(users) - {ANYONE},
         pins=pins,
     )
+    return config if alone else _only(config, around)
+
+
+def _only(config: Config, around: Surroundings) -> Config:
+    """With the one user whom this machine serves, where the environment names him."""
+    user = around.environ.get(settings.ONLY)
+    if not user:
+        return config
+    strange = config.pattern is None or not any(
+        config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
+    )
+    if user not in config.users and strange and not around.faults.known(("users",)):
+        around.faults.tell_environment(
+            settings.ONLY,
+            f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
+        )
+    return structs.replace(config, only=user)
 
 
 def _alone(app: App, server: Server, around: Surroundings) -> Tenant:

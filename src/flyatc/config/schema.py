@@ -230,7 +230,8 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
              "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
-             "takes a user whom nobody has. $FLYATC_METADATA wins"),
+             "takes a user whom nobody has. $FLYATC_METADATA wins; where --user or $CUSTOMER_ID names the user of this "
+             "machine, it is customer_id unless something else is said"),
     ] = None  # fmt: skip
     resolver: Annotated[
         Listen | None,
@@ -352,6 +353,11 @@ class Config(Struct, frozen=True, kw_only=True):
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
+    only: str | None = None  # the one user whom this machine serves, as the environment says; None: all
+
+    def serves(self, user: str) -> bool:
+        """Whether this machine may."""
+        return self.only is None or self.only == user
 
     def pin_of(self, user: str) -> Pin | None:
         return self.pins.get(user if user in self.users else ANYONE)

@@ -14,6 +14,7 @@ from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
 FOLDER = "file:./store"
+ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, of fly-apps/js-sqlite-in-tigris
 
 
 def server(server: Server, around: Surroundings) -> Server:
@@ -46,7 +47,7 @@ def fly(fly: Fly, around: Surroundings) -> Fly:
             fly = structs.replace(fly, resolver=Listen.parse(told))
         except ValueError as error:
             faults.tell_environment("FLYATC_RESOLVER", str(error))
-    if key := around.environ.get("FLYATC_METADATA"):
+    if key := around.environ.get("FLYATC_METADATA") or fly.metadata or (around.environ.get(ONLY) and ONLY.lower()):
         fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
         faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")

@@ -45,16 +45,17 @@ class Placing:
 
     def known(self, user: str) -> placement.Place | None:
         """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return None
-        return placement.pinned(self._me, self._config.pin_of(user)) or self._found.fresh(user)
+        pinned = placement.pinned(self._me, self._config.pin_of(user))
+        return self._checked(user, pinned) if pinned is not None else self._found.fresh(user)
 
     async def find(self, user: str) -> placement.Place:
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return placement.Here("this machine owns him")
         known = self.known(user)
         if known is None and self._names is None:
-            return placement.Here("whoever is asked may have him")
+            return self._checked(user, placement.Here("whoever is asked may have him"))
         return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
@@ -69,7 +70,13 @@ class Placing:
     async def _look_up(self, user: str) -> placement.Place:
         assert self._names is not None
         found = await self._names.machine_of(user)
-        return placement.named(self._me, found) or await self._by_record(self._names, user, found)
+        named = placement.named(self._me, found)
+        return self._checked(user, named or await self._by_record(self._names, user, found))
+
+    def _checked(self, user: str, place: placement.Place) -> placement.Place:
+        """A machine which is one user's serves no other."""
+        only = self._config.only
+        return place if only in (None, user) else placement.unless_strange(place, only)
 
     async def _by_record(self, names: Names, user: str, found: told.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -79,7 +86,7 @@ class Placing:
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
         last = Last.EXPECTED if owner is None else await self._last(names, user, owner)
-        invited = user in self._config.users or pin is not None
+        invited = self._config.serves(user) and (user in self._config.users or pin is not None)
         return placement.recorded(self._me, owner, last, pin) or placement.unowned(found, invited=invited)
 
     async def _last(self, names: Names, user: str, owner: Owner) -> Last:

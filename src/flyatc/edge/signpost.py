@@ -35,9 +35,9 @@ class Places(Protocol):
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places, cache: float) -> None:
-        """``cache``: seconds for which Fly Proxy shall remember a replay; 0: it shall not."""
-        self._replays, self._places, self._cache = replays, places, cache
+    def __init__(self, replays: replay.Replays, places: Places, cache: float, only: str | None) -> None:
+        """``cache``: seconds for which Fly Proxy shall remember a replay; 0: it shall not. ``only``: see Config."""
+        self._replays, self._places, self._cache, self._only = replays, places, cache, only
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
@@ -49,15 +49,21 @@ class Signpost:
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
         """What to ``answer``. None: this machine serves the user, or tries to."""
         if self._source(to, tenant).sent:
-            return None
+            return self._misled(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
         disagree make no circle."""
-        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+        if place is None or isinstance(place, placement.Here):
             return None
-        return place
+        return self._misled(tenant) if self._source(to, tenant).sent else place
+
+    def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
+        """One of ours has sent this user here."""
+        if self._only in (None, tenant.spec.user):
+            return None
+        return placement.Nowhere(503, f"another machine has sent him here, and this one serves {self._only} only")
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
