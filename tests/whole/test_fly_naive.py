@@ -2,7 +2,7 @@
 
 Naive is: to look up who serves a user in the DNS by his metadata, to make an id of that address by PTR, and to answer
 ``fly-replay: instance=<id>``. Three machines m1 (iad, where visitors come in), m2 (ams) and m3 (syd) have 100, 200, 300
-in their metadata; the simulator's DNS has no PTR.
+in their metadata; m4 is one of another app, and has 500. The simulator's DNS has no PTR.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from flyatc.sim.simulator import Settings, Simulator
 from whole.daemon import SLOWNESS, Answer, clean_environment, config, eventually
 
 USERS = 'users: {{lost: {{machine: e28650ce7d1d68}}, split: {{region: {region}}}, "*": {{match: "[0-9]+"}}}}'
-SPLIT = {"m1": "ams", "m2": "iad", "m3": "ams"}  # whom the files of the machines send elsewhere, each otherwise
+SPLIT = {"m1": "ams", "m2": "iad", "m3": "ams", "m4": "iad"}  # whom the machines' files send elsewhere, each otherwise
 
 
 class Fly:
@@ -43,6 +43,7 @@ class Fly:
         self.simulator: Simulator = self.do(self._made())
         metadata = {f"m{number}": {"customer_id": str(100 * number)} for number in (1, 2, 3)}
         self.do(self.simulator.open(metadata))
+        self.do(self.simulator.machines.create("side", "iad", {"customer_id": "500"}, "m4").start())
         assert not self.do(self.simulator.ready(20 * SLOWNESS))
 
     async def _made(self) -> Simulator:
@@ -169,6 +170,25 @@ def test_metadata_does_not_make_a_machine_the_owner(fly: Fly) -> None:
     assert f"m3 replays: instance={fly.id('m1')} " in hops
 
 
+def test_a_user_of_another_app_is_asked_for_by_app_and_machine(fly: Fly) -> None:
+    """0.5"""
+    connection = http.client.HTTPConnection("127.0.0.1", fly["m4"].record.port, timeout=40 * SLOWNESS)
+    with contextlib.closing(connection):
+        connection.request("POST", "/500/add")
+        assert connection.getresponse().status == 200
+    count, hops = fly.count("/500")
+    assert count == 1
+    assert f"m1 replays: instance={fly.id('m4')} app=side " in hops
+
+
+def test_machines_of_one_app_never_need_a_replay_between_networks(fly: Fly) -> None:
+    """0.6: all that is said names no app, but where the owner is one of another."""
+    fly.count("/200", **at(fly, "m1"))
+    sent = [hops for hops in fly.hops if " replays: " in hops and " /500/" not in hops]
+    assert sent
+    assert [hops for hops in sent if " app=" in hops] == []
+
+
 def test_a_dead_target_is_a_503_and_a_page_rather_than_an_empty_502(fly: Fly) -> None:
     """0.7"""
     answer, hops = fly.visit("GET", "/lost/count", accept="text/html")
@@ -188,7 +208,7 @@ def test_a_body_which_cannot_be_replayed_is_never_executed_on_the_wrong_machine(
 
 def test_machines_which_do_not_agree_send_nobody_in_circles(fly: Fly) -> None:
     """0.10"""
-    for name in SPLIT:
+    for name in ("m1", "m2", "m3"):
         answer, hops = fly.visit("GET", "/split/count", **at(fly, name))
         assert (answer.status, hops.count("replays") <= 1) == (200, True), hops
 
@@ -226,10 +246,3 @@ def test_a_replay_which_is_remembered_has_no_state_and_who_has_moved_is_followed
     count, hops = fly.count("/200")
     assert (count, "  m1 replays: " in hops) == (before + 1, True), "which had the proxy forget"
     assert fly.add("/200") == before + 2
-
-
-def test_no_replay_ever_leaves_the_app_so_none_can_be_refused_between_networks(fly: Fly) -> None:
-    """0.5, 0.6"""
-    sent = [hops for hops in fly.hops if " replays: " in hops]
-    assert sent
-    assert [hops for hops in sent if " app=" in hops] == []
