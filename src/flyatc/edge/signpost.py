@@ -23,7 +23,7 @@ class Places(Protocol):
         """Raises nothing."""
 
     def sent(self, user: str, to: replay.Target) -> None:
-        """A request of his was replayed there."""
+        """A request of his was replayed there, in such a way that we hear if it fails."""
 
     def failed(self, user: str, to: replay.Target) -> None:
         """A request says that its replay has failed. Anybody may say so."""
@@ -99,7 +99,6 @@ class Signpost:
         elif (unfit := replay.too_much(head)) is not None:
             status, why, retry = *unfit, None
         else:
-            self._places.sent(tenant.spec.user, target)
             lines = self._lines(head, tenant, target, source)
             return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
@@ -110,15 +109,15 @@ class Signpost:
         self, head: RequestHead, tenant: Tenant, target: replay.Target, source: replay.Source
     ) -> list[remembered.Header]:
         """What the proxy is told, and whether it is to remember that, or to forget what it remembered."""
-        spec = tenant.spec
-        sources, statuses = head.every(b"fly-replay-src"), head.every(remembered.STATUS)
-        came = remembered.came(sources, statuses, source.hops)
-        if came is remembered.Came.FIRST and target.id and self._cache and self._places.proven(spec.user, target):
-            cached = remembered.headers(head.one(b"host"), spec.home, self._cache)
+        user, sources = tenant.spec.user, head.every(b"fly-replay-src")
+        came = remembered.came(sources, head.every(remembered.STATUS), source.hops)
+        if came is remembered.Came.FIRST and target.id and self._cache and self._places.proven(user, target):
+            cached = remembered.headers(head.one(b"host"), tenant.spec.home, self._cache)
             if cached is not None:
                 return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
-        value = self._replays.header(target, spec.user, source.hops, time())
-        return [(b"Fly-Replay", value), *[remembered.INVALIDATE] * (came is remembered.Came.REMEMBERED)]
+        self._places.sent(user, target)
+        lines = [(b"Fly-Replay", self._replays.header(target, user, source.hops, time()))]
+        return [*lines, remembered.INVALIDATE] if came is remembered.Came.REMEMBERED else lines
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

@@ -9,6 +9,7 @@ from flyatc.routing.replay import Target
 
 PATIENCE = 10.0  # seconds in which a machine wakes, if it can
 MEMORY = 90.0  # seconds; the proxy tries for replay.timeout before it tells of a failure
+PROOF = 30.0  # seconds without a replay of which we would hear that it failed; then a machine is no longer proven
 MOST = 1000  # users
 
 
@@ -18,7 +19,7 @@ class _Series:
     since: float
     last: float
     failed: float | None = None
-    doubted: bool = False  # a failure was told, however early
+    well: float | None = None  # when that was sent since which nobody has told of a failure
 
 
 class Tries:
@@ -26,22 +27,24 @@ class Tries:
         self._series: dict[str, _Series] = {}
 
     def sent(self, user: str, to: Target, now: float) -> None:
-        """A request of his was replayed there."""
+        """A request of his was replayed there, in such a way that we hear if it fails."""
         series = self._of(user, to, now)
         if series is not None:
+            if series.well is None or now - series.last > PROOF:
+                series.well = now
             series.last = now
             return
         self._series.pop(user, None)
         while len(self._series) >= MOST:
             del self._series[next(iter(self._series))]
-        self._series[user] = _Series(to, now, now)
+        self._series[user] = _Series(to, now, now, well=now)
 
     def failed(self, user: str, to: Target, now: float) -> None:
         """Somebody says that it came to nothing."""
         series = self._of(user, to, now)
         if series is None:
             return
-        series.doubted = True
+        series.well = None
         if now - series.since >= PATIENCE:
             series.failed = now
 
@@ -51,9 +54,12 @@ class Tries:
         return series is not None and series.failed is not None and now - series.failed <= MEMORY
 
     def proven(self, user: str, to: Target, now: float, timeout: float) -> bool:
-        """Whether he is served there: sent for longer than the proxy tries, and nobody told of a failure."""
+        """Whether he is served there: we have sent him for longer than the proxy tries, which may be a little more than
+        ``timeout``, and nobody has told of a failure since."""
         series = self._of(user, to, now)
-        return series is not None and not series.doubted and now - series.since > timeout
+        if series is None or series.well is None:
+            return False
+        return now - series.last <= PROOF and now - series.well > 1.5 * timeout
 
     def _of(self, user: str, to: Target, now: float) -> _Series | None:
         series = self._series.get(user)
