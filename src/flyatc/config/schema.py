@@ -256,11 +256,11 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Seconds,
         Meta(description="for how long Fly Proxy shall remember which machine serves a user, and not ask us; 10s or "
              "more; 0: not at all. Off by default, for a replay which is remembered has no timeout and no fallback: a "
-             "machine that dies meanwhile is an empty 502 until the time is over, and up to 30 s more. Its hops are not "
-             "counted, and the target is not told who sent the request. And who has moved is sent to his former machine "
-             "once more from each of Fly's edges, until that machine has it forgotten. Worth it where machines are far "
-             "apart and most requests reach the wrong one first. A replay is remembered only where others of that user "
-             "to that machine have gone well just before, for longer than replay.timeout"),
+             "machine that dies meanwhile is an empty 502 until the time is over, and up to 30 s more. Its hops are "
+             "not counted, and the target is not told who sent the request. And who has moved is sent to his former "
+             "machine once more from each of Fly's edges, until that machine has it forgotten. Worth it where machines "
+             "are far apart and most requests reach the wrong one first. A replay is remembered only where others of "
+             "that user to that machine have gone well just before, for longer than replay.timeout"),
     ] = 0.0  # fmt: skip
 
 
