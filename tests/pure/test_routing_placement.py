@@ -8,7 +8,7 @@ from flyatc.fly.machine import Machine
 from flyatc.ownership.record import Data, Holder, Owner, State
 from flyatc.routing.placement import Here, Last, Nowhere, Place, There, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
-from flyatc.routing.tries import MEMORY, MOST, PATIENCE, PROOF, Tries
+from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
 
 ME = Machine("shop", "148e21dad76789", "bos")
 OTHER = "3d8dd15c1ed778"
@@ -88,31 +88,6 @@ def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -
     tries.failed("ann", THERE, PATIENCE + 1)
     assert tries.vain("ann", THERE, PATIENCE + 2)
     assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 1), "and then it is tried again"
-
-
-def test_a_machine_is_proven_once_replays_have_gone_well_for_longer_than_they_may_take() -> None:
-    tries = Tries()
-    assert not tries.proven("ann", THERE, 0, 10)
-    for now in (0, 16):
-        tries.sent("ann", THERE, now)
-    assert not tries.proven("ann", THERE, 15, 10)
-    assert tries.proven("ann", THERE, 16, 10)
-    assert not tries.proven("ann", Target("shop", id=ME.id), 16, 10)
-    tries.failed("ann", THERE, 17)
-    assert not tries.proven("ann", THERE, 40, 10), "nothing was sent since the failure"
-    tries.sent("ann", THERE, 40)
-    assert not tries.proven("ann", THERE, 55, 10)
-    assert tries.proven("ann", THERE, 56, 10)
-
-
-def test_a_proof_ends_when_nothing_was_sent_of_which_we_would_hear_that_it_failed() -> None:
-    tries = Tries()
-    for now in (0.0, 16.0):
-        tries.sent("ann", THERE, now)
-    assert tries.proven("ann", THERE, 16 + PROOF, 10)
-    assert not tries.proven("ann", THERE, 17 + PROOF, 10)
-    tries.sent("ann", THERE, 17 + PROOF)
-    assert not tries.proven("ann", THERE, 18 + PROOF, 10), "the one that was just sent may yet fail"
 
 
 def test_old_tries_do_not_count_for_new_ones() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from flyatc.fly.machine import Machine
+from flyatc.routing.proofs import LASTING, MOST, Proofs
 from flyatc.routing.remembered import Came, came, headers
 from flyatc.routing.replay import Replays, Target
 from flyatc.sim import replay as fly_proxy
@@ -49,3 +50,50 @@ def test_a_target_knows_how_a_request_has_found_it() -> None:
     assert came([SOURCE], [b"miss"], 1) is Came.REPLAYED
     assert came([SOURCE], [], 0) is Came.REPLAYED
     assert came([], [b"bypass"], 0) is Came.REPLAYED
+
+
+# --- the machines to which replays may be remembered ---
+
+THERE, ELSEWHERE = Target("shop", id="3d8dd15c1ed778"), Target("shop", id="e28650ce7d1d68")
+
+
+def test_a_machine_is_proven_once_replays_have_gone_well_for_longer_than_they_may_take() -> None:
+    proofs = Proofs(10)
+    assert not proofs.proven("ann", THERE, 0)
+    for now in (0, 16):
+        proofs.sent("ann", THERE, now)
+    assert not proofs.proven("ann", THERE, 15)
+    assert proofs.proven("ann", THERE, 16)
+    assert not proofs.proven("ann", ELSEWHERE, 16)
+    assert not proofs.proven("bob", THERE, 16)
+
+
+def test_a_failure_is_the_end_of_a_proof_until_others_have_gone_well() -> None:
+    proofs = Proofs(10)
+    for now in (0, 16):
+        proofs.sent("ann", THERE, now)
+    proofs.failed("ann")
+    assert not proofs.proven("ann", THERE, 40), "nothing was sent since"
+    for now in (40, 55):
+        proofs.sent("ann", THERE, now)
+    assert not proofs.proven("ann", THERE, 55)
+    assert proofs.proven("ann", THERE, 56)
+
+
+def test_a_proof_ends_when_nothing_was_sent_of_which_we_would_hear_that_it_failed() -> None:
+    proofs = Proofs(10)
+    for now in (0.0, 16.0):
+        proofs.sent("ann", THERE, now)
+    assert proofs.proven("ann", THERE, 16 + LASTING)
+    assert not proofs.proven("ann", THERE, 17 + LASTING)
+    proofs.sent("ann", THERE, 17 + LASTING)
+    assert not proofs.proven("ann", THERE, 18 + LASTING), "the one that was just sent may yet fail"
+
+
+def test_proofs_are_bounded_and_whoever_was_longest_away_is_forgotten_first() -> None:
+    proofs = Proofs(1)
+    for now, users in ((0, MOST), (5, MOST + 1)):
+        for number in range(users):
+            proofs.sent(str(number), THERE, now)
+    assert not proofs.proven("0", THERE, 5)
+    assert proofs.proven("1", THERE, 5)

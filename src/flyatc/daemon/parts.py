@@ -80,9 +80,7 @@ class Parts:
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        return Signpost(
-            replay.Replays(me, secret, config.replay.timeout), self.placing, config.replay.cache, config.only
-        )
+        return Signpost(config, replay.Replays(me, secret, config.replay.timeout), self.placing)
 
     def _child(
         self, ports: Ports

@@ -64,9 +64,6 @@ class Placing:
     def failed(self, user: str, to: Target) -> None:
         self._tries.failed(user, to, _now())
 
-    def proven(self, user: str, to: Target) -> bool:
-        return self._tries.proven(user, to, _now(), self._config.replay.timeout)
-
     async def _look_up(self, user: str) -> placement.Place:
         assert self._names is not None
         found = await self._names.machine_of(user)

@@ -3,11 +3,12 @@
 from time import time
 from typing import Protocol
 
+from flyatc.config.schema import Config
 from flyatc.edge import exchange, respond
-from flyatc.routing import placement, remembered, replay
+from flyatc.edge.instructions import Instructions
+from flyatc.routing import placement, replay
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
-from flyatc.wire.head import RequestHead
 
 RETRY_SECONDS = 5.0
 Away = placement.There | placement.Nowhere
@@ -23,21 +24,18 @@ class Places(Protocol):
         """Raises nothing."""
 
     def sent(self, user: str, to: replay.Target) -> None:
-        """A request of his was replayed there, in such a way that we hear if it fails."""
+        """A request of his was replayed there."""
 
     def failed(self, user: str, to: replay.Target) -> None:
         """A request says that its replay has failed. Anybody may say so."""
-
-    def proven(self, user: str, to: replay.Target) -> bool:
-        """Whether replays there have gone well for a while."""
 
 
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places, cache: float, only: str | None) -> None:
-        """``cache``: seconds for which Fly Proxy shall remember a replay; 0: it shall not. ``only``: see Config."""
-        self._replays, self._places, self._cache, self._only = replays, places, cache, only
+    def __init__(self, config: Config, replays: replay.Replays, places: Places) -> None:
+        self._replays, self._places, self._only = replays, places, config.only
+        self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
@@ -94,30 +92,18 @@ class Signpost:
         failed = replay.failed(head.every(b"fly-replay-failed"))
         if failed is not None:
             self._places.failed(tenant.spec.user, target)
+            self._instructions.failed(tenant.spec.user)
         if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None:
             status, why, retry = *unfit, None
         else:
-            lines = self._lines(head, tenant, target, source)
+            self._places.sent(tenant.spec.user, target)
+            lines = self._instructions.of(head, tenant.spec, target, source)
             return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
         reason = f"{why}. {place.reason}"
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
-
-    def _lines(
-        self, head: RequestHead, tenant: Tenant, target: replay.Target, source: replay.Source
-    ) -> list[remembered.Header]:
-        """What the proxy is told, and whether it is to remember that, or to forget what it remembered."""
-        user, sources = tenant.spec.user, head.every(b"fly-replay-src")
-        came = remembered.came(sources, head.every(remembered.STATUS), source.hops)
-        if came is remembered.Came.FIRST and target.id and self._cache and self._places.proven(user, target):
-            cached = remembered.headers(head.one(b"host"), tenant.spec.home, self._cache)
-            if cached is not None:
-                return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
-        self._places.sent(user, target)
-        lines = [(b"Fly-Replay", self._replays.header(target, user, source.hops, time()))]
-        return [*lines, remembered.INVALIDATE] if came is remembered.Came.REMEMBERED else lines
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

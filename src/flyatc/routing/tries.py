@@ -1,4 +1,4 @@
-"""Replays to machines which may never answer, and to those which do. Pure: what time it is, in seconds, is told.
+"""Replays to machines which may never answer. Pure: what time it is, in seconds, is told.
 
 That a replay has failed is told in a request header, which a visitor may write as well. It counts only where we have
 sent the user there ourselves for a while: a machine that can be woken is awake by then, and the DNS shows it."""
@@ -9,7 +9,6 @@ from flyatc.routing.replay import Target
 
 PATIENCE = 10.0  # seconds in which a machine wakes, if it can
 MEMORY = 90.0  # seconds; the proxy tries for replay.timeout before it tells of a failure
-PROOF = 30.0  # seconds without a replay of which we would hear that it failed; then a machine is no longer proven
 MOST = 1000  # users
 
 
@@ -19,7 +18,6 @@ class _Series:
     since: float
     last: float
     failed: float | None = None
-    well: float | None = None  # when that was sent since which nobody has told of a failure
 
 
 class Tries:
@@ -27,39 +25,26 @@ class Tries:
         self._series: dict[str, _Series] = {}
 
     def sent(self, user: str, to: Target, now: float) -> None:
-        """A request of his was replayed there, in such a way that we hear if it fails."""
+        """A request of his was replayed there."""
         series = self._of(user, to, now)
         if series is not None:
-            if series.well is None or now - series.last > PROOF:
-                series.well = now
             series.last = now
             return
         self._series.pop(user, None)
         while len(self._series) >= MOST:
             del self._series[next(iter(self._series))]
-        self._series[user] = _Series(to, now, now, well=now)
+        self._series[user] = _Series(to, now, now)
 
     def failed(self, user: str, to: Target, now: float) -> None:
         """Somebody says that it came to nothing."""
         series = self._of(user, to, now)
-        if series is None:
-            return
-        series.well = None
-        if now - series.since >= PATIENCE:
+        if series is not None and now - series.since >= PATIENCE:
             series.failed = now
 
     def vain(self, user: str, to: Target, now: float) -> bool:
         """Whether it is of no use to send him there."""
         series = self._of(user, to, now)
         return series is not None and series.failed is not None and now - series.failed <= MEMORY
-
-    def proven(self, user: str, to: Target, now: float, timeout: float) -> bool:
-        """Whether he is served there: we have sent him for longer than the proxy tries, which may be a little more than
-        ``timeout``, and nobody has told of a failure since."""
-        series = self._of(user, to, now)
-        if series is None or series.well is None:
-            return False
-        return now - series.last <= PROOF and now - series.well > 1.5 * timeout
 
     def _of(self, user: str, to: Target, now: float) -> _Series | None:
         series = self._series.get(user)
