@@ -72,14 +72,6 @@ class Responder:
         ]
         self._send(to, REPLAYED, headers, b"Another machine serves this; Fly Proxy knows the way.\n", reason)
 
-    def as_on_fly(self, to: exchange.Exchange) -> None:
-        """Outside Fly, on another user's machine: word for word what js-sqlite-in-tigris answers there to GET and HEAD,
-        200 with nothing but a machine that does not exist. It knows no other methods: they get the status of a replay,
-        since nobody shall take them for done."""
-        status = 200 if to.request.head.method in (b"GET", b"HEAD") else REPLAYED
-        headers: Headers = [(b"Fly-Replay", b"instance=" + FABRICATED), (b"Cache-Control", b"no-store")]
-        self._send(to, status, headers, b"", "this machine serves another user only, and nobody outside Fly is asked")
-
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
         """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large
         (431) is told so in words."""
@@ -99,6 +91,14 @@ class Responder:
             (b"Refresh", b"%d" % seconds),
         ]
         self._send(to, 503, headers, body, reason)
+
+    def as_on_fly(self, to: exchange.Exchange) -> None:
+        """Outside Fly, on another user's machine: word for word what js-sqlite-in-tigris answers there to GET and HEAD,
+        200 with nothing but a machine that does not exist. It knows no other methods: they get the status of a replay,
+        since nobody shall take them for done."""
+        status = 200 if to.request.head.method in (b"GET", b"HEAD") else REPLAYED
+        headers: Headers = [(b"Fly-Replay", b"instance=" + FABRICATED), (b"Cache-Control", b"no-store")]
+        self._send(to, status, headers, b"", "this machine serves another user only, and nobody outside Fly is asked")
 
     def _problem(
         self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool
