@@ -17,17 +17,17 @@ class Instructions:
         self._replays, self._cache, self._proofs = replays, cache, Proofs(timeout)
 
     def of(
-        self, head: RequestHead, spec: Tenant, target: replay.Target, source: replay.Source
+        self, head: RequestHead, spec: Tenant, target: replay.Target, source: replay.Source, *, vain: bool
     ) -> list[remembered.Header]:
-        """Header lines of the answer."""
+        """Header lines of the answer. ``vain``: replays there have come to nothing, lately."""
         came = remembered.came(head.every(SOURCE), head.every(remembered.STATUS), source.hops)
-        if self._cache and target.id is not None:
+        if self._cache and target.id is not None and target.app == self._replays.me.app:  # of others no failure is told
             if came is remembered.Came.FIRST and self._proofs.proven(spec.user, target, monotonic()):
                 cached = remembered.headers(head.one(b"host"), spec.home, self._cache)
                 if cached is not None:
                     return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
             self._proofs.sent(spec.user, target, monotonic())
-        lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time()))]
+        lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), vain=vain))]
         return [*lines, remembered.INVALIDATE] if came is remembered.Came.REMEMBERED else lines
 
     def failed(self, user: str) -> None:
