@@ -5,6 +5,7 @@ import click
 
 from flyatc.cli import options
 from flyatc.config import load
+from flyatc.config.schema import ONLY
 
 
 @click.command()
@@ -19,5 +20,5 @@ def serve(config_path: Path | None, user: str | None) -> int:
     from flyatc import daemon
 
     if user is not None:
-        os.environ["CUSTOMER_ID"] = user  # what is started for him may look there too
+        os.environ[ONLY] = user  # what is started for him may look there too
     return daemon.run(load.find(config_path))

@@ -12,6 +12,7 @@ from flyatc.config.layers import Disk, Surroundings
 from flyatc.config.nodes import Key
 from flyatc.config.schema import (
     ANYONE,
+    ONLY,
     App,
     AppOverrides,
     Config,
@@ -80,7 +81,7 @@ def resolve(
 
 def _only(config: Config, around: Surroundings) -> Config:
     """With the one user whom this machine serves, where the environment names him."""
-    user = around.environ.get(settings.ONLY)
+    user = around.environ.get(ONLY)
     if not user:
         return config
     strange = config.pattern is None or not any(
@@ -88,7 +89,7 @@ def _only(config: Config, around: Surroundings) -> Config:
     )
     if user not in config.users and strange and not around.faults.known(("users",)):
         around.faults.tell_environment(
-            settings.ONLY,
+            ONLY,
             f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
         )
     return structs.replace(config, only=user)

@@ -14,6 +14,7 @@ from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 
 ANYONE = "*"  # the entry of users who are not listed
+ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
 LEAST_REPLAY_CACHE = 10  # seconds; Fly's own limit for a replay which its proxy remembers

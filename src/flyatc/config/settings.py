@@ -9,12 +9,11 @@ from msgspec import structs
 from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
-from flyatc.config.schema import LEAST_REPLAY_CACHE, Fly, Listen, Replay, Server, Storage
+from flyatc.config.schema import LEAST_REPLAY_CACHE, ONLY, Fly, Listen, Replay, Server, Storage
 from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
 FOLDER = "file:./store"
-ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, of fly-apps/js-sqlite-in-tigris
 
 
 def server(server: Server, around: Surroundings) -> Server:

@@ -146,7 +146,6 @@ class Simulator:
             "FLYATC_METADATA": next(iter(record.metadata), ""),  # which of them names the user, as fly.metadata does
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
             "FLY_API_TOKEN": TOKEN,
-            "CUSTOMER_ID": "",  # ours would make all of them one user's (flyatc serve --user)
         }
 
     def _look_up(self, name: str) -> names.Found:
