@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from flyatc.kit import tasks
@@ -15,7 +15,7 @@ from flyatc.ownership import record
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
-from flyatc.ownership.record import Me, Owner, Process, Session
+from flyatc.ownership.record import Heir, Me, Owner, Process, Session
 from flyatc.ownership.terms import Terms
 
 TRIP = 0.02  # s; there and back
@@ -117,21 +117,32 @@ class Link:
 
 
 class FakeMachine:
-    """One run of the daemon on a machine. ``skew``: how much its wall clock is ahead; ``rate``: of its clocks."""
+    """One run of the daemon on a machine. ``skew``: how much its wall clock is ahead; ``rate``: of its clocks;
+    ``lost``: for how many seconds both have stood still."""
 
     all: ClassVar[list["FakeMachine"]] = []  # whose story is not over
 
     def __init__(
-        self, store: FakeStore, name: str = "m1", run: int = 1, *, rate: float = 1.0, earlier: bool = True
+        self,
+        store: FakeStore,
+        name: str = "m1",
+        run: int = 1,
+        *,
+        rate: float = 1.0,
+        earlier: bool = True,
+        forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None,
     ) -> None:
         FakeMachine.all.append(self)
-        self.name, self.skew, self.link = name, 0.0, Link(store)
+        self.name, self.skew, self.lost, self.link = name, 0.0, 0.0, Link(store)
         boots = frozenset(f"{name}.{number}" for number in range(1, run)) if earlier else frozenset()
         process = Process(kernel="k", pid=2**22 + run, started=run)  # above the kernel's limit: it never runs
         self.me = Me(name, "app", "waw", f"{name}.{run}", process, boots)
         self.log = Log(io.BytesIO(), level="debug")
-        clock = Clock(boottime=lambda: now() * rate, wall=lambda: now() * rate + self.skew)
-        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock)
+        clock = Clock(
+            boottime=lambda: now() * rate - self.lost, wall=lambda: now() * rate - self.lost + self.skew
+        )  # fmt: skip
+        more = {} if forsakes is None else {"forsakes": forsakes}
+        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, **more)
         self._left = asyncio.Event()  # set: who lives here ends
         self._lives: list[asyncio.Task[None]] = []
 
@@ -166,6 +177,7 @@ class FakeMachine:
         while cls.all:
             machine = cls.all.pop()
             machine.link.back()
+            machine.keeper.wake()
             await machine.leave()
             await machine.keeper.close()
             machine.log.close()

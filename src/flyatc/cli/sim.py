@@ -80,6 +80,7 @@ def sim(
         api_port=int(more["api_port"]),
         dns_port=int(more["dns_port"]),
         ptr=not more["no_ptr"],
+        config=load.find(config_path).absolute(),
     )
     told = click.echo if more["watch"] else lambda line: None
     running.run(settings, load.find(config_path), machines, told, _greet)
@@ -147,7 +148,12 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
 
 @sim.command()
-@click.option("--api", default="", metavar="away|STATUS", help="The Machines API is away, or answers with a status.")
+@click.option(
+    "--api",
+    default="",
+    metavar="away|lost|STATUS",
+    help="The Machines API is away, does what it is told without an answer, or answers with a status.",
+)
 @click.option("--dns", default="", type=click.Choice(["", "silent", "servfail", "nxdomain"]))
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:
@@ -186,6 +192,8 @@ def _greet(simulator: "Simulator", late: list[str]) -> None:
     click.echo(f"\nopen     {overview.proxy}")
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   (FLY_API_TOKEN=simulated)")
+    environ = f"FLY_APP_NAME={overview.app} FLY_API_TOKEN=simulated FLY_FLAPS_BASE_URL={overview.api}"
+    click.echo(f"users    {environ} flyatc users list")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
     click.echo("then     flyatc sim ps, stop, start, suspend, kill, logs; Ctrl-C ends all")

@@ -12,6 +12,7 @@ from flyatc.config.layers import Disk, Surroundings
 from flyatc.config.nodes import Key
 from flyatc.config.schema import (
     ANYONE,
+    ONLY,
     App,
     AppOverrides,
     Config,
@@ -59,7 +60,7 @@ def resolve(
         for name, whole in apps:
             tenant = make_tenant(server, user, name, whole)
             tenants[tenant.address] = tenant
-    return Config(
+    config = Config(
         path=path,
         server=server,
         storage=settings.storage(file.storage, server.data, around),
@@ -67,7 +68,7 @@ def resolve(
         cache=file.cache,
         machine_idle=file.machine_idle,
         fly=settings.fly(file.fly, around),
-        replay=file.replay,
+        replay=settings.replay(file.replay, around),
         log=file.log,
         pages=app.pages,
         tenants=tenants,
@@ -75,6 +76,23 @@ def resolve(
         users=frozenset(users) - {ANYONE},
         pins=pins,
     )
+    return config if alone else _only(config, around)
+
+
+def _only(config: Config, around: Surroundings) -> Config:
+    """With the one user whom this machine serves, where the environment names him."""
+    user = around.environ.get(ONLY)
+    if not user:
+        return config
+    strange = config.pattern is None or not any(
+        config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
+    )
+    if user not in config.users and strange and not around.faults.known(("users",)):
+        around.faults.tell_environment(
+            ONLY,
+            f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
+        )
+    return structs.replace(config, only=user)
 
 
 def _alone(app: App, server: Server, around: Surroundings) -> Tenant:
@@ -128,6 +146,8 @@ def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faul
         faults.tell(key, fault)
     if entry is not None and entry.match is not UNSET:
         faults.tell((*key, "match"), "is only for '*': this user has a name")
+    if entry is not None and entry.provision is not UNSET:
+        faults.tell((*key, "provision"), "is only for '*': flyatc users add makes a machine for a user with a name")
     prefix = f"{server.root.rstrip('/')}/{user}"
     if server.health is not None and f"{server.health}/".startswith(f"{prefix}/"):
         faults.tell(
@@ -164,4 +184,5 @@ def _pattern(
     except (re.error, OverflowError, RecursionError) as error:
         around.faults.tell(key, f"{match!r} is not a regular expression: {error}")
         return None
-    return Pattern(match=match, app=layers.lay(app, entry, ("users", ANYONE), around), tenants=apps)
+    of_all, provision = layers.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
+    return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

@@ -14,8 +14,10 @@ from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 
 ANYONE = "*"  # the entry of users who are not listed
+ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
+LEAST_REPLAY_CACHE = 10  # seconds; Fly's own limit for a replay which its proxy remembers
 REGION = re.compile(r"[a-z][a-z0-9]{1,15}")  # on Fly they have 3
 
 
@@ -146,6 +148,11 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
     match: Annotated[
         str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")
     ] = UNSET
+    provision: Annotated[
+        bool | UnsetType,
+        Meta(description="only for '*', on Fly, with fly.metadata and FLY_API_TOKEN: true: a user who matches and has "
+             "no machine gets one, a copy of that which was asked; fly.machines_most bounds them"),
+    ] = UNSET  # fmt: skip
     region: Annotated[
         str | UnsetType, Meta(description="on Fly: the region whose machines serve this user, such as bos")
     ] = UNSET
@@ -221,7 +228,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     after: Annotated[Seconds, Meta(description="without any visitor for so long")] = 900.0
-    then: Annotated[Literal["none", "exit"], Meta(description="exit: save all, end with 0")] = "none"
+    then: Annotated[
+        Literal["none", "exit", "stop", "suspend"],
+        Meta(description="what is done when all is saved. exit: end with 0. stop, suspend: Fly is asked to do so with "
+             "this machine, and the next request for it wakes it (auto_start_machines); after a suspend sooner, with "
+             "the local copies still there. Elsewhere than on Fly nothing is done"),
+    ] = "none"  # fmt: skip
 
 
 class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -229,7 +241,8 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
              "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
-             "takes a user whom nobody has. $FLYATC_METADATA wins"),
+             "takes a user whom nobody has. $FLYATC_METADATA wins; where --user or $CUSTOMER_ID names the user of this "
+             "machine, it is customer_id unless something else is said"),
     ] = None  # fmt: skip
     resolver: Annotated[
         Listen | None,
@@ -238,6 +251,12 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "$FLYATC_RESOLVER wins"
         ),
     ] = None
+    machines_most: Annotated[
+        int, Meta(ge=1, description="users.'*'.provision: none is made while the app has so many machines, all counted")
+    ] = 20
+    machines_a_minute: Annotated[
+        int, Meta(ge=1, description="users.'*'.provision: how many this machine may make in a minute")
+    ] = 3
 
 
 class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -250,6 +269,16 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         SomeSeconds,
         Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
     ] = 30.0
+    cache: Annotated[
+        Seconds,
+        Meta(description="for how long Fly Proxy shall remember which machine serves a user, and not ask us; 10s or "
+             "more; 0: not at all. Off by default, for a replay which is remembered has no timeout and no fallback: a "
+             "machine that dies meanwhile is an empty 502 until the time is over, and up to 30 s more. Its hops are "
+             "not counted, and the target is not told who sent the request. And who has moved is sent to his former "
+             "machine once more from each of Fly's edges, until that machine has it forgotten. Worth it where machines "
+             "are far apart and most requests reach the wrong one first. A replay is remembered only where others of "
+             "that user to that machine have gone well just before, for longer than replay.timeout"),
+    ] = 0.0  # fmt: skip
 
 
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -293,6 +322,11 @@ class Tenant(Struct, frozen=True, kw_only=True):
     app: App  # complete; directory, seed and pages are absolute paths
 
     @property
+    def home(self) -> str:
+        """What all addresses of the user begin with: ``/customers/bellevue``."""
+        return self.prefix.removesuffix(f"/{self.name}") if self.name else self.prefix
+
+    @property
     def address(self) -> str:
         """As people write it: ``bellevue/2025/winter``."""
         return f"{self.user}/{self.name}" if self.name else self.user
@@ -309,6 +343,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
     match: str  # a regular expression for the whole user segment
     app: App
     tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) where the user is the tenant
+    provision: bool = False  # on Fly: who has no machine gets one
 
 
 class Pin(Struct, frozen=True, kw_only=True):
@@ -336,22 +371,31 @@ class Config(Struct, frozen=True, kw_only=True):
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
+    only: str | None = None  # the one user whom this machine serves, as the environment says; None: all
+
+    def serves(self, user: str) -> bool:
+        """Whether this machine may."""
+        return self.only is None or self.only == user
 
     def pin_of(self, user: str) -> Pin | None:
         return self.pins.get(user if user in self.users else ANYONE)
+
+    def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
+        """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
+        if self.pattern is None or not self.is_of_pattern(user):
+            return None
+        app = dict(self.pattern.tenants).get(name)
+        return None if app is None else make_tenant(self.server, user, name, app)
+
+    def provisions(self, user: str) -> bool:
+        """Whether a machine is to be made for him, if he has none."""
+        return self.pattern is not None and self.pattern.provision and self.is_of_pattern(user)
 
     def is_of_pattern(self, user: str) -> bool:
         """Whether '*' is for him. Hostile names never are."""
         if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
             return False
         return re.fullmatch(self.pattern.match, user) is not None
-
-    def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
-        """The tenant that '*' makes of this user and name."""
-        if self.pattern is None or not self.is_of_pattern(user):
-            return None
-        app = dict(self.pattern.tenants).get(name)
-        return None if app is None else make_tenant(self.server, user, name, app)
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
 from flyatc.config.schema import Config
-from flyatc.daemon import doctor_machine, doctor_store
+from flyatc.daemon import doctor_fly, doctor_machine, doctor_store
 from flyatc.daemon.findings import Finding
 
 
@@ -18,7 +18,10 @@ async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[F
         partial(doctor_machine.disk, config, environ),
         partial(doctor_machine.kill_timeout, config),
         partial(doctor_machine.open_files, config),
+        partial(doctor_machine.sleep, config, environ),
     ]
     for check in checks:
         for finding in await asyncio.to_thread(check):
             yield finding
+    for finding in await doctor_fly.examine(config, environ):
+        yield finding

@@ -17,11 +17,13 @@ from flyatc.daemon.parts import Parts
 from flyatc.databases.choosing import Choice
 from flyatc.edge import verdict
 from flyatc.edge.gateway import Gateway
+from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
+from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
 R = TypeVar("R")
@@ -35,7 +37,7 @@ class Host(Protocol):
 
     def reload(self) -> changes.Changes: ...
 
-    def idle_exit_at(self) -> float | None: ...
+    def idle_at(self) -> float | None: ...
 
 
 class Operations:
@@ -62,7 +64,7 @@ class Operations:
     def status(self) -> answers.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
-        exit_at, barrier = self._daemon.idle_exit_at(), self._parts.barrier
+        idle_at, barrier = self._daemon.idle_at(), self._parts.barrier
         return answers.Overview(
             tenants=tenants,
             closed=[answers.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
@@ -81,7 +83,8 @@ class Operations:
                 config=str(config.path),
                 running=sum(one.pid is not None for one in tenants),
                 limit=config.limits.running,
-                idle_exit_at=None if exit_at is None else stamp(exit_at),
+                idle_at=None if idle_at is None else stamp(idle_at),
+                idle_then=config.machine_idle.then,
             ),
         )
 
@@ -93,13 +96,35 @@ class Operations:
         return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
+        """Raises FlyatcError where visitors would be sent to another machine."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.start(address)
 
     async def stop(self, address: str) -> None:
         await self._parts.fleet.stop(address)
 
     async def restart(self, address: str) -> None:
+        """As ``start``."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
+
+    async def release(self, user: str, to: str | None) -> None:
+        """To its end, also when who asked has left."""
+        await asyncio.shield(tasks.start(self._release(user, to), f"release {user}"))
+
+    async def _release(self, user: str, to: str | None) -> None:
+        async with self._parts.fleet.emptied(user):
+            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
+        if to is not None:
+            self._parts.log.event("info", "user released to a machine", user=user, machine=to)
+
+    async def _refuse_elsewhere(self, address: str) -> None:
+        placing = self._parts.placing
+        user = self._parts.fleet.select(address)[0].spec.user
+        place = await placing.find(user) if placing is not None else None
+        if isinstance(place, placement.There):
+            why = ". ".join(filter(None, (place.reason, place.advice)))
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {why}")
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

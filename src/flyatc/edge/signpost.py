@@ -3,7 +3,9 @@
 from time import time
 from typing import Protocol
 
+from flyatc.config.schema import Config
 from flyatc.edge import exchange, respond
+from flyatc.edge.instructions import Instructions
 from flyatc.routing import placement, replay
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
@@ -24,18 +26,28 @@ class Places(Protocol):
     def sent(self, user: str, to: replay.Target) -> None:
         """A request of his was replayed there."""
 
-    def failed(self, user: str, to: replay.Target) -> None:
-        """A request says that its replay has failed. Anybody may say so."""
+    def failed(self, user: str, after: float) -> None:
+        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
+
+    def vain(self, user: str, to: replay.Target) -> bool:
+        """Whether replays there have come to nothing, lately."""
+
+    def learn(self, user: str, place: placement.There) -> None:
+        """The record of his owner says so."""
 
 
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places) -> None:
-        self._replays, self._places = replays, places
+    def __init__(self, config: Config, replays: replay.Replays, places: Places) -> None:
+        self._replays, self._places, self._only = replays, places, config.only
+        self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
+        if (failed := self._failed(to)) is not None:
+            self._places.failed(tenant.spec.user, failed.seconds)
+            self._instructions.failed(tenant.spec.user)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
             self.answer(to, tenant, place, responder)
@@ -43,20 +55,32 @@ class Signpost:
 
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
         """What to ``answer``. None: this machine serves the user, or tries to."""
-        if self._source(to, tenant).sent:
-            return None
+        if self.sent_here(to, tenant):
+            return self._misled(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+        """Whether one of ours has sent this request here."""
+        return self._source(to, tenant).sent
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
         disagree make no circle."""
-        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+        if place is None or isinstance(place, placement.Here):
             return None
-        return place
+        return self._misled(tenant) if self.sent_here(to, tenant) else place
+
+    def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
+        """One of ours has sent this user here."""
+        if self._only in (None, tenant.spec.user):
+            return None
+        return placement.Nowhere(503, f"another machine has sent him here, and this one serves {self._only} only")
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
+        if place.soon and respond.shows_page(to):
+            return responder.waiting(to, place.reason, tenant.spec.app.pages)
         retry = RETRY_SECONDS if place.status == 503 else None
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 
@@ -67,7 +91,9 @@ class Signpost:
         target = replay.target(error.owner or "")
         if target is None:
             return False
-        self._send(to, tenant, placement.There(target, error.reason), responder)
+        place = placement.There(target, error.reason)
+        self._places.learn(tenant.spec.user, place)
+        self._send(to, tenant, place, responder)
         return True
 
     def _send(
@@ -78,22 +104,25 @@ class Signpost:
         responder: respond.Responder,
     ) -> None:
         target, head, source = place.target, to.request.head, self._source(to, tenant)
+        user = tenant.spec.user
         to.sent_on()
         to.start = to.wait = None  # nothing was started
-        failed = replay.failed(head.every(b"fly-replay-failed"))
-        if failed is not None:
-            self._places.failed(tenant.spec.user, target)
-        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+        if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None:
             status, why, retry = *unfit, None
         else:
-            self._places.sent(tenant.spec.user, target)
-            value = self._replays.header(target, tenant.spec.user, source.hops, time())
-            return responder.replay(to, value, f"replayed to {target}: {place.reason}")
+            vain = self._places.vain(user, target)
+            self._places.sent(user, target)
+            lines = self._instructions.of(head, tenant.spec, target, source, vain=vain)
+            return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
-        reason = f"{why}. {place.reason}"
+        reason = ". ".join(filter(None, (why, place.reason, place.advice)))
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+
+    @staticmethod
+    def _failed(to: exchange.Exchange) -> replay.Failed | None:
+        return replay.failed(to.request.head.every(b"fly-replay-failed"))
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

@@ -5,31 +5,47 @@ Who has a user is asked for so often that the question is our own, one packet ea
 import asyncio
 import importlib
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyatc.config.schema import Listen
 from flyatc.fly import packet
 from flyatc.fly.door import Door
 from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut
+from flyatc.kit.errors import FlyatcError
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
+T = TypeVar("T")
+
 TRIES = (0.8, 0.8, 0.4)  # seconds: UDP loses packets
 SECONDS = sum(TRIES)  # for a question
+AWAY = 2.0  # seconds; a server which does not answer is left alone
 _LATE = f"{{}}: no DNS server has answered within {SECONDS:g} s"
 
 
 class Dns:
-    """``server``: with a host; None: those of /etc/resolv.conf. All names are whole ones, nothing is searched for."""
+    """``server``: with a host; None: those of /etc/resolv.conf. All names are whole ones, nothing is searched for.
+
+    While it does not answer, one who asks waits for it now and then; all others are told so at once."""
 
     def __init__(self, server: Listen | None) -> None:
         self._server = server
         self._resolver: Resolver | None = None
         self._doors: dict[str, Door] = {}  # by the server's address
+        self._away_until = 0.0  # 0: it answers
+
+    def forget(self) -> None:
+        """That the server does not answer."""
+        self._away_until = 0.0
 
     async def addresses(self, name: str) -> list[str]:
         """AAAA. Raises errors.Absent, errors.Unanswered; so do the others."""
+        return await self._unless_away(name, partial(self._addresses, name))
+
+    async def _addresses(self, name: str) -> list[str]:
         resolver, late = await self._made(), OSError("there is no server to ask")
         servers = [str(server) for server in resolver.nameservers]
         for server, patience in zip(itertools.cycle(servers), TRIES, strict=False):
@@ -40,7 +56,7 @@ class Dns:
                 continue
             if answer is not None and (found := answer.addresses()) is not None:
                 return found
-            return [record.address for record in await self._ask(name, "AAAA")]
+            return [record.address for record in await self._look_up(name, "AAAA")]
         if isinstance(late, TimeoutError):
             raise TimedOut(_LATE.format(name))
         raise ServerFailed(f"{name}: {late}")
@@ -67,6 +83,27 @@ class Dns:
         return str(record.target)
 
     async def _ask(self, name: str, kind: str) -> list[Any]:
+        return await self._unless_away(name, partial(self._look_up, name, kind))
+
+    async def _unless_away(self, name: str, ask: Callable[[], Awaitable[list[T]]]) -> list[T]:
+        """Raises what ``ask`` raises; TimedOut at once where the server has just not answered."""
+        now = asyncio.get_running_loop().time()
+        if now < self._away_until:
+            raise TimedOut(f"{name}: the DNS server does not answer")
+        if self._away_until:
+            self._away_until = now + SECONDS + AWAY  # we try it
+        try:
+            found = await ask()
+        except TimedOut:
+            self._away_until = asyncio.get_running_loop().time() + AWAY
+            raise
+        except FlyatcError:
+            self._away_until = 0.0
+            raise
+        self._away_until = 0.0
+        return found
+
+    async def _look_up(self, name: str, kind: str) -> list[Any]:
         resolver = await self._made()
         import dns.exception
         import dns.resolver

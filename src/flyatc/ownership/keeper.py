@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec import structs
 
@@ -14,13 +14,17 @@ from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.heartbeat import Heartbeat
 from flyatc.ownership.owned import Former, Owned
-from flyatc.ownership.record import Me, Owner, State
+from flyatc.ownership.record import Heir, Me, Owner, State
 from flyatc.ownership.rules import Landed, Refused, Rules
 from flyatc.ownership.swap import Lanes, RecordStore, swap
 from flyatc.ownership.taking import Taken, Taker
 from flyatc.ownership.terms import Terms
 
 LANES = 3  # calls of the store at once, beside those of the session: its client needs one thread more than that
+
+
+async def _never(user: str, heir: Heir) -> bool:
+    return False
 
 
 class _Place:
@@ -40,15 +44,27 @@ class Keeper:
     """``store``: a client of its own which does not retry, with LANES + 1 threads; its calls take no longer than
     ``terms.patience``. Whoever made it closes it, after ``close``. Raises ValueError where the terms do not hold."""
 
-    def __init__(self, store: RecordStore, me: Me, terms: Terms, log: Log, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        me: Me,
+        terms: Terms,
+        log: Log,
+        *,
+        forsakes: Callable[[str, Heir], Awaitable[bool]] = _never,
+        clock: Clock | None = None,
+    ) -> None:
+        """``forsakes``: see taking.Taker."""
         terms.check()
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
         self._heart = Heartbeat(store, me, self._rules, log, self._clock)
         self._store = Lanes(store, LANES)
-        self._taker = Taker(self._store, me, self._rules)
+        self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
+        self._awake = asyncio.Event()  # not set: nobody is taken, see ``rest``
+        self._awake.set()
         self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
 
     @contextlib.asynccontextmanager
@@ -82,6 +98,29 @@ class Keeper:
         held = any(place.holds for place in self._places.values())
         await self._heart.close(ended=not held and not self._unsettled)
 
+    # --- sleep ---
+
+    async def rest(self) -> None:
+        """The machine is about to be suspended, and its clocks to stand still unseen. From now on nothing is valid and
+        nobody is taken: who comes waits for ``wake``. Raises OwnershipUnknown, and then the machine must not sleep:
+        something is held or left here, or the store does not confirm that our session has ended."""
+        if self._unsettled or any(place.holds for place in self._places.values()):
+            raise OwnershipUnknown("this machine still has users, or what is not in the store")
+        self._awake.clear()
+        try:
+            await self._heart.rest()
+        except BaseException:
+            self.wake()
+            raise
+
+    async def slept(self) -> bool:
+        """Whether the machine has been suspended since ``rest``, by the store's clock. False: not as far as we know."""
+        return await self._heart.slept()
+
+    def wake(self) -> None:
+        """It is over, or called off. Whoever is taken now needs a session which the store confirms after this."""
+        self._awake.set()
+
     # --- taking ---
 
     async def _enter(self, user: str, place: _Place, known: int) -> Owned:
@@ -96,6 +135,7 @@ class Keeper:
         return owned
 
     async def _take(self, user: str, place: _Place, known: int) -> Owned:
+        await self._awake.wait()
         begun = self._clock.boottime()
         async with place.turn:
             chain, found = await tasks.every([self._chain(), self._find(user)], f"look at {user}")

@@ -2,6 +2,10 @@
 
 https://fly.io/docs/networking/dynamic-request-routing/ has the fields. Targets are hard (``instance=``, ``region=``):
 after a soft one (``prefer_instance``) the request may land anywhere, and no failure is told.
+
+The form in JSON is never written: all that we say are ids, regions and apps, checked names of a-z, 0-9 and ``-``, and
+a state of hex and dots, so nothing has to be quoted. What only JSON can say, ``transform``, is not needed: path and
+query reach the owner as they came, and where headers are set the proxy has been seen to drop ``Authorization``.
 """
 
 import hashlib
@@ -16,6 +20,7 @@ from flyatc.wire.head import CHUNKED, RequestHead
 
 LARGEST_BODY = 1_000_000  # octets; "larger than 1MB cannot be replayed", and nobody says which megabyte
 MOST_HOPS = 4  # a pin, a name in DNS and a record may disagree; Fly itself ends at 10 (PA02)
+QUICK = 5.0  # seconds for which the proxy shall try to reach a machine where it has tried in vain before
 FRESH = 300.0  # seconds in which what we wrote is believed; a machine may have to wake first, and its clock be behind
 
 _LONGEST = 2048  # octets of a header that is read at all
@@ -68,6 +73,11 @@ class Failed:
     def __str__(self) -> str:
         return f"{self.reason} after {self.after} ms"
 
+    @property
+    def seconds(self) -> float:
+        """0 where it is not told."""
+        return int(self.after) / 1000 if self.after.isdigit() else 0.0
+
 
 class Replays:
     """``secret``: None where the machines share none. Then nobody is believed, and only the hops are counted.
@@ -77,16 +87,22 @@ class Replays:
         self.me, self._patience = me, patience
         self._key = None if secret is None else hashlib.sha256(b"flyatc replay " + secret).digest()
 
-    def header(self, to: Target, user: str, hops: int, now: float) -> bytes:
-        """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time.
+    def header(self, to: Target, user: str, hops: int, now: float, *, vain: bool = False) -> bytes:
+        """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time; ``vain``: the last
+        tries came to nothing.
 
         Another app may start slowly for reasons of its own: no timeout is set on its way, and no fallback."""
-        fields = [f"app={to.app}"] if to.app != self.me.app else []
-        fields.append(f"instance={to.id}" if to.id is not None else f"region={to.region}")
+        fields = [self.plain(to)]
         if to.app == self.me.app:
-            fields.append(f"timeout={round(self._patience * 1000)}ms;fallback=force_self")
+            patience = min(self._patience, QUICK) if vain else self._patience
+            fields.append(f"timeout={round(patience * 1000)}ms;fallback=force_self")
         fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()
+
+    def plain(self, to: Target) -> str:
+        """Nothing but where to."""
+        where = f"instance={to.id}" if to.id is not None else f"region={to.region}"
+        return where if to.app == self.me.app else f"app={to.app};{where}"
 
     def source(self, values: Iterable[bytes], user: str, now: float) -> Source:
         """``values``: of all the Fly-Replay-Src headers; the visitor may have written some of them."""

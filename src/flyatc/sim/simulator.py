@@ -16,6 +16,7 @@ from flyatc.sim.api import MachinesApi
 from flyatc.sim.api_door import ApiDoor
 from flyatc.sim.choosing import RUNNING
 from flyatc.sim.dns_server import FAULTS, DnsServer
+from flyatc.sim.local_api import LocalApis
 from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
@@ -40,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stale: float = 1.5  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
     give_up: float = 8.0  # of trying to reach a machine
     grace: float = 30.0  # kill_timeout
+    config: Path | None = None  # what flyatc within a machine reads, by whatever command
 
 
 class Simulator:
@@ -57,6 +59,7 @@ class Simulator:
         self.dns = DnsServer(self._look_up, told)
         api = MachinesApi(self.machines, settings.regions)
         self.api = ApiDoor(api, self.machines, TOKEN, self.overview, self.break_things)
+        self._local = LocalApis(api, lambda: self.api.fault)
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._ports = {"proxy": 0, "api": 0, "dns": 0}
@@ -99,6 +102,7 @@ class Simulator:
         await self.proxy.close()
         await self.machines.stop_all()
         await self.api.close()
+        await self._local.close()
         self.dns.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -135,12 +139,15 @@ class Simulator:
 
     def _environment(self, record: Record, folder: Path) -> Mapping[str, str]:
         """Where a machine finds the platform, and its disk."""
+        config = self._settings.config
         return {
+            **({"FLYATC_CONFIG": str(config)} if config is not None else {}),
             "FLYATC_HOST": HOST,
             "FLYATC_DATA": str(folder / "data"),
             "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
             "FLYATC_METADATA": next(iter(record.metadata), ""),  # which of them names the user, as fly.metadata does
+            "FLYATC_FLY_API": str(self._local.open(record.app, record.id)),
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
             "FLY_API_TOKEN": TOKEN,
         }
