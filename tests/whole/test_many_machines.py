@@ -88,17 +88,17 @@ def test_nobody_is_started_by_hand_on_the_wrong_machine(fly: Cloud) -> None:
 
 
 @pytest.mark.parametrize("fault", ["silent", "servfail", "nxdomain"])
-def test_while_the_dns_is_away_all_whom_anybody_has_are_served(fly: Cloud, fault: str) -> None:
+def test_while_dns_and_api_are_away_all_whom_anybody_has_are_served(fly: Cloud, fault: str) -> None:
     fly.add("/cid", at="m2")
     before = {user: fly.get(f"/{user}/count").json["count"] for user in (*HOMES.values(), "ann", "cid")}
-    fly.fail(dns=fault)
+    fly.fail(dns=fault, api="away")
     try:
         asked = [(user, at) for user in before for at in HOMES]
         with ThreadPoolExecutor(len(asked)) as pool:
             counts = list(pool.map(lambda one: fly.get(f"/{one[0]}/count", at=one[1]).json["count"], asked))
         assert counts == [before[user] for user, _ in asked]
         stranger = f"/99{len(fault)}/count"
-        assert fly.get(stranger).status == (404 if fault == "nxdomain" else 503)
+        assert fly.get(stranger).status in ((404, 503) if fault == "nxdomain" else (503,))
     finally:
         fly.fail()
     eventually(lambda: fly.get(stranger).status == 404)
@@ -221,7 +221,6 @@ def test_what_comes_late_to_a_machine_which_has_lost_a_user_is_sent_on(fly: Clou
     assert fly.add("/dan", at="m2") == before + 2
     with Line.to(fly.simulator.port) as line:
         assert talking(line, "/dan/upgrade", f"fly-force-instance-id: {fly.id('m2')}")
-    assert not fly.told("m2", "the local copy was set aside"), "all was saved"
 
 
 def test_a_machine_which_finds_its_store_again_goes_on_with_whom_nobody_took(fly: Cloud, struck: Struck) -> None:
