@@ -16,6 +16,7 @@ from whole.visits import Line, request
 
 HOMES = {"m1": "100", "m2": "200", "m3": "300"}
 USERS = 'users: {ann: , cid: , dan: , round: {machine: {next}}, "*": {match: "[0-9]+"}}'
+KEPT = "/dan/headers?set=Cache-Control:max-age=3600"
 FLY = "replay: {timeout: 12s}"
 
 
@@ -175,6 +176,8 @@ def struck(fly: Cloud) -> Iterator[Struck]:
     with Line.to(fly.simulator.port, 60) as socket, Line.to(fly["m2"].record.port, 60) as line:
         assert talking(socket, "/dan/upgrade", f"fly-force-instance-id: {fly.id('m2')}")
         assert line.get("/dan/count").json["count"] == rows["dan"]
+        assert line.get(KEPT).one("x-cache") == "miss"
+        assert line.get(KEPT).one("x-cache") == "hit"
         fly.kill("m3")
         fly.lines["m2"].black_hole()
         yield Struck(rows, socket, line)
@@ -211,7 +214,7 @@ def test_what_comes_late_to_a_machine_which_has_lost_a_user_is_sent_on(fly: Clou
     eventually(taken, 60, "m4 has taken dan")
     assert struck.socket.ended(), "m2 has cut it when its session ended"
     assert fly.add("/dan", at="m4") == before + 1
-    struck.line.send(request("/dan/count"))  # m2 does not know yet
+    struck.line.send(request(KEPT))  # m2 does not know yet
     fly.lines["m2"].pass_through()
     sent = struck.line.reply()
     if sent.status == 503:  # it had no answer from the store for too long
