@@ -5,6 +5,7 @@ Naive is: to look up who serves a user in the DNS by his metadata, to make an id
 in their metadata; m4 is one of another app, and has 500. The simulator's DNS has no PTR.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from fakes.faults import Line
 from fakes.s3 import Server
+from flyatc.sim.simulator import TOKEN
 from whole.cloud import Cloud, ask, cloud
 from whole.daemon import SLOWNESS, Answer, clean_environment, config, eventually
 
@@ -39,10 +41,13 @@ def side(fly: Cloud, moto_server: Server) -> Iterator[int]:
     (fly.folder / "m4").mkdir()
     (fly.folder / "m4" / "tenants.yaml").write_text((fly.folder / "m1" / "tenants.yaml").read_text())
     fly.lines["m4"] = Line(moto_server.port)
-    port = fly.simulator.machines.create("side", "iad", {"customer_id": "500"}, "m4").record.port
-    fly.start("m4")
+    asked = {"name": "m4", "region": "iad", "config": {"image": "x", "metadata": {"customer_id": "500"}}}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    api = fly.simulator.api_port
+    made = ask(api, "POST", "/v1/apps/side/machines", json.dumps(asked).encode(), headers)
+    assert made.status == 200, made.text
     assert not fly.late(20 * SLOWNESS)
-    yield port
+    yield fly["m4"].record.port
     fly.destroy("m4")
 
 
