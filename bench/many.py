@@ -284,8 +284,9 @@ def _of_storm(found: Mapping[str, Sequence[Weather]], seconds: int) -> Table:
 
 
 def _slower(spells: Sequence[Weather], others: Sequence[Weather]) -> float:
-    """The median of the rounds' own ratios of p99."""
-    return measure.median(a.warm.load.p99 / b.warm.load.p99 for a, b in zip(spells, others, strict=True))
+    """The median of the rounds' own ratios of p99; of who was answered nothing there is none."""
+    pairs = [(a.warm.load.p99, b.warm.load.p99) for a, b in zip(spells, others, strict=True)]
+    return measure.median(a / b if a and b else float("inf") for a, b in pairs)
 
 
 def _answers(spells: Sequence[Weather]) -> str:
