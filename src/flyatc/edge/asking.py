@@ -52,11 +52,11 @@ class Asking(ABC):
         except (OSError, TimeoutError) as error:
             if isinstance(error, ConnectionRefusedError) and not self._seen and not self._over and self._again:
                 return self._hand_back(self._again)
-            return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
+            return self._fail(502, f"{self._gateway.named} does not take connections: {error or 'time-out'}")
         if self._over:
             return connection.release(reuse=False)
         if not connection.alive:
-            return self._fail(502, "the app closed the connection at once")
+            return self._fail(502, f"{self._gateway.named} closed the connection at once")
         return self._ask(connection)
 
     def _hand_back(self, again: Callable[[], None]) -> None:

@@ -1,9 +1,11 @@
-"""Requests for users whom another machine serves: sent there by Fly Proxy, or refused with the reason."""
+"""Requests for users whom another machine serves: sent there by Fly Proxy, handed over on the private network where it
+cannot do that, or refused with the reason."""
 
+from functools import partial
 from time import time
 from typing import Protocol
 
-from flyatc.edge import exchange, respond
+from flyatc.edge import exchange, onward, respond
 from flyatc.routing import placement, replay
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
@@ -31,8 +33,9 @@ class Places(Protocol):
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places) -> None:
-        self._replays, self._places = replays, places
+    def __init__(self, replays: replay.Replays, places: Places, onwards: onward.Onwards | str) -> None:
+        """``onwards``: for requests which cannot be replayed; or why there is no way for them."""
+        self._replays, self._places, self._onwards = replays, places, onwards
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
@@ -85,8 +88,11 @@ class Signpost:
             self._places.failed(tenant.spec.user, target)
         if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS
-        elif (unfit := replay.too_much(head)) is not None:
-            status, why, retry = *unfit, None
+        elif (unfit := replay.too_much(head)) is not None or to.came is not None:
+            if isinstance(self._onwards, onward.Onwards):
+                return self._forward(to, tenant, place, source.hops, self._onwards, responder)
+            status, why = unfit or (503, "it came over the private network")
+            why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
         else:
             self._places.sent(tenant.spec.user, target)
             value = self._replays.header(target, tenant.spec.user, source.hops, time())
@@ -95,5 +101,21 @@ class Signpost:
         reason = f"{why}. {place.reason}"
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
 
+    def _forward(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        hops: int,
+        onwards: onward.Onwards,
+        responder: respond.Responder,
+    ) -> None:
+        user, app = tenant.spec.user, tenant.spec.app
+        self._places.sent(user, place.target)
+        vain = partial(self._places.failed, user, place.target)
+        onward.Onward(to, app, place, hops, onwards, responder, vain).begin()
+
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+        if to.came is not None:
+            return replay.Source(to.came.hops, sent=True)
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

@@ -5,6 +5,7 @@ in one read) in a single call. Nothing here awaits but the dialling.
 """
 
 import asyncio
+import socket
 from time import monotonic
 from typing import Protocol, cast
 
@@ -18,6 +19,7 @@ FRESH_SECONDS = (
     1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
 )
 WRITE_HIGH = 131072
+APP = "the app"
 
 
 class Client(Protocol):
@@ -122,6 +124,15 @@ class AppConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def notice_silence(self, seconds: int) -> None:
+        """Breaks when the other side acknowledges nothing for so long (tcp(7)). On loopback that cannot be."""
+        if self._transport is not None:
+            own = self._transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, seconds // 2))
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 6))
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+
     @property
     def alive(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
@@ -165,10 +176,10 @@ class AppConnection(asyncio.Protocol):
             client.answer_end([])
         elif self._framing is None:
             client.answer_failed(
-                "the app closed the connection " + ("amid a head" if self._buffer else "without an answer")
+                f"{self._pool.named} closed the connection " + ("amid a head" if self._buffer else "without an answer")
             )
         else:
-            client.answer_failed("the app closed the connection amid its answer")
+            client.answer_failed(f"{self._pool.named} closed the connection amid its answer")
 
     def pause_writing(self) -> None:
         if self.client is not None:
@@ -274,10 +285,10 @@ class AppConnection(asyncio.Protocol):
 
 class Pool:
     """The idle connections to one app, the last used first, and the way to new ones. ``replays``: see
-    ``head.AnswerParser``."""
+    ``head.AnswerParser``; ``named``: what it is called in reasons."""
 
-    def __init__(self, host: str, port: int, *, replays: bool = False) -> None:
-        self._host, self._port, self.replays = host, port, replays
+    def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
+        self._host, self._port, self.replays, self.named = host, port, replays, named
         self._idle: list[AppConnection] = []
         self._all: set[AppConnection] = set()
 

@@ -1,0 +1,92 @@
+"""Requests which Fly Proxy cannot replay: the door for those of our other machines, and the way to them."""
+
+from collections.abc import Mapping
+
+from flyatc.config.schema import Config, Limits, Listen
+from flyatc.daemon.ways import Ways
+from flyatc.edge.handler import Handler
+from flyatc.edge.listener import Listener
+from flyatc.edge.onward import Onwards
+from flyatc.edge.private import PrivateDoor
+from flyatc.fly import network
+from flyatc.fly.api_errors import ApiError
+from flyatc.fly.dns import Dns
+from flyatc.fly.machine import Machine
+from flyatc.fly.machines_api import MachinesApi
+from flyatc.kit.errors import FlyatcError
+from flyatc.observe.log import Log
+from flyatc.routing.sealed import Seals
+from flyatc.wire import server
+
+
+class Private:
+    """Made before the ``Handler``, which it is given in ``open``. ``onwards``: the ways, or why there are none."""
+
+    def __init__(
+        self, config: Config, me: Machine, secret: bytes | None, dns: Dns, environ: Mapping[str, str], log: Log
+    ) -> None:
+        self._config, self._environ, self._log = config, environ, log
+        self._listener: Listener | None = None
+        self._ways: Ways | None = None
+        self.onwards: Onwards | str
+        try:
+            self._listener = self._bound(me, secret)
+        except FlyatcError as error:
+            self.onwards = str(error)
+            if config.fly.private:
+                log.event("warning", "requests which Fly Proxy cannot replay are refused", reason=str(error))
+            return
+        assert secret is not None
+        self._seals = Seals(me, secret)
+        self._ways = Ways(
+            me, dns, self._api(me), config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app
+        )
+        self.onwards = Onwards(self._seals, self._ways)
+
+    def _bound(self, me: Machine, secret: bytes | None) -> Listener:
+        """Raises FlyatcError."""
+        if not self._config.fly.private:
+            raise FlyatcError("fly.private is 0")
+        if secret is None:
+            raise FlyatcError("the machines share no secret")
+        if me.address is None:
+            raise FlyatcError("FLY_PRIVATE_IP is not set")
+        return Listener(network.real(me.address, self._config.fly.private, self._environ), "fly.private")
+
+    def _api(self, me: Machine) -> MachinesApi | None:
+        try:
+            return MachinesApi(me.app, self._environ)
+        except ApiError:  # said when somebody has to be woken
+            return None
+
+    async def open(self, handler: Handler, limits: Limits) -> None:
+        if self._listener is not None:
+            door = PrivateDoor(self._seals, handler)
+            await self._listener.open(server.Server(door.handle, door.refuse, limits))
+            self._log.event("info", "open to the other machines", on=str(self._listener.where))
+
+    def use(self, limits: Limits) -> None:
+        """At a reload."""
+        if self._listener is not None:
+            self._listener.use(limits)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being forwarded."""
+        return isinstance(self.onwards, Onwards) and self.onwards.open > 0
+
+    def shut(self) -> None:
+        """See edge.listener."""
+        if self._listener is not None:
+            self._listener.shut()
+
+    async def over(self) -> None:
+        """Returns when nothing is forwarded any more."""
+        if isinstance(self.onwards, Onwards):
+            await self.onwards.over()
+
+    async def close(self, patience: float) -> None:
+        if self._listener is not None:
+            await self._listener.close(patience)
+        if self._ways is not None:
+            self._ways.close()
