@@ -9,6 +9,7 @@ from pathlib import Path
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.owning import Owning
 from flyatc.daemon.placing import Placing
+from flyatc.daemon.private import Private
 from flyatc.daemon.streams import streams_of
 from flyatc.daemon.verifying import Verifying
 from flyatc.databases.vault import Vault
@@ -59,6 +60,7 @@ class Parts:
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
         self.placing: Placing | None = None
+        self.private: Private | None = None
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
         )
@@ -73,14 +75,15 @@ class Parts:
             return None
         if me is None:
             return None
-        names = None
+        dns, names = Dns(config.fly.resolver), None
         if config.fly.metadata is not None:
-            names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
+            names = Names(dns, me, config.fly.metadata, self.log)
         self.placing = Placing(config, me, self.owning, names)
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
+        self.private = Private(config, me, secret, dns, self.environ, self.log)
+        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing, self.private.onwards)
 
     def _child(
         self, ports: Ports

@@ -1,8 +1,10 @@
 """Requests which Fly Proxy cannot replay: the door for those of our other machines, and the way to them."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
-from flyatc.config.schema import Config, Limits, Listen
+from flyatc.config.schema import Config, Limits
 from flyatc.daemon.ways import Ways
 from flyatc.edge.handler import Handler
 from flyatc.edge.listener import Listener
@@ -17,6 +19,8 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.routing.sealed import Seals
 from flyatc.wire import server
+
+LAST_SECONDS = 0.2  # for answers which are written, and not yet taken
 
 
 class Private:
@@ -80,13 +84,12 @@ class Private:
         if self._listener is not None:
             self._listener.shut()
 
-    async def over(self) -> None:
-        """Returns when nothing is forwarded any more."""
-        if isinstance(self.onwards, Onwards):
-            await self.onwards.over()
-
     async def close(self, patience: float) -> None:
-        if self._listener is not None:
-            await self._listener.close(patience)
-        if self._ways is not None:
-            self._ways.close()
+        """What is being forwarded has so many seconds; what was forwarded to us had its time with the fleet."""
+        if self._listener is None or self._ways is None or isinstance(self.onwards, str):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.onwards.over()
+        await self._listener.close(LAST_SECONDS)
+        self._ways.close()

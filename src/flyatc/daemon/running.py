@@ -123,6 +123,8 @@ class Daemon:
             await parts.store.open()
             await parts.store.check()
         await self.control.open()
+        if parts.private is not None:
+            await parts.private.open(parts.handler, self.config.limits)
         await parts.listener.open(parts.wire)
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),
@@ -142,6 +144,8 @@ class Daemon:
         self.stopping = True
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
+        if self.parts.private is not None:
+            self.parts.private.shut()
         self.parts.barrier.end("the daemon is going away")
         await self._known_what_is_unsaved((until - monotonic()) / 4)
         saved = await self.parts.fleet.close(until - monotonic())
@@ -166,6 +170,8 @@ class Daemon:
         for task in self._background:
             task.cancel()
         await asyncio.wait(self._background)
+        if self.parts.private is not None:
+            await self.parts.private.close(max(0.1, until - monotonic() - LAST_SECONDS))
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
         await self.parts.vault.still()
         await self.parts.owning.leave()
@@ -208,6 +214,8 @@ class Daemon:
         if parts.placing is not None:
             parts.placing.use(found.config)
         parts.listener.use(found.config.limits)
+        if parts.private is not None:
+            parts.private.use(found.config.limits)
         self.log.event(
             "info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed)
         )
@@ -238,8 +246,9 @@ class Daemon:
                 return self.stop(f"no visitor for {settings.after:g} s")
 
     def _quiet_for(self) -> float:
-        """Who is held by a pause is no visitor of any app, but one of ours."""
-        return 0.0 if self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
+        """Who is held by a pause, or handed on to another machine, is no visitor of any app, but one of ours."""
+        busy = self.parts.private is not None and self.parts.private.busy
+        return 0.0 if busy or self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
 
     def idle_exit_at(self) -> float | None:
         """Unix time at which the daemon ends itself if nobody comes."""

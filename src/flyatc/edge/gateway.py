@@ -7,7 +7,7 @@ from time import monotonic
 from flyatc.wire import client, tunnel
 
 CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 30  # in which another machine must acknowledge something
+IDLE_SECONDS, TAKING_SECONDS = 15, 300  # of another machine: see AppConnection.notice_silence
 
 
 def always() -> bool:
@@ -75,5 +75,5 @@ class FarGateway(Gateway):
 
     async def dial(self) -> client.AppConnection:
         connection = await super().dial()
-        connection.notice_silence(SILENCE_SECONDS)
+        connection.notice_silence(IDLE_SECONDS, TAKING_SECONDS)
         return connection

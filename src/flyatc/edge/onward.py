@@ -1,4 +1,4 @@
-"""A request which another machine is to serve, and which Fly Proxy cannot replay: it goes there over the private network.
+"""A request for another machine which Fly Proxy cannot replay: it goes there over the private network.
 
 Once there is a way it is forwarded as to an app, by the same machinery: only address and head are others.
 """

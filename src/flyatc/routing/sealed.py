@@ -54,9 +54,7 @@ class Seals:
         self._me, self._key = me, hmac.digest(secret, _LABEL, "sha256")
         self._seen: dict[bytes, int] = {}  # nonce → Unix time of the seal, in the order of coming
 
-    def seal(
-        self, to: Target, method: bytes, target: bytes, what: Opened, now: float, nonce: bytes
-    ) -> bytes:
+    def seal(self, to: Target, method: bytes, target: bytes, what: Opened, now: float, nonce: bytes) -> bytes:
         """The value of the header. ``target``: of the request line; ``now``: Unix time; ``nonce``: 16 random octets."""
         kind, place = (b"m", to.id) if to.id is not None else (b"r", to.region)
         peer = what.peer if _PEER.fullmatch(what.peer) else ""

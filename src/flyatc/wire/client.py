@@ -124,14 +124,17 @@ class AppConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def notice_silence(self, seconds: int) -> None:
-        """Breaks when the other side acknowledges nothing for so long (tcp(7)). On loopback that cannot be."""
+    def notice_silence(self, idle: int, taking: int) -> None:
+        """For another host, which may vanish without a word (tcp(7)). ``idle``: seconds after which it is asked whether
+        it is there; ``taking``: in which it must take something of what is sent: an app that is just being started
+        there takes nothing for a while."""
         if self._transport is not None:
             own = self._transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, seconds // 2))
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 6))
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, taking * 1000)
 
     @property
     def alive(self) -> bool:
