@@ -16,7 +16,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.kit.recall import Recall
 from flyatc.routing.replay import Target
 
-FIRST, MOST = 0.1, 1.0  # seconds until the next try
+FIRST, MOST = 0.1, 0.4  # seconds until the next try
 WOKEN = 5.0  # seconds for which a machine that was told to start is not told again
 TOKENLESS = "and nothing here may wake it: fly secrets set FLY_API_TOKEN=$(fly tokens create deploy)"
 
