@@ -66,6 +66,7 @@ def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) 
 
 def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "started"}
+    assert ask(sim.port, "GET", "/200/echo", None, {}).status == 200, "from now on m2 is known to have him"
     assert "m2  " in sim.cli("suspend", "m2").stdout
     assert sim.states()["m2"] == "suspended"
     sim.cli("start", "m2")
