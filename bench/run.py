@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,storage]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,forwarded,storage]
 """
 
 import argparse
@@ -19,6 +19,7 @@ import cases
 import children
 import delivering
 import delivery
+import forwarding
 import load
 import peers
 import storage
@@ -26,7 +27,7 @@ import stores
 from report import Table
 
 GROUPS = {"delivery": delivery.ALL, "storage": storage.ALL}
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", *storage.ALL]
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", "forwarded", *storage.ALL]
 
 
 def main() -> None:
@@ -49,14 +50,17 @@ def main() -> None:
 
 def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: list[str]) -> Iterator[Table]:
     if {"wrk", "nginx"} & set(missing):
-        say("No load without wrk, and no app to press without nginx: only cold, start and storage are measured.")
+        say(
+            "No load without wrk, and no app to press without nginx: only cold, start, forwarded and storage are measured."
+        )
     else:
         with contextlib.ExitStack() as stack:
             yield from _under_load(stack, place, wanted, quick=quick)
         if set(delivery.ALL) & set(wanted):
             with contextlib.ExitStack() as stack:
                 yield from _delivered(stack, place, wanted, quick=quick)
-    for name, case, count in (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5)):
+    singly = (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5), ("forwarded", forwarding.uploads, 15))
+    for name, case, count in singly:
         if name in wanted:
             say(f"{name} …")
             try:
