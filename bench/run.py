@@ -50,9 +50,7 @@ def main() -> None:
 
 def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: list[str]) -> Iterator[Table]:
     if {"wrk", "nginx"} & set(missing):
-        say(
-            "No load without wrk, and no app to press without nginx: only cold, start, forwarded and storage are measured."
-        )
+        say("No load without wrk, and no app to press without nginx: only what needs neither is measured.")
     else:
         with contextlib.ExitStack() as stack:
             yield from _under_load(stack, place, wanted, quick=quick)

@@ -16,6 +16,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.kit.recall import Recall
 from flyatc.routing.replay import Target
 
+FOUND = 5.0  # seconds for which an address is kept that takes connections
 FIRST, MOST = 0.1, 0.4  # seconds until the next try
 WOKEN = 5.0  # seconds for which a machine that was told to start is not told again
 TOKENLESS = "and nothing here may wake it: fly secrets set FLY_API_TOKEN=$(fly tokens create deploy)"
@@ -27,6 +28,7 @@ class _Search:
 
     to: Target
     why: str = "nobody was asked"
+    anew: bool = False  # what was found before is of no use
     address: str | None = None  # as the Machines API tells it
 
 
@@ -47,6 +49,7 @@ class Ways:
     ) -> None:
         self._me, self._dns, self._api, self._replays = me, dns, api, replays
         self._port, self._patience, self._environ = port, patience, environ
+        self._found: Recall[str, list[str]] = Recall(dns.addresses, lambda _: FOUND, 1000)
         self._woken: Recall[str, str] = Recall(self._start, lambda _: WOKEN, 1000)
 
     async def reach(self, to: Target) -> FarGateway:
@@ -70,8 +73,10 @@ class Ways:
             for address in addresses:
                 if (way := await self._dial(search, address)) is not None:
                     return way
-            await self._wake(search, known=bool(addresses))
-            await asyncio.sleep(pause)
+            if search.anew or not addresses:
+                await self._wake(search, known=bool(addresses))
+                await asyncio.sleep(pause)
+            search.anew = True
             pause = min(2 * pause, MOST)
 
     async def _addresses(self, search: _Search) -> list[str]:
@@ -79,7 +84,7 @@ class Ways:
         to = search.to
         name = f"{to.id}.vm.{to.app}.internal" if to.id is not None else f"{to.region}.{to.app}.internal"
         try:
-            found = await self._dns.addresses(name)
+            found = await (self._dns.addresses(name) if search.anew else self._found.get(name))
         except Absent as error:
             search.why = f"it does not run ({error})"
             return []

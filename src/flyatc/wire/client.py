@@ -72,10 +72,11 @@ class AppConnection(asyncio.Protocol):
     # --- for the one who asks ---
 
     def ask(self, client: Client, method: bytes, data: bytes) -> None:
-        """Sends the start of a request (its head, maybe some of its body)."""
+        """Sends the start of a request: its head, maybe some of its body; or nothing, where another sends that."""
         self.client, self._method = client, method
         self._framing, self.answering = None, False
-        self.send(data)
+        if data:
+            self.send(data)
 
     def send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -107,6 +108,12 @@ class AppConnection(asyncio.Protocol):
         assert self._transport is not None
         assert self._framing is head.LENGTH
         return self._transport, self._left
+
+    @property
+    def unwritten(self) -> asyncio.Transport | None:
+        """The transport, for one who moves a request's body past us; None: some of ours still waits to be written."""
+        transport = self._transport
+        return None if transport is None or transport.get_write_buffer_size() else transport
 
     def returned(self) -> None:
         self._left, self._framing = 0, None
