@@ -74,11 +74,6 @@ class Private:
         if self._listener is not None:
             self._listener.use(limits)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being forwarded."""
-        return isinstance(self.onwards, Onwards) and self.onwards.open > 0
-
     def shut(self) -> None:
         """See edge.listener."""
         if self._listener is not None:

@@ -246,9 +246,8 @@ class Daemon:
                 return self.stop(f"no visitor for {settings.after:g} s")
 
     def _quiet_for(self) -> float:
-        """Who is held by a pause, or handed on to another machine, is no visitor of any app, but one of ours."""
-        busy = self.parts.private is not None and self.parts.private.busy
-        return 0.0 if busy or self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
+        """Who is held by a pause is no visitor of any app, but one of ours."""
+        return 0.0 if self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
 
     def idle_exit_at(self) -> float | None:
         """Unix time at which the daemon ends itself if nobody comes."""

@@ -18,7 +18,7 @@ from flyatc.routing.replay import Target
 
 FOUND = 5.0  # seconds for which an address is kept that takes connections
 FIRST, MOST = 0.1, 0.4  # seconds until the next try
-WOKEN = 5.0  # seconds for which a machine that was told to start is not told again
+WOKEN = 2.0  # seconds for which a machine that was told to start is not told again
 TOKENLESS = "and nothing here may wake it: fly secrets set FLY_API_TOKEN=$(fly tokens create deploy)"
 
 
@@ -92,7 +92,10 @@ class Ways:
             search.why = str(error)
             return [] if search.address is None else [search.address]
         own = self._me.address and told.ip(self._me.address)
-        return [one for one in found if told.ip(one) != own]
+        others = [one for one in found if told.ip(one) != own]
+        if not others:
+            search.why = "only this machine runs there"
+        return others
 
     async def _dial(self, search: _Search, address: str) -> FarGateway | None:
         try:
