@@ -97,7 +97,7 @@ class Asking(ABC):
             self.gone()
             return request.abort()
         if moving.fault is splice.STALLED:
-            self._too_late()
+            return self._cut("the app takes no more of the request") if request.answered else self._too_late()
         return None  # the app has closed: what it had said, or that it said nothing, comes by its own connection
 
     def _stop_upload(self) -> None:
@@ -155,6 +155,9 @@ class Asking(ABC):
 
     @abstractmethod
     def gone(self) -> None: ...
+
+    @abstractmethod
+    def _cut(self, reason: str) -> None: ...
 
     @abstractmethod
     def _fail(self, status: int, reason: str) -> None: ...
