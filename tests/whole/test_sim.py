@@ -15,9 +15,9 @@ from whole.daemon import SLOWNESS, clean_environment, config, eventually
 
 
 class Sim:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, users: str = 'users: {"*": {match: "[0-9]+"}}', top: str = "") -> None:
         self.folder = folder
-        (folder / "tenants.yaml").write_text(config(users='users: {"*": {match: "[0-9]+"}}'))
+        (folder / "tenants.yaml").write_text(config(users=users, top=top))
         self.out = folder / "sim.log"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(

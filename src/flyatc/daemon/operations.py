@@ -17,11 +17,13 @@ from flyatc.daemon.parts import Parts
 from flyatc.databases.choosing import Choice
 from flyatc.edge import verdict
 from flyatc.edge.gateway import Gateway
+from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
+from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
 R = TypeVar("R")
@@ -93,13 +95,35 @@ class Operations:
         return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
+        """Raises FlyatcError where visitors would be sent to another machine."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.start(address)
 
     async def stop(self, address: str) -> None:
         await self._parts.fleet.stop(address)
 
     async def restart(self, address: str) -> None:
+        """As ``start``."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
+
+    async def release(self, user: str, to: str | None) -> None:
+        """To its end, also when who asked has left."""
+        await asyncio.shield(tasks.start(self._release(user, to), f"release {user}"))
+
+    async def _release(self, user: str, to: str | None) -> None:
+        async with self._parts.fleet.emptied(user):
+            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
+        if to is not None:
+            self._parts.log.event("info", "user released to a machine", user=user, machine=to)
+
+    async def _refuse_elsewhere(self, address: str) -> None:
+        placing = self._parts.placing
+        user = self._parts.fleet.select(address)[0].spec.user
+        place = await placing.find(user) if placing is not None else None
+        if isinstance(place, placement.There):
+            why = ". ".join(filter(None, (place.reason, place.advice)))
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {why}")
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

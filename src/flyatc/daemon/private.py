@@ -11,7 +11,6 @@ from flyatc.edge.listener import Listener
 from flyatc.edge.onward import Onwards
 from flyatc.edge.private import PrivateDoor
 from flyatc.fly import network
-from flyatc.fly.api_errors import ApiError
 from flyatc.fly.dns import Dns
 from flyatc.fly.machine import Machine
 from flyatc.fly.machines_api import MachinesApi
@@ -27,11 +26,18 @@ class Private:
     """Made before the ``Handler``, which it is given in ``open``. ``onwards``: the ways, or why there are none."""
 
     def __init__(
-        self, config: Config, me: Machine, secret: bytes | None, dns: Dns, environ: Mapping[str, str], log: Log
+        self,
+        config: Config,
+        me: Machine,
+        secret: bytes | None,
+        dns: Dns,
+        api: MachinesApi | None,
+        environ: Mapping[str, str],
+        log: Log,
     ) -> None:
+        """``api``: None where we have no token."""
         self._config, self._environ, self._log = config, environ, log
         self._listener: Listener | None = None
-        self._ways: Ways | None = None
         self.onwards: Onwards | str
         try:
             self._listener = self._bound(me, secret)
@@ -42,10 +48,8 @@ class Private:
             return
         assert secret is not None
         self._seals = Seals(me, secret)
-        self._ways = Ways(
-            me, dns, self._api(me), config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app
-        )
-        self.onwards = Onwards(self._seals, self._ways)
+        ways = Ways(me, dns, api, config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app)
+        self.onwards = Onwards(self._seals, ways)
 
     def _bound(self, me: Machine, secret: bytes | None) -> Listener:
         """Raises FlyatcError."""
@@ -56,12 +60,6 @@ class Private:
         if me.address is None:
             raise FlyatcError("FLY_PRIVATE_IP is not set")
         return Listener(network.real(me.address, self._config.fly.private, self._environ), "fly.private")
-
-    def _api(self, me: Machine) -> MachinesApi | None:
-        try:
-            return MachinesApi(me.app, self._environ)
-        except ApiError:  # said when somebody has to be woken
-            return None
 
     async def open(self, handler: Handler, limits: Limits) -> None:
         if self._listener is not None:
@@ -81,10 +79,9 @@ class Private:
 
     async def close(self, patience: float) -> None:
         """What is being forwarded has so many seconds; what was forwarded to us had its time with the fleet."""
-        if self._listener is None or self._ways is None or isinstance(self.onwards, str):
+        if self._listener is None or isinstance(self.onwards, str):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self.onwards.over()
         await self._listener.close(LAST_SECONDS)
-        self._ways.close()

@@ -14,7 +14,7 @@ from flyatc.fly.machine import Machine
 from flyatc.fly.machines_api import MachinesApi
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.recall import Recall
-from flyatc.routing.replay import Target
+from flyatc.routing.replay import QUICK, Target
 
 FOUND = 5.0  # seconds for which an address is kept that takes connections
 FIRST, MOST = 0.1, 0.4  # seconds until the next try
@@ -52,19 +52,15 @@ class Ways:
         self._found: Recall[str, list[str]] = Recall(dns.addresses, lambda _: FOUND, 1000)
         self._woken: Recall[str, str] = Recall(self._start, lambda _: WOKEN, 1000)
 
-    async def reach(self, to: Target) -> FarGateway:
+    async def reach(self, to: Target, *, quick: bool) -> FarGateway:
         """See edge.onward.Ways. Raises Unreached."""
-        search = _Search(to)
+        search, patience = _Search(to), min(self._patience, QUICK) if quick else self._patience
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 return await self._search(search)
         except TimeoutError:
-            reason = f"{to} is not reached on the private network within {self._patience:g} s: {search.why}"
-            raise Unreached(reason, vain=True) from None
-
-    def close(self) -> None:
-        if self._api is not None:
-            self._api.close()
+            reason = f"{to} is not reached on the private network within {patience:g} s: {search.why}"
+            raise Unreached(reason, after=patience) from None
 
     async def _search(self, search: _Search) -> FarGateway:
         pause = FIRST
@@ -119,7 +115,7 @@ class Ways:
         except Conflict as error:  # it is just stopping, or being replaced
             search.why = str(error)
         except NotFound as error:
-            raise Unreached(f"{to}: {error}", vain=True) from error
+            raise Unreached(f"{to}: {error}") from error
         except ApiError as error:
             search.why = str(error)
             if not known:

@@ -26,18 +26,19 @@ _AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(e
 
 
 class Unreached(FlyatcError):
-    """No connection to the machine, so that nothing was begun. ``vain``: all was tried."""
+    """No connection to the machine, so that nothing was begun. ``after``: so many seconds it was tried all the time."""
 
-    def __init__(self, text: str, *, vain: bool = False) -> None:
+    def __init__(self, text: str, *, after: float = 0.0) -> None:
         super().__init__(text)
-        self.vain = vain
+        self.after = after
 
 
 class Ways(Protocol):
     """Finds machines on the private network."""
 
-    async def reach(self, to: Target) -> gateway.Gateway:
-        """With a connection made ready; woken before, where it slept. Raises Unreached."""
+    async def reach(self, to: Target, *, quick: bool) -> gateway.Gateway:
+        """With a connection made ready; woken before, where it slept. ``quick``: it was tried in vain lately. Raises
+        Unreached."""
 
 
 class Onwards:
@@ -66,7 +67,7 @@ class Onwards:
 class Onward(unread.Unread):
     """Ends in a ``Forward``, an answer of our own, or the visitor's leaving."""
 
-    __slots__ = ("_all", "_app", "_hops", "_place", "_responder", "_task", "_to", "_vain")
+    __slots__ = ("_all", "_app", "_failed", "_hops", "_place", "_responder", "_task", "_to")
 
     def __init__(
         self,
@@ -76,29 +77,30 @@ class Onward(unread.Unread):
         hops: int,
         every: Onwards,
         responder: respond.Responder,
-        vain: Callable[[], None],
+        failed: Callable[[float], None],
     ) -> None:
-        """``hops``: how often it was sent on before; ``vain``: is told that the machine cannot be reached."""
+        """``hops``: how often it was sent on before; ``failed``: is told for how long the machine was tried in vain."""
         self._to, self._place, self._hops, self._all, self._responder = to, place, hops, every, responder
-        self._vain = vain
+        self._failed = failed
         self._app = structs.replace(app, delivery=_AS_IT_IS, response_timeout=0.0)  # the owner sees to both
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
+    def begin(self, *, quick: bool) -> None:
         self._all.begun()
         self._to.on_end = self._all.ended
         self._to.request.receiver = self
-        self._task = tasks.start(self._go(), f"way to {self._place.target}")
+        self._task = tasks.start(self._go(quick), f"way to {self._place.target}")
 
-    async def _go(self) -> None:
+    async def _go(self, quick: bool) -> None:
         to, pages, target = self._to, self._app.pages, self._place.target
         try:
-            through = await self._all.ways.reach(target)
+            through = await self._all.ways.reach(target, quick=quick)
         except Unreached as error:
             to.request.receiver = None
-            if error.vain:
-                self._vain()
-            why, owner = f"{error}. {self._place.reason}", f"{target.app}/{target.id}" if target.id else None
+            if error.after:
+                self._failed(error.after)
+            why = ". ".join(filter(None, (str(error), self._place.reason, self._place.advice)))
+            owner = f"{target.app}/{target.id}" if target.id else None
             return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=owner)
         except Exception:
             to.request.receiver = None

@@ -26,8 +26,14 @@ class Places(Protocol):
     def sent(self, user: str, to: replay.Target) -> None:
         """A request of his was replayed there."""
 
-    def failed(self, user: str, to: replay.Target) -> None:
-        """A request says that its replay has failed. Anybody may say so."""
+    def failed(self, user: str, after: float) -> None:
+        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
+
+    def vain(self, user: str, to: replay.Target) -> bool:
+        """Whether replays there have come to nothing, lately."""
+
+    def learn(self, user: str, place: placement.There) -> None:
+        """The record of his owner says so."""
 
 
 class Signpost:
@@ -39,6 +45,8 @@ class Signpost:
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
+        if (failed := self._failed(to)) is not None:
+            self._places.failed(tenant.spec.user, failed.seconds)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
             self.answer(to, tenant, place, responder)
@@ -46,20 +54,26 @@ class Signpost:
 
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
         """What to ``answer``. None: this machine serves the user, or tries to."""
-        if self._source(to, tenant).sent:
+        if self.sent_here(to, tenant):
             return None
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+        """Whether one of ours has sent this request here."""
+        return self._source(to, tenant).sent
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
         disagree make no circle."""
-        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+        if place is None or isinstance(place, placement.Here) or self.sent_here(to, tenant):
             return None
         return place
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
+        if place.soon and respond.shows_page(to):
+            return responder.waiting(to, place.reason, tenant.spec.app.pages)
         retry = RETRY_SECONDS if place.status == 503 else None
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 
@@ -70,7 +84,9 @@ class Signpost:
         target = replay.target(error.owner or "")
         if target is None:
             return False
-        self._send(to, tenant, placement.There(target, error.reason), responder)
+        place = placement.There(target, error.reason)
+        self._places.learn(tenant.spec.user, place)
+        self._send(to, tenant, place, responder)
         return True
 
     def _send(
@@ -81,12 +97,10 @@ class Signpost:
         responder: respond.Responder,
     ) -> None:
         target, head, source = place.target, to.request.head, self._source(to, tenant)
+        user = tenant.spec.user
         to.sent_on()
         to.start = to.wait = None  # nothing was started
-        failed = replay.failed(head.every(b"fly-replay-failed"))
-        if failed is not None:
-            self._places.failed(tenant.spec.user, target)
-        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+        if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None or to.came is not None:
             if isinstance(self._onwards, onward.Onwards):
@@ -94,11 +108,12 @@ class Signpost:
             status, why = unfit or (503, "it came over the private network")
             why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
         else:
-            self._places.sent(tenant.spec.user, target)
-            value = self._replays.header(target, tenant.spec.user, source.hops, time())
+            vain = self._places.vain(user, target)
+            self._places.sent(user, target)
+            value = self._replays.header(target, user, source.hops, time(), vain=vain)
             return responder.replay(to, value, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
-        reason = f"{why}. {place.reason}"
+        reason = ". ".join(filter(None, (why, place.reason, place.advice)))
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
 
     def _forward(
@@ -110,10 +125,15 @@ class Signpost:
         onwards: onward.Onwards,
         responder: respond.Responder,
     ) -> None:
-        user, app = tenant.spec.user, tenant.spec.app
+        user = tenant.spec.user
+        quick = self._places.vain(user, place.target)
         self._places.sent(user, place.target)
-        vain = partial(self._places.failed, user, place.target)
-        onward.Onward(to, app, place, hops, onwards, responder, vain).begin()
+        going = onward.Onward(to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user))
+        going.begin(quick=quick)
+
+    @staticmethod
+    def _failed(to: exchange.Exchange) -> replay.Failed | None:
+        return replay.failed(to.request.head.every(b"fly-replay-failed"))
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         if to.came is not None:

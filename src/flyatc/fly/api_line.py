@@ -35,7 +35,8 @@ _TOKEN = re.compile(r"[!-~]+(?: [!-~]+)*")
 
 
 class Request(Struct, frozen=True):
-    """``path``: quoted, with its query; ``again``: twice does no harm; ``read``: seconds of silence."""
+    """``path``: quoted, with its query; ``again``: twice does no harm; ``read``: seconds of silence;
+    ``patience``: other than that of the line."""
 
     method: str
     path: str
@@ -43,6 +44,7 @@ class Request(Struct, frozen=True):
     nonce: str | None = None
     again: bool = False
     read: float = READ_SECONDS
+    patience: float | None = None
 
 
 class _Failure(Struct):
@@ -63,7 +65,8 @@ class ApiLine:
     async def send(self, request: Request) -> bytes:
         """The body of the answer. Raises ApiError; what may be repeated has been, and what was lost on the way and
         may not be says ``done``."""
-        until, failures = monotonic() + self._patience, 0
+        patience = self._patience if request.patience is None else request.patience
+        until, failures = monotonic() + patience, 0
         while True:
             try:
                 return await self._threads.run(functools.partial(self._ask, request))
@@ -75,10 +78,8 @@ class ApiLine:
             await asyncio.sleep(wait)
 
     def close(self) -> None:
-        """Waits for requests which are under way."""
-        self._threads.close()
-        if self._pool is not None:
-            self._pool.clear()
+        """Requests which are under way end in their own time: nobody is to wait for an API which hangs."""
+        self._threads.close(wait=False)
 
     # --- in a thread ---
 
@@ -105,7 +106,8 @@ class ApiLine:
             raise Refused(f"{self.base} shows a certificate that is not trusted: {self._clean(error)}") from error
         except HTTPError as error:
             sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
-            told = f"the Machines API at {self.base} does not answer: {self._clean(error)}; is {BASE} right?"
+            cause = self._clean(error).rpartition(": ")[2]  # before it stands where the pool lies in memory
+            told = f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?"
             raise Away(told, done=sent) from error
         if not 200 <= answer.status < 300:
             self._refused(answer.status, body)

@@ -39,16 +39,20 @@ class MachinesApi:
 
     # --- machines ---
 
-    async def machines(self, *, metadata: tuple[str, str] | None = None, region: str | None = None) -> list[Machine]:
-        """In any state but destroyed. ``metadata``: the key and the value they have."""
+    async def machines(
+        self, *, metadata: tuple[str, str] | None = None, region: str | None = None, patience: float | None = None
+    ) -> list[Machine]:
+        """In any state but destroyed. ``metadata``: the key and the value they have; ``patience``: as of all, or in
+        seconds; 0: nothing is asked twice."""
         query = {} if metadata is None else {f"metadata.{_checked(metadata[0], _NAME, 'key of metadata')}": metadata[1]}
         if region is not None:
             query["region"] = region
         path = self._path() + (f"?{urlencode(query)}" if query else "")
-        return _decoded(await self._get(path), list[Machine])
+        return _decoded(await self._line.send(Request("GET", path, again=True, patience=patience)), list[Machine])
 
-    async def get(self, machine: str) -> Machine:
-        return _decoded(await self._get(self._path(machine)), Machine)
+    async def get(self, machine: str, patience: float | None = None) -> Machine:
+        request = Request("GET", self._path(machine), again=True, patience=patience)
+        return _decoded(await self._line.send(request), Machine)
 
     async def config(self, machine: str) -> dict[str, Any]:
         """The whole of it, to be changed and given to ``create``."""

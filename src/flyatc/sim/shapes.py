@@ -64,7 +64,8 @@ class Failure(Struct):
 
 
 class Faults(Struct, forbid_unknown_fields=True):
-    """What is to go wrong. ``api``: "", "away", or a status to answer; ``dns``: see dns_server.FAULTS."""
+    """What is to go wrong. ``api``: "", "away", "lost" (what changes something is done, and not
+    answered), or a status to answer; ``dns``: see dns_server.FAULTS."""
 
     api: str = ""
     dns: str = ""
