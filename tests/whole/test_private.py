@@ -23,14 +23,15 @@ from whole.daemon import Answer, Daemon, config, eventually
 from whole.visits import Line, Reply, serving
 
 BOS, IAD, FAR = "148e21dad76789", "3d8dd15c1ed778", "e28650ce7d1d68"
-ASLEEP = "0a1b2c3d4e5f60"
-ADDRESSES = {BOS: "fdaa:0:1:a7b:1::2", IAD: "fdaa:0:1:a7b:2::2", FAR: "fdaa:0:1:a7b:3::2"}
+ASLEEP, DEAF = "0a1b2c3d4e5f60", "6f5e4d3c2b1a00"
+ADDRESSES = {one: f"fdaa:0:1:a7b:{number}::2" for number, one in enumerate((BOS, IAD, FAR, DEAF), 1)}
 SECRET = "of all machines"
 USERS = f"""
 users:
   ann: {{tenants: [one]}}
   far: {{machine: {FAR}}}
   asleep: {{machine: {ASLEEP}}}
+  deaf: {{machine: {DEAF}}}
   waw: {{region: waw}}
   bos: {{region: bos}}
 """
@@ -108,7 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for machine, address in ADDRESSES.items():
             dns.add(f"{machine}.vm.shop.internal", "AAAA", address)
         dns.add("bos.shop.internal", "AAAA", ADDRESSES[BOS], ADDRESSES[IAD])
-        private = {BOS: ports.take(), IAD: ports.take(), FAR: far.port}
+        private = {BOS: ports.take(), IAD: ports.take(), FAR: far.port, DEAF: ports.take()}
         network = folder / "network.json"
         network.write_text(json.dumps({ADDRESSES[one]: f"127.0.0.1:{port}" for one, port in private.items()}))
         top = f'fly: {{resolver: "127.0.0.1:{dns.port}"}}\nreplay: {{timeout: 20s}}\nlimits: {{request_body: 3MB}}'
@@ -281,6 +282,15 @@ def test_a_machine_that_sleeps_and_cannot_be_woken_is_503(world: World) -> None:
     assert "it does not run" in told["reason"]
     assert "fly secrets set FLY_API_TOKEN" in told["reason"]
     assert sent(world.away, head("/waw/x", "Content-Length: 2000000")).status == 503
+
+
+def test_a_visitor_need_not_wait_for_a_machine_which_does_not_listen(world: World) -> None:
+    with Line(world.away) as line:
+        line.send(head("/deaf/x", "Content-Length: 2000000", "X-Request-Id: impatient") + b"x" * 100_000)
+        answer = sent(world.away, head("/ann/one/count", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
+        assert answer.status == 200, "nobody else waits for it"
+    told = world.away.until_told("request", request_id="impatient")
+    assert (told["status"], told["reason"]) == (499, "the visitor left while the way was made")
 
 
 def test_a_region_is_any_other_machine_in_it(world: World) -> None:
