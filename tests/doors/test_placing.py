@@ -100,6 +100,17 @@ async def test_a_name_comes_before_the_record(placing: Placing, server: DnsServe
     assert owners.looked == ["8"]
 
 
+async def test_after_a_sleep_all_is_asked_anew(placing: Placing, server: DnsServer) -> None:
+    server.add("7.customer.kv._metadata.shop.internal", "AAAA", "fdaa:0:1:a7b:9::2")
+    server.add_pointer("fdaa:0:1:a7b:9::2", f"{OTHER}.vm.shop.internal.")
+    for _ in range(2):
+        assert where(await placing.find("7")) == THERE
+    assert [kind for _, kind in server.asked] == ["AAAA", "PTR"]
+    server.records["7.customer.kv._metadata.shop.internal", "AAAA"] = [str(ME.address)]
+    placing.forget()
+    assert where(await placing.find("7")) is Here
+
+
 async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: Placing, owners: Owners) -> None:
     owners.away = True
     place = await placing.find("ann")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flyatc.sim import place
 from whole.daemon import SLOWNESS, clean_environment, eventually
 
 
@@ -41,16 +42,10 @@ class Sim:
         )  # fmt: skip
 
     def states(self) -> dict[str, str]:
-        return {one["name"]: one["state"] for one in self._machines()}
+        return {one.name: one.state for one in place.get_overview(self.folder / ".flyatc-sim").machines}
 
     def ids(self) -> dict[str, str]:
-        return {one["name"]: one["id"] for one in self._machines()}
-
-    def _machines(self) -> list[dict[str, Any]]:
-        run = self.cli("ps", "--json")
-        assert run.returncode == 0, run.stderr
-        machines: list[dict[str, Any]] = json.loads(run.stdout)["machines"]
-        return machines
+        return {one.name: one.id for one in place.get_overview(self.folder / ".flyatc-sim").machines}
 
     def told(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""

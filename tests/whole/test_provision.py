@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fakes.fly import Told, ask
-from whole.daemon import SLOWNESS, eventually
-from whole.test_sim import Sim
+from whole.daemon import SLOWNESS, config, eventually
+from whole.simulated import Sim
 
 USERS = 'users: {"*": {match: "[0-9]{1,4}", provision: true}}'
 MOST = 4
@@ -17,7 +17,7 @@ MOST = 4
 
 @pytest.fixture(scope="module")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    one = Sim(tmp_path_factory.mktemp("sim"), USERS, f"fly: {{machines_most: {MOST}}}")
+    one = Sim(tmp_path_factory.mktemp("sim"), config(users=USERS, top=f"fly: {{machines_most: {MOST}}}"))
     yield one
     one.process.send_signal(signal.SIGINT)
     code = one.process.wait(60 * SLOWNESS)

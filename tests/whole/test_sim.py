@@ -3,57 +3,19 @@
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from fakes.fly import ask
-from whole.daemon import SLOWNESS, clean_environment, config, eventually
-
-
-class Sim:
-    def __init__(self, folder: Path, users: str = 'users: {"*": {match: "[0-9]+"}}', top: str = "") -> None:
-        self.folder = folder
-        (folder / "tenants.yaml").write_text(config(users=users, top=top))
-        self.out = folder / "sim.log"
-        with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", "sim", "--machines", "2", "--port", "0", "--api-port", "0",
-                 "--dns-port", "0", "--watch"],
-                stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=clean_environment() | {"PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
-        self.port = int(eventually(lambda: self._line("open "), 30, "the greeting").rpartition(":")[2])
-
-    def _line(self, start: str) -> str | None:
-        assert self.process.poll() is None, self.out.read_text()
-        return next(
-            (line for line in self.out.read_text().splitlines(True) if line.startswith(start) and line[-1:] == "\n"),
-            None,
-        )
-
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flyatc", "sim", *arguments], capture_output=True, text=True, cwd=self.folder,
-            env=clean_environment(), timeout=60 * SLOWNESS, check=False,
-        )  # fmt: skip
-
-    def states(self) -> dict[str, str]:
-        run = self.cli("ps", "--json")
-        assert run.returncode == 0, run.stderr
-        return {one["name"]: one["state"] for one in json.loads(run.stdout)["machines"]}
+from whole.daemon import SLOWNESS, config, eventually
+from whole.simulated import Sim, running
 
 
 @pytest.fixture(scope="module")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    one = Sim(tmp_path_factory.mktemp("sim"))
-    yield one
-    if one.process.poll() is None:
-        one.process.send_signal(signal.SIGINT)
-        one.process.wait(60 * SLOWNESS)
-    print(one.out.read_text()[-10_000:])
+    with running(tmp_path_factory.mktemp("sim"), config(users='users: {"*": {match: "[0-9]+"}}')) as one:
+        yield one
 
 
 def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) -> None:

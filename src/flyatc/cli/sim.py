@@ -192,6 +192,8 @@ def _greet(simulator: "Simulator", late: list[str]) -> None:
     click.echo(f"\nopen     {overview.proxy}")
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   (FLY_API_TOKEN=simulated)")
+    environ = f"FLY_APP_NAME={overview.app} FLY_API_TOKEN=simulated FLY_FLAPS_BASE_URL={overview.api}"
+    click.echo(f"users    {environ} flyatc users list")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
     click.echo("then     flyatc sim ps, stop, start, suspend, kill, logs; Ctrl-C ends all")

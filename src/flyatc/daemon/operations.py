@@ -37,7 +37,7 @@ class Host(Protocol):
 
     def reload(self) -> changes.Changes: ...
 
-    def idle_exit_at(self) -> float | None: ...
+    def idle_at(self) -> float | None: ...
 
 
 class Operations:
@@ -64,7 +64,7 @@ class Operations:
     def status(self) -> answers.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
-        exit_at, barrier = self._daemon.idle_exit_at(), self._parts.barrier
+        idle_at, barrier = self._daemon.idle_at(), self._parts.barrier
         return answers.Overview(
             tenants=tenants,
             closed=[answers.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
@@ -83,7 +83,8 @@ class Operations:
                 config=str(config.path),
                 running=sum(one.pid is not None for one in tenants),
                 limit=config.limits.running,
-                idle_exit_at=None if exit_at is None else stamp(exit_at),
+                idle_at=None if idle_at is None else stamp(idle_at),
+                idle_then=config.machine_idle.then,
             ),
         )
 

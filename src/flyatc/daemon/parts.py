@@ -72,7 +72,7 @@ class Parts:
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _signpost(self, config: Config) -> Signpost | None:
-        """None: we are not on Fly."""
+        """None: we are not on Fly, or cannot say who we are there."""
         try:
             me = machine.of(self.environ)
         except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
@@ -89,7 +89,8 @@ class Parts:
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         self.private = Private(config, me, secret, dns, self.api, self.environ, self.log)
-        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing, self.private.onwards)
+        replays = replay.Replays(me, secret, config.replay.timeout)
+        return Signpost(config, replays, self.placing, self.private.onwards)
 
     def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""
@@ -111,6 +112,16 @@ class Parts:
 
     def _expand(self, text: str, tenant: Tenant) -> str:
         return command.expand(text, command.words(tenant, 0), self.environ)
+
+    async def forget(self) -> None:
+        """What others told, and the connections to them: after a sleep they are worth nothing."""
+        if self.placing is not None:
+            self.placing.forget()
+        if self.api is not None:
+            self.api.hang_up()
+        for store in (self.store, self.owning.store):
+            if store is not None:
+                await store.hang_up()
 
     def close(self) -> None:
         self.vault.close()

@@ -56,18 +56,26 @@ class Placing:
         self._tries.timeout = config.replay.timeout
         self._found.forget()
 
+    def forget(self) -> None:
+        """All that was looked up: we have slept, and know nothing."""
+        self._found.forget()
+        for source in (self._names, self._inventory):
+            if source is not None:
+                source.forget()
+
     def known(self, user: str) -> placement.Place | None:
         """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return None
-        return placement.pinned(self._me, self._config.pin_of(user)) or self._found.fresh(user)
+        pinned = placement.pinned(self._me, self._config.pin_of(user))
+        return self._checked(user, pinned) if pinned is not None else self._found.fresh(user)
 
     async def find(self, user: str) -> placement.Place:
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return placement.Here("this machine owns him")
         known = self.known(user)
         if known is None and self._names is None:
-            return placement.Here("whoever is asked may have him")
+            return self._checked(user, placement.Here("whoever is asked may have him"))
         return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
@@ -88,8 +96,13 @@ class Placing:
         found = await self._names.machine_of(user)
         place = placement.named(self._me, found)
         if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
-            return await self._by_record(self._names, user, found)
-        return place
+            place = await self._by_record(self._names, user, found)
+        return self._checked(user, place)
+
+    def _checked(self, user: str, place: placement.Place) -> placement.Place:
+        """A machine which is one user's serves no other."""
+        only = self._config.only
+        return place if only in (None, user) else placement.unless_strange(place, only)
 
     async def _by_record(self, names: Names, user: str, found: told.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -106,26 +119,30 @@ class Placing:
         """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
         made; else ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None
-        making, provisions = self._making, self._config.provisions(user)
-        if isinstance(listed, told.Found):
-            if making is not None and not listed.launched:
-                return self._made(await making.launched(user, listed.machine))
-            return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
-        known = placement.absent(found, listed)
-        if making is not None and provisions and isinstance(known, told.Absent):
-            made = self._made(await making.machine_for(user))
-            on_its_way = isinstance(made, placement.There | placement.Here) or made.soon
+        place = await self._launched(user, listed) if isinstance(listed, told.Found) else None
+        if place is not None:
+            return place
+        known, provisions = placement.absent(found, listed), self._config.provisions(user)
+        if self._making is not None and provisions and isinstance(known, told.Absent):
+            made = self._made(await self._making.machine_for(user))
+            on_its_way = not isinstance(made, placement.Nowhere) or made.soon
             return made if on_its_way else otherwise or made
         if otherwise is not None:
             return otherwise
-        invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
-        return placement.unowned(known, invited=invited)
+        named = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
+        return placement.unowned(known, invited=named and self._config.serves(user))
+
+    async def _launched(self, user: str, listed: told.Found) -> placement.Place | None:
+        """None: it cannot be reached."""
+        if self._making is not None and not listed.launched:
+            return self._made(await self._making.launched(user, listed.machine))
+        place = placement.at(self._me, listed)
+        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
 
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
             return placement.Nowhere(503, made.why, made.soon)
-        found = told.Found(made, f"machine {made} was made for him", _now())
-        return placement.named(self._me, found) or placement.unowned(found, invited=False)
+        return placement.at(self._me, told.Found(made, f"machine {made} was made for him", _now()))
 
     def close(self) -> None:
         """Machines which are being made are left as they are."""

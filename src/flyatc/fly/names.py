@@ -34,6 +34,12 @@ class Names:
         """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
         return await self._users.get(user)
 
+    def forget(self) -> None:
+        """All that was told: we have slept, and know nothing."""
+        self._users.forget()
+        self._lists.forget()
+        self._away_until = 0.0
+
     async def deployed(self, app: str, machine: str) -> bool | None:
         """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
         try:

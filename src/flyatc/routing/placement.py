@@ -55,8 +55,10 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
 
 def named(me: Machine, found: told.Told) -> Place | None:
     """A machine has him in its metadata."""
-    if not isinstance(found, told.Found):
-        return None
+    return at(me, found) if isinstance(found, told.Found) else None
+
+
+def at(me: Machine, found: told.Found) -> Here | There:
     to = Target(me.app, id=found.machine)
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
@@ -109,6 +111,13 @@ def unowned(found: told.Told, *, invited: bool) -> Place:
     if invited:
         return Here("nobody has had him yet")
     return Nowhere(404, f"nobody has him: {found.why}")
+
+
+def unless_strange(place: Place, only: str) -> Place:
+    """On a machine which is ``only``'s, for another user."""
+    if isinstance(place, Here):
+        return Nowhere(503, f"{place.reason}; but this machine serves {only} only")
+    return place
 
 
 def refusal(to: Target, me: Machine, source: Source, failed: Failed | None) -> str | None:
