@@ -48,6 +48,16 @@ def await_listening(child: subprocess.Popen[bytes], port: int, output: Path, nam
     raise NotListening(f"{name} does not listen: {last or 'it said nothing'}")
 
 
+def await_words(output: Path, words: str) -> None:
+    """Until it has written a line that begins so. Raises NotListening."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if any(line.startswith(words) for line in output.read_text(errors="replace").splitlines()):
+            return
+        pause(0.01)
+    raise NotListening(f"{output.name} has no line that begins with {words!r}")
+
+
 def end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)

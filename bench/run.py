@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,many,storage]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,forwarded,many,storage]
 """
 
 import argparse
@@ -19,6 +19,7 @@ import cases
 import children
 import delivering
 import delivery
+import forwarding
 import load
 import many
 import peers
@@ -27,7 +28,7 @@ import stores
 from report import Table
 
 GROUPS = {"delivery": delivery.ALL, "many": many.ALL, "storage": storage.ALL}
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", *many.ALL, *storage.ALL]
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", "forwarded", *many.ALL, *storage.ALL]
 
 
 def main() -> None:
@@ -50,14 +51,15 @@ def main() -> None:
 
 def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: list[str]) -> Iterator[Table]:
     if {"wrk", "nginx"} & set(missing):
-        say("No load without wrk, and no app to press without nginx: only cold, start and storage are measured.")
+        say("No load without wrk, and no app to press without nginx: only what needs neither is measured.")
     else:
         with contextlib.ExitStack() as stack:
             yield from _under_load(stack, place, wanted, quick=quick)
         if set(delivery.ALL) & set(wanted):
             with contextlib.ExitStack() as stack:
                 yield from _delivered(stack, place, wanted, quick=quick)
-    for name, case, count in (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5)):
+    singly = (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5), ("forwarded", forwarding.uploads, 15))
+    for name, case, count in singly:
         if name in wanted:
             say(f"{name} …")
             try:

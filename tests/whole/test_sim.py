@@ -1,5 +1,6 @@
 """``flyatc sim`` as a user runs it: real daemons as machines, and its commands."""
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) 
 
 def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "started"}
+    assert ask(sim.port, "GET", "/200/echo", None, {}).status == 200, "from now on m2 is known to have him"
     assert "m2  " in sim.cli("suspend", "m2").stdout
     assert sim.states()["m2"] == "suspended"
     sim.cli("start", "m2")
@@ -37,6 +39,17 @@ def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "stopped"}
     assert "listening" in sim.cli("logs", "m2").stdout
     assert sim.cli("logs", "m9").returncode == sim.cli("stop", "m9").returncode == 1
+
+
+def test_an_upload_for_a_machine_which_sleeps_wakes_it_and_lands_there(sim: Sim) -> None:
+    body = b"x" * 1_500_000
+    assert sim.states()["m2"] == "stopped"
+    told = ask(sim.port, "POST", "/200/echo", body, {})
+    assert (told.status, told.json["sha256"]) == (200, hashlib.sha256(body).hexdigest())
+    eventually(lambda: "POST /200/echo  m1 200" in sim.out.read_text(), 10, "the hops")
+    assert sim.states()["m2"] == "started"
+    assert (sim.folder / ".flyatc-sim" / "m2" / "data" / "tenants" / "200").is_dir()
+    assert not (sim.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / "200").exists()
 
 
 def test_the_platform_can_be_told_to_fail(sim: Sim) -> None:

@@ -55,7 +55,7 @@ def sim(
 ) -> None:
     """Run a small Fly: a proxy that follows fly-replay, DNS for .internal, a Machines API, and N machines with flyatc.
 
-    Everything listens on 127.0.0.1. Ctrl-C stops it; the machines keep their disks.
+    Everything listens on 127.0.0.1, the private network included. Ctrl-C stops it; the machines keep their disks.
     """
     if ctx.invoked_subcommand is not None:
         return

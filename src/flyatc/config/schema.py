@@ -251,6 +251,12 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "$FLYATC_RESOLVER wins"
         ),
     ] = None
+    private: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="the port at which each machine listens for the others, on its own address of "
+             "the private network only: requests whose body is larger than 1 MB, or of unknown length, come there, "
+             "since Fly Proxy does not replay them. 0: they are refused, 413 and 411"),
+    ] = 8790  # fmt: skip
     machines_most: Annotated[
         int, Meta(ge=1, description="users.'*'.provision: none is made while the app has so many machines, all counted")
     ] = 20

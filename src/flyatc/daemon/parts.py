@@ -9,6 +9,7 @@ from pathlib import Path
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.owning import Owning
 from flyatc.daemon.placing import Placing
+from flyatc.daemon.private import Private
 from flyatc.daemon.streams import streams_of
 from flyatc.daemon.verifying import Verifying
 from flyatc.databases.vault import Vault
@@ -67,6 +68,7 @@ class Parts:
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
         self.placing: Placing | None = None
+        self.private: Private | None = None
         self.api: MachinesApi | None = None
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
@@ -82,26 +84,27 @@ class Parts:
             return None
         if me is None:
             return None
-        names = None
+        dns, names = Dns(config.fly.resolver), None
         if config.fly.metadata is not None:
-            names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
+            names = Names(dns, me, config.fly.metadata, self.log)
         self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
         self.owning.forsakes = self.placing.forsaken
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        return Signpost(config, replay.Replays(me, secret, config.replay.timeout), self.placing)
+        self.private = Private(config, me, secret, dns, self.api, self.environ, self.log)
+        replays = replay.Replays(me, secret, config.replay.timeout)
+        return Signpost(config, replays, self.placing, self.private.onwards)
 
     def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""
         if (why := needs.lacking(config, self.environ)) is not None:
             self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
-        key = config.fly.metadata
-        if key is None:
-            return None, None
         try:
             self.api = api = MachinesApi(me.app, self.environ)
         except ApiError:  # nobody need have a token
+            return None, None
+        if (key := config.fly.metadata) is None:
             return None, None
         inventory = Inventory(api, me, key, self.log)
         return inventory, Making(api, inventory, me, key, config.fly, self.log)

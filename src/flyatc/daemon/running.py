@@ -127,6 +127,8 @@ class Daemon:
             await parts.store.open()
             await parts.store.check()
         await self.control.open()
+        if parts.private is not None:
+            await parts.private.open(parts.handler, self.config.limits)
         await parts.listener.open(parts.wire)
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),
@@ -148,6 +150,8 @@ class Daemon:
         self.parts.owning.wake()  # should it be about to sleep: that ends here
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
+        if self.parts.private is not None:
+            self.parts.private.shut()
         self.parts.barrier.end("the daemon is going away")
         await self._known_what_is_unsaved((until - monotonic()) / 4)
         saved = await self.parts.fleet.close(until - monotonic())
@@ -172,6 +176,8 @@ class Daemon:
         for task in self._background:
             task.cancel()
         await asyncio.wait(self._background)
+        if self.parts.private is not None:
+            await self.parts.private.close(max(0.1, until - monotonic() - LAST_SECONDS))
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
         await self.parts.vault.still()
         await self.parts.owning.leave()
@@ -216,6 +222,8 @@ class Daemon:
         if parts.placing is not None:
             parts.placing.use(found.config)
         parts.listener.use(found.config.limits)
+        if parts.private is not None:
+            parts.private.use(found.config.limits)
         self.log.event(
             "info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed)
         )

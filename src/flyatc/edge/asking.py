@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from flyatc.config.schema import App
-from flyatc.edge import gateway
+from flyatc.edge import gateway, splicing
 from flyatc.kit import tasks
-from flyatc.wire import chunked, client, head, server
+from flyatc.wire import chunked, client, head, server, splice
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 TRIES = 3
@@ -52,11 +52,11 @@ class Asking(ABC):
         except (OSError, TimeoutError) as error:
             if isinstance(error, ConnectionRefusedError) and not self._seen and not self._over and self._again:
                 return self._hand_back(self._again)
-            return self._fail(502, f"the app does not take connections: {error or 'time-out'}")
+            return self._fail(502, f"{self._gateway.named} does not take connections: {error or 'time-out'}")
         if self._over:
             return connection.release(reuse=False)
         if not connection.alive:
-            return self._fail(502, "the app closed the connection at once")
+            return self._fail(502, f"{self._gateway.named} closed the connection at once")
         return self._ask(connection)
 
     def _hand_back(self, again: Callable[[], None]) -> None:
@@ -76,6 +76,34 @@ class Asking(ABC):
         tasks.start(self._dial(), "dial again")
 
     # --- while it is sent ---
+
+    def _upload(self, app: client.AppConnection, app_head: bytes) -> None:
+        """A long body goes past us, where its end is known."""
+        request, settings = self._request, self._settings
+        if not splicing.start_upload(request, app, app_head, settings.response_timeout, self._moved):
+            app.send(app_head)
+            request.receive()
+
+    def _moved(self, reason: str | None) -> None:
+        """``_upload`` has ended; nobody else has ended it."""
+        request = self._request
+        moving = request.moving
+        assert moving is not None
+        if reason is None:
+            request.body_returned()
+            return self.body_end([])
+        request.moving = None
+        if moving.fault is splice.SOURCE:
+            self.gone()
+            return request.abort()
+        if moving.fault is splice.STALLED:
+            return self._cut("the app takes no more of the request") if request.answered else self._too_late()
+        return None  # the app has closed: what it had said, or that it said nothing, comes by its own connection
+
+    def _stop_upload(self) -> None:
+        moving, self._request.moving = self._request.moving, None
+        if moving is not None:
+            moving.stop()
 
     def body(self, data: bytes) -> None:
         if self._app is not None:
@@ -124,6 +152,12 @@ class Asking(ABC):
 
     @abstractmethod
     def _ask(self, connection: client.AppConnection) -> None: ...
+
+    @abstractmethod
+    def gone(self) -> None: ...
+
+    @abstractmethod
+    def _cut(self, reason: str) -> None: ...
 
     @abstractmethod
     def _fail(self, status: int, reason: str) -> None: ...

@@ -7,6 +7,7 @@ from typing import Protocol
 from flyatc.delivery.recording import Recording
 from flyatc.delivery.served import Served
 from flyatc.observe.metrics import Counters
+from flyatc.routing.sealed import Opened
 from flyatc.wire import server
 
 
@@ -24,8 +25,8 @@ class Exchange:
     """One request, from its head to the last byte of its answer."""
 
     __slots__ = (
-        "_ended", "_recorder", "began", "cache", "identity", "on_end", "reason", "recording", "remote", "request",
-        "silent", "start", "status", "tenant", "user", "wait",
+        "_ended", "_recorder", "began", "cache", "came", "identity", "on_end", "onward", "reason", "recording",
+        "remote", "request", "silent", "start", "status", "tenant", "user", "wait",
     )  # fmt: skip
 
     def __init__(self, recorder: Keeper, request: server.Request, identity: bytes, remote: str) -> None:
@@ -39,6 +40,8 @@ class Exchange:
         self.wait: float | None = None
         self.reason: str | None = None
         self.cache: str | None = None  # what X-Cache says: hit, miss, bypass
+        self.came: Opened | None = None  # another machine of ours has handed it to us
+        self.onward: str | None = None  # we have handed it to another: to which, and why
         self.silent = False
         self.on_end: Callable[[], None] | None = None
         self.recording: Recording | None = None  # is fed with the app's answer
@@ -74,6 +77,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
+        if self.onward is not None:
+            self.reason = self.onward if self.reason is None else f"{self.onward}; {self.reason}"
         if self.recording is not None:
             if self.status >= 500:
                 self.not_recorded()

@@ -49,12 +49,13 @@ class Forward(asking.Asking):
 
     def _ask(self, connection: client.AppConnection) -> None:
         self._app = connection
-        connection.ask(self, self._request.head.method, self._head)
         if self._sent_all:
+            connection.ask(self, self._request.head.method, self._head)
             return self._await_answer()
         if b"expect" in self._request.head.noted and self._request.head.minor:
             self._later(asking.CONTINUE_SECONDS, self._continue)
-        return self._request.receive()
+        connection.ask(self, self._request.head.method, b"")
+        return self._upload(connection, self._head)
 
     # --- the visitor's side (wire.server.Receiver) ---
 
@@ -269,6 +270,7 @@ class Forward(asking.Asking):
     def _finish(self) -> None:
         self._over = True
         self._cancel_timer()
+        self._stop_upload()
         self._let_go()
         self._request.receiver = None
         self._exchange.end()
@@ -301,6 +303,7 @@ class Forward(asking.Asking):
         """Gives up the app's connection: the app sees it closed, and may stop working for nobody."""
         self._over = True
         self._cancel_timer()
+        self._stop_upload()
         app, self._app = self._app, None
         self._request.receiver = None
         if self._outlet is not None:

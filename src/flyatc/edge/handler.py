@@ -31,7 +31,7 @@ from flyatc.edge import (
     signpost,
     verdict,
 )
-from flyatc.routing import route
+from flyatc.routing import route, sealed
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.tenant import Tenant
 from flyatc.tenants.visitors import Visit
@@ -78,6 +78,21 @@ class Handler:
             return self._responder.plain(to, 200, b"ok\n")
         if path == b"*":
             return self._responder.plain(to, 200, b"")
+        return self._route(to)
+
+    def handle_forwarded(self, request: server.Request, came: sealed.Opened | sealed.Refused) -> None:
+        """It came by the private network, of another machine of ours or of who claims to be one. What it says of
+        itself is believed as if Fly Proxy had brought it."""
+        if isinstance(came, sealed.Refused):
+            to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
+            return self._responder.distrust(to, came.reason)
+        to = self._begin(request)
+        to.came = came
+        return self._route(to)
+
+    def _route(self, to: exchange.Exchange) -> None:
+        request = to.request
+        path = request.head.path
         found = self.routes.match(path, request.head.query)
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
@@ -89,6 +104,8 @@ class Handler:
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
         to.user, to.tenant = found.user, tenant.spec.address
+        if to.came is not None and to.came.user != found.user:
+            return self._responder.distrust(to, f"it was sent as a request of {to.came.user}: the files differ")
         if self._largest_body and request.head.length > self._largest_body:
             reason = f"the body is larger than {self._largest_body} bytes"
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)

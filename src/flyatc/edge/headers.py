@@ -62,6 +62,33 @@ def towards_app(
     return b"".join(parts)
 
 
+# Cut out on the way to an app, which is told our own word on them; another machine of ours makes that of its own.
+_AS_THEY_CAME = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
+
+
+def towards_machine(request: head.RequestHead, *, seal: bytes, identity: bytes, milliseconds: int) -> bytes:
+    """The head as it came, for another machine of ours which is to see what Fly Proxy would have told it. ``seal``: a
+    header line, begun by CR LF; ``milliseconds``: as above. The connection is for this request only: over one that was
+    used before nobody knows whether a request was begun."""
+    noted = request.noted
+    parts = [b"%b %b HTTP/1.1" % (request.method, target(request)), *request.kept]
+    if b"host" not in noted:
+        parts.append(b"\r\nHost: localhost")
+    for name in _AS_THEY_CAME:
+        parts += [b"\r\n%b: %b" % (name.title(), value) for value in noted.get(name, ())]
+    start = request.one(b"x-request-start") or b"t=%d" % milliseconds
+    parts.append(b"\r\nX-Request-Id: %b\r\nX-Request-Start: %b" % (identity, start))
+    _of_this_hop(request, parts)
+    parts.append(seal)
+    parts.append(b"\r\nConnection: close\r\n\r\n")
+    return b"".join(parts)
+
+
+def target(request: head.RequestHead) -> bytes:
+    """Path and query, byte for byte."""
+    return request.path if request.query is None else request.path + b"?" + request.query
+
+
 def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
     """What was cut because it belongs to one hop, made anew for the next."""
     noted = request.noted

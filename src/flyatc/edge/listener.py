@@ -19,7 +19,7 @@ class Listener:
 
     def __init__(self, where: Listen, named: str = "PORT or server.listen") -> None:
         """Raises FlyatcError when the address cannot be had. ``named``: the settings that say where."""
-        self._socket = bind(where, named)
+        self._socket, self.where = bind(where, named), where
         self._server: asyncio.Server | None = None
         self._wire: server.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None

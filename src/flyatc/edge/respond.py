@@ -72,6 +72,10 @@ class Responder:
         ]
         self._send(to, REPLAYED, headers, b"Another machine serves this; Fly Proxy knows the way.\n", reason)
 
+    def distrust(self, to: exchange.Exchange, reason: str) -> None:
+        """On the private network: without a seal of ours. Who is one of us is told no more than that."""
+        self._send(to, 403, [(b"Flyatc-Seal", b"refused"), (b"Cache-Control", b"no-store")], b"", reason, close=True)
+
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
         """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large
         (431) is told so in words."""

@@ -1,10 +1,12 @@
-"""Requests for users whom another machine serves: sent there by Fly Proxy, or refused with the reason."""
+"""Requests for users whom another machine serves: sent there by Fly Proxy, handed over on the private network where it
+cannot do that, or refused with the reason."""
 
+from functools import partial
 from time import time
 from typing import Protocol
 
 from flyatc.config.schema import Config
-from flyatc.edge import exchange, respond
+from flyatc.edge import exchange, onward, respond
 from flyatc.edge.instructions import Instructions
 from flyatc.routing import placement, replay
 from flyatc.tenants import errors
@@ -39,8 +41,9 @@ class Places(Protocol):
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, config: Config, replays: replay.Replays, places: Places) -> None:
-        self._replays, self._places, self._only = replays, places, config.only
+    def __init__(self, config: Config, replays: replay.Replays, places: Places, onwards: onward.Onwards | str) -> None:
+        """``onwards``: for requests which cannot be replayed; or why there is no way for them."""
+        self._replays, self._places, self._only, self._onwards = replays, places, config.only, onwards
         self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
@@ -109,8 +112,11 @@ class Signpost:
         to.start = to.wait = None  # nothing was started
         if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
-        elif (unfit := replay.too_much(head)) is not None:
-            status, why, retry = *unfit, None
+        elif (unfit := replay.too_much(head)) is not None or to.came is not None:
+            if isinstance(self._onwards, onward.Onwards):
+                return self._forward(to, tenant, place, source.hops, self._onwards, responder)
+            status, why = unfit or (503, "it came over the private network")
+            why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
         else:
             vain = self._places.vain(user, target)
             self._places.sent(user, target)
@@ -120,9 +126,26 @@ class Signpost:
         reason = ". ".join(filter(None, (why, place.reason, place.advice)))
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
 
+    def _forward(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        hops: int,
+        onwards: onward.Onwards,
+        responder: respond.Responder,
+    ) -> None:
+        user = tenant.spec.user
+        quick = self._places.vain(user, place.target)
+        self._places.sent(user, place.target)
+        going = onward.Onward(to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user))
+        going.begin(quick=quick)
+
     @staticmethod
     def _failed(to: exchange.Exchange) -> replay.Failed | None:
         return replay.failed(to.request.head.every(b"fly-replay-failed"))
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+        if to.came is not None:
+            return replay.Source(to.came.hops, sent=True)
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

@@ -39,6 +39,7 @@ class Record(Struct, kw_only=True):
     region: str
     address: str  # 6PN, fictitious
     port: int  # where it listens on 127.0.0.1
+    private: int = 0  # and where it listens there, in place of that address, for the other machines
     metadata: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # as it was given to the API
     autostart: bool = True

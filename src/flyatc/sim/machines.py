@@ -16,7 +16,7 @@ from flyatc.process.ports import Ports
 from flyatc.sim.choosing import Seen
 from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
 
-RECORDS = "machines.json"
+RECORDS, NETWORK = "machines.json", "network.json"
 WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # of our own environment
 
 
@@ -51,8 +51,9 @@ class Machines:
         except (msgspec.MsgspecError, OSError) as error:
             raise FlyatcError(f"{path} cannot be read: {error}. Remove the folder to begin anew.") from error
         for record in records:
-            record.port = self._ports.take()
+            record.port, record.private = self._ports.take(), self._ports.take()
             self._admit(record).state = "stopped"
+        self.save()
 
     def create(
         self,
@@ -67,22 +68,32 @@ class Machines:
         name = name or next(f"m{number}" for number in range(1, len(names) + 2) if f"m{number}" not in names)
         record = Record(
             id=secrets.token_hex(7), name=name, app=app, region=region, address=_address(), port=self._ports.take(),
-            metadata=dict(metadata), config=dict(config or {}), created=time(),
+            private=self._ports.take(), metadata=dict(metadata), config=dict(config or {}), created=time(),
         )  # fmt: skip
         one = self._admit(record)
         self.save()
         return one
 
     def save(self) -> None:
+        self._write(RECORDS, [one.record for one in self])
+        self._write(NETWORK, {one.record.address: f"127.0.0.1:{one.record.private}" for one in self})
+
+    @property
+    def network(self) -> Path:
+        """Where the addresses of the private network really are, for the machines: see fly.network."""
+        return self._folder / NETWORK
+
+    def _write(self, name: str, value: object) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        beside = self._folder / f"{RECORDS}.new"
-        beside.write_bytes(msgspec.json.encode([one.record for one in self]))
-        beside.replace(self._folder / RECORDS)
+        beside = self._folder / f"{name}.new"
+        beside.write_bytes(msgspec.json.encode(value))
+        beside.replace(self._folder / name)
 
     async def destroy(self, one: Machine) -> None:
         await one.destroy()
         del self._all[one.record.id]
-        self._ports.give_back(one.record.port)
+        for port in (one.record.port, one.record.private):
+            self._ports.give_back(port)
         self.save()
 
     def get(self, machine: str) -> Machine | None:

@@ -147,6 +147,7 @@ class Simulator:
             "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
             "FLYATC_METADATA": next(iter(record.metadata), ""),  # which of them names the user, as fly.metadata does
+            "FLYATC_NETWORK": str(self.machines.network),
             "FLYATC_FLY_API": str(self._local.open(record.app, record.id)),
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
             "FLY_API_TOKEN": TOKEN,

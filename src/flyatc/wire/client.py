@@ -5,6 +5,7 @@ in one read) in a single call. Nothing here awaits but the dialling.
 """
 
 import asyncio
+import socket
 from time import monotonic
 from typing import Protocol, cast
 
@@ -18,6 +19,7 @@ FRESH_SECONDS = (
     1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
 )
 WRITE_HIGH = 131072
+APP = "the app"
 
 
 class Client(Protocol):
@@ -70,10 +72,11 @@ class AppConnection(asyncio.Protocol):
     # --- for the one who asks ---
 
     def ask(self, client: Client, method: bytes, data: bytes) -> None:
-        """Sends the start of a request (its head, maybe some of its body)."""
+        """Sends the start of a request: its head, maybe some of its body; or nothing, where another sends that."""
         self.client, self._method = client, method
         self._framing, self.answering = None, False
-        self.send(data)
+        if data:
+            self.send(data)
 
     def send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -106,6 +109,12 @@ class AppConnection(asyncio.Protocol):
         assert self._framing is head.LENGTH
         return self._transport, self._left
 
+    @property
+    def unwritten(self) -> asyncio.Transport | None:
+        """The transport, for one who moves a request's body past us; None: some of ours still waits to be written."""
+        transport = self._transport
+        return None if transport is None or transport.get_write_buffer_size() else transport
+
     def returned(self) -> None:
         self._left, self._framing = 0, None
         self.hold(False)
@@ -121,6 +130,18 @@ class AppConnection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def notice_silence(self, idle: int, taking: int) -> None:
+        """For another host, which may vanish without a word (tcp(7)). ``idle``: seconds after which it is asked whether
+        it is there; ``taking``: in which it must take something of what is sent: an app that is just being started
+        there takes nothing for a while."""
+        if self._transport is not None:
+            own = self._transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, taking * 1000)
 
     @property
     def alive(self) -> bool:
@@ -165,10 +186,10 @@ class AppConnection(asyncio.Protocol):
             client.answer_end([])
         elif self._framing is None:
             client.answer_failed(
-                "the app closed the connection " + ("amid a head" if self._buffer else "without an answer")
+                f"{self._pool.named} closed the connection " + ("amid a head" if self._buffer else "without an answer")
             )
         else:
-            client.answer_failed("the app closed the connection amid its answer")
+            client.answer_failed(f"{self._pool.named} closed the connection amid its answer")
 
     def pause_writing(self) -> None:
         if self.client is not None:
@@ -274,10 +295,10 @@ class AppConnection(asyncio.Protocol):
 
 class Pool:
     """The idle connections to one app, the last used first, and the way to new ones. ``replays``: see
-    ``head.AnswerParser``."""
+    ``head.AnswerParser``; ``named``: what it is called in reasons."""
 
-    def __init__(self, host: str, port: int, *, replays: bool = False) -> None:
-        self._host, self._port, self.replays = host, port, replays
+    def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
+        self._host, self._port, self.replays, self.named = host, port, replays, named
         self._idle: list[AppConnection] = []
         self._all: set[AppConnection] = set()
 

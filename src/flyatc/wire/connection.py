@@ -162,6 +162,23 @@ class Connection(asyncio.Protocol):
         if self._request is not None and not self._request.body_done:
             self._pause(held)
 
+    def body_left(self) -> int:
+        return 0 if self._decoder is not None else self._octets - len(self._buffer)
+
+    def lend_body(self) -> tuple[asyncio.Transport, bytes]:
+        assert self._transport is not None
+        first, self._buffer = self._buffer, b""
+        self._octets -= len(first)
+        self._feeding, self._since = True, monotonic()
+        self._pause(True)
+        return self._transport, first
+
+    def body_returned(self) -> None:
+        self._octets, self._since = 0, monotonic()
+        if self._request is not None:
+            self._request.body_done = True
+        self._pause(False)
+
     def _body(self, data: bytes) -> None:
         request = self._request
         assert request is not None
@@ -298,6 +315,9 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def _awaits_body(self, request: server.Request) -> bool:
+        if request.moving is not None:
+            past = monotonic() - max(request.moving.progress, self._since)
+            return request.moving.awaits_source and past > self.server.limits.body_timeout
         return self._feeding and not self._held and not request.body_done
 
     def _pause(self, paused: bool) -> None:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from flyatc.config.schema import Limits
-from flyatc.wire import head
+from flyatc.wire import head, splice
 from flyatc.wire.faults import BadMessage
 
 WRITE_HIGH = 131072  # octets which may wait to be sent before the receiver is told
@@ -48,6 +48,12 @@ class Connection(Protocol):
 
     def hold_body(self, held: bool) -> None: ...
 
+    def body_left(self) -> int: ...
+
+    def lend_body(self) -> tuple[asyncio.Transport, bytes]: ...
+
+    def body_returned(self) -> None: ...
+
     def write(self, data: bytes) -> None: ...
 
     def finished(self, close: bool) -> None: ...
@@ -64,13 +70,14 @@ class Connection(Protocol):
 class Request:
     """One request on a connection, and the way to answer it."""
 
-    __slots__ = ("_connection", "answered", "body_done", "head", "opening", "peer", "receiver", "sent")
+    __slots__ = ("_connection", "answered", "body_done", "head", "moving", "opening", "peer", "receiver", "sent")
 
     def __init__(self, connection: Connection, request_head: head.RequestHead) -> None:
         self._connection = connection
         self.head = request_head
         self.peer = connection.peer
         self.receiver: Receiver | None = None
+        self.moving: splice.Splice | None = None  # moves the body past us
         self.body_done = request_head.framing is head.NEVER
         self.answered = False  # whether a byte of the final answer was written
         self.opening = b""  # of the answer: its head, and maybe some of its body
@@ -98,6 +105,21 @@ class Request:
     def hold_body(self, held: bool) -> None:
         """Backpressure towards the visitor."""
         self._connection.hold_body(held)
+
+    @property
+    def body_left(self) -> int:
+        """Octets which have not come yet; of a body in chunks 0."""
+        return self._connection.body_left()
+
+    def lend_body(self) -> tuple[asyncio.Transport, bytes]:
+        """The transport, for who moves what is left past us, and what has come. Instead of ``receive``.
+
+        He sets ``moving``; and calls ``body_returned`` when all is moved, or ``receive`` if he cannot begin."""
+        return self._connection.lend_body()
+
+    def body_returned(self) -> None:
+        self.moving = None
+        self._connection.body_returned()
 
     def interim(self, data: bytes) -> None:
         """Sends a 1xx answer."""

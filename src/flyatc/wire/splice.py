@@ -17,16 +17,19 @@ TURN = 1 << 21  # octets that one body may move before it is the others' turn
 _FLAGS = (os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) if hasattr(os, "splice") else 0
 POSSIBLE = hasattr(os, "splice")  # not on macOS
 
+SOURCE, TARGET, STALLED = "source", "target", "stalled"
+
 Ended = Callable[[str | None], None]
 
 
 class Splice:
     """``ended`` is called once: with None when all is moved, else with the reason. ``moved`` is told of octets that
-    were taken by the target. ``patience``: seconds in which it must take something; 0: for ever."""
+    were taken by the target. ``patience``: seconds in which it must take something; 0: for ever. ``fault``: whose it is
+    where it breaks; ``progress``: the loop's time when something was taken last."""
 
     __slots__ = (
-        "_count", "_ended", "_first", "_from", "_in_pipe", "_loop", "_moved", "_patience", "_pipe", "_progress",
-        "_queued", "_reading", "_timer", "_to", "_writing",
+        "_count", "_ended", "_first", "_from", "_in_pipe", "_loop", "_moved", "_patience", "_pipe", "_queued",
+        "_reading", "_timer", "_to", "_writing", "fault", "progress",
     )  # fmt: skip
 
     def __init__(
@@ -45,11 +48,12 @@ class Splice:
         self._patience, self._moved, self._ended = patience, moved, ended
         self._loop = asyncio.get_running_loop()
         self._in_pipe = 0
+        self.fault = SOURCE
         self._reading = self._writing = False
         self._from = self._to = -1
         self._pipe = (-1, -1)
         self._timer: asyncio.TimerHandle | None = None
-        self._progress, self._queued = self._loop.time(), -1
+        self.progress, self._queued = self._loop.time(), -1
         try:
             self._from = os.dup(source.get_extra_info("socket").fileno())
             self._to = os.dup(target.get_extra_info("socket").fileno())
@@ -69,6 +73,11 @@ class Splice:
         """Somebody else has ended it: ``ended`` is not called."""
         self._watch(reading=False, writing=False)
         self._close()
+
+    @property
+    def awaits_source(self) -> bool:
+        """Whether it is the source's turn."""
+        return self._reading
 
     # --- the work ---
 
@@ -93,6 +102,7 @@ class Splice:
 
     def _pull(self) -> None:
         """From the source into the pipe. Raises EOFError, OSError."""
+        self.fault = SOURCE
         count = os.splice(self._from, self._pipe[1], min(self._count, PIPE), flags=_FLAGS)
         if not count:
             raise EOFError
@@ -101,13 +111,14 @@ class Splice:
 
     def _push(self) -> int:
         """Out of the pipe to the target."""
+        self.fault = TARGET
         if self._first:
             count = os.write(self._to, self._first)
             self._first = self._first[count:]
         else:
             count = os.splice(self._pipe[0], self._to, self._in_pipe, flags=_FLAGS)
             self._in_pipe -= count
-        self._progress = self._loop.time()
+        self.progress = self._loop.time()
         self._moved(count)
         return count
 
@@ -122,12 +133,13 @@ class Splice:
     def _look(self) -> None:
         """Ends a target which takes nothing."""
         now = self._loop.time()
-        left = self._progress + self._patience - now
+        left = self.progress + self._patience - now
         if left <= 0 and self._writing:
             queued = unacknowledged(self._to)
             if queued == self._queued:
+                self.fault = STALLED
                 return self._end(f"the visitor took nothing for {self._patience:g} s")
-            self._queued, self._progress = queued, now
+            self._queued, self.progress = queued, now
         self._timer = self._loop.call_later(left if left > 0 else self._patience, self._look)
         return None
 
