@@ -16,8 +16,9 @@ help:
 serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
+# The tests start hundreds of daemons: bytecode is kept, whatever the environment says of it
 test: check
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 #   make torture    everything that goes wrong, ten times in each mode (30 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev
