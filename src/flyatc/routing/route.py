@@ -23,6 +23,7 @@ class Here:
     name: str
     prefix: bytes  # of the path: what strip_prefix strips
     health: bytes | None  # the path that asks for the app's readiness: not a visit
+    slash: bool = True  # whether the bare prefix is redirected to its address with a slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Routes:
         found = self._longest(entry, below)
         if found is None:
             return Refuse(404, "no such tenant of this user")
-        if len(path) == len(found.prefix):
+        if found.slash and len(path) == len(found.prefix):
             location = path + b"/" if query is None else path + b"/?" + query
             return Redirect(location, "the address of a tenant ends in a slash")
         return found
@@ -120,7 +121,7 @@ class Routes:
 
 
 def _entry(tenants: list[Tenant]) -> _User:
-    here = {t.name.encode(): Here(t.user, t.name, t.prefix.encode(), health_path(t)) for t in tenants}
+    here = {t.name.encode(): Here(t.user, t.name, t.prefix.encode(), health_path(t), t.app.slash) for t in tenants}
     return _User(here, max((t.name.count("/") + 1 for t in tenants if t.name), default=0))
 
 
