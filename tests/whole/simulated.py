@@ -1,4 +1,4 @@
-"""``flyatc sim`` as a user runs it, as a process, with its commands."""
+"""``flyatc sim`` as a process, and its commands."""
 
 import json
 import signal
@@ -14,15 +14,19 @@ from whole.daemon import SLOWNESS, clean_environment, eventually
 
 
 class Sim:
-    """``folder`` is where it is started; tenants.yaml lies there, or is named in ``arguments``."""
+    """Machines m1, m2 … of the users 100, 200 …; visitors come in at m1. ``config``: the text of tenants.yaml, or where
+    it lies; ``env``: added to the environment of all."""
 
-    def __init__(self, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, config: str | Path, machines: int = 2, env: dict[str, str] | None = None) -> None:
         self.folder, self._environ = folder, clean_environment() | (env or {})
+        if isinstance(config, str):
+            (folder / "tenants.yaml").write_text(config)
+        where = config if isinstance(config, Path) else folder / "tenants.yaml"
         self.out = folder / "sim.log"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", "sim", "--port", "0", "--api-port", "0", "--dns-port", "0", "--watch",
-                 *arguments],
+                [sys.executable, "-m", "flyatc", "sim", "--machines", str(machines), "--config", str(where),
+                 "--port", "0", "--api-port", "0", "--dns-port", "0", "--watch"],
                 stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=self._environ | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         eventually(self._greeted, 30, "the greeting")
@@ -36,6 +40,7 @@ class Sim:
         return ask(self.port, method, path, None, {})
 
     def until_told(self, text: str) -> None:
+        """Waits for what --watch prints."""
         eventually(lambda: text in self.out.read_text(), 10, text)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,14 +57,23 @@ class Sim:
     def states(self) -> dict[str, str]:
         return {one["name"]: one["state"] for one in self.status()["machines"]}
 
+    def ids(self) -> dict[str, str]:
+        return {one["name"]: one["id"] for one in self.status()["machines"]}
+
+    def told(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
+        """The lines of a machine's log with these words in their message, and these fields."""
+        text = (self.folder / ".flyatc-sim" / machine / "machine.log").read_text()
+        lines = [json.loads(line) for line in text.splitlines(True) if line.startswith("{") and line.endswith("}\n")]
+        return [line for line in lines if message in line["msg"] and fields.items() <= line.items()]
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60 * SLOWNESS)
 
 
 @contextmanager
-def simulating(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Sim]:
-    one = Sim(folder, *arguments, env=env)
+def running(folder: Path, config: str | Path, machines: int = 2, env: dict[str, str] | None = None) -> Iterator[Sim]:
+    one = Sim(folder, config, machines, env)
     try:
         yield one
     finally:

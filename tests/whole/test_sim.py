@@ -5,14 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from whole.daemon import config
-from whole.simulated import Sim, simulating
+from whole.simulated import Sim, running
 
 
 @pytest.fixture(scope="module")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    folder = tmp_path_factory.mktemp("sim")
-    (folder / "tenants.yaml").write_text(config(users='users: {"*": {match: "[0-9]+"}}'))
-    with simulating(folder, "--machines", "2") as one:
+    with running(tmp_path_factory.mktemp("sim"), config(users='users: {"*": {match: "[0-9]+"}}')) as one:
         yield one
 
 
