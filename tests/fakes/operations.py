@@ -72,6 +72,9 @@ class Desk:
     async def restart(self, address: str) -> None:
         await self._do(f"restart {address}")
 
+    async def release(self, user: str, to: str | None) -> None:
+        await self._do(f"release {user} {to}")
+
     async def reload(self) -> Reloaded:
         await self._do("reload")
         return Reloaded(added=["boston"], restart=["server.listen"])

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from flyatc.kit import tasks
@@ -15,7 +15,7 @@ from flyatc.ownership import record
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
-from flyatc.ownership.record import Me, Owner, Process, Session
+from flyatc.ownership.record import Heir, Me, Owner, Process, Session
 from flyatc.ownership.terms import Terms
 
 TRIP = 0.02  # s; there and back
@@ -122,7 +122,14 @@ class FakeMachine:
     all: ClassVar[list["FakeMachine"]] = []  # whose story is not over
 
     def __init__(
-        self, store: FakeStore, name: str = "m1", run: int = 1, *, rate: float = 1.0, earlier: bool = True
+        self,
+        store: FakeStore,
+        name: str = "m1",
+        run: int = 1,
+        *,
+        rate: float = 1.0,
+        earlier: bool = True,
+        forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None,
     ) -> None:
         FakeMachine.all.append(self)
         self.name, self.skew, self.link = name, 0.0, Link(store)
@@ -131,7 +138,8 @@ class FakeMachine:
         self.me = Me(name, "app", "waw", f"{name}.{run}", process, boots)
         self.log = Log(io.BytesIO(), level="debug")
         clock = Clock(boottime=lambda: now() * rate, wall=lambda: now() * rate + self.skew)
-        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock)
+        more = {} if forsakes is None else {"forsakes": forsakes}
+        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, **more)
         self._left = asyncio.Event()  # set: who lives here ends
         self._lives: list[asyncio.Task[None]] = []
 

@@ -14,8 +14,21 @@ from typing import Any
 
 from msgspec import structs
 
+from flyatc.ownership import freeing
 from flyatc.ownership.record import Me, Owner, Process, Session, State, owner_key, session_key
-from flyatc.ownership.rules import Break, Elsewhere, Found, Landed, Outcome, Refused, Rules, Take, Unsure, Wait
+from flyatc.ownership.rules import (
+    Break,
+    Elsewhere,
+    Found,
+    Landed,
+    Outcome,
+    Promised,
+    Refused,
+    Rules,
+    Take,
+    Unsure,
+    Wait,
+)
 
 USER, POINTER = owner_key("u"), "users/u/current.json"
 TIMEOUT = 3.0  # s; of the machines' clients
@@ -124,7 +137,9 @@ class World:
         self.weather = Weather()
         self.store = Store(self)
         self.violations: list[str] = []
-        self.counts = dict.fromkeys(("taken", "stolen", "resumed", "lost", "saved", "released", "kept"), 0)
+        self.counts = dict.fromkeys(
+            ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "forsaken", "kept"), 0
+        )
         self.saved: Node | None = None  # the newest that somebody was told is saved
         self.owners: list[tuple[int, str]] = []  # epoch, machine: of all records that landed
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -475,6 +490,11 @@ class Machine:
 
     def _decide(self, owner: Owner | None) -> Story:
         decision = self.rules.take(owner, self._me, self.disk.epoch)
+        if isinstance(decision, Promised):
+            if self._random.random() < 0.9:
+                return None
+            self.world.counts["forsaken"] += 1  # rightly or not: that is no matter of safety
+            decision = self.rules.take(owner, self._me, self.disk.epoch, forsaken=True)
         if owner is None or isinstance(decision, Take | Elsewhere):
             return decision
         key = session_key(owner.holder.machine)
@@ -550,7 +570,18 @@ class Machine:
         if self.mine is mine:
             self.mine = None
         self.world.counts["released"] += 1
+        if self._random.random() < 0.5:
+            yield from self._direct()
         yield Sleep(self._random.random() * 20)
+
+    def _direct(self) -> Story:
+        """Says for whom it was released: anybody may, on condition."""
+        seen = yield Look(USER)
+        if isinstance(seen, Seen) and seen.record.state is State.RELEASED:
+            heir = self._random.choice(self.world.machines).name
+            new = freeing.freed(seen.record, self._nonce(), accept_loss=False, to=heir)
+            yield from self._swap(USER, new, seen.etag)
+            self.world.counts["directed"] += 1
 
 
 def chaos(world: World) -> None:

@@ -43,7 +43,14 @@ def test_a_variable_may_be_null_and_any_scalar() -> None:
 def test_overrides_say_what_app_says_without_defaults() -> None:
     of_app = {name: described["description"] for name, described in properties("App").items()}
     assert {name: d["description"] for name, d in properties("AppOverrides").items()} == of_app
-    assert set(properties("UserEntry")) == {*App.__struct_fields__, "tenants", "match", "region", "machine"}
+    assert set(properties("UserEntry")) == {
+        *App.__struct_fields__,
+        "tenants",
+        "match",
+        "provision",
+        "region",
+        "machine",
+    }
 
 
 def test_unknown_keys_are_refused_by_the_schema_too() -> None:

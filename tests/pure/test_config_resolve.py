@@ -121,6 +121,7 @@ USERS = [
     ("'': ", "users.'': '' cannot be a user"),
     (f"{'a' * 64}: ", f"users.{'a' * 64}: '{'a' * 64}' cannot be a user"),
     ("a: {match: x}", "users.a.match: is only for '*': this user has a name"),
+    ("a: {provision: true}", "users.a.provision: is only for '*': flyatc users add makes a machine for a user"),
     ("'*': ", "users.*.match: is missing: a pattern that the whole user segment must match"),
     ("'*': {match: '['}", "users.*.match: '[' is not a regular expression: "),
     ("'*': {match: '[0-9]{99999999999}'}", "users.*.match: '[0-9]{99999999999}' is not a regular expression: "),

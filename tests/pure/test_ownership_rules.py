@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flyatc.ownership import freeing, record
 from flyatc.ownership.owned import Former
-from flyatc.ownership.record import Data, Holder, Me, Owner, Process, Session, State, Unreadable
+from flyatc.ownership.record import Data, Heir, Holder, Me, Owner, Process, Session, State, Unreadable
 from flyatc.ownership.rules import (
     Ask,
     Begin,
@@ -18,6 +18,7 @@ from flyatc.ownership.rules import (
     Found,
     Landed,
     Mourn,
+    Promised,
     Refused,
     Rules,
     Take,
@@ -207,6 +208,15 @@ def test_what_another_holds_depends_on_its_session_and_what_it_left_unsaved_is_n
     assert RULES.take(owner(state=State.DIRTY), ME, 0) == Elsewhere(True, "why")
 
 
+def test_what_was_released_to_a_machine_is_its_own_unless_it_never_comes() -> None:
+    for former in (THEM, US):
+        found = msgspec.structs.replace(owner(former, State.RELEASED), to=Heir("app", "m9"))
+        assert RULES.take(found, ME, 7) == Promised(Heir("app", "m9"))
+        undirected = RULES.take(msgspec.structs.replace(found, to=None), ME, 7)
+        assert RULES.take(found, ME, 7, forsaken=True) == undirected
+        assert RULES.take(msgspec.structs.replace(found, to=Heir("app", ME.machine)), ME, 7) == undirected
+
+
 def test_only_who_has_been_silent_for_long_is_succeeded_and_its_session_is_broken_first() -> None:
     taken = Data(line=8, since=8)
     assert isinstance(RULES.steal(owner(), session(), 37, 0), Elsewhere)
@@ -268,6 +278,21 @@ def test_an_operator_may_free_what_its_owner_surely_does_not_write(
             assert isinstance(decision, freeing.Free)
             assert "since its last save" in decision.loses
             assert decision.breaks == (there is not None and there.broken is None and found == owner())
+
+
+def test_what_is_released_may_be_given_to_a_machine_and_to_another_and_to_anybody() -> None:
+    free = owner(state=State.RELEASED)
+    given = freeing.freed(free, "n2", accept_loss=False, to="m9")
+    assert given == msgspec.structs.replace(free, nonce="n2", to=Heir(free.holder.app, "m9"))
+    decided = {
+        to: type(freeing.decide(RULES, "u", given, None, 0, accept_loss=False, to=to)) for to in ("m9", "m8", None)
+    }
+    assert decided == {"m9": freeing.Settled, "m8": freeing.Free, None: freeing.Free}
+    assert freeing.freed(given, "n3", accept_loss=False).to is None
+    taken = freeing.decide(RULES, "u", owner(), session(), 1, accept_loss=False, to=THEM.machine)
+    assert isinstance(taken, freeing.Settled)
+    dead = freeing.freed(owner(), "n2", accept_loss=False, to="m9")
+    assert (dead.state, dead.to, dead.data.fence) == (State.RELEASED, Heir("app", "m9"), True)
 
 
 def test_what_is_freed_keeps_the_epoch_unless_the_loss_is_accepted() -> None:

@@ -1,12 +1,13 @@
 """Where a user is served: the rungs, one by one."""
 
+import msgspec
 import pytest
 
 from flyatc.config.schema import Pin
 from flyatc.fly import told
 from flyatc.fly.machine import Machine
-from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing.placement import Here, Last, Nowhere, Place, There, named, pinned, recorded, unowned
+from flyatc.ownership.record import Data, Heir, Holder, Owner, State
+from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
 from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
 
@@ -43,6 +44,16 @@ def test_a_name_sends_to_the_machine_which_runs_and_what_is_not_known_sends_nowh
 def test_the_last_owner_is_woken_rather_than_robbed(state: State) -> None:
     assert where(recorded(ME, owner(state), Last.EXPECTED, None)) == THERE
     assert where(recorded(ME, owner(state, ME.id), Last.EXPECTED, None)) is Here
+
+
+def test_who_was_released_to_a_machine_is_sent_there_from_everywhere_and_from_his_last_owner() -> None:
+    to_us = msgspec.structs.replace(owner(State.RELEASED), to=Heir("shop", ME.id))
+    to_other = msgspec.structs.replace(owner(State.RELEASED, ME.id), to=Heir("shop", OTHER))
+    assert where(recorded(ME, to_us, Last.EXPECTED, None)) is Here
+    for pin in (None, Pin(region="bos")):
+        assert where(recorded(ME, to_other, Last.EXPECTED, pin)) == THERE
+    for last in (Last.GONE, Last.DEAD):
+        assert where(recorded(ME, to_other, last, None)) is Here
 
 
 def test_a_last_owner_who_is_gone_or_dead_or_none_of_fly_is_not_waited_for() -> None:
@@ -105,3 +116,14 @@ def test_tries_are_bounded() -> None:
     tries.failed("0", THERE, PATIENCE)
     tries.failed("1", THERE, PATIENCE)
     assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)
+
+
+def test_of_users_whom_the_dns_does_not_tell_the_list_of_all_machines_has_the_last_word() -> None:
+    unknown, none, old = told.Unknown("dns"), told.Absent("list"), told.Absent("list", stale=True)
+    asleep, away = told.Found(OTHER, "list", 0), told.Unknown("list")
+    for dns in (unknown, told.Absent("dns")):
+        assert absent(dns, None) == dns, "there is no API to ask"
+        for listed in (none, asleep, away):
+            assert absent(dns, listed) == listed
+    assert absent(told.Absent("dns"), old) == old
+    assert absent(unknown, old) == unknown, "he may have been given one since"

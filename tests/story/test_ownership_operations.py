@@ -8,8 +8,8 @@ import pytest
 from fakes.ownership_store import FakeMachine, FakeStore, Link
 from flyatc.ownership import operations
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.ownership.freeing import Denied, Free
-from flyatc.ownership.record import State, owner_key, session_key
+from flyatc.ownership.freeing import Denied, Free, Settled
+from flyatc.ownership.record import Heir, State, owner_key, session_key
 from flyatc.ownership.terms import Terms
 
 pytestmark = pytest.mark.looptime
@@ -93,3 +93,48 @@ async def test_when_the_store_does_not_answer_the_operator_is_told(store: FakeSt
     with pytest.raises(OwnershipUnknown, match="cannot be released"):
         await operations.takeover(link, "u", TERMS)
     assert isinstance(await operations.release(Link(store), "v", TERMS), Denied)
+
+
+async def test_who_is_released_to_a_machine_goes_there_and_nowhere_else(store: FakeStore) -> None:
+    one, other, third = (FakeMachine(store, name) for name in ("m1", "m2", "m3"))
+    await one.live()
+    await one.leave()
+    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Free)
+    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Settled)
+    for late in (one, third):
+        with pytest.raises(HeldElsewhere, match="machine m2") as refused:
+            await late.live(known=1)
+        assert refused.value.machine == "app/m2"
+    owned = await other.live()
+    assert (owned.epoch, owned.line, owned.former.clean) == (2, 1, True)
+    assert store.owner().to is None
+    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Settled)
+    await other.leave()
+    await third.live()
+
+
+async def test_whom_it_was_released_to_and_who_never_comes_is_not_waited_for(store: FakeStore) -> None:
+    async def gone(user: str, heir: Heir) -> bool:
+        return (user, heir.machine) == ("u", "m2")
+
+    one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", forsakes=gone)
+    await one.live()
+    await one.leave()
+    await operations.release(Link(store), "u", TERMS, "m2")
+    with pytest.raises(HeldElsewhere):
+        await one.live()
+    assert (await third.live()).former.clean
+
+
+async def test_an_operator_who_is_late_does_not_undo_that_somebody_has_taken_it(store: FakeStore) -> None:
+    one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
+    await one.live()
+    await one.leave()
+    link = Link(store)
+    link.once("late", "put", owner_key("u"))
+    with pytest.raises(OwnershipUnknown):
+        await operations.release(link, "u", TERMS, "m3")
+    owned = await other.live()
+    await asyncio.sleep(link.lateness)
+    assert owned.valid()
+    assert store.owner().holder.machine == "m2"

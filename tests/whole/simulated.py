@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fakes.fly import Told, ask
+from flyatc.sim import place
+from flyatc.sim.shapes import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
 
 
@@ -30,7 +32,7 @@ class Sim:
                 stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=self._environ | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         eventually(self._greeted, 30, "the greeting")
-        self.port = int(self.status()["proxy"].rpartition(":")[2])
+        self.port = int(self.overview().proxy.rpartition(":")[2])
 
     def _greeted(self) -> bool:
         assert self.process.poll() is None, self.out.read_text()
@@ -49,16 +51,14 @@ class Sim:
             env=self._environ, timeout=60 * SLOWNESS, check=False,
         )  # fmt: skip
 
-    def status(self) -> dict[str, Any]:
-        run = self.cli("ps", "--json")
-        assert run.returncode == 0, run.stderr
-        return dict(json.loads(run.stdout))
+    def overview(self) -> Overview:
+        return place.get_overview(self.folder / ".flyatc-sim")
 
     def states(self) -> dict[str, str]:
-        return {one["name"]: one["state"] for one in self.status()["machines"]}
+        return {one.name: one.state for one in self.overview().machines}
 
     def ids(self) -> dict[str, str]:
-        return {one["name"]: one["id"] for one in self.status()["machines"]}
+        return {one.name: one.id for one in self.overview().machines}
 
     def told(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""

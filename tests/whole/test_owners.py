@@ -34,6 +34,12 @@ def test_the_other_machine_says_who_serves_and_goes_on_after_an_orderly_end(pair
         assert answer.headers["Retry-After"]
     assert away.get("/bob/count").status == 200, "another user is another matter"
     assert home.get("/bob/count").status == 503
+    given = away.cli("release", "bob", "--to", evidence.machine(home))
+    assert given.returncode == 0, given.stderr
+    answer = away.get("/bob/count")
+    assert (answer.status, answer.headers["Flyatc-Owner"]) == (503, f"local/{evidence.machine(home)}")
+    eventually(lambda: home.get("/bob/count").status == 200, what="bob is served at home")  # which may believe for 2 s
+    assert away.get("/bob/count").status == 503
     assert home.stop() == 0
     assert eventually(lambda: added(away), what="the other machine serves") == 2
     assert away.stop() == 0

@@ -1,5 +1,6 @@
 """``flyatc sim`` as a user runs it: real daemons as machines, and its commands."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -44,7 +45,7 @@ def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
 def test_the_platform_can_be_told_to_fail(sim: Sim) -> None:
     told = sim.cli("fail", "--api", "503", "--dns", "servfail").stdout
     assert told == "the API fails: 503; the DNS fails: servfail; flyatc sim fail ends it\n"
-    assert sim.status()["faults"] == {"api": "503", "dns": "servfail"}
+    assert json.loads(sim.cli("ps", "--json").stdout)["faults"] == {"api": "503", "dns": "servfail"}
     assert sim.cli("fail").stdout == "all is well\n"
 
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import click
@@ -5,6 +6,7 @@ import click
 from flyatc.cli import options, show, words
 from flyatc.config import describe
 from flyatc.config.schema import Config
+from flyatc.fly import needs
 
 
 @click.command()
@@ -30,4 +32,8 @@ def summary(config: Config) -> str:
         f"  data      {config.server.data}",
         f"  store     {store}",
     ]
+    if config.pattern is not None and config.pattern.provision:
+        lacking = needs.lacking(config, os.environ)
+        made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
+        lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
     return "\n".join(map(words.plain, lines))

@@ -34,6 +34,8 @@ COMMANDS = {
     "ownership": ("ownership", "List which machine may write each user's databases."),
     "release": ("release", "Let another machine take a user."),
     "takeover": ("takeover", "Take a user away from a machine that never comes back."),
+    "users": ("users", "Users and their machines on Fly: list, add, remove, move."),
+    "machines": ("machines", "List the machines on Fly: whose they are, and whom they hold."),
     "reload": ("reload", "Have the daemon read tenants.yaml again."),
     "maintenance": ("maintenance", "Close a tenant, a user or everything for a while, and open it again."),
     "pause": ("pause", "Hold the requests for a tenant, a user or everything."),

@@ -16,8 +16,9 @@ config_file = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
+    envvar="FLYATC_CONFIG",
     metavar="FILE",
-    help=f"Default: ./{load.HERE}, then {load.SYSTEM}.",
+    help=f"Default: $FLYATC_CONFIG, ./{load.HERE}, then {load.SYSTEM}.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

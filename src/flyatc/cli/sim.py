@@ -96,6 +96,7 @@ def sim(
         api_port=int(more["api_port"]),
         dns_port=int(more["dns_port"]),
         ptr=not more["no_ptr"],
+        config=load.find(config_path).absolute(),
     )
     told = click.echo if more["watch"] else lambda line: None
     running.run(settings, load.find(config_path), machines, told, partial(_greet, config, folder))
@@ -153,7 +154,12 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
 
 @sim.command()
-@click.option("--api", default="", metavar="away|STATUS", help="The Machines API is away, or answers with a status.")
+@click.option(
+    "--api",
+    default="",
+    metavar="away|lost|STATUS",
+    help="The Machines API is away, does what it is told without an answer, or answers with a status.",
+)
 @click.option("--dns", default="", type=click.Choice(["", "silent", "servfail", "nxdomain"]))
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:

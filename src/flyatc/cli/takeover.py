@@ -10,7 +10,7 @@ from flyatc.cli import address, options, words
 from flyatc.config.schema import Config
 
 if TYPE_CHECKING:
-    from flyatc.ownership.freeing import Denied, Free
+    from flyatc.ownership.freeing import Denied, Free, Settled
 
 
 @click.command()
@@ -22,12 +22,12 @@ def takeover(user: str, yes: bool, config_path: Path | None) -> int:
 
     Says first what may be lost, and asks. A machine that lives cannot be robbed: stop it, or run flyatc release there.
     """
-    from flyatc.ownership.freeing import Denied
+    from flyatc.ownership.freeing import Free
 
     config = options.read(config_path)
     user = address.user_of(config, user)
     planned = asyncio.run(_decide(config, user, do=False))
-    if isinstance(planned, Denied):
+    if not isinstance(planned, Free):
         click.echo(words.plain(planned.reason), err=True)
         return 1
     click.echo(words.plain(f"{planned.reason}.\nWhat may be lost: {planned.loses or 'nothing'}."), err=True)
@@ -35,14 +35,14 @@ def takeover(user: str, yes: bool, config_path: Path | None) -> int:
         click.echo("nothing was changed", err=True)
         return 1
     done = asyncio.run(_decide(config, user, do=True))
-    if isinstance(done, Denied):
+    if not isinstance(done, Free):
         click.echo(words.plain(done.reason), err=True)
         return 1
     click.echo(f"{user} is free: whoever is visited first takes it")
     return 0
 
 
-async def _decide(config: Config, user: str, *, do: bool) -> "Free | Denied":
+async def _decide(config: Config, user: str, *, do: bool) -> "Free | Denied | Settled":
     from flyatc.daemon import drills
     from flyatc.ownership import operations
     from flyatc.ownership.terms import Terms

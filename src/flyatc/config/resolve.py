@@ -128,6 +128,8 @@ def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faul
         faults.tell(key, fault)
     if entry is not None and entry.match is not UNSET:
         faults.tell((*key, "match"), "is only for '*': this user has a name")
+    if entry is not None and entry.provision is not UNSET:
+        faults.tell((*key, "provision"), "is only for '*': flyatc users add makes a machine for a user with a name")
     prefix = f"{server.root.rstrip('/')}/{user}"
     if server.health is not None and f"{server.health}/".startswith(f"{prefix}/"):
         faults.tell(
@@ -164,4 +166,5 @@ def _pattern(
     except (re.error, OverflowError, RecursionError) as error:
         around.faults.tell(key, f"{match!r} is not a regular expression: {error}")
         return None
-    return Pattern(match=match, app=layers.lay(app, entry, ("users", ANYONE), around), tenants=apps)
+    of_all, provision = layers.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
+    return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

@@ -150,6 +150,11 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
     match: Annotated[
         str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")
     ] = UNSET
+    provision: Annotated[
+        bool | UnsetType,
+        Meta(description="only for '*', on Fly, with fly.metadata and FLY_API_TOKEN: true: a user who matches and has "
+             "no machine gets one, a copy of that which was asked; fly.machines_most bounds them"),
+    ] = UNSET  # fmt: skip
     region: Annotated[
         str | UnsetType, Meta(description="on Fly: the region whose machines serve this user, such as bos")
     ] = UNSET
@@ -242,6 +247,12 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "$FLYATC_RESOLVER wins"
         ),
     ] = None
+    machines_most: Annotated[
+        int, Meta(ge=1, description="users.'*'.provision: none is made while the app has so many machines, all counted")
+    ] = 20
+    machines_a_minute: Annotated[
+        int, Meta(ge=1, description="users.'*'.provision: how many this machine may make in a minute")
+    ] = 3
 
 
 class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -313,6 +324,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
     match: str  # a regular expression for the whole user segment
     app: App
     tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) where the user is the tenant
+    provision: bool = False  # on Fly: who has no machine gets one
 
 
 class Pin(Struct, frozen=True, kw_only=True):
@@ -346,12 +358,19 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
         """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
-        if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
-            return None
-        if re.fullmatch(self.pattern.match, user) is None:
+        if self.pattern is None or not self._matches(self.pattern, user):
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)
+
+    def provisions(self, user: str) -> bool:
+        """Whether a machine is to be made for him, if he has none."""
+        return self.pattern is not None and self.pattern.provision and self._matches(self.pattern, user)
+
+    def _matches(self, pattern: Pattern, user: str) -> bool:
+        if user in self.users or USER.fullmatch(user) is None:
+            return False
+        return re.fullmatch(pattern.match, user) is not None
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""

@@ -72,6 +72,13 @@ class Hold(Struct, frozen=True, forbid_unknown_fields=True):
     address: str | None = None
 
 
+class Gift(Struct, frozen=True, forbid_unknown_fields=True):
+    """``to``: a machine of our app; None: whoever comes."""
+
+    user: str
+    to: str | None = None
+
+
 class Failure(Struct, frozen=True):
     error: str
 
@@ -142,6 +149,11 @@ class Api:
         await self._operations.restart(_target(call).address)
         return _json(Done())
 
+    async def release(self, call: Call) -> Answer:
+        gift = _decoded(call, Gift)
+        await self._operations.release(gift.user, gift.to)
+        return _json(Done())
+
     async def reload(self, call: Call) -> Answer:
         return _json(await self._operations.reload())
 
@@ -193,6 +205,7 @@ ADMIN: dict[tuple[str, str], Route] = {
     ("POST", "/start"): Api.start,
     ("POST", "/stop"): Api.stop,
     ("POST", "/restart"): Api.restart,
+    ("POST", "/release"): Api.release,
     ("POST", "/reload"): Api.reload,
     ("POST", "/maintenance"): Api.maintain,
     ("POST", "/pause"): Api.pause,

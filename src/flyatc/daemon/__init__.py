@@ -1,3 +1,10 @@
 """Builds every part from the Config, runs it, stops it: the only wiring."""
 
-from flyatc.daemon.running import run as run
+from pathlib import Path
+
+
+def run(config_path: Path) -> int:
+    """See ``running.run``."""
+    from flyatc.daemon import running  # commands which use a part of this room need not wait for all of it
+
+    return running.run(config_path)

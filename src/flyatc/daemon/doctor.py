@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
 from flyatc.config.schema import Config
-from flyatc.daemon import doctor_machine, doctor_store
+from flyatc.daemon import doctor_fly, doctor_machine, doctor_store
 from flyatc.daemon.findings import Finding
 
 
@@ -22,3 +22,5 @@ async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[F
     for check in checks:
         for finding in await asyncio.to_thread(check):
             yield finding
+    for finding in await doctor_fly.examine(config, environ):
+        yield finding

@@ -17,6 +17,7 @@ from flyatc.daemon.parts import Parts
 from flyatc.databases.choosing import Choice
 from flyatc.edge import verdict
 from flyatc.edge.gateway import Gateway
+from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
@@ -100,6 +101,16 @@ class Operations:
 
     async def restart(self, address: str) -> None:
         await self._parts.fleet.restart(address)
+
+    async def release(self, user: str, to: str | None) -> None:
+        """To its end, also when who asked has left."""
+        await asyncio.shield(tasks.start(self._release(user, to), f"release {user}"))
+
+    async def _release(self, user: str, to: str | None) -> None:
+        async with self._parts.fleet.emptied(user):
+            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
+        if to is not None:
+            self._parts.log.event("info", "user released to a machine", user=user, machine=to)
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

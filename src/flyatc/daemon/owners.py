@@ -20,8 +20,9 @@ AT_ONCE = 8  # requests
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    """``state``: held, released, dirty; unknown where the record cannot be read. ``sign``: seconds since the machine's
-    last sign of life; None: it has no session. ``note``: what is to be known beyond that."""
+    """``state``: held, released, dirty; unknown where the record cannot be read. ``to``: the machine which it is
+    released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
+    flyatc there. ``note``: what is to be known beyond that."""
 
     user: str
     state: str
@@ -29,8 +30,10 @@ class Owner(Struct, frozen=True, kw_only=True):
     machine: str = ""
     region: str = ""
     app: str = ""
+    to: str = ""
     here: bool = False  # this machine
     sign: float | None = None
+    version: str = ""
     note: str = ""
 
 
@@ -64,13 +67,17 @@ async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> 
         machine=holder.machine,
         region=holder.region,
         app=holder.app,
+        to=owner.to.machine if owner.to is not None else "",
         here=holder.machine == me,
         sign=sign,
+        version=session[0].version if session is not None else "",
         note=_note(rules, owner, session[0] if session is not None else None, sign or 0.0),
     )
 
 
 def _note(rules: Rules, owner: record.Owner, session: Session | None, sign: float) -> str:
+    if owner.to is not None:
+        return f"for {owner.to}, which takes it at the next visit"
     if owner.state is record.State.RELEASED:
         return "free: whoever is visited first takes it"
     if owner.state is record.State.DIRTY:

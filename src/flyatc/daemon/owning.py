@@ -1,20 +1,22 @@
 """Who may write, for the tenants of this daemon: the ownership room with a client of the store of its own."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.kept import kept
 from flyatc.databases.owned import Sole
 from flyatc.databases.vault import Vault
+from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
-from flyatc.ownership import identity
+from flyatc.ownership import identity, operations
 from flyatc.ownership.errors import HeldElsewhere
+from flyatc.ownership.freeing import Denied
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
-from flyatc.ownership.record import Owner
+from flyatc.ownership.record import Heir, Owner, State
 from flyatc.ownership.terms import Terms
 
 
@@ -24,12 +26,15 @@ class Owning:
     def __init__(self, config: Config, environ: Mapping[str, str], log: Log, vault: Vault) -> None:
         """Raises FlyatcError where this machine cannot be put on record."""
         self._config, self._vault = config, vault
+        self.forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None  # see daemon.placing; None: nobody knows
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience)
         self.keeper: Keeper | None = None
+        self._machine = ""
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
-            self.keeper = Keeper(self.store, me, terms, log)
+            self._machine = me.machine
+            self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken)
 
     async def open(self) -> None:
         """To be called first. Raises StoreRefused, StoreUnavailable."""
@@ -43,6 +48,25 @@ class Owning:
     async def look(self, user: str) -> Owner | None:
         """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""
         return await self.keeper.look(user) if self.keeper is not None else None
+
+    async def release(self, tenant: Tenant, to: str | None) -> None:
+        """None of the user's tenants is held. What an earlier run of ours left held or unsaved is taken, and given
+        back. ``to``: from now on he is meant for that machine of our app. Raises OwnershipUnknown, HeldElsewhere,
+        FlyatcError where he is not ours to give."""
+        if self.store is None:
+            raise FlyatcError("storage.mode is none: nobody else can have what is on this disk")
+        owner = await self.look(tenant.user)
+        if owner is not None and owner.state is not State.RELEASED and owner.holder.machine == self._machine:
+            async with self.hold(tenant):
+                pass
+        if to is None:
+            return
+        decision = await operations.release(self.store, tenant.user, Terms.of(self._config.storage.session_ttl), to)
+        if isinstance(decision, Denied):
+            raise FlyatcError(decision.reason)
+
+    async def _forsaken(self, user: str, heir: Heir) -> bool:
+        return self.forsakes is not None and await self.forsakes(user, heir)
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:

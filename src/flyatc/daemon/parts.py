@@ -16,8 +16,12 @@ from flyatc.delivery.caching import Cache
 from flyatc.edge import barrier, gateway, handler, recorder
 from flyatc.edge.listener import Listener
 from flyatc.edge.signpost import Signpost
-from flyatc.fly import machine
+from flyatc.fly import machine, needs
+from flyatc.fly.api_errors import ApiError
 from flyatc.fly.dns import Dns
+from flyatc.fly.inventory import Inventory
+from flyatc.fly.machines_api import MachinesApi
+from flyatc.fly.making import Making
 from flyatc.fly.names import Names
 from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
@@ -59,6 +63,7 @@ class Parts:
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
         self.placing: Placing | None = None
+        self.api: MachinesApi | None = None
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
         )
@@ -76,11 +81,26 @@ class Parts:
         names = None
         if config.fly.metadata is not None:
             names = Names(Dns(config.fly.resolver), me, config.fly.metadata, self.log)
-        self.placing = Placing(config, me, self.owning, names)
+        self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
+        self.owning.forsakes = self.placing.forsaken
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
+
+    def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
+        """None: what the Machines API knows is not asked for."""
+        if (why := needs.lacking(config, self.environ)) is not None:
+            self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
+        key = config.fly.metadata
+        if key is None:
+            return None, None
+        try:
+            self.api = api = MachinesApi(me.app, self.environ)
+        except ApiError:  # nobody need have a token
+            return None, None
+        inventory = Inventory(api, me, key, self.log)
+        return inventory, Making(api, inventory, me, key, config.fly, self.log)
 
     def _child(
         self, ports: Ports
@@ -95,6 +115,8 @@ class Parts:
         self.owning.close()
         if self.store is not None:
             self.store.close()
+        if self.api is not None:
+            self.api.close()
 
 
 def _gateway(replays: bool, tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:

@@ -5,11 +5,13 @@ from typing import Protocol
 
 from flyatc.config.schema import Config
 from flyatc.fly import told
+from flyatc.fly.inventory import Inventory
 from flyatc.fly.machine import Machine
+from flyatc.fly.making import Making, NotMade
 from flyatc.fly.names import Names
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.kit.recall import Recall
-from flyatc.ownership.record import Owner
+from flyatc.ownership.record import Heir, Holder, Owner
 from flyatc.routing import placement
 from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
@@ -29,10 +31,20 @@ class Owners(Protocol):
 
 
 class Placing:
-    """``names``: None where the metadata of machines says nothing of users."""
+    """``names``: None where the metadata of machines says nothing of users; ``inventory``, ``making``: where the
+    Machines API can be asked."""
 
-    def __init__(self, config: Config, me: Machine, owners: Owners, names: Names | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        me: Machine,
+        owners: Owners,
+        names: Names | None,
+        inventory: Inventory | None = None,
+        making: Making | None = None,
+    ) -> None:
         self._me, self._owners, self._names = me, owners, names
+        self._inventory, self._making = inventory, making
         self._found: Recall[str, placement.Place] = Recall(self._look_up, lambda _: KEPT, MOST)
         self._tries = Tries()
         self._turns = asyncio.Semaphore(LOOKS)
@@ -75,18 +87,61 @@ class Placing:
                 owner = await self._owners.look(user)
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
-        last = Last.EXPECTED if owner is None else await self._last(names, user, owner)
-        invited = user in self._config.users or pin is not None
-        return placement.recorded(self._me, owner, last, pin) or placement.unowned(found, invited=invited)
+        last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
+        place = placement.recorded(self._me, owner, last, pin)
+        return await self._by_list(user, found, place) if place is None or last is Last.GONE else place
 
-    async def _last(self, names: Names, user: str, owner: Owner) -> Last:
-        last = target(f"{owner.holder.app}/{owner.holder.machine}")
+    async def _by_list(self, user: str, found: told.Told, otherwise: placement.Place | None) -> placement.Place:
+        """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
+        made; else ``otherwise``."""
+        listed = await self._inventory.machine_of(user) if self._inventory is not None else None
+        making, provisions = self._making, self._config.provisions(user)
+        if isinstance(listed, told.Found):
+            if making is not None and not listed.launched:
+                return self._made(await making.launched(user, listed.machine))
+            return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
+        known = placement.absent(found, listed)
+        if making is not None and provisions and isinstance(known, told.Absent):
+            made = self._made(await making.machine_for(user))
+            on_its_way = isinstance(made, placement.There | placement.Here) or made.soon
+            return made if on_its_way else otherwise or made
+        if otherwise is not None:
+            return otherwise
+        invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
+        return placement.unowned(known, invited=invited)
+
+    def _made(self, made: str | NotMade) -> placement.Place:
+        if isinstance(made, NotMade):
+            return placement.Nowhere(503, made.why, made.soon)
+        found = told.Found(made, f"machine {made} was made for him", _now())
+        return placement.named(self._me, found) or placement.unowned(found, invited=False)
+
+    def close(self) -> None:
+        """Machines which are being made are left as they are."""
+        if self._making is not None:
+            self._making.close()
+
+    async def forsaken(self, user: str, heir: Heir) -> bool:
+        """Whether the machine which he was released to does not come for him."""
+        return self._names is not None and await self._last(self._names, user, heir) is not Last.EXPECTED
+
+    async def _last(self, names: Names, user: str, awaited: Holder | Heir) -> Last:
+        last = target(f"{awaited.app}/{awaited.machine}")
         if last is None or last.id is None:
             return Last.EXPECTED
-        if await names.deployed(last.app, last.id) is False:
+        if await self._is_gone(names, last):
             return Last.GONE
         vain = self._tries.vain(user, last, _now()) and await names.started(last.app, last.id) is False
         return Last.DEAD if vain else Last.EXPECTED
+
+    async def _is_gone(self, names: Names, last: Target) -> bool:
+        """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""
+        assert last.id is not None
+        deployed = await names.deployed(last.app, last.id)
+        if deployed is not True and self._inventory is not None and last.app == self._me.app:
+            known = await self._inventory.deployed(last.id)
+            deployed = deployed if known is None else known
+        return deployed is False
 
 
 def _now() -> float:

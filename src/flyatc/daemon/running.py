@@ -169,6 +169,8 @@ class Daemon:
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
         await self.parts.vault.still()
         await self.parts.owning.leave()
+        if self.parts.placing is not None:
+            self.parts.placing.close()
         await self.control.close()
         await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
 

@@ -52,7 +52,7 @@ class Arrival(unread.Unread):
     async def _wait(self) -> None:
         to, app = self._to, self._tenant.spec.app
         try:
-            async with asyncio.timeout(app.waiting_page_after if self._shows_page() else None):
+            async with asyncio.timeout(app.waiting_page_after if respond.shows_page(to) else None):
                 visit = await self._served()
         except TimeoutError:
             self._waited()
@@ -71,17 +71,20 @@ class Arrival(unread.Unread):
         return self._serve(to, self._found, self._tenant, visit)
 
     async def _served(self) -> Visit | signpost.Away:
-        if self._signpost is not None and (away := await self._signpost.away(self._to, self._tenant)) is not None:
+        sign = self._signpost
+        if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
             return away
-        return await self._tenant.serving(self._instead_of)
+        try:
+            return await self._tenant.serving(self._instead_of)
+        except errors.Elsewhere:
+            if sign is None or not sign.sent_here(self._to, self._tenant):
+                raise
+            await self._tenant.look_again()  # the user may just have been released to us
+            return await self._tenant.serving()
 
     def _waited(self) -> None:
         self._to.request.receiver = None
         self._to.wait = monotonic() - self._since
-
-    def _shows_page(self) -> bool:
-        """Only a page load in a browser can be told to come again: anything else waits, or is told 503."""
-        return self._to.request.head.method == b"GET" and respond.wants_html(self._to)
 
     def _refuse(self, error: errors.Unavailable) -> None:
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
@@ -101,7 +104,7 @@ class Arrival(unread.Unread):
                 return self._responder.refuse(self._to, 404, str(error))
             case errors.Stopping():
                 close = True
-            case errors.NotReadyInTime() | errors.Full() if self._shows_page():
+            case errors.NotReadyInTime() | errors.Full() if respond.shows_page(self._to):
                 return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
         pages = self._tenant.spec.app.pages
         return self._responder.refuse(

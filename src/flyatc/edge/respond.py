@@ -120,6 +120,11 @@ class Responder:
         request.end(close=close)
 
 
+def shows_page(to: exchange.Exchange) -> bool:
+    """Only a page load in a browser can be told to come again: anything else waits, or is told 503."""
+    return to.request.head.method == b"GET" and wants_html(to)
+
+
 def wants_html(to: exchange.Exchange) -> bool:
     """A browser's page load asks for text/html; fetch(), curl and API clients do not."""
     accept = to.request.head.line(b"accept")

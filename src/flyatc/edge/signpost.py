@@ -43,20 +43,26 @@ class Signpost:
 
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
         """What to ``answer``. None: this machine serves the user, or tries to."""
-        if self._source(to, tenant).sent:
+        if self.sent_here(to, tenant):
             return None
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+        """Whether one of ours has sent this request here."""
+        return self._source(to, tenant).sent
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
         disagree make no circle."""
-        if place is None or isinstance(place, placement.Here) or self._source(to, tenant).sent:
+        if place is None or isinstance(place, placement.Here) or self.sent_here(to, tenant):
             return None
         return place
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
+        if place.soon and respond.shows_page(to):
+            return responder.waiting(to, place.reason, tenant.spec.app.pages)
         retry = RETRY_SECONDS if place.status == 503 else None
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 

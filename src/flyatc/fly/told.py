@@ -1,4 +1,5 @@
-"""What the platform's private DNS tells, read (https://fly.io/docs/networking/private-networking/). Pure.
+"""What the platform tells of users and machines, and the answers of its private DNS, read
+(https://fly.io/docs/networking/private-networking/). Pure.
 
 The names of people's users and machines are checked before they become a part of a name: see ``Names``."""
 
@@ -16,20 +17,23 @@ _DEPLOYED = re.compile(r"(?:^|,)\s*([0-9a-z]{8,20}) [a-z0-9]+(?=,|$)")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A started machine of the user. ``at``: when the DNS said so, in seconds of the loop; ``stale``: it does not
-    answer any more."""
+    """A machine of the user; of the DNS a started one. ``at``: when that was said, in seconds of the loop; ``stale``:
+    whoever said it does not answer any more."""
 
     machine: str
     why: str
     at: float
     stale: bool = False
+    launched: bool = True  # False: made, and never started, which Fly Proxy does not do
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Surely none of his machines is started: he may have one that sleeps, or none."""
+    """Surely none of his machines is started: he may have one that sleeps, or none. Of the Machines API: he has none;
+    ``stale``: some time ago."""
 
     why: str
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,6 @@ class Threads:
         waiting = asyncio.wrap_future(future)
         return await tasks.to_the_end(waiting, cancelled)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Waits for what is running; what is queued is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=wait, cancel_futures=True)

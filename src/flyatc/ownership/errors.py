@@ -2,21 +2,23 @@
 
 from flyatc.kit import errors
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.ownership.record import Holder
+from flyatc.ownership.record import Heir, Holder
 
 __all__ = ["HeldElsewhere", "OwnershipUnknown"]
 
 
 class HeldElsewhere(errors.HeldElsewhere):
-    """Another machine is the owner. ``dirty``: it has stopped, and has what the store has not. ``since``: the epoch
-    from which on nobody else has owned it."""
+    """Another machine is the owner, or is to be. ``dirty``: it has stopped, and has what the store has not. ``since``:
+    the epoch from which on nobody else has owned it."""
 
-    def __init__(self, user: str, owner: Holder, *, dirty: bool = False, why: str = "", since: int = 0) -> None:
+    def __init__(self, user: str, owner: Holder | Heir, *, dirty: bool = False, why: str = "", since: int = 0) -> None:
         super().__init__(f"{owner.app}/{owner.machine}", _sentence(user, owner, dirty, why))
         self.user, self.owner, self.dirty, self.why, self.since = user, owner, dirty, why, since
 
 
-def _sentence(user: str, owner: Holder, dirty: bool, why: str) -> str:
+def _sentence(user: str, owner: Holder | Heir, dirty: bool, why: str) -> str:
+    if isinstance(owner, Heir):
+        return f"{user} is to be served by {owner}: {why}"
     if not dirty:
         return f"{user} is served by {owner}"
     because = f" ({why})" if why else ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from flyatc.ownership.record import Owner, Session, State
+from flyatc.ownership.record import Heir, Owner, Session, State
 from flyatc.ownership.rules import Rules
 
 
@@ -23,14 +23,31 @@ class Denied:
     vanished: bool = False  # the holder's session
 
 
+@dataclass(frozen=True)
+class Settled:
+    """It is as it is to be."""
+
+    reason: str
+
+
 def decide(
-    rules: Rules, user: str, owner: Owner | None, session: Session | None, age: float, *, accept_loss: bool
-) -> Free | Denied:
-    """``session``: the holder's, and its age in seconds. ``accept_loss``: the operator has been told."""
+    rules: Rules,
+    user: str,
+    owner: Owner | None,
+    session: Session | None,
+    age: float,
+    *,
+    accept_loss: bool,
+    to: str | None = None,
+) -> Free | Denied | Settled:
+    """``session``: the holder's, and its age in seconds. ``accept_loss``: the operator has been told. ``to``: the
+    machine which is to be the next; None: whoever is asked."""
     if owner is None:
         return Denied(f"nobody has ever owned {user}: there is nothing to release")
     if owner.state is State.RELEASED:
-        return Denied(f"{user} is free already: {owner.holder} has released it, and the next visit takes it")
+        return _direct(user, owner, to)
+    if to is not None and owner.state is State.HELD and owner.holder.machine == to:
+        return Settled(f"{owner.holder} has taken {user}")
     where = f"{owner.holder} (epoch {owner.epoch})"
     if owner.state is State.DIRTY:
         because = f" ({owner.why})" if owner.why else ""
@@ -47,13 +64,26 @@ def decide(
     return Free(f"{where}: {dead}", _loses(user, owner), breaks=session.broken is None)
 
 
-def freed(owner: Owner, nonce: str, *, accept_loss: bool) -> Owner:
+def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
+    """It is released: all that may change is for whom."""
+    if to is None and owner.to is None:
+        return Denied(f"{user} is free already: {owner.holder} has released it, and the next visit takes it")
+    if owner.to is not None and to == owner.to.machine:
+        return Settled(f"{owner.holder} has released {user}, for machine {to}")
+    before = f", for {owner.to}" if owner.to is not None else ""
+    return Free(f"{owner.holder} has released it{before}", "")
+
+
+def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None) -> Owner:
     """The record when it is done. Without ``accept_loss`` what the holder has on its disk still counts, if it is the
-    next to come."""
+    next to come. ``to``: as in ``decide``."""
+    heir = Heir(app=owner.holder.app, machine=to) if to is not None else None
+    if owner.state is State.RELEASED:
+        return structs.replace(owner, nonce=nonce, to=heir)
     epoch = owner.epoch + 1 if accept_loss else owner.epoch
     since = epoch if accept_loss else owner.data.since
     data = structs.replace(owner.data, since=since, fence=True)
-    return structs.replace(owner, epoch=epoch, state=State.RELEASED, nonce=nonce, data=data, why="")
+    return structs.replace(owner, epoch=epoch, state=State.RELEASED, nonce=nonce, data=data, why="", to=heir)
 
 
 def _loses(user: str, owner: Owner) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from flyatc import __version__
 from flyatc.kit import tasks
 from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import Log
@@ -203,6 +204,7 @@ class Heartbeat:
             nonce=nonce,
             ttl=self._rules.terms.ttl,
             process=me.process,
+            version=__version__,
         )
 
     def _confirm(self, sent: float, etag: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from msgspec import structs
 
@@ -14,13 +14,17 @@ from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.heartbeat import Heartbeat
 from flyatc.ownership.owned import Former, Owned
-from flyatc.ownership.record import Me, Owner, State
+from flyatc.ownership.record import Heir, Me, Owner, State
 from flyatc.ownership.rules import Landed, Refused, Rules
 from flyatc.ownership.swap import Lanes, RecordStore, swap
 from flyatc.ownership.taking import Taken, Taker
 from flyatc.ownership.terms import Terms
 
 LANES = 3  # calls of the store at once, beside those of the session: its client needs one thread more than that
+
+
+async def _never(user: str, heir: Heir) -> bool:
+    return False
 
 
 class _Place:
@@ -40,14 +44,24 @@ class Keeper:
     """``store``: a client of its own which does not retry, with LANES + 1 threads; its calls take no longer than
     ``terms.patience``. Whoever made it closes it, after ``close``. Raises ValueError where the terms do not hold."""
 
-    def __init__(self, store: RecordStore, me: Me, terms: Terms, log: Log, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        me: Me,
+        terms: Terms,
+        log: Log,
+        *,
+        forsakes: Callable[[str, Heir], Awaitable[bool]] = _never,
+        clock: Clock | None = None,
+    ) -> None:
+        """``forsakes``: see taking.Taker."""
         terms.check()
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
         self._heart = Heartbeat(store, me, self._rules, log, self._clock)
         self._store = Lanes(store, LANES)
-        self._taker = Taker(self._store, me, self._rules)
+        self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
         self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flyatc.objects.store import Seen
 from flyatc.ownership import freeing, record, taking
 from flyatc.ownership.errors import OwnershipUnknown
-from flyatc.ownership.freeing import Denied, Free
+from flyatc.ownership.freeing import Denied, Free, Settled
 from flyatc.ownership.record import Owner, Session
 from flyatc.ownership.rules import Landed, Rules
 from flyatc.ownership.swap import RecordStore, swap
@@ -17,29 +17,29 @@ OPERATOR = "an operator"
 
 @dataclass(frozen=True)
 class _Case:
-    decision: Free | Denied
+    decision: Free | Denied | Settled
     owner: tuple[Owner, Seen] | None
     session: tuple[Session, Seen] | None
 
 
-async def plan(store: RecordStore, user: str, terms: Terms, *, accept_loss: bool) -> Free | Denied:
+async def plan(store: RecordStore, user: str, terms: Terms, *, accept_loss: bool) -> Free | Denied | Settled:
     """What ``free`` would do. Changes nothing. Raises OwnershipUnknown."""
     return (await _case(store, user, Rules(terms), accept_loss)).decision
 
 
-async def release(store: RecordStore, user: str, terms: Terms) -> Free | Denied:
-    """For a holder that is dead: whoever comes next may take it. If that is the same machine, nothing is lost.
-    Raises OwnershipUnknown."""
-    return await _free(store, user, Rules(terms), accept_loss=False)
+async def release(store: RecordStore, user: str, terms: Terms, to: str | None = None) -> Free | Denied | Settled:
+    """Where it is released, says for which machine; None: whoever comes next may take it. So it does for a holder that
+    is dead: if that is the next to come, nothing is lost. Raises OwnershipUnknown."""
+    return await _free(store, user, Rules(terms), accept_loss=False, to=to)
 
 
-async def takeover(store: RecordStore, user: str, terms: Terms) -> Free | Denied:
+async def takeover(store: RecordStore, user: str, terms: Terms) -> Free | Denied | Settled:
     """As ``release``, also where the holder said that it could not save all; what it has does not count any more.
     Raises OwnershipUnknown."""
     return await _free(store, user, Rules(terms), accept_loss=True)
 
 
-async def _case(store: RecordStore, user: str, rules: Rules, accept_loss: bool) -> _Case:
+async def _case(store: RecordStore, user: str, rules: Rules, accept_loss: bool, to: str | None = None) -> _Case:
     owner, session = await taking.look(store, user), None
     if owner is not None:
         session = await taking.read(store, record.session_key(owner[0].holder.machine), Session)
@@ -50,24 +50,27 @@ async def _case(store: RecordStore, user: str, rules: Rules, accept_loss: bool) 
         session[0] if session is not None else None,
         session[1].age if session is not None else 0.0,
         accept_loss=accept_loss,
+        to=to,
     )
     return _Case(decision, owner, session)
 
 
-async def _free(store: RecordStore, user: str, rules: Rules, *, accept_loss: bool) -> Free | Denied:
-    case = await _case(store, user, rules, accept_loss)
+async def _free(
+    store: RecordStore, user: str, rules: Rules, *, accept_loss: bool, to: str | None = None
+) -> Free | Denied | Settled:
+    case = await _case(store, user, rules, accept_loss, to)
     if case.owner is None:
         return case.decision
     owner, seen = case.owner
-    if isinstance(case.decision, Denied):
-        if case.decision.vanished:
+    if not isinstance(case.decision, Free):
+        if isinstance(case.decision, Denied) and case.decision.vanished:
             await taking.mourn(store, rules, owner)
         return case.decision
     if case.decision.breaks and case.session is not None:
         session, at = case.session
         if not await taking.break_session(store, rules, session, at.etag, by=OPERATOR):
             raise OwnershipUnknown(f"{owner.holder} has just given a sign: try again")
-    new = freeing.freed(owner, uuid.uuid4().hex, accept_loss=accept_loss)
+    new = freeing.freed(owner, uuid.uuid4().hex, accept_loss=accept_loss, to=to)
     outcome = await swap(store, record.owner_key(user), new, seen.etag, rules)
     if not isinstance(outcome, Landed):
         raise OwnershipUnknown(f"{user} cannot be released: {outcome.reason}")

@@ -4,6 +4,7 @@
 read is never taken for absent and never overwritten.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, TypeVar
@@ -15,7 +16,8 @@ from flyatc.kit.errors import FlyatcError
 
 VERSION = 1
 
-Machine = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]  # becomes a key, and a header
+MACHINE = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+Machine = Annotated[str, Meta(pattern=f"^{MACHINE.pattern}$")]  # becomes a key, and a header
 Word = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,63}$")]
 Unique = Annotated[str, Meta(min_length=1, max_length=64)]
 Epoch = Annotated[int, Meta(ge=1)]
@@ -44,6 +46,7 @@ class Session(Struct, frozen=True, kw_only=True):
     nonce: Unique  # new in every write: equal bodies have equal etags
     ttl: Seconds
     process: Process
+    version: str = ""  # of flyatc
     broken: str | None = None  # by which machine; by itself: it has ended, and writes nothing any more
 
 
@@ -55,6 +58,16 @@ class Holder(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"machine {self.machine}" + (f" in {self.region}" if self.region else "")
+
+
+class Heir(Struct, frozen=True):
+    """The machine to which a user was released."""
+
+    app: Word
+    machine: Machine
+
+    def __str__(self) -> str:
+        return f"machine {self.machine}"
 
 
 class State(Enum):
@@ -78,6 +91,12 @@ class Owner(Struct, frozen=True, kw_only=True):
     ttl: Seconds  # of the holder's session, should that vanish
     data: Data
     why: Annotated[str, Meta(max_length=LONGEST_WHY)] = ""  # it is dirty; for people
+    to: Heir | None = None  # released, and meant for that machine; until somebody takes it
+
+    @property
+    def awaited(self) -> Holder | Heir:
+        """Who is to serve next: whom it was released to, else who had it last."""
+        return self.to or self.holder
 
 
 @dataclass(frozen=True)

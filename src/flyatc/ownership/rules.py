@@ -6,7 +6,7 @@ Why these rules suffice is in ``design.md``.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flyatc.ownership.record import Data, Me, Owner, Session, State
+from flyatc.ownership.record import Data, Heir, Me, Owner, Session, State
 from flyatc.ownership.terms import Terms
 
 
@@ -87,6 +87,13 @@ class Elsewhere:
     reason: str
 
 
+@dataclass(frozen=True)
+class Promised:
+    """It was released to another machine. That it never comes is for others to say; then ask again."""
+
+    heir: Heir
+
+
 # --- what to do about our own session ---
 
 
@@ -156,14 +163,19 @@ class Rules:
 
     # --- a user ---
 
-    def take(self, owner: Owner | None, me: Me, known: int) -> Take | Ask | Elsewhere:
-        """We have a session. ``known``: the highest epoch that local files or the store's data tell of."""
+    def take(
+        self, owner: Owner | None, me: Me, known: int, *, forsaken: bool = False
+    ) -> Take | Ask | Elsewhere | Promised:
+        """We have a session. ``known``: the highest epoch that local files or the store's data tell of. ``forsaken``:
+        the machine to which it was released does not come for it."""
         if owner is None:
             return Take(known + 1, Data(line=known + 1, since=max(known, 1)), True, "nobody has owned it")
         epoch, data = 1 + max(owner.epoch, known), owner.data
         mine = owner.holder.machine == me.machine
         continues = mine and data.since <= known <= owner.epoch
         since = data.since if continues else epoch
+        if owner.to is not None and owner.to.machine != me.machine and not forsaken:
+            return Promised(owner.to)
         if owner.state is State.RELEASED:
             again = owner.holder == me.holder and continues and not data.fence
             line = epoch if data.fence else data.line

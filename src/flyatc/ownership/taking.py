@@ -1,6 +1,7 @@
 """Taking a user over: look, decide, write; from whoever had it."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,8 +10,8 @@ from msgspec import structs
 from flyatc.objects.store import Seen, StoreUnavailable
 from flyatc.ownership import record
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.ownership.record import Me, Owner, Session, State, Unreadable
-from flyatc.ownership.rules import Ask, Break, Landed, Mourn, Refused, Rules, Take, Unsure
+from flyatc.ownership.record import Heir, Me, Owner, Session, State, Unreadable
+from flyatc.ownership.rules import Ask, Break, Landed, Mourn, Promised, Refused, Rules, Take, Unsure
 from flyatc.ownership.swap import RecordStore, swap
 
 ROUNDS = 3  # each is lost only to somebody who won it
@@ -36,9 +37,12 @@ async def look(store: RecordStore, user: str) -> Read | None:
 
 @dataclass(frozen=True)
 class Taker:
+    """``forsakes``: whether the machine which a user was released to does not come for him: then anybody may."""
+
     store: RecordStore
     me: Me
     rules: Rules
+    forsakes: Callable[[str, Heir], Awaitable[bool]]
 
     async def take(self, user: str, found: Read | None, known: int) -> Taken:
         """Our session is valid. ``found``: what ``look`` saw. Raises HeldElsewhere, OwnershipUnknown."""
@@ -56,11 +60,16 @@ class Taker:
 
     async def _decide(self, user: str, owner: Owner | None, known: int) -> Take:
         decision = self.rules.take(owner, self.me, known)
+        if isinstance(decision, Promised):
+            forsaken = await self.forsakes(user, decision.heir)
+            decision = self.rules.take(owner, self.me, known, forsaken=forsaken)
         if owner is None or isinstance(decision, Take):
             assert isinstance(decision, Take)
             return decision
         if isinstance(decision, Ask):
             return await self._ask(user, owner, known)
+        if isinstance(decision, Promised):
+            raise HeldElsewhere(user, decision.heir, why=f"{owner.holder} has released it", since=owner.data.since)
         raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason, since=owner.data.since)
 
     async def _ask(self, user: str, owner: Owner, known: int) -> Take:

@@ -1,7 +1,8 @@
 """Where a user is served: here, by another machine, or not at all; and why. Pure: what was looked up is told.
 
 The rungs, from top to bottom: who owns him is asked first of all and not here, since it costs nothing; the file's pin;
-the names in the platform's DNS; the record of the last owner; nobody. A rung which says nothing returns None.
+the names in the platform's DNS; the record of the last owner; the Machines API; nobody. A rung which says nothing
+returns None.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ class There:
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """``status``: 404 where nobody is to serve him, 503 where that is not known now."""
+    """``status``: 404 where nobody is to serve him, 503 where that is not known now. ``soon``: his machine is being
+    made."""
 
     status: int
     reason: str
+    soon: bool = False
 
 
 Place = Here | There | Nowhere
@@ -47,7 +50,7 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
 
 
 def named(me: Machine, found: told.Told) -> Place | None:
-    """A started machine has him in its metadata."""
+    """A machine has him in its metadata."""
     if not isinstance(found, told.Found):
         return None
     to = Target(me.app, id=found.machine)
@@ -55,7 +58,7 @@ def named(me: Machine, found: told.Told) -> Place | None:
 
 
 class Last(Enum):
-    """What is known of the machine which had a user last."""
+    """What is known of the machine which had a user last, or is to have him next."""
 
     EXPECTED = "it may be asleep"
     GONE = "it does not exist any more"
@@ -63,20 +66,31 @@ class Last(Enum):
 
 
 def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
-    """The last owner, who may be asleep, and is woken rather than robbed: what he has on his disk is the newest. Where
-    that is hopeless we try; and take the user only if his owner's session has ended. ``pin``: to our region, or none.
-    """
+    """The machine which he was released to, else the last owner. It may be asleep, and is woken rather than robbed:
+    what an owner has on his disk is the newest. Where that is hopeless we try; and take the user only if his owner's
+    session has ended. ``last``: of that machine; ``pin``: to our region, or none."""
     if owner is None:
         return None
-    holder = owner.holder
-    to = target(f"{holder.app}/{holder.machine}")
+    holder, awaited = owner.holder, owner.awaited
+    told = f"{holder} had him last" if owner.to is None else f"{holder} has released him to {owner.to}"
+    to = target(f"{awaited.app}/{awaited.machine}")
     if to is None or to.is_at(me):
-        return Here(f"{holder} had him last" if to is not None else f"{holder}, which had him last, is none of Fly")
+        return Here(told if to is not None else f"{told}, and {awaited} is none of Fly")
     if last is not Last.EXPECTED:
-        return Here(f"{holder} had him last, and {last.value}")
-    if pin is not None and owner.state is State.RELEASED and holder.region != pin.region:
-        return Here(f"{holder} had him last, and tenants.yaml pins him to {pin}")
-    return There(to, f"{holder} had him last")
+        return Here(f"{told}, and {last.value}")
+    if pin is not None and owner.to is None and owner.state is State.RELEASED and holder.region != pin.region:
+        return Here(f"{told}, and tenants.yaml pins him to {pin}")
+    return There(to, told)
+
+
+def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
+    """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
+    the machines which sleep as well, and so its word is the last."""
+    if listed is None or isinstance(listed, told.Unknown):
+        return listed or dns
+    if isinstance(listed, told.Absent) and listed.stale and isinstance(dns, told.Unknown):
+        return dns
+    return listed
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:

@@ -12,18 +12,20 @@ import msgspec
 from msgspec import Struct
 
 from flyatc.control.call import Answer, Call
-from flyatc.kit import tasks
+from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim import shapes
+from flyatc.sim import inside, shapes
 from flyatc.sim.leases import Leases
 from flyatc.sim.machine import Machine, Wrong
 from flyatc.sim.machines import Machines
 from flyatc.sim.rates import Rates
+from flyatc.sim.volumes import Volume, Volumes
 from flyatc.wire.faults import BadMessage
 
 S = TypeVar("S", bound=Struct)
 LONGEST_WAIT = 60.0  # s
 _MACHINES = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines(?:/(?P<id>[^/]+)(?:/(?P<verb>[^/]+)(?:/(?P<key>[^/]+))?)?)?")
+_VOLUMES = re.compile(r"/v1/apps/(?P<app>[^/]+)/volumes(?:/(?P<id>[^/]+))?")
 _CHANGES = frozenset(("start", "stop", "suspend", "delete", "cordon", "uncordon"))
 
 
@@ -51,10 +53,13 @@ class MachinesApi:
     def __init__(self, machines: Machines, regions: tuple[str, ...]) -> None:
         """``regions``: the first is where a machine is made of which nothing is said."""
         self._machines, self._regions = machines, regions
-        self._rates, self._leases = Rates(), Leases()
+        self._rates, self._leases, self._volumes = Rates(), Leases(), Volumes()
 
     async def answer(self, call: Call, nonce: str | None) -> Answer:
         """Raises FlyatcError; ``fault`` makes an answer of it."""
+        match = _VOLUMES.fullmatch(call.path)
+        if match is not None:
+            return self._of_volumes(Asked(call, match["app"], "", nonce), match["id"])
         match = _MACHINES.fullmatch(call.path)
         if match is None:
             raise BadMessage(404, "404 page not found")
@@ -84,18 +89,63 @@ class MachinesApi:
         raise BadMessage(405, "method not allowed")
 
     def _create(self, asked: Asked, wanted: shapes.CreateMachine) -> Answer:
-        if not wanted.config.image:
+        try:
+            config = msgspec.convert(wanted.config, shapes.Config)
+        except msgspec.ValidationError as error:
+            raise BadMessage(400, f"invalid config: {error}") from error
+        if not config.image:
             raise BadMessage(400, "config.image is required")
-        if wanted.name and any(one.record.name == wanted.name for one in self._machines):
-            raise BadMessage(409, f"already_exists: unique machine name violation: {wanted.name}")
-        if wanted.region and wanted.region not in self._regions:
-            raise NoRoom(f"insufficient_capacity: no machines can be made in {wanted.region}")
-        region = wanted.region or self._regions[0]
-        one = self._machines.create(asked.app, region, wanted.config.metadata, wanted.name)
+        self._name_is_free(asked.app, wanted.name)
+        region = self._region(wanted.region)
+        volumes = [self._free_volume(asked.app, mount.volume, region) for mount in config.mounts or ()]
+        metadata = config.metadata or {}
+        one = self._machines.create(asked.app, region, metadata, wanted.name, wanted.config)
+        for volume in volumes:
+            volume.attached_machine_id = one.record.id
         told = _json(shapes.machine(one))
         if not wanted.skip_launch:
             tasks.start(one.start(), f"launch of {one.record.name}")
         return told
+
+    def _name_is_free(self, app: str, name: str) -> None:
+        """In Fly's own words, which tell the id."""
+        for one in self._machines:
+            if name and (one.record.app, one.record.name) == (app, name):
+                told = f'machine ID {one.record.id} already exists with name "{name}"'
+                raise BadMessage(409, f"already_exists: unique machine name violation, {told}")
+
+    def _region(self, wanted: str) -> str:
+        if wanted and wanted not in self._regions:
+            raise NoRoom(f"insufficient_capacity: no machines can be made in {wanted}")
+        return wanted or self._regions[0]
+
+    # --- volumes ---
+
+    def _of_volumes(self, asked: Asked, volume: str | None) -> Answer:
+        if (asked.call.method, volume) == ("GET", None):
+            self._limit("list volumes", asked.app)
+            return _json(self._volumes.of(asked.app))
+        if (asked.call.method, volume) == ("POST", None):
+            self._limit("create volume", asked.app)
+            wanted = asked.body(shapes.CreateVolume)
+            return _json(self._volumes.create(asked.app, wanted.name, self._region(wanted.region), wanted.size_gb))
+        found = self._volumes.find(asked.app, volume or "")
+        if found is None:
+            raise BadMessage(404, "volume not found")
+        if asked.call.method == "DELETE":
+            if found.attached_machine_id is not None:
+                raise Wrong(f"volume is attached to machine {found.attached_machine_id}")
+            self._volumes.remove(found.id)
+        return _json(found)
+
+    def _free_volume(self, app: str, volume: str, region: str) -> Volume:
+        """One for each machine: https://fly.io/docs/volumes/overview/."""
+        found = self._volumes.find(app, volume)
+        if found is None or found.region != region:
+            raise BadMessage(400, f"volume {volume} does not exist in {region}")
+        if found.attached_machine_id is not None:
+            raise Wrong(f"volume {volume} is in use by machine {found.attached_machine_id}")
+        return found
 
     async def _of_machine(self, asked: Asked, machine: str, verb: str) -> Answer:
         one = self._machines.get(machine)
@@ -128,7 +178,12 @@ class MachinesApi:
             raise BadMessage(400, f"unknown signal {wanted.signal}") from error
         if one.state not in ("started", "suspended", "stopped"):
             raise Wrong(f"unable to stop machine from current state: '{one.state}'")
-        grace = wanted.timeout if isinstance(wanted.timeout, float) else None
+        grace = wanted.timeout
+        if isinstance(grace, str):
+            try:
+                grace = units.seconds(grace)
+            except ValueError as error:
+                raise BadMessage(400, f"invalid timeout: {error}") from error
         tasks.start(one.stop(number, grace), f"stop of {one.record.name}")
         return _json({"ok": True})
 
@@ -140,6 +195,7 @@ class MachinesApi:
         if one.state not in ("stopped", "created", "suspended") and asked.call.query.get("force") != "true":
             raise Wrong(f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended")
         await self._machines.destroy(one)
+        self._volumes.detach(one.record.id)
         return _json({"ok": True})
 
     async def _wait(self, asked: Asked, one: Machine) -> Answer:
@@ -156,6 +212,15 @@ class MachinesApi:
         if await one.until(state, seconds):
             return _json({"ok": True})
         raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
+
+    async def _exec(self, asked: Asked, one: Machine) -> Answer:
+        """200 though the command failed."""
+        wanted = asked.body(shapes.Exec)
+        if not wanted.command:
+            raise BadMessage(400, "command is required")
+        if not one.reachable:
+            raise Wrong(f"machine is not running, but {one.state}")
+        return _json(await inside.run(wanted.command, one.environ, wanted.timeout))
 
     async def _cordon(self, asked: Asked, one: Machine) -> Answer:
         one.cordoned = asked.call.path.endswith("/cordon")
@@ -202,6 +267,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "stop"): MachinesApi._stop,
     ("POST", "suspend"): MachinesApi._suspend,
     ("GET", "wait"): MachinesApi._wait,
+    ("POST", "exec"): MachinesApi._exec,
     ("POST", "cordon"): MachinesApi._cordon,
     ("POST", "uncordon"): MachinesApi._cordon,
     **{(method, "metadata"): MachinesApi._metadata for method in ("GET", "POST", "DELETE")},

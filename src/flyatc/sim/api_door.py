@@ -15,7 +15,7 @@ from flyatc.sim.shapes import Failure, Faults, Overview
 from flyatc.wire import answer, server
 from flyatc.wire.faults import BadMessage
 
-AWAY = "away"
+AWAY, LOST = "away", "lost"
 
 
 class ApiDoor:
@@ -51,12 +51,15 @@ class ApiDoor:
     # --- for a handler ---
 
     async def of_fly(self, call: Call, request: server.Request) -> Answer:
-        if self.fault:
+        if self.fault and self.fault != LOST:
             raise BadMessage(int(self.fault), "the simulator was told to fail")
         if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
             raise BadMessage(401, "unauthenticated")
         nonce = request.head.line(b"fly-machine-lease-nonce")
-        return await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
+        told = await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
+        if self.fault == LOST and call.method != "GET":  # done, and nobody hears of it
+            request.abort()
+        return told
 
     async def of_sim(self, call: Call) -> Answer:
         match (call.method, call.path.split("/")[2:]):
@@ -95,8 +98,8 @@ def _decoded(call: Call) -> Faults:
         found = msgspec.json.decode(call.body, type=Faults)
     except msgspec.DecodeError as error:
         raise BadMessage(400, str(error)) from error
-    if found.api not in ("", AWAY) and not (found.api.isdigit() and 400 <= int(found.api) < 600):
-        raise BadMessage(400, f"api: {found.api!r} is neither away nor a status of failure")
+    if found.api not in ("", AWAY, LOST) and not (found.api.isdigit() and 400 <= int(found.api) < 600):
+        raise BadMessage(400, f"api: {found.api!r} is neither away nor lost, nor a status of failure")
     return found
 
 

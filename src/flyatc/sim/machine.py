@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -19,6 +20,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.sim import processes
 from flyatc.sim.choosing import Seen
 
+MEMORY = "512"  # MB
 RESTARTS = 10  # policy on-failure: so many, then it stays stopped
 AGAIN_SECONDS = 0.2
 LOG = "machine.log"
@@ -38,6 +40,7 @@ class Record(Struct, kw_only=True):
     address: str  # 6PN, fictitious
     port: int  # where it listens on 127.0.0.1
     metadata: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # as it was given to the API
     autostart: bool = True
     created: float = 0.0  # Unix time
 
@@ -54,7 +57,7 @@ class Machine:
         self.load = 0
         self.lost = False  # its host has died: to all the others it looks as it was
         self.cordoned = False
-        self._command, self._environ, self._grace, self._stale = list(command), dict(environ), grace, stale
+        self._command, self.environ, self._grace, self._stale = list(command), dict(environ), grace, stale
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopped_at = -stale
@@ -176,7 +179,7 @@ class Machine:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
-                env=self._environ,
+                env=self.environ,
                 start_new_session=True,
             )
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import time
+from typing import Any
 
 import msgspec
 
@@ -13,11 +14,10 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.process.ports import Ports
 from flyatc.sim.choosing import Seen
-from flyatc.sim.machine import Machine, Record, Wrong
+from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
 
 RECORDS = "machines.json"
 WITHHELD = ("FLY_", "PORT")  # of our own environment
-MEMORY = "512"
 
 
 class Machines:
@@ -54,13 +54,20 @@ class Machines:
             record.port = self._ports.take()
             self._admit(record).state = "stopped"
 
-    def create(self, app: str, region: str, metadata: Mapping[str, str], name: str = "") -> Machine:
-        """Not started yet."""
+    def create(
+        self,
+        app: str,
+        region: str,
+        metadata: Mapping[str, str],
+        name: str = "",
+        config: Mapping[str, Any] | None = None,
+    ) -> Machine:
+        """Not started yet. ``config``: as the API has it."""
         names = {one.record.name for one in self}
         name = name or next(f"m{number}" for number in range(1, len(names) + 2) if f"m{number}" not in names)
         record = Record(
             id=secrets.token_hex(7), name=name, app=app, region=region, address=_address(), port=self._ports.take(),
-            metadata=dict(metadata), created=time(),
+            metadata=dict(metadata), config=dict(config or {}), created=time(),
         )  # fmt: skip
         one = self._admit(record)
         self.save()
@@ -104,6 +111,7 @@ class Machines:
         folder = self._folder / record.name
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(WITHHELD)},
+            **(record.config.get("env") or {}),
             **self._environ(record, folder),
             **runtime_environment(record),
         }

@@ -5,20 +5,28 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from flyatc.sim.machine import Machine, Record
+from flyatc.sim.machine import MEMORY, Machine, Record
 
 IMAGE = "registry.fly.io/{app}:simulated"
 
 
+class Mount(Struct):
+    volume: str = ""
+
+
 class Config(Struct):
+    """What is looked at of a machine's config. The rest (guest, services …) is kept, and told when asked."""
+
     image: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] | None = None
+    mounts: list[Mount] | None = None
+    env: dict[str, str] | None = None
 
 
 class CreateMachine(Struct):
-    """``POST /v1/apps/{app}/machines``; what a process on a laptop cannot have (guest, mounts …) is read over."""
+    """``POST /v1/apps/{app}/machines``. A process on a laptop takes ``metadata`` and ``env`` of it."""
 
-    config: Config = field(default_factory=Config)
+    config: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     region: str = ""
     skip_launch: bool = False
@@ -29,6 +37,17 @@ class StopMachine(Struct):
 
     signal: str = "SIGINT"
     timeout: float | str | None = None
+
+
+class CreateVolume(Struct):
+    name: str
+    region: str = ""
+    size_gb: int = 3
+
+
+class Exec(Struct):
+    command: list[str] = field(default_factory=list)
+    timeout: float = 30.0
 
 
 class Value(Struct):
@@ -45,7 +64,8 @@ class Failure(Struct):
 
 
 class Faults(Struct, forbid_unknown_fields=True):
-    """What is to go wrong. ``api``: "", "away", or a status to answer; ``dns``: see dns_server.FAULTS."""
+    """What is to go wrong. ``api``: "", "away", "lost" (what changes something is done, and not
+    answered), or a status to answer; ``dns``: see dns_server.FAULTS."""
 
     api: str = ""
     dns: str = ""
@@ -88,9 +108,12 @@ def machine(one: Machine) -> dict[str, Any]:
         "image_ref": {"registry": "registry.fly.io", "repository": record.app, "tag": "simulated"},
         "config": {
             "image": IMAGE.format(app=record.app),
-            "metadata": record.metadata,
+            "guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": int(MEMORY)},
+            "env": {},
             "services": [{"internal_port": record.port, "autostart": record.autostart, "autostop": "off"}],
             "restart": {"policy": "on-failure", "max_retries": 10},
+            **record.config,
+            "metadata": record.metadata,
         },
         "events": [],
         "checks": [],

@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stale: float = 1.5  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
     give_up: float = 8.0  # of trying to reach a machine
     grace: float = 30.0  # kill_timeout
+    config: Path | None = None  # what flyatc within a machine reads, by whatever command
 
 
 class Simulator:
@@ -135,7 +136,9 @@ class Simulator:
 
     def _environment(self, record: Record, folder: Path) -> Mapping[str, str]:
         """Where a machine finds the platform, and its disk."""
+        config = self._settings.config
         return {
+            **({"FLYATC_CONFIG": str(config)} if config is not None else {}),
             "FLYATC_HOST": HOST,
             "FLYATC_DATA": str(folder / "data"),
             "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),

@@ -100,6 +100,19 @@ class Fleet:
         async with self.one(address).paused("it is paused") as ran:
             yield ran
 
+    @contextlib.asynccontextmanager
+    async def emptied(self, user: str) -> AsyncIterator[None]:
+        """All tenants of a user: drained, saved and kept stopped, while visitors wait; so that nothing of his is held.
+
+        Raises NoSuchTenant, kit.errors.SaveFailed."""
+        async with contextlib.AsyncExitStack() as stopped:
+
+            async def stop(tenant: Tenant) -> None:
+                await stopped.enter_async_context(tenant.paused("its user is released", resume=False))
+
+            await _all(stop(one) for one in self.select(user))
+            yield
+
     def databases(self, address: str) -> Databases | None:
         """Of a ready tenant. Raises NoSuchTenant."""
         return self.one(address).databases

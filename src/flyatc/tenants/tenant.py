@@ -9,7 +9,7 @@ from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
-from flyatc.tenants.errors import NotReadyInTime, Removed, Stopping
+from flyatc.tenants.errors import Elsewhere, NotReadyInTime, Removed, Stopping
 from flyatc.tenants.house import House
 from flyatc.tenants.life import Life
 from flyatc.tenants.lifecycle import RESTING, WELCOMING, State
@@ -103,6 +103,15 @@ class Tenant:
         failure, now = self._record.failure, asyncio.get_running_loop().time()
         if failure is not None and now < failure.until:
             raise failure.later(now)
+
+    async def look_again(self) -> None:
+        """That another machine serves is forgotten: it may not be true any more."""
+        if self._life is not None and self._standing.state not in WELCOMING:
+            await self._wait(self._life.over)
+        failure = self._record.failure
+        if failure is not None and failure.kind is Elsewhere and self._standing.state is State.FAILED:
+            self._record.failure = None
+            self._standing.to(State.STOPPED)
 
     # --- for operators ---
 

@@ -7,12 +7,11 @@ import re
 
 import httptools
 
-from flyatc.wire import names
+from flyatc.wire import names, target
 from flyatc.wire.faults import BadMessage
 
 NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 _STAYS = [b"keep-alive"]  # what browsers say
 _PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 _KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
@@ -123,6 +122,12 @@ class RequestHead(Head):
     query: bytes | None
     upgrade: bytes | None
 
+    def host_is(self, host: bytes) -> None:
+        """The target has named it, which wins over ``Host`` (RFC 9112 §3.2.2)."""
+        self.drop(b"host")
+        self.noted[b"host"] = [host]
+        self.kept.append(b"\r\nHost: " + host)
+
     @property
     def user_agent(self) -> bytes | None:
         for piece in self.kept:
@@ -177,7 +182,7 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise BadMessage(_STATUS.get(str(error), 400), str(error)) from error
         end = data.find(b"\r\n")
-        method, target, version = _request_line(data[:end])
+        method, aim, version = target.request_line(data[:end])
         head = RequestHead()
         head.method, head.size = method, len(data)
         head.minor = 1 if version == b"HTTP/1.1" else 0
@@ -192,7 +197,9 @@ class RequestParser:
                 _upgrade(head)
         if head.framing is NEVER and b"upgrade" not in noted:
             self._parser = parser  # it is at the end of a message: good for the next one
-        _target(head, target)
+        head.path, head.query, host = target.split(method, aim, head.noted.get(b"host"), head.minor)
+        if host is not None:
+            head.host_is(host)
         return head
 
 
@@ -229,16 +236,6 @@ class AnswerParser:
         if b"connection" in head.noted:
             head.settle_connection()
         return head
-
-
-def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
-    """``GET /path HTTP/1.1``, single spaces (RFC 9112 §3: anything else may be read in two ways)."""
-    parts = line.split(b" ")
-    if len(parts) != 3 or not parts[1]:
-        raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
-    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # which begins HTTP/2 (RFC 9113 §3.4)
-        raise BadMessage(505, "only HTTP/1.1 is spoken here")
-    return parts[0], parts[1], parts[2]
 
 
 def request_framing(noted: dict[bytes, list[bytes]], minor: int) -> tuple[str, int]:
@@ -292,27 +289,3 @@ def _upgrade(head: RequestHead) -> None:
     if b"h2c" in protocols or head.framing is not NEVER or head.minor == 0:
         return  # answered as an ordinary HTTP/1.1 request (RFC 9110 §7.8: an upgrade may be ignored)
     head.upgrade = b", ".join(head.noted[b"upgrade"])
-
-
-def _target(head: RequestHead, target: bytes) -> None:
-    """Splits the target (RFC 9112 §3.2) and settles the host. Raises BadMessage."""
-    hosts = head.noted.get(b"host")
-    if head.method == b"CONNECT":
-        raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
-    if target[:1] != b"/" and (target != b"*" or head.method != b"OPTIONS"):
-        scheme, _, rest = target.partition(b"://")
-        if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?"):
-            raise BadMessage(400, "the request's target is neither a path nor an http address")
-        cut = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
-        head.drop(b"host")
-        head.noted[b"host"] = hosts = [rest[:cut].rpartition(b"@")[2]]  # it wins over Host: RFC 9112 §3.2.2
-        head.kept.append(b"\r\nHost: " + hosts[0])
-        target = rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]
-    if not hosts:
-        if head.minor:
-            raise BadMessage(400, "no Host header")
-    elif len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
-        raise BadMessage(400, "several Host headers, or one that is no host")
-    target = target.partition(b"#")[0]
-    path, mark, query = target.partition(b"?")
-    head.path, head.query = path, query if mark else None

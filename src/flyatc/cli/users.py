@@ -1,0 +1,182 @@
+"""Users and their machines on Fly. Each command is an async body and a dry run which prints what it would do."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flyatc.cli import address, options, show, words
+from flyatc.cli.show import Cell
+from flyatc.config.schema import Config
+
+if TYPE_CHECKING:
+    from flyatc.daemon.users.listing import User
+    from flyatc.daemon.users.seen import Seen
+    from flyatc.daemon.users.steps import Plan
+
+HEADINGS = ("USER", "MACHINE", "NAME", "REGION", "STATE", "OWNED", "BY", "LAST SIGN", "TENANTS", "NOTE")
+_STYLES = {"started": "green", "stopped": "dim", "suspended": "yellow", "held": "green", "dirty": "bold red"}
+
+app = click.option("--app", "app_name", metavar="NAME", help="Default: $FLY_APP_NAME, then app in ./fly.toml.")
+_dry = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+@click.group()
+def users() -> None:
+    """Users and their machines on Fly: list, add, remove, move. FLY_API_TOKEN is needed, on a laptop or in a machine.
+
+    Whatever is broken off is finished by saying it again.
+    """
+
+
+@users.command(name="list")
+@app
+@options.config_file
+@options.as_json
+def list_(app_name: str | None, config_path: Path | None, as_json: bool) -> None:
+    """List users, their machines, and who owns them by the store's record."""
+    from flyatc.daemon.users import listing
+
+    config = options.read(config_path)
+    seen = asyncio.run(look(config, app_name))
+    found = listing.users(seen, config)
+    if as_json:
+        return show.json(found)
+    show.table(HEADINGS, [_row(one) for one in found])
+    warn(seen)
+    return None
+
+
+@users.command()
+@click.argument("user")
+@click.option("--region", metavar="R", help="Default: that of the machine which is copied.")
+@click.option("--like", metavar="MACHINE", help="Whose config is copied; default: another user's.")
+@_dry
+@app
+@options.config_file
+def add(
+    user: str, region: str | None, like: str | None, dry_run: bool, app_name: str | None, config_path: Path | None
+) -> None:
+    """Give a user a machine of his own, unless he has one."""
+    from flyatc.daemon.users import planning
+
+    config = options.read(config_path)
+    user = address.user_of(config, user)
+    asyncio.run(_do(config, app_name, lambda seen: planning.add(seen, user, region, like), dry=dry_run))
+
+
+@users.command()
+@click.argument("user")
+@click.option("--yes", is_flag=True, help="Do it. Without it nothing is done, and said what would be.")
+@app
+@options.config_file
+def remove(user: str, yes: bool, app_name: str | None, config_path: Path | None) -> None:
+    """Save all, and destroy a user's machine. What is in the store stays."""
+    from flyatc.daemon.users import planning
+
+    config = options.read(config_path)
+    user = address.user_of(config, user)
+    asyncio.run(_do(config, app_name, lambda seen: planning.remove(seen, user), dry=not yes, unless="--yes"))
+    click.echo(
+        f"what the store has of {user} stays there; flyatc users add {user} brings it back, and so does a visit, on "
+        "the machine which is asked"
+    )
+
+
+@users.command()
+@click.argument("user")
+@click.option("--to", metavar="MACHINE", help="Its id or its name.")
+@click.option("--region", metavar="R", help="To a machine there, which is made if there is none.")
+@click.option("--destroy", is_flag=True, help="Destroy the old machine afterwards; needs --yes.")
+@click.option("--yes", is_flag=True, help="Destroy it indeed. Without it --destroy only says what would be done.")
+@_dry
+@app
+@options.config_file
+def move(
+    user: str,
+    to: str | None,
+    region: str | None,
+    destroy: bool,
+    yes: bool,
+    dry_run: bool,
+    app_name: str | None,
+    config_path: Path | None,
+) -> None:
+    """Hand a user over to another machine, which alone takes him. His requests wait meanwhile, and go on there."""
+    from flyatc.daemon.users import planning
+
+    if (to is None) == (region is None):
+        raise click.UsageError("say either --to MACHINE or --region R")
+    config = options.read(config_path)
+    user = address.user_of(config, user)
+
+    def plan(seen: "Seen") -> "Plan":
+        return planning.move(seen, user, to=to, region=region, pin=config.pin_of(user), destroy=destroy)
+
+    asyncio.run(_do(config, app_name, plan, dry=dry_run or (destroy and not yes), unless="--yes" if destroy else ""))
+
+
+async def look(config: Config, app_name: str | None) -> "Seen":
+    from flyatc.daemon.users import office
+
+    async with office.opened(config, os.environ, app_name) as one:
+        return await one.look()
+
+
+async def _do(
+    config: Config, app_name: str | None, plan: Callable[["Seen"], "Plan"], *, dry: bool, unless: str = ""
+) -> None:
+    """``unless``: the option without which nothing is destroyed."""
+    from flyatc.daemon.users import office
+
+    async with office.opened(config, os.environ, app_name) as one:
+        seen = await one.look()
+        made = plan(seen)
+        warn(seen)
+        if dry:
+            for number, step in enumerate(made.steps, 1):
+                _say(f"{number}/{len(made.steps)} {step}")
+        else:
+            await one.carry_out(made, _say)
+        for note in made.notes:
+            _say(note)
+        _say(_conclusion(made, dry=dry, unless=unless))
+
+
+def _conclusion(made: "Plan", *, dry: bool, unless: str) -> str:
+    if not made.steps:
+        return "nothing is to be done"
+    if dry:
+        return f"nothing was done: say {unless} to do it" if unless else "nothing was done"
+    return "done"
+
+
+def _say(text: str) -> None:
+    click.echo(words.plain(text))
+
+
+def warn(seen: "Seen") -> None:
+    if seen.owners is None:
+        click.echo(words.plain(f"who owns whom is not known: {seen.why}"), err=True)
+
+
+def _row(one: "User") -> list[Cell]:
+    return [
+        Cell(one.user, "bold"),
+        Cell(one.machine),
+        Cell(one.name),
+        Cell(one.region),
+        Cell(one.state, _STYLES.get(one.state, "")),
+        Cell(one.owned, _STYLES.get(one.owned, "")),
+        Cell(one.owner),
+        sign(one.sign),
+        Cell(" ".join(one.tenants)),
+        Cell(one.note, "dim"),
+    ]
+
+
+def sign(seconds: float | None) -> Cell:
+    return Cell("" if seconds is None else f"{seconds:.0f}s")

@@ -1,0 +1,171 @@
+"""The steps of a plan, done one after the other. Each may be done again: who is interrupted says the same once more."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+
+from flyatc.daemon.owners import Owner
+from flyatc.daemon.users.records import Records
+from flyatc.daemon.users.seen import UNSAVED
+from flyatc.daemon.users.steps import (
+    Cordon,
+    Destroy,
+    Make,
+    Mark,
+    Plan,
+    Release,
+    Settle,
+    Step,
+    Stop,
+    Unmark,
+    Wake,
+)
+from flyatc.fly import copying
+from flyatc.fly.api_errors import ApiError, Conflict
+from flyatc.fly.api_shapes import GONE, Machine
+from flyatc.fly.clones import LEFT
+from flyatc.fly.machines_api import MachinesApi
+from flyatc.kit.errors import FlyatcError
+
+STARTING = 120.0  # seconds; an image may have to be fetched
+STOPPING = 120.0
+RELEASING = 180.0  # seconds; requests are let go to their end, apps stop, databases are saved
+EXEC = 55.0  # seconds; for longer the API need not hold a call. What was begun goes on
+AGAIN = 2.0  # seconds between two tries to have a user released
+
+
+class Hands:
+    """``told``: gets each step before it is begun, and what became of some."""
+
+    def __init__(self, api: MachinesApi, records: Records, key: str, told: Callable[[str], None]) -> None:
+        self._api, self._records, self._key, self._told = api, records, key, told
+        self._made: dict[str, str] = {}  # names → ids
+        self._cordoned: list[str] = []
+
+    async def carry_out(self, plan: Plan) -> None:
+        """Raises FlyatcError where a step cannot be done; those after it are not begun then."""
+        try:
+            for number, step in enumerate(plan.steps, 1):
+                self._told(f"{number}/{len(plan.steps)} {step}")
+                await self._do(step, plan)
+        except BaseException:
+            await self._uncordon()
+            raise
+
+    async def _do(self, step: Step, plan: Plan) -> None:
+        match step:
+            case Make():
+                await self._make(step, plan)
+            case Wake(machine):
+                await self._wake(self._id(machine))
+            case Mark(machine, key, user):
+                await self._mark(self._id(machine), key, user)
+            case Unmark(machine, key, user):
+                await self._unmark(self._id(machine), key, user)
+            case Release():
+                await self._release(step)
+            case Cordon(machine):
+                self._cordoned.append(machine)
+                await self._api.cordon(machine)
+            case Settle(seconds):
+                await asyncio.sleep(seconds)
+            case Stop(machine):
+                await self._stop(machine)
+            case Destroy():
+                await self._destroy(step)
+
+    def _id(self, machine: str) -> str:
+        return self._made.get(machine, machine)
+
+    # --- machines ---
+
+    async def _make(self, step: Make, plan: Plan) -> None:
+        copy = await copying.copy(self._api, step.like, step.name, step.region, self._key, plan.user, self._told)
+        made = copy.machine
+        self._made[step.name] = made.id
+        self._told(f"    it is machine {made.id}")
+        await self._api.wait(made.id, "started", STARTING)
+
+    async def _wake(self, machine: str) -> None:
+        await _unless_under_way(self._api.start(machine))
+        await self._api.wait(machine, "started", STARTING)
+
+    async def _stop(self, machine: str) -> None:
+        found = await self._api.get(machine)
+        await _unless_under_way(self._api.stop(machine))
+        await self._api.wait(machine, "stopped", STOPPING, found.instance_id)
+        self._cordoned = [one for one in self._cordoned if one != machine]
+
+    async def _destroy(self, step: Destroy) -> None:
+        """Not by force: one which somebody has woken meanwhile may have something again."""
+        machines = [one for one in await self._api.machines() if one.state not in GONE]
+        owner = await self._owner(machines, step.user)
+        if owner is not None and owner.machine == step.machine and owner.state in UNSAVED:
+            raise FlyatcError(f"machine {step.machine} has {step.user} again, and is not destroyed: say the same again")
+        await self._api.destroy(step.machine)
+
+    async def _uncordon(self) -> None:
+        for machine in self._cordoned:
+            try:
+                await self._api.uncordon(machine)
+            except ApiError as error:
+                self._told(f"machine {machine} gets no visitors until fly machine uncordon {machine}: {error}")
+
+    # --- metadata ---
+
+    async def _mark(self, machine: str, key: str, user: str) -> None:
+        await self._api.set_metadata(machine, key, user)
+        await self._api.delete_metadata(machine, LEFT)
+
+    async def _unmark(self, machine: str, key: str, user: str) -> None:
+        await self._api.set_metadata(machine, LEFT, user)
+        await self._api.delete_metadata(machine, key)
+
+    # --- ownership ---
+
+    async def _release(self, step: Release) -> None:
+        """The machine's own ``flyatc release`` does it, and goes on if we are stopped. It ends with 0 once the record
+        says so; otherwise the record tells."""
+        at, to = self._id(step.machine), self._id(step.to) if step.to is not None else None
+        command = ["flyatc", "release", step.user, *(["--to", to] if to is not None else [])]
+        until, before = monotonic() + RELEASING, ""
+        while (trouble := await self._say(at, command)) and not await self._is_released(at, step.user, to):
+            if monotonic() > until:
+                raise FlyatcError(f"{step.user} is not released: {trouble}. Nothing is lost; say the same again")
+            if trouble != before:
+                self._told(f"    {trouble}; trying again")
+            before = trouble
+            await asyncio.sleep(AGAIN)
+
+    async def _say(self, machine: str, command: Sequence[str]) -> str:
+        """What went wrong."""
+        try:
+            ran = await self._api.exec(machine, list(command), EXEC)
+        except ApiError as error:  # also where it takes long: it goes on
+            return str(error)
+        return f"machine {machine} says: {(ran.stderr or ran.stdout).strip()[-500:]}" if ran.exit_code else ""
+
+    async def _is_released(self, at: str, user: str, to: str | None) -> bool:
+        try:
+            owner = (await self._records.of_machine(at, user)).get(user)
+        except ApiError:  # it may be starting
+            return False
+        if owner is None:
+            self._told(f"    nobody has ever owned {user}: there is nothing to hand over")
+            return True
+        if to is None:
+            return owner.state == "released" or owner.machine != at
+        return owner.to == to or owner.machine == to
+
+    async def _owner(self, machines: Sequence[Machine], user: str) -> Owner | None:
+        try:
+            return (await self._records.look(machines, user)).get(user)
+        except FlyatcError:  # nobody runs any more; before, it was released
+            return None
+
+
+async def _unless_under_way(change: Awaitable[None]) -> None:
+    try:
+        await change
+    except Conflict:  # it is on its way there, or there: the wait will tell
+        return

@@ -1,0 +1,46 @@
+"""Where a request goes: its first line, its target and its host (RFC 9112 §3). Pure."""
+
+import re
+
+from flyatc.wire.faults import BadMessage
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+
+
+def request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """``GET /path HTTP/1.1``, single spaces (RFC 9112 §3: anything else may be read in two ways)."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[1]:
+        raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # which begins HTTP/2 (RFC 9113 §3.4)
+        raise BadMessage(505, "only HTTP/1.1 is spoken here")
+    return parts[0], parts[1], parts[2]
+
+
+def split(
+    method: bytes, target: bytes, hosts: list[bytes] | None, minor: int
+) -> tuple[bytes, bytes | None, bytes | None]:
+    """Its path, its query, and the host where the target names one (RFC 9112 §3.2). Raises BadMessage."""
+    named = None
+    if method == b"CONNECT":
+        raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
+    if target[:1] != b"/" and (target != b"*" or method != b"OPTIONS"):
+        named, target = _absolute(target)
+        hosts = [named]
+    if not hosts:
+        if minor:
+            raise BadMessage(400, "no Host header")
+    elif len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
+        raise BadMessage(400, "several Host headers, or one that is no host")
+    path, mark, query = target.partition(b"#")[0].partition(b"?")
+    return path, query if mark else None, named
+
+
+def _absolute(target: bytes) -> tuple[bytes, bytes]:
+    """``http://host/path`` → its host, and ``/path``."""
+    scheme, _, rest = target.partition(b"://")
+    if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?"):
+        raise BadMessage(400, "the request's target is neither a path nor an http address")
+    cut = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
+    host = rest[:cut].rpartition(b"@")[2]
+    return host, rest[cut:] if rest[cut : cut + 1] == b"/" else b"/" + rest[cut:]

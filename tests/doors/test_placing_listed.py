@@ -1,0 +1,126 @@
+"""Who serves a user of whom only the Machines API knows, asked of the simulator's."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from doors.test_placing import Owners, configured, where
+from fakes.fly import Fly, small_fly
+from flyatc.config.schema import Listen
+from flyatc.daemon.placing import Placing
+from flyatc.fly.dns import Dns
+from flyatc.fly.inventory import Inventory
+from flyatc.fly.machine import Machine
+from flyatc.fly.machines_api import MachinesApi
+from flyatc.fly.making import Making
+from flyatc.fly.names import Names
+from flyatc.observe.log import Log
+from flyatc.ownership.record import Data, Holder, Owner, State
+from flyatc.routing.placement import Here, Nowhere, There
+from flyatc.routing.replay import Target
+from flyatc.sim.shapes import Faults
+from flyatc.sim.simulator import TOKEN
+
+USERS = "{ann: , cid: , '*': {match: '[0-9]+'}}"
+PROVISION = "{ann: , cid: , '*': {match: '[0-9]+', provision: true}}"
+
+
+@pytest_asyncio.fixture
+async def fly(tmp_path: Path) -> AsyncIterator[Fly]:
+    async with small_fly(tmp_path / "fly") as one:
+        yield one
+
+
+@pytest.fixture
+def owners() -> Owners:
+    return Owners()
+
+
+@pytest_asyncio.fixture
+async def placing(fly: Fly, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Placing]:
+    """Of m1."""
+    monkeypatch.setattr("flyatc.daemon.placing.KEPT", 0.0)
+    monkeypatch.setattr("flyatc.fly.names.ABSENT", 0.0)
+    monkeypatch.setattr("flyatc.fly.inventory.HURRIED", 0.0)
+    monkeypatch.setattr("flyatc.fly.inventory.KNOWN", 0.0)
+    monkeypatch.setattr("flyatc.fly.names.LISTED", 0.0)
+    record = fly["m1"].record
+    me = Machine(record.app, record.id, record.region, record.address)
+    config = configured(tmp_path, USERS)
+    api = MachinesApi("sim", {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{fly.simulator.api_port}",
+                              "FLY_API_TOKEN": TOKEN})  # fmt: skip
+    with (tmp_path / "log").open("wb") as out:
+        log = Log(out)
+        names = Names(Dns(Listen("127.0.0.1", fly.simulator.dns_port)), me, "customer_id", log)
+        inventory = Inventory(api, me, "customer_id", log)
+        one = Placing(config, me, owners, names, inventory, Making(api, inventory, me, "customer_id", config.fly, log))
+        yield one
+        one.close()
+        api.close()
+
+
+def had(fly: Fly, name: str) -> Owner:
+    record = fly[name].record
+    holder = Holder(app=record.app, machine=record.id, region=record.region, boot="b")
+    return Owner(epoch=3, state=State.RELEASED, holder=holder, nonce="n", ttl=30.0, data=Data(line=1, since=1))
+
+
+async def test_a_sleeping_machine_whose_user_never_came_is_found(fly: Fly, placing: Placing, owners: Owners) -> None:
+    await fly["m2"].stop()
+    assert where(await placing.find("200")) == Target("sim", id=fly.id("m2"))
+    assert owners.looked == ["200"], "who had him last would come first"
+    stranger = await placing.find("9")
+    assert isinstance(stranger, Nowhere)
+    assert stranger.status == 404
+    assert where(await placing.find("ann")) is Here
+
+
+async def test_without_the_api_strangers_wait_and_nobody_is_taken_for_one(
+    fly: Fly, placing: Placing, owners: Owners
+) -> None:
+    fly.simulator.break_things(Faults(api="503"))
+    owners.known["ann"] = had(fly, "m2")
+    for user in ("9", "cid"):
+        place = await placing.find(user)
+        assert isinstance(place, Nowhere)
+        assert (place.status, "the Machines API answered 503" in place.reason) == (503, True)
+    assert where(await placing.find("100")) is Here
+    assert where(await placing.find("200")) == where(await placing.find("ann")) == Target("sim", id=fly.id("m2"))
+
+
+async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
+    fly: Fly, placing: Placing, owners: Owners
+) -> None:
+    owners.known["ann"] = had(fly, "m2")
+    fly.simulator.break_things(Faults(dns="nxdomain"))
+    assert where(await placing.find("ann")) == Target("sim", id=fly.id("m2"))
+    fly.simulator.break_things(Faults())
+    await fly.simulator.machines.destroy(fly["m2"])
+    wanted = {"config": {"image": "x", "metadata": {"customer_id": "200"}}, "region": "syd"}
+    new = (await fly.api("POST", "", wanted)).json["id"]
+    await fly.simulator.machines.named(new).stop()
+    assert where(await placing.find("ann")) is Here
+    owners.known["200"] = owners.known["ann"]
+    assert where(await placing.find("200")) == Target("sim", id=new), "the machine which has taken its place"
+
+
+async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
+    placing: Placing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 0.0)
+    placing.use(configured(tmp_path, PROVISION))
+    place = await placing.find("300")
+    assert place == Nowhere(503, "a machine is being made for him", soon=True)
+    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 20.0)
+    assert isinstance(await placing.find("300"), There)
+
+
+async def test_who_has_no_machine_gets_one_where_the_file_says_so(fly: Fly, placing: Placing, tmp_path: Path) -> None:
+    placing.use(configured(tmp_path, PROVISION))
+    place = await placing.find("300")
+    made = fly["user-300"].record
+    assert where(place) == Target("sim", id=made.id)
+    assert (made.region, made.metadata) == ("iad", {"customer_id": "300"})
+    assert where(await placing.find("ann")) is Here, "who is named in the file needs none"

@@ -1,0 +1,184 @@
+"""Plans for users and machines: what is to be done, from what there is; and that a plan made again goes on."""
+
+import pytest
+
+from flyatc.config.schema import Pin
+from flyatc.daemon.owners import Owner
+from flyatc.daemon.users import listing, planning
+from flyatc.daemon.users.planning import Impossible
+from flyatc.daemon.users.seen import Seen
+from flyatc.daemon.users.steps import Cordon, Destroy, Make, Mark, Plan, Release, Settle, Step, Stop, Unmark, Wake
+from flyatc.fly.api_shapes import Config, Machine, Mount
+from flyatc.fly.clones import LEFT
+
+KEY = "customer_id"
+ONE, TWO, NEW = "148e21dad76789", "3d8dd15c1ed778", "e28650ce7d1d68"
+
+
+def machine(
+    identity: str, user: str | None, region: str = "iad", state: str = "started", name: str = "", **more: str
+) -> Machine:
+    metadata = {**({KEY: user} if user is not None else {}), **more}
+    return Machine(identity, state, name or f"n-{identity[:4]}", region, config=Config(metadata=metadata))
+
+
+def owner(user: str, holder: str, state: str = "held", to: str = "") -> Owner:
+    return Owner(user=user, state=state, machine=holder, to=to)
+
+
+def seen(*machines: Machine, owners: list[Owner] | None = None, known: bool = True) -> Seen:
+    return Seen("shop", KEY, machines, {one.user: one for one in owners or []} if known else None)
+
+
+def moved(what: Seen, to: str | None = None, region: str | None = None, destroy: bool = False) -> tuple[Step, ...]:
+    return planning.move(what, "100", to=to, region=region, pin=None, destroy=destroy).steps
+
+
+HERE, THERE = machine(ONE, "100"), machine(TWO, None, "ams")
+
+
+# --- add ---
+
+
+def test_who_has_no_machine_gets_one_like_another_users_and_in_the_same_region_if_nothing_is_said() -> None:
+    spare, other = machine(ONE, None, "iad"), machine(TWO, "200", "ams")
+    assert planning.add(seen(spare, other), "400", None, None).steps == (Make("user-400", "ams", TWO),)
+    assert planning.add(seen(spare, other), "400", "waw", None).steps == (Make("user-400", "waw", TWO),)
+    assert planning.add(seen(spare, other), "400", None, "n-148e").steps == (Make("user-400", "iad", ONE),)
+    with pytest.raises(Impossible, match="fly deploy"):
+        planning.add(seen(), "400", None, None)
+    with pytest.raises(Impossible, match="flyatc machines lists them"):
+        planning.add(seen(spare), "400", None, "nobody")
+
+
+def test_who_has_a_machine_keeps_it_and_one_that_was_half_made_is_finished() -> None:
+    plan = planning.add(seen(HERE), "100", "waw", None)
+    assert plan.steps == ()
+    assert "users move 100 --region waw" in " ".join(plan.notes)
+    half = machine(NEW, None, state="stopped", name="user-400")
+    assert planning.add(seen(half), "400", None, None).steps == (Wake(NEW), Mark(NEW, KEY, "400"))
+    with pytest.raises(Impossible, match="not his"):
+        planning.add(seen(machine(NEW, "7", name="user-400")), "400", None, None)
+
+
+def test_whom_another_machine_has_already_is_told_how_to_bring_over() -> None:
+    [note] = planning.add(seen(HERE, owners=[owner("400", ONE)]), "400", None, None).notes
+    assert "flyatc users move 400 --to user-400" in note
+    [note] = planning.add(seen(HERE, owners=[owner("400", ONE, "released")]), "400", None, None).notes
+    assert "in the store" in note
+
+
+# --- move ---
+
+
+def test_a_user_moves_to_a_machine_marked_first_handed_over_then_and_unmarked_last() -> None:
+    there = seen(HERE, THERE, owners=[owner("100", ONE)])
+    expected = (Mark(TWO, KEY, "100"), Release(ONE, "100", TWO), Unmark(ONE, KEY, "100"))
+    assert moved(there, TWO) == moved(there, THERE.name) == expected
+
+
+def test_whatever_a_broken_off_move_has_done_is_not_done_again() -> None:
+    both = HERE, machine(TWO, "100", "ams")
+    assert moved(seen(*both, owners=[owner("100", ONE)]), TWO) == (
+        Release(ONE, "100", TWO),
+        Unmark(ONE, KEY, "100"),
+    )
+    for after in (owner("100", ONE, "released", TWO), owner("100", TWO)):
+        assert moved(seen(*both, owners=[after]), TWO) == (Unmark(ONE, KEY, "100"),)
+        assert moved(seen(machine(ONE, None), both[1], owners=[after]), TWO) == ()
+    released = owner("100", ONE, "released")  # and nobody has been told for whom
+    assert moved(seen(*both, owners=[released]), TWO) == (Release(TWO, "100", TWO), Unmark(ONE, KEY, "100"))
+
+
+def test_who_sleeps_is_woken_only_where_he_may_have_what_the_store_has_not() -> None:
+    asleep = machine(ONE, "100", state="suspended")
+    assert moved(seen(asleep, THERE, owners=[owner("100", ONE)]), TWO)[1:3] == (Wake(ONE), Release(ONE, "100", TWO))
+    assert Wake(ONE) in moved(seen(asleep, THERE, known=False), TWO)
+    assert Wake(ONE) not in moved(seen(asleep, THERE, owners=[owner("100", ONE, "released")]), TWO)
+    assert moved(seen(asleep, THERE), TWO) == (Mark(TWO, KEY, "100"), Unmark(ONE, KEY, "100")), "he never came"
+    gone = seen(THERE, owners=[owner("100", "9080e6f3a12345")])
+    assert moved(gone, TWO) == (Mark(TWO, KEY, "100"), Release(TWO, "100", TWO))
+    sleeper = machine(TWO, None, "ams", "stopped")
+    assert moved(seen(HERE, sleeper), TWO)[0] == Wake(TWO)
+    assert moved(seen(machine(TWO, "100", "ams", "stopped")), TWO) == ()
+
+
+def test_to_a_region_he_goes_to_the_machine_which_is_there_for_him_or_to_a_new_one() -> None:
+    assert moved(seen(HERE, owners=[owner("100", ONE)]), region="ams") == (
+        Make("user-100", "ams", ONE),
+        Release(ONE, "100", "user-100"),
+        Unmark(ONE, KEY, "100"),
+    )
+    named = machine(ONE, "100", name="user-100")
+    assert moved(seen(named), region="ams")[0] == Make("user-100-ams", "ams", ONE)
+    made = machine(NEW, None, "ams", name="user-100-ams")
+    assert moved(seen(named, made), region="ams")[0] == Mark(NEW, KEY, "100")
+    assert moved(seen(HERE), region="iad") == ()
+    with pytest.raises(Impossible, match="users add 100 --region ams"):
+        moved(seen(THERE), region="ams")
+
+
+def test_a_machine_of_somebody_else_is_no_target_and_a_pin_must_agree() -> None:
+    with pytest.raises(Impossible, match="200's"):
+        moved(seen(HERE, machine(TWO, "200")), TWO)
+    for pin in (Pin(machine=ONE), Pin(region="iad")):
+        with pytest.raises(Impossible, match="change that first"):
+            planning.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=pin, destroy=False)
+    assert planning.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=Pin(region="ams"), destroy=False).steps
+
+
+def test_the_old_machine_is_destroyed_only_when_that_is_asked_for_and_nobody_else_is_on_it() -> None:
+    last = (Settle(planning.SETTLE), Stop(ONE), Destroy(ONE, "100"))
+    assert moved(seen(HERE, THERE), TWO, destroy=True)[-4:] == (Unmark(ONE, KEY, "100"), *last)
+    left = machine(ONE, None, **{LEFT: "100"})
+    after = seen(left, machine(TWO, "100", "ams"), owners=[owner("100", TWO)])
+    assert moved(after, TWO, destroy=True) == last, "also later"
+    assert moved(after, TWO) == ()
+    with pytest.raises(Impossible, match="has 300 too"):
+        moved(seen(HERE, THERE, owners=[owner("300", ONE)]), TWO, destroy=True)
+
+
+def test_who_moves_back_is_not_left_any_more() -> None:
+    left = machine(ONE, None, **{LEFT: "100"})
+    assert Mark(ONE, KEY, "100") in moved(seen(left, machine(TWO, "100", "ams")), ONE)
+
+
+# --- remove ---
+
+
+def removed(what: Seen) -> Plan:
+    return planning.remove(what, "100")
+
+
+def test_a_machine_is_emptied_before_it_is_destroyed_and_one_with_another_user_is_not() -> None:
+    end = (Stop(ONE), Destroy(ONE, "100"))
+    assert removed(seen(HERE, owners=[owner("100", ONE)])).steps == (Cordon(ONE), Release(ONE, "100"), *end)
+    assert removed(seen(HERE)).steps == (Cordon(ONE), *end)
+    asleep = machine(ONE, "100", state="stopped")
+    assert removed(seen(asleep, owners=[owner("100", ONE, "released")])).steps == (Cordon(ONE), end[1])
+    for unsaved in (seen(asleep, owners=[owner("100", ONE, "dirty")]), seen(asleep, known=False)):
+        assert removed(unsaved).steps == (Cordon(ONE), Wake(ONE), Release(ONE, "100"), *end)
+    with pytest.raises(Impossible, match="has 300 too"):
+        removed(seen(HERE, owners=[owner("300", ONE, "dirty")]))
+    assert removed(seen(THERE)).steps == ()
+
+
+def test_a_volume_which_stays_is_named() -> None:
+    config = Config(metadata={KEY: "100"}, mounts=[Mount("vol_123456", "/data")])
+    [note] = removed(seen(Machine(ONE, "stopped", config=config))).notes
+    assert "fly volumes destroy vol_123456" in note
+
+
+# --- listing ---
+
+
+def test_machines_tell_whom_they_hold_and_who_has_left_them() -> None:
+    one, two = listing.machines(
+        seen(
+            HERE,
+            machine(TWO, None, **{LEFT: "7"}),
+            owners=[owner("100", ONE), owner("300", ONE), owner("7", TWO, "released")],
+        )
+    )
+    assert (one.user, one.holds, two.user, two.holds) == ("100", ["100", "300"], "", [])
+    assert "7 was moved away" in two.note

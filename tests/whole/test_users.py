@@ -1,0 +1,159 @@
+"""``flyatc users`` and ``flyatc machines`` against the simulator: users get machines, lose them and move under load."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from fakes.fly import Told, ask
+from whole import simulated
+from whole.daemon import SLOWNESS, clean_environment, config, eventually
+from whole.simulated import Sim
+
+BOUND = 20.0  # seconds for which a request may wait while its user moves
+
+
+@pytest.fixture(scope="module")
+def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
+    text = config(users='users: {"*": {match: "[0-9]+"}}', idle="60s", top="fly: {metadata: customer_id}")
+    with simulated.running(tmp_path_factory.mktemp("users"), text) as one:
+        yield one
+
+
+def environment(sim: Sim) -> dict[str, str]:
+    """Of a laptop."""
+    line = next(line for line in sim.out.read_text().splitlines() if line.startswith("API "))
+    base = line.split()[1].partition("/v1/")[0]
+    return clean_environment() | {"FLY_API_TOKEN": "simulated", "FLY_FLAPS_BASE_URL": base, "FLY_APP_NAME": "sim"}
+
+
+def flyatc(sim: Sim, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "flyatc", *arguments], capture_output=True, text=True, cwd=sim.folder,
+        env=environment(sim), timeout=240 * SLOWNESS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def add(sim: Sim, user: str) -> int:
+    told = ask(sim.port, "POST", f"/{user}/add", b"", {})
+    assert told.status == 200, told.body
+    return int(told.json["count"])
+
+
+def last_hop(sim: Sim, user: str) -> str:
+    """By whom the last request of his was answered."""
+    lines = [line for line in sim.out.read_text().splitlines() if f" /{user}/add  " in line]
+    return lines[-1].split(" 200")[0].split()[-1]
+
+
+def owner(sim: Sim, user: str) -> tuple[str, str]:
+    """By the record: its state, and the holder's region."""
+    record = json.loads((sim.folder / "store" / "users" / user / "owner.json").read_bytes())
+    return record["state"], record["holder"]["region"]
+
+
+@dataclass
+class Writer:
+    """Adds rows all the time, one request after the other."""
+
+    port: int
+    user: str
+    answers: list[Told] = field(default_factory=list)
+    longest: float = 0.0
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            began = time.monotonic()
+            self.answers.append(ask(self.port, "POST", f"/{self.user}/add", b"", {}))
+            self.longest = max(self.longest, time.monotonic() - began)
+
+
+def test_a_user_who_is_added_is_served_by_a_machine_of_his_own(sim: Sim) -> None:
+    assert ask(sim.port, "GET", "/400/count", None, {}).status == 404
+    flyatc(sim, "users", "add", "400")
+    assert "nothing is to be done" in flyatc(sim, "users", "add", "400").stdout
+    assert eventually(lambda: ask(sim.port, "POST", "/400/add", b"", {}).status == 200, what="400 is known")
+    assert last_hop(sim, "400") == "user-400"
+    found: list[dict[str, Any]] = json.loads(flyatc(sim, "users", "list", "--json").stdout)
+    [his] = [one for one in found if one["user"] == "400"]
+    assert (his["name"], his["state"], his["owned"], his["owner"]) == ("user-400", "started", "held", his["machine"])
+    [silo] = [one for one in json.loads(flyatc(sim, "machines", "--json").stdout) if one["name"] == "user-400"]
+    assert (silo["user"], silo["holds"]) == ("400", ["400"])
+    assert silo["version"]
+
+
+def test_a_user_moves_while_he_is_visited_and_nobody_notices_but_for_a_pause(sim: Sim) -> None:
+    writers = [Writer(sim.port, "100") for _ in range(3)]
+    threads = [threading.Thread(target=one.run) for one in writers]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: all(len(one.answers) > 5 for one in writers), what="rows")
+        told = flyatc(sim, "users", "move", "100", "--region", "ams").stdout
+        moved = [len(one.answers) for one in writers]
+        eventually(lambda: all(len(w.answers) > n + 5 for w, n in zip(writers, moved, strict=True)), what="more rows")
+    finally:
+        for one in writers:
+            one.done.set()
+        for thread in threads:
+            thread.join(60 * SLOWNESS)
+    answers = [answer for one in writers for answer in one.answers]
+    assert {answer.status for answer in answers} == {200}
+    assert sorted(answer.json["count"] for answer in answers) == list(range(1, len(answers) + 1)), told
+    assert max(one.longest for one in writers) < BOUND * SLOWNESS
+    assert add(sim, "100") == len(answers) + 1
+    assert last_hop(sim, "100") == "user-100"
+    assert owner(sim, "100") == ("held", "ams")
+
+
+def test_a_move_which_was_broken_off_is_finished_by_saying_it_again(sim: Sim) -> None:
+    before = add(sim, "100")
+    out = sim.folder / "move.log"
+    with out.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flyatc", "users", "move", "100", "--to", "m1"], stdout=told,
+            stderr=subprocess.STDOUT, cwd=sim.folder, env=environment(sim) | {"PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    try:
+        eventually(lambda: b"released by" in out.read_bytes(), 60, "the release")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    flyatc(sim, "users", "move", "100", "--to", "m1")
+    assert add(sim, "100") == before + 1
+    assert last_hop(sim, "100") == "m1"
+    assert owner(sim, "100") == ("held", "iad")
+
+
+def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> None:
+    assert add(sim, "200") == 1
+    sim.cli("suspend", "m2")
+    plan = flyatc(sim, "users", "move", "200", "--region", "syd", "--destroy").stdout
+    assert [line for line in plan.splitlines() if "start machine" in line]
+    assert "say --yes to do it" in plan
+    assert sim.states()["m2"] == "suspended"
+    flyatc(sim, "users", "move", "200", "--region", "syd")
+    assert add(sim, "200") == 2
+    assert last_hop(sim, "200") == "user-200"
+
+
+def test_whose_machine_is_removed_is_saved_first_and_goes_on_from_the_store(sim: Sim) -> None:
+    before, there = add(sim, "400"), sim.states()
+    planned = flyatc(sim, "users", "remove", "400")
+    assert "destroy machine" in planned.stdout
+    assert sim.states() == there
+    done = flyatc(sim, "users", "remove", "400", "--yes")
+    assert "flyatc users add 400" in done.stdout
+    assert "user-400" not in sim.states()
+    flyatc(sim, "users", "add", "400")
+    assert eventually(lambda: add(sim, "400"), what="he is back") == before + 1
