@@ -45,9 +45,15 @@ def test_links_lead_somewhere(paper: Path) -> None:
         assert (paper.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("number", range(README.count("```yaml")))
-def test_every_tenants_yaml_of_the_readme_is_sound(number: int, tmp_path: Path) -> None:
-    text = README.split("```yaml\n")[number + 1].partition("```")[0]
+TENANTS = [
+    text.partition("```")[0]
+    for paper in (README, (ROOT / "docs" / "many-machines.md").read_text())
+    for text in paper.split("```yaml\n")[1:]
+]
+
+
+@pytest.mark.parametrize("text", TENANTS, ids=range(len(TENANTS)))
+def test_every_tenants_yaml_for_users_is_sound(text: str, tmp_path: Path) -> None:
     (tmp_path / "tenants.yaml").write_text(text)
     assert load.load(tmp_path / "tenants.yaml", {}).tenants
 
