@@ -49,7 +49,7 @@ _folder = click.option(
 )
 @click.option("--key", help="The metadata which names the user; default: fly.metadata, else customer_id.")
 @click.option("--app", default="sim", show_default=True)
-@click.option("--regions", default="iad,ams,syd", show_default=True, help="The first is where visitors come in.")
+@click.option("--regions", default="iad,ams,syd,waw", show_default=True, help="The first is where visitors come in.")
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="For visitors.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=4280, show_default=True)
 @click.option("--dns-port", type=click.IntRange(0, 65535), default=5300, show_default=True)
@@ -205,23 +205,29 @@ def _address(config: Config, user: str) -> str | None:
 
 
 def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]) -> None:
+    from flyatc.sim.simulator import TOKEN
+
     overview = simulator.overview()
     _table(overview)
-    users = [(user, one.name) for one in overview.machines for user in one.metadata.values()]
-    shown = [(address, name) for user, name in users if (address := _address(config, user))][:SHOWN]
+    token = f"FLY_API_TOKEN={TOKEN}"
     click.echo()
-    for word, (address, name) in zip(("open", *[""] * SHOWN), shown, strict=False):
-        click.echo(f"{word:8} {overview.proxy}{address}   {name}")
-    if not shown:
-        names = ", ".join(user for user, _ in users)
-        click.echo(
-            f"open     {overview.proxy}, but tenants.yaml has none of the users {names}: name its own by --users"
-        )
+    _greet_visitors(config, overview)
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
-    click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   (FLY_API_TOKEN=simulated)")
+    click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   ({token})")
+    click.echo(f"users    {token} FLY_APP_NAME={overview.app} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
     click.echo(f"disks    {folder}: kept for the next flyatc sim; remove it to begin anew")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
     click.echo(
         "then     flyatc sim ps, stop, start, suspend, kill, fail; logs M says why a visit failed; Ctrl-C ends all"
     )
+
+
+def _greet_visitors(config: Config, overview: "Overview") -> None:
+    users = [(user, one.name) for one in overview.machines for user in one.metadata.values()]
+    shown = [(address, name) for user, name in users if (address := _address(config, user))][:SHOWN]
+    for word, (address, name) in zip(("open", *[""] * SHOWN), shown, strict=False):
+        click.echo(f"{word:8} {overview.proxy}{address}   {name}")
+    if not shown:
+        names = ", ".join(user for user, _ in users)
+        click.echo(f"open     {overview.proxy}, but the file has none of the users {names}: name its own by --users")
