@@ -19,7 +19,7 @@ serve: .venv/.serve
 test: check
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-#   make torture    everything that goes wrong, ten times in each mode (20 minutes); make torture SEED=7 MODE=snapshot
+#   make torture    everything that goes wrong, ten times in each mode (30 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m torture.run $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
 

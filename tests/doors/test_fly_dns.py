@@ -1,5 +1,6 @@
 """A real client and a real, small server: what Fly's private DNS may answer, and what becomes of it."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from flyatc.config.schema import Listen
 from flyatc.fly import dns, errors, names, told
 from flyatc.fly.machine import Machine
 from flyatc.fly.names import Names
+from flyatc.kit import tasks
 from flyatc.observe.log import Log
 
 ME = Machine("shop", "148e21dad76789", "bos", "fdaa:0:1:a7b:1::2")
@@ -53,6 +55,26 @@ async def test_absent_empty_late_and_failed_are_different_things(server: DnsServ
         await client.addresses("here.internal")
     server.mute = True
     with pytest.raises(errors.TimedOut, match="within 2 s"):
+        await client.addresses("here.internal")
+
+
+async def test_of_those_who_ask_a_server_which_is_away_one_waits_for_it(
+    server: DnsServer, client: dns.Dns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns, "AWAY", 0.05)
+    server.mute = True
+    with pytest.raises(errors.TimedOut, match="within 2 s"):
+        await client.addresses("here.internal")
+    await asyncio.sleep(0.06)  # it was left alone
+    one = tasks.start(client.addresses("here.internal"), "the one who waits")
+    await asyncio.sleep(0)
+    for _ in range(3):
+        with pytest.raises(errors.TimedOut, match="does not answer"):
+            await client.addresses("here.internal")
+    server.mute = False
+    with pytest.raises(errors.NoSuchName):  # the next packet arrives
+        await one
+    with pytest.raises(errors.NoSuchName):
         await client.addresses("here.internal")
 
 
@@ -138,3 +160,7 @@ async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsSe
     assert [name for name, _ in server.asked] == ["all.vms.shop.internal", "all.vms.other.internal"]
     server.failing = True
     assert await asked.deployed("third", OTHER) is None
+
+
+async def test_a_list_of_machines_which_has_not_even_us_says_nothing_of_others(server: DnsServer, asked: Names) -> None:
+    assert await asked.deployed("shop", OTHER) is None

@@ -90,6 +90,20 @@ async def test_without_the_api_strangers_wait_and_nobody_is_taken_for_one(
     assert where(await placing.find("200")) == where(await placing.find("ann")) == Target("sim", id=fly.id("m2"))
 
 
+async def test_a_sleeping_machine_which_cannot_be_reached_is_given_up(
+    fly: Fly, placing: Placing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyatc.routing.tries.PATIENCE", 0.0)
+    await fly["m2"].stop()
+    there = Target("sim", id=fly.id("m2"))
+    assert where(await placing.find("200")) == there
+    placing.sent("200", there)
+    placing.failed("200", 0.0)
+    place = await placing.find("200")
+    assert isinstance(place, Here)
+    assert "cannot be reached" in place.reason
+
+
 async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
     fly: Fly, placing: Placing, owners: Owners
 ) -> None:

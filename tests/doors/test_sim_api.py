@@ -31,7 +31,7 @@ async def test_a_machine_sleeps_and_wakes(fly: Fly) -> None:
     path = f"/{fly.id('m1')}"
     version = (await fly.api("GET", path)).json["instance_id"]
     assert (await fly.api("POST", f"{path}/suspend")).json == {"ok": True}
-    assert (await fly.api("GET", path)).json["state"] == "suspended"
+    assert (await fly.api("GET", f"{path}/wait?state=suspended")).status == 200
     started = await fly.api("POST", f"{path}/start")
     assert started.json == {"previous_state": "suspended", "migrated": False, "new_host": False}
     assert (await fly.api("POST", f"{path}/stop", {"signal": "SIGTERM"})).status == 200

@@ -1,6 +1,7 @@
 """A bucket as a store: what only a bucket can do wrong, and lines which break."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -354,3 +355,25 @@ async def test_a_download_is_never_written_over_what_is_there(store: S3Store, tm
     assert (tmp_path / "copy").read_bytes() == b"mine"
     with pytest.raises(Absent):
         await store.download("b", tmp_path / "other", silent)
+
+
+async def test_after_hanging_up_no_dead_connection_is_used(moto_server: Server) -> None:
+    """Those of before a suspend swallow what is sent, and nobody answers."""
+    asked: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(0)
+        with contextlib.suppress(EOFError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                asked[-1] += 1
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        store = opened("bucket", moto_server.environ(port=server.sockets[0].getsockname()[1]))
+        for times in (2, 1):
+            for _ in range(times):
+                await store.delete("a")
+            await store.hang_up()
+        store.close()
+    assert asked == [2, 1]

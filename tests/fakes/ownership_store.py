@@ -117,7 +117,8 @@ class Link:
 
 
 class FakeMachine:
-    """One run of the daemon on a machine. ``skew``: how much its wall clock is ahead; ``rate``: of its clocks."""
+    """One run of the daemon on a machine. ``skew``: how much its wall clock is ahead; ``rate``: of its clocks;
+    ``lost``: for how many seconds both have stood still."""
 
     all: ClassVar[list["FakeMachine"]] = []  # whose story is not over
 
@@ -132,12 +133,14 @@ class FakeMachine:
         forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None,
     ) -> None:
         FakeMachine.all.append(self)
-        self.name, self.skew, self.link = name, 0.0, Link(store)
+        self.name, self.skew, self.lost, self.link = name, 0.0, 0.0, Link(store)
         boots = frozenset(f"{name}.{number}" for number in range(1, run)) if earlier else frozenset()
         process = Process(kernel="k", pid=2**22 + run, started=run)  # above the kernel's limit: it never runs
         self.me = Me(name, "app", "waw", f"{name}.{run}", process, boots)
         self.log = Log(io.BytesIO(), level="debug")
-        clock = Clock(boottime=lambda: now() * rate, wall=lambda: now() * rate + self.skew)
+        clock = Clock(
+            boottime=lambda: now() * rate - self.lost, wall=lambda: now() * rate - self.lost + self.skew
+        )  # fmt: skip
         more = {} if forsakes is None else {"forsakes": forsakes}
         self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, **more)
         self._left = asyncio.Event()  # set: who lives here ends
@@ -174,6 +177,7 @@ class FakeMachine:
         while cls.all:
             machine = cls.all.pop()
             machine.link.back()
+            machine.keeper.wake()
             await machine.leave()
             await machine.keeper.close()
             machine.log.close()

@@ -75,7 +75,7 @@ FAULTS = [
         "storage: {mode: snapshots}",
         "tenants.yaml:1: storage.mode: 'snapshots' is not one of litestream, none, snapshot; did you mean",
     ),
-    ("machine_idle: {then: stop}", "tenants.yaml:1: machine_idle.then: 'stop' is not one of exit, none"),
+    ("machine_idle: {then: halt}", "tenants.yaml:1: machine_idle.then: 'halt' is not one of exit, none, stop, suspend"),
     ("users:\n  a:\n    tenants:\n      b/c: {idel: 1}", "tenants.yaml:4: users.a.tenants.b/c.idel: unknown key, did"),
 ]
 

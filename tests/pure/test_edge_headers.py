@@ -79,3 +79,10 @@ def test_what_connection_names_ends_here(name: str, connection: str) -> None:
         parsed([f"{name}: 1", f"{name.lower()}: 2", "X-Last: 3", f"Connection: {connection.format(name.upper())}"])
     )
     assert sent[:2] == [("Host", "here"), ("X-Last", "3")]
+
+
+def test_on_fly_only_the_proxy_is_believed_when_it_names_the_visitor() -> None:
+    request = parsed(["Fly-Client-IP: 2001:db8::7", "X-Forwarded-For: 6.6.6.6"])
+    assert headers.remote(request, "172.16.0.2", None, True) == "2001:db8::7"
+    assert headers.remote(request, "fdaa:0:1:a7b:2::2", None, True) == "fdaa:0:1:a7b:2::2", "a neighbour, directly"
+    assert headers.remote(request, "fdaa:0:1:a7b:2::2", None, False) == "fdaa:0:1:a7b:2::2"

@@ -39,6 +39,15 @@ def test_machines_are_known_by_user_in_any_state_but_on_their_way_out() -> None:
     assert "../../volumes1" not in found.states
 
 
+def test_a_machine_which_is_gone_is_struck_off() -> None:
+    found = listing([machine("148e21dad76789", "1"), machine("3d8dd15c1ed778", "1"), machine("e28650ce7d1d68", "2")],
+                    "customer_id", 0)  # fmt: skip
+    for one in ("148e21dad76789", "e28650ce7d1d68", "9185340f4d1d83"):
+        found.strike(one)
+    assert found.users == {"1": ("3d8dd15c1ed778",)}
+    assert list(found.states) == ["3d8dd15c1ed778"]
+
+
 def test_the_more_machines_run_the_longer_a_list_is_good() -> None:
     def good_for(running: int, asleep: int) -> float:
         states = ["started"] * running + ["stopped"] * asleep

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from flyatc.config.schema import Pin
 from flyatc.fly import told
@@ -9,7 +10,7 @@ from flyatc.fly.machine import Machine
 from flyatc.ownership.record import Data, Heir, Holder, Owner, State
 from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
-from flyatc.routing.tries import MEMORY, MOST, PATIENCE, Tries
+from flyatc.routing.tries import LATE, MEMORY, MOST, PATIENCE, Tries
 
 ME = Machine("shop", "148e21dad76789", "bos")
 OTHER = "3d8dd15c1ed778"
@@ -63,6 +64,11 @@ def test_a_last_owner_who_is_gone_or_dead_or_none_of_fly_is_not_waited_for() -> 
     assert where(recorded(ME, owner(State.HELD, "local-0123456789ab", "local"), Last.EXPECTED, None)) is Here
 
 
+def test_whom_an_operator_has_released_is_not_sent_to_his_dead_owner() -> None:
+    freed = structs.replace(owner(State.RELEASED), data=Data(line=1, since=1, fence=True))
+    assert where(recorded(ME, freed, Last.EXPECTED, None)) is Here
+
+
 def test_a_pin_to_another_region_moves_who_has_been_released_and_nobody_else() -> None:
     pin = Pin(region="bos")
     assert where(recorded(ME, owner(State.RELEASED), Last.EXPECTED, pin)) is Here
@@ -77,6 +83,7 @@ def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() 
     assert isinstance(refused, Nowhere)
     assert refused.status == 404
     for invited in (True, False):
+        assert isinstance(unowned(told.Found("3d8dd15c1ed778", "…", 0.0), invited=invited), Here)
         unknown = unowned(told.Unknown("timeout"), invited=invited)
         assert isinstance(unknown, Nowhere)
         assert unknown.status == 503
@@ -85,36 +92,59 @@ def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() 
 # --- replays which come to nothing ---
 
 
-def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -> None:
+def trying() -> Tries:
     tries = Tries()
-    tries.failed("ann", THERE, 0)
-    assert not tries.vain("ann", THERE, 0), "nobody was sent there"
+    tries.timeout = 30.0
+    return tries
+
+
+def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -> None:
+    tries = trying()
+    assert not tries.failed("ann", 30, 0), "nobody was sent there"
     tries.sent("ann", THERE, 0)
-    tries.failed("ann", THERE, PATIENCE - 1)
-    assert not tries.vain("ann", THERE, PATIENCE), "it may still be waking"
+    assert not tries.failed("ann", 30, PATIENCE - 1), "it may still be waking"
     tries.sent("ann", THERE, PATIENCE)
-    tries.failed("bob", THERE, PATIENCE + 1)
-    tries.failed("ann", Target("shop", id=ME.id), PATIENCE + 1)
+    assert not tries.failed("bob", 30, PATIENCE + 1)
     assert not tries.vain("ann", THERE, PATIENCE + 1), "that was said of others"
-    tries.failed("ann", THERE, PATIENCE + 1)
+    assert tries.failed("ann", 1, PATIENCE + 1)
     assert tries.vain("ann", THERE, PATIENCE + 2)
-    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 1), "and then it is tried again"
+    assert not tries.vain("ann", Target("shop", id=ME.id), PATIENCE + 2)
+    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 2), "and then it is tried again"
+
+
+def test_what_was_served_there_before_does_not_make_a_failure_older() -> None:
+    tries = trying()
+    for moment in range(0, 100, 10):
+        tries.sent("ann", THERE, moment)
+    assert not tries.failed("ann", 4, 94), "it may be waking"
+    tries.sent("ann", THERE, 94)
+    assert not tries.failed("ann", 4, 98)
+    tries.sent("ann", THERE, 98)
+    assert tries.failed("ann", 4, 102)
+
+
+def test_a_failure_counts_only_when_the_proxy_may_just_have_given_up() -> None:
+    """So that nobody can say it of a machine which had long enough to take the user, and has let him go again."""
+    tries = trying()
+    tries.sent("ann", THERE, 0)
+    assert not tries.failed("ann", 30, tries.timeout + LATE + 1)
+    assert tries.failed("ann", 30, tries.timeout + LATE)
 
 
 def test_old_tries_do_not_count_for_new_ones() -> None:
-    tries = Tries()
+    tries = trying()
     tries.sent("ann", THERE, 0)
     tries.sent("ann", THERE, MEMORY + 1)
-    tries.failed("ann", THERE, MEMORY + 2)
+    tries.failed("ann", 30, MEMORY + 2)
     assert not tries.vain("ann", THERE, MEMORY + 2)
 
 
 def test_tries_are_bounded() -> None:
-    tries = Tries()
+    tries = trying()
     for number in range(MOST + 1):
         tries.sent(str(number), THERE, 0)
-    tries.failed("0", THERE, PATIENCE)
-    tries.failed("1", THERE, PATIENCE)
+    tries.failed("0", 30, PATIENCE)
+    tries.failed("1", 30, PATIENCE)
     assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)
 
 

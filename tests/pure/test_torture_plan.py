@@ -22,7 +22,7 @@ def test_a_plan_keeps_its_time_and_its_machines(seed: int) -> None:
 
 def test_ten_seeds_do_everything_to_whoever_serves_short_and_long() -> None:
     faults = [fault for seed in range(1, 11) for fault in draw(seed, "snapshot", 60).faults if fault.whom is None]
-    assert {fault.kind for fault in faults} == set(Kind)
+    assert {fault.kind for fault in faults} == set(Kind) - {Kind.DNS}  # which is the platform, and no machine
     long = {fault.kind for fault in faults if fault.lasts > TAKEN_OVER}
     assert {Kind.CRASH, Kind.PAUSE, Kind.WIPE, *AWAY} <= long
     assert {fault.kind for fault in faults if fault.kind in STORE and fault.lasts < TAKEN_OVER} == set(STORE)

@@ -209,6 +209,25 @@ async def test_a_paused_tenant_is_stopped_and_saved_while_its_visitors_wait_and_
     assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]
 
 
+async def test_a_user_is_emptied_at_once_and_no_tenant_of_his_begins_anew_before_all_have_ended() -> None:
+    stage = Stage(make_config("a/1", "a/2", "b"))
+    stage.takes["end", "a/2"] = 5.0
+    for name in ("1", "2"):
+        await stage.tenant("a", name).start()
+    await stage.visit("b")
+    async with stage.fleet.emptied("a"):
+        assert [stage.status(one).state for one in ("a/1", "a/2", "b")] == ["stopped", "stopped", "ready"]
+        waiting = tasks.start(stage.tenant("a", "1").start(), "visitor")
+        await asyncio.sleep(5)
+        assert stage.running == 1, "that of b"
+    await waiting
+    assert [stage.status(one).state for one in ("a/1", "a/2")] == ["ready", "stopped"]
+    stage.faults["save", "a/1"] = SaveFailed("the store is away")
+    with pytest.raises(SaveFailed):
+        async with stage.fleet.emptied("a"):
+            raise AssertionError("it is not emptied")
+
+
 async def test_a_tenant_which_did_not_run_before_its_pause_does_not_run_after() -> None:
     stage = Stage()
     async with stage.fleet.paused("a") as ran:
@@ -336,3 +355,51 @@ async def test_the_fleet_is_quiet_since_its_last_visitor_left() -> None:
     await visitor
     await asyncio.sleep(30)
     assert stage.fleet.quiet_for() == 30
+
+
+async def test_who_works_on_a_tenant_keeps_the_machine_from_being_idle() -> None:
+    stage = Stage()
+    async with stage.fleet.paused("a"):
+        await asyncio.sleep(100)
+        assert stage.fleet.quiet_for() == 0
+    await asyncio.sleep(3)
+    assert stage.fleet.quiet_for() == 3
+
+
+# --- before a machine sleeps ---
+
+
+async def test_at_rest_nobody_runs_all_is_saved_and_who_comes_meanwhile_gets_a_new_life() -> None:
+    stage = Stage()
+    stage.takes["end"] = 2.0
+    await asyncio.gather(stage.visit("a"), stage.visit("b"))
+    resting = tasks.start(stage.fleet.rest("nobody comes"), "rest")
+    await asyncio.sleep(1)
+    assert await stage.visit("a") == 3
+    await resting
+    assert stage.story["b"] == [*UP, "drain", *DOWN]
+    assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]
+    assert stage.fleet.quiet_for() < 3
+
+
+async def test_what_cannot_be_saved_is_no_rest_and_is_tried_again_at_each() -> None:
+    stage = Stage()
+    await stage.visit("a")
+    stage.faults["save"] = save_failed()
+    for _ in range(2):
+        with pytest.raises(SaveFailed, match="a: the store does not answer"):
+            await stage.fleet.rest("nobody comes")
+    stage.faults.clear()
+    await stage.fleet.rest("nobody comes")
+    assert stage.story["a"][-5:] == SAVES
+
+
+async def test_a_tenant_that_keeps_failing_is_not_forgiven_because_its_machine_rests() -> None:
+    stage = Stage()
+    stage.faults["ready"] = start_failed()
+    for _ in range(2):
+        await asyncio.gather(stage.visit("a"), return_exceptions=True)
+    failed = stage.status("a")
+    assert failed.state is State.FAILED
+    await stage.fleet.rest("nobody comes")
+    assert stage.status("a") == failed

@@ -90,6 +90,20 @@ async def test_what_another_machine_holds_is_refused_with_its_name_and_asked_aga
     assert [event["msg"] for event in stage.events if "owner" in event] == ["served elsewhere"]
 
 
+async def test_that_another_machine_serves_may_be_forgotten_at_once_also_while_that_life_gives_back() -> None:
+    stage = Stage()
+    held = HeldElsewhere("shop/3d8dd15c", "a is held by shop/3d8dd15c")
+    stage.faults["own"] = held
+    with pytest.raises(Elsewhere):
+        await stage.visit()
+    del stage.faults["own"]
+    await stage.tenant().look_again()
+    await stage.visit()
+    assert stage.story["a"] == UP
+    await stage.tenant().look_again()
+    assert stage.status().state == "ready", "there is nothing to forget"
+
+
 async def test_a_store_which_does_not_say_who_may_write_starts_nothing() -> None:
     stage = Stage()
     stage.faults["own"] = OwnershipUnknown("the store does not answer")

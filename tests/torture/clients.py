@@ -16,15 +16,18 @@ STRAY = 0.04  # so often another machine is asked though this one serves: is it 
 
 
 class Client(threading.Thread):
-    """A row is sent once: what became of one without an answer is not known, and nobody claims it."""
+    """A row is sent once: what became of one without an answer is not known, and nobody claims it.
 
-    def __init__(self, name: str, tenant: str, machines: Sequence[Machine]) -> None:
+    ``proxy``: the port of a small Fly's, which asks the machines; they replay to each other."""
+
+    def __init__(self, name: str, tenant: str, machines: Sequence[Machine], proxy: int | None = None) -> None:
         super().__init__(name=f"client {name}", daemon=True)
         self.told: dict[Row, str] = {}  # row: the machine which has acknowledged it
         self.served_by: int | None = None
         self.sent = 0
         self.strange: list[str] = []  # answers which nobody should ever get
         self._client, self._tenant, self._machines = name, tenant, machines
+        self._proxy = proxy
         self._ask = 0
         self._chance = random.Random(name)
         self._over = threading.Event()
@@ -58,10 +61,11 @@ class Client(threading.Thread):
         return False
 
     def _post(self, machine: Machine, number: int) -> tuple[int, str | None, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", machine.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self._proxy or machine.port, timeout=PATIENCE)
+        first = {} if machine.fly_id is None else {"fly-prefer-instance-id": machine.fly_id}
         try:
             asked = json.dumps({"client": self._client, "number": number})
-            connection.request("POST", f"/{USER}/{self._tenant}/append", asked)
+            connection.request("POST", f"/{USER}/{self._tenant}/append", asked, first)
             answer = connection.getresponse()
             return answer.status, answer.headers.get("Flyatc-Owner"), answer.read()
         finally:
@@ -70,6 +74,8 @@ class Client(threading.Thread):
     def _heard(self, asked: int, number: int, body: bytes) -> None:
         told = json.loads(body)
         row = (self._tenant, self._client, number)
+        if self._proxy is not None:  # it was replayed
+            asked = next((n for n, one in enumerate(self._machines) if one.name == told["machine"]), asked)
         name = self._machines[asked].name
         if (told["tenant"], told["client"], told["number"], told["machine"]) != (*row, name):
             self.strange.append(f"strange answer: {row} of {name} was answered with {told}")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 Row = tuple[str, str, int]  # tenant, client, number
 
-BOUND = {"snapshot": 2.0, "litestream": 2.0}  # s; of what a lost disk may take with it
+BOUND = {"snapshot": 2.0, "litestream": 2.0, "sim": 2.0}  # s; of what a lost disk may take with it
 BUSY = 10.0  # s; how much longer anything may take on a machine which runs ten of these
 UNDONE = 15.0  # s; from the end of a fault until the next save must have come through
 

@@ -54,6 +54,7 @@ class Machine(Daemon):
         self.rows_log = root / f"rows-{name}.jsonl"
         self.clocks = Clocks(folder / "clock", rate)
         port = Ports().take()
+        mode = "snapshot" if mode == "sim" else mode
         config = CONFIG.format(
             port=port, command=json.dumps([sys.executable, "-S", str(ROWS)]), database=DATABASE,
             log=self.rows_log, name=name, mode=mode, interval=INTERVAL, session=SESSION, user=USER,
@@ -67,6 +68,11 @@ class Machine(Daemon):
         """From now on the platform vouches for its name."""
         self.env |= {"FLY_MACHINE_ID": self.name, "FLY_APP_NAME": "torture", "FLY_REGION": "fra"}
         return self
+
+    @property
+    def fly_id(self) -> str | None:
+        """Which the proxy of a small Fly knows it by."""
+        return None
 
     @property
     def data(self) -> Path:

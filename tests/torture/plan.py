@@ -17,7 +17,7 @@ DRIFT = 0.004  # how wrong a machine's clock may run; flyatc promises to bear 0.
 
 
 class Kind(Enum):
-    """To a machine's processes, to its way to the store, or to its clock."""
+    """To a machine's processes, to its way to the store, to its clock; or to the simulated platform."""
 
     KILL = "daemon killed, its children live on"
     CRASH = "all killed"
@@ -31,6 +31,7 @@ class Kind(Enum):
     DELAY = "store is slow"
     LOSE = "store loses replies"
     CLOCK = "wall clock set"
+    DNS = "the platform's DNS fails, or does no more"
 
 
 PROCESSES = (Kind.KILL, Kind.CRASH, Kind.PAUSE, Kind.TERM, Kind.WIPE, Kind.APP)
@@ -60,7 +61,7 @@ class Fault:
 @dataclass(frozen=True)
 class Plan:
     seed: int
-    mode: str  # snapshot, litestream
+    mode: str  # snapshot, litestream; sim: behind the simulator's proxy, with snapshots
     seconds: float
     platform: bool  # it names the machines; else they name themselves, and one with a new disk is a new machine
     rates: tuple[float, ...]  # of each machine's clocks
@@ -70,7 +71,9 @@ class Plan:
 def draw(seed: int, mode: str, seconds: float) -> Plan:
     chance = random.Random(f"{seed} {mode}")
     rates = tuple(1 + chance.uniform(-DRIFT, DRIFT) for _ in range(MACHINES))
-    tracks = (*_track(chance, seconds, PROCESSES), *_track(chance, seconds, STORE), *_clocks(chance, seconds))
+    tracks = [*_track(chance, seconds, PROCESSES), *_track(chance, seconds, STORE), *_clocks(chance, seconds)]
+    if mode == "sim":
+        tracks += _dns(chance, seconds)
     faults = tuple(sorted(tracks, key=lambda fault: fault.at))
     return Plan(seed, mode, seconds, chance.random() < 0.5, rates, faults)
 
@@ -103,6 +106,17 @@ def _clocks(chance: random.Random, seconds: float) -> list[Fault]:
         amount = chance.choice((-7200.0, -40.0, -3.0, 3.0, 40.0, 7200.0)) * chance.uniform(0.8, 1.2)
         found.append(Fault(at, Kind.CLOCK, 0.0, chance.choice((None, 0, 1, 2)), amount))
         at += chance.uniform(10, 30)
+    return found
+
+
+def _dns(chance: random.Random, seconds: float) -> list[Fault]:
+    """``amount``: 0: it answers; else how it fails."""
+    found = []
+    at = FIRST + chance.uniform(0, 15)
+    while at < seconds:
+        lasts = chance.uniform(2, 12)
+        found += [Fault(at, Kind.DNS, 0.0, 0, chance.choice((1, 2, 3))), Fault(at + lasts, Kind.DNS, 0.0, 0)]
+        at += lasts + chance.uniform(3, 20)
     return found
 
 

@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakes import s3
+from fakes.simulator import Platform
 from torture import gathering, plan
 from torture.clients import Client
 from torture.director import Director
 from torture.judge import Evidence, Row, Verdict, judge
 from torture.machines import DATABASE, TENANTS, USER, Machine
 from torture.plan import MACHINES, Plan
+from torture.simulated import Simulated, fly, unexplained
 
 MODES = ("snapshot", "litestream")
+ALL_MODES = (*MODES, "sim")
 SECONDS = 60.0
 SEEDS = range(1, 11)
 SETTLED = 60.0  # s; after the last fault, until somebody serves
@@ -62,8 +65,16 @@ def torture(chosen: Plan, root: Path) -> Outcome:
 class Scene:
     def __init__(self, chosen: Plan, root: Path, server: s3.Server, bucket: str) -> None:
         self._plan, self._root, self._server, self._bucket = chosen, root, server, bucket
-        self._machines = [self._machine(f"m{n}", chosen.rates[n]) for n in range(MACHINES)]
-        self._clients = [Client(f"{t}-{n}", t, self._machines) for t in TENANTS for n in (1, 2)]
+        self._platform: Platform | None = None
+        self._machines: list[Machine] = []
+        if chosen.mode == "sim":
+            simulated = [Simulated(root, f"m{n}", "sim", server, bucket, chosen.rates[n]) for n in range(MACHINES)]
+            self._machines += simulated
+            self._platform = fly(root, simulated, named=chosen.platform)
+        else:
+            self._machines += [self._machine(f"m{n}", chosen.rates[n]) for n in range(MACHINES)]
+        proxy = None if self._platform is None else self._platform.simulator.port
+        self._clients = [Client(f"{t}-{n}", t, self._machines, proxy) for t in TENANTS for n in (1, 2)]
         self._director = Director(chosen, self._machines, self._clients)
         self._others: list[Machine] = []
         self._faults: list[str] = []
@@ -75,6 +86,7 @@ class Scene:
         self._settle("after the last fault")
         for client in self._clients:
             client.stop()
+        self._leave_platform()
         self._each_in_turn()
         evidence = self._gather()
         verdict = judge(evidence)
@@ -83,9 +95,21 @@ class Scene:
         (self._root / "report.txt").write_text("\n".join(report) + "\n")
         return outcome
 
+    def _leave_platform(self) -> None:
+        if self._platform is None:
+            return
+        platform, self._platform = self._platform, None
+        platform.fail()
+        for machine in self._machines:
+            assert isinstance(machine, Simulated)
+            machine.left()
+            self._faults += unexplained(machine)
+        platform.close()
+
     def clean_up(self) -> None:
         for client in self._clients:
             client.stop()
+        self._leave_platform()
         for machine in (*self._machines, *self._others):
             machine.clean_up()
 
@@ -107,7 +131,7 @@ class Scene:
 
     def _each_in_turn(self) -> None:
         """Each machine serves alone for a moment: what is on its disk and of no use is set aside by that."""
-        self._end(self._machines)
+        self._end([machine for machine in self._machines if machine.process is not None])
         for machine in self._machines:
             self._serve_alone(machine)
 
@@ -155,7 +179,7 @@ class Scene:
             commits=gathering.commits(everybody),
             final=final,
             aside=aside,
-            published=bucket.published(faults) if self._plan.mode == "snapshot" else set(),
+            published=bucket.published(faults) if self._plan.mode != "litestream" else set(),
             wiped=[wiped for machine in self._machines for wiped in machine.wiped],
             hindered=[hindered for machine in self._machines for hindered in machine.hindered],
             stolen=gathering.stolen(everybody),
@@ -205,7 +229,7 @@ def several(seeds: Sequence[int], modes: Sequence[str], seconds: float, root: Pa
 def main() -> int:
     parser = argparse.ArgumentParser(description="Everything that goes wrong, at once; then: was anything lost?")
     parser.add_argument("--seed", type=int, nargs="*", default=list(SEEDS))
-    parser.add_argument("--mode", nargs="*", choices=MODES, default=list(MODES))
+    parser.add_argument("--mode", nargs="*", choices=ALL_MODES, default=list(ALL_MODES))
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--folder", type=Path, help="where all is kept that a failing run has left")
     parser.add_argument("--jobs", type=int, default=3, help="how many at the same time")

@@ -133,6 +133,11 @@ def test_what_a_visitor_claims_does_not_make_a_machine_take_a_user(pair: tuple[D
     assert sent_to(home.get("/lost/count", headers=claims)) == f"instance={NOBODY}"
     failed = home.get("/lost/count", headers={"fly-replay-failed": "reason=timeout;elapsed_ms=1"})
     assert failed.status == 503
+    told = home.until_told("request", user="lost", status=503)
+    assert told["reason"].endswith(
+        f"tenants.yaml pins him to machine {NOBODY}. If that is gone for good, name another there, or none: then "
+        "whoever is asked takes him over"
+    )
     assert not home.told("user owned", user="lost")
 
 

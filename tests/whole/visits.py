@@ -80,7 +80,17 @@ class Line:
     """One connection to the daemon."""
 
     def __init__(self, daemon: Daemon, timeout: float = 10) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", daemon.port), timeout * SLOWNESS)
+        self._open(daemon.port, timeout)
+
+    @classmethod
+    def to(cls, port: int, timeout: float = 10) -> "Line":
+        """To whoever listens there."""
+        line = cls.__new__(cls)
+        line._open(port, timeout)
+        return line
+
+    def _open(self, port: int, timeout: float) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout * SLOWNESS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
 

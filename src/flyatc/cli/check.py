@@ -20,6 +20,8 @@ def check(config_path: Path | None, schema: bool) -> None:
 
 
 def summary(config: Config) -> str:
+    from flyatc.daemon import sleepless
+
     users = len({tenant.user for tenant in config.tenants.values()})
     who = f"{words.count(users, 'user')}, {words.count(len(config.tenants), 'tenant')}"
     if config.pattern is not None:
@@ -36,4 +38,6 @@ def summary(config: Config) -> str:
         lacking = needs.lacking(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
         lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
+    if (why := sleepless.reason(config, os.environ)) is not None:
+        lines.append(f"  warning   {why}")
     return "\n".join(map(words.plain, lines))

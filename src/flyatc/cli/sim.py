@@ -214,7 +214,7 @@ def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]
     _greet_visitors(config, overview)
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   ({token})")
-    click.echo(f"users    {token} FLY_APP_NAME={overview.app} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
+    click.echo(f"users    FLY_APP_NAME={overview.app} {token} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
     click.echo(f"disks    {folder}: kept for the next flyatc sim; remove it to begin anew")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)

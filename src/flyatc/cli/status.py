@@ -29,6 +29,9 @@ def status(config_path: Path | None, as_json: bool) -> None:
         click.echo(words.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
 
 
+_THEN = {"exit": "ends", "stop": "has its machine stopped", "suspend": "has its machine suspended"}
+
+
 def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
     """``now``: for people, who read how long ago; None: for programs, which read when. ``standing``: see below."""
     return [
@@ -48,9 +51,9 @@ def about(daemon: Daemon, now: float) -> str:
         f"flyatc {daemon.version}, pid {daemon.pid}, started {words.ago(daemon.started, now)}, "
         f"listens on {daemon.listen}; {daemon.running} of {words.count(daemon.limit, 'app')} at most"
     )
-    return (
-        told if daemon.idle_exit_at is None else f"{told}; ends {words.ago(daemon.idle_exit_at, now)} if nobody comes"
-    )
+    if daemon.idle_at is None:
+        return told
+    return f"{told}; {_THEN.get(daemon.idle_then, daemon.idle_then)} {words.ago(daemon.idle_at, now)} if nobody comes"
 
 
 def verified(found: Verified | None, now: float) -> list[str]:

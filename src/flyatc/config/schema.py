@@ -230,7 +230,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     after: Annotated[Seconds, Meta(description="without any visitor for so long")] = 900.0
-    then: Annotated[Literal["none", "exit"], Meta(description="exit: save all, end with 0")] = "none"
+    then: Annotated[
+        Literal["none", "exit", "stop", "suspend"],
+        Meta(description="what is done when all is saved. exit: end with 0. stop, suspend: Fly is asked to do so with "
+             "this machine, and the next request for it wakes it (auto_start_machines); after a suspend sooner, with "
+             "the local copies still there. Elsewhere than on Fly nothing is done"),
+    ] = "none"  # fmt: skip
 
 
 class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

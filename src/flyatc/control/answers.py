@@ -13,7 +13,8 @@ class Daemon(Struct, frozen=True, kw_only=True):
     config: str  # the file, absolute
     running: int  # apps
     limit: int  # limits.running
-    idle_exit_at: str | None = None  # machine_idle: when the daemon ends itself if nobody comes
+    idle_at: str | None = None  # when machine_idle.then is done if nobody comes
+    idle_then: str = "none"  # machine_idle.then
 
 
 class Closed(Struct, frozen=True, kw_only=True):

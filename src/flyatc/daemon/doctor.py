@@ -18,6 +18,7 @@ async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[F
         partial(doctor_machine.disk, config, environ),
         partial(doctor_machine.kill_timeout, config),
         partial(doctor_machine.open_files, config),
+        partial(doctor_machine.sleep, config, environ),
     ]
     for check in checks:
         for finding in await asyncio.to_thread(check):

@@ -13,6 +13,7 @@ from time import monotonic
 
 from flyatc.config.bucket import SCHEME
 from flyatc.config.schema import Config, Storage
+from flyatc.daemon import sleepless
 from flyatc.daemon.findings import Finding
 from flyatc.databases.litestream import program
 
@@ -22,6 +23,7 @@ SLOW_SYNC = 0.1  # s; an app waits for one at every commit
 LITTLE_SPACE = 256 << 20  # octets
 LITTLE_SHARE = 0.1
 FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
+SUSPENDED_MB = 2048
 FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, its visitors
 
 
@@ -122,6 +124,19 @@ def _seconds(told: object) -> float | None:
         return None
     scale = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
     return sum(int(count) * scale[unit] for count, unit in re.findall(r"([0-9]+)(ms|h|m|s)", told))
+
+
+def sleep(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """https://fly.io/docs/reference/suspend-resume/"""
+    then, memory = config.machine_idle.then, environ.get("FLY_VM_MEMORY_MB", "")
+    if then not in ("stop", "suspend"):
+        return []
+    if (why := sleepless.reason(config, environ)) is not None:
+        return [Finding("doubt", "sleep", why, "nothing, if that is meant: the machine stays awake")]
+    if then == "suspend" and memory.isdecimal() and int(memory) > SUSPENDED_MB:
+        told = f"this machine has {memory} MB, and Fly suspends machines with up to {SUSPENDED_MB}"
+        return [Finding("doubt", "sleep", told, "set machine_idle.then to stop, or give it less memory")]
+    return [Finding("good", "sleep", f"Fly can be asked to {then} this machine")]
 
 
 def open_files(config: Config) -> list[Finding]:

@@ -23,6 +23,7 @@ from flyatc.kit.progress import Progress
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.observe.metrics import Counters
+from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
 R = TypeVar("R")
@@ -36,7 +37,7 @@ class Host(Protocol):
 
     def reload(self) -> changes.Changes: ...
 
-    def idle_exit_at(self) -> float | None: ...
+    def idle_at(self) -> float | None: ...
 
 
 class Operations:
@@ -63,7 +64,7 @@ class Operations:
     def status(self) -> answers.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
-        exit_at, barrier = self._daemon.idle_exit_at(), self._parts.barrier
+        idle_at, barrier = self._daemon.idle_at(), self._parts.barrier
         return answers.Overview(
             tenants=tenants,
             closed=[answers.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
@@ -82,7 +83,8 @@ class Operations:
                 config=str(config.path),
                 running=sum(one.pid is not None for one in tenants),
                 limit=config.limits.running,
-                idle_exit_at=None if exit_at is None else stamp(exit_at),
+                idle_at=None if idle_at is None else stamp(idle_at),
+                idle_then=config.machine_idle.then,
             ),
         )
 
@@ -94,12 +96,16 @@ class Operations:
         return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
+        """Raises FlyatcError where visitors would be sent to another machine."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.start(address)
 
     async def stop(self, address: str) -> None:
         await self._parts.fleet.stop(address)
 
     async def restart(self, address: str) -> None:
+        """As ``start``."""
+        await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
 
     async def release(self, user: str, to: str | None) -> None:
@@ -111,6 +117,14 @@ class Operations:
             await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
         if to is not None:
             self._parts.log.event("info", "user released to a machine", user=user, machine=to)
+
+    async def _refuse_elsewhere(self, address: str) -> None:
+        placing = self._parts.placing
+        user = self._parts.fleet.select(address)[0].spec.user
+        place = await placing.find(user) if placing is not None else None
+        if isinstance(place, placement.There):
+            why = ". ".join(filter(None, (place.reason, place.advice)))
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {why}")
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

@@ -99,6 +99,18 @@ class Owning:
             if not overtaken and not self._vault.holds(tenant) and not owned.marked(tenant.address):
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
+    async def rest(self) -> None:
+        """The machine is about to be suspended: see Keeper. Raises OwnershipUnknown."""
+        if self.keeper is not None:
+            await self.keeper.rest()
+
+    async def slept(self) -> bool:
+        return self.keeper is not None and await self.keeper.slept()
+
+    def wake(self) -> None:
+        if self.keeper is not None:
+            self.keeper.wake()
+
     async def leave(self) -> None:
         """No tenant is held any more: others need not wait for our session to run out."""
         if self.keeper is not None:

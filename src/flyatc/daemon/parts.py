@@ -110,6 +110,16 @@ class Parts:
     def _expand(self, text: str, tenant: Tenant) -> str:
         return command.expand(text, command.words(tenant, 0), self.environ)
 
+    async def forget(self) -> None:
+        """What others told, and the connections to them: after a sleep they are worth nothing."""
+        if self.placing is not None:
+            self.placing.forget()
+        if self.api is not None:
+            self.api.hang_up()
+        for store in (self.store, self.owning.store):
+            if store is not None:
+                await store.hang_up()
+
     def close(self) -> None:
         self.vault.close()
         self.owning.close()

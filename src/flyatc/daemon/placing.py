@@ -53,7 +53,15 @@ class Placing:
     def use(self, config: Config) -> None:
         """At a reload."""
         self._config = config
+        self._tries.timeout = config.replay.timeout
         self._found.forget()
+
+    def forget(self) -> None:
+        """All that was looked up: we have slept, and know nothing."""
+        self._found.forget()
+        for source in (self._names, self._inventory):
+            if source is not None:
+                source.forget()
 
     def known(self, user: str) -> placement.Place | None:
         """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
@@ -72,13 +80,23 @@ class Placing:
     def sent(self, user: str, to: Target) -> None:
         self._tries.sent(user, to, _now())
 
-    def failed(self, user: str, to: Target) -> None:
-        self._tries.failed(user, to, _now())
+    def failed(self, user: str, after: float) -> None:
+        if self._tries.failed(user, after, _now()):
+            self._found.drop(user)
+
+    def vain(self, user: str, to: Target) -> bool:
+        return self._tries.vain(user, to, _now())
+
+    def learn(self, user: str, place: placement.There) -> None:
+        self._found.learn(user, place)
 
     async def _look_up(self, user: str) -> placement.Place:
         assert self._names is not None
         found = await self._names.machine_of(user)
-        return placement.named(self._me, found) or await self._by_record(self._names, user, found)
+        place = placement.named(self._me, found)
+        if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
+            return await self._by_record(self._names, user, found)
+        return place
 
     async def _by_record(self, names: Names, user: str, found: told.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -95,26 +113,30 @@ class Placing:
         """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
         made; else ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None
-        making, provisions = self._making, self._config.provisions(user)
-        if isinstance(listed, told.Found):
-            if making is not None and not listed.launched:
-                return self._made(await making.launched(user, listed.machine))
-            return placement.named(self._me, listed) or placement.unowned(listed, invited=False)
-        known = placement.absent(found, listed)
-        if making is not None and provisions and isinstance(known, told.Absent):
-            made = self._made(await making.machine_for(user))
-            on_its_way = isinstance(made, placement.There | placement.Here) or made.soon
+        place = await self._launched(user, listed) if isinstance(listed, told.Found) else None
+        if place is not None:
+            return place
+        known, provisions = placement.absent(found, listed), self._config.provisions(user)
+        if self._making is not None and provisions and isinstance(known, told.Absent):
+            made = self._made(await self._making.machine_for(user))
+            on_its_way = not isinstance(made, placement.Nowhere) or made.soon
             return made if on_its_way else otherwise or made
         if otherwise is not None:
             return otherwise
         invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
         return placement.unowned(known, invited=invited)
 
+    async def _launched(self, user: str, listed: told.Found) -> placement.Place | None:
+        """None: it cannot be reached."""
+        if self._making is not None and not listed.launched:
+            return self._made(await self._making.launched(user, listed.machine))
+        place = placement.at(self._me, listed)
+        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
+
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
             return placement.Nowhere(503, made.why, made.soon)
-        found = told.Found(made, f"machine {made} was made for him", _now())
-        return placement.named(self._me, found) or placement.unowned(found, invited=False)
+        return placement.at(self._me, told.Found(made, f"machine {made} was made for him", _now()))
 
     def close(self) -> None:
         """Machines which are being made are left as they are."""
@@ -131,8 +153,7 @@ class Placing:
             return Last.EXPECTED
         if await self._is_gone(names, last):
             return Last.GONE
-        vain = self._tries.vain(user, last, _now()) and await names.started(last.app, last.id) is False
-        return Last.DEAD if vain else Last.EXPECTED
+        return Last.DEAD if self.vain(user, last) else Last.EXPECTED
 
     async def _is_gone(self, names: Names, last: Target) -> bool:
         """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""

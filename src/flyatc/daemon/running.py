@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any, NoReturn
 
 import uvloop
@@ -19,10 +19,12 @@ from flyatc.config import changes, load
 from flyatc.config.faults import ConfigError
 from flyatc.config.schema import Config
 from flyatc.control.server import Server
+from flyatc.daemon.idling import Idling
 from flyatc.daemon.kept import kept
 from flyatc.daemon.lock import DataLock
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.parts import Parts
+from flyatc.daemon.resting import Resting
 from flyatc.edge.listener import Listener
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
@@ -30,7 +32,6 @@ from flyatc.observe.log import Log
 from flyatc.process import reaper, records
 
 MOST_ADDRESSES = 12  # told at the start
-IDLE_LOOK_SECONDS = 5.0
 LAST_SECONDS = 0.5  # at the end, for what needs no patience
 LATER = "the local copies are kept and will be saved at the next start"
 
@@ -107,6 +108,8 @@ class Daemon:
         self.stopping = False
         self._stop = asyncio.Event()
         self._looked = asyncio.Event()  # it is known which tenants are unsaved
+        resting = Resting(self.parts, lambda: self.config, self._looked)
+        self._idling = Idling(resting, lambda: self.config, self.parts.environ, self.stop, log)
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -128,7 +131,8 @@ class Daemon:
             tasks.start(parts.fleet.sweep(), "idle tenants"),
             tasks.start(reaper.Reaper(parts.records.known).run(), "reaper"),
             tasks.start(self._recover(), "recover what is unsaved"),
-            tasks.start(self._machine_idle(), "machine idle"),
+            tasks.start(self._idling.run(), "machine idle"),
+            tasks.start(self._idling.watch(), "clocks"),
         ]
         if parts.verifying is not None:
             self._background.append(tasks.start(parts.verifying.run(), "verify"))
@@ -140,6 +144,7 @@ class Daemon:
         """Until it is asked to stop; then the orderly end. The exit code."""
         await self._stop.wait()
         self.stopping = True
+        self.parts.owning.wake()  # should it be about to sleep: that ends here
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
         self.parts.barrier.end("the daemon is going away")
@@ -232,21 +237,9 @@ class Daemon:
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
 
-    async def _machine_idle(self) -> None:
-        while True:
-            settings = self.config.machine_idle
-            await asyncio.sleep(min(IDLE_LOOK_SECONDS, max(0.05, settings.after / 4)))
-            if settings.then == "exit" and self._quiet_for() >= settings.after:
-                return self.stop(f"no visitor for {settings.after:g} s")
-
-    def _quiet_for(self) -> float:
-        """Who is held by a pause is no visitor of any app, but one of ours."""
-        return 0.0 if self.parts.barrier.waiting() else self.parts.fleet.quiet_for()
-
-    def idle_exit_at(self) -> float | None:
-        """Unix time at which the daemon ends itself if nobody comes."""
-        settings, quiet = self.config.machine_idle, self._quiet_for()
-        return time() + settings.after - quiet if settings.then == "exit" and quiet else None
+    def idle_at(self) -> float | None:
+        """Unix time at which machine_idle.then is done if nobody comes."""
+        return self._idling.due_at()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Nobody waits for these before the end: a death would go unseen."""

@@ -190,6 +190,14 @@ class Vault:
                     if names and orphans.unsent(one.path):
                         orphans.send(self._database(tenant, names[0], record, Sole()), one.path, self._tools)
 
+    async def stranded(self, tenants: Iterable[Tenant]) -> list[Path]:
+        """What was set aside and is on this machine only. Raises OSError."""
+        found = []
+        for tenant in tenants if self._store is not None else ():
+            here = await self._tools.quick.run(partial(attic.folders, tenant.data / ".flyatc"))
+            found += [one.path for one in here if orphans.unsent(one.path)]
+        return found
+
     async def sent(self, patience: float = SENDING_SECONDS) -> None:
         """Waits, so long at most, until nothing that was set aside is on its way to the store any more."""
         if self._tools.sending:

@@ -155,7 +155,8 @@ class Handler:
         forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
 
     def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
-        app, path, forward = tenant.spec.app, to.request.head.path, self._settings.forward_headers
+        app, path = tenant.spec.app, to.request.head.path
+        forward = self._settings.forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
         if not app.strip_prefix:
             return outgoing.head(to, app, recording, path=path, forward=forward)
         prefix = found.prefix

@@ -99,11 +99,17 @@ def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes,
     return b"".join(parts)
 
 
+def is_neighbour(peer: str) -> bool:
+    """Whether the address is of Fly's private network: there another machine of the organization speaks to us itself.
+    The proxy comes by IPv4 (https://fly.io/docs/networking/app-services/)."""
+    return peer.startswith("fdaa:")
+
+
 def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool) -> str:
     """The visitor's address for our log: the entry of X-Forwarded-For that the outermost of ``hops`` trusted proxies
-    made, or Fly-Client-IP on Fly, or the peer. What the visitor could have written himself is never taken."""
+    made, or Fly-Client-IP of Fly's proxy, or the peer. What the visitor could have written himself is never taken."""
     if hops is None:
-        if not on_fly:
+        if not on_fly or is_neighbour(peer):
             return peer
         given = request.line(b"fly-client-ip")
         return given.decode("latin-1") if given else peer

@@ -16,6 +16,7 @@ class Recorder:
         self.counters = Counters()
         self.lines = lines
         self._log = log
+        self.served_at = monotonic()  # when somebody was last served, by an app or without one; health is nobody
 
     def refused(self, peer: str, identity: str, fault: BadMessage) -> None:
         """Something came which is no request."""
@@ -28,6 +29,8 @@ class Recorder:
 
     def write(self, exchange: Exchange) -> None:
         counters, now = self.counters, monotonic()
+        if exchange.status < 400 and exchange.tenant is not None and not exchange.silent:
+            self.served_at = now
         counters.count(exchange.tenant or "", exchange.status)
         counters.seconds += now - exchange.began
         counters.octets += exchange.request.sent

@@ -24,8 +24,14 @@ class Places(Protocol):
     def sent(self, user: str, to: replay.Target) -> None:
         """A request of his was replayed there."""
 
-    def failed(self, user: str, to: replay.Target) -> None:
-        """A request says that its replay has failed. Anybody may say so."""
+    def failed(self, user: str, after: float) -> None:
+        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
+
+    def vain(self, user: str, to: replay.Target) -> bool:
+        """Whether replays there have come to nothing, lately."""
+
+    def learn(self, user: str, place: placement.There) -> None:
+        """The record of his owner says so."""
 
 
 class Signpost:
@@ -36,6 +42,8 @@ class Signpost:
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
+        if (failed := self._failed(to)) is not None:
+            self._places.failed(tenant.spec.user, failed.seconds)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
             self.answer(to, tenant, place, responder)
@@ -73,7 +81,9 @@ class Signpost:
         target = replay.target(error.owner or "")
         if target is None:
             return False
-        self._send(to, tenant, placement.There(target, error.reason), responder)
+        place = placement.There(target, error.reason)
+        self._places.learn(tenant.spec.user, place)
+        self._send(to, tenant, place, responder)
         return True
 
     def _send(
@@ -84,22 +94,25 @@ class Signpost:
         responder: respond.Responder,
     ) -> None:
         target, head, source = place.target, to.request.head, self._source(to, tenant)
+        user = tenant.spec.user
         to.sent_on()
         to.start = to.wait = None  # nothing was started
-        failed = replay.failed(head.every(b"fly-replay-failed"))
-        if failed is not None:
-            self._places.failed(tenant.spec.user, target)
-        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+        if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None:
             status, why, retry = *unfit, None
         else:
-            self._places.sent(tenant.spec.user, target)
-            value = self._replays.header(target, tenant.spec.user, source.hops, time())
+            vain = self._places.vain(user, target)
+            self._places.sent(user, target)
+            value = self._replays.header(target, user, source.hops, time(), vain=vain)
             return responder.replay(to, value, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
-        reason = f"{why}. {place.reason}"
+        reason = ". ".join(filter(None, (why, place.reason, place.advice)))
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+
+    @staticmethod
+    def _failed(to: exchange.Exchange) -> replay.Failed | None:
+        return replay.failed(to.request.head.every(b"fly-replay-failed"))
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())

@@ -82,7 +82,8 @@ class Single:
 
     def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
         path, app = to.request.head.path, self._desk.app
-        return outgoing.head(to, app, recording, path=path, forward=self._forward_headers)
+        forward = self._forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
+        return outgoing.head(to, app, recording, path=path, forward=forward)
 
     def _refresh(self, to: exchange.Exchange, cache: Cache, served: Served) -> None:
         recording = cache.refresh(served, to.request.head, to.tenant or "", time())

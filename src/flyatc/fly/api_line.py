@@ -77,6 +77,11 @@ class ApiLine:
                     raise
             await asyncio.sleep(wait)
 
+    def hang_up(self) -> None:
+        """Closes the connections which nobody uses: after a sleep they are dead without our knowing."""
+        if self._pool is not None:
+            self._pool.clear()
+
     def close(self) -> None:
         """Requests which are under way end in their own time: nobody is to wait for an API which hangs."""
         self._threads.close(wait=False)

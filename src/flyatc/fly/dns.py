@@ -6,20 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 from flyatc.config.schema import Listen
 from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut
+from flyatc.kit.errors import FlyatcError
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
 SECONDS = 2.0  # for a question, with all its tries
 TRY = 0.8  # seconds; UDP loses packets
+AWAY = 2.0  # seconds; a server which does not answer is left alone
 
 
 class Dns:
-    """``server``: with a host; None: those of /etc/resolv.conf. All names are whole ones, nothing is searched for."""
+    """``server``: with a host; None: those of /etc/resolv.conf. All names are whole ones, nothing is searched for.
+
+    While it does not answer, one who asks waits for it now and then; all others are told so at once."""
 
     def __init__(self, server: Listen | None) -> None:
         self._server = server
         self._resolver: Resolver | None = None
+        self._away_until = 0.0  # 0: it answers
 
     async def addresses(self, name: str) -> list[str]:
         """AAAA. Raises errors.Absent, errors.Unanswered; so do the others."""
@@ -37,6 +42,23 @@ class Dns:
         return str(record.target)
 
     async def _ask(self, name: str, kind: str) -> list[Any]:
+        now = asyncio.get_running_loop().time()
+        if now < self._away_until:
+            raise TimedOut(f"{name}: the DNS server does not answer")
+        if self._away_until:
+            self._away_until = now + SECONDS + AWAY  # we try it
+        try:
+            found = await self._answer(name, kind)
+        except TimedOut:
+            self._away_until = asyncio.get_running_loop().time() + AWAY
+            raise
+        except FlyatcError:
+            self._away_until = 0.0
+            raise
+        self._away_until = 0.0
+        return found
+
+    async def _answer(self, name: str, kind: str) -> list[Any]:
         if self._resolver is None:  # which takes a while, the first time
             await asyncio.to_thread(importlib.import_module, "dns.asyncresolver")
         import dns.exception

@@ -55,6 +55,12 @@ class Inventory:
         reason = f"machine {chosen} is {state}, and has {self._key}={user} in its metadata"
         return told.Found(chosen, reason, found.at, stale=bool(why), launched=state != "created")
 
+    def forget(self) -> None:
+        """All that was told: we have slept, and know nothing."""
+        self._lists.forget()
+        self._known.forget()
+        self._last, self._late = None, False
+
     async def deployed(self, machine: str) -> bool | None:
         """Whether there is such a machine, asleep or not. None: not known now."""
         return await self._known.get(machine)
@@ -62,11 +68,14 @@ class Inventory:
     async def _ask(self, machine: str) -> bool | None:
         """Not of the list, which may be behind, or not whole."""
         try:
-            return (await self._api.get(machine, patience=HURRIED)).state not in GONE
+            there = (await self._api.get(machine, patience=HURRIED)).state not in GONE
         except NotFound:
-            return False
+            there = False
         except ApiError:
             return None
+        if not there and self._last is not None:
+            self._last.strike(machine)
+        return there
 
     async def machines(self) -> int | None:
         """How many there are. None: not known now."""

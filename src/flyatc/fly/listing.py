@@ -25,6 +25,13 @@ class Listing:
         running = sum(state == "started" for state in self.states.values())
         return max(LEAST, min(MOST, float(running)))
 
+    def strike(self, machine: str) -> None:
+        """It is gone since."""
+        if self.states.pop(machine, None) is not None:
+            for user in [user for user, machines in self.users.items() if machine in machines]:
+                left = tuple(one for one in self.users.pop(user) if one != machine)
+                self.users.update({user: left} if left else {})
+
 
 def listing(machines: Iterable[Machine], key: str, at: float) -> Listing:
     """``key``: of the metadata which names a machine's user. What is on its way out does not count."""

@@ -34,6 +34,10 @@ class MachinesApi:
         self.app = app
         self._line = ApiLine(environ, patience)
 
+    def hang_up(self) -> None:
+        """See ApiLine."""
+        self._line.hang_up()
+
     def close(self) -> None:
         self._line.close()
 

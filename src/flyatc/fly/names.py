@@ -7,7 +7,7 @@ import asyncio
 
 from flyatc.fly import told
 from flyatc.fly.dns import Dns
-from flyatc.fly.errors import Absent, TimedOut, Unanswered
+from flyatc.fly.errors import Absent, Unanswered
 from flyatc.fly.machine import Machine
 from flyatc.kit.recall import Recall
 from flyatc.observe.log import Log
@@ -18,7 +18,6 @@ LISTED = 2.0  # seconds for which a list of machines is kept
 MOST = 10_000  # users remembered
 AT_ONCE = 32  # questions
 SILENT = 600.0  # seconds; a server without PTR is not asked for it again
-AWAY = 2.0  # seconds; a server which does not answer is left alone
 
 
 class Names:
@@ -29,29 +28,27 @@ class Names:
         self._users: Recall[str, told.Told] = Recall(self._look, _keep, MOST)
         self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._away_until = self._silent_until = 0.0
+        self._silent_until = 0.0
 
     async def machine_of(self, user: str) -> told.Told:
         """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
         return await self._users.get(user)
 
-    async def deployed(self, app: str, machine: str) -> bool | None:
-        """Whether there is such a machine, asleep or not. None: not known now."""
-        try:
-            return machine in told.deployed(await self._lists.get(f"all.vms.{app}.internal"))
-        except Absent:
-            return False
-        except Unanswered:
-            return None
+    def forget(self) -> None:
+        """All that was told: we have slept, and know nothing."""
+        self._users.forget()
+        self._lists.forget()
+        self._away_until = 0.0
 
-    async def started(self, app: str, machine: str) -> bool | None:
-        """Whether it runs. None: not known now."""
+    async def deployed(self, app: str, machine: str) -> bool | None:
+        """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
         try:
-            return bool(await self._dns.addresses(f"{machine}.vm.{app}.internal"))
+            listed = told.deployed(await self._lists.get(f"all.vms.{app}.internal"))
         except Absent:
-            return False
+            listed = frozenset()
         except Unanswered:
             return None
+        return None if app == self._me.app and self._me.id not in listed else machine in listed
 
     async def _look(self, user: str) -> told.Told:
         found, before = await self._asked(user), self._users.last(user)
@@ -66,15 +63,10 @@ class Names:
     async def _asked(self, user: str) -> told.Told:
         name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
         async with self._turns:
-            if _now() < self._away_until:
-                return told.Unknown("the DNS server does not answer")
             try:
                 return await self._found(user, await self._dns.addresses(name))
             except Absent as error:
                 return told.Absent(f"no started machine has him: {error}")
-            except TimedOut as error:
-                self._away_until = _now() + AWAY
-                return told.Unknown(str(error))
             except Unanswered as error:
                 return told.Unknown(str(error))
 

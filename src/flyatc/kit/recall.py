@@ -44,15 +44,23 @@ class Recall(Generic[K, V]):
         """All of it. What is being asked now is kept when it comes."""
         self._told.clear()
 
+    def drop(self, key: K) -> None:
+        """The same for one of them."""
+        self._told.pop(key, None)
+
+    def learn(self, key: K, value: V) -> None:
+        """It was told without being asked for."""
+        self._told.pop(key, None)
+        while len(self._told) >= self._most:
+            del self._told[next(iter(self._told))]
+        self._told[key] = value, _now() + self._keep(value)
+
     async def _find(self, key: K) -> V:
         try:
             value = await self._ask(key)
         finally:
             del self._asking[key]
-        self._told.pop(key, None)
-        while len(self._told) >= self._most:
-            del self._told[next(iter(self._told))]
-        self._told[key] = value, _now() + self._keep(value)
+        self.learn(key, value)
         return value
 
 

@@ -53,5 +53,8 @@ class FolderStore:
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         return await self._threads.watch(partial(self._disk.upload, key, path, create), "upload", progress)
 
+    async def hang_up(self) -> None:
+        """There is nobody at the other end."""
+
     def close(self) -> None:
         self._threads.close()

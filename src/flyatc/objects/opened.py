@@ -20,6 +20,9 @@ class OwnedStore(ObjectStore, Protocol):
     async def check(self) -> None:
         """Whether it keeps conditions. Raises StoreRefused where it does not, StoreUnavailable."""
 
+    async def hang_up(self) -> None:
+        """Closes the connections which nobody uses: after a sleep they are dead without our knowing."""
+
     def close(self) -> None:
         """Waits for the calls which are running."""
 

@@ -64,6 +64,10 @@ class S3Store:
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         return await self._threads.watch(partial(self._transfers.upload, key, path, create), "upload", progress)
 
+    async def hang_up(self) -> None:
+        """The client opens new connections when it is asked again. A call which is under way keeps its own."""
+        await self._threads.run(self._clients.close)
+
     def close(self) -> None:
         """Waits for what is running."""
         self._threads.close()

@@ -48,6 +48,7 @@ class Clients:
         return self._both()[1]
 
     def close(self) -> None:
+        """Its connections; another request would open new ones."""
         if self._made is not None:
             for client in set(self._made):
                 client.close()

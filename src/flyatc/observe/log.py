@@ -11,7 +11,7 @@ import queue
 import select
 import threading
 from datetime import UTC, datetime
-from time import monotonic, time
+from time import monotonic, sleep, time  # noqa: TID251  # see settle
 from typing import Any, BinaryIO
 
 import msgspec
@@ -20,6 +20,7 @@ from flyatc.observe.journal import Journal
 from flyatc.observe.readable import readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LOOK_SECONDS = 0.001
 BATCH_SECONDS = 0.05
 BATCH_OCTETS = 1 << 16
 BACKLOG_OCTETS = 16 << 20  # beyond this, lines are counted instead of kept: memory is bounded
@@ -120,6 +121,13 @@ class Log:
             self._handed += self._octets
             self._queue.put(self._batch)
             self._batch, self._octets = [], 0
+
+    def settle(self, patience: float = 0.2) -> None:
+        """Blocks until all is written, so many seconds at most: before the machine is frozen, and what was told too."""
+        self.flush()
+        until = monotonic() + patience
+        while self._handed != self._written and monotonic() < until:
+            sleep(LOOK_SECONDS)
 
     def _write(self) -> None:
         while (batch := self._queue.get()) is not None:

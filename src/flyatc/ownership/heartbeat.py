@@ -18,11 +18,13 @@ from flyatc.ownership.owned import Owned
 from flyatc.ownership.record import Me, Session, Unreadable
 from flyatc.ownership.rules import Landed, Refused, Rules, Wait
 from flyatc.ownership.swap import RecordStore, swap
+from flyatc.ownership.terms import SKEW
 
 TICK = 1.0  # s; the clocks are compared, whatever else goes on
 SHORTEST = 0.01  # s; the loop's clock and ours do not agree to the last digit
 RETRY = 1.0  # s; from a renewal which came to nothing to the next
 JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
+STOOD_STILL = SKEW + 1.0  # s; by which the store's clock must be ahead of ours to show that ours stood still
 REMEMBERED = 64  # renewals of which nothing is known; should an older one land after all, the session counts as lost
 
 
@@ -46,6 +48,7 @@ class Heartbeat:
         self._renewal: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._rested: tuple[float, str] | None = None  # our session's last words: when they were sent, and their etag
 
     # --- what others ask ---
 
@@ -72,15 +75,45 @@ class Heartbeat:
 
     async def close(self, *, ended: bool) -> None:
         """No renewals any more. ``ended``: others need not wait until it has run out."""
+        await self._still()
+        self._deadline = -math.inf
+        if ended and self._etag is not None:
+            last = structs.replace(self._new(), broken=self._me.machine)
+            await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
+
+    async def rest(self) -> None:
+        """Nothing is owned. Ends the session, in the store and here, so that nothing which our clocks say later can
+        make it valid again: the next ``ensure`` begins another. Raises OwnershipUnknown where that is not confirmed."""
+        await self.ensure()
+        await self._still()
+        etag, ours = self._etag, tuple(self._sent)
+        last, sent = structs.replace(self._new(), broken=self._me.machine), self._clock.boottime()
+        self._etag, self._deadline, self._rested = None, -math.inf, None  # whatever becomes of it, it may land
+        self._sent.clear()
+        self.chain += 1
+        outcome = await swap(self._store, self._key, last, etag, self._rules, ours)
+        if not isinstance(outcome, Landed) or outcome.nonce != last.nonce:
+            raise OwnershipUnknown("the store does not confirm that the session of this machine has ended")
+        self._rested = sent, outcome.etag
+
+    async def slept(self) -> bool:
+        """Whether our clock has stood still since ``rest``: the store's says so, long before ours is set anew. Our own
+        reckoning is as long as it can be: read before the last words were sent, and again after the answer."""
+        if self._rested is None:
+            return False
+        sent, etag = self._rested
+        try:
+            seen = await self._store.look(self._key)
+        except StoreUnavailable:
+            return False
+        return seen is not None and seen.etag == etag and seen.age > self._clock.boottime() - sent + STOOD_STILL
+
+    async def _still(self) -> None:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.wait([self._beating])
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
-        self._deadline = -math.inf
-        if ended and self._etag is not None:
-            last = structs.replace(self._new(), broken=self._me.machine)
-            await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
 
     # --- the beat ---
 

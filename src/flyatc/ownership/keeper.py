@@ -63,6 +63,8 @@ class Keeper:
         self._store = Lanes(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
+        self._awake = asyncio.Event()  # not set: nobody is taken, see ``rest``
+        self._awake.set()
         self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
 
     @contextlib.asynccontextmanager
@@ -96,6 +98,29 @@ class Keeper:
         held = any(place.holds for place in self._places.values())
         await self._heart.close(ended=not held and not self._unsettled)
 
+    # --- sleep ---
+
+    async def rest(self) -> None:
+        """The machine is about to be suspended, and its clocks to stand still unseen. From now on nothing is valid and
+        nobody is taken: who comes waits for ``wake``. Raises OwnershipUnknown, and then the machine must not sleep:
+        something is held or left here, or the store does not confirm that our session has ended."""
+        if self._unsettled or any(place.holds for place in self._places.values()):
+            raise OwnershipUnknown("this machine still has users, or what is not in the store")
+        self._awake.clear()
+        try:
+            await self._heart.rest()
+        except BaseException:
+            self.wake()
+            raise
+
+    async def slept(self) -> bool:
+        """Whether the machine has been suspended since ``rest``, by the store's clock. False: not as far as we know."""
+        return await self._heart.slept()
+
+    def wake(self) -> None:
+        """It is over, or called off. Whoever is taken now needs a session which the store confirms after this."""
+        self._awake.set()
+
     # --- taking ---
 
     async def _enter(self, user: str, place: _Place, known: int) -> Owned:
@@ -110,6 +135,7 @@ class Keeper:
         return owned
 
     async def _take(self, user: str, place: _Place, known: int) -> Owned:
+        await self._awake.wait()
         begun = self._clock.boottime()
         async with place.turn:
             chain, found = await tasks.every([self._chain(), self._find(user)], f"look at {user}")

@@ -22,8 +22,11 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class There:
+    """``advice``: what a person may do where the target cannot be reached."""
+
     target: Target
     reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
+UNPIN = "If that is gone for good, name another there, or none: then whoever is asked takes him over"
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
@@ -45,14 +49,16 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
         return None
     to = Target(me.app, id=pin.machine, region=pin.region)
     if not to.is_at(me):
-        return There(to, f"tenants.yaml pins him to {to}")
+        return There(to, f"tenants.yaml pins him to {to}", UNPIN)
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
 
 
 def named(me: Machine, found: told.Told) -> Place | None:
     """A machine has him in its metadata."""
-    if not isinstance(found, told.Found):
-        return None
+    return at(me, found) if isinstance(found, told.Found) else None
+
+
+def at(me: Machine, found: told.Found) -> Here | There:
     to = Target(me.app, id=found.machine)
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
@@ -62,7 +68,7 @@ class Last(Enum):
 
     EXPECTED = "it may be asleep"
     GONE = "it does not exist any more"
-    DEAD = "it cannot be woken"
+    DEAD = "it cannot be reached"
 
 
 def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
@@ -76,6 +82,8 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
     to = target(f"{awaited.app}/{awaited.machine}")
     if to is None or to.is_at(me):
         return Here(told if to is not None else f"{told}, and {awaited} is none of Fly")
+    if owner.to is None and owner.state is State.RELEASED and owner.data.fence:
+        return Here(f"{told}, and an operator has released him since")
     if last is not Last.EXPECTED:
         return Here(f"{told}, and {last.value}")
     if pin is not None and owner.to is None and owner.state is State.RELEASED and holder.region != pin.region:
@@ -94,8 +102,10 @@ def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
 
 
 def unowned(found: told.Told, *, invited: bool) -> Place:
-    """Nobody has ever had him. ``invited``: the file names him, or pins him to where we are: then any machine may have
-    him which is asked. Others must have one."""
+    """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
+    pins him to where we are: then any machine may have him which is asked. Others must have one."""
+    if isinstance(found, told.Found):
+        return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")
     if isinstance(found, told.Unknown):
         return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
     if invited:

@@ -16,6 +16,7 @@ from flyatc.wire.head import CHUNKED, RequestHead
 
 LARGEST_BODY = 1_000_000  # octets; "larger than 1MB cannot be replayed", and nobody says which megabyte
 MOST_HOPS = 4  # a pin, a name in DNS and a record may disagree; Fly itself ends at 10 (PA02)
+QUICK = 5.0  # seconds for which the proxy shall try to reach a machine where it has tried in vain before
 FRESH = 300.0  # seconds in which what we wrote is believed; a machine may have to wake first, and its clock be behind
 
 _LONGEST = 2048  # octets of a header that is read at all
@@ -68,6 +69,11 @@ class Failed:
     def __str__(self) -> str:
         return f"{self.reason} after {self.after} ms"
 
+    @property
+    def seconds(self) -> float:
+        """0 where it is not told."""
+        return int(self.after) / 1000 if self.after.isdigit() else 0.0
+
 
 class Replays:
     """``secret``: None where the machines share none. Then nobody is believed, and only the hops are counted.
@@ -77,14 +83,16 @@ class Replays:
         self.me, self._patience = me, patience
         self._key = None if secret is None else hashlib.sha256(b"flyatc replay " + secret).digest()
 
-    def header(self, to: Target, user: str, hops: int, now: float) -> bytes:
-        """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time.
+    def header(self, to: Target, user: str, hops: int, now: float, *, vain: bool = False) -> bytes:
+        """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time; ``vain``: the last
+        tries came to nothing.
 
         Another app may start slowly for reasons of its own: no timeout is set on its way, and no fallback."""
         fields = [f"app={to.app}"] if to.app != self.me.app else []
         fields.append(f"instance={to.id}" if to.id is not None else f"region={to.region}")
         if to.app == self.me.app:
-            fields.append(f"timeout={round(self._patience * 1000)}ms;fallback=force_self")
+            patience = min(self._patience, QUICK) if vain else self._patience
+            fields.append(f"timeout={round(patience * 1000)}ms;fallback=force_self")
         fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()
 

@@ -188,7 +188,10 @@ class MachinesApi:
         return _json({"ok": True})
 
     async def _suspend(self, asked: Asked, one: Machine) -> Answer:
-        await one.suspend()
+        """Answers at once, like ``stop``: a machine which asks for itself could not be answered afterwards."""
+        if one.state not in ("started", "suspended") or one.lost:
+            raise Wrong(f"unable to suspend machine from current state: '{one.state}'")
+        tasks.start(one.suspend(), f"suspend of {one.record.name}")
         return _json({"ok": True})
 
     async def _delete(self, asked: Asked, one: Machine) -> Answer:

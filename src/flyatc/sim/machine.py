@@ -212,8 +212,9 @@ class Machine:
 
     async def _gone(self) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()  # should it have changed its environment
+            if self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGKILL)  # should it have changed its environment
             await self._process.wait()
         if self._watch is not None:
             watch, self._watch = self._watch, None

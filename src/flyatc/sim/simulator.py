@@ -16,6 +16,7 @@ from flyatc.sim.api import MachinesApi
 from flyatc.sim.api_door import ApiDoor
 from flyatc.sim.choosing import RUNNING
 from flyatc.sim.dns_server import FAULTS, DnsServer
+from flyatc.sim.local_api import LocalApis
 from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
@@ -58,6 +59,7 @@ class Simulator:
         self.dns = DnsServer(self._look_up, told)
         api = MachinesApi(self.machines, settings.regions)
         self.api = ApiDoor(api, self.machines, TOKEN, self.overview, self.break_things)
+        self._local = LocalApis(api, lambda: self.api.fault)
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._ports = {"proxy": 0, "api": 0, "dns": 0}
@@ -100,6 +102,7 @@ class Simulator:
         await self.proxy.close()
         await self.machines.stop_all()
         await self.api.close()
+        await self._local.close()
         self.dns.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -144,6 +147,7 @@ class Simulator:
             "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
             "FLYATC_METADATA": next(iter(record.metadata), ""),  # which of them names the user, as fly.metadata does
+            "FLYATC_FLY_API": str(self._local.open(record.app, record.id)),
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",
             "FLY_API_TOKEN": TOKEN,
         }

@@ -97,8 +97,12 @@ class Fleet:
         """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        async with self.one(address).paused("it is paused") as ran:
-            yield ran
+        self._house.visitors.come()  # whoever works on it: the machine is not idle
+        try:
+            async with self.one(address).paused("it is paused") as ran:
+                yield ran
+        finally:
+            self._house.visitors.leave()
 
     @contextlib.asynccontextmanager
     async def emptied(self, user: str) -> AsyncIterator[None]:
@@ -155,10 +159,15 @@ class Fleet:
         await self._house.sweep()
 
     def quiet_for(self) -> float:
-        """Seconds since the last visitor of all left; 0 while anything goes on or is unsaved."""
-        if self._house.visitors.count or any(one.unsettled for one in self._house.awake.values()):
+        """Seconds since the last visitor of all left, whatever goes on besides; 0 while there is one."""
+        if self._house.visitors.count:
             return 0.0
         return asyncio.get_running_loop().time() - self._house.visitors.quiet_since
+
+    async def rest(self, why: str) -> None:
+        """Every tenant that runs is stopped, and what is unsaved is saved; who comes meanwhile waits for that, and
+        begins a new life. Raises kit.errors.SaveFailed."""
+        await _all(one.stopped(why) for one in self.known() if not one.at_rest)
 
     async def recover(self, addresses: Iterable[str]) -> None:
         """Saves the tenants whose local copy is newer than the store, a few at a time. Returns when each was tried."""

@@ -227,6 +227,11 @@ class Tenant:
             return self._record.unsaved is not None
         return self._standing.state is not State.READY
 
+    @property
+    def at_rest(self) -> bool:
+        """It has no life, and nothing to save."""
+        return self._life is None and self._record.unsaved is None
+
     # --- lives ---
 
     def _may_begin(self) -> bool:

@@ -131,7 +131,10 @@ class Hands:
         until, before = monotonic() + RELEASING, ""
         while (trouble := await self._say(at, command)) and not await self._is_released(at, step.user, to):
             if monotonic() > until:
-                raise FlyatcError(f"{step.user} is not released: {trouble}. Nothing is lost; say the same again")
+                raise FlyatcError(
+                    f"{step.user} is not released: {trouble}. Nothing is lost: say the same again. If that machine never "
+                    f"comes back: flyatc takeover {step.user}, within another one"
+                )
             if trouble != before:
                 self._told(f"    {trouble}; trying again")
             before = trouble

@@ -49,6 +49,8 @@ class Release(Struct, frozen=True):
     to: str | None = None
 
     def __str__(self) -> str:
+        if self.to == self.machine:
+            return f"put on record that {self.user} is for machine {self.to} alone"
         heir = "" if self.to is None else f", for machine {self.to} alone"
         return (
             f"have {self.user} released by machine {self.machine}{heir}: his requests wait, his apps end, all is saved"

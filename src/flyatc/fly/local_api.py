@@ -1,0 +1,97 @@
+"""What a machine may ask of the platform about itself: https://fly.io/docs/reference/suspend-resume/.
+
+A unix socket with HTTP and without a token. It is documented for ``suspend``; ``stop`` works in the same way.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from flyatc.fly.machine import Machine
+from flyatc.kit.errors import FlyatcError
+from flyatc.wire.faults import BadMessage
+from flyatc.wire.head import AnswerParser
+
+Verb = Literal["stop", "suspend"]
+SOCKET = "/.fly/api"
+PATIENCE = 10.0  # s; for the answer
+WORDS = 1.0  # s; for the reason in it
+LONGEST_HEAD, LONGEST_WORDS = 1 << 14, 1 << 12
+
+
+class NotAsked(FlyatcError):
+    """Nobody takes the question."""
+
+
+class Refused(FlyatcError):
+    """The platform does not do it."""
+
+
+class Unanswered(FlyatcError):
+    """It was asked, and may do it all the same."""
+
+
+class _Failure(Struct):
+    error: str = ""
+
+
+class LocalApi:
+    def __init__(self, path: Path, me: Machine) -> None:
+        self._path, self._me = path, me
+
+    async def ask(self, verb: Verb) -> None:
+        """Returns when the platform is willing; this machine may be frozen or be told to end at any moment from the
+        call on. Raises NotAsked, Refused, Unanswered."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_HEAD)
+        except OSError as error:
+            raise NotAsked(f"nobody can be asked at {self._path}: {error.strerror or error}") from error
+        try:
+            async with asyncio.timeout(PATIENCE):
+                writer.write(self._request(verb))
+                head = AnswerParser().parse(await reader.readuntil(b"\r\n\r\n"), b"POST")
+        except (OSError, EOFError, TimeoutError, BadMessage, asyncio.LimitOverrunError) as error:
+            raise Unanswered(f"no answer from {self._path}: {str(error) or type(error).__name__}") from error
+        else:
+            if not 200 <= head.status < 300:
+                raise Refused(f"{head.status} {await _reason(reader, head.length)}".rstrip())
+        finally:
+            writer.close()
+
+    def _request(self, verb: Verb) -> bytes:
+        path = f"/v1/apps/{self._me.app}/machines/{self._me.id}/{verb}"
+        return f"POST {path} HTTP/1.1\r\nHost: flaps\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+
+async def _reason(reader: asyncio.StreamReader, length: int) -> str:
+    """In the words of the Machines API, where they can be had."""
+    data = b""
+    with contextlib.suppress(OSError, EOFError, TimeoutError):
+        async with asyncio.timeout(WORDS):
+            data = await reader.readexactly(min(length, LONGEST_WORDS))
+    try:
+        return msgspec.json.decode(data, type=_Failure).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return data.decode("latin-1").strip()
+
+
+def socket_of(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("FLYATC_FLY_API") or SOCKET)
+
+
+def missing(environ: Mapping[str, str]) -> str | None:
+    """Why nobody can be asked. None: somebody seems to be there."""
+    path = socket_of(environ)
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return f"{path} is no socket"
+    except OSError as error:
+        return f"{path} cannot be used: {error.strerror}"
+    return None if os.access(path, os.R_OK | os.W_OK) else f"{path} may not be used by this user: run flyatc as root"

@@ -1,0 +1,166 @@
+"""A machine which nobody visits: it falls asleep, is called off, refused, frozen and woken."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from fakes.sleeper import night, now
+from flyatc.fly.local_api import Refused, Unanswered
+from flyatc.kit import tasks
+from flyatc.kit.errors import SaveFailed
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_all_is_saved_before_the_platform_is_asked_and_after_it_nobody_is_taken() -> None:
+    async with night("suspend") as one:
+        await asyncio.sleep(906)
+        assert one.daemon.story == ["settle", "rest"]
+        ((at, verb),) = one.platform.asked
+        assert verb == "suspend"
+        assert at == pytest.approx(900, abs=5.1)
+        assert not one.daemon.awake.is_set()
+        assert one.told("nobody has come for 900 s: going to sleep")
+        assert one.told("asks Fly to suspend this machine")
+
+
+async def test_who_comes_while_all_is_saved_calls_it_off() -> None:
+    async with night("suspend") as one:
+        one.daemon.slow["settle"] = 10
+        await asyncio.sleep(908)
+        assert one.daemon.story == ["settle"]
+        assert await one.daemon.visit() == 0
+        await asyncio.sleep(100)
+        assert not one.platform.asked
+        assert one.told("somebody came: this machine stays awake")
+        await asyncio.sleep(820)
+        assert len(one.platform.asked) == 1, "and 900 s later it is tried again"
+
+
+async def test_who_comes_while_the_session_is_ended_calls_it_off_as_well() -> None:
+    async with night("suspend") as one:
+        one.daemon.slow["rest"] = 3
+        while "rest" not in one.daemon.story:
+            await asyncio.sleep(0.5)
+        await one.daemon.visit()
+        await asyncio.sleep(10)
+        assert not one.platform.asked
+        assert one.daemon.story == ["settle", "rest", "wake"]
+
+
+async def test_a_visitor_who_is_there_keeps_it_awake() -> None:
+    async with night("stop") as one:
+        one.daemon.visitors = 1
+        await asyncio.sleep(2000)
+        assert not one.daemon.story
+
+
+async def test_what_cannot_be_saved_keeps_it_awake_and_is_told_less_and_less_often() -> None:
+    async with night("suspend") as one:
+        one.daemon.faults["settle"] = SaveFailed("not everything is saved: ann")
+        await asyncio.sleep(900 + 600)
+        told = one.told("this machine cannot sleep now")
+        assert {line["reason"] for line in told} == {"not everything is saved: ann"}
+        assert 7 <= len(told) <= 9
+        assert not one.platform.asked
+        del one.daemon.faults["settle"]
+        await asyncio.sleep(310)
+        assert len(one.platform.asked) == 1
+
+
+async def test_a_platform_which_refuses_is_asked_again_with_longer_pauses() -> None:
+    async with night("stop") as one:
+        one.platform.answer = lambda: Refused("503 the simulator was told to fail")
+        await asyncio.sleep(900 + 1500)
+        times = [at for at, _ in one.platform.asked]
+        pauses = [round(after - before) for before, after in pairwise(times)]
+        assert pauses == sorted(pauses)
+        assert pauses[0] < 10
+        assert 300 <= pauses[-1] <= 306
+        assert len(times) < 15
+        assert one.told("this machine cannot sleep now")[0]["reason"] == "503 the simulator was told to fail"
+
+
+async def test_after_a_refusal_visitors_are_served_at_once() -> None:
+    async with night("suspend") as one:
+        one.platform.answer = lambda: Refused("412 unable to suspend machine from current state: 'updating'")
+        await asyncio.sleep(906)
+        assert await one.daemon.visit() == 0
+        assert one.daemon.story[:3] == ["settle", "rest", "wake"]
+
+
+async def test_who_comes_after_the_question_waits_until_the_machine_has_slept() -> None:
+    """Whoever were taken before it froze would be served after it, by a session which has long run out."""
+    async with night("suspend") as one:
+        await asyncio.sleep(906)
+        visit = tasks.start(one.daemon.visit(), "visitor")
+        await asyncio.sleep(5)
+        assert not visit.done()
+        one.daemon.freeze(3600)
+        assert await visit == pytest.approx(5, abs=1)
+        assert one.told("awake again")[0]["sign"] == "the wall clock jumped by 3600.0 s"
+        assert one.daemon.story == ["settle", "rest", "forget", "wake"]
+
+
+async def test_before_its_clock_is_set_the_stores_clock_tells_that_it_slept() -> None:
+    async with night("suspend") as one:
+        await asyncio.sleep(906)
+        one.daemon.freeze(3600, clock_is_set=False)
+        one.daemon.store_knows = True
+        assert await one.daemon.visit() < 0.5
+        assert one.told("awake again")[0]["sign"] == "the store's clock went on while ours stood still"
+
+
+async def test_where_nothing_happens_the_visitor_is_served_in_the_end_and_it_is_tried_again() -> None:
+    async with night("suspend") as one:
+        one.platform.answer = lambda: Unanswered("no answer")
+        await asyncio.sleep(906)
+        assert 20 < await one.daemon.visit() < 31
+        assert one.told("cannot sleep now")[0]["reason"] == "Fly was asked to suspend this machine, and has not"
+        assert one.told("it may do so all the same")
+        await asyncio.sleep(940)
+        assert len(one.platform.asked) == 2
+
+
+async def test_who_wakes_it_without_a_visit_finds_it_awake_for_as_long_as_after_a_visit() -> None:
+    async with night("suspend") as one:
+        await asyncio.sleep(906)
+        one.daemon.freeze(3600)
+        await asyncio.sleep(890)
+        assert len(one.platform.asked) == 1
+        await asyncio.sleep(20)
+        assert len(one.platform.asked) == 2
+
+
+async def test_a_machine_that_is_to_be_stopped_serves_until_the_signal_comes() -> None:
+    async with night("stop") as one:
+        await asyncio.sleep(906)
+        assert [verb for _, verb in one.platform.asked] == ["stop"]
+        assert await one.daemon.visit() == 0
+        assert one.daemon.story == ["settle"]
+
+
+async def test_the_daemon_ends_only_when_all_is_saved() -> None:
+    async with night("exit") as one:
+        one.daemon.faults["settle"] = SaveFailed("ann: the store does not answer")
+        await asyncio.sleep(1000)
+        assert not one.ended
+        assert one.told("the daemon cannot end now")[0]["reason"] == "ann: the store does not answer"
+        one.daemon.faults.clear()
+        await asyncio.sleep(200)
+        assert one.ended == ["nobody has come for 900 s"]
+        assert one.daemon.story.count("rest") == 0
+
+
+async def test_a_sleep_which_nobody_asked_for_is_noticed_and_what_was_known_is_forgotten() -> None:
+    async with night("exit") as one:
+        await asyncio.sleep(100)
+        one.daemon.freeze(50)
+        began = now()
+        while not one.daemon.story:
+            await asyncio.sleep(0.1)
+        assert now() - began <= 1.1
+        await asyncio.sleep(100)
+        assert one.daemon.story == ["forget"]
+        assert one.told("this machine slept, or was stopped")[0]["sign"] == "the wall clock jumped by 50.0 s"
