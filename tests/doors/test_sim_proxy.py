@@ -227,6 +227,27 @@ async def test_a_cached_replay_may_not_carry_a_state(fly: Fly) -> None:
     assert "PA03" in fly.hops[-1]
 
 
+async def test_the_target_of_a_cached_replay_may_have_none_cached_itself(fly: Fly) -> None:
+    cache = {"Fly-Replay-Cache": "/*", "Fly-Replay-Cache-TTL-Secs": "10"}
+    both = {"m1": to(fly.id("m2")) | cache, "m2": to(fly.id("m1")) | cache}
+    for _ in ("miss", "hit"):
+        assert (await fly.visit("/", both)).status == 502
+        assert "PA03" in fly.hops[-1]
+
+
+async def test_a_replay_in_json_is_cached_and_invalidated_as_well(fly: Fly) -> None:
+    def said(**words: object) -> dict[str, str]:
+        return {"Content-Type": "application/vnd.fly.replay+json", "body": json.dumps(words)}
+
+    there = said(instance=fly.id("m2"), cache={"prefix": "/7", "ttl": 10})
+    assert (await fly.visit("/7/", {"m1": there})).json["machine"] == fly.id("m2")
+    assert (await fly.visit("/7/")).json["headers"]["fly-replay-cache-status"] == "hit"
+    back = said(instance=fly.id("m1"), cache={"invalidate": True}, state="x")
+    home = (await fly.visit("/7/", {"m2": back})).json
+    assert (home["machine"], home["headers"]["fly-replay-cache-status"]) == (fly.id("m1"), "miss")
+    assert (await fly.visit("/7/")).json["machine"] == fly.id("m1")
+
+
 async def test_visitors_may_aim_at_machines_themselves(fly: Fly) -> None:
     assert (await fly.visit("/", fly_force_instance_id=fly.id("m2"))).json["machine"] == fly.id("m2")
     assert (await fly.visit("/", fly_force_instance_id="nobody")).status == 502

@@ -61,6 +61,7 @@ SECTIONS = [
     ("fly: {metadata: Customer}", "fly.metadata: 'Customer' cannot be asked for by DNS: a-z, 0-9, - and _"),
     ("fly: {resolver: 53}", "fly.resolver: *:53 names no server: write its address, such as [fdaa::3]:53"),
     ("fly: {resolver: 'dns.example:53'}", "fly.resolver: dns.example:53 names no server: write its address"),
+    ("replay: {cache: 9s}", "replay.cache: is less than 10 s, which Fly Proxy does not take: more, or 0"),
     ("storage: {url: ./store}", "storage.url: './store' is not a store: write file:FOLDER or s3://BUCKET"),
     ("storage: {url: 'file://host/x'}", "storage.url: 'file://host/x' names no folder of this machine"),
     ("storage: {url: 'file:'}", "storage.url: 'file:' names no folder of this machine"),
@@ -153,6 +154,20 @@ def test_a_user_is_pinned_by_his_own_entry_and_a_stranger_by_that_of_all_others(
     config = resolved(sound(users=users))
     found = {user: config.pin_of(user) for user in ("a", "b", "c", "x")}
     assert found == {"a": Pin(region="bos"), "b": Pin(machine="3d8dd15c1ed778"), "c": None, "x": Pin(region="waw")}
+
+
+def test_the_environment_may_name_the_only_user_of_a_machine_if_the_file_knows_him() -> None:
+    users = "ann: , '*': {match: '[0-9]+'}"
+    assert resolved(sound(users=users)).only is None
+    for user in ("ann", "100"):
+        config = resolved(sound(users=users), {"CUSTOMER_ID": user})
+        assert (config.only, config.fly.metadata) == (user, "customer_id")
+        assert (config.serves(user), config.serves("200")) == (True, False)
+    said = resolved(sound("fly: {metadata: tenant}", users=users), {"CUSTOMER_ID": "100"})
+    assert said.fly.metadata == "tenant"
+    for user in ("*", "bob", "1/2", "@1"):
+        (fault,) = told(sound(users=users), {"CUSTOMER_ID": user})
+        assert fault.startswith("environment: CUSTOMER_ID: names the only user whom this machine serves (--user), and")
 
 
 def test_no_user_at_all_is_a_fault() -> None:

@@ -71,6 +71,8 @@ def test_a_clone_is_the_same_machine_for_another_user_with_a_volume_of_its_own()
         "mounts": [{"volume": "vol_2", "path": "/data", "size_gb": 3}],
     }
     assert OWN["metadata"] == {"fly_platform_version": "v2", "customer_id": "100"}
+    env = {"CUSTOMER_ID": "100", "A": "1"}
+    assert clone({"env": env}, "customer_id", "300", [])["env"] == {"CUSTOMER_ID": "300", "A": "1"}
     assert clone({"image": "x", "metadata": None}, "customer_id", "300", [])["metadata"] == {"customer_id": "300"}
     assert (mounted(OWN), mounted({"mounts": None})) == (["vol_1"], [])
 

@@ -86,19 +86,22 @@ def test_some_machines_are_never_tried(useless: Seen) -> None:
 
 def test_the_longest_prefix_of_the_same_host_counts_until_its_end() -> None:
     cache = Cache()
-    cache.keep("a", "/x/y", Replay(instance="1"), Caching("/x/*", 10), 0.0)
-    cache.keep("a", "/x/y/z", Replay(instance="2", state=""), Caching("a/x/y/*", 20), 0.0)
+    cache.keep("a", "/x/y", Replay(instance="1"), Caching("/x/*", 10), "app", 0.0)
+    cache.keep("a", "/x/y/z", Replay(instance="2", state=""), Caching("A/x/y", 20), "app", 0.0)
 
     def found(host: str, path: str, now: float) -> str | None:
         one = cache.find(host, path, now)
         return None if one is None else one.target.instance
 
     assert [found("a", "/x/y/z", 5), found("a", "/x/q", 5), found("b", "/x/q", 5)] == ["2", "1", None]
+    assert found("a", "/x/yz", 5) == "1", "whole segments"
     assert [found("a", "/x/q", 11), found("a", "/x/y/", 11)] == [None, "2"]
-    cache.forget("a", "/x/y/q")
+    cache.forget("a", "/x/y/q", "another")
+    assert found("a", "/x/y/", 11) == "2", "only a replay back to the origin invalidates"
+    cache.forget("a", "/x/y/q", "app")
     assert found("a", "/x/y/", 11) is None
     with pytest.raises(BadReplay):
-        cache.keep("a", "/x", Replay(instance="1"), Caching("/other/*", 10), 0.0)
+        cache.keep("a", "/x", Replay(instance="1"), Caching("/other/*", 10), "app", 0.0)
 
 
 def test_a_bucket_fills_again_with_time() -> None:

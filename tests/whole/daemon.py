@@ -236,7 +236,7 @@ def read_all(raw: socket.socket) -> bytes:
 
 def clean_environment() -> dict[str, str]:
     """Ours, without what would change a daemon."""
-    drop = ("PORT", "FLY_", "FLYATC_CONFIG", "NO_COLOR", "AWS_", "BUCKET_NAME")
+    drop = ("PORT", "FLY_", "FLYATC_CONFIG", "NO_COLOR", "AWS_", "BUCKET_NAME", "CUSTOMER_ID")
     return {k: v for k, v in os.environ.items() if not k.startswith(drop)}
 
 

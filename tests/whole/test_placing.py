@@ -59,6 +59,14 @@ def test_a_stranger_whom_no_machine_has_does_not_exist(machines: Machines) -> No
     assert not home.told("user owned", user="999")
 
 
+def test_what_is_no_name_is_asked_of_nobody(machines: Machines) -> None:
+    home, _, dns = machines
+    asked = len(dns.asked)
+    for path in ("/@1.2.3.4/", "/-v/", "/1%2F2/", "/-x%20fdaa::1/", "/100.internal/", "/1;2/"):
+        assert home.get(path).status == 404, path
+    assert len(dns.asked) == asked
+
+
 def test_who_sleeps_is_woken_where_he_was_last(machines: Machines) -> None:
     """The DNS knows only machines which are started."""
     home, away, dns = machines

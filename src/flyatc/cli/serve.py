@@ -1,14 +1,17 @@
+import os
 from pathlib import Path
 
 import click
 
 from flyatc.cli import options
 from flyatc.config import load
+from flyatc.config.schema import ONLY
 
 
 @click.command()
 @options.config_file
-def serve(config_path: Path | None) -> int:
+@click.option("--user", metavar="USER", help="Serve him only; $CUSTOMER_ID does the same. Others are sent elsewhere.")
+def serve(config_path: Path | None, user: str | None) -> int:
     """Run the daemon in the foreground.
 
     SIGTERM and Ctrl-C end it: visitors are served to the end, every tenant is saved and stopped. A second one hurries.
@@ -16,4 +19,6 @@ def serve(config_path: Path | None) -> int:
     """
     from flyatc import daemon
 
+    if user is not None:
+        os.environ[ONLY] = user  # what is started for him may look there too
     return daemon.run(load.find(config_path))

@@ -12,6 +12,7 @@ from flyatc.config.layers import Disk, Surroundings
 from flyatc.config.nodes import Key
 from flyatc.config.schema import (
     ANYONE,
+    ONLY,
     App,
     AppOverrides,
     Config,
@@ -59,7 +60,7 @@ def resolve(
         for name, whole in apps:
             tenant = make_tenant(server, user, name, whole)
             tenants[tenant.address] = tenant
-    return Config(
+    config = Config(
         path=path,
         server=server,
         storage=settings.storage(file.storage, server.data, around),
@@ -67,7 +68,7 @@ def resolve(
         cache=file.cache,
         machine_idle=file.machine_idle,
         fly=settings.fly(file.fly, around),
-        replay=file.replay,
+        replay=settings.replay(file.replay, around),
         log=file.log,
         pages=app.pages,
         tenants=tenants,
@@ -75,6 +76,23 @@ def resolve(
         users=frozenset(users) - {ANYONE},
         pins=pins,
     )
+    return config if alone else _only(config, around)
+
+
+def _only(config: Config, around: Surroundings) -> Config:
+    """With the one user whom this machine serves, where the environment names him."""
+    user = around.environ.get(ONLY)
+    if not user:
+        return config
+    strange = config.pattern is None or not any(
+        config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
+    )
+    if user not in config.users and strange and not around.faults.known(("users",)):
+        around.faults.tell_environment(
+            ONLY,
+            f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
+        )
+    return structs.replace(config, only=user)
 
 
 def _alone(app: App, server: Server, around: Surroundings) -> Tenant:

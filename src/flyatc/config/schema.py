@@ -14,8 +14,10 @@ from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 
 ANYONE = "*"  # the entry of users who are not listed
+ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
+LEAST_REPLAY_CACHE = 10  # seconds; Fly's own limit for a replay which its proxy remembers
 REGION = re.compile(r"[a-z][a-z0-9]{1,15}")  # on Fly they have 3
 
 
@@ -243,7 +245,8 @@ class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
              "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
-             "takes a user whom nobody has. $FLYATC_METADATA wins"),
+             "takes a user whom nobody has. $FLYATC_METADATA wins; where --user or $CUSTOMER_ID names the user of this "
+             "machine, it is customer_id unless something else is said"),
     ] = None  # fmt: skip
     resolver: Annotated[
         Listen | None,
@@ -270,6 +273,16 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         SomeSeconds,
         Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
     ] = 30.0
+    cache: Annotated[
+        Seconds,
+        Meta(description="for how long Fly Proxy shall remember which machine serves a user, and not ask us; 10s or "
+             "more; 0: not at all. Off by default, for a replay which is remembered has no timeout and no fallback: a "
+             "machine that dies meanwhile is an empty 502 until the time is over, and up to 30 s more. Its hops are "
+             "not counted, and the target is not told who sent the request. And who has moved is sent to his former "
+             "machine once more from each of Fly's edges, until that machine has it forgotten. Worth it where machines "
+             "are far apart and most requests reach the wrong one first. A replay is remembered only where others of "
+             "that user to that machine have gone well just before, for longer than replay.timeout"),
+    ] = 0.0  # fmt: skip
 
 
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -311,6 +324,11 @@ class Tenant(Struct, frozen=True, kw_only=True):
     prefix: str  # "/customers/bellevue/2025/winter": what its addresses begin with, no slash at the end
     data: Path  # absolute: its own folder, nobody else's
     app: App  # complete; directory, seed and pages are absolute paths
+
+    @property
+    def home(self) -> str:
+        """What all addresses of the user begin with: ``/customers/bellevue``."""
+        return self.prefix.removesuffix(f"/{self.name}") if self.name else self.prefix
 
     @property
     def address(self) -> str:
@@ -357,6 +375,11 @@ class Config(Struct, frozen=True, kw_only=True):
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
+    only: str | None = None  # the one user whom this machine serves, as the environment says; None: all
+
+    def serves(self, user: str) -> bool:
+        """Whether this machine may."""
+        return self.only is None or self.only == user
 
     def pin_of(self, user: str) -> Pin | None:
         return self.pins.get(user if user in self.users else ANYONE)

@@ -9,7 +9,7 @@ from msgspec import structs
 from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
-from flyatc.config.schema import Fly, Listen, Server, Storage
+from flyatc.config.schema import LEAST_REPLAY_CACHE, ONLY, Fly, Listen, Replay, Server, Storage
 from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"
@@ -46,13 +46,21 @@ def fly(fly: Fly, around: Surroundings) -> Fly:
             fly = structs.replace(fly, resolver=Listen.parse(told))
         except ValueError as error:
             faults.tell_environment("FLYATC_RESOLVER", str(error))
-    if key := around.environ.get("FLYATC_METADATA"):
+    if key := around.environ.get("FLYATC_METADATA") or fly.metadata or (around.environ.get(ONLY) and ONLY.lower()):
         fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
         faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
     if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
         faults.tell(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
     return fly
+
+
+def replay(replay: Replay, around: Surroundings) -> Replay:
+    if 0 < replay.cache < LEAST_REPLAY_CACHE:
+        around.faults.tell(
+            ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
+        )
+    return replay
 
 
 def _is_address(host: str) -> bool:

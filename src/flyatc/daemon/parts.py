@@ -70,7 +70,7 @@ class Parts:
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _signpost(self, config: Config) -> Signpost | None:
-        """None: we are not on Fly."""
+        """None: we are not on Fly, or cannot say who we are there."""
         try:
             me = machine.of(self.environ)
         except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
@@ -86,7 +86,7 @@ class Parts:
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        return Signpost(replay.Replays(me, secret, config.replay.timeout), self.placing)
+        return Signpost(config, replay.Replays(me, secret, config.replay.timeout), self.placing)
 
     def _platform(self, config: Config, me: machine.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""

@@ -65,16 +65,17 @@ class Placing:
 
     def known(self, user: str) -> placement.Place | None:
         """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return None
-        return placement.pinned(self._me, self._config.pin_of(user)) or self._found.fresh(user)
+        pinned = placement.pinned(self._me, self._config.pin_of(user))
+        return self._checked(user, pinned) if pinned is not None else self._found.fresh(user)
 
     async def find(self, user: str) -> placement.Place:
-        if self._owners.held(user):
+        if self._owners.held(user) and self._config.serves(user):
             return placement.Here("this machine owns him")
         known = self.known(user)
         if known is None and self._names is None:
-            return placement.Here("whoever is asked may have him")
+            return self._checked(user, placement.Here("whoever is asked may have him"))
         return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
@@ -95,8 +96,13 @@ class Placing:
         found = await self._names.machine_of(user)
         place = placement.named(self._me, found)
         if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
-            return await self._by_record(self._names, user, found)
-        return place
+            place = await self._by_record(self._names, user, found)
+        return self._checked(user, place)
+
+    def _checked(self, user: str, place: placement.Place) -> placement.Place:
+        """A machine which is one user's serves no other."""
+        only = self._config.only
+        return place if only in (None, user) else placement.unless_strange(place, only)
 
     async def _by_record(self, names: Names, user: str, found: told.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -123,8 +129,8 @@ class Placing:
             return made if on_its_way else otherwise or made
         if otherwise is not None:
             return otherwise
-        invited = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
-        return placement.unowned(known, invited=invited)
+        named = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
+        return placement.unowned(known, invited=named and self._config.serves(user))
 
     async def _launched(self, user: str, listed: told.Found) -> placement.Place | None:
         """None: it cannot be reached."""

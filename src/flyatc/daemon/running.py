@@ -85,7 +85,8 @@ async def _serve(config: Config, log: Log, began: float) -> int:
         daemon = Daemon(config, log, listener)
         await daemon.open()
         log.event("info", "listening", on=f"{config.server.listen.host or '*'}:{listener.port}", version=__version__,
-                  tenants=len(config.tenants), ms=round((monotonic() - began) * 1000))  # fmt: skip
+                  tenants=len(config.tenants), ms=round((monotonic() - began) * 1000),
+                  **{"only": config.only} if config.only else {})  # fmt: skip
         for url in _addresses(config, listener.port):
             log.event("info", f"open {url}")
         return await daemon.live()
@@ -96,7 +97,7 @@ async def _serve(config: Config, log: Log, began: float) -> int:
 def _addresses(config: Config, port: int) -> Iterator[str]:
     host = config.server.listen.host or "localhost"
     host = f"[{host}]" if ":" in host else host
-    for tenant in list(config.tenants.values())[:MOST_ADDRESSES]:
+    for tenant in [one for one in config.tenants.values() if config.serves(one.user)][:MOST_ADDRESSES]:
         yield f"http://{host}:{port}{tenant.prefix}/"
 
 

@@ -59,6 +59,7 @@ class Handler:
         self.use(config)
 
     def use(self, config: Config) -> None:
+        self._serves = config.serves
         self._settings, self._largest_body = config.server, config.limits.request_body
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = route.Routes(config)
@@ -81,6 +82,8 @@ class Handler:
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
         if isinstance(found, route.Redirect):
+            if self._is_strange(found.user):
+                return self._responder.as_on_fly(to)
             return self._responder.redirect(to, found.location, found.reason)
         tenant = self._fleet.find(found.user, found.name)
         if tenant is None:
@@ -123,8 +126,15 @@ class Handler:
             return self.serve(to, found, tenant, visit)
         if self._signpost is not None and self._signpost.sends(to, tenant, self._responder):
             return None
+        if self._is_strange(tenant.spec.user):
+            to.sent_on()
+            return self._responder.as_on_fly(to)
         at = self._desks.of(tenant.spec)
         return arrival.Arrival(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
+
+    def _is_strange(self, user: str) -> bool:
+        """Outside Fly, on a machine which is another user's."""
+        return self._signpost is None and not self._serves(user)
 
     def _deliver_anew(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """It was held by a pause: the cache may have the answer now, and those who were held may share one."""

@@ -8,6 +8,7 @@ from flyatc.wire import answer
 Headers = list[tuple[bytes, bytes]]
 
 CLOSED_RETRY_SECONDS = 60
+FABRICATED = b"abcd1234"  # by fly-apps/js-sqlite-in-tigris, where FLY_APP_NAME is not set
 REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby sends this one
 
 
@@ -61,11 +62,11 @@ class Responder:
         headers: Headers = [(b"Content-Type", kind), (b"Cache-Control", b"no-store"), (b"Retry-After", b"%d" % retry)]
         self._send(to, 503, headers, body, found.reason)
 
-    def replay(self, to: exchange.Exchange, value: bytes, reason: str) -> None:
-        """For Fly Proxy, which delivers the request as the value says, and this answer to nobody. Where none stands in
+    def replay(self, to: exchange.Exchange, lines: Headers, reason: str) -> None:
+        """For Fly Proxy, which delivers the request as the lines say, and this answer to nobody. Where none stands in
         front the visitor sees it: a conflict (RFC 9110 §15.5.10), which nothing between us stores or takes for done."""
         headers: Headers = [
-            (b"Fly-Replay", value),
+            *lines,
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Cache-Control", b"no-store"),
         ]
@@ -90,6 +91,14 @@ class Responder:
             (b"Refresh", b"%d" % seconds),
         ]
         self._send(to, 503, headers, body, reason)
+
+    def as_on_fly(self, to: exchange.Exchange) -> None:
+        """Outside Fly, on another user's machine: word for word what js-sqlite-in-tigris answers there to GET and HEAD,
+        200 with nothing but a machine that does not exist. It knows no other methods: they get the status of a replay,
+        since nobody shall take them for done."""
+        status = 200 if to.request.head.method in (b"GET", b"HEAD") else REPLAYED
+        headers: Headers = [(b"Fly-Replay", b"instance=" + FABRICATED), (b"Cache-Control", b"no-store")]
+        self._send(to, status, headers, b"", "this machine serves another user only, and nobody outside Fly is asked")
 
     def _problem(
         self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool

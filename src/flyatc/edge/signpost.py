@@ -3,7 +3,9 @@
 from time import time
 from typing import Protocol
 
+from flyatc.config.schema import Config
 from flyatc.edge import exchange, respond
+from flyatc.edge.instructions import Instructions
 from flyatc.routing import placement, replay
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
@@ -37,13 +39,15 @@ class Places(Protocol):
 class Signpost:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
-    def __init__(self, replays: replay.Replays, places: Places) -> None:
-        self._replays, self._places = replays, places
+    def __init__(self, config: Config, replays: replay.Replays, places: Places) -> None:
+        self._replays, self._places, self._only = replays, places, config.only
+        self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: respond.Responder) -> bool:
         """Whether it was answered, because it is known that another machine serves the user."""
         if (failed := self._failed(to)) is not None:
             self._places.failed(tenant.spec.user, failed.seconds)
+            self._instructions.failed(tenant.spec.user)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
             self.answer(to, tenant, place, responder)
@@ -52,7 +56,7 @@ class Signpost:
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
         """What to ``answer``. None: this machine serves the user, or tries to."""
         if self.sent_here(to, tenant):
-            return None
+            return self._misled(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
 
     def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
@@ -62,9 +66,15 @@ class Signpost:
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
         disagree make no circle."""
-        if place is None or isinstance(place, placement.Here) or self.sent_here(to, tenant):
+        if place is None or isinstance(place, placement.Here):
             return None
-        return place
+        return self._misled(tenant) if self.sent_here(to, tenant) else place
+
+    def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
+        """One of ours has sent this user here."""
+        if self._only in (None, tenant.spec.user):
+            return None
+        return placement.Nowhere(503, f"another machine has sent him here, and this one serves {self._only} only")
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: respond.Responder) -> None:
         if isinstance(place, placement.There):
@@ -104,8 +114,8 @@ class Signpost:
         else:
             vain = self._places.vain(user, target)
             self._places.sent(user, target)
-            value = self._replays.header(target, user, source.hops, time(), vain=vain)
-            return responder.replay(to, value, f"replayed to {target}: {place.reason}")
+            lines = self._instructions.of(head, tenant.spec, target, source, vain=vain)
+            return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
         owner = f"{target.app}/{target.id}" if target.id else None
         reason = ". ".join(filter(None, (why, place.reason, place.advice)))
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flyatc.config.schema import ONLY
+
 LEFT = "flyatc_left"  # the key of metadata which names the user who was moved away from a machine
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _NOT_ITS_OWN = ("standbys", "schedule", "auto_destroy")  # of what it is a copy of; a user's machine stays
@@ -24,10 +26,13 @@ def name_of(user: str) -> str:
 
 def clone(config: Mapping[str, Any], key: str, user: str, volumes: Sequence[str]) -> dict[str, Any]:
     """``config``: of this machine, as the API tells it; ``volumes``: one for each of its mounts. What ``fly deploy``
-    knows its machines by stays in the metadata, so that it updates this one with the others."""
+    knows its machines by stays in the metadata, so that it updates this one with the others. Where this machine is
+    told whose it is (flyatc serve --user), so is the other."""
     made = {name: copy.deepcopy(value) for name, value in config.items() if name not in _NOT_ITS_OWN}
     made["metadata"] = {**(made.get("metadata") or {}), key: user}
     made["metadata"].pop(LEFT, None)
+    if ONLY in (made.get("env") or {}):
+        made["env"][ONLY] = user
     if volumes:
         pairs = zip(made["mounts"], volumes, strict=True)
         made["mounts"] = [{**mount, "volume": volume} for mount, volume in pairs]

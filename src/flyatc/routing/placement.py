@@ -113,6 +113,13 @@ def unowned(found: told.Told, *, invited: bool) -> Place:
     return Nowhere(404, f"nobody has him: {found.why}")
 
 
+def unless_strange(place: Place, only: str) -> Place:
+    """On a machine which is ``only``'s, for another user."""
+    if isinstance(place, Here):
+        return Nowhere(503, f"{place.reason}; but this machine serves {only} only")
+    return place
+
+
 def refusal(to: Target, me: Machine, source: Source, failed: Failed | None) -> str | None:
     """Why the request is not to be sent on; None: it is."""
     if failed is not None:

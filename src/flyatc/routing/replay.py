@@ -2,6 +2,10 @@
 
 https://fly.io/docs/networking/dynamic-request-routing/ has the fields. Targets are hard (``instance=``, ``region=``):
 after a soft one (``prefer_instance``) the request may land anywhere, and no failure is told.
+
+The form in JSON is never written: all that we say are ids, regions and apps, checked names of a-z, 0-9 and ``-``, and
+a state of hex and dots, so nothing has to be quoted. What only JSON can say, ``transform``, is not needed: path and
+query reach the owner as they came, and where headers are set the proxy has been seen to drop ``Authorization``.
 """
 
 import hashlib
@@ -88,13 +92,17 @@ class Replays:
         tries came to nothing.
 
         Another app may start slowly for reasons of its own: no timeout is set on its way, and no fallback."""
-        fields = [f"app={to.app}"] if to.app != self.me.app else []
-        fields.append(f"instance={to.id}" if to.id is not None else f"region={to.region}")
+        fields = [self.plain(to)]
         if to.app == self.me.app:
             patience = min(self._patience, QUICK) if vain else self._patience
             fields.append(f"timeout={round(patience * 1000)}ms;fallback=force_self")
         fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()
+
+    def plain(self, to: Target) -> str:
+        """Nothing but where to."""
+        where = f"instance={to.id}" if to.id is not None else f"region={to.region}"
+        return where if to.app == self.me.app else f"app={to.app};{where}"
 
     def source(self, values: Iterable[bytes], user: str, now: float) -> Source:
         """``values``: of all the Fly-Replay-Src headers; the visitor may have written some of them."""

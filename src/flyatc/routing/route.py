@@ -32,6 +32,7 @@ class Redirect:
 
     location: bytes
     reason: str
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Routes:
             return Refuse(404, "no such tenant of this user")
         if found.slash and len(path) == len(found.prefix):
             location = path + b"/" if query is None else path + b"/?" + query
-            return Redirect(location, "the address of a tenant ends in a slash")
+            return Redirect(location, "the address of a tenant ends in a slash", found.user)
         return found
 
     def _longest(self, entry: _User, below: bytes) -> Here | None:

@@ -1,6 +1,8 @@
 """Cached replays: by path, for a host, for a while. Pure; times are the caller's, in seconds.
 
-https://fly.io/docs/networking/dynamic-request-routing/. Those by session, which fly.toml asks for, are not simulated.
+https://fly.io/docs/networking/dynamic-request-routing/ (Replay Caching). Those by session, which fly.toml asks for, are
+not simulated. That page lets the target invalidate by "a fly-replay back to the origin", and does not say what happens
+to another: here it has to lead to the app which had it cached.
 """
 
 from msgspec import Struct
@@ -14,6 +16,7 @@ class Entry(Struct, frozen=True):
     until: float
     target: Replay
     allow_bypass: bool
+    origin: str  # the app which had it cached
 
 
 class Cache:
@@ -26,18 +29,22 @@ class Cache:
         fitting = [one for one in self._entries.values() if one.host == host and path.startswith(one.prefix)]
         return max(fitting, key=lambda one: len(one.prefix), default=None)
 
-    def keep(self, host: str, path: str, replay: Replay, rule: Caching, now: float) -> None:
-        """Raises BadReplay where the pattern does not fit the request which is being answered."""
+    def keep(self, host: str, path: str, replay: Replay, rule: Caching, origin: str, now: float) -> None:
+        """``origin``: the app which replays. Raises BadReplay where the pattern does not fit the request which is being
+        answered. Each pattern "implicitly ends with a wildcard", of whole segments."""
         named, slash, rest = rule.prefix.partition("/")
-        prefix = slash + rest.removesuffix("*")
-        if (named and named != host) or not path.startswith(prefix):
+        prefix = (slash + rest).removesuffix("*").rstrip("/") + "/"
+        if (named and named.lower() != host) or not path.startswith(prefix):
             raise BadReplay(f"fly-replay-cache: {rule.prefix} does not match the request it answers")
         target = Replay(
             instance=replay.instance, prefer_instance=replay.prefer_instance, region=replay.region, app=replay.app
         )
-        self._entries[host, prefix] = Entry(host, prefix, now + rule.ttl, target, rule.allow_bypass)
+        self._entries[host, prefix] = Entry(host, prefix, now + rule.ttl, target, rule.allow_bypass, origin)
 
-    def forget(self, host: str, path: str) -> None:
+    def forget(self, host: str, path: str, towards: str) -> None:
+        """``towards``: the app to which the invalidating replay leads."""
         self._entries = {
-            key: one for key, one in self._entries.items() if one.host != host or not path.startswith(one.prefix)
+            key: one
+            for key, one in self._entries.items()
+            if one.host != host or not path.startswith(one.prefix) or one.origin != towards
         }

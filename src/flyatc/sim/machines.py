@@ -17,7 +17,7 @@ from flyatc.sim.choosing import Seen
 from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
 
 RECORDS = "machines.json"
-WITHHELD = ("FLY_", "PORT")  # of our own environment
+WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # of our own environment
 
 
 class Machines:

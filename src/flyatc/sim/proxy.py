@@ -24,6 +24,7 @@ from flyatc.wire.faults import BadMessage
 from flyatc.wire.tunnel import Tunnel
 
 MOST_REPLAYS = 10  # of one request: PA02
+CACHED = "fly-replay-cache-status"
 
 
 class Hop(Struct):
@@ -80,21 +81,20 @@ class Proxy:
         if found is None:
             return Hop(Replay(region=region, app=self._app), {})
         if found.allow_bypass and _text(request, b"fly-replay-cache-control") == "skip":
-            return Hop(Replay(region=region, app=self._app), {"fly-replay-cache-status": "bypass"})
-        return Hop(found.target, {"fly-replay-cache-status": "hit"})
+            return Hop(Replay(region=region, app=self._app), {CACHED: "bypass"})
+        return Hop(found.target, {CACHED: "hit"})
 
     def next(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
         """Raises BadReplay."""
         want = structs.replace(found, app=found.app or came.record.app)
         own = came.record
-        adds = {"fly-replay-src": replay.source(own.id, own.region, int(time() * 1e6), found.state)}
+        source = replay.source(own.id, own.region, int(time() * 1e6), found.state)
         host, path = _host(request), request.path.decode("latin-1")
         if found.cache is not None and found.cache.invalidate:
-            self._cache.forget(host, path)
+            self._cache.forget(host, path, want.app)
         elif found.cache is not None:
-            self._cache.keep(host, path, want, found.cache, monotonic())
-            adds["fly-replay-cache-status"] = "miss"
-        return Hop(want, adds, came)
+            self._cache.keep(host, path, want, found.cache, own.app, monotonic())
+        return Hop(want, {"fly-replay-src": source, CACHED: "miss"}, came)
 
     def tunnel(self, request: server.Request, leg: Leg, data: bytes) -> None:
         request.send(data)
@@ -194,6 +194,8 @@ class _Visit:
             raise BadReplay("what came back by a fallback cannot be replayed again")
         if not self._body.replayable:
             raise TooLarge("the request's body is larger than 1 MB, and cannot be replayed")
+        if (hop.adds.get(CACHED) == "hit" or hop.want.is_cached) and found.is_cached:
+            raise BadReplay("one step is looked up in the cache: what its target has cached is undefined")
         return self._proxy.next(self._request.head, found, machine)
 
     async def _replay(self, leg: Leg, came: head.AnswerHead) -> Replay | None:

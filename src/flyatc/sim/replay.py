@@ -71,6 +71,11 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(one.strip() for one in self.region.split(",") if one.strip())
 
     @property
+    def is_cached(self) -> bool:
+        """Whether the proxy is to remember it."""
+        return self.cache is not None and not self.cache.invalidate
+
+    @property
     def patience(self) -> float | None:
         """``timeout`` in seconds."""
         return _seconds(self.timeout) if self.timeout else None
@@ -119,7 +124,7 @@ def _checked(replay: Replay) -> Replay:
         _seconds(replay.timeout)
     if replay == Replay():
         raise BadReplay("a replay to nowhere")
-    if replay.cache is not None and not replay.cache.invalidate:
+    if replay.cache is not None and replay.is_cached:
         _check_caching(replay, replay.cache)
     return replay
 

@@ -16,7 +16,7 @@ _STAYS = [b"keep-alive"]  # what browsers say
 _PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 _KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
     b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto "
-    b"fly-replay-src fly-replay-failed".split()
+    b"fly-replay-src fly-replay-failed fly-replay-cache-status".split()
 )
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = {

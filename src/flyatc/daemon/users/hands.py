@@ -132,8 +132,8 @@ class Hands:
         while (trouble := await self._say(at, command)) and not await self._is_released(at, step.user, to):
             if monotonic() > until:
                 raise FlyatcError(
-                    f"{step.user} is not released: {trouble}. Nothing is lost: say the same again. If that machine never "
-                    f"comes back: flyatc takeover {step.user}, within another one"
+                    f"{step.user} is not released: {trouble}. Nothing is lost: say the same again. If that machine "
+                    f"never comes back: flyatc takeover {step.user}, within another one"
                 )
             if trouble != before:
                 self._told(f"    {trouble}; trying again")
