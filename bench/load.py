@@ -1,6 +1,8 @@
 """Visitors: many requests by wrk, many open connections, and one request with its first byte timed."""
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import socket
@@ -13,12 +15,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw. Latencies in microseconds."""
+    """What wrk saw. Latencies in microseconds. ``refused``: of the errors, answers with status 400 or above."""
 
     requests: int
     octets: int
     seconds: float
     errors: int
+    refused: int
     p50: float
     p99: float
 
@@ -50,7 +53,7 @@ def press(url: str, *, seconds: int, connections: int, cores: Set[int], headers:
     said = json.loads(lines[-1])
     return Load(
         requests=said["requests"], octets=said["octets"], seconds=said["microseconds"] / 1e6,
-        errors=said["errors"], p50=said["p50"], p99=said["p99"],
+        errors=said["errors"], refused=said["refused"], p50=said["p50"], p99=said["p99"],
     )  # fmt: skip
 
 
@@ -71,6 +74,13 @@ async def open_upgrades(port: int, count: int) -> list[asyncio.StreamWriter]:
         writer.write(b"echo")
         await asyncio.wait_for(reader.readexactly(4), 15)
     return writers
+
+
+def status(port: int, path: str) -> int:
+    """Asks once."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().status
 
 
 def first_byte(port: int, path: str) -> int:

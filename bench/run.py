@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,storage]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,many,storage]
 """
 
 import argparse
@@ -20,13 +20,14 @@ import children
 import delivering
 import delivery
 import load
+import many
 import peers
 import storage
 import stores
 from report import Table
 
-GROUPS = {"delivery": delivery.ALL, "storage": storage.ALL}
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", *storage.ALL]
+GROUPS = {"delivery": delivery.ALL, "many": many.ALL, "storage": storage.ALL}
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", *many.ALL, *storage.ALL]
 
 
 def main() -> None:
@@ -61,6 +62,13 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
             say(f"{name} …")
             try:
                 yield case(place, count)
+            except (children.NotListening, RuntimeError, OSError) as error:
+                say(f"{name}: {error}")
+    for name in many.ALL:
+        if name in wanted:
+            say(f"{name} …")
+            try:
+                yield from many.measured(place, name, quick=quick)
             except (children.NotListening, RuntimeError, OSError) as error:
                 say(f"{name}: {error}")
     if set(storage.ALL) & set(wanted):
@@ -154,6 +162,8 @@ def place() -> Iterator[peers.Place]:
     with tempfile.TemporaryDirectory(prefix="flyatc-bench-", dir=memory) as name:
         folder = Path(name)
         (folder / "apps").mkdir()
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode: ours is made here, once
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         (folder / "www" / "bench").mkdir(parents=True)
         (folder / "www" / "bench" / "64k").write_bytes(os.urandom(64 << 10))
         (folder / "www" / "bench" / "10m").write_bytes(os.urandom(10 << 20))

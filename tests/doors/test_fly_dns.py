@@ -1,6 +1,7 @@
 """A real client and a real, small server: what Fly's private DNS may answer, and what becomes of it."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,41 @@ async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsSe
     assert [name for name, _ in server.asked] == ["all.vms.shop.internal", "all.vms.other.internal"]
     server.failing = True
     assert await asked.deployed("third", OTHER) is None
+
+
+async def test_a_storm_of_questions_shares_a_port_and_each_gets_its_own_answer(
+    server: DnsServer, client: dns.Dns
+) -> None:
+    users = range(50)
+    for user in users:
+        server.add(f"{user}.shop.internal", "AAAA", f"fdaa::{user + 1:x}")
+    found = await asyncio.gather(*(client.addresses(f"{user}.shop.internal") for user in users))
+    assert found == [[f"fdaa::{user + 1:x}"] for user in users]
+    assert len({port for _, port in server.askers}) < 10
+
+
+async def test_what_is_not_ordinary_is_asked_for_again_by_those_who_know_more(
+    server: DnsServer, client: dns.Dns
+) -> None:
+    server.add("other.internal", "AAAA", THERE)
+    server.aliases["here.internal"] = "other.internal"
+    assert await client.addresses("here.internal") == [THERE]
+
+
+async def test_where_nobody_listens_is_not_where_nobody_is_known() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+        gone.bind(("127.0.0.1", 0))
+        client = dns.Dns(Listen("127.0.0.1", gone.getsockname()[1]))
+    with pytest.raises(errors.Unanswered):
+        await client.addresses("here.internal")
+
+
+async def test_machines_are_asked_for_by_address_once_for_all_their_users(server: DnsServer, asked: Names) -> None:
+    server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
+    for user in ("ann", "bob"):
+        server.add(NAME.replace("ann", user), "AAAA", THERE)
+        assert isinstance(await asked.machine_of(user), told.Found)
+    assert [kind for _, kind in server.asked] == ["AAAA", "PTR", "AAAA"]
 
 
 async def test_a_list_of_machines_which_has_not_even_us_says_nothing_of_others(server: DnsServer, asked: Names) -> None:

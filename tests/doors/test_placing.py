@@ -16,7 +16,7 @@ from flyatc.fly.names import Names
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing import placement, tries
+from flyatc.routing import placement, strangers, tries
 from flyatc.routing.placement import Here, Nowhere, There
 from flyatc.routing.replay import Target
 
@@ -150,4 +150,19 @@ async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_pat
     owners.had("ann", OTHER)
     assert where(await placing.find("ann")) == THERE
     placing.use(configured(tmp_path, f"{{ann: {{machine: {ME.id}}}}}"))
+    assert where(await placing.find("ann")) is Here
+
+
+async def test_in_a_storm_of_strangers_only_some_are_looked_up_and_whoever_is_known_or_listed_is_served(
+    server: DnsServer, owners: Owners, placing: Placing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "AT_ONCE", 20.0)
+    monkeypatch.setattr(strangers, "A_SECOND", 0.0)
+    owners.had("700", OTHER)
+    assert where(await placing.find("700")) == THERE
+    found = [await placing.find(str(number)) for number in range(1000, 1040)]
+    assert [one.status for one in found if isinstance(one, Nowhere)] == [404] * 20 + [503] * 20
+    assert found[-1] is placement.CROWDED is placing.known("999")
+    assert len({name for name, kind in server.asked if kind == "AAAA"}) == 21
+    assert where(await placing.find("700")) == THERE
     assert where(await placing.find("ann")) is Here

@@ -65,7 +65,7 @@ async def test_a_user_is_handed_over_and_his_old_machine_is_destroyed(
         found = msgspec.json.decode(record(tmp_path, "100").read_bytes(), type=Owner)
         assert (found.state, found.to) == (State.RELEASED, Heir("sim", his.id))
         assert [line.split()[1] for line in said if line[0] != " "] == [
-            "make", "have", "take", "wait", "stop", "destroy"
+            "make", "put", "take", "wait", "stop", "destroy"
         ]  # fmt: skip
 
 

@@ -18,7 +18,9 @@ class DnsServer:
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
         self.mute = self.failing = False
+        self.aliases: dict[str, str] = {}  # CNAME, told with what it leads to
         self.asked: list[tuple[str, str]] = []
+        self.askers: list[tuple[str, int]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -50,6 +52,7 @@ class DnsServer:
             (question,) = query.question
             name, kind = question.name.to_text().removesuffix(".").lower(), dns.rdatatype.to_text(question.rdtype)
             self.asked.append((name, kind))
+            self.askers.append(sender)
             if not self.mute:
                 self._socket.sendto(self._answer(query, name, kind).to_wire(), sender)
 
@@ -58,6 +61,10 @@ class DnsServer:
         answer.flags |= dns.flags.AA
         if self.failing:
             answer.set_rcode(dns.rcode.SERVFAIL)
+        elif name in self.aliases:
+            target = self.aliases[name]
+            answer.answer.append(dns.rrset.from_text(query.question[0].name, 5, "IN", "CNAME", f"{target}."))
+            answer.answer.append(dns.rrset.from_text(f"{target}.", 5, "IN", kind, *self.records[target, kind]))
         elif (name, kind) in self.records:
             values = self.records[name, kind]
             texts = [f'"{value}"' for value in values] if kind == "TXT" else values

@@ -49,9 +49,9 @@ def _carried(old: Config, new: Config) -> Config:
     """
     server = structs.replace(new.server, **{name: getattr(old.server, name) for name in _FIXED})
     log = structs.replace(new.log, **{name: getattr(old.log, name) for name in _FIXED_LOG})
-    tenants = {
-        address: make_tenant(server, tenant.user, tenant.name, tenant.app) for address, tenant in new.tenants.items()
-    }
+    tenants = new.tenants
+    if server.data != new.server.data:
+        tenants = {address: make_tenant(server, one.user, one.name, one.app) for address, one in tenants.items()}
     return structs.replace(
         new,
         server=server,

@@ -386,19 +386,20 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
         """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
-        if self.pattern is None or not self._matches(self.pattern, user):
+        if self.pattern is None or not self.is_of_pattern(user):
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)
 
     def provisions(self, user: str) -> bool:
         """Whether a machine is to be made for him, if he has none."""
-        return self.pattern is not None and self.pattern.provision and self._matches(self.pattern, user)
+        return self.pattern is not None and self.pattern.provision and self.is_of_pattern(user)
 
-    def _matches(self, pattern: Pattern, user: str) -> bool:
-        if user in self.users or USER.fullmatch(user) is None:
+    def is_of_pattern(self, user: str) -> bool:
+        """Whether '*' is for him. Hostile names never are."""
+        if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
             return False
-        return re.fullmatch(pattern.match, user) is not None
+        return re.fullmatch(self.pattern.match, user) is not None
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""
@@ -407,13 +408,17 @@ class Config(Struct, frozen=True, kw_only=True):
         return known or make_tenant(self.server, user, name, App())
 
 
-def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
+def prefix_of(server: Server, user: str, name: str) -> str:
     root = server.root.rstrip("/")
+    return f"{root}/{user}/{name}" if name else f"{root}/{user}"
+
+
+def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
     key = name.replace("/", "~") or "~"
     return Tenant(
         user=user,
         name=name,
-        prefix=f"{root}/{user}/{name}" if name else f"{root}/{user}",
-        data=Path(server.data) / "tenants" / user / key,
+        prefix=prefix_of(server, user, name),
+        data=Path(server.data, "tenants", user, key),
         app=app,
     )

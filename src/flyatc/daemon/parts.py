@@ -56,7 +56,11 @@ class Parts:
         if self.store is not None and config.storage.verify:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)
         tools = Tools(
-            self.owning.hold, self.vault.hold, self._child(Ports()), partial(_gateway, config.replay.trust_app)
+            self.owning.hold,
+            self.vault.hold,
+            self._child(Ports()),
+            partial(_gateway, config.replay.trust_app),
+            self._forget,
         )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
@@ -106,6 +110,10 @@ class Parts:
         self, ports: Ports
     ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
         return partial(child.hold, environ=self.environ, ports=ports, log=self.log, records=self.records)
+
+    def _forget(self, tenant: Tenant) -> None:
+        if self.cache is not None:
+            self.cache.clear(tenant.address)
 
     def _expand(self, text: str, tenant: Tenant) -> str:
         return command.expand(text, command.words(tenant, 0), self.environ)

@@ -15,6 +15,7 @@ from flyatc.ownership.record import Heir, Holder, Owner
 from flyatc.routing import placement
 from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
+from flyatc.routing.strangers import Strangers
 from flyatc.routing.tries import Tries
 
 KEPT = 2.0  # seconds; as long as a tenant believes that another machine serves it
@@ -47,6 +48,7 @@ class Placing:
         self._inventory, self._making = inventory, making
         self._found: Recall[str, placement.Place] = Recall(self._look_up, lambda _: KEPT, MOST)
         self._tries = Tries()
+        self._strangers = Strangers()
         self._turns = asyncio.Semaphore(LOOKS)
         self.use(config)
 
@@ -68,7 +70,12 @@ class Placing:
         if self._owners.held(user) and self._config.serves(user):
             return None
         pinned = placement.pinned(self._me, self._config.pin_of(user))
-        return self._checked(user, pinned) if pinned is not None else self._found.fresh(user)
+        if pinned is not None:
+            return self._checked(user, pinned)
+        found = self._found.fresh(user)
+        if found is None and self._is_strange(user) and not self._strangers.welcome(_now()):
+            return placement.CROWDED
+        return found
 
     async def find(self, user: str) -> placement.Place:
         if self._owners.held(user) and self._config.serves(user):
@@ -91,7 +98,25 @@ class Placing:
     def learn(self, user: str, place: placement.There) -> None:
         self._found.learn(user, place)
 
+    def _is_strange(self, user: str) -> bool:
+        """Whether it would be news that somebody serves him."""
+        if self._names is None or user in self._config.users:
+            return False
+        return isinstance(self._found.last(user), placement.Nowhere | None)
+
     async def _look_up(self, user: str) -> placement.Place:
+        if not self._is_strange(user):
+            return await self._looked_up(user)
+        self._strangers.come(_now())
+        known = False
+        try:
+            found = await self._looked_up(user)
+            known = not isinstance(found, placement.Nowhere)
+        finally:
+            self._strangers.leave(known=known)
+        return found
+
+    async def _looked_up(self, user: str) -> placement.Place:
         assert self._names is not None
         found = await self._names.machine_of(user)
         place = placement.named(self._me, found)

@@ -13,7 +13,7 @@ _PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))  # what stands in a JSON strin
 _ORDINARY = (
     b'{"time":"%b","level":"info","msg":"request","status":%d,"ms":%d.%03d,"method":"%b","host":"%b","path":"%b","query":%b,'
     b'%b,"bytes":%d,%b,"resp_content_length":%d,"resp_content_type":%b,"proto":"HTTP/1.%d",'
-    b'"remote":"%b","request_id":"%b","user_agent":%b,"reason":null}'
+    b'"remote":"%b","request_id":"%b","user_agent":%b,"reason":%b}'
 )
 _NO_BODY = b'"req_content_length":0,"req_content_type":null'
 _NO_HOST = [b""]
@@ -57,7 +57,7 @@ class Line(msgspec.Struct):
 
 def line(exchange: Exchange, elapsed: float) -> bytes:
     """One JSON object. The ordinary ones are put together by hand, which costs a third less."""
-    if exchange.wait is None and exchange.reason is None:
+    if exchange.wait is None:
         request = exchange.request
         head = request.head
         host, agent, query = head.noted.get(b"host", _NO_HOST)[0], head.user_agent, head.query
@@ -74,6 +74,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
                 request.sent, _NO_BODY if head.framing is NEVER else _asked(head),
                 request.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
                 remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
+                b"null" if exchange.reason is None else _encode(exchange.reason),
             )  # fmt: skip
     return _encode(full(exchange, elapsed))
 

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flyatc.config.delivery import Coding, Compression
@@ -27,15 +29,24 @@ class Desk:
     ``guarded``: whether an answer is compressed depends on who asks."""
 
     __slots__ = (
-        "_packing", "_pressed", "app", "cache", "compression", "encoders", "guarded", "jitter", "sendfile", "static",
+        "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
+        "static",
     )  # fmt: skip
 
-    def __init__(self, app: App, encoders: Encoders, sendfile: Sendfile, cache: Cache | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        encoders: Encoders,
+        encoding: set[File | tuple[Entry, Coding]],
+        make_sendfile: Callable[[], Sendfile],
+        cache: Cache | None,
+    ) -> None:
+        """``encoding``: what is being encoded for those who come later, by all desks."""
         self.app, self.encoders = app, encoders
-        self.sendfile = sendfile if app.delivery.sendfile.enabled else None
+        self._make_sendfile = make_sendfile
+        self._sendfile: Sendfile | None = None
         self.cache = cache if app.delivery.cache.enabled else None
-        self._pressed: set[tuple[Entry, Coding]] = set()
-        self._packing: set[File] = set()
+        self._encoding = encoding
         settings = app.delivery.compression
         self.jitter = settings.jitter
         self.compression: Compression | None = settings if settings.enabled and settings.codings else None
@@ -44,6 +55,13 @@ class Desk:
         if self.compression is not None:
             packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)
         self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
+
+    @property
+    def sendfile(self) -> Sendfile | None:
+        """Made for the first answer: who is served elsewhere has none."""
+        if self._sendfile is None and self.app.delivery.sendfile.enabled:
+            self._sendfile = self._make_sendfile()
+        return self._sendfile
 
     def whole(self, plan: Plan, body: bytes) -> bytes:
         """The body in the plan's coding."""
@@ -60,8 +78,8 @@ class Desk:
 
     def press(self, entry: Entry, coding: Coding) -> None:
         """Has a large body encoded for those who come later, a slice in each turn of the loop."""
-        if (entry, coding) not in self._pressed:
-            self._pressed.add((entry, coding))
+        if (entry, coding) not in self._encoding:
+            self._encoding.add((entry, coding))
             tasks.start(self._press(entry, coding), "encode for the cache")
 
     def _packed(self, file: Opened, coding: Coding) -> bytes | None:
@@ -70,14 +88,14 @@ class Desk:
         known = File(file.path, file.modified, file.size)
         if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
             return found or None
-        if file.size > (MOST_PACKED if self.cache is not None else outlet.WHOLE) or known in self._packing:
+        if file.size > (MOST_PACKED if self.cache is not None else outlet.WHOLE) or known in self._encoding:
             return None
         try:
             body = os.pread(file.fd, file.size, 0)
         except OSError:
             return None  # whoever sends it meets that as well, and tells
         if file.size > outlet.WHOLE:
-            self._packing.add(known)
+            self._encoding.add(known)
             tasks.start(self._pack(known, coding, body), "encode a file for the cache")
             return None
         return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
@@ -90,7 +108,7 @@ class Desk:
                 await asyncio.sleep(0)
             self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
         finally:
-            self._packing.discard(known)
+            self._encoding.discard(known)
 
     def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
         worth = len(body) == known.size and len(made) < len(body)
@@ -106,7 +124,7 @@ class Desk:
                 await asyncio.sleep(0)
             self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
         finally:
-            self._pressed.discard((entry, coding))
+            self._encoding.discard((entry, coding))
 
 
 class Desks:
@@ -116,6 +134,7 @@ class Desks:
         """``data``: the folder of all tenants' data, absolute."""
         self._data, self.cache = data, cache
         self._encoders = Encoders(secrets.token_bytes(32))
+        self._encoding: set[File | tuple[Entry, Coding]] = set()
         self._made: dict[str, tuple[Tenant, Desk]] = {}
 
     def of(self, tenant: Tenant) -> Desk:
@@ -125,7 +144,7 @@ class Desks:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = Desk(tenant.app, self._encoders, self._sendfile(tenant), self.cache)
+        desk = Desk(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
         self._made[tenant.address] = tenant, desk
         return desk
 
@@ -138,4 +157,4 @@ class Desks:
 def alone(app: App, cache: Cache | None) -> Desk:
     """For an app without tenants, which runs where we do."""
     here = str(Path.cwd())
-    return Desk(app, Encoders(secrets.token_bytes(32)), Sendfile(here, [here]), cache)
+    return Desk(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)

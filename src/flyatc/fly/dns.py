@@ -1,19 +1,29 @@
-"""Questions to a DNS server. The only module which knows dnspython; it is imported with the first question."""
+"""Questions to a DNS server. The only module which knows dnspython; it is imported with the first question.
+
+Who has a user is asked for so often that the question is our own, one packet each: see ``fly.packet``."""
 
 import asyncio
 import importlib
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyatc.config.schema import Listen
+from flyatc.fly import packet
+from flyatc.fly.door import Door
 from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut
 from flyatc.kit.errors import FlyatcError
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
-SECONDS = 2.0  # for a question, with all its tries
-TRY = 0.8  # seconds; UDP loses packets
+T = TypeVar("T")
+
+TRIES = (0.8, 0.8, 0.4)  # seconds: UDP loses packets
+SECONDS = sum(TRIES)  # for a question
 AWAY = 2.0  # seconds; a server which does not answer is left alone
+_LATE = f"{{}}: no DNS server has answered within {SECONDS:g} s"
 
 
 class Dns:
@@ -24,11 +34,42 @@ class Dns:
     def __init__(self, server: Listen | None) -> None:
         self._server = server
         self._resolver: Resolver | None = None
+        self._doors: dict[str, Door] = {}  # by the server's address
         self._away_until = 0.0  # 0: it answers
+
+    def forget(self) -> None:
+        """That the server does not answer."""
+        self._away_until = 0.0
 
     async def addresses(self, name: str) -> list[str]:
         """AAAA. Raises errors.Absent, errors.Unanswered; so do the others."""
-        return [record.address for record in await self._ask(name, "AAAA")]
+        return await self._unless_away(name, partial(self._addresses, name))
+
+    async def _addresses(self, name: str) -> list[str]:
+        resolver, late = await self._made(), OSError("there is no server to ask")
+        servers = [str(server) for server in resolver.nameservers]
+        for server, patience in zip(itertools.cycle(servers), TRIES, strict=False):
+            try:
+                answer = await self._quickly(server, resolver.port, name, patience)
+            except OSError as error:
+                late = error
+                continue
+            if answer is not None and (found := answer.addresses()) is not None:
+                return found
+            return [record.address for record in await self._look_up(name, "AAAA")]
+        if isinstance(late, TimeoutError):
+            raise TimedOut(_LATE.format(name))
+        raise ServerFailed(f"{name}: {late}")
+
+    async def _quickly(self, server: str, port: int, name: str, patience: float) -> packet.Answer | None:
+        """None: dnspython knows the way. Raises TimeoutError, OSError."""
+        door = self._doors.get(server)
+        if door is None or not door.welcomes():
+            try:
+                door = self._doors[server] = Door(server, port)
+            except ValueError:
+                return None
+        return await door.ask(name, patience)
 
     async def texts(self, name: str) -> list[str]:
         """TXT: one text a record, put together from its parts."""
@@ -42,13 +83,17 @@ class Dns:
         return str(record.target)
 
     async def _ask(self, name: str, kind: str) -> list[Any]:
+        return await self._unless_away(name, partial(self._look_up, name, kind))
+
+    async def _unless_away(self, name: str, ask: Callable[[], Awaitable[list[T]]]) -> list[T]:
+        """Raises what ``ask`` raises; TimedOut at once where the server has just not answered."""
         now = asyncio.get_running_loop().time()
         if now < self._away_until:
             raise TimedOut(f"{name}: the DNS server does not answer")
         if self._away_until:
             self._away_until = now + SECONDS + AWAY  # we try it
         try:
-            found = await self._answer(name, kind)
+            found = await ask()
         except TimedOut:
             self._away_until = asyncio.get_running_loop().time() + AWAY
             raise
@@ -58,33 +103,39 @@ class Dns:
         self._away_until = 0.0
         return found
 
-    async def _answer(self, name: str, kind: str) -> list[Any]:
-        if self._resolver is None:  # which takes a while, the first time
-            await asyncio.to_thread(importlib.import_module, "dns.asyncresolver")
+    async def _look_up(self, name: str, kind: str) -> list[Any]:
+        resolver = await self._made()
         import dns.exception
         import dns.resolver
 
         try:
-            if self._resolver is None:
-                self._resolver = self._made()
-            return list(await self._resolver.resolve(f"{name.removesuffix('.')}.", kind, search=False))
+            return list(await resolver.resolve(f"{name.removesuffix('.')}.", kind, search=False))
         except dns.resolver.NXDOMAIN as error:
             raise NoSuchName(f"{name} does not exist (NXDOMAIN)") from error
         except dns.resolver.NoAnswer as error:
             raise NoRecords(f"{name} has no {kind}") from error
         except dns.exception.Timeout as error:
-            raise TimedOut(f"{name}: no DNS server has answered within {SECONDS:g} s") from error
-        except dns.resolver.NoResolverConfiguration as error:
-            raise ServerFailed("no DNS server is named in /etc/resolv.conf: name one in fly.resolver") from error
+            raise TimedOut(_LATE.format(name)) from error
         except (dns.exception.DNSException, OSError) as error:
             raise ServerFailed(f"{name}: {error}") from error
 
-    def _made(self) -> "Resolver":
+    async def _made(self) -> "Resolver":
+        """Raises ServerFailed."""
+        if self._resolver is None:
+            await asyncio.to_thread(importlib.import_module, "dns.asyncresolver")  # which takes a while, the first time
+            self._resolver = self._make()
+        return self._resolver
+
+    def _make(self) -> "Resolver":
         import dns.asyncresolver
+        import dns.resolver
 
         server = self._server
-        resolver = dns.asyncresolver.Resolver(configure=server is None)
+        try:
+            resolver = dns.asyncresolver.Resolver(configure=server is None)
+        except dns.resolver.NoResolverConfiguration as error:
+            raise ServerFailed("no DNS server is named in /etc/resolv.conf: name one in fly.resolver") from error
         if server is not None:
             resolver.nameservers, resolver.port = [str(server.host)], server.port
-        resolver.timeout, resolver.lifetime = TRY, SECONDS
+        resolver.timeout, resolver.lifetime = TRIES[0], SECONDS
         return resolver

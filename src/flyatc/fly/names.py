@@ -14,7 +14,7 @@ from flyatc.observe.log import Log
 
 FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which an answer is kept
 STALE = 600.0  # seconds; how old an answer may be which stands in for none
-LISTED = 2.0  # seconds for which a list of machines is kept
+LISTED = 2.0  # seconds for which it is kept which machines there are, and at which address
 MOST = 10_000  # users remembered
 AT_ONCE = 32  # questions
 SILENT = 600.0  # seconds; a server without PTR is not asked for it again
@@ -27,6 +27,7 @@ class Names:
         self._dns, self._me, self._key, self._log = dns, me, key, log
         self._users: Recall[str, told.Told] = Recall(self._look, _keep, MOST)
         self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
+        self._pointers: Recall[str, str] = Recall(dns.pointer, lambda _: LISTED, MOST)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._silent_until = 0.0
 
@@ -38,7 +39,8 @@ class Names:
         """All that was told: we have slept, and know nothing."""
         self._users.forget()
         self._lists.forget()
-        self._away_until = 0.0
+        self._pointers.forget()
+        self._dns.forget()
 
     async def deployed(self, app: str, machine: str) -> bool | None:
         """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
@@ -92,7 +94,7 @@ class Names:
         if _now() < self._silent_until:
             return None
         try:
-            return told.pointer(await self._dns.pointer(address), self._me.app)
+            return told.pointer(await self._pointers.get(address), self._me.app)
         except (Absent, Unanswered):
             self._silent_until = _now() + SILENT
             return None

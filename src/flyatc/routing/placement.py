@@ -40,6 +40,7 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
+CROWDED = Nowhere(503, "more users whom nobody knows are asked for than are looked up")
 UNPIN = "If that is gone for good, name another there, or none: then whoever is asked takes him over"
 
 

@@ -4,10 +4,11 @@ The raw path decides, as it came: what is percent-encoded in the part that names
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from flyatc.config.schema import Config, Tenant
+from flyatc.config.schema import App, Config, Tenant, prefix_of
 
 RECENT = 4096
 USER = re.compile(rb"[a-z0-9][a-z0-9_-]{0,62}")
@@ -52,14 +53,16 @@ class Routes:
 
     def __init__(self, config: Config) -> None:
         self._root = config.server.root.rstrip("/").encode() + b"/"
-        self._pattern_names = [] if config.pattern is None else [name for name, _ in config.pattern.tenants]
+        self._of_pattern = () if config.pattern is None else config.pattern.tenants
         listed: dict[str, list[Tenant]] = {}
         for tenant in config.tenants.values():
             listed.setdefault(tenant.user, []).append(tenant)
         self._config = config
         self._recent: dict[bytes, Here] = {}  # the paths asked for lately: most traffic is on few of them
-        self._users = {user.encode(): _entry(tenants) for user, tenants in listed.items()}
-        self._known: dict[bytes, _User] = {}  # of the pattern's
+        self._users: dict[bytes, _User | Here] = {
+            user.encode(): _entry(map(_listed, tenants)) for user, tenants in listed.items()
+        }
+        self._known: dict[bytes, _User | Here] = {}  # of the pattern's
 
     def match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
         """``path`` raw, ``query`` raw or None; only a redirect carries the query."""
@@ -94,7 +97,9 @@ class Routes:
             return Redirect(location, "the address of a tenant ends in a slash", found.user)
         return found
 
-    def _longest(self, entry: _User, below: bytes) -> Here | None:
+    def _longest(self, entry: _User | Here, below: bytes) -> Here | None:
+        if isinstance(entry, Here):
+            return entry
         depth = entry.depth
         if not depth:
             return entry.names.get(b"")
@@ -105,36 +110,42 @@ class Routes:
                 return here
         return entry.names.get(b"")
 
-    def _by_pattern(self, user: bytes) -> _User | None:
-        if not self._pattern_names or not USER.fullmatch(user):
+    def _by_pattern(self, user: bytes) -> _User | Here | None:
+        if not self._of_pattern or not USER.fullmatch(user):
             return None
         if (known := self._known.get(user)) is not None:
             return known
-        text = user.decode()
-        found = [self._config.tenant_of_pattern(text, name) for name in self._pattern_names]
-        tenants = [tenant for tenant in found if tenant is not None]
-        if not tenants:
+        text, server = user.decode(), self._config.server
+        if not self._config.is_of_pattern(text):
             return None
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        entry = self._known[user] = _entry(tenants)
+        found = (_here(text, name, prefix_of(server, text, name), app) for name, app in self._of_pattern)
+        entry = self._known[user] = _entry(found)
         return entry
 
 
-def _entry(tenants: list[Tenant]) -> _User:
-    here = {t.name.encode(): Here(t.user, t.name, t.prefix.encode(), health_path(t), t.app.slash) for t in tenants}
-    return _User(here, max((t.name.count("/") + 1 for t in tenants if t.name), default=0))
+def _entry(found: Iterable[Here]) -> _User | Here:
+    """Here: the user is the tenant, as most are."""
+    here = {one.name.encode(): one for one in found}
+    if here.keys() == {b""}:
+        return here[b""]
+    return _User(here, max((name.count(b"/") + 1 for name in here if name), default=0))
 
 
-def health_path(tenant: Tenant) -> bytes | None:
-    """Where the app's ``ready`` stands in the address space of visitors."""
-    ready = tenant.app.ready
+def _listed(tenant: Tenant) -> Here:
+    return _here(tenant.user, tenant.name, tenant.prefix, tenant.app)
+
+
+def _here(user: str, name: str, prefix: str, app: App) -> Here:
+    """``health``: where the app's ``ready`` stands in the address space of visitors."""
+    ready = app.ready
     if ready is None:
-        return None
-    for name, value in (("prefix", tenant.prefix), ("user", tenant.user), ("tenant", tenant.name)):
-        ready = ready.replace("{" + name + "}", value)
-    path = tenant.prefix + ready if tenant.app.strip_prefix else ready
-    return path.partition("?")[0].encode()
+        return Here(user, name, prefix.encode(), None, app.slash)
+    for placeholder, value in (("prefix", prefix), ("user", user), ("tenant", name)):
+        ready = ready.replace("{" + placeholder + "}", value)
+    path = prefix + ready if app.strip_prefix else ready
+    return Here(user, name, prefix.encode(), path.partition("?")[0].encode(), app.slash)
 
 
 def dot_segments(path: bytes) -> Refuse | None:

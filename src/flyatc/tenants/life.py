@@ -209,6 +209,7 @@ class Life:
         await owned.ended.wait()
         what = "this machine may not write any more"
         self._house.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)
+        self._house.tools.forget(self.spec)
         self.stop(what)
 
     def _hurried(self) -> bool:

@@ -99,12 +99,14 @@ class Tools:
     ``running``: entry spawns the app (raises StartFailed); exit ends its group: SIGTERM, grace, SIGKILL. Its second
     argument says whether to hurry (SIGKILL at once); it is asked when the hold is left, and again during the grace.
     ``gateway``: made when the app is ready, from the tenant, its port on 127.0.0.1, and whether it may answer now.
+    ``forget``: drops what the app has answered before: another machine may answer otherwise from now on.
     """
 
     owned: Callable[[Tenant], Hold[Owned]]
     restored: Callable[[Tenant, Any], Hold[Databases]]  # what ``owned`` gave
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, int, Callable[[], bool]], Gateway]
+    forget: Callable[[Tenant], None] = lambda _: None
 
 
 class Teller(Protocol):

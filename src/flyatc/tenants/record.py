@@ -30,7 +30,7 @@ class Failure:
         return kind(self.tenant, self.reason, max(0.0, self.until - now), self.owner)
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
     starts: int = 0
     crashes: int = 0

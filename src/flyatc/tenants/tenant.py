@@ -24,6 +24,11 @@ RETRY = 1.0  # seconds; told to visitors whom a later try will serve
 
 
 class Tenant:
+    __slots__ = (  # there may be ten thousand at rest
+        "__weakref__", "_again", "_alarm", "_between", "_house", "_life", "_pauses", "_record", "_resumed", "_standing",
+        "removed", "spec",
+    )  # fmt: skip
+
     def __init__(self, spec: Spec, house: House) -> None:
         self.spec = spec  # what the next life will be like
         self.removed = False

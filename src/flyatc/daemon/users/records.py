@@ -7,7 +7,6 @@ import msgspec
 
 from flyatc.config import bucket
 from flyatc.config.schema import Config
-from flyatc.daemon import drills, owners
 from flyatc.daemon.owners import Owner
 from flyatc.fly.api_errors import ApiError
 from flyatc.fly.api_shapes import Machine
@@ -56,6 +55,8 @@ class Records:
             raise ApiError(f"its flyatc tells something else: {error}. Deploy this version there") from error
 
     async def _of_store(self, user: str | None) -> dict[str, Owner]:
+        from flyatc.daemon import drills, owners  # who asks a machine does without them
+
         async with drills.opened(self.config, self.environ, hurried=drills.PATIENCE) as store:
             users = [user] if user is not None else (await drills.stock(store, None)).users
             return {one.user: one for one in await owners.look(self.config, self.environ, store, users)}
