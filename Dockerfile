@@ -10,12 +10,12 @@ FROM python:3.12-slim
 # /data is where fly.toml mounts the volume; it must belong to whom the daemon runs as
 RUN useradd --uid 1000 --create-home flyatc && install --directory --owner=flyatc --group=flyatc /data
 COPY --from=build /opt/flyatc /opt/flyatc
-ENV PATH=/opt/flyatc/bin:$PATH PYTHONUNBUFFERED=1
+# FLYATC_DATA wins over server.data, which is for laptops; the store is the bucket of $BUCKET_NAME. FLYATC_CONFIG is for
+# commands that are run in the machine by fly ssh console or flyatc users
+ENV PATH=/opt/flyatc/bin:$PATH FLYATC_CONFIG=/app/tenants.yaml FLYATC_DATA=/data PYTHONUNBUFFERED=1
 WORKDIR /app
-COPY examples examples
+COPY examples/counter examples/counter
 COPY tenants.yaml .
-# beside the file on a laptop, on the volume here; the store is the bucket of $BUCKET_NAME
-RUN sed -i -e 's#data: \./data #data: /data #' tenants.yaml
 USER flyatc
 EXPOSE 3000
 # exec form: signals must reach the daemon, a shell would keep them

@@ -1,18 +1,31 @@
 """What all lanes share. Its place makes ``tests/`` importable: ``from fakes.stage import Stage``."""
 
 import asyncio
+import functools
 import os
 import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["fakes.s3"]  # one S3 of each kind for the whole session, started by the first who asks
-PACKAGES = {"puma": "puma", "node": "nodejs", "dig": "bind9-dnsutils"}  # what Debian has them in; .ci/run installs them
+PACKAGES = {  # what Debian has them in; .ci/run installs them
+    "puma": "puma",
+    "node": "nodejs",
+    "dig": "bind9-dnsutils",
+    "express": "node-express",
+    "sqlite3": "node-sqlite3",
+}
+MODULES = ("express", "sqlite3")  # of Node; npm install in that example will do as well:
+EXAMPLE = Path(__file__).parents[1] / "examples" / "customers"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(program): skipped where the program is not installed; with CI=true fails")
+    config.addinivalue_line(
+        "markers", "needs(what): skipped where this program or module is not installed; with CI=true fails"
+    )
     # Else pytest-asyncio, asking for the current loop after a test without one, has asyncio make a loop nobody closes.
     asyncio.set_event_loop(None)
     # Started in the background, or by nohup, we would hand on to every child that it shall ignore these.
@@ -22,10 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
-        (program,) = mark.args
-        if shutil.which(program) is None:
-            reason = f"{program} is not installed: apt install {PACKAGES[program]}"
+        (what,) = mark.args
+        if not _is_there(what):
+            reason = f"{what} is not installed: apt install {PACKAGES[what]}"
+            reason += ", or npm install in examples/customers" if what in MODULES else ""
             pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@functools.cache
+def _is_there(what: str) -> bool:
+    if what not in MODULES:
+        return shutil.which(what) is not None
+    found = subprocess.run(["node", "-e", f"require('{what}')"], cwd=EXAMPLE, stderr=subprocess.DEVNULL, check=False)
+    return found.returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -101,6 +101,8 @@ def test_the_stripped_prefix_is_shown() -> None:
     config = below("/customers", strip_prefix=True)
     assert explained("/customers/boston/2025/a?b", config).app_path == "/a?b"
     assert explained("/customers/boston/2025/", config).app_path == "/"
+    config = below("/customers", strip_prefix=True, slash=False)
+    assert explained("/customers/boston/2025?b", config).app_path == "/?b"
 
 
 @pytest.mark.parametrize(

@@ -9,43 +9,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fakes.fly import Told, ask
 from flyatc.sim import place
+from flyatc.sim.shapes import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
 
 
 class Sim:
-    """Two machines, m1 with the user 100 and m2 with 200."""
+    """Machines m1, m2 … of the users 100, 200 …; visitors come in at m1. ``config``: the text of tenants.yaml, or where
+    it lies; ``env``: added to the environment of all."""
 
-    def __init__(self, folder: Path, config: str) -> None:
-        self.folder = folder
-        (folder / "tenants.yaml").write_text(config)
+    def __init__(self, folder: Path, config: str | Path, machines: int = 2, env: dict[str, str] | None = None) -> None:
+        self.folder, self._environ = folder, clean_environment() | (env or {})
+        if isinstance(config, str):
+            (folder / "tenants.yaml").write_text(config)
+        where = config if isinstance(config, Path) else folder / "tenants.yaml"
         self.out = folder / "sim.log"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", "sim", "--machines", "2", "--port", "0", "--api-port", "0",
-                 "--dns-port", "0", "--watch"],
-                stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=clean_environment() | {"PYTHONUNBUFFERED": "1"},
+                [sys.executable, "-m", "flyatc", "sim", "--machines", str(machines), "--config", str(where),
+                 "--port", "0", "--api-port", "0", "--dns-port", "0", "--watch"],
+                stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=self._environ | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
-        self.port = int(eventually(lambda: self._line("open "), 30, "the greeting").rpartition(":")[2])
+        eventually(self._greeted, 30, "the greeting")
+        self.port = int(self.overview().proxy.rpartition(":")[2])
 
-    def _line(self, start: str) -> str | None:
+    def _greeted(self) -> bool:
         assert self.process.poll() is None, self.out.read_text()
-        return next(
-            (line for line in self.out.read_text().splitlines(True) if line.startswith(start) and line[-1:] == "\n"),
-            None,
-        )
+        return "Ctrl-C ends all\n" in self.out.read_text()
+
+    def visit(self, path: str, method: str = "GET") -> Told:
+        return ask(self.port, method, path, None, {})
+
+    def until_told(self, text: str) -> None:
+        """Waits for what --watch prints."""
+        eventually(lambda: text in self.out.read_text(), 10, text)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "flyatc", "sim", *arguments], capture_output=True, text=True, cwd=self.folder,
-            env=clean_environment(), timeout=60 * SLOWNESS, check=False,
+            env=self._environ, timeout=60 * SLOWNESS, check=False,
         )  # fmt: skip
 
+    def overview(self) -> Overview:
+        return place.get_overview(self.folder / ".flyatc-sim")
+
     def states(self) -> dict[str, str]:
-        return {one.name: one.state for one in place.get_overview(self.folder / ".flyatc-sim").machines}
+        return {one.name: one.state for one in self.overview().machines}
 
     def ids(self) -> dict[str, str]:
-        return {one.name: one.id for one in place.get_overview(self.folder / ".flyatc-sim").machines}
+        return {one.name: one.id for one in self.overview().machines}
 
     def told(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""
@@ -53,14 +66,17 @@ class Sim:
         lines = [json.loads(line) for line in text.splitlines(True) if line.startswith("{") and line.endswith("}\n")]
         return [line for line in lines if message in line["msg"] and fields.items() <= line.items()]
 
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60 * SLOWNESS)
+
 
 @contextmanager
-def running(folder: Path, config: str) -> Iterator[Sim]:
-    one = Sim(folder, config)
+def running(folder: Path, config: str | Path, machines: int = 2, env: dict[str, str] | None = None) -> Iterator[Sim]:
+    one = Sim(folder, config, machines, env)
     try:
         yield one
     finally:
         if one.process.poll() is None:
-            one.process.send_signal(signal.SIGINT)
-            one.process.wait(60 * SLOWNESS)
+            one.stop()
         print(one.out.read_text()[-10_000:])

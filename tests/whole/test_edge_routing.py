@@ -14,6 +14,8 @@ users:
   cat:
     tenants:
       cut: {strip_prefix: true}
+      bare: {slash: false}
+      both: {slash: false, strip_prefix: true}
   dog: {ready: "{prefix}/up"}
   "*": {match: "[0-9]{1,4}", tenants: [x]}
 """
@@ -119,6 +121,12 @@ def test_a_missing_final_slash_is_added_by_308_with_the_query(daemon: Daemon, me
     assert (reply.status, reply.one("location"), reply.body) == (308, "/ann/2025/winter/?x=1&y=;", b"")
     assert get(daemon, "/bob").one("location") == "/bob/"
     assert get(daemon, "/17/x?").one("location") == "/17/x/?"
+
+
+def test_an_app_may_have_its_address_without_a_slash_too(daemon: Daemon) -> None:
+    assert seen(get(daemon, "/cat/bare?x")).line == "GET /cat/bare?x HTTP/1.1"
+    assert seen(get(daemon, "/cat/bare/")).line == "GET /cat/bare/ HTTP/1.1"
+    assert seen(get(daemon, "/cat/both?x")).line == "GET /?x HTTP/1.1"
 
 
 def test_a_stripped_prefix_is_told(daemon: Daemon) -> None:

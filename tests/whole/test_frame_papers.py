@@ -12,7 +12,8 @@ from flyatc.tenants.lifecycle import NEXT, State
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "bench").glob("*.md"))]
+PAPERS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("bench/*.md"))]
+PAPERS += sorted(ROOT.glob("examples/*/README.md"))
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -44,23 +45,33 @@ def test_links_lead_somewhere(paper: Path) -> None:
         assert (paper.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("number", range(README.count("```yaml")))
-def test_every_tenants_yaml_of_the_readme_is_sound(number: int, tmp_path: Path) -> None:
-    text = README.split("```yaml\n")[number + 1].partition("```")[0]
+TENANTS = [
+    text.partition("```")[0]
+    for paper in (README, (ROOT / "docs" / "many-machines.md").read_text())
+    for text in paper.split("```yaml\n")[1:]
+]
+
+
+@pytest.mark.parametrize("text", TENANTS, ids=range(len(TENANTS)))
+def test_every_tenants_yaml_for_users_is_sound(text: str, tmp_path: Path) -> None:
     (tmp_path / "tenants.yaml").write_text(text)
     assert load.load(tmp_path / "tenants.yaml", {}).tenants
 
 
-def test_the_image_and_the_example_agree_with_the_file() -> None:
-    """The Dockerfile moves two folders by sed: what it looks for must be there."""
-    docker, tenants = (ROOT / "Dockerfile").read_text(), (ROOT / "tenants.yaml").read_text()
-    for old in re.findall(r"-e 's#([^#]+)#", docker):
-        assert len(re.findall(old, tenants)) == 1
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "examples" / "customers"], ids=["counter", "customers"])
+def test_the_image_has_what_it_copies_and_its_data_on_the_volume(folder: Path) -> None:
+    docker, ignored = (folder / "Dockerfile").read_text(), (folder / ".dockerignore").read_text().splitlines()
     for line in docker.splitlines():
         if line.startswith("COPY ") and "--from" not in line:
             for source in line.split()[1:-1]:
+                assert (folder / source).exists()
                 assert f"!{source}" in ignored, f".dockerignore keeps {source} out of the image"
+    volume = re.search(r'destination = "(.*)"', (folder / "fly.toml").read_text())
+    assert volume is not None
+    assert f" FLYATC_DATA={volume[1]} " in docker
+    health = re.search(r' path = "(.*)"', (folder / "fly.toml").read_text())
+    assert health is not None
+    assert load.load(folder / "tenants.yaml", {}).server.health == health[1]
 
 
 def test_one_version_is_told_everywhere() -> None:

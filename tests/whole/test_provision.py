@@ -1,6 +1,5 @@
 """Users who have no machine get one: on ``flyatc sim``, with real daemons."""
 
-import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,24 +26,17 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
     assert not [name for name, text in logs.items() if "unexpected error" in text or "Traceback" in text]
 
 
-def machines(sim: Sim) -> dict[str, str]:
-    """Name → id."""
-    run = sim.cli("ps", "--json")
-    assert run.returncode == 0, run.stderr
-    return {one["name"]: one["id"] for one in json.loads(run.stdout)["machines"]}
-
-
 def visit(sim: Sim, path: str, method: str = "GET", **headers: str) -> Told:
     return ask(sim.port, method, path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def test_a_user_without_a_machine_gets_one_though_two_are_asked_for_him_at_once(sim: Sim) -> None:
-    at = machines(sim)
+    at = sim.ids()
     assert set(at) == {"m1", "m2"}
     with ThreadPoolExecutor(4) as pool:
         came = list(pool.map(lambda one: visit(sim, "/300/add", "POST", fly_force_instance_id=one), [*at.values()] * 2))
     assert sorted(one.json["count"] for one in came) == [1, 2, 3, 4]
-    assert set(machines(sim)) == {"m1", "m2", "user-300"}
+    assert set(sim.ids()) == {"m1", "m2", "user-300"}
     assert (sim.folder / ".flyatc-sim" / "user-300" / "data" / "tenants" / "300").is_dir()
     told = "".join((sim.folder / ".flyatc-sim" / name / "machine.log").read_text() for name in at)
     assert told.count('"machine made for user"') == 1
@@ -60,7 +52,7 @@ def test_no_more_are_made_than_may_be_and_names_which_do_not_match_get_none(sim:
     refused = visit(sim, "/500/count")
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert visit(sim, "/12345/count").status == 404
-    assert set(machines(sim)) == {"m1", "m2", "user-300", "user-400"}
+    assert set(sim.ids()) == {"m1", "m2", "user-300", "user-400"}
 
 
 def test_without_the_api_strangers_wait_and_all_others_are_served(sim: Sim) -> None:

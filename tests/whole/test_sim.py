@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from fakes.fly import ask
-from whole.daemon import SLOWNESS, config, eventually
+from whole.daemon import config
 from whole.simulated import Sim, running
 
 
@@ -18,10 +16,15 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
         yield one
 
 
+def test_the_greeting_names_addresses_which_are_somebodys(sim: Sim) -> None:
+    told = sim.out.read_text()
+    assert f"open     http://127.0.0.1:{sim.port}/100/   m1\n         http://127.0.0.1:{sim.port}/200/   m2\n" in told
+
+
 def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) -> None:
-    told = ask(sim.port, "GET", "/100/echo", None, {})
+    told = sim.visit("/100/echo")
     assert (told.status, told.headers["Via"]) == (200, "1.1 fly.io")
-    eventually(lambda: "GET /100/echo  m1 200" in sim.out.read_text(), 10, "the hops")
+    sim.until_told("GET /100/echo  m1 200")
     assert (sim.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / "100").is_dir()
     assert not (sim.folder / "data").exists()
 
@@ -53,16 +56,16 @@ def test_an_upload_for_a_machine_which_sleeps_wakes_it_and_lands_there(sim: Sim)
 
 
 def test_the_platform_can_be_told_to_fail(sim: Sim) -> None:
-    assert sim.cli("fail", "--api", "503", "--dns", "servfail").returncode == 0
+    told = sim.cli("fail", "--api", "503", "--dns", "servfail").stdout
+    assert told == "the API fails: 503; the DNS fails: servfail; flyatc sim fail ends it\n"
     assert json.loads(sim.cli("ps", "--json").stdout)["faults"] == {"api": "503", "dns": "servfail"}
-    assert sim.cli("fail").returncode == 0
+    assert sim.cli("fail").stdout == "all is well\n"
 
 
 def test_at_the_end_nothing_is_left_and_nobody_to_ask(sim: Sim) -> None:
     again = sim.cli("--port", "0", "--api-port", "0", "--dns-port", "0")
     assert "another flyatc sim runs" in again.stderr
-    sim.process.send_signal(signal.SIGINT)
-    assert sim.process.wait(60 * SLOWNESS) == 0
+    assert sim.stop() == 0
     told = (sim.folder / ".flyatc-sim" / "m1" / "machine.log").read_text()
     assert "stopped: all is saved" in told
     assert "no simulator runs" in sim.cli("ps").stderr

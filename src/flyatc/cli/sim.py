@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,22 @@ import click
 from flyatc.cli import options, show
 from flyatc.cli.show import Cell
 from flyatc.config import load
+from flyatc.config.schema import Config
 from flyatc.kit.errors import FlyatcError
+from flyatc.observe.readable import readable
 
 if TYPE_CHECKING:
     from flyatc.sim.shapes import Overview
     from flyatc.sim.simulator import Simulator
 
+VERBS = {
+    "start": "Start a machine that is stopped or suspended, or whose host was lost.",
+    "stop": "Stop a machine: SIGINT, and SIGKILL after 30 seconds. The proxy learns of it somewhat later.",
+    "suspend": "Freeze a machine. A request wakes it.",
+    "kill": "Lose a machine's host: nothing is saved, and to the platform it looks as before.",
+}
 HEADINGS = ("MACHINE", "ID", "REGION", "STATE", "METADATA", "PORT", "ADDRESS")
+SHOWN = 3  # addresses in the greeting
 _STYLES = {"started": "green", "stopped": "dim", "suspended": "yellow"}
 
 _folder = click.option(
@@ -32,10 +42,14 @@ _folder = click.option(
 
 @click.group(invoke_without_command=True)
 @click.option("--machines", "count", type=click.IntRange(1, 50), default=3, show_default=True, metavar="N")
-@click.option("--users", metavar="A,B,C", help="Whose machines they are; 100,200,300 and so on by default.")
-@click.option("--key", default="customer_id", show_default=True, help="The metadata which names the user.")
+@click.option(
+    "--users",
+    metavar="A,B,C",
+    help="Whose machines they are; by default 100,200,300 and so on, or whom the file lists.",
+)
+@click.option("--key", help="The metadata which names the user; default: fly.metadata, else customer_id.")
 @click.option("--app", default="sim", show_default=True)
-@click.option("--regions", default="iad,ams,syd", show_default=True, help="The first is where visitors come in.")
+@click.option("--regions", default="iad,ams,syd,waw", show_default=True, help="The first is where visitors come in.")
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="For visitors.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=4280, show_default=True)
 @click.option("--dns-port", type=click.IntRange(0, 65535), default=5300, show_default=True)
@@ -51,6 +65,7 @@ def sim(
     folder: Path,
     count: int,
     users: str | None,
+    key: str | None,
     **more: str | int | bool,
 ) -> None:
     """Run a small Fly: a proxy that follows fly-replay, DNS for .internal, a Machines API, and N machines with flyatc.
@@ -70,8 +85,9 @@ def sim(
         raise FlyatcError(f"--regions {more['regions']}: a region is three letters, such as iad,ams")
     if re.fullmatch("[a-z0-9-]+", str(more["app"])) is None:
         raise FlyatcError(f"--app {more['app']}: an app's name is of a-z, 0-9 and -")
-    named = users.split(",") if users else [str(100 * number) for number in range(1, count + 1)]
-    machines = {f"m{number}": {str(more["key"]): user} for number, user in enumerate(named, 1)}
+    named = users.split(",") if users else _whose(config, count)
+    key = key or config.fly.metadata or "customer_id"
+    machines = {f"m{number}": {key: user} for number, user in enumerate(named, 1)}
     settings = Settings(
         folder=folder.absolute(),
         app=str(more["app"]),
@@ -83,7 +99,7 @@ def sim(
         config=load.find(config_path).absolute(),
     )
     told = click.echo if more["watch"] else lambda line: None
-    running.run(settings, load.find(config_path), machines, told, _greet)
+    running.run(settings, load.find(config_path), machines, told, partial(_greet, config, folder))
 
 
 @sim.command()
@@ -99,36 +115,20 @@ def ps(folder: Path, as_json: bool) -> None:
     return _table(overview)
 
 
-@sim.command()
-@click.argument("machine")
-@_folder
-def start(machine: str, folder: Path) -> None:
-    """Start a machine that is stopped or suspended, or whose host was lost."""
-    _command(folder, machine, "start")
+def _verb(name: str, text: str) -> click.Command:
+    @click.command(name, help=text)
+    @click.argument("machine")
+    @_folder
+    def command(machine: str, folder: Path) -> None:
+        from flyatc.sim import place
+
+        _table(place.command(folder, machine, name))
+
+    return command
 
 
-@sim.command()
-@click.argument("machine")
-@_folder
-def stop(machine: str, folder: Path) -> None:
-    """Stop a machine: SIGINT, and SIGKILL after 30 seconds. The proxy learns of it somewhat later."""
-    _command(folder, machine, "stop")
-
-
-@sim.command()
-@click.argument("machine")
-@_folder
-def suspend(machine: str, folder: Path) -> None:
-    """Freeze a machine. A request wakes it."""
-    _command(folder, machine, "suspend")
-
-
-@sim.command()
-@click.argument("machine")
-@_folder
-def kill(machine: str, folder: Path) -> None:
-    """Lose a machine's host: nothing is saved, and to the platform it looks as before."""
-    _command(folder, machine, "kill")
+for _name, _text in VERBS.items():
+    sim.add_command(_verb(_name, _text))
 
 
 @sim.command()
@@ -137,14 +137,20 @@ def kill(machine: str, folder: Path) -> None:
 @click.option("-n", "--lines", "number", type=click.IntRange(0, 10**8), default=100, show_default=True, metavar="N")
 @_folder
 def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
-    """Print the last lines that a machine wrote."""
+    """Print the last lines that a machine wrote.
+
+    Readable on a terminal, JSON lines otherwise.
+    """
     from flyatc.sim import place
 
     one = next((one for one in place.get_overview(folder).machines if machine in (one.name, one.id)), None)
     if one is None:
         raise FlyatcError(f"there is no machine {machine}; flyatc sim ps lists them")
     arguments = ["-n", str(number), *(["-F"] if follow else []), one.log]
-    subprocess.run(["tail", *arguments], check=False)  # noqa: S607  # POSIX has it
+    for_people = show.on_terminal()
+    with subprocess.Popen(["tail", *arguments], stdout=subprocess.PIPE) as tail:  # noqa: S607  # POSIX has it
+        for line in tail.stdout or ():
+            click.echo(readable(line.rstrip(b"\n"), colour=show.in_colour()) if for_people else line, nl=for_people)
 
 
 @sim.command()
@@ -161,13 +167,9 @@ def fail(api: str, dns: str, folder: Path) -> None:
     from flyatc.sim import place
     from flyatc.sim.shapes import Faults
 
-    place.break_things(folder, Faults(api, dns))
-
-
-def _command(folder: Path, machine: str, verb: str) -> None:
-    from flyatc.sim import place
-
-    _table(place.command(folder, machine, verb))
+    faults = place.break_things(folder, Faults(api, dns)).faults
+    broken = [f"the {name} fails: {how}" for name, how in (("API", faults.api), ("DNS", faults.dns)) if how]
+    click.echo("; ".join([*broken, "flyatc sim fail ends it"]) if broken else "all is well")
 
 
 def _table(overview: "Overview") -> None:
@@ -186,14 +188,46 @@ def _table(overview: "Overview") -> None:
     show.table(HEADINGS, rows)
 
 
-def _greet(simulator: "Simulator", late: list[str]) -> None:
+def _whose(config: Config, count: int) -> list[str]:
+    """The users for that many machines."""
+    numbers = [str(100 * number) for number in range(1, count + 1)]
+    listed = list(dict.fromkeys(tenant.user for tenant in config.tenants.values()))
+    return numbers if _address(config, numbers[0]) else [*listed, *numbers][:count]
+
+
+def _address(config: Config, user: str) -> str | None:
+    """Where a user's first tenant is visited; None: the file has no such user."""
+    names = [] if config.pattern is None else [name for name, _ in config.pattern.tenants]
+    by_pattern = [config.tenant_of_pattern(user, name) for name in names]
+    listed = [tenant for tenant in config.tenants.values() if tenant.user == user]
+    tenant = next(filter(None, (*listed, *by_pattern)), None)
+    return None if tenant is None else tenant.prefix + "/" * tenant.app.slash
+
+
+def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]) -> None:
+    from flyatc.sim.simulator import TOKEN
+
     overview = simulator.overview()
     _table(overview)
-    click.echo(f"\nopen     {overview.proxy}")
+    token = f"FLY_API_TOKEN={TOKEN}"
+    click.echo()
+    _greet_visitors(config, overview)
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
-    click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   (FLY_API_TOKEN=simulated)")
-    environ = f"FLY_APP_NAME={overview.app} FLY_API_TOKEN=simulated FLY_FLAPS_BASE_URL={overview.api}"
-    click.echo(f"users    {environ} flyatc users list")
+    click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   ({token})")
+    click.echo(f"users    FLY_APP_NAME={overview.app} {token} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
+    click.echo(f"disks    {folder}: kept for the next flyatc sim; remove it to begin anew")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
-    click.echo("then     flyatc sim ps, stop, start, suspend, kill, logs; Ctrl-C ends all")
+    click.echo(
+        "then     flyatc sim ps, stop, start, suspend, kill, fail; logs M says why a visit failed; Ctrl-C ends all"
+    )
+
+
+def _greet_visitors(config: Config, overview: "Overview") -> None:
+    users = [(user, one.name) for one in overview.machines for user in one.metadata.values()]
+    shown = [(address, name) for user, name in users if (address := _address(config, user))][:SHOWN]
+    for word, (address, name) in zip(("open", *[""] * SHOWN), shown, strict=False):
+        click.echo(f"{word:8} {overview.proxy}{address}   {name}")
+    if not shown:
+        names = ", ".join(user for user, _ in users)
+        click.echo(f"open     {overview.proxy}, but the file has none of the users {names}: name its own by --users")

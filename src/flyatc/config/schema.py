@@ -108,6 +108,9 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strip_prefix: Annotated[
         bool, Meta(description="true: the app sees the path below its prefix, and X-Forwarded-Prefix")
     ] = False
+    slash: Annotated[
+        bool, Meta(description="true: /bellevue is redirected to /bellevue/; false: the app answers at both addresses")
+    ] = True
     databases: Annotated[list[str], Meta(description="SQLite files, named below {data}")] = field(default_factory=list)
     seed: Annotated[
         str | dict[str, str] | None,
@@ -134,6 +137,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     drain_timeout: Seconds | UnsetType = UNSET
     stop_grace: Seconds | UnsetType = UNSET
     strip_prefix: bool | UnsetType = UNSET
+    slash: bool | UnsetType = UNSET
     databases: list[str] | UnsetType = UNSET
     seed: str | dict[str, str] | UnsetType | None = UNSET
     pages: dict[str, str] | UnsetType = UNSET

@@ -52,7 +52,7 @@ def _here(config: Config, tenant: Tenant, text: str, *, health: bool) -> Explana
         user=tenant.user,
         name=tenant.name,
         prefix=tenant.prefix,
-        app_path=(text[len(tenant.prefix) :] or "/") if tenant.app.strip_prefix else text,
+        app_path=_below(tenant.prefix, text) if tenant.app.strip_prefix else text,
         strip_prefix=tenant.app.strip_prefix,
         by_pattern=by_pattern,
         pin=str(pin) if (pin := config.pin_of(tenant.user)) is not None else None,
@@ -62,3 +62,8 @@ def _here(config: Config, tenant: Tenant, text: str, *, health: bool) -> Explana
 
 def _address(found: route.Here) -> str:
     return f"{found.user}/{found.name}" if found.name else found.user
+
+
+def _below(prefix: str, text: str) -> str:
+    rest = text[len(prefix) :]
+    return rest if rest.startswith("/") else f"/{rest}"

@@ -11,7 +11,14 @@ from flyatc.kit.units import human_seconds
 BOLD, DIM, RED, GREEN, YELLOW, MAGENTA, CYAN = 1, 2, 31, 32, 33, 35, 36  # ECMA-48, SGR
 
 _LEVELS = {"debug": DIM, "info": CYAN, "warning": YELLOW, "error": RED}
-_KNOWN = ("time", "level", "msg", "tenant", "stream")
+_KNOWN = (
+    "time",
+    "level",
+    "msg",
+    "tenant",
+    "stream",
+    "output",
+)  # what an app has put out stands above, and in the reason
 
 Record = dict[str, Any]
 

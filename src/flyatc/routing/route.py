@@ -24,6 +24,7 @@ class Here:
     name: str
     prefix: bytes  # of the path: what strip_prefix strips
     health: bytes | None  # the path that asks for the app's readiness: not a visit
+    slash: bool = True  # whether the bare prefix is redirected to its address with a slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Routes:
         found = self._longest(entry, below)
         if found is None:
             return Refuse(404, "no such tenant of this user")
-        if len(path) == len(found.prefix):
+        if found.slash and len(path) == len(found.prefix):
             location = path + b"/" if query is None else path + b"/?" + query
             return Redirect(location, "the address of a tenant ends in a slash", found.user)
         return found
@@ -140,11 +141,11 @@ def _here(user: str, name: str, prefix: str, app: App) -> Here:
     """``health``: where the app's ``ready`` stands in the address space of visitors."""
     ready = app.ready
     if ready is None:
-        return Here(user, name, prefix.encode(), None)
+        return Here(user, name, prefix.encode(), None, app.slash)
     for placeholder, value in (("prefix", prefix), ("user", user), ("tenant", name)):
         ready = ready.replace("{" + placeholder + "}", value)
     path = prefix + ready if app.strip_prefix else ready
-    return Here(user, name, prefix.encode(), path.partition("?")[0].encode())
+    return Here(user, name, prefix.encode(), path.partition("?")[0].encode(), app.slash)
 
 
 def dot_segments(path: bytes) -> Refuse | None:

@@ -177,7 +177,8 @@ class _Visit:
             came = await leg.came
             found = await self._replay(leg, came)
             if found is None:
-                self._note(f"{machine.record.name} {came.status}")
+                name, failed = machine.record.name, came.status >= 500
+                self._note(f"{name} {came.status}" + f" (flyatc sim logs {name} says why)" * failed)
                 given_away = await self._deliver(leg, came)
                 return None
         finally:
