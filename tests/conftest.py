@@ -24,7 +24,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "customers"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "needs(what): skipped where this program or module is not installed; with CI=true fails"
+        "markers", "needs(what): skipped where it is not installed; a program fails with CI=true instead"
     )
     # Else pytest-asyncio, asking for the current loop after a test without one, has asyncio make a loop nobody closes.
     asyncio.set_event_loop(None)
@@ -39,7 +39,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not _is_there(what):
             reason = f"{what} is not installed: apt install {PACKAGES[what]}"
             reason += ", or npm install in examples/customers" if what in MODULES else ""
-            pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+            must = os.environ.get("CI") == "true" and what not in MODULES  # a registry may be out of reach of a machine
+            pytest.fail(reason, pytrace=False) if must else pytest.skip(reason)
 
 
 @functools.cache
