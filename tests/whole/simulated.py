@@ -38,8 +38,8 @@ class Sim:
         assert self.process.poll() is None, self.out.read_text()
         return "Ctrl-C ends all\n" in self.out.read_text()
 
-    def visit(self, path: str, method: str = "GET") -> Told:
-        return ask(self.port, method, path, None, {})
+    def visit(self, path: str, method: str = "GET", body: bytes | None = None) -> Told:
+        return ask(self.port, method, path, body, {})
 
     def until_told(self, text: str) -> None:
         """Waits for what --watch prints."""

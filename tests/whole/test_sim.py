@@ -31,7 +31,7 @@ def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) 
 
 def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "started"}
-    assert ask(sim.port, "GET", "/200/echo", None, {}).status == 200, "from now on m2 is known to have him"
+    assert sim.visit("/200/echo").status == 200, "from now on m2 is known to have him"
     assert "m2  " in sim.cli("suspend", "m2").stdout
     assert sim.states()["m2"] == "suspended"
     sim.cli("start", "m2")
@@ -47,9 +47,9 @@ def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
 def test_an_upload_for_a_machine_which_sleeps_wakes_it_and_lands_there(sim: Sim) -> None:
     body = b"x" * 1_500_000
     assert sim.states()["m2"] == "stopped"
-    told = ask(sim.port, "POST", "/200/echo", body, {})
+    told = sim.visit("/200/echo", "POST", body)
     assert (told.status, told.json["sha256"]) == (200, hashlib.sha256(body).hexdigest())
-    eventually(lambda: "POST /200/echo  m1 200" in sim.out.read_text(), 10, "the hops")
+    sim.until_told("POST /200/echo  m1 200")
     assert sim.states()["m2"] == "started"
     assert (sim.folder / ".flyatc-sim" / "m2" / "data" / "tenants" / "200").is_dir()
     assert not (sim.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / "200").exists()
