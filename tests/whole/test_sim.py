@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fakes.fly import ask
 from whole.daemon import config
 from whole.simulated import Sim, running
 
@@ -31,7 +32,7 @@ def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) 
 
 def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "started"}
-    assert ask(sim.port, "GET", "/200/echo", None, {}).status == 200, "from now on m2 is known to have him"
+    assert sim.visit("/200/echo").status == 200, "from now on m2 is known to have him"
     assert "m2  " in sim.cli("suspend", "m2").stdout
     assert sim.states()["m2"] == "suspended"
     sim.cli("start", "m2")
@@ -49,7 +50,7 @@ def test_an_upload_for_a_machine_which_sleeps_wakes_it_and_lands_there(sim: Sim)
     assert sim.states()["m2"] == "stopped"
     told = ask(sim.port, "POST", "/200/echo", body, {})
     assert (told.status, told.json["sha256"]) == (200, hashlib.sha256(body).hexdigest())
-    eventually(lambda: "POST /200/echo  m1 200" in sim.out.read_text(), 10, "the hops")
+    sim.until_told("POST /200/echo  m1 200")
     assert sim.states()["m2"] == "started"
     assert (sim.folder / ".flyatc-sim" / "m2" / "data" / "tenants" / "200").is_dir()
     assert not (sim.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / "200").exists()
