@@ -17,4 +17,4 @@ def test_nothing_is_lost_and_never_do_two_machines_serve_at_once(tmp_path: Path)
         print(outcome, *outcome.done, sep="\n")
     assert [fault for outcome in outcomes for fault in outcome.verdict.faults] == []
     assert all(outcome.stolen for outcome in outcomes)
-    assert all(outcome.verdict.rows > 100 for outcome in outcomes)
+    assert all(outcome.verdict.rows > 20 for outcome in outcomes), "fewer show nothing"
