@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakes.fly import ask
 from whole.daemon import config
 from whole.simulated import Sim, running
 
