@@ -7,8 +7,9 @@ import pytest
 
 from flyatc.config.describe import reference
 from flyatc.config.faults import ConfigError
+from flyatc.config.listen import Listen
 from flyatc.config.load import find, load
-from flyatc.config.schema import Config, Listen
+from flyatc.config.schema import Config
 
 EXAMPLE = """
 server:

@@ -14,7 +14,7 @@ import pytest
 
 from fakes.operations import WINTER, Desk
 from flyatc.config.faults import ConfigError, Fault
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.control import client, place, server
 from flyatc.control.answers import History, Overview, Reloaded
 from flyatc.kit import tasks

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.dns import DnsServer
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.fly import dns, errors, names, told
 from flyatc.fly.machine import Machine
 from flyatc.fly.names import Names

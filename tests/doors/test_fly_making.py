@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
-from flyatc.config.schema import Fly as Settings
+from flyatc.config.platform import Fly as Settings
 from flyatc.fly import inventory as inventories
 from flyatc.fly import listing as listings
 from flyatc.fly import told

@@ -7,7 +7,8 @@ import pytest
 
 from fakes.dns import DnsServer
 from flyatc.config import load
-from flyatc.config.schema import Config, Listen
+from flyatc.config.listen import Listen
+from flyatc.config.schema import Config
 from flyatc.daemon.placing import Placing
 from flyatc.fly import names as names_module
 from flyatc.fly.dns import Dns

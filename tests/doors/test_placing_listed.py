@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from doors.test_placing import Owners, configured, where
 from fakes.fly import Fly, small_fly
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.daemon.placing import Placing
 from flyatc.fly.dns import Dns
 from flyatc.fly.inventory import Inventory

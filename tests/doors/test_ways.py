@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes.fly import Fly, small_fly
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.daemon.ways import Ways
 from flyatc.edge.onward import Unreached
 from flyatc.fly.dns import Dns

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from fakes.stage import make_config
-from flyatc.config.schema import MachineIdle
+from flyatc.config.platform import MachineIdle
 from flyatc.daemon.idling import Idling
 from flyatc.fly.local_api import Verb
 from flyatc.kit import tasks

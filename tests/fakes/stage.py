@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from flyatc.config import delivery, schema
+from flyatc.config import delivery, platform, schema
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
 from flyatc.kit.exits import Exit
 from flyatc.kit.progress import Progress
@@ -36,7 +36,7 @@ def make_config(*addresses: str, running: int = 100, pattern: str | None = None,
         storage=schema.Storage(),
         limits=schema.Limits(running=running),
         cache=delivery.Cache(),
-        machine_idle=schema.MachineIdle(),
+        machine_idle=platform.MachineIdle(),
         log=schema.Logging(),
         pages={},
         tenants=tenants,

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from flyatc.config.changes import changes
 from flyatc.config.faults import Faults
+from flyatc.config.listen import Listen
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
-from flyatc.config.schema import Config, Listen
+from flyatc.config.schema import Config
 
 
 class AnyDisk:

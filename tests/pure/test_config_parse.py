@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from flyatc.config import shapes
 from flyatc.config.faults import ConfigError, Fault, Faults
+from flyatc.config.listen import Listen
 from flyatc.config.load import compose
 from flyatc.config.nodes import Mapping, Node, Scalar, Sequence
 from flyatc.config.parse import parse
-from flyatc.config.schema import App, AppOverrides, File, Listen, UserEntry
+from flyatc.config.schema import App, AppOverrides, File, UserEntry
 
 
 def parsed(text: str) -> File:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from flyatc.config import names, placeholders
 from flyatc.config.faults import ConfigError, Faults
+from flyatc.config.listen import Listen
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
-from flyatc.config.schema import App, Config, Listen, Pin, Server
+from flyatc.config.schema import App, Config, Pin, Server
 from flyatc.kit.errors import FlyatcError
 
 FOLDER = "/srv/site"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from flyatc.config.schema import MachineIdle
+from flyatc.config.platform import MachineIdle
 from flyatc.daemon.idleness import Due, NotYet, Reading, Seen, gap, judge
 
 SLEEPS = MachineIdle(after=900, then="suspend")

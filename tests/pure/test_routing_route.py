@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.config.delivery import Cache
-from flyatc.config.schema import App, Config, Limits, Logging, MachineIdle, Pattern, Server, Storage, make_tenant
+from flyatc.config.platform import MachineIdle
+from flyatc.config.schema import App, Config, Limits, Logging, Pattern, Server, Storage, make_tenant
 from flyatc.routing import route
 
 SEGMENT = st.sampled_from(["a", "b", "2025", "winter", "a-b", "x_1"])

@@ -228,8 +228,6 @@ def test_what_comes_late_to_a_machine_which_has_lost_a_user_is_sent_on(fly: Clou
 
 def test_a_machine_which_finds_its_store_again_goes_on_with_whom_nobody_took(fly: Cloud, struck: Struck) -> None:
     fly.lines["m2"].pass_through()
-    assert (
-        eventually(lambda: (answer := fly.get("/200/count")).status == 200 and answer, 20).json["count"]
-        == (struck.rows["200"])
-    )
+    found = eventually(lambda: (answer := fly.get("/200/count")).status == 200 and answer, 20)
+    assert found.json["count"] == struck.rows["200"]
     assert fly.owner("200") == "m2"

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 
 from flyatc.config import shapes
-from flyatc.config.schema import App, AppOverrides, File, Listen, UserEntry
+from flyatc.config.listen import Listen
+from flyatc.config.schema import App, AppOverrides, File, UserEntry
 from flyatc.kit import units
 
 _WITH_UNITS = {"seconds": units.written_seconds, "octets": units.written_octets}

@@ -5,7 +5,8 @@ They become folders, keys of the store and parts of addresses: whatever is not p
 
 import re
 
-from flyatc.config.schema import MACHINE, REGION, USER
+from flyatc.config.platform import MACHINE, REGION
+from flyatc.config.schema import USER
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")

@@ -12,32 +12,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
+from flyatc.config.listen import Listen
+from flyatc.config.platform import Fly, MachineIdle, Replay
 
 ANYONE = "*"  # the entry of users who are not listed
 ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
-MACHINE = re.compile(r"[0-9a-z]{8,20}")  # an id on Fly, where they have 14: it becomes a header and a DNS label
-LEAST_REPLAY_CACHE = 10  # seconds; Fly's own limit for a replay which its proxy remembers
-REGION = re.compile(r"[a-z][a-z0-9]{1,15}")  # on Fly they have 3
-
-
-class Listen(Struct, frozen=True):
-    """Where to listen: ``3000``, ``127.0.0.1:3000``, ``[::1]:3000``. Without a host: all interfaces, IPv4 and IPv6."""
-
-    host: str | None
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Listen":
-        """Raises ValueError with a sentence for people."""
-        match = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):)?([0-9]{1,5})", text.strip())
-        if match is None or int(match[2]) > 65535:
-            raise ValueError(f"{text!r} is not a place to listen: write 3000, 127.0.0.1:3000 or [::1]:3000")
-        return cls(match[1].strip("[]") if match[1] else None, int(match[2]))
-
-    def __str__(self) -> str:
-        host = self.host or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,67 +208,6 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     write_timeout: Annotated[
         Seconds, Meta(description="longest time in which a visitor takes none of an answer; 0: none")
     ] = 300.0
-
-
-class MachineIdle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    after: Annotated[Seconds, Meta(description="without any visitor for so long")] = 900.0
-    then: Annotated[
-        Literal["none", "exit", "stop", "suspend"],
-        Meta(description="what is done when all is saved. exit: end with 0. stop, suspend: Fly is asked to do so with "
-             "this machine, and the next request for it wakes it (auto_start_machines); after a suspend sooner, with "
-             "the local copies still there. Elsewhere than on Fly nothing is done"),
-    ] = "none"  # fmt: skip
-
-
-class Fly(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    metadata: Annotated[
-        str | None,
-        Meta(description="the key of machine metadata whose value is the user of that machine, such as customer_id: "
-             "his requests go there, and users of '*' whom no machine has get 404. Without it whoever is asked first "
-             "takes a user whom nobody has. $FLYATC_METADATA wins; where --user or $CUSTOMER_ID names the user of this "
-             "machine, it is customer_id unless something else is said"),
-    ] = None  # fmt: skip
-    resolver: Annotated[
-        Listen | None,
-        Meta(
-            description="the DNS server for names below .internal, as host:port; default: that of /etc/resolv.conf; "
-            "$FLYATC_RESOLVER wins"
-        ),
-    ] = None
-    private: Annotated[
-        int,
-        Meta(ge=0, le=65535, description="the port at which each machine listens for the others, on its own address of "
-             "the private network only: requests whose body is larger than 1 MB, or of unknown length, come there, "
-             "since Fly Proxy does not replay them. 0: they are refused, 413 and 411"),
-    ] = 8790  # fmt: skip
-    machines_most: Annotated[
-        int, Meta(ge=1, description="users.'*'.provision: none is made while the app has so many machines, all counted")
-    ] = 20
-    machines_a_minute: Annotated[
-        int, Meta(ge=1, description="users.'*'.provision: how many this machine may make in a minute")
-    ] = 3
-
-
-class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    trust_app: Annotated[
-        bool,
-        Meta(description="true: an app's own fly-replay answers reach Fly Proxy, which then sends the visitor wherever "
-             "they say, to any app of the organization; false: they are cut out"),
-    ] = False  # fmt: skip
-    timeout: Annotated[
-        SomeSeconds,
-        Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
-    ] = 30.0
-    cache: Annotated[
-        Seconds,
-        Meta(description="for how long Fly Proxy shall remember which machine serves a user, and not ask us; 10s or "
-             "more; 0: not at all. Off by default, for a replay which is remembered has no timeout and no fallback: a "
-             "machine that dies meanwhile is an empty 502 until the time is over, and up to 30 s more. Its hops are "
-             "not counted, and the target is not told who sent the request. And who has moved is sent to his former "
-             "machine once more from each of Fly's edges, until that machine has it forgotten. Worth it where machines "
-             "are far apart and most requests reach the wrong one first. A replay is remembered only where others of "
-             "that user to that machine have gone well just before, for longer than replay.timeout"),
-    ] = 0.0  # fmt: skip
 
 
 class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

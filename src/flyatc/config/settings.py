@@ -9,7 +9,9 @@ from msgspec import structs
 from flyatc.config import bucket, names
 from flyatc.config.faults import Faults
 from flyatc.config.layers import Surroundings
-from flyatc.config.schema import LEAST_REPLAY_CACHE, ONLY, Fly, Listen, Replay, Server, Storage
+from flyatc.config.listen import Listen
+from flyatc.config.platform import LEAST_REPLAY_CACHE, Fly, Replay
+from flyatc.config.schema import ONLY, Server, Storage
 from flyatc.config.streaming import check_words, streaming
 
 LOOPBACK = "127.0.0.1"

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, inspect
 
-from flyatc.config import schema
+from flyatc.config import listen
 from flyatc.kit import units
 
 Read = Callable[[str, bool], object]  # (the scalar's text, whether it stands without quotes); raises ValueError
@@ -47,8 +47,8 @@ def _shape(info: inspect.Type, unit: str | None = None) -> Shape:
             return _shape(info.type, (info.extra or {}).get("unit", unit))
         case inspect.UnionType():
             return _union([_shape(member, unit) for member in info.types])
-        case inspect.StructType(cls=schema.Listen):
-            return Shape("a port or host:port", scalar=lambda text, plain: schema.Listen.parse(text))
+        case inspect.StructType(cls=listen.Listen):
+            return Shape("a port or host:port", scalar=lambda text, plain: listen.Listen.parse(text))
         case inspect.StructType():
             return _struct(info)
         case inspect.ListType():

@@ -6,7 +6,8 @@ import stat
 from functools import partial
 from pathlib import Path
 
-from flyatc.config.schema import Limits, Listen
+from flyatc.config.listen import Listen
+from flyatc.config.schema import Limits
 from flyatc.control import place
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange

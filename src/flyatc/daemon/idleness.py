@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from flyatc.config.schema import MachineIdle
+from flyatc.config.platform import MachineIdle
 from flyatc.kit import backoff
 
 JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from time import time
 
-from flyatc.config.schema import Config, MachineIdle
+from flyatc.config.platform import MachineIdle
+from flyatc.config.schema import Config
 from flyatc.daemon import sleepless
 from flyatc.daemon.idleness import Due, NotYet, Reading, Seen, gap, judge
 from flyatc.daemon.sleep import Machine, Outcome, Platform, Sleep

@@ -12,7 +12,8 @@ from flyatc import __version__
 from flyatc.config import environment, load
 from flyatc.config.environment import WrapperSettings
 from flyatc.config.faults import ConfigError, Fault
-from flyatc.config.schema import Config, Limits, Listen
+from flyatc.config.listen import Listen
+from flyatc.config.schema import Config, Limits
 from flyatc.daemon import alone, running
 from flyatc.daemon.attached import Attached
 from flyatc.daemon.signals import Signals

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.fly import packet
 from flyatc.fly.door import Door
 from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut

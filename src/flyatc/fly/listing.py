@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flyatc.config.schema import MACHINE, USER
+from flyatc.config.platform import MACHINE
+from flyatc.config.schema import USER
 from flyatc.fly.api_shapes import GONE, Machine
 
 LEAST, MOST = 3.0, 30.0  # seconds for which it is good

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flyatc.config.schema import MACHINE, REGION
+from flyatc.config.platform import MACHINE, REGION
 from flyatc.kit.errors import FlyatcError
 
 APP = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # like MACHINE it becomes a header and a DNS label

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from flyatc.config.schema import MACHINE
+from flyatc.config.platform import MACHINE
 from flyatc.fly.api_errors import ApiError, Away, NotFound, TooSlow
 from flyatc.fly.api_line import PATIENCE, READ_SECONDS, ApiLine, Request
 from flyatc.fly.api_shapes import Create, Executed, Lease, Leased, Machine, Ran, Volume

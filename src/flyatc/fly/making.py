@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from flyatc.config.schema import Fly
+from flyatc.config.platform import Fly
 from flyatc.fly import clones, copying
 from flyatc.fly.api_errors import ApiError, Conflict, TooSlow
 from flyatc.fly.api_shapes import Machine

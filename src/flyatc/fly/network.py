@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from flyatc.config.schema import Listen
+from flyatc.config.listen import Listen
 from flyatc.fly import told
 from flyatc.kit.errors import FlyatcError
 

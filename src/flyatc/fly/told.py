@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
-from flyatc.config.schema import MACHINE
+from flyatc.config.platform import MACHINE
 
 _POINTER = re.compile(r"([0-9a-z]{8,20})\.vm\.([a-z0-9-]{1,63})\.internal\.?")
 _INSTANCE = re.compile(r"instance=([0-9a-z]{8,20}),app=([a-z0-9-]{1,63}),ip=([0-9A-Fa-f:]{2,45}),region=[a-z0-9]+")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from enum import Enum
 
-from flyatc.config.schema import LEAST_REPLAY_CACHE
+from flyatc.config.platform import LEAST_REPLAY_CACHE
 
 Header = tuple[bytes, bytes]
 

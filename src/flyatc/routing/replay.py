@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flyatc.config.schema import MACHINE
+from flyatc.config.platform import MACHINE
 from flyatc.fly.machine import APP, Machine
 from flyatc.wire.head import CHUNKED, RequestHead
 
