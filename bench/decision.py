@@ -47,6 +47,7 @@ class Answered:
 
     request: SimpleNamespace
     value: bytes = b""
+    came: object = None
     start: object = None
     wait: object = None
     config: object = field(default=None)
@@ -54,8 +55,8 @@ class Answered:
     def sent_on(self) -> None:
         pass
 
-    def replay(self, to: object, value: bytes, reason: str) -> None:
-        self.value = value
+    def replay(self, to: object, lines: list[tuple[bytes, bytes]], reason: str) -> None:
+        self.value = dict(lines)[b"Fly-Replay"]
 
 
 async def timed(path: Path, head: bytes) -> dict[str, float]:
@@ -65,7 +66,8 @@ async def timed(path: Path, head: bytes) -> dict[str, float]:
     assert config.fly.metadata is not None
     names = Names(Dns(config.fly.resolver), me, config.fly.metadata, Log(level="error"))
     placing = Placing(config, me, Nobody(), names)
-    sign = Signpost(Replays(me, secret(ENVIRONMENT), config.replay.timeout), placing)
+    replays = Replays(me, secret(ENVIRONMENT), config.replay.timeout)
+    sign = Signpost(config, replays, placing, "nothing is handed over here")
     to = Answered(SimpleNamespace(head=RequestParser().parse(head)))
     tenant = SimpleNamespace(spec=config.tenants["far"])
     found = {"known_us": 1e9, "sends_us": 1e9}
