@@ -98,7 +98,7 @@ async def test_what_was_set_aside_and_is_damaged_refuses(yard: Yard) -> None:
     (folder.path / DATABASE).write_bytes((folder.path / DATABASE).read_bytes()[:5000])
     with pytest.raises(RestoreRefused, match=r"(?s)set aside as .* is damaged: .*It stays at .*sqlite3's \.recover"):
         await b.vault.restore(b.tenant, DATABASE, Aside(name), silent)
-    [stored] = [path for path in yard.snapshots() if "orphans" in path.parts]
+    [stored] = yard.orphans()
     stored.write_bytes(stored.read_bytes()[:-9])
     with pytest.raises(RestoreRefused, match=r"is damaged in the store: .*Nothing was overwritten"):
         await c.vault.restore(c.tenant, DATABASE, Aside(name), silent)

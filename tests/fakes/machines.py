@@ -205,4 +205,12 @@ class Yard:
         return made
 
     def snapshots(self) -> list[Path]:
+        """The versions; what was set aside is not among them."""
+        return [path for path in self._packed() if "orphans" not in path.parts]
+
+    def orphans(self) -> list[Path]:
+        """What was set aside, as far as it has been sent yet."""
+        return [path for path in self._packed() if "orphans" in path.parts]
+
+    def _packed(self) -> list[Path]:
         return sorted((self.root / "store").rglob("*.zst"))
