@@ -123,8 +123,7 @@ class Operations:
         user = self._parts.fleet.select(address)[0].spec.user
         place = await placing.find(user) if placing is not None else None
         if isinstance(place, placement.There):
-            why = ". ".join(filter(None, (place.reason, place.advice)))
-            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {why}")
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {place.told}")
 
     async def reload(self) -> answers.Reloaded:
         found = self._daemon.reload()

@@ -99,9 +99,8 @@ class Onward(unread.Unread):
             to.request.receiver = None
             if error.after:
                 self._failed(error.after)
-            why = ". ".join(filter(None, (str(error), self._place.reason, self._place.advice)))
-            owner = f"{target.app}/{target.id}" if target.id else None
-            return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=owner)
+            why = f"{error}. {self._place.told}"
+            return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=target.owner)
         except Exception:
             to.request.receiver = None
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=pages)

@@ -122,9 +122,8 @@ class Signpost:
             self._places.sent(user, target)
             lines = self._instructions.of(head, tenant.spec, target, source, vain=vain)
             return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
-        owner = f"{target.app}/{target.id}" if target.id else None
-        reason = ". ".join(filter(None, (why, place.reason, place.advice)))
-        return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=owner)
+        reason = f"{why}. {place.told}"
+        return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=target.owner)
 
     def _forward(
         self,

@@ -28,6 +28,11 @@ class There:
     reason: str
     advice: str = ""
 
+    @property
+    def told(self) -> str:
+        """For who cannot be sent there."""
+        return ". ".join(filter(None, (self.reason, self.advice)))
+
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:

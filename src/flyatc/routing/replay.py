@@ -40,6 +40,11 @@ class Target:
     def __str__(self) -> str:
         return f"machine {self.id}" if self.id else f"region {self.region}"
 
+    @property
+    def owner(self) -> str | None:
+        """As ``target`` reads it. None: any machine in a region."""
+        return f"{self.app}/{self.id}" if self.id else None
+
     def is_at(self, me: Machine) -> bool:
         if self.app != me.app:
             return False

@@ -76,7 +76,7 @@ def _named(seen: Seen, word: str) -> Machine:
 
 def _marked(seen: Seen, machine: Machine, user: str) -> tuple[Step, ...]:
     """Running, and his by its metadata."""
-    steps: list[Step] = [] if machine.state == _RUNS else [Wake(machine.id)]
+    steps = _awake(machine)
     if seen.user_of(machine) != user or LEFT in machine.metadata:
         steps.append(Mark(machine.id, seen.key, user))
     return tuple(steps)
