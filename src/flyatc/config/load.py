@@ -1,5 +1,6 @@
 """tenants.yaml from the disk: found, read, parsed, resolved. The only module which knows YAML's library."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ SYSTEM = Path("/etc/flyatc/tenants.yaml")
 
 _LARGEST_FILE = 4 * 1024 * 1024
 _DEEPEST = 32  # the schema needs six
+_TOO_DEEP = "is nested too deeply"
 _MOST_NODES = 1_000_000  # counted with every alias written out: ten aliases of ten aliases of … end here
+_BRACKET_OR_NEWLINE = re.compile(r"[\[\]{}\n]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, and not built everywhere
 
 
@@ -71,11 +74,29 @@ def compose(text: str, file: str) -> nodes.Node | None:
         return _Composer(file).document(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if mark and (deep := _line_of_deep_nesting(text, mark.index)):  # libyaml refuses it before it gives an event
+            raise ConfigError([Fault(file, deep, "", _TOO_DEEP)]) from error
         message = "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", message)]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         message = f"not YAML: {str(error).splitlines()[0]}"
         raise ConfigError([Fault(file, None, "", message)]) from error
+
+
+def _line_of_deep_nesting(text: str, end: int) -> int | None:
+    """Return the line where more than ``_DEEPEST`` brackets are open before ``end``. Does not look for quotes."""
+    depth, line = 0, 1
+    for found in _BRACKET_OR_NEWLINE.finditer(text, 0, end):
+        match found[0]:
+            case "\n":
+                line += 1
+            case "[" | "{":
+                depth += 1
+            case _:
+                depth = max(0, depth - 1)
+        if depth > _DEEPEST:
+            return line
+    return None
 
 
 def _is_there(path: Path) -> bool:
@@ -120,7 +141,7 @@ class _Composer:
         before = self._count
         self._count += 1
         if depth > _DEEPEST:
-            raise self._refusal(event, "is nested too deeply")
+            raise self._refusal(event, _TOO_DEEP)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
