@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -235,6 +236,16 @@ def test_the_socket_is_its_owners_only(daemon: Daemon) -> None:
     socket = daemon.folder / "data" / ".flyatc" / "control.sock"
     assert stat.S_IMODE(socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+
+
+def test_the_folders_of_data_and_store_are_their_owners_only(start: StartDaemon) -> None:
+    daemon = start(config())
+    assert daemon.post("/ann/one/add").status == 200
+    assert daemon.stop() == 0
+    for top in ("data", "store"):
+        folders = [Path(folder) for folder, _, _ in os.walk(daemon.folder / top)]
+        assert any(folder.name == "one" for folder in folders), "there is something of the tenant"
+        assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
 
 
 def test_without_a_daemon_every_asking_command_says_so(start: StartDaemon) -> None:

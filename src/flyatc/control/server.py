@@ -12,7 +12,7 @@ from flyatc.control import place
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.ports import Operations
-from flyatc.kit import tasks
+from flyatc.kit import durable, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.wire import answer, connection, server
@@ -139,7 +139,7 @@ def claim(path: Path) -> socket.socket:
     lock, so nobody does the same at the same time.
 
     Raises FlyatcError where a live one is, or something that is no socket; OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     path.parent.chmod(0o700)
     with place.short(path) as name:
         _clear(path, name)

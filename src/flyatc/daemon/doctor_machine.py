@@ -16,6 +16,7 @@ from flyatc.config.schema import Config, Storage
 from flyatc.daemon import sleepless
 from flyatc.daemon.findings import Finding
 from flyatc.databases.litestream import program
+from flyatc.kit import durable
 
 ROUNDS = 5
 GB = 1 << 30
@@ -41,7 +42,7 @@ def disk(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     """Of ``server.data``: space, the time of a sync, and whether it outlives the machine."""
     data = Path(config.server.data)
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(data)
         space, sync = shutil.disk_usage(data), _sync_seconds(data)
         return [_space(data, space.free, space.total), _sync(data, sync), *_place(config, data, environ)]
     except OSError as error:

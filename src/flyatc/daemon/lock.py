@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from flyatc.kit import durable
 from flyatc.kit.errors import FlyatcError
 
 
@@ -14,7 +15,9 @@ class DataLock:
         """Makes the folder. Raises FlyatcError when it is taken or cannot be made."""
         folder = data / ".flyatc"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.make_folder(folder)
+            durable.close_folder(folder)
+            durable.close_folder(data / "tenants")
             self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise FlyatcError(f"the data folder {data} cannot be used: {error.strerror}. See server.data.") from error

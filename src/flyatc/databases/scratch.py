@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from flyatc.kit import durable
+
 RESERVE = 64 << 20  # octets which others must still find on the disk
 
 
@@ -26,9 +28,9 @@ class Scratch:
     """A fresh folder below ``own``/drills, for its owner only. ``own``: the daemon's. ``remove`` it."""
 
     def __init__(self, own: Path) -> None:
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(own)
         parent = own / "drills"
-        parent.mkdir(exist_ok=True)
+        parent.mkdir(mode=0o700, exist_ok=True)
         with locked(parent):
             _sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix="drill-", dir=parent))

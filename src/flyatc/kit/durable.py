@@ -1,6 +1,8 @@
 """Files which are whole or not there, also after a power cut: written beside, synced, renamed, the folder synced."""
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 
@@ -18,18 +20,35 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it, each synced into its parent."""
+    """Create the folder and its missing parents, each with mode 0700 and synced into its parent.
+
+    ``Path.mkdir(mode=0o700, parents=True)`` would leave the parents readable for everybody. Folders that exist keep
+    their mode.
+    """
     if path.is_dir():
         return
     make_folder(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     sync_folder(path.parent)
 
 
+def close_folder(path: Path) -> None:
+    """Remove access of group and others from a folder of an earlier release. Does nothing where that is not allowed."""
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            path.chmod(mode & 0o700)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Opener for ``open``: new files get mode 0600."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 def write(path: Path, body: bytes) -> None:
-    """Replaces the file by ``body``. Its folder exists. One writer at a time: it writes ``<name>.new``."""
+    """Replace the file by ``body``, mode 0600. Its folder exists. One writer at a time: it writes ``<name>.new``."""
     beside = path.with_name(f"{path.name}.new")
-    with beside.open("wb") as file:
+    with open(beside, "wb", opener=open_private) as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())

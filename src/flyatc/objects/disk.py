@@ -34,11 +34,14 @@ class Disk:
     def open(self) -> None:
         with self._door():
             durable.make_folder(self._inner / "new")
-            (self._inner / "lock").touch()
+            (self._inner / "lock").touch(mode=0o600)
             with self._flock():
                 if not (self._inner / "id").exists():
                     durable.write(self._inner / "id", uuid.uuid4().hex.encode())
                 self._id = (self._inner / "id").read_bytes()
+            for folder in self._root.iterdir():  # the root itself may be a mount point which is meant to be open
+                if folder.is_dir():
+                    durable.close_folder(folder)
             for leftover in (self._inner / "new").iterdir():
                 if leftover.stat().st_mtime < time() - LEFTOVER_SECONDS:
                     leftover.unlink(missing_ok=True)
@@ -168,7 +171,7 @@ class Disk:
     @contextlib.contextmanager
     def _coming(self) -> Iterator[tuple[Path, BinaryIO]]:
         new = self._inner / "new" / uuid.uuid4().hex
-        with new.open("xb+") as file:
+        with open(new, "xb+", opener=durable.open_private) as file:
             try:
                 yield new, file
             finally:

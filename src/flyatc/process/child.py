@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flyatc.config.schema import Tenant
-from flyatc.kit import tasks
+from flyatc.kit import durable, tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.exits import Exit
 from flyatc.observe.log import Log
@@ -149,7 +149,7 @@ def _look_at_folders(tenant: Tenant, launch: command.Launch) -> None:
             f"the directory of {tenant.address}, {launch.directory}, is not there: see app.directory in tenants.yaml"
         )
     try:
-        tenant.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(tenant.data)
     except OSError as error:
         raise StartFailed(f"the data folder of {tenant.address} cannot be made: {error}") from error
 

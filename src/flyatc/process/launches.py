@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from flyatc.kit import durable
 from flyatc.process import group, table
 
 
@@ -25,7 +26,7 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @contextlib.contextmanager
 def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
     """While the app is spawned and put on record. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(folder)
     variables = [os.fsencode(f"{name}={value}") for name, value in environ.items()]
     note = Note(boot=table.boot(), tenant=tenant, environ=_hash(variables))
     path = folder / f"{port}.launch"

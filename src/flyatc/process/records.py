@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from flyatc.kit import durable
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import group, launches, table
@@ -49,7 +50,7 @@ class Records:
     def add(self, tenant: str, leader: group.Group) -> None:
         """Raises OSError."""
         self._live.add(leader.leader)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(self._folder)
         record = Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant)
         path = self._path(leader)
         beside = path.with_suffix(".tmp")

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from flyatc.kit import tasks
+from flyatc.kit import durable, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim import processes
 from flyatc.sim.choosing import Seen
@@ -173,7 +173,7 @@ class Machine:
 
     async def _run(self) -> asyncio.subprocess.Process:
         """Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.folder)
         with (self.folder / LOG).open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self._command,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from flyatc.kit import tasks
+from flyatc.kit import durable, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.process.ports import Ports
 from flyatc.sim.choosing import Seen
@@ -84,7 +84,7 @@ class Machines:
         return self._folder / NETWORK
 
     def _write(self, name: str, value: object) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self._folder)
         beside = self._folder / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(value))
         beside.replace(self._folder / name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from flyatc.kit import durable
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim.shapes import Failure, Faults, Overview
 
@@ -23,7 +24,7 @@ class Running(Struct, frozen=True):
 
 def claim(folder: Path) -> int:
     """The descriptor of the lock; one simulator for each folder. Raises FlyatcError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
