@@ -5,7 +5,20 @@ from itertools import product
 import pytest
 
 from flyatc.databases.lineage import Entry, Link
-from flyatc.databases.plan import Create, Current, Here, Keep, Nothing, Plan, Refuse, Restore, There, Unknown, plan
+from flyatc.databases.plan import (
+    Adopt,
+    Create,
+    Current,
+    Here,
+    Keep,
+    Nothing,
+    Plan,
+    Refuse,
+    Restore,
+    There,
+    Unknown,
+    plan,
+)
 
 OLD = Link("000001-000000001.sqlite3.zst", "a" * 64)
 NEW = Link("000001-000000002.sqlite3.zst", "b" * 64)
@@ -95,3 +108,40 @@ def test_a_copy_which_the_store_has_lost_is_kept_and_told() -> None:
     decided = plan(Here.SQLITE, FRESH, Nothing(), touched=True)
     assert isinstance(decided, Keep)
     assert (decided.lost, decided.verify) == (True, True)
+
+
+UNPUBLISHED = ("000003-000000001.sqlite3.zst", "000003-000000002.sqlite3.zst", "000004-000000003.sqlite3.zst")
+
+
+def test_a_first_save_that_was_cut_off_is_adopted_newest_first_or_begun_anew() -> None:
+    decided = plan(Here.ABSENT, STRANGER, Nothing(UNPUBLISHED, began=3, owner=5), touched=False, sole=False)
+    assert isinstance(decided, Adopt)
+    assert decided.keys == UNPUBLISHED[::-1]
+    assert isinstance(decided.otherwise, Create)
+
+
+@pytest.mark.parametrize(
+    ("entry", "began", "owner"),
+    [
+        (STRANGER, 0, 5),  # a blank pointer that does not tell since when it is blank
+        (STRANGER, 4, 5),  # one of them is from before it was blank
+        (STRANGER, 3, 3),  # one of them is of a machine that has not stamped it
+        (FRESH, 3, 5),  # this machine knows that a version was published once
+    ],
+)
+def test_snapshots_that_the_blank_pointer_does_not_explain_stay_refused(entry: Entry, began: int, owner: int) -> None:
+    decided = plan(Here.ABSENT, entry, Nothing(UNPUBLISHED, began, owner), touched=False, sole=False)
+    assert isinstance(decided, Refuse)
+    assert "no current.json" in decided.reason
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sole", "expected"), [(4, False, Keep), (3, False, Adopt), (3, True, Keep), (0, False, Adopt)]
+)
+def test_a_local_copy_that_was_never_saved_gives_way_only_to_a_later_machine(
+    epoch: int, sole: bool, expected: type[Plan]
+) -> None:
+    decided = plan(Here.SQLITE, Entry(epoch=epoch, in_use=True), Nothing(UNPUBLISHED, 3, 5), touched=True, sole=sole)
+    assert type(decided) is expected
+    if isinstance(decided, Adopt):
+        assert decided.otherwise == Keep(decided.otherwise.reason, verify=True)

@@ -5,6 +5,7 @@ lineage. A snapshot is the same as another only if number *and* content are: a s
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -58,11 +59,13 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
 
 
 class Blank(Struct, frozen=True, kw_only=True):
-    """current.json of a database which somebody owns, and nobody has saved yet."""
+    """current.json of a database that has an owner and was never saved. ``began``: the epoch of the first machine that
+    wrote it, at a time when the store had no snapshot of the database; 0: not known."""
 
     v: Annotated[int, Meta(ge=1, le=1)] = 1
     owner: int
     streamed: bool = False
+    began: int = 0
 
 
 def name(epoch: int, seq: int) -> str:
@@ -109,6 +112,13 @@ def following(current: Pointer | None, keys: list[str], owner: int) -> str:
         numbers.append((current.epoch, current.seq))
     epoch, seq = max(numbers, default=(1, 0))
     return name(max(epoch, owner), seq + 1)
+
+
+def unpublished(keys: Iterable[str], began: int, owner: int) -> bool:
+    """Whether ``keys`` are surely saves of which ``current.json`` never told: it is blank since the epoch ``began``,
+    when there was no snapshot, and ``owner`` is the last machine which may have uploaded one."""
+    numbers = [number(key) for key in keys]
+    return began > 0 and all(one is not None and began <= one[0] <= owner for one in numbers)
 
 
 def surplus(keys: list[str], current: Pointer, keep: int) -> list[str]:

@@ -13,11 +13,12 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import adopting, fetch, files, lineage, orphans, snapshot, sqlite
+from flyatc.databases import adopting, fetch, files, lineage, orphans, snapshot, sqlite, unpublished
 from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
 from flyatc.databases.plan import (
+    Adopt,
     Create,
     Current,
     Here,
@@ -48,6 +49,7 @@ class Survey:
     database: Database
     plan: Plan
     pointer: Pointer | None
+    raw: Path | None = None  # the verified content of ``pointer``, where it was fetched already
 
 
 @contextlib.contextmanager
@@ -72,6 +74,7 @@ async def make_whole(tenant: Tenant, databases: list[Database], record: Record, 
     if refused:
         raise RestoreRefused("; ".join(refused))
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+        surveys = await tasks.every((_adopted(s, place, tools) for s in surveys), "adopt")
         arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
         settle = _settle(surveys, arrivals, record, tools)  # quick; a half-told record would cost a needless orphan
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
@@ -93,7 +96,8 @@ async def _ask(database: Database) -> tuple[There, Pointer | None]:
             return Streamed(), pointer
         if pointer is not None:
             return Current(pointer.link), pointer
-        return Nothing(tuple(await database.shelf.snapshots())), None
+        strays = tuple(await database.shelf.snapshots())
+        return Nothing(strays, *((current.began, current.owner) if current is not None else (0, 0))), None
     except StoreUnavailable as error:
         return Unknown(str(error)), None
 
@@ -110,10 +114,32 @@ async def take_over(database: Database) -> snapshot.Current | None:
             await owned.rise(owner)
         if owner == owned.epoch:
             return current
+        began = await _began(database, current)
         with contextlib.suppress(ConditionFailed):  # an earlier owner's save has landed just now: look again
-            await shelf.stamp(current, owned.epoch)
+            await shelf.stamp(current, owned.epoch, began=began)
             return current
     raise StoreUnavailable(f"current.json of {database} changes all the time: somebody else is writing")
+
+
+async def _began(database: Database, current: snapshot.Current | None) -> int:
+    """For a blank pointer: our epoch if there is no snapshot yet, so that all which come are known to follow."""
+    if current is not None and (current.pointer is not None or current.began):
+        return 0
+    return 0 if await database.shelf.snapshots() else database.owned.epoch
+
+
+async def _adopted(survey: Survey, place: Path, tools: Tools) -> Survey:
+    """The survey of what there is once Adopt is carried out. Raises RestoreRefused; StoreUnavailable, OSError."""
+    if not isinstance(survey.plan, Adopt):
+        return survey
+    database, decided = survey.database, survey.plan
+    async with tools.restores:
+        found = await unpublished.adopt(database, decided.keys, place / f"{database.name.replace('/', '~')}~new", tools)
+    if found is None:
+        database.tell("warning", "the first save cannot be recovered", reason=decided.otherwise.reason)
+        return Survey(database, decided.otherwise, None)
+    pointer, raw = found
+    return Survey(database, Restore(f"{decided.reason}: {lineage.version(pointer.key)} is complete"), pointer, raw)
 
 
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Tools) -> Arrival | None:
@@ -122,6 +148,8 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Tools) -> A
     match survey.plan:
         case Keep(verify=True):
             await verify(database, tools)
+        case Restore() if pointer is not None and survey.raw is not None:
+            return Arrival(survey.raw, "restored", lineage.version(pointer.key), pointer.size, monotonic())
         case Restore() if pointer is not None:
             return await bring(database, pointer.key, pointer, place, tools, silent)
         case Create():

@@ -6,6 +6,7 @@ Blocking; needs a few megabytes of memory, whatever the size.
 import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import zstandard
 
@@ -13,6 +14,8 @@ from flyatc.kit.threads import Tick
 
 CHUNK = 1 << 18
 LEVEL = 3
+CHECKSUM = 4  # octets
+HEAD = 18  # octets of a frame's head, at most (RFC 8878)
 WINDOW = 1 << 23  # octets; level 3 needs a quarter of it
 
 
@@ -46,13 +49,15 @@ def pack(source: Path, target: Path, tick: Tick) -> None:
 def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
     """The sha256 of what was unpacked into ``target``, which is new and synced. ``size``: of the database, if known.
 
-    Raises Damaged: not zstd, broken off, bits flipped, or another size than it says."""
+    Raises Damaged: not one whole zstd frame, bits flipped, or another size than it says."""
     found, done = hashlib.sha256(), 0
     with source.open("rb") as packed, target.open("xb") as raw:
         try:
-            told = zstandard.frame_content_size(packed.read(18))  # RFC 8878: a frame's head is 18 bytes at most
+            head = packed.read(HEAD)
+            told = zstandard.frame_content_size(head)
             if told <= 0 or (size is not None and told != size):
                 raise Damaged(f"it says that it holds {told} octets, not {size or 'a database'}")
+            _check_whole(packed, head)
             packed.seek(0)
             reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
             while done <= told and (chunk := reader.read(CHUNK)):
@@ -67,3 +72,22 @@ def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
         raw.flush()
         os.fsync(raw.fileno())
     return found.hexdigest()
+
+
+def _check_whole(packed: BinaryIO, head: bytes) -> None:
+    """Walk the block headers to the end of the frame. The decoder does not miss a checksum that was cut off: without
+    it, nothing would show that what came before is intact. Raises Damaged, zstandard.ZstdError."""
+    if not zstandard.get_frame_parameters(head).has_checksum:
+        raise Damaged("it has no checksum")
+    place, last = zstandard.frame_header_size(head), False
+    while not last:
+        packed.seek(place)
+        header = packed.read(3)
+        if len(header) < 3:
+            raise Damaged("it is broken off")
+        block = int.from_bytes(header, "little")
+        last, repeats = bool(block & 1), (block >> 1) & 3 == 1
+        place += 3 + (1 if repeats else block >> 3)
+    packed.seek(0, os.SEEK_END)
+    if packed.tell() != place + CHECKSUM:
+        raise Damaged("it is broken off" if packed.tell() < place + CHECKSUM else "something follows its frame")

@@ -7,7 +7,7 @@ not in the store; nothing may start empty unless the store surely has nothing; a
 from dataclasses import dataclass
 from enum import Enum
 
-from flyatc.databases.lineage import Entry, Link, version
+from flyatc.databases.lineage import Entry, Link, number, unpublished, version
 
 
 class Here(Enum):
@@ -28,9 +28,21 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Nothing:
-    """The store surely has no current snapshot. ``strays``: snapshots which it has nevertheless."""
+    """The store surely has no current snapshot. ``strays``: snapshots which it has nevertheless. ``began``, ``owner``:
+    of the blank current.json; 0: there is none, or it does not tell."""
 
     strays: tuple[str, ...] = ()
+    began: int = 0
+    owner: int = 0
+
+    @property
+    def newest_first(self) -> tuple[str, ...]:
+        return tuple(sorted(self.strays, reverse=True))
+
+    @property
+    def explained(self) -> bool:
+        """Whether every stray is surely a save that was cut off between its upload and current.json."""
+        return unpublished(self.strays, self.began, self.owner)
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,21 @@ class Create:
 
 
 @dataclass(frozen=True)
+class Adopt:
+    """The newest of ``keys`` that is complete is published and restored, and what is here is set aside. All of them
+    are saves that were never confirmed. ``otherwise``: where none is complete."""
+
+    reason: str
+    keys: tuple[str, ...]  # newest first
+    otherwise: Keep | Create
+
+
+@dataclass(frozen=True)
 class Refuse:
     reason: str
 
 
-Plan = Restore | Keep | Create | Refuse
+Plan = Restore | Keep | Create | Adopt | Refuse
 
 
 def plan(here: Here, entry: Entry, there: There, touched: bool, sole: bool = True) -> Plan:
@@ -84,8 +106,8 @@ def plan(here: Here, entry: Entry, there: There, touched: bool, sole: bool = Tru
     match there:
         case Unknown(reason):
             return Refuse(f"{reason}. Nothing was changed; try again later")
-        case Nothing(strays):
-            return _store_has_nothing(here, entry, strays, touched)
+        case Nothing():
+            return _store_has_nothing(here, entry, there, touched, sole)
         case Streamed():
             return _was_streamed(here, entry, sole)
         case Current(link):
@@ -101,15 +123,22 @@ def _was_streamed(here: Here, entry: Entry, sole: bool) -> Plan:
     )
 
 
-def _store_has_nothing(here: Here, entry: Entry, strays: tuple[str, ...], touched: bool) -> Plan:
+def _store_has_nothing(here: Here, entry: Entry, there: Nothing, touched: bool, sole: bool) -> Plan:
     if here is not Here.ABSENT:
         if fault := _fault(here, entry):
             return Refuse(fault)
+        if not sole and entry.base is None and there.explained and _later(there.strays, entry):
+            reason = "another machine took over since, and its first save was cut off before current.json told of it"
+            kept = Keep("the first save of the machine which took over is not complete", verify=here is Here.SQLITE)
+            return Adopt(reason, there.newest_first, kept)
         lost = entry.base is not None
         reason = "the store has lost it, the local copy is all there is" if lost else "it was never saved yet"
         return Keep(reason, verify=here is Here.SQLITE and (entry.in_use or (touched and lost)), lost=lost)
-    if strays:
-        newest = version(max(strays))
+    if there.strays and there.explained and entry.base is None:
+        reason = "the first save was cut off before current.json told of it"
+        return Adopt(reason, there.newest_first, Create(f"{reason}, and no snapshot is complete"))
+    if there.strays:
+        newest = version(max(there.strays))
         return Refuse(f"the store has snapshots but no current.json: restore one (the newest is --version {newest})")
     if known := _known(entry):
         return Refuse(
@@ -134,6 +163,10 @@ def _store_has(link: Link, here: Here, entry: Entry, touched: bool, sole: bool) 
         return Restore(f"nobody knows where the local copy comes from, the store has {version(link.key)}")
     reason = f"the local copy comes from {version(known.key)}, the store has {version(link.key)}"
     return Restore(reason, outdated=not verify and entry.base is not None)
+
+
+def _later(keys: tuple[str, ...], entry: Entry) -> bool:
+    return any((number(key) or (0, 0))[0] > entry.epoch for key in keys)
 
 
 def _known(entry: Entry) -> Link | None:

@@ -22,6 +22,7 @@ class Current:
     etag: str
     owner: int  # the epoch of the last machine which took the database over; 0: none did
     streamed: bool  # litestream has written since
+    began: int = 0  # of a blank pointer: see lineage.Blank
 
 
 class Shelf:
@@ -41,7 +42,9 @@ class Shelf:
             return None
         try:
             read = lineage.decode(found[0])
-            return Current(read if isinstance(read, Pointer) else None, found[1], read.owner, read.streamed)
+            if isinstance(read, Pointer):
+                return Current(read, found[1], read.owner, read.streamed)
+            return Current(None, found[1], read.owner, read.streamed, read.began)
         except ValueError as error:
             raise PointerDamaged(
                 f"{key} in the store is damaged ({error}). The snapshots beside it are not touched: move the file "
@@ -60,15 +63,18 @@ class Shelf:
         else:
             await self._store.put(key, body, match=before.etag)
 
-    async def stamp(self, current: Current | None, owner: int, *, streamed: bool | None = None) -> None:
+    async def stamp(self, current: Current | None, owner: int, *, streamed: bool | None = None, began: int = 0) -> None:
         """The same pointer, with this owner: what an earlier one has on its way fails. ``streamed`` None: as it was.
+        ``began``: of a blank pointer which does not know it yet.
 
         Raises ConditionFailed."""
         pointer = current.pointer if current is not None else None
         if streamed is None:
             streamed = current is not None and current.streamed
-        told = lineage.Blank(owner=owner) if pointer is None else structs.replace(pointer, owner=owner)
-        await self._point(structs.replace(told, streamed=streamed), current)
+        if pointer is not None:
+            return await self._point(structs.replace(pointer, owner=owner, streamed=streamed), current)
+        began = (current.began if current is not None else 0) or began
+        await self._point(lineage.Blank(owner=owner, streamed=streamed, began=began), current)
 
     async def snapshots(self) -> dict[str, Stored]:
         """All that are there, published or not, by name."""
