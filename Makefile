@@ -6,8 +6,9 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test torture check bench fix clean
+.PHONY: help serve test torture check bench lock fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +36,16 @@ check: .venv/.dev
 bench: .venv/.serve
 	$(BIN)/python bench/run.py $(ARGS)
 
+#   make lock       renews the locks to the newest versions within the ranges of pyproject.toml, once a week: make lock test,
+#                   commit both files. After a change of pyproject.toml: make lock KEEP=1 test, which leaves the rest as it is
+LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command "make lock" $(if $(KEEP),,--upgrade)
+
+lock: | $(BIN)/pip
+	$(INSTALL) 'uv>=0.9'
+	$(LOCK) --group dev --output-file tests/requirements.lock
+	$(LOCK) --group build --constraint tests/requirements.lock --output-file tests/requirements-serve.lock
+
 #   make fix        lets ruff repair and format
 fix: .venv/.dev
 	$(BIN)/ruff check --fix
@@ -50,13 +61,14 @@ $(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or say make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-# the stamps spare the second run the installation
-.venv/.serve: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# Installs exactly what the lock names, the build backend included, and then flyatc itself without asking for anything else.
+# The stamps spare the second run the installation.
+.venv/.serve: pyproject.toml tests/requirements-serve.lock | $(BIN)/pip
+	$(INSTALL) --require-hashes -r tests/requirements-serve.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# dependency groups came with pip 25.1; a fresh venv may hold an older one
-.venv/.dev: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+.venv/.dev: pyproject.toml tests/requirements.lock | $(BIN)/pip
+	$(INSTALL) --require-hashes -r tests/requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.serve $@
