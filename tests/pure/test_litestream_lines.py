@@ -31,7 +31,7 @@ def test_files_and_buckets_name_their_levels_differently_and_both_are_read() -> 
         ],
         OWN,
     )
-    assert found.found == (Line(3, 2, 10, 5.0, 5.0), Line(12, 31, 20, 3.0, 4.0))
+    assert found.found == (Line(3, 2, 10, 5.0, 5.0, whole=10), Line(12, 31, 20, 3.0, 4.0, whole=10))
     assert found.strange == ()
     assert found.last == found.found[1]
 

@@ -10,6 +10,7 @@ from flyatc.databases.litestream import lines, restoring
 from flyatc.databases.litestream.address import prefix
 from flyatc.databases.litestream.lines import Line
 from flyatc.databases.litestream.means import Means
+from flyatc.kit.errors import FlyatcError
 from flyatc.kit.progress import silent
 
 EXPANDED = 4  # a restored database needs about so many times the room of its replica, which is compressed
@@ -34,6 +35,8 @@ class Replicas:
         means = self._means
         url = means.addresses.of_line(tenant, database, line.number)
         try:
-            return await restoring.restore(url, place, None, line.octets, means.engine, means.run, means.tools, silent)
+            return await restoring.restore(url, place, None, line.octets, means, silent)
         except restoring.NotRestored as error:
+            if error.cause.passes:
+                raise FlyatcError(error.advice) from error
             raise Damaged(str(error)) from error

@@ -13,7 +13,7 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import adopting, fetch, files, lineage, orphans, snapshot, sqlite, unpublished
+from flyatc.databases import adopting, fetch, files, lineage, orphans, room, snapshot, sqlite, unpublished
 from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
@@ -58,9 +58,7 @@ def refusing(tenant: Tenant) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RestoreRefused(
-            f"{tenant.address}: the local disk does not answer: {error}. Nothing was changed"
-        ) from error
+        raise room.refused(tenant.address, error, room.seen(tenant.data)) from error
     except StoreUnavailable as error:
         raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 
@@ -181,11 +179,13 @@ async def bring(
 ) -> Arrival:
     """The snapshot ``key``, verified. Raises RestoreRefused, StoreUnavailable, OSError."""
     began = monotonic()
-    own = place / database.name.replace("/", "~")
+    own, known = place / database.name.replace("/", "~"), fetch.known(pointer, key)
+    needed = known.size + known.compressed if known is not None else 0
     await tools.quick.run(own.mkdir)
     try:
         async with tools.restores:
-            raw = await fetch.fetch(database.shelf, key, fetch.known(pointer, key), own, tools, progress)
+            with room.enough(str(database), place, needed):
+                raw = await fetch.fetch(database.shelf, key, known, own, tools, progress)
     except fetch.SnapshotDamaged as error:
         advice = fetch.instead(pointer, key, database) if pointer is not None else "Choose another one"
         raise RestoreRefused(

@@ -6,6 +6,7 @@ open().
 """
 
 import contextlib
+import errno
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +24,19 @@ LOCKED_SECONDS = 30.0  # how long an app may lock others out before a save gives
 
 
 class Unusable(Exception):
-    """SQLite cannot copy or read it; says why: damaged, locked, the disk is full."""
+    """SQLite cannot copy or read it; says why: damaged, locked."""
+
+
+# The disk's fault, not the file's (sqlite.org/rescode.html): raised as OSError. The low byte is the primary code.
+_OF_THE_DISK = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
+_PRIMARY = 0xFF
 
 
 def copy(source: Path, target: Path, tick: Tick) -> None:
@@ -38,7 +51,7 @@ def copy(source: Path, target: Path, tick: Tick) -> None:
             raise Unusable(f"locked by its app for more than {LOCKED_SECONDS:.0f} seconds")
         tick((total - remaining) * page, total * page)
 
-    with _door(), _opened(source, "mode=rw") as original, _opened(target, "mode=rwc") as beside:
+    with _door(source), _opened(source, "mode=rw") as original, _opened(target, "mode=rwc") as beside:
         page = int(original.execute("PRAGMA page_size").fetchone()[0])
         beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
         original.backup(beside, pages=-1, progress=step, sleep=0.02)
@@ -62,7 +75,7 @@ def check_local(path: Path) -> None:
 
 
 def _check(path: Path, mode: str, pragma: str = "quick_check", tick: Tick = lambda done, total: None) -> None:
-    with _door(), _opened(path, mode) as database:
+    with _door(path), _opened(path, mode) as database:
         database.set_progress_handler(lambda: tick(0, 0), STEPS)  # what it raises interrupts SQLite
         database.execute("PRAGMA ignore_check_constraints=ON")
         try:
@@ -84,8 +97,12 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 @contextlib.contextmanager
-def _door() -> Iterator[None]:
+def _door(path: Path) -> Iterator[None]:
+    """Raises OSError where the disk is to blame."""
     try:
         yield
     except sqlite3.Error as error:
+        number = _OF_THE_DISK.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY)
+        if number is not None and path.exists():
+            raise OSError(number, f"SQLite says: {error}", str(path)) from error
         raise Unusable(str(error)) from error

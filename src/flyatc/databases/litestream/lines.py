@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from flyatc.objects.store import Stored
 
-_FILE = re.compile(r"e(?P<line>\d{6,})/(?:.+/)?[0-9a-f]{16}-(?P<last>[0-9a-f]{16})\.ltx")
+_FILE = re.compile(r"e(?P<line>\d{6,})/(?:.+/)?(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})\.ltx")
 _OTHER = re.compile(r"e\d{6,}/.+(?<!\.tmp)")  # a .tmp: it was killed while it wrote; it is not there yet
 
 
@@ -25,6 +25,7 @@ class Line:
     octets: int  # in the store
     since: float
     until: float
+    whole: int = 0  # octets of its newest file with all pages, compressed: a restore takes at least so many
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def folder(line: int) -> str:
 
 def read(there: Iterable[Stored], prefix: str) -> Lines:
     """``there``: all keys below ``prefix``; those of snapshots do not count."""
-    files: dict[int, list[tuple[int, Stored]]] = {}
+    files: dict[int, list[tuple[int, int, Stored]]] = {}
     strange = []
     for stored in there:
         name = stored.key.removeprefix(prefix)
         if match := _FILE.fullmatch(name):
-            files.setdefault(int(match["line"]), []).append((int(match["last"], 16), stored))
+            files.setdefault(int(match["line"]), []).append((int(match["last"], 16), int(match["first"], 16), stored))
         elif _OTHER.fullmatch(name):
             strange.append(stored.key)
     return Lines(tuple(_line(number, files[number]) for number in sorted(files)), tuple(strange))
@@ -70,12 +71,14 @@ def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
     return found
 
 
-def _line(number: int, files: list[tuple[int, Stored]]) -> Line:
-    times = [stored.modified for _, stored in files]
+def _line(number: int, files: list[tuple[int, int, Stored]]) -> Line:
+    times = [stored.modified for *_, stored in files]
+    whole = [(last, stored.size) for last, first, stored in files if first == 1]
     return Line(
         number=number,
-        txid=max(last for last, _ in files),
-        octets=sum(stored.size for _, stored in files),
+        txid=max(last for last, *_ in files),
+        octets=sum(stored.size for *_, stored in files),
         since=min(times),
         until=max(times),
+        whole=max(whole)[1] if whole else 0,
     )

@@ -15,6 +15,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.databases import files, lineage, opening
 from flyatc.databases.arrival import Arrival
+from flyatc.databases.causes import Cause
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
 from flyatc.databases.litestream import adoption, lines, restoring
@@ -177,31 +178,38 @@ async def bring(
     own = place / database.name.replace("/", "~")
     before = await listed(database, means)
     try:
-        raw = await _restore(url, own, at, line.octets, means, progress)
+        raw = await _restore(url, own, at, line.octets, means, progress, line.whole)
     except restoring.NoSuchTime:
         raise
     except restoring.NotRestored as error:
+        if error.cause not in (Cause.DAMAGED, Cause.STORE_AWAY, Cause.UNKNOWN):
+            raise _failed(database, lines.folder(line.number), error) from error
         # litestream itself removes old files, also under a restore that has just begun to read them (its issue 1270).
         if await listed(database, means) == before:
-            raise _damaged(database, lines.folder(line.number), error) from error
+            raise _failed(database, lines.folder(line.number), error) from error
         try:
-            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, means, progress)
+            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, means, progress, line.whole)
         except restoring.NotRestored as again:
-            raise _damaged(database, lines.folder(line.number), again) from again
+            raise _failed(database, lines.folder(line.number), again) from again
     told = lines.folder(line.number) + (f":{line.txid}" if at is None else "")
     return Arrival(raw, "restored", told, files.octets(raw), began)
 
 
-async def _restore(url: str, own: Path, at: float | None, octets: int, means: Means, progress: Progress) -> Path:
+async def _restore(
+    url: str, own: Path, at: float | None, octets: int, means: Means, progress: Progress, needed: int = 0
+) -> Path:
     await means.tools.quick.run(own.mkdir)
     try:
         async with means.tools.restores:
-            return await restoring.restore(url, own, at, octets, means.engine, means.run, means.tools, progress)
+            return await restoring.restore(url, own, at, octets, means, progress, needed)
     except LitestreamMissing as error:
         raise RestoreRefused(str(error)) from error
 
 
-def _damaged(database: Database, where: str, error: Exception) -> RestoreRefused:
+def _failed(database: Database, where: str, error: restoring.NotRestored) -> RestoreRefused:
+    """Only a damaged replica is a reason for an earlier state."""
+    if error.cause.passes:
+        return RestoreRefused(f"{database} is not restored from {where}: {error.advice}")
     database.tell("error", "a replica cannot be restored", replica=where, error=str(error))
     return RestoreRefused(
         f"{database}: its replica {where} cannot be restored: {error}. Nothing was overwritten, and nothing begins "
@@ -220,6 +228,8 @@ async def _adopt(database: Database, place: Path, means: Means) -> Arrival | Non
         raw = await _restore(url, own, None, 0, means, silent)
     except restoring.NotRestored as error:
         where = url.partition("?")[0]
+        if error.cause.passes:
+            raise _failed(database, where, error) from error
         raise RestoreRefused(f"{database}: {where} cannot be restored: {error}. Nothing begins empty") from error
     return Arrival(raw, "adopted", url.partition("?")[0], files.octets(raw), began)
 
