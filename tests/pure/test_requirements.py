@@ -1,4 +1,4 @@
-"""The locks name, with hashes and for every Python we support, what pyproject.toml asks for, and nothing of this machine."""
+"""The locks name, with hashes and for each supported Python, what pyproject.toml asks for; nothing of this machine."""
 
 import re
 import tomllib

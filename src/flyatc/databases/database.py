@@ -3,8 +3,8 @@
 A save is a line of steps, each of which a crash, or a store that fails, may be the last of:
 
 1. copy, check, pack into a workplace: nothing has changed anywhere. The workplace is swept at the next hold.
-2. upload under a number of its own, create-only: a snapshot nobody points to. The next save takes a higher number. If it
-   is the first one and this machine is lost, the next machine adopts it: see ``unpublished``.
+2. upload under a number of its own, create-only: a snapshot nobody points to. The next save takes a higher number. If
+   it is the first one and this machine is lost, the next machine adopts it: see ``unpublished``.
 3. *pending* goes on record: the current snapshot is still our base, so the next plan keeps the local copy.
 4. the pointer is swapped, if it is still what we know: from here on this is the newest version. Our record says
    pending, so the next plan finds the current snapshot there and keeps the local copy. If the answer is lost, reading
