@@ -1,4 +1,4 @@
-"""The locks name, with hashes and for each supported Python, what pyproject.toml asks for; nothing of this machine."""
+"""The locks pin what pyproject.toml asks for, with hashes and for each supported Python, and name no place."""
 
 import re
 import tomllib
@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PIN = re.compile(r"[^\s=]+==\S+( ; .*?)?(\s+--hash=sha256:[0-9a-f]{64})+")
 RENEW = "run: make lock KEEP=1"
 
 
@@ -67,8 +68,6 @@ def test_what_is_served_is_what_was_tested(python: str) -> None:
 def test_a_lock_has_hashes_and_names_no_place(lock: str) -> None:
     text = (ROOT / "tests" / lock).read_text()
     for line in text.replace("\\\n", " ").splitlines():
-        assert line.startswith("#") or re.fullmatch(r"[^\s=]+==\S+( ; .*?)?(\s+--hash=sha256:[0-9a-f]{64})+", line), (
-            line
-        )
+        assert line.startswith("#") or PIN.fullmatch(line), line
     assert "//" not in text
     assert not re.search(r"--(index|find|extra|trusted)", text)

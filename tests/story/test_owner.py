@@ -9,6 +9,8 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.tenants.errors import Elsewhere, Unsafe
 
+pytestmark = pytest.mark.looptime
+
 
 async def test_the_app_is_killed_at_once_when_the_ownership_ends() -> None:
     stage = Stage()

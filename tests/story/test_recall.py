@@ -6,6 +6,8 @@ import pytest
 
 from flyatc.kit.recall import Recall
 
+pytestmark = pytest.mark.looptime
+
 
 class Oracle:
     """Answers after a second with how often it was asked."""
