@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager as Hold
@@ -21,6 +22,7 @@ from flyatc.kit.errors import StartFailed
 from flyatc.observe.log import Log
 from flyatc.process import child, group, table
 from flyatc.process.child import RunningChild
+from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import FOLDER, Records
 from flyatc.tenants import ports as tenants
@@ -43,6 +45,7 @@ class Room:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log, self.ports, self.records = Log(io.BytesIO()), Ports(), Records(folder)
+        self.sockets = SocketTable()
 
     def tenant(self, *flags: str, command: list[str] | None = None, directory: str = "", **more: object) -> Tenant:
         argv = command if command is not None else [executable, "-I", RESTLESS, *flags]
@@ -51,7 +54,15 @@ class Room:
 
     def hold(self, tenant: Tenant, hurry: Callable[[], bool] = lambda: False) -> Hold[RunningChild]:
         environ = {**os.environ, "AWS_SECRET_ACCESS_KEY": "secret"}
-        return child.hold(tenant, hurry, environ=environ, ports=self.ports, log=self.log, records=self.records)
+        return child.hold(
+            tenant,
+            hurry,
+            environ=environ,
+            ports=self.ports,
+            log=self.log,
+            records=self.records,
+            sockets=self.sockets,
+        )
 
     def told(self) -> list[dict[str, str]]:
         return [json.loads(entry[2]) for entry in self.log.journal.since(0)]
@@ -142,6 +153,63 @@ async def test_garbage_is_no_answer(room: Room) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await app.ready()
+
+
+async def test_a_stranger_on_the_port_is_asked_nothing_and_the_next_start_has_another_port(room: Room) -> None:
+    """It has bound the port while the app was still at its boot."""
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    port = Ports().take()
+    room.ports = Ports(port, port + 8)
+    taken = []
+    async with room.hold(room.tenant("--bind-late", "20", ready="/up", stop_grace=0.1)) as app:
+        taken.append(app.port)
+        stranger = await asyncio.start_server(hear, "127.0.0.1", app.port)
+        with pytest.raises(
+            StartFailed, match=rf"port {app.port} is listened on by another process \(pid {os.getpid()},"
+        ):
+            await app.ready()
+        assert app.stranger is not None
+    stranger.close()
+    await stranger.wait_closed()
+    for _ in range(3):
+        async with room.hold(room.tenant(ready="/up")) as app:
+            await app.ready()
+            assert app.stranger is None
+            taken.append(app.port)
+    assert taken[0] not in taken[1:]
+    assert not any(heard)
+
+
+async def test_an_app_that_finds_its_port_taken_fails_with_the_name_of_who_has_it(room: Room) -> None:
+    async with room.hold(room.tenant("--bind-late", "0.3", ready="/up")) as app:
+        stranger = socket.create_server(("127.0.0.1", app.port))
+        await app.exited.wait()  # it could not bind
+        with stranger, pytest.raises(StartFailed, match=rf"another process \(pid {os.getpid()},"):
+            await app.ready()
+
+
+async def test_of_two_daemons_with_the_same_ports_each_ends_up_with_its_own_app(room: Room) -> None:
+    port = Ports().take()
+    ours, theirs = Ports(port, port + 1), Ports(port, port + 1)
+    room.ports = ours
+    async with room.hold(room.tenant("--bind-late", "20", ready="/up", stop_grace=0.1)) as late:
+        room.ports = theirs
+        async with room.hold(room.tenant(ready="/up")) as early:
+            await early.ready()
+            with pytest.raises(StartFailed, match=f"pid {early.pid}"):
+                await late.ready()
+
+
+async def test_without_the_check_whoever_listens_is_the_app(room: Room) -> None:
+    async with room.hold(room.tenant(command=["sleep", "60"], verify_port=False, stop_grace=0.1)) as app:
+        with socket.create_server(("127.0.0.1", app.port)):
+            await app.ready()
+            assert app.port_owner is None
 
 
 async def test_an_app_that_exits_at_once_fails_with_its_last_words(room: Room) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from flyatc.config.schema import App, Tenant
 from flyatc.observe.log import Log
 from flyatc.process.child import hold
+from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
 
@@ -36,7 +37,8 @@ async def main():
     tenant = Tenant(user="u", name="", prefix="/u", data=data / "tenants/u/~", app=app)
     environ = dict(os.environ)
     log = Log(open(os.devnull, "wb"))
-    async with hold(tenant, bool, environ=environ, ports=Ports(), log=log, records=Records(data)) as child:
+    tools = dict(ports=Ports(), log=log, records=Records(data), sockets=SocketTable())
+    async with hold(tenant, bool, environ=environ, **tools) as child:
         await child.ready()
         print(child.pid, flush=True)
         await asyncio.Event().wait()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flyatc.kit.errors import StartFailed
-from flyatc.process.ports import Ports
+from flyatc.process.ports import CONTESTED, Ports
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -54,4 +54,15 @@ def test_when_all_are_taken_the_start_fails_until_one_is_given_back() -> None:
     with pytest.raises(StartFailed, match=r"lower limits\.running"):
         ports.take()
     ports.give_back(first)
+    assert ports.take() == first
+
+
+def test_a_port_that_a_stranger_has_taken_is_set_aside_for_a_while() -> None:
+    now, first = 0.0, Ports().take()
+    ports = Ports(first, first + 1, clock=lambda: now)
+    ports.give_back(ports.take(), contested=True)
+    now = CONTESTED - 0.1
+    with pytest.raises(StartFailed):
+        ports.take()
+    now = CONTESTED
     assert ports.take() == first

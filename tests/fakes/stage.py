@@ -57,6 +57,7 @@ class FakeChild:
         self.pid = self.port = number
         self.exited = asyncio.Event()
         self.exit: Exit | None = None
+        self.stranger: str | None = None
 
     async def ready(self) -> None:
         await self._stage.step("ready", self._tenant)
@@ -229,7 +230,7 @@ class Stage:
             finally:
                 child.die(0)
 
-    def _gateway(self, spec: schema.Tenant, port: int, may_answer: Callable[[], bool]) -> FakeGateway:
+    def _gateway(self, spec: schema.Tenant, child: FakeChild, may_answer: Callable[[], bool]) -> FakeGateway:
         self.at_step("gateway", spec.address)
         self.told(spec.address, "+gateway")
         return FakeGateway(self, spec.address)

@@ -27,6 +27,7 @@ class WrapperSettings(Struct, frozen=True, kw_only=True):
 
     http_port: int = 80  # where visitors come; 0: any that is free
     target_port: int = 3000  # where the app listens: its PORT
+    verify_port: bool = True  # only a process of the app may listen there
     start_timeout: float = 60.0  # how long requests wait for the app's first listening; 0: not at all
     http_idle_timeout: float = 60.0  # 0: as http_read_timeout
     http_read_timeout: float = 30.0  # for a head to come, and for a pause in a body
@@ -146,6 +147,7 @@ def _positive(text: str) -> str:
 _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "http_port": ("HTTP_PORT", _port),
     "target_port": ("TARGET_PORT", _target),
+    "verify_port": ("VERIFY_PORT", _flag),
     "start_timeout": ("START_TIMEOUT", _seconds),
     "http_idle_timeout": ("HTTP_IDLE_TIMEOUT", _seconds),
     "http_read_timeout": ("HTTP_READ_TIMEOUT", _seconds),

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from flyatc.config.amounts import Octets, Seconds, SomeOctets, SomeSeconds
+from flyatc.config.amounts import Seconds, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
+from flyatc.config.limits import Limits as Limits
+from flyatc.config.limits import Logging as Logging
 from flyatc.config.listen import Listen
 from flyatc.config.platform import Fly, MachineIdle, Replay
 
@@ -70,6 +72,10 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str | None,
         Meta(description="a path asked until it answers below 500, {prefix}/up; without it: the port accepts"),
     ] = None
+    verify_port: Annotated[
+        bool,
+        Meta(description="only a process of this app may listen on its port; false: any may (docker run, a service)"),
+    ] = True
     start_timeout: Annotated[SomeSeconds, Meta(description="longest way from the first request to ready")] = 60.0
     waiting_page_after: Annotated[
         Seconds,
@@ -110,6 +116,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     directory: str | UnsetType = UNSET
     env: dict[str, str | None] | UnsetType = UNSET
     ready: str | UnsetType | None = UNSET
+    verify_port: bool | UnsetType = UNSET
     start_timeout: SomeSeconds | UnsetType = UNSET
     waiting_page_after: Seconds | UnsetType = UNSET
     response_timeout: Seconds | UnsetType = UNSET
@@ -187,37 +194,6 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="litestream mode: where another litestream has written our databases, as s3://BUCKET/PATH, "
              "file:FOLDER or a key of the store, with {user} {tenant} {database}. Read on first use; never written"),
     ] = None  # fmt: skip
-
-
-class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    running: Annotated[
-        int, Meta(ge=1, description="apps at the same time; the least recently used idle one makes room")
-    ] = 20
-    held: Annotated[
-        int, Meta(ge=0, description="requests held by flyatc pause at the same time, for all tenants; 503 above")
-    ] = 1000
-    request_body: Annotated[Octets, Meta(description="largest request body, 413 above; 0: no limit")] = 0
-    request_header: Annotated[SomeOctets, Meta(description="largest request head, 431 above")] = 65536
-    header_timeout: Annotated[
-        Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")
-    ] = 30.0
-    body_timeout: Annotated[Seconds, Meta(description="longest pause in a request's body, 408 after; 0: none")] = 60.0
-    idle_timeout: Annotated[
-        Seconds, Meta(description="a kept-alive connection without a request is closed after; 0: none")
-    ] = 60.0
-    write_timeout: Annotated[
-        Seconds, Meta(description="longest time in which a visitor takes none of an answer; 0: none")
-    ] = 300.0
-
-
-class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: Annotated[
-        Literal["auto", "json", "text"], Meta(description="auto: text in colour on a terminal, else JSON lines")
-    ] = "auto"
-    requests: Annotated[bool, Meta(description="false: no line for each request")] = True
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="the least level of the daemon's own events")
-    ] = "info"
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

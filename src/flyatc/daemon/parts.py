@@ -28,6 +28,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.process import child, command
+from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
 from flyatc.routing import replay
@@ -112,7 +113,14 @@ class Parts:
     def _child(
         self, ports: Ports
     ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
-        return partial(child.hold, environ=self.environ, ports=ports, log=self.log, records=self.records)
+        return partial(
+            child.hold,
+            environ=self.environ,
+            ports=ports,
+            log=self.log,
+            records=self.records,
+            sockets=SocketTable(),
+        )
 
     def _forget(self, tenant: Tenant) -> None:
         if self.cache is not None:
@@ -140,5 +148,5 @@ class Parts:
             self.api.close()
 
 
-def _gateway(replays: bool, tenant: Tenant, port: int, may_answer: Callable[[], bool]) -> gateway.Gateway:
-    return gateway.Gateway("127.0.0.1", port, may_answer, replays=replays)
+def _gateway(replays: bool, tenant: Tenant, app: child.RunningChild, may_answer: Callable[[], bool]) -> gateway.Gateway:
+    return gateway.Gateway("127.0.0.1", app.port, may_answer, replays=replays, owner=app.port_owner)

@@ -26,7 +26,9 @@ from flyatc.edge.single import Single
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed, StartFailed
 from flyatc.observe.log import Log
-from flyatc.process import readiness, reaper
+from flyatc.process import readiness, reaper, table
+from flyatc.process.listeners import SocketTable
+from flyatc.process.port_owner import PortOwner
 from flyatc.wire import server
 
 LARGEST_HEAD = 1 << 20  # octets, as thruster's
@@ -143,9 +145,12 @@ class Wrapper:
         """Raises StartFailed."""
         environ = alone.environment(self._config, os.environ, self._settings.target_port)
         self._app = app = Attached(command, environ, self._signals.before)
+        owner = _owner(self._settings, app.pid)
+        if owner is not None:
+            self._gateway.belongs_to(owner)
         self._log.event("info", "app started", pid=app.pid, command=list(command))
         background = [
-            tasks.start(self._release(), "the app's first listening"),
+            tasks.start(self._release(owner), "the app's first listening"),
             tasks.start(reaper.Reaper(lambda: (app.pid,)).run(), "reaper"),
         ]
         running.settle_memory()
@@ -157,13 +162,16 @@ class Wrapper:
         self._log.event("info", "app ended", code=code)
         return code
 
-    async def _release(self) -> None:
+    async def _release(self, owner: PortOwner | None) -> None:
         """Requests have waited for the app to listen."""
         clock = asyncio.get_running_loop().time
-        began, limit = clock(), self._settings.start_timeout
+        began, limit, reported = clock(), self._settings.start_timeout, False
         try:
             async with asyncio.timeout(limit):
-                while not await self._listens():  # noqa: ASYNC110 - nobody tells us
+                while not await self._listens():
+                    if owner is not None and owner.stranger is not None and not reported:
+                        self._log.event("error", "another process has the app's port", reason=owner.stranger)
+                        reported = True
                     await asyncio.sleep(readiness.pause(clock() - began))
             self._log.event("info", "app listens", ms=round((clock() - began) * 1000))
         except TimeoutError:
@@ -209,6 +217,17 @@ class Wrapper:
         except OSError as error:
             self._log.event("debug", "502s have no page", path=path, reason=error.strerror)
             return None
+
+
+def _owner(settings: WrapperSettings, leader: int) -> PortOwner | None:
+    """Whatever descends from us is the app's. None: the check is turned off."""
+    if not settings.verify_port:
+        return None
+
+    def members() -> Iterator[int]:
+        return (process.pid for process in table.descendants(os.getpid()))
+
+    return PortOwner(settings.target_port, leader, members, SocketTable(), setting="VERIFY_PORT=0")
 
 
 def _cache(settings: WrapperSettings) -> Cache | None:

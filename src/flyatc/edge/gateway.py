@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from flyatc.wire import client, tunnel
 
@@ -14,10 +15,21 @@ def always() -> bool:
     return True
 
 
+class PortOwner(Protocol):
+    """Tells whether the app's own process listens on its port (``process.port_owner``)."""
+
+    async def admit(self, host: str) -> None:
+        """With each new connection, before a byte is sent. Raises ConnectionRefusedError where another process has the
+        port."""
+
+    def doubt(self) -> None:
+        """A connection was refused."""
+
+
 class Gateway:
     """Made when the app is ready; ``tenants`` tells when it is to stop."""
 
-    __slots__ = ("_pool", "_tunnels", "may_answer", "named")
+    __slots__ = ("_owner", "_pool", "_tunnels", "may_answer", "named")
 
     def __init__(
         self,
@@ -27,10 +39,14 @@ class Gateway:
         *,
         replays: bool = False,
         named: str = client.APP,
+        owner: PortOwner | None = None,
     ) -> None:
-        """``may_answer``: whether what the app says may go out at this very moment; ``replays``: see
+        """``owner``: of the app's port; None: whoever listens there is the app.
+
+        ``may_answer``: whether what the app says may go out at this very moment; ``replays``: see
         ``head.AnswerParser``; ``named``: what it is called in reasons."""
         self.may_answer, self.named = may_answer, named
+        self._owner = owner
         self._pool = client.Pool(host, port, replays=replays, named=named)
         self._tunnels: set[tunnel.Tunnel] = set()
 
@@ -40,7 +56,24 @@ class Gateway:
     async def dial(self) -> client.AppConnection:
         """Raises OSError, TimeoutError."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await self._pool.dial()
+            return await self._checked(self._pool)
+
+    async def _checked(self, pool: client.Pool) -> client.AppConnection:
+        """A new connection, to the app and to nobody else. Raises OSError."""
+        try:
+            connection = await pool.dial()
+        except OSError:
+            if self._owner is not None:
+                self._owner.doubt()
+            raise
+        if self._owner is None:
+            return connection
+        try:
+            await self._owner.admit(pool.host)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def make_ready(self) -> None:
         """Dials, for whoever asks for an idle connection at once. Raises OSError, TimeoutError."""

@@ -15,13 +15,17 @@ class Localhost(gateway.Gateway):
         super().__init__("127.0.0.1", port, replays=True)
         self._other = client.Pool("::1", port, replays=True)
 
+    def belongs_to(self, owner: gateway.PortOwner) -> None:
+        """The app has been started: from now on only it is spoken to."""
+        self._owner = owner
+
     async def dial(self) -> client.AppConnection:
         try:
             return await super().dial()
         except OSError as refused:
             try:
                 async with asyncio.timeout(gateway.CONNECT_SECONDS):
-                    connection = await self._other.dial()
+                    connection = await self._checked(self._other)
             except OSError:
                 raise refused from None
         self._pool, self._other = self._other, self._pool

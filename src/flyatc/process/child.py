@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from flyatc.kit.exits import Exit
 from flyatc.observe.log import Log
 from flyatc.process import command, group, readiness
 from flyatc.process.leader import Leader, spawn
+from flyatc.process.listeners import SocketTable
 from flyatc.process.output import Output
+from flyatc.process.port_owner import PortOwner, Verdict
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
 
@@ -25,11 +27,12 @@ REAPED = 5.0  # s; until a leader that is gone has been reaped
 class RunningChild:
     """Made by ``hold``."""
 
-    def __init__(self, tenant: Tenant, launch: command.Launch, port: int, output: Output) -> None:
-        self._tenant, self._launch, self._output = tenant, launch, output
+    def __init__(self, tenant: Tenant, launch: command.Launch, port: int, output: Output, sockets: SocketTable) -> None:
+        self._tenant, self._launch, self._output, self._sockets = tenant, launch, output, sockets
         self.port = port
         self.exited = asyncio.Event()
         self.leader: Leader | None = None
+        self.port_owner: PortOwner | None = None  # None: app.verify_port is off
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -49,13 +52,36 @@ class RunningChild:
             return None
         return Exit(code if code >= 0 else None, None if code >= 0 else -code, self._output.last)
 
+    @property
+    def stranger(self) -> str | None:
+        return None if self.port_owner is None else self.port_owner.stranger
+
     async def ready(self) -> None:
         """Returns once the app answers. Raises StartFailed if it ends before that. Has no deadline of its own."""
-        await tasks.first_of(self.exited.wait(), readiness.answering(self.port, self._launch.ready))
+        answering = readiness.answering(self.port, self._launch.ready, admit=self._admit)
+        await tasks.first_of(self.exited.wait(), answering)
         if self.exited.is_set():
+            stranger = await self._stranger()
             lines = "".join(f"\n  {line}" for line in self._output.last)
             said = f"; its last lines:{lines}" if lines else ", and said nothing"
-            raise StartFailed(f"{self._tenant.address} ended before it answered ({self.exit}){said}")
+            raise StartFailed(f"{self._tenant.address} ended before it answered ({self.exit}){stranger}{said}")
+
+    async def _admit(self) -> None:
+        """Of the connection just made, before the app is asked for anything. Raises StartFailed, NotYet."""
+        if self.port_owner is None:
+            return
+        owner = await self.port_owner.look()
+        if owner.verdict is Verdict.NOBODY:
+            raise readiness.NotYet
+        if owner.verdict is not Verdict.OURS:
+            raise StartFailed(f"{self._tenant.address} is not started: {owner.reason}")
+
+    async def _stranger(self) -> str:
+        """Why the app may have ended at once: its port was taken before it could bind it."""
+        if self.port_owner is None:
+            return ""
+        owner = await self.port_owner.look()
+        return f"; {owner.reason}" if owner.verdict is Verdict.STRANGER else ""
 
     def spawn(self) -> Leader:
         """Raises StartFailed."""
@@ -64,6 +90,8 @@ class RunningChild:
             for stream in ("stdout", "stderr"):
                 pipes.append(self._output.open(stream))
             self.leader = leader = spawn(self._launch, *pipes)
+            if self._tenant.app.verify_port:
+                self.port_owner = PortOwner(self.port, leader.pid, _pids_of(leader.group), self._sockets)
         except OSError as error:  # no descriptors left
             raise StartFailed(f"the pipes for its output cannot be made: {error}") from error
         finally:
@@ -101,22 +129,24 @@ async def hold(
     ports: Ports,
     log: Log,
     records: Records,
+    sockets: SocketTable,
 ) -> AsyncIterator[RunningChild]:
     """The tenant's app runs inside. On the way out its whole group is ended: SIGTERM, ``app.stop_grace``, SIGKILL; or
     SIGKILL at once where ``hurry()`` says so, which is also asked during the grace. Then nobody of it is left, not even
     where the life was cancelled. Raises StartFailed."""
     port = ports.take()
+    child = None
     try:
         launch = command.plan(tenant, port, environ)
         _look_at_folders(tenant, launch)
-        child = RunningChild(tenant, launch, port, Output(tenant.address, log))
+        child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:
             await _whatever_comes(_begin(child, tenant, records), f"start of {tenant.address}")
             yield child
         finally:
             await _whatever_comes(_finish(child, tenant, hurry, log, records), f"end of {tenant.address}")
     finally:
-        ports.give_back(port)
+        ports.give_back(port, contested=child is not None and child.stranger is not None)
 
 
 async def _begin(child: RunningChild, tenant: Tenant, records: Records) -> None:
@@ -141,6 +171,10 @@ async def _finish(child: RunningChild, tenant: Tenant, hurry: Callable[[], bool]
     if needed is group.Needed.KILL:
         log.event("warning", "the app did not end by itself and was killed", tenant=tenant.address, pid=child.pid)
     records.remove(child.leader.group)
+
+
+def _pids_of(run: group.Group) -> Callable[[], Iterable[int]]:
+    return lambda: (process.pid for process in run.members())
 
 
 def _look_at_folders(tenant: Tenant, launch: command.Launch) -> None:

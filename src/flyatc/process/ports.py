@@ -2,12 +2,15 @@
 
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 from flyatc.kit.errors import StartFailed
 
 FIRST = 20000
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+CONTESTED = 60.0  # s; how long a port that another process has taken is not handed out
 LEAST = 1000  # a range smaller than this is not worth having
 
 
@@ -16,19 +19,23 @@ class Ports:
     could otherwise be any client's before the child binds it. One after the other from a random start, so that a port
     that was given back rests (its last connections are in TIME_WAIT) and two daemons rarely meet."""
 
-    def __init__(self, first: int | None = None, end: int | None = None) -> None:
+    def __init__(
+        self, first: int | None = None, end: int | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         """``end`` is the first port that is not ours. By default what the kernel's own range leaves above 20000."""
         default = _range()
         self._first, self._end = first or default[0], end or default[1]
         self._next = random.randrange(self._first, self._end)  # noqa: S311  # spread, not secrecy
         self._taken: set[int] = set()
+        self._contested: dict[int, float] = {}  # until when
+        self._clock = clock
 
     def take(self) -> int:
         """A port that is not handed out, and that nobody uses. Raises StartFailed where there is none."""
         for _ in range(self._end - self._first):
             port = self._next
             self._next = port + 1 if port + 1 < self._end else self._first
-            if port not in self._taken and _free(port):
+            if port not in self._taken and not self._resting(port) and _free(port):
                 self._taken.add(port)
                 return port
         raise StartFailed(
@@ -41,8 +48,20 @@ class Ports:
         """How many are handed out."""
         return len(self._taken)
 
-    def give_back(self, port: int) -> None:
+    def give_back(self, port: int, *, contested: bool = False) -> None:
+        """``contested``: another process has taken it; it is set aside for CONTESTED seconds."""
         self._taken.discard(port)
+        if contested:
+            self._contested[port] = self._clock() + CONTESTED
+
+    def _resting(self, port: int) -> bool:
+        until = self._contested.get(port)
+        if until is None:
+            return False
+        if self._clock() < until:
+            return True
+        del self._contested[port]
+        return False
 
 
 def _range() -> tuple[int, int]:

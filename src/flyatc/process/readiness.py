@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05  # s
@@ -25,25 +26,33 @@ def pause(waited: float) -> float:
     return min(LONGEST_PAUSE, max(FIRST_PAUSE, SHARE * waited))
 
 
-async def answering(port: int, path: str | None, one_try: float = ONE_TRY) -> None:
+async def _trusted() -> None:
+    """Accepts whoever listens."""
+
+
+async def answering(
+    port: int, path: str | None, one_try: float = ONE_TRY, admit: Callable[[], Awaitable[None]] = _trusted
+) -> None:
     """Returns once 127.0.0.1:``port`` takes a connection or, where a ``path`` is given, answers a GET of it with a
-    status below 500. Has no deadline of its own."""
+    status below 500. ``admit`` is called with each connection before anything is sent: OSError or NotYet from it is a
+    failed try, any other error is raised. Has no deadline of its own."""
     clock = asyncio.get_running_loop().time
     begun = clock()
     while True:
         try:
             async with asyncio.timeout(one_try):
-                await _ask(port, path)
+                await _ask(port, path, admit)
             return
         except (OSError, TimeoutError, NotYet):
             await asyncio.sleep(pause(clock() - begun))
 
 
-async def _ask(port: int, path: str | None) -> None:
+async def _ask(port: int, path: str | None, admit: Callable[[], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, ("127.0.0.1", port))
+        await admit()
         if path is not None:
             await loop.sock_sendall(sock, request(path))
             if await _status(sock) >= 500:

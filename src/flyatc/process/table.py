@@ -51,6 +51,20 @@ def scan() -> Iterator[Process]:
             yield process
 
 
+def descendants(pid: int) -> list[Process]:
+    """Its children, their children and so on, zombies not counted."""
+    children: dict[int, list[Process]] = {}
+    for process in scan():
+        children.setdefault(process.parent, []).append(process)
+    found, parents = list[Process](), [pid]
+    while parents:
+        for process in children.pop(parents.pop(), []):
+            parents.append(process.pid)
+            if not process.ended:
+                found.append(process)
+    return found
+
+
 def boot() -> str:
     """Differs from boot to boot."""
     try:

@@ -109,7 +109,12 @@ class Life:
             async with asyncio.timeout(NEWS):
                 await self.child.exited.wait()
         except TimeoutError:
-            raise Failed(self.spec.address, "the app runs, but takes no connections", NEWS) from None
+            reason = self.child.stranger
+            if reason is None:
+                raise Failed(self.spec.address, "the app runs, but takes no connections", NEWS) from None
+            self._tell_trouble("another process has the app's port", reason=reason)
+            self.stop("another process has its port")  # the next run has another one
+            raise Failed(self.spec.address, reason, NEWS) from None
 
     # --- being told to stop ---
 
@@ -186,7 +191,7 @@ class Life:
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
-        self.gateway = self._house.tools.gateway(self.spec, child.port, self.owned.valid)
+        self.gateway = self._house.tools.gateway(self.spec, child, self.owned.valid)
         held.callback(self.gateway.close)
         self.visitors.quiet_since = self._now()
         self._standing.to(State.READY)

@@ -51,8 +51,13 @@ class Child(Protocol):
     def exit(self) -> Exit | None:
         """None while it runs."""
 
+    @property
+    def stranger(self) -> str | None:
+        """The process which listens on its port instead of it, as a sentence; None: none was seen."""
+
     async def ready(self) -> None:
-        """Returns once the app answers. Raises kit.errors.StartFailed if it ends before that.
+        """Returns once the app answers. Raises kit.errors.StartFailed if it ends before that, or if another process
+        listens on its port.
 
         Has no deadline of its own: the caller's ``asyncio.timeout`` is the deadline."""
 
@@ -98,14 +103,14 @@ class Tools:
     ``restored``: entry makes the databases whole (raises RestoreRefused); exit saves them (raises SaveFailed).
     ``running``: entry spawns the app (raises StartFailed); exit ends its group: SIGTERM, grace, SIGKILL. Its second
     argument says whether to hurry (SIGKILL at once); it is asked when the hold is left, and again during the grace.
-    ``gateway``: made when the app is ready, from the tenant, its port on 127.0.0.1, and whether it may answer now.
+    ``gateway``: made when the app is ready, from the tenant, its child, and whether it may answer now.
     ``forget``: drops what the app has answered before: another machine may answer otherwise from now on.
     """
 
     owned: Callable[[Tenant], Hold[Owned]]
     restored: Callable[[Tenant, Any], Hold[Databases]]  # what ``owned`` gave
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
-    gateway: Callable[[Tenant, int, Callable[[], bool]], Gateway]
+    gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the child is what ``running`` gave
     forget: Callable[[Tenant], None] = lambda _: None
 
 

@@ -298,7 +298,7 @@ class Pool:
     ``head.AnswerParser``; ``named``: what it is called in reasons."""
 
     def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
-        self._host, self._port, self.replays, self.named = host, port, replays, named
+        self.host, self._port, self.replays, self.named = host, port, replays, named
         self._idle: list[AppConnection] = []
         self._all: set[AppConnection] = set()
 
@@ -318,7 +318,7 @@ class Pool:
     async def dial(self) -> AppConnection:
         """A new connection. Raises OSError."""
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: AppConnection(self), self._host, self._port)
+        _, connection = await loop.create_connection(lambda: AppConnection(self), self.host, self._port)
         self._all.add(connection)
         return connection
 

@@ -1,0 +1,182 @@
+"""The owner of an app's port: whether every socket that listens there is held by a process of this run.
+
+A port is chosen free, but another process may bind it before the app does, or after the app has ended. Its sockets are
+named by their inodes; which process holds an inode is in ``/proc/PID/fd``."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+
+from flyatc.process import table
+from flyatc.process.listeners import Listener, SocketTable
+
+LOOK_AGAIN = 5.0  # s
+QUICK_FDS = 256  # descriptors of the leader that are read on the event loop; for more of them a thread is used
+MOST_FDS = 1 << 20  # the kernel's own default limit for one process (fs.nr_open)
+COMMAND_LINE = 120  # characters of a stranger's command line that are shown
+
+
+class Verdict(Enum):
+    NOBODY = "nobody"  # no socket listens
+    OURS = "ours"
+    STRANGER = "stranger"
+    UNKNOWN = "unknown"  # a process of the run may hold it, but its descriptors cannot be read
+
+
+@dataclass(frozen=True)
+class Owner:
+    verdict: Verdict
+    reason: str = ""  # of STRANGER and UNKNOWN: a sentence for the operator
+
+
+class StrangerListens(ConnectionRefusedError):
+    """The port belongs to no process of the run: nothing was sent. It counts as a refused connection."""
+
+
+class PortOwner:
+    """For one run. ``leader``: its first process; ``members`` lists the pids of all its processes."""
+
+    def __init__(
+        self,
+        port: int,
+        leader: int,
+        members: Callable[[], Iterable[int]],
+        sockets: SocketTable,
+        setting: str = "app.verify_port: false",
+    ) -> None:
+        self._setting = setting  # what turns this check off, for people
+        self._port, self._leader, self._members, self._sockets = port, leader, members, sockets
+        self._proved: frozenset[int] = frozenset()  # inodes that were found in processes of the run
+        self._looked_at = 0.0
+        self.stranger: str | None = None  # the reason of the last refusal
+
+    def doubt(self) -> None:
+        """A connection was refused: the next one is checked in full."""
+        self._proved = frozenset()
+
+    async def admit(self, host: str = "127.0.0.1") -> None:
+        """To be called with each new connection to ``host``, before a byte is sent. Raises StrangerListens.
+
+        The socket that listens now was there when the connection was made: a port cannot change hands while one
+        listens. So it is enough that it is one of those which were proved. Only SO_REUSEPORT lets another socket join
+        them, of the same user: all are listed again after LOOK_AGAIN."""
+        if self._proved and not self._sockets.fast:
+            return  # reading all sockets is too much for each connection
+        fresh = self._proved and monotonic() < self._looked_at + LOOK_AGAIN
+        if fresh and self._sockets.receiver(host, self._port) in self._proved:
+            return
+        owner = await self.look(host)
+        if owner.verdict is Verdict.NOBODY:
+            raise StrangerListens(f"port {self._port} is not listened on any more")
+        if owner.verdict is not Verdict.OURS:
+            raise StrangerListens(owner.reason)
+
+    async def look(self, host: str = "127.0.0.1") -> Owner:
+        """The whole check: all sockets that listen, and all processes of the run."""
+        try:
+            found = self._sockets.listeners(host, self._port)
+        except OSError as error:
+            return self._refuse(Verdict.UNKNOWN, f"the listening sockets cannot be read ({error}): set {self._setting}")
+        inodes = frozenset(one.inode for one in found)
+        if not found:
+            return Owner(Verdict.NOBODY)
+        if inodes <= self._proved or not inodes - _held(self._leader, inodes, QUICK_FDS):
+            return self._accept(inodes)
+        missing, hidden = await asyncio.to_thread(self._missing, inodes)
+        if missing:  # looked at twice: a process that forks and ends during the first look is missed with its child
+            missing, hidden = await asyncio.to_thread(self._missing, inodes)
+        if not missing:
+            return self._accept(inodes)
+        still = self._sockets.listeners(host, self._port)
+        if not missing & {one.inode for one in still}:  # it has gone meanwhile
+            return Owner(Verdict.NOBODY)
+        return await asyncio.to_thread(self._explain, [one for one in found if one.inode in missing], hidden)
+
+    def _missing(self, inodes: frozenset[int]) -> tuple[frozenset[int], list[int]]:
+        """Those that no process of the run holds, and the processes whose descriptors cannot be read."""
+        missing, hidden = inodes, []
+        for pid in (self._leader, *self._members()):
+            try:
+                missing -= held(pid, missing)
+            except PermissionError:
+                hidden.append(pid)
+            if not missing:
+                break
+        return missing, hidden
+
+    def _explain(self, strangers: list[Listener], hidden: list[int]) -> Owner:
+        inodes = frozenset(one.inode for one in strangers)
+        for process in table.scan():
+            try:
+                if held(process.pid, inodes):
+                    who = f"pid {process.pid}, {command_line(process.pid)}"
+                    break
+            except PermissionError:
+                continue
+        else:
+            if hidden:
+                return self._refuse(
+                    Verdict.UNKNOWN,
+                    f"it cannot be determined who listens on port {self._port}: the descriptors of pid {hidden[0]}, a "
+                    "process of this app, cannot be read. Run the app as flyatc's user, give flyatc the capability "
+                    f"SYS_PTRACE, or set {self._setting}",
+                )
+            who = f"a process that cannot be seen from here, of user id {strangers[0].uid}"
+        return self._refuse(
+            Verdict.STRANGER,
+            f"port {self._port} is listened on by another process ({who}), which is none of this app. If it does serve "
+            f"this app (docker run, a service manager), set {self._setting}",
+        )
+
+    def _accept(self, inodes: frozenset[int]) -> Owner:
+        self._proved, self._looked_at, self.stranger = inodes, monotonic(), None
+        return Owner(Verdict.OURS)
+
+    def _refuse(self, verdict: Verdict, reason: str) -> Owner:
+        self._proved, self.stranger = frozenset(), reason
+        return Owner(verdict, reason)
+
+
+def _held(pid: int, inodes: frozenset[int], at_most: int) -> frozenset[int]:
+    """As ``held``; whatever cannot be read holds nothing."""
+    try:
+        return held(pid, inodes, at_most)
+    except PermissionError:
+        return frozenset()
+
+
+def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset[int]:
+    """Which of the sockets a process has open. Raises PermissionError where it may not be read."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: set[int] = set()
+    try:
+        with os.scandir(table.PROC / str(pid) / "fd") as descriptors:
+            for count, one in enumerate(descriptors):
+                if count >= at_most:
+                    break
+                try:
+                    inode = wanted.get(os.readlink(one.path))  # noqa: PTH115 - a Path for each of many
+                except FileNotFoundError:  # closed meanwhile
+                    continue
+                if inode is not None:
+                    found.add(inode)
+                    if len(found) == len(wanted):
+                        break
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return frozenset(found)
+
+
+def command_line(pid: int) -> str:
+    """For people: the start of it, in one line of printable characters."""
+    try:
+        with (table.PROC / str(pid) / "cmdline").open("rb") as file:
+            words = file.read(4 * COMMAND_LINE).rstrip(b"\0").split(b"\0")
+    except OSError:
+        return "its command line cannot be read"
+    text = " ".join(word.decode(errors="replace") for word in words)
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)[:COMMAND_LINE]
+    return f"`{shown}`" if shown else "without a command line"
