@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test torture check bench lock fix clean
+.PHONY: help serve test test-fast torture check bench lock fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -17,9 +17,16 @@ help:
 serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
-# The tests start hundreds of daemons: bytecode is kept, whatever the environment says of it
+# The tests start hundreds of daemons: bytecode is kept, whatever the environment says of it. They wait more than they
+# compute: one worker more than there are cores.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+
 test: check
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+#   make test-fast  the tests without processes and network, in half a minute
+test-fast: .venv/.dev
+	$(PYTEST) tests/pure tests/story
 
 #   make torture    everything that goes wrong, ten times in each mode (30 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev

@@ -9,6 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import pytest_timeout
+from hypothesis import HealthCheck, settings
+
+import leftovers
+from slowness import SLOWNESS
 
 pytest_plugins = ["fakes.s3"]  # one S3 of each kind for the whole session, started by the first who asks
 PACKAGES = {  # what Debian has them in; .ci/run installs them
@@ -18,6 +23,7 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "express": "node-express",
     "sqlite3": "node-sqlite3",
 }
+LEFT = pytest.StashKey[list[leftovers.Leftover]]()
 MODULES = ("express", "sqlite3")  # of Node; npm install in that example will do as well:
 EXAMPLE = Path(__file__).parents[1] / "examples" / "customers"
 
@@ -26,11 +32,40 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(what): skipped where it is not installed; a program fails with CI=true instead"
     )
+    if not hasattr(config, "workerinput"):
+        leftovers.mark_session()
+    # A busy machine is no fault of a property.
+    settings.register_profile("flyatc", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("flyatc")
     # Else pytest-asyncio, asking for the current loop after a test without one, has asyncio make a loop nobody closes.
     asyncio.set_event_loop(None)
     # Started in the background, or by nohup, we would hand on to every child that it shall ignore these.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> object:
+    """The limit of each test, scaled by how busy the machine is when the test begins."""
+    return pytest_timeout.pytest_timeout_set_timer(item, settings._replace(timeout=settings.timeout * SLOWNESS))
+
+
+@pytest.hookimpl(trylast=True)  # after xdist has ended its workers
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session when a process has outlived its tests."""
+    if hasattr(session.config, "workerinput"):
+        return
+    left = leftovers.end(os.environ[leftovers.MARK], 5 * SLOWNESS)
+    session.config.stash[LEFT] = left
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("processes left behind (and killed now)", red=True)
+        for one in left:
+            terminalreporter.line(str(one))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

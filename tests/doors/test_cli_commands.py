@@ -20,6 +20,7 @@ from flyatc.cli.main import COMMANDS, flyatc
 from flyatc.control import server
 from flyatc.kit.errors import SaveFailed
 from flyatc.observe.log import Log
+from slowness import SLOWNESS
 
 TENANTS = """\
 server: {data: ./data}
@@ -46,7 +47,7 @@ def run(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=30 * SLOWNESS,
         check=False,
     )
 
@@ -119,7 +120,7 @@ def test_a_command_that_asks_the_daemon_starts_without_the_daemons_libraries(her
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=30 * SLOWNESS, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -272,15 +273,15 @@ async def test_following_ends_quietly_at_ctrl_c_and_with_a_sentence_at_the_daemo
         ]
         for child in children:
             assert child.stdout is not None
-            assert await asyncio.wait_for(child.stdout.readline(), 20) == b'{"n":1}\n'
+            assert await asyncio.wait_for(child.stdout.readline(), 20 * SLOWNESS) == b'{"n":1}\n'
         desk.journal.add(None, b'{"n":2}')
         for child in children:
             assert child.stdout is not None
-            assert await asyncio.wait_for(child.stdout.readline(), 20) == b'{"n":2}\n'
+            assert await asyncio.wait_for(child.stdout.readline(), 20 * SLOWNESS) == b'{"n":2}\n'
         children[0].send_signal(2)
-        _, told = await asyncio.wait_for(children[0].communicate(), 20)
+        _, told = await asyncio.wait_for(children[0].communicate(), 20 * SLOWNESS)
         assert (children[0].returncode, told.strip()) == (130, b"")
-    _, told = await asyncio.wait_for(children[1].communicate(), 20)
+    _, told = await asyncio.wait_for(children[1].communicate(), 20 * SLOWNESS)
     assert (children[1].returncode, told) == (1, b"the daemon ended in the midst of its answer\n")
 
 

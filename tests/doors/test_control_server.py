@@ -21,6 +21,7 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.observe.log import Log
 from flyatc.tenants.errors import Failed
+from slowness import SLOWNESS
 
 HERE = Listen("127.0.0.1", 0)
 
@@ -38,7 +39,7 @@ async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tup
 
 
 async def eventually(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * SLOWNESS):
         while not check():
             await asyncio.sleep(0.005)
 
@@ -179,9 +180,9 @@ async def test_who_is_not_there_is_404_with_a_hint(tmp_path: Path) -> None:
 async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes, status: int) -> None:
     async with serving(tmp_path) as (desk, _):
         async with asking(tmp_path, request_) as reader:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * SLOWNESS)
             assert head.split()[1] == str(status).encode()
-            assert b'{"error":' in await asyncio.wait_for(reader.readuntil(b"}"), 5)
+            assert b'{"error":' in await asyncio.wait_for(reader.readuntil(b"}"), 5 * SLOWNESS)
         assert desk.told == []
 
 
@@ -190,7 +191,7 @@ async def test_an_operator_who_leaves_cancels_what_he_asked_for(tmp_path: Path) 
         desk.gate.clear()
         body = b'{"address":"bellevue"}'
         async with asking(tmp_path, b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\n\r\n" + body):
-            await asyncio.wait_for(desk.begun.wait(), 5)
+            await asyncio.wait_for(desk.begun.wait(), 5 * SLOWNESS)
         await eventually(lambda: desk.told == ["stop bellevue", "cancelled"])
 
 
@@ -200,7 +201,7 @@ async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> N
         asked = tasks.start(
             asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="b")), "operator"
         )
-        await asyncio.wait_for(desk.begun.wait(), 5)
+        await asyncio.wait_for(desk.begun.wait(), 5 * SLOWNESS)
     assert desk.told == ["stop b", "cancelled"]
     with pytest.raises(client.Cut, match="in the midst of its answer"):
         await asked
@@ -239,7 +240,7 @@ async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -
         request = b'POST /backup HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"address":"b"}'
         async with asking(tmp_path, request) as reader:
             count = 0
-            while (line := await asyncio.wait_for(reader.readline(), 5)) != b'{"finished":true}\n':
+            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != b'{"finished":true}\n':
                 count += line.startswith(b'{"step"')
         assert 0 < count < 40_000
 
@@ -247,14 +248,14 @@ async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -
 async def test_who_follows_and_stalls_holds_up_nobody_and_costs_no_memory(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         async with asking(tmp_path, b"GET /logs?lines=0&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * SLOWNESS)
             for number in range(300):  # 30 MB, more than the journal keeps
                 for _ in range(100):
                     desk.journal.add(None, b"%08d" % number + b"x" * 1000)
                 await asyncio.sleep(0)
             desk.journal.add(None, b"the newest")
             took = 0
-            while (line := await asyncio.wait_for(reader.readline(), 5)) != b"the newest\n":
+            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != b"the newest\n":
                 took += len(line)
         assert took < 20_000_000
 
@@ -282,7 +283,7 @@ async def test_an_old_visitor_gets_lines_until_the_connection_closes(tmp_path: P
     async with serving(tmp_path) as (desk, _):
         desk.journal.add(None, b'{"n":1}')
         async with asking(tmp_path, b"GET /logs HTTP/1.0\r\n\r\n") as reader:
-            answer = await asyncio.wait_for(reader.read(), 5)
+            answer = await asyncio.wait_for(reader.read(), 5 * SLOWNESS)
         assert answer.endswith(b'\r\n\r\n{"n":1}\n')
         assert b"chunked" not in answer
 
@@ -340,7 +341,7 @@ async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
 async def over_tcp(port: int, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 10 * SLOWNESS)
     writer.close()
     await writer.wait_closed()
     return answer

@@ -14,6 +14,7 @@ from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.progress import silent
 from flyatc.tenants.ports import Databases
+from slowness import SLOWNESS
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 
 
 async def eventually(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * SLOWNESS):
         while not fact():
             await asyncio.sleep(0.01)
 

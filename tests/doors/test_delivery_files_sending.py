@@ -20,6 +20,7 @@ from flyatc.delivery.files import Roots, open_below
 from flyatc.kit import tasks
 from flyatc.wire import server
 from flyatc.wire.connection import Connection
+from slowness import SLOWNESS
 
 MB = 1 << 20
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -60,7 +61,7 @@ class House:
         sending.send(request, transport, head, answer, timeout=self.timeout, ended=ended)
 
     async def ended(self) -> str | None:
-        return await asyncio.wait_for(self.ends.get(), 20)
+        return await asyncio.wait_for(self.ends.get(), 20 * SLOWNESS)
 
 
 @asynccontextmanager
@@ -89,7 +90,7 @@ def descriptors() -> int:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * SLOWNESS):
         while not check():
             await asyncio.sleep(0.005)
 
@@ -120,7 +121,7 @@ def ask(*lines: str) -> bytes:
 
 async def head_of(reader: asyncio.StreamReader) -> tuple[int, int]:
     """Status and Content-Length."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20 * SLOWNESS)
     length = re.search(rb"Content-Length: (\d+)", head)
     assert length is not None
     return int(head[9:12]), int(length[1])
@@ -130,7 +131,7 @@ async def rest(reader: asyncio.StreamReader) -> int:
     """How much comes until the end, which may be a hard one."""
     count = 0
     with suppress(ConnectionResetError):
-        while data := await asyncio.wait_for(reader.read(MB), 20):
+        while data := await asyncio.wait_for(reader.read(MB), 20 * SLOWNESS):
             count += len(data)
     return count
 
@@ -319,7 +320,7 @@ def test_a_visitor_who_takes_a_little_now_and_then_is_not_given_up(
             loop_ = asyncio.get_running_loop()
             end = loop_.time() + 1.3  # well beyond two limits
             await until(lambda: bool(one.requests))
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20 * SLOWNESS)
             while loop_.time() < end:
                 await reader.read(16384)
                 await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ from flyatc.databases.litestream.engine import Engine, EngineFailed
 from flyatc.kit.threads import Threads
 from flyatc.process import program as programs
 from flyatc.process.records import Records, end_leftovers
+from slowness import SLOWNESS
 
 
 class Shop:
@@ -110,7 +111,7 @@ async def test_its_words_are_in_our_log_with_their_level_but_for_one_that_is_no_
     path = shop.root / "a.db"
     path.write_bytes(b"not SQLite" * 1000)
     await shop.engine.attach(path, shop.url("a"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * SLOWNESS):
         while not (heard := [e for e in shop.log.told if e.get("source") == "litestream" and e["level"] == "error"]):
             await asyncio.sleep(0.02)
     assert "not a database" in str(heard[0])

@@ -15,6 +15,7 @@ from flyatc.databases.litestream import control, streaming
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.progress import silent
 from flyatc.tenants.ports import Databases
+from slowness import SLOWNESS
 
 FIRST = FakeFormer(0, clean=True)
 
@@ -28,7 +29,7 @@ async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def eventually(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * SLOWNESS):
         while not fact():
             await asyncio.sleep(0.01)
 

@@ -7,6 +7,7 @@ from sys import executable
 
 from flyatc.process import table
 from flyatc.process.reaper import Reaper
+from slowness import SLOWNESS
 
 ADOPTED = """
 import os, time
@@ -78,4 +79,4 @@ async def test_asyncios_own_children_keep_their_exit_codes() -> None:
 def test_orphans_are_adopted_and_reaped() -> None:
     # The subreaper must be told its number from outside: its orphan waits until it has become its parent.
     shell = ["sh", "-c", 'ME=$$ exec "$0" -c "$1"', executable, ADOPTED]
-    subprocess.run(shell, check=True, timeout=30)
+    subprocess.run(shell, check=True, timeout=30 * SLOWNESS)

@@ -13,6 +13,7 @@ import pytest
 import websockets
 
 from flyatc.process.ports import Ports
+from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
@@ -30,7 +31,7 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 def raw(port: int, *sent: bytes) -> bytes:
     """All that comes back; each part after the first is sent when something has been answered."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=20 * SLOWNESS) as sock:
         sock.sendall(sent[0])
         answer = b""
         for part in sent[1:]:
@@ -155,7 +156,7 @@ async def test_it_speaks_with_a_real_websocket_client(port: int) -> None:
 
 def test_after_an_upgrade_bytes_come_back_as_they_are(port: int) -> None:
     head = b"GET /upgrade HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=20 * SLOWNESS) as sock:
         sock.sendall(head)
         answer = b""
         while b"\r\n\r\n" not in answer:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from fakes.fly import Fly, small_fly
 from flyatc.sim.machine import AGAIN_SECONDS
 from flyatc.sim.reaching import RETRY_SECONDS
+from slowness import SLOWNESS
 
 MEGABYTE = 1 << 20
 
@@ -268,7 +269,7 @@ async def test_what_a_visitor_forged_reaches_the_app_but_not_the_target_of_a_rep
 async def test_an_app_that_fails_is_started_again_and_one_that_ends_well_stays_down(fly: Fly) -> None:
     before = fly["m1"].updated
     await fly.visit("/exit?3")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * SLOWNESS):
         while fly["m1"].updated < before + 3:  # stopped, starting, started
             await asyncio.sleep(0.01)
     assert (await fly.visit("/", fly_force_instance_id=fly.id("m1"))).json["machine"] == fly.id("m1")

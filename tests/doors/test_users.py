@@ -17,6 +17,7 @@ from flyatc.fly.clones import LEFT
 from flyatc.kit.errors import FlyatcError
 from flyatc.ownership.record import Data, Heir, Holder, Owner, State, owner_key, write
 from flyatc.sim.simulator import TOKEN
+from slowness import SLOWNESS
 from whole.daemon import clean_environment
 
 KEY = "customer_id"
@@ -111,7 +112,7 @@ def test_what_is_missing_is_told_with_what_to_do(tmp_path: Path, fly: str, envir
     (tmp_path / "tenants.yaml").write_text(f"app: {{command: [x]}}\nusers: {{ann: }}\n{fly}\n")
     done = subprocess.run(
         [sys.executable, "-m", "flyatc", "users", "add", "ann"], cwd=tmp_path, env=clean_environment() | environ,
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=60 * SLOWNESS, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert told in done.stderr

@@ -14,6 +14,7 @@ from flyatc.config.schema import Config
 from flyatc.daemon.verifying import Verifying
 from flyatc.kit import tasks
 from flyatc.process.records import Records
+from slowness import SLOWNESS
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[Verifyi
 
 
 async def eventually(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * SLOWNESS):
         while not check():
             await asyncio.sleep(0.005)
 

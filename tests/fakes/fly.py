@@ -12,6 +12,7 @@ from typing import Any
 
 from flyatc.sim.machine import Machine, Record
 from flyatc.sim.simulator import TOKEN, Settings, Simulator
+from slowness import SLOWNESS
 
 PUPPET = Path(__file__).parent.parent / "apps" / "puppet.py"
 
@@ -39,7 +40,7 @@ class Fly:
 
     async def until_told(self, text: str, since: int = 0) -> None:
         """Waits for a line of the simulator's log."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * SLOWNESS):
             while not any(text in line for line in self.hops[since:]):
                 self.more.clear()
                 await self.more.wait()
@@ -78,7 +79,7 @@ class Fly:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Told:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20 * SLOWNESS)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flyatc.sim import processes, shapes
 from flyatc.sim.machine import Machine, Record
 from flyatc.sim.simulator import Settings, Simulator
+from slowness import SLOWNESS
 
 T = TypeVar("T")
 PATIENCE = 120.0  # s
@@ -42,7 +43,7 @@ class Platform:
         self._loop.close()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE * SLOWNESS)
 
     def __getitem__(self, name: str) -> Machine:
         return self.simulator.machines.named(name)

@@ -49,7 +49,7 @@ class Terminal:
     def end(self, within: float = 30) -> tuple[int, str]:
         """Waits for its end; the exit code, and all that was shown."""
         code = self.process.wait(within * SLOWNESS)
-        self._reader.join(within)
+        self._reader.join(within * SLOWNESS)
         os.close(self._outer)
         return code, self.shown
 

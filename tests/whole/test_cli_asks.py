@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from slowness import SLOWNESS
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, clean_environment, config, eventually
 from whole.terminals import Terminal
@@ -180,7 +181,7 @@ def test_logs_follow_what_comes_promptly_and_of_the_chosen_tenant_only(daemon: D
         daemon.get("/carl/echo?mark=followed")
         assert json.loads(follower.stdout.readline())["query"] == "mark=followed"
         follower.send_signal(signal.SIGINT)
-        _, complaint = follower.communicate(timeout=30)
+        _, complaint = follower.communicate(timeout=30 * SLOWNESS)
     assert (follower.returncode, complaint.strip()) == (130, b"")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slowness import SLOWNESS
 from whole.daemon import Daemon, eventually, restless
 from whole.visits import Line, get, parrot, request, say, seen, serving
 
@@ -119,7 +120,7 @@ def test_what_an_app_sends_beyond_its_length_is_nobodys_answer(daemon: Daemon) -
             line.socket.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 line.socket.recv(1)
-            line.socket.settimeout(10)
+            line.socket.settimeout(10 * SLOWNESS)
             assert seen(line.get("/ann/seen?mine")).line == "GET /ann/seen?mine HTTP/1.1"
 
 
@@ -163,7 +164,7 @@ def test_the_time_to_answer_begins_when_the_request_has_come(daemon: Daemon) -> 
             with pytest.raises(TimeoutError):
                 line.socket.recv(1)  # a tenth of a second, in which no 504 comes
             line.send(b"x")
-        line.socket.settimeout(10)
+        line.socket.settimeout(10 * SLOWNESS)
         assert seen(line.reply()).body == b"x" * 14
 
 
@@ -174,5 +175,5 @@ def test_an_app_that_takes_nothing_of_the_body_is_504(daemon: Daemon) -> None:
         while not select.select([line.socket], [], [], 0)[0]:  # until there is an answer
             if select.select([], [line.socket], [], 0.05)[1]:
                 line.socket.send(bytes(1 << 16))
-        line.socket.settimeout(10)
+        line.socket.settimeout(10 * SLOWNESS)
         assert line.reply().status == 504

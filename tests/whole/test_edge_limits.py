@@ -130,7 +130,7 @@ def test_a_slow_body_that_keeps_coming_is_no_stalled_one(daemon: Daemon) -> None
             with pytest.raises(TimeoutError):
                 line.socket.recv(1)
             line.send(b"x")
-        line.socket.settimeout(10)
+        line.socket.settimeout(10 * SLOWNESS)
         assert line.reply().status == 200
 
 
@@ -156,7 +156,7 @@ def test_nought_is_no_limit(loose: Daemon) -> None:
         fresh.socket.settimeout(2.0)
         with pytest.raises(TimeoutError):
             fresh.socket.recv(1)
-        fresh.socket.settimeout(10)
+        fresh.socket.settimeout(10 * SLOWNESS)
         assert fresh.get("/ann/seen").status == 200
         assert head.send(b"st: x\r\n\r\n").reply().status == 200
         assert len(seen(body.send(b"x" * 3_000_000).reply()).body) == 3_000_000

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import websockets
 
+from slowness import SLOWNESS
 from whole.daemon import Daemon, eventually, restless
 from whole.visits import Line, get, parrot, request, say, serving
 
@@ -42,7 +43,7 @@ async def test_a_websocket_talks_through_with_its_subprotocol_its_pings_and_its_
         for message in ("hello", b"\x00\xff", "x" * 70_000, b"y" * 300_000):
             await ws.send(message)
             assert await ws.recv() == message
-        await asyncio.wait_for(await ws.ping(), 10)
+        await asyncio.wait_for(await ws.ping(), 10 * SLOWNESS)
         await ws.close(4001, "enough")
     assert ws.close_code == 4001
 
@@ -82,7 +83,7 @@ def test_a_tunnel_outlives_every_limit_of_time(daemon: Daemon) -> None:
         line.socket.settimeout(2.5)
         with pytest.raises(TimeoutError):
             line.socket.recv(1)
-        line.socket.settimeout(10)
+        line.socket.settimeout(10 * SLOWNESS)
         assert line.send(b"still here").take(10) == b"still here"
 
 

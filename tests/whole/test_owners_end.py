@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slowness import SLOWNESS
 from torture.clocks import Clocks
 from whole import evidence, visits
 from whole.conftest import StartDaemon
@@ -41,7 +42,7 @@ def port_of(daemon: Daemon, tenant: str) -> int:
 
 def asked(port: int, path: str) -> None:
     """Of an app, past its daemon."""
-    app = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    app = http.client.HTTPConnection("127.0.0.1", port, timeout=30 * SLOWNESS)
     app.request("GET", path)
     assert app.getresponse().read()
     app.close()

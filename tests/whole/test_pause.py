@@ -12,6 +12,7 @@ import pytest
 
 from flyatc.control.answers import Drained, Overview, Paused, Resumed, Switched
 from flyatc.control.client import Client
+from slowness import SLOWNESS
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, clean_environment, config, eventually
 from whole.visits import Line, get, request, serving
@@ -184,7 +185,7 @@ def test_the_body_of_who_is_held_stays_with_him(daemon: Daemon) -> None:
                 sent += line.socket.send(body[sent : sent + 65536])
         assert sent < len(body)
         resume(daemon)
-        line.socket.settimeout(30)
+        line.socket.settimeout(30 * SLOWNESS)
         assert line.send(body[sent:]).reply().json["sha256"] == hashlib.sha256(body).hexdigest()
 
 

@@ -27,7 +27,7 @@ def streamed(daemon: Daemon) -> bool:
 
 
 def lose_the_machine(daemon: Daemon, store: Path | None = None) -> None:
-    daemon.kill()
+    daemon.lose_machine()
     if store is not None:
         evidence.grow_old(daemon, store)
     shutil.rmtree(daemon.folder / "data")

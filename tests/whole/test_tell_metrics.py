@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from slowness import SLOWNESS
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, config, eventually
 from whole.visits import ask, serving
@@ -23,7 +24,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def monitor(daemon: Daemon, method: str, path: str) -> tuple[int, str, str]:
     """Status, content type, body."""
     address = daemon.until_told("metrics are served")["on"].removeprefix("http://").removesuffix("/metrics")
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=10 * SLOWNESS)
     connection.request(method, path)
     answer = connection.getresponse()
     found = answer.status, answer.headers.get("Content-Type", ""), answer.read().decode()
