@@ -32,7 +32,7 @@ test-fast: .venv/.dev
 torture: .venv/.dev
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m torture.run $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
 
-#   make check      the same without the tests
+#   make check      lint, types and walls, without the tests
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
