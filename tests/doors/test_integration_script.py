@@ -1,0 +1,121 @@
+"""What ``.ci/run`` installs, tried with programs that only write down how they were called."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slowness import SLOWNESS
+
+SCRIPT = Path(__file__).parents[2] / ".ci" / "run"
+STUB = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$CALLS"
+"""
+
+
+class Machine:
+    """A PATH which has nothing but the script's own tools and what is put there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.programs, self.calls, self.checkout = folder / "bin", folder / "calls", folder / "checkout"
+        self.programs.mkdir()
+        (self.checkout / ".ci").mkdir(parents=True)
+        (self.checkout / "examples" / "customers").mkdir(parents=True)
+        shutil.copy(SCRIPT, self.checkout / ".ci" / "run")
+        for tool in ("bash", "sh", "dirname", "basename", "timeout", "env", "touch", "grep"):
+            found = shutil.which(tool)
+            assert found is not None
+            (self.programs / tool).symlink_to(found)
+        self.put("id", "echo 0")
+        self.put("make")
+
+    def put(self, *names: str) -> None:
+        """Programs that succeed; a shell command may be given after one name."""
+        name, *rest = names
+        path = self.programs / name
+        path.write_text(STUB + "\n".join(rest) + "\n")
+        path.chmod(0o755)
+
+    def run(self) -> list[str]:
+        """What was called, without apt-get's options."""
+        done = subprocess.run(
+            [self.checkout / ".ci" / "run"],
+            env={"PATH": str(self.programs), "CALLS": str(self.calls)},
+            capture_output=True, text=True, timeout=30 * SLOWNESS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        self.said = done.stderr
+        lines = self.calls.read_text().splitlines()
+        return [line.partition("Acquire::Retries=3 ")[2] if "apt-get" in line else line for line in lines]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def installed(calls: list[str]) -> list[str]:
+    return [call.rpartition(" ")[2] for call in calls if call.startswith("install --no-install")]
+
+
+def test_a_bare_debian_gets_all_that_is_missing(machine: Machine) -> None:
+    (machine.programs / "make").unlink()
+    machine.put("apt-get", 'case "$*" in *" make") ln -s "$(command -v id)" "${0%/*}/make";; esac')
+    (machine.programs / "ln").symlink_to(shutil.which("ln") or "")
+    calls = machine.run()
+    assert calls[1] == "update"
+    wanted = ["make", "python3", "python3-venv", "puma", "nodejs", "bind9-dnsutils", "node-express", "node-sqlite3"]
+    assert installed(calls) == wanted
+
+
+def test_only_what_is_missing_is_installed(machine: Machine) -> None:
+    machine.put("apt-get")
+    for name in ("puma", "node", "python3"):
+        machine.put(name)
+    assert installed(machine.run()) == ["bind9-dnsutils"]
+
+
+def test_where_nothing_is_missing_nothing_is_asked_for(machine: Machine) -> None:
+    for name in ("apt-get", "puma", "node", "dig", "python3", "npm"):
+        machine.put(name)
+    assert [call.split()[0] for call in machine.run()] == ["id", "python3", "node", "node", "node", "make"]
+
+
+def test_a_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Machine) -> None:
+    machine.put("apt-get", 'case "$*" in *" puma") exit 100;; esac')
+    machine.put("node")
+    machine.put("python3")
+    assert installed(machine.run()) == ["puma", "bind9-dnsutils"]
+    assert "puma could not be installed" in machine.said
+
+
+def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> None:
+    machine.put("apt-get", 'case "$*" in *simulate*) exit 100;; esac')
+    for name in ("puma", "dig", "python3"):
+        machine.put(name)
+    machine.put("node", f"test -e {machine.calls}.modules")
+    machine.put("npm", f"touch {machine.calls}.modules")
+    calls = machine.run()
+    assert installed(calls) == []
+    assert [call for call in calls if call.startswith("npm install")]
+    assert machine.said == ""
+    assert calls[-1] == "make test"
+
+
+def test_without_root_and_without_the_registry_the_tests_are_run_all_the_same(machine: Machine) -> None:
+    machine.put("id", "echo 1000")
+    machine.put("apt-get", "exit 100")
+    machine.put("node", "exit 1")
+    machine.put("npm", "exit 1")
+    calls = machine.run()
+    assert calls[-1] == "make test"
+    assert "npm could not install express and sqlite3" in machine.said
+    assert not [call for call in calls if call.startswith(("install", "update"))]
+
+
+def test_the_script_leaves_what_ci_means_to_the_tests() -> None:
+    code = [line for line in SCRIPT.read_text().splitlines() if not line.startswith("#")]
+    assert not [line for line in code if "CI=" in line]
+    assert os.access(SCRIPT, os.X_OK)
