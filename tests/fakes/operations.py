@@ -72,8 +72,8 @@ class Desk:
     async def restart(self, address: str) -> None:
         await self._do(f"restart {address}")
 
-    async def release(self, user: str, to: str | None) -> None:
-        await self._do(f"release {user} {to}")
+    async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
+        await self._do(f"release {user} {'nobody' if remove else to}")
 
     async def reload(self) -> Reloaded:
         await self._do("reload")

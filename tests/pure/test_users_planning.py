@@ -7,7 +7,21 @@ from flyatc.daemon.owners import Owner
 from flyatc.daemon.users import listing, planning
 from flyatc.daemon.users.planning import Impossible
 from flyatc.daemon.users.seen import Seen
-from flyatc.daemon.users.steps import Cordon, Destroy, Make, Mark, Plan, Release, Settle, Step, Stop, Unmark, Wake
+from flyatc.daemon.users.steps import (
+    Cordon,
+    Destroy,
+    Make,
+    Mark,
+    Plan,
+    Release,
+    Remove,
+    Restore,
+    Settle,
+    Step,
+    Stop,
+    Unmark,
+    Wake,
+)
 from flyatc.fly.api_shapes import Config, Machine, Mount
 from flyatc.fly.clones import LEFT
 
@@ -152,15 +166,48 @@ def removed(what: Seen) -> Plan:
 
 def test_a_machine_is_emptied_before_it_is_destroyed_and_one_with_another_user_is_not() -> None:
     end = (Stop(ONE), Destroy(ONE, "100"))
-    assert removed(seen(HERE, owners=[owner("100", ONE)])).steps == (Cordon(ONE), Release(ONE, "100"), *end)
-    assert removed(seen(HERE)).steps == (Cordon(ONE), *end)
+    assert removed(seen(HERE, owners=[owner("100", ONE)])).steps == (Cordon(ONE), Remove(ONE, "100"), *end)
+    assert removed(seen(HERE)).steps == (Cordon(ONE), Remove(ONE, "100"), *end), "it never came, and must not now"
     asleep = machine(ONE, "100", state="stopped")
-    assert removed(seen(asleep, owners=[owner("100", ONE, "released")])).steps == (Cordon(ONE), end[1])
+    released = [owner("100", ONE, "released")]
+    woken = (Cordon(ONE), Wake(ONE), Remove(ONE, "100"), *end)
+    assert removed(seen(asleep, owners=released)).steps == woken, "somebody must write it down"
+    assert removed(seen(asleep, THERE, owners=released)).steps == (Remove(TWO, "100"), Cordon(ONE), end[1])
     for unsaved in (seen(asleep, owners=[owner("100", ONE, "dirty")]), seen(asleep, known=False)):
-        assert removed(unsaved).steps == (Cordon(ONE), Wake(ONE), Release(ONE, "100"), *end)
+        assert removed(unsaved).steps == woken
     with pytest.raises(Impossible, match="has 300 too"):
         removed(seen(HERE, owners=[owner("300", ONE, "dirty")]))
-    assert removed(seen(THERE)).steps == ()
+    assert removed(seen()).steps == ()
+
+
+def test_a_user_without_a_machine_is_removed_where_it_is_held_or_on_any_machine() -> None:
+    assert removed(seen(THERE)).steps == (Remove(TWO, "100"),)
+    asleep = machine(ONE, "7", state="stopped")
+    assert removed(seen(THERE, asleep, owners=[owner("100", ONE)])).steps == (Wake(ONE), Remove(ONE, "100"))
+
+
+def test_a_removal_that_was_broken_off_goes_on_and_is_not_recorded_twice() -> None:
+    assert removed(seen(HERE, owners=[owner("100", ONE, "removed")])).steps == (
+        Cordon(ONE),
+        Stop(ONE),
+        Destroy(ONE, "100"),
+    )
+    assert removed(seen(THERE, owners=[owner("100", ONE, "removed")])).steps == ()
+
+
+def test_a_removed_user_that_is_added_is_served_again_only_once_its_machine_is_there() -> None:
+    gone = [owner("100", ONE, "removed")]
+    assert planning.add(seen(THERE, owners=gone), "100", None, None).steps == (
+        Make("user-100", "ams", TWO),
+        Restore("user-100", "100"),
+    )
+    assert planning.add(seen(HERE, owners=gone), "100", None, None).steps == (Restore(ONE, "100"),)
+    half = machine(NEW, None, state="stopped", name="user-100")
+    assert planning.add(seen(half, known=False), "100", None, None).steps == (
+        Wake(NEW),
+        Mark(NEW, KEY, "100"),
+        Restore(NEW, "100"),
+    )
 
 
 def test_a_volume_which_stays_is_named() -> None:

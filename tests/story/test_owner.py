@@ -7,7 +7,7 @@ import pytest
 from fakes.stage import UP, Stage
 from flyatc.kit import tasks
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.tenants.errors import Elsewhere, Unsafe
+from flyatc.tenants.errors import Elsewhere, NoSuchUser, Unsafe
 
 pytestmark = pytest.mark.looptime
 
@@ -112,3 +112,18 @@ async def test_a_store_which_does_not_say_who_may_write_starts_nothing() -> None
     with pytest.raises(Unsafe, match="does not answer"):
         await stage.visit()
     assert stage.story.get("a", []) == []
+
+
+async def test_of_a_removed_user_nothing_is_started_and_the_store_is_asked_again_after_a_while() -> None:
+    stage = Stage()
+    stage.faults["own"] = HeldElsewhere("", "a was removed", removed=True)
+    for _ in range(3):
+        with pytest.raises(NoSuchUser, match="was removed"):
+            await stage.visit()
+    del stage.faults["own"]
+    with pytest.raises(NoSuchUser):
+        await stage.visit()
+    await asyncio.sleep(2)
+    await stage.visit()
+    assert stage.story["a"] == UP
+    assert [event["msg"] for event in stage.events if "removed" in str(event)] == ["the user was removed"]

@@ -90,7 +90,7 @@ async def test_when_the_store_does_not_answer_the_operator_is_told(store: FakeSt
     await machine.leave()
     link = Link(store)
     link.once("late", "put", owner_key("u"))
-    with pytest.raises(OwnershipUnknown, match="cannot be released"):
+    with pytest.raises(OwnershipUnknown, match="is not released"):
         await operations.takeover(link, "u", TERMS)
     assert isinstance(await operations.release(Link(store), "v", TERMS), Denied)
 
@@ -138,3 +138,78 @@ async def test_an_operator_who_is_late_does_not_undo_that_somebody_has_taken_it(
     await asyncio.sleep(link.lateness)
     assert owned.valid()
     assert store.owner().holder.machine == "m2"
+
+
+# --- removed users ---
+
+
+async def removed(store: FakeStore) -> Free | Denied | Settled:
+    return await operations.release(Link(store), "u", TERMS, remove=True)
+
+
+async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: FakeStore) -> None:
+    first, other, third = (FakeMachine(store, name) for name in ("m1", "m2", "m3"))
+    await first.live()
+    await first.leave()
+    assert isinstance(await removed(store), Free)
+    before = store.owner()
+    for machine in (first, other, third):
+        with pytest.raises(HeldElsewhere, match="flyatc users add u") as refused:
+            await machine.live(known=1)
+        assert refused.value.removed
+    assert store.owner() == before, "nothing is written for a removed user"
+    assert isinstance(await removed(store), Settled)
+    assert isinstance(await operations.release(Link(store), "u", TERMS), Denied)
+    assert isinstance(await operations.takeover(Link(store), "u", TERMS), Denied)
+    assert store.owner() == before
+    assert await operations.add(Link(store), "u", TERMS)
+    assert not await operations.add(Link(store), "u", TERMS)
+    owned = await other.live()
+    assert (owned.epoch, owned.former.epoch, owned.former.clean) == (2, 1, True)
+
+
+async def test_a_user_can_be_removed_before_any_machine_has_owned_it(store: FakeStore) -> None:
+    assert isinstance(await removed(store), Free)
+    machine = FakeMachine(store)
+    with pytest.raises(HeldElsewhere, match="was removed"):
+        await machine.live()
+    assert await operations.add(Link(store), "u", TERMS)
+    assert (await machine.live()).epoch == 2
+
+
+async def test_a_living_or_dirty_holder_is_not_removed_behind_its_back(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    owned = await machine.live()
+    assert isinstance(await removed(store), Denied)
+    assert owned.valid()
+    owned.mark_dirty("the disk is full")
+    await machine.leave()
+    assert isinstance(await removed(store), Denied), "what it could not save would be forgotten in silence"
+    assert store.owner().state is State.DIRTY
+
+
+async def test_what_a_dead_holder_of_a_removed_user_has_is_the_newest_once_it_is_added_again(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    machine.link.away()
+    await asyncio.sleep(DEAD + 10)
+    assert isinstance(await removed(store), Free)
+    machine.link.back()
+    with pytest.raises(HeldElsewhere, match="was removed"):
+        await machine.live(known=1)
+    assert await operations.add(Link(store), "u", TERMS)
+    owned = await machine.live(known=1)
+    assert owned.former.since <= 1
+    assert not owned.former.clean
+
+
+async def test_of_a_removal_and_a_take_at_once_one_wins(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    await machine.leave()
+    taken, freed = await asyncio.gather(machine.live(), removed(store), return_exceptions=True)
+    if store.owner().state is State.REMOVED:
+        assert isinstance(taken, HeldElsewhere)
+    else:
+        assert not isinstance(taken, BaseException)
+        assert isinstance(freed, OwnershipUnknown | Denied)

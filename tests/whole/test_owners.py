@@ -1,7 +1,9 @@
 """Two machines with one store: exactly one serves a user, and the other says who."""
 
+import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,34 @@ def test_what_a_dead_machine_had_not_saved_is_set_aside_as_soon_as_it_is_back_th
     assert home.stop() == 0
     assert added(away) == 3
     assert away.stop() == 0
+
+
+def is_404(daemon: Daemon, path: str) -> bool:
+    answer = daemon.get(path)
+    return answer.status == 404 and "Flyatc-Owner" not in answer.headers
+
+
+def test_a_removed_user_is_404_on_every_machine_and_nothing_is_made_until_it_is_added_again(
+    start: StartDaemon, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    text = config(idle="60s").replace("{interval: 0}", f"{{interval: 0, url: 'file:{shared}', session_ttl: 10s}}")
+    home, *others = (start(text) for _ in range(3))
+    assert added(home) == 1
+    refused = others[0].cli("release", "ann", "--remove")
+    assert refused.returncode == 1, "its holder lives, and is another machine"
+    done = home.cli("release", "ann", "--remove")
+    assert done.returncode == 0, done.stderr
+    assert "removed" in done.stdout
+    before = sorted((shared / "users" / "ann").rglob("*"))
+    for daemon in (home, *others):
+        for path in ("/ann/one/count", "/ann/two/count"):
+            eventually(partial(is_404, daemon, path), what="what the machine believed for 2 s is forgotten")
+        assert daemon.get("/bob/count").status in (200, 503), "another user is another matter"
+    assert sorted((shared / "users" / "ann").rglob("*")) == before
+    assert [path for one in others for path in (one.folder / "data").glob("tenants/ann/*")] == []
+    [listed] = json.loads(others[1].cli("ownership", "ann", "--json").stdout)
+    assert (listed["state"], "flyatc users add ann" in listed["note"]) == ("removed", True)
+    assert others[1].cli("takeover", "ann", "--yes").returncode == 1
+    assert others[1].cli("release", "ann", "--undo-remove").returncode == 0
+    assert eventually(lambda: added(others[1]), what="the user is served again") == 2

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,12 +162,28 @@ def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> No
     assert owner(sim, "200") == ("held", "syd")
 
 
-def test_whose_machine_is_removed_is_saved_first_and_stays_in_the_store(sim: Sim) -> None:
-    add(sim, "400")
-    assert "destroy machine" in flyatc(sim, "users", "remove", "400").stdout
-    assert "user-400" in machines(sim)
-    assert owner(sim, "400") == ("held", "ams")
-    done = flyatc(sim, "users", "remove", "400", "--yes")
-    assert "flyatc users add 400" in done.stdout
-    assert "user-400" not in machines(sim)
-    assert owner(sim, "400") == ("released", "ams")
+def test_a_user_who_is_removed_is_saved_first_and_404_everywhere_until_it_is_added_again(sim: Sim) -> None:
+    flyatc(sim, "users", "add", "600", "--region", "ams")
+    assert eventually(lambda: ask(sim.port, "POST", "/600/add", b"", {}).status == 200, what="600 is known")
+    count = add(sim, "600")
+    assert "destroy machine" in flyatc(sim, "users", "remove", "600").stdout
+    assert "user-600" in machines(sim)
+    assert owner(sim, "600") == ("held", "ams")
+    done = flyatc(sim, "users", "remove", "600", "--yes")
+    assert "flyatc users add 600" in done.stdout
+    assert "user-600" not in machines(sim)
+    assert owner(sim, "600") == ("removed", "ams")
+    before = sorted((sim.folder / "store" / "users" / "600").rglob("*"))
+    for machine in sim.ids().values():
+        eventually(partial(_is_404, sim, machine), what=f"404 on machine {machine}")
+    assert sorted((sim.folder / "store" / "users" / "600").rglob("*")) == before
+    [listed] = [one for one in json.loads(flyatc(sim, "users", "list", "--json").stdout) if one["user"] == "600"]
+    assert (listed["owned"], listed["machine"]) == ("removed", "")
+    assert flyatc(sim, "users", "remove", "600", "--yes").stdout.startswith("no machine of sim is 600's")
+    flyatc(sim, "users", "add", "600", "--region", "syd")
+    assert eventually(lambda: ask(sim.port, "GET", "/600/count", None, {}).status == 200, what="600 is served again")
+    assert (add(sim, "600"), served_in(sim, "600")) == (count + 1, "syd")
+
+
+def _is_404(sim: Sim, machine: str) -> bool:
+    return ask(sim.port, "GET", "/600/count", None, {"fly-force-instance-id": machine}).status == 404

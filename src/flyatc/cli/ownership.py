@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flyatc.daemon.owners import Owner
 
 HEADINGS = ("USER", "STATE", "EPOCH", "MACHINE", "REGION", "LAST SIGN", "HERE", "NOTE")
-_STYLES = {"held": "green", "released": "dim", "dirty": "bold red", "unknown": "yellow"}
+_STYLES = {"held": "green", "released": "dim", "dirty": "bold red", "removed": "dim", "unknown": "yellow"}
 
 
 @click.command()

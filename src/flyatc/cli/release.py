@@ -1,6 +1,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,23 +10,31 @@ from flyatc.cli.life import Done
 from flyatc.config.schema import Config
 from flyatc.kit.errors import FlyatcError
 
+if TYPE_CHECKING:
+    from flyatc.ownership.swap import RecordStore
+
 ANYBODY = "whoever is visited first takes it"
+NOBODY = "every machine answers 404, until flyatc users add or flyatc release --undo-remove. Its data stay in the store"
 
 
 @click.command()
 @click.argument("user")
 @click.option("--to", metavar="MACHINE", help="Only that machine of the same app is to take him.")
+@click.option("--remove", is_flag=True, help="Nobody is to take it: every machine answers 404. Its data stay.")
+@click.option("--undo-remove", is_flag=True, help="Serve a removed user again.")
 @options.config_file
-def release(user: str, to: str | None, config_path: Path | None) -> int:
-    """Let another machine take a user. Here his tenants are saved and stopped; for a machine that is dead its place is
+def release(user: str, to: str | None, remove: bool, undo_remove: bool, config_path: Path | None) -> int:
+    """Let another machine take a user. Here its tenants are saved and stopped; for a machine that is dead its place is
     given free, and if it is the next to come nothing is lost.
 
     A machine that lives must release by itself: run this there.
     """
+    if (to is not None) + remove + undo_remove > 1:
+        raise click.UsageError("--to, --remove and --undo-remove exclude each other")
     config = options.read(config_path)
     user = address.user_of(config, user)
     _check(config, user, to)
-    code, told = asyncio.run(_release(config, user, to))
+    code, told = asyncio.run(_add(config, user) if undo_remove else _release(config, user, to, remove))
     click.echo(words.plain(told), err=bool(code))
     return code
 
@@ -43,34 +52,65 @@ def _check(config: Config, user: str, to: str | None) -> None:
         raise FlyatcError(f"tenants.yaml pins {user} to {pin}: change that first, and reload it on every machine")
 
 
-async def _release(config: Config, user: str, to: str | None) -> tuple[int, str]:
+async def _add(config: Config, user: str) -> tuple[int, str]:
     """The exit code, and what to say."""
-    from flyatc.control.client import NoDaemon
+    from flyatc.daemon import drills
+    from flyatc.ownership import operations
+    from flyatc.ownership.terms import Terms
+
+    async with drills.opened(config, os.environ, hurried=drills.PATIENCE) as store:
+        if await operations.add(store, user, Terms.of(config.storage.session_ttl)):
+            return 0, f"{user} is served again: {ANYBODY}"
+    return 0, f"{user} is not removed; there is nothing to do"
+
+
+async def _release(config: Config, user: str, to: str | None, remove: bool) -> tuple[int, str]:
+    """The exit code, and what to say."""
     from flyatc.daemon import drills, owners
     from flyatc.ownership import operations
     from flyatc.ownership.freeing import Denied, Settled
     from flyatc.ownership.terms import Terms
 
-    next_one = f"machine {to} takes it at the next visit" if to is not None else ANYBODY
     async with drills.opened(config, os.environ, hurried=drills.PATIENCE) as store:
         found = await owners.look(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
-            try:
-                await asyncio.to_thread(options.client(config).post, "/release", Done, user=user, to=to)
-            except NoDaemon as error:  # it has not come to its end in order
-                if to is not None:
-                    return 1, f"only a daemon here can save what is on this disk for another machine: {error}"
-            else:
-                [after] = await owners.look(config, os.environ, store, [user])
-                if after.state == "released" and after.to == (to or ""):
-                    return 0, f"{user} is saved, stopped and released: {next_one}"
-                if to is not None and after.machine == to:
-                    return 0, f"{user} is saved, stopped and released: machine {to} has taken it"
-                return 1, f"{user} is stopped, but not released: {after.note or f'it is {after.state} again'}"
-        decision = await operations.release(store, user, Terms.of(config.storage.session_ttl), to)
+            done = await _by_daemon(config, store, user, to, remove)
+            if done is not None:
+                return done
+        decision = await operations.release(store, user, Terms.of(config.storage.session_ttl), to, remove=remove)
     match decision:
         case Denied():
             return 1, decision.reason
         case Settled():
             return 0, f"{user}: {decision.reason}; there is nothing to do"
-    return 0, f"{user} is released ({decision.reason}): {next_one}"
+    return 0, f"{user} is {'removed' if remove else 'released'} ({decision.reason}): {_next(to, remove)}"
+
+
+async def _by_daemon(
+    config: Config, store: "RecordStore", user: str, to: str | None, remove: bool
+) -> tuple[int, str] | None:
+    """None: no daemon runs here, and none is needed."""
+    from flyatc.control.client import NoDaemon
+    from flyatc.daemon import owners
+
+    try:
+        await asyncio.to_thread(options.client(config).post, "/release", Done, user=user, to=to, remove=remove)
+    except NoDaemon as error:  # it has not come to its end in order
+        if to is None and not remove:
+            return None
+        return 1, f"only a daemon here can save what is on this disk, which may be the newest: {error}"
+    [after] = await owners.look(config, os.environ, store, [user])
+    if remove and after.state == "removed":
+        return 0, f"{user} is saved, stopped and removed: {NOBODY}"
+    if not remove and after.state == "released" and after.to == (to or ""):
+        return 0, f"{user} is saved, stopped and released: {_next(to, remove)}"
+    if to is not None and after.machine == to:
+        return 0, f"{user} is saved, stopped and released: machine {to} has taken it"
+    wanted = "removed" if remove else "released"
+    return 1, f"{user} is stopped, but not {wanted}: {after.note or f'it is {after.state} again'}"
+
+
+def _next(to: str | None, remove: bool) -> str:
+    if remove:
+        return NOBODY
+    return f"machine {to} takes it at the next visit" if to is not None else ANYBODY

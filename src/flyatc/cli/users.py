@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from flyatc.daemon.users.steps import Plan
 
 HEADINGS = ("USER", "MACHINE", "NAME", "REGION", "STATE", "OWNED", "BY", "LAST SIGN", "TENANTS", "NOTE")
-_STYLES = {"started": "green", "stopped": "dim", "suspended": "yellow", "held": "green", "dirty": "bold red"}
+_STYLES = {
+    "started": "green",
+    "stopped": "dim",
+    "suspended": "yellow",
+    "held": "green",
+    "dirty": "bold red",
+    "removed": "dim",
+}
 
 app = click.option("--app", "app_name", metavar="NAME", help="Default: $FLY_APP_NAME, then app in ./fly.toml.")
 _dry = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -60,7 +67,7 @@ def list_(app_name: str | None, config_path: Path | None, as_json: bool) -> None
 def add(
     user: str, region: str | None, like: str | None, dry_run: bool, app_name: str | None, config_path: Path | None
 ) -> None:
-    """Give a user a machine of his own, unless he has one."""
+    """Give a user a machine of its own, unless it has one. A removed user is served again, with all of its data."""
     from flyatc.daemon.users import planning
 
     config = options.read(config_path)
@@ -74,15 +81,16 @@ def add(
 @app
 @options.config_file
 def remove(user: str, yes: bool, app_name: str | None, config_path: Path | None) -> None:
-    """Save all, and destroy a user's machine. What is in the store stays."""
+    """Save all, and destroy a user's machine. From then on every machine answers 404, until the user is added again.
+    What is in the store stays."""
     from flyatc.daemon.users import planning
 
     config = options.read(config_path)
     user = address.user_of(config, user)
     asyncio.run(_do(config, app_name, lambda seen: planning.remove(seen, user), dry=not yes, unless="--yes"))
     click.echo(
-        f"what the store has of {user} stays there; flyatc users add {user} brings it back, and so does a visit, on "
-        "the machine which is asked"
+        f"what the store has of {user} stays there; every machine answers 404 until flyatc users add {user} brings it "
+        "back"
     )
 
 

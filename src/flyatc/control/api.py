@@ -73,10 +73,11 @@ class Hold(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gift(Struct, frozen=True, forbid_unknown_fields=True):
-    """``to``: a machine of our app; None: whoever comes."""
+    """``to``: a machine of our app; None: whoever comes. ``remove``: nobody."""
 
     user: str
     to: str | None = None
+    remove: bool = False
 
 
 class Failure(Struct, frozen=True):
@@ -151,7 +152,7 @@ class Api:
 
     async def release(self, call: Call) -> Answer:
         gift = _decoded(call, Gift)
-        await self._operations.release(gift.user, gift.to)
+        await self._operations.release(gift.user, gift.to, remove=gift.remove)
         return _json(Done())
 
     async def reload(self, call: Call) -> Answer:

@@ -37,9 +37,9 @@ class Operations(Protocol):
 
     async def restart(self, address: str) -> None: ...
 
-    async def release(self, user: str, to: str | None) -> None:
-        """All his tenants are saved and stopped, and he is given back: to a machine of our app, or whoever comes. Goes
-        on, should the operator leave."""
+    async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
+        """All his tenants are saved and stopped, and he is given back: to a machine of our app, or whoever comes.
+        ``remove``: to nobody. Goes on, should the operator leave."""
 
     async def reload(self) -> Reloaded:
         """Reads the file again. Raises ConfigError; then nothing has changed."""

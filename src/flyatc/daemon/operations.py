@@ -108,13 +108,16 @@ class Operations:
         await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
 
-    async def release(self, user: str, to: str | None) -> None:
+    async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
         """To its end, also when who asked has left."""
-        await asyncio.shield(tasks.start(self._release(user, to), f"release {user}"))
+        await asyncio.shield(tasks.start(self._release(user, to, remove), f"release {user}"))
 
-    async def _release(self, user: str, to: str | None) -> None:
+    async def _release(self, user: str, to: str | None, remove: bool) -> None:
         async with self._parts.fleet.emptied(user):
-            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to)
+            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
+        if remove:
+            await self.clear_cache(user)
+            self._parts.log.event("info", "user removed", user=user)
         if to is not None:
             self._parts.log.event("info", "user released to a machine", user=user, machine=to)
 

@@ -20,8 +20,8 @@ AT_ONCE = 8  # requests
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    """``state``: held, released, dirty; unknown where the record cannot be read. ``to``: the machine which it is
-    released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
+    """``state``: held, released, dirty, removed; unknown where the record cannot be read. ``to``: the machine which it
+    is released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
     flyatc there. ``note``: what is to be known beyond that."""
 
     user: str
@@ -71,11 +71,13 @@ async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> 
         here=holder.machine == me,
         sign=sign,
         version=session[0].version if session is not None else "",
-        note=_note(rules, owner, session[0] if session is not None else None, sign or 0.0),
+        note=_note(user, rules, owner, session[0] if session is not None else None, sign or 0.0),
     )
 
 
-def _note(rules: Rules, owner: record.Owner, session: Session | None, sign: float) -> str:
+def _note(user: str, rules: Rules, owner: record.Owner, session: Session | None, sign: float) -> str:
+    if owner.state is record.State.REMOVED:
+        return f"no machine serves it: flyatc users add {user}, or flyatc release {user} --undo-remove, adds it again"
     if owner.to is not None:
         return f"for {owner.to}, which takes it at the next visit"
     if owner.state is record.State.RELEASED:

@@ -49,19 +49,21 @@ class Owning:
         """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""
         return await self.keeper.look(user) if self.keeper is not None else None
 
-    async def release(self, tenant: Tenant, to: str | None) -> None:
+    async def release(self, tenant: Tenant, to: str | None, *, remove: bool = False) -> None:
         """None of the user's tenants is held. What an earlier run of ours left held or unsaved is taken, and given
-        back. ``to``: from now on he is meant for that machine of our app. Raises OwnershipUnknown, HeldElsewhere,
-        FlyatcError where he is not ours to give."""
+        back. ``to``: from now on he is meant for that machine of our app. ``remove``: for none. Raises
+        OwnershipUnknown, HeldElsewhere, FlyatcError where he is not ours to give."""
         if self.store is None:
             raise FlyatcError("storage.mode is none: nobody else can have what is on this disk")
         owner = await self.look(tenant.user)
-        if owner is not None and owner.state is not State.RELEASED and owner.holder.machine == self._machine:
+        ours = owner is not None and owner.holder.machine == self._machine
+        if owner is not None and ours and owner.state in (State.HELD, State.DIRTY):
             async with self.hold(tenant):
                 pass
-        if to is None:
+        if to is None and not remove:
             return
-        decision = await operations.release(self.store, tenant.user, Terms.of(self._config.storage.session_ttl), to)
+        terms = Terms.of(self._config.storage.session_ttl)
+        decision = await operations.release(self.store, tenant.user, terms, to, remove=remove)
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 

@@ -136,6 +136,8 @@ class Placing:
                 owner = await self._owners.look(user)
         except OwnershipUnknown as error:
             return placement.Nowhere(503, str(error))
+        if (gone := placement.removed(owner)) is not None:
+            return gone
         last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
         place = placement.recorded(self._me, owner, last, pin)
         return await self._by_list(user, found, place) if place is None or last is Last.GONE else place

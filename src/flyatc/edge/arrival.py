@@ -16,7 +16,7 @@ Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
 
 
 # No faults of the app: what is stored need not stand in for it.
-_NOT_OURS = (errors.Elsewhere, errors.Stopping, errors.Removed)
+_NOT_OURS = (errors.Elsewhere, errors.NoSuchUser, errors.Stopping, errors.Removed)
 
 
 class Arrival(unread.Unread):
@@ -76,7 +76,7 @@ class Arrival(unread.Unread):
             return away
         try:
             return await self._tenant.serving(self._instead_of)
-        except errors.Elsewhere:
+        except (errors.Elsewhere, errors.NoSuchUser):
             if sign is None or not sign.sent_here(self._to, self._tenant):
                 raise
             await self._tenant.look_again()  # the user may just have been released to us
@@ -100,6 +100,8 @@ class Arrival(unread.Unread):
                 status, retry = 502, error.retry_after
             case errors.Unsafe() | errors.Elsewhere():
                 retry = error.retry_after
+            case errors.NoSuchUser():
+                return self._responder.refuse(self._to, 404, str(error), own=self._tenant.spec.app.pages)
             case errors.Removed():
                 return self._responder.refuse(self._to, 404, str(error))
             case errors.Stopping():

@@ -14,11 +14,12 @@ class OwnershipUnknown(FlyatcError):
 
 
 class HeldElsewhere(FlyatcError):
-    """Another machine may write. ``machine``: its name, as "app/machine". ``settled``: nothing is left here to save."""
+    """Another machine may write. ``machine``: its name, as "app/machine". ``settled``: nothing is left here to save.
+    ``removed``: no machine may, since the user was removed."""
 
-    def __init__(self, machine: str, reason: str) -> None:
+    def __init__(self, machine: str, reason: str, *, removed: bool = False) -> None:
         super().__init__(machine, reason)
-        self.machine, self.reason = machine, reason
+        self.machine, self.reason, self.removed = machine, reason, removed
         self.settled = False
 
     def __str__(self) -> str:

@@ -9,11 +9,27 @@ __all__ = ["HeldElsewhere", "OwnershipUnknown"]
 
 class HeldElsewhere(errors.HeldElsewhere):
     """Another machine is the owner, or is to be. ``dirty``: it has stopped, and has what the store has not. ``since``:
-    the epoch from which on nobody else has owned it."""
+    the epoch from which on nobody else has owned it. ``removed``: no machine may serve the user."""
 
-    def __init__(self, user: str, owner: Holder | Heir, *, dirty: bool = False, why: str = "", since: int = 0) -> None:
-        super().__init__(f"{owner.app}/{owner.machine}", _sentence(user, owner, dirty, why))
+    def __init__(
+        self,
+        user: str,
+        owner: Holder | Heir,
+        *,
+        dirty: bool = False,
+        why: str = "",
+        since: int = 0,
+        removed: bool = False,
+    ) -> None:
+        if removed:
+            super().__init__("", removal(user), removed=True)
+        else:
+            super().__init__(f"{owner.app}/{owner.machine}", _sentence(user, owner, dirty, why))
         self.user, self.owner, self.dirty, self.why, self.since = user, owner, dirty, why, since
+
+
+def removal(user: str) -> str:
+    return f"{user} was removed: flyatc users add {user}, or flyatc release {user} --undo-remove, adds it again"
 
 
 def _sentence(user: str, owner: Holder | Heir, dirty: bool, why: str) -> str:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from flyatc.ownership.record import Heir, Owner, Session, State
+from flyatc.ownership.errors import removal
+from flyatc.ownership.record import Data, Heir, Holder, Owner, Session, State
 from flyatc.ownership.rules import Rules
 
 
@@ -39,13 +40,12 @@ def decide(
     *,
     accept_loss: bool,
     to: str | None = None,
+    remove: bool = False,
 ) -> Free | Denied | Settled:
     """``session``: the holder's, and its age in seconds. ``accept_loss``: the operator has been told. ``to``: the
-    machine which is to be the next; None: whoever is asked."""
-    if owner is None:
-        return Denied(f"nobody has ever owned {user}: there is nothing to release")
-    if owner.state is State.RELEASED:
-        return _direct(user, owner, to)
+    machine which is to be the next; None: whoever is asked. ``remove``: no machine is."""
+    if owner is None or owner.state in (State.RELEASED, State.REMOVED):
+        return _removal(owner) if remove else _unheld(user, owner, to)
     if to is not None and owner.state is State.HELD and owner.holder.machine == to:
         return Settled(f"{owner.holder} has taken {user}")
     where = f"{owner.holder} (epoch {owner.epoch})"
@@ -64,6 +64,21 @@ def decide(
     return Free(f"{where}: {dead}", _loses(user, owner), breaks=session.broken is None)
 
 
+def _removal(owner: Owner | None) -> Free | Settled:
+    """No machine has it."""
+    if owner is None:
+        return Free("nobody has ever owned it", "")
+    if owner.state is State.REMOVED:
+        return Settled("it is removed")
+    return Free(f"{owner.holder} has released it", "")
+
+
+def _unheld(user: str, owner: Owner | None, to: str | None) -> Free | Denied | Settled:
+    if owner is None:
+        return Denied(f"nobody has ever owned {user}: there is nothing to release")
+    return Denied(removal(user)) if owner.state is State.REMOVED else _direct(user, owner, to)
+
+
 def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
     """It is released: all that may change is for whom."""
     if to is None and owner.to is None:
@@ -74,9 +89,11 @@ def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
     return Free(f"{owner.holder} has released it{before}", "")
 
 
-def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None) -> Owner:
+def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None, remove: bool = False) -> Owner:
     """The record when it is done. Without ``accept_loss`` what the holder has on its disk still counts, if it is the
-    next to come. ``to``: as in ``decide``."""
+    next to come. ``to``, ``remove``: as in ``decide``."""
+    if remove:
+        return structs.replace(freed(owner, nonce, accept_loss=accept_loss), state=State.REMOVED)
     heir = Heir(app=owner.holder.app, machine=to) if to is not None else None
     if owner.state is State.RELEASED:
         return structs.replace(owner, nonce=nonce, to=heir)
@@ -84,6 +101,19 @@ def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None)
     since = epoch if accept_loss else owner.data.since
     data = structs.replace(owner.data, since=since, fence=True)
     return structs.replace(owner, epoch=epoch, state=State.RELEASED, nonce=nonce, data=data, why="", to=heir)
+
+
+def never_owned(nonce: str, ttl: float) -> Owner:
+    """The record of a user that is removed before any machine has owned it. Whoever takes it later begins anew."""
+    nobody = Holder(app="", machine="none", region="", boot="none")
+    return Owner(
+        epoch=1, state=State.REMOVED, holder=nobody, nonce=nonce, ttl=ttl, data=Data(line=1, since=1, fence=True)
+    )
+
+
+def added(owner: Owner, nonce: str) -> Owner:
+    """The record of a removed user that is added again: released, with all that is in the store."""
+    return structs.replace(owner, nonce=nonce, state=State.RELEASED)
 
 
 def _loses(user: str, owner: Owner) -> str:

@@ -7,7 +7,7 @@ from flyatc.objects.store import Seen
 from flyatc.ownership import freeing, record, taking
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.freeing import Denied, Free, Settled
-from flyatc.ownership.record import Owner, Session
+from flyatc.ownership.record import Owner, Session, State
 from flyatc.ownership.rules import Landed, Rules
 from flyatc.ownership.swap import RecordStore, swap
 from flyatc.ownership.terms import Terms
@@ -27,10 +27,22 @@ async def plan(store: RecordStore, user: str, terms: Terms, *, accept_loss: bool
     return (await _case(store, user, Rules(terms), accept_loss)).decision
 
 
-async def release(store: RecordStore, user: str, terms: Terms, to: str | None = None) -> Free | Denied | Settled:
+async def release(
+    store: RecordStore, user: str, terms: Terms, to: str | None = None, *, remove: bool = False
+) -> Free | Denied | Settled:
     """Where it is released, says for which machine; None: whoever comes next may take it. So it does for a holder that
-    is dead: if that is the next to come, nothing is lost. Raises OwnershipUnknown."""
-    return await _free(store, user, Rules(terms), accept_loss=False, to=to)
+    is dead: if that is the next to come, nothing is lost. ``remove``: nobody may take it. Raises OwnershipUnknown."""
+    return await _free(store, user, Rules(terms), accept_loss=False, to=to, remove=remove)
+
+
+async def add(store: RecordStore, user: str, terms: Terms) -> bool:
+    """A removed user is released: whoever comes next may take it. False: it is not removed. Raises OwnershipUnknown."""
+    found = await taking.look(store, user)
+    if found is None or found[0].state is not State.REMOVED:
+        return False
+    new = freeing.added(found[0], uuid.uuid4().hex)
+    await _write(store, user, new, found[1].etag, Rules(terms))
+    return True
 
 
 async def takeover(store: RecordStore, user: str, terms: Terms) -> Free | Denied | Settled:
@@ -39,7 +51,9 @@ async def takeover(store: RecordStore, user: str, terms: Terms) -> Free | Denied
     return await _free(store, user, Rules(terms), accept_loss=True)
 
 
-async def _case(store: RecordStore, user: str, rules: Rules, accept_loss: bool, to: str | None = None) -> _Case:
+async def _case(
+    store: RecordStore, user: str, rules: Rules, accept_loss: bool, to: str | None = None, remove: bool = False
+) -> _Case:
     owner, session = await taking.look(store, user), None
     if owner is not None:
         session = await taking.read(store, record.session_key(owner[0].holder.machine), Session)
@@ -51,15 +65,18 @@ async def _case(store: RecordStore, user: str, rules: Rules, accept_loss: bool, 
         session[1].age if session is not None else 0.0,
         accept_loss=accept_loss,
         to=to,
+        remove=remove,
     )
     return _Case(decision, owner, session)
 
 
 async def _free(
-    store: RecordStore, user: str, rules: Rules, *, accept_loss: bool, to: str | None = None
+    store: RecordStore, user: str, rules: Rules, *, accept_loss: bool, to: str | None = None, remove: bool = False
 ) -> Free | Denied | Settled:
-    case = await _case(store, user, rules, accept_loss, to)
+    case = await _case(store, user, rules, accept_loss, to, remove)
     if case.owner is None:
+        if isinstance(case.decision, Free):
+            await _write(store, user, freeing.never_owned(uuid.uuid4().hex, rules.terms.ttl), None, rules)
         return case.decision
     owner, seen = case.owner
     if not isinstance(case.decision, Free):
@@ -70,8 +87,13 @@ async def _free(
         session, at = case.session
         if not await taking.break_session(store, rules, session, at.etag, by=OPERATOR):
             raise OwnershipUnknown(f"{owner.holder} has just given a sign: try again")
-    new = freeing.freed(owner, uuid.uuid4().hex, accept_loss=accept_loss, to=to)
-    outcome = await swap(store, record.owner_key(user), new, seen.etag, rules)
-    if not isinstance(outcome, Landed):
-        raise OwnershipUnknown(f"{user} cannot be released: {outcome.reason}")
+    new = freeing.freed(owner, uuid.uuid4().hex, accept_loss=accept_loss, to=to, remove=remove)
+    await _write(store, user, new, seen.etag, rules)
     return case.decision
+
+
+async def _write(store: RecordStore, user: str, new: Owner, etag: str | None, rules: Rules) -> None:
+    """Raises OwnershipUnknown where somebody else has written it meanwhile."""
+    outcome = await swap(store, record.owner_key(user), new, etag, rules)
+    if not isinstance(outcome, Landed):
+        raise OwnershipUnknown(f"{user} is not {new.state.value}: {outcome.reason}")

@@ -74,6 +74,7 @@ class State(Enum):
     HELD = "held"
     RELEASED = "released"  # all is in the store
     DIRTY = "dirty"  # the holder has stopped, and has something which the store has not
+    REMOVED = "removed"  # released, and no machine may take the user until an operator adds it again
 
 
 class Data(Struct, frozen=True):

@@ -88,6 +88,11 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """An operator has removed the user: no machine takes it until it is added again."""
+
+
+@dataclass(frozen=True)
 class Promised:
     """It was released to another machine. That it never comes is for others to say; then ask again."""
 
@@ -165,11 +170,13 @@ class Rules:
 
     def take(
         self, owner: Owner | None, me: Me, known: int, *, forsaken: bool = False
-    ) -> Take | Ask | Elsewhere | Promised:
+    ) -> Take | Ask | Elsewhere | Promised | Gone:
         """We have a session. ``known``: the highest epoch that local files or the store's data tell of. ``forsaken``:
         the machine to which it was released does not come for it."""
         if owner is None:
             return Take(known + 1, Data(line=known + 1, since=max(known, 1)), True, "nobody has owned it")
+        if owner.state is State.REMOVED:
+            return Gone()
         epoch, data = 1 + max(owner.epoch, known), owner.data
         mine = owner.holder.machine == me.machine
         continues = mine and data.since <= known <= owner.epoch

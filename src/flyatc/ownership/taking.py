@@ -11,7 +11,7 @@ from flyatc.objects.store import Seen, StoreUnavailable
 from flyatc.ownership import record
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import Heir, Me, Owner, Session, State, Unreadable
-from flyatc.ownership.rules import Ask, Break, Landed, Mourn, Promised, Refused, Rules, Take, Unsure
+from flyatc.ownership.rules import Ask, Break, Gone, Landed, Mourn, Promised, Refused, Rules, Take, Unsure
 from flyatc.ownership.swap import RecordStore, swap
 
 ROUNDS = 3  # each is lost only to somebody who won it
@@ -66,6 +66,8 @@ class Taker:
         if owner is None or isinstance(decision, Take):
             assert isinstance(decision, Take)
             return decision
+        if isinstance(decision, Gone):
+            raise HeldElsewhere(user, owner.holder, removed=True, since=owner.data.since)
         if isinstance(decision, Ask):
             return await self._ask(user, owner, known)
         if isinstance(decision, Promised):

@@ -97,6 +97,13 @@ def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> P
     return There(to, told)
 
 
+def removed(owner: Owner | None) -> Nowhere | None:
+    """The user was removed: no machine serves it, whatever other sources say."""
+    if owner is None or owner.state is not State.REMOVED:
+        return None
+    return Nowhere(404, "the user was removed: flyatc users add adds it again")
+
+
 def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
     """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
     the machines which sleep as well, and so its word is the last."""

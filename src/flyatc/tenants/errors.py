@@ -38,6 +38,10 @@ class Elsewhere(Unavailable):
     """Another machine may write its user's databases: that one serves."""
 
 
+class NoSuchUser(Unavailable):
+    """The user was removed: no machine serves it."""
+
+
 class Stopping(Unavailable):
     """The daemon is going away."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
-from flyatc.tenants.errors import Elsewhere, Failed, Full, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.house import House
 from flyatc.tenants.lifecycle import RISING, State
 from flyatc.tenants.ports import Child, Databases, Gateway, Owned
@@ -251,6 +251,10 @@ class Life:
         if self.saves_only:
             return
         address, until = self.spec.address, self._now() + ELSEWHERE_RETRY
+        if error.removed:
+            self._house.log.event("info", "the user was removed", tenant=address, reason=str(error))
+            self._refusal = self._record.failure = Failure(NoSuchUser, address, str(error), until)
+            return
         self._house.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
         self._refusal = self._record.failure = Failure(Elsewhere, address, str(error), until, error.machine)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from flyatc.kit import backoff
 from flyatc.kit.exits import Exit
-from flyatc.tenants.errors import Elsewhere, Failed, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants.errors import Elsewhere, Failed, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.setbacks import STEADY, Setbacks
 
 LAST_LINES = 5  # of the app's output, in the sentence for people; the log has all that were kept
@@ -57,7 +57,7 @@ class Record:
         """Until then (the loop's clock) a tenant with setbacks must not be forgotten, or it would never back off.
 
         Refused restores are remembered as short as can be: they cost nothing, so there may be very many of them."""
-        if self.failure is not None and self.failure.kind in (Unsafe, Elsewhere):
+        if self.failure is not None and self.failure.kind in (Unsafe, Elsewhere, NoSuchUser):
             return self.failure.until
         return self.setbacks.until + STEADY
 

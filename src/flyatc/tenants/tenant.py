@@ -9,7 +9,7 @@ from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
-from flyatc.tenants.errors import Elsewhere, NotReadyInTime, Removed, Stopping
+from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
 from flyatc.tenants.house import House
 from flyatc.tenants.life import Life
 from flyatc.tenants.lifecycle import RESTING, WELCOMING, State
@@ -114,7 +114,7 @@ class Tenant:
         if self._life is not None and self._standing.state not in WELCOMING:
             await self._wait(self._life.over)
         failure = self._record.failure
-        if failure is not None and failure.kind is Elsewhere and self._standing.state is State.FAILED:
+        if failure is not None and failure.kind in (Elsewhere, NoSuchUser) and self._standing.state is State.FAILED:
             self._record.failure = None
             self._standing.to(State.STOPPED)
 

@@ -14,6 +14,8 @@ from flyatc.daemon.users.steps import (
     Mark,
     Plan,
     Release,
+    Remove,
+    Restore,
     Settle,
     Step,
     Stop,
@@ -62,8 +64,8 @@ class Hands:
                 await self._mark(self._id(machine), key, user)
             case Unmark(machine, key, user):
                 await self._unmark(self._id(machine), key, user)
-            case Release():
-                await self._release(step)
+            case Release() | Remove() | Restore():
+                await self._change_owner(step)
             case Cordon(machine):
                 self._cordoned.append(machine)
                 await self._api.cordon(machine)
@@ -123,6 +125,15 @@ class Hands:
 
     # --- ownership ---
 
+    async def _change_owner(self, step: Release | Remove | Restore) -> None:
+        match step:
+            case Release():
+                await self._release(step)
+            case Remove(machine, user):
+                await self._record(machine, user, "--remove", removed=True)
+            case Restore(machine, user):
+                await self._record(machine, user, "--undo-remove", removed=False)
+
     async def _release(self, step: Release) -> None:
         """The machine's own ``flyatc release`` does it, and goes on if we are stopped. It ends with 0 once the record
         says so; otherwise the record tells."""
@@ -139,6 +150,29 @@ class Hands:
                 self._told(f"    {trouble}; trying again")
             before = trouble
             await asyncio.sleep(AGAIN)
+
+    async def _record(self, machine: str, user: str, option: str, *, removed: bool) -> None:
+        """The user is removed, or is not any more."""
+        at, until, before = self._id(machine), monotonic() + RELEASING, ""
+        while (trouble := await self._say(at, ["flyatc", "release", user, option])) and not await self._is(
+            at, user, removed=removed
+        ):
+            if monotonic() > until:
+                raise FlyatcError(
+                    f"whether {user} is removed is not on record as it should be: {trouble}. Nothing is lost: say the "
+                    "same again"
+                )
+            if trouble != before:
+                self._told(f"    {trouble}; trying again")
+            before = trouble
+            await asyncio.sleep(AGAIN)
+
+    async def _is(self, at: str, user: str, *, removed: bool) -> bool:
+        try:
+            owner = (await self._records.of_machine(at, user)).get(user)
+        except ApiError:  # it may be starting
+            return False
+        return (owner is not None and owner.state == "removed") is removed
 
     async def _say(self, machine: str, command: Sequence[str]) -> str:
         """What went wrong."""

@@ -12,9 +12,9 @@ from flyatc.fly.clones import LEFT
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """``machine``: his by its metadata; empty: none is. ``owned``: held, released, dirty, unknown, or empty: never, or
-    nobody could tell. ``owner``: the machine which has him by the record, or had him last; ``sign``: seconds since that
-    gave a sign of life. ``tenants``: which tenants.yaml names."""
+    """``machine``: his by its metadata; empty: none is. ``owned``: held, released, dirty, removed, unknown, or empty:
+    never, or nobody could tell. ``owner``: the machine which has him by the record, or had him last; ``sign``: seconds
+    since that gave a sign of life. ``tenants``: which tenants.yaml names."""
 
     user: str
     machine: str = ""
@@ -54,7 +54,9 @@ def _rows(seen: Seen, config: Config, user: str) -> list[User]:
     """One for each of his machines."""
     owner, machines = seen.owner(user), seen.of(user)
     note = f"{len(machines)} machines are his: flyatc users move makes it one" if len(machines) > 1 else ""
-    if owner is not None and not note:
+    if owner is not None and owner.state == "removed" and user in config.users:
+        note = f"tenants.yaml lists it, and still no machine serves it: flyatc users add {user} adds it again"
+    elif owner is not None and not note:
         note = owner.note
     return [_row(config, user, machine, owner, note) for machine in (machines or (None,))]
 

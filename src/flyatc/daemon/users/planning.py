@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 from flyatc.config.schema import Pin
 from flyatc.daemon.users.seen import UNSAVED, Seen
-from flyatc.daemon.users.steps import Cordon, Destroy, Make, Mark, Plan, Release, Settle, Step, Stop, Unmark, Wake
+from flyatc.daemon.users.steps import (
+    Cordon,
+    Destroy,
+    Make,
+    Mark,
+    Plan,
+    Release,
+    Remove,
+    Restore,
+    Settle,
+    Step,
+    Stop,
+    Unmark,
+    Wake,
+)
 from flyatc.fly import clones
 from flyatc.fly.api_shapes import Machine
 from flyatc.fly.clones import LEFT
@@ -15,6 +29,7 @@ from flyatc.kit.errors import FlyatcError
 SETTLE = 15.0  # seconds; as long an answer of the DNS may be believed: see fly.names
 _AT_REST = ("stopped", "created", "suspended", "failed")  # states in which a machine can be destroyed
 _RUNS = "started"
+REMOVED = "removed"  # state of an owner's record
 
 
 class Impossible(FlyatcError):
@@ -28,15 +43,25 @@ def add(seen: Seen, user: str, region: str | None, like: str | None) -> Plan:
     """Raises Impossible."""
     his = seen.of(user)
     if his:
-        return Plan(user, (), _there_already(seen, user, his, region), his[0].id)
+        again = _restored(seen, user, his[0].id)
+        steps = (*_awake(his[0]), *again) if again else ()
+        return Plan(user, steps, _there_already(seen, user, his, region), his[0].id)
     half = seen.find(clones.name_of(user))
     if half is not None:
         if seen.user_of(half) is not None:
             raise Impossible(f"machine {half.id} has the name {half.name}, and is not his: destroy it, or mark it")
-        return Plan(user, _marked(seen, half, user), _notes(seen, user, half.id), half.id)
+        steps = (*_marked(seen, half, user), *_restored(seen, user, half.id))
+        return Plan(user, steps, _notes(seen, user, half.id), half.id)
     model = _model(seen, like, region)
     made = Make(clones.name_of(user), region or model.region, model.id)
-    return Plan(user, (made,), _notes(seen, user, made.name), made.name)
+    return Plan(user, (made, *_restored(seen, user, made.name)), _notes(seen, user, made.name), made.name)
+
+
+def _restored(seen: Seen, user: str, machine: str) -> tuple[Step, ...]:
+    """If it was removed, or that cannot be known."""
+    owner = seen.owner(user)
+    removed = seen.owners is None or (owner is not None and owner.state == REMOVED)
+    return (Restore(machine, user),) if removed else ()
 
 
 def _there_already(seen: Seen, user: str, his: Sequence[Machine], region: str | None) -> tuple[str, ...]:
@@ -88,22 +113,35 @@ def _marked(seen: Seen, machine: Machine, user: str) -> tuple[Step, ...]:
 def remove(seen: Seen, user: str) -> Plan:
     """Raises Impossible where a machine of his has somebody else's data too."""
     his = [*seen.of(user), *seen.left_by(user)]
-    if not his:
-        return Plan(user, (), (f"no machine of {seen.app} has {user}",))
+    at = _where_to_remove(seen, user, his)
     steps: list[Step] = []
+    if at is not None and at not in his:
+        steps += [*_awake(at), Remove(at.id, user)]
     for machine in his:
-        steps += _removed(seen, user, machine)
-    return Plan(user, tuple(steps), _kept(his))
+        steps += _removed(seen, user, machine, last=machine is at)
+    return Plan(user, tuple(steps), _kept(his) if his else (f"no machine of {seen.app} is {user}'s",))
 
 
-def _removed(seen: Seen, user: str, machine: Machine) -> list[Step]:
-    _check_alone(seen, user, machine)
+def _where_to_remove(seen: Seen, user: str, his: Sequence[Machine]) -> Machine | None:
+    """The machine that has it, so that all is saved; else one that runs, its own first. None: there is no machine, or
+    it is removed already."""
     owner = seen.owner(user)
-    has_him = seen.owners is None or (owner is not None and owner.machine == machine.id and owner.state in UNSAVED)
+    if owner is not None and owner.state == REMOVED:
+        return None
+    holder = seen.find(owner.machine) if owner is not None and owner.state in UNSAVED else None
+    if holder is not None:
+        return holder
+    candidates = his if seen.owners is None and his else [*his, *seen.machines]
+    return next((one for one in candidates if one.state == _RUNS), next(iter(candidates), None))
+
+
+def _removed(seen: Seen, user: str, machine: Machine, *, last: bool) -> list[Step]:
+    """``last``: it is the one where the user is removed."""
+    _check_alone(seen, user, machine)
     steps: list[Step] = [Cordon(machine.id)]
-    if has_him:
-        steps += [*_awake(machine), Release(machine.id, user)]
-    if has_him or machine.state not in _AT_REST:
+    if last:
+        steps += [*_awake(machine), Remove(machine.id, user)]
+    if last or machine.state not in _AT_REST:
         steps.append(Stop(machine.id))
     return [*steps, Destroy(machine.id, user)]
 

@@ -57,6 +57,29 @@ class Release(Struct, frozen=True):
         )
 
 
+class Remove(Struct, frozen=True):
+    """``machine``: where it is done."""
+
+    machine: str
+    user: str
+
+    def __str__(self) -> str:
+        return (
+            f"have {self.user} removed by machine {self.machine}: its requests wait, its apps end, all is saved; then "
+            "every machine answers 404"
+        )
+
+
+class Restore(Struct, frozen=True):
+    """``machine``: where it is done."""
+
+    machine: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"put on record, at machine {self.machine}, that {self.user} is served again"
+
+
 class Cordon(Struct, frozen=True):
     machine: str
 
@@ -88,7 +111,7 @@ class Destroy(Struct, frozen=True):
         return f"destroy machine {self.machine}"
 
 
-Step = Make | Wake | Mark | Unmark | Release | Cordon | Settle | Stop | Destroy
+Step = Make | Wake | Mark | Unmark | Release | Remove | Restore | Cordon | Settle | Stop | Destroy
 
 
 class Plan(Struct, frozen=True):
