@@ -10,7 +10,7 @@ from time import time
 import pytest
 from msgspec import structs
 
-from fakes.machines import DATABASE, Yard, rows
+from fakes.machines import DATABASE, Yard, add, rows
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers, Writer, after
 from flyatc.databases.litestream import program
@@ -156,7 +156,8 @@ def replicate(database: Path, folder: Path) -> None:
 async def test_what_was_saved_as_snapshots_goes_on_as_a_stream(machines: Streamers, tmp_path: Path) -> None:
     async with Yard(tmp_path) as yard:
         before = yard.machine("old")
-        await before.session(1, 2)
+        async with before.vault.hold(before.tenant):
+            add(before.path, 1, 2, wal=True)
     a, b = await machines.machine("a"), await machines.machine("b")
     one = FakeOwned(1, FIRST)
     assert await numbers(a, one) == [1, 2]

@@ -74,6 +74,10 @@ class FakeDatabases:
     saved_at: float | None = None
     lag, octets = 0.0, 8192
 
+    @property
+    def alarms(self) -> list[str]:
+        return []
+
     async def save(self, progress: Progress, only: str | None = None) -> None:
         self.saved_at = EPOCH
 

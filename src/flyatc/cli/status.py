@@ -25,6 +25,9 @@ def status(config_path: Path | None, as_json: bool) -> None:
     if now is not None:
         told = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
         click.echo("\n" + (click.style(told, dim=True) if show.in_colour() else told))
+    for one in overview.tenants:
+        for alarm in one.alarms:
+            click.echo(words.plain(f"{one.tenant}: {alarm}"), err=True)
     for bad in overview.verified.bad if overview.verified is not None else ():
         click.echo(words.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
 

@@ -76,6 +76,22 @@ class Database:
     def tell(self, level: str, message: str, **fields: object) -> None:
         self._tools.log.event(level, message, tenant=self.tenant.address, database=self.name, **fields)
 
+    async def format_version(self) -> int:
+        """See ``files.format_version``; never while it is being copied. Raises OSError."""
+        async with self._lock:
+            return await self._tools.quick.run(partial(files.format_version, self.path))
+
+    async def build_upon(self) -> None:
+        """The local copy is newer than whatever snapshot the store has, since it was streamed or is its descendant: the
+        next save goes on top of that. Raises SaveFailed."""
+        try:
+            current = await self.shelf.current()
+            if current is None or current.pointer is None or self.entry.descends_from(current.pointer.link):
+                return
+            await self.note(structs.replace(self.entry, base=current.pointer.link, signature=None))
+        except (StoreUnavailable, OSError) as error:
+            raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
+
     async def save(self, progress: Progress) -> None:
         """The store has what is here now, if it returns. Raises SaveFailed; then the local copy is as it was."""
         async with self._lock:

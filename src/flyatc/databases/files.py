@@ -13,6 +13,7 @@ from flyatc.databases.plan import Here
 from flyatc.kit import durable
 
 HEADER = b"SQLite format 3\0"
+WRITE_VERSION, HEADER_END = 18, 20  # sqlite.org/fileformat2.html, 1.3
 BESIDE = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
 SECOND = 1_000_000_000
 TICK = 20_000_000  # ns; file times move on by the kernel's tick, 10 ms at most
@@ -28,6 +29,17 @@ def look(path: Path) -> Here:
     if not head:
         return Here.EMPTY
     return Here.SQLITE if head == HEADER else Here.OTHER
+
+
+def format_version(path: Path) -> int:
+    """2: WAL; 1: another journal mode; 0: there is no database yet. Only while this process has it not open by SQLite:
+    see ``sqlite``. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_END)
+    except FileNotFoundError:
+        return 0
+    return head[WRITE_VERSION] if len(head) == HEADER_END and head.startswith(HEADER) else 0
 
 
 def signature(path: Path) -> Signature:

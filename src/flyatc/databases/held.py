@@ -41,6 +41,10 @@ class Held:
         return max(0.0, time() - (self.saved_at or self._since)) if self.unsaved else 0.0
 
     @property
+    def alarms(self) -> list[str]:
+        return []
+
+    @property
     def octets(self) -> int:
         return sum(files.octets(d.path) for d in self._databases if d.path.exists())
 
@@ -127,6 +131,10 @@ class Unstored:
     unsaved = False
     saved_at = None
     lag, octets = 0.0, 0
+
+    @property
+    def alarms(self) -> list[str]:
+        return []
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """There is nowhere to save to."""

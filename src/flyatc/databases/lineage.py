@@ -160,7 +160,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix
     time of that. ``epoch``: under which it was written here last; 0: before there were owners. In litestream mode
     ``line`` is the one which it streams into, and ``txid`` litestream's number of the last transaction confirmed in
-    it."""
+    it. ``doubted``: its last run ended with errors as of an app that wants to leave WAL mode."""
 
     base: Link | None = None
     pending: tuple[Link, ...] = ()
@@ -170,6 +170,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     epoch: int = 0
     line: int = 0
     txid: int = 0
+    doubted: bool = False
 
     def descends_from(self, link: Link) -> bool:
         return link == self.base or link in self.pending

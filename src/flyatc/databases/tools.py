@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Tools:
         self.keep, self.log, self.adopt = keep, log, adopt
         self.quick, self.heavy = Threads(2, "records"), Threads(2, "databases")
         self.sending: set[asyncio.Task[None]] = set()  # what was set aside, on its way to the store
+        self.failures: Callable[[str], int] = lambda tenant: 0  # answers of its app with 5xx, so far
         self.restores, self.saves = asyncio.Semaphore(4), asyncio.Semaphore(4)
 
     @contextlib.asynccontextmanager

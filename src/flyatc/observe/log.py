@@ -26,6 +26,8 @@ BATCH_OCTETS = 1 << 16
 BACKLOG_OCTETS = 16 << 20  # beyond this, lines are counted instead of kept: memory is bounded
 STALL_SECONDS = 5.0  # who has read nothing for so long is not waited for
 STDOUT = 1
+LOCKED = "database is locked"  # SQLite's words for SQLITE_BUSY, in each language's binding
+MOST_LOCKED = 10_000  # tenants
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -52,6 +54,7 @@ class Log:
         self._moved = monotonic()  # when the writer last came on
         self._dropped = 0
         self.journal = Journal()
+        self.locked: set[str] = set()  # tenants whose app says so; whoever looks takes them out
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
@@ -65,6 +68,8 @@ class Log:
 
     def output(self, tenant: str, stream: str, text: str) -> None:
         """One line that a child wrote to ``stream`` (stdout, stderr)."""
+        if LOCKED in text and len(self.locked) < MOST_LOCKED:
+            self.locked.add(tenant)
         self._tell(tenant, {"time": stamp(time()), "level": "info", "msg": text, "tenant": tenant, "stream": stream})
 
     def request(self, tenant: str | None, line: bytes) -> None:

@@ -35,6 +35,7 @@ def status(
         saved_at=_stamp(databases.saved_at if databases is not None else record.saved_at),
         lag=None if databases is None else round(databases.lag, 1),
         octets=None if databases is None else databases.octets,
+        alarms=[] if databases is None else databases.alarms,
         epoch=life.owned.epoch if life is not None and life.owned is not None else None,
         restart_pending=look.changed,
     )

@@ -81,6 +81,10 @@ class Databases(Protocol):
     def octets(self) -> int:
         """Of the local files. Cheap."""
 
+    @property
+    def alarms(self) -> list[str]:
+        """What the operator should know, a sentence each. Cheap."""
+
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Saves now what has changed: all databases, or ``only`` the one of that name. Raises kit.errors.SaveFailed."""
 

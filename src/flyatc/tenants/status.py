@@ -25,4 +25,5 @@ class Status(Struct, frozen=True, kw_only=True):
     lag: float | None = None  # seconds since the store had everything; None: nothing runs
     octets: int | None = None  # of the local databases
     epoch: int | None = None  # of the ownership
+    alarms: list[str] = []  # of its databases: what the operator should know
     restart_pending: bool = False  # runs with a former configuration until it is idle

@@ -20,6 +20,7 @@ from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
 from flyatc.databases.litestream import adoption, lines, restoring
 from flyatc.databases.litestream.address import fault, prefix
+from flyatc.databases.litestream.kept import Kept
 from flyatc.databases.litestream.lines import Line, Lines
 from flyatc.databases.litestream.means import Means
 from flyatc.databases.litestream.plan import Asked, Bring, Plan, Saved, plan
@@ -41,6 +42,7 @@ class Survey:
     plan: Plan
     pointer: Pointer | None  # of the newest snapshot, if there is one
     found: Lines
+    marked: bool  # current.json says that it is streamed
 
     @property
     def complete(self) -> bool:
@@ -56,7 +58,7 @@ class Survey:
 
 async def make_whole(
     tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, means: Means
-) -> list[Stream]:
+) -> list[Kept]:
     """All are as the store has them, or newer; all stream; the record says that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and what ``Owned.rise`` raises."""
@@ -69,13 +71,24 @@ async def make_whole(
         arrivals = await tasks.every((_prepare(s, seeds, place, means) for s in surveys), "restore")
         settle = _settle(surveys, arrivals, record, means)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
-    return await attach(databases, complete, means)
+    return await attach(databases, complete, means, frozenset(s.database.name for s in surveys if s.marked))
 
 
-async def attach(databases: list[Database], complete: frozenset[str], means: Means) -> list[Stream]:
+async def attach(
+    databases: list[Database], complete: frozenset[str], means: Means, marked: frozenset[str] = frozenset()
+) -> list[Kept]:
     """What is there is in the store, and what comes will be. ``complete``: the names of those of which the first is
-    known. Raises RestoreRefused: then nothing is attached."""
-    streams = [Stream(database, _url(database, means), means.engine, means.tools) for database in databases]
+    known; ``marked``: of those whose current.json says that they are streamed. Raises RestoreRefused: then nothing is
+    attached."""
+    try:
+        await means.engine.program()  # also where all are new, and litestream is needed later
+    except LitestreamMissing as error:
+        raise RestoreRefused(str(error)) from error
+    interval = means.storage.interval
+    streams = [
+        Kept(database, partial(_stream, database, means), means.tools, interval, marked=database.name in marked)
+        for database in databases
+    ]
     try:
         await tasks.every((stream.begin(complete=stream.database.name in complete) for stream in streams), "attach")
     except BaseException as error:
@@ -86,8 +99,12 @@ async def attach(databases: list[Database], complete: frozenset[str], means: Mea
     return streams
 
 
-async def _detach(streams: list[Stream]) -> None:
+async def _detach(streams: list[Kept]) -> None:
     await asyncio.gather(*(stream.detach() for stream in streams))
+
+
+def _stream(database: Database, means: Means) -> Stream:
+    return Stream(database, _url(database, means), means.engine, means.tools)
 
 
 def _url(database: Database, means: Means) -> str:
@@ -105,20 +122,21 @@ async def _survey(database: Database, means: Means) -> Survey:
     found = await listed(database, means)
     current = await database.shelf.current()
     await _rise(database, found, current.owner if current is not None else 0)
-    if current is None or not current.streamed:
-        await _mark(database, current)
     pointer = current.pointer if current is not None else None
+    alone = current is not None and pointer is not None and not current.streamed
+    if current is None or not current.streamed:
+        await _stamp(database, current, streamed=not alone)
     asked = Asked(
         here=here,
         entry=database.entry,
         touched=database.unsaved,
         former=database.owned.former,
         lines=found,
-        saved=await _saved(database, pointer, means),
+        saved=await _saved(database, pointer, means, alone=alone),
         strays=() if pointer is not None or found.found else tuple(await database.shelf.snapshots()),
         current=database.owned.line,
     )
-    return Survey(database, plan(asked), pointer, found)
+    return Survey(database, plan(asked), pointer, found, marked=not alone)
 
 
 async def listed(database: Database, means: Means) -> Lines:
@@ -134,20 +152,21 @@ async def _rise(database: Database, found: Lines, owner: int) -> None:
         await database.owned.rise(highest)
 
 
-async def _mark(database: Database, current: Current | None) -> None:
-    """Whoever comes in snapshot mode learns that its pointer is not the newest. Raises StoreUnavailable."""
+async def _stamp(database: Database, current: Current | None, *, streamed: bool) -> None:
+    """With our epoch: a snapshot which an earlier owner has on its way fails. ``streamed``: the newest may be in a
+    line, as whoever comes in snapshot mode learns. Raises StoreUnavailable."""
     try:
-        await database.shelf.stamp(current, database.owned.epoch, streamed=True)
+        await database.shelf.stamp(current, database.owned.epoch, streamed=streamed)
     except ConditionFailed as error:
         raise StoreUnavailable(f"current.json of {database} has been changed just now") from error
 
 
-async def _saved(database: Database, pointer: Pointer | None, means: Means) -> Saved | None:
+async def _saved(database: Database, pointer: Pointer | None, means: Means, *, alone: bool) -> Saved | None:
     if pointer is None:
         return None
     stored = await means.store.head(f"{prefix(database.tenant, database.name)}{pointer.key}")
     modified = stored.modified if stored is not None else lineage.saved_at(pointer)
-    return Saved(pointer.link, pointer.epoch, modified)
+    return Saved(pointer.link, pointer.epoch, modified, alone)
 
 
 # --- prepare ---

@@ -15,11 +15,12 @@ from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
 
 @dataclass(frozen=True)
 class Saved:
-    """A snapshot is in the store as well: the mode was another one once."""
+    """A snapshot is in the store as well. ``alone``: nothing was streamed since, so it is the newest."""
 
     link: Link
     epoch: int
     modified: float  # Unix time, by the store's clock
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _doubt(asked: Asked) -> str | None:
 
 def _newer(saved: Saved, line: Line) -> bool:
     """A line begins with the epoch it is named after: a snapshot of an earlier one cannot be newer."""
-    return saved.epoch >= line.number and saved.modified > line.until
+    return saved.epoch >= line.number and (saved.alone or saved.modified > line.until)
 
 
 def _snapshot(asked: Asked, saved: Saved) -> Plan:

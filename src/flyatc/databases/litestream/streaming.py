@@ -8,16 +8,14 @@ begins a new line before its app starts, from which alone will be restored from 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
-
-from msgspec import structs
+from typing import Any
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import orphans
-from flyatc.databases.lineage import Entry
 from flyatc.databases.litestream import lines
-from flyatc.databases.litestream.stream import Stream
+from flyatc.databases.litestream.kept import Kept
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
@@ -35,7 +33,7 @@ class Streaming:
     def __init__(
         self,
         tenant: Tenant,
-        streams: list[Stream],
+        streams: list[Kept],
         record: Record,
         owned: Owned,
         tools: Tools,
@@ -65,6 +63,11 @@ class Streaming:
         return sum(stream.octets for stream in self.streams)
 
     @property
+    def alarms(self) -> list[str]:
+        """What the operator should know, a sentence each."""
+        return [alarm for stream in self.streams for alarm in stream.alarms]
+
+    @property
     def txids(self) -> dict[str, int]:
         """The last transaction which was confirmed, by database."""
         return {stream.database.name: stream.txid for stream in self.streams}
@@ -74,7 +77,7 @@ class Streaming:
         chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
-        await tasks.to_the_end(tasks.start(_confirm(chosen), f"save {self._tenant.address}"))
+        await tasks.to_the_end(tasks.start(_every(chosen, "confirm", Kept.confirm), f"save {self._tenant.address}"))
 
     async def leave(self) -> None:
         """The app has ended. All is confirmed, and litestream has let go of all. Raises SaveFailed; then the local copy
@@ -88,7 +91,7 @@ class Streaming:
         answers = await asyncio.gather(*ends, return_exceptions=True)
         saved = [s for s, answer in zip(self.streams, answers, strict=True) if answer is None]
         try:
-            await self._record.put({stream.database.name: _entry(stream, self._owned) for stream in saved})
+            await self._record.put({stream.database.name: stream.entry() for stream in saved})
         except OSError as error:
             raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
         finally:
@@ -103,14 +106,15 @@ class Streaming:
             raise SaveFailed("; ".join(failed))
         self._owned.mark_saved(self._tenant.address)
 
-    async def _finish(self, stream: Stream) -> None:
+    async def _finish(self, stream: Kept) -> None:
         """Confirmed and let go. Raises SaveFailed; then it was let go as well."""
         began = monotonic()
         try:
             if stream.unsaved and not self._owned.lost:
                 await self._confirmed(stream)
-                ms, version = round((monotonic() - began) * 1000), f"{lines.folder(self._owned.line)}:{stream.txid}"
-                stream.database.tell("info", "saved", version=version, octets=stream.octets, ms=ms)
+                if stream.stream is not None:  # a snapshot has told
+                    ms, version = round((monotonic() - began) * 1000), f"{lines.folder(self._owned.line)}:{stream.txid}"
+                    stream.database.tell("info", "saved", version=version, octets=stream.octets, ms=ms)
         except SaveFailed as error:
             stream.database.tell("warning", "not saved", error=str(error))
             raise
@@ -120,14 +124,14 @@ class Streaming:
             await self._set_aside(stream)
         await stream.settle()
 
-    async def _set_aside(self, stream: Stream) -> None:
+    async def _set_aside(self, stream: Kept) -> None:
         """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
         try:
             await orphans.set_aside(stream.database, self._tools, self._owned.why)
         except OSError as error:
             raise SaveFailed(f"{stream.database}: what is unsaved cannot be set aside: {error}") from error
 
-    async def _confirmed(self, stream: Stream) -> None:
+    async def _confirmed(self, stream: Kept) -> None:
         """Tried until it is, or nobody has the patience any more."""
         clock, failures = asyncio.get_running_loop().time, 0
         until = clock() + PATIENCE
@@ -154,12 +158,14 @@ class Streaming:
 
     async def _look(self) -> None:
         try:
-            await _confirm([stream for stream in self.streams if stream.unsaved])
+            await _every(self.streams, "look at", Kept.look)
         except SaveFailed as error:
             if not self._behind:
                 self._tell("warning", "streaming is behind: tried again every second", error=str(error))
             self._behind = True
             return
+        finally:
+            self._tools.log.locked.discard(self._tenant.address)
         if self._behind:
             self._tell("info", "streaming has caught up")
         self._behind = False
@@ -168,26 +174,12 @@ class Streaming:
         self.streams[0].database.tell(level, message, **fields)
 
 
-async def _confirm(streams: list[Stream]) -> None:
+async def _every(streams: list[Kept], what: str, call: Callable[[Kept], Coroutine[Any, Any, None]]) -> None:
     """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
-    work = [tasks.start(stream.confirm(), f"confirm {stream.database}") for stream in streams]
+    work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
     answers = await asyncio.gather(*work, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
             raise answer
     if failed := [str(answer) for answer in answers if answer is not None]:
         raise SaveFailed("; ".join(failed))
-
-
-def _entry(stream: Stream, owned: Owned) -> Entry:
-    return structs.replace(
-        stream.database.entry,
-        base=None,
-        pending=(),
-        in_use=False,
-        signature=stream.signature,
-        saved_at=stream.saved_at,
-        epoch=owned.epoch,
-        line=owned.line,
-        txid=stream.txid,
-    )

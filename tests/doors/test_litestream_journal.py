@@ -1,0 +1,204 @@
+"""Apps which are not in WAL mode, or leave it, in litestream mode: served, saved as snapshots, and told of. The app
+is a process of its own, as SQLite's locks are a process's."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.streams import Streamer, Streamers, after
+from flyatc.databases import files
+from flyatc.databases.litestream import streaming, wal_rules
+from flyatc.databases.litestream.streaming import Streaming
+from flyatc.databases.litestream.wal_rules import Mode
+from flyatc.kit.progress import silent
+
+FIRST = FakeFormer(0, clean=True)
+APP = """
+import sqlite3, sys
+path, mode, *numbers = sys.argv[1:]
+database = sqlite3.connect(path, isolation_level=None, timeout=1)
+if mode: database.execute(f"PRAGMA journal_mode={mode}")
+database.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
+for number in numbers: database.execute("INSERT INTO t VALUES (?)", (number,))
+print(*[row[0] for row in database.execute("SELECT n FROM t ORDER BY n")])
+"""
+
+
+class Locked(Exception):
+    pass
+
+
+async def visit(path: Path, mode: str, *numbers: int) -> list[int]:
+    """One request of an app which opens its database for each: its rows. Raises Locked."""
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", APP, str(path), mode, *map(str, numbers), stdout=pipe, stderr=pipe
+    )
+    out, err = await child.communicate()
+    if child.returncode != 0:
+        assert b"database is locked" in err, err.decode()
+        raise Locked
+    return [int(word) for word in out.split()]
+
+
+@pytest.fixture
+async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
+    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    monkeypatch.setattr(wal_rules, "PROBE", 0.5)
+    made = Streamers.on_folder(tmp_path)
+    yield made
+    await made.close()
+
+
+async def eventually(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not fact():
+            await asyncio.sleep(0.01)
+
+
+def mode_of(held: Streaming) -> Mode:
+    return held.streams[0].mode
+
+
+async def rows_elsewhere(machines: Streamers, name: str, owned: FakeOwned) -> list[int]:
+    """What the store has, as a machine without any files sees it."""
+    shutil.rmtree(machines.root / name, ignore_errors=True)
+    b = await machines.machine(name)
+    async with b.hold(owned):
+        found = await visit(b.path, "")
+    await b.close()
+    return found
+
+
+def lost(machine: Streamer) -> None:
+    """The machine's disk."""
+    shutil.rmtree(machine.data)
+
+
+async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_told(machines: Streamers) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        await visit(a.path, "DELETE", 1)
+        await eventually(lambda: mode_of(held) is Mode.SAVED)
+        for number in range(2, 6):
+            await visit(a.path, "DELETE", number)
+        assert any("not in WAL mode" in alarm for alarm in held.alarms)
+    assert files.format_version(a.path) == 1, "its journal mode is its own affair"
+    assert machines.ltx() == []
+    assert a.events("not streamed, saved as snapshots")
+    two = after(one)
+    async with a.hold(two) as held:
+        assert mode_of(held) is Mode.SAVED, "at once, at the next start"
+        await visit(a.path, "DELETE", 6)
+        await held.save(silent)
+        assert not held.unsaved
+    assert await rows_elsewhere(machines, "b", after(two)) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_an_app_which_sets_no_mode_is_not_forced_into_wal(machines: Streamers) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        await visit(a.path, "", 1)
+        await eventually(lambda: mode_of(held) is Mode.SAVED)
+        await visit(a.path, "", 2)
+    assert files.format_version(a.path) == 1
+    assert await rows_elsewhere(machines, "b", after(one)) == [1, 2]
+
+
+async def test_snapshots_are_made_at_the_interval_while_the_app_runs(machines: Streamers) -> None:
+    a = await machines.machine("a", storage=structs.replace(machines.storage, interval=0.2))
+    one = FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        for number in (1, 2):
+            await visit(a.path, "DELETE", number)
+            await eventually(lambda: mode_of(held) is Mode.SAVED and not held.unsaved and held.lag == 0.0)
+        robbed = after(one, clean=False)
+        assert await rows_elsewhere(machines, "b", robbed) == [1, 2], "also when this machine is lost now"
+        one.end(lost=True)
+
+
+@pytest.mark.parametrize("sign", ["locked", "5xx"])
+async def test_an_app_which_leaves_wal_mode_gets_its_way_and_nothing_is_lost(machines: Streamers, sign: str) -> None:
+    """A new release of it sets another mode: the file still says WAL, and litestream has it before the app starts."""
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one):
+        await visit(a.path, "WAL", 1)
+    assert machines.ltx()
+    failures, two = [0], after(one)
+    a.tools.failures = lambda tenant: failures[0]
+    async with a.hold(two) as held:
+        assert mode_of(held) is Mode.STREAMED
+        with pytest.raises(Locked):
+            await visit(a.path, "DELETE", 2)
+        if sign == "locked":
+            a.log.output(a.tenant.address, "stderr", "sqlite3.OperationalError: database is locked")
+        else:
+            failures[0] += 1
+        await eventually(lambda: mode_of(held) is Mode.PROBED)
+        assert await visit(a.path, "DELETE", 2) == [1, 2]
+        await eventually(lambda: mode_of(held) is Mode.SAVED and not held.unsaved)
+        await visit(a.path, "DELETE", 3)
+    assert a.events("not streamed for a moment")
+    assert await rows_elsewhere(machines, "b", after(two)) == [1, 2, 3], "the snapshot is newer than the stream"
+
+
+async def test_an_app_which_comes_back_to_wal_mode_streams_from_its_next_start_on(machines: Streamers) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one):
+        await visit(a.path, "WAL", 1)
+    await visit(a.path, "DELETE", 2)  # while nobody looked
+    two = after(one)
+    async with a.hold(two) as held:
+        assert mode_of(held) is Mode.SAVED
+        await visit(a.path, "WAL", 3)
+        assert mode_of(held) is Mode.SAVED
+    three = after(two)
+    async with a.hold(three) as held:
+        assert mode_of(held) is Mode.STREAMED
+        assert held.alarms == []
+        await visit(a.path, "WAL", 4)
+        await eventually(lambda: not held.unsaved)
+        robbed = after(three, clean=False)
+        assert await rows_elsewhere(machines, "b", robbed) == [1, 2, 3, 4], "the stream is newer than the snapshot"
+        three.end(lost=True)
+
+
+async def test_a_start_which_failed_as_locked_begins_the_next_one_without_litestream(machines: Streamers) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one):
+        await visit(a.path, "WAL", 1)
+    two = after(one)
+    async with a.hold(two):
+        a.log.output(a.tenant.address, "stderr", "sqlite3.OperationalError: database is locked")  # and it ends
+    three = after(two)
+    async with a.hold(three) as held:
+        assert mode_of(held) is Mode.PROBED
+        await visit(a.path, "DELETE", 2)
+        await eventually(lambda: mode_of(held) is Mode.SAVED)
+    assert await rows_elsewhere(machines, "b", after(three)) == [1, 2]
+
+
+async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamers) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one):
+        await visit(a.path, "WAL", 1)
+    two = after(one)
+    async with a.hold(two) as held:
+        a.log.output(a.tenant.address, "stderr", "database is locked")
+        await eventually(lambda: mode_of(held) is Mode.PROBED)
+        await visit(a.path, "WAL", 2)
+        await eventually(lambda: mode_of(held) is Mode.STREAMED)
+        await visit(a.path, "WAL", 3)
+        await eventually(lambda: not held.unsaved)
+        a.log.output(a.tenant.address, "stderr", "database is locked")
+        await eventually(lambda: not a.log.locked)
+        assert mode_of(held) is Mode.STREAMED, "once in a run is enough"
+        robbed = after(two, clean=False)
+        assert await rows_elsewhere(machines, "b", robbed) == [1, 2, 3]
+        two.end(lost=True)
