@@ -55,7 +55,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session when a process has outlived its tests."""
     if hasattr(session.config, "workerinput"):
         return
-    left = leftovers.end(os.environ[leftovers.MARK], 5 * SLOWNESS)
+    left = leftovers.end(os.environ[leftovers.MARK], 2 * SLOWNESS)
     session.config.stash[LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
