@@ -1,4 +1,4 @@
-"""The test suite finds, names and ends the processes which it leaves behind."""
+"""A session of this test suite ends the processes it leaves behind, and scales the time limit of each test."""
 
 import os
 import subprocess
@@ -26,14 +26,23 @@ def test_one_that_ends_what_it_starts():
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+IS_SLOW = """
+import os, pytest, time
+
+@pytest.mark.timeout(1)
+def test_one_that_takes_its_time():
+    time.sleep(float(os.environ["SECONDS"]))
+"""
+
+
+def run(folder: Path, text: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A session with our conftest."""
-    (folder / "test_it.py").write_text(LEAVES_ONE)
+    (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "conftest", *arguments]
     return subprocess.run(
         [*command, str(folder / "test_it.py")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PID_FILE": str(folder / "pid")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PID_FILE": str(folder / "pid"), **env},
         capture_output=True,
         text=True,
         timeout=60 * SLOWNESS,
@@ -45,7 +54,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_session_that_leaves_a_process_fails_names_it_and_ends_it(tmp_path: Path, workers: tuple[str, ...]) -> None:
     ours = subprocess.Popen(["sleep", "1000"])
     try:
-        done = run(tmp_path, *workers)
+        done = run(tmp_path, LEAVES_ONE, *workers)
         assert ours.poll() is None, "what belongs to another session is left alone"
     finally:
         ours.kill()
@@ -58,7 +67,7 @@ def test_a_session_that_leaves_a_process_fails_names_it_and_ends_it(tmp_path: Pa
 
 
 def test_a_session_that_leaves_nothing_passes(tmp_path: Path) -> None:
-    done = run(tmp_path, "-k", "ends_what_it_starts")
+    done = run(tmp_path, LEAVES_ONE, "-k", "ends_what_it_starts")
     assert done.returncode == 0, done.stdout
     assert "left behind" not in done.stdout
 
@@ -69,3 +78,12 @@ def test_what_goes_by_itself_is_waited_for_and_not_reported(tmp_path: Path) -> N
     eventually(lambda: leftovers.find(mark))
     assert leftovers.end(mark, 20 * SLOWNESS) == []
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize(("factor", "seconds", "passes"), [("1", "100", False), ("60", "1.5", True)])
+def test_the_time_limit_of_a_test_grows_with_the_factor(
+    tmp_path: Path, factor: str, seconds: str, passes: bool
+) -> None:
+    done = run(tmp_path, IS_SLOW, "-p", "no:xdist", FLYATC_TEST_SLOWNESS=factor, SECONDS=seconds)
+    assert (done.returncode == 0) is passes, done.stdout
+    assert ("test_one_that_takes_its_time" in done.stdout) is not passes  # named as failed only
