@@ -89,7 +89,8 @@ async def test_a_full_disk_is_told_in_snapshot_mode_as_well(tmp_path: Path) -> N
     async with Yard(tmp_path) as yard:
         a = yard.machine("a")
         async with a.vault.hold(a.tenant):
-            Writer(a.path).add(1, filling=4 << 20)
+            with contextlib.closing(Writer(a.path)) as app:
+                app.add(1, filling=4 << 20)
         with mounted(tmp_path / "b", f"size={SMALL}") as disk:
             b = yard.machine("b")
             with pytest.raises(RestoreRefused) as refused:
@@ -100,7 +101,8 @@ async def test_a_full_disk_is_told_in_snapshot_mode_as_well(tmp_path: Path) -> N
             assert "damaged" not in why
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             async with b.vault.hold(b.tenant):
-                assert Writer(b.path).rows() == [1]
+                with contextlib.closing(Writer(b.path)) as app:
+                    assert app.rows() == [1]
 
 
 async def test_a_read_only_disk_is_told_in_snapshot_mode(tmp_path: Path) -> None:
@@ -137,6 +139,7 @@ async def test_a_litestream_which_may_not_work_is_no_damaged_replica(
 
 
 def test_sqlite_without_room_blames_the_disk(tmp_path: Path) -> None:
-    Writer(tmp_path / "source").add(1, filling=4 << 20)
+    with contextlib.closing(Writer(tmp_path / "source")) as app:
+        app.add(1, filling=4 << 20)
     with mounted(tmp_path / "small", "size=1m") as disk, pytest.raises(OSError, match="full"):
         sqlite.copy(tmp_path / "source", disk / "copy", lambda done, total: None)
