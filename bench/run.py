@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,forwarded,many,storage]
+python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,heads,forwarded,many,storage]
 """
 
 import argparse
@@ -20,6 +20,7 @@ import children
 import delivering
 import delivery
 import forwarding
+import hostile
 import load
 import many
 import peers
@@ -28,7 +29,7 @@ import stores
 from report import Table
 
 GROUPS = {"delivery": delivery.ALL, "many": many.ALL, "storage": storage.ALL}
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", "forwarded", *many.ALL, *storage.ALL]
+ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", "heads", "forwarded", *many.ALL, *storage.ALL]
 
 
 def main() -> None:
@@ -66,6 +67,9 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
                 yield case(place, count)
             except (children.NotListening, RuntimeError, OSError) as error:
                 say(f"{name}: {error}")
+    if "heads" in wanted:
+        say("heads …")
+        yield hostile.measured()
     for name in many.ALL:
         if name in wanted:
             say(f"{name} …")

@@ -8,6 +8,7 @@ from flyatc.config.delivery import Compression as Settings
 from flyatc.delivery import kinds
 from flyatc.delivery.compression import Plan, wanted
 from flyatc.wire import head
+from flyatc.wire.faults import BadMessage
 
 DEFAULT = Settings()
 GUARDED = Settings(disable_on_auth=True)
@@ -298,7 +299,11 @@ def test_no_heads_raise_and_the_lines_say_what_is_done(
     request: list[bytes], answer: list[bytes], status: bytes, guarded: bool
 ) -> None:
     to = answered(*answer, status=status)
-    plan = wanted(asked(*request), to, GUARDED if guarded else DEFAULT)
+    try:
+        head_asked = asked(*request)
+    except BadMessage:
+        return  # two Content-Type headers which differ
+    plan = wanted(head_asked, to, GUARDED if guarded else DEFAULT)
     if plan is not None:
         lines = [line.lower() for line in after(plan, to)]
         assert plan.coding is None or b"content-encoding: " + plan.coding.encode() in lines

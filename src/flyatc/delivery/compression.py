@@ -116,7 +116,7 @@ def _refusal(asked: bytes, answered: bytes) -> str | None:
     if _OPT_OUT_LINE in answered:
         return "the app does not want it compressed"
     for side in (asked, answered):  # RFC 9111 §5.2.1.6, §5.2.2.6
-        if b"no-transform" in side and b"no-transform" in guard.members(fields.read([side]), b"cache-control"):
+        if b"no-transform" in side and guard.forbids_transformation(fields.read([side])):
             return "no-transform"
     return None
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from flyatc.delivery import dates
 
+_LONGEST = 8192  # octets of a list of entity tags; a longer one matches nothing
 _TAG = re.compile(rb'(?:W/)?"[!#-~\x80-\xff]*"')
 
 
@@ -65,7 +66,7 @@ def alike(one: bytes, other: bytes) -> bool:
 
 def tags(value: bytes) -> list[bytes]:
     """``W/"a", "b"`` → ``[W/"a", "b"]``; what is no entity tag is passed over, and so matches nothing."""
-    return _TAG.findall(value)
+    return _TAG.findall(value) if len(value) <= _LONGEST else []
 
 
 def _weak(wanted: bytes, etag: bytes | None) -> bool:

@@ -11,6 +11,8 @@ NONE: Directives = {}
 
 _MEMBER = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*")+', re.DOTALL)
 _LONGEST = 256  # longer values are read anew each time, so that no stranger can fill our memory with them
+_LONGEST_READ = 2048  # octets; a value beyond it is not read, and so forbids everything
+_UNREAD: Directives = {b"no-store": None, b"no-cache": None, b"no-transform": None}
 
 
 def read(value: bytes) -> Directives:
@@ -19,6 +21,8 @@ def read(value: bytes) -> Directives:
 
 
 def _read(value: bytes) -> Directives:
+    if len(value) > _LONGEST_READ:
+        return _UNREAD
     found: dict[bytes, bytes | None] = {}
     # With a quote that is never closed, any member may be the one that forbids: quotes are then taken for nothing.
     members = _MEMBER.findall(value) if value.count(b'"') % 2 == 0 and b"\\" not in value else value.split(b",")

@@ -73,6 +73,7 @@ class Entry:
         path = None if answer.file is None else answer.file.path
         texts = (*uri[1:3], uri[3], *selector[1], *selector[3], answer.lines, answer.body, path)
         fixed = ENTRY_OCTETS + VARIED_OCTETS * len(selector[3])
+        texts = (*texts, *terms.varies, *terms.hidden, self.validators.etag)
         self.octets = fixed + sum(len(text) for text in texts if text is not None)
 
     @property

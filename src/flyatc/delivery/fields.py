@@ -10,10 +10,16 @@ def read(kept: Iterable[bytes]) -> Fields:
 
     That breaks Set-Cookie, which is here only to be known of."""
     found: Fields = {}
+    several: dict[bytes, list[bytes]] = {}  # joined once, at the end: linear, however many lines a name has
     for line in b"".join(kept).split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
-        found[name] = found[name] + b", " + value if name in found else value
+        if name in found:
+            several.setdefault(name, [found[name]]).append(value)
+        else:
+            found[name] = value
+    for name, values in several.items():
+        found[name] = b", ".join(values)
     return found
 
 

@@ -16,18 +16,17 @@ class Waiting:
 
     __slots__ = ("_flight", "land")
 
-    def __init__(self, flight: "list[Waiting]", land: Landing) -> None:
+    def __init__(self, flight: "dict[Waiting, None]", land: Landing) -> None:
         self._flight, self.land = flight, land
 
     def leave(self) -> None:
         """The visitor left, or will wait no longer (then he looks up again, without waiting)."""
-        if self in self._flight:
-            self._flight.remove(self)
+        self._flight.pop(self, None)
 
 
 class Flights:
     def __init__(self) -> None:
-        self._open: dict[Key, list[Waiting]] = {}
+        self._open: dict[Key, dict[Waiting, None]] = {}
         # Addresses whose answers are of no use to others, by hash: each slot holds one. It needs no clock and no
         # upkeep; two that share a slot only cost a wait.
         self._lonely = array("q", bytes(8 * _SLOTS))
@@ -36,7 +35,7 @@ class Flights:
         """Whether this one goes first, for others to wait; else ``join``."""
         if key in self._open:
             return False
-        self._open[key] = []
+        self._open[key] = {}
         return True
 
     def under_way(self, key: Key) -> bool:
@@ -44,13 +43,15 @@ class Flights:
 
     def join(self, key: Key, land: Landing) -> Waiting:
         flight = self._open[key]
-        flight.append(waiting := Waiting(flight, land))
+        waiting = Waiting(flight, land)
+        flight[waiting] = None
         return waiting
 
     def land(self, key: Key, *, again: bool) -> None:
         """It is over: all who waited look again."""
         flight = self._open.pop(key)
-        waiting, flight[:] = flight[:], []
+        waiting = list(flight)
+        flight.clear()
         for one in waiting:
             one.land(again)
 

@@ -20,9 +20,16 @@ _NEVER = re.compile(
 _IMAGES = re.compile(rb"image/(?:svg\+xml|x-icon|vnd\.microsoft\.icon|bmp|x-bmp|x-ms-bmp|tiff)")
 
 
-@functools.lru_cache(256)
+LONGEST = 128  # octets of a Content-Type; a longer one is taken for something that does not become smaller
+
+
 def compressible(content_type: bytes) -> bool:
     """``content_type``: the header's value; parameters and case do not matter."""
+    return len(content_type) <= LONGEST and _judge(content_type)
+
+
+@functools.lru_cache(256)
+def _judge(content_type: bytes) -> bool:
     kind = content_type.partition(b";")[0].strip(b" \t").lower()
     if b"/" not in kind:
         return False

@@ -5,6 +5,8 @@ from urllib.parse import urljoin, urlsplit
 from flyatc.delivery.asked import Uri
 from flyatc.wire import head
 
+_LONGEST = 4096  # octets of both addresses
+
 
 def changed(uri: Uri, came: head.AnswerHead) -> list[Uri]:
     """Its own, and those in Location and Content-Location on the same host; ``came``: the answer, no error."""
@@ -17,6 +19,8 @@ def changed(uri: Uri, came: head.AnswerHead) -> list[Uri]:
 
 def _resolve(uri: Uri, reference: bytes) -> Uri | None:
     tenant, host, path, query = uri
+    if len(host) + len(path) + len(query or b"") + len(reference) > _LONGEST:
+        return None  # a cache may leave them alone (RFC 9111 §4.4), and urllib would remember such long texts
     here = b"http://%b%b" % (host, path if query is None else path + b"?" + query)
     try:
         there = urlsplit(urljoin(here.decode("latin-1"), reference.decode("latin-1")))

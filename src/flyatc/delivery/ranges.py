@@ -21,6 +21,8 @@ def read(value: bytes, length: int) -> list[Span] | None:
     None: it is to be ignored, and the whole is sent (another unit, malformed, too many, an empty body, or overlapping
     so much that the parts are more than the whole). An empty list: 416."""
     unit, equals, specs = value.partition(b"=")
+    if specs.count(b",") > 2 * MOST:  # most of them empty, or too many
+        return None
     if not equals or unit.strip(b" \t").lower() != b"bytes":
         return None
     found: list[Span] = []

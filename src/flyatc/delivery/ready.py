@@ -18,7 +18,8 @@ class Ready:
         self.entry, self.accepted, self.settings, self.body = stored, accepted, settings, body
         self._lines = b"HTTP/1.1 %d %b%b" % (stored.answer.status, stored.answer.reason, lines)
         self._began, self._until = stored.received, stored.received + stored.terms.lifetime - stored.terms.age
-        self._seconds, self._head = -1, b""
+        self._seconds: int | None = None  # for which ``_head`` is; below 0 where the clock was put back
+        self._head = b""
 
     @property
     def octets(self) -> int:

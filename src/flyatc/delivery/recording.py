@@ -85,9 +85,8 @@ class Recording:
         elif way.unsafe and 200 <= came.status < 400:
             for uri in places.changed(self.asked.uri, came):
                 self._books.invalidate(uri)
-        for name, _ in marks:
-            if name[:1] in b"xX":
-                came.drop(b"x-cache")
+        if any(name[:1] in b"xX" for name, _ in marks):
+            came.drop(b"x-cache")
         self.told = way.told if self._tape is None else way.told_stored
         return None
 

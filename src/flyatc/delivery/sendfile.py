@@ -17,6 +17,7 @@ FROM_VISITORS = (b"x-sendfile-type", b"x-accel-mapping")
 FROM_APPS = (b"x-sendfile", b"x-accel-redirect")
 OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # to the app, where it is switched on: Rack waits for it
 
+_LONGEST = 3 * 4096  # octets of an escaped path: PATH_MAX, with all of them escaped
 _BODILESS = (204, 205, 304)
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -71,7 +72,7 @@ class Sendfile:
         if not accel:
             return None
         path = accel.partition(b"?")[0]
-        if path[:1] != b"/" or _ESCAPE.search(path):
+        if path[:1] != b"/" or len(path) > _LONGEST or _ESCAPE.search(path):
             return b""
         return unquote_to_bytes(path)
 

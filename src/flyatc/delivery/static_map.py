@@ -11,6 +11,8 @@ _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNFIT = re.compile(
     rb"[/\\\x00]"
 )  # in a decoded segment: a slash in disguise, another system's slash, the end of a C string
+_LONGEST = 3 * 4096  # octets of a path with all of them escaped: PATH_MAX, and so no file has a longer one
+_MOST_SEGMENTS = 2048  # the same, of one letter each
 
 
 class Place(NamedTuple):
@@ -45,6 +47,8 @@ class StaticMap:
 
 def _place(number: int, rest: bytes, slash: bool) -> Place | Nowhere:
     """Decodes once, segment by segment, and judges what came out."""
+    if len(rest) > _LONGEST or rest.count(b"/") > _MOST_SEGMENTS:
+        return Nowhere(number, "longer than the path of any file")
     if _ESCAPE.search(rest):
         return Nowhere(number, "a percent sign which begins no escape")
     if not rest:

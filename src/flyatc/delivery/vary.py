@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+LONGEST = 1024  # octets of a Vary that is read; a longer one counts as "*"
+_LONGEST_VALUE = 4096  # octets of a header that is normalized; a longer one counts as it is written
 Names = tuple[bytes, ...]
 Values = tuple[bytes | None, ...]
 
@@ -11,6 +13,8 @@ def names(fields: Mapping[bytes, bytes]) -> Names | None:
     value = fields.get(b"vary")
     if not value:
         return ()
+    if len(value) > LONGEST:
+        return None
     found = {name.strip(b" \t").lower() for name in value.split(b",")} - {b""}
     return None if b"*" in found else tuple(sorted(found))
 
@@ -22,6 +26,8 @@ def values(wanted: Names, request: Mapping[bytes, bytes]) -> Values:
 
 def _normal(name: bytes, value: bytes) -> bytes:
     """Whitespace around commas means nothing; in Accept-Encoding, neither do case and order (RFC 9110 §12.5.3)."""
+    if len(value) > _LONGEST_VALUE:
+        return value
     if name == b"accept-encoding":
         members = sorted({member.strip(b" \t").lower() for member in value.split(b",")} - {b""})
         return b",".join(members)

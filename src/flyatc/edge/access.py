@@ -18,6 +18,7 @@ _ORDINARY = (
 _NO_BODY = b'"req_content_length":0,"req_content_type":null'
 _NO_HOST = [b""]
 _TYPES = (b"\r\nContent-Type: ", b"\r\ncontent-type: ")  # as nearly all apps write it
+LONGEST = 8192  # octets of a path, a header or a reason that are logged; and of all texts of an ordinary line
 _USUAL = 100  # octets; a type that is longer is none that comes again
 _encode = msgspec.json.Encoder().encode
 _second: tuple[int, bytes] = (0, b"")
@@ -63,7 +64,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
         host, agent, query = head.noted.get(b"host", _NO_HOST)[0], head.user_agent, head.query
         remote = exchange.remote.encode("latin-1", "replace")
         texts = b"".join((host, head.path, query or b"", agent or b"", exchange.identity, remote))
-        if not texts.translate(None, _PLAIN):
+        if len(texts) <= LONGEST and not texts.translate(None, _PLAIN):
             micro = int(elapsed * 1_000_000)
             opening = request.opening
             end = opening.find(b"\r\n\r\n")
@@ -74,7 +75,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
                 request.sent, _NO_BODY if head.framing is NEVER else _asked(head),
                 request.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
                 remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
-                b"null" if exchange.reason is None else _encode(exchange.reason),
+                b"null" if exchange.reason is None else _encode(cut(exchange.reason)),
             )  # fmt: skip
     return _encode(full(exchange, elapsed))
 
@@ -108,8 +109,13 @@ def _json(text: bytes) -> bytes:
     return _encode(_text(text))
 
 
+def cut(text: str) -> str:
+    """At most LONGEST characters of what a client or an app wrote, marked where there were more."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... (cut: {len(text)} bytes in all)"
+
+
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
+    return None if value is None else cut(value.decode("latin-1"))
 
 
 def full(exchange: Exchange, elapsed: float) -> Line:
@@ -123,8 +129,8 @@ def full(exchange: Exchange, elapsed: float) -> Line:
         status=exchange.status,
         ms=int(elapsed * 1_000_000) / 1000,
         method=head.method.decode("latin-1"),
-        host=(head.one(b"host") or b"").decode("latin-1"),
-        path=head.path.decode("latin-1"),
+        host=cut((head.one(b"host") or b"").decode("latin-1")),
+        path=cut(head.path.decode("latin-1")),
         query=_text(head.query),
         user=exchange.user,
         tenant=exchange.tenant,
@@ -137,10 +143,10 @@ def full(exchange: Exchange, elapsed: float) -> Line:
         resp_content_length=request.sent - end - 4 if opening else 0,
         resp_content_type=msgspec.Raw(_type(opening, end)),
         proto=f"HTTP/1.{head.minor}",
-        remote=exchange.remote,
+        remote=cut(exchange.remote),
         request_id=exchange.identity.decode("latin-1"),
         user_agent=_text(head.user_agent),
-        reason=exchange.reason,
+        reason=None if exchange.reason is None else cut(exchange.reason),
     )
 
 

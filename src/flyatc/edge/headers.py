@@ -7,6 +7,7 @@ from flyatc.wire import head
 
 _LOCALHOST = [b"localhost"]  # an HTTP/1.0 visitor may name none
 _ID = re.compile(rb"[!-~]{1,200}")
+_EMPTY_ENTRIES = 8  # of X-Forwarded-For that are passed over: a list may have some (RFC 9110 §5.6.1.2)
 _random = Random()  # noqa: S311 - ids are for finding lines in a log, not secrets
 
 
@@ -138,9 +139,11 @@ def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool)
     if hops is None:
         if not on_fly or is_neighbour(peer):
             return peer
-        given = request.line(b"fly-client-ip")
+        given = request.one(b"fly-client-ip")
         return given.decode("latin-1") if given else peer
     if hops == 0:
         return peer
-    entries = [e.strip() for v in request.noted.get(b"x-forwarded-for", ()) for e in v.split(b",") if e.strip()]
+    given = request.joined(b"x-forwarded-for") or b""
+    last = given.rsplit(b",", hops + _EMPTY_ENTRIES)[-hops - _EMPTY_ENTRIES :]
+    entries = [entry for entry in map(bytes.strip, last) if entry]
     return entries[-hops].decode("latin-1") if len(entries) >= hops else peer

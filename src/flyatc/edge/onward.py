@@ -112,8 +112,7 @@ class Onward(unread.Unread):
     def _head(self) -> bytes:
         """Sealed now: the machine may have had to wake before."""
         to, asked, now = self._to, self._to.request.head, time()
-        for name in (sealed.HEADER, b"fly-replay-src"):  # what the seal says, and what a visitor may have written
-            asked.drop(name)
+        asked.drop(sealed.HEADER, b"fly-replay-src")  # what the seal says, and what a client may have written
         assert to.user is not None
         what = sealed.Opened(to.user, self._hops + 1, to.request.peer)
         seal = self._all.seals.seal(

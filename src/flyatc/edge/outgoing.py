@@ -25,8 +25,7 @@ def head(
         lines += recording.adds
         if recording.drops:
             asked = copy(asked)  # the visitor has said it, though the app does not hear it
-            for name in recording.drops:
-                asked.drop(name)
+            asked.drop(*recording.drops)
     return headers.towards_app(
         asked,
         path=path,

@@ -13,6 +13,7 @@ TITLES = {
     408: ("The request took too long", "It did not arrive completely. Please try again."),
     411: ("The size is missing", "The server takes uploads only when it is told beforehand how large they are."),
     413: ("This is too large", "The server does not take uploads of this size."),
+    414: ("The address is too long", "Check the address: it may have been put together wrongly."),
     431: ("The request's head is too large", "Deleting the cookies of this site often helps."),
     502: ("The application did not answer", "It has been told. Please try again in a moment."),
     503: ("Not available at the moment", "Please try again in a moment."),

@@ -25,7 +25,9 @@ class Recorder:
 
     def warn(self, exchange: Exchange, reason: str) -> None:
         """Something in a request at which somebody should look."""
-        self._log.event("warning", reason, tenant=exchange.tenant, request_id=exchange.identity.decode("latin-1"))
+        self._log.event(
+            "warning", access.cut(reason), tenant=exchange.tenant, request_id=exchange.identity.decode("latin-1")
+        )
 
     def write(self, exchange: Exchange) -> None:
         counters, now = self.counters, monotonic()

@@ -10,9 +10,12 @@ from urllib.parse import unquote_to_bytes
 
 from flyatc.config.schema import App, Config, Tenant, prefix_of
 
-RECENT = 4096
+RECENT = 4096  # paths remembered
+LONGEST_RECENT = 256  # octets of a path that is remembered: together they stay below 2 MB
+MOST_ESCAPES = 1024  # in a path: each is decoded twice; 341 letters of Chinese, more than any file name has
 USER = re.compile(rb"[a-z0-9][a-z0-9_-]{0,62}")
-_DOTS = re.compile(rb"(?:^|[/\\])\.{1,2}(?:[/\\;]|$)")  # "..;" is one for servers in Java
+_SLASHES = bytes.maketrans(b"\\", b"/")
+_DOTS = (b"/./", b"/../", b"/.;", b"/..;")  # "..;" is one for servers in Java
 MOST_KNOWN = 10_000  # users by pattern that are kept: they are without number
 
 
@@ -71,10 +74,14 @@ class Routes:
             return known
         found = self._match(path, query)
         if isinstance(found, Here):
+            self._remember(path, found)
+        return found
+
+    def _remember(self, path: bytes, found: Here) -> None:
+        if len(path) <= LONGEST_RECENT:
             if len(self._recent) >= RECENT:
                 self._recent.clear()
             self._recent[path] = found
-        return found
 
     def _match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
         if b"%" in path or b"/." in path or b"\\" in path:
@@ -152,9 +159,12 @@ def dot_segments(path: bytes) -> Refuse | None:
     """Refuses paths which an app might read as leading elsewhere: ``..``, ``%2e%2e``, ``%2f..``, ``..\\``, ``%00``.
 
     Decoded twice, since some do; the path itself is not changed."""
+    if path.count(b"%") > MOST_ESCAPES:
+        return Refuse(414, f"the path has more than {MOST_ESCAPES} percent escapes")
     once = unquote_to_bytes(path)
-    for form in (path, once, unquote_to_bytes(once)):
-        if _DOTS.search(form):
+    for form in {path, once, unquote_to_bytes(once)}:
+        slashed = b"/%b/" % form.translate(_SLASHES)
+        if any(dots in slashed for dots in _DOTS):
             return Refuse(400, "the path has dot segments")
         if b"\0" in form:
             return Refuse(400, "the path has a NUL")

@@ -8,6 +8,8 @@ from flyatc.wire.faults import BadMessage
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _LONGEST_SIZE_LINE = 1024
 _LONGEST_TRAILERS = 16384
+_PLAIN_SIZE_LINE = 16  # octets; a longer one has extensions
+_MOST_EXTENSIONS = 16384  # octets of lines with extensions, less twice the data that they announce
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 LAST = b"0\r\n\r\n"
 
@@ -15,14 +17,14 @@ LAST = b"0\r\n\r\n"
 class Decoder:
     """Takes the bytes after a head, gives the body's. ``rest`` is what followed the message, once it is ``done``."""
 
-    __slots__ = ("_ending", "_held", "_left", "_trailers", "_trailers_size", "done", "rest")
+    __slots__ = ("_ending", "_extensions", "_held", "_left", "_trailers", "_trailers_size", "done", "rest")
 
     def __init__(self) -> None:
         self._held = b""
         self._left = 0  # of the present chunk
         self._ending = False  # a chunk's data has ended, its CRLF has not come
         self._trailers: list[bytes] | None = None
-        self._trailers_size = 0
+        self._trailers_size = self._extensions = 0
         self.done, self.rest = False, b""
 
     @property
@@ -71,6 +73,10 @@ class Decoder:
         if match is None:
             raise BadMessage(400, "a chunk's size is not a hexadecimal number")
         self._left = int(match[1], 16)
+        if len(line) > _PLAIN_SIZE_LINE:
+            self._extensions = max(0, self._extensions + len(line) - 2 * self._left)
+            if self._extensions > _MOST_EXTENSIONS:
+                raise BadMessage(400, "the chunk extensions are larger than the data")
         if not self._left:
             self._trailers = []
 
@@ -104,6 +110,6 @@ def _trailer_lines(lines: list[bytes]) -> list[bytes]:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise BadMessage(400, "a trailer which is no header field")
-        if match[1].lower().replace(b"_", b"-") not in names.NO_TRAILERS:
+        if names.is_trailer(match[1].lower().replace(b"_", b"-")):
             kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
     return kept

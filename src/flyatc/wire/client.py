@@ -13,11 +13,10 @@ from flyatc.wire import chunked, head
 from flyatc.wire.faults import BadMessage
 
 HEAD_LIMIT = 262144  # an app may set many cookies; beyond this it is not a head
+MOST_INTERIM = 64  # 1xx responses to one request; more are an app gone wrong, or one that keeps the client for ever
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
-FRESH_SECONDS = (
-    1.0  # what may not be sent twice goes only over a connection used this recently: the app may be closing it
-)
+FRESH_SECONDS = 1.0  # a connection used this recently is good for what may not be sent twice: the app may close it
 WRITE_HIGH = 131072
 APP = "the app"
 
@@ -48,15 +47,16 @@ class AppConnection(asyncio.Protocol):
     """One connection to an app. ``used``: whether an answer came over it before (it may be dead by now)."""
 
     __slots__ = (
-        "_buffer", "_decoder", "_framing", "_left", "_method", "_parser", "_pool", "_reusable", "_transport", "_until",
-        "answering", "client", "since", "unread", "used",
+        "_buffer", "_decoder", "_framing", "_interim", "_left", "_method", "_parser", "_pool", "_reusable",
+        "_transport", "_until", "answering", "client", "since", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._parser = head.AnswerParser(replays=pool.replays)
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._interim = 0  # 1xx responses so far to the present request
         self._framing: str | None = None  # of the body being read; None: a head is awaited
         self._left = 0
         self._decoder: chunked.Decoder | None = None
@@ -121,10 +121,10 @@ class AppConnection(asyncio.Protocol):
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
         """The transport, for a tunnel, and what the app has already sent after its 101."""
-        transport, early = self._transport, self._buffer
+        transport, early = self._transport, bytes(self._buffer)
         assert transport is not None
         self._pool.forget(self)
-        self._transport, self.client, self._buffer = None, None, b""
+        self._transport, self.client, self._buffer = None, None, bytearray()
         return transport, early
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class AppConnection(asyncio.Protocol):
             self._counted(client, data)
         elif self._framing is None:
             self.answering = True
-            self._heads(client, self._buffer + data if self._buffer else data)
+            self._heads(client, data)
         elif self._framing is head.CHUNKED:
             self._chunks(client, data)
         else:
@@ -185,9 +185,8 @@ class AppConnection(asyncio.Protocol):
         if self._framing is head.UNTIL_CLOSE and error is None:
             client.answer_end([])
         elif self._framing is None:
-            client.answer_failed(
-                f"{self._pool.named} closed the connection " + ("amid a head" if self._buffer else "without an answer")
-            )
+            how = "amid a head" if self._buffer else "without an answer"
+            client.answer_failed(f"{self._pool.named} closed the connection {how}")
         else:
             client.answer_failed(f"{self._pool.named} closed the connection amid its answer")
 
@@ -202,13 +201,12 @@ class AppConnection(asyncio.Protocol):
     # --- answers ---
 
     def _heads(self, client: Client, data: bytes) -> None:
+        if self._buffer and not (data := self._joined(client, data)):
+            return None
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0:
-                if len(data) > HEAD_LIMIT or not b"HTTP/1.".startswith(data[:7]) or b"\n\n" in data:
-                    return self._broken(client, "the app's answer is not HTTP/1.1")
-                self._buffer = data
-                return None
+                return self._hold_start(client, data, 0)
             end += 4
             try:
                 answer = self._parser.parse(data if end == len(data) else data[:end], self._method)
@@ -217,19 +215,40 @@ class AppConnection(asyncio.Protocol):
             data = data[end:]
             if answer.status >= 200 or answer.status == 101:
                 break
-            client.interim(answer)
-            if self.client is not client:
-                return None  # it gave up meanwhile
-            if not data:
-                self._buffer = b""
+            if not self._interim_passes(client, answer) or not data:
                 return None
-        self._buffer = b""
+        self._interim = 0
         if answer.status == 101:
-            self._buffer = data
+            self._buffer += data
             return client.answer(answer, b"", False)
         self._reusable = answer.keep_alive
-        self._stay(answer)
+        hint = answer.one(b"keep-alive")
+        self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint, IDLE_SECONDS)
         return self._first(client, answer, data)
+
+    def _interim_passes(self, client: Client, answer: head.AnswerHead) -> bool:
+        """Whether the client still waits for more."""
+        self._interim += 1
+        if self._interim <= MOST_INTERIM:
+            client.interim(answer)
+        else:
+            self._broken(client, f"the app sent more than {MOST_INTERIM} interim responses (1xx)")
+        return self.client is client
+
+    def _joined(self, client: Client, data: bytes) -> bytes:
+        """The held start of a head and ``data``; empty: the head is not whole. Only what is new is searched."""
+        start = max(0, len(self._buffer) - 3)
+        if b"\r\n\r\n" not in self._buffer[start:] + data:
+            self._hold_start(client, data, start)
+            return b""
+        data, self._buffer = bytes(self._buffer + data), bytearray()
+        return data
+
+    def _hold_start(self, client: Client, data: bytes, start: int) -> None:
+        """``start``: of what was not checked before."""
+        self._buffer += data
+        if len(self._buffer) > HEAD_LIMIT or not head.may_start_answer(self._buffer, start):
+            self._broken(client, "the app's answer is not HTTP/1.1")
 
     def _first(self, client: Client, answer: head.AnswerHead, data: bytes) -> None:
         framing = answer.framing
@@ -277,15 +296,6 @@ class AppConnection(asyncio.Protocol):
             client.answer_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if decoder.done and self.client is client:
             client.answer_end(trailers)
-
-    def _stay(self, answer: head.AnswerHead) -> None:
-        """``Keep-Alive: timeout=5``: closed by us before the app does it."""
-        hint = answer.one(b"keep-alive")
-        self._until = IDLE_SECONDS
-        if hint is not None and hint.startswith(b"timeout="):
-            value = hint[8:].partition(b",")[0].strip()
-            if value.isdigit():
-                self._until = min(IDLE_SECONDS, max(0.0, int(value[:6]) - 1.0))
 
     def _broken(self, client: Client, reason: str) -> None:
         self.client = None

@@ -10,19 +10,20 @@ import struct
 from time import monotonic
 from typing import cast
 
-from flyatc.wire import chunked, head, server
+from flyatc.wire import chunked, head, server, target
 from flyatc.wire.faults import BadMessage
 
 LINGER_SECONDS = 2.0  # after a last answer, what still comes is read and thrown away, so that no RST eats the answer
 LONGEST_LINGER_SECONDS = 30.0
 AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
+TURN = 16  # requests sent ahead that are handled in one turn of the loop: other connections get theirs in between
 _RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7): close(2) sends RST
 
 
 class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
-        "_since", "_stalled", "_taken", "_transport", "_unsent", "peer", "server",
+        "_since", "_stalled", "_taken", "_transport", "_turn", "_unsent", "peer", "server",
     )  # fmt: skip
 
     def __init__(self, of: server.Server) -> None:
@@ -30,7 +31,7 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self._transport: asyncio.Transport | None = None
         self._parser = head.RequestParser()
-        self._buffer = b""  # the start of a head, or what was sent ahead
+        self._buffer = bytearray()  # the start of a head, or what was sent ahead
         self._request: server.Request | None = None
         self._decoder: chunked.Decoder | None = None
         self._octets = 0  # of the present body: still to come (LENGTH) or come so far (CHUNKED)
@@ -42,6 +43,7 @@ class Connection(asyncio.Protocol):
         self._since = monotonic()  # of the last thing that happened
         self._lingering = 0.0  # since when; 0: not
         self._deep = False
+        self._turn: asyncio.Handle | None = None  # goes on with what was sent ahead
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -63,11 +65,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         request = self._request
-        if request is None and not self._stalled and not self._lingering:
+        if request is None and not self._stalled and not self._lingering and self._turn is None:
             if self._buffer:
-                data = self._buffer + data  # the clock of header_timeout runs since the first byte
-            else:
-                self._since = monotonic()
+                return self._more_of_head(data)  # the clock of header_timeout runs since the first byte
+            self._since = monotonic()
             self._heads(data)
         elif self._lingering:
             self._since = monotonic()
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.server.forget(self)
         self._transport = None
+        if self._turn is not None:
+            self._turn.cancel()
         request, self._request = self._request, None
         if request is not None and request.receiver is not None:
             request.receiver.gone()
@@ -103,21 +106,32 @@ class Connection(asyncio.Protocol):
 
     # --- heads ---
 
+    def _more_of_head(self, data: bytes) -> None:
+        """Append to the start of a head. Only what is new is searched: a head may come octet by octet."""
+        start = len(self._buffer) - 3
+        self._buffer += data
+        if start < 0 or self._buffer.find(b"\r\n\r\n", start) >= 0:
+            return self._heads(self._taken_out())
+        try:
+            return target.check_start(self._buffer, start, self.server.limits.request_header)
+        except BadMessage as fault:
+            return self._refuse(fault, bytes(self._buffer))
+
     def _heads(self, data: bytes) -> None:
         """Takes one request from the front of ``data``; the rest waits in the buffer."""
         if data[:2] == b"\r\n":  # RFC 9112 §2.2
             data = data[2:]
         end = data.find(b"\r\n\r\n")
-        limit = self.server.limits.request_header
         try:
             if end < 0:
-                self._buffer = data
-                return self._judge_start(data, limit)
+                self._buffer += data
+                return target.check_start(self._buffer, 0, self.server.limits.request_header)
             end += 4
-            if end > limit:
+            if end > self.server.limits.request_header:
                 raise BadMessage(431, "the request's head is too large")
             one = data if end == len(data) else data[:end]
-            self._buffer = data[end:] if end < len(data) else b""
+            if end < len(data):
+                self._buffer += memoryview(data)[end:]
             request = server.Request(self, self._parser.parse(one))
         except BadMessage as fault:
             return self._refuse(fault, data)
@@ -128,15 +142,6 @@ class Connection(asyncio.Protocol):
         else:
             self._decoder, self._octets = None, request.head.length
         self.server.handle(request)
-
-    def _judge_start(self, data: bytes, limit: int) -> None:
-        """The start of a head: refused as soon as it cannot become one."""
-        if len(data) > limit:
-            raise BadMessage(431, "the request's head is too large")
-        if data and data != b"\r" and not (65 <= data[0] <= 90):
-            raise BadMessage(400, "this is not HTTP (TLS? it ends before flyatc)")
-        if b"\n\n" in data:
-            raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
 
     def _refuse(self, fault: BadMessage, data: bytes) -> None:
         """Answers what is no request, and ends the connection."""
@@ -153,8 +158,7 @@ class Connection(asyncio.Protocol):
         self._since = monotonic()
         self._pause(self._held)
         if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self._body(data)
+            self._body(self._taken_out())
 
     def hold_body(self, held: bool) -> None:
         self._held = held
@@ -167,7 +171,7 @@ class Connection(asyncio.Protocol):
 
     def lend_body(self) -> tuple[asyncio.Transport, bytes]:
         assert self._transport is not None
-        first, self._buffer = self._buffer, b""
+        first = self._taken_out()
         self._octets -= len(first)
         self._feeding, self._since = True, monotonic()
         self._pause(True)
@@ -189,7 +193,8 @@ class Connection(asyncio.Protocol):
             return self._chunks(request, receiver, self._decoder, data)
         left = self._octets
         if len(data) > left:
-            data, self._buffer = data[:left], data[left:]
+            self._buffer += memoryview(data)[left:]
+            data = data[:left]
         self._octets = left - len(data)
         if not self._octets:
             request.body_done = True
@@ -211,7 +216,7 @@ class Connection(asyncio.Protocol):
             return receiver.body_failed(fault)
         if decoder.done:
             request.body_done = True
-            self._buffer = decoder.rest
+            self._buffer += decoder.rest
         if pieces:
             receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if request.body_done and self._request is request:
@@ -238,31 +243,46 @@ class Connection(asyncio.Protocol):
         """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take
         the answers gets no more of them: a pipeline of requests must not fill our memory."""
         self._since = monotonic()
-        if self._stalled or self._lingering or self._deep:
+        if self._stalled or self._lingering or self._deep or self._turn is not None:
             return
         self._pause(False)
+        if not self._buffer:
+            return
         self._deep = True
         try:
-            while self._buffer and self._request is None and not self._stalled and not self._lingering:
-                data, self._buffer = self._buffer, b""
+            for _ in range(TURN):
+                if self._request is not None or self._stalled or self._lingering or not self._buffer:
+                    return
+                data = self._taken_out()
                 self._heads(data)
                 if len(self._buffer) == len(data):
                     return  # the rest of a head is yet to come
         finally:
             self._deep = False
+        self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._request is None:
+            self._next()
+
+    def _taken_out(self) -> bytes:
+        """What the buffer holds; it is empty afterwards."""
+        data, self._buffer = bytes(self._buffer), bytearray()
+        return data
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
-        transport, ahead = self._transport, self._buffer
+        transport, ahead = self._transport, self._taken_out()
         assert transport is not None
         self.server.forget(self)
-        self._transport, self._request, self._buffer = None, None, b""
+        self._transport, self._request = None, None
         return transport, ahead
 
     # --- ends ---
 
     def _linger(self) -> None:
         """Sends what is written, then FIN; reads on for a moment, since closing with unread bytes sends an RST."""
-        self._request, self._buffer = None, b""
+        self._request, self._buffer = None, bytearray()
         self._lingering = self._since = monotonic()
         if self._transport is not None:
             self._pause(False)
@@ -296,7 +316,7 @@ class Connection(asyncio.Protocol):
         elif request is None:
             if self._buffer:
                 if limits.header_timeout and past > limits.header_timeout:
-                    self._refuse(BadMessage(408, "the request's head did not arrive in time"), self._buffer)
+                    self._refuse(BadMessage(408, "the request's head did not arrive in time"), bytes(self._buffer))
             elif limits.idle_timeout and past > limits.idle_timeout:
                 transport.close()
         elif (

@@ -13,11 +13,15 @@ from flyatc.wire.faults import BadMessage
 NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
 
 _STAYS = [b"keep-alive"]  # what browsers say
-_PASSING = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
-_KEPT_THOUGH_NAMED = frozenset(  # "Connection: X-Forwarded-For" would make a visitor's proxy unheard of
-    b"content-length transfer-encoding host date connection x-forwarded-for x-forwarded-host x-forwarded-proto "
-    b"fly-replay-src fly-replay-failed fly-replay-cache-status".split()
+_KEPT_THOUGH_NAMED = frozenset(
+    (
+        b"",
+        *b"close content-length transfer-encoding host date connection keep-alive upgrade te".split(),
+        *b"x-forwarded-for x-forwarded-host x-forwarded-proto".split(),
+    )  # "Connection: X-Forwarded-For" would hide a client
 )
+MOST_LINES = 1000  # of a head: what is done for each line stays within milliseconds, however large a head may be
+_FEW = 4 * MOST_LINES  # octets: a shorter head cannot have more lines ("a:" and CR LF)
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = {
     "Invalid method encountered": 501,
@@ -76,21 +80,22 @@ class Head:
         lines = block.split(b"\r\n")[1:]
         return [line[len(start) :].strip(b" \t") for line in lines if line.lower().startswith(start)]
 
-    def drop(self, name: bytes) -> None:
-        """Cuts a header out of what is handed on (for the rare)."""
-        start = name + b":"
+    def drop(self, *unwanted: bytes) -> None:
+        """Remove headers (lower-case names) from what is forwarded, in one pass. For rare cases."""
         lines = b"".join(self.kept).split(b"\r\n")[1:]
-        self.kept = [b"\r\n" + line for line in lines if not line.lower().startswith(start)]
+        self.kept = [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in unwanted]
 
-    def note(self, data: bytes, start: int, finder: re.Pattern[bytes]) -> None:
-        """Takes the header lines of ``data``, which begin at ``start`` with the CR LF that ends the first line."""
+    def note(self, data: bytes, start: int, finder: re.Pattern[bytes]) -> bool:
+        """Takes the header lines of ``data``, which begin at ``start`` with the CR LF that ends the first line. Returns
+        whether a noted header is there more than once."""
         kept: list[bytes] = []
         noted: dict[bytes, list[bytes]] = {}
-        end = len(data) - 4
+        end, repeated = len(data) - 4, False
         for match in finder.finditer(data, start, end):
             name = match[1].lower()
             if name in noted:
                 noted[name].append(match[2].rstrip(b" \t"))
+                repeated = True
             elif b"_" not in name:
                 noted[name] = [match[2].rstrip(b" \t")]
             if name not in names.LEFT:
@@ -98,18 +103,27 @@ class Head:
                 start = match.end()
         kept.append(data[start:end])
         self.kept, self.noted = kept, noted
+        return repeated
 
     def settle_connection(self) -> None:
-        """``Connection`` says whether to stay, and names headers which end at this hop (RFC 9110 §7.6.1)."""
+        """Apply ``Connection``: it may end the connection, and names headers that end at this hop (RFC 9110 §7.6.1).
+
+        The lines of the head are looked at once, not once for each name: there may be thousands of both. Headers of
+        trusted proxies stay: a client must not be able to remove what the proxy in front of us has set."""
         if self.noted[b"connection"] == _STAYS:
             return
-        named = tokens(self.noted[b"connection"])
+        named = frozenset(tokens(self.noted[b"connection"]))
         if b"close" in named:
             self.keep_alive = False
-        for name in named:
-            if name not in _PASSING and name not in _KEPT_THOUGH_NAMED:
-                self.drop(name)
-                self.noted.pop(name, None)
+        named -= _KEPT_THOUGH_NAMED
+        if not named:
+            return
+        lines = [(line.partition(b":")[0].lower(), line) for line in b"".join(self.kept).split(b"\r\n")[1:]]
+        gone = {name for name in (*self.noted, *(name for name, _ in lines)) if name in named}
+        gone = {name for name in gone if not names.is_reserved(name)}
+        if gone:
+            self.kept = [b"\r\n" + line for name, line in lines if name not in gone]
+            self.noted = {name: values for name, values in self.noted.items() if name not in gone}
 
 
 class RequestHead(Head):
@@ -127,6 +141,19 @@ class RequestHead(Head):
         self.drop(b"host")
         self.noted[b"host"] = [host]
         self.kept.append(b"\r\nHost: " + host)
+
+    def settle_repeated(self) -> None:
+        """Refuse a request in which a header that has one value is there twice with two: the app might believe another
+        one than the proxy that has checked it. Of equal ones the first is forwarded. Raises BadMessage."""
+        for name in names.SINGLE:
+            values = self.noted.get(name, ())
+            if len(values) < 2:
+                continue
+            if values.count(values[0]) < len(values):
+                raise BadMessage(400, f"several {name.decode().title()} headers which differ")
+            self.drop(name)
+            self.noted[name] = values[:1]
+            self.kept.append(b"\r\n%b: %b" % (name.title(), values[0]))
 
     @property
     def user_agent(self) -> bytes | None:
@@ -173,6 +200,8 @@ class RequestParser:
 
     def parse(self, data: bytes) -> RequestHead:
         """``data`` is one head, up to and with its empty line. Raises BadMessage."""
+        if len(data) > _FEW:
+            _count_lines(data, 431)
         parser = self._parser or httptools.HttpRequestParser(_silent)
         self._parser = None
         try:
@@ -188,7 +217,8 @@ class RequestParser:
         head.minor = 1 if version == b"HTTP/1.1" else 0
         head.keep_alive = head.minor == 1
         head.upgrade = None
-        head.note(data, end, names.IN_REQUEST)
+        if head.note(data, end, names.IN_REQUEST):
+            head.settle_repeated()
         noted = head.noted
         head.framing, head.length = request_framing(noted, head.minor)
         if b"connection" in noted:
@@ -214,6 +244,8 @@ class AnswerParser:
 
     def parse(self, data: bytes, method: bytes) -> AnswerHead:
         """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
+        if len(data) > _FEW:
+            _count_lines(data, 502)
         parser = httptools.HttpResponseParser(_silent)
         try:
             parser.feed_data(data)
@@ -236,6 +268,18 @@ class AnswerParser:
         if b"connection" in head.noted:
             head.settle_connection()
         return head
+
+
+def idle_seconds(keep_alive: bytes, longest: float) -> float:
+    """How long an idle connection may be used: ``Keep-Alive: timeout=5`` means less than that."""
+    name, _, value = keep_alive.partition(b",")[0].partition(b"=")
+    value = value.strip()
+    return min(longest, max(0.0, int(value[:6]) - 1.0)) if name == b"timeout" and value.isdigit() else longest
+
+
+def may_start_answer(data: bytearray, start: int) -> bool:
+    """Whether a head may begin like this. ``start``: of what was not checked before."""
+    return b"HTTP/1.".startswith(bytes(data[:7])) and data.find(b"\n\n", start) < 0
 
 
 def request_framing(noted: dict[bytes, list[bytes]], minor: int) -> tuple[str, int]:
@@ -272,7 +316,12 @@ def answer_framing(method: bytes, status: int, noted: dict[bytes, list[bytes]]) 
 
 def tokens(values: list[bytes] | tuple[bytes, ...]) -> list[bytes]:
     """``[b"keep-alive, Upgrade"]`` → ``[b"keep-alive", b"upgrade"]``."""
-    return [token.strip(b" \t").lower() for value in values for token in value.split(b",")]
+    return [*map(bytes.strip, b",".join(values).lower().split(b","))]
+
+
+def _count_lines(data: bytes, status: int) -> None:
+    if data.count(b"\n") > MOST_LINES:
+        raise BadMessage(status, f"the head has more than {MOST_LINES} lines")
 
 
 def _length(values: list[bytes], status: int) -> int:

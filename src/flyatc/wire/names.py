@@ -15,7 +15,9 @@ _CUT_OF_ANSWER = (
 ).split()
 _OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
 REPLAY = b"application/vnd.fly.replay"  # the other form of it: the body says where to
-LEFT = (b"host", b"content-length", b"accept-encoding")  # noted, and left where they stand
+SINGLE = (b"authorization", b"content-type", b"origin")  # in a request: two which differ are read in two ways
+LEFT = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)  # noted, and left where they stand
+_RESERVED = (b"fly-", b"flyatc-")  # beginnings of names that Fly Proxy or flyatc alone may set
 
 
 def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
@@ -39,8 +41,20 @@ IN_REQUEST = _finder((*_CUT_OF_REQUEST, *LEFT))
 IN_ANSWER = _finder((*_CUT_OF_ANSWER, *_OF_FLY, b"content-length"))
 IN_FREE_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
 
-# Fields of framing, routing and authentication may not come late (RFC 9110 §6.5.1).
-NO_TRAILERS = frozenset(
+
+def is_reserved(name: bytes) -> bool:
+    """Whether only a trusted proxy may set the header, so that a client must not remove it either (``name`` in lower
+    case)."""
+    return name.startswith(_RESERVED)
+
+
+def is_trailer(name: bytes) -> bool:
+    """Whether the field may be sent after a body (``name`` in lower case, with ``-`` for ``_``)."""
+    return name not in _NO_TRAILERS and not name.startswith(_RESERVED)
+
+
+# Fields of framing, routing and authentication may not come late (RFC 9110 §6.5.1), nor may those that flyatc sets.
+_NO_TRAILERS = frozenset(
     (
         *_CUT_OF_REQUEST,
         *_CUT_OF_ANSWER,
@@ -48,5 +62,6 @@ NO_TRAILERS = frozenset(
         *LEFT,
         *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),
         *b"location retry-after max-forwards range content-encoding content-type content-range".split(),
+        *b"x-cache cache-status refresh x-real-ip".split(),
     )
 )

@@ -7,6 +7,17 @@ from flyatc.wire.faults import BadMessage
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
 
+def check_start(data: bytes | bytearray, start: int, limit: int) -> None:
+    """Refuse the start of a head as soon as it cannot become one of at most ``limit`` octets. ``start``: of what was
+    not checked before. Raises BadMessage."""
+    if len(data) > limit:
+        raise BadMessage(431, "the request's head is too large")
+    if data and data != b"\r" and not (65 <= data[0] <= 90):
+        raise BadMessage(400, "this is not HTTP (TLS? it ends before flyatc)")
+    if data.find(b"\n\n", start) >= 0:
+        raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
+
+
 def request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     """``GET /path HTTP/1.1``, single spaces (RFC 9112 §3: anything else may be read in two ways)."""
     parts = line.split(b" ")

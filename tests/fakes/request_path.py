@@ -1,0 +1,176 @@
+"""The path of a request through one process: real connection, handler, forwarding, parsing and log, on transports that
+lead nowhere. For work that is counted or timed without a network."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from flyatc.config.load import load
+from flyatc.config.schema import Config, Tenant
+from flyatc.delivery.caching import Cache
+from flyatc.edge import barrier, gateway, handler, recorder, signpost
+from flyatc.fly.machine import Machine
+from flyatc.observe.log import Log
+from flyatc.routing import placement, replay
+from flyatc.tenants.fleet import Fleet
+from flyatc.tenants.visitors import Visit, Visitors
+from flyatc.wire import client, connection, server
+
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+STORED = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\nETag: "a"\r\nVary: Cookie\r\n\r\nok'
+CONFIG = """
+server: {listen: "127.0.0.1:0", data: data, health: /up}
+storage: {mode: none}
+limits: {request_header: %d}
+app:
+  command: ["true"]
+  delivery:
+    static: [{path: /assets, folder: assets}]
+    cache: {enabled: true}
+    sendfile: {enabled: true}
+users:
+  u: {tenants: ["", winter, winter/2025]}
+"""
+
+
+class Transport(asyncio.Transport):
+    """Takes all that is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5)})
+        self.written: list[bytes] = []
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._closing = True
+
+    def abort(self) -> None:
+        self._closing = True
+
+
+class _Gateway(gateway.Gateway):
+    """Always has a connection."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 1)
+        self.app: client.AppConnection | None = None
+        self.transport = Transport()
+
+    def idle(self, *, repeatable: bool) -> client.AppConnection | None:
+        self.app, self.transport = client.AppConnection(self._pool), Transport()
+        self.app.connection_made(self.transport)
+        return self.app
+
+
+class _Tenant:
+    def __init__(self, spec: Tenant, through: gateway.Gateway, *, warm: bool) -> None:
+        self.spec, self._gateway, self._warm = spec, through, warm
+        self._visitors = Visitors()
+
+    def visit(self) -> Visit | None:
+        if not self._warm:
+            return None
+        self._visitors.come()
+        return Visit(self._gateway, 1, self._visitors)
+
+    def peek(self) -> gateway.Gateway | None:
+        return self._gateway if self._warm else None
+
+
+class _Fleet:
+    def __init__(self, config: Config, through: gateway.Gateway, *, warm: bool) -> None:
+        self._tenants = {(t.user, t.name): _Tenant(t, through, warm=warm) for t in config.tenants.values()}
+
+    def find(self, user: str, name: str) -> _Tenant | None:
+        return self._tenants.get((user, name))
+
+
+class _Elsewhere:
+    """Another machine serves every user (signpost.Places)."""
+
+    def __init__(self, me: Machine) -> None:
+        self._place = placement.There(replay.Target(me.app, id="0123456789abcd"), "for the test")
+
+    def known(self, user: str) -> placement.Place | None:
+        return self._place
+
+    async def find(self, user: str) -> placement.Place:
+        return self._place
+
+    def sent(self, user: str, to: replay.Target) -> None:
+        pass
+
+    def failed(self, user: str, after: float) -> None:
+        pass
+
+    def vain(self, user: str, to: replay.Target) -> bool:
+        return False
+
+    def learn(self, user: str, place: placement.There) -> None:
+        pass
+
+
+class RequestPath:
+    """``elsewhere``: no app is warm, and Fly Proxy is to replay each request; ``header``: limits.request_header."""
+
+    def __init__(
+        self, folder: Path, *, elsewhere: bool = False, header: int = 65536, environ: Mapping[str, str] | None = None
+    ) -> None:
+        (folder / "assets").mkdir(exist_ok=True)
+        file = folder / "tenants.yaml"
+        file.write_text(CONFIG % header)
+        self.config = load(file, environ or {})
+        self._null = Path("/dev/null").open("wb")  # noqa: SIM115 - closed by close
+        self.log = Log(self._null)
+        self.records = recorder.Recorder(self.log, lines=True)
+        self._gateway, sign = _Gateway(), None
+        if elsewhere:
+            me = Machine(app="test", id="0123456789abce", region="ord", address=None)
+            sign = signpost.Signpost(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
+        fleet = cast(Fleet, _Fleet(self.config, self._gateway, warm=not elsewhere))
+        self.cache, shut = Cache(1 << 20, 1 << 18), barrier.Barrier(folder, self.log, 10)
+        self.handler = handler.Handler(self.config, fleet, self.records, self.cache, shut, sign)
+        self._server = server.Server(self.handler.handle, self.handler.refuse, self.config.limits)
+
+    def request(self, head: bytes, response: bytes = RESPONSE) -> tuple[bytes, bytes]:
+        """The head of a request, and what the app answers: what the app has read, and what the client has."""
+        visitor, transport = connection.Connection(self._server), Transport()
+        self._gateway.app, self._gateway.transport = None, Transport()
+        visitor.connection_made(transport)
+        visitor.data_received(head)
+        app = self._gateway.app
+        if app is not None and not transport.written:
+            app.data_received(response)
+        visitor.connection_lost(None)
+        seen = b"".join(self._gateway.transport.written), b"".join(transport.written)
+        self._gateway.transport.written.clear()  # the pool keeps the connection
+        return seen
+
+    def close(self) -> None:
+        self.log.close()
+        self._null.close()
