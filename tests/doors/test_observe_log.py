@@ -29,6 +29,18 @@ def test_what_is_told_last_is_written_before_it_closes() -> None:
     assert [line["msg"] for line in told(out.getvalue())] == [f"number {n}" for n in range(1000)]
 
 
+def test_nothing_that_an_app_or_a_client_wrote_is_a_command_for_the_terminal_that_shows_the_log() -> None:
+    out = io.BytesIO()
+    log = Log(out)
+    log.output("ann", "stdout", "red \x9b31m, del \x7f, esc \x1b[31m")
+    log.event("warning", "bad \x85", path="\x9d")
+    log.close()
+    assert out.getvalue().isascii()
+    assert all(line.decode().isprintable() for line in out.getvalue().splitlines())
+    assert told(out.getvalue())[0]["msg"] == "red \x9b31m, del \x7f, esc \x1b[31m"
+    assert told(out.getvalue())[1]["path"] == "\x9d"
+
+
 def test_a_pipe_that_somebody_made_non_blocking_gets_every_line_whole() -> None:
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)

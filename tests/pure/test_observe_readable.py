@@ -2,11 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.observe.readable import plain, readable, span
+from flyatc.observe.readable import inert_json, plain, plain_lines, readable, span
 
 NOON = "2026-06-01T12:00:00.000Z"
 
@@ -80,3 +81,23 @@ def test_spans_are_told_as_short_as_they_can_be(ms: float, text: str) -> None:
 
 def test_what_could_move_the_cursor_is_escaped() -> None:
     assert plain("a\x1b[2Jb\n\u202eü") == "a\\x1b[2Jb\\n\\u202eü"
+
+
+CONTROLS = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
+def test_no_control_character_reaches_a_terminal_as_it_is(control: str) -> None:
+    """Neither C0 nor DEL nor C1, of which U+009B begins a command."""
+    text = f"a{control}31mb"
+    line = inert_json(msgspec.json.encode({"time": NOON, "level": "info", "msg": text}))
+    assert msgspec.json.decode(line)["msg"] == text, "JSON says the same as before"
+    for shown in (
+        line.decode(),
+        readable(line, colour=False),
+        plain(text),
+        plain(text.encode("latin-1").decode(errors="replace")),
+    ):
+        assert shown.isprintable()
+    assert plain_lines(f"one\n{control}").startswith("one\n")
+    assert readable(f"no JSON {control}".encode(), colour=False).isprintable()

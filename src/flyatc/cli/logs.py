@@ -3,7 +3,7 @@ from pathlib import Path
 import click
 
 from flyatc.cli import address, options, show
-from flyatc.observe.readable import readable
+from flyatc.observe.readable import inert_json, readable
 
 
 @click.command()
@@ -23,6 +23,6 @@ def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None
     for_people, none = show.on_terminal() and not as_json, True
     for line in told:
         none = False
-        click.echo(readable(line, colour=show.in_colour()) if for_people else line)
+        click.echo(readable(line, colour=show.in_colour()) if for_people else inert_json(line))
     if none and wanted is not None and number:
         click.echo(f"the daemon keeps no lines of {wanted}; flyatc status lists the tenants", err=True)

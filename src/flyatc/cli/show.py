@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from flyatc.cli import words
+from flyatc.observe.readable import inert_json
 
 
 class Cell(NamedTuple):
@@ -21,7 +22,7 @@ def on_terminal() -> bool:
 
 
 def json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    click.echo(inert_json(msgspec.json.format(msgspec.json.encode(value), indent=2)))
 
 
 def in_colour() -> bool:

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from flyatc.observe.readable import plain as plain
+from flyatc.observe.readable import plain_lines as plain_lines
 
 _STEPS = ((172800.0, 86400.0, "d"), (5400.0, 3600.0, "h"), (60.0, 60.0, "m"), (1.0, 1.0, "s"))
 

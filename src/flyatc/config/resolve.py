@@ -1,6 +1,5 @@
 """The file as written → Config: every tenant with its complete app, every path absolute, every fault told. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -179,10 +178,12 @@ def _pattern(
                 key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'"
             )
         return None
+    from flyatc.config import user_pattern  # most configurations have none
+
     try:
-        re.compile(match)
-    except (re.error, OverflowError, RecursionError) as error:
-        around.faults.tell(key, f"{match!r} is not a regular expression: {error}")
+        user_pattern.compiled(match)
+    except user_pattern.PatternError as error:
+        around.faults.tell(key, f"{match!r} cannot be used: {error}")
         return None
     of_all, provision = layers.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
     return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

@@ -137,7 +137,11 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(description="the segments after the user; none: the user is the tenant"),
     ] = UNSET
     match: Annotated[
-        str | UnsetType, Meta(description="only for '*': a pattern that the whole user segment must match")
+        str | UnsetType,
+        Meta(
+            description="only for '*': a regular expression that the whole user segment must match; without "
+            "look-around, back-references, lazy and possessive repetition"
+        ),
     ] = UNSET
     provision: Annotated[
         bool | UnsetType,
@@ -245,7 +249,7 @@ class Tenant(Struct, frozen=True, kw_only=True):
 class Pattern(Struct, frozen=True, kw_only=True):
     """The entry '*': users who are not listed."""
 
-    match: str  # a regular expression for the whole user segment
+    match: str  # see config.user_pattern
     app: App
     tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) where the user is the tenant
     provision: bool = False  # on Fly: who has no machine gets one
@@ -300,7 +304,9 @@ class Config(Struct, frozen=True, kw_only=True):
         """Whether '*' is for him. Hostile names never are."""
         if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
             return False
-        return re.fullmatch(self.pattern.match, user) is not None
+        from flyatc.config import user_pattern  # most configurations have none
+
+        return user_pattern.compiled(self.pattern.match).matches(user)
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""

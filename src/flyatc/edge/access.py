@@ -7,6 +7,7 @@ from time import time
 import msgspec
 
 from flyatc.edge.exchange import Exchange
+from flyatc.observe.readable import inert_json
 from flyatc.wire.head import CHUNKED, NEVER, RequestHead
 
 _PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))  # what stands in a JSON string as it is
@@ -20,7 +21,7 @@ _NO_HOST = [b""]
 _TYPES = (b"\r\nContent-Type: ", b"\r\ncontent-type: ")  # as nearly all apps write it
 LONGEST = 8192  # octets of a path, a header or a reason that are logged; and of all texts of an ordinary line
 _USUAL = 100  # octets; a type that is longer is none that comes again
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 _second: tuple[int, bytes] = (0, b"")
 
 
@@ -54,6 +55,10 @@ class Line(msgspec.Struct):
     request_id: str
     user_agent: str | None
     reason: str | None
+
+
+def _encode(value: object) -> bytes:
+    return inert_json(_encoder.encode(value))
 
 
 def line(exchange: Exchange, elapsed: float) -> bytes:

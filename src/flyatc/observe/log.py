@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from flyatc.observe.journal import Journal
-from flyatc.observe.readable import readable
+from flyatc.observe.readable import inert_json, readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LOOK_SECONDS = 0.001
@@ -78,7 +78,7 @@ class Log:
         self._put(line)
 
     def _tell(self, tenant: str | None, record: dict[str, Any]) -> None:
-        line = _encode(record)
+        line = inert_json(_encode(record))
         self.journal.add(tenant, line)
         self._put(line)
 

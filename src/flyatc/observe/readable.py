@@ -1,5 +1,6 @@
 """One line of the log for people: on the daemon's terminal, and from ``flyatc logs``. Pure."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ _KNOWN = (
     "output",
 )  # what an app has put out stands above, and in the reason
 
+_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 Record = dict[str, Any]
 
 
@@ -40,6 +42,19 @@ def readable(line: bytes, *, colour: bool) -> str:
 def plain(text: str) -> str:
     """What cannot move the cursor or change the colours of a terminal."""
     return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def plain_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def inert_json(text: bytes) -> bytes:
+    """JSON with DEL and the C1 control characters (U+0080 to U+009F) escaped. JSON lets them stand as they are, and
+    terminals obey them: U+009B begins a command as ESC [ does."""
+    if b"\xc2" not in text and b"\x7f" not in text:
+        return text
+    return _CONTROLS.sub(lambda match: b"\\u00%02x" % match[0][-1], text)
 
 
 def span(ms: float) -> str:
