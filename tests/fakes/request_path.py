@@ -157,11 +157,21 @@ class RequestPath:
         self.handler = handler.Handler(self.config, fleet, self.records, self.cache, shut, sign)
         self._server = server.Server(self.handler.handle, self.handler.refuse, self.config.limits)
 
+    @property
+    def app(self) -> client.AppConnection | None:
+        """The connection over which the app was asked last."""
+        return self._gateway.app
+
+    def connect(self) -> tuple[connection.Connection, Transport]:
+        """A client's connection, and what is written to it."""
+        visitor, transport = connection.Connection(self._server), Transport()
+        visitor.connection_made(transport)
+        return visitor, transport
+
     def request(self, head: bytes, response: bytes = RESPONSE) -> tuple[bytes, bytes]:
         """The head of a request, and what the app answers: what the app has read, and what the client has."""
-        visitor, transport = connection.Connection(self._server), Transport()
         self._gateway.app, self._gateway.transport = None, Transport()
-        visitor.connection_made(transport)
+        visitor, transport = self.connect()
         visitor.data_received(head)
         app = self._gateway.app
         if app is not None and not transport.written:

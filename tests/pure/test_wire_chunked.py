@@ -131,3 +131,11 @@ def test_endless_lines_are_refused_before_they_end() -> None:
     assert outcome([b"1;" + b"x" * 2000]) is None
     assert outcome([b"0\r\nX: " + b"x" * 20_000]) is None
     assert outcome([b"0\r\n" + b"X: y\r\n" * 5000]) is None
+
+
+def test_extensions_may_not_be_more_than_the_data() -> None:
+    line = b"1;" + b"x" * 900 + b"\r\na\r\n"
+    assert outcome([line * 10 + b"0\r\n\r\n"]) == (b"a" * 10, True, b"", [])
+    assert outcome([line * 30 + b"0\r\n\r\n"]) is None
+    signed = b"400;chunk-signature=" + b"0" * 64 + b"\r\n" + b"a" * 1024 + b"\r\n"
+    assert outcome([signed * 1000 + b"0\r\n\r\n"]) == (b"a" * 1024_000, True, b"", [])

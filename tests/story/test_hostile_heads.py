@@ -1,7 +1,9 @@
 """Heads made to be slow cost linear work, and heads that differ leave nothing behind."""
 
+import asyncio
 import gc
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,7 +15,9 @@ import pytest
 
 from fakes import hostile_heads
 from fakes.request_path import STORED, RequestPath
+from flyatc.delivery.flights import Flights, Key
 from flyatc.wire import head
+from flyatc.wire.connection import TURN
 
 BODY = b"x" * 2000
 
@@ -140,3 +144,72 @@ async def test_what_is_logged_of_a_text_is_cut_and_says_so(here: RequestPath) ->
         assert b"... (cut: %d bytes in all)" % octets in line
     here.request(b"GET /u/%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"p" * 8100))
     assert b"cut:" not in here.log.journal.since(0)[-1][2]
+
+
+async def test_requests_sent_ahead_are_handled_a_few_in_each_turn_of_the_loop(here: RequestPath) -> None:
+    visitor, transport = here.connect()
+    visitor.data_received(b"GET /up HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+    turns = 0
+    while (answered := len(transport.written)) < 1000:
+        turns += 1
+        assert answered <= (turns + 1) * TURN
+        if turns == 3:
+            visitor.data_received(b"GET /up HTTP/1.1\r\nHost: a\r\n\r\nGET /last HTTP/1.1\r\nHost:")  # meanwhile
+        await asyncio.sleep(0)
+    assert turns >= 1000 // TURN - 1
+    while len(transport.written) < 1001:
+        await asyncio.sleep(0)
+    visitor.data_received(b" b\r\n\r\n")
+    await asyncio.sleep(0)
+    assert [data[:12] for data in transport.written] == [b"HTTP/1.1 200"] * 1001 + [b"HTTP/1.1 404"]
+    visitor.data_received(b"GET /up HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+    visitor.connection_lost(None)  # nothing is left to do, and nothing raises
+    await asyncio.sleep(0)
+
+
+def _seconds(feed: Callable[[bytes], None], data: bytes) -> float:
+    pieces = [data[at : at + 1] for at in range(len(data))]
+    began = time.thread_time()
+    for piece in pieces:
+        feed(piece)
+    return time.thread_time() - began
+
+
+async def test_a_head_that_comes_octet_by_octet_is_copied_and_searched_once(here: RequestPath) -> None:
+    """Four times the octets cost about four times the CPU; where each octet copied all before it, sixteen times."""
+
+    def request(octets: int) -> float:
+        visitor, transport = here.connect()
+        taken = _seconds(visitor.data_received, b"GET /up HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * octets + b"\r\n\r\n")
+        assert transport.written[0].startswith(b"HTTP/1.1 200 ")
+        visitor.connection_lost(None)
+        return taken
+
+    def response(octets: int) -> float:
+        visitor, transport = here.connect()
+        visitor.data_received(b"GET /u/a HTTP/1.1\r\nHost: a\r\n\r\n")
+        app = here.app
+        assert app is not None
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: " + b"a" * octets + b"\r\n\r\n"
+        taken = _seconds(app.data_received, head)
+        assert transport.written[0].startswith(b"HTTP/1.1 200 ")
+        visitor.connection_lost(None)
+        return taken
+
+    for of in (request, response):
+        assert min(of(240_000) for _ in range(2)) < 9 * min(of(60_000) for _ in range(3))
+
+
+async def test_who_waits_for_anothers_response_leaves_at_the_same_cost_however_many_wait() -> None:
+    flights = Flights()
+    key: Key = (("t", b"h", b"/", None), (b"GET", (), (), ()))
+    assert flights.begin(key)
+    few = [flights.join(key, lambda again: None) for _ in range(100)]
+    cost = calls(few[50].leave)
+    many = [flights.join(key, lambda again: None) for _ in range(10_000)]
+    assert calls(many[5000].leave) == cost
+    landed: list[bool] = []
+    last = flights.join(key, landed.append)
+    flights.land(key, again=True)
+    assert landed == [True]
+    last.leave()  # it may come late
