@@ -151,3 +151,14 @@ async def test_a_store_which_ignores_conditions_is_refused(tmp_path: Path) -> No
     with pytest.raises(StoreUnavailable, match="ignores conditions"):
         await heedless.check()
     heedless.close()
+
+
+async def test_a_record_that_somebody_made_huge_is_refused_and_not_read(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "huge").write_bytes(b"{" * (SMALL + 1))
+    await store.upload("users/a/owner.json", tmp_path / "huge", create=True, progress=silent)
+    for read in (store.get, store.look):
+        with pytest.raises(StoreUnavailable, match=r"users/a/owner\.json is larger than the 262144 octets"):
+            await read("users/a/owner.json")
+    (tmp_path / "most").write_bytes(b"{" * SMALL)
+    await store.upload("users/b/owner.json", tmp_path / "most", create=True, progress=silent)
+    assert (await store.get("users/b/owner.json") or (b"",))[0] == b"{" * SMALL

@@ -53,7 +53,7 @@ class Disk:
         with self._door():
             try:
                 with path.open("rb") as file:
-                    return file.read(), _etag(file)
+                    return _read_small(file, key), _etag(file)
             except FileNotFoundError:
                 self._vouch()
                 return None
@@ -63,7 +63,7 @@ class Disk:
         with self._door():
             try:
                 with path.open("rb") as file:
-                    body, etag, written = file.read(), _etag(file), os.fstat(file.fileno()).st_mtime
+                    body, etag, written = _read_small(file, key), _etag(file), os.fstat(file.fileno()).st_mtime
             except FileNotFoundError:
                 self._vouch()
                 return None
@@ -225,6 +225,13 @@ def _stored(key: str, path: Path) -> Stored:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         return Stored(key, status.st_size, _etag(file), status.st_mtime)
+
+
+def _read_small(file: BinaryIO, key: str) -> bytes:
+    body = file.read(SMALL + 1)
+    if len(body) > SMALL:
+        raise StoreUnavailable(f"{key} is larger than the {SMALL} octets which it may have")
+    return body
 
 
 def _etag(file: BinaryIO) -> str:

@@ -29,7 +29,7 @@ class Absent(FlyatcError):
     """The store answered, and it surely has no such key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a listing may have a million of them
 class Stored:
     key: str
     size: int  # octets
