@@ -301,3 +301,10 @@ def test_what_is_freed_keeps_the_epoch_unless_the_loss_is_accepted() -> None:
     lost = freeing.freed(owner(state=State.DIRTY), "n2", accept_loss=True)
     assert (lost.epoch, lost.state, lost.data) == (8, State.RELEASED, Data(line=2, since=8, fence=True))
     assert (lost.why, lost.nonce) == ("", "n2")
+
+
+def test_a_daemon_that_ended_on_our_own_data_folder_need_not_be_waited_for() -> None:
+    decision = RULES.steal(owner(), session(), 1, 0, ended=True)
+    assert isinstance(decision, Break)
+    assert not decision.take.clean
+    assert isinstance(RULES.steal(owner(), None, 1, 0, ended=True), Mourn)

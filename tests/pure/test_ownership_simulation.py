@@ -88,8 +88,10 @@ def test_long_histories_with_the_rules_as_they_are() -> None:
 
 
 class _DoesNotBreakTheSession(Rules):
-    def steal(self, owner: Owner, session: Session | None, age: float, known: int) -> Take | Break | Mourn | Elsewhere:
-        decision = super().steal(owner, session, age, known)
+    def steal(
+        self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
+    ) -> Take | Break | Mourn | Elsewhere:
+        decision = super().steal(owner, session, age, known, ended=ended)
         return decision.take if isinstance(decision, Break) else decision
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import os
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from flyatc.kit.errors import FlyatcError
 if TYPE_CHECKING:
     from flyatc.ownership.swap import RecordStore
 
+PATIENCE = 3.0  # s; for a daemon whose data folder was deleted
+LOOK = 0.1  # s
 ANYBODY = "whoever is visited first takes it"
 NOBODY = "every machine answers 404, until flyatc users add or flyatc release --undo-remove. Its data stay in the store"
 
@@ -73,6 +76,8 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
 
     async with drills.opened(config, os.environ, hurried=drills.PATIENCE) as store:
         found = await owners.look(config, os.environ, store, [user])
+        if found and found[0].state == "held" and await _made_again(Path(config.server.data)):
+            found = await owners.look(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             done = await _by_daemon(config, store, user, to, remove)
             if done is not None:
@@ -84,6 +89,21 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
         case Settled():
             return 0, f"{user}: {decision.reason}; there is nothing to do"
     return 0, f"{user} is {'removed' if remove else 'released'} ({decision.reason}): {_next(to, remove)}"
+
+
+async def _made_again(data: Path) -> bool:
+    """Where somebody has deleted the data folder below a running daemon, that makes it again within a second or two;
+    before, nobody can say which machine this is. False: it was there, or no daemon runs."""
+    from flyatc.control import place
+
+    if place.socket_of(data).exists():
+        return False
+    until = monotonic() + PATIENCE
+    while monotonic() < until:
+        await asyncio.sleep(LOOK)
+        if place.socket_of(data).exists() and (data / ".flyatc" / "machine.json").exists():
+            return True
+    return False
 
 
 async def _by_daemon(

@@ -16,7 +16,7 @@ from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.freeing import Denied
 from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
-from flyatc.ownership.record import Heir, Owner, State
+from flyatc.ownership.record import Heir, Me, Owner, State
 from flyatc.ownership.terms import Terms
 
 
@@ -31,10 +31,17 @@ class Owning:
         self.store = store_of(config.storage, environ, hurried=terms.patience)
         self.keeper: Keeper | None = None
         self._machine = ""
+        self._me: Me | None = None
+        self.present: Callable[[], Awaitable[None]] | None = None  # see daemon.data_folder
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
-            self._machine = me.machine
+            self._machine, self._me = me.machine, me
             self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken)
+
+    def rewrite(self) -> None:
+        """The data folder was deleted, and is there again. Raises OSError."""
+        if self._me is not None:
+            identity.rewrite(Path(self._config.server.data), self._me)
 
     async def open(self) -> None:
         """To be called first. Raises StoreRefused, StoreUnavailable."""
@@ -73,6 +80,8 @@ class Owning:
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:
         """Raises HeldElsewhere, OwnershipUnknown. Without a store there is nobody to agree with."""
+        if self.present is not None:
+            await self.present()
         if self.keeper is None:
             yield Sole()
             return

@@ -27,7 +27,8 @@ from flyatc.fly.names import Names
 from flyatc.kit.errors import FlyatcError
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
-from flyatc.process import child, command
+from flyatc.ownership import identity
+from flyatc.process import child, command, folder_processes
 from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
@@ -48,7 +49,7 @@ class Parts:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.log, self.listener = log, listener
         self.data = Path(config.server.data)
-        self.environ = dict(os.environ)
+        self.environ = dict(os.environ) | folder_processes.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
         self.store = store_of(config.storage, self.environ)
         streams = streams_of(config, self.store, self.environ, self.records, log)

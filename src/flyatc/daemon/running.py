@@ -19,6 +19,7 @@ from flyatc.config import changes, load
 from flyatc.config.faults import ConfigError
 from flyatc.config.schema import Config
 from flyatc.control.server import Server
+from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.idling import Idling
 from flyatc.daemon.kept import kept
 from flyatc.daemon.lock import DataLock
@@ -29,7 +30,7 @@ from flyatc.edge.listener import Listener
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import reaper, records
+from flyatc.process import folder_processes, reaper, records
 
 MOST_ADDRESSES = 12  # told at the start
 LAST_SECONDS = 0.5  # at the end, for what needs no patience
@@ -82,7 +83,7 @@ async def _serve(config: Config, log: Log, began: float) -> int:
     lock = DataLock(Path(config.server.data))
     try:
         listener = Listener(config.server.listen)
-        daemon = Daemon(config, log, listener)
+        daemon = Daemon(config, log, listener, lock)
         await daemon.open()
         log.event("info", "listening", on=f"{config.server.listen.host or '*'}:{listener.port}", version=__version__,
                   tenants=len(config.tenants), ms=round((monotonic() - began) * 1000),
@@ -102,13 +103,15 @@ def _addresses(config: Config, port: int) -> Iterator[str]:
 
 
 class Daemon:
-    def __init__(self, config: Config, log: Log, listener: Listener) -> None:
+    def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
         self.control = Server(Operations(self, self.parts), log, self.parts.data, config.server.control)
         self.stopping = False
         self._stop = asyncio.Event()
         self._looked = asyncio.Event()  # it is known which tenants are unsaved
+        self._folder = DataFolder(self.parts.data, lock, self.parts.fleet, self._rewrite, self.stop, log)
+        self.parts.owning.present = self._folder.present
         resting = Resting(self.parts, lambda: self.config, self._looked)
         self._idling = Idling(resting, lambda: self.config, self.parts.environ, self.stop, log)
         self._background: list[asyncio.Task[None]] = []
@@ -121,6 +124,7 @@ class Daemon:
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
         reaper.adopt_orphans()
+        await folder_processes.end_unrecorded(parts.data, parts.environ, self.log)
         await records.end_leftovers(parts.data, self.log)
         await parts.owning.open()  # in a hurry: where nobody answers it is told in seconds
         if parts.store is not None:
@@ -136,6 +140,7 @@ class Daemon:
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._idling.run(), "machine idle"),
             tasks.start(self._idling.watch(), "clocks"),
+            tasks.start(self._folder.watch(), "data folder"),
         ]
         if parts.verifying is not None:
             self._background.append(tasks.start(parts.verifying.run(), "verify"))
@@ -154,12 +159,16 @@ class Daemon:
             self.parts.private.shut()
         self.parts.barrier.end("the daemon is going away")
         await self._known_what_is_unsaved((until - monotonic()) / 4)
+        losses = self._folder.losses
         saved = await self.parts.fleet.close(until - monotonic())
         try:
             async with asyncio.timeout(max(LAST_SECONDS, until - monotonic())):
                 await self._let_go(until)
         except TimeoutError:
             self._cut()
+        if self._folder.losses > losses:
+            self.log.event("error", "stopped, but what was not saved when the data folder was deleted is lost")
+            return 1
         if saved:
             self.log.event("info", "stopped: all is saved")
             return 0
@@ -230,6 +239,11 @@ class Daemon:
         if found.restart:
             self.log.event("warning", "these settings need a restart of the daemon", settings=list(found.restart))
         return found
+
+    def _rewrite(self) -> None:
+        """The data folder was deleted: what the daemon has in memory is put on disk again. Raises OSError."""
+        self.parts.owning.rewrite()
+        self.parts.barrier.rewrite()
 
     def stop(self, why: str) -> None:
         self.log.event("info", f"{why}: stopping")

@@ -31,7 +31,7 @@ from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.snapshot import Current, Shelf
 from flyatc.databases.tools import Tools
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.progress import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
 from flyatc.observe.log import stamp
@@ -71,7 +71,9 @@ class Database:
             found = files.signature(self.path)
         except OSError:  # the next save says what is wrong
             return True
-        return found[0] is not None and found != self.entry.signature
+        if found[0] is None:
+            return self._record.deleted
+        return found != self.entry.signature
 
     def tell(self, level: str, message: str, **fields: object) -> None:
         self._tools.log.event(level, message, tenant=self.tenant.address, database=self.name, **fields)
@@ -106,10 +108,17 @@ class Database:
     async def _attempt(self, progress: Progress) -> None:
         if self._rival is not None:
             raise SaveFailed(self._rival)
+        if self._record.deleted:
+            raise CopyLost(self._lost())
         try:
             await self._save(progress)
         except (StoreUnavailable, ConditionFailed, sqlite.Unusable, OSError) as error:
             raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
+
+    def _lost(self) -> str:
+        base = self.entry.base
+        store = f"the store has version {lineage.version(base.key)}" if base is not None else "the store has nothing"
+        return f"{self} was deleted while it was in use: what was not saved is lost, {store}"
 
     async def _save(self, progress: Progress) -> None:
         seen = await self._look()

@@ -14,8 +14,10 @@ from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit import tasks
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.progress import Progress, silent
+
+DELETED = "its folder was deleted while it was in use: what was not saved is lost. It goes on from the store"
 
 
 class Held:
@@ -64,6 +66,8 @@ class Held:
         if self._rounds is not None:
             await asyncio.wait([self._rounds])
         try:
+            if self._record.deleted and self._databases:
+                raise CopyLost(f"{self._tenant.address}: {DELETED}")
             if self._owned.lost:
                 await self._set_aside()
             elif self._owned.ended.is_set():
@@ -76,7 +80,8 @@ class Held:
         else:
             self._owned.mark_saved(self._tenant.address)
         finally:
-            await self._let_go()
+            if not (self._record.deleted and self._databases):
+                await self._let_go()
 
     def _keep(self) -> None:
         """Nothing may be saved any more. Raises SaveFailed where something would have been to save."""

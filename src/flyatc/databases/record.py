@@ -57,6 +57,11 @@ class Record:
         """The highest under which anything was written here."""
         return max((entry.epoch for entry in self._entries.values()), default=0)
 
+    @property
+    def deleted(self) -> bool:
+        """Whether what was put here is gone: somebody has deleted the folder."""
+        return not self._path.exists()
+
     async def put(self, entries: dict[str, Entry]) -> None:
         """Known at once, on the disk when it returns. Raises OSError."""
         self._entries.update(entries)

@@ -183,6 +183,13 @@ class Barrier:
             self._log.event("warning", told, file=str(file), error=str(error))
             return {}
 
+    def rewrite(self) -> None:
+        """The folder was deleted: what is closed and paused is on record again. Raises OSError."""
+        if self.closed:
+            self._keep_closed(dict(self.closed))
+        if self.paused:
+            self._keep_paused(dict(self.paused))
+
     def _keep_closed(self, closed: dict[str, str]) -> None:
         durable.write(self._closed_file, msgspec.json.encode(closed))
         self.closed = closed

@@ -30,5 +30,9 @@ class SaveFailed(FlyatcError):
     """The store did not confirm the last save. The local copy is kept, and its record says so."""
 
 
+class CopyLost(SaveFailed):
+    """The local copy was deleted while it was in use. What the store has is all there is."""
+
+
 class StartFailed(FlyatcError):
     """The app did not come up: it ended, or its command cannot be run."""

@@ -1,5 +1,6 @@
 """Which machine this is, and which run of the daemon."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
             app=msgspec.convert(environ.get("FLY_APP_NAME") or "local", Word),
             region=msgspec.convert(environ.get("FLY_REGION", ""), Word),
             boot=boot,
-            process=_ourselves(),
+            process=_ourselves(data),
             boots=frozenset(file.boots),
             platform=given is not None,
         )
@@ -50,6 +51,31 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
         raise FlyatcError(f"{path} cannot be written: {error.strerror}. See server.data.") from error
     except msgspec.ValidationError as error:
         raise FlyatcError(f"FLY_MACHINE_ID, FLY_APP_NAME or FLY_REGION is not a name: {error}") from error
+
+
+def rewrite(data: Path, me: Me) -> None:
+    """The folder was deleted, and is there again: it is still ours. Raises OSError."""
+    path = data / ".flyatc" / "machine.json"
+    durable.make_folder(path.parent)
+    boots = [*sorted(me.boots), me.boot][-REMEMBERED:]
+    durable.write(path, msgspec.json.encode(_File(machine=me.machine, folder=path.parent.stat().st_ino, boots=boots)))
+
+
+def folder_mark(data: Path) -> str:
+    """Names the data folder among all that processes on this kernel can see: the same path in another container is
+    another folder. Empty where that cannot be told."""
+    try:
+        spaces = [(PROC / "self/ns" / name).stat().st_ino for name in ("pid", "mnt")]
+    except OSError:
+        return ""
+    kernel = _kernel()
+    return hashlib.sha256(f"{kernel}:{spaces}:{data.resolve()}".encode()).hexdigest()[:32] if kernel else ""
+
+
+def ended(process: Process, me: Me) -> bool:
+    """Whether a daemon that ran on our data folder surely runs no more, whatever it was called. We hold the folder, and
+    what it had left running was ended when we started."""
+    return bool(process.folder) and process.folder == me.process.folder and not lives(process)
 
 
 def name(data: Path, environ: Mapping[str, str]) -> str | None:
@@ -74,9 +100,9 @@ def _read(path: Path, folder: int) -> _File | None:
     return file if file.folder == folder else None
 
 
-def _ourselves() -> Process:
+def _ourselves(data: Path) -> Process:
     pid = os.getpid()
-    return Process(kernel=_kernel(), pid=pid, started=_started(pid) or 0)
+    return Process(kernel=_kernel(), pid=pid, started=_started(pid) or 0, folder=folder_mark(data))
 
 
 def _kernel() -> str:

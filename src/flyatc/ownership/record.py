@@ -34,6 +34,7 @@ class Process(Struct, frozen=True):
     kernel: str  # differs from boot to boot of the machine
     pid: int
     started: int  # clock ticks since boot
+    folder: str = ""  # the data folder, as ``identity.folder_mark`` names it; empty: not known
 
 
 class Session(Struct, frozen=True, kw_only=True):

@@ -197,11 +197,16 @@ class Rules:
             return Elsewhere(True, owner.why)
         return Ask(owner.holder.machine)
 
-    def steal(self, owner: Owner, session: Session | None, age: float, known: int) -> Take | Break | Mourn | Elsewhere:
-        """``session``: of the machine which holds the user, and is not us."""
+    def steal(
+        self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
+    ) -> Take | Break | Mourn | Elsewhere:
+        """``session``: of the machine which holds the user, and is not us. ``ended``: it was a daemon on our own data
+        folder, and its process has ended."""
         if session is None:
             return Mourn("its session has vanished from the store")
         reason = self.dead(session, age)
+        if reason is None and ended:
+            reason = "it ran on this data folder, which has been deleted since, and its process has ended"
         if reason is None:
             return Elsewhere(False, "its session lives")
         epoch = 1 + max(owner.epoch, known)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from flyatc.objects.store import Seen, StoreUnavailable
-from flyatc.ownership import record
+from flyatc.ownership import identity, record
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import Heir, Me, Owner, Session, State, Unreadable
 from flyatc.ownership.rules import Ask, Break, Gone, Landed, Mourn, Promised, Refused, Rules, Take, Unsure
@@ -80,7 +80,8 @@ class Taker:
         for _ in range(ROUNDS):
             found = await read(self.store, key, Session)
             session, seen = found or (None, None)
-            decision = self.rules.steal(owner, session, seen.age if seen else 0.0, known)
+            ended = session is not None and identity.ended(session.process, self.me)
+            decision = self.rules.steal(owner, session, seen.age if seen else 0.0, known, ended=ended)
             match decision:
                 case Take():
                     return decision

@@ -18,6 +18,7 @@ from flyatc.config.schema import Tenant
 from flyatc.kit.errors import StartFailed
 
 WITHHELD_PREFIXES = ("AWS_", "FLYATC_", "LITESTREAM_")
+FOLDER_VARIABLE = "FLYATC_FOLDER"  # by which a process of a deleted data folder is found
 WITHHELD = frozenset({"BUCKET_NAME", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
 
 _PART = re.compile(
@@ -86,6 +87,8 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str]) -> Launch:
             env.pop(name, None)
         else:
             env[name] = expand(text, known, environ)
+    if FOLDER_VARIABLE in environ:
+        env[FOLDER_VARIABLE] = environ[FOLDER_VARIABLE]
     return Launch(
         argv=tuple(expand(item, known, environ) for item in app.command),
         env=env,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import difflib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from pathlib import Path
 from time import time
 from typing import Any
 from weakref import WeakValueDictionary
@@ -188,6 +189,14 @@ class Fleet:
         for tenant in owing:
             tenant.owes("found newer than the store when the daemon started")
         await _all(save(tenant) for tenant in owing)
+
+    async def lose(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
+        """Tenants whose folder was deleted while their databases were open: their apps are killed. Their addresses."""
+        lost = {address: one for address, one in self._house.awake.items() if one.loses(gone)}
+        for address in lost:
+            self._log.event("error", "the folder of a running app was deleted: it is killed", tenant=address)
+        await _all(one.lose(why) for one in lost.values())
+        return list(lost)
 
     def made(self) -> list[Spec]:
         """The tenants of the pattern that exist now: config.changes judges them with the listed ones."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from flyatc.config.schema import App
@@ -37,6 +38,12 @@ class Lodger(Protocol):
 
     def abandon(self) -> None:
         """Cuts its life short wherever it is."""
+
+    def loses(self, gone: Callable[[Path], bool]) -> bool:
+        """Whether its databases are open here, and their folder is gone."""
+
+    async def lose(self, why: str) -> None:
+        """Its folder was deleted: its app is killed. Returns when that is over."""
 
 
 class House:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
-from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, RestoreRefused
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.house import House
 from flyatc.tenants.lifecycle import RISING, State
@@ -56,6 +56,7 @@ class Life:
         self._asked = asyncio.Event()  # somebody wants it to stop
         self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
         self._gives_up_at = self._now() + spec.app.start_timeout
+        self._killed = self._copy_lost = False
         self._trouble: str | None = None  # what kept the databases from being opened
         if not saves_only:
             record.failure = None
@@ -134,6 +135,17 @@ class Life:
     def abandon(self) -> None:
         self._task.cancel()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether its databases are open here."""
+        return self.databases is not None and not self.over.is_set()
+
+    def kill(self, why: str) -> None:
+        """The app's files are gone: it ends at once, and requests with it."""
+        self._killed = True
+        self.stop(why)
+        self._hasten(self._now())
+
     def _hasten(self, moment: float) -> None:
         if self._limit is not None and (self._limit.when() or 0.0) > moment:
             with contextlib.suppress(RuntimeError):  # it is expiring just now
@@ -153,6 +165,7 @@ class Life:
                     self._fall()
             unsaved = None
         except Exception as error:
+            self._copy_lost = isinstance(error, CopyLost)
             unsaved = str(error) or repr(error)
         finally:
             self._end(unsaved)
@@ -218,7 +231,7 @@ class Life:
         self.stop(what)
 
     def _hurried(self) -> bool:
-        return self._house.hurry.is_set() or (self.owned is not None and self.owned.ended.is_set())
+        return self._house.hurry.is_set() or self._killed or (self.owned is not None and self.owned.ended.is_set())
 
     # --- what went wrong ---
 
@@ -306,7 +319,8 @@ class Life:
             self._record.saved()
             return
         self._record.not_saved(unsaved)
-        self._house.log.event("error", "not saved: the local copy is kept", tenant=self.spec.address, reason=unsaved)
+        message = "not saved: the local copy is " + ("lost" if self._copy_lost else "kept")
+        self._house.log.event("error", message, tenant=self.spec.address, reason=unsaved)
 
     @staticmethod
     def _now() -> float:

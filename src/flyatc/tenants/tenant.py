@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
@@ -225,6 +226,16 @@ class Tenant:
     def abandon(self) -> None:
         if self._life is not None:
             self._life.abandon()
+
+    async def lose(self, why: str) -> None:
+        """Its folder was deleted: its app is killed. Returns when that is over."""
+        if (life := self._life) is not None:
+            life.kill(why)
+            await life.over.wait()
+
+    def loses(self, gone: Callable[[Path], bool]) -> bool:
+        """Whether its databases are open here, and their folder is gone."""
+        return self._life is not None and self._life.in_use and gone(self.spec.data)
 
     @property
     def unsettled(self) -> bool:

@@ -13,14 +13,14 @@ from time import monotonic
 from typing import Any
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import orphans
+from flyatc.databases import held, orphans
 from flyatc.databases.litestream import lines
 from flyatc.databases.litestream.kept import Kept
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
 from flyatc.kit import backoff, tasks
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.progress import Progress
 
 EVERY = 1.0  # s; between two looks
@@ -87,6 +87,10 @@ class Streaming:
     async def _leave(self) -> None:
         self._leaving.set()
         await asyncio.wait([self._watching])
+        if self._record.deleted and self.streams:
+            await asyncio.gather(*(stream.detach() for stream in self.streams))
+            self._owned.mark_dirty(held.DELETED, self._tenant.address)
+            raise CopyLost(f"{self._tenant.address}: {held.DELETED}")
         ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
         answers = await asyncio.gather(*ends, return_exceptions=True)
         saved = [s for s, answer in zip(self.streams, answers, strict=True) if answer is None]
