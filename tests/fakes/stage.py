@@ -86,7 +86,7 @@ class FakeOwned:
     def __init__(self) -> None:
         self.doubted, self.ended, self.why = asyncio.Event(), asyncio.Event(), ""
         self.may = True
-        self.epoch = 3
+        self.epoch, self.known = 3, True
 
     def valid(self) -> bool:
         return self.may and not self.ended.is_set()
@@ -128,7 +128,8 @@ class Stage:
         self.alive: Counter[str] = Counter()  # databases held, by tenant
         self.events: list[dict[str, Any]] = []
         self.config = config or make_config("a", "b")
-        tools = Tools(self._owned, self._restored, self._running, self._gateway)
+        self.on_record: set[str] | None = None  # users; None: all
+        tools = Tools(self._owned, self._restored, self._running, self._gateway, known=self._known)
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
     async def strike(self) -> None:
@@ -181,11 +182,15 @@ class Stage:
         if error is not None:
             raise error
 
+    async def _known(self, spec: schema.Tenant) -> bool:
+        return self.on_record is None or spec.user in self.on_record
+
     @contextlib.asynccontextmanager
     async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeOwned]:
         await self.step("own", spec.address)
         self.told(spec.address, "+owner")
         self.owned = FakeOwned()
+        self.owned.known = await self._known(spec)
         try:
             yield self.owned
         finally:

@@ -1,6 +1,7 @@
 """Who is stopped for want of visitors."""
 
 import math
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -18,8 +19,9 @@ def snapshot(
     quiet_since: float = 0.0,
     idle: float = 300.0,
     changed: bool = False,
+    newcomer: bool = False,
 ) -> Snapshot:
-    return Snapshot(tenant, state, visitors, quiet_since, idle, changed)
+    return Snapshot(tenant, state, visitors, quiet_since, idle, changed, newcomer)
 
 
 def test_nobody_is_stopped_before_its_time_and_the_next_look_is_then() -> None:
@@ -68,8 +70,8 @@ def test_the_least_recently_used_idle_one_makes_room() -> None:
         snapshot("c", quiet_since=1, visitors=1),
         snapshot("d", quiet_since=0, state=State.STARTING),
     ]
-    assert idle.least_recent(many) == "b"
-    assert idle.least_recent(many[2:]) is None
+    assert _evicted(many) == "b"
+    assert _evicted(many[2:]) is None
 
 
 snapshots = st.builds(
@@ -89,3 +91,20 @@ def test_looking_again_when_told_finds_something_to_do(many: list[Snapshot], now
     assert look > now
     if look < math.inf:
         assert len(idle.sweep(many, look)[0]) > len(stops)
+
+
+def _evicted(snapshots: Iterable[idle.Snapshot], newcomer: bool = False) -> str | None:
+    return idle.to_evict(snapshots, newcomer=newcomer)
+
+
+def test_an_idle_newcomer_makes_room_first_however_recently_it_was_used() -> None:
+    snapshots = [snapshot(tenant="a", quiet_since=1.0), snapshot(tenant="new", quiet_since=9.0, newcomer=True)]
+    assert _evicted(snapshots) == "new"
+    assert _evicted(snapshots, newcomer=True) == "new"
+    assert _evicted(snapshots[:1]) == "a"
+
+
+def test_a_newcomer_takes_the_place_of_newcomers_only() -> None:
+    assert _evicted([snapshot(tenant="a", quiet_since=1.0)], newcomer=True) is None
+    busy = snapshot(tenant="new", visitors=1, newcomer=True)
+    assert _evicted([snapshot(tenant="a", quiet_since=1.0), busy], newcomer=True) is None

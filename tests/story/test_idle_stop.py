@@ -83,8 +83,8 @@ async def test_who_waited_for_the_start_is_served_though_a_sweep_comes_in_the_tu
 
     def look(step: str, tenant: str) -> None:
         if step == "gateway":
-            asyncio.get_running_loop().call_soon(lambda: swept.append(stage.fleet._house._evict()))
-            swept.append(stage.fleet._house._evict())
+            asyncio.get_running_loop().call_soon(lambda: swept.append(stage.fleet._house._evict(newcomer=False)))
+            swept.append(stage.fleet._house._evict(newcomer=False))
 
     stage.at_step = look
     assert await stage.visit(stay=1) == 1

@@ -1,6 +1,7 @@
 """``limits.running``."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -142,3 +143,73 @@ async def test_a_slow_start_delays_nobody_else() -> None:
     assert now() == 3
     await slow
     assert now() == 52
+
+
+# --- users of "*" of whom nothing is on record ---
+
+
+async def listed_and_a_crawler(names: int, running: int = 3) -> Stage:
+    """Two listed tenants run and are idle, then names are made up, one after the other."""
+    stage = Stage(make_config("a", "b", running=running, pattern="u[0-9]+"))
+    stage.takes = {"ready": 0.1}
+    stage.on_record = {"a", "b"}
+    for user in ("a", "b"):
+        await stage.visit(user)
+    for number in range(names):
+        await asyncio.sleep(1)
+        await stage.visit(f"u{number}")
+    return stage
+
+
+async def test_made_up_names_take_places_from_each_other_and_from_nobody_else() -> None:
+    stage = await listed_and_a_crawler(50)
+    assert [stage.status(user).state for user in ("a", "b", "u49")] == ["ready"] * 3
+    assert len(stage.story["a"]) == len(stage.story["b"]) == 4, "they were started once"
+
+
+async def test_where_all_places_are_taken_by_others_a_newcomer_waits_and_is_told_to_come_again() -> None:
+    stage = Stage(make_config("a", "b", running=2, pattern="u[0-9]+"))
+    stage.on_record = {"a", "b"}
+    await asyncio.gather(stage.visit("a"), stage.visit("b"))
+    with pytest.raises(Full):
+        await stage.visit("u1")
+    assert [stage.status(user).state for user in ("a", "b")] == ["ready"] * 2
+
+
+async def test_a_listed_user_takes_the_place_of_a_newcomer_and_waits_before_others() -> None:
+    stage = Stage(make_config("a", "b", running=1, pattern="u[0-9]+"))
+    stage.on_record = {"a", "b"}
+    busy = tasks.start(stage.visit("u1", stay=10), "busy")
+    await asyncio.sleep(5)
+    behind = [tasks.start(stage.visit(f"u{number}"), "newcomer") for number in (2, 3)]
+    await asyncio.sleep(1)
+    await stage.visit("a")
+    assert "u2" not in stage.story
+    assert now() < 20
+    for one in (busy, *behind):
+        one.cancel()
+
+
+async def test_a_user_of_the_pattern_with_something_on_record_is_no_newcomer() -> None:
+    stage = Stage(make_config("a", running=1, pattern="u[0-9]+"))
+    stage.on_record = {"a", "u1"}
+    await stage.visit("a")
+    await stage.visit("u1")
+    assert stage.status("u1").state == "ready"
+
+
+async def test_starts_for_made_up_names_are_bounded_and_those_for_known_users_are_not() -> None:
+    stage = Stage(make_config("a", running=1000, pattern="[uk][0-9]+"))
+    stage.takes = {"ready": 0.0}
+    stage.on_record = {"a", *(f"k{number}" for number in range(500))}
+    answers = await asyncio.gather(*(stage.visit(f"k{number}") for number in range(90)), return_exceptions=True)
+    assert [one for one in answers if isinstance(one, BaseException)] == []
+    served = 0
+    for number in range(500):
+        with contextlib.suppress(Full):
+            await stage.visit(f"u{number}")
+            served += 1
+    assert 100 <= served < 110, "at once, and then a few a second"
+    await asyncio.sleep(10)
+    await stage.visit("u999")
+    await stage.visit("a")

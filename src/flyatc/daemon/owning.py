@@ -8,7 +8,7 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.kept import kept
 from flyatc.databases.owned import Sole
 from flyatc.databases.vault import Vault
-from flyatc.kit.errors import FlyatcError
+from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.ownership import identity, operations
@@ -51,6 +51,15 @@ class Owning:
     def held(self, user: str) -> bool:
         """Whether this machine owns him, or is taking him. Cheap."""
         return self.keeper is not None and self.keeper.holds(user)
+
+    async def known(self, tenant: Tenant) -> bool:
+        """Whether anything is on record of the user, here or in the store."""
+        if self.keeper is None or tenant.data.is_dir():
+            return True
+        try:
+            return await self.look(tenant.user) is not None
+        except OwnershipUnknown:  # then it cannot be started either
+            return False
 
     async def look(self, user: str) -> Owner | None:
         """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""

@@ -64,6 +64,7 @@ class Parts:
             self._child(Ports()),
             partial(_gateway, config.replay.trust_app),
             self._forget,
+            self.owning.known,
         )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None

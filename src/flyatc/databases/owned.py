@@ -72,7 +72,7 @@ class _Nobody:
 class Sole:
     """The owner where nothing is shared, so that there is nobody to agree with: stamps nothing, never ends."""
 
-    epoch, line, lost, why = 0, 0, False, ""
+    epoch, line, lost, why, known = 0, 0, False, "", True
     former: Former = _Nobody()
 
     def __init__(self) -> None:

@@ -46,6 +46,11 @@ class Owned:
         self._valid, self._rise = valid, rise
         self._dirty: dict[str, str] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether anything was on record of the user before."""
+        return self.former.epoch > 0
+
     def valid(self) -> bool:
         """Whether we may write now. Cheap: to be asked before each request is let in, and each answer let out."""
         return not self.ended.is_set() and self._valid(self.leaving)

@@ -52,6 +52,7 @@ class Fleet:
         if tenant is None:
             tenant = self._known[user, name] = Tenant(spec, self._house)
         tenant.respec(spec)
+        tenant.listed = spec.user in self._config.users or spec.address in self._config.tenants
         if spec.address in self._config.tenants:
             self._configured[user, name] = tenant
         return tenant

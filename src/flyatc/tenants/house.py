@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flyatc.config.schema import App
+from flyatc.kit.allowance import Allowance
 from flyatc.tenants import idle
 from flyatc.tenants.lifecycle import LEAVING
 from flyatc.tenants.ports import Teller, Tools
@@ -16,6 +17,8 @@ from flyatc.tenants.status import Status
 from flyatc.tenants.visitors import Visitors
 
 SAVE_RESERVE = 5.0  # seconds which a shutdown leaves for saving, where it has them
+
+NEWCOMERS_AT_ONCE, NEWCOMERS_A_SECOND, NEWCOMERS_UNDER_WAY = 100.0, 5.0, 100  # starts for users nothing is known of
 
 TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or the sweep would turn on the spot
 
@@ -55,6 +58,7 @@ class House:
         self.visitors = Visitors()  # counts the tenants which have some
         self.awake: dict[str, Lodger] = {}
         self.room = Room(running, self._leaving, self._evict)
+        self.newcomers = Allowance(NEWCOMERS_AT_ONCE, NEWCOMERS_A_SECOND, NEWCOMERS_UNDER_WAY)
         self.hurry = asyncio.Event()  # no more draining, no more grace
         self._closing_since: float | None = None
         self._notice = 0.0  # seconds from then until all must be over
@@ -85,8 +89,8 @@ class House:
         """Of those who have a place, never of those who wait for one: a flood of them must not make each look slow."""
         return (self.awake[tenant].snapshot() for tenant in self.room.inside)
 
-    def _evict(self) -> bool:
-        tenant = idle.least_recent(self._snapshots())
+    def _evict(self, newcomer: bool) -> bool:
+        tenant = idle.to_evict(self._snapshots(), newcomer=newcomer)
         if tenant is None:
             return False
         self.awake[tenant].stop("another tenant needs its place")

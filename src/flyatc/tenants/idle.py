@@ -18,6 +18,7 @@ class Snapshot:
     quiet_since: float  # the loop's clock when the last visitor left
     idle: float  # seconds; 0: never stop
     changed: bool  # runs with a former configuration
+    newcomer: bool = False  # of a user whom tenants.yaml does not name, and of whom nothing was on record before
 
     @property
     def quiet(self) -> bool:
@@ -57,7 +58,11 @@ def sweep(snapshots: Iterable[Snapshot], now: float) -> tuple[list[Stop], float]
     return stops, look
 
 
-def least_recent(snapshots: Iterable[Snapshot]) -> str | None:
-    """Who makes room for another: the one nobody has visited for the longest time; None where all are busy."""
-    quiet = [one for one in snapshots if one.quiet]
-    return min(quiet, key=lambda one: one.quiet_since).tenant if quiet else None
+def to_evict(snapshots: Iterable[Snapshot], *, newcomer: bool) -> str | None:
+    """The idle app that makes room for another: a newcomer's first, then the one without requests for the longest time.
+    ``newcomer``: room is needed for a newcomer, which takes no place from anybody else: names cost nothing to whoever
+    makes them up. None: there is no such app."""
+    quiet = sorted((one for one in snapshots if one.quiet), key=lambda one: (not one.newcomer, one.quiet_since))
+    if not quiet or (newcomer and not quiet[0].newcomer):
+        return None
+    return quiet[0].tenant

@@ -7,7 +7,7 @@ the store when nobody visits. Where the ownership ends by itself, the app is kil
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
@@ -26,6 +26,10 @@ NEWS = 1.0  # seconds; the longest way of the news that an app has ended
 LATE = 1.0  # seconds; how much longer than the start a visitor waits, lest tools which are slow to give up hold him
 
 
+class TooManyNewcomers(Exception):
+    """See ``House.newcomers``."""
+
+
 class Life:
     """Begins at once. ``ended`` is called when all was given back; the state is a resting one by then."""
 
@@ -39,7 +43,9 @@ class Life:
         quiet: Callable[[], None],
         ended: Callable[[], None],
         saves_only: bool = False,
+        listed: bool = True,
     ) -> None:
+        self.newcomer = not listed and not saves_only  # until it turns out that something is on record of its user
         self.spec, self.saves_only = spec, saves_only
         self.rest = spec.app.idle or math.inf  # seconds without visitors until something is done about it
         self.visitors = Visitors(house.visitors, quiet)
@@ -188,10 +194,14 @@ class Life:
 
     async def _rise(self, held: contextlib.AsyncExitStack) -> None:
         tools = self._house.tools
-        if not self.saves_only:
-            await held.enter_async_context(self._house.room.place(self.spec.address))
-        self._housed = True
-        self.owned = await held.enter_async_context(tools.owned(self.spec))
+        with self._counted():
+            if not self.saves_only:
+                if self.newcomer and self._house.room.full and tools.known is not None:
+                    self.newcomer = not await tools.known(self.spec)
+                await held.enter_async_context(self._house.room.place(self.spec.address, newcomer=self.newcomer))
+            self._housed = True
+            self.owned = await held.enter_async_context(tools.owned(self.spec))
+            self.newcomer = self.newcomer and not self.owned.known
         held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
         self._standing.to(State.RESTORING)
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
@@ -201,6 +211,21 @@ class Life:
         self._record.starts += 1
         self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
         await self.child.ready()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Starts for newcomers are bounded, whatever they wait for. Raises TooMany."""
+        if not self.newcomer:
+            yield
+            return
+        newcomers = self._house.newcomers
+        if not newcomers.welcome(self._now()):
+            raise TooManyNewcomers
+        newcomers.come(self._now())
+        try:
+            yield
+        finally:
+            newcomers.leave(known=not self.newcomer)
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
@@ -244,6 +269,10 @@ class Life:
             return self._is_elsewhere(error)
         if self.saves_only:
             self._trouble = str(error) or "its databases could not be opened in time to save them"
+            return
+        if isinstance(error, TooManyNewcomers):
+            reason = "more users of whom nothing is on record are asked for than are started"
+            self._refusal = Failure(Full, self.spec.address, reason, self._now() + FULL_RETRY)
             return
         if isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired():
             waited = self._standing.state is State.OWNING and not self._housed

@@ -1,7 +1,7 @@
 """What a tenant needs of its tools. ``daemon.py`` hands them in; ``tenants`` knows no more of them than this."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager as Hold
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +29,10 @@ class Owned(Protocol):
     @property
     def epoch(self) -> int:
         """How often the user has changed hands; 0: there is nobody to agree with."""
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was on record of the user before."""
 
     def valid(self) -> bool:
         """Whether it is ours at this very moment. Cheap: each request and each answer asks."""
@@ -108,6 +112,7 @@ class Tools:
     ``running``: entry spawns the app (raises StartFailed); exit ends its group: SIGTERM, grace, SIGKILL. Its second
     argument says whether to hurry (SIGKILL at once); it is asked when the hold is left, and again during the grace.
     ``gateway``: made when the app is ready, from the tenant, its child, and whether it may answer now.
+    ``known``: whether anything is on record of its user, here or in the store.
     ``forget``: drops what the app has answered before: another machine may answer otherwise from now on.
     """
 
@@ -116,6 +121,7 @@ class Tools:
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the child is what ``running`` gave
     forget: Callable[[Tenant], None] = lambda _: None
+    known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: everybody is
 
 
 class Teller(Protocol):

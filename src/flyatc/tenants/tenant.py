@@ -27,12 +27,13 @@ RETRY = 1.0  # seconds; told to visitors whom a later try will serve
 class Tenant:
     __slots__ = (  # there may be ten thousand at rest
         "__weakref__", "_again", "_alarm", "_between", "_house", "_life", "_pauses", "_record", "_resumed", "_standing",
-        "removed", "spec",
+        "listed", "removed", "spec",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, house: House) -> None:
         self.spec = spec  # what the next life will be like
         self.removed = False
+        self.listed = True  # tenants.yaml names its user
         self._house = house
         self._record = Record()
         self._standing = Standing(spec.address, house.log, house.wall)
@@ -265,6 +266,7 @@ class Tenant:
             quiet=self._quiet,
             ended=self._life_ended,
             saves_only=saves_only,
+            listed=self.listed,
         )
         return self._life
 
@@ -318,6 +320,7 @@ class Tenant:
             quiet_since=life.visitors.quiet_since if life is not None else math.inf,
             idle=life.spec.app.idle if life is not None else 0.0,
             changed=life is not None and life.spec != self.spec,
+            newcomer=life is not None and life.newcomer,
         )
 
     def status(self) -> Status:
