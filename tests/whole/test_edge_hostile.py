@@ -113,13 +113,13 @@ def test_an_app_that_never_ends_its_interim_responses_is_502(daemon: Daemon) -> 
     assert told["reason"] == "the app sent more than 64 interim responses (1xx)"
 
 
-def test_thousands_of_long_paths_leave_nothing_in_memory(daemon: Daemon) -> None:
+def test_long_paths_that_all_differ_leave_nothing_in_memory(daemon: Daemon) -> None:
     tail = "x" * 63_000
     with Line(daemon, timeout=60) as line:
-        for number in range(200):  # what is bounded is full
+        for number in range(100):  # what is bounded is full
             assert line.get(f"/ann/tally/{number}{tail}", "Accept: text/html").status == 200
-        before = resident(daemon.pid)
-        for number in range(200, 4000):
+        before = resident(daemon.pid)  # 72 MB follow
+        for number in range(100, 1300):
             line.get(f"/ann/tally/{number}{tail}", f"User-Agent: {number}")
     assert resident(daemon.pid) - before < 16 << 20
     told = [one for one in daemon.told("request") if len(one["path"]) > 8000][-1]
