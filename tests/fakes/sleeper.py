@@ -36,7 +36,13 @@ class FakeDaemon:
         self.store_knows = False
         self.awake = asyncio.Event()
         self.awake.set()
-        self.clock = Clock(boottime=lambda: now() - self.lost, wall=lambda: now() - self.behind)
+        self.stopped = self.ran = self.waited = 0.0  # SIGSTOP; what the event loop's thread did with its time
+        self.clock = Clock(
+            boottime=lambda: now() + self.stopped - self.lost,
+            wall=lambda: now() + self.stopped - self.behind,
+            monotonic=lambda: now() + self.stopped - self.lost,
+            scheduled=lambda: (self.ran, self.waited),
+        )
 
     def quiet_for(self) -> float:
         return 0.0 if self.visitors else now() - self.visited
@@ -72,6 +78,10 @@ class FakeDaemon:
         self.visitors -= 1
         self.visited = now()
         return now() - came
+
+    def stall(self, seconds: float, *, ran: float = 0.0, waited: float = 0.0) -> None:
+        """The event loop did not run for so long; its thread did, or waited for a core."""
+        self.stopped, self.ran, self.waited = self.stopped + seconds, self.ran + ran, self.waited + waited
 
     def freeze(self, seconds: float, *, clock_is_set: bool = True) -> None:
         """It was suspended for so long, up to now. All the others have gone on."""

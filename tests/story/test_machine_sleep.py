@@ -163,4 +163,48 @@ async def test_a_sleep_which_nobody_asked_for_is_noticed_and_what_was_known_is_f
         assert now() - began <= 1.1
         await asyncio.sleep(100)
         assert one.daemon.story == ["forget"]
-        assert one.told("this machine slept, or was stopped")[0]["sign"] == "the wall clock jumped by 50.0 s"
+        assert one.told("this machine slept")[0]["sign"] == "the wall clock jumped by 50.0 s"
+
+
+async def test_a_busy_event_loop_is_said_as_such_once_in_a_while_and_nothing_is_forgotten() -> None:
+    async with night("exit") as one:
+        await asyncio.sleep(100)
+        for _ in range(5):
+            one.daemon.stall(6.4, ran=6.0)
+            await asyncio.sleep(2)
+        one.daemon.stall(7.0, waited=6.9)
+        await asyncio.sleep(20)
+        one.daemon.stall(8.0, waited=6.9)
+        await asyncio.sleep(2)
+        told = one.told("requests were not served meanwhile")
+        assert [(line["seconds"], line["cause"]) for line in told] == [
+            (6.4, "the event loop was busy itself"),
+            (8.0, "other processes had the cores"),
+        ]
+        assert (told[1]["times"], told[1]["seconds_in_all"]) == (6, 40.6)
+        assert not one.told("this machine slept")
+        assert one.daemon.story == []
+
+
+async def test_a_process_that_was_stopped_forgets_what_it_knew_of_others() -> None:
+    async with night("exit") as one:
+        await asyncio.sleep(100)
+        one.daemon.stall(30)
+        await asyncio.sleep(2)
+        assert one.told("this process did not run")[0]["seconds"] == 30
+        assert not one.told("this machine slept")
+        assert one.daemon.story == ["forget"]
+
+
+async def test_a_busy_event_loop_is_no_sleep_after_the_question_either() -> None:
+    async with night("suspend") as one:
+        await asyncio.sleep(901)
+        while "rest" not in one.daemon.story:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        one.daemon.stall(8, ran=8)
+        await asyncio.sleep(5)
+        assert not one.told("awake again")
+        one.daemon.freeze(60)
+        await asyncio.sleep(2)
+        assert one.told("awake again")[0]["sign"] == "the wall clock jumped by 60.0 s"

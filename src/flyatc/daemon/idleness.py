@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 
 from flyatc.config.platform import MachineIdle
 from flyatc.kit import backoff
 
-JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME
+JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME, or of that against CLOCK_MONOTONIC
+REPORT_SECONDS = 60.0
 FIRST, MOST = 2.0, 300.0  # s; from a try to sleep that failed to the next
 
 
@@ -49,18 +51,70 @@ def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds, both: see ownership.clock."""
+    """Seconds, by the clocks of ownership.clock. ``ran``, ``waited``: of the event loop's thread."""
 
     boottime: float
     wall: float
+    monotonic: float
+    ran: float
+    waited: float
 
 
-def gap(first: Reading, before: Reading, now: Reading, most: float) -> str | None:
-    """How it shows that the machine slept, or was stopped. ``first``: from when it is watched; ``most``: so long at
-    most passes from ``before`` to ``now`` where nothing is wrong."""
+@dataclass(frozen=True)
+class Slept:
+    """The machine was suspended."""
+
+    sign: str
+
+
+class Cause(Enum):
+    BUSY = "the event loop was busy itself"
+    CROWDED = "other processes had the cores"
+    STOPPED = "the process was stopped (SIGSTOP, a paused virtual machine), or waited for a disk"
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """The machine was awake, and the event loop did not run."""
+
+    seconds: float
+    cause: Cause
+
+
+def gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | Stalled | None:
+    """Why there was a gap between two looks at the clocks. ``first``: from when they are watched; ``most``: so long at
+    most passes from ``before`` to ``now`` where nothing is wrong.
+
+    A suspended machine shows it by its clocks: the wall clock is set after it has woken, and CLOCK_BOOTTIME runs on
+    where the kernel itself was suspended. A thread that was busy, or waited for a core, shows it by its own times."""
     jump = (now.wall - now.boottime) - (first.wall - first.boottime)
     if abs(jump) > JUMP:
-        return f"the wall clock jumped by {jump:.1f} s"
-    if now.boottime - before.boottime > most:
-        return f"nothing ran for {now.boottime - before.boottime:.1f} s"
-    return None
+        return Slept(f"the wall clock jumped by {jump:.1f} s")
+    suspended = (now.boottime - now.monotonic) - (before.boottime - before.monotonic)
+    if suspended > JUMP:
+        return Slept(f"the kernel was suspended for {suspended:.1f} s")
+    passed = now.boottime - before.boottime
+    if passed <= most:
+        return None
+    ran, waited = now.ran - before.ran, now.waited - before.waited
+    if ran + waited < passed / 2:
+        return Stalled(passed, Cause.STOPPED)
+    return Stalled(passed, Cause.BUSY if ran >= waited else Cause.CROWDED)
+
+
+class StallReports:
+    """Reports of stalls, at most one in REPORT_SECONDS: a machine that is too busy needs no more work."""
+
+    def __init__(self) -> None:
+        self._next, self._count, self._seconds = -math.inf, 0, 0.0
+
+    def add(self, stalled: Stalled, now: float) -> dict[str, object] | None:
+        """The fields of a log line, with what was not reported since the last one; None: not now."""
+        self._count, self._seconds = self._count + 1, self._seconds + stalled.seconds
+        if now < self._next:
+            return None
+        fields: dict[str, object] = {"seconds": round(stalled.seconds, 1), "cause": stalled.cause.value}
+        if self._count > 1:
+            fields |= {"times": self._count, "seconds_in_all": round(self._seconds, 1)}
+        self._next, self._count, self._seconds = now + REPORT_SECONDS, 0, 0.0
+        return fields

@@ -8,8 +8,8 @@ from time import time
 from flyatc.config.platform import MachineIdle
 from flyatc.config.schema import Config
 from flyatc.daemon import sleepless
-from flyatc.daemon.idleness import Due, NotYet, Reading, Seen, gap, judge
-from flyatc.daemon.sleep import Machine, Outcome, Platform, Sleep
+from flyatc.daemon.idleness import Cause, Due, NotYet, Reading, Seen, Slept, Stalled, StallReports, gap, judge
+from flyatc.daemon.sleep import Machine, Outcome, Platform, Sleep, reading
 from flyatc.fly import local_api, machine
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
@@ -18,6 +18,7 @@ from flyatc.ownership.clock import Clock
 LOOK_SECONDS = 5.0
 BEAT = 1.0  # s; between two looks at the clocks
 STALL = 5.0  # s; a busy machine may come so late to a look
+FORGOTTEN = "what the DNS told is forgotten, and connections are dropped"
 LONG = 7  # failures, of which the next pause is long: visitors may have had to wait for what did not happen
 
 
@@ -40,6 +41,7 @@ class Idling:
         self._platform, self._clock = platform, clock or Clock()
         self._up_since = self._clock.boottime()
         self._falling = False
+        self._stalls = StallReports()
         self._first = self._before = self._read()
         self._failures, self._failed_at = 0, -math.inf
         self._checked: MachineIdle | None = None
@@ -60,13 +62,25 @@ class Idling:
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
-            sign = None if self._falling else gap(self._first, self._before, now, BEAT + STALL)
+            found = None if self._falling else gap(self._first, self._before, now, BEAT + STALL)
             self._before = now
-            if sign is not None:
-                await self._body.forget()
-                told = "this machine slept, or was stopped: what the DNS told is forgotten, and connections are dropped"
-                self._log.event("info", told, sign=sign)
-                self._first = self._before = self._read()
+            if isinstance(found, Slept):
+                self._log.event("info", f"this machine slept: {FORGOTTEN}", sign=found.sign)
+                await self._forget()
+            elif isinstance(found, Stalled):
+                await self._stalled(Stalled(found.seconds - BEAT, found.cause), now.boottime)
+
+    async def _stalled(self, found: Stalled, now: float) -> None:
+        """The machine was awake, so what is known of others is no older than it seems, unless we were stopped."""
+        if found.cause is Cause.STOPPED:
+            self._log.event("warning", f"this process did not run: {FORGOTTEN}", seconds=round(found.seconds, 1))
+            await self._forget()
+        elif (fields := self._stalls.add(found, now)) is not None:
+            self._log.event("warning", "requests were not served meanwhile: the event loop stood still", **fields)
+
+    async def _forget(self) -> None:
+        await self._body.forget()
+        self._first = self._before = self._read()
 
     def due_at(self) -> float | None:
         """Unix time at which something is done if nobody comes. None: nothing is, or not now."""
@@ -135,4 +149,4 @@ class Idling:
         return local_api.LocalApi(local_api.socket_of(self._environ), me)
 
     def _read(self) -> Reading:
-        return Reading(self._clock.boottime(), self._clock.wall())
+        return reading(self._clock)

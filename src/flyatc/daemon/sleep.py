@@ -10,7 +10,7 @@ import math
 from enum import Enum
 from typing import Protocol
 
-from flyatc.daemon.idleness import Reading, gap
+from flyatc.daemon.idleness import Cause, Reading, Slept, Stalled, gap
 from flyatc.fly.local_api import Unanswered, Verb
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
@@ -127,7 +127,7 @@ class Sleep:
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
-            if (sign := gap(first, before, now, BEAT + STALL)) is not None:
+            if (sign := _asleep(gap(first, before, now, BEAT + STALL))) is not None:
                 return sign
             if now.boottime - first.boottime > EXPECTED:
                 raise NotDone("Fly was asked to suspend this machine, and has not")
@@ -137,8 +137,20 @@ class Sleep:
                 if await self._machine.slept():
                     return "the store's clock went on while ours stood still"
                 before = self._read()
-                if (sign := gap(first, now, before, STORE)) is not None:
+                if (sign := _asleep(gap(first, now, before, STORE))) is not None:
                     return sign
 
     def _read(self) -> Reading:
-        return Reading(self._clock.boottime(), self._clock.wall())
+        return reading(self._clock)
+
+
+def reading(clock: Clock) -> Reading:
+    ran, waited = clock.scheduled()
+    return Reading(clock.boottime(), clock.wall(), clock.monotonic(), ran, waited)
+
+
+def _asleep(found: Slept | Stalled | None) -> str | None:
+    """The sign of it; a process that was stopped counts: the platform was asked, and may do it in this way."""
+    if isinstance(found, Stalled):
+        return f"nothing ran for {found.seconds:.1f} s" if found.cause is Cause.STOPPED else None
+    return None if found is None else found.sign

@@ -1,17 +1,32 @@
-"""The two clocks of a machine: one runs on while it sleeps, the other is set from outside."""
+"""The clocks of a machine, and what the calling thread did with the time (proc(5), "schedstat")."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 def _boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def _scheduled() -> tuple[float, float]:
+    try:
+        ran, waited, _ = SCHEDSTAT.read_bytes().split()
+    except (OSError, ValueError):  # a kernel without CONFIG_SCHED_INFO
+        return time.thread_time(), 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Both in seconds. Together they show that a machine was suspended: see clock_gettime(2)."""
+    """Seconds. ``boottime`` runs on while the kernel suspends the machine, ``monotonic`` does not, and ``wall`` is set
+    from outside: together they show that it was suspended, see clock_gettime(2). ``scheduled``: for how long the
+    calling thread has run, and has waited for a core."""
 
     boottime: Callable[[], float] = _boottime
     wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    scheduled: Callable[[], tuple[float, float]] = _scheduled
