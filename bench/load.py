@@ -83,10 +83,10 @@ def status(port: int, path: str) -> int:
         return connection.getresponse().status
 
 
-def first_byte(port: int, path: str) -> int:
+def first_byte(port: int, path: str, timeout: float = 30) -> int:
     """Asks once; the moment of the first byte (CLOCK_MONOTONIC, ns). Raises RuntimeError unless it is a 200."""
     with socket.create_connection(("127.0.0.1", port)) as visitor:
-        visitor.settimeout(30)
+        visitor.settimeout(timeout)
         visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         answer = visitor.recv(4096)
         moment = time.monotonic_ns()

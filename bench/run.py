@@ -1,6 +1,6 @@
 """flyatc beside nginx, HAProxy and Caddy, in front of the same app, in one run. See README.md.
 
-python bench/run.py [--quick] [--markdown] [--only small,64k,10m,ws,delivery,cold,start,heads,forwarded,many,storage]
+python bench/run.py [--quick] [--markdown] [--only small,64k,…]
 """
 
 import argparse
@@ -20,6 +20,7 @@ import children
 import delivering
 import delivery
 import forwarding
+import herd
 import hostile
 import load
 import many
@@ -29,7 +30,9 @@ import stores
 from report import Table
 
 GROUPS = {"delivery": delivery.ALL, "many": many.ALL, "storage": storage.ALL}
-ALL = ["small", "64k", "10m", "ws", *delivery.ALL, "cold", "start", "heads", "forwarded", *many.ALL, *storage.ALL]
+ALL = [
+    "small", "64k", "10m", "ws", *delivery.ALL, "cold", "herd", "start", "heads", "forwarded", *many.ALL, *storage.ALL
+]  # fmt: skip
 
 
 def main() -> None:
@@ -59,7 +62,12 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
         if set(delivery.ALL) & set(wanted):
             with contextlib.ExitStack() as stack:
                 yield from _delivered(stack, place, wanted, quick=quick)
-    singly = (("cold", cases.cold_start, 15), ("start", cases.daemon_start, 5), ("forwarded", forwarding.uploads, 15))
+    singly = (
+        ("cold", cases.cold_start, 15),
+        ("herd", herd.cold_starts, 1 if quick else 5),
+        ("start", cases.daemon_start, 5),
+        ("forwarded", forwarding.uploads, 15),
+    )
     for name, case, count in singly:
         if name in wanted:
             say(f"{name} …")

@@ -11,7 +11,7 @@ import msgspec
 
 from flyatc.config import delivery, platform, schema
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
-from flyatc.kit.exits import Exit
+from flyatc.kit.exits import Effort, Exit
 from flyatc.kit.progress import Progress
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.ports import Tools
@@ -24,7 +24,9 @@ SAVES = ["+owner", "+db", "-db", "saved", "-owner"]
 EPOCH = 1_800_000_000.0  # what the wall clock says when a story begins
 
 
-def make_config(*addresses: str, running: int = 100, pattern: str | None = None, **app: Any) -> schema.Config:
+def make_config(
+    *addresses: str, running: int = 100, starting: int | None = 1000, pattern: str | None = None, **app: Any
+) -> schema.Config:
     server, common = schema.Server(data="/data"), schema.App(command=["app"], **app)
     tenants = {}
     for address in addresses:
@@ -34,7 +36,7 @@ def make_config(*addresses: str, running: int = 100, pattern: str | None = None,
         path=Path("/tenants.yaml"),
         server=server,
         storage=schema.Storage(),
-        limits=schema.Limits(running=running),
+        limits=schema.Limits(running=running, starting=starting),
         cache=delivery.Cache(),
         machine_idle=platform.MachineIdle(),
         log=schema.Logging(),
@@ -59,8 +61,17 @@ class FakeChild:
         self.exit: Exit | None = None
         self.stranger: str | None = None
 
+    async def effort(self) -> Effort:
+        return Effort(0.0, wants=self._tenant not in self._stage.lazy)
+
     async def ready(self) -> None:
-        await self._stage.step("ready", self._tenant)
+        stage = self._stage
+        stage.starting += 1
+        stage.most_starting = max(stage.starting, stage.most_starting)
+        try:
+            await stage.step("ready", self._tenant)
+        finally:
+            stage.starting -= 1
         if self.exit is not None:
             raise StartFailed(f"the app ended before it was ready: {self.exit}")
 
@@ -123,6 +134,8 @@ class Stage:
         self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
         self.children: list[FakeChild] = []
         self.owned = FakeOwned()  # the last
+        self.lazy: set[str] = set()  # tenants whose apps use no CPU while they start
+        self.starting = self.most_starting = 0
         self.running = self.most_running = 0
         self.saving = self.most_saving = 0
         self.alive: Counter[str] = Counter()  # databases held, by tenant

@@ -39,7 +39,7 @@ def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
     """``now``: for people, who read how long ago; None: for programs, which read when. ``standing``: see below."""
     return [
         Cell(one.tenant, "bold"),
-        Cell(one.state, _STYLES.get(one.state, "yellow")),
+        Cell(one.state if one.queued is None else f"{one.state} ({one.queued})", _STYLES.get(one.state, "yellow")),
         Cell(_when(one.since, now)),
         Cell(str(one.visitors)),
         Cell("" if one.pid is None else str(one.pid)),

@@ -11,6 +11,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     running: Annotated[
         int, Meta(ge=1, description="apps at the same time; the least recently used idle one makes room")
     ] = 20
+    starting: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="apps being started at the same time, from spawn until ready; the others wait in line. "
+             "Default: two for each core"),
+    ] = None  # fmt: skip
     held: Annotated[
         int, Meta(ge=0, description="requests held by flyatc pause at the same time, for all tenants; 503 above")
     ] = 1000

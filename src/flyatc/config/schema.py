@@ -76,7 +76,10 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool,
         Meta(description="only a process of this app may listen on its port; false: any may (docker run, a service)"),
     ] = True
-    start_timeout: Annotated[SomeSeconds, Meta(description="longest way from the first request to ready")] = 60.0
+    start_timeout: Annotated[
+        SomeSeconds,
+        Meta(description="longest way from the first request to ready, without the wait for limits.starting"),
+    ] = 60.0
     waiting_page_after: Annotated[
         Seconds,
         Meta(description="how long a browser waits for a cold start before it is shown a page that reloads itself"),

@@ -56,7 +56,9 @@ class Arrival(unread.Unread):
                 visit = await self._served()
         except TimeoutError:
             self._waited()
-            return self._responder.waiting(to, "starting; the browser was shown the waiting page", app.pages)
+            place = self._tenant.place
+            how = "starting" if place is None else f"place {place} in line to be started"
+            return self._responder.waiting(to, f"{how}; the browser was shown the waiting page", app.pages, place)
         except errors.Unavailable as error:
             self._waited()
             return self._refuse(error)
@@ -75,7 +77,7 @@ class Arrival(unread.Unread):
         if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
             return away
         try:
-            return await self._tenant.serving(self._instead_of)
+            return await self._tenant.serving(self._instead_of, comes_again=respond.shows_page(self._to))
         except (errors.Elsewhere, errors.NoSuchUser):
             if sign is None or not sign.sent_here(self._to, self._tenant):
                 raise
@@ -93,7 +95,7 @@ class Arrival(unread.Unread):
         sign = self._signpost if isinstance(error, errors.Elsewhere) else None
         if sign is not None and sign.follows(self._to, self._tenant, error, self._responder):
             return None
-        status, retry = 503, RETRY_SECONDS
+        status, retry, place = 503, RETRY_SECONDS, None
         close = False
         match error:
             case errors.Failed():
@@ -106,11 +108,13 @@ class Arrival(unread.Unread):
                 return self._responder.refuse(self._to, 404, str(error))
             case errors.Stopping():
                 close = True
+            case errors.Queued():
+                place = error.place
             case errors.NotReadyInTime() | errors.Full() if respond.shows_page(self._to):
                 return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
         pages = self._tenant.spec.app.pages
         return self._responder.refuse(
-            self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner
+            self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner, place=place
         )
 
     # --- the visitor meanwhile (wire.server.Receiver) ---

@@ -20,6 +20,7 @@ TITLES = {
     504: ("The application took too long", "It did not answer in time. Please try again in a moment."),
 }
 WAITING = ("One moment, please", "This application is being started for you. The page will appear by itself.")
+IN_LINE = "Other applications are being started first. Place in line: {}. The page will appear by itself."
 _UNKNOWN = ("Something went wrong", "Please try again in a moment.")
 
 _PAGE = """<!doctype html>
@@ -69,17 +70,21 @@ def builtin(status: int, identity: str, text: str | None = None) -> bytes:
     return _PAGE.format(title=title, text=text, foot=foot, refresh="", bar="").encode()
 
 
-def waiting(seconds: int, identity: str) -> bytes:
+def waiting(seconds: int, identity: str, place: int | None = None) -> bytes:
+    """``place``: in line to be started; None: it is being started."""
+    text, state = (WAITING[1], "starting") if place is None else (IN_LINE.format(place), "queued")
     refresh = f'\n<meta http-equiv="refresh" content="{seconds}">'
-    foot, bar = f"starting · request {escape(identity)}", '\n<div class="bar" role="progressbar"><i></i></div>'
-    return _PAGE.format(title=WAITING[0], text=WAITING[1], foot=foot, refresh=refresh, bar=bar).encode()
+    foot, bar = f"{state} · request {escape(identity)}", '\n<div class="bar" role="progressbar"><i></i></div>'
+    return _PAGE.format(title=WAITING[0], text=text, foot=foot, refresh=refresh, bar=bar).encode()
 
 
-def problem(status: int, title: str, identity: str, retry_after: int | None) -> bytes:
+def problem(status: int, title: str, identity: str, retry_after: int | None, place: int | None = None) -> bytes:
     """The same for programs: one JSON object."""
     what: dict[str, object] = {"error": title, "status": status, "request_id": identity}
     if retry_after is not None:
         what["retry_after"] = retry_after
+    if place is not None:
+        what["queued"] = place
     return msgspec.json.encode(what) + b"\n"
 
 

@@ -37,12 +37,14 @@ class Responder:
         own: Mapping[str, str] | None = None,
         close: bool = False,
         owner: str | None = None,
+        place: int | None = None,
     ) -> None:
-        """``reason`` is for the log only; ``own``: the tenant's pages; ``owner``: the machine to ask instead."""
+        """``reason`` is for the log only; ``own``: the tenant's pages; ``owner``: the machine to ask instead;
+        ``place``: in line to be started."""
         retry = None if retry_after is None else max(1, round(retry_after))
         identity = to.identity.decode("latin-1")
         headers, body = self._problem(
-            status, identity, retry, own if own is not None else self._top, html=wants_html(to)
+            status, identity, retry, own if own is not None else self._top, html=wants_html(to), place=place
         )
         if retry is not None:
             headers.append((b"Retry-After", b"%d" % retry))
@@ -84,10 +86,10 @@ class Responder:
         headers.append((b"X-Request-Id", identity))
         return answer.build(status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
 
-    def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str]) -> None:
-        """The page which a browser is shown while an app starts; it reloads itself."""
+    def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str], place: int | None = None) -> None:
+        """The page which a browser is shown while an app starts; it reloads itself. ``place``: in line for that."""
         seconds = 2
-        body = self._own.own(own, "waiting") or pages.waiting(seconds, to.identity.decode("latin-1"))
+        body = self._own.own(own, "waiting") or pages.waiting(seconds, to.identity.decode("latin-1"), place)
         headers: Headers = [
             (b"Content-Type", b"text/html; charset=utf-8"),
             (b"Cache-Control", b"no-store"),
@@ -105,13 +107,20 @@ class Responder:
         self._send(to, status, headers, b"", "this machine serves another user only, and nobody outside Fly is asked")
 
     def _problem(
-        self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool
+        self,
+        status: int,
+        identity: str,
+        retry: int | None,
+        own: Mapping[str, str],
+        *,
+        html: bool,
+        place: int | None = None,
     ) -> tuple[Headers, bytes]:
         if html:
             kind, body = b"text/html; charset=utf-8", self._own.own(own, str(status)) or pages.builtin(status, identity)
         else:
             title = pages.TITLES.get(status, ("Error", ""))[0]
-            kind, body = b"application/json", pages.problem(status, title, identity, retry)
+            kind, body = b"application/json", pages.problem(status, title, identity, retry, place)
         return [(b"Content-Type", kind), (b"Cache-Control", b"no-store")], body
 
     def _send(

@@ -145,11 +145,18 @@ class _Responder(respond.Responder):
         self._bad_gateway = bad_gateway
 
     def _problem(
-        self, status: int, identity: str, retry: int | None, own: Mapping[str, str], *, html: bool
+        self,
+        status: int,
+        identity: str,
+        retry: int | None,
+        own: Mapping[str, str],
+        *,
+        html: bool,
+        place: int | None = None,
     ) -> tuple[respond.Headers, bytes]:
         """A 502 as thruster's: the operator's page whatever was asked for, or nothing at all."""
         if status != 502:
-            return super()._problem(status, identity, retry, own, html=html)
+            return super()._problem(status, identity, retry, own, html=html, place=place)
         if self._bad_gateway is None:
             return [(b"Cache-Control", b"no-store")], b""
         return [(b"Content-Type", b"text/html"), (b"Cache-Control", b"no-store")], self._bad_gateway

@@ -2,6 +2,7 @@
 
 import signal as signals
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,10 @@ class Exit:
             return f"killed by {signals.Signals(self.signal).name}"
         except ValueError:
             return f"killed by signal {self.signal}"
+
+
+class Effort(NamedTuple):
+    """The work of an app's processes. ``cpu``: seconds used; ``wants``: one is running, waits for a core or a disk."""
+
+    cpu: float
+    wants: bool

@@ -10,7 +10,7 @@ from typing import Any
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable, tasks
 from flyatc.kit.errors import StartFailed
-from flyatc.kit.exits import Exit
+from flyatc.kit.exits import Effort, Exit
 from flyatc.observe.log import Log
 from flyatc.process import command, group, readiness
 from flyatc.process.leader import Leader, spawn
@@ -21,6 +21,7 @@ from flyatc.process.ports import Ports
 from flyatc.process.records import Records
 
 LAST_LINES = 0.05  # s; how long the news of an end waits for its last lines, if a grandchild keeps the pipe open
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 REAPED = 5.0  # s; until a leader that is gone has been reaped
 
 
@@ -55,6 +56,13 @@ class RunningChild:
     @property
     def stranger(self) -> str | None:
         return None if self.port_owner is None else self.port_owner.stranger
+
+    async def effort(self) -> Effort:
+        return await asyncio.to_thread(self._effort)
+
+    def _effort(self) -> Effort:
+        members = [] if self.leader is None else self.leader.group.members()
+        return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def ready(self) -> None:
         """Returns once the app answers. Raises StartFailed if it ends before that. Has no deadline of its own."""

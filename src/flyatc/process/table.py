@@ -18,6 +18,8 @@ class Process:
     session: int
     started: int  # clock ticks since boot; with the pid and the boot, it names a process for good
 
+    ticks: int = 0  # of CPU time used, by its children that were waited for as well
+
     @property
     def ended(self) -> bool:
         """A zombie: its files are closed, only its exit status is left."""
@@ -39,6 +41,7 @@ def find(pid: int) -> Process | None:
         group=int(fields[2]),
         session=int(fields[3]),
         started=int(fields[19]),
+        ticks=sum(map(int, fields[11:15])),
     )
 
 

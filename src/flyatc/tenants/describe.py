@@ -24,6 +24,7 @@ def status(
         state=look.state,
         pid=child.pid if child is not None else None,
         port=child.port if child is not None else None,
+        queued=life.place if life is not None else None,
         visitors=look.visitors + between,
         since=stamp(standing.since),
         idle_at=_stamp(wall + look.idle_at - asyncio.get_running_loop().time()),

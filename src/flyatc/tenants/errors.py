@@ -22,6 +22,14 @@ class NotReadyInTime(Unavailable):
     """``start_timeout`` has passed; so has the patience with a former life that does not end."""
 
 
+class Queued(Unavailable):
+    """It waits for its turn among ``limits.starting``. ``place``: in line, 1 is the next."""
+
+    def __init__(self, tenant: str, reason: str, retry_after: float, place: int) -> None:
+        super().__init__(tenant, reason, retry_after)
+        self.place = place
+
+
 class Full(Unavailable):
     """``limits.running`` apps run, and none of them became idle in time."""
 

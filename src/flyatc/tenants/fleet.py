@@ -13,6 +13,7 @@ from flyatc.config.schema import Config
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.observe.log import stamp
+from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.house import SAVE_RESERVE, House
 from flyatc.tenants.lifecycle import State
@@ -28,7 +29,7 @@ class Fleet:
 
     def __init__(self, config: Config, tools: Tools, log: Teller, *, wall: Callable[[], float] = time) -> None:
         self._config, self._log = config, log
-        self._house = House(tools, log, wall, config.limits.running)
+        self._house = House(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())
         self._configured: dict[tuple[str, str], Tenant] = {}
         # Every tenant that anybody still holds: its life, a visitor, us. So nobody can meet two of one address, and
@@ -209,6 +210,7 @@ class Fleet:
         What only a restart of the daemon can change (server.data above all) must be as it was: see config.changes."""
         self._config = config
         self._house.room.resize(config.limits.running)
+        self._house.starts.resize(_starting(config))
         self._configured = {}
         for (user, name), tenant in list(self._known.items()):
             if self._admit(user, name) is None:
@@ -245,6 +247,10 @@ class Fleet:
     def hurry(self) -> None:
         """A second signal, or the deadline is near: no more draining, no more grace."""
         self._house.hurry.set()
+
+
+def _starting(config: Config) -> int:
+    return config.limits.starting or start_queue.default()
 
 
 async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:

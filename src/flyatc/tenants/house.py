@@ -13,6 +13,7 @@ from flyatc.tenants import idle
 from flyatc.tenants.lifecycle import LEAVING
 from flyatc.tenants.ports import Teller, Tools
 from flyatc.tenants.room import Room
+from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.status import Status
 from flyatc.tenants.visitors import Visitors
 
@@ -53,12 +54,13 @@ class House:
     """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life,
     setbacks, or something to save."""
 
-    def __init__(self, tools: Tools, log: Teller, wall: Callable[[], float], running: int) -> None:
+    def __init__(self, tools: Tools, log: Teller, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
         self.visitors = Visitors()  # counts the tenants which have some
         self.awake: dict[str, Lodger] = {}
         self.room = Room(running, self._leaving, self._evict)
         self.newcomers = Allowance(NEWCOMERS_AT_ONCE, NEWCOMERS_A_SECOND, NEWCOMERS_UNDER_WAY)
+        self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
         self._closing_since: float | None = None
         self._notice = 0.0  # seconds from then until all must be over

@@ -7,7 +7,7 @@ the store when nobody visits. Where the ownership ends by itself, the app is kil
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
@@ -15,19 +15,16 @@ from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, Restore
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.house import House
 from flyatc.tenants.lifecycle import RISING, State
+from flyatc.tenants.newcomers import TooManyNewcomers, counted
 from flyatc.tenants.ports import Child, Databases, Gateway, Owned
 from flyatc.tenants.record import Failure, Record
 from flyatc.tenants.standing import Standing
+from flyatc.tenants.start_wait import KEPT, StartWait
 from flyatc.tenants.visitors import Visit, Visitors
 
 ELSEWHERE_RETRY = 2.0  # seconds; as long the owner is believed to be another machine
 FULL_RETRY = 5.0  # seconds; told to whoever found no room
 NEWS = 1.0  # seconds; the longest way of the news that an app has ended
-LATE = 1.0  # seconds; how much longer than the start a visitor waits, lest tools which are slow to give up hold him
-
-
-class TooManyNewcomers(Exception):
-    """See ``House.newcomers``."""
 
 
 class Life:
@@ -56,12 +53,11 @@ class Life:
         self.gateway: Gateway | None = None
         self._house, self._record, self._standing = house, record, standing
         self._quiet, self._ended = quiet, ended
-        self._settled = asyncio.Event()  # ready, or surely not to be
+        self._waiting = StartWait(spec.address, spec.app.start_timeout, self.visitors, standing, self._give_up)
         self._refusal: Failure | None = None  # why the visitors who waited for it are not served
         self._housed = False  # it has its place among limits.running
         self._asked = asyncio.Event()  # somebody wants it to stop
         self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
-        self._gives_up_at = self._now() + spec.app.start_timeout
         self._killed = self._copy_lost = False
         self._trouble: str | None = None  # what kept the databases from being opened
         if not saves_only:
@@ -78,23 +74,30 @@ class Life:
         self.visitors.come()
         return Visit(self.gateway, self.child.port, self.visitors)
 
-    async def joined(self) -> Visit | None:
+    async def joined(self, *, comes_again: bool = False) -> Visit | None:
         """Waits until it serves; who waits is a visitor. None: it was stopped meanwhile, ask for the next life.
+        ``comes_again``: a browser, which reloads a page if it has to wait for long.
 
         Raises Unavailable."""
         self.visitors.come()
         try:
-            async with asyncio.timeout_at(self._gives_up_at + LATE):
-                await self._settled.wait()
+            await self._waiting.wait(self._late)
             if self._standing.state is State.READY and self.certain:
                 return self.visit()
-        except TimeoutError:
-            raise NotReadyInTime(self.spec.address, self._late(), LATE) from None
+        except Unavailable:
+            comes_again = True
+            raise
         finally:
             self.visitors.leave()
+            self._waiting.left(KEPT if comes_again else 0.0)
         if self._refusal is not None:
             raise self._refusal.error(self._now())
         return None
+
+    @property
+    def place(self) -> int | None:
+        """In line for limits.starting: 1 is the next."""
+        return self._waiting.place
 
     @property
     def certain(self) -> bool:
@@ -138,6 +141,10 @@ class Life:
             self._hasten(self._now())
         self._asked.set()
 
+    def _give_up(self, why: str) -> None:
+        self._house.log.event("info", "the start is given up", tenant=self.spec.address, reason=why)
+        self.stop(why)
+
     def abandon(self) -> None:
         self._task.cancel()
 
@@ -153,7 +160,7 @@ class Life:
         self._hasten(self._now())
 
     def _hasten(self, moment: float) -> None:
-        if self._limit is not None and (self._limit.when() or 0.0) > moment:
+        if self._limit is not None and ((when := self._limit.when()) is None or when > moment):
             with contextlib.suppress(RuntimeError):  # it is expiring just now
                 self._limit.reschedule(moment)
 
@@ -194,7 +201,7 @@ class Life:
 
     async def _rise(self, held: contextlib.AsyncExitStack) -> None:
         tools = self._house.tools
-        with self._counted():
+        with counted(self._house.newcomers, lambda: self.newcomer):
             if not self.saves_only:
                 if self.newcomer and self._house.room.full and tools.known is not None:
                     self.newcomer = not await tools.known(self.spec)
@@ -207,25 +214,14 @@ class Life:
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
         if self.saves_only:
             return
-        self._standing.to(State.STARTING)
-        self._record.starts += 1
-        self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
-        await self.child.ready()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Starts for newcomers are bounded, whatever they wait for. Raises TooMany."""
-        if not self.newcomer:
-            yield
-            return
-        newcomers = self._house.newcomers
-        if not newcomers.welcome(self._now()):
-            raise TooManyNewcomers
-        newcomers.come(self._now())
-        try:
-            yield
-        finally:
-            newcomers.leave(known=not self.newcomer)
+        assert self._limit is not None
+        with self._house.starts.turn(newcomer=self.newcomer) as turn:
+            await self._waiting.queue(turn, self._limit)
+            self._standing.to(State.STARTING)
+            self._record.starts += 1
+            self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
+            with turn.watched(self.child.effort):
+                await self.child.ready()
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
@@ -233,14 +229,13 @@ class Life:
         held.callback(self.gateway.close)
         self.visitors.quiet_since = self._now()
         self._standing.to(State.READY)
-        self._settled.set()
+        self._waiting.settled.set()
         if not self.visitors.count:
             self._quiet()
 
     async def _drain(self, child: Child) -> None:
-        assert self.gateway is not None
+        assert self.gateway is not None and self.owned is not None  # noqa: PT018
         self.gateway.drain()
-        assert self.owned is not None
         if not self.visitors.count or self._hurried():
             return
         with contextlib.suppress(TimeoutError):
@@ -271,8 +266,7 @@ class Life:
             self._trouble = str(error) or "its databases could not be opened in time to save them"
             return
         if isinstance(error, TooManyNewcomers):
-            reason = "more users of whom nothing is on record are asked for than are started"
-            self._refusal = Failure(Full, self.spec.address, reason, self._now() + FULL_RETRY)
+            self._refusal = Failure(Full, self.spec.address, str(error), self._now() + FULL_RETRY)
             return
         if isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired():
             waited = self._standing.state is State.OWNING and not self._housed
@@ -327,7 +321,7 @@ class Life:
         """The way down begins. Nobody waits for this life from now on."""
         if self.databases is not None:
             self._standing.to(State.SAVING)
-        self._settled.set()
+        self._waiting.settled.set()
 
     def _end(self, unsaved: str | None) -> None:
         record = self._record

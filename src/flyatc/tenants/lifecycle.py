@@ -7,6 +7,7 @@ class State(enum.StrEnum):
     STOPPED = "stopped"  # nothing runs, nothing is held; the next visitor starts it
     OWNING = "owning"  # takes what a run needs: a place among limits.running
     RESTORING = "restoring"  # its databases are made whole
+    QUEUED = "queued"  # its databases are whole; it waits for its turn among limits.starting
     STARTING = "starting"  # the app is spawned and does not answer yet
     READY = "ready"
     DRAINING = "draining"  # visitors in flight may finish; new ones wait for the next life
@@ -17,7 +18,8 @@ class State(enum.StrEnum):
 NEXT: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset({State.OWNING}),
     State.OWNING: frozenset({State.RESTORING, State.STOPPED, State.FAILED}),
-    State.RESTORING: frozenset({State.STARTING, State.SAVING, State.STOPPED, State.FAILED}),
+    State.RESTORING: frozenset({State.QUEUED, State.STARTING, State.SAVING, State.STOPPED, State.FAILED}),
+    State.QUEUED: frozenset({State.STARTING, State.SAVING}),
     State.STARTING: frozenset({State.READY, State.SAVING}),
     State.READY: frozenset({State.DRAINING, State.SAVING}),
     State.DRAINING: frozenset({State.SAVING}),
@@ -26,7 +28,7 @@ NEXT: dict[State, frozenset[State]] = {
 }
 """What may follow what. Once databases are held, each way to ``failed`` leads through ``saving``."""
 
-RISING = frozenset({State.OWNING, State.RESTORING, State.STARTING})
+RISING = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.STARTING})
 WELCOMING = RISING | {State.READY}  # who comes now is served by this life
 LEAVING = frozenset({State.DRAINING, State.SAVING})  # who comes now waits for the next life
 RESTING = frozenset({State.STOPPED, State.FAILED})

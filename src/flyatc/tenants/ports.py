@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flyatc.config.schema import Tenant
-from flyatc.kit.exits import Exit
+from flyatc.kit.exits import Effort, Exit
 from flyatc.kit.progress import Progress
 
 
@@ -58,6 +58,9 @@ class Child(Protocol):
     @property
     def stranger(self) -> str | None:
         """The process which listens on its port instead of it, as a sentence; None: none was seen."""
+
+    async def effort(self) -> Effort:
+        """What its processes have done so far, and whether one of them could do more now."""
 
     async def ready(self) -> None:
         """Returns once the app answers. Raises kit.errors.StartFailed if it ends before that, or if another process

@@ -13,6 +13,7 @@ class Status(Struct, frozen=True, kw_only=True):
     state: State
     pid: int | None = None
     port: int | None = None
+    queued: int | None = None  # place in line for limits.starting: 1 is the next
     visitors: int = 0  # in flight, and waiting to be served
     since: str  # when the state last changed
     idle_at: str | None = None  # when it will be stopped if nobody comes

@@ -62,11 +62,11 @@ class Tenant:
             return None
         return self._life.gateway
 
-    async def serving(self, instead_of: Visit | None = None) -> Visit:
+    async def serving(self, instead_of: Visit | None = None, *, comes_again: bool = False) -> Visit:
         """Starts a cold app, or waits for one which starts already. Who leaves (cancels) ends his own wait only.
-        ``instead_of``: a visit, already ended, whose app took no connection.
+        ``instead_of``: a visit, already ended, whose app took no connection. ``comes_again``: see Life.joined.
 
-        Raises errors.Unavailable: NotReadyInTime, Full, Failed, Unsafe, Stopping, Removed."""
+        Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
         if instead_of is not None and self._life is not None:
             await self._life.dies(instead_of)
         while True:
@@ -80,7 +80,7 @@ class Tenant:
                 life = self._begin()
             if life.saves_only or life.dying or self._standing.state not in WELCOMING:
                 await self._wait(life.over)
-            elif (visit := await life.joined()) is not None:
+            elif (visit := await life.joined(comes_again=comes_again)) is not None:
                 return visit
             elif self._life is life:  # its ownership is in doubt; or it is over, and only gives back
                 await self._wait(life.over, DOUBT if self._standing.state is State.READY else math.inf)
@@ -310,6 +310,11 @@ class Tenant:
             self._house.awake.pop(self.spec.address, None)
 
     # --- being looked at ---
+
+    @property
+    def place(self) -> int | None:
+        """In line to be started: 1 is the next."""
+        return self._life.place if self._life is not None else None
 
     def snapshot(self) -> idle.Snapshot:
         life = self._life

@@ -1,0 +1,89 @@
+"""The wait for one start: its deadline, its place in line, and the clients that wait for it."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from flyatc.tenants.errors import NotReadyInTime, Queued
+from flyatc.tenants.lifecycle import State
+from flyatc.tenants.standing import Standing
+from flyatc.tenants.start_queue import Turn
+from flyatc.tenants.visitors import Visitors
+
+KEPT = 15.0  # seconds; how long a place in line is kept for a client that was told to come again
+LATE = 1.0  # seconds; how much longer than the start a client waits, lest tools which are slow to give up hold it
+
+
+class StartWait:
+    """Of one run. ``stop`` ends the run, and is given a reason."""
+
+    def __init__(
+        self, address: str, start_timeout: float, visitors: Visitors, standing: Standing, stop: Callable[[str], None]
+    ) -> None:
+        self.settled = asyncio.Event()  # ready, or surely not to be
+        self._address, self._start_timeout = address, start_timeout
+        self._visitors, self._standing, self._stop = visitors, standing, stop
+        self._gives_up_at = self._now() + start_timeout  # inf while it waits in line
+        self._turn: Turn | None = None
+        self._kept_until: float | None = None  # its place in line; None: no client has left yet
+
+    @property
+    def place(self) -> int | None:
+        """In line for limits.starting: 1 is the next; None: it does not wait there."""
+        return None if self._turn is None else self._turn.place
+
+    # --- the run ---
+
+    async def queue(self, turn: Turn, limit: asyncio.Timeout) -> None:
+        """Until its turn has come. ``limit`` is that of ``start_timeout``: it stands still meanwhile, and whoever makes
+        it expire ends the wait."""
+        if turn.come.is_set():
+            return
+        left = self._gives_up_at - self._now()
+        limit.reschedule(None)
+        self._turn, self._gives_up_at = turn, math.inf
+        try:
+            self._standing.to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
+            if self._kept_until is not None and not self._visitors.count:
+                self.left()
+            await turn.come.wait()
+        finally:
+            self._gives_up_at = self._now() + left
+        if limit.when() is not None:  # asked to stop, in the very turn of the loop
+            raise TimeoutError
+        limit.reschedule(self._gives_up_at)
+
+    # --- its clients ---
+
+    async def wait(self, late: Callable[[], str]) -> None:
+        """Until it is settled: while it is in line for ``start_timeout``, else as long as the start may take.
+        ``late``: the reason, if that is over. Raises Queued, NotReadyInTime."""
+        in_line_until = self._now() + self._start_timeout
+        while True:
+            until = self._gives_up_at + LATE if self.place is None else in_line_until
+            try:
+                async with asyncio.timeout_at(until):
+                    await self.settled.wait()
+                    return
+            except TimeoutError:
+                place, now = self.place, self._now()
+                if place is not None and now >= in_line_until:
+                    raise Queued(self._address, f"place {place} in line to be started", LATE, place) from None
+                if place is None and now >= self._gives_up_at + LATE:
+                    raise NotReadyInTime(self._address, late(), LATE) from None
+
+    def left(self, kept: float = 0.0) -> None:
+        """A client that waited has left. If no other waits, the place in line is given up: at once, or when none has
+        come again within ``kept`` seconds."""
+        now = self._now()
+        self._kept_until = max(self._kept_until or now, now + kept)
+        if self._visitors.count or self._standing.state is not State.QUEUED:
+            return
+        if now < self._kept_until:
+            asyncio.get_running_loop().call_at(self._kept_until, self.left)
+        else:
+            self._stop("no client waits for it any more")
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
