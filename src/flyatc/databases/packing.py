@@ -3,8 +3,10 @@
 Blocking; needs a few megabytes of memory, whatever the size.
 """
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,7 +51,8 @@ def pack(source: Path, target: Path, tick: Tick) -> None:
 def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
     """The sha256 of what was unpacked into ``target``, which is new and synced. ``size``: of the database, if known.
 
-    Raises Damaged: not one whole zstd frame, bits flipped, or another size than it says."""
+    Raises Damaged: not one whole zstd frame, bits flipped, or another size than it says; OSError before anything is
+    written where the disk has no room for what it says: a few octets can unpack to more than any disk holds."""
     found, done = hashlib.sha256(), 0
     with source.open("rb") as packed, target.open("xb") as raw:
         try:
@@ -57,6 +60,8 @@ def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
             told = zstandard.frame_content_size(head)
             if told <= 0 or (size is not None and told != size):
                 raise Damaged(f"it says that it holds {told} octets, not {size or 'a database'}")
+            if told > shutil.disk_usage(target.parent).free:
+                raise OSError(errno.ENOSPC, f"not begun: it has no room for {told} octets", str(target))
             _check_whole(packed, head)
             packed.seek(0)
             reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
