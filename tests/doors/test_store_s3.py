@@ -310,13 +310,13 @@ async def test_a_store_nobody_answers_for_is_unknown_at_once(hurried: S3Store, w
     assert await hurried.get("a") is None
 
 
-async def test_a_store_which_hangs_is_unknown_after_three_seconds(hurried: S3Store, wire: Line) -> None:
+async def test_a_store_which_hangs_is_unknown_before_the_deadline(hurried: S3Store, wire: Line) -> None:
     await hurried.get("a")
     wire.black_hole()
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="does not answer"):
         await hurried.look("a")
-    assert 2.5 < time.monotonic() - began < 8 * SLOWNESS
+    assert 2 < time.monotonic() - began < 8 * SLOWNESS
 
 
 async def test_a_cancelled_download_stops_soon_and_leaves_nothing(

@@ -59,7 +59,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
         yield
         return
     tenant = config.tenants[ALONE]
-    store = store_of(config.storage, os.environ)
+    store = store_of(config.storage, os.environ, log=log)
     records = Records(Path(config.server.data))
     vault = Vault(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
     owning = Owning(config, os.environ, log, vault)

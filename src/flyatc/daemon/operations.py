@@ -110,7 +110,7 @@ class Operations:
 
     async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
         """To its end, also when who asked has left."""
-        await asyncio.shield(tasks.start(self._release(user, to, remove), f"release {user}"))
+        await tasks.joined(tasks.start(self._release(user, to, remove), f"release {user}"))
 
     async def _release(self, user: str, to: str | None, remove: bool) -> None:
         async with self._parts.fleet.emptied(user):

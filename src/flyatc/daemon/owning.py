@@ -28,7 +28,7 @@ class Owning:
         self._config, self._vault = config, vault
         self.forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None  # see daemon.placing; None: nobody knows
         terms = Terms.of(config.storage.session_ttl)
-        self.store = store_of(config.storage, environ, hurried=terms.patience)
+        self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
         self.keeper: Keeper | None = None
         self._machine = ""
         self._me: Me | None = None

@@ -51,7 +51,7 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ) | folder_processes.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
-        self.store = store_of(config.storage, self.environ)
+        self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.vault = Vault(self.store, config.storage, log, self._expand, streams)
         self.owning = Owning(config, self.environ, log, self.vault)

@@ -37,8 +37,7 @@ class Recall(Generic[K, V]):
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = tasks.start(self._find(key), f"find out about {key}")
-            asking.add_done_callback(_heard)
-        return await asyncio.shield(asking)
+        return await tasks.joined(asking)
 
     def forget(self) -> None:
         """All of it. What is being asked now is kept when it comes."""
@@ -66,9 +65,3 @@ class Recall(Generic[K, V]):
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _heard(task: asyncio.Task[V]) -> None:
-    """Those who waited for it may all have left."""
-    if not task.cancelled():
-        task.exception()

@@ -48,12 +48,27 @@ async def every(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list
     return [task.result() for task in tasks]
 
 
+async def joined(work: asyncio.Future[T]) -> T:
+    """The result of ``work``, which others may wait for too: a cancelled caller ends its own wait only.
+
+    As ``asyncio.shield``, but an error that comes when every caller has left is dropped: it must not reach the loop's
+    exception handler as one that was never retrieved."""
+    work.add_done_callback(_retrieve)
+    await asyncio.wait([work])
+    return work.result()
+
+
+def _retrieve(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled():
+        work.exception()
+
+
 async def to_the_end(work: asyncio.Future[T], cancelled: Callable[[], object] = lambda: None) -> T:
     """The result of ``work``. Who is cancelled here first waits until it has ended all the same, and is cancelled then.
 
     ``cancelled`` is called at once in that case: it may ask the work to be short."""
     try:
-        return await asyncio.shield(work)
+        return await joined(work)
     except asyncio.CancelledError:
         cancelled()
         while not work.done():

@@ -1,49 +1,252 @@
-"""Blocking work in a few threads of its own, which never goes on behind the back of one who was cancelled."""
+"""Blocking work in a few threads of its own.
+
+A cancelled caller waits for the end of its work. Work with a deadline is given up when that passes: the caller gets
+``Late``, another thread takes the place, and the old one is interrupted if it runs Python code. One that hangs in a
+system call cannot be interrupted. It is left alone, and as a daemon thread it does not keep the interpreter from
+exiting. The number of such threads is limited: beyond it, work is refused."""
 
 import asyncio
+import contextlib
+import ctypes
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 from flyatc.kit import tasks
+from flyatc.kit.deadlines import Course, Deadline
 from flyatc.kit.progress import Progress
 
 T = TypeVar("T")
 Tick = Callable[[int, int], None]  # (done, total) in bytes; called by the work, in its thread
 
+MOST_HUNG = 16  # threads given up that have not ended
+RECHECK = 1.0  # s; while a deadline is not known yet
+
 
 class Abandoned(Exception):
-    """Raised by a tick inside the work: whoever waited for it was cancelled."""
+    """Raised by a tick inside the work: nobody waits for it any more."""
+
+
+class Interrupted(SystemExit):
+    """Raised inside work that was given up. Not an Exception, so that no library takes it for a failed attempt; and a
+    SystemExit, which ends a thread without a traceback wherever it is raised."""
+
+
+class Late(Exception):
+    """The deadline has passed. ``begun``: whether the work may have had an effect. ``hung``: threads that hang now."""
+
+    def __init__(self, after: float, *, begun: bool, hung: int) -> None:
+        super().__init__(f"given up after {after:.0f} s")
+        self.after, self.begun, self.hung = after, begun, hung
+
+
+class Exhausted(Late):
+    """Refused at once: too many threads hang."""
+
+    def __init__(self, hung: int) -> None:
+        super().__init__(0.0, begun=False, hung=hung)
+
+
+class _Job(Generic[T]):
+    """``outcome``: a lock that is taken once, by the thread when the work has ended or by the loop when it gives the
+    work up. Only in the latter case is the thread interrupted, and then it takes no lock of ours any more: an exception
+    that comes from outside between taking a lock and the ``with`` block would leave it locked."""
+
+    def __init__(self, work: Callable[[], T], deadline: Deadline | None) -> None:
+        self.work, self.deadline = work, deadline
+        self.loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[T] = self.loop.create_future()
+        self.course = Course(asked=monotonic())
+        self.thread: threading.Thread | None = None
+        self.outcome = threading.Lock()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def perform(self) -> bool:
+        """Do the work, in a thread. False: it was given up meanwhile."""
+        try:
+            value, error = self.work(), None
+        except Interrupted:
+            return False
+        except BaseException as raised:
+            value, error = None, raised
+        if not self.outcome.acquire(blocking=False):
+            return False
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self.loop.call_soon_threadsafe(self.settle, value, error)
+        return True
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.result.done():
+            return
+        if error is not None:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(value)
+
+    def drop(self) -> None:
+        """It will never begin."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.result.cancel)
 
 
 class Threads:
+    """``count`` threads at most, started as needed. All methods but ``close`` are called on a loop."""
+
     def __init__(self, count: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._count, self._name = count, name
+        self._changed = threading.Condition()
+        self._queue: deque[_Job[Any]] = deque()
+        self._workers: set[threading.Thread] = set()
+        self._hung: list[threading.Thread] = []
+        self._idle = self._started = 0
+        self._closed = False
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of ``work``, which nothing interrupts: a cancelled caller waits for its end."""
-        future = self._pool.submit(work)
-        return await tasks.to_the_end(asyncio.wrap_future(future), future.cancel)
+    async def run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
+        """The result of ``work``. A cancelled caller waits for its end, or for the deadline. Raises Late."""
+        job = _Job(work, deadline)
+        return await self._do(job, lambda: self._take_back(job))
 
-    async def watch(self, work: Callable[[Tick], T], step: str, progress: Progress) -> T:
-        """As ``run``; the work's ticks go to ``progress`` on the loop, and end it when the caller is cancelled."""
-        loop, stop = asyncio.get_running_loop(), threading.Event()
+    async def watch(
+        self, work: Callable[[Tick], T], step: str, progress: Progress, deadline: Deadline | None = None
+    ) -> T:
+        """As ``run``. The work's ticks go to ``progress`` on the loop, and end it when nobody waits any more."""
+        stop = threading.Event()
 
         def tick(done: int, total: int) -> None:
             if stop.is_set():
                 raise Abandoned
-            loop.call_soon_threadsafe(progress, step, done, total)
+            job.course.moved, job.course.total = monotonic(), total
+            job.loop.call_soon_threadsafe(progress, step, done, total)
 
         def cancelled() -> None:
             stop.set()
-            future.cancel()
-            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else will ask
+            self._take_back(job)
 
-        future = self._pool.submit(work, tick)
-        waiting = asyncio.wrap_future(future)
-        return await tasks.to_the_end(waiting, cancelled)
+        job = _Job(lambda: work(tick), deadline)
+        try:
+            return await self._do(job, cancelled)
+        finally:
+            stop.set()
+
+    async def _do(self, job: _Job[T], cancelled: Callable[[], None]) -> T:
+        self._put(job)
+        self._look(job)
+        return await tasks.to_the_end(job.result, cancelled)
+
+    def _put(self, job: _Job[Any]) -> None:
+        """Raises Exhausted."""
+        with self._changed:
+            if self._closed:
+                raise RuntimeError(f"the threads {self._name!r} are closed")
+            if not self._workers and (hung := self._count_hung()) >= MOST_HUNG:
+                raise Exhausted(hung)
+            self._queue.append(job)
+            self._staff()
+
+    def _staff(self) -> None:
+        """A thread for the newest job in the queue, if there may be one."""
+        if self._idle >= len(self._queue):
+            self._changed.notify()
+        elif len(self._workers) < self._count and self._count_hung() < MOST_HUNG:
+            self._started += 1
+            thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True)
+            self._workers.add(thread)
+            thread.start()
+
+    def _count_hung(self) -> int:
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        return len(self._hung)
+
+    def _take_back(self, job: _Job[Any]) -> None:
+        """Nobody waits for it: if it has not begun, it never will."""
+        with self._changed:
+            if job not in self._queue:
+                return
+            self._queue.remove(job)
+        job.result.cancel()
+
+    # --- deadlines, on the loop ---
+
+    def _look(self, job: _Job[Any]) -> None:
+        if job.deadline is None or job.result.done():
+            return
+        now, due = monotonic(), job.deadline.due(job.course)
+        if now >= due:
+            return self._give_up(job, now - job.course.asked)
+        job.timer = job.loop.call_later(RECHECK if due == math.inf else due - now, self._look, job)
+        return None
+
+    def _give_up(self, job: _Job[Any], after: float) -> None:
+        with self._changed:
+            thread = job.thread
+            if thread is None:
+                self._queue.remove(job)
+            elif not job.outcome.acquire(blocking=False):
+                return  # it has just ended: the outcome is on its way
+            else:
+                self._replace(thread)
+            hung, refused = self._count_hung(), self._refused()
+        job.settle(None, Late(after, begun=thread is not None, hung=hung))
+        for other in refused:
+            other.settle(None, Exhausted(hung))
+
+    def _replace(self, thread: threading.Thread) -> None:
+        self._workers.remove(thread)
+        self._hung.append(thread)
+        _interrupt(thread)
+        if self._queue:
+            self._staff()
+        self._changed.notify_all()
+
+    def _refused(self) -> list[_Job[Any]]:
+        """Queued jobs that no thread will ever take."""
+        if self._workers:
+            return []
+        refused = list(self._queue)
+        self._queue.clear()
+        return refused
+
+    # --- in a thread ---
+
+    def _serve(self) -> None:
+        me = threading.current_thread()
+        while (job := self._next(me)) is not None:
+            if not job.perform():
+                return  # its place has been taken
+        with self._changed:
+            self._workers.discard(me)
+            self._changed.notify_all()
+
+    def _next(self, me: threading.Thread) -> _Job[Any] | None:
+        with self._changed:
+            while not self._queue:
+                if self._closed:
+                    return None
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            job = self._queue.popleft()
+            job.thread, job.course.begun = me, monotonic()
+            return job
 
     def close(self, *, wait: bool = True) -> None:
-        """Waits for what is running; what is queued is dropped."""
-        self._pool.shutdown(wait=wait, cancel_futures=True)
+        """Wait for what is running, but not for what was given up; what is queued is dropped."""
+        with self._changed:
+            self._closed = True
+            for job in self._queue:
+                job.drop()
+            self._queue.clear()
+            self._changed.notify_all()
+            while wait and self._workers:
+                self._changed.wait()
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Raise Interrupted where it runs Python code, as in a loop that never ends. No effect on a blocked system call."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))

@@ -27,8 +27,9 @@ LEFTOVER_SECONDS = 86400.0  # a file on its way in for a day belongs to nobody a
 
 
 class Disk:
-    def __init__(self, root: Path) -> None:
-        self._root, self._inner = root, root / ".flyatc"
+    def __init__(self, root: Path, patience: float = LOCK_SECONDS) -> None:
+        """``patience``: seconds for the lock."""
+        self._root, self._inner, self._patience = root, root / ".flyatc", patience
         self._id = b""
 
     def open(self) -> None:
@@ -78,13 +79,14 @@ class Disk:
                 self._vouch()
                 return None
 
-    def list(self, prefix: str) -> tuple[Stored, ...]:
+    def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} does not end with a slash")
         folder = self._path(prefix.removesuffix("/"))
-        found = []
+        found: list[Stored] = []
         with self._door():
             for directory, _, names in os.walk(folder, onerror=_unless_absent):
+                tick(len(found), 0)
                 for name in names:
                     path = Path(directory, name)
                     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
@@ -187,7 +189,7 @@ class Disk:
     def _flock(self) -> Iterator[None]:
         descriptor = os.open(self._inner / "lock", os.O_RDWR)  # never created here: a vanished store stays vanished
         try:
-            deadline, pause = monotonic() + LOCK_SECONDS, threading.Event()
+            deadline, pause = monotonic() + self._patience, threading.Event()
             while not _locked(descriptor):
                 if monotonic() > deadline:
                     raise StoreUnavailable(f"{self._inner / 'lock'} is held by another process which does not let go")

@@ -9,6 +9,7 @@ from flyatc.config.schema import Storage
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.s3 import S3Store
 from flyatc.objects.store import ObjectStore
+from flyatc.observe.log import Log
 
 
 class OwnedStore(ObjectStore, Protocol):
@@ -27,12 +28,15 @@ class OwnedStore(ObjectStore, Protocol):
         """Waits for the calls which are running."""
 
 
-def store_of(storage: Storage, environ: Mapping[str, str], *, hurried: float | None = None) -> OwnedStore | None:
+def store_of(
+    storage: Storage, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None
+) -> OwnedStore | None:
     """None where nothing is stored. ``storage`` is resolved, so the environment has what a bucket needs.
 
-    ``hurried``: the seconds which one call may take on S3, without retries: see S3Store."""
+    ``hurried``: the seconds which one call may take on S3, without retries: see S3Store. ``log``: for calls that had to
+    be given up."""
     if storage.mode == "none":
         return None
     if storage.url.startswith(bucket.SCHEME):
-        return S3Store(bucket.bucket_of(storage.url, environ), environ, hurried=hurried)
-    return FolderStore(Path(storage.url.removeprefix("file:")))
+        return S3Store(bucket.bucket_of(storage.url, environ), environ, hurried=hurried, log=log)
+    return FolderStore(Path(storage.url.removeprefix("file:")), hurried=hurried is not None, log=log)

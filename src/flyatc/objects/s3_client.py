@@ -25,8 +25,7 @@ ATTEMPTS = 3
 
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidToken", "ExpiredToken"})
 _REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
-
-_making = threading.Lock()  # several threads may come first
+HURRIED_SHARE = 0.45  # of a hurried call's time, for each of connecting and an answer; the rest is for all else
 
 
 class Clients:
@@ -36,8 +35,23 @@ class Clients:
     def __init__(self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None) -> None:
         self.bucket = bucket
         self._environ, self._hurried = environ, hurried is not None
-        self._connect, self._read = (hurried / 2, hurried / 2) if hurried else (CONNECT_SECONDS, READ_SECONDS)
+        self._connect, self._read = CONNECT_SECONDS, READ_SECONDS
+        if hurried is not None:
+            self._connect = self._read = HURRIED_SHARE * hurried
         self._made: tuple[S3Client, S3Client] | None = None
+        self._making = threading.Lock()  # several threads may come first
+
+    @property
+    def made(self) -> bool:
+        return self._made is not None
+
+    def make(self) -> None:
+        """Before the first request, which would do it too. Raises StoreRefused."""
+        self._both()
+
+    def replace(self) -> None:
+        """A call hangs: the next one makes new clients, and waits for nothing that the old ones hold."""
+        self._made, self._making = None, threading.Lock()
 
     @property
     def retrying(self) -> "S3Client":
@@ -49,16 +63,18 @@ class Clients:
 
     def close(self) -> None:
         """Its connections; another request would open new ones."""
-        if self._made is not None:
-            for client in set(self._made):
+        if (made := self._made) is not None:
+            for client in set(made):
                 client.close()
 
     def _both(self) -> "tuple[S3Client, S3Client]":
-        with _making, door(self.bucket):  # it reads the files of Amazon's tools, if there are any
-            if self._made is None:
+        if (made := self._made) is not None:
+            return made
+        with self._making, door(self.bucket):  # it reads the files of Amazon's tools, if there are any
+            if (made := self._made) is None:
                 once = self._client(1)
-                self._made = (once if self._hurried else self._client(ATTEMPTS)), once
-            return self._made
+                made = self._made = (once if self._hurried else self._client(ATTEMPTS)), once
+            return made
 
     def _client(self, attempts: int) -> "S3Client":
         from botocore.config import Config
@@ -77,12 +93,13 @@ class Clients:
                 connect_timeout=self._connect,
                 read_timeout=self._read,
                 retries={"mode": "standard", "total_max_attempts": attempts},
-                max_pool_connections=8,
+                max_pool_connections=12,  # as many as there are threads
                 tcp_keepalive=True,
                 request_checksum_calculation="when_supported",
                 response_checksum_validation="when_required",  # lengths are checked here, contents by who asked
             ),
         )
+        client.meta.events.register_last("before-call.s3", _without_expect)
         if self.bucket.on_tigris:
             client.meta.events.register("before-call.s3", _consistent)
         return client
@@ -94,6 +111,11 @@ def _session() -> "boto3.Session":
     import boto3
 
     return boto3.Session()
+
+
+def _without_expect(params: dict[str, dict[str, str]], **_: object) -> None:
+    """No ``Expect: 100-continue``: botocore loops for ever where the connection ends within the interim response."""
+    params["headers"].pop("Expect", None)
 
 
 def _consistent(params: dict[str, dict[str, str]], **_: object) -> None:

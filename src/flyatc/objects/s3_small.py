@@ -5,6 +5,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from flyatc.kit.threads import Tick
 from flyatc.objects.s3_client import READ_SECONDS, Clients, date, door
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
 
@@ -63,14 +64,16 @@ class Small:
             found = [entry for entry in answer.get("Contents", ()) if entry["Key"] == name]
         return self._stored(found[0]) if found else None
 
-    def list(self, prefix: str) -> tuple[Stored, ...]:
+    def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} does not end with a slash")
         check_key(prefix.removesuffix("/"))
         with door(self._bucket):
             pages = self._clients.retrying.get_paginator("list_objects_v2")
-            answers = pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}")
-            found = [self._stored(entry) for answer in answers for entry in answer.get("Contents", ())]
+            found: list[Stored] = []
+            for answer in pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}"):
+                found += [self._stored(entry) for entry in answer.get("Contents", ())]
+                tick(len(found), 0)
         return tuple(sorted(found, key=lambda stored: stored.key))
 
     def delete(self, key: str) -> None:

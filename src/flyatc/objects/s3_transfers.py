@@ -15,6 +15,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, BinaryIO
 
 from flyatc.kit.threads import Tick
+from flyatc.objects.calls import SLOWEST, STALL
 from flyatc.objects.s3_client import ATTEMPTS, Clients, door
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable, check_key
 
@@ -26,8 +27,6 @@ CHUNK = 256 << 10
 PART = 16 << 20  # octets; what is larger goes up in parts of this size
 MOST_PARTS = 9_000  # S3 takes 10 000
 TICK_OCTETS, TICK_SECONDS = 1 << 20, 0.2
-SLOWEST = 64 << 10  # octets/s: who is slower for a whole transfer is as good as away
-PATIENCE = 60.0  # s, besides
 LEFTOVER_SECONDS = 86400.0
 PAUSE = 0.2  # s, before a download goes on
 
@@ -194,7 +193,7 @@ class _Pace:
     def reached(self, done: int) -> None:
         """Raises StoreUnavailable; and what the tick raises when nobody waits any more."""
         now = monotonic()
-        if now - self._began > PATIENCE + self.total / SLOWEST:
+        if now - self._began > STALL + self.total / SLOWEST:
             raise StoreUnavailable(
                 f"the store takes too long: {done} of {self.total} octets in {now - self._began:.0f} s"
             )

@@ -62,7 +62,7 @@ class Heartbeat:
         for _ in range(2):  # what was broken while we owned nothing is begun anew
             if self._fresh():
                 return self.chain
-            await asyncio.shield(self._renew_now())
+            await tasks.joined(self._renew_now())
         if self._fresh():
             return self.chain
         raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")

@@ -128,8 +128,7 @@ class Keeper:
         if owned is None or owned.ended.is_set():
             if place.taking is None or place.taking.done():
                 place.taking = tasks.start(self._take(user, place, known), f"take {user}")
-                place.taking.add_done_callback(_heard)
-            owned = await asyncio.shield(place.taking)
+            owned = await tasks.joined(place.taking)
         if known > owned.epoch:
             await owned.rise(known)
         return owned
@@ -252,9 +251,3 @@ def _former(taken: Taken) -> Former:
 
 def _nonce() -> str:
     return uuid.uuid4().hex
-
-
-def _heard(task: asyncio.Task[Owned]) -> None:
-    """Those who waited for it may all have left."""
-    if not task.cancelled():
-        task.exception()

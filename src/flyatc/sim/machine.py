@@ -91,22 +91,22 @@ class Machine:
 
     async def start(self) -> str:
         """The state before. Who is started already stays as he is. Raises Wrong."""
-        return await asyncio.shield(tasks.start(self._start(), f"start of {self.record.name}"))
+        return await tasks.joined(tasks.start(self._start(), f"start of {self.record.name}"))
 
     async def stop(self, number: int = signal.SIGINT, grace: float | None = None) -> str:
         """The state before. Raises Wrong."""
-        return await asyncio.shield(tasks.start(self._stop(number, grace), f"stop of {self.record.name}"))
+        return await tasks.joined(tasks.start(self._stop(number, grace), f"stop of {self.record.name}"))
 
     async def suspend(self) -> None:
         """Raises Wrong."""
-        await asyncio.shield(tasks.start(self._suspend(), f"suspend of {self.record.name}"))
+        await tasks.joined(tasks.start(self._suspend(), f"suspend of {self.record.name}"))
 
     async def kill(self) -> None:
         """Its host dies: no farewell, and nobody is told. ``start`` brings it back."""
-        await asyncio.shield(tasks.start(self._kill(), f"loss of {self.record.name}"))
+        await tasks.joined(tasks.start(self._kill(), f"loss of {self.record.name}"))
 
     async def destroy(self) -> None:
-        await asyncio.shield(tasks.start(self._destroy(), f"end of {self.record.name}"))
+        await tasks.joined(tasks.start(self._destroy(), f"end of {self.record.name}"))
 
     async def _start(self) -> str:
         async with self._turn:
