@@ -10,7 +10,13 @@ Faults hold for new connections and for those which are open:
 - ``delay``: every piece comes so many seconds later;
 - ``cut_after``: the next connection that has brought so many octets of answers is reset, once;
 - ``lose_reply``: the next request arrives, and the connection is reset in place of its answer, once (a ``100 Continue``
-  is none).
+  is none);
+- ``end_after``: of the answers that come from now on exactly so many octets are passed on, then the connection that
+  brings the next is closed, reset or silent; once;
+- ``drip``: every octet of an answer comes so many seconds after the one before it;
+- ``endless``: each request is answered by ``100 Continue`` for ever.
+
+``interim`` puts a ``100 Continue`` before each answer, as a server may that was not asked for it.
 """
 
 import asyncio
@@ -19,9 +25,10 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, Literal
 
 PIECE = 64 << 10
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time: close sends RST
 
 
@@ -34,6 +41,12 @@ class Line:
         self.port: int = self._place.getsockname()[1]
         self._fault, self._delay = "", 0.0
         self._cut: int | None = None
+        self._end_at: int | None = None
+        self._then: int | None = None
+        self._how: Literal["close", "reset", "stall"] = "close"
+        self.interim = False
+        self.asked = bytearray()  # all that clients have sent
+        self.answered = 0  # octets of answers passed on since the last fault was set
         self._lose = threading.Event()
         self._never = asyncio.Event()  # held here: what waits for it alone would be collected as garbage
         self._open: set[asyncio.StreamWriter] = set()
@@ -61,6 +74,21 @@ class Line:
     def cut_after(self, octets: int) -> None:
         self._set("", cut=octets)
 
+    def end_after(self, octets: int, how: Literal["close", "reset", "stall"], then: int | None = None) -> None:
+        """``then``: so many octets later once more."""
+        self._how, self._then = how, then
+        self._set("end", cut=octets)
+
+    def drip(self, seconds: float) -> None:
+        self._set("drip", delay=seconds)
+
+    def endless(self) -> None:
+        self._set("endless")
+
+    def aim(self, target: int) -> None:
+        """New connections go there."""
+        self._target = target
+
     def lose_reply(self) -> threading.Event:
         """The event is set when it has happened."""
         self._lose = lost = threading.Event()
@@ -84,6 +112,9 @@ class Line:
 
     async def _take(self, fault: str, delay: float, cut: int | None) -> None:
         self._fault, self._delay, self._cut = fault, delay, cut
+        self.answered, self._end_at = 0, None
+        if fault == "end":
+            self._cut, self._end_at = None, cut
         if fault in ("refuse", "reset"):
             self._reset_all()
         if fault == "refuse" and self._server is not None:
@@ -118,8 +149,9 @@ class Line:
             answers, far = await asyncio.open_connection("127.0.0.1", self._target)
             self._open.add(far)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._carry(reader, far, writer, answer=False))
-                both.create_task(self._carry(answers, writer, writer, answer=True))
+                owed = [False]
+                both.create_task(self._carry(reader, far, writer, owed, answer=False))
+                both.create_task(self._carry(answers, writer, writer, owed, answer=True))
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -130,23 +162,67 @@ class Line:
         return None
 
     async def _carry(
-        self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, near: asyncio.StreamWriter, *, answer: bool
+        self,
+        reader: asyncio.StreamReader,
+        to: asyncio.StreamWriter,
+        near: asyncio.StreamWriter,
+        owed: list[bool],
+        *,
+        answer: bool,
     ) -> None:
+        """``owed``: whether the next answer has an interim one before it."""
         carried = 0
         while piece := await reader.read(PIECE):
-            if self._delay:
+            if self._delay and self._fault != "drip":
                 await asyncio.sleep(self._delay)
             if self._fault == "black hole":
                 continue
             carried += len(piece)
             if answer and self._breaks(piece, carried):
                 return _reset(near)
-            to.write(piece)
-            await to.drain()
+            if not answer:
+                self.asked += piece
+                owed[0] = self.interim
+                if self._fault == "endless":
+                    return await self._continue_for_ever(near)
+            elif owed[0]:
+                owed[0], piece = False, CONTINUE + piece
+            if not await self._pass_on(piece, to, answer=answer):
+                return None
         if self._fault == "black hole":
             await self._never.wait()
         to.close()
         return None
+
+    async def _pass_on(self, piece: bytes, to: asyncio.StreamWriter, *, answer: bool) -> bool:
+        """False: this connection is over, or silent for ever."""
+        if answer and self._end_at is not None and self.answered + len(piece) > self._end_at:
+            to.write(piece[: self._end_at - self.answered])
+            self.answered, how = self._end_at, self._how
+            self._end_at, self._then = (None if self._then is None else self.answered + self._then), None
+            if how == "reset":
+                await asyncio.sleep(0.001)  # what was written should come first
+                _reset(to)
+            elif how == "close":
+                to.close()
+            else:
+                await self._never.wait()
+            return False
+        if answer and self._fault == "drip":
+            for octet in piece:
+                to.write(bytes([octet]))
+                await asyncio.sleep(self._delay)
+        else:
+            self.answered += len(piece) if answer else 0  # before: who has got it all may ask
+            to.write(piece)
+        await to.drain()
+        return True
+
+    async def _continue_for_ever(self, near: asyncio.StreamWriter) -> None:
+        while True:
+            near.write(CONTINUE)
+            await near.drain()
+            await asyncio.sleep(0)
 
     def _breaks(self, piece: bytes, carried: int) -> bool:
         if self._fault == "lose" and not (piece.startswith(b"HTTP/1.1 100") and piece.endswith(b"\r\n\r\n")):

@@ -116,6 +116,8 @@ def _serve_moto() -> None:
     import logging
     import threading
 
+    os.environ["S3_UPLOAD_PART_MIN_SIZE"] = str(1 << 16)  # Amazon wants 5 MB: too long to be cut at every octet
+
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 

@@ -28,6 +28,8 @@ def status(config_path: Path | None, as_json: bool) -> None:
     for one in overview.tenants:
         for alarm in one.alarms:
             click.echo(words.plain(f"{one.tenant}: {alarm}"), err=True)
+    if overview.daemon.store is not None:
+        click.echo(words.plain(f"no tenant can start, the store cannot be used: {overview.daemon.store}"), err=True)
     for bad in overview.verified.bad if overview.verified is not None else ():
         click.echo(words.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
 

@@ -15,6 +15,7 @@ class Daemon(Struct, frozen=True, kw_only=True):
     limit: int  # limits.running
     idle_at: str | None = None  # when machine_idle.then is done if nobody comes
     idle_then: str = "none"  # machine_idle.then
+    store: str | None = None  # why the store cannot be used yet, and no tenant can start; None: it can
 
 
 class Closed(Struct, frozen=True, kw_only=True):

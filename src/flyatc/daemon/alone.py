@@ -15,8 +15,10 @@ from flyatc.daemon.owning import Owning
 from flyatc.daemon.streams import streams_of
 from flyatc.databases.owned import Owned
 from flyatc.databases.vault import Vault
+from flyatc.kit import backoff
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.objects.opened import OwnedStore, store_of
+from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.process import command, table
 from flyatc.process.records import Records
@@ -65,9 +67,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
     owning = Owning(config, os.environ, log, vault)
     try:
         if store is not None:
-            await store.open()
-            await store.check()
-        await owning.open()
+            await _opened(store, owning, tenant.app.start_timeout, log)
         async with _owned(owning, tenant, log) as owned, vault.hold(tenant, owned):
             strangers = {process.pid for process in _children()}  # whoever became us by exec had them
             try:
@@ -78,6 +78,26 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
         await vault.still()
         await owning.leave()
         await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads
+
+
+async def _opened(store: OwnedStore, owning: Owning, patience: float, log: Log) -> None:
+    """The store may be away when a machine boots: it is tried again for ``patience`` seconds.
+
+    Raises StoreRefused, StoreUnavailable."""
+    clock, failures = asyncio.get_running_loop().time, 0
+    until = clock() + patience
+    while True:
+        try:
+            await owning.open()
+            await store.open()
+            return await store.check()
+        except StoreUnavailable as error:
+            failures += 1
+            pause = backoff.delay(failures, first=0.5, most=5.0)
+            if isinstance(error, StoreRefused) or clock() + pause > until:
+                raise
+            log.event("warning", "the store is away: the app waits for it", reason=str(error))
+        await asyncio.sleep(pause)
 
 
 @contextlib.asynccontextmanager

@@ -26,6 +26,7 @@ class Owning:
     def __init__(self, config: Config, environ: Mapping[str, str], log: Log, vault: Vault) -> None:
         """Raises FlyatcError where this machine cannot be put on record."""
         self._config, self._vault = config, vault
+        self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
         self.forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None  # see daemon.placing; None: nobody knows
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
@@ -94,6 +95,8 @@ class Owning:
         if self.keeper is None:
             yield Sole()
             return
+        if self.require is not None:
+            await self.require()
         siblings = await kept(self._config, tenant.user)
         async with contextlib.AsyncExitStack() as held:
             hold = self.keeper.hold(tenant.user, await self._vault.known(siblings))

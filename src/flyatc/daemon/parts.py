@@ -10,6 +10,7 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.owning import Owning
 from flyatc.daemon.placing import Placing
 from flyatc.daemon.private import Private
+from flyatc.daemon.store_start import StoreStart
 from flyatc.daemon.streams import streams_of
 from flyatc.daemon.verifying import Verifying
 from flyatc.databases.vault import Vault
@@ -55,6 +56,8 @@ class Parts:
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.vault = Vault(self.store, config.storage, log, self._expand, streams)
         self.owning = Owning(config, self.environ, log, self.vault)
+        self.store_start = StoreStart(self.owning.store, self.store, log)
+        self.owning.require = self.store_start.require
         self.verifying: Verifying | None = None
         if self.store is not None and config.storage.verify:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)

@@ -33,21 +33,33 @@ from flyatc.observe.log import Log
 from flyatc.process import folder_processes, reaper, records
 
 MOST_ADDRESSES = 12  # told at the start
+FAILED = 1
 LAST_SECONDS = 0.5  # at the end, for what needs no patience
 LATER = "the local copies are kept and will be saved at the next start"
 
 
 def run(path: Path) -> int:
-    """Serves until a signal ends it; the exit code: 0, or 1 when something could not be saved.
+    """Serves until a signal ends it; the exit code: 0, or 1 when it could not start or something could not be saved.
 
-    Raises ConfigError, or FlyatcError when it cannot start; then nothing was begun."""
+    Its last words go to the log, in the log's format. Raises ConfigError on a terminal."""
     began = monotonic()
-    config = load.load(path, os.environ)
-    log = Log(text=_is_text(config), level=config.log.level)
     try:
-        return in_a_loop(_serve(config, log, began))
-    finally:
-        log.close()
+        config = load.load(path, os.environ)
+    except ConfigError as error:
+        if sys.stdout.isatty():
+            raise
+        with contextlib.closing(Log()) as log:
+            for fault in error.faults:
+                log.event("error", "not started: a setting is wrong", fault=str(fault))
+        return FAILED
+    with contextlib.closing(Log(text=_is_text(config), level=config.log.level)) as log:
+        try:
+            return in_a_loop(_serve(config, log, began))
+        except FlyatcError as error:
+            log.event("error", f"not started: {error}")
+        except Exception as error:
+            tell_unexpected(log, {"message": "the daemon ends", "exception": error})
+        return FAILED
 
 
 def in_a_loop(life: Coroutine[Any, Any, int]) -> int:
@@ -117,7 +129,7 @@ class Daemon:
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Raises FlyatcError when the store cannot be used, or what an earlier daemon left running cannot be ended."""
+        """Raises FlyatcError when the store refuses us, or what an earlier daemon left running cannot be ended."""
         parts, loop = self.parts, asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):  # first of all: who signals now is heard when we are up
@@ -126,10 +138,7 @@ class Daemon:
         reaper.adopt_orphans()
         await folder_processes.end_unrecorded(parts.data, parts.environ, self.log)
         await records.end_leftovers(parts.data, self.log)
-        await parts.owning.open()  # in a hurry: where nobody answers it is told in seconds
-        if parts.store is not None:
-            await parts.store.open()
-            await parts.store.check()
+        await parts.store_start.first()
         await self.control.open()
         if parts.private is not None:
             await parts.private.open(parts.handler, self.config.limits)
@@ -137,6 +146,7 @@ class Daemon:
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),
             tasks.start(reaper.Reaper(parts.records.known).run(), "reaper"),
+            tasks.start(self._open_store(), "open the store"),
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._idling.run(), "machine idle"),
             tasks.start(self._idling.watch(), "clocks"),
@@ -251,14 +261,27 @@ class Daemon:
 
     # --- in the background ---
 
+    async def _open_store(self) -> None:
+        """Where it was away: whoever failed for that may try again at once."""
+        away = not self.parts.store_start.ready
+        await self.parts.store_start.run()
+        if away:
+            for tenant in self.parts.fleet.known():
+                tenant.forgive()
+
     async def _recover(self) -> None:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
-        on_disk = await kept(self.config)
-        await self.parts.vault.send_orphans(on_disk)
+        on_disk, start = await kept(self.config), self.parts.store_start
+        waits = not start.ready
+        if not waits:
+            await self.parts.vault.send_orphans(on_disk)
         unsaved = await self.parts.vault.unsaved(on_disk)
         self._looked.set()  # the fleet knows as well before anybody else runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
+        if waits:
+            await start.passed()
+            await self.parts.vault.send_orphans(on_disk)
 
     def idle_at(self) -> float | None:
         """Unix time at which machine_idle.then is done if nobody comes."""

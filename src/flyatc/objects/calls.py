@@ -22,13 +22,14 @@ SMALL, LARGE = 4, 8  # threads: 4 restores and 4 saves run at once
 
 
 class Calls:
-    """``place``: the store's name for people; ``seconds``: for a small call; ``replace``: drops the client, so that the
-    next call makes another."""
+    """``place``: the store's name for people; ``seconds``: for a small call, SECONDS by default; ``replace``: drops the
+    client, so that the next call makes another."""
 
     def __init__(
-        self, name: str, place: str, log: Log | None, *, seconds: float = SECONDS, replace: Callable[[], None]
+        self, name: str, place: str, log: Log | None, *, seconds: float | None, replace: Callable[[], None]
     ) -> None:
-        self._place, self._log, self._replace, self._seconds = place, log, replace, seconds
+        self._place, self._log, self._replace = place, log, replace
+        self._seconds = SECONDS if seconds is None else seconds
         self._small, self._large = Threads(SMALL, name), Threads(LARGE, f"{name}-transfers")
 
     async def small(self, what: str, work: Callable[[], T], seconds: float | None = None) -> T:

@@ -18,8 +18,8 @@ class FolderStore:
 
     def __init__(self, root: Path, *, hurried: bool = False, log: Log | None = None) -> None:
         """``hurried``: calls are given up sooner, see HURRIED."""
-        seconds = HURRIED if hurried else SECONDS
-        self._disk = Disk(root, 0.75 * seconds)
+        seconds = HURRIED if hurried else None
+        self._disk = Disk(root, 0.75 * (seconds or SECONDS))
         self._calls = Calls("store", str(root), log, seconds=seconds, replace=lambda: None)
 
     async def open(self) -> None:

@@ -9,7 +9,7 @@ from flyatc.config.bucket import Bucket
 from flyatc.kit.progress import Progress
 from flyatc.kit.threads import Tick
 from flyatc.objects import conditions
-from flyatc.objects.calls import SECONDS, Calls
+from flyatc.objects.calls import Calls
 from flyatc.objects.s3_client import Clients
 from flyatc.objects.s3_small import Small
 from flyatc.objects.s3_transfers import Transfers
@@ -33,7 +33,7 @@ class S3Store:
         self._clients = Clients(bucket, environ, hurried=hurried)
         self._small, self._transfers = Small(self._clients), Transfers(self._clients)
         name = "s3-hurried" if hurried is not None else "s3"
-        self._calls = Calls(name, bucket.place, log, seconds=hurried or SECONDS, replace=self._clients.replace)
+        self._calls = Calls(name, bucket.place, log, seconds=hurried, replace=self._clients.replace)
 
     async def open(self) -> None:
         """Raises StoreRefused where credentials or bucket are wrong, StoreUnavailable."""

@@ -8,17 +8,25 @@ import email.utils
 import functools
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypedDict
 
 from flyatc.config import bucket as places
 from flyatc.config.bucket import Bucket
+from flyatc.objects import s3_heads
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     import boto3
     from botocore.exceptions import ClientError
+    from botocore.model import OperationModel
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import ResponseMetadataTypeDef
+
+    class _Response(TypedDict):
+        status_code: int
+        headers: Mapping[str, str]
+        body: object
+
 
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 ATTEMPTS = 3
@@ -100,6 +108,7 @@ class Clients:
             ),
         )
         client.meta.events.register_last("before-call.s3", _without_expect)
+        client.meta.events.register("before-parse.s3", _whole)
         if self.bucket.on_tigris:
             client.meta.events.register("before-call.s3", _consistent)
         return client
@@ -116,6 +125,19 @@ def _session() -> "boto3.Session":
 def _without_expect(params: dict[str, dict[str, str]], **_: object) -> None:
     """No ``Expect: 100-continue``: botocore loops for ever where the connection ends within the interim response."""
     params["headers"].pop("Expect", None)
+
+
+def _whole(response_dict: "_Response", operation_model: "OperationModel", **_: object) -> None:
+    """Raises StoreUnavailable."""
+    from botocore.response import StreamingBody
+
+    body = response_dict["body"]
+    came = len(body) if isinstance(body, bytes) else None
+    found = s3_heads.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], came)
+    if found is not None:
+        if isinstance(body, StreamingBody):
+            body.close()
+        raise StoreUnavailable(f"the store's answer {found}: the connection ended too soon")
 
 
 def _consistent(params: dict[str, dict[str, str]], **_: object) -> None:

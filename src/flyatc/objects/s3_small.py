@@ -92,7 +92,7 @@ class Small:
 def _read(answer: "GetObjectOutputTypeDef", key: str) -> bytes:
     """Whole, or an error: each read is bounded by the socket, and all of them together here."""
     parts, size, until = [], 0, monotonic() + READ_SECONDS
-    with answer["Body"] as body:
+    with contextlib.closing(answer["Body"]) as body:  # not the body itself: that gives a stream which counts nothing
         while chunk := body.read(CHUNK):
             parts.append(chunk)
             size += len(chunk)

@@ -1,0 +1,34 @@
+"""Checks that an S3 response is whole. Pure.
+
+Python's HTTP client takes the end of a connection for the end of the head. What is left then lacks headers or has half
+of one, and the body is taken to be empty: a listing with nothing in it, that is "surely absent". Neither it nor boto3
+compares the length of such a body with the Content-Length."""
+
+import re
+from collections.abc import Mapping
+
+BODILESS = frozenset({204, 304})
+TAGGED = frozenset({"GetObject", "PutObject", "UploadPart"})  # operations whose success has an ETag
+
+_ETAG = re.compile(r'(W/)?"[^"]+"')
+_LENGTH = re.compile(r"[0-9]+")
+
+
+def flaw(operation: str, status: int, headers: Mapping[str, str], came: int | None) -> str | None:
+    """Why it cannot be trusted; None: it can. ``headers``: by any case of their names. ``came``: octets of the body;
+    None: it is still to be read."""
+    if status in BODILESS:
+        return None
+    length = headers.get("content-length", "").strip()
+    chunked = headers.get("transfer-encoding", "").strip().lower() == "chunked"
+    if _LENGTH.fullmatch(length) is None and (not chunked or (operation == "GetObject" and status < 300)):
+        return "has no length"
+    if came is not None and length and came != int(length):
+        return f"has {came} octets of {length}"
+    if status >= 300 or operation not in TAGGED:
+        return None
+    if _ETAG.fullmatch(headers.get("etag", "").strip()) is None:
+        return "has no ETag"
+    if operation == "GetObject" and "last-modified" not in headers:
+        return "has no Last-Modified"
+    return None
