@@ -15,6 +15,7 @@ from flyatc.kit.errors import FlyatcError
 
 T = TypeVar("T")
 READ_OCTETS = 65536
+PATIENCE = 120.0  # s of silence; a look at the store's versions may take long, what is done (post) as long as it takes
 
 
 class NoDaemon(FlyatcError):
@@ -45,6 +46,10 @@ class Cut(FlyatcError):
         return "the daemon ended in the midst of its answer"
 
 
+class Silent(FlyatcError):
+    """The daemon is there, and does not answer."""
+
+
 class Failure(msgspec.Struct, frozen=True):
     error: str = "the daemon refuses, and does not say why"
 
@@ -57,7 +62,7 @@ class Client:
 
     def get(self, path: str, kind: type[T], /, **query: str | None) -> T:
         """The answer, read as ``kind``."""
-        with self._ask("GET", path, query, None) as response:
+        with self._ask("GET", path, query, None, PATIENCE) as response:
             return _decode(response.read(), kind)
 
     def post(self, path: str, kind: type[T], /, **body: str | bool | float | None) -> T:
@@ -80,16 +85,21 @@ class Client:
         path: str,
         query: Mapping[str, str | None],
         body: Mapping[str, str | bool | float | None] | None,
+        patience: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
-        connection = _Connection(self._path)
+        connection = _Connection(self._path, patience)
         try:
             connection.request(method, target, None if body is None else msgspec.json.encode(body))
             response = connection.getresponse()
             if response.status != 200:
                 raise Refused(response.status, _decode(response.read(), Failure).error)
             yield response
+        except TimeoutError as error:
+            raise Silent(
+                f"the daemon does not answer within {patience:.0f} s: is it stopped, or far too busy?"
+            ) from error
         except (http.client.HTTPException, ConnectionError) as error:
             raise Cut from error
         finally:
@@ -97,15 +107,16 @@ class Client:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None) -> None:
         super().__init__("flyatc")
-        self._path = path
+        self._path, self._patience = path, patience
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with place.short(self._path) as name:
                 self.sock.connect(name)
+            self.sock.settimeout(self._patience)
         except PermissionError as error:
             raise FlyatcError(f"you may not use {self._path}: be the user who runs the daemon, or root") from error
         except OSError as error:

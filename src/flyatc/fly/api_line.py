@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from flyatc.fly.api_errors import ApiError, Away, Conflict, NameTaken, NotFound, NoToken, Refused, TooMany, TooSlow
 from flyatc.kit import backoff
-from flyatc.kit.threads import Threads
+from flyatc.kit.deadlines import Within
+from flyatc.kit.threads import Late, Threads
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -69,13 +70,23 @@ class ApiLine:
         until, failures = monotonic() + patience, 0
         while True:
             try:
-                return await self._threads.run(functools.partial(self._ask, request))
+                return await self._in_time(request, patience)
             except (TooMany, Away) as error:
                 failures += 1
                 wait = backoff.delay(failures, FIRST, MOST)
                 if (error.done and not request.again) or monotonic() + wait > until:
                     raise
             await asyncio.sleep(wait)
+
+    async def _in_time(self, request: Request, patience: float) -> bytes:
+        """One attempt, which ends whatever the other side does. Raises ApiError."""
+        deadline = Within(CONNECT_SECONDS + request.read + READ_SECONDS + patience)
+        try:
+            return await self._threads.run(functools.partial(self._ask, request), deadline)
+        except Late as late:
+            self._pool = None  # its connections may hang too
+            told = f"the Machines API at {self.base} does not come to an end: given up after {late.after:.0f} s"
+            raise Away(f"{told} ({late.hung} calls hang)", done=late.begun) from late
 
     def hang_up(self) -> None:
         """Closes the connections which nobody uses: after a sleep they are dead without our knowing."""

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 TRIES = (0.8, 0.8, 0.4)  # seconds: UDP loses packets
 SECONDS = sum(TRIES)  # for a question
+LONGEST = 2 * SECONDS + 1.0  # for all of it: our own packets, then dnspython's, perhaps by TCP
 AWAY = 2.0  # seconds; a server which does not answer is left alone
 _LATE = f"{{}}: no DNS server has answered within {SECONDS:g} s"
 
@@ -93,9 +94,12 @@ class Dns:
         if self._away_until:
             self._away_until = now + SECONDS + AWAY  # we try it
         try:
-            found = await ask()
-        except TimedOut:
+            async with asyncio.timeout(LONGEST):
+                found = await ask()
+        except (TimedOut, TimeoutError) as error:
             self._away_until = asyncio.get_running_loop().time() + AWAY
+            if isinstance(error, TimeoutError):
+                raise TimedOut(_LATE.format(name)) from error
             raise
         except FlyatcError:
             self._away_until = 0.0

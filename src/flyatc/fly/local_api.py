@@ -21,6 +21,7 @@ from flyatc.wire.head import AnswerParser
 
 Verb = Literal["stop", "suspend"]
 SOCKET = "/.fly/api"
+CONNECT = 3.0  # s
 PATIENCE = 10.0  # s; for the answer
 WORDS = 1.0  # s; for the reason in it
 LONGEST_HEAD, LONGEST_WORDS = 1 << 14, 1 << 12
@@ -50,7 +51,10 @@ class LocalApi:
         """Returns when the platform is willing; this machine may be frozen or be told to end at any moment from the
         call on. Raises NotAsked, Refused, Unanswered."""
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_HEAD)
+            async with asyncio.timeout(CONNECT):
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_HEAD)
+        except TimeoutError as error:
+            raise NotAsked(f"nobody takes the connection at {self._path} within {CONNECT:g} s") from error
         except OSError as error:
             raise NotAsked(f"nobody can be asked at {self._path}: {error.strerror or error}") from error
         try:

@@ -4,7 +4,6 @@ HTTP/1.0: the answer is not chunked, and ends with the connection. Paths and ans
 """
 
 import asyncio
-import contextlib
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -82,7 +81,7 @@ class Control:
                 status, answer = await self._exchange(method, path, b"" if body is None else msgspec.json.encode(body))
         except TimeoutError as error:
             raise ControlFailed(f"litestream does not answer {path} within {seconds + MARGIN:.0f} seconds") from error
-        except (OSError, ValueError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
+        except (OSError, ValueError, IndexError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
             raise ControlFailed(f"litestream cannot be reached: {error}") from error
         if status != 200:
             raise Refused(status, _words(answer))
@@ -105,9 +104,7 @@ class Control:
                     raise ValueError("its answer has no end")
             return int(answer.split(b" ", 2)[1]), bytes(rest)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            writer.transport.abort()  # it need not take what is left of the question: nobody waits for that
 
 
 def _decode(answer: bytes, kind: type[T]) -> T:
