@@ -161,7 +161,9 @@ def test_every_request_to_tigris_asks_the_leader_by_the_buckets_own_name() -> No
 
     def answer(request, **_):  # type: ignore[no-untyped-def]
         asked.append((request.url, request.headers))
-        return AWSResponse(request.url, 200, HTTPHeaders(), SimpleNamespace(stream=lambda: iter([b""])))
+        whole = HTTPHeaders()
+        whole["Content-Length"], whole["ETag"] = "0", '"a"'
+        return AWSResponse(request.url, 200, whole, SimpleNamespace(stream=lambda: iter([b""])))
 
     for client in (clients.once, clients.retrying):
         client.meta.events.register("before-send.s3", answer)

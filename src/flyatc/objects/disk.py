@@ -6,6 +6,7 @@ opened, and not the empty mount point below it), ``lock`` (``flock``, so that co
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -19,9 +20,10 @@ from typing import BinaryIO
 
 from flyatc.kit import durable
 from flyatc.kit.threads import Tick
-from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
+from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreRefused, StoreUnavailable, check_key
 
 CHUNK = 1 << 20
+USELESS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
 LOCK_SECONDS = 30.0  # it is held for one rename: longer means that its holder hangs
 LEFTOVER_SECONDS = 86400.0  # a file on its way in for a day belongs to nobody any more
 
@@ -33,6 +35,16 @@ class Disk:
         self._id = b""
 
     def open(self) -> None:
+        """Raises StoreRefused where only the operator can help, StoreUnavailable."""
+        try:
+            self._open()
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in USELESS:
+                raise StoreRefused(f"{error}: correct storage.url, or who may write there") from error
+            raise
+
+    def _open(self) -> None:
         with self._door():
             durable.make_folder(self._inner / "new")
             (self._inner / "lock").touch(mode=0o600)
