@@ -14,7 +14,7 @@ from flyatc.control import place
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, config, eventually
 
-TEXT = config(server="  shutdown_timeout: 8s", users="users: {ann: }").replace(
+TEXT = config(server="  shutdown_timeout: 4s", users="users: {ann: }").replace(
     "storage: {interval: 0}", "storage: {interval: 1s}"
 )
 
@@ -49,7 +49,7 @@ def test_saves_and_renewals_that_are_cut_are_tried_again_and_nothing_is_lost(
         wire.end_after(9, "stall")
         added_and_saved(daemon, wire)
         assert not daemon.told("session expired")
-        wire.endless()
+        wire.black_hole()
         backup = daemon.cli("backup", "ann", timeout=90)  # fails or, begun before, succeeds: it ends
         assert backup.returncode in (0, 1)
         wire.pass_through()
@@ -66,7 +66,7 @@ def test_saves_and_renewals_that_are_cut_are_tried_again_and_nothing_is_lost(
         assert daemon.get("/ann/count").json["count"] == rows
 
 
-@pytest.mark.parametrize("fault", ["endless", "drip", "black_hole"])
+@pytest.mark.parametrize("fault", ["endless", "drip"])
 def test_the_end_is_in_time_while_every_call_of_the_store_hangs(
     start: StartDaemon, moto_server: Server, fault: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_the_end_is_in_time_while_every_call_of_the_store_hangs(
         assert daemon.cli("status").returncode == 0
         before, began = saves(daemon), time.monotonic()
         assert daemon.stop() == 1
-        assert time.monotonic() - began < 12 * SLOWNESS
+        assert time.monotonic() - began < 8 * SLOWNESS
         wire.pass_through()
         daemon.start()
         eventually(lambda: saves(daemon) > before, 60, "the save at the next start")

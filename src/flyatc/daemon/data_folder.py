@@ -56,7 +56,7 @@ class DataFolder:
     async def _recovered(self) -> None:
         if self._recovery is None or self._recovery.done():
             self._recovery = tasks.start(self._recover(), "data folder")
-        await asyncio.shield(self._recovery)
+        await tasks.joined(self._recovery)
 
     async def _recover(self) -> None:
         if self._lost_to_another:
