@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from fakes import refusals
 from fakes.faults import Line, line
 from fakes.s3 import Server
 from whole.conftest import StartDaemon
-from whole.daemon import SLOWNESS, Answer, Daemon, config, eventually
+from whole.daemon import SLOWNESS, Answer, Daemon, clean_environment, config, eventually
 
 TEXT = config(
     app="  delivery: {static: [{path: /assets, folder: public}]}",
@@ -98,6 +100,28 @@ def test_a_daemon_whose_store_has_a_name_that_nobody_knows_serves_what_it_can(
     daemon = begun(start, tmp_path / "daemon", environ)
     serves_without_the_store(daemon, "nowhere.invalid")
     assert daemon.stop() == 0
+
+
+def test_a_daemon_that_is_told_to_stop_while_it_waits_for_the_store_does_so(
+    moto_server: Server, tmp_path: Path
+) -> None:
+    with line(moto_server.port) as wire:
+        wire.drip(0.2)  # the first answer takes a minute, and is given up after three seconds
+        daemon = Daemon(tmp_path / "daemon", TEXT, moto_server.environ("ours", port=wire.port))
+        daemon.folder.mkdir()
+        daemon.write()
+        with daemon.log_file.open("ab") as log:
+            daemon.process = subprocess.Popen(
+                [sys.executable, "-m", "flyatc", "serve", "--config", str(daemon.config_file)],
+                stdout=log,
+                cwd=daemon.folder,
+                env={**clean_environment(), **daemon.env},
+            )
+        eventually(lambda: wire.asked, 60, "the first request to the store")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 10 * SLOWNESS
+        assert not daemon.told("unexpected error")
 
 
 def test_a_store_that_comes_back_and_ignores_conditions_is_refused_then(

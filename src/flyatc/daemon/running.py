@@ -138,7 +138,7 @@ class Daemon:
         reaper.adopt_orphans()
         await folder_processes.end_unrecorded(parts.data, parts.environ, self.log)
         await records.end_leftovers(parts.data, self.log)
-        await parts.store_start.first()
+        await tasks.first_of(parts.store_start.first(), self._stop.wait())
         await self.control.open()
         if parts.private is not None:
             await parts.private.open(parts.handler, self.config.limits)

@@ -5,7 +5,6 @@ such bucket, no conditional writes) ends the daemon instead: a deploy with a wro
 it is treated like one that is away, since the daemon may be serving already, and the cause may pass."""
 
 import asyncio
-import contextlib
 
 from flyatc.kit import backoff, tasks
 from flyatc.kit.errors import OwnershipUnknown
@@ -39,16 +38,15 @@ class StoreStart:
         if self.ready:
             return
         self._attempt = tasks.start(self._try(), "open the store")
-        done, _ = await asyncio.wait([self._attempt], timeout=PATIENCE)
-        if done:
-            with contextlib.suppress(StoreUnavailable):
-                self._attempt.result()
-                return
-            error = self._attempt.exception()
-            if isinstance(error, StoreRefused):
-                raise error
-        else:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await tasks.joined(self._attempt)
+        except TimeoutError:
             self.why = f"it has not answered within {PATIENCE:g} s"
+        except StoreRefused:
+            raise
+        except StoreUnavailable:  # reported by ``run``
+            return
 
     async def run(self) -> None:
         """Try until it can be used."""
