@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.faults import line
+from fakes.s3 import Server
 from whole import visits
 from whole.daemon import eventually
 from whole.visits import Line
@@ -31,6 +33,35 @@ def stored(folder: Path, *flags: str, interval: str = "0", command: tuple[str, .
     (folder / "app.yaml").write_text(CONFIG.format(interval=interval))
     with wrapping(folder, *(command or (*RESTLESS_APP, *flags)), options=("--config", "app.yaml")) as one:
         yield one
+
+
+@pytest.mark.parametrize("fault", ["refuse", "black_hole"])
+def test_a_store_that_is_away_at_the_start_is_waited_for(tmp_path: Path, moto_server: Server, fault: str) -> None:
+    text = CONFIG.format(interval="0").replace('url: "file:./store", ', "")
+    (tmp_path / "app.yaml").write_text(text)
+    with line(moto_server.port) as wire:
+        getattr(wire, fault)()
+        environ = moto_server.environ(moto_server.bucket(), port=wire.port)
+        with wrapping(tmp_path, *RESTLESS_APP, options=("--config", "app.yaml"), env=environ) as one:
+            one.launch()
+            one.until_told("the store is away: the app waits for it", within=30)
+            assert not one.told("app started")
+            wire.pass_through()
+            one.until_told("app started", within=60)
+            assert one.stop() == 0
+
+
+def test_a_store_that_stays_away_at_the_start_ends_it_with_the_reason(tmp_path: Path, moto_server: Server) -> None:
+    text = CONFIG.format(interval="0").replace('url: "file:./store", ', "")
+    (tmp_path / "app.yaml").write_text(text.replace("  stop_grace", "  start_timeout: 2s\n  stop_grace"))
+    with line(moto_server.port) as wire:
+        wire.refuse()
+        environ = moto_server.environ(moto_server.bucket(), port=wire.port)
+        with wrapping(tmp_path, *RESTLESS_APP, options=("--config", "app.yaml"), env=environ) as one:
+            one.launch()
+            assert one.wait(60) == 1
+            assert "does not answer" in str(one.lines()[-1]["msg"])
+            assert not one.told("app started")
 
 
 def lose_the_disk(folder: Path) -> None:
