@@ -186,6 +186,7 @@ class Rows:
 
 
 rows: Rows | None = None
+lazy: str | None = None  # where the first row makes it
 
 
 # --- what may be asked ---
@@ -199,6 +200,9 @@ def echo(r: Request) -> None:
 
 
 def add(r: Request) -> None:
+    global rows
+    if rows is None and lazy is not None:
+        rows = Rows(lazy)
     r.tell({"count": rows.add()} if rows else {"error": "started without a database"}, 200 if rows else 500)
 
 
@@ -508,12 +512,13 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--binary-output", action="store_true", help="all 256 bytes and broken UTF-8 on stdout")
     p.add_argument("--long-line", type=int, default=0, metavar="N", help="one line of N bytes on stdout")
     p.add_argument("--last-words", default="", metavar="TEXT", help="said on --exit-at-once, without a newline")
+    p.add_argument("--lazy-db", action="store_true", help="makes its database with the first row, not when it starts")
     p.add_argument("--db", default=os.environ.get("DATABASE_PATH"), metavar="PATH", help="default: $DATABASE_PATH")
     return p.parse_args()
 
 
 def main() -> NoReturn:
-    global rows
+    global rows, lazy
     options = arguments()
     on_term(options)
     if options.exit_at_once is not None:
@@ -523,7 +528,9 @@ def main() -> NoReturn:
     wait(options.ready_after)
     if options.fork_child:
         fork_child(options)
-    if options.db:
+    if options.db and options.lazy_db:
+        lazy = options.db
+    elif options.db:
         rows = Rows(options.db)
     if options.die_after is not None:
         threading.Timer(options.die_after, leave, (9,)).start()

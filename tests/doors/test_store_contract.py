@@ -137,7 +137,7 @@ async def test_put_is_for_small_things(store: ObjectStore) -> None:
 
 
 async def test_the_store_keeps_its_conditions(store: ObjectStore) -> None:
-    await conditions.check(store)
+    assert await conditions.check(store), "conditions on deletions are kept as well"
     assert await store.list("checks/") == ()
 
 
@@ -162,3 +162,26 @@ async def test_a_record_that_somebody_made_huge_is_refused_and_not_read(store: O
     (tmp_path / "most").write_bytes(b"{" * SMALL)
     await store.upload("users/b/owner.json", tmp_path / "most", create=True, progress=silent)
     assert (await store.get("users/b/owner.json") or (b"",))[0] == b"{" * SMALL
+
+
+async def test_a_deletion_on_condition_hits_only_what_was_meant(store: ObjectStore) -> None:
+    first = await store.put("a", b"one")
+    second = await store.put("a", b"two")
+    with pytest.raises(ConditionFailed):
+        await store.delete("a", match=first)
+    assert await store.get("a") == (b"two", second)
+    await store.delete("a", match=second)
+    assert await store.get("a") is None
+    with pytest.raises(ConditionFailed):
+        await store.delete("a", match=second)
+
+
+async def test_a_store_which_ignores_conditions_on_deletions_only_is_good_and_known_for_it(tmp_path: Path) -> None:
+    class Heedless(FolderStore):
+        async def delete(self, key: str, *, match: str | None = None) -> None:
+            await super().delete(key)
+
+    store = Heedless(tmp_path / "store")
+    await store.open()
+    assert not await conditions.check(store)
+    store.close()

@@ -147,9 +147,13 @@ class FailingStore:
         self._done()
         return found
 
-    async def delete(self, key: str) -> None:
+    @property
+    def conditional_deletes(self) -> bool:
+        return self._store.conditional_deletes
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
         self._before("delete", key)
-        await self._store.delete(key)
+        await self._store.delete(key, match=match)
         self._done()
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:

@@ -45,6 +45,11 @@ class FakeStore:
         self.write(key, body)
         return _etag(body)
 
+    def remove(self, key: str, match: str | None) -> None:
+        if match is not None and (key not in self._objects or _etag(self.body(key)) != match):
+            raise ConditionFailed(f"{key} has been written by somebody else")
+        self._objects.pop(key, None)
+
     # --- what a test does and asks ---
 
     def write(self, key: str, body: bytes) -> None:
@@ -91,6 +96,20 @@ class Link:
             self._try(key, body, create, match)
         await self._trip(fault)
         return self._store.put(key, body, create, match)
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        self.calls.append((now(), "delete", key))
+        fault = self.fault("delete", key)
+        if fault == "late":
+            asyncio.get_running_loop().call_later(self.lateness, self._try_to_remove, key, match)
+        if fault == "deaf":
+            self._try_to_remove(key, match)
+        await self._trip(fault)
+        self._store.remove(key, match)
+
+    def _try_to_remove(self, key: str, match: str | None) -> None:
+        with contextlib.suppress(ConditionFailed):
+            self._store.remove(key, match)
 
     async def _trip(self, fault: str | None) -> None:
         await asyncio.sleep(self.trip if fault is None else PATIENCE)

@@ -77,6 +77,12 @@ class Put:
 
 
 @dataclass(frozen=True)
+class Delete:
+    key: str
+    match: str
+
+
+@dataclass(frozen=True)
 class Sleep:
     seconds: float
 
@@ -93,7 +99,7 @@ class Silence:
 
 
 SILENCE, NO = Silence(), Silence()
-Ask = Look | Put | Sleep
+Ask = Look | Put | Delete | Sleep
 Story = Generator[Ask, Any, Any]
 
 
@@ -121,6 +127,13 @@ class Store:
         self._objects[key] = (new, etag, self._world.now)
         return etag
 
+    def delete(self, key: str, match: str) -> "str | Silence":
+        found = self._objects.get(key)
+        if found is None or found[1] != match:
+            return NO
+        del self._objects[key]
+        return match
+
 
 @dataclass
 class Weather:
@@ -131,14 +144,15 @@ class Weather:
 
 
 class World:
-    def __init__(self, seed: int, rules: Rules, *, machines: int = 3, stamps: bool = True) -> None:
-        self.random, self.rules, self.stamps = random.Random(seed), rules, stamps
+    def __init__(self, seed: int, rules: Rules, *, machines: int = 3, stamps: bool = True, shy: float = 0.0) -> None:
+        """``shy``: how often an app writes nothing while nothing was ever written, so that its user is forgotten."""
+        self.random, self.rules, self.stamps, self.shy = random.Random(seed), rules, stamps, shy
         self.now = 0.0
         self.weather = Weather()
         self.store = Store(self)
         self.violations: list[str] = []
         self.counts = dict.fromkeys(
-            ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "forsaken", "kept"), 0
+            ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "forsaken", "kept", "forgotten"), 0
         )
         self.saved: Node | None = None  # the newest that somebody was told is saved
         self.owners: list[tuple[int, str]] = []  # epoch, machine: of all records that landed
@@ -203,7 +217,7 @@ class World:
 
         step()
 
-    def _send(self, machine: "Machine", ask: Look | Put, step: Callable[[object], None]) -> None:
+    def _send(self, machine: "Machine", ask: Look | Put | Delete, step: Callable[[object], None]) -> None:
         answered = False
 
         def answer(what: object) -> None:
@@ -213,7 +227,13 @@ class World:
                 step(what)
 
         def arrive() -> None:
-            what = self.store.look(ask.key) if isinstance(ask, Look) else self.store.put(ask.key, ask.new, ask.match)
+            what: object
+            if isinstance(ask, Look):
+                what = self.store.look(ask.key)
+            elif isinstance(ask, Delete):
+                what = self.store.delete(ask.key, ask.match)
+            else:
+                what = self.store.put(ask.key, ask.new, ask.match)
             if self.random.random() >= self.weather.lost:
                 self.at(self.delay(), lambda: answer(what))
 
@@ -423,6 +443,9 @@ class Machine:
                 yield Sleep(1 + self._random.random() * 3)
             elif not self.may_write():
                 yield Sleep(0.5)  # in doubt
+            elif self._is_empty() and self._random.random() < self.world.shy:
+                yield from self._forget_user()
+                yield Sleep(self._random.random() * 20)
             else:
                 self._serve()
                 if self._random.random() < 0.3:
@@ -573,6 +596,32 @@ class Machine:
         if self._random.random() < 0.5:
             yield from self._direct()
         yield Sleep(self._random.random() * 20)
+
+    def _is_empty(self) -> bool:
+        """Nothing was ever written, as far as this machine can tell."""
+        return self.disk.node is not None and self.disk.node.depth == 0
+
+    def _forget_user(self) -> Story:
+        """First the disk, then the blank pointer, then the record, each on condition."""
+        mine = self.mine
+        if mine is None or not self.rules.may_forget(mine.owner):
+            return
+        mine.leaving = True
+        self.disk.node, self.disk.epoch = None, 0
+        seen = yield Look(POINTER)
+        blank = isinstance(seen, Seen) and seen.record.node.depth == 0 and seen.record.epoch == mine.owner.epoch
+        gone = False
+        if blank:
+            yield Delete(POINTER, seen.etag)
+            gone = (yield Look(POINTER)) is None
+        if gone:
+            yield Delete(USER, mine.etag)
+            self.world.counts["forgotten"] += 1
+        else:
+            new = structs.replace(mine.owner, state=State.RELEASED, nonce=self._nonce())
+            yield from self._swap(USER, new, mine.etag)
+        if self.mine is mine:
+            self.mine = None
 
     def _direct(self) -> Story:
         """Says for whom it was released: anybody may, on condition."""

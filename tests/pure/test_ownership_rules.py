@@ -1,5 +1,6 @@
 """Each decision about ownership, with its reason."""
 
+import dataclasses
 import re
 
 import msgspec
@@ -308,3 +309,22 @@ def test_a_daemon_that_ended_on_our_own_data_folder_need_not_be_waited_for() -> 
     assert isinstance(decision, Break)
     assert not decision.take.clean
     assert isinstance(RULES.steal(owner(), None, 1, 0, ended=True), Mourn)
+
+
+def test_only_a_user_whom_no_other_machine_has_ever_owned_may_be_forgotten() -> None:
+    assert RULES.may_forget(owner(US, since=1))
+    assert not RULES.may_forget(owner(US, since=2))
+    assert not RULES.may_forget(owner(US, State.RELEASED, since=1))
+
+
+def test_without_that_rule_an_old_disk_would_pass_for_the_newest() -> None:
+    """Machine m1 has epoch 7 and unsaved rows on its disk, and was robbed by m2. If m2 deleted the record, the next
+    owner would begin with epoch 1, and reach 7 again after some restarts, ``since`` 1."""
+    begun = RULES.take(None, dataclasses.replace(ME, machine="m3"), known=0)
+    assert isinstance(begun, Take)
+    assert (begun.epoch, begun.data.since) == (1, 1)
+    restarted = msgspec.structs.replace(
+        owner(Holder("app", "m3", "", "y"), State.RELEASED, since=begun.data.since), epoch=8
+    )
+    former = Former(restarted.epoch, clean=True, line=2, since=restarted.data.since)
+    assert former.covers(7), "so the deletion must not happen where another machine may know an epoch"

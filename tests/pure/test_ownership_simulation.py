@@ -16,17 +16,17 @@ MACHINES = st.integers(0, 2)
 RUNS = 60  # histories of 50 minutes; most mutants are found in the first few
 
 
-def history(seed: int, rules: Rules, *, stamps: bool = True) -> World:
-    world = World(seed, rules, stamps=stamps)
+def history(seed: int, rules: Rules, *, stamps: bool = True, shy: float = 0.0) -> World:
+    world = World(seed, rules, stamps=stamps, shy=shy)
     chaos(world)
     world.advance(3000)
     return world
 
 
-def found(rules: Rules, *, stamps: bool = True) -> str:
+def found(rules: Rules, *, stamps: bool = True, shy: float = 0.0) -> str:
     """The first violation; empty: none."""
     for seed in range(RUNS):
-        violations = history(seed, rules, stamps=stamps).violations
+        violations = history(seed, rules, stamps=stamps, shy=shy).violations
         if violations:
             return violations[0]
     return ""
@@ -37,7 +37,7 @@ class HostileWorld(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 10**6))
     def begin(self, seed: int) -> None:
-        self.world = World(seed, TRUE)
+        self.world = World(seed, TRUE, shy=0.9)
 
     @rule(seconds=st.floats(1, 120))
     def time_passes(self, seconds: float) -> None:
@@ -134,3 +134,10 @@ def test_who_writes_while_released_is_on_its_way_is_one_too_many() -> None:
 
 def test_who_trusts_a_clock_that_stood_still_is_one_too_many() -> None:
     assert found(_TrustsItsClockAfterSleep(Terms()))
+
+
+def test_users_for_whom_nothing_was_ever_written_are_forgotten_and_nothing_goes_wrong() -> None:
+    worlds = [history(seed, TRUE, shy=shy) for seed in range(20) for shy in (0.9, 0.99)]
+    assert [world.violations for world in worlds] == [[]] * 40
+    for what in ("forgotten", "stolen", "saved", "kept"):
+        assert sum(world.counts[what] for world in worlds) > 20, what

@@ -381,3 +381,62 @@ async def test_a_take_that_lands_late_is_not_ours_until_it_is_taken_again(store:
     await asyncio.sleep(70)
     assert store.owner().epoch == 1
     assert (await machine.live()).epoch == 2
+
+
+# --- users for whom nothing was ever written ---
+
+
+async def traceless(machine: FakeMachine, known: int = 0) -> None:
+    (await machine.live(known=known)).traceless = True
+
+
+async def test_a_user_for_whom_nothing_was_ever_written_leaves_no_record(store: FakeStore) -> None:
+    machine, other = FakeMachine(store), FakeMachine(store, "m2")
+    for one in (machine, other, machine):
+        await traceless(one)
+        await one.leave()
+        assert store.look(owner_key("u")) is None
+    assert (await other.live()).epoch == 1
+
+
+async def test_a_record_that_another_machine_has_written_meanwhile_is_not_deleted(store: FakeStore) -> None:
+    machine, other = FakeMachine(store), FakeMachine(store, "m2")
+    await traceless(machine)
+    machine.link.away()
+    await asyncio.sleep(60)
+    owned = await other.live()
+    machine.link.back()
+    await machine.leave()
+    await asyncio.sleep(5)
+    assert owned.valid()
+    assert store.owner().holder.machine == "m2"
+
+
+async def test_a_deletion_that_lands_late_hits_nobody(store: FakeStore) -> None:
+    machine, other = FakeMachine(store), FakeMachine(store, "m2")
+    await traceless(machine)
+    machine.link.once("late", "delete", owner_key("u"))
+    await machine.leave()
+    owned = await machine.live()
+    await asyncio.sleep(machine.link.lateness + 1)
+    assert owned.valid()
+    assert store.owner().holder.machine == "m1"
+    assert isinstance(other, FakeMachine)
+
+
+async def test_who_comes_before_it_is_over_keeps_the_record(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await traceless(machine)
+    second = await machine.live()
+    await machine.leave()
+    assert store.owner().state is State.RELEASED, "the second visit may have written"
+    assert second.ended.is_set()
+
+
+async def test_a_user_whom_another_machine_has_owned_is_released_as_ever(store: FakeStore) -> None:
+    machine, other = FakeMachine(store), FakeMachine(store, "m2")
+    await machine.live()
+    await machine.leave()
+    await traceless(other)
+    await other.leave()
+    assert store.owner().state is State.RELEASED

@@ -119,7 +119,11 @@ async def _by_daemon(
         if to is None and not remove:
             return None
         return 1, f"only a daemon here can save what is on this disk, which may be the newest: {error}"
-    [after] = await owners.look(config, os.environ, store, [user])
+    looked = await owners.look(config, os.environ, store, [user])
+    if not looked:
+        told = f"{user} is stopped, and has no record any more: nothing was ever written for it"
+        return int(to is not None), f"{told}. {_next(None, remove=False)}"
+    after = looked[0]
     if remove and after.state == "removed":
         return 0, f"{user} is saved, stopped and removed: {NOBODY}"
     if not remove and after.state == "released" and after.to == (to or ""):

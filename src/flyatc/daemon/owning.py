@@ -10,8 +10,9 @@ from flyatc.databases.owned import Sole
 from flyatc.databases.vault import Vault
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.opened import store_of
+from flyatc.objects.store import ConditionFailed, StoreUnavailable
 from flyatc.observe.log import Log
-from flyatc.ownership import identity, operations
+from flyatc.ownership import identity, operations, record
 from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.freeing import Denied
 from flyatc.ownership.keeper import Keeper
@@ -33,6 +34,7 @@ class Owning:
         self.keeper: Keeper | None = None
         self._machine = ""
         self._me: Me | None = None
+        self.deletes: Callable[[], bool] = lambda: False  # whether the store keeps conditions on deletions
         self.present: Callable[[], Awaitable[None]] | None = None  # see daemon.data_folder
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
@@ -94,6 +96,7 @@ class Owning:
             await self.present()
         if self.keeper is None:
             yield Sole()
+            await self._forget([tenant], Sole())
             return
         if self.require is not None:
             await self.require()
@@ -110,6 +113,7 @@ class Owning:
                 yield owned
             finally:
                 await self._tell_unsaved(owned, tenant.user)
+                owned.traceless = await self._is_traceless(owned, tenant)
 
     async def _tell_unsaved(self, owned: Owned, user: str) -> None:
         """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not
@@ -121,6 +125,32 @@ class Owning:
             overtaken = 0 < await self._vault.known([tenant]) < owned.former.since
             if not overtaken and not self._vault.holds(tenant) and not owned.marked(tenant.address):
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
+
+    async def _is_traceless(self, owned: Owned, tenant: Tenant) -> bool:
+        """Whether nothing was ever written for a user whom tenants.yaml does not name. What there is besides the
+        owner's record is removed: anybody can think of a million names."""
+        assert self.store is not None
+        assert self.keeper is not None
+        user = tenant.user
+        if user in self._config.users or not (self.deletes() and owned.valid() and self.keeper.may_forget(user)):
+            return False
+        if not await self._forget([tenant, *await kept(self._config, user)], owned):
+            return False
+        try:
+            left = await self.store.list(f"users/{user}/")
+        except StoreUnavailable:
+            return False
+        return [one.key for one in left] == [record.owner_key(user)]
+
+    async def _forget(self, tenants: list[Tenant], owned: Owned | Sole) -> bool:
+        """Whether nothing is left of any of them, here and in the store."""
+        try:
+            for tenant in tenants:
+                if tenant.user in self._config.users or not await self._vault.forget(tenant, owned):
+                    return False
+        except (StoreUnavailable, ConditionFailed, OSError):  # what is left does no harm
+            return False
+        return True
 
     async def rest(self) -> None:
         """The machine is about to be suspended: see Keeper. Raises OwnershipUnknown."""

@@ -58,6 +58,7 @@ class Parts:
         self.owning = Owning(config, self.environ, log, self.vault)
         self.store_start = StoreStart(self.owning.store, self.store, log)
         self.owning.require = self.store_start.require
+        self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes
         self.verifying: Verifying | None = None
         if self.store is not None and config.storage.verify:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)

@@ -127,6 +127,31 @@ def prepare(folder: Path) -> None:
             remove(place)
 
 
+def unwritten(data: Path) -> bool:
+    """Whether the tenant's folder has nothing but empty files, and our record of them. Raises OSError."""
+    ours = data / ".flyatc" / "databases.json"
+    for folder, _, names in os.walk(data, onerror=_unless_absent):
+        for path in (Path(folder, name) for name in names):
+            if path != ours and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+                return False
+    return True
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def remove_tenant(data: Path) -> None:
+    """Its folder, and its user's if that was the last one. Durable when it returns. Raises OSError."""
+    if data.exists():
+        shutil.rmtree(data)
+        durable.sync_folder(data.parent)
+    with contextlib.suppress(OSError):
+        data.parent.rmdir()
+        durable.sync_folder(data.parent.parent)
+
+
 def orphans(folder: Path) -> list[Path]:
     """What ``set_aside`` has made, oldest first."""
     return sorted((folder / "orphans").glob("*"))

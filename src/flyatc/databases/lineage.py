@@ -66,6 +66,7 @@ class Blank(Struct, frozen=True, kw_only=True):
     owner: int
     streamed: bool = False
     began: int = 0
+    nonce: str = ""  # new in every write: equal bodies have equal etags, and a blank pointer may be deleted
 
 
 def name(epoch: int, seq: int) -> str:
@@ -171,6 +172,11 @@ class Entry(Struct, frozen=True, kw_only=True):
     line: int = 0
     txid: int = 0
     doubted: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether anything of it was ever written, as far as the record tells."""
+        return bool(self.base or self.pending or self.in_use or self.txid)
 
     def descends_from(self, link: Link) -> bool:
         return link == self.base or link in self.pending

@@ -1,5 +1,6 @@
 """One database's place in the store: ``users/<user>/<tenant>/<database>/``, its pointer and its snapshots."""
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,16 @@ class Shelf:
         if pointer is not None:
             return await self._point(structs.replace(pointer, owner=owner, streamed=streamed), current)
         began = (current.began if current is not None else 0) or began
-        await self._point(lineage.Blank(owner=owner, streamed=streamed, began=began), current)
+        await self._point(lineage.Blank(owner=owner, streamed=streamed, began=began, nonce=uuid.uuid4().hex), current)
+
+    async def clear(self, owner: int) -> bool:
+        """Deletes a blank pointer which bears this owner, if there is one. Whether nothing is left of the database."""
+        current = await self.current()
+        if current is not None and (current.pointer is not None or current.owner != owner):
+            return False
+        if current is not None and not await self.snapshots():
+            await self._store.delete(f"{self._prefix}current.json", match=current.etag)
+        return not await self._store.list(self._prefix)
 
     async def snapshots(self) -> dict[str, Stored]:
         """All that are there, published or not, by name."""

@@ -140,6 +140,23 @@ class Vault:
                 highest = max(highest, record.epoch)
         return highest
 
+    async def forget(self, tenant: Tenant, owned: Owned) -> bool:
+        """Where the app has written nothing: removes its local folder, and what the store has for it. Whether nothing
+        is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
+        if self.holds(tenant):
+            return False
+        with self._alone(tenant):
+            record = await self._record(tenant)
+            if any((record.get(name) or Entry()).known for name in record.names):
+                return False
+            if not await self._tools.quick.run(partial(files.unwritten, tenant.data)):
+                return False
+            for name in {*tenant.app.databases, *record.names} if self._store is not None else ():
+                if not await self._database(tenant, name, record, owned).shelf.clear(owned.epoch):
+                    return False
+            await self._tools.quick.run(partial(files.remove_tenant, tenant.data))
+        return True
+
     def holds(self, tenant: Tenant) -> bool:
         """Whether its databases are being made whole, are held, or are being saved."""
         return tenant.data in self._held

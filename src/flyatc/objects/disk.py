@@ -139,11 +139,22 @@ class Disk:
                 _pour(partial(original.read, CHUNK), file, _size(original), tick)
             return self._take_in(new, file, path, create=create, match=None)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
         path = self._path(key)
         with self._door(), self._lock(), contextlib.suppress(FileNotFoundError):
+            self._condition(path, create=False, match=match)
             path.unlink()
-            durable.sync_folder(path.parent)
+            durable.sync_folder(self._pruned(path.parent))
+
+    def _pruned(self, folder: Path) -> Path:
+        """Removes ``folder`` and those above it as far as they are empty; the first that is left. The lock is held."""
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+            folder = folder.parent
+        return folder
 
     def _take_in(self, new: Path, file: BinaryIO, path: Path, *, create: bool, match: str | None) -> str:
         file.flush()

@@ -21,6 +21,7 @@ class FolderStore:
         seconds = HURRIED if hurried else None
         self._disk = Disk(root, 0.75 * (seconds or SECONDS))
         self._calls = Calls("store", str(root), log, seconds=seconds, replace=lambda: None)
+        self.conditional_deletes = False
 
     async def open(self) -> None:
         """Makes the folder if it is not there. If it vanishes later it is not made again: that is StoreUnavailable."""
@@ -28,7 +29,7 @@ class FolderStore:
 
     async def check(self) -> None:
         """The self-test before first use. Raises StoreUnavailable."""
-        await conditions.check(self)
+        self.conditional_deletes = await conditions.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         return await self._calls.small(f"get {key}", partial(self._disk.get, key))
@@ -45,8 +46,8 @@ class FolderStore:
     async def list(self, prefix: str) -> tuple[Stored, ...]:
         return await self._calls.pages(f"list {prefix}", partial(self._disk.list, prefix))
 
-    async def delete(self, key: str) -> None:
-        await self._calls.small(f"delete {key}", partial(self._disk.delete, key))
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        await self._calls.small(f"delete {key}", partial(self._disk.delete, key, match=match))
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         work = partial(self._disk.download, key, path)

@@ -29,7 +29,7 @@ class S3Store:
     def __init__(
         self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None
     ) -> None:
-        self._hurried = hurried
+        self._hurried, self.conditional_deletes = hurried, False
         self._clients = Clients(bucket, environ, hurried=hurried)
         self._small, self._transfers = Small(self._clients), Transfers(self._clients)
         name = "s3-hurried" if hurried is not None else "s3"
@@ -43,7 +43,7 @@ class S3Store:
 
     async def check(self) -> None:
         """The self-test before first use. Raises StoreRefused where conditions are ignored, StoreUnavailable."""
-        await conditions.check(self)
+        self.conditional_deletes = await conditions.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         seen = await self.look(key)
@@ -62,8 +62,8 @@ class S3Store:
         await self._made()
         return await self._calls.pages(f"list {prefix}", partial(self._small.list, prefix))
 
-    async def delete(self, key: str) -> None:
-        await self._call(f"delete {key}", partial(self._small.delete, key))
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        await self._call(f"delete {key}", partial(self._small.delete, key, match=match))
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         await self._transfer("download", key, partial(self._transfers.download, key, path), progress)

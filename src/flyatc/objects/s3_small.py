@@ -76,9 +76,19 @@ class Small:
                 tick(len(found), 0)
         return tuple(sorted(found, key=lambda stored: stored.key))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, match: str | None = None) -> None:
+        if match is not None:
+            return self._delete_matching(key, match)
         with contextlib.suppress(Absent), door(self._bucket):
             self._clients.retrying.delete_object(Bucket=self._bucket.name, Key=self.name(key))
+        return None
+
+    def _delete_matching(self, key: str, etag: str) -> None:
+        try:
+            with door(self._bucket):
+                self._clients.once.delete_object(Bucket=self._bucket.name, Key=self.name(key), IfMatch=f'"{etag}"')
+        except (Absent, ConditionFailed) as error:
+            raise ConditionFailed(f"{key} is not there any more, or has been written by somebody else") from error
 
     def name(self, key: str) -> str:
         check_key(key)

@@ -67,8 +67,13 @@ class ObjectStore(Protocol):
     async def list(self, prefix: str) -> tuple[Stored, ...]:
         """All keys below ``prefix``, which ends with a slash; sorted by key."""
 
-    async def delete(self, key: str) -> None:
-        """It is absent afterwards, whether or not it was there."""
+    @property
+    def conditional_deletes(self) -> bool:
+        """Whether ``delete`` keeps its condition, as ``check`` has found out; False before that."""
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        """It is absent afterwards, whether or not it was there. ``match``: only if this is its etag, else
+        ConditionFailed, also where it was not there."""
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         """Writes the object to ``path``, which is not there yet. Raises Absent."""

@@ -15,8 +15,8 @@ from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.heartbeat import Heartbeat
 from flyatc.ownership.owned import Former, Owned
 from flyatc.ownership.record import Heir, Me, Owner, State
-from flyatc.ownership.rules import Landed, Refused, Rules
-from flyatc.ownership.swap import Lanes, RecordStore, swap
+from flyatc.ownership.rules import Landed, Outcome, Refused, Rules
+from flyatc.ownership.swap import Lanes, RecordStore, remove, swap
 from flyatc.ownership.taking import Taken, Taker
 from flyatc.ownership.terms import Terms
 
@@ -76,7 +76,9 @@ class Keeper:
         place = self._places.setdefault(user, _Place())
         place.holds += 1
         try:
-            yield await self._enter(user, place, known)
+            owned = await self._enter(user, place, known)
+            owned.traceless = False
+            yield owned
         finally:
             place.holds -= 1
             if place.holds == 0:
@@ -208,6 +210,11 @@ class Keeper:
 
     # --- giving back ---
 
+    def may_forget(self, user: str) -> bool:
+        """See Rules. It is held."""
+        place = self._places.get(user)
+        return place is not None and place.owner is not None and self._rules.may_forget(place.owner)
+
     async def _leave(self, user: str, place: _Place) -> None:
         if place.taking is not None:
             await asyncio.wait([place.taking])
@@ -229,12 +236,19 @@ class Keeper:
         self._forget(place)
         owner, why = place.owner, owned.dirty
         assert owner is not None
+        if owned.traceless and not why and self._rules.may_forget(owner):
+            outcome = await remove(self._store, record.owner_key(user), place.etag)
+            return self._given_back(user, owned, owner, outcome, "forgotten")
         state = State.DIRTY if why else State.RELEASED
         new = structs.replace(owner, state=state, nonce=_nonce(), why=why[: record.LONGEST_WHY])
         outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
+        return self._given_back(user, owned, owner, outcome, state.value)
+
+    def _given_back(self, user: str, owned: Owned, owner: Owner, outcome: Outcome, what: str) -> None:
         owned.end("it was given back", lost=False)
+        why = owned.dirty
         if isinstance(outcome, Landed):
-            self._log.event("warning" if why else "info", f"user {state.value}", user=user, epoch=owner.epoch)
+            self._log.event("warning" if why else "info", f"user {what}", user=user, epoch=owner.epoch)
             return
         if why:
             self._unsettled.add(user)

@@ -43,6 +43,7 @@ class Owned:
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
         self.leaving = False
+        self.traceless = False  # neither this machine nor the store has anything of the user: its record may go
         self._valid, self._rise = valid, rise
         self._dirty: dict[str, str] = {}
 

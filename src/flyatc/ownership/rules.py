@@ -197,6 +197,12 @@ class Rules:
             return Elsewhere(True, owner.why)
         return Ask(owner.holder.machine)
 
+    def may_forget(self, owner: Owner) -> bool:
+        """Whether the record may be deleted, by its holder, which has nothing of the user on its disk any more, while
+        the store has nothing either. Epochs begin anew then, so no other disk may know one: no other machine has ever
+        owned the user."""
+        return owner.data.since == 1 and owner.state is State.HELD and owner.to is None
+
     def steal(
         self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
     ) -> Take | Break | Mourn | Elsewhere:

@@ -8,7 +8,7 @@ import msgspec
 
 from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
 from flyatc.ownership import record
-from flyatc.ownership.rules import Found, Landed, Outcome, Rules, Unsure
+from flyatc.ownership.rules import Found, Landed, Outcome, Refused, Rules, Unsure
 
 
 class RecordStore(Protocol):
@@ -17,6 +17,8 @@ class RecordStore(Protocol):
     async def look(self, key: str) -> Seen | None: ...
 
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str: ...
+
+    async def delete(self, key: str, *, match: str | None = None) -> None: ...
 
 
 class Lanes:
@@ -33,6 +35,24 @@ class Lanes:
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
         async with self._free:
             return await self._store.put(key, body, create=create, match=match)
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        async with self._free:
+            await self._store.delete(key, match=match)
+
+
+async def remove(store: RecordStore, key: str, matched: str) -> Outcome:
+    """Deletes what has the etag ``matched``. One try; where the answer is lost or no, it is read back."""
+    try:
+        await store.delete(key, match=matched)
+    except (ConditionFailed, StoreUnavailable) as error:
+        try:
+            seen = await store.look(key)
+        except StoreUnavailable:
+            return Unsure(str(error))
+        if seen is not None:
+            return Unsure(str(error)) if seen.etag == matched else Refused("somebody else has written it")
+    return Landed("", "")
 
 
 async def swap(
