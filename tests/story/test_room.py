@@ -213,3 +213,16 @@ async def test_starts_for_made_up_names_are_bounded_and_those_for_known_users_ar
     await asyncio.sleep(10)
     await stage.visit("u999")
     await stage.visit("a")
+
+
+async def test_known_users_are_served_though_names_are_made_up_all_the_time() -> None:
+    stage = Stage(make_config("a", running=1000, pattern="[uk][0-9]+"))
+    stage.takes = {"ready": 0.0}
+    stage.on_record = {"a", *(f"k{number}" for number in range(300))}
+    for number in range(300):
+        with contextlib.suppress(Full):
+            await stage.visit(f"u{number}")
+    with pytest.raises(Full):
+        await stage.visit("u300")
+    answers = await asyncio.gather(*(stage.visit(f"k{number}") for number in range(40)), return_exceptions=True)
+    assert [one for one in answers if isinstance(one, BaseException)] == []

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from flyatc.config.schema import App
-from flyatc.kit.allowance import Allowance
 from flyatc.tenants import idle
 from flyatc.tenants.lifecycle import LEAVING
+from flyatc.tenants.newcomers import Newcomers
 from flyatc.tenants.ports import Teller, Tools
 from flyatc.tenants.room import Room
 from flyatc.tenants.start_queue import StartQueue
@@ -18,8 +18,6 @@ from flyatc.tenants.status import Status
 from flyatc.tenants.visitors import Visitors
 
 SAVE_RESERVE = 5.0  # seconds which a shutdown leaves for saving, where it has them
-
-NEWCOMERS_AT_ONCE, NEWCOMERS_A_SECOND, NEWCOMERS_UNDER_WAY = 100.0, 5.0, 100  # starts for users nothing is known of
 
 TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or the sweep would turn on the spot
 
@@ -59,7 +57,7 @@ class House:
         self.visitors = Visitors()  # counts the tenants which have some
         self.awake: dict[str, Lodger] = {}
         self.room = Room(running, self._leaving, self._evict)
-        self.newcomers = Allowance(NEWCOMERS_AT_ONCE, NEWCOMERS_A_SECOND, NEWCOMERS_UNDER_WAY)
+        self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
         self._closing_since: float | None = None

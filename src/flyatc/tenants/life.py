@@ -15,7 +15,7 @@ from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, Restore
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.house import House
 from flyatc.tenants.lifecycle import RISING, State
-from flyatc.tenants.newcomers import TooManyNewcomers, counted
+from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.ports import Child, Databases, Gateway, Owned
 from flyatc.tenants.record import Failure, Record
 from flyatc.tenants.standing import Standing
@@ -201,10 +201,10 @@ class Life:
 
     async def _rise(self, held: contextlib.AsyncExitStack) -> None:
         tools = self._house.tools
-        with counted(self._house.newcomers, lambda: self.newcomer):
+        if self.newcomer:
+            self.newcomer = await self._house.newcomers.is_one(self.spec, crowded=self._house.room.full)
+        with self._house.newcomers.counted(self):
             if not self.saves_only:
-                if self.newcomer and self._house.room.full and tools.known is not None:
-                    self.newcomer = not await tools.known(self.spec)
                 await held.enter_async_context(self._house.room.place(self.spec.address, newcomer=self.newcomer))
             self._housed = True
             self.owned = await held.enter_async_context(tools.owned(self.spec))
