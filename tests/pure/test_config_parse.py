@@ -67,6 +67,8 @@ FAULTS = [
     ("limits: {request_body: big}", "tenants.yaml:1: limits.request_body: 'big' is not a size: write 512, 64KB"),
     ("limits: {request_header: 0}", "tenants.yaml:1: limits.request_header: must be more than 0, not 0"),
     ("limits: {running: 0}", "tenants.yaml:1: limits.running: must be at least 1, not 0"),
+    ("limits: {starting: 0}", "tenants.yaml:1: limits.starting: must be at least 1, not 0"),
+    ("app: {verify_port: maybe}", "tenants.yaml:1: app.verify_port: must be true or false, not 'maybe'"),
     ("limits: {running: 1.5}", "tenants.yaml:1: limits.running: '1.5' is not a whole number"),
     ("server: {trusted_hops: -1}", "tenants.yaml:1: server.trusted_hops: must be at least 0, not -1"),
     ("server: {listen: 70000}", "tenants.yaml:1: server.listen: '70000' is not a place to listen: write 3000"),
