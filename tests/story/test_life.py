@@ -396,3 +396,26 @@ async def test_a_stop_at_any_moment_gives_everything_back(moment: float) -> None
     await stage.fleet.stop("a")
     assert all_given_back(stage.story.get("a", []))
     assert stage.status().state is State.STOPPED
+
+
+async def test_a_folder_that_is_removed_after_its_databases_were_let_go_is_no_loss() -> None:
+    stage = Stage()
+    stage.takes |= {"disown": 5.0}
+    await stage.visit()
+    assert await stage.fleet.lose("it was deleted", gone=lambda _: False) == []
+    stopping = tasks.start(stage.fleet.stop("a"), "stop")
+    await asyncio.sleep(1)
+    assert stage.story["a"][-1] == "saved"
+    assert await stage.fleet.lose("it was deleted", gone=lambda _: True) == []
+    await stopping
+
+
+async def test_an_app_whose_folder_was_deleted_is_killed_at_once_and_the_next_request_starts_it_anew() -> None:
+    stage = Stage()
+    busy = tasks.start(stage.visit(stay=1000), "busy")
+    await asyncio.sleep(3)
+    assert await stage.fleet.lose("it was deleted", gone=lambda _: True) == ["a"]
+    assert "-app!" in stage.story["a"]
+    busy.cancel()
+    await stage.visit()
+    assert stage.story["a"][-len(UP) :] == UP

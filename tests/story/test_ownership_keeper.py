@@ -440,3 +440,15 @@ async def test_a_user_whom_another_machine_has_owned_is_released_as_ever(store: 
     await traceless(other)
     await other.leave()
     assert store.owner().state is State.RELEASED
+
+
+async def test_whether_a_user_may_be_forgotten_is_void_as_soon_as_another_tenant_has_come(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    keeper = machine.keeper
+    assert keeper.may_forget("u") is None, "it is not held"
+    async with keeper.hold("u"):
+        alone = keeper.may_forget("u")
+        assert alone is not None
+        async with keeper.hold("u"):
+            assert keeper.may_forget("u") is None
+        assert keeper.may_forget("u") != alone, "that one may have written"

@@ -1,5 +1,6 @@
 """Who may write, for the tenants of this daemon: the ownership room with a client of the store of its own."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from flyatc.ownership.keeper import Keeper
 from flyatc.ownership.owned import Owned
 from flyatc.ownership.record import Heir, Me, Owner, State
 from flyatc.ownership.terms import Terms
+
+FORGETTING = 5.0  # s; the end of a daemon must not wait for longer
 
 
 class Owning:
@@ -132,15 +135,17 @@ class Owning:
         assert self.store is not None
         assert self.keeper is not None
         user = tenant.user
-        if user in self._config.users or not (self.deletes() and owned.valid() and self.keeper.may_forget(user)):
-            return False
-        if not await self._forget([tenant, *await kept(self._config, user)], owned):
+        alone = self.keeper.may_forget(user)
+        if user in self._config.users or alone is None or not (self.deletes() and owned.valid()):
             return False
         try:
-            left = await self.store.list(f"users/{user}/")
-        except StoreUnavailable:
+            async with asyncio.timeout(FORGETTING):
+                if not await self._forget([tenant, *await kept(self._config, user)], owned):
+                    return False
+                left = await self.store.list(f"users/{user}/")
+        except (StoreUnavailable, TimeoutError):  # what is left does no harm
             return False
-        return [one.key for one in left] == [record.owner_key(user)]
+        return [one.key for one in left] == [record.owner_key(user)] and self.keeper.may_forget(user) == alone
 
     async def _forget(self, tenants: list[Tenant], owned: Owned | Sole) -> bool:
         """Whether nothing is left of any of them, here and in the store."""

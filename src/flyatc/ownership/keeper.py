@@ -31,7 +31,7 @@ class _Place:
     """What is known here of one user."""
 
     def __init__(self) -> None:
-        self.holds = 0
+        self.holds = self.entries = 0
         self.turn = asyncio.Lock()  # taking, rising and giving back, one after the other
         self.taking: asyncio.Task[Owned] | None = None
         self.owned: Owned | None = None
@@ -75,6 +75,7 @@ class Keeper:
         Exit of the last: it is given back, unless it has ended; from then on we are no writer."""
         place = self._places.setdefault(user, _Place())
         place.holds += 1
+        place.entries += 1
         try:
             owned = await self._enter(user, place, known)
             owned.traceless = False
@@ -210,10 +211,13 @@ class Keeper:
 
     # --- giving back ---
 
-    def may_forget(self, user: str) -> bool:
-        """See Rules. It is held."""
+    def may_forget(self, user: str) -> int | None:
+        """Whether the rules permit it, and there is one hold only: then the number of holds there have been, which is
+        the same later if nobody has come meanwhile."""
         place = self._places.get(user)
-        return place is not None and place.owner is not None and self._rules.may_forget(place.owner)
+        if place is None or place.holds != 1 or place.owner is None or not self._rules.may_forget(place.owner):
+            return None
+        return place.entries
 
     async def _leave(self, user: str, place: _Place) -> None:
         if place.taking is not None:

@@ -58,6 +58,7 @@ class Life:
         self._housed = False  # it has its place among limits.running
         self._asked = asyncio.Event()  # somebody wants it to stop
         self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
+        self.in_use = False  # its databases are held
         self._killed = self._copy_lost = False
         self._trouble: str | None = None  # what kept the databases from being opened
         if not saves_only:
@@ -148,11 +149,6 @@ class Life:
     def abandon(self) -> None:
         self._task.cancel()
 
-    @property
-    def in_use(self) -> bool:
-        """Whether its databases are open here."""
-        return self.databases is not None and not self.over.is_set()
-
     def kill(self, why: str) -> None:
         """The app's files are gone: it ends at once, and requests with it."""
         self._killed = True
@@ -211,7 +207,9 @@ class Life:
             self.newcomer = self.newcomer and not self.owned.known
         held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
         self._standing.to(State.RESTORING)
+        held.callback(setattr, self, "in_use", False)  # once they are let go
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
+        self.in_use = True
         if self.saves_only:
             return
         assert self._limit is not None
