@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager as Hold
 from pathlib import Path
 from sys import executable
@@ -18,10 +18,12 @@ import uvloop
 
 from flyatc.config.schema import App, Tenant
 from flyatc.kit import tasks
-from flyatc.kit.errors import StartFailed
+from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
-from flyatc.process import child, group, table
+from flyatc.process import child, ending, members, table
+from flyatc.process.cgroups import Cgroups
 from flyatc.process.child import RunningChild
+from flyatc.process.launcher import Launcher
 from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import FOLDER, Records
@@ -43,10 +45,11 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 class Room:
     """What daemon.py hands to a hold."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cgroups: str) -> None:
         self.folder = folder
         self.log, self.ports, self.records = Log(io.BytesIO()), Ports(), Records(folder)
         self.sockets = SocketTable()
+        self.launcher = Launcher(self.log, Cgroups.of(cgroups))
 
     def tenant(self, *flags: str, command: list[str] | None = None, directory: str = "", **more: object) -> Tenant:
         argv = command if command is not None else [executable, "-I", RESTLESS, *flags]
@@ -63,6 +66,7 @@ class Room:
             log=self.log,
             records=self.records,
             sockets=self.sockets,
+            launcher=self.launcher,
         )
 
     def told(self) -> list[dict[str, str]]:
@@ -80,11 +84,12 @@ class Room:
         return list((self.folder / FOLDER).glob("*"))
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
+@pytest.fixture(params=["auto", "off"], ids=["cgroup", "descent"])
+async def room(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Room]:
     before = set(our_children())  # an S3 server of the whole session may be among them
-    room = Room(tmp_path)
+    room = Room(tmp_path, request.param)
     yield room
+    await room.launcher.close()
     room.log.close()
     assert room.on_record() == [], "no record outlives its child"
     assert set(our_children()) - before == set(), "no child outlives its hold"
@@ -129,11 +134,11 @@ async def test_an_app_is_ready_when_it_answers_and_gone_after_the_hold(room: Roo
         assert os.getpgid(app.pid) == os.getsid(app.pid) == app.pid
         assert stat.S_IMODE((room.folder / "tenants/u/a").stat().st_mode) == 0o700
         assert len(room.on_record()) == 1
-        assert room.records.known() == {app.pid}
+        assert app.members() == [app.pid]
     assert not runs(app.pid)
     assert app.exit is not None
     assert app.exit.code == 0
-    assert room.records.known() == set()
+    assert app.members() == []
 
 
 async def test_an_app_that_binds_late_is_waited_for(room: Room) -> None:
@@ -261,7 +266,6 @@ async def test_an_app_that_cannot_be_put_on_record_does_not_run(room: Room) -> N
     with pytest.raises(StartFailed, match=r"cannot be put on record"):
         async with room.hold(room.tenant()):
             pass
-    assert room.records.known() == set()
 
 
 async def test_users_cannot_add_arguments(room: Room) -> None:
@@ -284,15 +288,22 @@ async def test_an_app_that_ignores_term_is_killed_after_its_grace(room: Room) ->
     assert any(line["msg"] == "the app did not end by itself and was killed" for line in room.told())
 
 
-async def test_an_app_that_survives_is_told_loudly_and_stays_on_record(
+async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_ended(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
-    async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:
-        await app.ready()
+    monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    monkeypatch.setattr(members.Target, "kill", lambda target: True)
+    with pytest.raises(StillRunning) as failed:
+        async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:
+            await app.ready()
+    assert f"{app.pid} ({executable} -I {RESTLESS} --ignore-term)" in str(failed.value)
     assert any("survived SIGKILL" in line["msg"] for line in room.told())
-    (path,) = room.on_record()
-    path.unlink()
+    assert len(room.on_record()) == 1
+    with pytest.raises(StillRunning, match="has not ended yet"):
+        await child.settle("u/a", room.log, room.records, room.launcher)
+    monkeypatch.undo()
+    await child.settle("u/a", room.log, room.records, room.launcher)
+    assert not runs(app.pid)
 
 
 async def test_an_app_that_is_slow_to_end_is_let_end(room: Room) -> None:
@@ -318,7 +329,7 @@ async def test_a_hurry_cuts_the_grace_short(room: Room) -> None:
     assert not runs(app.pid)
 
 
-@pytest.mark.parametrize("where", ["same", "group"])
+@pytest.mark.parametrize("where", ["same", "group", "session"])
 async def test_grandchildren_that_ignore_term_are_gone_with_the_hold(room: Room, where: str) -> None:
     async with room.hold(room.tenant("--fork-child", where, "--child-holds-db", stop_grace=0.2)):
         grandchild = await room.grandchild()
@@ -335,14 +346,6 @@ async def test_grandchildren_of_an_app_that_died_are_ended_too(room: Room) -> No
         assert app.exit.signal == signal.SIGKILL
         assert runs(grandchild)
     assert not runs(grandchild)
-
-
-async def test_a_pipe_held_by_somebody_out_of_reach_is_not_waited_for(room: Room) -> None:
-    async with room.hold(room.tenant("--fork-child", "session")):
-        grandchild = await room.grandchild()
-        begun = monotonic()
-    assert monotonic() - begun < 10 * SLOWNESS, "one would wait for ever"
-    os.kill(grandchild, signal.SIGKILL)
 
 
 async def test_a_death_is_known_at_once_and_told_by_its_code(room: Room) -> None:

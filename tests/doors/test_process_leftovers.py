@@ -16,7 +16,7 @@ import pytest
 
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import group, records, table
+from flyatc.process import ending, group, members, records, table
 from flyatc.process.records import FOLDER, Record, Records, end_leftovers
 from slowness import SLOWNESS
 
@@ -27,7 +27,9 @@ import asyncio, os, sys
 from pathlib import Path
 from flyatc.config.schema import App, Tenant
 from flyatc.observe.log import Log
+from flyatc.process.cgroups import Cgroups
 from flyatc.process.child import hold
+from flyatc.process.launcher import Launcher
 from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
@@ -38,10 +40,11 @@ async def main():
     tenant = Tenant(user="u", name="", prefix="/u", data=data / "tenants/u/~", app=app)
     environ = dict(os.environ)
     log = Log(open(os.devnull, "wb"))
-    tools = dict(ports=Ports(), log=log, records=Records(data), sockets=SocketTable())
+    launcher = Launcher(log, Cgroups.of("auto"))
+    tools = dict(ports=Ports(), log=log, records=Records(data), sockets=SocketTable(), launcher=launcher)
     async with hold(tenant, bool, environ=environ, **tools) as child:
         await child.ready()
-        print(child.pid, flush=True)
+        print(child.pid, launcher.pid, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -63,12 +66,15 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def killed_daemon(data: Path, *flags: str) -> int:
-    """The pid of the app that a daemon left behind when it was killed."""
+def killed_daemon(data: Path, *flags: str, supervised: bool = False) -> int:
+    """The pid of the app that a daemon left behind when it was killed, and its supervisor with it."""
     argv = [executable, "-c", DAEMON, str(data), executable, "-I", RESTLESS, *flags]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as daemon:
         assert daemon.stdout is not None
-        pid = int(daemon.stdout.readline())
+        pid, supervisor = map(int, daemon.stdout.readline().split())
+        daemon.send_signal(signal.SIGSTOP)  # or it would start another
+        if not supervised:
+            os.kill(supervisor, signal.SIGKILL)
         daemon.kill()
     return pid
 
@@ -107,6 +113,48 @@ async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path
     assert not runs(pid)
     assert on_record(tmp_path) == []
     assert told(log) == ["ended an app of an earlier run"]
+
+
+async def test_what_an_app_left_behind_has_daemonized_is_ended_too(tmp_path: Path, log: Log) -> None:
+    killed_daemon(tmp_path, "--fork-child", "session", "--ignore-term")
+    (path,) = on_record(tmp_path)
+    record = msgspec.json.decode(path.read_bytes(), type=Record)
+    left = members.Target(record.root, record.root_started, record.mark).find()
+    assert len(left) == 2
+    await end_leftovers(tmp_path, log)
+    assert not any(map(runs, left))
+    assert not record.cgroup or not Path(record.cgroup).parent.exists()
+
+
+async def test_a_run_is_found_by_its_mark_where_its_root_is_gone(tmp_path: Path, log: Log) -> None:
+    killed_daemon(tmp_path, "--fork-child", "session")
+    (path,) = on_record(tmp_path)
+    record = msgspec.json.decode(path.read_bytes(), type=Record)
+    left = members.Target(record.root, record.root_started, record.mark).find()
+    os.kill(record.root, signal.SIGKILL)
+    await end_leftovers(tmp_path, log)
+    assert not any(map(runs, left))
+
+
+async def test_a_run_that_was_not_on_record_yet_is_found_by_its_mark(tmp_path: Path, log: Log) -> None:
+    environ = {**os.environ, members.MARK: "cafe"}
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    note = records.Start(boot=table.boot(), tenant="u", mark="cafe", cgroup="")
+    with subprocess.Popen(["sleep", "600"], env=environ, start_new_session=True) as app:
+        (folder / "cafe.start").write_bytes(msgspec.json.encode(note))
+        await end_leftovers(tmp_path, log)
+        assert app.wait(20) == -signal.SIGTERM
+    assert on_record(tmp_path) == []
+
+
+async def test_the_supervisor_ends_the_apps_of_a_daemon_that_was_killed(tmp_path: Path) -> None:
+    pid = killed_daemon(tmp_path, "--fork-child", "session", supervised=True)
+    (path,) = on_record(tmp_path)
+    record = msgspec.json.decode(path.read_bytes(), type=Record)
+    target = members.Target(record.root, record.root_started, record.mark, record.cgroup)
+    await eventually(lambda: not target.rooted() and not target.find(), within=40)
+    assert not runs(pid)
 
 
 async def test_the_grandchildren_of_a_dead_leader_are_found(
@@ -170,11 +218,14 @@ async def test_what_cannot_be_ended_forbids_the_start(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "GRACE", 0.0)
-    monkeypatch.setattr(group, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    monkeypatch.setattr(members.Target, "kill", lambda target: True)
     pid = killed_daemon(tmp_path, "--ignore-term")
-    with pytest.raises(FlyatcError, match=r"cannot be ended: u \(process group"):
+    with pytest.raises(FlyatcError, match=rf"cannot be ended: u \({pid} \(.*--ignore-term"):
         await end_leftovers(tmp_path, log)
     assert len(on_record(tmp_path)) == 1, "the next start must look again"
+    monkeypatch.undo()
+    await end_leftovers(tmp_path, log)
     await eventually(lambda: not runs(pid))
 
 

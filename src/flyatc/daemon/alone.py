@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,16 +15,15 @@ from flyatc.daemon.streams import streams_of
 from flyatc.databases.owned import Owned
 from flyatc.databases.vault import Vault
 from flyatc.kit import backoff
-from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown
+from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
 from flyatc.objects.opened import OwnedStore, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
-from flyatc.process import command, table
+from flyatc.process import command, ending, table
+from flyatc.process.members import Target, describe
 from flyatc.process.records import Records
 
-POLL = 0.02  # s
 OWNER_PAUSE = 0.5  # s; between two looks at who owns the databases
-KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 
 
 def environment(config: Config | None, environ: Mapping[str, str], port: int) -> dict[str, str]:
@@ -69,11 +67,11 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
         if store is not None:
             await _opened(store, owning, tenant.app.start_timeout, log)
         async with _owned(owning, tenant, log) as owned, vault.hold(tenant, owned):
-            strangers = {process.pid for process in _children()}  # whoever became us by exec had them
+            spared = {process.pid for process in _children()}  # litestream; and whoever became us by exec had some
             try:
                 yield
             finally:
-                await _end_the_rest(strangers, tenant.app.stop_grace, log)
+                await _end_the_rest(spared, tenant.app.stop_grace, log)
     finally:
         await vault.still()
         await owning.leave()
@@ -141,18 +139,22 @@ def _children() -> list[table.Process]:
     return [process for process in table.scan() if process.parent == me and not process.ended]
 
 
-async def _end_the_rest(strangers: set[int], grace: float, log: Log) -> None:
-    """The app has ended, and what it started may still write: SIGTERM, then SIGKILL. Whose parent ends comes to us."""
-    clock = asyncio.get_running_loop().time
-    begun, asked = clock(), set[int]()
-    while left := [process for process in _children() if process.pid not in strangers]:
-        waited = clock() - begun
-        if waited > grace + KILL_PATIENCE:
-            log.event("error", "the app left a process that survives SIGKILL; its databases may still be written")
-            return
-        for process in left:
-            if waited > grace or process.pid not in asked:
-                asked.add(process.pid)
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(process.pid, signal.SIGKILL if waited > grace else signal.SIGTERM)
-        await asyncio.sleep(POLL)
+async def _end_the_rest(spared: set[int], grace: float, log: Log) -> None:
+    """The app has ended, and what it started may still write: SIGTERM, then SIGKILL. As a subreaper we are the root of
+    all that it has started. Raises StillRunning."""
+    target = Target(os.getpid(), _started(), "", spared=spared)
+
+    def gone() -> bool:
+        return not target.find() and not target.find()
+
+    needed = await ending.end(target, leader=0, led=bool, gone=gone, grace=grace, hurry=bool)
+    if needed is ending.Needed.MORE:
+        left = "; ".join(map(describe, target.find()))
+        log.event("error", "the app left a process that survives SIGKILL: its databases may be written", left=left)
+        raise StillRunning(f"what the app left cannot be ended: {left}. Its databases may still be written")
+
+
+def _started() -> int:
+    itself = table.find(os.getpid())
+    assert itself is not None
+    return itself.started

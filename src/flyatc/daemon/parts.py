@@ -1,7 +1,8 @@
 """The parts of a daemon and how they are joined. Nothing else constructs a collaborator."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from flyatc.daemon.private import Private
 from flyatc.daemon.store_start import StoreStart
 from flyatc.daemon.streams import streams_of
 from flyatc.daemon.verifying import Verifying
+from flyatc.databases.owned import Sole
 from flyatc.databases.vault import Vault
 from flyatc.delivery.caching import Cache
 from flyatc.edge import barrier, gateway, handler, recorder
@@ -25,17 +27,20 @@ from flyatc.fly.inventory import Inventory
 from flyatc.fly.machines_api import MachinesApi
 from flyatc.fly.making import Making
 from flyatc.fly.names import Names
-from flyatc.kit.errors import FlyatcError
+from flyatc.kit.errors import FlyatcError, RestoreRefused, StillRunning
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
-from flyatc.process import child, command, folder_processes
+from flyatc.ownership.owned import Owned
+from flyatc.process import cgroups, child, command, folder_processes
+from flyatc.process.cgroups import Cgroups
+from flyatc.process.launcher import Launcher
 from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
 from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.ports import Tools
+from flyatc.tenants.ports import Databases, Tools
 from flyatc.wire import server
 
 KEYLESS = (
@@ -52,6 +57,7 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ) | folder_processes.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
+        self.launcher = Launcher(log, Cgroups.of(self.environ.get(cgroups.SWITCH)))
         self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.vault = Vault(self.store, config.storage, log, self._expand, streams)
@@ -64,7 +70,7 @@ class Parts:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)
         tools = Tools(
             self.owning.hold,
-            self.vault.hold,
+            self._restored,
             self._child(Ports()),
             partial(_gateway, config.replay.trust_app),
             self._forget,
@@ -126,7 +132,18 @@ class Parts:
             log=self.log,
             records=self.records,
             sockets=SocketTable(),
+            launcher=self.launcher,
         )
+
+    @contextlib.asynccontextmanager
+    async def _restored(self, tenant: Tenant, owned: Owned | Sole) -> AsyncIterator[Databases]:
+        """Only when nobody of an earlier run may still write."""
+        try:
+            await child.settle(tenant.address, self.log, self.records, self.launcher)
+        except StillRunning as error:
+            raise RestoreRefused(str(error)) from error
+        async with self.vault.hold(tenant, owned) as held:
+            yield held
 
     def _forget(self, tenant: Tenant) -> None:
         if self.cache is not None:
@@ -134,6 +151,11 @@ class Parts:
 
     def _expand(self, text: str, tenant: Tenant) -> str:
         return command.expand(text, command.words(tenant, 0), self.environ)
+
+    def known(self) -> set[int]:
+        """The pids of children that are waited for: nobody else may reap them."""
+        supervisor = self.launcher.pid
+        return {*self.records.known(), *([] if supervisor is None else [supervisor])}
 
     async def forget(self) -> None:
         """What others told, and the connections to them: after a sleep they are worth nothing."""

@@ -145,7 +145,7 @@ class Daemon:
         await parts.listener.open(parts.wire)
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),
-            tasks.start(reaper.Reaper(parts.records.known).run(), "reaper"),
+            tasks.start(reaper.Reaper(parts.known).run(), "reaper"),
             tasks.start(self._open_store(), "open the store"),
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._idling.run(), "machine idle"),
@@ -203,6 +203,7 @@ class Daemon:
         if self.parts.placing is not None:
             self.parts.placing.close()
         await self.control.close()
+        await self.parts.launcher.close()
         await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
 
     def _cut(self) -> NoReturn:

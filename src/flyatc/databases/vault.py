@@ -20,7 +20,7 @@ from flyatc.databases.litestream.streaming import Streaming
 from flyatc.databases.owned import Owned, Sole
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
-from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.progress import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
@@ -63,11 +63,28 @@ class Vault:
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
         ``owned`` None: nobody else uses the store."""
         with self._alone(tenant):
-            held = await self._take(tenant, owned or Sole())
+            owned = owned or Sole()
+            held = await self._take(tenant, owned)
             try:
                 yield held
-            finally:
+            except StillRunning as error:
+                await self._leave_in_use(tenant, held, owned, str(error))
+                raise
+            except BaseException:
                 await held.leave()
+                raise
+            await held.leave()
+
+    async def _leave_in_use(self, tenant: Tenant, held: Held | Streaming | Unstored, owned: Owned, why: str) -> None:
+        """Somebody may still write: what is saved now is not the last of it, so it stays in use, on record too."""
+        try:
+            await held.leave()
+        finally:
+            owned.mark_dirty(why, tenant.address)
+            if self._store is not None:
+                record = await self._record(tenant)
+                names = [name for name in tenant.app.databases if record.get(name) is not None]
+                await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
     async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
         seeds = partial(self._seed, tenant)

@@ -36,3 +36,7 @@ class CopyLost(SaveFailed):
 
 class StartFailed(FlyatcError):
     """The app did not come up: it ended, or its command cannot be run."""
+
+
+class StillRunning(FlyatcError):
+    """Something of the app cannot be ended (it hangs in the kernel, or is another user's): it may still write."""

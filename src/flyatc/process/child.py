@@ -2,18 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable, tasks
-from flyatc.kit.errors import StartFailed
+from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.kit.exits import Effort, Exit
 from flyatc.observe.log import Log
-from flyatc.process import command, group, readiness
-from flyatc.process.leader import Leader, spawn
+from flyatc.process import command, readiness, table
+from flyatc.process.app_process import AppProcess
+from flyatc.process.ending import Needed
+from flyatc.process.launcher import Launcher
 from flyatc.process.listeners import SocketTable
 from flyatc.process.output import Output
 from flyatc.process.port_owner import PortOwner, Verdict
@@ -22,7 +25,7 @@ from flyatc.process.records import Records
 
 LAST_LINES = 0.05  # s; how long the news of an end waits for its last lines, if a grandchild keeps the pipe open
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
-REAPED = 5.0  # s; until a leader that is gone has been reaped
+HEARD = 5.0  # s; until the end of an app that is gone has been told
 
 
 class RunningChild:
@@ -32,23 +35,23 @@ class RunningChild:
         self._tenant, self._launch, self._output, self._sockets = tenant, launch, output, sockets
         self.port = port
         self.exited = asyncio.Event()
-        self.leader: Leader | None = None
+        self.process: AppProcess | None = None
         self.port_owner: PortOwner | None = None  # None: app.verify_port is off
         self._watch: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
-        assert self.leader is not None, "spawned before anybody gets hold of it"
-        return self.leader.pid
+        assert self.process is not None, "spawned before anybody gets hold of it"
+        return self.process.pid
 
-    @property
-    def environ(self) -> Mapping[str, str]:
-        return self._launch.env
+    def members(self) -> list[int]:
+        """The pids of all processes that came from the command: see AppProcess."""
+        return self.process.members() if self.process is not None else []
 
     @property
     def exit(self) -> Exit | None:
         """None while it runs. Lines that came late are in what is asked later."""
-        code = None if self.leader is None else self.leader.returncode
+        code = None if self.process is None else self.process.returncode
         if code is None:
             return None
         return Exit(code if code >= 0 else None, None if code >= 0 else -code, self._output.last)
@@ -61,7 +64,7 @@ class RunningChild:
         return await asyncio.to_thread(self._effort)
 
     def _effort(self) -> Effort:
-        members = [] if self.leader is None else self.leader.group.members()
+        members = [found for pid in self.members() if (found := table.find(pid)) is not None]
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def ready(self) -> None:
@@ -91,36 +94,37 @@ class RunningChild:
         owner = await self.port_owner.look()
         return f"; {owner.reason}" if owner.verdict is Verdict.STRANGER else ""
 
-    def spawn(self) -> Leader:
+    async def spawn(self, launcher: Launcher, mark: str, cgroup: str) -> AppProcess:
         """Raises StartFailed."""
         pipes: list[int] = []
         try:
             for stream in ("stdout", "stderr"):
                 pipes.append(self._output.open(stream))
-            self.leader = leader = spawn(self._launch, *pipes)
+            process = await launcher.start(self._launch, mark, cgroup, pipes[0], pipes[1], self._tenant.address)
             if self._tenant.app.verify_port:
-                self.port_owner = PortOwner(self.port, leader.pid, _pids_of(leader.group), self._sockets)
+                self.port_owner = PortOwner(self.port, process.pid, process.members, self._sockets)
         except OSError as error:  # no descriptors left
             raise StartFailed(f"the pipes for its output cannot be made: {error}") from error
         finally:
             for pipe in pipes:
                 os.close(pipe)
-        self._watch = tasks.start(self._watched(leader), f"child of {self._tenant.address}")
-        return leader
+        self.process = process
+        self._watch = tasks.start(self._watched(process), f"child of {self._tenant.address}")
+        return process
 
-    async def _watched(self, leader: Leader) -> None:
-        await leader.wait()
+    async def _watched(self, process: AppProcess) -> None:
+        await process.exited.wait()
         await self._output.heard_out(LAST_LINES)
         self.exited.set()
 
-    async def end(self, hurry: Callable[[], bool]) -> group.Needed:
-        """Returns when nobody of the group is left."""
-        needed = group.Needed.NOTHING
-        if self.leader is not None:
-            needed = await group.end(self.leader.group, self._tenant.app.stop_grace, hurry)
+    async def end(self, hurry: Callable[[], bool]) -> Needed:
+        """Returns when nobody of the run is left."""
+        needed = Needed.NOTHING
+        if self.process is not None:
+            needed = await self.process.end(self._tenant.app.stop_grace, hurry)
         await self._output.close()
         if self._watch is not None:
-            await asyncio.wait([self._watch], timeout=REAPED)
+            await asyncio.wait([self._watch], timeout=HEARD)
         return needed
 
     def __repr__(self) -> str:
@@ -138,10 +142,12 @@ async def hold(
     log: Log,
     records: Records,
     sockets: SocketTable,
+    launcher: Launcher,
 ) -> AsyncIterator[RunningChild]:
-    """The tenant's app runs inside. On the way out its whole group is ended: SIGTERM, ``app.stop_grace``, SIGKILL; or
-    SIGKILL at once where ``hurry()`` says so, which is also asked during the grace. Then nobody of it is left, not even
-    where the life was cancelled. Raises StartFailed."""
+    """The tenant's app runs inside. On the way out every process that came from its command is ended: SIGTERM,
+    ``app.stop_grace``, SIGKILL; or SIGKILL at once where ``hurry()`` says so, which is also asked during the grace.
+    Then nobody of it is left, not even where the life was cancelled. Raises StartFailed; StillRunning on the way out,
+    where something cannot be ended."""
     port = ports.take()
     child = None
     try:
@@ -149,40 +155,60 @@ async def hold(
         _look_at_folders(tenant, launch)
         child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:
-            await _whatever_comes(_begin(child, tenant, records), f"start of {tenant.address}")
+            await _whatever_comes(_begin(child, tenant, records, launcher), f"start of {tenant.address}")
             yield child
         finally:
-            await _whatever_comes(_finish(child, tenant, hurry, log, records), f"end of {tenant.address}")
+            finish = _finish(child, tenant, hurry, log, records, launcher)
+            await _whatever_comes(finish, f"end of {tenant.address}")
     finally:
         ports.give_back(port, contested=child is not None and child.stranger is not None)
 
 
-async def _begin(child: RunningChild, tenant: Tenant, records: Records) -> None:
+async def _begin(child: RunningChild, tenant: Tenant, records: Records, launcher: Launcher) -> None:
+    mark = secrets.token_hex(8)
+    cgroup = launcher.cgroup(mark)
     try:
-        with records.launching(tenant.address, child.environ, child.port):
-            leader = child.spawn()
-            records.add(tenant.address, leader.group)
+        with records.starting(tenant.address, mark, cgroup):
+            process = await child.spawn(launcher, mark, cgroup)
+            records.add_run(tenant.address, process)
     except OSError as error:
         raise StartFailed(
             f"the process of {tenant.address} cannot be put on record: {error}. "
             "Look at the space and the permissions of server.data"
         ) from error
+    finally:
+        if child.process is None:
+            launcher.drop(mark, cgroup)
 
 
-async def _finish(child: RunningChild, tenant: Tenant, hurry: Callable[[], bool], log: Log, records: Records) -> None:
+async def _finish(
+    child: RunningChild, tenant: Tenant, hurry: Callable[[], bool], log: Log, records: Records, launcher: Launcher
+) -> None:
     needed = await child.end(hurry)
-    if child.leader is None:
+    if (process := child.process) is None:
         return
-    if needed is group.Needed.MORE:  # the record stays: the next start must not take the databases for free
-        log.event("error", "the app survived SIGKILL; its databases may still be written", tenant=tenant.address)
-        return
-    if needed is group.Needed.KILL:
+    if needed is Needed.MORE:  # the record stays: the next start must not take the databases for free
+        launcher.survivors[tenant.address] = process
+        who = process.survivors()
+        log.event("error", "the app survived SIGKILL: its databases may be written", tenant=tenant.address, left=who)
+        raise StillRunning(f"{tenant.address} cannot be ended: {who}. Its databases may still be written")
+    if needed is Needed.KILL:
         log.event("warning", "the app did not end by itself and was killed", tenant=tenant.address, pid=child.pid)
-    records.remove(child.leader.group)
+    launcher.drop(process.mark, process.made)
+    records.remove_run(process)
 
 
-def _pids_of(run: group.Group) -> Callable[[], Iterable[int]]:
-    return lambda: (process.pid for process in run.members())
+async def settle(address: str, log: Log, records: Records, launcher: Launcher) -> None:
+    """What could not be ended when this tenant was stopped is ended now. Raises StillRunning."""
+    process = launcher.survivors.get(address)
+    if process is None:
+        return
+    if await process.end(0, lambda: True) is Needed.MORE and process.members():
+        raise StillRunning(f"{address} has not ended yet: {process.survivors()}. End it, or restart the machine")
+    launcher.survivors.pop(address, None)
+    launcher.drop(process.mark, process.made)
+    records.remove_run(process)
+    log.event("info", "what had survived SIGKILL has ended", tenant=address)
 
 
 def _look_at_folders(tenant: Tenant, launch: command.Launch) -> None:

@@ -12,7 +12,9 @@ import msgspec
 from flyatc.kit import durable
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import group, launches, table
+from flyatc.process import cgroups, ending, group, launches, table
+from flyatc.process.app_process import AppProcess
+from flyatc.process.members import Target, describe
 
 T = TypeVar("T")
 
@@ -28,6 +30,19 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     started: Annotated[int, msgspec.Meta(ge=0)]  # clock ticks since boot
     boot: str
     tenant: str  # its address, for people
+    mark: str = ""  # of an app: see ``members``
+    root: int = 0
+    root_started: int = 0
+    cgroup: str = ""
+
+
+class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run of which no pid is known yet."""
+
+    boot: str
+    tenant: str
+    mark: str
+    cgroup: str
 
 
 class Records:
@@ -50,24 +65,47 @@ class Records:
     def add(self, tenant: str, leader: group.Group) -> None:
         """Raises OSError."""
         self._live.add(leader.leader)
-        durable.make_folder(self._folder)
-        record = Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant)
-        path = self._path(leader)
-        beside = path.with_suffix(".tmp")
-        beside.write_bytes(msgspec.json.encode(record))
-        beside.replace(path)
+        self._write(Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant))
 
     def remove(self, leader: group.Group) -> None:
         """The group is gone."""
         self._live.discard(leader.leader)
-        _remove(self._path(leader))
+        _remove(self._path(leader.leader, leader.started))
+
+    @contextmanager
+    def starting(self, tenant: str, mark: str, cgroup: str) -> Iterator[None]:
+        """While an app is started, until its run is added. Raises OSError."""
+        durable.make_folder(self._folder)
+        path = self._folder / f"{mark}.start"
+        path.write_bytes(msgspec.json.encode(Start(boot=self._boot, tenant=tenant, mark=mark, cgroup=cgroup)))
+        try:
+            yield
+        finally:
+            _remove(path)
+
+    def add_run(self, tenant: str, run: AppProcess) -> None:
+        """Raises OSError."""
+        assert run.target is not None
+        root, root_started = run.target.root, run.target.started
+        self._write(Record(run.pid, run.started, self._boot, tenant, run.mark, root, root_started, run.made))
+
+    def remove_run(self, run: AppProcess) -> None:
+        """Nobody of it is left."""
+        _remove(self._path(run.pid, run.started))
+
+    def _write(self, record: Record) -> None:
+        durable.make_folder(self._folder)
+        path = self._path(record.pid, record.started)
+        beside = path.with_suffix(".tmp")
+        beside.write_bytes(msgspec.json.encode(record))
+        beside.replace(path)
 
     def known(self) -> frozenset[int]:
         """The pids which asyncio waits for: nobody else may reap them."""
         return frozenset(self._live)
 
-    def _path(self, leader: group.Group) -> Path:
-        return self._folder / f"{leader.leader}-{leader.started}.json"
+    def _path(self, pid: int, started: int) -> Path:
+        return self._folder / f"{pid}-{started}.json"
 
 
 async def end_leftovers(data: Path, log: Log) -> None:
@@ -76,7 +114,8 @@ async def end_leftovers(data: Path, log: Log) -> None:
     folder = data / FOLDER
     on_record = [_end_leftover(path, log) for path in _files(folder)]
     launched = [_end_launched(path, log) for path in sorted(folder.glob("*.launch"))]
-    ended = await asyncio.gather(*on_record, *launched)
+    started = [_end_started(path, log) for path in sorted(folder.glob("*.start"))]
+    ended = await asyncio.gather(*on_record, *launched, *started)
     if stubborn := [name for name in ended if name is not None]:
         raise FlyatcError(
             f"apps of an earlier run cannot be ended: {', '.join(stubborn)}. "
@@ -99,11 +138,52 @@ async def _end_leftover(path: Path, log: Log) -> str | None:
     """What could not be ended."""
     record = _read(path, Record, log)
     if record is not None and record.boot == table.boot():
-        stubborn = await _end(record.tenant, group.Group(record.pid, record.started), log)
+        leader = group.Group(record.pid, record.started)
+        target = Target(record.root, record.root_started, record.mark, record.cgroup)
+        stubborn = await (
+            _end_run(record.tenant, target, leader, log) if record.mark else _end(record.tenant, leader, log)
+        )
         if stubborn is not None:
             return stubborn
+        cgroups.remove(record.cgroup)
+        _remove_base(record.cgroup)
     _remove(path)
     return None
+
+
+async def _end_started(path: Path, log: Log) -> str | None:
+    """What could not be ended of a run that was about to begin."""
+    start = _read(path, Start, log)
+    if start is not None and start.boot == table.boot():
+        stubborn = await _end_run(start.tenant, Target(0, 0, start.mark, start.cgroup), None, log)
+        if stubborn is not None:
+            return stubborn
+        cgroups.remove(start.cgroup)
+        _remove_base(start.cgroup)
+    _remove(path)
+    return None
+
+
+async def _end_run(tenant: str, target: Target, leader: group.Group | None, log: Log) -> str | None:
+    """By descent, cgroup and mark; where its root is gone the session of the app besides."""
+
+    def gone() -> bool:
+        return not any(target.rooted() or target.find() for _ in range(2))
+
+    pid = 0 if leader is None else leader.leader
+    needed = await ending.end(target, leader=pid, led=lambda: False, gone=gone, grace=GRACE, hurry=lambda: False)
+    if needed is ending.Needed.MORE:
+        return f"{tenant} ({'; '.join(map(describe, target.find()))})"
+    if needed is not ending.Needed.NOTHING:
+        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=pid, needed=needed.value)
+    return None if leader is None else await _end(tenant, leader, log)
+
+
+def _remove_base(cgroup: str) -> None:
+    """Of the daemon which made it, with the last of its runs."""
+    if cgroup:
+        with suppress(OSError):
+            Path(cgroup).parent.rmdir()
 
 
 async def _end_launched(path: Path, log: Log) -> str | None:

@@ -1,9 +1,10 @@
 """The kernel's table of processes, as /proc shows it (proc(5), "/proc/pid/stat")."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from flyatc.process import members
 
 PROC = Path("/proc")
 BOOT_ID = PROC / "sys/kernel/random/boot_id"
@@ -28,28 +29,16 @@ class Process:
 
 def find(pid: int) -> Process | None:
     """None where there is no such process."""
-    try:
-        text = (PROC / str(pid) / "stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    found = members.stat(pid)
+    if found is None:
         return None
-    # The name stands in brackets and may contain anything, brackets too: what follows the last one is ours.
-    fields = text[text.rindex(b")") + 2 :].split()
-    return Process(
-        pid=pid,
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        group=int(fields[2]),
-        session=int(fields[3]),
-        started=int(fields[19]),
-        ticks=sum(map(int, fields[11:15])),
-    )
+    state, parent, group, session, started, ticks = found
+    return Process(pid, state, parent, group, session, started, ticks)
 
 
 def scan() -> Iterator[Process]:
     """All processes that can be seen. Costs some 20 µs each."""
-    with os.scandir(PROC) as entries:
-        pids = [int(entry.name) for entry in entries if entry.name.isdecimal()]
-    for pid in pids:
+    for pid in members.pids():
         if (process := find(pid)) is not None:
             yield process
 

@@ -1,0 +1,178 @@
+"""The processes of one run: found, signalled and killed.
+
+Imported by the supervisor (``supervisor.py``) as well, which is to start within milliseconds and to stay small: the
+standard library only, and little of it.
+
+A run has a *root*: a process that is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so everything started below
+it stays below it, whatever sessions and environments are changed. Two further traces serve where the root is gone: the
+run's cgroup, and FLYATC_RUN in the environment."""
+
+import os
+import signal
+from collections.abc import Iterable
+
+PROC = "/proc"
+MARK = "FLYATC_RUN"  # in the environment of the app
+ROUNDS = 50  # of stopping what forks while it is being counted
+LONGEST = 200  # characters of a command line, as it is shown
+
+# state, parent, process group, session, start in clock ticks since boot, ticks of CPU time used (by waited children too)
+Stat = tuple[str, int, int, int, int, int]
+
+
+def stat(pid: int) -> Stat | None:
+    """None where there is no such process. proc_pid_stat(5)."""
+    try:
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    # The name is in brackets and may contain anything, including brackets: the fields follow the last one.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return (
+        fields[0].decode(),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        int(fields[19]),
+        sum(map(int, fields[11:15])),
+    )
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir(PROC) if name.isdecimal()]
+
+
+class Target:
+    """The processes of one run. ``root`` itself is not one of them, nor are ``spared`` and what is below those."""
+
+    __slots__ = ("cgroup", "mark", "root", "spared", "started")
+
+    def __init__(self, root: int, started: int, mark: str, cgroup: str = "", spared: Iterable[int] = ()) -> None:
+        self.root, self.started, self.mark, self.cgroup = root, started, mark, cgroup
+        self.spared = frozenset(spared)
+
+    def rooted(self) -> bool:
+        """Whether the root still runs."""
+        found = stat(self.root)
+        return found is not None and found[4] == self.started and found[0] not in "ZX"
+
+    def find(self) -> list[int]:
+        """The pids, without zombies: those hold no file."""
+        found = set(_in_cgroup(self.cgroup))
+        if self.rooted():
+            found |= _descendants(self.root, self.spared)
+        else:
+            found |= _marked(self.mark)
+        return [pid for pid in found - self.spared - {self.root, os.getpid()} if _runs(pid)]
+
+    def kill(self) -> bool:
+        """Sends SIGKILL to all; whether there was anybody. To be repeated until nobody is left.
+
+        Whoever may fork faster than the list is read is stopped first: a stopped process does not fork."""
+        _write(f"{self.cgroup}/cgroup.kill" if self.cgroup else "", "1")
+        stopped: set[int] = set()
+        for _ in range(ROUNDS):
+            new = set(self.find()) - stopped
+            if not new:
+                break
+            send(new, signal.SIGSTOP)
+            stopped |= new
+        send(stopped, signal.SIGKILL)
+        return bool(stopped)
+
+
+def send(to: Iterable[int], number: int) -> None:
+    for pid in to:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):  # gone, or another user's: the next look finds it again
+            continue
+
+
+def describe(pid: int) -> str:
+    """The pid and its command line, for an error message."""
+    try:
+        with open(f"{PROC}/{pid}/cmdline", "rb") as file:
+            text = file.read(4 * LONGEST).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        text = ""
+    return f"{pid} ({text[:LONGEST] or 'no command line'})"
+
+
+def _runs(pid: int) -> bool:
+    found = stat(pid)
+    return found is not None and found[0] not in "ZX"
+
+
+def _in_cgroup(path: str) -> set[int]:
+    """Of the run's cgroup and of those that the app has made below it. A cgroup that is gone has no members."""
+    found: set[int] = set()
+    for folder, _, _ in os.walk(path) if path else ():
+        try:
+            with open(f"{folder}/cgroup.procs") as file:
+                found.update(int(line) for line in file)
+        except OSError:
+            continue
+    return found
+
+
+def _descendants(root: int, spared: frozenset[int]) -> set[int]:
+    """By each process's own list of children: the cost depends on the run, not on the machine. Where the kernel has no
+    such lists (CONFIG_PROC_CHILDREN), by the parents of all processes."""
+    children = _children if os.path.exists(f"{PROC}/self/task/{os.getpid()}/children") else _Families()
+    found: set[int] = set()
+    pending = [root]
+    while pending:
+        for pid in children(pending.pop()):
+            if pid not in found and pid not in spared:
+                found.add(pid)
+                pending.append(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"{PROC}/{pid}/task")
+        for thread in threads:
+            with open(f"{PROC}/{pid}/task/{thread}/children") as file:
+                found.extend(map(int, file.read().split()))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        pass
+    return found
+
+
+class _Families:
+    """The parents of all processes, read once."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[int]] = {}
+        for pid in pids():
+            if (found := stat(pid)) is not None:
+                self._of.setdefault(found[1], []).append(pid)
+
+    def __call__(self, pid: int) -> list[int]:
+        return self._of.get(pid, [])
+
+
+def _marked(mark: str) -> set[int]:
+    variable = f"{MARK}={mark}".encode()
+    return {pid for pid in pids() if variable in _environ(pid)} if mark else set()
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        with open(f"{PROC}/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def _write(path: str, text: str) -> None:
+    if path:
+        try:
+            with open(path, "w") as file:
+                file.write(text)
+        except OSError:
+            return

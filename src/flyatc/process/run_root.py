@@ -1,0 +1,134 @@
+"""The root of a run: the process between the supervisor and an app, in which nothing gets lost.
+
+Being a child subreaper it becomes the parent of each process below it whose own parent has ended, so it can neither be
+left by a new session nor by a new environment; and it ends only when nobody is left. Its end is the proof.
+
+What it reports, a line each, on a pipe that nobody else holds:
+
+    runs ROOT STARTED APP STARTED CGROUP   the program runs; CGROUP: 1 where it was started inside of the run's cgroup
+    failed ERRNO                           it does not; nothing follows
+    exit STATUS                            the app itself has ended, as waitpid(2) tells it
+    empty                                  nobody is left
+
+Forked from the supervisor, so most of its memory is shared with that."""
+
+import ctypes
+import gc
+import os
+import signal
+import struct
+from typing import NoReturn
+
+from flyatc.process.members import stat
+
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
+SYS_CLONE3 = 435  # on every architecture
+CLONE_INTO_CGROUP = 0x200000000
+NAME = b"flyatc-run"
+DEFAULTS = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+
+def prepare() -> None:
+    """Before the first fork: what is never freed is not looked at again, so its pages stay shared."""
+    gc.disable()
+    gc.freeze()
+
+
+def failed(number: int | None) -> bytes:
+    return f"failed {number or 0}\n".encode()
+
+
+def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> NoReturn:
+    """The life of a forked process."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as in the supervisor, no status could be waited for
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
+        _supervise(*_read(launch), stdout, stderr, report, cgroup)
+    except OSError as error:
+        _tell(report, failed(error.errno))
+    finally:
+        os._exit(0)
+
+
+def _read(launch: int) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
+    """argv, environment and directory: strings as execve(2) takes them, none of which can contain NUL."""
+    with open(launch, "rb", closefd=False) as file:
+        count, directory, *strings = file.read().split(b"\0")
+    split = int(count)
+    return strings[:split], dict(one.split(b"=", 1) for one in strings[split:] if one), directory
+
+
+def _supervise(
+    argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, report: int, cgroup: str
+) -> None:
+    hears, says = os.pipe()  # says is closed by execve: silence means that the program runs
+    app, inside = _clone(cgroup)
+    if app == 0:
+        _become(argv, env, directory, stdout, stderr, says)
+    found = stat(app)
+    for file in (says, stdout, stderr):
+        os.close(file)
+    if why := os.read(hears, 16):
+        os.waitpid(app, 0)
+        _tell(report, failed(int(why)))
+        return
+    root, itself = os.getpid(), stat(os.getpid())
+    assert itself is not None
+    started = found[4] if found is not None else 0
+    _tell(report, f"runs {root} {itself[4]} {app} {started} {int(inside)}\n".encode())
+    _wait(app, report)
+    _tell(report, b"empty\n")
+
+
+def _wait(app: int, report: int) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+        if pid == app:
+            _tell(report, f"exit {status}\n".encode())
+
+
+def _tell(report: int, line: bytes) -> None:
+    try:
+        os.write(report, line)
+    except OSError:  # the daemon is gone
+        return
+
+
+def _clone(cgroup: str) -> tuple[int, bool]:
+    """As fork(2), but the child begins in the cgroup: it can start nothing outside of it. Moving it there afterwards
+    would leave it time to, and may take the kernel 20 ms."""
+    if cgroup:
+        try:
+            folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return os.fork(), False
+        arguments = struct.pack("11Q", CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, folder)
+        pid = _libc.syscall(SYS_CLONE3, arguments, len(arguments))
+        os.close(folder)
+        if pid >= 0:
+            return pid, True
+    return os.fork(), False
+
+
+def _become(
+    argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, says: int
+) -> NoReturn:
+    try:
+        os.setsid()
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        for number in DEFAULTS:
+            signal.signal(number, signal.SIG_DFL)
+        os.chdir(directory)
+        os.execvpe(argv[0], argv, env)  # noqa: S606 - the operator's command
+    except OSError as error:
+        os.write(says, str(error.errno).encode())
+    finally:
+        os._exit(127)

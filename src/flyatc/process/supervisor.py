@@ -1,0 +1,135 @@
+"""The supervisor: a small process of its own, one per daemon. It starts the apps, and kills them when the lease ends.
+
+It does not depend on the daemon's event loop: with the daemon stopped (SIGSTOP), stuck or dead, it still holds the
+deadline. It runs with ``python -I -S`` and imports little, so it starts in 15 ms.
+
+Messages from the daemon (SOCK_SEQPACKET; fields separated by NUL):
+
+    start    MARK CGROUP                       with four descriptors: launch, stdout, stderr, report
+    adopt    MARK CGROUP ROOT STARTED SPARED…  a run that another supervisor, or the daemon, has started
+    drop     MARK                              nobody of that run is left
+    deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless another follows
+
+There are no answers: a run reports through its own pipe (see ``run_root``). When the daemon is gone, all runs end:
+SIGTERM, some seconds, SIGKILL; nobody serves them any more, and the next daemon must not wait for them."""
+
+import os
+import select
+import signal
+import socket
+import struct
+import time
+
+from flyatc.process import run_root
+from flyatc.process.members import Target, send, stat
+
+TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least so often
+AGAIN = 0.02  # s; from one SIGKILL to the next look
+GRACE = 5.0  # s; after the daemon's death, from SIGTERM to SIGKILL
+PATIENCE = 30.0  # s; after the daemon's death, for what does not end
+MESSAGE = 1 << 16  # octets
+FILES = 4  # descriptors with a message
+FOREVER = float("inf")
+IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Supervisor:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._runs: dict[str, Target] = {}
+        self._condemned: set[str] = set()
+        self._deadline = FOREVER
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
+
+    def serve(self) -> None:
+        """Until the daemon has closed its end, or is dead; then until all runs have ended."""
+        while self._listen(self._pause()):
+            self._judge()
+        self._end_all()
+
+    def _pause(self) -> float:
+        if self._condemned:
+            return AGAIN
+        if not self._runs or self._deadline == FOREVER:
+            return FOREVER
+        return max(0.0, min(TICK, self._deadline - boottime()))
+
+    def _judge(self) -> None:
+        if self._runs and boottime() >= self._deadline:
+            self._condemned.update(self._runs)
+        for mark in list(self._condemned):
+            target = self._runs.get(mark)
+            if target is None or (not target.kill() and not target.rooted()):
+                self._condemned.discard(mark)
+                self._runs.pop(mark, None)
+
+    def _listen(self, pause: float) -> bool:
+        """Takes all messages that are there: a later deadline counts before the former is judged."""
+        self._poll.poll(None if pause == FOREVER else pause * 1000)
+        while True:
+            try:
+                data, files = self._receive()
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            try:
+                self._take(data.decode("utf-8", "surrogateescape").split("\0"), files)
+            finally:
+                for file in files:
+                    os.close(file)
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """socket.recv_fds ignores its flags in some versions of Python; and without CLOEXEC the apps would inherit."""
+        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        data, ancillary, _, _ = self._channel.recvmsg(MESSAGE, socket.CMSG_LEN(FILES * 4), flags)
+        return data, [file for _, _, packed in ancillary for file in struct.unpack(f"{len(packed) // 4}i", packed)]
+
+    def _take(self, words: list[str], files: list[int]) -> None:
+        match words:
+            case ["start", mark, cgroup]:
+                self._start(mark, cgroup, files)
+            case ["adopt", mark, cgroup, root, started, *spared]:
+                self._runs[mark] = Target(int(root), int(started), mark, cgroup, map(int, spared))
+            case ["drop", mark]:
+                self._runs.pop(mark, None)
+            case ["deadline", seconds]:
+                self._deadline = float(seconds)
+
+    def _start(self, mark: str, cgroup: str, files: list[int]) -> None:
+        launch, stdout, stderr, report = files
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(report, run_root.failed(error.errno))
+            return
+        if pid == 0:
+            self._channel.close()  # the daemon learns of the supervisor's death by the last copy
+            run_root.run(launch, stdout, stderr, report, cgroup)
+        found = stat(pid)
+        self._runs[mark] = Target(pid, found[4] if found else 0, mark, cgroup)
+
+    def _end_all(self) -> None:
+        begun = boottime()
+        for target in self._runs.values():
+            send(target.find(), signal.SIGTERM)
+        while self._runs and boottime() < begun + PATIENCE:
+            if boottime() >= min(begun + GRACE, self._deadline):
+                self._condemned.update(self._runs)
+                self._judge()
+            self._runs = {mark: one for mark, one in self._runs.items() if one.rooted()}
+            select.select((), (), (), AGAIN)
+
+
+def main(channel: int) -> None:
+    for number in IGNORED:  # SIGCHLD: roots are reaped by the kernel
+        signal.signal(number, signal.SIG_IGN)
+    run_root.prepare()
+    Supervisor(socket.socket(fileno=channel)).serve()

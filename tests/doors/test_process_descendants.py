@@ -1,0 +1,242 @@
+"""Whatever a command starts is ended with its run: in a cgroup of its own, and by descent where there is none."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager as Hold
+from io import BytesIO
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from flyatc.config.schema import App, Tenant
+from flyatc.kit.errors import StartFailed, StillRunning
+from flyatc.observe.log import Log
+from flyatc.process import child, members
+from flyatc.process.cgroups import Cgroups, locate
+from flyatc.process.child import RunningChild
+from flyatc.process.launcher import Launcher
+from flyatc.process.listeners import SocketTable
+from flyatc.process.ports import Ports
+from flyatc.process.records import Records
+
+# A process that writes its pid to a file, then goes on for ever.
+LASTING = "echo $$ >> {data}/pids; exec sleep 600"
+DEAF = "trap '' TERM HUP; echo $$ >> {data}/pids; while :; do sleep 600; done"
+WRITER = """
+import os, sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], timeout=5, isolation_level=None)
+db.execute("CREATE TABLE IF NOT EXISTS rows(t REAL)")
+open(sys.argv[2], "a").write(f"{os.getpid()}\\n")
+while True:
+    db.execute("INSERT INTO rows VALUES(?)", (time.time(),))
+    time.sleep(0.005)
+"""
+STORM = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+while True:  # each lives for a moment, and leaves another in its place
+    if os.fork():
+        time.sleep(0.002)
+        os._exit(0)
+    os.setsid()
+"""
+
+
+class Runs:
+    def __init__(self, folder: Path, groups: Cgroups) -> None:
+        self.folder, self.groups = folder, groups
+        self.log, self.ports, self.records = Log(BytesIO()), Ports(), Records(folder)
+        self.launcher = Launcher(self.log, groups)
+        self.data = folder / "tenants/u/a"
+        self.data.mkdir(parents=True)
+
+    def hold(self, *command: str, grace: float = 0.3) -> Hold[RunningChild]:
+        app = App(command=list(command), directory=str(self.folder), stop_grace=grace)
+        tenant = Tenant(user="u", name="a", prefix="/u/a", data=self.data, app=app)
+        return child.hold(
+            tenant,
+            bool,
+            environ=dict(os.environ),
+            ports=self.ports,
+            log=self.log,
+            records=self.records,
+            launcher=self.launcher,
+            sockets=SocketTable(),
+        )
+
+    async def pids(self, count: int = 1) -> list[int]:
+        """Those which have written themselves down, once there are so many."""
+        deadline = monotonic() + 30
+        while True:
+            path = self.data / "pids"
+            found = [int(line) for line in path.read_text().split()] if path.exists() else []
+            if len(found) >= count:
+                return found
+            assert monotonic() < deadline, f"only {found} are there"
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=["cgroup", "descent"])
+async def some(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Runs]:
+    groups = Cgroups.of(None if request.param == "cgroup" else "off")
+    if request.param == "cgroup" and not groups.usable:
+        pytest.skip("no cgroup can be made here")
+    some = Runs(tmp_path, groups)
+    yield some
+    await some.launcher.close()
+    some.log.close()
+
+
+def runs(pid: int) -> bool:
+    found = members.stat(pid)
+    return found is not None and found[0] not in "ZX"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"setsid sh -c '{LASTING}' & exec sleep 600",
+        f"(setsid sh -c '{LASTING}' </dev/null >/dev/null 2>&1 &) & exec sleep 600",
+        f"(setsid env -i PATH=$PATH sh -c '{LASTING}' &) ; exec sleep 600",
+        f"setsid setsid env -i PATH=$PATH sh -c '{LASTING}' & exit 0",
+    ],
+    ids=["new session", "forked twice", "forked twice without its environment", "alone"],
+)
+async def test_what_left_its_session_and_its_environment_is_ended(some: Runs, script: str) -> None:
+    async with some.hold("sh", "-c", script) as app:
+        (pid,) = await some.pids()
+        assert pid in app.members()
+        assert os.getpid() not in app.members()
+    assert not runs(pid)
+    assert app.members() == []
+
+
+async def test_what_ignores_sigterm_is_killed_after_the_grace(some: Runs) -> None:
+    async with some.hold("sh", "-c", f'(setsid sh -c "{DEAF}" &) ; exec sleep 600', grace=0.3):
+        (pid,) = await some.pids()
+        begun = monotonic()
+    assert 0.3 <= monotonic() - begun < 8
+    assert not runs(pid)
+
+
+async def test_all_get_sigterm_first_and_may_finish_within_the_grace(some: Runs) -> None:
+    quits = "trap 'echo done > {data}/done; exit' TERM; echo $$ >> {data}/pids; while :; do sleep 0.05; done"
+    async with some.hold("sh", "-c", f'(setsid sh -c "{quits}" &) ; exec sleep 600', grace=20):
+        await some.pids()
+        begun = monotonic()
+    assert monotonic() - begun < 15
+    assert (some.data / "done").read_text() == "done\n"
+
+
+async def test_what_the_app_starts_while_it_ends_gets_sigterm_as_well(some: Runs) -> None:
+    (some.folder / "late.sh").write_text(
+        f"""
+        cat > {some.data}/quits.sh <<'END'
+trap 'echo done > {some.data}/done; exit' TERM
+while :; do sleep 0.05; done
+END
+        trap 'setsid sh {some.data}/quits.sh & sleep 0.3; exit' TERM
+        echo $$ >> {some.data}/pids
+        while :; do sleep 0.05; done
+        """
+    )
+    async with some.hold("sh", str(some.folder / "late.sh"), grace=20):
+        await some.pids()
+        begun = monotonic()
+    assert monotonic() - begun < 15
+    assert (some.data / "done").read_text() == "done\n"
+
+
+async def test_a_fork_storm_is_ended(some: Runs) -> None:
+    storm = some.folder / "storm.py"
+    storm.write_text(STORM)
+    async with some.hold("sh", "-c", f"{sys.executable} -S {storm} {{data}}/pids & exec sleep 600", grace=0.2) as app:
+        await some.pids()
+    assert app.members() == []
+
+
+async def test_a_writer_in_the_background_has_written_its_last_when_the_hold_is_left(some: Runs) -> None:
+    writer, database = some.folder / "writer.py", some.data / "db"
+    writer.write_text(WRITER)
+    async with some.hold("sh", "-c", f"setsid {sys.executable} -S {writer} {database} {{data}}/pids & exec sleep 600"):
+        (pid,) = await some.pids()
+    assert not runs(pid)
+    with sqlite3.connect(database) as db:
+        (count,) = db.execute("SELECT count(*) FROM rows").fetchone()
+        await asyncio.sleep(0.1)
+        assert db.execute("SELECT count(*) FROM rows").fetchone() == (count,)
+    db.close()
+
+
+async def test_workers_of_an_app_that_crashed_are_ended_with_it(some: Runs) -> None:
+    async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; sleep 0.1; kill -9 $$") as app:
+        (pid,) = await some.pids()
+        await app.exited.wait()
+        assert app.exit is not None
+        assert app.exit.signal == signal.SIGKILL
+        assert runs(pid)
+    assert not runs(pid)
+
+
+async def test_another_run_is_left_alone(some: Runs) -> None:
+    async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600") as one:
+        (first,) = await some.pids()
+        async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600") as other:
+            _, second = await some.pids(2)
+            assert second in other.members()
+            assert second not in one.members()
+            assert first not in other.members()
+        assert not runs(second)
+        assert runs(first)
+        assert runs(one.pid)
+    assert not runs(first)
+
+
+async def test_where_the_root_of_a_run_is_killed_what_it_held_is_ended_and_nothing_is_vouched_for(some: Runs) -> None:
+    holds = some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600")
+    app = await holds.__aenter__()
+    (pid,) = await some.pids()
+    assert app.process is not None
+    assert app.process.target is not None
+    os.kill(app.process.target.root, signal.SIGKILL)
+    await app.exited.wait()
+    if some.groups.usable:  # an empty cgroup is a proof
+        await holds.__aexit__(None, None, None)
+    else:
+        with pytest.raises(StillRunning, match="the one that held them together was killed"):
+            await holds.__aexit__(None, None, None)
+        await child.settle("u/a", some.log, some.records, some.launcher)
+    assert not runs(pid)
+    assert not runs(app.pid)
+
+
+async def test_no_cgroup_is_left(some: Runs) -> None:
+    before = some.launcher.cgroup("base")
+    with pytest.raises(StartFailed):
+        async with some.hold("no-such-program-anywhere"):
+            pass
+    async with some.hold("sleep", "600") as app:
+        assert app.process is not None
+        assert bool(app.process.cgroup) == some.groups.usable
+        assert not before or Path(app.process.cgroup).parent == Path(before).parent
+    some.launcher.drop("base", before)
+    await some.launcher.close()
+    assert not before or not Path(before).parent.exists()
+
+
+def test_the_folder_of_our_cgroup_is_found_in_every_kind_of_mount() -> None:
+    v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+    hybrid = "31 23 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+    part = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n"
+    v1 = "32 23 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+    assert locate(v1 + v2, "0::/system.slice/flyatc.service\n") == Path("/sys/fs/cgroup/system.slice/flyatc.service")
+    assert locate(v1 + hybrid, "8:pids:/x\n0::/\n") == Path("/sys/fs/cgroup/unified")
+    assert locate(part, "0::/docker/abc/inner\n") == Path("/sys/fs/cgroup/inner")
+    assert locate(part, "0::/elsewhere\n") is None
+    assert locate(v1, "8:pids:/x\n") is None
