@@ -292,7 +292,7 @@ async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_en
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
-    monkeypatch.setattr(members.Target, "kill", lambda target: True)
+    monkeypatch.setattr(members.Target, "kill", lambda target: None)
     with pytest.raises(StillRunning) as failed:
         async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:
             await app.ready()

@@ -1,11 +1,13 @@
 """Whatever a command starts is ended with its run: in a cgroup of its own, and by descent where there is none."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager as Hold
 from io import BytesIO
 from pathlib import Path
@@ -16,13 +18,16 @@ import pytest
 from flyatc.config.schema import App, Tenant
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
-from flyatc.process import child, members
+from flyatc.ownership import terms
+from flyatc.process import child, launcher, members
 from flyatc.process.cgroups import Cgroups, locate
 from flyatc.process.child import RunningChild
 from flyatc.process.launcher import Launcher
 from flyatc.process.listeners import SocketTable
 from flyatc.process.ports import Ports
 from flyatc.process.records import Records
+from flyatc.process.supervisor import boottime
+from slowness import SLOWNESS
 
 # A process that writes its pid to a file, then goes on for ever.
 LASTING = "echo $$ >> {data}/pids; exec sleep 600"
@@ -72,7 +77,7 @@ class Runs:
 
     async def pids(self, count: int = 1) -> list[int]:
         """Those which have written themselves down, once there are so many."""
-        deadline = monotonic() + 30
+        deadline = monotonic() + 30 * SLOWNESS
         while True:
             path = self.data / "pids"
             found = [int(line) for line in path.read_text().split()] if path.exists() else []
@@ -98,6 +103,13 @@ def runs(pid: int) -> bool:
     return found is not None and found[0] not in "ZX"
 
 
+async def until(check: Callable[[], bool]) -> None:
+    deadline = monotonic() + 30 * SLOWNESS
+    while not check():
+        assert monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -121,7 +133,7 @@ async def test_what_ignores_sigterm_is_killed_after_the_grace(some: Runs) -> Non
     async with some.hold("sh", "-c", f'(setsid sh -c "{DEAF}" &) ; exec sleep 600', grace=0.3):
         (pid,) = await some.pids()
         begun = monotonic()
-    assert 0.3 <= monotonic() - begun < 8
+    assert 0.3 <= monotonic() - begun < 8 * SLOWNESS
     assert not runs(pid)
 
 
@@ -130,7 +142,7 @@ async def test_all_get_sigterm_first_and_may_finish_within_the_grace(some: Runs)
     async with some.hold("sh", "-c", f'(setsid sh -c "{quits}" &) ; exec sleep 600', grace=20):
         await some.pids()
         begun = monotonic()
-    assert monotonic() - begun < 15
+    assert monotonic() - begun < 15 * SLOWNESS
     assert (some.data / "done").read_text() == "done\n"
 
 
@@ -149,7 +161,7 @@ END
     async with some.hold("sh", str(some.folder / "late.sh"), grace=20):
         await some.pids()
         begun = monotonic()
-    assert monotonic() - begun < 15
+    assert monotonic() - begun < 15 * SLOWNESS
     assert (some.data / "done").read_text() == "done\n"
 
 
@@ -240,3 +252,106 @@ def test_the_folder_of_our_cgroup_is_found_in_every_kind_of_mount() -> None:
     assert locate(part, "0::/docker/abc/inner\n") == Path("/sys/fs/cgroup/inner")
     assert locate(part, "0::/elsewhere\n") is None
     assert locate(v1, "8:pids:/x\n") is None
+
+
+async def test_a_start_that_nobody_answers_fails_and_leaves_nothing(
+    some: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with some.hold("sleep", "600"):  # so that the supervisor runs
+        assert some.launcher.pid is not None
+        stuck = some.launcher.pid
+        os.kill(stuck, signal.SIGSTOP)
+        monkeypatch.setattr(launcher, "PATIENCE", 0.5)
+        with pytest.raises(StartFailed, match=r"'sleep' did not run within 0.5 s"):
+            async with some.hold("sleep", "601"):
+                pass
+        monkeypatch.undo()
+        assert some.launcher.pid != stuck
+        async with some.hold("sleep", "602"):
+            pass
+
+
+async def test_a_supervisor_that_dies_is_replaced_and_knows_the_runs(some: Runs) -> None:
+    async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600") as app:
+        (pid,) = await some.pids()
+        assert some.launcher.pid is not None
+        before = some.launcher.pid
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: some.launcher.pid != before)
+        assert runs(app.pid)
+        some.launcher.deadline(boottime() + 0.3)
+        await app.exited.wait()
+        await until(lambda: not runs(pid))
+    assert app.exit is not None
+    assert app.exit.signal == signal.SIGKILL
+
+
+async def test_where_no_supervisor_lives_the_apps_are_killed(some: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600") as app:
+        (pid,) = await some.pids()
+        assert some.launcher.pid is not None
+        monkeypatch.setattr(launcher, "PROGRAM", "raise SystemExit(1) # {}")
+        os.kill(some.launcher.pid, signal.SIGKILL)
+        await app.exited.wait()
+        await until(lambda: not runs(pid))
+    with pytest.raises(StartFailed, match="the supervisor, which starts the apps, ended meanwhile"):
+        async with some.hold("sleep", "601"):
+            pass
+
+
+async def test_at_the_deadline_all_runs_are_killed_and_those_that_begin_after_it(some: Runs) -> None:
+    async with (
+        some.hold("sleep", "600") as one,
+        some.hold("sh", "-c", f"(setsid sh -c '{DEAF}' &) ; exec sleep 600") as other,
+    ):
+        (pid,) = await some.pids()
+        some.launcher.deadline(boottime() + 0.5)
+        some.launcher.deadline(late := boottime() + 1.0)  # renewed in time
+        await one.exited.wait()
+        assert boottime() >= late
+        await other.exited.wait()
+        await until(lambda: not runs(pid))
+    async with some.hold("sleep", "600") as late_one:
+        await late_one.exited.wait()
+    some.launcher.deadline(boottime() + 600)
+    async with some.hold("sleep", "600") as again:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(again.exited.wait(), 0.2)
+
+
+async def test_a_deadline_kills_though_the_daemon_is_stuck(some: Runs) -> None:
+    writer, database = some.folder / "writer.py", some.data / "db"
+    writer.write_text(WRITER)
+    async with some.hold("sh", "-c", f"setsid {sys.executable} -S {writer} {database} {{data}}/pids & exec sleep 600"):
+        (pid,) = await some.pids()
+        some.launcher.deadline(boottime() + 0.3)
+        deadline = time.time() + 0.3
+        time.sleep(1.0 * SLOWNESS)  # noqa: TID251 - the loop stands still
+        assert not runs(pid)
+    with sqlite3.connect(database) as db:
+        (last,) = db.execute("SELECT max(t) FROM rows").fetchone()
+    db.close()
+    assert last < deadline + terms.KILL
+
+
+async def test_signals_to_the_terminals_group_do_not_reach_the_supervisor(some: Runs) -> None:
+    async with some.hold("sleep", "600") as app:
+        assert some.launcher.pid is not None
+        assert app.process is not None
+        assert app.process.target is not None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(some.launcher.pid, number)
+        assert os.getsid(some.launcher.pid) == some.launcher.pid
+        assert os.getsid(app.process.target.root) == app.process.target.root
+        async with some.hold("sleep", "601"):
+            pass
+
+
+async def test_two_hundred_runs_are_killed_within_the_time_that_the_lease_allows(some: Runs) -> None:
+    async with contextlib.AsyncExitStack() as held:
+        apps = [await held.enter_async_context(some.hold("sleep", "600")) for _ in range(200)]
+        deadline = boottime() + 0.2
+        some.launcher.deadline(deadline)
+        for app in apps:
+            await app.exited.wait()
+        assert boottime() - deadline < terms.KILL * SLOWNESS

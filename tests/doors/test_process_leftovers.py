@@ -219,7 +219,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
 ) -> None:
     monkeypatch.setattr(records, "GRACE", 0.0)
     monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
-    monkeypatch.setattr(members.Target, "kill", lambda target: True)
+    monkeypatch.setattr(members.Target, "kill", lambda target: None)
     pid = killed_daemon(tmp_path, "--ignore-term")
     with pytest.raises(FlyatcError, match=rf"cannot be ended: u \({pid} \(.*--ignore-term"):
         await end_leftovers(tmp_path, log)

@@ -19,7 +19,8 @@ from flyatc.process.command import Launch
 from flyatc.process.members import MARK, Target
 from flyatc.process.pipe import Pipe
 
-PATIENCE = 10.0  # s; for the report that a program runs
+PATIENCE = 30.0  # s; for the report that a program runs
+AGAIN = 0.05  # s; from one SIGKILL to the next
 FAREWELL = 2.0  # s; for the supervisor to end
 MOST_DEATHS, WITHIN = 5, 10.0  # of the supervisor; so many in so many seconds: it does not work here
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({})"
@@ -77,8 +78,8 @@ class Launcher:
                 await process.begun()
         except TimeoutError:
             self._replace("it does not answer")
-            await asyncio.to_thread(Target(0, 0, mark, cgroup).kill)
-            raise NotStarted(None) from None
+            await _undo(process, mark, cgroup)
+            raise StartFailed(f"{launch.argv[0]!r} did not run within {PATIENCE:g} s") from None
         assert process.target is not None
         self._runs[mark] = process.target
         return process
@@ -186,6 +187,16 @@ class Launcher:
             asyncio.get_running_loop().remove_reader(self._channel)
             self._channel.close()
             self._channel = None
+
+
+async def _undo(process: AppProcess, mark: str, cgroup: str) -> None:
+    """It may run after all. What is found by mark or cgroup is killed until its root has ended."""
+    target = Target(0, 0, mark, cgroup)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while not process.exited.is_set():
+                await asyncio.to_thread(target.kill)
+                await asyncio.sleep(AGAIN)
 
 
 def _paper(launch: Launch, mark: str) -> int:

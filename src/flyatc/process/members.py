@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 PROC = "/proc"
 MARK = "FLYATC_RUN"  # in the environment of the app
+VARIABLE = f"{MARK}=".encode()
 ROUNDS = 50  # of stopping what forks while it is being counted
 LONGEST = 200  # characters of a command line, as it is shown
 
@@ -57,29 +58,36 @@ class Target:
         found = stat(self.root)
         return found is not None and found[4] == self.started and found[0] not in "ZX"
 
-    def find(self) -> list[int]:
-        """The pids, without zombies: those hold no file."""
+    def find(self, look: "Look | None" = None) -> list[int]:
+        """The pids, without zombies: those hold no file. ``look``: where several targets share one."""
+        look = look or Look()
         found = set(_in_cgroup(self.cgroup))
         if self.rooted():
-            found |= _descendants(self.root, self.spared)
+            found |= _descendants(self.root, self.spared, look)
         else:
-            found |= _marked(self.mark)
+            found |= look.marked(self.mark)
         return [pid for pid in found - self.spared - {self.root, os.getpid()} if _runs(pid)]
 
-    def kill(self) -> bool:
-        """Sends SIGKILL to all; whether there was anybody. To be repeated until nobody is left.
+    def kill(self) -> None:
+        kill([self])
 
-        Whoever may fork faster than the list is read is stopped first: a stopped process does not fork."""
-        _write(f"{self.cgroup}/cgroup.kill" if self.cgroup else "", "1")
-        stopped: set[int] = set()
-        for _ in range(ROUNDS):
-            new = set(self.find()) - stopped
-            if not new:
-                break
-            send(new, signal.SIGSTOP)
-            stopped |= new
-        send(stopped, signal.SIGKILL)
-        return bool(stopped)
+
+def kill(targets: Iterable[Target]) -> None:
+    """Sends SIGKILL to all of all. To be repeated until nobody is left.
+
+    Whoever may fork faster than the list is read is stopped first: a stopped process does not fork."""
+    targets = list(targets)
+    for target in targets:
+        _write(f"{target.cgroup}/cgroup.kill" if target.cgroup else "", "1")
+    stopped: set[int] = set()
+    for _ in range(ROUNDS):
+        look = Look()
+        new = {pid for target in targets for pid in target.find(look)} - stopped
+        if not new:
+            break
+        send(new, signal.SIGSTOP)
+        stopped |= new
+    send(stopped, signal.SIGKILL)
 
 
 def send(to: Iterable[int], number: int) -> None:
@@ -117,14 +125,42 @@ def _in_cgroup(path: str) -> set[int]:
     return found
 
 
-def _descendants(root: int, spared: frozenset[int]) -> set[int]:
-    """By each process's own list of children: the cost depends on the run, not on the machine. Where the kernel has no
-    such lists (CONFIG_PROC_CHILDREN), by the parents of all processes."""
-    children = _children if os.path.exists(f"{PROC}/self/task/{os.getpid()}/children") else _Families()
+class Look:
+    """One look at the processes, shared by all who ask at a time: what costs much is read once, and only if needed."""
+
+    def __init__(self) -> None:
+        self._lists = os.path.exists(f"{PROC}/self/task/{os.getpid()}/children")
+        self._parents: dict[int, list[int]] | None = None
+        self._marks: dict[bytes, set[int]] | None = None
+
+    def children(self, pid: int) -> list[int]:
+        """By its own list: the cost depends on the run, not on the machine. Where the kernel has no such lists
+        (CONFIG_PROC_CHILDREN), by the parents of all processes."""
+        if self._lists:
+            return _children(pid)
+        if self._parents is None:
+            self._parents = {}
+            for one in pids():
+                if (found := stat(one)) is not None:
+                    self._parents.setdefault(found[1], []).append(one)
+        return self._parents.get(pid, [])
+
+    def marked(self, mark: str) -> set[int]:
+        """Those with the mark in their environment. It is as they were given it, unless they have written over it."""
+        if self._marks is None:
+            self._marks = {}
+            for pid in pids():
+                for variable in _environ(pid):
+                    if variable.startswith(VARIABLE):
+                        self._marks.setdefault(variable.removeprefix(VARIABLE), set()).add(pid)
+        return self._marks.get(mark.encode(), set()) if mark else set()
+
+
+def _descendants(root: int, spared: frozenset[int], look: Look) -> set[int]:
     found: set[int] = set()
     pending = [root]
     while pending:
-        for pid in children(pending.pop()):
+        for pid in look.children(pending.pop()):
             if pid not in found and pid not in spared:
                 found.add(pid)
                 pending.append(pid)
@@ -141,24 +177,6 @@ def _children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         pass
     return found
-
-
-class _Families:
-    """The parents of all processes, read once."""
-
-    def __init__(self) -> None:
-        self._of: dict[int, list[int]] = {}
-        for pid in pids():
-            if (found := stat(pid)) is not None:
-                self._of.setdefault(found[1], []).append(pid)
-
-    def __call__(self, pid: int) -> list[int]:
-        return self._of.get(pid, [])
-
-
-def _marked(mark: str) -> set[int]:
-    variable = f"{MARK}={mark}".encode()
-    return {pid for pid in pids() if variable in _environ(pid)} if mark else set()
 
 
 def _environ(pid: int) -> list[bytes]:

@@ -19,9 +19,10 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Iterable
 
 from flyatc.process import run_root
-from flyatc.process.members import Target, send, stat
+from flyatc.process.members import Look, Target, kill, send, stat
 
 TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least so often
 AGAIN = 0.02  # s; from one SIGKILL to the next look
@@ -62,11 +63,20 @@ class Supervisor:
     def _judge(self) -> None:
         if self._runs and boottime() >= self._deadline:
             self._condemned.update(self._runs)
-        for mark in list(self._condemned):
-            target = self._runs.get(mark)
-            if target is None or (not target.kill() and not target.rooted()):
-                self._condemned.discard(mark)
-                self._runs.pop(mark, None)
+        if self._condemned:
+            kill([self._runs[mark] for mark in self._condemned])
+            self._forget_ended(self._condemned)
+
+    def _forget_ended(self, marks: Iterable[str]) -> None:
+        look = Look()
+        for mark in list(marks):
+            target = self._runs[mark]
+            if not target.rooted() and not target.find(look):
+                self._drop(mark)
+
+    def _drop(self, mark: str) -> None:
+        self._runs.pop(mark, None)
+        self._condemned.discard(mark)
 
     def _listen(self, pause: float) -> bool:
         """Takes all messages that are there: a later deadline counts before the former is judged."""
@@ -99,7 +109,7 @@ class Supervisor:
             case ["adopt", mark, cgroup, root, started, *spared]:
                 self._runs[mark] = Target(int(root), int(started), mark, cgroup, map(int, spared))
             case ["drop", mark]:
-                self._runs.pop(mark, None)
+                self._drop(mark)
             case ["deadline", seconds]:
                 self._deadline = float(seconds)
 
@@ -118,13 +128,14 @@ class Supervisor:
 
     def _end_all(self) -> None:
         begun = boottime()
+        look = Look()
         for target in self._runs.values():
-            send(target.find(), signal.SIGTERM)
+            send(target.find(look), signal.SIGTERM)
         while self._runs and boottime() < begun + PATIENCE:
             if boottime() >= min(begun + GRACE, self._deadline):
                 self._condemned.update(self._runs)
-                self._judge()
-            self._runs = {mark: one for mark, one in self._runs.items() if one.rooted()}
+            self._judge()
+            self._forget_ended(self._runs)
             select.select((), (), (), AGAIN)
 
 
