@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,20 @@ from flyatc.objects.opened import OwnedStore, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.process import command, ending, table
-from flyatc.process.members import Target, describe
-from flyatc.process.records import Records
+from flyatc.process.cgroups import Cgroups
+from flyatc.process.launcher import Launcher
+from flyatc.process.members import MARK, Target, describe
+from flyatc.process.records import Records, end_leftovers
 
 OWNER_PAUSE = 0.5  # s; between two looks at who owns the databases
 
 
-def environment(config: Config | None, environ: Mapping[str, str], port: int) -> dict[str, str]:
+def environment(config: Config | None, environ: Mapping[str, str], port: int, mark: str) -> dict[str, str]:
     """What the app is given: all of ours, its PORT, and the file's ``app.env``. Raises StartFailed."""
     whole = {**environ, "PORT": str(port)}
     if config is None:
         return whole
+    whole[MARK] = mark
     tenant = config.tenants[ALONE]
     for name, text in tenant.app.env.items():
         if text is None:
@@ -52,27 +56,36 @@ def locked(config: Config | None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def held(config: Config | None, log: Log) -> AsyncIterator[None]:
-    """Entry: the databases are whole; raises FlyatcError, RestoreRefused. Exit: whoever the app left behind is ended,
-    and they are saved; raises SaveFailed."""
+async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
+    """Entry: the databases are whole, and nobody writes them; raises FlyatcError, RestoreRefused. The mark for the
+    app's environment; empty where there are no databases. Exit: whoever the app left behind is ended, and they are
+    saved; raises SaveFailed, StillRunning."""
     if config is None:
-        yield
+        yield ""
         return
     tenant = config.tenants[ALONE]
     store = store_of(config.storage, os.environ, log=log)
     records = Records(Path(config.server.data))
     vault = Vault(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
-    owning = Owning(config, os.environ, log, vault)
+    launcher = Launcher(log, Cgroups(None))
+    owning = Owning(config, os.environ, log, vault, launcher.deadline)
     try:
+        await end_leftovers(Path(config.server.data), log)
         if store is not None:
             await _opened(store, owning, tenant.app.start_timeout, log)
         async with _owned(owning, tenant, log) as owned, vault.hold(tenant, owned):
-            spared = {process.pid for process in _children()}  # litestream; and whoever became us by exec had some
-            try:
-                yield
-            finally:
-                await _end_the_rest(spared, tenant.app.stop_grace, log)
+            launcher.open()
+            others = {process.pid for process in _children()}  # litestream; and whoever became us by exec had some
+            with records.starting(tenant.address, mark := secrets.token_hex(8), ""):
+                launcher.adopt(Target(os.getpid(), _started(), mark, spared=others))
+                try:
+                    yield mark
+                finally:
+                    spared = {*others, *filter(None, [launcher.pid])}  # it may be another than before
+                    await _end_the_rest(spared, tenant.app.stop_grace, log)
+                    launcher.drop(mark, "")
     finally:
+        await launcher.close()
         await vault.still()
         await owning.leave()
         await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads

@@ -27,8 +27,15 @@ FORGETTING = 5.0  # s; the end of a daemon must not wait for longer
 class Owning:
     """To be made by a daemon which holds the lock of the data folder."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], log: Log, vault: Vault) -> None:
-        """Raises FlyatcError where this machine cannot be put on record."""
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        log: Log,
+        vault: Vault,
+        on_deadline: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """``on_deadline``: see Heartbeat. Raises FlyatcError where this machine cannot be put on record."""
         self._config, self._vault = config, vault
         self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
         self.forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None  # see daemon.placing; None: nobody knows
@@ -42,7 +49,7 @@ class Owning:
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
             self._machine, self._me = me.machine, me
-            self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken)
+            self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken, on_deadline=on_deadline)
 
     def rewrite(self) -> None:
         """The data folder was deleted, and is there again. Raises OSError."""

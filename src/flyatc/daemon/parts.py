@@ -61,7 +61,7 @@ class Parts:
         self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.vault = Vault(self.store, config.storage, log, self._expand, streams)
-        self.owning = Owning(config, self.environ, log, self.vault)
+        self.owning = Owning(config, self.environ, log, self.vault, self.launcher.deadline)
         self.store_start = StoreStart(self.owning.store, self.store, log)
         self.owning.require = self.store_start.require
         self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes

@@ -118,9 +118,9 @@ class Wrapper:
         """Until the app has ended and its databases are saved; its exit code. Raises FlyatcError."""
         await self._open()
         try:
-            async with alone.held(self._config, self._log):
+            async with alone.held(self._config, self._log) as mark:
                 try:
-                    return await self._run(command)
+                    return await self._run(command, mark)
                 finally:
                     self._drain()  # while the databases are saved
         except asyncio.CancelledError:
@@ -141,9 +141,9 @@ class Wrapper:
             self._log.event("warning", "these variables mean nothing here", variables=list(self._settings.ignored))
         self._log.flush()  # before the app says anything
 
-    async def _run(self, command: Sequence[str]) -> int:
+    async def _run(self, command: Sequence[str], mark: str) -> int:
         """Raises StartFailed."""
-        environ = alone.environment(self._config, os.environ, self._settings.target_port)
+        environ = alone.environment(self._config, os.environ, self._settings.target_port, mark)
         self._app = app = Attached(command, environ, self._signals.before)
         owner = _owner(self._settings, app.pid)
         if owner is not None:

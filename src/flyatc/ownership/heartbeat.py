@@ -3,6 +3,7 @@
 import asyncio
 import math
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import structs
@@ -32,7 +33,18 @@ class Heartbeat:
     """``chain`` grows when the session is lost: whatever was owned by virtue of it is void. ``owned``: what ends with
     it; while any of them has not ended, the session is renewed."""
 
-    def __init__(self, store: RecordStore, me: Me, rules: Rules, log: Log, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        me: Me,
+        rules: Rules,
+        log: Log,
+        clock: Clock,
+        on_deadline: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """``on_deadline`` is called with each new deadline, on CLOCK_BOOTTIME: somebody outside of the event loop is to
+        kill the apps when it passes, since the loop may stand still then."""
+        self._on_deadline = on_deadline
         self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
         self.chain = 0
         self.owned: set[Owned] = set()
@@ -41,7 +53,7 @@ class Heartbeat:
         self._etag: str | None = None
         self._sent: dict[str, float] = {}  # nonce: when; since the last that landed
         self._seq = 0
-        self._deadline = self._due = -math.inf
+        self._deadline = self._due = -math.inf  # changed by _set_deadline only
         self._offset = clock.wall() - clock.boottime()
         self._suspected: float | None = None  # since when the clocks are not to be trusted
         self._reason = ""
@@ -76,7 +88,7 @@ class Heartbeat:
     async def close(self, *, ended: bool) -> None:
         """No renewals any more. ``ended``: others need not wait until it has run out."""
         await self._still()
-        self._deadline = -math.inf
+        self._set_deadline(-math.inf)
         if ended and self._etag is not None:
             last = structs.replace(self._new(), broken=self._me.machine)
             await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
@@ -88,7 +100,8 @@ class Heartbeat:
         await self._still()
         etag, ours = self._etag, tuple(self._sent)
         last, sent = structs.replace(self._new(), broken=self._me.machine), self._clock.boottime()
-        self._etag, self._deadline, self._rested = None, -math.inf, None  # whatever becomes of it, it may land
+        self._set_deadline(-math.inf)
+        self._etag, self._rested = None, None  # whatever becomes of it, it may land
         self._sent.clear()
         self.chain += 1
         outcome = await swap(self._store, self._key, last, etag, self._rules, ours)
@@ -168,11 +181,16 @@ class Heartbeat:
     def _suspect(self, now: float, jump: float) -> None:
         """However long we slept, the store knows whether we are still the owner."""
         self._suspected, self._due = now, now
-        self._deadline = min(self._deadline, now + self._rules.terms.doubt)
+        self._set_deadline(min(self._deadline, now + self._rules.terms.doubt))
         self._reason = f"the wall clock jumped by {jump:.1f} s"
         self._wake.set()
         if self.owned:
             self._doubt()
+
+    def _set_deadline(self, moment: float) -> None:
+        if moment != self._deadline:
+            self._deadline = moment
+            self._on_deadline(moment)
 
     # --- one renewal ---
 
@@ -248,7 +266,7 @@ class Heartbeat:
             self._due = self._suspected  # sent before the machine slept: it says nothing of now
             return
         self._suspected = None
-        self._deadline = self._rules.deadline(sent)
+        self._set_deadline(self._rules.deadline(sent))
         if self._fresh() and self.doubted.is_set():
             self.doubted.clear()
             self._tell("info", "session confirmed")
@@ -256,7 +274,8 @@ class Heartbeat:
     def _lose(self, reason: str) -> None:
         held, self._etag = self._etag is not None, None
         self._sent.clear()
-        self._deadline, self._suspected = -math.inf, None
+        self._set_deadline(-math.inf)
+        self._suspected = None
         self.chain += 1
         lost, self.owned = self.owned, set()
         for owned in lost:

@@ -53,13 +53,14 @@ class Keeper:
         *,
         forsakes: Callable[[str, Heir], Awaitable[bool]] = _never,
         clock: Clock | None = None,
+        on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """``forsakes``: see taking.Taker."""
+        """``forsakes``: see taking.Taker; ``on_deadline``: see Heartbeat."""
         terms.check()
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
-        self._heart = Heartbeat(store, me, self._rules, log, self._clock)
+        self._heart = Heartbeat(store, me, self._rules, log, self._clock, on_deadline)
         self._store = Lanes(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
