@@ -49,7 +49,7 @@ class Room:
         self.folder = folder
         self.log, self.ports, self.records = Log(io.BytesIO()), Ports(), Records(folder)
         self.sockets = SocketTable()
-        self.launcher = Launcher(self.log, Cgroups.of(cgroups))
+        self.launcher = Launcher(self.log, Cgroups.of(cgroups), folder)
 
     def tenant(self, *flags: str, command: list[str] | None = None, directory: str = "", **more: object) -> Tenant:
         argv = command if command is not None else [executable, "-I", RESTLESS, *flags]

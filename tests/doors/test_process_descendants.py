@@ -57,7 +57,7 @@ class Runs:
     def __init__(self, folder: Path, groups: Cgroups) -> None:
         self.folder, self.groups = folder, groups
         self.log, self.ports, self.records = Log(BytesIO()), Ports(), Records(folder)
-        self.launcher = Launcher(self.log, groups)
+        self.launcher = Launcher(self.log, groups, folder)
         self.data = folder / "tenants/u/a"
         self.data.mkdir(parents=True)
 

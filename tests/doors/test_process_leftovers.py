@@ -40,7 +40,7 @@ async def main():
     tenant = Tenant(user="u", name="", prefix="/u", data=data / "tenants/u/~", app=app)
     environ = dict(os.environ)
     log = Log(open(os.devnull, "wb"))
-    launcher = Launcher(log, Cgroups.of("auto"))
+    launcher = Launcher(log, Cgroups.of("auto"), data)
     tools = dict(ports=Ports(), log=log, records=Records(data), sockets=SocketTable(), launcher=launcher)
     async with hold(tenant, bool, environ=environ, **tools) as child:
         await child.ready()

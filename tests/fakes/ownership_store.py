@@ -160,8 +160,10 @@ class FakeMachine:
         clock = Clock(
             boottime=lambda: now() * rate - self.lost, wall=lambda: now() * rate - self.lost + self.skew
         )  # fmt: skip
+        self.kill_at: list[float] = []  # the deadlines that the supervisor was told, on the clock of this machine
+        self.boottime, tell = clock.boottime, self.kill_at.append
         more = {} if forsakes is None else {"forsakes": forsakes}
-        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, **more)
+        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, on_deadline=tell, **more)
         self._left = asyncio.Event()  # set: who lives here ends
         self._lives: list[asyncio.Task[None]] = []
 

@@ -31,6 +31,7 @@ from flyatc.ownership.rules import (
 )
 
 USER, POINTER = owner_key("u"), "users/u/current.json"
+AFTER_CRASH = 5.0  # s; supervisor.GRACE
 TIMEOUT = 3.0  # s; of the machines' clients
 KILL = 2.0  # s; an app that is killed at the deadline may write for so long
 
@@ -144,9 +145,21 @@ class Weather:
 
 
 class World:
-    def __init__(self, seed: int, rules: Rules, *, machines: int = 3, stamps: bool = True, shy: float = 0.0) -> None:
-        """``shy``: how often an app writes nothing while nothing was ever written, so that its user is forgotten."""
+    def __init__(
+        self,
+        seed: int,
+        rules: Rules,
+        *,
+        machines: int = 3,
+        stamps: bool = True,
+        shy: float = 0.0,
+        supervised: bool = True,
+    ) -> None:
+        """``shy``: how often an app writes nothing while nothing was ever written, so that its user is forgotten.
+        ``supervised``: a process beside the daemon kills the app when the deadline passes. Otherwise the daemon does,
+        as soon as it runs again."""
         self.random, self.rules, self.stamps, self.shy = random.Random(seed), rules, stamps, shy
+        self.supervised = supervised
         self.now = 0.0
         self.weather = Weather()
         self.store = Store(self)
@@ -176,6 +189,9 @@ class World:
         writers = [machine.name for machine in self.machines if machine.awake and machine.may_write(late=KILL)]
         if len(writers) > 1:
             self.violations.append(f"{self.now:.1f}: {' and '.join(writers)} may write")
+        apps = [machine.name for machine in self.machines if machine.awake and machine.app_writes()]
+        if len(apps) > 1:
+            self.violations.append(f"{self.now:.1f}: the apps of {' and '.join(apps)} write")
 
     def pointed(self, new: Pointer) -> None:
         """A write of current.json lands."""
@@ -275,6 +291,8 @@ class Machine:
         self._stood_still = 0.0  # s; how long the clock has stood
         self._suspected: float | None = None
         self._deadline = -math.inf
+        self._app = False  # runs, with jobs in the background that write
+        self._kill_at = -math.inf  # by the supervisor, as it was told last
         self._start()
 
     # --- what may befall it ---
@@ -307,6 +325,9 @@ class Machine:
     def crash(self, down: float) -> None:
         if self._stopped_at is None:
             self.life += 1
+            self._kill_at = min(self._deadline, self.boottime() + AFTER_CRASH)
+            if self._suspected is not None:
+                self._kill_at = -math.inf  # the clock stood still: as before the crash, only the fences hold
             self._forget()
             self.asleep_until = 0.0
             self.world.at(down, lambda life=self.life: self._start() if self.life == life else None)  # type: ignore[misc]
@@ -314,7 +335,7 @@ class Machine:
     def wipe(self, down: float) -> None:
         if self._stopped_at is None:
             self._wipes += 1
-            self.disk = Disk()
+            self.disk, self._app = Disk(), False
             self.crash(down)
 
     # --- what it knows ---
@@ -333,6 +354,12 @@ class Machine:
             self.boottime() - late, self._deadline, suspected=suspected, leaving=mine.leaving
         )
 
+    def app_writes(self) -> bool:
+        """It does not ask whether it may. Where the clock has just stood still the fences hold: see design.md."""
+        if not self._app or self._suspected is not None:
+            return False
+        return not self.world.supervised or self.boottime() - KILL < self._kill_at
+
     def _valid(self) -> bool:
         suspected = self._suspected is not None
         return self.rules.may_write(self.boottime(), self._deadline, suspected=suspected, leaving=False)
@@ -348,6 +375,7 @@ class Machine:
 
     def _start(self) -> None:
         self._forget()
+        self._app = False  # ended as a leftover
         boots, boot = frozenset(self.disk.boots), f"{self.name}.{self.life}"
         self.disk.boots.add(boot)
         process = Process(kernel="k", pid=self.life + 2, started=self.life)
@@ -369,7 +397,7 @@ class Machine:
                 if not self._valid():
                     last = -math.inf
             if self.mine is not None and not self.mine.leaving and self.boottime() >= self._deadline:
-                self.mine, self._ended = None, self.mine  # the app is killed
+                self.mine, self._ended, self._app = None, self.mine, False
             yield Sleep(1)
 
     def _ensure(self) -> Story:
@@ -415,10 +443,12 @@ class Machine:
         self._sent.clear()
         if self._suspected is None or sent >= self._suspected:
             self._suspected, self._deadline = None, self.rules.deadline(sent)
+            self._kill_at = self._deadline
 
     def _lose(self) -> None:
         self.world.counts["lost"] += self.mine is not None
         self.mine = self._ended = self._etag = None
+        self._app = False
         self._sent.clear()
         self._deadline = -math.inf
         self._chain += 1
@@ -556,7 +586,7 @@ class Machine:
 
     def _begin(self, mine: Mine) -> None:
         self.disk.epoch = mine.owner.epoch
-        self.mine = mine
+        self.mine, self._app = mine, True
 
     def _save(self) -> Story:
         mine, node = self.mine, self.disk.node
@@ -577,7 +607,7 @@ class Machine:
                     if self.mine is mine:
                         if self.may_write() and seen is not None:
                             self.world.violations.append(f"{self.world.now:.1f}: the pointer moved under {self.name}")
-                        self.mine = None
+                        self.mine, self._app = None, False
                     return False
                 mine.pointer = seen.etag  # an earlier write of our own, landed late
         return False
@@ -587,7 +617,7 @@ class Machine:
         mine = self.mine
         if not saved or mine is None:
             return
-        mine.leaving = True
+        mine.leaving, self._app = True, False
         new = structs.replace(mine.owner, state=State.RELEASED, nonce=self._nonce())
         yield from self._swap(USER, new, mine.etag)
         if self.mine is mine:
@@ -606,7 +636,7 @@ class Machine:
         mine = self.mine
         if mine is None or not self.rules.may_forget(mine.owner):
             return
-        mine.leaving = True
+        mine.leaving, self._app = True, False
         self.disk.node, self.disk.epoch = None, 0
         seen = yield Look(POINTER)
         blank = isinstance(seen, Seen) and seen.record.node.depth == 0 and seen.record.epoch == mine.owner.epoch

@@ -16,17 +16,17 @@ MACHINES = st.integers(0, 2)
 RUNS = 60  # histories of 50 minutes; most mutants are found in the first few
 
 
-def history(seed: int, rules: Rules, *, stamps: bool = True, shy: float = 0.0) -> World:
-    world = World(seed, rules, stamps=stamps, shy=shy)
+def history(seed: int, rules: Rules, *, stamps: bool = True, shy: float = 0.0, supervised: bool = True) -> World:
+    world = World(seed, rules, stamps=stamps, shy=shy, supervised=supervised)
     chaos(world)
     world.advance(3000)
     return world
 
 
-def found(rules: Rules, *, stamps: bool = True, shy: float = 0.0) -> str:
+def found(rules: Rules, *, stamps: bool = True, shy: float = 0.0, supervised: bool = True) -> str:
     """The first violation; empty: none."""
     for seed in range(RUNS):
-        violations = history(seed, rules, stamps=stamps, shy=shy).violations
+        violations = history(seed, rules, stamps=stamps, shy=shy, supervised=supervised).violations
         if violations:
             return violations[0]
     return ""
@@ -141,3 +141,7 @@ def test_users_for_whom_nothing_was_ever_written_are_forgotten_and_nothing_goes_
     assert [world.violations for world in worlds] == [[]] * 40
     for what in ("forgotten", "stolen", "saved", "kept"):
         assert sum(world.counts[what] for world in worlds) > 20, what
+
+
+def test_where_only_the_daemon_kills_an_app_writes_on_while_the_daemon_stands_still() -> None:
+    assert "the apps of" in found(TRUE, supervised=False)

@@ -1,6 +1,7 @@
 """One session for all users of a machine: renewed, in doubt, expired, resumed, lost; whatever the store does."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -8,9 +9,9 @@ import pytest
 
 from fakes.ownership_store import TRIP, FakeMachine, FakeStore, now
 from flyatc.kit import tasks
-from flyatc.ownership.errors import OwnershipUnknown
+from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import owner_key, session_key
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.terms import KILL, Terms
 
 pytestmark = pytest.mark.looptime
 
@@ -240,3 +241,57 @@ async def test_a_machine_which_owned_nothing_says_nothing_at_its_end(store: Fake
     machine = FakeMachine(store)
     await machine.keeper.close()
     assert machine.link.calls == []
+
+
+# --- what the supervisor of the apps is told ---
+
+
+async def test_the_supervisor_knows_the_deadline_before_anything_is_owned_and_each_renewal_moves_it(
+    store: FakeStore,
+) -> None:
+    machine = FakeMachine(store)
+    begun = machine.boottime()
+    await machine.live()
+    assert machine.kill_at == [begun + TRIP + TERMS.valid], "reckoned from before the put was sent, after a look"
+    await asyncio.sleep(3 * TERMS.renew + 1)
+    assert len(machine.kill_at) == 4
+    assert all(later - sooner == pytest.approx(TERMS.renew) for sooner, later in pairwise(machine.kill_at))
+
+
+async def test_the_supervisor_kills_before_anybody_else_may_own_the_user(store: FakeStore) -> None:
+    silent, other = FakeMachine(store), FakeMachine(store, "m2")
+    await silent.live()
+    silent.link.away()
+    while True:
+        try:
+            await other.live()
+            break
+        except (HeldElsewhere, OwnershipUnknown):
+            await asyncio.sleep(0.5)
+    assert other.boottime() > silent.kill_at[-1] + KILL
+
+
+async def test_a_renewal_that_is_not_confirmed_moves_no_deadline(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    told = list(machine.kill_at)
+    machine.link.away()
+    await asyncio.sleep(TERMS.ttl + TERMS.grace)
+    assert machine.kill_at == told
+
+
+async def test_a_lost_session_kills_at_once(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    store.write(SESSION, store.body(SESSION).replace(b'"seq":1', b'"seq":9').replace(b'"nonce":"', b'"nonce":"x'))
+    await asyncio.sleep(TERMS.renew + 5)
+    assert machine.kill_at[-1] == -math.inf
+
+
+async def test_a_clock_that_has_stood_still_brings_the_deadline_near(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    await machine.live()
+    machine.link.away()
+    machine.skew = 600
+    await asyncio.sleep(2)
+    assert machine.kill_at[-1] <= machine.boottime() + TERMS.doubt

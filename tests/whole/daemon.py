@@ -199,9 +199,18 @@ class Daemon:
         return self.wait(within)
 
     def kill(self) -> None:
-        """SIGKILL: no farewell. Its children live on."""
+        """SIGKILL: no farewell. Its supervisor ends the apps within seconds."""
         self.signal(signal.SIGKILL)
         self.wait()
+
+    def kill_with_supervisor(self) -> None:
+        """SIGKILL to both. The apps live on."""
+        self.signal(signal.SIGSTOP)  # or it would start another
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if b"flyatc.process import supervisor" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+        self.kill()
 
     def lose_machine(self) -> None:
         """SIGKILL for the daemon and all it runs: the machine is lost. The caller deletes or moves the data."""

@@ -30,6 +30,11 @@ def running_children(parent: int) -> list[int]:
     return [pid for pid in _pids() if _stat(pid)[1] == parent and alive(pid)]
 
 
+def runs(daemon: Daemon) -> list[int]:
+    """The roots of its runs: its supervisor's children."""
+    return [root for supervisor in running_children(daemon.pid) for root in running_children(supervisor)]
+
+
 def processes_of(folder: Path) -> list[int]:
     """Who was started with this folder in its environment: the apps of a daemon, whoever is their parent by now."""
     mark, found = f"={folder}/".encode(), []

@@ -123,7 +123,7 @@ def test_a_lock_that_alone_is_deleted_is_made_again_and_costs_nothing(daemon: Da
 def test_after_a_kill_and_a_deletion_the_next_daemon_ends_the_apps_and_serves_at_once(daemon: Daemon) -> None:
     saved_and_unsaved(daemon)
     left = evidence.processes_of(daemon.folder)
-    daemon.kill()
+    daemon.kill_with_supervisor()
     shutil.rmtree(data(daemon))
     daemon.start()
     assert [pid for pid in left if evidence.alive(pid)] == []

@@ -179,7 +179,7 @@ def test_killed_beside_an_app_that_ignores_sigterm_and_has_a_child_with_the_data
     )
     assert daemon.post(f"/{TENANT}/add").json["count"] == 1
     assert len(evidence.processes_of(daemon.folder)) == 2
-    daemon.kill()
+    daemon.kill_with_supervisor()
     next_start_is_sound(daemon, 1)
     assert daemon.told("ended an app of an earlier run", needed="SIGKILL")
     end_is_sound(daemon, 1)

@@ -80,7 +80,7 @@ def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDae
     assert daemon.until_told("the start failed", tenant="late")["kind"] == "NotReadyInTime"
     daemon.until_told("tenant failed", tenant="late")
     daemon.until_told("tenant failed", tenant="deaf")
-    assert evidence.running_children(daemon.pid) == []
+    assert evidence.runs(daemon) == []
     assert daemon.get("/late/up").status == 502, "during the back-off nobody has waited"
     assert len(daemon.told("tenant starting", tenant="late")) == 1
 

@@ -106,7 +106,7 @@ def test_the_least_recently_used_idle_app_makes_room_and_there_are_never_more_th
     names = [f"t{n}" for n in range(30)]
     listed = f"users: {{ann: {{tenants: [{', '.join(names)}]}}}}"
     daemon = start(config(users=listed, top="limits: {running: 4}"))
-    with evidence.Most(lambda: len(evidence.running_children(daemon.pid))) as most:
+    with evidence.Most(lambda: len(evidence.runs(daemon))) as most:
         for name in [*names[:4], names[0], names[4]]:
             assert daemon.get(f"/ann/{name}/up").status == 200
         daemon.until_told("tenant stopped", tenant="ann/t1")

@@ -67,7 +67,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
     store = store_of(config.storage, os.environ, log=log)
     records = Records(Path(config.server.data))
     vault = Vault(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
-    launcher = Launcher(log, Cgroups(None))
+    launcher = Launcher(log, Cgroups(None), Path(config.server.data))
     owning = Owning(config, os.environ, log, vault, launcher.deadline)
     try:
         await end_leftovers(Path(config.server.data), log)

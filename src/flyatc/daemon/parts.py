@@ -57,7 +57,7 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ) | folder_processes.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
-        self.launcher = Launcher(log, Cgroups.of(self.environ.get(cgroups.SWITCH)))
+        self.launcher = Launcher(log, Cgroups.of(self.environ.get(cgroups.SWITCH)), self.data)
         self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.vault = Vault(self.store, config.storage, log, self._expand, streams)

@@ -30,7 +30,9 @@ class Launcher:
     """The supervisor is started with the first app. Where it dies another takes its place at once, and is told of all
     runs; where that cannot be, they are killed: nobody would end them with the lease."""
 
-    def __init__(self, log: Log, groups: Cgroups) -> None:
+    def __init__(self, log: Log, groups: Cgroups, data: Path) -> None:
+        """``data``: the folder of the daemon, by which people recognize the supervisor in a list of processes."""
+        self._data = str(data)
         self._log, self._cgroups = log, groups
         self._runs: dict[str, Target] = {}
         self.survivors: dict[str, AppProcess] = {}  # by tenant: what SIGKILL has not ended
@@ -110,7 +112,7 @@ class Launcher:
         try:
             folder = str(Path(flyatc.__file__).parent.parent)
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", PROGRAM.format(theirs.fileno()), folder],
+                [sys.executable, "-I", "-S", "-c", PROGRAM.format(theirs.fileno()), folder, self._data],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

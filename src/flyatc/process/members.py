@@ -17,7 +17,7 @@ VARIABLE = f"{MARK}=".encode()
 ROUNDS = 50  # of stopping what forks while it is being counted
 LONGEST = 200  # characters of a command line, as it is shown
 
-# state, parent, process group, session, start in clock ticks since boot, ticks of CPU time used (by waited children too)
+# state, parent, process group, session, start in clock ticks since boot, ticks of CPU time (waited children's as well)
 Stat = tuple[str, int, int, int, int, int]
 
 
