@@ -2,17 +2,20 @@
 
 import asyncio
 import io
+import os
+import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from time import time
 
 import pytest
 
 from fakes.machines import Told
 from fakes.streams import Writer
 from flyatc.databases.litestream import program
-from flyatc.databases.litestream.engine import Engine, EngineFailed
+from flyatc.databases.litestream.engine import Engine
 from flyatc.kit.threads import Threads
 from flyatc.process import program as programs
 from flyatc.process.records import Records, end_leftovers
@@ -33,6 +36,9 @@ class Shop:
     def ltx(self, name: str) -> list[Path]:
         return sorted((self.root / "store" / name).rglob("*.ltx"))
 
+    def has(self, name: str) -> bool:
+        return name in [file.name for file in self.ltx("a")]
+
     def process(self) -> Path:
         """Its folder in /proc."""
         (record,) = (self.root / ".flyatc" / "children").glob("*.json")
@@ -42,6 +48,12 @@ class Shop:
         await self.engine.close()
         self.threads.close()
         self.log.close()
+
+
+async def eventually(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not fact():
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -73,38 +85,47 @@ async def test_a_path_with_another_url_goes_to_the_other_url(shop: Shop) -> None
     path = shop.root / "a.db"
     app = Writer(path)
     app.add(1)
-    await shop.engine.attach(path, shop.url("one"))
-    await shop.engine.sync(path, 5)
-    await shop.engine.attach(path, shop.url("two"))
-    await shop.engine.sync(path, 5)
+    for name in ("one", "two"):
+        await shop.engine.attach(path, shop.url(name))
+        await eventually(partial(shop.ltx, name))
     app.close()
-    assert shop.ltx("one")
-    assert shop.ltx("two")
 
 
-async def test_what_litestream_has_forgotten_is_registered_again(shop: Shop) -> None:
-    """0.3: it forgets whom it was asked to let go of, even if that failed."""
+async def test_its_progress_says_up_to_when_all_was_read(shop: Shop) -> None:
+    path = shop.root / "a.db"
+    app = Writer(path)
+    assert await shop.engine.progress(path) is None, "it is not attached"
+    await shop.engine.attach(path, shop.url("a"))
+    for number in range(2):
+        app.add(number)
+        written = time()
+        async with asyncio.timeout(20):
+            while not (progress := await shop.engine.progress(path)) or (progress.read_at or 0.0) < written:
+                await asyncio.sleep(0.02)
+        name = f"{progress.txid:016x}-{progress.txid:016x}.ltx"
+        await eventually(partial(shop.has, name))
+    app.close()
+
+
+async def test_what_cannot_be_read_is_told_and_was_not_read(shop: Shop) -> None:
+    path = shop.root / "a.db"
+    path.write_bytes(b"not SQLite" * 1000)
+    await shop.engine.attach(path, shop.url("a"))
+    async with asyncio.timeout(20):
+        while not (progress := await shop.engine.progress(path)) or not progress.error:
+            await asyncio.sleep(0.02)
+    assert progress.read_at is None
+
+
+async def test_another_process_is_told_nothing_so_that_it_does_not_go_on_behind_a_gap(shop: Shop) -> None:
     path = shop.root / "a.db"
     app = Writer(path)
     await shop.engine.attach(path, shop.url("a"))
-    before = await shop.engine.sync(path, 5)
-    await shop.engine._control.unregister(path, 1)
-    app.add(1)
-    assert await shop.engine.sync(path, 5) > before
+    os.kill(int(shop.process().name), signal.SIGKILL)
+    await eventually(lambda: shop.engine.starts == 2 and shop.engine.up)
+    assert not shop.engine.holds(path)
+    assert await shop.engine.progress(path) is None
     app.close()
-
-
-async def test_what_cannot_be_confirmed_is_not(shop: Shop) -> None:
-    path = shop.root / "a.db"
-    with pytest.raises(EngineFailed, match="not attached"):
-        await shop.engine.sync(path, 1)
-    await shop.engine.attach(path, shop.url("a"))
-    with pytest.raises(EngineFailed, match=r"^litestream: "):
-        await shop.engine.sync(path, 1)
-    path.write_bytes(b"not SQLite" * 1000)
-    with pytest.raises(EngineFailed, match=r"^litestream: "):
-        await shop.engine.sync(path, 1)
-    await shop.engine.detach(path)
 
 
 async def test_its_words_are_in_our_log_with_their_level_but_for_one_that_is_no_error_here(shop: Shop) -> None:

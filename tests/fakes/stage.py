@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -83,7 +84,7 @@ class FakeChild:
 class FakeDatabases:
     unsaved = False
     saved_at: float | None = None
-    lag, octets = 0.0, 8192
+    lag, octets, renewed = 0.0, 8192, MappingProxyType[str, str]({})
 
     @property
     def alarms(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from flyatc.config.amounts import Seconds, SomeSeconds
+from flyatc.config.amounts import Octets, Seconds, SomeSeconds
 from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
 from flyatc.config.limits import Limits as Limits
 from flyatc.config.limits import Logging as Logging
@@ -191,9 +191,12 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              description="how long a machine which has gone silent still counts as the owner of its users; it tells "
              "the store three times as often that it lives"),
     ] = 30.0  # fmt: skip
+    large: Annotated[
+        Octets, Meta(description="litestream mode: above, a database is proven after those below; see docs/deploy.md")
+    ] = 256 << 20
     litestream: Annotated[
         str | None,
-        Meta(description="litestream mode: the program, 0.5 or newer; without it: found on PATH, or installed by "
+        Meta(description="litestream mode: the program, 0.5.17 or newer; without it: found on PATH, or installed by "
              "pip install flyatc[litestream]"),
     ] = None  # fmt: skip
     replica: Annotated[

@@ -109,6 +109,8 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     yield _gauge("tenant_lag_seconds", "Since the store had everything; 0: it has.", lags, "tenant")
     octets = [((one.tenant,), float(one.octets or 0)) for one in running]
     yield _gauge("tenant_database_bytes", "Of the local databases.", octets, "tenant")
+    renewed = [((one.tenant,), float(len(one.renewed))) for one in tenants if one.starts]
+    yield _gauge("tenant_renewed", "Databases of which litestream had to send all again.", renewed, "tenant")
     epochs = [((one.tenant,), float(one.epoch)) for one in running if one.epoch is not None]
     yield _gauge("tenant_epoch", "How often the user has changed hands.", epochs, "tenant")
 

@@ -26,7 +26,7 @@ from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import files, lineage, packing, sqlite
-from flyatc.databases.lineage import Entry, Pointer, Signature, Snapshot
+from flyatc.databases.lineage import Entry, Pointer, Position, Signature, Snapshot
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.databases.snapshot import Current, Shelf
@@ -129,17 +129,28 @@ class Database:
         began = monotonic()
         async with self._tools.saves, self._tools.workplace(self.folder, "save") as place:
             copy = place / "copy"
-            digest = await self._copy(copy, progress)
-            current = await self._ours()
-            pointer = current.pointer if current is not None else None
-            if pointer is not None and pointer.sha256 == digest and not (current and current.streamed):
-                return await self._confirm(pointer, seen)
-            pointer = await self._publish(copy, digest, current, progress)
+            digest = await self.copy(copy, progress)
+            pointer, published = await self.publish(copy, digest, None, progress)
         await self._confirm(pointer, seen)
-        ms = round((monotonic() - began) * 1000)
-        version = lineage.version(pointer.key)
-        self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
-        await self._prune(pointer)
+        if published:
+            ms = round((monotonic() - began) * 1000)
+            version = lineage.version(pointer.key)
+            self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
+            await self.prune(pointer)
+
+    async def publish(
+        self, copy: Path, digest: str, position: Position | None, progress: Progress
+    ) -> tuple[Pointer, bool]:
+        """``copy`` is the newest version in the store; False: that it was before, and nothing was uploaded.
+        ``position``: of litestream, where its stream has the same. Raises SaveFailed, StoreUnavailable,
+        ConditionFailed, OSError."""
+        current = await self._ours()
+        pointer = current.pointer if current is not None else None
+        if current is None or pointer is None or pointer.sha256 != digest or (current.streamed and position is None):
+            return await self._upload(copy, digest, position, current, progress), True
+        if position is not None and (current.streamed or pointer.position != position):
+            return await self._swap(structs.replace(pointer.snapshot, position=position), current), False
+        return pointer, False
 
     async def _look(self) -> Signature | None:
         """The files' signature, taken before they are read; None while it would not show the next write."""
@@ -158,10 +169,11 @@ class Database:
             raise SaveFailed(f"{self} is empty although it had content: not saved, the store keeps version {version}")
         self.tell("warning", "the app has removed its database; the store keeps it", version=version)
 
-    async def _copy(self, copy: Path, progress: Progress) -> str:
-        """A checked copy: a damaged database must not take the place of a good one. Its sha256."""
+    async def copy(self, copy: Path, progress: Progress, *, keep_wal: bool = False) -> str:
+        """A checked copy: a damaged database must not take the place of a good one. Its sha256. ``keep_wal``: as in
+        ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
         heavy = self._tools.heavy
-        await heavy.watch(partial(sqlite.copy, self.path, copy), "copy", progress)
+        await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
         await heavy.run(partial(sqlite.check_still, copy))
         return await heavy.watch(partial(packing.digest, copy), "check", progress)
 
@@ -188,7 +200,9 @@ class Database:
         if not self.owned.valid():
             raise SaveFailed(f"{self} is not saved: this machine may not write at this moment. The local copy is kept")
 
-    async def _publish(self, copy: Path, digest: str, current: Current | None, progress: Progress) -> Pointer:
+    async def _upload(
+        self, copy: Path, digest: str, position: Position | None, current: Current | None, progress: Progress
+    ) -> Pointer:
         packed = copy.with_suffix(".zst")
         await self._tools.heavy.watch(partial(packing.pack, copy, packed), "compress", progress)
         there = await self.shelf.snapshots()
@@ -198,6 +212,7 @@ class Database:
             compressed=files.octets(packed),
             sha256=digest,
             saved=stamp(time()),
+            position=position,
         )
         self._may_write()
         await self.shelf.upload(snapshot.key, packed, progress)
@@ -215,8 +230,9 @@ class Database:
                 return pointer
             except (ConditionFailed, StoreUnavailable):
                 current = await self._ours()
-                if current is not None and current.pointer is not None and current.pointer.link == snapshot.link:
-                    return current.pointer
+                found = current.pointer if current is not None and not current.streamed else None
+                if found is not None and found.snapshot == snapshot:
+                    return found
                 if last:
                     raise
         raise AssertionError("unreachable")
@@ -227,7 +243,7 @@ class Database:
         )
         await self.note(confirmed)
 
-    async def _prune(self, pointer: Pointer) -> None:
+    async def prune(self, pointer: Pointer) -> None:
         try:
             for key in lineage.surplus(list(await self.shelf.snapshots()), pointer, self._tools.keep):
                 await self.shelf.delete(key)

@@ -28,12 +28,12 @@ class Replicas:
         line = lines.read(await self._means.store.list(own), own).last
         if line is None:
             return None
-        version = f"{lines.folder(line.number)}:{line.txid}"
+        version = f"{line.name}:{line.txid}"
         return Found(version, line.octets * EXPANDED, partial(self._bring, tenant, database, line))
 
     async def _bring(self, tenant: Tenant, database: str, line: Line, place: Path) -> Path:
         means = self._means
-        url = means.addresses.of_line(tenant, database, line.number)
+        url = means.addresses.of_line(tenant, database, line.number, line.renewal)
         try:
             return await restoring.restore(url, place, None, line.octets, means, silent)
         except restoring.NotRestored as error:

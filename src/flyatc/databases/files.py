@@ -54,6 +54,19 @@ def settled(found: Signature) -> bool:
     return time_ns() - max(times, default=0) > tick
 
 
+def untouched(before: Signature | None, after: Signature) -> bool:
+    """Nothing was written between the two. The time of the last change of status does not count: as root, SQLite sets
+    the owner of a WAL which it opens."""
+    return before is not None and all(
+        (one and one[:3]) == (other and other[:3]) for one, other in zip(before, after, strict=True)
+    )
+
+
+def newest(found: Signature) -> float:
+    """Unix time of the last change."""
+    return max((stamp[2] for stamp in found if stamp is not None), default=0) / SECOND
+
+
 def _stamp(path: Path) -> Stamp | None:
     try:
         status = path.stat()

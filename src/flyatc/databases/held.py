@@ -50,6 +50,10 @@ class Held:
     def octets(self) -> int:
         return sum(files.octets(d.path) for d in self._databases if d.path.exists())
 
+    @property
+    def renewed(self) -> dict[str, str]:
+        return {}
+
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Begun is done: who is cancelled here waits for its end. Raises SaveFailed."""
         chosen = [d for d in self._databases if only in (None, d.name)]
@@ -140,6 +144,10 @@ class Unstored:
     @property
     def alarms(self) -> list[str]:
         return []
+
+    @property
+    def renewed(self) -> dict[str, str]:
+        return {}
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """There is nowhere to save to."""

@@ -8,7 +8,7 @@ from flyatc.databases.lineage import SUFFIX, number
 from flyatc.objects.store import Stored
 
 ROOT = "users/"
-_LTX = re.compile(r"e\d{6,}/.+\.ltx")  # below a database's folder: litestream's
+_LTX = re.compile(r"e\d{6,}(?:-\d{2,})?/.+\.ltx")  # below a database's folder: litestream's
 
 
 @dataclass(frozen=True, order=True)

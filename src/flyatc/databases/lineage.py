@@ -27,6 +27,17 @@ class Link(Struct, frozen=True):
     sha256: Hash
 
 
+class Position(Struct, frozen=True, order=True):
+    """A place in what litestream has sent of one database. The later one has all that the earlier one has."""
+
+    line: int
+    renewal: int
+    txid: int
+
+    def __str__(self) -> str:
+        return f"e{self.line:06}{f'-{self.renewal:02}' if self.renewal else ''}:{self.txid}"
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """What is known of one snapshot in the store."""
 
@@ -35,6 +46,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     compressed: Annotated[int, Meta(gt=0)]  # octets in the store
     sha256: Hash
     saved: str  # RFC 3339
+    position: Position | None = None  # litestream's, when its stream had the same content
 
     @property
     def link(self) -> Link:
@@ -55,7 +67,14 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
 
     @property
     def snapshot(self) -> Snapshot:
-        return Snapshot(key=self.key, size=self.size, compressed=self.compressed, sha256=self.sha256, saved=self.saved)
+        return Snapshot(
+            key=self.key,
+            size=self.size,
+            compressed=self.compressed,
+            sha256=self.sha256,
+            saved=self.saved,
+            position=self.position,
+        )
 
 
 class Blank(Struct, frozen=True, kw_only=True):
@@ -90,9 +109,10 @@ def saved_at(snapshot: Snapshot) -> float:
 
 
 def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
-    """The pointer which puts ``snapshot`` on top of what was current."""
+    """The pointer which puts ``snapshot`` on top of what was current, if it is not the current one."""
     epoch, seq = number(snapshot.key) or (0, 0)
     previous = [] if before is None else [before.snapshot, *before.previous][:LONGEST_HISTORY]
+    previous = [one for one in previous if one.key != snapshot.key]
     return Pointer(
         owner=owner,
         epoch=epoch,
@@ -102,6 +122,7 @@ def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
         compressed=snapshot.compressed,
         sha256=snapshot.sha256,
         saved=snapshot.saved,
+        position=snapshot.position,
         previous=previous,
     )
 
@@ -160,8 +181,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     store's current one may be one of them. ``in_use``: from before the app starts until the save after its end is
     confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix
     time of that. ``epoch``: under which it was written here last; 0: before there were owners. In litestream mode
-    ``line`` is the one which it streams into, and ``txid`` litestream's number of the last transaction confirmed in
-    it. ``doubted``: its last run ended with errors as of an app that wants to leave WAL mode."""
+    ``line`` and ``renewal`` tell where it streams to, and ``txid`` is litestream's number of the last transaction
+    which the store is known to have there. ``skipped``: how many clean stops left no snapshot since the last one.
+    ``doubted``: its last run ended with errors as of an app that wants to leave WAL mode."""
 
     base: Link | None = None
     pending: tuple[Link, ...] = ()
@@ -170,8 +192,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     saved_at: float | None = None
     epoch: int = 0
     line: int = 0
+    renewal: int = 0
     txid: int = 0
     doubted: bool = False
+    skipped: int = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.line, self.renewal, self.txid)
 
     @property
     def known(self) -> bool:

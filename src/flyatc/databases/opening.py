@@ -4,7 +4,7 @@ Ask (here, record, store) → plan → fetch and verify beside → only then, if
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import adopting, fetch, files, lineage, orphans, room, snapshot, sqlite, unpublished
 from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
-from flyatc.databases.lineage import Entry, Pointer
+from flyatc.databases.lineage import Entry, Pointer, Position
 from flyatc.databases.plan import (
     Adopt,
     Create,
@@ -42,6 +42,7 @@ from flyatc.objects.store import ConditionFailed, StoreUnavailable
 ATTEMPTS = 5  # to stamp a pointer which others change meanwhile
 
 Seeds = Callable[[str], Path | None]  # of a database's name
+LastStreamed = Callable[[Database], Awaitable[Position | None]]  # what litestream has sent; None: nothing
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Survey:
     plan: Plan
     pointer: Pointer | None
     raw: Path | None = None  # the verified content of ``pointer``, where it was fetched already
+
+
+class SnapshotRefused(RestoreRefused):
+    """The snapshot itself is damaged."""
 
 
 @contextlib.contextmanager
@@ -63,11 +68,13 @@ def refusing(tenant: Tenant) -> Iterator[None]:
         raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 
 
-async def make_whole(tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, tools: Tools) -> None:
+async def make_whole(
+    tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, streamed: LastStreamed, tools: Tools
+) -> None:
     """All are as the store has them, or newer; the record says that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError."""
-    surveys = await tasks.every((_survey(database, tools) for database in databases), "survey")
+    surveys = await tasks.every((_survey(database, streamed, tools) for database in databases), "survey")
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
     if refused:
         raise RestoreRefused("; ".join(refused))
@@ -78,19 +85,19 @@ async def make_whole(tenant: Tenant, databases: list[Database], record: Record, 
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
 
 
-async def _survey(database: Database, tools: Tools) -> Survey:
+async def _survey(database: Database, streamed: LastStreamed, tools: Tools) -> Survey:
     here = await tools.quick.run(partial(files.look, database.path))
-    there, pointer = await _ask(database)
+    there, pointer = await _ask(database, streamed)
     former, entry = database.owned.former, database.entry
     sole = former.clean or former.covers(entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 
-async def _ask(database: Database) -> tuple[There, Pointer | None]:
+async def _ask(database: Database, streamed: LastStreamed) -> tuple[There, Pointer | None]:
     try:
         current = await take_over(database)
         pointer = current.pointer if current is not None else None
-        if current is not None and current.streamed:
+        if current is not None and current.streamed and not await _has_all(database, pointer, streamed):
             return Streamed(), pointer
         if pointer is not None:
             return Current(pointer.link), pointer
@@ -100,8 +107,19 @@ async def _ask(database: Database) -> tuple[There, Pointer | None]:
         return Unknown(str(error)), None
 
 
-async def take_over(database: Database) -> snapshot.Current | None:
-    """The store's pointer, which from now on bears our epoch: what an earlier owner has on its way fails.
+async def _has_all(database: Database, pointer: Pointer | None, streamed: LastStreamed) -> bool:
+    """litestream has sent nothing since this snapshot."""
+    if pointer is None or pointer.position is None:
+        return False
+    last = await streamed(database)
+    return last is None or last <= pointer.position
+
+
+async def take_over(
+    database: Database, streamed: Callable[[snapshot.Current | None], bool] = lambda current: False
+) -> snapshot.Current | None:
+    """The store's pointer, which from now on bears our epoch: what an earlier owner has on its way fails. ``streamed``:
+    whether it is also to say that litestream may have newer content.
 
     Raises StoreUnavailable, OwnershipUnknown."""
     shelf, owned = database.shelf, database.owned
@@ -110,11 +128,12 @@ async def take_over(database: Database) -> snapshot.Current | None:
         owner = current.owner if current is not None else 0
         if owner > owned.epoch:
             await owned.rise(owner)
-        if owner == owned.epoch:
+        mark = streamed(current)
+        if owner == owned.epoch and not (mark and (current is None or not current.streamed)):
             return current
         began = await _began(database, current)
         with contextlib.suppress(ConditionFailed):  # an earlier owner's save has landed just now: look again
-            await shelf.stamp(current, owned.epoch, began=began)
+            await shelf.stamp(current, owned.epoch, began=began, streamed=True if mark else None)
             return current
     raise StoreUnavailable(f"current.json of {database} changes all the time: somebody else is writing")
 
@@ -188,7 +207,7 @@ async def bring(
                 raw = await fetch.fetch(database.shelf, key, known, own, tools, progress)
     except fetch.SnapshotDamaged as error:
         advice = fetch.instead(pointer, key, database) if pointer is not None else "Choose another one"
-        raise RestoreRefused(
+        raise SnapshotRefused(
             f"{database}: the snapshot {lineage.version(key)} is damaged: {error}. Nothing was overwritten. {advice}"
         ) from error
     return Arrival(raw, "restored", lineage.version(key), files.octets(raw), began)

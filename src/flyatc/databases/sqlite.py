@@ -39,8 +39,9 @@ _OF_THE_DISK = {
 _PRIMARY = 0xFF
 
 
-def copy(source: Path, target: Path, tick: Tick) -> None:
+def copy(source: Path, target: Path, tick: Tick, *, keep_wal: bool = False) -> None:
     """A consistent copy of a database which others may be writing, with all that is in its WAL. ``target`` is new.
+    ``keep_wal``: the WAL stays as it is, also where nobody else has the database open.
 
     In one step: with smaller ones each write of another process starts the copy anew, and it would never end. A crashed
     writer's WAL or journal is recovered first, as for any reader. Raises Unusable."""
@@ -51,10 +52,39 @@ def copy(source: Path, target: Path, tick: Tick) -> None:
             raise Unusable(f"locked by its app for more than {LOCKED_SECONDS:.0f} seconds")
         tick((total - remaining) * page, total * page)
 
-    with _door(source), _opened(source, "mode=rw") as original, _opened(target, "mode=rwc") as beside:
+    mode = "mode=ro" if keep_wal else "mode=rw"
+    with _door(source), _opened(source, mode) as original, _opened(target, "mode=rwc") as beside:
         page = int(original.execute("PRAGMA page_size").fetchone()[0])
         beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
         original.backup(beside, pages=-1, progress=step, sleep=0.02)
+
+
+def reading(path: Path) -> sqlite3.Connection | None:
+    """A read transaction: as long as it is open nobody can restart the WAL. None: there is no WAL, or it is empty."""
+    wal = Path(f"{path}-wal")
+    if not path.exists() or not wal.exists() or not wal.stat().st_size:
+        return None
+    database = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    try:
+        database.execute("BEGIN")
+        database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error:
+        database.close()
+        return None
+    return database
+
+
+def empty_the_wal(path: Path) -> None:
+    """All that is in the WAL goes into the database. Nobody else has it open. Raises Unusable, OSError."""
+    wal = Path(f"{path}-wal")
+    if not path.exists() or not wal.exists() or not wal.stat().st_size:
+        return
+    with _door(path), _opened(path, "mode=rw") as database:
+        busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise Unusable("another process has it open")
 
 
 def check_still(path: Path) -> None:

@@ -15,7 +15,8 @@ class Tools:
     """``quick``: threads for what ends at once; ``heavy``: for copies and compression, which must not hold that up.
 
     ``restores`` and ``saves`` bound how many databases are worked on, and so the disk and memory they need; apart, so
-    that a save in the background does not delay a cold start."""
+    that a save in the background does not delay a cold start. ``large``: instead of ``saves``, for the last save of a
+    database above storage.large."""
 
     def __init__(self, keep: int, log: Log, adopt: str | None = None) -> None:
         """``adopt``: storage.key."""
@@ -23,7 +24,7 @@ class Tools:
         self.quick, self.heavy = Threads(2, "records"), Threads(2, "databases")
         self.sending: set[asyncio.Task[None]] = set()  # what was set aside, on its way to the store
         self.failures: Callable[[str], int] = lambda tenant: 0  # answers of its app with 5xx, so far
-        self.restores, self.saves = asyncio.Semaphore(4), asyncio.Semaphore(4)
+        self.restores, self.saves, self.large = asyncio.Semaphore(4), asyncio.Semaphore(4), asyncio.Semaphore(1)
 
     @contextlib.asynccontextmanager
     async def workplace(self, folder: Path, what: str) -> AsyncIterator[Path]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import attic, files, lineage, opening, orphans, turning
-from flyatc.databases.choosing import Aside, Choice, Moment
+from flyatc.databases.choosing import Aside, Choice
 from flyatc.databases.database import Database
 from flyatc.databases.held import Held, Unstored
 from flyatc.databases.lineage import Entry
 from flyatc.databases.litestream.door import Door, Span
+from flyatc.databases.litestream.listing import newest
 from flyatc.databases.litestream.streaming import Streaming
 from flyatc.databases.owned import Owned, Sole
 from flyatc.databases.record import Record
@@ -56,6 +57,7 @@ class Vault:
         self._tools = Tools(storage.keep, log, storage.key)
         self._streams = streams(self._tools) if streams is not None else None
         self._held: set[Path] = set()
+        self._streaming: dict[Path, Streaming] = {}
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant, owned: Owned | None = None) -> AsyncIterator[Held | Streaming | Unstored]:
@@ -65,26 +67,32 @@ class Vault:
         with self._alone(tenant):
             owned = owned or Sole()
             held = await self._take(tenant, owned)
+            if isinstance(held, Streaming):
+                self._streaming[tenant.data] = held
             try:
                 yield held
             except StillRunning as error:
                 await self._leave_in_use(tenant, held, owned, str(error))
                 raise
             except BaseException:
-                await held.leave()
+                await self._leave(tenant, held)
                 raise
-            await held.leave()
+            await self._leave(tenant, held)
 
     async def _leave_in_use(self, tenant: Tenant, held: Held | Streaming | Unstored, owned: Owned, why: str) -> None:
         """Somebody may still write: what is saved now is not the last of it, so it stays in use, on record too."""
         try:
-            await held.leave()
+            await self._leave(tenant, held)
         finally:
             owned.mark_dirty(why, tenant.address)
             if self._store is not None:
                 record = await self._record(tenant)
                 names = [name for name in tenant.app.databases if record.get(name) is not None]
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
+
+    async def _leave(self, tenant: Tenant, held: Held | Streaming | Unstored) -> None:
+        self._streaming.pop(tenant.data, None)
+        await held.leave()
 
     async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
         seeds = partial(self._seed, tenant)
@@ -97,17 +105,21 @@ class Vault:
             if self._streams is not None:
                 return await self._streams.take(tenant, record, owned, seeds)
             databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
-            await opening.make_whole(tenant, databases, record, seeds, self._tools)
+            streamed = partial(newest, self._store)
+            await opening.make_whole(tenant, databases, record, seeds, streamed, self._tools)
         return Held(tenant, databases, record, owned, self._tools, self._storage.interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
         """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
         with opening.refusing(tenant):
             record = await self._record(tenant)
-            if self._streams is not None:
-                return _of_spans(await self._streams.history(tenant, record, Sole(), database))
             chosen = self._chosen(tenant, database, record, Sole())
-            return [version for one in chosen for version in await _versions(one)]
+            versions = {one.name: await _versions(one) for one in chosen}
+            if self._streams is not None:
+                for span in await self._streams.history(tenant, record, Sole(), database):
+                    versions[span.database].append(_of_span(span))
+                versions = {name: _in_time(found) for name, found in versions.items()}
+            return [version for found in versions.values() for version in found]
 
     async def restore(
         self,
@@ -128,25 +140,11 @@ class Vault:
                 if isinstance(choice, str | Aside) and len(chosen) != 1:
                     raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
                 if self._streams is not None:
-                    streaming = await self._turn_back(self._streams, tenant, chosen, choice, record, owned, progress)
+                    names = [one.name for one in chosen]
+                    streaming = await self._streams.turn_back(tenant, record, owned, names, choice, progress)
                     return await streaming.leave()
                 await turning.turn_to(choice, tenant, chosen, record, self._tools, progress)
             await Held(tenant, chosen, record, owned, self._tools, interval=0).leave()
-
-    @staticmethod
-    async def _turn_back(
-        streams: Door,
-        tenant: Tenant,
-        chosen: list[Database],
-        choice: Choice,
-        record: Record,
-        owned: Owned,
-        progress: Progress,
-    ) -> Streaming:
-        if isinstance(choice, str):
-            raise RestoreRefused("in litestream mode there are no versions, but any moment: flyatc restore --at TIME")
-        at = choice.at if isinstance(choice, Moment) else choice
-        return await streams.turn_back(tenant, record, owned, [one.name for one in chosen], at, progress)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """The highest epoch that their local files tell of; 0: none."""
@@ -172,6 +170,15 @@ class Vault:
                 if not await self._database(tenant, name, record, owned).shelf.clear(owned.epoch):
                     return False
             await self._tools.quick.run(partial(files.remove_tenant, tenant.data))
+        return True
+
+    async def begin_anew(self, tenant: Tenant, database: str, reason: str) -> bool:
+        """What litestream has sent of ``database`` is damaged: all is sent again, while the tenant runs. On return the
+        store has it, and it can be restored. False: its databases are not held here. Raises SaveFailed."""
+        streaming = self._streaming.get(tenant.data)
+        if streaming is None:
+            return False
+        await streaming.begin_anew(database, reason)
         return True
 
     def holds(self, tenant: Tenant) -> bool:
@@ -286,13 +293,14 @@ class Vault:
         return None if text is None else Path(self._expand(text, tenant))
 
 
-def _of_spans(spans: list[Span]) -> list[Version]:
-    """Newest first, database by database: the first of each is the one which is written."""
-    newest = {span.database: span for span in reversed(spans)}
-    return [
-        Version(one.database, one.line, one.until, None, one.octets, current=newest[one.database] is one)
-        for one in spans
-    ]
+def _of_span(span: Span) -> Version:
+    return Version(span.database, span.line, span.until, None, span.octets, current=False)
+
+
+def _in_time(found: list[Version]) -> list[Version]:
+    """The newest first: that is the current one."""
+    ordered = sorted(found, key=lambda one: one.saved, reverse=True)
+    return [replace(one, current=one is ordered[0]) for one in ordered]
 
 
 async def _versions(database: Database) -> list[Version]:

@@ -37,6 +37,7 @@ def status(
         lag=None if databases is None else round(databases.lag, 1),
         octets=None if databases is None else databases.octets,
         alarms=[] if databases is None else databases.alarms,
+        renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
         epoch=life.owned.epoch if life is not None and life.owned is not None else None,
         restart_pending=look.changed,
     )

@@ -327,6 +327,7 @@ class Life:
             record.exited(self.child.exit)
         if self.databases is not None:
             record.saved_at = self.databases.saved_at
+            record.renewed.update(self.databases.renewed)
             self._account(unsaved)
         elif self.saves_only:
             self._account(self._trouble or unsaved)

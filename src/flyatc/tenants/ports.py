@@ -1,7 +1,7 @@
 """What a tenant needs of its tools. ``daemon.py`` hands them in; ``tenants`` knows no more of them than this."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager as Hold
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,6 +91,10 @@ class Databases(Protocol):
     @property
     def alarms(self) -> list[str]:
         """What the operator should know, a sentence each. Cheap."""
+
+    @property
+    def renewed(self) -> Mapping[str, str]:
+        """Databases of which all had to be sent again, and why. Cheap."""
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Saves now what has changed: all databases, or ``only`` the one of that name. Raises kit.errors.SaveFailed."""

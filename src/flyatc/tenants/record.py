@@ -40,6 +40,7 @@ class Record:
     saved_at: float | None = None  # Unix time
     unsaved: str | None = None  # why the local copy has something which the store has not; None: all is saved
     failed_saves: int = 0  # in a row
+    renewed: dict[str, str] = field(default_factory=dict)  # databases which had to be sent again, and why the last time
 
     def exited(self, end: Exit) -> None:
         lines = " | ".join(end.output[-LAST_LINES:])

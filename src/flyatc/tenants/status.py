@@ -25,6 +25,7 @@ class Status(Struct, frozen=True, kw_only=True):
     saved_at: str | None = None
     lag: float | None = None  # seconds since the store had everything; None: nothing runs
     octets: int | None = None  # of the local databases
+    renewed: dict[str, str] = {}  # databases of which litestream had to send all again, and why the last time
     epoch: int | None = None  # of the ownership
     alarms: list[str] = []  # of its databases: what the operator should know
     restart_pending: bool = False  # runs with a former configuration until it is idle

@@ -23,8 +23,12 @@ class Addresses:
     def __init__(self, storage: Storage, environ: Mapping[str, str]) -> None:
         self._storage, self._environ = storage, environ
 
-    def of_line(self, tenant: Tenant, database: str, line: int) -> str:
-        return self.of_key(f"{prefix(tenant, database)}{folder(line)}")
+    @property
+    def in_bucket(self) -> bool:
+        return self._storage.url.startswith(bucket.SCHEME)
+
+    def of_line(self, tenant: Tenant, database: str, line: int, renewal: int = 0) -> str:
+        return self.of_key(f"{prefix(tenant, database)}{folder(line, renewal)}")
 
     def of_key(self, key: str) -> str:
         """The replica below ``key`` of our store."""

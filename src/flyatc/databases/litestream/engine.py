@@ -2,20 +2,23 @@
 
 What it must not be trusted with was measured (0.5.17); the numbers are used where each point is dealt with:
 
-1. its exit code: it ends with 0 though a last sync failed. So an end of it confirms nothing: only ``sync`` does.
-2. it opens a database a second after it was registered, and until then an end loses all: ``sync`` opens it at once.
+1. its exit code: it ends with 0 though a last upload failed. So an end of it confirms nothing: the store does.
+2. it opens a database a second after it was registered. Until then others may restart the WAL: see ``Stream``.
 3. ``stop`` and ``unregister`` which fail forget the database all the same, and say "already" the next time. So nothing
-   is concluded from them; a database which it does not know any more is registered again by the next ``sync``.
+   is concluded from them.
 4. its own end takes the databases one after the other, each up to its timeout: we let go of each before.
 5. a database that is replaced under it makes a replica that cannot be restored: see ``Stream``.
 6. nothing keeps a stale copy from overwriting a newer replica: see ``lines``, and who calls ``attach``.
 7. its retries on a store that is away take minutes, or for ever: each call has a timeout of ours.
 8. ``register`` of a path which it has with another URL changes nothing and says "already_registered".
-9. what it was told is in memory only: a new one is told all again.
+9. what it was told is in memory only. A new one is told nothing: where an app has written meanwhile, it would go on
+   behind a gap. Whoever streams attaches anew: see ``Stream``.
+10. ``/sync`` damages what it confirms: see ``control``. It is not called.
 """
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from enum import Enum
@@ -24,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flyatc.databases.litestream import program
-from flyatc.databases.litestream.control import Control, ControlFailed, Refused
+from flyatc.databases.litestream.control import Control, ControlFailed, Progress, Refused
 from flyatc.databases.litestream.ports import Run, Running
 from flyatc.databases.litestream.relay import Relay
 from flyatc.kit import backoff, durable, tasks
@@ -37,7 +40,8 @@ T = TypeVar("T")
 START = 10.0  # s; until its socket answers
 GRACE = 5.0  # s; from SIGTERM to SIGKILL; it has no databases by then
 STEADY = 60.0  # s; who ran for so long and dies is started again at once
-LETTING_GO = 1  # s; for the sync which comes with unregister; ours is confirmed before, or not wanted
+LETTING_GO = 1  # s; for the upload which comes with unregister; ours is confirmed before, or not wanted
+FRESH = 0.1  # s; what is known of all databases is that old at most
 
 SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
 
@@ -80,7 +84,10 @@ class Engine:
         self._life: asyncio.Task[None] | None = None
         self._kill, self._closing = asyncio.Event(), asyncio.Event()
         self._program: Path | None = None
-        self.starts = 0  # of the process; a database which was confirmed before the last one may have to go up whole
+        self.starts = 0  # of the process
+        self._progress: dict[str, Progress] = {}
+        self._progress_at = -math.inf  # by the loop's clock
+        self._asking = asyncio.Lock()
 
     @property
     def up(self) -> bool:
@@ -98,7 +105,7 @@ class Engine:
     # --- what others ask for ---
 
     async def attach(self, path: Path, url: str) -> None:
-        """From now on it streams to ``url``, also after a restart. The file may come later. Raises EngineFailed,
+        """From now on it streams to ``url``, as long as ``holds``. The file may come later. Raises EngineFailed,
         LitestreamMissing."""
         await self._start()
         async with self._locks[path]:
@@ -112,24 +119,17 @@ class Engine:
                 await self._let_go(path)
                 raise
 
-    async def sync(self, path: Path, seconds: float) -> int:
-        """All that was committed before is in the replica: the number of the last transaction. Raises EngineFailed."""
-        if path not in self._attached:
-            raise EngineFailed(f"{path} is not attached")
-        await self._await(_State.UP, seconds)
-        whole = max(1, round(seconds))
-        try:
-            answer = await self._control.sync(path, whole)
-        except Refused as error:
-            if error.status != 404:  # 3, 9
-                raise EngineFailed(f"litestream: {error}") from error
-            await self._again(path)
-            answer = await self._ask(self._control.sync(path, whole))
-        except ControlFailed as error:
-            raise EngineFailed(str(error)) from error
-        if answer.replicated_txid != answer.txid:  # 1
-            raise EngineFailed(f"litestream has replicated transaction {answer.replicated_txid} of {answer.txid}")
-        return answer.txid
+    async def progress(self, path: Path) -> Progress | None:
+        """None: it does not have this database, or does not run. One question serves all databases. Raises
+        EngineFailed."""
+        if path not in self._attached or not self.up:
+            return None
+        async with self._asking:
+            now = asyncio.get_running_loop().time()
+            if now - self._progress_at >= FRESH:
+                self._progress = await self._ask(self._control.progress())
+                self._progress_at = now
+        return self._progress.get(str(path))
 
     async def detach(self, path: Path) -> None:
         """Nothing holds the file any more when it returns, whatever it takes; it is bounded in time."""
@@ -201,6 +201,8 @@ class Engine:
                 if running.exited.is_set():
                     self._log.event("error", "litestream has ended: it is started again", exit=str(running.exit))
         finally:
+            self._attached.clear()  # 9
+            self._progress_at = -math.inf
             self._turn(_State.DOWN)
 
     def _write(self) -> None:
@@ -209,7 +211,7 @@ class Engine:
         (self._folder / SETTINGS).write_text(_CONTENT)
 
     async def _open(self, running: Running) -> None:
-        """It answers, and knows all that it is to stream. Raises EngineFailed."""
+        """It answers. Raises EngineFailed."""
         until = asyncio.get_running_loop().time() + START
         while True:
             try:
@@ -221,18 +223,9 @@ class Engine:
                 if asyncio.get_running_loop().time() > until:
                     raise EngineFailed(f"litestream does not answer: {error}") from error
             await asyncio.sleep(0.01)
-        for path, url in list(self._attached.items()):  # 9; detach waits until we are through
-            if path in self._attached:
-                await self._ask(self._control.register(path, url))
-
-    async def _again(self, path: Path) -> None:
-        async with self._locks[path]:
-            if path not in self._attached:
-                raise EngineFailed(f"{path} is not attached")
-            await self._ask(self._control.register(path, self._attached[path]))
 
     async def _replace(self, reason: str) -> None:
-        """Kills it, whatever it is doing: what it holds is free when it returns. The others are attached anew."""
+        """Kills it, whatever it is doing: what it holds is free when it returns. The others see that it let go."""
         self._log.event("warning", "litestream is killed and started again", reason=reason)
         starts = self.starts
         self._kill.set()
@@ -246,6 +239,8 @@ class Engine:
         if not await self._ask(self._control.register(path, url)):
             await self._replace("it keeps a database which it was to let go of")
             await self._await(_State.UP, START)
+            self._attached[path] = url
+            await self._ask(self._control.register(path, url))
 
     # --- parts ---
 

@@ -6,18 +6,19 @@ the newer one is known by the pointer: it says ``streamed`` from before litestre
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic, time
+from typing import Any
 
 from msgspec import structs
 
 from flyatc.databases import files
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Signature
-from flyatc.databases.litestream import wal_rules
+from flyatc.databases.litestream import finishing, wal_rules
+from flyatc.databases.litestream.means import Means
 from flyatc.databases.litestream.stream import Stream, forget
 from flyatc.databases.litestream.wal_rules import LEAVES_WAL, Journal, Mode, Seen
-from flyatc.databases.tools import Tools
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.progress import silent
@@ -25,13 +26,11 @@ from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
 
 class Kept:
-    """``make``: a new Stream for it. ``interval``: seconds between two snapshots; 0: only at stop. ``marked``: the
-    store's pointer is known to say that it is streamed."""
+    """``marked``: the store's pointer is known to say that it is streamed."""
 
-    def __init__(
-        self, database: Database, make: Callable[[], Stream], tools: Tools, interval: float, *, marked: bool
-    ) -> None:
-        self.database, self._make, self._tools, self._interval = database, make, tools, interval
+    def __init__(self, database: Database, means: Means, *, marked: bool) -> None:
+        self.database, self._means, self._tools = database, means, means.tools
+        self._interval = means.storage.interval  # seconds between two snapshots; 0: only at stop
         self._marked = marked
         self.stream: Stream | None = None  # while litestream has it
         self.mode = Mode.WAITING
@@ -53,7 +52,7 @@ class Kept:
     def due(self) -> bool:
         """Whether it is to be confirmed now."""
         if self.stream is not None:
-            return self.stream.unsaved
+            return self.stream.unsaved or not self.stream.begun
         return bool(self._interval) and monotonic() - self._saved > self._interval and self.database.unsaved
 
     @property
@@ -87,14 +86,19 @@ class Kept:
 
     # --- its life ---
 
-    async def begin(self, *, complete: bool) -> None:
+    @property
+    def renewed(self) -> str | None:
+        """Why all had to be sent again, the last time."""
+        return self.stream.renewed if self.stream is not None else None
+
+    async def begin(self) -> None:
         """Before the app starts: as ``Stream.begin`` where it may be streamed. Raises SaveFailed."""
         self._failures = self._tools.failures(self.database.tenant.address)
         self._tools.log.locked.discard(self.database.tenant.address)
         mode = wal_rules.first(await self._journal(), doubted=self.database.entry.doubted)
         self._probed = mode is Mode.PROBED
         if mode is Mode.STREAMED:
-            await self._attach(complete=complete)
+            await self._attach()
         self._turn(mode)
 
     async def look(self) -> None:
@@ -102,7 +106,7 @@ class Kept:
         async with self._lock:
             await self._look()
         if self.due:
-            await self.confirm()
+            await (self.stream.look() if self.stream is not None else self.confirm())
         if self._first is None and self.stream is not None and not self.stream.unsaved:
             self._first = self.stream.txid
 
@@ -113,33 +117,23 @@ class Kept:
                 await self._look()
             if self.stream is None:
                 return await self._snapshot()
-        await self.stream.confirm()
+        await self.stream.caught_up()
 
     async def detach(self) -> None:
         """litestream has it no more."""
         if self.stream is not None:
             await self.stream.detach()
 
-    async def settle(self) -> None:
-        if self.stream is not None:
-            await self.stream.settle()
-
-    def entry(self) -> Entry:
-        """For the record, after the last confirmation."""
-        entry, owned = self.database.entry, self.database.owned
+    async def finish(self) -> Entry:
+        """The app has ended, and all is in the store. For the record. Raises SaveFailed."""
+        async with self._lock:
+            if self.mode is Mode.WAITING:
+                await self._look()
+            if self.stream is None:
+                await self._snapshot()
+        entry = self.database.entry if self.stream is None else await finishing.finish(self.stream, self._means)
         doubted = self._in_trouble() if not self._probed else self.mode is Mode.PROBED and entry.doubted
-        now = structs.replace(entry, in_use=False, epoch=owned.epoch, doubted=doubted)
-        if self.stream is None:
-            return now
-        return structs.replace(
-            now,
-            base=None,
-            pending=(),
-            signature=self.stream.signature,
-            saved_at=self.stream.saved_at,
-            line=owned.line,
-            txid=self.stream.txid,
-        )
+        return structs.replace(entry, in_use=False, epoch=self.database.owned.epoch, doubted=doubted)
 
     # --- parts ---
 
@@ -167,11 +161,13 @@ class Kept:
         if mode is self.mode:
             return
         was = self.mode
-        if mode is Mode.STREAMED:
-            await self._attach(complete=False)
+        if mode is Mode.STREAMED and was is Mode.WAITING:
+            await self._start(Stream.begin_new)
+        elif mode is Mode.STREAMED:
+            await self._attach_anew()
         elif self.stream is not None:
             await self.stream.detach()
-            await forget(self.database.path, self._tools)  # what the app writes now, litestream does not see
+            await forget(self.database.path, self._means)  # what the app writes now, litestream does not see
             self.stream = None
         self._turn(mode)
         if mode is Mode.PROBED:
@@ -188,12 +184,22 @@ class Kept:
         if mode is Mode.SAVED:
             self.database.tell("warning", "not streamed, saved as snapshots", reason=LEAVES_WAL)
 
-    async def _attach(self, *, complete: bool) -> None:
+    async def _attach(self) -> None:
+        """The app does not run yet."""
+        await self._start(Stream.begin)
+
+    async def _attach_anew(self) -> None:
+        """The app runs, and may have written what litestream has not seen."""
+        reason = "it was not streamed for a while"
+        await self._start(lambda stream: stream.begin_anew(reason, "info"))
+
+    async def _start(self, begin: Callable[[Stream], Coroutine[Any, Any, None]]) -> None:
         if not self._marked:
             await self._mark()
-        stream = self._make()
+        entry = self.database.entry
+        stream = Stream(self.database, entry.line, entry.renewal, self._means)
         try:
-            await stream.begin(complete=complete)
+            await begin(stream)
         except BaseException:
             await tasks.to_the_end(tasks.start(stream.detach(), f"detach {self.database}"))
             raise

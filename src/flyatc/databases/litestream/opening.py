@@ -18,14 +18,15 @@ from flyatc.databases.arrival import Arrival
 from flyatc.databases.causes import Cause
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer
-from flyatc.databases.litestream import adoption, lines, restoring
+from flyatc.databases.litestream import adoption, restoring
 from flyatc.databases.litestream.address import fault, prefix
 from flyatc.databases.litestream.kept import Kept
 from flyatc.databases.litestream.lines import Line, Lines
+from flyatc.databases.litestream.listing import listed
 from flyatc.databases.litestream.means import Means
-from flyatc.databases.litestream.plan import Asked, Bring, Plan, Saved, plan
+from flyatc.databases.litestream.plan import Asked, Bring, Either, Plan, Saved, plan
 from flyatc.databases.litestream.program import LitestreamMissing
-from flyatc.databases.litestream.stream import Stream, forget
+from flyatc.databases.litestream.stream import forget
 from flyatc.databases.opening import Seeds
 from flyatc.databases.plan import Create, Keep, Refuse, Restore
 from flyatc.databases.record import Record
@@ -33,7 +34,6 @@ from flyatc.databases.snapshot import Current
 from flyatc.kit import durable, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.progress import Progress, silent
-from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,8 @@ class Survey:
     database: Database
     plan: Plan
     pointer: Pointer | None  # of the newest snapshot, if there is one
-    found: Lines
+    renewal: int  # of the line which is ours to write
     marked: bool  # current.json says that it is streamed
-
-    @property
-    def complete(self) -> bool:
-        """When the plan is carried out, the line which is ours has all that is here."""
-        line, entry = self.found.last, self.database.entry
-        if line is None or line.number != self.database.owned.line:
-            return False
-        match self.plan:
-            case Keep(verify=verify):
-                return not verify and (entry.line, entry.txid) == (line.number, line.txid)
-        return isinstance(self.plan, Bring)
 
 
 async def make_whole(
@@ -66,31 +55,25 @@ async def make_whole(
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
     if refused:
         raise RestoreRefused("; ".join(refused))
-    complete = frozenset(s.database.name for s in surveys if s.complete)  # asked now: the record is about to change
     async with means.tools.workplace(tenant.data / ".flyatc", "restore") as place:
         arrivals = await tasks.every((_prepare(s, seeds, place, means) for s in surveys), "restore")
         settle = _settle(surveys, arrivals, record, means)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
-    return await attach(databases, complete, means, frozenset(s.database.name for s in surveys if s.marked))
+    return await attach(databases, means, frozenset(s.database.name for s in surveys if s.marked))
 
 
-async def attach(
-    databases: list[Database], complete: frozenset[str], means: Means, marked: frozenset[str] = frozenset()
-) -> list[Kept]:
-    """What is there is in the store, and what comes will be. ``complete``: the names of those of which the first is
-    known; ``marked``: of those whose current.json says that they are streamed. Raises RestoreRefused: then nothing is
-    attached."""
+async def attach(databases: list[Database], means: Means, marked: frozenset[str]) -> list[Kept]:
+    """From now on what is there, and what comes, goes to the store; nobody waits for it. The record tells where to.
+    ``marked``: the names of those whose current.json says that they are streamed.
+
+    Raises RestoreRefused: then nothing is attached."""
     try:
         await means.engine.program()  # also where all are new, and litestream is needed later
     except LitestreamMissing as error:
         raise RestoreRefused(str(error)) from error
-    interval = means.storage.interval
-    streams = [
-        Kept(database, partial(_stream, database, means), means.tools, interval, marked=database.name in marked)
-        for database in databases
-    ]
+    streams = [Kept(database, means, marked=database.name in marked) for database in databases]
     try:
-        await tasks.every((stream.begin(complete=stream.database.name in complete) for stream in streams), "attach")
+        await tasks.every((stream.begin() for stream in streams), "attach")
     except BaseException as error:
         await tasks.to_the_end(tasks.start(_detach(streams), "detach"))
         if isinstance(error, SaveFailed):
@@ -103,14 +86,6 @@ async def _detach(streams: list[Kept]) -> None:
     await asyncio.gather(*(stream.detach() for stream in streams))
 
 
-def _stream(database: Database, means: Means) -> Stream:
-    return Stream(database, _url(database, means), means.engine, means.tools)
-
-
-def _url(database: Database, means: Means) -> str:
-    return means.addresses.of_line(database.tenant, database.name, database.owned.line)
-
-
 # --- ask ---
 
 
@@ -119,54 +94,51 @@ async def _survey(database: Database, means: Means) -> Survey:
         if reason := fault(text):
             raise RestoreRefused(f"{database}: {reason}")
     here = await means.tools.quick.run(partial(files.look, database.path))
-    found = await listed(database, means)
-    current = await database.shelf.current()
-    await _rise(database, found, current.owner if current is not None else 0)
+    found = await listed(database, means.store)
+    current = await take_over(database, found)
     pointer = current.pointer if current is not None else None
-    alone = current is not None and pointer is not None and not current.streamed
-    if current is None or not current.streamed:
-        await _stamp(database, current, streamed=not alone)
     asked = Asked(
         here=here,
         entry=database.entry,
         touched=database.unsaved,
         former=database.owned.former,
         lines=found,
-        saved=await _saved(database, pointer, means, alone=alone),
+        saved=await saved_of(database, current, means),
         strays=() if pointer is not None or found.found else tuple(await database.shelf.snapshots()),
         current=database.owned.line,
     )
-    return Survey(database, plan(asked), pointer, found, marked=not alone)
+    return Survey(database, plan(asked), pointer, renewal_of(database, found), may_be_streamed(current))
 
 
-async def listed(database: Database, means: Means) -> Lines:
-    """Raises StoreUnavailable."""
-    own = prefix(database.tenant, database.name)
-    return lines.read(await means.store.list(own), own)
+async def take_over(database: Database, found: Lines) -> Current | None:
+    """The store's pointer as it was. From now on it bears our epoch, and that litestream writes where that may be.
+    Raises StoreUnavailable, and what ``Owned.rise`` raises."""
+    if found.last is not None and found.last.number > database.owned.epoch:
+        await database.owned.rise(found.last.number)  # an owner's record which was lost counts anew
+    return await opening.take_over(database, may_be_streamed)
 
 
-async def _rise(database: Database, found: Lines, owner: int) -> None:
-    """Above all that the store's data know: an owner's record which was lost counts anew."""
-    highest = max(owner, found.last.number if found.last is not None else 0)
-    if highest > database.owned.epoch:
-        await database.owned.rise(highest)
+def may_be_streamed(current: Current | None) -> bool:
+    """It is new, or was streamed before."""
+    return current is None or current.pointer is None or current.streamed or current.pointer.position is not None
 
 
-async def _stamp(database: Database, current: Current | None, *, streamed: bool) -> None:
-    """With our epoch: a snapshot which an earlier owner has on its way fails. ``streamed``: the newest may be in a
-    line, as whoever comes in snapshot mode learns. Raises StoreUnavailable."""
-    try:
-        await database.shelf.stamp(current, database.owned.epoch, streamed=streamed)
-    except ConditionFailed as error:
-        raise StoreUnavailable(f"current.json of {database} has been changed just now") from error
+def renewal_of(database: Database, found: Lines) -> int:
+    """The last of our line which the store has, or which may be on its way there."""
+    line, entry = database.owned.line, database.entry
+    known = [one.renewal for one in found.found if one.number == line]
+    return max([*known, entry.renewal if entry.line == line else 0])
 
 
-async def _saved(database: Database, pointer: Pointer | None, means: Means, *, alone: bool) -> Saved | None:
-    if pointer is None:
+async def saved_of(database: Database, current: Current | None, means: Means) -> Saved | None:
+    pointer = current.pointer if current is not None else None
+    if current is None or pointer is None:
         return None
-    stored = await means.store.head(f"{prefix(database.tenant, database.name)}{pointer.key}")
-    modified = stored.modified if stored is not None else lineage.saved_at(pointer)
-    return Saved(pointer.link, pointer.epoch, modified, alone)
+    modified, alone = lineage.saved_at(pointer), not current.streamed
+    if pointer.position is None:
+        stored = await means.store.head(f"{prefix(database.tenant, database.name)}{pointer.key}")
+        modified = stored.modified if stored is not None else modified
+    return Saved(pointer.link, pointer.epoch, modified, alone, pointer.position)
 
 
 # --- prepare ---
@@ -179,7 +151,9 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: Means) -> A
         case Keep(verify=True):
             await opening.verify(database, tools)
         case Bring(line=line):
-            return await bring(database, line, None, place, means, silent)
+            return await bring(database, line, None, place, means, silent, pointer)
+        case Either(line=line) if pointer is not None:
+            return await _bring_either(database, line, pointer, place, means)
         case Restore() if pointer is not None:
             return await opening.bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
@@ -187,37 +161,52 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: Means) -> A
     return None
 
 
+async def _bring_either(database: Database, line: Line, pointer: Pointer, place: Path, means: Means) -> Arrival:
+    """The snapshot; if that is damaged the stream, which is known to have the same. Raises as ``bring``."""
+    try:
+        return await opening.bring(database, pointer.key, pointer, place, means.tools, silent)
+    except opening.SnapshotRefused as error:
+        database.tell("error", "a snapshot is damaged: its stream, which has the same, is restored", error=str(error))
+    return await bring(database, line, None, place / "stream", means, silent, None)
+
+
 async def bring(
-    database: Database, line: Line, at: float | None, place: Path, means: Means, progress: Progress
+    database: Database,
+    line: Line,
+    at: float | None,
+    place: Path,
+    means: Means,
+    progress: Progress,
+    pointer: Pointer | None,
 ) -> Arrival:
-    """The database out of ``line``, as it was ``at`` that time (None: at the last). Raises RestoreRefused,
-    restoring.NoSuchTime; StoreUnavailable, OSError."""
+    """The database out of ``line``, as it was ``at`` that time (None: at the last). ``pointer``: an older snapshot, to
+    be told of where the line is damaged. Raises RestoreRefused, restoring.NoSuchTime; StoreUnavailable, OSError."""
     began = monotonic()
-    url = means.addresses.of_line(database.tenant, database.name, line.number)
+    url = means.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     own = place / database.name.replace("/", "~")
-    before = await listed(database, means)
+    before = await listed(database, means.store)
     try:
         raw = await _restore(url, own, at, line.octets, means, progress, line.whole)
     except restoring.NoSuchTime:
         raise
     except restoring.NotRestored as error:
         if error.cause not in (Cause.DAMAGED, Cause.STORE_AWAY, Cause.UNKNOWN):
-            raise _failed(database, lines.folder(line.number), error) from error
+            raise _failed(database, line.name, error, pointer) from error
         # litestream itself removes old files, also under a restore that has just begun to read them (its issue 1270).
-        if await listed(database, means) == before:
-            raise _failed(database, lines.folder(line.number), error) from error
+        if await listed(database, means.store) == before:
+            raise _failed(database, line.name, error, pointer) from error
         try:
             raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, means, progress, line.whole)
         except restoring.NotRestored as again:
-            raise _failed(database, lines.folder(line.number), again) from again
-    told = lines.folder(line.number) + (f":{line.txid}" if at is None else "")
+            raise _failed(database, line.name, again, pointer) from again
+    told = str(line.position) if at is None else line.name
     return Arrival(raw, "restored", told, files.octets(raw), began)
 
 
 async def _restore(
     url: str, own: Path, at: float | None, octets: int, means: Means, progress: Progress, needed: int = 0
 ) -> Path:
-    await means.tools.quick.run(own.mkdir)
+    await means.tools.quick.run(partial(own.mkdir, parents=True))
     try:
         async with means.tools.restores:
             return await restoring.restore(url, own, at, octets, means, progress, needed)
@@ -225,14 +214,20 @@ async def _restore(
         raise RestoreRefused(str(error)) from error
 
 
-def _failed(database: Database, where: str, error: restoring.NotRestored) -> RestoreRefused:
+def _failed(
+    database: Database, where: str, error: restoring.NotRestored, pointer: Pointer | None = None
+) -> RestoreRefused:
     """Only a damaged replica is a reason for an earlier state."""
     if error.cause.passes:
         return RestoreRefused(f"{database} is not restored from {where}: {error.advice}")
     database.tell("error", "a replica cannot be restored", replica=where, error=str(error))
+    what = f"flyatc restore {database.tenant.address} {database.name}"
+    older = ""
+    if pointer is not None:
+        older = f", or the last snapshot, saved {pointer.saved}: {what} --version {lineage.version(pointer.key)}"
     return RestoreRefused(
         f"{database}: its replica {where} cannot be restored: {error}. Nothing was overwritten, and nothing begins "
-        f"empty. Try an earlier state: flyatc restore {database.tenant.address} {database.name} --at TIME"
+        f"empty. Try an earlier state: {what} --at TIME{older}"
     )
 
 
@@ -261,7 +256,7 @@ async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record:
     for survey, arrival in zip(surveys, arrivals, strict=True):
         database, tools = survey.database, means.tools
         await tools.quick.run(partial(durable.make_folder, database.path.parent))
-        await place_one(database, arrival, survey.plan, means)
+        await place_one(database, arrival, survey.plan, survey.renewal, means)
         if isinstance(survey.plan, Create) and arrival is None:
             await opening.clear(database, survey.plan.reason, tools)
         elif isinstance(survey.plan, Keep) and survey.plan.lost:
@@ -269,26 +264,44 @@ async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record:
     await record.put({s.database.name: _entry(s) for s in surveys})
 
 
-async def place_one(database: Database, arrival: Arrival | None, decided: Plan, means: Means) -> None:
+async def place_one(database: Database, arrival: Arrival | None, decided: Plan, renewal: int, means: Means) -> None:
     """Never under a litestream that has it open; and what that remembers is of another file, or of another line."""
     await means.engine.detach(database.path)
     if arrival is not None:
-        outdated = isinstance(decided, Bring) and decided.outdated
+        outdated = isinstance(decided, Bring | Either | Restore) and decided.outdated
         await opening.put_in_place(arrival, database, means.tools, decided.reason, outdated=outdated)
-    if not isinstance(decided, Keep) or database.entry.line != database.owned.line:
-        await forget(database.path, means.tools)
+    if not isinstance(decided, Keep) or not _goes_on(database, renewal):
+        await forget(database.path, means)
+
+
+def _goes_on(database: Database, renewal: int) -> bool:
+    """The line which is to be written is the one in which the record knows of something."""
+    entry = database.entry
+    return (entry.line, entry.renewal) == (database.owned.line, renewal) and entry.txid > 0
 
 
 def _entry(survey: Survey) -> Entry:
-    """What is true of the database now that its plan is carried out."""
-    database = survey.database
+    """What is true of the database now that its plan is carried out. ``txid``: of the line which is ours."""
+    database, renewal, pointer = survey.database, survey.renewal, survey.pointer
     owned, entry = database.owned, database.entry
-    now = Entry(in_use=True, epoch=owned.epoch, line=owned.line)
+    now = Entry(
+        in_use=True,
+        epoch=owned.epoch,
+        line=owned.line,
+        renewal=renewal,
+        base=pointer.link if pointer is not None else None,
+        skipped=entry.skipped,
+    )
     match survey.plan:
         case Keep():
-            return structs.replace(entry, in_use=True, epoch=owned.epoch, line=owned.line)
-        case Bring(line=line):
-            return structs.replace(now, txid=line.txid, saved_at=line.until)
-        case Restore() if survey.pointer is not None:
-            return structs.replace(now, base=survey.pointer.link, saved_at=lineage.saved_at(survey.pointer))
+            txid = entry.txid if _goes_on(database, renewal) else 0
+            return structs.replace(
+                now, txid=txid, pending=entry.pending, signature=entry.signature, saved_at=entry.saved_at
+            )
+        case Bring(line=line) | Either(line=line):
+            txid = line.txid if (line.number, line.renewal) == (owned.line, renewal) else 0
+            return structs.replace(now, txid=txid, signature=files.signature(database.path), saved_at=line.until)
+        case Restore() if pointer is not None:
+            saved_at = lineage.saved_at(pointer)
+            return structs.replace(now, signature=files.signature(database.path), saved_at=saved_at)
     return now

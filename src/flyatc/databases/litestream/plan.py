@@ -7,7 +7,7 @@ replica that lost its first file as of one that never was.
 
 from dataclasses import dataclass
 
-from flyatc.databases.lineage import Entry, Link, version
+from flyatc.databases.lineage import Entry, Link, Position, version
 from flyatc.databases.litestream.lines import Line, Lines, folder
 from flyatc.databases.owned import Former
 from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
@@ -15,12 +15,13 @@ from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
 
 @dataclass(frozen=True)
 class Saved:
-    """A snapshot is in the store as well. ``alone``: nothing was streamed since, so it is the newest."""
+    """A snapshot: of the last clean stop, or from when it was not streamed. ``alone``: nothing was streamed since."""
 
     link: Link
     epoch: int
-    modified: float  # Unix time, by the store's clock
+    modified: float  # Unix time, by the store's clock; counts where ``position`` is not known
     alone: bool = False
+    position: Position | None = None  # of the stream which had the same
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,16 @@ class Bring:
     outdated: bool = False
 
 
-Plan = Keep | Bring | Restore | Create | Refuse
+@dataclass(frozen=True)
+class Either:
+    """A snapshot and a line which have the same, by their position: the snapshot is one object, and quicker."""
+
+    reason: str
+    line: Line
+    outdated: bool = False
+
+
+Plan = Keep | Bring | Either | Restore | Create | Refuse
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,53 @@ class Asked:
 def plan(asked: Asked) -> Plan:
     if fault := _doubt(asked):
         return Refuse(fault)
-    line, saved = asked.lines.last, asked.saved
-    if saved is not None and (line is None or _newer(saved, line)):
-        return _snapshot(asked, saved)
-    if line is not None:
-        return _stream(asked, line)
-    return _nothing(asked)
+    found = newest(asked.saved, asked.lines.last)
+    if found is None:
+        return _nothing(asked)
+    if found.saved is not None and found.saved.position is None:
+        return _snapshot(asked, found.saved)
+    return _streamed(asked, found)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What the store has that is newest: ``saved``, ``line``, or both, which are the same. ``what``: in words."""
+
+    saved: Saved | None
+    line: Line | None
+    what: str
+
+
+def newest(saved: Saved | None, line: Line | None) -> Newest | None:
+    """None: the store has nothing. Positions decide; the store's clock only for a snapshot without one."""
+    if line is None:
+        return None if saved is None else Newest(saved, None, _of_snapshot(saved))
+    if saved is None:
+        return Newest(None, line, _of_line(line))
+    if saved.position is None:
+        return Newest(saved, None, _of_snapshot(saved)) if _later(saved, line) else Newest(None, line, _of_line(line))
+    if saved.position == line.position:
+        return Newest(saved, line, f"{_of_snapshot(saved)}, which is {_transaction(line)}")
+    if saved.position > line.position:
+        return Newest(saved, None, f"{_of_snapshot(saved)}, which is later than {_transaction(line)}")
+    return Newest(None, line, f"{_of_line(line)}, which is later than the snapshot {version(saved.link.key)}")
+
+
+def _of_snapshot(saved: Saved) -> str:
+    return f"the store has the snapshot {version(saved.link.key)}"
+
+
+def _of_line(line: Line) -> str:
+    return f"the store has {_transaction(line)}"
+
+
+def _transaction(line: Line) -> str:
+    return f"transaction {line.txid} of {line.name}"
+
+
+def _later(saved: Saved, line: Line) -> bool:
+    """A line begins with the epoch it is named after: a snapshot of an earlier one cannot be newer."""
+    return saved.epoch >= line.number and (saved.alone or saved.modified > line.until)
 
 
 def _doubt(asked: Asked) -> str | None:
@@ -76,32 +127,35 @@ def _doubt(asked: Asked) -> str | None:
     return None
 
 
-def _newer(saved: Saved, line: Line) -> bool:
-    """A line begins with the epoch it is named after: a snapshot of an earlier one cannot be newer."""
-    return saved.epoch >= line.number and (saved.alone or saved.modified > line.until)
-
-
 def _snapshot(asked: Asked, saved: Saved) -> Plan:
-    what = f"the store has the snapshot {version(saved.link.key)}"
+    """From when the mode was another one."""
+    what = _of_snapshot(saved)
     ours = asked.entry.descends_from(saved.link) or (asked.entry.epoch > 0 and _latest(asked))
     if asked.here is not Here.ABSENT and ours:
         return Keep(f"{what}, the local copy is that or newer", verify=asked.entry.in_use or asked.touched)
     return Restore(f"{what}, from before it was streamed")
 
 
-def _stream(asked: Asked, line: Line) -> Plan:
-    entry, what = asked.entry, f"the store has transaction {line.txid} of {folder(line.number)}"
+def _streamed(asked: Asked, found: Newest) -> Plan:
+    entry = asked.entry
+    changed = entry.in_use or asked.touched
     if asked.here is Here.ABSENT:
-        return Bring(f"{what}, nothing is here", line)
+        return _bring(found, f"{found.what}, nothing is here")
     if _latest(asked):
-        return Keep("nobody has written it since this machine did", verify=entry.in_use or asked.touched)
-    same = (entry.line, entry.txid) == (line.number, line.txid)
-    if asked.former.clean and same and not (entry.in_use or asked.touched):
-        return Keep(f"{what}, which is what is here")
+        return Keep("nobody has written it since this machine did", verify=changed)
+    at = found.line.position if found.line is not None else found.saved and found.saved.position
+    if asked.former.clean and entry.position == at and not changed:
+        return Keep(f"{found.what}, which is what is here")
     if not _was_saved(entry):
-        return Bring(f"{what}, and nobody knows where the local copy comes from", line)
-    here = f"{what}, the local copy is transaction {entry.txid} of {folder(entry.line)}"
-    return Bring(here, line, outdated=bool(entry.txid) and not (entry.in_use or asked.touched))
+        return _bring(found, f"{found.what}, and nobody knows where the local copy comes from")
+    here = f"the local copy is transaction {entry.txid} of {folder(entry.line, entry.renewal)}"
+    return _bring(found, f"{found.what}, {here}", outdated=bool(entry.txid) and not changed)
+
+
+def _bring(found: Newest, reason: str, *, outdated: bool = False) -> Plan:
+    if found.line is None:
+        return Restore(reason, outdated)
+    return Either(reason, found.line, outdated) if found.saved is not None else Bring(reason, found.line, outdated)
 
 
 def _nothing(asked: Asked) -> Plan:
@@ -131,4 +185,4 @@ def _latest(asked: Asked) -> bool:
 
 
 def _was_saved(entry: Entry) -> bool:
-    return bool(entry.txid or entry.base or entry.pending)
+    return bool(entry.txid or entry.base or entry.pending or entry.saved_at is not None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flyatc.kit.errors import FlyatcError
 
-OLDEST = (0, 5, 9)  # the first whose control socket knows register, sync and unregister
+OLDEST = (0, 5, 17)  # the first whose control socket tells how far each database was read
 PATIENCE = 10.0  # s; to tell its version
 
 # Soft limits for Go's heap. Measured: a gigabyte is restored in 90 MB instead of 139, no slower. The one which streams

@@ -1,50 +1,81 @@
-"""One database which streams: attached to litestream, and asked again and again whether all has arrived.
+"""One database which streams: attached to litestream, and asked again and again how far it is.
 
-The file must stay the same while it is attached: over one that was replaced, by a rename as some apps do it, litestream
-builds a replica which cannot be restored. So its inode is watched; a new one begins anew, with a whole upload.
+litestream holds a read lock, so that nobody restarts the WAL before it has read it. What an app writes and checkpoints
+while there is no such lock is in no transaction. litestream does not notice that if its own last frame is still in the
+WAL, and makes a replica which cannot be restored. So each time that it is attached one of these holds:
+
+* the files are as they were when all was in the store, and a read lock of ours stands until litestream has its own;
+* the WAL is empty: then nothing in it can be taken for what was there before, and litestream sends the whole database;
+* it is a new line (``begin_anew``), in which litestream finds nothing to go on from.
+
+The same goes for a file which was replaced under it, by a rename as some apps do it: its inode is watched.
 """
 
 import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from time import time
+from typing import Any
 
-from flyatc.databases import files
+from msgspec import structs
+
+from flyatc.databases import files, sqlite
 from flyatc.databases.database import Database
-from flyatc.databases.lineage import Signature
-from flyatc.databases.litestream.engine import Engine, EngineFailed
+from flyatc.databases.lineage import Position, Signature
+from flyatc.databases.litestream import lines
+from flyatc.databases.litestream.address import prefix
+from flyatc.databases.litestream.engine import EngineFailed
+from flyatc.databases.litestream.listing import listed
+from flyatc.databases.litestream.means import Means
 from flyatc.databases.litestream.program import LitestreamMissing
-from flyatc.databases.tools import Tools
-from flyatc.kit import tasks
+from flyatc.kit import backoff
 from flyatc.kit.errors import SaveFailed
+from flyatc.objects.store import StoreUnavailable
 
-ANSWER = 5.0  # s; for litestream to confirm what is small
+ANSWER = 10.0  # s; for litestream to send what is small
+SLOW = 3  # so many times longer where nothing fails, on a busy machine
 RATE = 2 << 20  # octets a second; slower than that an upload counts as hung
-FIRST = 0.1  # s; an app waits for litestream so long where the store is known to have all: to see that it works
+LISTED_EACH = 30  # so many looks for a transaction's file in vain, then all files are listed: it may be compacted
 
 
 class Stream:
-    """``url``: of the line which is ours to write."""
+    """``renewal``: of the line which is ours to write, the last which may exist."""
 
-    def __init__(self, database: Database, url: str, engine: Engine, tools: Tools) -> None:
-        self.database, self._url, self._engine, self._tools = database, url, engine, tools
-        self.txid = database.entry.txid
-        self.saved_at = database.entry.saved_at
-        self._seen: Signature | None = database.entry.signature
+    def __init__(self, database: Database, line: int, renewal: int, means: Means) -> None:
+        entry = database.entry
+        self.database, self.line, self.renewal, self._means = database, line, renewal, means
+        known = (entry.line, entry.renewal) == (line, renewal)
+        self.txid = entry.txid if known else 0  # the last which the store is known to have
+        self.saved_at = entry.saved_at
+        self.renewed: str | None = None  # why it was begun anew, the last time
+        self._seen: Signature | None = entry.signature
         self._whole_at = time()  # when all was known to be in the store
         self._inode: int | None = None
-        self._starts = 0  # of the engine, when it was last confirmed
+        self._attached_at = 0.0
+        self._guard: sqlite3.Connection | None = None
+        self._sought = 0  # looks in vain
         self._lock = asyncio.Lock()
-        self._first: asyncio.Task[SaveFailed | None] | None = None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.line, self.renewal, self.txid)
 
     @property
     def unsaved(self) -> bool:
         """Whether something may have been written that is not confirmed. Cheap: three stats."""
         try:
             found = files.signature(self.database.path)
-        except OSError:  # the next confirmation says what is wrong
+        except OSError:  # the next look says what is wrong
             return True
         return found[0] is not None and found != self._seen
+
+    @property
+    def begun(self) -> bool:
+        """litestream has read it since it was attached."""
+        return self._guard is None and self._means.engine.holds(self.database.path)
 
     @property
     def lag(self) -> float:
@@ -59,37 +90,55 @@ class Stream:
         """Of the database and its WAL."""
         return self._size("") + self._size("-wal")
 
-    async def begin(self, *, complete: bool) -> None:
-        """It streams, from its first transaction on if it is not there yet; what is there is in the store.
+    async def begin(self) -> None:
+        """The app does not run. From now on it streams, from its first transaction on if it is not there yet; nothing
+        is waited for. Raises SaveFailed."""
+        async with self._lock:
+            await self._told(self._begin(), "cannot be streamed")
 
-        ``complete``: that it is, in the line which is ours, is known. Then litestream is waited for FIRST seconds and
-        no longer: it reads through a database which it has sent before, and sends the whole of one which was restored.
+    async def begin_new(self) -> None:
+        """The app runs, and has just made it: there is nothing that litestream could go on from. Raises SaveFailed."""
+        async with self._lock:
+            await forget(self.database.path, self._means)
+            await self._told(self._attach(), "cannot be streamed")
+
+    async def look(self) -> None:
+        """How far the store is. Raises SaveFailed."""
+        async with self._lock:
+            await self._told(self._look(), "is not saved")
+
+    async def caught_up(self) -> None:
+        """The store has all that was committed before. Waits as long as its size needs, longer where it is only slow.
         Raises SaveFailed."""
-        try:
-            await self._engine.attach(self.database.path, self._url)
-        except (EngineFailed, LitestreamMissing) as error:
-            raise SaveFailed(f"{self.database} cannot be streamed: {error}") from error
-        self._first = tasks.start(self._tried(), f"first confirmation of {self.database}")
-        await asyncio.wait([self._first], timeout=FIRST if complete else None)
-        if self._first.done() and (failed := self._first.result()) is not None:
-            raise failed
+        began, failures = time(), 0
+        patience = ANSWER + self.octets / RATE
+        while True:
+            trouble = "litestream is behind"
+            try:
+                await self.look()
+                if not self.unsaved or self._whole_at > began:
+                    return
+                until = began + SLOW * patience
+            except SaveFailed as error:
+                trouble, until = str(error), began + patience
+            if time() > until or not self.database.owned.valid():
+                raise SaveFailed(f"{self.database} is not saved within {time() - began:.0f} s: {trouble}")
+            failures += 1
+            await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.5))
+
+    async def begin_anew(self, reason: str, level: str = "error") -> None:
+        """Leaves what was sent as it is, and sends all of it to a new line. Whether the app runs does not matter, if
+        only this machine may write. Raises SaveFailed."""
+        async with self._lock:
+            await self._told(self._begin_anew(reason, level), "cannot be streamed anew")
 
     async def detach(self) -> None:
         """Nothing holds its file any more."""
-        await self._engine.detach(self.database.path)
-        if self._first is not None:
-            await asyncio.wait([self._first])
-
-    async def confirm(self) -> None:
-        """The store has all that was committed before. Raises SaveFailed."""
         async with self._lock:
-            try:
-                await self._confirm()
-            except (EngineFailed, LitestreamMissing, OSError) as error:
-                raise SaveFailed(f"{self.database} is not saved: {error}. The local copy is kept") from error
+            await self._let_go()
 
     async def settle(self) -> None:
-        """Let go, after the app has ended and all was confirmed: from now on any change of the files shows."""
+        """It is detached, the app has ended, and all is in the store: from now on any change of the files shows."""
         for _ in range(4):
             self._seen = files.signature(self.database.path)
             if files.settled(self._seen):
@@ -103,42 +152,107 @@ class Stream:
 
     # --- parts ---
 
-    async def _tried(self) -> SaveFailed | None:
+    async def _told(self, work: Coroutine[Any, Any, None], what: str) -> None:
         try:
-            await self.confirm()
-        except SaveFailed as error:  # if nobody waits any more, the next look tries again, and tells
-            return error
-        return None
+            await work
+        except (EngineFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
+            raise SaveFailed(f"{self.database} {what}: {error}. The local copy is kept") from error
 
-    async def _confirm(self) -> None:
+    async def _begin(self) -> None:
+        if not await self._hold_the_wal():
+            await self._drop_guard()
+            await self._means.tools.heavy.run(partial(sqlite.empty_the_wal, self.database.path))
+        await self._attach()
+
+    async def _attach(self) -> None:
+        self._attached_at = time()
+        url = self._means.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
+        await self._means.engine.attach(self.database.path, url)
+
+    async def _begin_anew(self, reason: str, level: str) -> None:
+        if not self.database.owned.valid():
+            raise EngineFailed("this machine may not write at this moment")
+        left = lines.folder(self.line, self.renewal)
+        await self._let_go()
+        await forget(self.database.path, self._means)
+        self.renewal, self.txid, self._seen, self._inode, self.renewed = self.renewal + 1, 0, None, None, reason
+        now = lines.folder(self.line, self.renewal)
+        self.database.tell(level, "its stream is begun anew, and all is sent again", reason=reason, left=left, now=now)
+        entry = structs.replace(self.database.entry, line=self.line, renewal=self.renewal, txid=0, signature=None)
+        await self.database.note(entry)
+        await self._attach()
+
+    async def _let_go(self) -> None:
+        await self._means.engine.detach(self.database.path)
+        await self._drop_guard()
+
+    async def _look(self) -> None:
         if not self.database.owned.valid():
             raise EngineFailed("this machine may not write at this moment")
         seen = files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:
             return self._missing(there=seen[0] is not None)
-        await self._look_for_another(seen[0][0])
-        txid = await self._engine.sync(self.database.path, self._patience())
-        self.txid, self.saved_at, self._starts = txid, time(), self._engine.starts
-        self._seen = seen if files.settled(seen) else None  # else the next look would not see a write of this moment
+        if self._inode not in (None, seen[0][0]):
+            await self._begin_anew("the app has replaced its database under way", "warning")
+        self._inode = seen[0][0]
+        if not self._means.engine.holds(self.database.path):
+            await self._attach_again()
+        progress = await self._means.engine.progress(self.database.path)
+        if progress is not None and progress.error:
+            raise EngineFailed(f"litestream: {progress.error}")
+        read_at = progress.read_at if progress is not None else None
+        if progress is not None and read_at is not None and read_at > self._attached_at:
+            await self._drop_guard()
+            await self._confirm(progress.txid, read_at, seen)
 
     def _missing(self, *, there: bool) -> None:
         """The app has not made it, or has put nothing into it yet; or it has taken it away."""
         if there and self.txid:
             raise EngineFailed("it is empty although it had content; the store keeps what it had")
 
-    async def _look_for_another(self, inode: int) -> None:
-        if self._inode is not None and self._inode != inode:
-            self.database.tell("warning", "the app has replaced its database under way: it is streamed anew")
-            await self._engine.detach(self.database.path)
-            await forget(self.database.path, self._tools)
-            await self._engine.attach(self.database.path, self._url)
-            self._starts = 0
-        self._inode = inode
+    async def _attach_again(self) -> None:
+        """Another litestream runs than before."""
+        if await self._hold_the_wal():
+            return await self._attach()
+        await self._begin_anew("litestream has ended while the database was being written", "warning")
 
-    def _patience(self) -> float:
-        """A new litestream may have to send all of it; else what is in the WAL."""
-        whole = self._starts != self._engine.starts
-        return ANSWER + (self.octets if whole else self._size("-wal")) / RATE
+    async def _confirm(self, txid: int, read_at: float, seen: Signature) -> None:
+        """litestream has read all that was committed before ``read_at``, after ``seen``."""
+        if txid != self.txid and not await self._arrived(Position(self.line, self.renewal, txid)):
+            return
+        self.txid, self.saved_at, self._whole_at = txid, read_at, max(self._whole_at, read_at)
+        if files.newest(seen) + files.TICK / files.SECOND < read_at:
+            self._seen = seen
+
+    async def _arrived(self, position: Position) -> bool:
+        """One question, answered by the store itself."""
+        own = prefix(self.database.tenant, self.database.name)
+        key = lines.file_of(position, bucket=self._means.addresses.in_bucket)
+        if await self._means.store.head(f"{own}{key}") is not None:
+            self._sought = 0
+            return True
+        self._sought += 1
+        if self._sought % LISTED_EACH:
+            return False
+        line = f"{lines.folder(position.line, position.renewal)}/"
+        found = (await listed(self.database, self._means.store, line)).last
+        return found is not None and found.position >= position
+
+    async def _hold_the_wal(self) -> bool:
+        """Nobody restarts it, and nothing was written since all was known to be in the store."""
+        await self._drop_guard()
+        self._guard = await self._means.tools.quick.run(partial(sqlite.reading, self.database.path))
+        now = files.signature(self.database.path)
+        if not files.untouched(self._seen, now):
+            return False
+        self._seen = now
+        return True
+
+    async def _drop_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            with contextlib.suppress(sqlite3.Error):
+                await self._means.tools.quick.run(guard.close)
 
     def _size(self, end: str) -> int:
         path = self.database.path
@@ -148,7 +262,7 @@ class Stream:
             return 0
 
 
-async def forget(path: Path, tools: Tools) -> None:
+async def forget(path: Path, means: Means) -> None:
     """What litestream remembers of a file which stood at ``path`` before, or of a line which was ours before. It is
     detached."""
-    await tools.quick.run(partial(files.remove, path.with_name(f".{path.name}-litestream")))
+    await means.tools.quick.run(partial(files.remove, path.with_name(f".{path.name}-litestream")))

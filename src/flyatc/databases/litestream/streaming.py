@@ -1,46 +1,38 @@
-"""The databases of one tenant while it is up, in litestream mode: each streams, and is asked every second whether all
-has arrived. What litestream sends by itself is seldom more than a second behind; what counts is what it confirms.
+"""The databases of one tenant while it is up, in litestream mode: each streams, and every second it is asked how far
+the store is. What litestream sends by itself is seldom more than a second behind; what counts is what the store has.
 
 When the ownership ends, litestream lets go of them, and a last second's worth may still go up. That is no harm: what it
 writes is the line of our epoch, into which nobody else writes; and who takes the user from us without our release
-begins a new line before its app starts, from which alone will be restored from then on.
+begins a new line, from which alone will be restored as soon as it has something.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from time import monotonic
 from typing import Any
+
+from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import held, orphans
-from flyatc.databases.litestream import lines
+from flyatc.databases.lineage import Entry
+from flyatc.databases.litestream import finishing
 from flyatc.databases.litestream.kept import Kept
+from flyatc.databases.litestream.means import Means
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
-from flyatc.databases.tools import Tools
-from flyatc.kit import backoff, tasks
+from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.progress import Progress
 
 EVERY = 1.0  # s; between two looks
-PATIENCE = 10.0  # s; how long the last confirmation is tried for
 
 
 class Streaming:
-    """``hurry`` says that a last confirmation which fails shall not be tried again."""
-
-    def __init__(
-        self,
-        tenant: Tenant,
-        streams: list[Kept],
-        record: Record,
-        owned: Owned,
-        tools: Tools,
-        hurry: Callable[[], bool],
-    ) -> None:
-        self._tools = tools
-        self._tenant, self.streams, self._record, self._owned, self._hurry = tenant, streams, record, owned, hurry
+    def __init__(self, tenant: Tenant, streams: list[Kept], record: Record, owned: Owned, means: Means) -> None:
+        self._means = means
+        self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
+        self._ends: list[asyncio.Task[Entry]] = []
         self._leaving = asyncio.Event()
         self._behind = False  # told
         self._watching = tasks.start(self._watch(), f"stream {tenant.address}")
@@ -68,6 +60,11 @@ class Streaming:
         return [alarm for stream in self.streams for alarm in stream.alarms]
 
     @property
+    def renewed(self) -> dict[str, str]:
+        """Why a stream was begun anew, the last time, by database."""
+        return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
+
+    @property
     def txids(self) -> dict[str, int]:
         """The last transaction which was confirmed, by database."""
         return {stream.database.name: stream.txid for stream in self.streams}
@@ -79,10 +76,24 @@ class Streaming:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         await tasks.to_the_end(tasks.start(_every(chosen, "confirm", Kept.confirm), f"save {self._tenant.address}"))
 
+    async def begin_anew(self, database: str, reason: str) -> None:
+        """The stream of ``database`` is damaged, or not to be trusted: what was sent stays as it is, and all is sent
+        again, to a new line. The app may run. On return the store has it, and it can be restored. Raises SaveFailed."""
+        stream = next((one.stream for one in self.streams if one.database.name == database), None)
+        if stream is None:
+            raise SaveFailed(f"{self._tenant.address}: {database!r} is not streamed")
+        work = tasks.start(finishing.renew(stream, reason, self._means), f"new stream of {stream.database}")
+        await tasks.to_the_end(work)
+
     async def leave(self) -> None:
-        """The app has ended. All is confirmed, and litestream has let go of all. Raises SaveFailed; then the local copy
-        is kept, on record, and litestream has let go of it as well."""
-        await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"))
+        """The app has ended. All is in the store and proven, and litestream has let go of all. Raises SaveFailed; then
+        the local copy is kept, on record, and litestream has let go of it as well. Who is cancelled here does not wait
+        for a proof, and what is not proven is not saved."""
+        await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"), self._cut_short)
+
+    def _cut_short(self) -> None:
+        for end in self._ends:
+            end.cancel()
 
     async def _leave(self) -> None:
         self._leaving.set()
@@ -91,62 +102,53 @@ class Streaming:
             await asyncio.gather(*(stream.detach() for stream in self.streams))
             self._owned.mark_dirty(held.DELETED, self._tenant.address)
             raise CopyLost(f"{self._tenant.address}: {held.DELETED}")
-        ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
-        answers = await asyncio.gather(*ends, return_exceptions=True)
-        saved = [s for s, answer in zip(self.streams, answers, strict=True) if answer is None]
+        self._ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
+        answers = await asyncio.gather(*self._ends, return_exceptions=True)
+        named = zip(self.streams, answers, strict=True)
+        saved = {stream.database.name: answer for stream, answer in named if isinstance(answer, Entry)}
         try:
-            await self._record.put({stream.database.name: stream.entry() for stream in saved})
+            await self._record.put(saved)
         except OSError as error:
             raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
         finally:
-            self._raise(answers)
+            self._raise([answer for answer in answers if isinstance(answer, BaseException)])
 
-    def _raise(self, answers: list[BaseException | None]) -> None:
-        for answer in answers:
-            if answer is not None and not isinstance(answer, SaveFailed):
-                raise answer
-        if failed := [str(answer) for answer in answers if answer is not None]:
+    def _raise(self, errors: list[BaseException]) -> None:
+        failed = []
+        for error in errors:
+            if isinstance(error, asyncio.CancelledError):
+                error = SaveFailed(
+                    f"{self._tenant.address}: there was no time to prove that the store has all. The local copy is "
+                    "kept: start it again on this machine, with a longer server.shutdown_timeout"
+                )
+            if not isinstance(error, SaveFailed):
+                raise error
+            failed.append(str(error))
+        if failed:
             self._owned.mark_dirty("; ".join(failed), self._tenant.address)
             raise SaveFailed("; ".join(failed))
         self._owned.mark_saved(self._tenant.address)
 
-    async def _finish(self, stream: Kept) -> None:
-        """Confirmed and let go. Raises SaveFailed; then it was let go as well."""
-        began = monotonic()
+    async def _finish(self, stream: Kept) -> Entry:
+        """Saved and let go. Raises SaveFailed; then it was let go as well."""
         try:
-            if stream.unsaved and not self._owned.lost:
-                await self._confirmed(stream)
-                if stream.stream is not None:  # a snapshot has told
-                    ms, version = round((monotonic() - began) * 1000), f"{lines.folder(self._owned.line)}:{stream.txid}"
-                    stream.database.tell("info", "saved", version=version, octets=stream.octets, ms=ms)
+            if not self._owned.lost:
+                return await stream.finish()
         except SaveFailed as error:
             stream.database.tell("warning", "not saved", error=str(error))
             raise
         finally:
             await stream.detach()
-        if stream.unsaved and self._owned.lost:
+        if stream.database.unsaved:
             await self._set_aside(stream)
-        await stream.settle()
+        return structs.replace(stream.database.entry, in_use=False)
 
     async def _set_aside(self, stream: Kept) -> None:
         """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
         try:
-            await orphans.set_aside(stream.database, self._tools, self._owned.why)
+            await orphans.set_aside(stream.database, self._means.tools, self._owned.why)
         except OSError as error:
             raise SaveFailed(f"{stream.database}: what is unsaved cannot be set aside: {error}") from error
-
-    async def _confirmed(self, stream: Kept) -> None:
-        """Tried until it is, or nobody has the patience any more."""
-        clock, failures = asyncio.get_running_loop().time, 0
-        until = clock() + PATIENCE
-        while True:
-            try:
-                return await stream.confirm()
-            except SaveFailed:
-                if clock() > until or self._hurry() or not self._owned.valid():
-                    raise
-            failures += 1
-            await asyncio.sleep(backoff.delay(failures, first=0.1, most=1.0))
 
     async def _watch(self) -> None:
         """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
@@ -169,7 +171,7 @@ class Streaming:
             self._behind = True
             return
         finally:
-            self._tools.log.locked.discard(self._tenant.address)
+            self._means.tools.log.locked.discard(self._tenant.address)
         if self._behind:
             self._tell("info", "streaming has caught up")
         self._behind = False
