@@ -1,5 +1,6 @@
 """Litestream mode on S3: rclone's server, which checks signatures. A line to it can be broken for litestream alone."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from fakes.owners import FakeFormer, FakeOwned
 from fakes.s3 import Server, rclone_server
 from fakes.streams import Streamers, Writer, after
 from flyatc.config.schema import Storage
-from flyatc.databases.litestream import program, restoring, stream, streaming
+from flyatc.databases.litestream import program, restoring, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.progress import silent
 from slowness import SLOWNESS
@@ -48,16 +49,24 @@ async def test_what_one_machine_streams_into_a_bucket_another_restores(machines:
 async def test_with_a_wrong_secret_litestream_says_so_and_nothing_starts(machines: Streamers) -> None:
     one = FakeOwned(1, FIRST)
     a = await machines.machine("a")
-    await a.session(one, 1)
+    await a.cut(one, 1)
     b = await machines.machine("b", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
     with pytest.raises(RestoreRefused, match="SignatureDoesNotMatch"):
-        await b.session(after(one))
+        await b.session(after(one, clean=False))
     assert not b.path.exists()
-    await a.door.close()
-    again = await machines.machine("a", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
-    with pytest.raises(RestoreRefused, match="SignatureDoesNotMatch"):
-        await again.session(after(one))  # it would keep its copy, but could not stream
-    assert not again.door.engine.holds(again.path)
+
+
+async def test_what_litestream_cannot_send_is_never_called_saved_and_a_snapshot_has_it(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ANSWER", 1.0)
+    one = FakeOwned(1, FIRST)
+    a = await machines.machine("a", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    with pytest.raises(SaveFailed, match="A snapshot of it is in the store"):
+        await a.session(one, 1)
+    assert one.dirty
+    assert not a.door.engine.holds(a.path)
+    assert await (await machines.machine("b")).session(after(one, clean=False)) == [1]
 
 
 async def test_a_restore_of_which_nothing_comes_is_given_up(
@@ -66,13 +75,13 @@ async def test_a_restore_of_which_nothing_comes_is_given_up(
     """0.8: litestream itself would wait for ever."""
     monkeypatch.setattr(restoring, "STALL", 0.5)
     one = FakeOwned(1, FIRST)
-    await (await machines.machine("a")).session(one, 1)
+    await (await machines.machine("a")).cut(one, 1)
     b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     line.black_hole()
     with pytest.raises(RestoreRefused, match="nothing has come"):
-        await b.session(after(one))
+        await b.session(after(one, clean=False))
     line.pass_through()
-    assert await b.session(after(one)) == [1]
+    assert await b.session(after(one, clean=False)) == [1]
 
 
 async def test_a_replica_in_another_bucket_is_adopted(
@@ -95,29 +104,33 @@ async def test_a_replica_in_another_bucket_is_adopted(
     assert await (await machines.machine("b", storage=nothing)).session(FakeOwned(1, FIRST)) == []
 
 
-async def test_an_app_need_not_wait_for_litestream_to_find_out_that_the_store_has_all(
-    machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
+async def test_an_app_need_not_wait_until_litestream_has_sent_what_was_restored(
+    machines: Streamers, line: Line
 ) -> None:
-    monkeypatch.setattr(stream, "FIRST", 0.1)
-    a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     one = FakeOwned(1, FIRST)
-    await a.session(one, 1)
-    line.delay(0.3)
-    async with a.hold(after(one)) as held:
-        assert held.unsaved, "litestream is still asking the store what it has"
-        app = Writer(a.path)
+    await (await machines.machine("a")).session(one, 1)
+    b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
+    line.black_hole()
+    async with b.hold(after(one)) as held:
+        assert not held.unsaved, "the store has what was restored"
+        app = Writer(b.path)
         app.add(2)
+        await asyncio.sleep(1.5)  # litestream tries
+        assert held.unsaved
+        assert held.lag > 1.0
+        line.pass_through()
         await held.save(silent)
         app.close()
-    assert await (await machines.machine("b")).session(after(after(one))) == [1, 2]
+    assert await (await machines.machine("c")).session(after(after(one))) == [1, 2]
 
 
 async def test_a_store_which_falls_silent_is_told_and_what_is_unsaved_stays(
     machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.1, 0.3, 0.8: no end of litestream confirms anything."""
-    monkeypatch.setattr(streaming, "PATIENCE", 0.5)
     monkeypatch.setattr(stream, "ANSWER", 1.0)
+    monkeypatch.setattr(stream, "SLOW", 1.0)
+    monkeypatch.setattr(restoring, "STALL", 0.5)
     a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     one = FakeOwned(1, FIRST)
 

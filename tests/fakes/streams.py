@@ -14,6 +14,7 @@ from flyatc.databases.litestream.door import Door
 from flyatc.databases.litestream.streaming import Streaming
 from flyatc.databases.record import Record
 from flyatc.databases.tools import Tools
+from flyatc.kit.progress import silent
 from flyatc.objects.opened import OwnedStore, store_of
 from flyatc.process import program
 from flyatc.process.records import Records
@@ -71,6 +72,16 @@ class Streamer:
             app.add(*numbers)
             app.close()
         return before
+
+    async def cut(self, owned: FakeOwned, *numbers: int) -> None:
+        """As ``session``, each number on its way by itself; then the machine is lost, before it can save."""
+        async with self.hold(owned) as held:
+            app = Writer(self.path)
+            for number in numbers:
+                app.add(number, filling=9000)
+                await held.save(silent)
+            app.close()
+            owned.end(lost=True)
 
     async def prepared(self) -> Record:
         files.prepare(self.tenant.data / ".flyatc")
@@ -138,6 +149,11 @@ class Streamers:
     async def close(self) -> None:
         for machine in self._made:
             await machine.close()
+
+    def stored(self) -> Path:
+        """What the store, a folder, has of the database."""
+        (found,) = (self.root / "store").glob(f"users/*/*/{DATABASE}")
+        return found
 
     def ltx(self, line: str = "*") -> list[Path]:
         """litestream's files in a store which is a folder."""

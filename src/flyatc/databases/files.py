@@ -56,10 +56,12 @@ def settled(found: Signature) -> bool:
 
 def untouched(before: Signature | None, after: Signature) -> bool:
     """Nothing was written between the two. The time of the last change of status does not count: as root, SQLite sets
-    the owner of a WAL which it opens."""
-    return before is not None and all(
-        (one and one[:3]) == (other and other[:3]) for one, other in zip(before, after, strict=True)
-    )
+    the owner of a WAL which it opens. An empty WAL, which a reader leaves, is as none."""
+    return before is not None and [_content(one) for one in before] == [_content(one) for one in after]
+
+
+def _content(stamp: Stamp | None) -> tuple[int, ...] | None:
+    return stamp[:3] if stamp is not None and stamp[1] else None
 
 
 def newest(found: Signature) -> float:

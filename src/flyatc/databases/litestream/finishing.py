@@ -11,6 +11,7 @@ A line of steps, each of which a crash, or a store that fails, may be the last o
 4. the record says what the store has. Only then may the user be released.
 """
 
+from functools import partial
 from pathlib import Path
 from time import monotonic, time
 
@@ -27,6 +28,7 @@ from flyatc.kit.errors import SaveFailed
 from flyatc.kit.progress import silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
+TRIES = 3  # a litestream which was let go of in vain may still write when it closes the database
 LARGE_SNAPSHOT_EACH = 10  # clean stops of a large database, then one leaves a snapshot
 
 
@@ -41,7 +43,10 @@ async def finish(stream: Stream, means: Means) -> Entry:
     began, large = monotonic(), stream.octets > means.storage.large
     bound = means.tools.large if large else means.tools.saves
     async with bound, means.tools.workplace(database.folder, "save") as place:
-        proven = await _proven(stream, place, means)
+        try:
+            proven = await _proven(stream, place, means)
+        except SaveFailed as error:
+            raise SaveFailed(f"{error}{await _save_beside(stream)}") from error
         stream.txid, stream.saved_at = proven.position.txid, time()
         with_snapshot = not large or database.entry.skipped + 1 >= LARGE_SNAPSHOT_EACH
         pointer = await _snapshot(stream, proven) if with_snapshot else None
@@ -108,14 +113,21 @@ async def _try(stream: Stream, place: Path, means: Means) -> Proven | str:
     await stream.detach()
     if not database.owned.valid():
         raise SaveFailed(f"{database} is not saved: this machine may not write at this moment. The local copy is kept")
-    await means.tools.quick.run(place.mkdir)
-    before = files.signature(database.path)
-    try:
-        proven = await proof.prove(database, stream.line, stream.renewal, place, means)
+    for number in range(TRIES):
+        before = files.signature(database.path)
+        found = await _compare(stream, place / str(number), behind, means)
         await stream.settle()
-        if not files.untouched(before, files.signature(database.path)):
-            raise SaveFailed(f"{database} is not saved: another process has written it after its app had ended")
-        return proven
+        if files.untouched(before, files.signature(database.path)):
+            return found
+    raise SaveFailed(f"{database} is not saved: another process writes it after its app has ended")
+
+
+async def _compare(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
+    """As ``_try``, of files which nobody writes."""
+    database = stream.database
+    await means.tools.quick.run(partial(place.mkdir, parents=True))
+    try:
+        return await proof.prove(database, stream.line, stream.renewal, place, means)
     except Differs as error:
         return f"{error}{behind}"
     except NotRestored as error:
@@ -138,6 +150,18 @@ async def _snapshot(stream: Stream, proven: Proven) -> Pointer | None:
     if published:
         await database.prune(pointer)
     return pointer
+
+
+async def _save_beside(stream: Stream) -> str:
+    """The stream cannot be trusted: a snapshot at least. What is to be added to what is told."""
+    await stream.detach()
+    if not stream.database.owned.valid():
+        return ""
+    try:
+        await stream.database.save(silent)
+    except SaveFailed:
+        return ""
+    return ". A snapshot of it is in the store: after flyatc takeover another machine can go on from that"
 
 
 def _entry(stream: Stream, pointer: Pointer | None) -> Entry:

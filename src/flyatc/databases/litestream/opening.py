@@ -296,7 +296,12 @@ def _entry(survey: Survey) -> Entry:
         case Keep():
             txid = entry.txid if _goes_on(database, renewal) else 0
             return structs.replace(
-                now, txid=txid, pending=entry.pending, signature=entry.signature, saved_at=entry.saved_at
+                now,
+                txid=txid,
+                pending=entry.pending,
+                signature=entry.signature,
+                saved_at=entry.saved_at,
+                doubted=entry.doubted,
             )
         case Bring(line=line) | Either(line=line):
             txid = line.txid if (line.number, line.renewal) == (owned.line, renewal) else 0
