@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
-from fakes.machines import DATABASE, Told
+from fakes.machines import DATABASE, FailingStore, Told
 from fakes.owners import FakeFormer, FakeOwned
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import files, opening
@@ -26,10 +26,11 @@ class Streamer:
     ) -> None:
         self.after_programs: Callable[[], object] = lambda: None  # called when one has ended
         self.data, self.store, self.seed = data, store, seed
+        self.failing = FailingStore(store)
         self.log = Told(io.BytesIO())
         self.tools = Tools(storage.keep, self.log, storage.key)
         self._records = Records(data)
-        self.door = Door(store, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
+        self.door = Door(self.failing, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
         own = data / "tenants" / "bellevue" / "2025~winter"
         self.tenant = Tenant(
             user="bellevue",

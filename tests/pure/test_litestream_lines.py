@@ -6,7 +6,9 @@ import pytest
 
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import adopting
-from flyatc.databases.litestream import address, lines, relay
+from flyatc.databases.choosing import Kept, Picked
+from flyatc.databases.lineage import Position
+from flyatc.databases.litestream import address, choosing, lines, relay
 from flyatc.databases.litestream.address import Addresses
 from flyatc.databases.litestream.lines import Line
 from flyatc.objects.store import Stored
@@ -98,3 +100,30 @@ def test_its_words_keep_their_level(line: str, told: list[tuple[str, str, dict[s
 
     relay.Relay(Ear()).hear("stderr", line)
     assert heard == told
+
+
+def test_a_renewal_of_a_line_is_a_line_of_its_own_and_comes_behind_it() -> None:
+    one = "0000000000000001-0000000000000001.ltx"
+    found = lines.read(
+        [stored(f"{name}/ltx/0/{one}") for name in ("e000005-02", "e000006", "e000005", "e000005-10")], OWN
+    )
+    assert [line.name for line in found.found] == ["e000005", "e000005-02", "e000005-10", "e000006"]
+    assert [str(line.position) for line in found.found][1] == "e000005-02:1"
+    assert found.strange == ()
+
+
+def test_the_file_of_a_transaction_is_named_as_litestream_names_it() -> None:
+    position = Position(5, 1, 0x1F)
+    name = "000000000000001f-000000000000001f.ltx"
+    assert lines.file_of(position, bucket=True) == f"e000005-01/0000/{name}"
+    assert lines.file_of(position, bucket=False) == f"e000005-01/ltx/0/{name}"
+
+
+def test_what_was_saved_last_before_a_moment_is_looked_at_first() -> None:
+    line = Line(1, 1, 1, 10.0, 20.0)
+    found = lines.Lines((line,))
+    early, late = Kept("000001-000000001.sqlite3.zst", 15.0), Kept("000001-000000002.sqlite3.zst", 30.0)
+    assert choosing.at(found, [early, late], 16.0)[0] == (line, 16.0), "a line is exact"
+    assert isinstance(choosing.at(found, [early, late], 40.0)[0], Picked)
+    assert choosing.at(found, [early], 40.0)[0] == (line, None)
+    assert choosing.at(found, [early, late], 5.0) == []

@@ -3,9 +3,9 @@
 import pytest
 
 from fakes.owners import FakeFormer
-from flyatc.databases.lineage import Entry, Link
+from flyatc.databases.lineage import Entry, Link, Position
 from flyatc.databases.litestream.lines import Line, Lines
-from flyatc.databases.litestream.plan import Asked, Bring, Saved, plan
+from flyatc.databases.litestream.plan import Asked, Bring, Either, Saved, newest, plan
 from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
 
 LINE = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0)
@@ -107,3 +107,64 @@ def test_a_copy_which_comes_from_the_snapshot_is_kept() -> None:
     assert isinstance(plan(asked(entry=Entry(), lines=(), saved=saved)), Restore)
     other = Entry(base=Link("000003-000000001.sqlite3.zst", "1" * 64))
     assert isinstance(plan(asked(entry=other, former=FakeFormer(0, clean=True), lines=(), saved=saved)), Restore)
+
+
+@pytest.mark.parametrize(
+    ("position", "is_snapshot", "is_line", "told"),
+    [
+        (
+            Position(5, 0, 7),
+            True,
+            True,
+            "the store has the snapshot 000004-000000001, which is transaction 7 of e000005",
+        ),
+        (
+            Position(5, 0, 8),
+            True,
+            False,
+            "the store has the snapshot 000004-000000001, which is later than transaction 7 of e000005",
+        ),
+        (Position(6, 0, 1), True, False, None),
+        (Position(5, 1, 1), True, False, None),
+        (
+            Position(5, 0, 6),
+            False,
+            True,
+            "the store has transaction 7 of e000005, which is later than the snapshot 000004-000000001",
+        ),
+        (Position(4, 3, 99), False, True, None),
+    ],
+)
+def test_positions_decide_which_copy_is_newer_whatever_the_clocks_say(
+    position: Position, is_snapshot: bool, is_line: bool, told: str | None
+) -> None:
+    for modified in (0.0, 9e9):
+        found = newest(Saved(SNAPSHOT, 4, modified, position=position), LINE)
+        assert found is not None
+        assert (found.saved is not None, found.line is not None) == (is_snapshot, is_line)
+        assert told in (None, found.what)
+
+
+def test_a_renewed_line_is_newer_than_the_one_that_was_left() -> None:
+    left = Saved(SNAPSHOT, 5, 9e9, position=Position(5, 0, 1000))
+    renewed = Line(number=5, txid=1, octets=100, since=1000.0, until=2000.0, renewal=1)
+    found = newest(left, renewed)
+    assert found is not None
+    assert (found.saved, found.line) == (None, renewed)
+
+
+def test_a_snapshot_and_a_line_which_are_the_same_are_either_good() -> None:
+    same = Saved(SNAPSHOT, 5, 0.0, position=LINE.position)
+    decided = plan(asked(here=Here.ABSENT, entry=Entry(), saved=same))
+    assert isinstance(decided, Either)
+    assert decided.line == LINE
+    outdated = plan(asked(former=FakeFormer(8, clean=True), entry=Entry(epoch=6, line=5, txid=6), saved=same))
+    assert isinstance(outdated, Either)
+    assert outdated.outdated
+    kept = plan(asked(former=FakeFormer(8, clean=True), saved=same))
+    assert isinstance(kept, Keep), "what is here is that transaction"
+
+
+def test_the_copy_of_another_renewal_is_not_what_is_here() -> None:
+    renewed = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0, renewal=1)
+    assert isinstance(plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, renewed))), Bring)

@@ -192,7 +192,7 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              "the store three times as often that it lives"),
     ] = 30.0  # fmt: skip
     large: Annotated[
-        Octets, Meta(description="litestream mode: above, a database is proven after those below; see docs/deploy.md")
+        Octets, Meta(description="litestream mode: larger databases are verified one at a time at stop; docs/deploy.md")
     ] = 256 << 20
     litestream: Annotated[
         str | None,
