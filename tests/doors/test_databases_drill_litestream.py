@@ -45,14 +45,16 @@ async def drill(machines: Streamers, machine: Streamer) -> list[Verdict]:
 async def test_a_replica_is_restored_and_a_damaged_one_is_told(machines: Streamers) -> None:
     a = await machines.machine("a")
     await a.session(FakeOwned(1, FakeFormer(0, clean=True)), 1, 2, 3)
-    [found] = await drill(machines, a)
+    [found, snapshot] = await drill(machines, a)
+    assert snapshot.version == "000001-000000001"
     assert (found.tenant, found.database, found.state) == ("bellevue/2025/winter", "app.sqlite3", "ok")
     assert found.version is not None
     assert found.version.startswith("e000001:")
     assert found.octets >= 8192
     for file in (machines.root / "store").rglob("*.ltx"):
         file.write_bytes(file.read_bytes()[:-200])
-    [found] = await drill(machines, a)
+    [found, snapshot] = await drill(machines, a)
+    assert snapshot.state == "ok"
     assert found.state == "damaged"
     assert "litestream says: " in found.why
     assert list((machines.root / "drills" / ".flyatc" / "drills").iterdir()) == []
