@@ -204,7 +204,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     @property
     def known(self) -> bool:
         """Whether anything of it was ever written, as far as the record tells."""
-        return bool(self.base or self.pending or self.in_use or self.txid)
+        return bool(self.base or self.pending or self.in_use or self.txid or self.saved_at is not None)
 
     def descends_from(self, link: Link) -> bool:
         return link == self.base or link in self.pending
