@@ -27,7 +27,7 @@ from flyatc.fly.inventory import Inventory
 from flyatc.fly.machines_api import MachinesApi
 from flyatc.fly.making import Making
 from flyatc.fly.names import Names
-from flyatc.kit.errors import FlyatcError, RestoreRefused, StillRunning
+from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
 from flyatc.objects.opened import store_of
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
@@ -69,7 +69,7 @@ class Parts:
         if self.store is not None and config.storage.verify:
             self.verifying = Verifying(config, self.environ, self.store, self.records, log)
         tools = Tools(
-            self.owning.hold,
+            self._owned,
             self._restored,
             self._child(Ports()),
             partial(_gateway, config.replay.trust_app),
@@ -134,6 +134,12 @@ class Parts:
             sockets=SocketTable(),
             launcher=self.launcher,
         )
+
+    def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[Owned | Sole]:
+        """The supervisor takes some 20 ms to start: it does so while the lease is taken."""
+        with contextlib.suppress(StartFailed):  # told when the app is started
+            self.launcher.open()
+        return self.owning.hold(tenant)
 
     @contextlib.asynccontextmanager
     async def _restored(self, tenant: Tenant, owned: Owned | Sole) -> AsyncIterator[Databases]:

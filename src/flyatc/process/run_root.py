@@ -17,9 +17,12 @@ import gc
 import os
 import signal
 import struct
-from typing import NoReturn
 
 from flyatc.process.members import stat
+
+TYPE_CHECKING = False  # typing's own would import typing, which takes as long as all the rest
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
 SYS_CLONE3 = 435  # on every architecture
@@ -40,7 +43,7 @@ def failed(number: int | None) -> bytes:
     return f"failed {number or 0}\n".encode()
 
 
-def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> NoReturn:
+def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoReturn":
     """The life of a forked process."""
     try:
         os.setsid()
@@ -119,7 +122,7 @@ def _clone(cgroup: str) -> tuple[int, bool]:
 
 def _become(
     argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, says: int
-) -> NoReturn:
+) -> "NoReturn":
     try:
         os.setsid()
         os.dup2(stdout, 1)
