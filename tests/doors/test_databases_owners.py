@@ -8,7 +8,7 @@ import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeFormer, FakeOwned
-from flyatc.kit.errors import SaveFailed
+from flyatc.kit.errors import SaveFailed, StillRunning
 from flyatc.kit.progress import silent
 
 
@@ -183,3 +183,21 @@ async def test_an_owner_record_which_was_removed_starts_above_what_the_data_know
     assert owned.epoch == 8
     shutil.rmtree(yard.root / "a")
     assert await session(yard.machine("a"), FakeOwned(9)) == [1, 2]
+
+
+async def survived(machine: Machine, owned: FakeOwned, *numbers: int) -> None:
+    """Written, and something of the app cannot be ended."""
+    async with machine.vault.hold(machine.tenant, owned):
+        add(machine.path, *numbers)
+        raise StillRunning("process 4711 cannot be ended")
+
+
+async def test_where_something_still_runs_it_is_saved_but_neither_as_the_last_nor_as_clean(yard: Yard) -> None:
+    machine, owned = yard.machine("a"), FakeOwned(1)
+    with pytest.raises(StillRunning):
+        await survived(machine, owned, 1)
+    assert owned.dirty == ["process 4711 cannot be ended"]
+    assert len(await machine.vault.history(machine.tenant)) == 1
+    assert await machine.vault.unsaved([machine.tenant]) == [machine.tenant], "the next start must save again"
+    await session(machine, FakeOwned(2))
+    assert await machine.vault.unsaved([machine.tenant]) == []

@@ -28,7 +28,9 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
 SYS_CLONE3 = 435  # on every architecture
 CLONE_INTO_CGROUP = 0x200000000
 NAME = b"flyatc-run"
-DEFAULTS = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
+DEFAULTS = (  # what the supervisor ignores, and what Python does
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ
+)  # fmt: skip
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
