@@ -6,6 +6,7 @@ import pytest
 
 from fakes.stage import DOWN, SAVES, UP, Stage, make_config, restore_refused, save_failed, start_failed
 from flyatc.kit import tasks
+from flyatc.kit.errors import SaveFailed, StillRunning
 from flyatc.tenants.errors import Failed, NotReadyInTime, Unsafe
 from flyatc.tenants.lifecycle import State
 
@@ -419,3 +420,14 @@ async def test_an_app_whose_folder_was_deleted_is_killed_at_once_and_the_next_re
     busy.cancel()
     await stage.visit()
     assert stage.story["a"][-len(UP) :] == UP
+
+
+async def test_what_cannot_be_ended_is_named_in_the_status_and_the_tenant_counts_as_unsaved() -> None:
+    stage = Stage()
+    stage.faults["end"] = StillRunning("a cannot be ended: 4711 (sleep 600)")
+    await stage.visit()
+    with pytest.raises(SaveFailed, match="4711"):
+        await stage.fleet.stop("a")
+    assert stage.status().unsaved
+    assert stage.status().reason == "a cannot be ended: 4711 (sleep 600)"
+    assert all_given_back(stage.story["a"])

@@ -143,8 +143,8 @@ class Owning:
         assert self.keeper is not None
         user = tenant.user
         alone = self.keeper.may_forget(user)
-        if user in self._config.users or alone is None or not (self.deletes() and owned.valid()):
-            return False
+        if user in self._config.users or alone is None or owned.dirty or not (self.deletes() and owned.valid()):
+            return False  # dirty: something of the app may still run, and write
         try:
             async with asyncio.timeout(FORGETTING):
                 if not await self._forget([tenant, *await kept(self._config, user)], owned):

@@ -21,6 +21,7 @@ from flyatc.process.pipe import Pipe
 
 PATIENCE = 30.0  # s; for the report that a program runs
 AGAIN = 0.05  # s; from one SIGKILL to the next
+MESSAGE = 64  # octets
 FAREWELL = 2.0  # s; for the supervisor to end
 MOST_DEATHS, WITHIN = 5, 10.0  # of the supervisor; so many in so many seconds: it does not work here
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({})"
@@ -125,7 +126,7 @@ class Launcher:
             theirs.close()
         ours.setblocking(False)
         self._channel = ours
-        asyncio.get_running_loop().add_reader(ours, self._ended)
+        asyncio.get_running_loop().add_reader(ours, self._hear)
         if self._deadline is not None:
             self._send(["deadline", repr(self._deadline)])
         for target in self._runs.values():
@@ -157,15 +158,20 @@ class Launcher:
         except OSError:  # it has ended: the reader is about to say so
             return
 
-    def _ended(self) -> None:
+    def _hear(self) -> None:
         assert self._channel is not None
-        with contextlib.suppress(BlockingIOError):
-            try:
-                if self._channel.recv(1):
-                    return
-            except ConnectionError:
-                pass
-            self._replace("it has ended")
+        try:
+            message = self._channel.recv(MESSAGE)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message = b""
+        if not message:
+            return self._replace("it has ended")
+        _, _, count = message.partition(b"\0")
+        what = "the lease of this machine has ended: the supervisor has killed the apps"
+        self._log.event("error", what, runs=int(count))
+        return None
 
     def _replace(self, why: str) -> None:
         self._hang_up()

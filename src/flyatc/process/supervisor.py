@@ -10,7 +10,11 @@ Messages from the daemon (SOCK_SEQPACKET; fields separated by NUL):
     drop     MARK                              nobody of that run is left
     deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless another follows
 
-There are no answers: a run reports through its own pipe (see ``run_root``). When the daemon is gone, all runs end:
+A run reports through its own pipe (see ``run_root``). To the daemon goes one message only, for its log:
+
+    killed   COUNT                             runs, because the deadline has passed
+
+When the daemon is gone, all runs end:
 SIGTERM, some seconds, SIGKILL; nobody serves them any more, and the next daemon must not wait for them."""
 
 import os
@@ -61,8 +65,9 @@ class Supervisor:
         return max(0.0, min(TICK, self._deadline - boottime()))
 
     def _judge(self) -> None:
-        if self._runs and boottime() >= self._deadline:
-            self._condemned.update(self._runs)
+        if self._runs and boottime() >= self._deadline and (new := self._runs.keys() - self._condemned):
+            self._condemned |= new
+            self._tell(f"killed\0{len(new)}")
         if self._condemned:
             kill([self._runs[mark] for mark in self._condemned])
             self._forget_ended(self._condemned)
@@ -95,6 +100,12 @@ class Supervisor:
             finally:
                 for file in files:
                     os.close(file)
+
+    def _tell(self, message: str) -> None:
+        try:
+            self._channel.send(message.encode(), socket.MSG_DONTWAIT)
+        except OSError:  # the daemon is gone, or has not read for long: killing is what matters
+            return
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """socket.recv_fds ignores its flags in some versions of Python; and without CLOEXEC the apps would inherit."""
