@@ -176,10 +176,11 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 60.0
     keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
     verify: Annotated[
-        Seconds,
+        Seconds | None,
         Meta(description="how often each database of the store is restored into a scratch folder and checked, in the "
-             "background; 0: only by flyatc verify"),
-    ] = 0.0  # fmt: skip
+             "background; without it: every 24h, those of tenants which run that long; 0: only by flyatc verify. What "
+             "is damaged is an error, and where its tenant runs the store gets a new copy at once"),
+    ] = None  # fmt: skip
     key: Annotated[
         str | None,
         Meta(description="where another program keeps a database as one whole object, as its key stands in the bucket, "

@@ -48,6 +48,8 @@ class Verified(Struct, frozen=True, kw_only=True):
 
     databases: int
     bad: list[Bad]
+    damaged: int = 0  # copies found damaged since the daemon started
+    healed: int = 0  # of those: replaced by a new copy
     first: str | None
     last: str | None
 

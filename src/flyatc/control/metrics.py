@@ -123,6 +123,10 @@ def _of_drills(reading: Reading) -> Iterator["Metric"]:
     states = [((state,), float(bad[state])) for state in ("damaged", "unknown")]
     yield _gauge("verified_databases", "Databases of the store which storage.verify knows.", [((), verified.databases)])
     yield _gauge("verified_bad", "Those which could not be restored, or not be tried.", states, "state")
+    damaged = [((), float(verified.damaged))]
+    yield _counter("verified_damaged", "Copies in the store found damaged by storage.verify.", damaged)
+    healed = [((), float(verified.healed))]
+    yield _counter("verified_healed", "Of those, replaced at once by a new copy of the local file.", healed)
     if verified.first is not None:
         age = max(0.0, reading.now - datetime.fromisoformat(verified.first).timestamp())
         yield _gauge("verified_age_seconds", "Since the drill of the one whose turn was the longest ago.", [((), age)])

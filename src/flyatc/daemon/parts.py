@@ -66,8 +66,8 @@ class Parts:
         self.owning.require = self.store_start.require
         self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes
         self.verifying: Verifying | None = None
-        if self.store is not None and config.storage.verify:
-            self.verifying = Verifying(config, self.environ, self.store, self.records, log)
+        if self.store is not None and config.storage.verify != 0:
+            self.verifying = Verifying(config, self.environ, self.store, self.records, log, self.vault)
         tools = Tools(
             self._owned,
             self._restored,
@@ -79,6 +79,7 @@ class Parts:
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = recorder.Recorder(log, lines=config.log.requests)
+        self.vault.hear_failures(self.recorder.failures)
         self.barrier = barrier.Barrier(self.data / ".flyatc", log, config.limits.held)
         self.placing: Placing | None = None
         self.private: Private | None = None

@@ -94,24 +94,25 @@ class Database:
         except (StoreUnavailable, OSError) as error:
             raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
 
-    async def save(self, progress: Progress) -> None:
-        """The store has what is here now, if it returns. Raises SaveFailed; then the local copy is as it was."""
+    async def save(self, progress: Progress, *, anew: bool = False) -> None:
+        """The store has what is here now, if it returns. ``anew``: as a new version, changed or not, since the one
+        which is there is damaged; then no older one is removed. Raises SaveFailed; then the local copy is as it was."""
         async with self._lock:
             self.failed = True
             try:
-                await self._attempt(progress)
+                await self._attempt(progress, anew=anew)
             except SaveFailed as error:
                 self.tell("warning", "not saved", error=str(error))
                 raise
             self.failed = False
 
-    async def _attempt(self, progress: Progress) -> None:
+    async def _attempt(self, progress: Progress, *, anew: bool) -> None:
         if self._rival is not None:
             raise SaveFailed(self._rival)
         if self._record.deleted:
             raise CopyLost(self._lost())
         try:
-            await self._save(progress)
+            await self._save(progress, anew=anew)
         except (StoreUnavailable, ConditionFailed, sqlite.Unusable, OSError) as error:
             raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
 
@@ -120,9 +121,9 @@ class Database:
         store = f"the store has version {lineage.version(base.key)}" if base is not None else "the store has nothing"
         return f"{self} was deleted while it was in use: what was not saved is lost, {store}"
 
-    async def _save(self, progress: Progress) -> None:
+    async def _save(self, progress: Progress, *, anew: bool) -> None:
         seen = await self._look()
-        if seen is not None and seen == self.entry.signature:
+        if seen is not None and seen == self.entry.signature and not anew:
             return
         if not self.path.exists() or not self.path.stat().st_size:
             return self._missing()
@@ -130,23 +131,25 @@ class Database:
         async with self._tools.saves, self._tools.workplace(self.folder, "save") as place:
             copy = place / "copy"
             digest = await self.copy(copy, progress)
-            pointer, published = await self.publish(copy, digest, None, progress)
+            pointer, published = await self.publish(copy, digest, None, progress, anew=anew)
         await self._confirm(pointer, seen)
         if published:
             ms = round((monotonic() - began) * 1000)
             version = lineage.version(pointer.key)
             self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
-            await self.prune(pointer)
+            if not anew:
+                await self.prune(pointer)
 
     async def publish(
-        self, copy: Path, digest: str, position: Position | None, progress: Progress
+        self, copy: Path, digest: str, position: Position | None, progress: Progress, *, anew: bool = False
     ) -> tuple[Pointer, bool]:
         """``copy`` is the newest version in the store; False: that it was before, and nothing was uploaded.
-        ``position``: of litestream, where its stream has the same. Raises SaveFailed, StoreUnavailable,
-        ConditionFailed, OSError."""
+        ``position``: of litestream, where its stream has the same. ``anew``: see ``save``. Raises SaveFailed,
+        StoreUnavailable, ConditionFailed, OSError."""
         current = await self._ours()
         pointer = current.pointer if current is not None else None
-        if current is None or pointer is None or pointer.sha256 != digest or (current.streamed and position is None):
+        changed = pointer is None or pointer.sha256 != digest or anew
+        if current is None or pointer is None or changed or (current.streamed and position is None):
             return await self._upload(copy, digest, position, current, progress), True
         if position is not None and (current.streamed or pointer.position != position):
             return await self._swap(structs.replace(pointer.snapshot, position=position), current), False

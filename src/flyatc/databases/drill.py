@@ -41,6 +41,10 @@ class Found:
 class Source(Protocol):
     """One way of keeping databases in a store."""
 
+    @property
+    def kind(self) -> str:
+        """snapshot or stream."""
+
     def has(self, stocked: Stocked) -> bool: ...
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
@@ -52,6 +56,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     tenant: str  # its address
     database: str
+    kind: str = "snapshot"  # or stream
     state: str
     version: str | None = None
     octets: int = 0
@@ -97,6 +102,7 @@ class Drill:
         return Verdict(
             tenant=tenant.address,
             database=database,
+            kind=source.kind,
             state=state,
             version=version,
             octets=octets,

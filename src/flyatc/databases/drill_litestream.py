@@ -17,6 +17,8 @@ EXPANDED = 4  # a restored database needs about so many times the room of its re
 
 
 class Replicas:
+    kind = "stream"
+
     def __init__(self, means: Means) -> None:
         self._means = means
 

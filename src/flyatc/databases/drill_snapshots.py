@@ -15,6 +15,8 @@ from flyatc.objects.store import ObjectStore
 
 
 class Snapshots:
+    kind = "snapshot"
+
     def __init__(self, store: ObjectStore, tools: Tools) -> None:
         self._store, self._tools = store, tools
 

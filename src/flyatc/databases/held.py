@@ -61,6 +61,15 @@ class Held:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         await tasks.to_the_end(tasks.start(_save(chosen, progress), f"save {self._tenant.address}"))
 
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
+        Raises SaveFailed."""
+        database = next((d for d in self._databases if d.name == name), None)
+        if database is None or kind != "snapshot":
+            return False
+        await tasks.to_the_end(tasks.start(database.save(silent, anew=True), f"save {database} anew"))
+        return True
+
     async def leave(self) -> None:
         """The app has ended. The last save, on record only when confirmed. Raises SaveFailed."""
         await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"))
@@ -151,6 +160,9 @@ class Unstored:
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """There is nowhere to save to."""
+
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        return False
 
     async def leave(self) -> None:
         """There is nothing to give back."""

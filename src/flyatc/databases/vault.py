@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import time
 
 from msgspec import structs
 
@@ -27,6 +28,13 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 
 SENDING_SECONDS = 3.0  # at the end of a daemon, for what was set aside
+
+
+@dataclass(frozen=True)
+class _Hold:
+    tenant: Tenant
+    held: Held | Streaming | Unstored | None  # None: not yet, or not any more
+    since: float  # Unix time
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,7 @@ class Vault:
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
         self._tools = Tools(storage.keep, log, storage.key)
         self._streams = streams(self._tools) if streams is not None else None
-        self._held: set[Path] = set()
-        self._streaming: dict[Path, Streaming] = {}
+        self._held: dict[Path, _Hold] = {}
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant, owned: Owned | None = None) -> AsyncIterator[Held | Streaming | Unstored]:
@@ -67,8 +74,7 @@ class Vault:
         with self._alone(tenant):
             owned = owned or Sole()
             held = await self._take(tenant, owned)
-            if isinstance(held, Streaming):
-                self._streaming[tenant.data] = held
+            self._held[tenant.data] = _Hold(tenant, held, time())
             try:
                 yield held
             except StillRunning as error:
@@ -91,7 +97,7 @@ class Vault:
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
     async def _leave(self, tenant: Tenant, held: Held | Streaming | Unstored) -> None:
-        self._streaming.pop(tenant.data, None)
+        self._held[tenant.data] = _Hold(tenant, None, time())
         await held.leave()
 
     async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
@@ -172,18 +178,26 @@ class Vault:
             await self._tools.quick.run(partial(files.remove_tenant, tenant.data))
         return True
 
-    async def begin_anew(self, tenant: Tenant, database: str, reason: str) -> bool:
-        """What litestream has sent of ``database`` is damaged: all is sent again, while the tenant runs. On return the
-        store has it, and it can be restored. False: its databases are not held here. Raises SaveFailed."""
-        streaming = self._streaming.get(tenant.data)
-        if streaming is None:
-            return False
-        await streaming.begin_anew(database, reason)
-        return True
-
     def holds(self, tenant: Tenant) -> bool:
         """Whether its databases are being made whole, are held, or are being saved."""
         return tenant.data in self._held
+
+    def hear_failures(self, failures: Callable[[str], int]) -> None:
+        """``failures``: how often the app at an address has answered 5xx so far."""
+        self._tools.failures = failures
+
+    def running(self) -> dict[str, float]:
+        """Addresses of the tenants whose databases are held, and since when (Unix time)."""
+        return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
+
+    async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
+        """What the store has of a database is damaged: if the tenant runs here, the store gets a new copy at once, made
+        of the local file. Nothing is removed. ``kind``: stream or snapshot. Says whether it was done. Raises
+        SaveFailed."""
+        for one in list(self._held.values()):
+            if one.tenant.address == address and one.held is not None:
+                return await one.held.heal(database, kind, reason)
+        return False
 
     async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
         """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
@@ -263,11 +277,11 @@ class Vault:
     def _alone(self, tenant: Tenant) -> Iterator[None]:
         if tenant.data in self._held:
             raise RestoreRefused(f"{tenant.address} is in use: stop it first")
-        self._held.add(tenant.data)
+        self._held[tenant.data] = _Hold(tenant, None, time())
         try:
             yield
         finally:
-            self._held.discard(tenant.data)
+            self._held.pop(tenant.data, None)
 
     async def _record(self, tenant: Tenant) -> Record:
         record = await Record.read(tenant.data / ".flyatc", self._tools.quick)

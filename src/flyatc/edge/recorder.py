@@ -18,6 +18,10 @@ class Recorder:
         self._log = log
         self.served_at = monotonic()  # when somebody was last served, by an app or without one; health is nobody
 
+    def failures(self, tenant: str) -> int:
+        """How often the app at this address answered 500, or did not answer, so far."""
+        return sum(self.counters.requests.get((tenant, status), 0) for status in (500, 502))
+
     def refused(self, peer: str, identity: str, fault: BadMessage) -> None:
         """Something came which is no request."""
         self.counters.refused += 1

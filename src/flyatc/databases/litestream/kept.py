@@ -119,6 +119,14 @@ class Kept:
                 return await self._snapshot()
         await self.stream.caught_up()
 
+    async def heal(self, kind: str) -> bool:
+        """See ``Streaming.heal``; of a stream it is ``Streaming.begin_anew``."""
+        async with self._lock:
+            if self.stream is None and kind == "snapshot":
+                await self.database.save(silent, anew=True)
+                return True
+        return False
+
     async def detach(self) -> None:
         """litestream has it no more."""
         if self.stream is not None:

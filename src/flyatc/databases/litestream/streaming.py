@@ -85,6 +85,17 @@ class Streaming:
         work = tasks.start(finishing.renew(stream, reason, self._means), f"new stream of {stream.database}")
         await tasks.to_the_end(work)
 
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
+        Raises SaveFailed."""
+        kept = next((one for one in self.streams if one.database.name == name), None)
+        if kept is None:
+            return False
+        if kept.stream is not None and kind == "stream":
+            await self.begin_anew(name, reason)
+            return True
+        return await tasks.to_the_end(tasks.start(kept.heal(kind), f"heal {kept.database}"))
+
     async def leave(self) -> None:
         """The app has ended. All is in the store and proven, and litestream has let go of all. Raises SaveFailed; then
         the local copy is kept, on record, and litestream has let go of it as well. Who is cancelled here does not wait

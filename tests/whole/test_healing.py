@@ -1,0 +1,70 @@
+"""A copy in the store that is damaged while its tenant runs: found by storage.verify, told, replaced at once. Nothing
+is removed, and what is in the store can then be restored without the machine that made it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whole.conftest import StartDaemon
+from whole.daemon import Daemon, config, eventually
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+DAMAGES = [truncate, flip, remove]
+SUFFIXES = {"litestream": "*.ltx", "snapshot": "*.sqlite3.zst"}
+
+
+def overview(daemon: Daemon) -> Any:
+    return json.loads(daemon.cli("status", "--json").stdout)
+
+
+def stored(daemon: Daemon, mode: str) -> list[Path]:
+    return sorted((daemon.folder / "store").rglob(SUFFIXES[mode]))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("mode", ["litestream", "snapshot"])
+def test_a_copy_damaged_while_its_tenant_runs_is_found_told_and_replaced(
+    start: StartDaemon, mode: str, damage: Callable[[Path], None]
+) -> None:
+    text = config(server="  control: 127.0.0.1:0").replace(
+        "{interval: 0}", f"{{interval: 1s, mode: {mode}, verify: 1s}}"
+    )
+    daemon = start(text)
+    for count in range(1, 6):
+        assert daemon.post("/ann/one/add").json["count"] == count
+    eventually(lambda: stored(daemon, mode), 20, "the save")
+    daemon.until_told("verified", within=20)
+    before = stored(daemon, mode)
+    damage(before[0] if mode == "litestream" else before[-1])
+    error = daemon.until_told("what the store has cannot be restored", within=30)
+    assert (error["level"], error["tenant"], error["database"]) == ("error", "ann/one", "app.sqlite3")
+    daemon.until_told("the store has a new copy, made of the local file", within=30)
+    verified = len(daemon.told("verified"))
+    eventually(lambda: len(daemon.told("verified")) > verified, 30, "another drill")
+    assert overview(daemon)["verified"]["bad"] == []
+    assert overview(daemon)["verified"]["healed"] >= 1
+    gone = set(before) - set(stored(daemon, mode))
+    assert gone <= ({before[0], before[-1]} if damage is remove else set()), "a drill removes nothing"
+    assert daemon.post("/ann/one/add").json["count"] == 6
+    assert daemon.stop() == 0
+    shutil.rmtree(daemon.folder / "data")
+    daemon.start()
+    assert daemon.get("/ann/one/count").json["count"] == 6
