@@ -90,6 +90,10 @@ class FakeDatabases:
     def alarms(self) -> list[str]:
         return []
 
+    @property
+    def gauges(self) -> dict[str, float]:
+        return {}
+
     async def save(self, progress: Progress, only: str | None = None) -> None:
         self.saved_at = EPOCH
 

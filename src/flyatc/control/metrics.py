@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 _BY_NAME = ("requests", "cache")  # of Counters: those which are no single numbers
+_OF_DATABASES = {  # Status.gauges
+    "wal_bytes": "Of the largest WAL among its databases.",
+    "stuck_seconds": "Its databases are written, and for so long the store has got nothing of it; 0: it gets it.",
+    "unstreamed": "Databases in litestream mode which are saved as snapshots, since their app does not use WAL mode.",
+}
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -111,6 +116,11 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     yield _gauge("tenant_database_bytes", "Of the local databases.", octets, "tenant")
     renewed = [((one.tenant,), float(len(one.renewed))) for one in tenants if one.starts]
     yield _gauge("tenant_renewed", "Databases of which litestream had to send all again.", renewed, "tenant")
+    for name, told in _OF_DATABASES.items():
+        values = [((one.tenant,), one.gauges[name]) for one in running if name in one.gauges]
+        yield _gauge(f"tenant_{name}", told, values, "tenant")
+    alarms = [((one.tenant,), float(len(one.alarms))) for one in running]
+    yield _gauge("tenant_alarms", "What is wrong with its databases; flyatc status says what.", alarms, "tenant")
     epochs = [((one.tenant,), float(one.epoch)) for one in running if one.epoch is not None]
     yield _gauge("tenant_epoch", "How often the user has changed hands.", epochs, "tenant")
 

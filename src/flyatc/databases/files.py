@@ -81,6 +81,14 @@ def octets(path: Path) -> int:
     return path.stat().st_size
 
 
+def wal_octets(path: Path) -> int:
+    """Of the WAL beside it; 0: there is none."""
+    try:
+        return octets(Path(f"{path}-wal"))
+    except OSError:
+        return 0
+
+
 def put_in_place(new: Path, path: Path, folder: Path) -> Path | None:
     """``new``, whole and synced, becomes ``path``. Where what stood there was moved to; None: nothing stood there.
 

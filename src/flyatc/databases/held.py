@@ -8,7 +8,7 @@ from time import time
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import files, orphans
+from flyatc.databases import alarms, files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
@@ -44,7 +44,12 @@ class Held:
 
     @property
     def alarms(self) -> list[str]:
-        return []
+        large = [(d.name, size) for d in self._databases if (size := files.wal_octets(d.path)) > alarms.LARGE_WAL]
+        return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        return {"wal_bytes": float(max((files.wal_octets(d.path) for d in self._databases), default=0))}
 
     @property
     def octets(self) -> int:
@@ -153,6 +158,10 @@ class Unstored:
     @property
     def alarms(self) -> list[str]:
         return []
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        return {}
 
     @property
     def renewed(self) -> dict[str, str]:

@@ -38,6 +38,7 @@ def status(
         octets=None if databases is None else databases.octets,
         alarms=[] if databases is None else databases.alarms,
         renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
+        gauges={} if databases is None else databases.gauges,
         epoch=life.owned.epoch if life is not None and life.owned is not None else None,
         restart_pending=look.changed,
     )

@@ -96,6 +96,10 @@ class Databases(Protocol):
     def renewed(self) -> Mapping[str, str]:
         """Databases of which all had to be sent again, and why. Cheap."""
 
+    @property
+    def gauges(self) -> dict[str, float]:
+        """Numbers for /metrics, by name. Cheap."""
+
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Saves now what has changed: all databases, or ``only`` the one of that name. Raises kit.errors.SaveFailed."""
 

@@ -28,4 +28,5 @@ class Status(Struct, frozen=True, kw_only=True):
     renewed: dict[str, str] = {}  # databases of which litestream had to send all again, and why the last time
     epoch: int | None = None  # of the ownership
     alarms: list[str] = []  # of its databases: what the operator should know
+    gauges: dict[str, float] = {}  # of its databases: numbers for /metrics
     restart_pending: bool = False  # runs with a former configuration until it is idle

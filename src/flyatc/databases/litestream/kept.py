@@ -6,6 +6,7 @@ the newer one is known by the pointer: it says ``streamed`` from before litestre
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from time import monotonic, time
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 from msgspec import structs
 
 from flyatc.databases import files
+from flyatc.databases.alarms import Watch
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Signature
 from flyatc.databases.litestream import finishing, wal_rules
 from flyatc.databases.litestream.means import Means
-from flyatc.databases.litestream.stream import Stream, forget
+from flyatc.databases.litestream.stream import ANSWER, RATE, Stream, forget
 from flyatc.databases.litestream.wal_rules import LEAVES_WAL, Journal, Mode, Seen
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
@@ -39,8 +41,10 @@ class Kept:
         self._before: Signature | None = None  # when this mode began
         self._first: int | None = None  # transaction of the stream, when all had been sent for the first time
         self._failures = 0
+        self.locked_out = False  # the app said so since the last look
         self._whole_at = time()
         self._lock = asyncio.Lock()
+        self.watch = Watch()
 
     # --- what is known of it ---
 
@@ -82,7 +86,8 @@ class Kept:
     @property
     def alarms(self) -> list[str]:
         """For the operator."""
-        return [f"{self.database.name}: {LEAVES_WAL}"] if self.mode is Mode.SAVED else []
+        found = [LEAVES_WAL] if self.mode is Mode.SAVED else []
+        return [f"{self.database.name}: {sentence}" for sentence in (*found, *self.watch.sentences)]
 
     # --- its life ---
 
@@ -103,10 +108,13 @@ class Kept:
 
     async def look(self) -> None:
         """Once a second while the app runs. Raises SaveFailed."""
-        async with self._lock:
-            await self._look()
-        if self.due:
-            await (self.stream.look() if self.stream is not None else self.confirm())
+        try:
+            async with self._lock:
+                await self._look()
+            if self.due:
+                await (self.stream.look() if self.stream is not None else self.confirm())
+        finally:
+            await self._alarm()
         if self._first is None and self.stream is not None and not self.stream.unsaved:
             self._first = self.stream.txid
 
@@ -140,7 +148,7 @@ class Kept:
             if self.stream is None:
                 await self._snapshot()
         entry = self.database.entry if self.stream is None else await finishing.finish(self.stream, self._means)
-        doubted = self._in_trouble() if not self._probed else self.mode is Mode.PROBED and entry.doubted
+        doubted = self.mode is Mode.PROBED or (self._in_trouble() and not self._probed)
         return structs.replace(entry, in_use=False, epoch=self.database.owned.epoch, doubted=doubted)
 
     # --- parts ---
@@ -151,6 +159,25 @@ class Kept:
         except OSError as error:
             raise SaveFailed(f"{self.database} cannot be read: {error}") from error
         return {0: Journal.ABSENT, 2: Journal.WAL}.get(version, Journal.OTHER)
+
+    async def _alarm(self) -> None:
+        """Raises SaveFailed."""
+        stream, now = self.stream, monotonic()
+        position, patience = (None, 0.0) if stream is None else (stream.position, ANSWER + stream.octets / RATE)
+        behind = stream is not None and stream.unsaved
+        for level, message in self.watch.see(
+            now, files.wal_octets(self.database.path), position, behind=behind, patience=patience
+        ):
+            self.database.tell(level, message)
+        if stream is not None and self.watch.renewal_due(now) and await self._store_answers():
+            await stream.begin_anew(f"it was written for {round(self.watch.stuck)} s, and the store got nothing of it")
+
+    async def _store_answers(self) -> bool:
+        """Else a new line would be sent in vain."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.database.shelf.current()
+            return True
+        return False
 
     async def _look(self) -> None:
         trouble = self._in_trouble()
@@ -236,7 +263,8 @@ class Kept:
         """Whether the app fails as one that is locked out: it says so, or answers 5xx and has not written yet."""
         log, address = self._tools.log, self.database.tenant.address
         failures, self._failures = self._failures, self._tools.failures(address)
-        return address in log.locked or (self._failures > failures and not self._written())
+        locked, self.locked_out = self.locked_out or address in log.locked, False
+        return locked or (self._failures > failures and not self._written())
 
     def _written(self) -> bool:
         """Whether the app has written in this mode. litestream itself writes when it is attached."""

@@ -60,6 +60,16 @@ class Streaming:
         return [alarm for stream in self.streams for alarm in stream.alarms]
 
     @property
+    def gauges(self) -> dict[str, float]:
+        """For /metrics, by name: see control.metrics."""
+        watched = [stream.watch for stream in self.streams]
+        return {
+            "wal_bytes": float(max((watch.wal for watch in watched), default=0)),
+            "stuck_seconds": max((watch.stuck for watch in watched), default=0.0),
+            "unstreamed": float(sum(stream.stream is None for stream in self.streams)),
+        }
+
+    @property
     def renewed(self) -> dict[str, str]:
         """Why a stream was begun anew, the last time, by database."""
         return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
@@ -174,6 +184,11 @@ class Streaming:
                 await self._look()
 
     async def _look(self) -> None:
+        locked, address = self._means.tools.log.locked, self._tenant.address
+        if address in locked:
+            locked.discard(address)
+            for stream in self.streams:
+                stream.locked_out = True
         try:
             await _every(self.streams, "look at", Kept.look)
         except SaveFailed as error:
@@ -181,8 +196,6 @@ class Streaming:
                 self._tell("warning", "streaming is behind: tried again every second", error=str(error))
             self._behind = True
             return
-        finally:
-            self._means.tools.log.locked.discard(self._tenant.address)
         if self._behind:
             self._tell("info", "streaming has caught up")
         self._behind = False

@@ -1,0 +1,89 @@
+"""What is wrong with a database while its app runs: a WAL that only grows, a stream that stands still. Pure.
+
+Times are of any clock that only goes forward; sizes are octets.
+"""
+
+from dataclasses import dataclass, field
+
+from flyatc.kit.units import human_octets, human_seconds
+
+# SQLite and litestream checkpoint at 1000 pages, 4 MB. A burst leaves some ten times that until the next checkpoint of
+# each minute; more than this is a reader which never ends, or a checkpoint which never gets through.
+LARGE_WAL = 128 << 20
+CALM = 0.5  # of that; below it the alarm is over
+
+# litestream sends each second: so many were in vain. The first is no more than an alarm, since a store may be slow.
+STUCK = 30.0  # s; then it is an alarm
+RENEW = 60.0  # s; then all is sent anew, if the store answers
+LONGEST_PAUSE = 3600.0  # s; between two renewals, after doubling: each sends the whole database
+
+
+@dataclass
+class Watch:
+    """Of one database. ``see`` once a second."""
+
+    wal: int = 0
+    stuck: float = 0.0  # seconds with changes and without a step
+    _loud: bool = False
+    _since: float | None = None
+    _at: object = None
+    _pause: float = RENEW
+    _next: float = field(default=0.0)
+
+    def see(self, now: float, wal: int, position: object, *, behind: bool, patience: float) -> list[tuple[str, str]]:
+        """(level, message) for the log. ``behind``: something was written that the store is not known to have.
+        ``position``: of what it has. ``patience``: seconds which one step may take: the database may be large."""
+        return [*self._see_wal(wal), *self._see_position(now, position, behind=behind, patience=patience)]
+
+    @property
+    def sentences(self) -> list[str]:
+        """For people."""
+        found = [large_wal(self.wal)] if self._loud else []
+        if self.stuck:
+            found.append(
+                f"it is written, but the store has got nothing of it for {human_seconds(self.stuck)}: litestream hangs "
+                "or the store takes nothing. All is sent anew as soon as the store answers"
+            )
+        return found
+
+    def renewal_due(self, now: float) -> bool:
+        """Then it is begun, and the next one is put off."""
+        if not self.stuck or self._since is None or now < self._next:
+            return False
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._next = now + self._pause
+        return True
+
+    def _see_wal(self, wal: int) -> list[tuple[str, str]]:
+        self.wal = wal
+        if not self._loud and wal > LARGE_WAL:
+            self._loud = True
+            return [("warning", large_wal(wal))]
+        if self._loud and wal < LARGE_WAL * CALM:
+            self._loud = False
+            return [("info", f"its WAL is small again: {human_octets(wal)}")]
+        return []
+
+    def _see_position(self, now: float, position: object, *, behind: bool, patience: float) -> list[tuple[str, str]]:
+        was = self.stuck
+        if not behind or position != self._at or self._since is None:
+            self._since, self._at, self.stuck = (now if behind else None), position, 0.0
+            if was:
+                self._pause = RENEW
+                return [("info", "the store gets what is written again")]
+            return []
+        elapsed = now - self._since
+        if elapsed <= max(STUCK, patience):
+            return []
+        self.stuck = elapsed
+        if was:
+            return []
+        self._next = now + max(0.0, RENEW - STUCK)
+        return [("error", self.sentences[-1])]
+
+
+def large_wal(octets: int) -> str:
+    return (
+        f"its WAL has {human_octets(octets)} and is not checkpointed: a connection reads without an end, or none ever "
+        "comes to its end. End long transactions and idle cursors, or restart the app; the disk fills up otherwise"
+    )

@@ -1,0 +1,113 @@
+"""A litestream that hangs, and a reader that never ends, while the app writes: told, and healed where possible."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.owners import FakeFormer, FakeOwned
+from fakes.streams import Streamers, Writer, after
+from flyatc.databases import alarms
+from flyatc.databases.litestream import kept, streaming
+
+FIRST = FakeFormer(0, clean=True)
+SETTINGS = "litestream.yml"
+
+
+@pytest.fixture
+async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
+    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    made = Streamers.on_folder(tmp_path)
+    yield made
+    await made.close()
+
+
+async def eventually(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not fact():
+            await asyncio.sleep(0.01)
+
+
+def litestream_of(data: Path) -> int:
+    """The pid of the process which has this data folder's settings."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and str(data / ".flyatc" / SETTINGS).encode() in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    raise AssertionError("litestream does not run")
+
+
+async def test_a_litestream_which_hangs_is_told_and_replaced_and_nothing_is_lost(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "ANSWER", 0.5)
+    monkeypatch.setattr(alarms, "STUCK", 1.0)
+    monkeypatch.setattr(alarms, "RENEW", 2.0)
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+        pid = litestream_of(a.data)
+        os.kill(pid, signal.SIGSTOP)
+        app.add(2)
+        await eventually(lambda: held.gauges["stuck_seconds"])
+        assert any("the store has got nothing of it for" in alarm for alarm in held.alarms)
+        await eventually(lambda: not held.unsaved)
+        await eventually(lambda: held.alarms == [])
+        assert litestream_of(a.data) != pid
+        app.add(3)
+        app.close()
+    levels = {event["message"]: event["level"] for event in a.log.told}
+    assert levels["the store gets what is written again"] == "info"
+    assert any("got nothing" in str(message) and level == "error" for message, level in levels.items())
+    assert await (await machines.machine("b")).session(after(one)) == [1, 2, 3]
+
+
+async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "ANSWER", 0.5)
+    monkeypatch.setattr(alarms, "STUCK", 0.5)
+    monkeypatch.setattr(alarms, "RENEW", 1.0)
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    store, away = machines.root / "store", machines.root / "away"
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        await eventually(lambda: held.streams[0].txid and not held.unsaved)
+        store.rename(away)
+        store.write_text("no folder, in which litestream would write on")
+        app.add(2)
+        await eventually(lambda: held.gauges["stuck_seconds"] > 2)
+        assert held.renewed == {}
+        store.unlink()
+        away.rename(store)
+        await eventually(lambda: not held.unsaved and held.alarms == [])
+        app.close()
+    assert await (await machines.machine("b")).session(after(one)) == [1, 2]
+
+
+async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_told(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alarms, "LARGE_WAL", 1 << 20)
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        app = Writer(a.path)
+        app.add(1)
+        reader = sqlite3.connect(a.path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM t").fetchall()
+        for number in range(2, 30):
+            app.add(number, filling=50_000)
+        await eventually(lambda: any("WAL" in alarm for alarm in held.alarms))
+        assert held.gauges["wal_bytes"] > 1 << 20
+        reader.close()
+        app.close()
+    assert [event["level"] for event in a.log.told if "its WAL has" in str(event["message"])] == ["warning"]
