@@ -11,6 +11,7 @@ from msgspec import structs
 from fakes.machines import Told, Yard
 from flyatc.config import load
 from flyatc.config.schema import Config
+from flyatc.daemon import verifying as module
 from flyatc.daemon.verifying import Verifying
 from flyatc.kit import tasks
 from flyatc.process.records import Records
@@ -72,3 +73,43 @@ async def test_a_store_that_is_away_is_told_and_what_was_found_outlives_the_daem
     (yard.root / "data" / ".flyatc" / "verified.json").write_bytes(b"{")
     async with verifying(yard, a.log, "1s") as anew:
         await eventually(lambda: anew.told().last)
+
+
+async def test_without_an_interval_only_what_runs_for_long_is_verified_and_healed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVERY", 2.0)
+    asleep, awake = yard.machine("asleep"), yard.machine("awake", key=None)
+    await asleep.session(1)
+    async with awake.vault.hold(awake.tenant):
+        config = configured(yard.root, "null")
+        made = Verifying(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault)
+        running = tasks.start(made.run(), "verify")
+        try:
+            await eventually(lambda: awake.events("verified"))
+            [snapshot] = yard.snapshots()
+            snapshot.write_bytes(snapshot.read_bytes()[:-10])
+            await eventually(lambda: awake.events("the store has a new copy, made of the local file"))
+            told = made.told()
+            assert (told.damaged, told.healed, told.bad) == (1, 1, [])
+            assert len(yard.snapshots()) == 2, "a new one, and nothing removed"
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+    assert awake.events("what the store has cannot be restored")[0]["level"] == "error"
+    await yard.machine("elsewhere").session()
+
+
+async def test_without_an_interval_nothing_that_sleeps_is_read(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 0.5)
+    a = yard.machine("a")
+    await a.session(1)
+    made = Verifying(
+        configured(yard.root, "null"), {}, yard.failing, Records(yard.root / "data"), a.log, yard.machine("b").vault
+    )
+    yard.failing.calls.clear()
+    running = tasks.start(made.run(), "verify")
+    await asyncio.sleep(1.5)
+    running.cancel()
+    await asyncio.wait([running])
+    assert yard.failing.calls == []

@@ -95,6 +95,9 @@ class Running(Protocol):
     def running(self) -> dict[str, float]:
         """Addresses, and since when (Unix time)."""
 
+    async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
+        """See databases.drill.Compare."""
+
     async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
         """A new copy for the store, made of the local file. False: not from here. Raises SaveFailed."""
 
@@ -179,6 +182,8 @@ class Verifying:
     async def _take_turns(self, turns: list[tuple[str, str]], there: Mapping[tuple[str, str], Stocked]) -> None:
         if turns:
             async with drills.ready(self._config, self._environ, self._store, self._records, self._log) as drill:
+                if self._here is not None:
+                    drill.compare = self._here.compare
                 for name in turns:
                     await self._verify(drill, there[name])
 

@@ -64,11 +64,22 @@ class Verdict(Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class Compare(Protocol):
+    async def __call__(self, address: str, database: str, version: str, raw: Path) -> str | None:
+        """What differs between ``raw``, which the store has as ``version``, and the local file of a tenant that runs;
+        None: nothing, or they cannot be compared now. Raises FlyatcError, OSError."""
+
+
+async def nothing_to_compare(address: str, database: str, version: str, raw: Path) -> str | None:
+    return None
+
+
 class Drill:
     """One database at a time. ``scratch`` must be empty, and is, afterwards."""
 
     def __init__(self, sources: Sequence[Source], scratch: Scratch, tools: Tools) -> None:
         self._sources, self._scratch, self._tools = sources, scratch, tools
+        self.compare: Compare = nothing_to_compare
 
     async def verify(self, tenant: Tenant, stocked: Stocked) -> list[Verdict]:
         """One for each way in which the store keeps it; none: nothing was saved of it yet."""
@@ -88,7 +99,7 @@ class Drill:
                     return None
                 version, state, why = found.version, "ok", ""
                 try:
-                    octets = await self._try(found)
+                    octets = await self._try(found, tenant.address, database)
                     break
                 except Damaged as error:
                     state, why = "damaged", str(error)
@@ -110,7 +121,7 @@ class Drill:
             why=why,
         )
 
-    async def _try(self, found: Found) -> int:
+    async def _try(self, found: Found, address: str, database: str) -> int:
         """Octets of the database. Raises Damaged, FlyatcError, OSError."""
         quick, heavy = self._tools.quick, self._tools.heavy
         lacking = await quick.run(partial(self._scratch.lacks, found.needs))
@@ -119,6 +130,8 @@ class Drill:
         try:
             raw = await found.bring(self._scratch.path)
             await heavy.watch(partial(sqlite.check_thoroughly, raw), "check", silent)
+            if difference := await self.compare(address, database, found.version, raw):
+                raise Damaged(difference)
             return await quick.run(partial(files.octets, raw))
         except sqlite.Unusable as error:
             raise Damaged(str(error)) from error

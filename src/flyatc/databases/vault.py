@@ -190,6 +190,14 @@ class Vault:
         """Addresses of the tenants whose databases are held, and since when (Unix time)."""
         return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
 
+    async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
+        """What differs between ``raw``, which litestream has restored from ``version``, and the local file, if the
+        tenant streams here and the store has all of it at this moment. Raises FlyatcError, OSError."""
+        for one in list(self._held.values()):
+            if one.tenant.address == address and isinstance(one.held, Streaming):
+                return await one.held.compare(database, version, raw)
+        return None
+
     async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
         """What the store has of a database is damaged: if the tenant runs here, the store gets a new copy at once, made
         of the local file. Nothing is removed. ``kind``: stream or snapshot. Says whether it was done. Raises

@@ -8,6 +8,7 @@ the newer one is known by the pointer: it says ``streamed`` from before litestre
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
@@ -17,7 +18,7 @@ from flyatc.databases import files
 from flyatc.databases.alarms import Watch
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Signature
-from flyatc.databases.litestream import finishing, wal_rules
+from flyatc.databases.litestream import finishing, proof, wal_rules
 from flyatc.databases.litestream.means import Means
 from flyatc.databases.litestream.stream import ANSWER, RATE, Stream, forget
 from flyatc.databases.litestream.wal_rules import LEAVES_WAL, Journal, Mode, Seen
@@ -126,6 +127,11 @@ class Kept:
             if self.stream is None:
                 return await self._snapshot()
         await self.stream.caught_up()
+
+    async def compare(self, version: str, raw: Path) -> str | None:
+        """See ``Vault.compare``. Nothing opens the file meanwhile, which would drop SQLite's locks on it."""
+        async with self._lock:
+            return await proof.compare(self.stream, version, raw, self._means) if self.stream is not None else None
 
     async def heal(self, kind: str) -> bool:
         """See ``Streaming.heal``; of a stream it is ``Streaming.begin_anew``."""

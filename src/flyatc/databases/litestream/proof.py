@@ -8,8 +8,9 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from flyatc.databases import files
+from flyatc.databases import files, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Position
 from flyatc.databases.litestream import lines, restoring
@@ -72,6 +73,40 @@ async def restore(database: Database, line: Line, place: Path, means: Means) -> 
     """Whole and checked, below ``place``. Raises restoring.NotRestored, OSError."""
     url = means.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     return await restoring.restore(url, place, None, line.octets, means, silent, line.whole)
+
+
+class Sent(Protocol):
+    """A stream, while its app runs."""
+
+    @property
+    def database(self) -> Database: ...
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def unsaved(self) -> bool: ...
+
+
+async def compare(stream: Sent, version: str, raw: Path, means: Means) -> str | None:
+    """What is different between ``raw``, which is what the store has at ``version``, and the local file; None: nothing,
+    or the app has written since, and nothing is known. Raises OSError."""
+
+    def same() -> bool:
+        return not stream.unsaved and str(stream.position) == version
+
+    before = files.signature(stream.database.path)
+    if not same():
+        return None
+    copy = raw.with_name("local")
+    try:
+        await stream.database.copy(copy, silent, keep_wal=True)
+    except sqlite.Unusable as error:
+        stream.database.tell("warning", "not compared with what the store has", error=str(error))
+        return None
+    if not same() or not files.untouched(before, files.signature(stream.database.path)):
+        return None
+    return await means.tools.heavy.watch(partial(differ, copy, raw), "compare", silent)
 
 
 def differ(copy: Path, restored: Path, tick: Tick) -> str | None:

@@ -9,6 +9,7 @@ begins a new line, from which alone will be restored as soon as it has something
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -94,6 +95,11 @@ class Streaming:
             raise SaveFailed(f"{self._tenant.address}: {database!r} is not streamed")
         work = tasks.start(finishing.renew(stream, reason, self._means), f"new stream of {stream.database}")
         await tasks.to_the_end(work)
+
+    async def compare(self, name: str, version: str, raw: Path) -> str | None:
+        """See ``Vault.compare``."""
+        kept = next((one for one in self.streams if one.database.name == name), None)
+        return await kept.compare(version, raw) if kept is not None else None
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
         """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
