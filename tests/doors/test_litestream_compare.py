@@ -53,10 +53,12 @@ async def test_a_copy_which_is_whole_and_not_what_is_here_is_found(machines: Str
         assert stream is not None
         version = str(stream.position)
         assert await held.compare(a.path.name, version, same) is None
-        (same.parent / "local").unlink()
+        await eventually(lambda: not held.unsaved)
         found = await held.compare(a.path.name, version, other)
         assert found is not None
         assert "not as in the local database" in found
+        await eventually(lambda: not held.unsaved)
+        (other.parent / "local").unlink()
         assert await held.compare(a.path.name, "e000001:999", other) is None, "that is another position"
         app.add(4)
         assert await held.compare(a.path.name, version, other) is None, "the app has written since"

@@ -91,12 +91,8 @@ class Sent(Protocol):
 async def compare(stream: Sent, version: str, raw: Path, means: Means) -> str | None:
     """What is different between ``raw``, which is what the store has at ``version``, and the local file; None: nothing,
     or the app has written since, and nothing is known. Raises OSError."""
-
-    def same() -> bool:
-        return not stream.unsaved and str(stream.position) == version
-
     before = files.signature(stream.database.path)
-    if not same():
+    if stream.unsaved or str(stream.position) != version:
         return None
     copy = raw.with_name("local")
     try:
@@ -104,7 +100,7 @@ async def compare(stream: Sent, version: str, raw: Path, means: Means) -> str | 
     except sqlite.Unusable as error:
         stream.database.tell("warning", "not compared with what the store has", error=str(error))
         return None
-    if not same() or not files.untouched(before, files.signature(stream.database.path)):
+    if str(stream.position) != version or not files.untouched(before, files.signature(stream.database.path)):
         return None
     return await means.tools.heavy.watch(partial(differ, copy, raw), "compare", silent)
 
