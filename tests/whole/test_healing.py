@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, config, eventually
 
@@ -75,3 +76,19 @@ def test_a_copy_damaged_while_its_tenant_runs_is_found_told_and_replaced(
     shutil.rmtree(daemon.folder / "data")
     daemon.start()
     assert daemon.get("/ann/one/count").json["count"] == 6
+
+
+def test_a_store_which_has_lost_all_of_a_stream_while_its_tenant_runs_gets_it_again(start: StartDaemon) -> None:
+    daemon = start(config().replace("{interval: 0}", "{interval: 0, mode: litestream, verify: 1s}"))
+    assert daemon.post("/ann/one/add").json["count"] == 1
+    eventually(lambda: not daemon.status("ann/one")["unsaved"], 20, "the stream")
+    daemon.until_told("verified", within=20)
+    shutil.rmtree(daemon.folder / "store" / "users" / "ann" / "one" / "app.sqlite3")
+    daemon.until_told("what the store has cannot be restored", within=30)
+    daemon.until_told("the store has a new copy, made of the local file", within=30)
+    assert stored(daemon, "litestream")
+    daemon.lose_machine()
+    evidence.grow_old(daemon, daemon.folder / "store")
+    shutil.rmtree(daemon.folder / "data")
+    daemon.start()
+    assert daemon.get("/ann/one/count").json["count"] == 1

@@ -36,6 +36,8 @@ EVERY = (
 )
 EARLIEST = 0.5  # of the period: from then on the first turns come, spread over the rest of it
 
+LOST = "the store has nothing of it any more: has somebody, or a rule of the bucket, removed it?"
+
 _LEVELS = {"ok": "info", "damaged": "error", "unknown": "warning"}
 _WORDS = {
     "ok": "verified",
@@ -94,6 +96,9 @@ class Running(Protocol):
 
     def running(self) -> dict[str, float]:
         """Addresses, and since when (Unix time)."""
+
+    def expected(self, address: str) -> dict[str, str]:
+        """What the store surely has of it: stream or snapshot, by database."""
 
     async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
         """See databases.drill.Compare."""
@@ -158,7 +163,10 @@ class Verifying:
 
     async def _look(self, every: float) -> None:
         found = (await drills.stock(self._store, None)).databases
-        there = {self._name(one): one for one in found}
+        there: dict[tuple[str, str], Stocked] = {}
+        for address in self._here.running() if self._here is not None else ():
+            there |= self._expected_of(address)
+        there |= {self._name(one): one for one in found}
         self._known = {name: one for name, one in self._known.items() if name in there}
         turns = [name for name in there if name not in self._known] + sorted(
             due(self._known, every, time()), key=lambda name: self._known[name].at
@@ -173,6 +181,7 @@ class Verifying:
         for address, since in running.items():
             if time() - since > every * EARLIEST:
                 found = {self._name(one): one for one in (await drills.stock(self._store, address)).databases}
+                there |= self._expected_of(address)
                 there |= {name: one for name, one in found.items() if name[0] == address}
                 turns += due_of_running(
                     self._known, [name for name in there if name[0] == address], since, every, time()
@@ -190,7 +199,7 @@ class Verifying:
     async def _verify(self, drill: Drill, one: Stocked) -> None:
         began = monotonic()
         tenant = self._config.tenant_kept_as(one.user, one.key)
-        verdicts = await drill.verify(tenant, one)
+        verdicts = self._with_lost(await drill.verify(tenant, one), tenant.address, one.database)
         self._tell(verdicts)
         healed = False
         for verdict in verdicts:
@@ -206,6 +215,14 @@ class Verifying:
         )
         await asyncio.to_thread(partial(durable.write, self._path, self._written()))
         await asyncio.sleep(max(PAUSE, (monotonic() - began) * (1 / SHARE - 1)))
+
+    def _with_lost(self, verdicts: list[Verdict], address: str, database: str) -> list[Verdict]:
+        """And what the store has lost altogether."""
+        kind = self._here.expected(address).get(database) if self._here is not None else None
+        if kind is None or any(verdict.kind == kind for verdict in verdicts):
+            return verdicts
+        lost = Verdict(tenant=address, database=database, kind=kind, state="damaged", why=LOST)
+        return [*verdicts, lost]
 
     def _tell(self, verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
@@ -227,6 +244,12 @@ class Verifying:
             self.healed += 1
             self._log.event("warning", "the store has a new copy, made of the local file", **who)
         return healed
+
+    def _expected_of(self, address: str) -> dict[tuple[str, str], Stocked]:
+        """Also where the store has nothing of it any more."""
+        user, _, name = address.partition("/")
+        key, databases = name.replace("/", "~") or "~", self._here.expected(address) if self._here is not None else {}
+        return {(address, one): Stocked(user, key, one, snapshots=False, lines=False) for one in databases}
 
     def _name(self, one: Stocked) -> tuple[str, str]:
         return self._config.tenant_kept_as(one.user, one.key).address, one.database

@@ -48,6 +48,11 @@ class Held:
         return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
 
     @property
+    def expected(self) -> dict[str, str]:
+        """See ``Vault.expected``."""
+        return {d.name: "snapshot" for d in self._databases if d.entry.base is not None}
+
+    @property
     def gauges(self) -> dict[str, float]:
         return {"wal_bytes": float(max((files.wal_octets(d.path) for d in self._databases), default=0))}
 
@@ -158,6 +163,10 @@ class Unstored:
     @property
     def alarms(self) -> list[str]:
         return []
+
+    @property
+    def expected(self) -> dict[str, str]:
+        return {}
 
     @property
     def gauges(self) -> dict[str, float]:

@@ -190,6 +190,13 @@ class Vault:
         """Addresses of the tenants whose databases are held, and since when (Unix time)."""
         return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
 
+    def expected(self, address: str) -> dict[str, str]:
+        """Of a tenant which runs here: what the store surely has, stream or snapshot, by database."""
+        for one in self._held.values():
+            if one.tenant.address == address and one.held is not None:
+                return one.held.expected
+        return {}
+
     async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
         """What differs between ``raw``, which litestream has restored from ``version``, and the local file, if the
         tenant streams here and the store has all of it at this moment. Raises FlyatcError, OSError."""

@@ -85,6 +85,13 @@ class Kept:
         return self.stream.txid if self.stream is not None else 0
 
     @property
+    def expected(self) -> str | None:
+        """What the store surely has of it: stream or snapshot."""
+        if self.stream is not None:
+            return "stream" if self.stream.txid else None
+        return "snapshot" if self.database.entry.base is not None else None
+
+    @property
     def alarms(self) -> list[str]:
         """For the operator."""
         found = [LEAVES_WAL] if self.mode is Mode.SAVED else []

@@ -61,6 +61,11 @@ class Streaming:
         return [alarm for stream in self.streams for alarm in stream.alarms]
 
     @property
+    def expected(self) -> dict[str, str]:
+        """See ``Vault.expected``."""
+        return {one.database.name: kind for one in self.streams if (kind := one.expected) is not None}
+
+    @property
     def gauges(self) -> dict[str, float]:
         """For /metrics, by name: see control.metrics."""
         watched = [stream.watch for stream in self.streams]
