@@ -15,6 +15,7 @@ from fakes.streams import Streamers, Writer, after
 from flyatc.databases import causes, sqlite
 from flyatc.databases.litestream import program
 from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.progress import silent
 
 FIRST = FakeFormer(0, clean=True)
 SMALL = 2 << 20
@@ -44,14 +45,16 @@ async def machines(tmp_path: Path) -> AsyncIterator[Streamers]:
 
 @pytest.fixture
 async def streamed(machines: Streamers) -> FakeOwned:
-    """Some four megabytes are in the store. Who may come next."""
+    """Some four megabytes are in the store, as a stream alone: the machine was lost. Who may come next."""
     one, a = FakeOwned(1, FIRST), await machines.machine("a")
-    async with a.hold(one):
+    async with a.hold(one) as held:
         app = Writer(a.path)
         for number in range(80):
             app.add(number, filling=50_000)
+        await held.save(silent)
         app.close()
-    return after(one)
+        one.end(lost=True)
+    return after(one, clean=False)
 
 
 async def test_a_full_disk_is_named_with_what_it_has_and_what_is_needed(
