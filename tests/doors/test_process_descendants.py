@@ -242,6 +242,20 @@ async def test_no_cgroup_is_left(some: Runs) -> None:
     assert not before or not Path(before).parent.exists()
 
 
+def test_cgroups_of_a_daemon_that_was_killed_are_removed_at_the_next_start() -> None:
+    ours = Cgroups.of(None)
+    if not ours.usable:
+        pytest.skip("no cgroup can be made here")
+    run = Path(ours.make("run"))
+    killed = run.parent.with_name("flyatc-99999999")  # above the kernel's limit: it never runs
+    (killed / "run").mkdir(parents=True)
+    again = Cgroups.of(None)
+    assert not killed.exists()
+    assert run.exists(), "one of a daemon that runs"
+    run.rmdir()
+    again.close()
+
+
 def test_the_folder_of_our_cgroup_is_found_in_every_kind_of_mount() -> None:
     v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
     hybrid = "31 23 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"

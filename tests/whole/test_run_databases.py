@@ -200,3 +200,42 @@ def test_an_app_that_had_to_be_killed_is_saved_too(tmp_path: Path) -> None:
     lose_the_disk(tmp_path)
     with stored(tmp_path) as one:
         assert one.start().get("/count").json == {"count": 1}
+
+
+def daemonizing(folder: Path) -> tuple[str, ...]:
+    """A command that leaves a process behind in a session of its own; its pid is in a file."""
+    left = f"setsid sh -c 'echo $$ > {folder}/left; exec sleep 600' </dev/null >/dev/null 2>&1 &"
+    return "sh", "-c", f'({left}); exec "$@"', "sh", *RESTLESS_APP
+
+
+def left_behind(folder: Path) -> int:
+    path = folder / "left"
+    return int(eventually(lambda: path.exists() and path.read_text(), what="what is left behind"))
+
+
+def test_a_wrapper_that_is_stopped_for_longer_than_its_lease_has_no_app_any_more(tmp_path: Path) -> None:
+    with stored(tmp_path, command=daemonizing(tmp_path)) as one:
+        (tmp_path / "app.yaml").write_text(CONFIG.format(interval="0, session_ttl: 10s"))
+        one.start()
+        assert one.post("/add").json == {"count": 1}
+        app, left = one.app, left_behind(tmp_path)
+        one.signal(signal.SIGSTOP)
+        eventually(lambda: gone(left), within=30, what="the end of what the app left behind")
+        eventually(lambda: gone(app), within=5, what="the end of the app")
+        one.signal(signal.SIGCONT)
+        assert one.wait() == 1
+        assert one.told("the lease of this machine has ended: the supervisor has killed the apps")
+        assert not one.told("saved")
+
+
+def test_what_the_app_of_a_killed_wrapper_left_behind_is_ended(tmp_path: Path) -> None:
+    with stored(tmp_path, command=daemonizing(tmp_path)) as one:
+        one.start()
+        assert one.post("/add").json == {"count": 1}
+        left = left_behind(tmp_path)
+        one.kill()
+        eventually(lambda: gone(left), within=30, what="the end of what was left behind")
+    with stored(tmp_path) as one:
+        one.start()
+        assert one.get("/count").json == {"count": 1}
+        assert one.stop() == 0

@@ -7,6 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from flyatc.process.members import stat
+
 MOUNTS, MINE = Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")
 SWITCH = "FLYATC_CGROUPS"  # "off": none are made
 
@@ -22,6 +24,9 @@ class Cgroups:
         """Looks once whether cgroups can be made here. ``wanted``: the value of FLYATC_CGROUPS."""
         if wanted == "off" or (ours := _ours()) is None:
             return cls(None)
+        for left in ours.glob("flyatc-*"):
+            if (pid := left.name.removeprefix("flyatc-")).isdecimal() and stat(int(pid)) is None:
+                remove(str(left))  # its daemon was killed
         base = ours / f"flyatc-{os.getpid()}"
         try:
             base.mkdir(exist_ok=True)
