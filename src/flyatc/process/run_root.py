@@ -54,7 +54,7 @@ def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoR
         _libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
         _supervise(*_read(launch), stdout, stderr, report, cgroup)
     except OSError as error:
-        _tell(report, failed(error.errno))
+        tell(report, failed(error.errno))
     finally:
         os._exit(0)
 
@@ -79,14 +79,14 @@ def _supervise(
         os.close(file)
     if why := os.read(hears, 16):
         os.waitpid(app, 0)
-        _tell(report, failed(int(why)))
+        tell(report, failed(int(why)))
         return
     root, itself = os.getpid(), stat(os.getpid())
     assert itself is not None
     started = found[4] if found is not None else 0
-    _tell(report, f"runs {root} {itself[4]} {app} {started} {int(inside)}\n".encode())
+    tell(report, f"runs {root} {itself[4]} {app} {started} {int(inside)}\n".encode())
     _wait(app, report)
-    _tell(report, b"empty\n")
+    tell(report, b"empty\n")
 
 
 def _wait(app: int, report: int) -> None:
@@ -96,13 +96,14 @@ def _wait(app: int, report: int) -> None:
         except ChildProcessError:
             return
         if pid == app:
-            _tell(report, f"exit {status}\n".encode())
+            tell(report, f"exit {status}\n".encode())
 
 
-def _tell(report: int, line: bytes) -> None:
+def tell(report: int, line: bytes) -> None:
+    """To the daemon, as long as there is one."""
     try:
         os.write(report, line)
-    except OSError:  # the daemon is gone
+    except OSError:
         return
 
 

@@ -129,7 +129,7 @@ class Supervisor:
         try:
             pid = os.fork()
         except OSError as error:
-            os.write(report, run_root.failed(error.errno))
+            run_root.tell(report, run_root.failed(error.errno))
             return
         if pid == 0:
             self._channel.close()  # the daemon learns of the supervisor's death by the last copy
