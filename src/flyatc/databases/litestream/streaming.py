@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from msgspec import structs
@@ -20,6 +21,7 @@ from flyatc.databases.lineage import Entry
 from flyatc.databases.litestream import finishing
 from flyatc.databases.litestream.kept import Kept
 from flyatc.databases.litestream.means import Means
+from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.databases.owned import Owned
 from flyatc.databases.record import Record
 from flyatc.kit import tasks
@@ -27,6 +29,7 @@ from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.progress import Progress
 
 EVERY = 1.0  # s; between two looks
+SOON, AT_FIRST = 0.1, 10.0  # s; so often, and for so long, while the app is about to make a database
 
 
 class Streaming:
@@ -36,6 +39,7 @@ class Streaming:
         self._ends: list[asyncio.Task[Entry]] = []
         self._leaving = asyncio.Event()
         self._behind = False  # told
+        self._began = monotonic()
         self._watching = tasks.start(self._watch(), f"stream {tenant.address}")
 
     @property
@@ -186,13 +190,17 @@ class Streaming:
         """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
         while not self._leaving.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EVERY):
+                async with asyncio.timeout(self._pause()):
                     await tasks.first_of(self._leaving.wait(), self._owned.ended.wait())
             if self._owned.ended.is_set():
                 await asyncio.gather(*(stream.detach() for stream in self.streams))
                 return
             if not self._leaving.is_set():
                 await self._look()
+
+    def _pause(self) -> float:
+        awaited = any(stream.mode is Mode.WAITING for stream in self.streams)
+        return min(SOON, EVERY) if awaited and monotonic() - self._began < AT_FIRST else EVERY
 
     async def _look(self) -> None:
         locked, address = self._means.tools.log.locked, self._tenant.address
