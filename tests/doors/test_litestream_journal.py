@@ -202,3 +202,14 @@ async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamer
         robbed = after(two, clean=False)
         assert await rows_elsewhere(machines, "b", robbed) == [1, 2, 3]
         two.end(lost=True)
+
+
+async def test_a_new_database_streams_at_once_however_rarely_the_others_are_looked_at(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "EVERY", 3600.0)
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one) as held:
+        await visit(a.path, "WAL", 1)
+        await eventually(lambda: mode_of(held) is Mode.STREAMED)
+    assert await rows_elsewhere(machines, "b", after(one)) == [1]
