@@ -104,6 +104,13 @@ class Engine:
 
     # --- what others ask for ---
 
+    async def begin(self) -> None:
+        """It comes up, whatever else happens meanwhile. Raises LitestreamMissing."""
+        if self._life is None:
+            await self.program()
+        if self._life is None:
+            self._life = tasks.start(self._live(), "litestream")
+
     async def attach(self, path: Path, url: str) -> None:
         """From now on it streams to ``url``, as long as ``holds``. The file may come later. Raises EngineFailed,
         LitestreamMissing."""
@@ -168,10 +175,7 @@ class Engine:
 
     async def _start(self) -> None:
         """It is up when it returns. Raises EngineFailed, LitestreamMissing."""
-        if self._life is None:
-            await self.program()
-        if self._life is None:
-            self._life = tasks.start(self._live(), "litestream")
+        await self.begin()
         await self._await(_State.UP, START)
 
     async def _live(self) -> None:

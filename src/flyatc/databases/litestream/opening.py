@@ -51,6 +51,7 @@ async def make_whole(
     """All are as the store has them, or newer; all stream; the record says that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and what ``Owned.rise`` raises."""
+    begun = tasks.start(_begun(means), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, means) for database in databases), "survey")
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
     if refused:
@@ -59,7 +60,18 @@ async def make_whole(
         arrivals = await tasks.every((_prepare(s, seeds, place, means) for s in surveys), "restore")
         settle = _settle(surveys, arrivals, record, means)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+    if (missing := await begun) is not None:
+        raise RestoreRefused(missing)
     return await attach(databases, means, frozenset(s.database.name for s in surveys if s.marked))
+
+
+async def _begun(means: Means) -> str | None:
+    """Why there can be no litestream."""
+    try:
+        await means.engine.begin()
+    except LitestreamMissing as error:
+        return str(error)
+    return None
 
 
 async def attach(databases: list[Database], means: Means, marked: frozenset[str]) -> list[Kept]:
@@ -67,10 +79,6 @@ async def attach(databases: list[Database], means: Means, marked: frozenset[str]
     ``marked``: the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused: then nothing is attached."""
-    try:
-        await means.engine.program()  # also where all are new, and litestream is needed later
-    except LitestreamMissing as error:
-        raise RestoreRefused(str(error)) from error
     streams = [Kept(database, means, marked=database.name in marked) for database in databases]
     try:
         await tasks.every((stream.begin() for stream in streams), "attach")

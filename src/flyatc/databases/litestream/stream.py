@@ -124,7 +124,7 @@ class Stream:
             if time() > until or not self.database.owned.valid():
                 raise SaveFailed(f"{self.database} is not saved within {time() - began:.0f} s: {trouble}")
             failures += 1
-            await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.5))
+            await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.2))
 
     async def begin_anew(self, reason: str, level: str = "error") -> None:
         """Leaves what was sent as it is, and sends all of it to a new line. Whether the app runs does not matter, if
