@@ -5,7 +5,6 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -84,7 +83,10 @@ class FakeChild:
 class FakeDatabases:
     unsaved = False
     saved_at: float | None = None
-    lag, octets, renewed = 0.0, 8192, MappingProxyType[str, str]({})
+    lag, octets = 0.0, 8192
+
+    def __init__(self, renewed: dict[str, str]) -> None:
+        self.renewed = renewed
 
     @property
     def alarms(self) -> list[str]:
@@ -145,6 +147,7 @@ class Stage:
         self.saving = self.most_saving = 0
         self.alive: Counter[str] = Counter()  # databases held, by tenant
         self.events: list[dict[str, Any]] = []
+        self.renewed: dict[str, str] = {}  # what the databases tell
         self.config = config or make_config("a", "b")
         self.on_record: set[str] | None = None  # users; None: all
         tools = Tools(self._owned, self._restored, self._running, self._gateway, known=self._known)
@@ -223,7 +226,7 @@ class Stage:
         self.told(spec.address, "+db")
         self.alive[spec.address] += 1
         assert self.alive[spec.address] == 1, f"{spec.address} has two lives"
-        databases = FakeDatabases()
+        databases = FakeDatabases(self.renewed)
         try:
             yield databases
         finally:

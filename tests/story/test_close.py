@@ -131,3 +131,13 @@ async def test_what_was_unsaved_before_is_saved_too() -> None:
 async def test_a_fleet_that_does_nothing_is_closed_at_once() -> None:
     assert await Stage().fleet.close(25)
     assert now() == 0
+
+
+async def test_what_had_to_be_sent_again_is_shown_also_when_the_tenant_has_stopped() -> None:
+    stage = Stage()
+    await stage.visit("a")
+    assert stage.status("a").renewed == {}
+    stage.renewed["app.sqlite3"] = "page 7 is not as in the local database"
+    assert stage.status("a").renewed == stage.renewed
+    assert await stage.fleet.close(25)
+    assert stage.status("a").renewed == stage.renewed
