@@ -28,7 +28,7 @@ test: check
 test-fast: .venv/.dev
 	$(PYTEST) tests/pure tests/story
 
-#   make torture    everything that goes wrong, ten times in each mode (30 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
+#   make torture    everything that goes wrong, twenty times in each mode (60 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m torture.run $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
 

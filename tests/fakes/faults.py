@@ -14,7 +14,8 @@ Faults hold for new connections and for those which are open:
 - ``end_after``: of the answers that come from now on exactly so many octets are passed on, then the connection that
   brings the next is closed, reset or silent; once;
 - ``drip``: every octet of an answer comes so many seconds after the one before it;
-- ``endless``: each request is answered by ``100 Continue`` for ever.
+- ``endless``: each request is answered by ``100 Continue`` for ever;
+- ``cut_continue``: to each PUT comes part of ``100 Continue``, and the connection ends; the request does not arrive.
 
 ``interim`` puts a ``100 Continue`` before each answer, as a server may that was not asked for it.
 """
@@ -94,6 +95,9 @@ class Line:
         self._lose = lost = threading.Event()
         self._set("lose")
         return lost
+
+    def cut_continue(self) -> None:
+        self._set("continue")
 
     def close(self) -> None:
         self._do(self._end())
@@ -177,6 +181,10 @@ class Line:
                 await asyncio.sleep(self._delay)
             if self._fault == "black hole":
                 continue
+            if self._fault == "continue" and not answer and piece.startswith(b"PUT "):
+                near.write(b"HTTP/1.1 100 Continue\r\n")
+                near.close()
+                return None
             carried += len(piece)
             if answer and self._breaks(piece, carried):
                 return _reset(near)

@@ -15,6 +15,7 @@ from fakes.s3 import Server
 from torture.judge import Commit, Row, Stolen
 from torture.machines import DATABASE, TENANTS, USER, Machine
 
+OWN = "own "  # begins the client's name of rows which no client has asked for: see apps/rows.py
 BESIDE = ("-wal", "-shm", "-journal")
 
 
@@ -25,6 +26,11 @@ def commits(machines: Iterable[Machine]) -> list[Commit]:
             row = (line["tenant"], line["client"], line["number"])
             found.append(Commit(row, line["machine"], line["life"], line["committed"]))
     return found
+
+
+def own(commits: Iterable[Commit]) -> set[Row]:
+    """Rows which the apps have written by themselves."""
+    return {commit.row for commit in commits if commit.row[1].startswith(OWN)}
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:

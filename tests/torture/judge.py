@@ -8,6 +8,10 @@ were acknowledged. Intervals of lives on different machines must not overlap, wh
 of: the user has one owner. Commits which nobody was told of may overlap: an app that was stopped for long and goes on
 commits what it had read before it can be killed, but the daemon lets no answer out; what was written is set aside.
 
+Nobody writes beside the owner: rows which an app has written *by itself* (``own``: a background process, a burst) end
+when another machine has taken over, but for what was committed while all processes of the machine stood still, or
+within AWAKE seconds after that. Such a row counts as an acknowledged one: it may not be lost either.
+
 Nothing is lost: every acknowledged row is in the final database; or in what was set aside, and then another machine
 has taken over after the row was committed; or it is gone with a disk that was wiped after it. What is not in the final
 database must not be in any version that was ever published, and must not have been older than the mode's bound when it
@@ -16,12 +20,13 @@ store was cut."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Row = tuple[str, str, int]  # tenant, client, number
 
 BOUND = {"snapshot": 2.0, "litestream": 2.0, "sim": 2.0}  # s; of what a lost disk may take with it
 BUSY = 10.0  # s; how much longer anything may take on a machine which runs ten of these
+AWAKE = 3.0  # s; from the end of a stop of all processes until the apps are killed
 UNDONE = 15.0  # s; from the end of a fault until the next save must have come through
 
 
@@ -70,8 +75,27 @@ class Evidence:
     wiped: list[Wiped] = field(default_factory=list)
     hindered: list[Hindered] = field(default_factory=list)
     stolen: list[Stolen] = field(default_factory=list)
+    own: set[Row] = field(default_factory=set)  # written by the apps themselves
+    stopped: list[Hindered] = field(default_factory=list)  # all processes stood still
     owners: list[tuple[int, str]] = field(default_factory=list)  # (epoch, machine), as the daemons told
     faults: list[str] = field(default_factory=list)  # what is wrong whatever the rows say
+
+    def until(self, moment: float, final: set[Row], *, lost: str | None) -> "Evidence":
+        """The same as far as it had happened by then, with what was restored from the store of that moment as
+        ``final``. ``lost``: the machine whose disk is not to be counted on."""
+        commits = [commit for commit in self.commits if commit.at < moment]
+        rows = {commit.row for commit in commits}
+        wiped = [one for one in self.wiped if one.at < moment]
+        return replace(
+            self,
+            acknowledged=self.acknowledged & rows,
+            own=self.own & rows,
+            commits=commits,
+            final=final,
+            wiped=wiped if lost is None else [*wiped, Wiped(lost, moment)],
+            stolen=[one for one in self.stolen if one.at < moment],
+            faults=[],
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,8 @@ def judge(evidence: Evidence) -> Verdict:
     if unheard := evidence.acknowledged - known.keys():
         faults.append(f"{_some(unheard)}: acknowledged, and the app knows nothing of it")
     faults += _overlaps(told.values())
+    faults += _beside(evidence)
+    told |= {row: known[row] for row in evidence.own}
     aside: dict[str, int] = defaultdict(int)
     gone = 0
     for row, commit in sorted(told.items(), key=lambda item: item[1].at):
@@ -126,10 +152,29 @@ def _overlaps(commits: Iterable[Commit]) -> list[str]:
     ]
 
 
+def _beside(evidence: Evidence) -> list[str]:
+    """What an app wrote by itself after another machine had taken over from it."""
+    begun: dict[tuple[str, str], float] = {}
+    for commit in evidence.commits:
+        run = (commit.machine, commit.life)
+        begun[run] = min(begun.get(run, commit.at), commit.at)
+    faults = []
+    for commit in evidence.commits:
+        since = begun[commit.machine, commit.life]
+        taken = [s.at for s in evidence.stolen if s.by != commit.machine and since < s.at < commit.at]
+        excused = any(h.machine == commit.machine and h.since <= commit.at <= h.until + AWAKE for h in evidence.stopped)
+        if commit.row in evidence.own and taken and not excused:
+            late = f"{_name(commit.row)} on {commit.machine} at {commit.at:.3f}"
+            faults.append(f"two wrote at once: {late}, taken over at {taken[0]:.3f}")
+    return faults
+
+
 def _left_behind(commit: Commit, evidence: Evidence) -> list[str]:
     """Why it should not have been set aside."""
     where = f"set aside: {_name(commit.row)}, committed on {commit.machine} at {commit.at:.3f}"
     taken = _taken_over(commit, evidence)
+    if taken is None and commit.row in evidence.own and _stolen_from(commit, evidence):
+        return []
     if taken is None:
         return [f"{where}, and nobody had taken over since"]
     return _too_late(where, commit, taken, evidence)
@@ -147,6 +192,11 @@ def _lost(commit: Commit, evidence: Evidence) -> list[str]:
 def _taken_over(commit: Commit, evidence: Evidence) -> float | None:
     """When; from then on the machine may not save it any more."""
     return min((s.at for s in evidence.stolen if s.by != commit.machine and s.at >= commit.at), default=None)
+
+
+def _stolen_from(commit: Commit, evidence: Evidence) -> bool:
+    """Whether another machine has ever taken over from its machine: what is written after that is set aside."""
+    return any(s.by != commit.machine for s in evidence.stolen)
 
 
 def _too_late(where: str, commit: Commit, until: float, evidence: Evidence) -> list[str]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fakes.s3 import Server
 from flyatc.process.ports import Ports
 from torture.clocks import Clocks
 from torture.judge import Hindered, Wiped
-from torture.plan import INTERVAL, SESSION, STORE, Fault, Kind
+from torture.plan import INTERVAL, SESSION, STORE, Fault, Habits, Kind
 from whole.daemon import Daemon, clean_environment
 
 ROWS = Path(__file__).parent.parent / "apps" / "rows.py"
@@ -28,7 +29,7 @@ CONFIG = """
 server: {{listen: "127.0.0.1:{port}", shutdown_timeout: 20s}}
 app:
   command: {command}
-  env: {{DATABASE_PATH: "{{data}}/{database}", ROWS_LOG: {log}, ROWS_MACHINE: {name}, ROWS_TENANT: "{{tenant}}"}}
+  env: {env}
   databases: [{database}]
   idle: 1h
   start_timeout: 20s
@@ -40,12 +41,20 @@ users: {{{user}: {{tenants: [{tenants}]}}}}
 
 
 class Machine(Daemon):
-    """``name``: as the app tells it; ``wanted``: whether its daemon is to run."""
+    """``name``: as the app tells it; ``wanted``: whether its daemon is to run.
 
-    def __init__(self, root: Path, name: str, mode: str, server: Server, bucket: str, rate: float) -> None:
+    ``ended``: called with the exit code when its daemon ends after SIGTERM, and with None just before its disk is
+    wiped."""
+
+    def __init__(
+        self, root: Path, name: str, mode: str, server: Server, bucket: str, rate: float, habits: Habits
+    ) -> None:
         self.name, self.line, self.wanted = name, Line(server.port), True
         self.wiped: list[Wiped] = []
         self.hindered: list[Hindered] = []
+        self.stopped: list[Hindered] = []  # when all its processes stood still
+        self.ended: Callable[[Machine, int | None], None] = lambda machine, code: None
+        self._ending = False
         self.owned: list[tuple[float, dict[str, Any]]] = []  # what it told of users that it owns, and when
         self._read = 0  # octets of its log
         self._again = 0.0
@@ -55,9 +64,13 @@ class Machine(Daemon):
         self.clocks = Clocks(folder / "clock", rate)
         port = Ports().take()
         mode = "snapshot" if mode == "sim" else mode
+        env = {
+            "DATABASE_PATH": f"{{data}}/{DATABASE}", "ROWS_LOG": str(self.rows_log), "ROWS_MACHINE": name,
+            "ROWS_TENANT": "{tenant}", **habits.environ,
+        }  # fmt: skip
         config = CONFIG.format(
             port=port, command=json.dumps([sys.executable, "-S", str(ROWS)]), database=DATABASE,
-            log=self.rows_log, name=name, mode=mode, interval=INTERVAL, session=SESSION, user=USER,
+            env=json.dumps(env), mode=mode, interval=INTERVAL, session=SESSION, user=USER,
             tenants=", ".join(TENANTS),
         )  # fmt: skip
         super().__init__(folder, config, {**server.environ(bucket, port=self.line.port), **self.clocks.environ})
@@ -101,6 +114,9 @@ class Machine(Daemon):
     def tend(self) -> None:
         """To be called often: what is wanted and does not run is started, what it tells is heard."""
         self._hear()
+        if self._ending and self.process is not None and (code := self.process.poll()) is not None:
+            self._ending = False
+            self.ended(self, code)
         if self.wanted and not self.runs and time.monotonic() >= self._again:
             self._again = time.monotonic() + AGAIN
             self.launch()
@@ -155,8 +171,10 @@ class Machine(Daemon):
             case Kind.PAUSE:
                 self.send(signal.SIGSTOP, self.family())
             case Kind.TERM:
-                self.wanted = False
+                self.wanted, self._ending = False, True
                 self.signal(signal.SIGTERM)
+            case Kind.STALL if self.process is not None:
+                self.send(signal.SIGSTOP, [self.process.pid])
             case Kind.APP:
                 self.send(signal.SIGKILL, self.children())
             case Kind.CLOCK:
@@ -168,6 +186,9 @@ class Machine(Daemon):
         """``since``: when it began."""
         if fault.kind is Kind.PAUSE:
             self.send(signal.SIGCONT, self.family())
+            self.stopped.append(Hindered(self.name, since, time.monotonic()))
+        if fault.kind is Kind.STALL and self.process is not None:
+            self.send(signal.SIGCONT, [self.process.pid])
         if fault.kind in STORE:
             self.line.pass_through()
         else:
@@ -189,6 +210,7 @@ class Machine(Daemon):
             while len(self.family()):
                 time.sleep(0.01)  # noqa: TID251 - polling for a fact
             self.wiped.append(Wiped(self.name, time.monotonic()))
+            self.ended(self, None)
             shutil.rmtree(self.data, ignore_errors=True)
 
     def _cut(self, fault: Fault) -> None:
@@ -203,6 +225,8 @@ class Machine(Daemon):
                 self.line.delay(fault.amount)
             case Kind.LOSE:
                 self.line.lose_reply()
+            case Kind.CONTINUE:
+                self.line.cut_continue()
 
     def clean_up(self) -> None:
         """Ends all of it, at once."""

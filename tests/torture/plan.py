@@ -22,6 +22,7 @@ class Kind(Enum):
     KILL = "daemon killed, its children live on"
     CRASH = "all killed"
     PAUSE = "all stopped and continued"
+    STALL = "daemon alone stopped and continued"
     TERM = "ended in order"
     WIPE = "all killed, disk wiped"
     APP = "apps killed"
@@ -30,12 +31,13 @@ class Kind(Enum):
     RESET = "store resets"
     DELAY = "store is slow"
     LOSE = "store loses replies"
+    CONTINUE = "store ends connections within 100 Continue"
     CLOCK = "wall clock set"
     DNS = "the platform's DNS fails, or does no more"
 
 
-PROCESSES = (Kind.KILL, Kind.CRASH, Kind.PAUSE, Kind.TERM, Kind.WIPE, Kind.APP)
-STORE = (Kind.REFUSE, Kind.BLACK_HOLE, Kind.RESET, Kind.DELAY, Kind.LOSE)
+PROCESSES = (Kind.KILL, Kind.CRASH, Kind.PAUSE, Kind.STALL, Kind.TERM, Kind.WIPE, Kind.APP)
+STORE = (Kind.REFUSE, Kind.BLACK_HOLE, Kind.RESET, Kind.DELAY, Kind.LOSE, Kind.CONTINUE)
 AWAY = (Kind.REFUSE, Kind.BLACK_HOLE, Kind.RESET)
 
 
@@ -59,6 +61,19 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Habits:
+    """What the apps do by themselves, beside serving requests."""
+
+    writer: str = ""  # a process that writes ten rows a second: "child", "session" (setsid), "daemon" (forked twice)
+    checkpoint: str = ""  # the mode of a WAL checkpoint every second: TRUNCATE, RESTART
+    burst: float = 0.0  # s between bursts of large transactions; 0: none
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"ROWS_WRITER": self.writer, "ROWS_CHECKPOINT": self.checkpoint, "ROWS_BURST": str(self.burst)}
+
+
+@dataclass(frozen=True)
 class Plan:
     seed: int
     mode: str  # snapshot, litestream; sim: behind the simulator's proxy, with snapshots
@@ -66,6 +81,7 @@ class Plan:
     platform: bool  # it names the machines; else they name themselves, and one with a new disk is a new machine
     rates: tuple[float, ...]  # of each machine's clocks
     faults: tuple[Fault, ...]  # by their begin
+    habits: Habits = Habits()
 
 
 def draw(seed: int, mode: str, seconds: float) -> Plan:
@@ -75,7 +91,16 @@ def draw(seed: int, mode: str, seconds: float) -> Plan:
     if mode == "sim":
         tracks += _dns(chance, seconds)
     faults = tuple(sorted(tracks, key=lambda fault: fault.at))
-    return Plan(seed, mode, seconds, chance.random() < 0.5, rates, faults)
+    return Plan(seed, mode, seconds, chance.random() < 0.5, rates, faults, _habits(seed))
+
+
+def _habits(seed: int) -> Habits:
+    """Every writer comes within four seeds in a row, and every checkpoint within three."""
+    return Habits(
+        writer=("daemon", "", "session", "child")[seed % 4],
+        checkpoint=("TRUNCATE", "", "RESTART")[seed % 3],
+        burst=(5.0, 2.5)[seed % 2],
+    )
 
 
 def _track(chance: random.Random, seconds: float, kinds: Sequence[Kind]) -> list[Fault]:
@@ -92,7 +117,7 @@ def _track(chance: random.Random, seconds: float, kinds: Sequence[Kind]) -> list
 
 
 def _fault(chance: random.Random, kind: Kind, at: float) -> Fault:
-    long = chance.random() < (0.5 if kind in (Kind.CRASH, Kind.PAUSE, *AWAY) else 0.25)
+    long = chance.random() < (0.5 if kind in (Kind.CRASH, Kind.PAUSE, Kind.STALL, *AWAY) else 0.25)
     lasts = chance.uniform(TAKEN_OVER, TAKEN_OVER + 7) if long else chance.uniform(0.2, 5)
     whom = None if chance.random() < 0.75 else chance.randrange(MACHINES)
     amount = chance.uniform(0.05, 0.8) if kind is Kind.DELAY else 0.0
@@ -133,4 +158,4 @@ def short(mode: str) -> Plan:
         Fault(20.5, Kind.BLACK_HOLE, 1.5, None),
         Fault(20.8, Kind.PAUSE, 1.0, None),
     )
-    return Plan(0, mode, 22.0, True, (1.003, 0.997, 1.0), faults)
+    return Plan(0, mode, 22.0, True, (1.003, 0.997, 1.0), faults, Habits("daemon", "TRUNCATE", 4.0))

@@ -1,6 +1,6 @@
 """The torture test: three machines, one bucket, one user, and everything that goes wrong.
 
-``python -m torture.run --seed 7 --mode snapshot`` runs one seed; without arguments ten seeds in each mode. The exit
+``python -m torture.run --seed 7 --mode snapshot`` runs one seed; without arguments twenty seeds in each mode. The exit
 code is 1 where anything was lost beyond the mode's bound, or two machines served at once. What a failing run has left
 stays in a folder, which is told.
 """
@@ -21,6 +21,7 @@ from fakes import s3
 from fakes.simulator import Platform
 from torture import gathering, plan
 from torture.clients import Client
+from torture.copies import Copies, Copy
 from torture.director import Director
 from torture.judge import Evidence, Row, Verdict, judge
 from torture.machines import DATABASE, TENANTS, USER, Machine
@@ -30,7 +31,7 @@ from torture.simulated import Simulated, fly, unexplained
 MODES = ("snapshot", "litestream")
 ALL_MODES = (*MODES, "sim")
 SECONDS = 60.0
-SEEDS = range(1, 11)
+SEEDS = range(1, 21)
 SETTLED = 60.0  # s; after the last fault, until somebody serves
 
 
@@ -68,7 +69,9 @@ class Scene:
         self._platform: Platform | None = None
         self._machines: list[Machine] = []
         if chosen.mode == "sim":
-            simulated = [Simulated(root, f"m{n}", "sim", server, bucket, chosen.rates[n]) for n in range(MACHINES)]
+            simulated = [
+                Simulated(root, f"m{n}", "sim", server, bucket, chosen.rates[n], chosen.habits) for n in range(MACHINES)
+            ]
             self._machines += simulated
             self._platform = fly(root, simulated, named=chosen.platform)
         else:
@@ -78,6 +81,10 @@ class Scene:
         self._director = Director(chosen, self._machines, self._clients)
         self._others: list[Machine] = []
         self._faults: list[str] = []
+        self._copies = Copies(server, bucket)
+        if chosen.mode != "sim":  # whose machines end by their platform
+            for machine in self._machines:
+                machine.ended = self._copies.note
 
     def play(self) -> Outcome:
         for client in self._clients:
@@ -87,8 +94,12 @@ class Scene:
         for client in self._clients:
             client.stop()
         self._leave_platform()
+        for machine in self._machines:
+            machine.ended = lambda machine, code: None
         self._each_in_turn()
         evidence = self._gather()
+        for copy in self._copies.join():
+            evidence.faults += self._judge_copy(copy, evidence)
         verdict = judge(evidence)
         outcome = Outcome(self._plan, verdict, self._director.done, len(evidence.stolen))
         report = [str(outcome), "", *self._director.done]
@@ -113,8 +124,9 @@ class Scene:
         for machine in (*self._machines, *self._others):
             machine.clean_up()
 
-    def _machine(self, name: str, rate: float) -> Machine:
-        machine = Machine(self._root, name, self._plan.mode, self._server, self._bucket, rate)
+    def _machine(self, name: str, rate: float, bucket: str | None = None) -> Machine:
+        bucket = bucket or self._bucket
+        machine = Machine(self._root, name, self._plan.mode, self._server, bucket, rate, self._plan.habits)
         return machine.as_platform() if self._plan.platform else machine
 
     def _settle(self, when: str) -> None:
@@ -170,22 +182,41 @@ class Scene:
             faults += gathering.strange(machine)
         gathering.listed(everybody, aside, faults)
         faults += [strange for client in self._clients for strange in client.strange]
-        final: set[Row] = set()
-        for tenant in TENANTS:
-            final |= gathering.rows(everybody[-1].data / "tenants" / USER / tenant / DATABASE, tenant, faults)
+        commits = gathering.commits(everybody)
+        final = self._rows(everybody[-1], faults)
         return Evidence(
             mode=self._plan.mode,
             acknowledged={row for client in self._clients for row in client.told},
-            commits=gathering.commits(everybody),
+            commits=commits,
             final=final,
             aside=aside,
             published=bucket.published(faults) if self._plan.mode != "litestream" else set(),
             wiped=[wiped for machine in self._machines for wiped in machine.wiped],
             hindered=[hindered for machine in self._machines for hindered in machine.hindered],
             stolen=gathering.stolen(everybody),
+            own=gathering.own(commits),
+            stopped=[stopped for machine in self._machines for stopped in machine.stopped],
             owners=gathering.owners(everybody),
             faults=faults,
         )
+
+    @staticmethod
+    def _rows(machine: Machine, faults: list[str]) -> set[Row]:
+        found: set[Row] = set()
+        for tenant in TENANTS:
+            found |= gathering.rows(machine.data / "tenants" / USER / tenant / DATABASE, tenant, faults)
+        return found
+
+    def _judge_copy(self, copy: Copy, evidence: Evidence) -> list[str]:
+        """What a machine makes of the store as it was then: all that counted as saved is there."""
+        machine = self._machine(f"copy{len(self._others)}", 1.0, copy.bucket)
+        self._others.append(machine)
+        before = len(self._faults)
+        self._serve_alone(machine)
+        faults = self._faults[before:]
+        del self._faults[before:]
+        then = evidence.until(copy.at, self._rows(machine, faults), lost=None if copy.clean else copy.machine)
+        return [f"{copy}: {fault}" for fault in (*faults, *judge(then).faults)]
 
     def _last_machine(self) -> Machine:
         """A new one, which has nothing but the store."""
