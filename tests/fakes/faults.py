@@ -181,13 +181,9 @@ class Line:
                 await asyncio.sleep(self._delay)
             if self._fault == "black hole":
                 continue
-            if self._fault == "continue" and not answer and piece.startswith(b"PUT "):
-                near.write(b"HTTP/1.1 100 Continue\r\n")
-                near.close()
-                return None
             carried += len(piece)
-            if answer and self._breaks(piece, carried):
-                return _reset(near)
+            if self._breaks(piece, carried, near, answer=answer):
+                return None
             if not answer:
                 self.asked += piece
                 owed[0] = self.interim
@@ -232,7 +228,18 @@ class Line:
             await near.drain()
             await asyncio.sleep(0)
 
-    def _breaks(self, piece: bytes, carried: int) -> bool:
+    def _breaks(self, piece: bytes, carried: int, near: asyncio.StreamWriter, *, answer: bool) -> bool:
+        """Whether the connection ends here, and is ended."""
+        if not answer and self._fault == "continue" and piece.startswith(b"PUT "):
+            near.write(CONTINUE[:-2])
+            near.close()
+            return True
+        if answer and self._loses(piece, carried):
+            _reset(near)
+            return True
+        return False
+
+    def _loses(self, piece: bytes, carried: int) -> bool:
         if self._fault == "lose" and not (piece.startswith(b"HTTP/1.1 100") and piece.endswith(b"\r\n\r\n")):
             self._fault = ""
             self._lose.set()
