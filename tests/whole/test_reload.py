@@ -36,7 +36,7 @@ def test_a_bad_file_changes_nothing_and_all_its_faults_are_told(start: StartDaem
     for text, fault in [
         ("users: {ann: [", "tenants.yaml"),
         (config(users=users(kept="b"), app="  iddle: 5m"), "iddle"),
-        (config(users="users: {'*': {match: '['}}"), "regular expression"),
+        (config(users="users: {'*': {match: '['}}"), "this '[' is not closed"),
         ("", "tenants.yaml"),
     ]:
         reload(daemon, text, "reload refused")
