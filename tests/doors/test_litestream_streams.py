@@ -6,12 +6,13 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import time
 
 import pytest
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases.litestream import control, streaming
+from flyatc.databases.litestream import control, stream, streaming
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.progress import silent
 from flyatc.tenants.ports import Databases
@@ -130,6 +131,18 @@ async def test_an_app_which_replaces_its_database_under_way_is_streamed_anew(mac
         await held.save(silent)
         other.close()
     assert await b.session(after(one)) == [100, 101]
+
+
+async def test_a_wall_clock_that_is_set_back_after_the_stream_began_delays_no_stop(
+    machines: Streamers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await machines.machine("a")
+    began = FakeOwned(1, FIRST)
+    monkeypatch.setattr(stream, "time", lambda: time() + 3600)  # what this process believes, and litestream does not
+    async with asyncio.timeout(10 * SLOWNESS):
+        assert await a.session(began, *range(20)) == []
+    b = await machines.machine("b")
+    assert await b.session(after(began)) == list(range(20))
 
 
 async def test_after_a_robbery_a_new_line_begins_and_the_robbed_cannot_disturb_it(machines: Streamers) -> None:

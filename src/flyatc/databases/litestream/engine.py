@@ -125,10 +125,12 @@ class Engine:
             except EngineFailed:
                 await self._let_go(path)
                 raise
+        async with self._asking:  # what was known of the path is of an earlier registration
+            self._progress_at = -math.inf
 
     async def progress(self, path: Path) -> Progress | None:
-        """None: it does not have this database, or does not run. One question serves all databases. Raises
-        EngineFailed."""
+        """Since it was attached; None: litestream does not have this database, or does not run. One question serves all
+        databases. Raises EngineFailed."""
         if path not in self._attached or not self.up:
             return None
         async with self._asking:

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from msgspec import structs
@@ -54,7 +54,6 @@ class Stream:
         self._seen: Signature | None = entry.signature
         self._whole_at = time()  # when all was known to be in the store
         self._inode: int | None = None
-        self._attached_at = 0.0
         self._guard: sqlite3.Connection | None = None
         self._sought = 0  # looks in vain
         self._lock = asyncio.Lock()
@@ -110,7 +109,7 @@ class Stream:
     async def caught_up(self) -> None:
         """The store has all that was committed before. Waits as long as its size needs, longer where it is only slow.
         Raises SaveFailed."""
-        began, failures = time(), 0
+        began, since, failures = time(), monotonic(), 0
         patience = ANSWER + self.octets / RATE
         while True:
             trouble = "litestream is behind"
@@ -118,11 +117,12 @@ class Stream:
                 await self.look()
                 if not self.unsaved or self._whole_at > began:
                     return
-                until = began + SLOW * patience
+                within = SLOW * patience
             except SaveFailed as error:
-                trouble, until = str(error), began + patience
-            if time() > until or not self.database.owned.valid():
-                raise SaveFailed(f"{self.database} is not saved within {time() - began:.0f} s: {trouble}")
+                trouble, within = str(error), patience
+            waited = monotonic() - since
+            if waited > within or not self.database.owned.valid():
+                raise SaveFailed(f"{self.database} is not saved within {waited:.0f} s: {trouble}")
             failures += 1
             await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.2))
 
@@ -165,7 +165,6 @@ class Stream:
         await self._attach()
 
     async def _attach(self) -> None:
-        self._attached_at = time()
         url = self._means.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
         await self._means.engine.attach(self.database.path, url)
 
@@ -201,7 +200,7 @@ class Stream:
         if progress is not None and progress.error:
             raise EngineFailed(f"litestream: {progress.error}")
         read_at = progress.read_at if progress is not None else None
-        if progress is not None and read_at is not None and read_at > self._attached_at:
+        if progress is not None and read_at is not None:
             await self._drop_guard()
             await self._confirm(progress.txid, read_at, seen)
 
