@@ -40,7 +40,7 @@ T = TypeVar("T")
 START = 10.0  # s; until its socket answers
 GRACE = 5.0  # s; from SIGTERM to SIGKILL; it has no databases by then
 STEADY = 60.0  # s; who ran for so long and dies is started again at once
-LETTING_GO = 1  # s; for the upload which comes with unregister; ours is confirmed before, or not wanted
+LETTING_GO = 1.0  # s; for the upload which comes with unregister, where it is not needed
 FRESH = 0.1  # s; what is known of all databases is that old at most
 
 SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
@@ -140,12 +140,13 @@ class Engine:
                 self._progress_at = now
         return self._progress.get(str(path))
 
-    async def detach(self, path: Path) -> None:
-        """Nothing holds the file any more when it returns, whatever it takes; it is bounded in time."""
+    async def detach(self, path: Path, seconds: float = LETTING_GO) -> None:
+        """Nothing holds the file any more when it returns, whatever it takes; it is bounded in time. ``seconds``: for
+        litestream to read and send what is left; whether it did is not known afterwards."""
         async with self._locks[path]:
-            await self._let_go(path)
+            await self._let_go(path, seconds)
 
-    async def _let_go(self, path: Path) -> None:
+    async def _let_go(self, path: Path, seconds: float = LETTING_GO) -> None:
         if self._attached.pop(path, None) is None:
             return
         while self._state is _State.OPENING:
@@ -154,7 +155,7 @@ class Engine:
             return
         try:
             with contextlib.suppress(Refused):  # 3: forgotten all the same, as we see for ourselves
-                await self._control.unregister(path, LETTING_GO)
+                await self._control.unregister(path, max(1, round(seconds)))
                 return
             if str(path) not in await self._control.listed():
                 return
@@ -241,7 +242,7 @@ class Engine:
     async def _anew(self, path: Path, url: str) -> None:
         """8: it had the path already, nobody knows with which URL."""
         with contextlib.suppress(Refused):  # 3
-            await self._control.unregister(path, LETTING_GO)
+            await self._control.unregister(path, round(LETTING_GO))
         if not await self._ask(self._control.register(path, url)):
             await self._replace("it keeps a database which it was to let go of")
             await self._await(_State.UP, START)

@@ -3,7 +3,7 @@
 A line of steps, each of which a crash, or a store that fails, may be the last of. Until the last one the record says
 ``in_use``: then the local copy is what counts, and all of this happens again.
 
-1. the stream has caught up, by its position; litestream lets go. The store has all, as far as litestream says.
+1. litestream sends what is left, and lets go. The store has all, as far as litestream says.
 2. what the stream restores is compared with the local database (``proof``). If it differs, the stream is begun anew,
    as a new line, and proven again. If that fails too, the database is not saved: the user becomes *dirty*.
 3. the same content becomes a snapshot, by the steps of ``Database``. It bears the position of the stream, so that the
@@ -104,26 +104,43 @@ async def _proven(stream: Stream, place: Path, means: Means) -> Proven:
 
 
 async def _try(stream: Stream, place: Path, means: Means) -> Proven | str:
-    """Why the store does not have what is here. Raises SaveFailed where that cannot be found out."""
-    database, behind = stream.database, ""
+    """Why the store does not have what is here. Raises SaveFailed where that cannot be found out.
+
+    litestream sends what is left when it lets go, which takes milliseconds: nobody writes any more. If that was not
+    all, it gets the database once more, and as much time as it needs."""
+    if stream.begun:
+        await stream.hand_over()
+        found = await _compare(stream, place / "handed over", "", means)
+        if isinstance(found, Proven):
+            return found
+        await stream.begin()
+    behind = ""
     try:
         await stream.caught_up()
     except SaveFailed as error:  # what is in the store decides
         behind = f" ({error})"
     await stream.detach()
-    if not database.owned.valid():
-        raise SaveFailed(f"{database} is not saved: this machine may not write at this moment. The local copy is kept")
+    return await _compare(stream, place / "caught up", behind, means)
+
+
+async def _compare(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
+    """As ``_try``; litestream has let go."""
+    database = stream.database
     for number in range(TRIES):
+        if not database.owned.valid():
+            reason = "this machine may not write at this moment"
+            raise SaveFailed(f"{database} is not saved: {reason}. The local copy is kept")
         before = files.signature(database.path)
-        found = await _compare(stream, place / str(number), behind, means)
-        await stream.settle()
+        found = await _compare_once(stream, place / str(number), behind, means)
+        if isinstance(found, Proven):
+            await stream.settle()
         if files.untouched(before, files.signature(database.path)):
             return found
     raise SaveFailed(f"{database} is not saved: another process writes it after its app has ended")
 
 
-async def _compare(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
-    """As ``_try``, of files which nobody writes."""
+async def _compare_once(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
+    """As ``_compare``, of files which nobody writes."""
     database = stream.database
     await means.tools.quick.run(partial(place.mkdir, parents=True))
     try:

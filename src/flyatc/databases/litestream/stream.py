@@ -54,6 +54,7 @@ class Stream:
         self._seen: Signature | None = entry.signature
         self._whole_at = time()  # when all was known to be in the store
         self._inode: int | None = None
+        self._read = False  # by litestream, since it was attached
         self._guard: sqlite3.Connection | None = None
         self._sought = 0  # looks in vain
         self._lock = asyncio.Lock()
@@ -74,7 +75,7 @@ class Stream:
     @property
     def begun(self) -> bool:
         """litestream has read it since it was attached."""
-        return self._guard is None and self._means.engine.holds(self.database.path)
+        return self._read and self._means.engine.holds(self.database.path)
 
     @property
     def lag(self) -> float:
@@ -110,7 +111,7 @@ class Stream:
         """The store has all that was committed before. Waits as long as its size needs, longer where it is only slow.
         Raises SaveFailed."""
         began, since, failures = time(), monotonic(), 0
-        patience = ANSWER + self.octets / RATE
+        patience = self.patience
         while True:
             trouble = "litestream is behind"
             try:
@@ -125,6 +126,17 @@ class Stream:
                 raise SaveFailed(f"{self.database} is not saved within {waited:.0f} s: {trouble}")
             failures += 1
             await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.2))
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which all of it can be sent."""
+        return ANSWER + self.octets / RATE
+
+    async def hand_over(self) -> None:
+        """The app has ended. litestream reads and sends what is left, and lets go. The store must say if it did."""
+        async with self._lock:
+            await self._means.engine.detach(self.database.path, self.patience)
+            await self._drop_guard()
 
     async def begin_anew(self, reason: str, level: str = "error") -> None:
         """Leaves what was sent as it is, and sends all of it to a new line. Whether the app runs does not matter, if
@@ -165,6 +177,7 @@ class Stream:
         await self._attach()
 
     async def _attach(self) -> None:
+        self._read = False
         url = self._means.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
         await self._means.engine.attach(self.database.path, url)
 
@@ -201,6 +214,7 @@ class Stream:
             raise EngineFailed(f"litestream: {progress.error}")
         read_at = progress.read_at if progress is not None else None
         if progress is not None and read_at is not None:
+            self._read = True
             await self._drop_guard()
             await self._confirm(progress.txid, read_at, seen)
 
