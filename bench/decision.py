@@ -18,11 +18,11 @@ from types import SimpleNamespace
 import uvloop
 
 from flyatc.config.load import load
-from flyatc.daemon.placing import Placing
-from flyatc.edge.signpost import Signpost
-from flyatc.fly import machine
+from flyatc.daemon.user_placement import Placing
+from flyatc.edge.fly_replay import Signpost
+from flyatc.fly import environment
 from flyatc.fly.dns import Dns
-from flyatc.fly.names import Names
+from flyatc.fly.user_lookup import Names
 from flyatc.observe.log import Log
 from flyatc.routing.replay import Replays, secret
 from flyatc.wire.head import RequestParser
@@ -61,7 +61,7 @@ class Answered:
 
 async def timed(path: Path, head: bytes) -> dict[str, float]:
     config = load(path, ENVIRONMENT)
-    me = machine.of(ENVIRONMENT)
+    me = environment.of(ENVIRONMENT)
     assert me is not None
     assert config.fly.metadata is not None
     names = Names(Dns(config.fly.resolver), me, config.fly.metadata, Log(level="error"))

@@ -18,13 +18,13 @@ import uvloop
 
 import measure
 from flyatc.config import load
-from flyatc.daemon import running
-from flyatc.daemon.parts import Parts
-from flyatc.databases.litestream.address import Addresses
-from flyatc.databases.owned import Sole
+from flyatc.daemon import daemon
+from flyatc.daemon.wiring import Parts
+from flyatc.databases.litestream.replica_layout import Addresses
+from flyatc.databases.sole_owner import Sole
 from flyatc.edge.listener import Listener
 from flyatc.kit.errors import SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 from flyatc.observe.log import Log
 
 LOOK = 0.05  # s; between two looks
@@ -35,7 +35,7 @@ async def hold(path: Path, key: str | None = None) -> dict[str, object]:
     parts = Parts(config, log, Listener(config.server.listen))
     assert parts.store is not None
     await parts.store.open()
-    running.settle_memory()
+    daemon.settle_memory()
     (tenant,) = config.tenants.values()
     measure.forget_peak(os.getpid())
     before, began = measure.peak_octets(os.getpid()), time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from flyatc.kit.errors import SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 Scene = Callable[[Yard], Coroutine[Any, Any, None]]
 DEADLY = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.config.describe import reference
-from flyatc.config.faults import ConfigError
-from flyatc.config.listen import Listen
+from flyatc.config.errors import ConfigError
 from flyatc.config.load import find, load
+from flyatc.config.reference import reference
 from flyatc.config.schema import Config
+from flyatc.config.schema_sections import Listen
 
 EXAMPLE = """
 server:

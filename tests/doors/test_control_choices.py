@@ -9,9 +9,9 @@ from msgspec import structs
 
 from fakes.operations import STARTED, Desk
 from flyatc.control import client, metrics, server
-from flyatc.control.answers import Bad, Verified
+from flyatc.control.types import Bad, Verified
+from flyatc.observe.counters import Counters
 from flyatc.observe.log import Log
-from flyatc.observe.metrics import Counters
 
 
 async def test_a_version_a_moment_or_an_orphan_but_one_of_them(tmp_path: Path) -> None:

@@ -15,10 +15,8 @@ import pytest
 
 from fakes.machines import FailingStore, Machine, Yard, add
 from flyatc.databases import inventory
-from flyatc.databases.drill import Drill, Verdict
-from flyatc.databases.drill_snapshots import Snapshots
-from flyatc.databases.scratch import Scratch
-from flyatc.databases.tools import Tools
+from flyatc.databases.verify import Drill, Scratch, Snapshots, Verdict
+from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 
@@ -32,7 +30,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 async def drill(yard: Yard, machine: Machine, store: ObjectStore | None = None) -> list[Verdict]:
     """All that the store has."""
     log = Log(io.BytesIO())
-    tools, own = Tools(24, log), Scratch(yard.root / "drills")
+    tools, own = Workers(24, log), Scratch(yard.root / "drills")
     try:
         made = Drill([Snapshots(store or yard.failing, tools)], own, tools)
         found = inventory.take(await yard.store.list(inventory.folder(None))).databases

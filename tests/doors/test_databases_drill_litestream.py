@@ -8,11 +8,11 @@ import pytest
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers
+from flyatc.admin import store_access
 from flyatc.config import load
-from flyatc.daemon import drills
-from flyatc.databases.drill import Verdict
+from flyatc.databases.verify import Verdict
 from flyatc.observe.log import Log
-from flyatc.process.records import Records
+from flyatc.process.pidfiles import Records
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ async def drill(machines: Streamers, machine: Streamer) -> list[Verdict]:
     config = load.load(file, {})
     log = Log(io.BytesIO())
     try:
-        found = await drills.stock(machine.store, "bellevue/2025/winter")
-        async with drills.ready(
+        found = await store_access.stock(machine.store, "bellevue/2025/winter")
+        async with store_access.ready(
             config, machines.environ, machine.store, Records(machines.root / "drills"), log
         ) as made:
             verdicts = [v for one in found.databases for v in await made.verify(machine.tenant, one)]

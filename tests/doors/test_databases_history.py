@@ -9,7 +9,7 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.kit.errors import RestoreRefused, SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 ADDRESS = "bellevue/2025/winter"
 

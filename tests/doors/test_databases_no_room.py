@@ -12,10 +12,10 @@ from msgspec import structs
 from fakes.machines import Yard
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases import causes, sqlite
-from flyatc.databases.litestream import program
+from flyatc.databases import restore_failures, sqlite
+from flyatc.databases.litestream import client
 from flyatc.kit.errors import RestoreRefused
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 FIRST = FakeFormer(0, clean=True)
 SMALL = 2 << 20
@@ -80,7 +80,7 @@ async def test_a_disk_which_becomes_full_meanwhile_is_no_damage_either(
     machines: Streamers, streamed: FakeOwned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the store's sizes say is the least that is needed: here nothing is known of them."""
-    monkeypatch.setattr(causes.Room, "short", False)
+    monkeypatch.setattr(restore_failures.Room, "short", False)
     with mounted(machines.root / "b", f"size={SMALL}"):
         b = await machines.machine("b")
         with pytest.raises(RestoreRefused, match=r"the disk is full.*no space left on device.*Nothing was changed"):
@@ -131,7 +131,7 @@ async def test_a_litestream_which_may_not_work_is_no_damaged_replica(
     machines: Streamers, streamed: FakeOwned, tmp_path: Path, limit: str
 ) -> None:
     wrapper = tmp_path / "wrapper"
-    real = program.find(None, {"PATH": os.environ["PATH"]})
+    real = client.find(None, {"PATH": os.environ["PATH"]})
     wrapper.write_text(f'#!/bin/sh\nif [ "$1" = restore ]; then {limit}; fi\nexec {real} "$@"\n')
     wrapper.chmod(0o755)
     b = await machines.machine("b", storage=structs.replace(machines.storage, litestream=str(wrapper)))

@@ -9,7 +9,7 @@ import pytest
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeFormer, FakeOwned
 from flyatc.kit.errors import SaveFailed, StillRunning
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.kit.errors import SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 
 @pytest.fixture

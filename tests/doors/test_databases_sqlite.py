@@ -11,7 +11,7 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.databases import sqlite
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
 

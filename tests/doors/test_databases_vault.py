@@ -12,8 +12,8 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.kit.errors import RestoreRefused, SaveFailed
-from flyatc.kit.progress import silent
-from flyatc.tenants.ports import Databases
+from flyatc.kit.types import silent
+from flyatc.tenants.interfaces import Databases
 from slowness import SLOWNESS
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.delivery.file_answer import FileAnswer, Refused
-from flyatc.delivery.files import Opened
-from flyatc.delivery.sendfile import Sendfile, build
+from flyatc.delivery.files.file_response import FileAnswer, Refused
+from flyatc.delivery.files.open_file import Opened
+from flyatc.delivery.files.x_sendfile import Sendfile, build
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0

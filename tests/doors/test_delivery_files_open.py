@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.delivery.files import Missing, Outside, Roots, Unreadable, open_below
+from flyatc.delivery.files.open_file import Missing, Outside, Roots, Unreadable, open_below
 
 NOBODY = 65534
 

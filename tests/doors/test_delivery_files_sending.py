@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from flyatc.config.schema import Limits
-from flyatc.delivery import file_answer, sending
-from flyatc.delivery.files import Roots, open_below
+from flyatc.delivery.files import file_response, send_file
+from flyatc.delivery.files.open_file import Roots, open_below
 from flyatc.kit import tasks
 from flyatc.wire import server
 from flyatc.wire.connection import Connection
@@ -46,7 +46,7 @@ class House:
     def handle(self, request: server.Request) -> None:
         self.requests.append(request)
         file = open_below(bytes(self.path), Roots([bytes(self.path.parent)]))
-        answer = file_answer.build(file, request.head, [], status=200, now=time())
+        answer = file_response.build(file, request.head, [], status=200, now=time())
         start = b"HTTP/1.1 %d Fine" % answer.status
         if self.before:
             request.interim(self.before)
@@ -58,7 +58,7 @@ class House:
 
         transport = request.transport
         head = b"".join([start, *answer.lines, b"\r\n\r\n"])
-        sending.send(request, transport, head, answer, timeout=self.timeout, ended=ended)
+        send_file.send(request, transport, head, answer, timeout=self.timeout, ended=ended)
 
     async def ended(self) -> str | None:
         return await asyncio.wait_for(self.ends.get(), 20 * SLOWNESS)
@@ -234,7 +234,7 @@ def test_a_fast_visitor_gets_no_more_than_his_turn_at_once(
                 left -= len(await reader.read(MB))
             await watching
             assert await one.ended() is None
-            assert max(after - before for before, after in pairwise(steps)) <= sending.TURN + 1024
+            assert max(after - before for before, after in pairwise(steps)) <= send_file.TURN + 1024
             await leave(writer)
 
     run(loop, story())

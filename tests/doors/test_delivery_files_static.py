@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import Folder
-from flyatc.delivery.file_answer import FileAnswer, Refused
-from flyatc.delivery.static import Outcome, Passed, Redirect, Static
+from flyatc.config.schema_sections import Folder
+from flyatc.delivery.files.file_response import FileAnswer, Refused
+from flyatc.delivery.files.static import Outcome, Passed, Redirect, Static
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from fakes.fly import small_fly
+from flyatc.admin import doctor
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.daemon import doctor_fly
 from flyatc.sim.machines import runtime_environment
-from flyatc.sim.shapes import Faults
 from flyatc.sim.simulator import TOKEN
+from flyatc.sim.types import Faults
 
 FILE = "app: {{command: [x]}}\nusers: {{'*': {{match: '[0-9]+', provision: {provision}}}}}\nfly: {{metadata: user}}"
 
@@ -23,14 +23,14 @@ async def test_it_is_told_whether_the_api_knows_us_and_why_nobody_gets_a_machine
         full = {**bare, "FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{fly.simulator.api_port}", "FLY_API_TOKEN": TOKEN}
         told = []
         for environ, provision in (({}, "true"), (bare, "false"), (bare, "true"), (full, "true")):
-            found = await doctor_fly.examine(config(provision), environ)
+            found = await doctor.examine_fly(config(provision), environ)
             told.append([(one.state, one.told) for one in found])
         assert told[:2] == [[], []]
         assert told[2][0][0] == "fault"
         assert "FLY_API_TOKEN is not set" in told[2][0][1]
         assert told[3] == [("good", "it lists 1 machine of sim, this among them")]
-        (foreign,) = await doctor_fly.examine(config("true"), {**full, "FLY_MACHINE_ID": "148e21dad76789"})
+        (foreign,) = await doctor.examine_fly(config("true"), {**full, "FLY_MACHINE_ID": "148e21dad76789"})
         assert foreign.state == "doubt"
         fly.simulator.break_things(Faults(api="401"))
-        (refused,) = await doctor_fly.examine(config("true"), full)
+        (refused,) = await doctor.examine_fly(config("true"), full)
         assert "401" in refused.told

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fakes.dns import DnsServer
-from flyatc.config.listen import Listen
-from flyatc.fly import dns, errors, names, told
-from flyatc.fly.machine import Machine
-from flyatc.fly.names import Names
+from flyatc.config.schema_sections import Listen
+from flyatc.fly import dns, dns_answers, user_lookup
+from flyatc.fly.environment import Machine
+from flyatc.fly.user_lookup import Names
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
 
@@ -47,15 +47,15 @@ def asked(client: dns.Dns, log: Log) -> Names:
 async def test_absent_empty_late_and_failed_are_different_things(server: DnsServer, client: dns.Dns) -> None:
     server.add("here.internal", "TXT", "a")
     assert await client.texts("here.internal") == ["a"]
-    with pytest.raises(errors.NoSuchName, match="NXDOMAIN"):
+    with pytest.raises(dns_answers.NoSuchName, match="NXDOMAIN"):
         await client.addresses("gone.internal")
-    with pytest.raises(errors.NoRecords, match=r"here\.internal has no AAAA"):
+    with pytest.raises(dns_answers.NoRecords, match=r"here\.internal has no AAAA"):
         await client.addresses("here.internal")
     server.failing = True
-    with pytest.raises(errors.ServerFailed):
+    with pytest.raises(dns_answers.ServerFailed):
         await client.addresses("here.internal")
     server.mute = True
-    with pytest.raises(errors.TimedOut, match="within 2 s"):
+    with pytest.raises(dns_answers.TimedOut, match="within 2 s"):
         await client.addresses("here.internal")
 
 
@@ -64,18 +64,18 @@ async def test_of_those_who_ask_a_server_which_is_away_one_waits_for_it(
 ) -> None:
     monkeypatch.setattr(dns, "AWAY", 0.05)
     server.mute = True
-    with pytest.raises(errors.TimedOut, match="within 2 s"):
+    with pytest.raises(dns_answers.TimedOut, match="within 2 s"):
         await client.addresses("here.internal")
     await asyncio.sleep(0.06)  # it was left alone
     one = tasks.start(client.addresses("here.internal"), "the one who waits")
     await asyncio.sleep(0)
     for _ in range(3):
-        with pytest.raises(errors.TimedOut, match="does not answer"):
+        with pytest.raises(dns_answers.TimedOut, match="does not answer"):
             await client.addresses("here.internal")
     server.mute = False
-    with pytest.raises(errors.NoSuchName):  # the next packet arrives
+    with pytest.raises(dns_answers.NoSuchName):  # the next packet arrives
         await one
-    with pytest.raises(errors.NoSuchName):
+    with pytest.raises(dns_answers.NoSuchName):
         await client.addresses("here.internal")
 
 
@@ -83,7 +83,7 @@ async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked:
     server.add(NAME, "AAAA", THERE)
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
     found = await asked.machine_of("ann")
-    assert isinstance(found, told.Found)
+    assert isinstance(found, dns_answers.Found)
     assert found.machine == OTHER
     assert await asked.machine_of("ann") is found
     assert [kind for _, kind in server.asked] == ["AAAA", "PTR"]
@@ -97,7 +97,7 @@ async def test_where_there_is_no_pointer_the_list_of_instances_tells_and_the_poi
     server.add("_instances.internal", "TXT", LIST)
     for user in ("ann", "bob"):
         found = await asked.machine_of(user)
-        assert isinstance(found, told.Found)
+        assert isinstance(found, dns_answers.Found)
         assert found.machine == OTHER
     assert [kind for _, kind in server.asked] == ["AAAA", "PTR", "TXT", "AAAA"]
 
@@ -108,7 +108,7 @@ async def test_our_own_address_needs_no_pointer_and_of_several_machines_we_take_
     server.add(NAME, "AAAA", THERE, str(ME.address))
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
     found = await asked.machine_of("ann")
-    assert isinstance(found, told.Found)
+    assert isinstance(found, dns_answers.Found)
     assert found.machine == ME.id
 
 
@@ -118,27 +118,27 @@ async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
     server.add(NAME, "AAAA", THERE)
     server.add_pointer(THERE, f"{THIRD}.vm.other.internal.")
     found = await asked.machine_of("ann")
-    assert isinstance(found, told.Unknown)
+    assert isinstance(found, dns_answers.Unknown)
     assert THERE in found.why
 
 
 async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_open(
     server: DnsServer, asked: Names
 ) -> None:
-    assert isinstance(await asked.machine_of("gone"), told.Absent)
+    assert isinstance(await asked.machine_of("gone"), dns_answers.Absent)
     server.failing = True
-    assert isinstance(await asked.machine_of("ann"), told.Unknown)
+    assert isinstance(await asked.machine_of("ann"), dns_answers.Unknown)
 
 
 async def test_while_the_server_is_away_its_last_answer_has_to_do(
     server: DnsServer, asked: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Log
 ) -> None:
-    monkeypatch.setattr(names, "FOUND", 0.0)
+    monkeypatch.setattr(user_lookup, "FOUND", 0.0)
     server.add(NAME, "AAAA", str(ME.address))
-    assert isinstance(await asked.machine_of("ann"), told.Found)
+    assert isinstance(await asked.machine_of("ann"), dns_answers.Found)
     server.failing = True
     found = await asked.machine_of("ann")
-    assert isinstance(found, told.Found)
+    assert isinstance(found, dns_answers.Found)
     assert found.stale
     log.close()
     assert "the last answer of the DNS has to do" in (tmp_path / "log").read_text()
@@ -146,10 +146,10 @@ async def test_while_the_server_is_away_its_last_answer_has_to_do(
 
 async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsServer, asked: Names) -> None:
     server.mute = True
-    assert isinstance(await asked.machine_of("ann"), told.Unknown)
+    assert isinstance(await asked.machine_of("ann"), dns_answers.Unknown)
     before = len(server.asked)
     for user in ("bob", "cid", "dan"):
-        assert isinstance(await asked.machine_of(user), told.Unknown)
+        assert isinstance(await asked.machine_of(user), dns_answers.Unknown)
     assert len(server.asked) == before
 
 
@@ -186,7 +186,7 @@ async def test_where_nobody_listens_is_not_where_nobody_is_known() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
         client = dns.Dns(Listen("127.0.0.1", gone.getsockname()[1]))
-    with pytest.raises(errors.Unanswered):
+    with pytest.raises(dns_answers.Unanswered):
         await client.addresses("here.internal")
 
 
@@ -194,7 +194,7 @@ async def test_machines_are_asked_for_by_address_once_for_all_their_users(server
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
     for user in ("ann", "bob"):
         server.add(NAME.replace("ann", user), "AAAA", THERE)
-        assert isinstance(await asked.machine_of(user), told.Found)
+        assert isinstance(await asked.machine_of(user), dns_answers.Found)
     assert [kind for _, kind in server.asked] == ["AAAA", "PTR", "AAAA"]
 
 

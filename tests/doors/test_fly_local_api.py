@@ -9,9 +9,9 @@ import pytest
 
 from fakes.fly import Fly, small_fly
 from flyatc.fly import local_api
+from flyatc.fly.environment import Machine
 from flyatc.fly.local_api import LocalApi, NotAsked, Refused, Unanswered
-from flyatc.fly.machine import Machine
-from flyatc.sim.shapes import Faults
+from flyatc.sim.types import Faults
 
 ME = Machine("sim", "3d8dd15c1ed778", "iad")
 
@@ -83,9 +83,9 @@ async def test_a_refusal_without_words_is_one_as_well(tmp_path: Path) -> None:
 
 def test_where_nobody_can_be_asked_it_is_said_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert local_api.missing({"FLYATC_FLY_API": str(tmp_path / "none")}) == (
+    assert local_api.missing_settings({"FLYATC_FLY_API": str(tmp_path / "none")}) == (
         f"{tmp_path / 'none'} cannot be used: No such file or directory"
     )
-    assert local_api.missing({"FLYATC_FLY_API": str(tmp_path / "file")}) == f"{tmp_path / 'file'} is no socket"
+    assert local_api.missing_settings({"FLYATC_FLY_API": str(tmp_path / "file")}) == f"{tmp_path / 'file'} is no socket"
     assert local_api.socket_of({}) == Path("/.fly/api")
-    assert Path("/.fly/api").exists() or local_api.missing({}) is not None
+    assert Path("/.fly/api").exists() or local_api.missing_settings({}) is not None

@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
-from flyatc.fly import api_errors, api_line
-from flyatc.fly.machines_api import MachinesApi
-from flyatc.sim.shapes import Faults
+from flyatc.fly import api_http, api_types
+from flyatc.fly.api import MachinesApi
 from flyatc.sim.simulator import TOKEN
+from flyatc.sim.types import Faults
 
 PATIENCE = 8.0  # s; the API takes one request a second of a kind
 
@@ -54,10 +54,10 @@ async def test_a_machine_is_cloned_with_a_volume_sleeps_wakes_and_ends(fly: Fly,
     config |= {"metadata": {"customer_id": "300"}, "mounts": [{"volume": volume.id, "path": "/data"}]}
     made = await api.create(config, region="ams", name="u-300")
     await api.wait(made.id, "started", 10)
-    with pytest.raises(api_errors.NameTaken) as taken:
+    with pytest.raises(api_types.NameTaken) as taken:
         await api.create(config, region="ams", name="u-300")
     assert taken.value.machine == made.id
-    with pytest.raises(api_errors.Conflict, match="in use"):
+    with pytest.raises(api_types.Conflict, match="in use"):
         await api.create(config, region="ams", name="u-301")
     assert [(one.name, one.size_gb, one.attached_machine_id) for one in await api.volumes()] == [("data", 2, made.id)]
     await api.suspend(made.id)
@@ -70,7 +70,7 @@ async def test_a_machine_is_cloned_with_a_volume_sleeps_wakes_and_ends(fly: Fly,
     await api.destroy(made.id)
     await api.destroy_volume(volume.id)
     assert await api.volumes() == []
-    with pytest.raises(api_errors.NotFound):
+    with pytest.raises(api_types.NotFound):
         await api.get(made.id)
 
 
@@ -78,9 +78,9 @@ async def test_a_machine_is_cloned_with_a_volume_sleeps_wakes_and_ends(fly: Fly,
 async def test_leases_keep_others_away_until_they_are_given_back(fly: Fly, api: MachinesApi) -> None:
     machine = fly.id("m2")
     lease = await api.take_lease(machine, 60, "move")
-    with pytest.raises(api_errors.Conflict, match="lease"):
+    with pytest.raises(api_types.Conflict, match="lease"):
         await api.take_lease(machine, 60, "move")
-    with pytest.raises(api_errors.Conflict, match="lease"):
+    with pytest.raises(api_types.Conflict, match="lease"):
         await api.cordon(machine)
     await api.cordon(machine, lease.nonce)
     assert fly["m2"].cordoned
@@ -108,7 +108,7 @@ async def test_a_command_runs_inside_and_its_failure_is_told(fly: Fly, api: Mach
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_waiting_ends(fly: Fly, api: MachinesApi) -> None:
-    with pytest.raises(api_errors.TooSlow, match="suspended within 1 s"):
+    with pytest.raises(api_types.TooSlow, match="suspended within 1 s"):
         await api.wait(fly.id("m1"), "suspended", 1)
 
 
@@ -119,7 +119,7 @@ async def test_who_asks_too_often_waits_for_his_turn_or_is_told(fly: Fly, api: M
         await api.uncordon(fly.id("m1"))
     hasty = client(fly, patience=0)
     told = await asyncio.gather(*(hasty.uncordon(fly.id("m1")) for _ in range(20)), return_exceptions=True)
-    assert any(isinstance(one, api_errors.TooMany) and "one request a second" in str(one) for one in told)
+    assert any(isinstance(one, api_types.TooMany) and "one request a second" in str(one) for one in told)
     await asyncio.to_thread(hasty.close)
 
 
@@ -137,7 +137,7 @@ async def test_an_api_which_comes_back_is_asked_again(fly: Fly, api: MachinesApi
 async def test_what_may_have_been_done_is_not_done_twice(fly: Fly, api: MachinesApi) -> None:
     fly.simulator.break_things(Faults(api="away"))
     try:
-        with pytest.raises(api_errors.Away, match="does not answer") as away:
+        with pytest.raises(api_types.Away, match="does not answer") as away:
             await api.create({"image": "x"}, name="once")
         assert away.value.done
     finally:
@@ -147,13 +147,13 @@ async def test_what_may_have_been_done_is_not_done_twice(fly: Fly, api: Machines
 @pytest.mark.asyncio(loop_scope="module")
 async def test_no_error_tells_the_token(fly: Fly) -> None:
     stranger = client(fly, "FlyV1 fm2_hidden,words")
-    with pytest.raises(api_errors.NoToken, match="401") as refused:
+    with pytest.raises(api_types.NoToken, match="401") as refused:
         await stranger.machines()
     assert "hidden" not in str(refused.value)
     await asyncio.to_thread(stranger.close)
-    with pytest.raises(api_errors.NoToken, match="not set"):
+    with pytest.raises(api_types.NoToken, match="not set"):
         MachinesApi("sim", {})
-    with pytest.raises(api_errors.NoToken, match="characters") as broken:
+    with pytest.raises(api_types.NoToken, match="characters") as broken:
         MachinesApi("sim", {"FLY_API_TOKEN": "hidden\nX-More: 1"})
     assert "hidden" not in str(broken.value)
 
@@ -163,7 +163,7 @@ async def test_nobody_there_is_told_at_once_where_patience_has_an_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     gone = MachinesApi("sim", {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{port}", "FLY_API_TOKEN": "x"}, patience=0)
-    with pytest.raises(api_errors.Away, match="FLY_FLAPS_BASE_URL right") as away:
+    with pytest.raises(api_types.Away, match="FLY_FLAPS_BASE_URL right") as away:
         await gone.machines()
     assert not away.value.done
     await asyncio.to_thread(gone.close)
@@ -172,20 +172,20 @@ async def test_nobody_there_is_told_at_once_where_patience_has_an_end() -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_hostile_names_reach_no_path(api: MachinesApi) -> None:
     for machine in ("../volumes", "", "148e21dad76789/stop", "148e21dad7678\n"):
-        with pytest.raises(api_errors.ApiError, match="no id of a machine"):
+        with pytest.raises(api_types.ApiError, match="no id of a machine"):
             await api.get(machine)
-    with pytest.raises(api_errors.ApiError, match="no key of metadata"):
+    with pytest.raises(api_types.ApiError, match="no key of metadata"):
         await api.set_metadata("148e21dad76789", "a/b", "x")
-    with pytest.raises(api_errors.ApiError, match="no name of a machine"):
+    with pytest.raises(api_types.ApiError, match="no name of a machine"):
         await api.create({}, name="a b")
-    with pytest.raises(api_errors.ApiError, match="no name of an app"):
+    with pytest.raises(api_types.ApiError, match="no name of an app"):
         MachinesApi("a/b", {"FLY_API_TOKEN": "x"})
 
 
 def test_the_address_follows_where_we_are() -> None:
-    assert api_line.base({}) == "https://api.machines.dev"
-    assert api_line.base({"FLY_MACHINE_ID": "148e21dad76789"}) == "http://_api.internal:4280"
-    assert api_line.base({"FLY_FLAPS_BASE_URL": "http://127.0.0.1:4280/"}) == "http://127.0.0.1:4280"
+    assert api_http.base({}) == "https://api.machines.dev"
+    assert api_http.base({"FLY_MACHINE_ID": "148e21dad76789"}) == "http://_api.internal:4280"
+    assert api_http.base({"FLY_FLAPS_BASE_URL": "http://127.0.0.1:4280/"}) == "http://127.0.0.1:4280"
     for wrong in ("peer", "ftp://x", "http://", "http://x:99999"):
-        with pytest.raises(api_errors.ApiError, match="FLY_FLAPS_BASE_URL"):
-            api_line.base({"FLY_FLAPS_BASE_URL": wrong})
+        with pytest.raises(api_types.ApiError, match="FLY_FLAPS_BASE_URL"):
+            api_http.base({"FLY_FLAPS_BASE_URL": wrong})

@@ -10,17 +10,17 @@ import pytest
 import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
-from flyatc.config.platform import Fly as Settings
-from flyatc.fly import inventory as inventories
-from flyatc.fly import listing as listings
-from flyatc.fly import told
-from flyatc.fly.inventory import Inventory
-from flyatc.fly.machine import Machine
-from flyatc.fly.machines_api import MachinesApi
-from flyatc.fly.making import Making, NotMade
+from flyatc.config.schema_sections import Fly as Settings
+from flyatc.fly import dns_answers
+from flyatc.fly import machine_list as inventories
+from flyatc.fly import machine_rules as listings
+from flyatc.fly.api import MachinesApi
+from flyatc.fly.environment import Machine
+from flyatc.fly.machine_list import Inventory
+from flyatc.fly.provision import Making, NotMade
 from flyatc.observe.log import Log
-from flyatc.sim.shapes import Faults
 from flyatc.sim.simulator import TOKEN
+from flyatc.sim.types import Faults
 
 
 class Edge:
@@ -77,10 +77,10 @@ async def test_who_sleeps_is_found_and_a_storm_of_strangers_costs_one_question(f
     await fly["m2"].stop()
     async with edge(fly, log) as one:
         found = await one.inventory.machine_of("200")
-        assert isinstance(found, told.Found)
+        assert isinstance(found, dns_answers.Found)
         assert (found.machine, found.launched) == (fly.id("m2"), True)
         strangers = await asyncio.gather(*(one.inventory.machine_of(str(user)) for user in range(1000, 2000)))
-        assert {type(one) for one in strangers} == {told.Absent}, "and the API refuses the fourth question"
+        assert {type(one) for one in strangers} == {dns_answers.Absent}, "and the API refuses the fourth question"
         assert await one.inventory.machines() == 2
 
 
@@ -91,16 +91,16 @@ async def test_what_was_listed_has_to_do_while_the_api_is_away_and_without_it_no
     monkeypatch.setattr(listings, "MOST", 0.0)
     monkeypatch.setattr(inventories, "HURRIED", 0.0)
     async with edge(fly, log) as one, edge(fly, log) as late:
-        assert isinstance(await one.inventory.machine_of("200"), told.Found)
+        assert isinstance(await one.inventory.machine_of("200"), dns_answers.Found)
         fly.simulator.break_things(Faults(api="429"))
         found, absent = await one.inventory.machine_of("200"), await one.inventory.machine_of("9")
-        assert isinstance(found, told.Found)
-        assert isinstance(absent, told.Absent)
+        assert isinstance(found, dns_answers.Found)
+        assert isinstance(absent, dns_answers.Absent)
         assert found.stale
         assert absent.stale
         assert await one.inventory.machines() is None, "nobody is made on such an answer"
         unknown = await late.inventory.machine_of("200")
-        assert isinstance(unknown, told.Unknown)
+        assert isinstance(unknown, dns_answers.Unknown)
         assert "429" in unknown.why
         assert await one.inventory.deployed("148e21dad76789") is None
     assert written(log, tmp_path).count("the Machines API does not list the machines") == 2
@@ -114,7 +114,7 @@ async def test_only_the_first_waits_for_an_api_which_hangs(fly: Fly, log: Log, m
         for patience in (0.1, 3600.0):
             monkeypatch.setattr(inventories, "PATIENCE", patience)
             found = await inventory.machine_of("9")
-            assert isinstance(found, told.Unknown)
+            assert isinstance(found, dns_answers.Unknown)
             assert "has not listed the machines" in found.why
         api.close()
 
@@ -123,7 +123,7 @@ async def test_a_list_without_ourselves_is_not_believed(fly: Fly, log: Log) -> N
     async with edge(fly, log) as one:
         await fly.simulator.machines.destroy(fly["m1"])
         found = await one.inventory.machine_of("9")
-        assert isinstance(found, told.Unknown)
+        assert isinstance(found, dns_answers.Unknown)
         assert "not this one" in found.why
 
 
@@ -140,7 +140,7 @@ async def test_of_several_machines_of_a_user_it_is_told_and_one_is_taken(fly: Fl
     async with edge(fly, log) as one:
         for _ in range(3):
             found = await one.inventory.machine_of("100")
-        assert isinstance(found, told.Found)
+        assert isinstance(found, dns_answers.Found)
         assert found.machine == fly.id("m1")
     assert written(log, tmp_path).count("several machines have one user") == 1
 
@@ -154,7 +154,7 @@ async def test_two_edges_which_make_a_machine_for_one_user_at_once_make_one(fly:
         assert made == of_user(fly, "300") * 3
         assert fly["user-300"].state == "started"
         found = await one.inventory.machine_of("300")
-        assert isinstance(found, told.Found)
+        assert isinstance(found, dns_answers.Found)
 
 
 async def test_a_copy_has_a_volume_of_its_own_which_goes_where_no_machine_comes_of_it(
@@ -201,7 +201,7 @@ async def test_who_was_made_and_never_started_is_started(fly: Fly, log: Log) -> 
     machine = (await fly.api("POST", "", wanted)).json["id"]
     async with edge(fly, log) as one:
         found = await one.inventory.machine_of("300")
-        assert isinstance(found, told.Found)
+        assert isinstance(found, dns_answers.Found)
         assert not found.launched
         assert await one.making.launched("300", machine) == machine
         assert of_user(fly, "300") == [machine]

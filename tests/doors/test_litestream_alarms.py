@@ -13,7 +13,7 @@ import pytest
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer, after
 from flyatc.databases import alarms
-from flyatc.databases.litestream import kept, streaming
+from flyatc.databases.litestream import replication, streamed_database
 
 FIRST = FakeFormer(0, clean=True)
 SETTINGS = "litestream.yml"
@@ -21,7 +21,7 @@ SETTINGS = "litestream.yml"
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    monkeypatch.setattr(replication, "EVERY", 0.1)
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()
@@ -45,7 +45,7 @@ def litestream_of(data: Path) -> int:
 async def test_a_litestream_which_hangs_is_told_and_replaced_and_nothing_is_lost(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "ANSWER", 0.5)
+    monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 1.0)
     monkeypatch.setattr(alarms, "RENEW", 2.0)
     a, one = await machines.machine("a"), FakeOwned(1, FIRST)
@@ -72,7 +72,7 @@ async def test_a_litestream_which_hangs_is_told_and_replaced_and_nothing_is_lost
 async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "ANSWER", 0.5)
+    monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 0.5)
     monkeypatch.setattr(alarms, "RENEW", 1.0)
     a, one = await machines.machine("a"), FakeOwned(1, FIRST)

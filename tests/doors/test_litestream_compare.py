@@ -11,14 +11,14 @@ import pytest
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer
 from flyatc.databases import sqlite
-from flyatc.databases.litestream import streaming
+from flyatc.databases.litestream import replication
 
 FIRST = FakeFormer(0, clean=True)
 
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    monkeypatch.setattr(replication, "EVERY", 0.1)
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()

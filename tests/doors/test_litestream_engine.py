@@ -14,11 +14,11 @@ import pytest
 
 from fakes.machines import Told
 from fakes.streams import Writer
-from flyatc.databases.litestream import program
-from flyatc.databases.litestream.engine import Engine
+from flyatc.databases.litestream import client
+from flyatc.databases.litestream.daemon import Engine
 from flyatc.kit.threads import Threads
 from flyatc.process import program as programs
-from flyatc.process.records import Records, end_leftovers
+from flyatc.process.pidfiles import Records, end_leftovers
 from slowness import SLOWNESS
 
 
@@ -149,14 +149,14 @@ async def test_the_next_daemon_ends_what_a_killed_one_left_running(shop: Shop) -
 
 def test_it_is_found_where_it_is_told_on_path_or_beside_python(tmp_path: Path) -> None:
     beside = Path(sys.prefix, "bin", "litestream")
-    assert program.find(None, {"PATH": "/nowhere"}) == beside
+    assert client.find(None, {"PATH": "/nowhere"}) == beside
     own = tmp_path / "litestream"
     own.symlink_to(beside)
-    assert program.find(None, {"PATH": str(tmp_path)}) == own
-    assert program.find(str(own), {}) == own
-    with pytest.raises(program.LitestreamMissing, match=r"storage\.litestream: /none is not a program"):
-        program.find("/none", {})
-    assert program.check(own).startswith("0.5.")
+    assert client.find(None, {"PATH": str(tmp_path)}) == own
+    assert client.find(str(own), {}) == own
+    with pytest.raises(client.LitestreamMissing, match=r"storage\.litestream: /none is not a program"):
+        client.find("/none", {})
+    assert client.check(own).startswith("0.5.")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_litestream_which_we_cannot_drive_is_refused(tmp_path: Path, says: str
     other = tmp_path / "litestream"
     other.write_text(f"#!/bin/sh\necho {says}\n")
     other.chmod(0o755)
-    with pytest.raises(program.LitestreamMissing, match=told):
-        program.check(other)
+    with pytest.raises(client.LitestreamMissing, match=told):
+        client.check(other)
     other.unlink()
-    with pytest.raises(program.LitestreamMissing, match="cannot be run"):
-        program.check(other)
+    with pytest.raises(client.LitestreamMissing, match="cannot be run"):
+        client.check(other)

@@ -12,11 +12,11 @@ from msgspec import structs
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers, after
-from flyatc.databases import files
-from flyatc.databases.litestream import streaming, wal_rules
-from flyatc.databases.litestream.streaming import Streaming
+from flyatc.databases import local_files
+from flyatc.databases.litestream import replication, wal_rules
+from flyatc.databases.litestream.replication import Streaming
 from flyatc.databases.litestream.wal_rules import Mode
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 FIRST = FakeFormer(0, clean=True)
 APP = """
@@ -49,7 +49,7 @@ async def visit(path: Path, mode: str, *numbers: int) -> list[int]:
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    monkeypatch.setattr(replication, "EVERY", 0.1)
     monkeypatch.setattr(wal_rules, "PROBE", 0.5)
     made = Streamers.on_folder(tmp_path)
     yield made
@@ -89,7 +89,7 @@ async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_told(machines
         for number in range(2, 6):
             await visit(a.path, "DELETE", number)
         assert any("not in WAL mode" in alarm for alarm in held.alarms)
-    assert files.format_version(a.path) == 1, "its journal mode is its own affair"
+    assert local_files.format_version(a.path) == 1, "its journal mode is its own affair"
     assert machines.ltx() == []
     assert a.events("not streamed, saved as snapshots")
     two = after(one)
@@ -107,7 +107,7 @@ async def test_an_app_which_sets_no_mode_is_not_forced_into_wal(machines: Stream
         await visit(a.path, "", 1)
         await eventually(lambda: mode_of(held) is Mode.SAVED)
         await visit(a.path, "", 2)
-    assert files.format_version(a.path) == 1
+    assert local_files.format_version(a.path) == 1
     assert await rows_elsewhere(machines, "b", after(one)) == [1, 2]
 
 
@@ -207,7 +207,7 @@ async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamer
 async def test_a_new_database_streams_at_once_however_rarely_the_others_are_looked_at(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "EVERY", 3600.0)
+    monkeypatch.setattr(replication, "EVERY", 3600.0)
     a, one = await machines.machine("a"), FakeOwned(1, FIRST)
     async with a.hold(one) as held:
         await visit(a.path, "WAL", 1)

@@ -7,9 +7,9 @@ import pytest
 from fakes.machines import DATABASE
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, after
-from flyatc.databases.choosing import Aside
+from flyatc.databases.version_choice import Aside
 from flyatc.kit.errors import RestoreRefused
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 
 async def test_what_was_set_aside_comes_back_and_streams(tmp_path: Path) -> None:

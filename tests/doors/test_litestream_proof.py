@@ -12,9 +12,9 @@ import pytest
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers, after
-from flyatc.databases.litestream import proof, streaming
+from flyatc.databases.litestream import replication, verify_replica
 from flyatc.kit.errors import SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 FIRST = FakeFormer(0, clean=True)
 SECONDS = 4.0  # of writing; one burst of three was enough to damage a replica with /sync
@@ -23,7 +23,7 @@ PAUSE = threading.Event()  # never set: to write at a rate
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.2)
+    monkeypatch.setattr(replication, "EVERY", 0.2)
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()
@@ -176,15 +176,15 @@ async def test_a_stream_which_does_not_restore_into_what_is_here_is_healed_by_a_
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, one = await machines.machine("a"), FakeOwned(1, FIRST)
-    differences = [proof.Differs("page 7 of 9 is not as in the local database")]
-    whole = proof.prove
+    differences = [verify_replica.Differs("page 7 of 9 is not as in the local database")]
+    whole = verify_replica.prove
 
-    async def prove(*args: object) -> proof.Proven:
+    async def prove(*args: object) -> verify_replica.Proven:
         if differences:
             raise differences.pop()
         return await whole(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(proof, "prove", prove)
+    monkeypatch.setattr(verify_replica, "prove", prove)
     await a.session(one, 1, 2)
     assert not one.dirty
     (told,) = a.events("its stream is begun anew, and all is sent again")
@@ -205,10 +205,10 @@ async def test_a_stream_which_is_damaged_again_and_again_ends_dirty_and_a_snapsh
 ) -> None:
     a, one = await machines.machine("a"), FakeOwned(1, FIRST)
 
-    async def prove(*args: object) -> proof.Proven:
-        raise proof.Differs("page 7 of 9 is not as in the local database")
+    async def prove(*args: object) -> verify_replica.Proven:
+        raise verify_replica.Differs("page 7 of 9 is not as in the local database")
 
-    monkeypatch.setattr(proof, "prove", prove)
+    monkeypatch.setattr(verify_replica, "prove", prove)
     with pytest.raises(SaveFailed, match=r"page 7.*start it again on this machine.*flyatc takeover"):
         await a.session(one, 1, 2)
     assert one.dirty

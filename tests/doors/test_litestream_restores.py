@@ -14,10 +14,10 @@ from msgspec import structs
 from fakes.machines import DATABASE, Yard, add, rows
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers, Writer, after
-from flyatc.databases.choosing import Moment
-from flyatc.databases.litestream import program
+from flyatc.databases.litestream import client
+from flyatc.databases.version_choice import Moment
 from flyatc.kit.errors import RestoreRefused
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 FIRST = FakeFormer(0, clean=True)
 
@@ -147,7 +147,7 @@ async def test_a_damaged_replica_of_others_starts_nothing_either(machines: Strea
 
 
 def replicate(database: Path, folder: Path) -> None:
-    found = program.find(None, {})
+    found = client.find(None, {})
     subprocess.run([found, "replicate", "-once", str(database), f"file://{folder}"], check=True, capture_output=True)
 
 

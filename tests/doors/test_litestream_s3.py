@@ -15,9 +15,9 @@ from fakes.owners import FakeFormer, FakeOwned
 from fakes.s3 import Server, rclone_server
 from fakes.streams import Streamers, Writer, after
 from flyatc.config.schema import Storage
-from flyatc.databases.litestream import program, restoring, stream
+from flyatc.databases.litestream import client, replica_restore, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 from slowness import SLOWNESS
 
 __all__ = ["rclone_server"]
@@ -73,7 +73,7 @@ async def test_a_restore_of_which_nothing_comes_is_given_up(
     machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.8: litestream itself would wait for ever."""
-    monkeypatch.setattr(restoring, "STALL", 0.5)
+    monkeypatch.setattr(replica_restore, "STALL", 0.5)
     one = FakeOwned(1, FIRST)
     await (await machines.machine("a")).cut(one, 1)
     b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
@@ -92,8 +92,8 @@ async def test_a_replica_in_another_bucket_is_adopted(
     original.add(1, 2)
     original.close()
     url = f"s3://{bucket}/old/bellevue?endpoint={rclone_server.endpoint}&region=us-east-1&force-path-style=true"
-    environ = program.environment({**rclone_server.environ(), "PATH": "/usr/bin"}, program.FOR_RESTORES)
-    command = [str(program.find(None, {})), "replicate", "-once", str(tmp_path / "original"), url]
+    environ = client.environment({**rclone_server.environ(), "PATH": "/usr/bin"}, client.FOR_RESTORES)
+    command = [str(client.find(None, {})), "replicate", "-once", str(tmp_path / "original"), url]
     subprocess.run(command, env=environ, check=True, capture_output=True)
     storage = structs.replace(machines.storage, replica=f"s3://{bucket}/old/{{user}}")
     assert await (await machines.machine("a", storage=storage)).session(FakeOwned(1, FIRST)) == [1, 2]
@@ -130,7 +130,7 @@ async def test_a_store_which_falls_silent_is_told_and_what_is_unsaved_stays(
     """0.1, 0.3, 0.8: no end of litestream confirms anything."""
     monkeypatch.setattr(stream, "ANSWER", 1.0)
     monkeypatch.setattr(stream, "SLOW", 1.0)
-    monkeypatch.setattr(restoring, "STALL", 0.5)
+    monkeypatch.setattr(replica_restore, "STALL", 0.5)
     a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     one = FakeOwned(1, FIRST)
 

@@ -9,18 +9,18 @@ from msgspec import structs
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases.lineage import Position
-from flyatc.databases.litestream import finishing, proof, stream, streaming
+from flyatc.databases.litestream import final_save, replication, stream, verify_replica
+from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 
 FIRST = FakeFormer(0, clean=True)
 
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.2)
+    monkeypatch.setattr(replication, "EVERY", 0.2)
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()
@@ -63,12 +63,12 @@ async def test_a_proof_for_which_there_is_no_time_saves_nothing(
 ) -> None:
     a, one, begun = await machines.machine("a"), FakeOwned(1, FIRST), asyncio.Event()
 
-    async def prove(*args: object) -> proof.Proven:
+    async def prove(*args: object) -> verify_replica.Proven:
         begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(proof, "prove", prove)
+    monkeypatch.setattr(verify_replica, "prove", prove)
     session = tasks.start(a.session(one, 1), "session")
     async with asyncio.timeout(20):
         await begun.wait()
@@ -125,7 +125,7 @@ async def test_a_stop_without_changes_leaves_no_snapshot_and_asks_the_store_noth
 async def test_a_large_database_is_proven_as_well_and_leaves_a_snapshot_now_and_then(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "LARGE_SNAPSHOT_EACH", 2)
+    monkeypatch.setattr(final_save, "LARGE_SNAPSHOT_EACH", 2)
     a = await machines.machine("a", storage=structs.replace(machines.storage, large=1))
     owned = FakeOwned(1, FIRST)
     counts = []

@@ -12,10 +12,10 @@ import pytest
 
 from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases.litestream import control, stream, streaming
+from flyatc.databases.litestream import client, replication, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
-from flyatc.kit.progress import silent
-from flyatc.tenants.ports import Databases
+from flyatc.kit.types import silent
+from flyatc.tenants.interfaces import Databases
 from slowness import SLOWNESS
 
 FIRST = FakeFormer(0, clean=True)
@@ -23,7 +23,7 @@ FIRST = FakeFormer(0, clean=True)
 
 @pytest.fixture
 async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(streaming, "EVERY", 0.1)
+    monkeypatch.setattr(replication, "EVERY", 0.1)
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()
@@ -237,7 +237,7 @@ async def test_a_store_with_a_newer_line_than_ours_raises_us_or_refuses(machines
 async def test_a_litestream_which_cannot_be_let_go_of_is_killed(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "MARGIN", 0.1)
+    monkeypatch.setattr(client, "MARGIN", 0.1)
     a = await machines.machine("a")
     one = FakeOwned(1, FIRST)
     stopped = 0

@@ -12,14 +12,15 @@ import pytest
 
 from fakes import refusals
 from fakes.faults import line
-from flyatc.control import client, place
-from flyatc.control.answers import Overview
-from flyatc.databases.litestream.control import Control, ControlFailed
-from flyatc.fly import api_line, local_api
-from flyatc.fly.api_errors import Away, NotFound
-from flyatc.fly.api_line import ApiLine, Request
+from flyatc.control import client
+from flyatc.control import server as control_server
+from flyatc.control.types import Overview
+from flyatc.databases.litestream.client import Control, ControlFailed
+from flyatc.fly import api_http, local_api
+from flyatc.fly.api_http import ApiLine, Request
+from flyatc.fly.api_types import Away, NotFound
+from flyatc.fly.environment import Machine
 from flyatc.fly.local_api import LocalApi, NotAsked, Unanswered
-from flyatc.fly.machine import Machine
 
 ME = Machine("sim", "3d8dd15c1ed778", "iad")
 
@@ -27,12 +28,12 @@ ME = Machine("sim", "3d8dd15c1ed778", "iad")
 @pytest.mark.parametrize("fault", ["endless", "drip"])
 async def test_a_machines_api_that_never_ends_its_answer_is_away(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     for name in ("CONNECT_SECONDS", "READ_SECONDS"):
-        monkeypatch.setattr(api_line, name, 0.3)
+        monkeypatch.setattr(api_http, name, 0.3)
     with refusals.refusing(404, "NotFound", "x" * 5000) as server, line(server.port) as wire:
         environ = {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{wire.port}", "FLY_API_TOKEN": "token"}
         api = ApiLine(environ, patience=0.3)
         wire.endless() if fault == "endless" else wire.drip(0.1)
-        for _ in range(api_line.AT_ONCE + 1):
+        for _ in range(api_http.AT_ONCE + 1):
             began = time.monotonic()
             with pytest.raises(Away) as caught:
                 await api.send(Request("GET", "/v1/apps/sim/machines", read=0.3))
@@ -93,7 +94,7 @@ async def test_a_litestream_at_which_nobody_accepts_is_given_up(tmp_path: Path) 
 def test_a_command_to_a_daemon_that_hangs_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was stopped by SIGSTOP: the kernel takes the connection."""
     monkeypatch.setattr(client, "PATIENCE", 0.3)
-    path = place.socket_of(tmp_path)
+    path = control_server.socket_of(tmp_path)
     path.parent.mkdir(parents=True)
     with listening(path), pytest.raises(client.Silent, match="does not answer within"):
         client.Client(str(tmp_path)).get("/status", Overview)
@@ -102,7 +103,7 @@ def test_a_command_to_a_daemon_that_hangs_ends_and_says_so(tmp_path: Path, monke
 def test_a_command_waits_for_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop saves first, which may take longer than any patience for a question."""
     monkeypatch.setattr(client, "PATIENCE", 0.1)
-    path = place.socket_of(tmp_path)
+    path = control_server.socket_of(tmp_path)
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))
@@ -117,7 +118,7 @@ def test_a_command_waits_for_what_takes_long(tmp_path: Path, monkeypatch: pytest
 
         server = threading.Thread(target=serve)
         server.start()
-        from flyatc.control.answers import Switched
+        from flyatc.control.types import Switched
 
         assert client.Client(str(tmp_path)).post("/maintenance", Switched).changed
         server.join()

@@ -15,9 +15,9 @@ from flyatc.objects.folder import FolderStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.errors import HeldElsewhere
-from flyatc.ownership.keeper import Keeper
+from flyatc.ownership.leases import Keeper
 from flyatc.ownership.record import Me, State
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.rules import Terms
 
 FLY = {"FLY_MACHINE_ID": "3d8dd15c1ed778", "FLY_APP_NAME": "jts", "FLY_REGION": "waw"}
 

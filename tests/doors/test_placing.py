@@ -7,17 +7,17 @@ import pytest
 
 from fakes.dns import DnsServer
 from flyatc.config import load
-from flyatc.config.listen import Listen
 from flyatc.config.schema import Config
-from flyatc.daemon.placing import Placing
-from flyatc.fly import names as names_module
+from flyatc.config.schema_sections import Listen
+from flyatc.daemon.user_placement import Placing
+from flyatc.fly import user_lookup as names_module
 from flyatc.fly.dns import Dns
-from flyatc.fly.machine import Machine
-from flyatc.fly.names import Names
+from flyatc.fly.environment import Machine
+from flyatc.fly.user_lookup import Names
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing import placement, strangers, tries
+from flyatc.routing import lookup_limit, placement, replay_cache
 from flyatc.routing.placement import Here, Nowhere, There
 from flyatc.routing.replay import Target
 
@@ -68,7 +68,7 @@ def configured(folder: Path, users: str) -> Config:
 
 @pytest.fixture
 def placing(server: DnsServer, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Placing]:
-    monkeypatch.setattr("flyatc.daemon.placing.KEPT", 0.0)
+    monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 0.0)
     monkeypatch.setattr(names_module, "ABSENT", 0.0)
     with (tmp_path / "log").open("wb") as out:
         names = Names(Dns(Listen("127.0.0.1", server.port)), ME, "customer", Log(out))
@@ -123,7 +123,7 @@ async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: Placing,
 async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
     placing: Placing, server: DnsServer, owners: Owners, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setattr(tries, "PATIENCE", 0.0)
+    monkeypatch.setattr(replay_cache, "PATIENCE", 0.0)
     owners.had("ann", OTHER)
     if by == "name":  # to the DNS a machine whose host was lost may look as before
         server.add("ann.customer.kv._metadata.shop.internal", "AAAA", "fdaa::9")
@@ -141,7 +141,7 @@ async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
 async def test_what_the_record_told_somebody_is_known_to_all_for_a_while(
     placing: Placing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyatc.daemon.placing.KEPT", 60.0)
+    monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 60.0)
     assert placing.known("ann") is None
     placing.learn("ann", There(THERE, "ann is served there"))
     assert where(placing.known("ann")) == where(await placing.find("ann")) == THERE
@@ -157,8 +157,8 @@ async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_pat
 async def test_in_a_storm_of_strangers_only_some_are_looked_up_and_whoever_is_known_or_listed_is_served(
     server: DnsServer, owners: Owners, placing: Placing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "AT_ONCE", 20.0)
-    monkeypatch.setattr(strangers, "A_SECOND", 0.0)
+    monkeypatch.setattr(lookup_limit, "AT_ONCE", 20.0)
+    monkeypatch.setattr(lookup_limit, "A_SECOND", 0.0)
     owners.had("700", OTHER)
     assert where(await placing.find("700")) == THERE
     found = [await placing.find(str(number)) for number in range(1000, 1040)]

@@ -8,20 +8,20 @@ import pytest_asyncio
 
 from doors.test_placing import Owners, configured, where
 from fakes.fly import Fly, small_fly
-from flyatc.config.listen import Listen
-from flyatc.daemon.placing import Placing
+from flyatc.config.schema_sections import Listen
+from flyatc.daemon.user_placement import Placing
+from flyatc.fly.api import MachinesApi
 from flyatc.fly.dns import Dns
-from flyatc.fly.inventory import Inventory
-from flyatc.fly.machine import Machine
-from flyatc.fly.machines_api import MachinesApi
-from flyatc.fly.making import Making
-from flyatc.fly.names import Names
+from flyatc.fly.environment import Machine
+from flyatc.fly.machine_list import Inventory
+from flyatc.fly.provision import Making
+from flyatc.fly.user_lookup import Names
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
 from flyatc.routing.placement import Here, Nowhere, There
 from flyatc.routing.replay import Target
-from flyatc.sim.shapes import Faults
 from flyatc.sim.simulator import TOKEN
+from flyatc.sim.types import Faults
 
 USERS = "{ann: , cid: , '*': {match: '[0-9]+'}}"
 PROVISION = "{ann: , cid: , '*': {match: '[0-9]+', provision: true}}"
@@ -41,11 +41,11 @@ def owners() -> Owners:
 @pytest_asyncio.fixture
 async def placing(fly: Fly, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Placing]:
     """Of m1."""
-    monkeypatch.setattr("flyatc.daemon.placing.KEPT", 0.0)
-    monkeypatch.setattr("flyatc.fly.names.ABSENT", 0.0)
-    monkeypatch.setattr("flyatc.fly.inventory.HURRIED", 0.0)
-    monkeypatch.setattr("flyatc.fly.inventory.KNOWN", 0.0)
-    monkeypatch.setattr("flyatc.fly.names.LISTED", 0.0)
+    monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 0.0)
+    monkeypatch.setattr("flyatc.fly.user_lookup.ABSENT", 0.0)
+    monkeypatch.setattr("flyatc.fly.machine_list.HURRIED", 0.0)
+    monkeypatch.setattr("flyatc.fly.machine_list.KNOWN", 0.0)
+    monkeypatch.setattr("flyatc.fly.user_lookup.LISTED", 0.0)
     record = fly["m1"].record
     me = Machine(record.app, record.id, record.region, record.address)
     config = configured(tmp_path, USERS)
@@ -93,7 +93,7 @@ async def test_without_the_api_strangers_wait_and_nobody_is_taken_for_one(
 async def test_a_sleeping_machine_which_cannot_be_reached_is_given_up(
     fly: Fly, placing: Placing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyatc.routing.tries.PATIENCE", 0.0)
+    monkeypatch.setattr("flyatc.routing.replay_cache.PATIENCE", 0.0)
     await fly["m2"].stop()
     there = Target("sim", id=fly.id("m2"))
     assert where(await placing.find("200")) == there
@@ -123,11 +123,11 @@ async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
 async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
     placing: Placing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 0.0)
+    monkeypatch.setattr("flyatc.fly.provision.PATIENCE", 0.0)
     placing.use(configured(tmp_path, PROVISION))
     place = await placing.find("300")
     assert place == Nowhere(503, "a machine is being made for him", soon=True)
-    monkeypatch.setattr("flyatc.fly.making.PATIENCE", 20.0)
+    monkeypatch.setattr("flyatc.fly.provision.PATIENCE", 20.0)
     assert isinstance(await placing.find("300"), There)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.daemon.lock import DataLock
-from flyatc.kit import durable
-from flyatc.kit.progress import silent
+from flyatc.daemon.wiring import DataLock
+from flyatc.kit import durable_files
+from flyatc.kit.types import silent
 from flyatc.objects.folder import FolderStore
 
 
@@ -27,14 +27,14 @@ def mode(path: Path) -> int:
 
 def test_missing_parents_are_as_private_as_the_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    durable.make_folder(tmp_path / "a" / "b" / "c")
+    durable_files.make_folder(tmp_path / "a" / "b" / "c")
     assert [mode(tmp_path / path) for path in ("a", "a/b", "a/b/c")] == [0o700] * 3
     assert mode(tmp_path) == 0o755  # it was there before
 
 
 def test_a_replaced_file_is_private(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"one")
-    durable.write(tmp_path / "file", b"two")
+    durable_files.write(tmp_path / "file", b"two")
     assert mode(tmp_path / "file") == 0o600
 
 

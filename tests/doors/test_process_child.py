@@ -20,14 +20,14 @@ from flyatc.config.schema import App, Tenant
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
-from flyatc.process import child, ending, members, table
-from flyatc.process.cgroups import Cgroups
+from flyatc.process import child, members, proc, termination
 from flyatc.process.child import RunningChild
-from flyatc.process.launcher import Launcher
-from flyatc.process.listeners import SocketTable
-from flyatc.process.ports import Ports
-from flyatc.process.records import FOLDER, Records
-from flyatc.tenants import ports as tenants
+from flyatc.process.listening_sockets import SocketTable
+from flyatc.process.members import Cgroups
+from flyatc.process.pidfiles import FOLDER, Records
+from flyatc.process.port_pool import Ports
+from flyatc.process.supervisor_client import Launcher
+from flyatc.tenants import interfaces as tenants
 from slowness import SLOWNESS
 
 # The hook that is to replace this fixture can only stand in a conftest.py, where it would be for all.
@@ -96,7 +96,7 @@ async def room(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 def our_children() -> list[int]:
-    return [process.pid for process in table.scan() if process.parent == os.getpid() and not process.ended]
+    return [process.pid for process in proc.scan() if process.parent == os.getpid() and not process.ended]
 
 
 async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
@@ -107,7 +107,7 @@ async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
 
 
 def runs(pid: int) -> bool:
-    process = table.find(pid)
+    process = proc.find(pid)
     return process is not None and not process.ended
 
 
@@ -291,7 +291,9 @@ async def test_an_app_that_ignores_term_is_killed_after_its_grace(room: Room) ->
 async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_ended(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    monkeypatch.setattr(
+        termination, "KILL_PATIENCE", -1.0
+    )  # nothing survives SIGKILL on purpose: so nobody waits for it
     monkeypatch.setattr(members.Target, "kill", lambda target: None)
     with pytest.raises(StillRunning) as failed:
         async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:

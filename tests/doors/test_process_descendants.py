@@ -18,15 +18,15 @@ import pytest
 from flyatc.config.schema import App, Tenant
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
-from flyatc.ownership import terms
-from flyatc.process import child, launcher, members
-from flyatc.process.cgroups import Cgroups, locate
+from flyatc.ownership import rules
+from flyatc.process import child, members, supervisor_client
 from flyatc.process.child import RunningChild
-from flyatc.process.launcher import Launcher
-from flyatc.process.listeners import SocketTable
-from flyatc.process.ports import Ports
-from flyatc.process.records import Records
+from flyatc.process.listening_sockets import SocketTable
+from flyatc.process.members import Cgroups, locate
+from flyatc.process.pidfiles import Records
+from flyatc.process.port_pool import Ports
 from flyatc.process.supervisor import boottime
+from flyatc.process.supervisor_client import Launcher
 from slowness import SLOWNESS
 
 # A process that writes its pid to a file, then goes on for ever.
@@ -275,7 +275,7 @@ async def test_a_start_that_nobody_answers_fails_and_leaves_nothing(
         assert some.launcher.pid is not None
         stuck = some.launcher.pid
         os.kill(stuck, signal.SIGSTOP)
-        monkeypatch.setattr(launcher, "PATIENCE", 0.5)
+        monkeypatch.setattr(supervisor_client, "PATIENCE", 0.5)
         with pytest.raises(StartFailed, match=r"'sleep' did not run within 0.5 s"):
             async with some.hold("sleep", "601"):
                 pass
@@ -304,7 +304,7 @@ async def test_where_no_supervisor_lives_the_apps_are_killed(some: Runs, monkeyp
     async with some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600") as app:
         (pid,) = await some.pids()
         assert some.launcher.pid is not None
-        monkeypatch.setattr(launcher, "PROGRAM", "raise SystemExit(1) # {}")
+        monkeypatch.setattr(supervisor_client, "PROGRAM", "raise SystemExit(1) # {}")
         os.kill(some.launcher.pid, signal.SIGKILL)
         await app.exited.wait()
         await until(lambda: not runs(pid))
@@ -345,7 +345,7 @@ async def test_a_deadline_kills_though_the_daemon_is_stuck(some: Runs) -> None:
     with sqlite3.connect(database) as db:
         (last,) = db.execute("SELECT max(t) FROM rows").fetchone()
     db.close()
-    assert last < deadline + terms.KILL
+    assert last < deadline + rules.KILL
 
 
 async def test_signals_to_the_terminals_group_do_not_reach_the_supervisor(some: Runs) -> None:
@@ -368,4 +368,4 @@ async def test_two_hundred_runs_are_killed_within_the_time_that_the_lease_allows
         some.launcher.deadline(deadline)
         for app in apps:
             await app.exited.wait()
-        assert boottime() - deadline < terms.KILL * SLOWNESS
+        assert boottime() - deadline < rules.KILL * SLOWNESS

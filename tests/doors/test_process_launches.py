@@ -8,8 +8,8 @@ from pathlib import Path
 from sys import executable
 
 from flyatc.observe.log import Log
-from flyatc.process import table
-from flyatc.process.records import FOLDER, end_leftovers
+from flyatc.process import proc
+from flyatc.process.pidfiles import FOLDER, end_leftovers
 
 DAEMON = """
 import os, subprocess, sys
@@ -43,7 +43,7 @@ async def test_an_app_that_was_not_on_record_yet_is_found_by_its_environment_and
             pid = killed_daemon(tmp_path)
             assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["20123.launch"]
             await end_leftovers(tmp_path, log)
-            found = table.find(pid)
+            found = proc.find(pid)
             assert found is None or found.ended
             assert bystander.poll() is None
         finally:

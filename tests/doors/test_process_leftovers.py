@@ -16,8 +16,8 @@ import pytest
 
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import ending, group, members, records, table
-from flyatc.process.records import FOLDER, Record, Records, end_leftovers
+from flyatc.process import group, members, pidfiles, proc, termination
+from flyatc.process.pidfiles import FOLDER, Record, Records, end_leftovers
 from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
@@ -95,7 +95,7 @@ def told(log: Log) -> list[str]:
 
 
 def runs(pid: int) -> bool:
-    process = table.find(pid)
+    process = proc.find(pid)
     return process is not None and not process.ended
 
 
@@ -140,7 +140,7 @@ async def test_a_run_that_was_not_on_record_yet_is_found_by_its_mark(tmp_path: P
     environ = {**os.environ, members.MARK: "cafe"}
     folder = tmp_path / FOLDER
     folder.mkdir(parents=True)
-    note = records.Start(boot=table.boot(), tenant="u", mark="cafe", cgroup="")
+    note = pidfiles.Start(boot=proc.boot(), tenant="u", mark="cafe", cgroup="")
     with subprocess.Popen(["sleep", "600"], env=environ, start_new_session=True) as app:
         (folder / "cafe.start").write_bytes(msgspec.json.encode(note))
         await end_leftovers(tmp_path, log)
@@ -160,11 +160,11 @@ async def test_the_supervisor_ends_the_apps_of_a_daemon_that_was_killed(tmp_path
 async def test_the_grandchildren_of_a_dead_leader_are_found(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
+    monkeypatch.setattr(pidfiles, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
     pid = killed_daemon(tmp_path, "--fork-child")
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not runs(pid))
-    left = [p.pid for p in table.scan() if pid in (p.group, p.session) and not p.ended]
+    left = [p.pid for p in proc.scan() if pid in (p.group, p.session) and not p.ended]
     assert len(left) == 1
     await end_leftovers(tmp_path, log)
     assert not runs(left[0])
@@ -174,9 +174,9 @@ async def test_the_grandchildren_of_a_dead_leader_are_found(
 async def test_a_pid_that_was_given_to_somebody_else_is_not_hit(
     tmp_path: Path, log: Log, bystander: subprocess.Popen[bytes]
 ) -> None:
-    now = table.find(bystander.pid)
+    now = proc.find(bystander.pid)
     assert now is not None
-    write_record(tmp_path, Record(bystander.pid, now.started - 1, table.boot(), "u"))
+    write_record(tmp_path, Record(bystander.pid, now.started - 1, proc.boot(), "u"))
     write_record(tmp_path, Record(bystander.pid, now.started, "another boot", "u"))
     await end_leftovers(tmp_path, log)
     assert bystander.poll() is None
@@ -189,7 +189,7 @@ async def test_a_group_of_that_number_is_not_hit_either(
 ) -> None:
     """The leader's number now names a process in somebody else's session."""
     with subprocess.Popen(["sleep", "600"], process_group=0) as other:
-        write_record(tmp_path, Record(other.pid, 1, table.boot(), "u"))
+        write_record(tmp_path, Record(other.pid, 1, proc.boot(), "u"))
         await end_leftovers(tmp_path, log)
         assert other.poll() is None
         other.kill()
@@ -217,8 +217,10 @@ async def test_the_first_start_of_all_has_nothing_to_end(tmp_path: Path, log: Lo
 async def test_what_cannot_be_ended_forbids_the_start(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "GRACE", 0.0)
-    monkeypatch.setattr(ending, "KILL_PATIENCE", -1.0)  # nothing survives SIGKILL on purpose: so nobody waits for it
+    monkeypatch.setattr(pidfiles, "GRACE", 0.0)
+    monkeypatch.setattr(
+        termination, "KILL_PATIENCE", -1.0
+    )  # nothing survives SIGKILL on purpose: so nobody waits for it
     monkeypatch.setattr(members.Target, "kill", lambda target: None)
     pid = killed_daemon(tmp_path, "--ignore-term")
     with pytest.raises(FlyatcError, match=rf"cannot be ended: u \({pid} \(.*--ignore-term"):
@@ -234,7 +236,7 @@ def test_a_record_is_there_as_long_as_its_group(tmp_path: Path) -> None:
     leader = group.Group(4242, 99)
     ours.add("u/a", leader)
     (path,) = on_record(tmp_path)
-    assert msgspec.json.decode(path.read_bytes(), type=Record) == Record(4242, 99, table.boot(), "u/a")
+    assert msgspec.json.decode(path.read_bytes(), type=Record) == Record(4242, 99, proc.boot(), "u/a")
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert ours.known() == {4242}
     ours.remove(leader)

@@ -11,8 +11,7 @@ from time import monotonic
 import pytest
 
 from flyatc.observe.log import Log
-from flyatc.process.lines import ENVELOPE
-from flyatc.process.output import BURST, RATE, Output
+from flyatc.process.output import BURST, ENVELOPE, RATE, Output
 from slowness import SLOWNESS
 
 

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from flyatc.kit import tasks
-from flyatc.process.pipe import Pipe
+from flyatc.process.spawn import Pipe
 
 Loops = Callable[[], asyncio.AbstractEventLoop]
 

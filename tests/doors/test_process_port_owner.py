@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.process import listeners, port_owner, table
-from flyatc.process.listeners import SocketTable
+from flyatc.process import listening_sockets, port_owner, proc
+from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.port_owner import LOOK_AGAIN, PortOwner, StrangerListens, Verdict
-from flyatc.process.ports import Ports
+from flyatc.process.port_pool import Ports
 
 LISTEN = """
 import socket, sys
@@ -163,7 +163,7 @@ async def test_a_socket_which_a_worker_of_the_run_has_inherited_is_ours() -> Non
     with process(LISTEN + WORKER + WAIT, "127.0.0.1", str(port)) as supervisor:
 
         def members() -> list[int]:
-            return [one.pid for one in table.descendants(supervisor.pid)]
+            return [one.pid for one in proc.descendants(supervisor.pid)]
 
         owner = PortOwner(port, supervisor.pid, members, SocketTable())
         assert (await owner.look()).verdict is Verdict.OURS
@@ -198,7 +198,7 @@ async def test_descriptors_that_cannot_be_read_are_no_proof() -> None:
 
 
 async def test_a_kernel_without_inet_diag_is_read_by_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "SOCK_DIAG_BY_FAMILY", 99)
+    monkeypatch.setattr(listening_sockets, "SOCK_DIAG_BY_FAMILY", 99)
     port = Ports().take()
     with listening("127.0.0.1", port) as app:
         sockets = SocketTable()
@@ -210,8 +210,8 @@ async def test_a_kernel_without_inet_diag_is_read_by_its_files(monkeypatch: pyte
 
 
 async def test_a_table_that_cannot_be_read_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "SOCK_DIAG_BY_FAMILY", 99)
-    monkeypatch.setattr(listeners, "PROC_FILES", ((socket.AF_INET, Path("/nowhere")),))
+    monkeypatch.setattr(listening_sockets, "SOCK_DIAG_BY_FAMILY", 99)
+    monkeypatch.setattr(listening_sockets, "PROC_FILES", ((socket.AF_INET, Path("/nowhere")),))
     seen = await of(1, os.getpid()).look()
     assert seen.verdict is Verdict.UNKNOWN
     assert "set app.verify_port: false" in seen.reason

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from flyatc.process.ports import Ports
+from flyatc.process.port_pool import Ports
 from flyatc.process.readiness import answering
 
 Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

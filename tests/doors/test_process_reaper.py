@@ -5,7 +5,7 @@ import os
 import subprocess
 from sys import executable
 
-from flyatc.process import table
+from flyatc.process import proc
 from flyatc.process.reaper import Reaper
 from slowness import SLOWNESS
 
@@ -36,7 +36,7 @@ assert table.find(orphan) is None
 
 def zombie() -> int:
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 0"], {})
-    while not (process := table.find(pid)) or not process.ended:
+    while not (process := proc.find(pid)) or not process.ended:
         pass
     return pid
 
@@ -46,7 +46,7 @@ def test_a_zombie_is_reaped_when_it_was_seen_twice() -> None:
     reaper = Reaper(frozenset)
     assert pid not in reaper.sweep()
     assert pid in reaper.sweep()
-    assert table.find(pid) is None
+    assert proc.find(pid) is None
 
 
 def test_a_child_that_is_waited_for_is_left_to_who_waits() -> None:

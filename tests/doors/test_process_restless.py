@@ -12,7 +12,7 @@ from sys import executable
 import pytest
 import websockets
 
-from flyatc.process.ports import Ports
+from flyatc.process.port_pool import Ports
 from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")

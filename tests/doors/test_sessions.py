@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import leftovers
-from flyatc.process import table
+from flyatc.process import proc
 from slowness import SLOWNESS
 from whole.daemon import eventually
 
@@ -63,7 +63,7 @@ def test_a_session_that_leaves_a_process_fails_names_it_and_ends_it(tmp_path: Pa
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert f"pid {pid}: {sys.executable} -c" in done.stdout
     assert "test_one_that_leaves_a_process (call)" in done.stdout
-    eventually(lambda: (one := table.find(pid)) is None or one.ended, what="its end")
+    eventually(lambda: (one := proc.find(pid)) is None or one.ended, what="its end")
 
 
 def test_a_session_that_leaves_nothing_passes(tmp_path: Path) -> None:

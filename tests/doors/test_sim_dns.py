@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
-from flyatc.sim.shapes import Faults
+from flyatc.sim.types import Faults
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from fakes.fly import Fly, small_fly
 from flyatc.sim.machine import AGAIN_SECONDS
-from flyatc.sim.reaching import RETRY_SECONDS
+from flyatc.sim.proxy_leg import RETRY_SECONDS
 from slowness import SLOWNESS
 
 MEGABYTE = 1 << 20

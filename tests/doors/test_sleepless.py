@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from flyatc.admin import doctor_machine
 from flyatc.cli.check import summary
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.daemon import doctor_machine, sleepless
+from flyatc.fly import local_api
 
 FLY = {"FLY_APP_NAME": "shop", "FLY_MACHINE_ID": "3d8dd15c1ed778", "FLY_REGION": "iad"}
 
@@ -32,30 +33,30 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.mark.parametrize("then", ["none", "exit"])
 def test_what_needs_no_platform_is_never_hindered(tmp_path: Path, then: str) -> None:
-    assert sleepless.reason(configured(tmp_path, then), {}) is None
+    assert local_api.reason(configured(tmp_path, then), {}) is None
 
 
 @pytest.mark.parametrize("then", ["stop", "suspend"])
 def test_elsewhere_than_on_fly_it_is_told_and_nothing_is_done(tmp_path: Path, then: str) -> None:
     config = configured(tmp_path, then)
     told = f"machine_idle.then: {then} needs Fly, and this is none of its machines: it stays awake"
-    assert sleepless.reason(config, {}) == told
+    assert local_api.reason(config, {}) == told
     assert told in summary(config)
-    assert "nobody on Fly is called" in str(sleepless.reason(config, FLY | {"FLY_MACHINE_ID": "../x"}))
+    assert "nobody on Fly is called" in str(local_api.reason(config, FLY | {"FLY_MACHINE_ID": "../x"}))
 
 
 def test_on_fly_it_needs_the_socket(tmp_path: Path, api: dict[str, str]) -> None:
     config = configured(tmp_path, "suspend")
-    assert sleepless.reason(config, api) is None
-    assert "cannot be used: No such file" in str(sleepless.reason(config, FLY | {"FLYATC_FLY_API": "none"}))
+    assert local_api.reason(config, api) is None
+    assert "cannot be used: No such file" in str(local_api.reason(config, FLY | {"FLYATC_FLY_API": "none"}))
 
 
 def test_what_is_only_on_a_disk_that_goes_with_the_machine_keeps_it_awake(tmp_path: Path, api: dict[str, str]) -> None:
     rootfs, volume = (configured(tmp_path, "stop", mode="none", data=data) for data in ("/", "/proc"))
-    assert "/ is not on a volume" in str(sleepless.reason(rootfs, api))
-    assert sleepless.reason(volume, api) is None
-    assert sleepless.loses_disk(rootfs, FLY)
-    assert not sleepless.loses_disk(rootfs, {})
+    assert "/ is not on a volume" in str(local_api.reason(rootfs, api))
+    assert local_api.reason(volume, api) is None
+    assert local_api.loses_disk(rootfs, FLY)
+    assert not local_api.loses_disk(rootfs, {})
 
 
 def test_the_doctor_knows_how_much_memory_fly_suspends(tmp_path: Path, api: dict[str, str]) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from fakes.s3 import Server
 from flyatc.config.schema import Storage
-from flyatc.kit.progress import silent
-from flyatc.objects import conditions
+from flyatc.kit.types import silent
+from flyatc.objects import store as store_interface
 from flyatc.objects.folder import FolderStore
-from flyatc.objects.opened import store_of
+from flyatc.objects.open_store import store_of
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, Stored, StoreUnavailable
 
 
@@ -137,7 +137,7 @@ async def test_put_is_for_small_things(store: ObjectStore) -> None:
 
 
 async def test_the_store_keeps_its_conditions(store: ObjectStore) -> None:
-    assert await conditions.check(store), "conditions on deletions are kept as well"
+    assert await store_interface.check(store), "conditions on deletions are kept as well"
     assert await store.list("checks/") == ()
 
 
@@ -183,5 +183,5 @@ async def test_a_store_which_ignores_conditions_on_deletions_only_is_good_and_kn
 
     store = Heedless(tmp_path / "store")
     await store.open()
-    assert not await conditions.check(store)
+    assert not await store_interface.check(store)
     store.close()

@@ -17,9 +17,9 @@ import pytest
 from fakes import refusals
 from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
-from flyatc.config.bucket import bucket_of
-from flyatc.kit.progress import silent
-from flyatc.objects import calls, s3_transfers
+from flyatc.config.sections import bucket_of
+from flyatc.kit.types import silent
+from flyatc.objects import calls, s3_transfer
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.s3 import S3Store
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
@@ -83,8 +83,8 @@ def scene(server: Server, folder: Path, hurried: float) -> Iterator[Scene]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_transfers, "PART", PART)
-    monkeypatch.setattr(s3_transfers, "PAUSE", 0.0)
+    monkeypatch.setattr(s3_transfer, "PART", PART)
+    monkeypatch.setattr(s3_transfer, "PAUSE", 0.0)
 
 
 # --- the kinds of calls: prepare something under a key; call; what it may say; what must be true afterwards ---

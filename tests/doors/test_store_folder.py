@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.store import StoreUnavailable
 

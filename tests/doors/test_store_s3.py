@@ -15,12 +15,12 @@ from botocore.compat import HTTPHeaders
 from fakes import refusals
 from fakes.faults import Line, line
 from fakes.s3 import Server
-from flyatc.config.bucket import bucket_of
+from flyatc.config.sections import bucket_of
 from flyatc.kit import tasks
-from flyatc.kit.progress import silent
+from flyatc.kit.types import silent
 from flyatc.objects.s3 import S3Store
 from flyatc.objects.s3_client import Clients
-from flyatc.objects.s3_transfers import PART
+from flyatc.objects.s3_transfer import PART
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, StoreRefused, StoreUnavailable
 from slowness import SLOWNESS
 

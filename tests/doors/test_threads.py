@@ -14,10 +14,10 @@ import pytest
 
 from flyatc.kit import tasks
 from flyatc.kit import threads as kit
+from flyatc.kit.async_cache import Recall
 from flyatc.kit.deadlines import Moving, Within
-from flyatc.kit.progress import silent
-from flyatc.kit.recall import Recall
 from flyatc.kit.threads import Abandoned, Exhausted, Interrupted, Late, Threads, Tick
+from flyatc.kit.types import silent
 
 SOON = Within(0.1)
 

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from fakes.fly import Fly, small_fly
+from flyatc.admin import users_plan, users_view
+from flyatc.admin.users_steps import Cordon, Destroy, Plan, Settle, Stop, Unmark
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.daemon.users import office, planning
-from flyatc.daemon.users.steps import Cordon, Destroy, Plan, Settle, Stop, Unmark
-from flyatc.fly import app
-from flyatc.fly.clones import LEFT
+from flyatc.fly import environment
+from flyatc.fly.machine_rules import LEFT
 from flyatc.kit.errors import FlyatcError
 from flyatc.ownership.record import Data, Heir, Holder, Owner, State, owner_key, write
 from flyatc.sim.simulator import TOKEN
@@ -53,12 +53,12 @@ def had(folder: Path, user: str, machine: str, state: State) -> None:
 async def test_a_user_is_handed_over_and_his_old_machine_is_destroyed(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "SETTLE", 0.0)
+    monkeypatch.setattr(users_plan, "SETTLE", 0.0)
     said: list[str] = []
-    async with small_fly(tmp_path / "fly", 2) as fly, office.opened(config, environ(fly), None) as desk:
+    async with small_fly(tmp_path / "fly", 2) as fly, users_view.opened(config, environ(fly), None) as desk:
         m1, m2 = fly.id("m1"), fly.id("m2")
         had(tmp_path, "100", m1, State.RELEASED)
-        plan = planning.move(await desk.look(), "100", to=None, region="ams", pin=None, destroy=True)
+        plan = users_plan.move(await desk.look(), "100", to=None, region="ams", pin=None, destroy=True)
         await desk.carry_out(plan, said.append)
         his = fly["user-100"].record
         assert (his.region, his.metadata) == ("ams", {KEY: "100"})
@@ -73,7 +73,7 @@ async def test_a_user_is_handed_over_and_his_old_machine_is_destroyed(
 async def test_what_a_user_has_left_is_remembered_and_a_plan_that_fails_leaves_no_machine_without_visitors(
     config: Config, tmp_path: Path
 ) -> None:
-    async with small_fly(tmp_path / "fly", 2) as fly, office.opened(config, environ(fly), None) as desk:
+    async with small_fly(tmp_path / "fly", 2) as fly, users_view.opened(config, environ(fly), None) as desk:
         m1, m2 = fly.id("m1"), fly.id("m2")
         await desk.carry_out(Plan("200", (Unmark(m2, KEY, "200"), Settle(0.0))), lambda _: None)
         assert fly["m2"].record.metadata == {LEFT: "200"}
@@ -88,16 +88,16 @@ async def test_what_a_user_has_left_is_remembered_and_a_plan_that_fails_leaves_n
 
 def test_which_app_is_meant_is_said_or_in_the_environment_or_in_fly_toml(tmp_path: Path) -> None:
     with pytest.raises(FlyatcError, match="--app NAME"):
-        app.name(None, {}, tmp_path)
+        environment.name(None, {}, tmp_path)
     (tmp_path / "fly.toml").write_text('app = "shop"\n[http_service]\n')
-    assert app.name(None, {}, tmp_path) == "shop"
-    assert app.name(None, {"FLY_APP_NAME": "here"}, tmp_path) == "here"
-    assert app.name("said", {"FLY_APP_NAME": "here"}, tmp_path) == "said"
+    assert environment.name(None, {}, tmp_path) == "shop"
+    assert environment.name(None, {"FLY_APP_NAME": "here"}, tmp_path) == "here"
+    assert environment.name("said", {"FLY_APP_NAME": "here"}, tmp_path) == "said"
     with pytest.raises(FlyatcError, match="no name of an app"):
-        app.name("../shop", {}, tmp_path)
+        environment.name("../shop", {}, tmp_path)
     (tmp_path / "fly.toml").write_text("app = ")
     with pytest.raises(FlyatcError, match="cannot be read"):
-        app.name(None, {}, tmp_path)
+        environment.name(None, {}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from msgspec import structs
 from fakes.machines import Told, Yard
 from flyatc.config import load
 from flyatc.config.schema import Config
-from flyatc.daemon import verifying as module
-from flyatc.daemon.verifying import Verifying
+from flyatc.daemon import verify_schedule as module
+from flyatc.daemon.verify_schedule import Verifying
 from flyatc.kit import tasks
-from flyatc.process.records import Records
+from flyatc.process.pidfiles import Records
 from slowness import SLOWNESS
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from fakes.fly import Fly, small_fly
-from flyatc.config.listen import Listen
-from flyatc.daemon.ways import Ways
-from flyatc.edge.onward import Unreached
+from flyatc.config.schema_sections import Listen
+from flyatc.daemon.peers import Ways
+from flyatc.edge.peer_forward import Unreached
+from flyatc.fly.api import MachinesApi
 from flyatc.fly.dns import Dns
-from flyatc.fly.machine import Machine
-from flyatc.fly.machines_api import MachinesApi
+from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Target
 from flyatc.sim.simulator import TOKEN
 
@@ -45,7 +45,7 @@ async def ways(fly: Fly, folder: Path, *, token: bool = True, patience: float = 
 async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyatc.daemon.ways.WOKEN", 0.0)
+    monkeypatch.setattr("flyatc.daemon.peers.WOKEN", 0.0)
     async with (
         small_fly(tmp_path / "fly") as fly,
         ways(fly, tmp_path) as found,

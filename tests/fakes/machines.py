@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, Unpack
 
 from flyatc.config.schema import App, Storage, Tenant
-from flyatc.databases.vault import Vault
-from flyatc.kit.progress import Progress
+from flyatc.databases.service import Vault
+from flyatc.kit.types import Progress
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.store import ObjectStore, Seen, Stored, StoreUnavailable
 from flyatc.observe.log import Log

@@ -4,14 +4,13 @@ import asyncio
 from pathlib import Path
 
 from flyatc import __version__
-from flyatc.control.answers import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
-from flyatc.databases.choosing import Choice
-from flyatc.kit.progress import Progress
+from flyatc.control.types import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
+from flyatc.databases.version_choice import Choice
+from flyatc.kit.types import Progress
+from flyatc.observe.counters import Counters
 from flyatc.observe.journal import Journal
-from flyatc.observe.metrics import Counters
 from flyatc.tenants.errors import NoSuchTenant
-from flyatc.tenants.lifecycle import State
-from flyatc.tenants.status import Status
+from flyatc.tenants.state import State, Status
 
 STARTED = "2026-03-01T12:00:00.000000Z"
 WINTER = Status(

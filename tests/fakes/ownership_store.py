@@ -13,10 +13,10 @@ from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import record
 from flyatc.ownership.clock import Clock
-from flyatc.ownership.keeper import Keeper
-from flyatc.ownership.owned import Owned
+from flyatc.ownership.lease import Owned
+from flyatc.ownership.leases import Keeper
 from flyatc.ownership.record import Heir, Me, Owner, Process, Session
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.rules import Terms
 
 TRIP = 0.02  # s; there and back
 PATIENCE = 3.0  # s; until a call that gets no answer fails

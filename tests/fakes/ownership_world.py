@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
-from flyatc.ownership import freeing
+from flyatc.ownership import release_rules
 from flyatc.ownership.record import Me, Owner, Process, Session, State, owner_key, session_key
 from flyatc.ownership.rules import (
     Break,
@@ -658,7 +658,7 @@ class Machine:
         seen = yield Look(USER)
         if isinstance(seen, Seen) and seen.record.state is State.RELEASED:
             heir = self._random.choice(self.world.machines).name
-            new = freeing.freed(seen.record, self._nonce(), accept_loss=False, to=heir)
+            new = release_rules.freed(seen.record, self._nonce(), accept_loss=False, to=heir)
             yield from self._swap(USER, new, seen.etag)
             self.world.counts["directed"] += 1
 

@@ -8,14 +8,14 @@ from typing import cast
 
 from flyatc.config.load import load
 from flyatc.config.schema import Config, Tenant
-from flyatc.delivery.caching import Cache
-from flyatc.edge import barrier, gateway, handler, recorder, signpost
-from flyatc.fly.machine import Machine
+from flyatc.delivery.cache.cache import Cache
+from flyatc.edge import access_log, fly_replay, handler, maintenance, upstream
+from flyatc.fly.environment import Machine
 from flyatc.observe.log import Log
 from flyatc.routing import placement, replay
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.visitors import Visit, Visitors
-from flyatc.wire import client, connection, server
+from flyatc.tenants.scheduler import Visit, Visitors
+from flyatc.wire import connection, server, upstream_connection
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 STORED = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\nETag: "a"\r\nVary: Cookie\r\n\r\nok'
@@ -73,22 +73,22 @@ class Transport(asyncio.Transport):
         self._closing = True
 
 
-class _Gateway(gateway.Gateway):
+class _Gateway(upstream.Gateway):
     """Always has a connection."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 1)
-        self.app: client.AppConnection | None = None
+        self.app: upstream_connection.AppConnection | None = None
         self.transport = Transport()
 
-    def idle(self, *, repeatable: bool) -> client.AppConnection | None:
-        self.app, self.transport = client.AppConnection(self._pool), Transport()
+    def idle(self, *, repeatable: bool) -> upstream_connection.AppConnection | None:
+        self.app, self.transport = upstream_connection.AppConnection(self._pool), Transport()
         self.app.connection_made(self.transport)
         return self.app
 
 
 class _Tenant:
-    def __init__(self, spec: Tenant, through: gateway.Gateway, *, warm: bool) -> None:
+    def __init__(self, spec: Tenant, through: upstream.Gateway, *, warm: bool) -> None:
         self.spec, self._gateway, self._warm = spec, through, warm
         self._visitors = Visitors()
 
@@ -98,12 +98,12 @@ class _Tenant:
         self._visitors.come()
         return Visit(self._gateway, 1, self._visitors)
 
-    def peek(self) -> gateway.Gateway | None:
+    def peek(self) -> upstream.Gateway | None:
         return self._gateway if self._warm else None
 
 
 class _Fleet:
-    def __init__(self, config: Config, through: gateway.Gateway, *, warm: bool) -> None:
+    def __init__(self, config: Config, through: upstream.Gateway, *, warm: bool) -> None:
         self._tenants = {(t.user, t.name): _Tenant(t, through, warm=warm) for t in config.tenants.values()}
 
     def find(self, user: str, name: str) -> _Tenant | None:
@@ -147,18 +147,18 @@ class RequestPath:
         self.config = load(file, environ or {})
         self._null = Path("/dev/null").open("wb")  # noqa: SIM115 - closed by close
         self.log = Log(self._null)
-        self.records = recorder.Recorder(self.log, lines=True)
+        self.records = access_log.Recorder(self.log, lines=True)
         self._gateway, sign = _Gateway(), None
         if elsewhere:
             me = Machine(app="test", id="0123456789abce", region="ord", address=None)
-            sign = signpost.Signpost(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
+            sign = fly_replay.Signpost(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
         fleet = cast(Fleet, _Fleet(self.config, self._gateway, warm=not elsewhere))
-        self.cache, shut = Cache(1 << 20, 1 << 18), barrier.Barrier(folder, self.log, 10)
+        self.cache, shut = Cache(1 << 20, 1 << 18), maintenance.Barrier(folder, self.log, 10)
         self.handler = handler.Handler(self.config, fleet, self.records, self.cache, shut, sign)
         self._server = server.Server(self.handler.handle, self.handler.refuse, self.config.limits)
 
     @property
-    def app(self) -> client.AppConnection | None:
+    def app(self) -> upstream_connection.AppConnection | None:
         """The connection over which the app was asked last."""
         return self._gateway.app
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flyatc.sim import processes, shapes
+from flyatc.sim import machine, types
 from flyatc.sim.machine import Machine, Record
 from flyatc.sim.simulator import Settings, Simulator
 from slowness import SLOWNESS
@@ -69,11 +69,11 @@ class Platform:
 
     def freeze(self, name: str) -> None:
         """Unlike ``suspend``, nobody knows of it."""
-        processes.send(self.id(name), signal.SIGSTOP)
+        machine.send(self.id(name), signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        processes.send(self.id(name), signal.SIGCONT)
+        machine.send(self.id(name), signal.SIGCONT)
 
     def fail(self, *, api: str = "", dns: str = "") -> None:
         """Nothing: all is well again."""
-        self.simulator.break_things(shapes.Faults(api, dns))
+        self.simulator.break_things(types.Faults(api, dns))

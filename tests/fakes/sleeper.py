@@ -11,8 +11,8 @@ from typing import Any, Literal
 from msgspec import structs
 
 from fakes.stage import make_config
-from flyatc.config.platform import MachineIdle
-from flyatc.daemon.idling import Idling
+from flyatc.config.schema_sections import MachineIdle
+from flyatc.daemon.machine_idle import Idling
 from flyatc.fly.local_api import Verb
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError

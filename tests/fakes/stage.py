@@ -1,4 +1,4 @@
-"""Fake tools for a fleet, typed against tenants/ports.py: they write down what is taken and given back, in order."""
+"""Fake tools for a fleet, typed against tenants/interfaces.py: they record what is taken and given back, in order."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from flyatc.config import delivery, platform, schema
+from flyatc.config import schema, schema_sections
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
-from flyatc.kit.exits import Effort, Exit
-from flyatc.kit.progress import Progress
+from flyatc.kit.types import Effort, Exit, Progress
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.ports import Tools
-from flyatc.tenants.status import Status
+from flyatc.tenants.interfaces import Tools
+from flyatc.tenants.state import Status
 from flyatc.tenants.tenant import Tenant
 
 UP = ["+owner", "+db", "+app", "+gateway"]
@@ -37,8 +36,8 @@ def make_config(
         server=server,
         storage=schema.Storage(),
         limits=schema.Limits(running=running, starting=starting),
-        cache=delivery.Cache(),
-        machine_idle=platform.MachineIdle(),
+        cache=schema_sections.Cache(),
+        machine_idle=schema_sections.MachineIdle(),
         log=schema.Logging(),
         pages={},
         tenants=tenants,

@@ -9,15 +9,15 @@ from pathlib import Path
 from fakes.machines import DATABASE, FailingStore, Told
 from fakes.owners import FakeFormer, FakeOwned
 from flyatc.config.schema import App, Storage, Tenant
-from flyatc.databases import files, opening
-from flyatc.databases.litestream.door import Door
-from flyatc.databases.litestream.streaming import Streaming
-from flyatc.databases.record import Record
-from flyatc.databases.tools import Tools
-from flyatc.kit.progress import silent
-from flyatc.objects.opened import OwnedStore, store_of
+from flyatc.databases import local_files, restore
+from flyatc.databases.litestream.backend import Door
+from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.local_record import Record
+from flyatc.databases.workers import Workers
+from flyatc.kit.types import silent
+from flyatc.objects.open_store import OwnedStore, store_of
 from flyatc.process import program
-from flyatc.process.records import Records
+from flyatc.process.pidfiles import Records
 
 
 class Streamer:
@@ -28,7 +28,7 @@ class Streamer:
         self.data, self.store, self.seed = data, store, seed
         self.failing = FailingStore(store)
         self.log = Told(io.BytesIO())
-        self.tools = Tools(storage.keep, self.log, storage.key)
+        self.tools = Workers(storage.keep, self.log, storage.key)
         self._records = Records(data)
         self.door = Door(self.failing, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
         own = data / "tenants" / "bellevue" / "2025~winter"
@@ -58,7 +58,7 @@ class Streamer:
     @contextlib.asynccontextmanager
     async def hold(self, owned: FakeOwned) -> AsyncIterator[Streaming]:
         record = await self.prepared()
-        with opening.refusing(self.tenant):
+        with restore.refusing(self.tenant):
             held = await self.door.take(self.tenant, record, owned, lambda name: self.seed)
         try:
             yield held
@@ -85,7 +85,7 @@ class Streamer:
             owned.end(lost=True)
 
     async def prepared(self) -> Record:
-        files.prepare(self.tenant.data / ".flyatc")
+        local_files.prepare(self.tenant.data / ".flyatc")
         return await Record.read(self.tenant.data / ".flyatc", self.tools.quick)
 
     def events(self, message: str) -> list[dict[str, object]]:

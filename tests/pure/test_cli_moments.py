@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flyatc.cli import moments
+from flyatc.cli import databases
 
 NOON = 1795262400.0  # 2026-11-21T12:00:00Z
 
@@ -36,21 +36,21 @@ def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_time_with_a_zone_a_local_one_and_an_age(text: str, past: float) -> None:
-    assert moments.unix(text, NOON) == NOON - past
+    assert databases.unix(text, NOON) == NOON - past
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "14:30", "2026-11-21", "120", "20261121T143000Z", "-2h", "2h ago"])
 def test_what_is_no_time_is_told_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a time: write 2026-11-21T14:30:00Z, '2026-11-21 14:30'.*or 2h"):
-        moments.unix(text, NOON)
+        databases.unix(text, NOON)
 
 
 def test_a_day_which_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="is no time: "):
-        moments.unix("2026-02-30 12:00", NOON)
+        databases.unix("2026-02-30 12:00", NOON)
 
 
 def test_the_future_is_refused_but_for_a_clock_that_is_ahead() -> None:
     with pytest.raises(ValueError, match="is in the future"):
-        moments.unix("2026-11-21T12:02:00Z", NOON)
-    assert moments.unix("2026-11-21T12:00:30Z", NOON) == NOON + 30
+        databases.unix("2026-11-21T12:02:00Z", NOON)
+    assert databases.unix("2026-11-21T12:00:30Z", NOON) == NOON + 30

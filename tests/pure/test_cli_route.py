@@ -5,10 +5,10 @@ import pytest
 from msgspec import structs
 
 from fakes.stage import make_config
-from flyatc.cli import address
+from flyatc.cli import common
 from flyatc.config.schema import Config, Server, make_tenant
-from flyatc.control.answers import Explanation
 from flyatc.control.explain import explain
+from flyatc.control.types import Explanation
 from flyatc.routing.route import Routes
 
 CONFIG = make_config("bellevue", "bellevue/2025/winter", "boston/2025", pattern="[0-9]+")
@@ -45,27 +45,27 @@ def explained(url: str, config: Config = CONFIG) -> Explanation:
     ],
 )
 def test_a_tenant_is_taken_as_people_paste_it(pasted: str, meant: str) -> None:
-    assert address.of(CONFIG, pasted) == meant
+    assert common.of(CONFIG, pasted) == meant
 
 
 def test_the_root_is_no_part_of_an_address() -> None:
     config = below("/customers")
     for pasted in ("/customers/bellevue/2025/winter/", "https://example.com/customers/bellevue/2025/winter"):
-        assert address.of(config, pasted) == "bellevue/2025/winter"
-    assert address.of(config, "customers/bellevue") == "customers/bellevue"
+        assert common.of(config, pasted) == "bellevue/2025/winter"
+    assert common.of(config, "customers/bellevue") == "customers/bellevue"
 
 
 @pytest.mark.parametrize("pasted", ["", "/", "https://example.com", "https://example.com/?q"])
 def test_what_names_nobody_is_wrong_usage(pasted: str) -> None:
     with pytest.raises(click.BadParameter, match="names no tenant"):
-        address.of(CONFIG, pasted)
+        common.of(CONFIG, pasted)
 
 
 def test_a_command_for_a_user_is_for_all_his_tenants() -> None:
-    assert address.belongs("bellevue/2025/winter", "bellevue")
-    assert address.belongs("bellevue", "bellevue")
-    assert not address.belongs("bellevue2", "bellevue")
-    assert not address.belongs("bellevue", "bellevue/2025")
+    assert common.belongs("bellevue/2025/winter", "bellevue")
+    assert common.belongs("bellevue", "bellevue")
+    assert not common.belongs("bellevue2", "bellevue")
+    assert not common.belongs("bellevue", "bellevue/2025")
 
 
 def test_the_longest_name_wins_and_says_so() -> None:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from flyatc.cli import words
+from flyatc.cli import output
 from flyatc.cli.status import row, standing
-from flyatc.control.answers import Closed, Daemon, Overview, Paused
-from flyatc.tenants.lifecycle import State
-from flyatc.tenants.status import Status
+from flyatc.control.types import Closed, Daemon, Overview, Paused
+from flyatc.tenants.state import State, Status
 
 NOON = "2026-03-01T12:00:00.000000Z"
 NOON_UNIX = 1772366400.0
@@ -29,11 +28,15 @@ NOON_UNIX = 1772366400.0
     ],
 )
 def test_times_are_told_from_now(past: float, said: str) -> None:
-    assert words.ago(NOON, NOON_UNIX + past) == said
+    assert output.ago(NOON, NOON_UNIX + past) == said
 
 
 def test_one_user_two_users() -> None:
-    assert (words.count(1, "user"), words.count(0, "user"), words.count(2, "user")) == ("1 user", "0 users", "2 users")
+    assert (output.count(1, "user"), output.count(0, "user"), output.count(2, "user")) == (
+        "1 user",
+        "0 users",
+        "2 users",
+    )
 
 
 def cells(one: Status, now: float | None) -> list[str]:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from flyatc.config.changes import changes
-from flyatc.config.faults import Faults
-from flyatc.config.listen import Listen
+from flyatc.config.errors import Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
+from flyatc.config.reload import changes
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Config
+from flyatc.config.schema_sections import Listen
 
 
 class AnyDisk:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.config.changes import changes
-from flyatc.config.delivery import Cache, Compression, Delivery, Folder
-from flyatc.config.describe import reference
-from flyatc.config.faults import ConfigError, Faults
+from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
+from flyatc.config.reference import reference
+from flyatc.config.reload import changes
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Config
+from flyatc.config.schema_sections import Cache, Compression, Delivery, Folder
 
 
 class AnyDisk:

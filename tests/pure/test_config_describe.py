@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flyatc.config.describe import json_schema, reference
+from flyatc.config.reference import json_schema, reference
 from flyatc.config.schema import App, Config, File, UserEntry
 
 

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config import shapes
-from flyatc.config.faults import ConfigError, Fault, Faults
-from flyatc.config.listen import Listen
+from flyatc.config import parse as shape_parser
+from flyatc.config.errors import ConfigError, Fault, Faults, MappingNode, Node, ScalarNode, SequenceNode
 from flyatc.config.load import compose
-from flyatc.config.nodes import Mapping, Node, Scalar, Sequence
 from flyatc.config.parse import parse
 from flyatc.config.schema import App, AppOverrides, File, UserEntry
+from flyatc.config.schema_sections import Listen
 
 
 def parsed(text: str) -> File:
@@ -151,18 +150,18 @@ def test_a_fault_without_a_line_or_key_leaves_them_out() -> None:
 
 def test_overrides_have_the_fields_of_app_and_read_them_alike() -> None:
     assert AppOverrides.__struct_fields__ == App.__struct_fields__
-    app, overrides = shapes.of(App).fields, shapes.of(AppOverrides).fields
+    app, overrides = shape_parser.of(App).fields, shape_parser.of(AppOverrides).fields
     assert [shape.wanted for shape in app.values()] == [shape.wanted for shape in overrides.values()]
 
 
 def test_every_field_of_the_schema_has_a_reading() -> None:
     for section in msgspec.structs.fields(File):
-        shape = shapes.of(File).fields[section.name]
+        shape = shape_parser.of(File).fields[section.name]
         assert shape.fields or shape.values
 
 
 scalars = st.builds(
-    Scalar,
+    ScalarNode,
     st.integers(1, 99),
     st.one_of(st.text(), st.sampled_from(["", "~", "null", "true", "5m", "a", "{port}", "3000", "*", "<<", "file:x"])),
     st.booleans(),
@@ -170,7 +169,7 @@ scalars = st.builds(
 names = st.one_of(
     scalars,
     st.builds(
-        Scalar,
+        ScalarNode,
         st.just(1),
         st.sampled_from([*File.__struct_fields__, *UserEntry.__struct_fields__, "listen", "url", "mode", "bellevue"]),
         st.just(True),
@@ -181,8 +180,8 @@ names = st.one_of(
 def collections(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     pairs = st.lists(st.tuples(st.one_of(names, children), children), max_size=5)
     return st.one_of(
-        st.builds(Sequence, st.just(2), st.lists(children, max_size=4).map(tuple)),
-        st.builds(Mapping, st.just(3), pairs.map(tuple)),
+        st.builds(SequenceNode, st.just(2), st.lists(children, max_size=4).map(tuple)),
+        st.builds(MappingNode, st.just(3), pairs.map(tuple)),
     )
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config import names, placeholders
-from flyatc.config.faults import ConfigError, Faults
-from flyatc.config.listen import Listen
+from flyatc.config import validate
+from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import App, Config, Pin, Server
+from flyatc.config.schema_sections import Listen
 from flyatc.kit.errors import FlyatcError
 
 FOLDER = "/srv/site"
@@ -306,23 +306,23 @@ def test_users_not_listed_follow_the_pattern_and_hostile_names_never_do() -> Non
 
 @pytest.mark.parametrize("name", ["", "2025", "2025/winter", "a.b/C_d-e", "/".join("abcdefgh")])
 def test_these_can_be_tenants(name: str) -> None:
-    assert names.tenant(name) is None
+    assert validate.tenant(name) is None
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_a_name_that_passes_can_do_no_harm(name: str) -> None:
-    if names.tenant(name) is None:
+    if validate.tenant(name) is None:
         assert ".." not in name
         assert not name.startswith(("/", "."))
-    if names.database(name) is None:
+    if validate.database(name) is None:
         assert not Path(name).is_absolute()
         assert ".." not in Path(name).parts
 
 
 @given(st.text())
 def test_escaped_text_is_literal_again(text: str) -> None:
-    assert placeholders.literal(placeholders.escape(text)) == text
+    assert validate.literal(validate.escape(text)) == text
 
 
 leaves = st.one_of(

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from flyatc.databases import causes
-from flyatc.databases.causes import Cause, Room
-from flyatc.kit.exits import Exit
+from flyatc.databases import restore_failures
+from flyatc.databases.restore_failures import Cause, Room
+from flyatc.kit.types import Exit
 
 HERE = "/data/t/.flyatc/restore-x/app.sqlite3"
 FREE = 1 << 30
@@ -51,7 +51,7 @@ SAID = [
 
 @pytest.mark.parametrize(("said", "cause"), SAID, ids=[said[-40:] for said, _ in SAID])
 def test_what_litestream_says_is_told_apart(said: str, cause: Cause) -> None:
-    assert causes.of_litestream([f"Error: {said}"], Exit(1), HERE, FREE) is cause
+    assert restore_failures.of_litestream([f"Error: {said}"], Exit(1), HERE, FREE) is cause
 
 
 def test_only_a_damaged_copy_is_a_reason_for_an_earlier_state() -> None:
@@ -60,23 +60,23 @@ def test_only_a_damaged_copy_is_a_reason_for_an_earlier_state() -> None:
 
 @pytest.mark.parametrize("ended", [Exit(None, 9), Exit(137)])
 def test_a_killed_litestream_proves_nothing_about_the_replica(ended: Exit) -> None:
-    assert causes.of_litestream([], ended, HERE, FREE) is Cause.KILLED
+    assert restore_failures.of_litestream([], ended, HERE, FREE) is Cause.KILLED
 
 
 @pytest.mark.parametrize("first", ["fatal error: runtime: out of memory", "runtime: cannot allocate memory"])
 def test_go_out_of_memory_is_seen_in_its_first_lines(first: str) -> None:
     said = [first, "", "goroutine 1 [running]:", "runtime.goexit({})", "created by runtime.createfing in goroutine 1"]
-    assert causes.of_litestream(said, Exit(2), HERE, FREE) is Cause.MEMORY
+    assert restore_failures.of_litestream(said, Exit(2), HERE, FREE) is Cause.MEMORY
 
 
 def test_a_disk_without_room_explains_what_has_no_other_explanation() -> None:
-    assert causes.of_litestream(["Error: who knows"], Exit(1), HERE, 100) is Cause.FULL
-    assert causes.of_litestream(["Error: decode database: unexpected EOF"], Exit(1), HERE, 100) is Cause.FULL
+    assert restore_failures.of_litestream(["Error: who knows"], Exit(1), HERE, 100) is Cause.FULL
+    assert restore_failures.of_litestream(["Error: decode database: unexpected EOF"], Exit(1), HERE, 100) is Cause.FULL
 
 
 def test_an_answer_of_the_store_cannot_pass_for_the_local_disk() -> None:
     said = ["Error: StatusCode: 500, api error Hostile: no space left on device"]
-    assert causes.of_litestream(said, Exit(1), HERE, FREE) not in (Cause.FULL, Cause.DAMAGED)
+    assert restore_failures.of_litestream(said, Exit(1), HERE, FREE) not in (Cause.FULL, Cause.DAMAGED)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_an_answer_of_the_store_cannot_pass_for_the_local_disk() -> None:
     ],
 )
 def test_an_errno_has_its_cause(number: int | None, cause: Cause) -> None:
-    assert causes.of_error(OSError(number, "words") if number else OSError("words")) is cause
+    assert restore_failures.of_error(OSError(number, "words") if number else OSError("words")) is cause
 
 
 def test_the_advice_names_the_disk_and_both_sizes() -> None:
     room = Room("/data", "/data/t", 3 << 20, 10 << 20)
-    text = causes.advice(Cause.FULL, "litestream says: no space", room)
+    text = restore_failures.advice(Cause.FULL, "litestream says: no space", room)
     assert "3.0 MB are free on /data, about 10.0 MB are needed for /data/t" in text
     assert "Free some space" in text
     assert "tried again" in text
@@ -106,6 +106,6 @@ def test_the_advice_names_the_disk_and_both_sizes() -> None:
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if cause.passes])
 def test_each_cause_that_passes_says_what_to_do(cause: Cause) -> None:
-    text = causes.advice(cause, "words", None)
+    text = restore_failures.advice(cause, "words", None)
     assert "words" in text
     assert text.count(". ") >= 2, text

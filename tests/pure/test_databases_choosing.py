@@ -2,8 +2,8 @@
 
 import pytest
 
-from flyatc.databases.choosing import Kept, NoneSoOld, Picked, kept, newest, told
-from flyatc.databases.lineage import Pointer, Snapshot, name, point
+from flyatc.databases.manifest import Pointer, Snapshot, name, point
+from flyatc.databases.version_choice import Kept, NoneSoOld, Picked, kept, newest, told
 
 NOON = 1795262400.0
 

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from flyatc.databases.lineage import Entry, Link
-from flyatc.databases.plan import (
+from flyatc.databases.manifest import Entry, Link
+from flyatc.databases.restore_plan import (
     Adopt,
     Create,
     Current,

@@ -1,7 +1,7 @@
 """Snapshot mode where litestream has written since."""
 
-from flyatc.databases.lineage import Entry
-from flyatc.databases.plan import Here, Keep, Refuse, Streamed, plan
+from flyatc.databases.manifest import Entry
+from flyatc.databases.restore_plan import Here, Keep, Refuse, Streamed, plan
 
 STREAMED = Entry(line=3, txid=9)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.delivery import conditions, dates
-from flyatc.delivery.conditions import Validators
+from flyatc.delivery import conditional
+from flyatc.delivery.conditional import Validators
 
 MOMENT = 784111777
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
@@ -36,12 +36,12 @@ AFTER = b"Sun, 06 Nov 1994 08:49:38 GMT"
     ],
 )
 def test_a_date_is_read_in_its_three_forms_and_in_no_other(text: bytes, moment: int | None) -> None:
-    assert dates.read(text) == moment
+    assert conditional.parse_date(text) == moment
 
 
 @given(st.integers(0, 253402300799))
 def test_a_date_written_is_a_date_read(moment: int) -> None:
-    assert dates.read(dates.write(moment)) == moment
+    assert conditional.parse_date(conditional.write(moment)) == moment
 
 
 STRONG, WEAK = Validators(b'"a"', MOMENT), Validators(b'W/"a"', MOMENT)
@@ -85,7 +85,7 @@ NOTHING = Validators()
     ],
 )
 def test_one_condition_is_weighed(name: bytes, value: bytes, having: Validators, method: bytes, status: int) -> None:
-    assert conditions.judge({name: value}, method, having).status == status
+    assert conditional.judge({name: value}, method, having).status == status
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_one_condition_is_weighed(name: bytes, value: bytes, having: Validators,
     ],
 )
 def test_conditions_come_in_the_order_of_the_rfc(fields: dict[bytes, bytes], status: int) -> None:
-    assert conditions.judge(fields, b"GET", STRONG).status == status
+    assert conditional.judge(fields, b"GET", STRONG).status == status
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_conditions_come_in_the_order_of_the_rfc(fields: dict[bytes, bytes], sta
 def test_a_range_holds_only_for_exactly_what_the_visitor_has(
     value: bytes | None, having: Validators, date: float | None, holds: bool
 ) -> None:
-    assert conditions.range_holds(value, having, date) is holds
+    assert conditional.range_holds(value, having, date) is holds
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.sampled_from([b"GET", b"PUT"]))
 def test_no_condition_is_too_odd(one: bytes, other: bytes, method: bytes) -> None:
     names = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
     for name in names:
-        assert conditions.judge({name: one, names[0]: other}, method, STRONG).status in (0, 304, 412)
-    assert conditions.range_holds(one, STRONG, MOMENT + 9) in (True, False)
+        assert conditional.judge({name: one, names[0]: other}, method, STRONG).status in (0, 304, 412)
+    assert conditional.range_holds(one, STRONG, MOMENT + 9) in (True, False)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.delivery import dates, directives, freshness, reuse, storing, vary
+from flyatc.delivery import conditional
+from flyatc.delivery.cache import policy
 
 NOW = 1_800_000_000
 
@@ -28,7 +29,7 @@ NOW = 1_800_000_000
     ],
 )
 def test_directives_are_read_to_the_stricter_side(text: bytes, found: dict[bytes, bytes | None]) -> None:
-    assert directives.read(text) == found
+    assert policy.parse_directives(text) == found
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,11 @@ def test_directives_are_read_to_the_stricter_side(text: bytes, found: dict[bytes
     [(b"0", 0), (b"60", 60), (b"9" * 5000, 2**31), (b"4294967296", 2**31), (b"-1", None), (b"1.5", None), (None, None)],
 )
 def test_delta_seconds_are_bounded(text: bytes | None, number: int | None) -> None:
-    assert directives.seconds(text) == number
+    assert policy.seconds(text) == number
 
 
 def date(offset: int) -> bytes:
-    return dates.write(NOW + offset)
+    return conditional.write(NOW + offset)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +61,15 @@ def date(offset: int) -> bytes:
 )
 def test_the_lifetime_is_told_by_the_first_that_tells(control: bytes, expires: bytes | None, seconds: int) -> None:
     fields = {b"date": date(0)} | ({} if expires is None else {b"expires": expires})
-    assert freshness.lifetime(fields, directives.read(control), 200, NOW, 0.0) == seconds
+    assert policy.freshness_lifetime(fields, policy.parse_directives(control), 200, NOW, 0.0) == seconds
 
 
 def test_nothing_is_guessed_unless_wished() -> None:
     fields = {b"date": date(0), b"last-modified": date(-1000)}
-    assert freshness.lifetime(fields, {}, 200, NOW, 0.0) == 0
-    assert freshness.lifetime(fields, {}, 200, NOW, 0.1) == 100
-    assert freshness.lifetime(fields, {}, 302, NOW, 0.1) == 0
-    assert freshness.lifetime(fields | {b"last-modified": date(-(10**8))}, {}, 200, NOW, 0.1) == 86400
+    assert policy.freshness_lifetime(fields, {}, 200, NOW, 0.0) == 0
+    assert policy.freshness_lifetime(fields, {}, 200, NOW, 0.1) == 100
+    assert policy.freshness_lifetime(fields, {}, 302, NOW, 0.1) == 0
+    assert policy.freshness_lifetime(fields | {b"last-modified": date(-(10**8))}, {}, 200, NOW, 0.1) == 86400
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_nothing_is_guessed_unless_wished() -> None:
     ],
 )
 def test_the_age_of_what_comes(fields: dict[bytes, bytes], asked: float, age: int) -> None:
-    assert freshness.initial_age(fields, asked, NOW) == age
+    assert policy.initial_age(fields, asked, NOW) == age
 
 
 texts = st.one_of(
@@ -109,12 +110,12 @@ def test_no_time_is_negative_or_endless(
     given_ = {b"expires": expires, b"date": date, b"age": age, b"last-modified": expires}
     fields = {name: value for name, value in given_.items() if value is not None}
     said = {} if control is None else {b"max-age": control}
-    lifetime = freshness.lifetime(fields, said, 200, received, heuristic)
-    initial = freshness.initial_age(fields, asked, received)
-    current = freshness.age(initial, received, now)
-    assert 0 <= lifetime <= directives.FOR_EVER
-    assert 0 <= initial <= current <= directives.FOR_EVER
-    if now >= received and current < directives.FOR_EVER:
+    lifetime = policy.freshness_lifetime(fields, said, 200, received, heuristic)
+    initial = policy.initial_age(fields, asked, received)
+    current = policy.age(initial, received, now)
+    assert 0 <= lifetime <= policy.FOR_EVER
+    assert 0 <= initial <= current <= policy.FOR_EVER
+    if now >= received and current < policy.FOR_EVER:
         assert current - initial == int(now - received)
 
 
@@ -123,11 +124,11 @@ def test_no_time_is_negative_or_endless(
 
 def judged(
     control: str | None = None, status: int = 200, *, authorized: bool = False, **named: str
-) -> storing.Terms | str:
+) -> policy.Terms | str:
     fields = {name.replace("_", "-").encode(): value.encode() for name, value in named.items()}
     if control is not None:
         fields[b"cache-control"] = control.encode()
-    return storing.terms(status, fields, authorized=authorized, times=storing.Times(NOW, NOW), heuristic=0.0)
+    return policy.terms(status, fields, authorized=authorized, times=policy.Times(NOW, NOW), heuristic=0.0)
 
 
 MINUTE = "max-age=60"
@@ -173,7 +174,7 @@ def test_errors_and_parts_are_not_stored_even_by_wish(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 302, 303, 307, 308])
 def test_answers_which_say_for_how_long_are_stored(status: int) -> None:
     terms = judged(MINUTE, status)
-    assert isinstance(terms, storing.Terms)
+    assert isinstance(terms, policy.Terms)
     assert terms.lifetime == 60
 
 
@@ -183,15 +184,15 @@ def test_answers_which_say_for_how_long_are_stored(status: int) -> None:
 )
 def test_an_authorized_answer_is_stored_only_by_permission(control: str, may: bool) -> None:
     terms = judged(control, authorized=True)
-    assert isinstance(terms, storing.Terms) is may
+    assert isinstance(terms, policy.Terms) is may
     anybody = judged(control)
-    assert isinstance(anybody, storing.Terms)
+    assert isinstance(anybody, policy.Terms)
     assert anybody.authorized is may
 
 
 def test_an_app_may_keep_single_fields_from_the_store() -> None:
     terms = judged('max-age=60, private="Set-Cookie, X-User", no-cache=X-Token', set_cookie="a=b")
-    assert isinstance(terms, storing.Terms)
+    assert isinstance(terms, policy.Terms)
     assert terms.hidden == {b"set-cookie", b"x-user", b"x-token"}
     assert not terms.ask
 
@@ -210,7 +211,7 @@ def test_an_app_may_keep_single_fields_from_the_store() -> None:
 )
 def test_the_terms_of_use(control: str, ask: bool, exact: bool, meanwhile: int, on_error: int) -> None:
     terms = judged(control, etag='"a"')
-    assert isinstance(terms, storing.Terms)
+    assert isinstance(terms, policy.Terms)
     assert (terms.ask, terms.exact, terms.meanwhile, terms.on_error) == (ask, exact, meanwhile, on_error)
 
 
@@ -220,35 +221,35 @@ def test_the_terms_of_use(control: str, ask: bool, exact: bool, meanwhile: int, 
 @pytest.mark.parametrize(
     ("control", "age", "asked", "way"),
     [
-        ("max-age=60", 59, "", reuse.FRESH),
-        ("max-age=60", 60, "", reuse.ASK),
-        ("max-age=60", 10, "no-cache", reuse.ASK),
-        ("max-age=60", 10, "max-age=0", reuse.ASK),
-        ("max-age=60", 0, "max-age=0", reuse.ASK),
-        ("max-age=60", 10, "max-age=10", reuse.FRESH),
-        ("max-age=60", 10, "max-age=9", reuse.ASK),
-        ("max-age=60", 10, "max-age=x", reuse.ASK),
-        ("max-age=60", 10, "min-fresh=50", reuse.FRESH),
-        ("max-age=60", 10, "min-fresh=51", reuse.ASK),
-        ("max-age=60", 10, "min-fresh", reuse.ASK),
-        ("max-age=60", 10, "no-store", reuse.FRESH),
-        ("max-age=60", 10, "only-if-cached", reuse.FRESH),
-        ("max-age=60", 70, "max-stale", reuse.STALE),
-        ("max-age=60", 70, "max-stale=10", reuse.STALE),
-        ("max-age=60", 70, "max-stale=9", reuse.ASK),
-        ("max-age=60, must-revalidate", 70, "max-stale", reuse.ASK),
-        ("max-age=60, proxy-revalidate", 70, "max-stale", reuse.ASK),
-        ("s-maxage=60", 70, "max-stale", reuse.ASK),
-        ("max-age=60, stale-while-revalidate=10", 69, "", reuse.MEANWHILE),
-        ("max-age=60, stale-while-revalidate=10", 70, "", reuse.ASK),
-        ("max-age=60, stale-while-revalidate=10", 65, "no-cache", reuse.ASK),
-        ("public, no-cache", 0, "max-stale", reuse.ASK),
+        ("max-age=60", 59, "", policy.FRESH),
+        ("max-age=60", 60, "", policy.ASK),
+        ("max-age=60", 10, "no-cache", policy.ASK),
+        ("max-age=60", 10, "max-age=0", policy.ASK),
+        ("max-age=60", 0, "max-age=0", policy.ASK),
+        ("max-age=60", 10, "max-age=10", policy.FRESH),
+        ("max-age=60", 10, "max-age=9", policy.ASK),
+        ("max-age=60", 10, "max-age=x", policy.ASK),
+        ("max-age=60", 10, "min-fresh=50", policy.FRESH),
+        ("max-age=60", 10, "min-fresh=51", policy.ASK),
+        ("max-age=60", 10, "min-fresh", policy.ASK),
+        ("max-age=60", 10, "no-store", policy.FRESH),
+        ("max-age=60", 10, "only-if-cached", policy.FRESH),
+        ("max-age=60", 70, "max-stale", policy.STALE),
+        ("max-age=60", 70, "max-stale=10", policy.STALE),
+        ("max-age=60", 70, "max-stale=9", policy.ASK),
+        ("max-age=60, must-revalidate", 70, "max-stale", policy.ASK),
+        ("max-age=60, proxy-revalidate", 70, "max-stale", policy.ASK),
+        ("s-maxage=60", 70, "max-stale", policy.ASK),
+        ("max-age=60, stale-while-revalidate=10", 69, "", policy.MEANWHILE),
+        ("max-age=60, stale-while-revalidate=10", 70, "", policy.ASK),
+        ("max-age=60, stale-while-revalidate=10", 65, "no-cache", policy.ASK),
+        ("public, no-cache", 0, "max-stale", policy.ASK),
     ],
 )
 def test_when_a_stored_answer_is_used(control: str, age: int, asked: str, way: str) -> None:
     terms = judged(control, etag='"a"')
-    assert isinstance(terms, storing.Terms)
-    assert reuse.weigh(terms, age, directives.read(asked.encode())).way == way
+    assert isinstance(terms, policy.Terms)
+    assert policy.weigh(terms, age, policy.parse_directives(asked.encode())).way == way
 
 
 @pytest.mark.parametrize(
@@ -266,8 +267,8 @@ def test_when_a_stored_answer_is_used(control: str, age: int, asked: str, way: s
 )
 def test_when_a_stale_answer_stands_in_for_an_app_that_fails(control: str, age: int, asked: str, may: bool) -> None:
     terms = judged(control, etag='"a"')
-    assert isinstance(terms, storing.Terms)
-    assert reuse.on_error(terms, age, directives.read(asked.encode())) is may
+    assert isinstance(terms, policy.Terms)
+    assert policy.on_error(terms, age, policy.parse_directives(asked.encode())) is may
 
 
 # --- vary ---
@@ -284,8 +285,8 @@ def test_when_a_stale_answer_stands_in_for_an_app_that_fails(control: str, age: 
         (b"accept, *", None),
     ],
 )
-def test_the_names_in_vary(value: bytes | None, names: vary.Names | None) -> None:
-    assert vary.names({} if value is None else {b"vary": value}) == names
+def test_the_names_in_vary(value: bytes | None, names: policy.Names | None) -> None:
+    assert policy.vary_names({} if value is None else {b"vary": value}) == names
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_the_names_in_vary(value: bytes | None, names: vary.Names | None) -> Non
 def test_values_that_mean_the_same_are_the_same(
     name: bytes, one: bytes | None, other: bytes | None, same: bool
 ) -> None:
-    values = [vary.values((name,), {} if v is None else {name: v}) for v in (one, other)]
+    values = [policy.values((name,), {} if v is None else {name: v}) for v in (one, other)]
     assert (values[0] == values[1]) is same
 
 
@@ -320,7 +321,7 @@ def test_requests_that_differ_in_more_than_spaces_never_share_an_answer(
     one: dict[bytes, bytes], other: dict[bytes, bytes]
 ) -> None:
     names = (b"accept", b"accept-encoding", b"cookie")
-    if vary.values(names, one) == vary.values(names, other):
+    if policy.values(names, one) == policy.values(names, other):
         assert one.keys() == other.keys()
         for name in one.keys() - {b"accept-encoding"}:
             assert one[name].translate(None, b" \t") == other[name].translate(None, b" \t")

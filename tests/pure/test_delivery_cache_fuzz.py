@@ -7,13 +7,11 @@ import os
 from collections.abc import Callable, Sequence
 from random import Random
 
-from flyatc.delivery.caching import Cache, Refusal
-from flyatc.delivery.entry import File
-from flyatc.delivery.ready import Ready
-from flyatc.delivery.recording import Recording
-from flyatc.delivery.served import Served
+from flyatc.delivery.cache.cache import Cache, Refusal
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import File, Ready, Served
 from flyatc.wire import head
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 ROUNDS = int(os.environ.get("FLYATC_FUZZ_ROUNDS", "5000"))
 SEED = int(os.environ.get("FLYATC_FUZZ_SEED", "3"))

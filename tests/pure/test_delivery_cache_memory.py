@@ -4,11 +4,9 @@ import tracemalloc
 
 import pytest
 
-from flyatc.delivery.caching import Cache
-from flyatc.delivery.entry import File, Form
-from flyatc.delivery.ready import Ready
-from flyatc.delivery.recording import Recording
-from flyatc.delivery.served import Served
+from flyatc.delivery.cache.cache import Cache
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import File, Form, Ready, Served
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0

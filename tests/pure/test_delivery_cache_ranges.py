@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.delivery import ranges
-from flyatc.delivery.ranges import Span
+from flyatc.delivery import conditional
+from flyatc.delivery.conditional import Span
 
 UNTOUCHED, UNSATISFIED = None, list[Span]()
 
@@ -44,12 +44,12 @@ UNTOUCHED, UNSATISFIED = None, list[Span]()
     ],
 )
 def test_a_range_of_a_thousand_octets_is_read(value: bytes, spans: list[tuple[int, int]] | None) -> None:
-    assert ranges.read(value, 1000) == spans
+    assert conditional.parse_range(value, 1000) == spans
 
 
 def test_an_empty_body_has_no_parts_and_is_sent_whole() -> None:
-    assert ranges.read(b"bytes=0-", 0) is None
-    assert ranges.read(b"bytes=-5", 0) is None
+    assert conditional.parse_range(b"bytes=0-", 0) is None
+    assert conditional.parse_range(b"bytes=-5", 0) is None
 
 
 BODY = bytes(range(256)) * 2
@@ -64,13 +64,13 @@ def test_a_part_is_what_a_slice_would_be(first: int | None, last: int | None, le
         b"" if last is None else b"%d" % last,
     )
     if (first is None and last is None) or (first is not None and last is not None and first > last):
-        assert ranges.read(value, length) is None
+        assert conditional.parse_range(value, length) is None
         return
     if first is None:
         wanted = body[-last:] if last else b""
     else:
         wanted = body[first:] if last is None else body[first : last + 1]
-    spans = ranges.read(value, length)
+    spans = conditional.parse_range(value, length)
     assert spans is not None
     assert b"".join(body[start:stop] for start, stop in spans) == wanted
     assert bool(spans) is bool(wanted)
@@ -79,14 +79,14 @@ def test_a_part_is_what_a_slice_would_be(first: int | None, last: int | None, le
 @given(st.binary(max_size=40), st.integers(0, 100))
 def test_parts_are_within_the_body_whatever_is_asked(value: bytes, length: int) -> None:
     for text in (value, b"bytes=" + value):
-        for start, stop in ranges.read(text, length) or []:
+        for start, stop in conditional.parse_range(text, length) or []:
             assert 0 <= start < stop <= length
 
 
 def test_several_parts_are_framed_and_counted() -> None:
     body = b"0123456789"
     spans = [Span(0, 2), Span(8, 10)]
-    parts = ranges.multipart(spans, 10, b"text/plain", b"XYZ")
+    parts = conditional.multipart(spans, 10, b"text/plain", b"XYZ")
     whole = b"".join(head + body[a:b] for head, (a, b) in zip(parts.heads, spans, strict=True)) + parts.end
     assert parts.kind == b"multipart/byteranges; boundary=XYZ"
     assert parts.length == len(whole)
@@ -94,5 +94,5 @@ def test_several_parts_are_framed_and_counted() -> None:
         b"\r\n--XYZ\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01"
         b"\r\n--XYZ\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n--XYZ--\r\n"
     )
-    assert b"Content-Type" not in ranges.multipart(spans, 10, None, b"XYZ").heads[0]
-    assert ranges.unsatisfied(10) == b"bytes */10"
+    assert b"Content-Type" not in conditional.multipart(spans, 10, None, b"XYZ").heads[0]
+    assert conditional.unsatisfied(10) == b"bytes */10"

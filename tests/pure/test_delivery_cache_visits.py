@@ -4,13 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flyatc.delivery import dates
-from flyatc.delivery.caching import Cache, Refusal
-from flyatc.delivery.entry import File, Form
-from flyatc.delivery.flights import Waiting
-from flyatc.delivery.ready import Ready
-from flyatc.delivery.recording import Recording
-from flyatc.delivery.served import Served
+from flyatc.delivery import conditional
+from flyatc.delivery.cache.cache import Cache, Refusal
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.state import Waiting
+from flyatc.delivery.cache.stored import File, Form, Ready, Served
 from flyatc.wire import head
 
 START = 1_800_000_000
@@ -227,11 +225,11 @@ def test_17_what_has_no_room_passes_whole(bound: int, item: int, length: int, fr
 
 def test_an_answer_grows_old_and_says_so() -> None:
     stage = Stage()
-    stage.answer = (200, [MINUTE, "Age: 10", f"Date: {dates.write(START).decode()}"], b"")
+    stage.answer = (200, [MINUTE, "Age: 10", f"Date: {conditional.write(START).decode()}"], b"")
     stage.visit()
     stage.now += 20.5
     seen = stage.visit()
-    assert (seen["age"], seen["date"]) == ("30", dates.write(START).decode())
+    assert (seen["age"], seen["date"]) == ("30", conditional.write(START).decode())
     assert [n for n, _ in seen.fields].count("age") == 1
     assert seen["cache-status"] == "flyatc; hit; ttl=30"
     stage.now += 30
@@ -373,14 +371,14 @@ def test_who_is_known_to_the_app_gets_only_what_is_for_all() -> None:
 
 def test_a_stale_answer_is_asked_about_and_freshened() -> None:
     stage = Stage()
-    stage.answer = tagged('"a"', MINUTE, "X-Old: 1", f"Last-Modified: {dates.write(START - 99).decode()}")
+    stage.answer = tagged('"a"', MINUTE, "X-Old: 1", f"Last-Modified: {conditional.write(START - 99).decode()}")
     stage.visit()
     stage.now += 61
     stage.answer = tagged('"a"', "Cache-Control: max-age=30", "X-New: 1", "Set-Cookie: mine=1")
     seen = stage.visit("/", 'If-None-Match: "own"', "If-Modified-Since: x")
     asked = stage.asked[-1]
     assert asked.line(b"if-none-match") == b'"a"'
-    assert asked.line(b"if-modified-since") == dates.write(START - 99)
+    assert asked.line(b"if-modified-since") == conditional.write(START - 99)
     assert (seen.status, seen.body, seen["age"], seen["x-cache"]) == (200, b"hello", "0", "hit")
     assert seen["cache-status"] == "flyatc; fwd=stale; fwd-status=304"
     assert (seen["x-new"], seen["x-old"], seen["set-cookie"]) == ("1", "1", "mine=1")
@@ -829,7 +827,7 @@ def test_a_file_named_by_the_app_is_told_and_never_cut() -> None:
 
 
 def test_guessing_is_off_unless_wished() -> None:
-    lines = [f"Last-Modified: {dates.write(START - 1000).decode()}"]
+    lines = [f"Last-Modified: {conditional.write(START - 1000).decode()}"]
     for heuristic, cache in ((0.0, "miss"), (0.1, "hit")):
         stage = Stage(heuristic=heuristic)
         stage.answer = (200, lines, b"")

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import Compression as Settings
-from flyatc.delivery import kinds
+from flyatc.config.schema_sections import Compression as Settings
+from flyatc.delivery import compression
 from flyatc.delivery.compression import Plan, wanted
 from flyatc.wire import head
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 DEFAULT = Settings()
 GUARDED = Settings(disable_on_auth=True)
@@ -75,8 +75,8 @@ def test_a_page_of_2000_octets_is_compressed_and_one_of_1023_is_not() -> None:
     SMALLER.split(),
 )
 def test_kinds_that_become_smaller_are_compressed(kind: str) -> None:
-    assert kinds.compressible(kind.encode())
-    assert kinds.compressible(kind.encode() + b" ; charset=utf-8; x=application/zip")
+    assert compression.compressible(kind.encode())
+    assert compression.compressible(kind.encode() + b" ; charset=utf-8; x=application/zip")
 
 
 @pytest.mark.parametrize(

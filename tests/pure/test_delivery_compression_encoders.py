@@ -10,8 +10,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import MOST_JITTER, Coding
-from flyatc.delivery import encoders, guard
+from flyatc.config.schema_sections import MOST_JITTER, Coding
+from flyatc.delivery import encoders
 from flyatc.delivery.encoders import Encoders
 
 KEY = b"0123456789abcdef"
@@ -182,7 +182,7 @@ def test_padding_of_zstd_is_a_frame_that_is_skipped() -> None:
     magic, octets = struct.unpack_from("<LL", padded, len(plain))
     assert magic == 0x184D2A50
     assert 1 <= octets <= 32
-    assert padded == plain + padded[len(plain) : len(plain) + 8] + guard.filler(octets)
+    assert padded == plain + padded[len(plain) : len(plain) + 8] + encoders.filler(octets)
 
 
 def test_padding_of_brotli_is_metadata_which_adds_its_very_length() -> None:
@@ -195,7 +195,7 @@ def test_padding_of_brotli_is_metadata_which_adds_its_very_length() -> None:
 @pytest.mark.parametrize("coding", ["zstd", "gzip"])
 def test_the_same_body_is_padded_alike_however_it_is_cut(coding: Coding) -> None:
     of, added = Encoders(KEY), set()
-    for size in (1000, 7000, guard.SAMPLE, 150_000):
+    for size in (1000, 7000, encoders.SAMPLE, 150_000):
         padded, plain = (of.stream(coding, flushes=False, jitter=jitter) for jitter in (900, 0))
         lengths = [
             sum(len(encoder.feed(HARD[at : at + size])) for at in range(0, len(HARD), size)) + len(encoder.finish())
@@ -207,14 +207,14 @@ def test_the_same_body_is_padded_alike_however_it_is_cut(coding: Coding) -> None
 
 def test_gzip_sends_nothing_before_its_sample_is_complete() -> None:
     encoder = Encoders(KEY).stream("gzip", flushes=False, jitter=32)
-    assert encoder.feed(HARD[: guard.SAMPLE - 1]) == b""
-    assert encoder.feed(HARD[guard.SAMPLE - 1 : guard.SAMPLE]).startswith(b"\x1f\x8b")
+    assert encoder.feed(HARD[: encoders.SAMPLE - 1]) == b""
+    assert encoder.feed(HARD[encoders.SAMPLE - 1 : encoders.SAMPLE]).startswith(b"\x1f\x8b")
 
 
 def test_padding_depends_on_the_body_and_on_the_key_and_covers_the_whole_span() -> None:
-    lengths = {guard.padding(checksum, 32, KEY) for checksum in range(1000)}
+    lengths = {encoders.padding(checksum, 32, KEY) for checksum in range(1000)}
     assert lengths == set(range(1, 33))
-    one, other = ([guard.padding(n, 32, key) for n in range(50)] for key in (KEY, KEY[::-1]))
+    one, other = ([encoders.padding(n, 32, key) for n in range(50)] for key in (KEY, KEY[::-1]))
     assert one != other
-    assert guard.padding(7, 0, KEY) == 0
-    assert guard.padding(7, 1, KEY) == 1
+    assert encoders.padding(7, 0, KEY) == 0
+    assert encoders.padding(7, 1, KEY) == 1

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import Coding
-from flyatc.delivery import negotiation
-from flyatc.delivery.negotiation import negotiate
+from flyatc.config.schema_sections import Coding
+from flyatc.delivery import compression
+from flyatc.delivery.compression import negotiate
 
 ALL: tuple[Coding, ...] = ("zstd", "br", "gzip")
 
@@ -66,14 +66,14 @@ def test_only_what_is_offered_is_chosen_and_its_order_decides_between_equals() -
 
 
 def test_a_header_which_is_too_long_is_not_read() -> None:
-    assert negotiate(b"gzip" + b"," * (negotiation.LONGEST - 4), ALL) == "gzip"
-    assert negotiate(b"gzip" + b"," * negotiation.LONGEST, ALL) is None
+    assert negotiate(b"gzip" + b"," * (compression.LONGEST - 4), ALL) == "gzip"
+    assert negotiate(b"gzip" + b"," * compression.LONGEST, ALL) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    for number in range(3 * negotiation.MEMO):
+    for number in range(3 * compression.MEMO):
         negotiate(b"gzip, x%d" % number, ALL)
-    assert negotiation._choose.cache_info().currsize <= negotiation.MEMO
+    assert compression._choose.cache_info().currsize <= compression.MEMO
 
 
 _member = st.builds(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import Folder
-from flyatc.delivery.static_map import Nowhere, Place, StaticMap
+from flyatc.config.schema_sections import Folder
+from flyatc.delivery.files.static import Nowhere, Place, StaticMap
 
 ASSETS = StaticMap([Folder(path="/assets", folder="public/assets")])
 

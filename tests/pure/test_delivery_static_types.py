@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyatc.delivery import media_types
+from flyatc.delivery.files import file_response
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ from flyatc.delivery import media_types
     ],
 )
 def test_the_end_of_the_name_says_what_it_is(name: bytes, kind: bytes) -> None:
-    assert media_types.of(name) == kind
+    assert file_response.of(name) == kind

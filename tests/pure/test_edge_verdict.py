@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyatc.edge.verdict import EVERYTHING, Closed, Pause, Paused, covers, judge, refusal
+from flyatc.edge.maintenance_rules import EVERYTHING, Closed, Pause, Paused, covers, judge, refusal
 
 SHORT, LONG = Pause(1.0, 0.0), Pause(30.0, 0.0)
 

@@ -1,18 +1,18 @@
 import pytest
 
-from flyatc.config import environment
-from flyatc.config.environment import WrapperSettings
-from flyatc.config.faults import ConfigError
+from flyatc.config import wrapper_env
+from flyatc.config.errors import ConfigError
+from flyatc.config.wrapper_env import WrapperSettings
 
 
 def told(**environ: str) -> list[str]:
     with pytest.raises(ConfigError) as refused:
-        environment.read(environ)
+        wrapper_env.read(environ)
     return [str(fault) for fault in refused.value.faults]
 
 
 def test_the_defaults_are_thrusters() -> None:
-    assert environment.read({}) == WrapperSettings(
+    assert wrapper_env.read({}) == WrapperSettings(
         http_port=80,
         target_port=3000,
         http_idle_timeout=60,
@@ -52,7 +52,7 @@ def test_every_variable_is_read() -> None:
         "GZIP_COMPRESSION_DISABLE_ON_AUTH": "T",
         "GZIP_COMPRESSION_JITTER": "64",
     }
-    assert environment.read(given) == WrapperSettings(
+    assert wrapper_env.read(given) == WrapperSettings(
         http_port=8080,
         target_port=4000,
         start_timeout=5,
@@ -75,14 +75,14 @@ def test_every_variable_is_read() -> None:
 
 def test_our_prefix_beats_thrusters_and_that_beats_none() -> None:
     bare, thruster, ours = {"TARGET_PORT": "1"}, {"THRUSTER_TARGET_PORT": "2"}, {"FLYATC_TARGET_PORT": "3"}
-    assert environment.read(bare | thruster | ours).target_port == 3
-    assert environment.read(bare | thruster).target_port == 2
-    assert environment.read(bare).target_port == 1
+    assert wrapper_env.read(bare | thruster | ours).target_port == 3
+    assert wrapper_env.read(bare | thruster).target_port == 2
+    assert wrapper_env.read(bare).target_port == 1
 
 
 def test_a_variable_set_to_nothing_is_the_default_and_hides_the_others() -> None:
-    assert environment.read({"THRUSTER_TARGET_PORT": "", "TARGET_PORT": "4000"}).target_port == 3000
-    assert environment.read({"THRUSTER_BAD_GATEWAY_PAGE": "", "BAD_GATEWAY_PAGE": "x"}).bad_gateway_page == ""
+    assert wrapper_env.read({"THRUSTER_TARGET_PORT": "", "TARGET_PORT": "4000"}).target_port == 3000
+    assert wrapper_env.read({"THRUSTER_BAD_GATEWAY_PAGE": "", "BAD_GATEWAY_PAGE": "x"}).bad_gateway_page == ""
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_variable_set_to_nothing_is_the_default_and_hides_the_others() -> None
     ],
 )
 def test_units_signs_and_words_are_understood(name: str, text: str, field: str, value: object) -> None:
-    assert getattr(environment.read({name: text}), field) == value
+    assert getattr(wrapper_env.read({name: text}), field) == value
 
 
 def test_no_idle_timeout_falls_back_to_the_read_timeout() -> None:
-    assert environment.read({"HTTP_IDLE_TIMEOUT": "0"}).idle_timeout == 30
-    assert environment.read({"HTTP_IDLE_TIMEOUT": "0", "HTTP_READ_TIMEOUT": "0"}).idle_timeout == 0
+    assert wrapper_env.read({"HTTP_IDLE_TIMEOUT": "0"}).idle_timeout == 30
+    assert wrapper_env.read({"HTTP_IDLE_TIMEOUT": "0", "HTTP_READ_TIMEOUT": "0"}).idle_timeout == 0
 
 
 def test_every_fault_is_told_at_once_with_its_variable() -> None:
@@ -136,8 +136,8 @@ def test_every_fault_is_told_at_once_with_its_variable() -> None:
 
 def test_a_bare_name_that_may_be_the_apps_own_has_a_way_out() -> None:
     assert told(DEBUG="express:*")[0].endswith("if it is meant for your app, set FLYATC_DEBUG, which comes first")
-    assert environment.read({"DEBUG": "express:*", "FLYATC_DEBUG": "0"}).debug is False
-    assert environment.read({"DEBUG": "express:*", "FLYATC_DEBUG": ""}).debug is False
+    assert wrapper_env.read({"DEBUG": "express:*", "FLYATC_DEBUG": "0"}).debug is False
+    assert wrapper_env.read({"DEBUG": "express:*", "FLYATC_DEBUG": ""}).debug is False
     assert "meant for your app" not in told(THRUSTER_DEBUG="express:*")[0]
 
 
@@ -157,7 +157,7 @@ def test_tls_is_refused_with_what_to_do_instead(text: str) -> None:
 
 @pytest.mark.parametrize("environ", [{"TLS_DOMAIN": ""}, {"TLS_DOMAIN": " , "}, {"H2C_ENABLED": "0"}])
 def test_what_is_switched_off_is_no_fault(environ: dict[str, str]) -> None:
-    assert environment.read(environ) == WrapperSettings()
+    assert wrapper_env.read(environ) == WrapperSettings()
 
 
 @pytest.mark.parametrize("text", ["1", "on", "maybe"])
@@ -175,4 +175,4 @@ def test_what_means_nothing_here_is_named() -> None:
         "THRUSTER_TLS_DOMAIN": "",
         "HOME": "/root",
     }
-    assert environment.read(given).ignored == ("ACME_DIRECTORY", "THRUSTER_HTTPS_PORT", "THRUSTER_TARGET_PROT")
+    assert wrapper_env.read(given).ignored == ("ACME_DIRECTORY", "THRUSTER_HTTPS_PORT", "THRUSTER_TARGET_PROT")

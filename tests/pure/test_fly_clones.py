@@ -1,8 +1,7 @@
 """Machines by user as the API lists them, and the config of one that is made."""
 
-from flyatc.fly.api_shapes import Config, Machine
-from flyatc.fly.clones import Budget, clone, mounted, name_of
-from flyatc.fly.listing import LEAST, MOST, listing, oldest_first
+from flyatc.fly.api_types import Config, Machine
+from flyatc.fly.machine_rules import LEAST, MOST, Budget, clone, listing, mounted, name_of, oldest_first
 
 OWN = {
     "image": "registry.fly.io/shop:deployment-1",

@@ -5,15 +5,15 @@ from ipaddress import IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.fly import told
+from flyatc.fly import dns_answers
 
 A, B = "148e21dad76789", "3d8dd15c1ed778"
 
 
 def test_a_pointer_names_a_machine_of_this_app_or_nobody() -> None:
-    assert told.pointer(f"{B}.vm.shop.internal.", "shop") == B
+    assert dns_answers.pointer(f"{B}.vm.shop.internal.", "shop") == B
     for name in (f"{B}.vm.other.internal.", f"{B}.shop.internal.", "a;b.vm.shop.internal.", "localhost.", ""):
-        assert told.pointer(name, "shop") is None
+        assert dns_answers.pointer(name, "shop") is None
 
 
 def test_the_list_of_instances_is_read_however_its_entries_are_separated() -> None:
@@ -22,23 +22,23 @@ def test_the_list_of_instances_is_read_however_its_entries_are_separated() -> No
     other = f"instance={B},app=other,ip=fdaa::9,region=iad"
     expected = {IPv6Address("fdaa:0:1:a7b:1::2"): A, IPv6Address("fdaa:0:1:a7b:2::2"): B}
     for texts in ([one, two, other], [f"{one};{two};{other}"], [f"{one} {two}", other]):
-        assert told.instances(texts, "shop") == expected
-    assert told.instances([f"instance={A},app=shop,ip=fdaa::::,region=bos"], "shop") == {}
+        assert dns_answers.instances(texts, "shop") == expected
+    assert dns_answers.instances([f"instance={A},app=shop,ip=fdaa::::,region=bos"], "shop") == {}
 
 
 def test_the_list_of_all_machines_is_read() -> None:
-    assert told.deployed([f"{A} bos,{B} iad"]) == told.deployed([f"{A} bos", f"{B} iad"]) == {A, B}
-    assert told.deployed(["", "nonsense", f"{A};bos"]) == frozenset()
+    assert dns_answers.deployed([f"{A} bos,{B} iad"]) == dns_answers.deployed([f"{A} bos", f"{B} iad"]) == {A, B}
+    assert dns_answers.deployed(["", "nonsense", f"{A};bos"]) == frozenset()
 
 
 def test_of_several_machines_all_choose_the_same_unless_one_is_asked_itself() -> None:
-    assert told.one_of([B, A], me="x") == A
-    assert told.one_of([B, A], me=B) == B
+    assert dns_answers.one_of([B, A], me="x") == A
+    assert dns_answers.one_of([B, A], me=B) == B
 
 
 @given(st.lists(st.text(max_size=60), max_size=4))
 def test_no_text_breaks_the_reading(texts: list[str]) -> None:
-    told.instances(texts, "shop")
-    told.deployed(texts)
+    dns_answers.instances(texts, "shop")
+    dns_answers.deployed(texts)
     for text in texts:
-        told.pointer(text, "shop")
+        dns_answers.pointer(text, "shop")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flyatc.tenants import idle
 from flyatc.tenants.idle import Snapshot
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 
 def snapshot(

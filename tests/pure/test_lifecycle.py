@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from flyatc.tenants import lifecycle
-from flyatc.tenants.lifecycle import LEAVING, NEXT, RESTING, RISING, WELCOMING, State
+from flyatc.tenants import state as tenant_state
+from flyatc.tenants.state import LEAVING, NEXT, RESTING, RISING, WELCOMING, State
 
 
 def test_every_state_is_in_the_table_and_can_be_left_and_reached() -> None:
@@ -23,14 +23,14 @@ def test_every_state_belongs_to_one_group() -> None:
 def test_a_whole_life_may_be_told() -> None:
     state = State.STOPPED
     for following in ("owning", "restoring", "starting", "ready", "draining", "saving", "stopped"):
-        state = lifecycle.follow(state, State(following))
+        state = tenant_state.follow(state, State(following))
     assert state is State.STOPPED
 
 
 @pytest.mark.parametrize(("old", "new"), [(o, n) for o, n in itertools.product(State, State) if n not in NEXT[o]])
 def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: State) -> None:
-    with pytest.raises(lifecycle.Impossible, match=f"{new} cannot follow {old}"):
-        lifecycle.follow(old, new)
+    with pytest.raises(tenant_state.Impossible, match=f"{new} cannot follow {old}"):
+        tenant_state.follow(old, new)
 
 
 def test_an_app_that_was_spawned_never_rests_before_its_data_is_saved() -> None:

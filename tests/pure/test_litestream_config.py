@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.config.faults import ConfigError, Faults
+from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve

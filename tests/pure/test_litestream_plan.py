@@ -3,10 +3,10 @@
 import pytest
 
 from fakes.owners import FakeFormer
-from flyatc.databases.lineage import Entry, Link, Position
-from flyatc.databases.litestream.lines import Line, Lines
-from flyatc.databases.litestream.plan import Asked, Bring, Either, Saved, newest, plan
-from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.litestream.replica_layout import Line, Lines
+from flyatc.databases.litestream.restore_plan import Asked, Bring, Either, Saved, newest, plan
+from flyatc.databases.manifest import Entry, Link, Position
+from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
 
 LINE = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0)
 SNAPSHOT = Link("000004-000000001.sqlite3.zst", "0" * 64)

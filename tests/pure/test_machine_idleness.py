@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from flyatc.config.platform import MachineIdle
-from flyatc.daemon.idleness import (
+from flyatc.config.schema_sections import MachineIdle
+from flyatc.daemon.machine_rules import (
     REPORT_SECONDS,
     Cause,
     Due,

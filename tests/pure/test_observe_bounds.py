@@ -2,13 +2,13 @@
 
 import pytest
 
-from flyatc.observe import metrics
+from flyatc.observe import counters as process_counters
+from flyatc.observe.counters import Counters
 from flyatc.observe.journal import Journal
-from flyatc.observe.metrics import Counters
 
 
 def test_tenants_without_number_share_one_series_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "MOST_SERIES", 2)
+    monkeypatch.setattr(process_counters, "MOST_SERIES", 2)
     counters = Counters()
     for number in range(5):
         counters.count(str(number), 200)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.observe.readable import inert_json, plain, plain_lines, readable, span
+from flyatc.observe.log_text import inert_json, plain, plain_lines, readable, span
 
 NOON = "2026-06-01T12:00:00.000Z"
 

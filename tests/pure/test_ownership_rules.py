@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.ownership import freeing, record
-from flyatc.ownership.owned import Former
+from flyatc.ownership import record, release_rules
+from flyatc.ownership.lease import Former
 from flyatc.ownership.record import Data, Heir, Holder, Me, Owner, Process, Session, State, Unreadable
 from flyatc.ownership.rules import (
     Ask,
@@ -23,10 +23,10 @@ from flyatc.ownership.rules import (
     Refused,
     Rules,
     Take,
+    Terms,
     Unsure,
     Wait,
 )
-from flyatc.ownership.terms import Terms
 
 RULES = Rules(Terms())
 DEAD = 38.0
@@ -271,35 +271,36 @@ def test_an_operator_may_free_what_its_owner_surely_does_not_write(
     found: Owner | None, there: Session | None, age: float, release: str, takeover: str
 ) -> None:
     for accept_loss, refused in ((False, release), (True, takeover)):
-        decision = freeing.decide(RULES, "u", found, there, age, accept_loss=accept_loss)
+        decision = release_rules.decide(RULES, "u", found, there, age, accept_loss=accept_loss)
         if refused:
-            assert isinstance(decision, freeing.Denied)
+            assert isinstance(decision, release_rules.Denied)
             assert re.search(refused, decision.reason)
         else:
-            assert isinstance(decision, freeing.Free)
+            assert isinstance(decision, release_rules.Free)
             assert "since its last save" in decision.loses
             assert decision.breaks == (there is not None and there.broken is None and found == owner())
 
 
 def test_what_is_released_may_be_given_to_a_machine_and_to_another_and_to_anybody() -> None:
     free = owner(state=State.RELEASED)
-    given = freeing.freed(free, "n2", accept_loss=False, to="m9")
+    given = release_rules.freed(free, "n2", accept_loss=False, to="m9")
     assert given == msgspec.structs.replace(free, nonce="n2", to=Heir(free.holder.app, "m9"))
     decided = {
-        to: type(freeing.decide(RULES, "u", given, None, 0, accept_loss=False, to=to)) for to in ("m9", "m8", None)
+        to: type(release_rules.decide(RULES, "u", given, None, 0, accept_loss=False, to=to))
+        for to in ("m9", "m8", None)
     }
-    assert decided == {"m9": freeing.Settled, "m8": freeing.Free, None: freeing.Free}
-    assert freeing.freed(given, "n3", accept_loss=False).to is None
-    taken = freeing.decide(RULES, "u", owner(), session(), 1, accept_loss=False, to=THEM.machine)
-    assert isinstance(taken, freeing.Settled)
-    dead = freeing.freed(owner(), "n2", accept_loss=False, to="m9")
+    assert decided == {"m9": release_rules.Settled, "m8": release_rules.Free, None: release_rules.Free}
+    assert release_rules.freed(given, "n3", accept_loss=False).to is None
+    taken = release_rules.decide(RULES, "u", owner(), session(), 1, accept_loss=False, to=THEM.machine)
+    assert isinstance(taken, release_rules.Settled)
+    dead = release_rules.freed(owner(), "n2", accept_loss=False, to="m9")
     assert (dead.state, dead.to, dead.data.fence) == (State.RELEASED, Heir("app", "m9"), True)
 
 
 def test_what_is_freed_keeps_the_epoch_unless_the_loss_is_accepted() -> None:
-    kept = freeing.freed(owner(), "n2", accept_loss=False)
+    kept = release_rules.freed(owner(), "n2", accept_loss=False)
     assert (kept.epoch, kept.state, kept.data) == (7, State.RELEASED, Data(line=2, since=3, fence=True))
-    lost = freeing.freed(owner(state=State.DIRTY), "n2", accept_loss=True)
+    lost = release_rules.freed(owner(state=State.DIRTY), "n2", accept_loss=True)
     assert (lost.epoch, lost.state, lost.data) == (8, State.RELEASED, Data(line=2, since=8, fence=True))
     assert (lost.why, lost.nonce) == ("", "n2")
 

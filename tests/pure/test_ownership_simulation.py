@@ -8,8 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fakes.ownership_world import World, chaos
 from flyatc.ownership.record import Owner, Session
-from flyatc.ownership.rules import Break, Elsewhere, Found, Landed, Mourn, Outcome, Rules, Take
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.rules import Break, Elsewhere, Found, Landed, Mourn, Outcome, Rules, Take, Terms
 
 TRUE = Rules(Terms())
 MACHINES = st.integers(0, 2)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.process.lines import LONGEST, Budget, Lines
+from flyatc.process.output import LONGEST, Budget, Lines
 
 
 def told(*pieces: bytes) -> list[str]:

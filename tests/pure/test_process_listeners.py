@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from flyatc.process.listeners import Listener, messages, parse_proc
+from flyatc.process.listening_sockets import Listener, messages, parse_proc
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 V4 = "   0: 0100007F:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0\n"

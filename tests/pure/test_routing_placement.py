@@ -5,12 +5,12 @@ import pytest
 from msgspec import structs
 
 from flyatc.config.schema import Pin
-from flyatc.fly import told
-from flyatc.fly.machine import Machine
+from flyatc.fly import dns_answers
+from flyatc.fly.environment import Machine
 from flyatc.ownership.record import Data, Heir, Holder, Owner, State
 from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
-from flyatc.routing.tries import LATE, MEMORY, MOST, PATIENCE, Tries
+from flyatc.routing.replay_cache import LATE, MEMORY, MOST, PATIENCE, Tries
 
 ME = Machine("shop", "148e21dad76789", "bos")
 OTHER = "3d8dd15c1ed778"
@@ -35,10 +35,10 @@ def test_a_pin_sends_away_from_every_other_machine_and_region() -> None:
 
 
 def test_a_name_sends_to_the_machine_which_runs_and_what_is_not_known_sends_nowhere() -> None:
-    assert where(named(ME, told.Found(OTHER, "", 0))) == THERE
-    assert where(named(ME, told.Found(ME.id, "", 0))) is Here
-    assert named(ME, told.Absent("")) is None
-    assert named(ME, told.Unknown("")) is None
+    assert where(named(ME, dns_answers.Found(OTHER, "", 0))) == THERE
+    assert where(named(ME, dns_answers.Found(ME.id, "", 0))) is Here
+    assert named(ME, dns_answers.Absent("")) is None
+    assert named(ME, dns_answers.Unknown("")) is None
 
 
 @pytest.mark.parametrize("state", State)
@@ -78,13 +78,13 @@ def test_a_pin_to_another_region_moves_who_has_been_released_and_nobody_else() -
 
 
 def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() -> None:
-    assert isinstance(unowned(told.Absent(""), invited=True), Here)
-    refused = unowned(told.Absent(""), invited=False)
+    assert isinstance(unowned(dns_answers.Absent(""), invited=True), Here)
+    refused = unowned(dns_answers.Absent(""), invited=False)
     assert isinstance(refused, Nowhere)
     assert refused.status == 404
     for invited in (True, False):
-        assert isinstance(unowned(told.Found("3d8dd15c1ed778", "…", 0.0), invited=invited), Here)
-        unknown = unowned(told.Unknown("timeout"), invited=invited)
+        assert isinstance(unowned(dns_answers.Found("3d8dd15c1ed778", "…", 0.0), invited=invited), Here)
+        unknown = unowned(dns_answers.Unknown("timeout"), invited=invited)
         assert isinstance(unknown, Nowhere)
         assert unknown.status == 503
 
@@ -149,11 +149,11 @@ def test_tries_are_bounded() -> None:
 
 
 def test_of_users_whom_the_dns_does_not_tell_the_list_of_all_machines_has_the_last_word() -> None:
-    unknown, none, old = told.Unknown("dns"), told.Absent("list"), told.Absent("list", stale=True)
-    asleep, away = told.Found(OTHER, "list", 0), told.Unknown("list")
-    for dns in (unknown, told.Absent("dns")):
+    unknown, none, old = dns_answers.Unknown("dns"), dns_answers.Absent("list"), dns_answers.Absent("list", stale=True)
+    asleep, away = dns_answers.Found(OTHER, "list", 0), dns_answers.Unknown("list")
+    for dns in (unknown, dns_answers.Absent("dns")):
         assert absent(dns, None) == dns, "there is no API to ask"
         for listed in (none, asleep, away):
             assert absent(dns, listed) == listed
-    assert absent(told.Absent("dns"), old) == old
+    assert absent(dns_answers.Absent("dns"), old) == old
     assert absent(unknown, old) == unknown, "he may have been given one since"

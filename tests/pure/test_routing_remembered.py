@@ -2,12 +2,11 @@
 
 import pytest
 
-from flyatc.fly.machine import Machine
-from flyatc.routing.proofs import LASTING, MOST, Proofs
-from flyatc.routing.remembered import Came, came, headers
+from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Replays, Target
+from flyatc.routing.replay_cache import LASTING, MOST, Came, Proofs, came, headers
 from flyatc.sim import replay as fly_proxy
-from flyatc.sim.cached import Cache
+from flyatc.sim.proxy_rules import Cache
 
 ME = Machine("shop", "148e21dad76789", "bos")
 SOURCE = b"instance=3d8dd15c1ed778;region=iad;t=1"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.fly import machine
-from flyatc.fly.machine import Machine
+from flyatc.fly import environment
+from flyatc.fly.environment import Machine
 from flyatc.kit.errors import FlyatcError
 from flyatc.routing import placement, replay
 from flyatc.routing.replay import Failed, Replays, Source, Target
@@ -160,10 +160,10 @@ def test_on_fly_the_environment_says_who_we_are() -> None:
         "FLY_REGION": "iad",
         "FLY_PRIVATE_IP": "fdaa::2",
     }
-    assert machine.of(environ) == Machine("shop", "148e21dad76789", "iad", "fdaa::2")
+    assert environment.of(environ) == Machine("shop", "148e21dad76789", "iad", "fdaa::2")
     for gone in ("FLY_APP_NAME", "FLY_MACHINE_ID"):
-        assert machine.of(environ | {gone: ""}) is None
-    assert machine.of({}) is None
+        assert environment.of(environ | {gone: ""}) is None
+    assert environment.of({}) is None
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_on_fly_the_environment_says_who_we_are() -> None:
 def test_names_which_fly_never_gives_are_refused(name: str, value: str) -> None:
     environ = {"FLY_APP_NAME": "shop", "FLY_MACHINE_ID": "148e21dad76789", "FLY_REGION": "iad"}
     with pytest.raises(FlyatcError, match=name):
-        machine.of(environ | {name: value})
+        environment.of(environ | {name: value})

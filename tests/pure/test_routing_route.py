@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config.delivery import Cache
-from flyatc.config.platform import MachineIdle
 from flyatc.config.schema import App, Config, Limits, Logging, Pattern, Server, Storage, make_tenant
+from flyatc.config.schema_sections import Cache, MachineIdle
 from flyatc.routing import route
 
 SEGMENT = st.sampled_from(["a", "b", "2025", "winter", "a-b", "x_1"])

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.fly.machine import Machine
-from flyatc.routing import sealed
+from flyatc.fly.environment import Machine
+from flyatc.routing import request_signature
 from flyatc.routing.replay import Target
-from flyatc.routing.sealed import Opened, Refused, Seals
+from flyatc.routing.request_signature import Opened, Refused, Seals
 
 ME = Machine("shop", "148e21dad76789", "iad")
 OTHER = Machine("shop", "3d8dd15c1ed778", "bos")
@@ -107,7 +107,7 @@ def test_it_is_good_once_as_long_as_it_is_good() -> None:
 
 
 def test_what_is_remembered_is_bounded_and_forgotten_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed, "MOST_NONCES", 3)
+    monkeypatch.setattr(request_signature, "MOST_NONCES", 3)
     by, sender = Seals(OTHER, SECRET), Seals(ME, SECRET)
     outcomes = []
     for number in range(5):

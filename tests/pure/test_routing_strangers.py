@@ -1,6 +1,6 @@
 """How many users whom nobody knows are looked up."""
 
-from flyatc.routing.strangers import A_SECOND, AT_ONCE, UNDER_WAY, Strangers
+from flyatc.routing.lookup_limit import A_SECOND, AT_ONCE, UNDER_WAY, Strangers
 
 
 def looked_up(strangers: Strangers, now: float, count: int, *, known: bool = False) -> int:

@@ -1,7 +1,7 @@
 """Back-off between failed lives."""
 
 from flyatc.kit import backoff
-from flyatc.tenants.setbacks import Setbacks
+from flyatc.tenants.record import Setbacks
 
 
 def test_the_delay_doubles_up_to_its_bound() -> None:

@@ -3,10 +3,8 @@
 import pytest
 
 from flyatc.sim import replay
-from flyatc.sim.cached import Cache
-from flyatc.sim.choosing import Seen, candidates
-from flyatc.sim.leases import Leases
-from flyatc.sim.rates import Rates
+from flyatc.sim.api_rules import Leases, Rates
+from flyatc.sim.proxy_rules import Cache, Seen, candidates
 from flyatc.sim.replay import BadReplay, Caching, Replay
 
 

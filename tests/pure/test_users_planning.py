@@ -2,12 +2,10 @@
 
 import pytest
 
-from flyatc.config.schema import Pin
-from flyatc.daemon.owners import Owner
-from flyatc.daemon.users import listing, planning
-from flyatc.daemon.users.planning import Impossible
-from flyatc.daemon.users.seen import Seen
-from flyatc.daemon.users.steps import (
+from flyatc.admin import users_plan, users_view
+from flyatc.admin.store_access import Owner
+from flyatc.admin.users_plan import Impossible, Seen
+from flyatc.admin.users_steps import (
     Cordon,
     Destroy,
     Make,
@@ -22,8 +20,9 @@ from flyatc.daemon.users.steps import (
     Unmark,
     Wake,
 )
-from flyatc.fly.api_shapes import Config, Machine, Mount
-from flyatc.fly.clones import LEFT
+from flyatc.config.schema import Pin
+from flyatc.fly.api_types import Config, Machine, Mount
+from flyatc.fly.machine_rules import LEFT
 
 KEY = "customer_id"
 ONE, TWO, NEW = "148e21dad76789", "3d8dd15c1ed778", "e28650ce7d1d68"
@@ -45,7 +44,7 @@ def seen(*machines: Machine, owners: list[Owner] | None = None, known: bool = Tr
 
 
 def moved(what: Seen, to: str | None = None, region: str | None = None, destroy: bool = False) -> tuple[Step, ...]:
-    return planning.move(what, "100", to=to, region=region, pin=None, destroy=destroy).steps
+    return users_plan.move(what, "100", to=to, region=region, pin=None, destroy=destroy).steps
 
 
 HERE, THERE = machine(ONE, "100"), machine(TWO, None, "ams")
@@ -56,29 +55,29 @@ HERE, THERE = machine(ONE, "100"), machine(TWO, None, "ams")
 
 def test_who_has_no_machine_gets_one_like_another_users_and_in_the_same_region_if_nothing_is_said() -> None:
     spare, other = machine(ONE, None, "iad"), machine(TWO, "200", "ams")
-    assert planning.add(seen(spare, other), "400", None, None).steps == (Make("user-400", "ams", TWO),)
-    assert planning.add(seen(spare, other), "400", "waw", None).steps == (Make("user-400", "waw", TWO),)
-    assert planning.add(seen(spare, other), "400", None, "n-148e").steps == (Make("user-400", "iad", ONE),)
+    assert users_plan.add(seen(spare, other), "400", None, None).steps == (Make("user-400", "ams", TWO),)
+    assert users_plan.add(seen(spare, other), "400", "waw", None).steps == (Make("user-400", "waw", TWO),)
+    assert users_plan.add(seen(spare, other), "400", None, "n-148e").steps == (Make("user-400", "iad", ONE),)
     with pytest.raises(Impossible, match="fly deploy"):
-        planning.add(seen(), "400", None, None)
+        users_plan.add(seen(), "400", None, None)
     with pytest.raises(Impossible, match="flyatc machines lists them"):
-        planning.add(seen(spare), "400", None, "nobody")
+        users_plan.add(seen(spare), "400", None, "nobody")
 
 
 def test_who_has_a_machine_keeps_it_and_one_that_was_half_made_is_finished() -> None:
-    plan = planning.add(seen(HERE), "100", "waw", None)
+    plan = users_plan.add(seen(HERE), "100", "waw", None)
     assert plan.steps == ()
     assert "users move 100 --region waw" in " ".join(plan.notes)
     half = machine(NEW, None, state="stopped", name="user-400")
-    assert planning.add(seen(half), "400", None, None).steps == (Wake(NEW), Mark(NEW, KEY, "400"))
+    assert users_plan.add(seen(half), "400", None, None).steps == (Wake(NEW), Mark(NEW, KEY, "400"))
     with pytest.raises(Impossible, match="not his"):
-        planning.add(seen(machine(NEW, "7", name="user-400")), "400", None, None)
+        users_plan.add(seen(machine(NEW, "7", name="user-400")), "400", None, None)
 
 
 def test_whom_another_machine_has_already_is_told_how_to_bring_over() -> None:
-    [note] = planning.add(seen(HERE, owners=[owner("400", ONE)]), "400", None, None).notes
+    [note] = users_plan.add(seen(HERE, owners=[owner("400", ONE)]), "400", None, None).notes
     assert "flyatc users move 400 --to user-400" in note
-    [note] = planning.add(seen(HERE, owners=[owner("400", ONE, "released")]), "400", None, None).notes
+    [note] = users_plan.add(seen(HERE, owners=[owner("400", ONE, "released")]), "400", None, None).notes
     assert "in the store" in note
 
 
@@ -137,12 +136,12 @@ def test_a_machine_of_somebody_else_is_no_target_and_a_pin_must_agree() -> None:
         moved(seen(HERE, machine(TWO, "200")), TWO)
     for pin in (Pin(machine=ONE), Pin(region="iad")):
         with pytest.raises(Impossible, match="change that first"):
-            planning.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=pin, destroy=False)
-    assert planning.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=Pin(region="ams"), destroy=False).steps
+            users_plan.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=pin, destroy=False)
+    assert users_plan.move(seen(HERE, THERE), "100", to=TWO, region=None, pin=Pin(region="ams"), destroy=False).steps
 
 
 def test_the_old_machine_is_destroyed_only_when_that_is_asked_for_and_nobody_else_is_on_it() -> None:
-    last = (Settle(planning.SETTLE), Stop(ONE), Destroy(ONE, "100"))
+    last = (Settle(users_plan.SETTLE), Stop(ONE), Destroy(ONE, "100"))
     assert moved(seen(HERE, THERE), TWO, destroy=True)[-4:] == (Unmark(ONE, KEY, "100"), *last)
     left = machine(ONE, None, **{LEFT: "100"})
     after = seen(left, machine(TWO, "100", "ams"), owners=[owner("100", TWO)])
@@ -161,7 +160,7 @@ def test_who_moves_back_is_not_left_any_more() -> None:
 
 
 def removed(what: Seen) -> Plan:
-    return planning.remove(what, "100")
+    return users_plan.remove(what, "100")
 
 
 def test_a_machine_is_emptied_before_it_is_destroyed_and_one_with_another_user_is_not() -> None:
@@ -197,13 +196,13 @@ def test_a_removal_that_was_broken_off_goes_on_and_is_not_recorded_twice() -> No
 
 def test_a_removed_user_that_is_added_is_served_again_only_once_its_machine_is_there() -> None:
     gone = [owner("100", ONE, "removed")]
-    assert planning.add(seen(THERE, owners=gone), "100", None, None).steps == (
+    assert users_plan.add(seen(THERE, owners=gone), "100", None, None).steps == (
         Make("user-100", "ams", TWO),
         Restore("user-100", "100"),
     )
-    assert planning.add(seen(HERE, owners=gone), "100", None, None).steps == (Restore(ONE, "100"),)
+    assert users_plan.add(seen(HERE, owners=gone), "100", None, None).steps == (Restore(ONE, "100"),)
     half = machine(NEW, None, state="stopped", name="user-100")
-    assert planning.add(seen(half, known=False), "100", None, None).steps == (
+    assert users_plan.add(seen(half, known=False), "100", None, None).steps == (
         Wake(NEW),
         Mark(NEW, KEY, "100"),
         Restore(NEW, "100"),
@@ -220,7 +219,7 @@ def test_a_volume_which_stays_is_named() -> None:
 
 
 def test_machines_tell_whom_they_hold_and_who_has_left_them() -> None:
-    one, two = listing.machines(
+    one, two = users_view.machines(
         seen(
             HERE,
             machine(TWO, None, **{LEFT: "7"}),

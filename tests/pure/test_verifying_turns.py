@@ -1,7 +1,7 @@
 """Whose turn it is to be drilled again."""
 
-from flyatc.daemon.verifying import Drilled, due, due_of_running
-from flyatc.databases.drill import Verdict
+from flyatc.daemon.verify_schedule import Drilled, due, due_of_running
+from flyatc.databases.verify import Verdict
 
 DAY = 86400.0
 NOW = 1795262400.0

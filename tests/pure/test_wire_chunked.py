@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.wire import chunked
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 Outcome = tuple[bytes, bool, bytes, list[bytes]] | None
 

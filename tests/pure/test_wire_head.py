@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flyatc.edge import headers
 from flyatc.wire import head
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 _NAMES = [
     b"Host", b"Connection", b"X-A", b"x_a", b"Content-Length", b"content_length", b"Transfer-Encoding",

@@ -7,7 +7,7 @@ import pytest
 from fakes.stage import DOWN, SAVES, UP, Stage, make_config, save_failed
 from flyatc.kit import tasks
 from flyatc.tenants.errors import Stopping
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 pytestmark = pytest.mark.looptime
 

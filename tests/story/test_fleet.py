@@ -9,7 +9,7 @@ from fakes.stage import DOWN, SAVES, UP, Stage, changed, make_config, restore_re
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants.errors import Failed, NoSuchTenant, NotReadyInTime, Removed, Unsafe
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 pytestmark = pytest.mark.looptime
 

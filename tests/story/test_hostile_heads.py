@@ -15,7 +15,7 @@ import pytest
 
 from fakes import hostile_heads
 from fakes.request_path import STORED, RequestPath
-from flyatc.delivery.flights import Flights, Key
+from flyatc.delivery.cache.state import Flights, Key
 from flyatc.wire import head
 from flyatc.wire.connection import TURN
 

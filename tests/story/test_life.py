@@ -8,7 +8,7 @@ from fakes.stage import DOWN, SAVES, UP, Stage, make_config, restore_refused, sa
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed, StillRunning
 from flyatc.tenants.errors import Failed, NotReadyInTime, Unsafe
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 pytestmark = pytest.mark.looptime
 

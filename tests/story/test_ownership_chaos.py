@@ -10,7 +10,7 @@ import pytest
 from fakes.ownership_store import FakeMachine, FakeStore, now
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.ownership.owned import Owned
+from flyatc.ownership.lease import Owned
 
 pytestmark = pytest.mark.looptime
 

@@ -10,7 +10,7 @@ from fakes.ownership_store import TRIP, FakeMachine, FakeStore, now
 from flyatc.kit import tasks
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import State, owner_key, session_key
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.rules import Terms
 
 pytestmark = pytest.mark.looptime
 

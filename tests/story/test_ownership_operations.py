@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fakes.ownership_store import FakeMachine, FakeStore, Link
-from flyatc.ownership import operations
+from flyatc.ownership import operator
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.ownership.freeing import Denied, Free, Settled
 from flyatc.ownership.record import Heir, State, owner_key, session_key
-from flyatc.ownership.terms import Terms
+from flyatc.ownership.release_rules import Denied, Free, Settled
+from flyatc.ownership.rules import Terms
 
 pytestmark = pytest.mark.looptime
 
@@ -32,7 +32,7 @@ async def _end(curtain: None) -> AsyncIterator[None]:
 async def test_a_living_owner_is_not_released_behind_its_back(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
-    for free in (operations.release, operations.takeover):
+    for free in (operator.release, operator.takeover):
         decision = await free(Link(store), "u", TERMS)
         assert isinstance(decision, Denied)
         assert "stop u there" in decision.reason
@@ -45,11 +45,11 @@ async def test_a_dead_owner_is_released_and_should_it_be_the_next_its_files_stil
     await machine.live()
     machine.link.away()
     await asyncio.sleep(DEAD + 10)
-    assert isinstance(await operations.plan(Link(store), "u", TERMS, accept_loss=False), Free)
+    assert isinstance(await operator.plan(Link(store), "u", TERMS, accept_loss=False), Free)
     assert store.owner().state is State.HELD
-    assert isinstance(await operations.release(Link(store), "u", TERMS), Free)
+    assert isinstance(await operator.release(Link(store), "u", TERMS), Free)
     assert store.owner().state is State.RELEASED
-    assert store.session("m1").broken == operations.OPERATOR
+    assert store.session("m1").broken == operator.OPERATOR
     machine.link.back()
     owned = await machine.live(known=1)
     assert (owned.epoch, owned.line, owned.former.clean) == (2, 2, False)
@@ -60,12 +60,12 @@ async def test_what_is_dirty_is_taken_over_only_by_who_accepts_the_loss(store: F
     one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
     (await one.live()).mark_dirty("the store was full")
     await one.leave()
-    denied = await operations.release(Link(store), "u", TERMS)
+    denied = await operator.release(Link(store), "u", TERMS)
     assert isinstance(denied, Denied)
     assert "the store was full" in denied.reason
     with pytest.raises(HeldElsewhere):
         await other.live()
-    freed = await operations.takeover(Link(store), "u", TERMS)
+    freed = await operator.takeover(Link(store), "u", TERMS)
     assert isinstance(freed, Free)
     assert "flyatc orphans" in freed.loses
     owned = await other.live()
@@ -78,10 +78,10 @@ async def test_a_vanished_session_is_given_its_time(store: FakeStore) -> None:
     await machine.live()
     machine.link.away()
     store.delete(session_key("m1"))
-    first = await operations.release(Link(store), "u", TERMS)
+    first = await operator.release(Link(store), "u", TERMS)
     assert isinstance(first, Denied)
     await asyncio.sleep(DEAD)
-    assert isinstance(await operations.release(Link(store), "u", TERMS), Free)
+    assert isinstance(await operator.release(Link(store), "u", TERMS), Free)
 
 
 async def test_when_the_store_does_not_answer_the_operator_is_told(store: FakeStore) -> None:
@@ -91,16 +91,16 @@ async def test_when_the_store_does_not_answer_the_operator_is_told(store: FakeSt
     link = Link(store)
     link.once("late", "put", owner_key("u"))
     with pytest.raises(OwnershipUnknown, match="is not released"):
-        await operations.takeover(link, "u", TERMS)
-    assert isinstance(await operations.release(Link(store), "v", TERMS), Denied)
+        await operator.takeover(link, "u", TERMS)
+    assert isinstance(await operator.release(Link(store), "v", TERMS), Denied)
 
 
 async def test_who_is_released_to_a_machine_goes_there_and_nowhere_else(store: FakeStore) -> None:
     one, other, third = (FakeMachine(store, name) for name in ("m1", "m2", "m3"))
     await one.live()
     await one.leave()
-    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Free)
-    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Settled)
+    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Free)
+    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
     for late in (one, third):
         with pytest.raises(HeldElsewhere, match="machine m2") as refused:
             await late.live(known=1)
@@ -108,7 +108,7 @@ async def test_who_is_released_to_a_machine_goes_there_and_nowhere_else(store: F
     owned = await other.live()
     assert (owned.epoch, owned.line, owned.former.clean) == (2, 1, True)
     assert store.owner().to is None
-    assert isinstance(await operations.release(Link(store), "u", TERMS, "m2"), Settled)
+    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
     await other.leave()
     await third.live()
 
@@ -120,7 +120,7 @@ async def test_whom_it_was_released_to_and_who_never_comes_is_not_waited_for(sto
     one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", forsakes=gone)
     await one.live()
     await one.leave()
-    await operations.release(Link(store), "u", TERMS, "m2")
+    await operator.release(Link(store), "u", TERMS, "m2")
     with pytest.raises(HeldElsewhere):
         await one.live()
     assert (await third.live()).former.clean
@@ -133,7 +133,7 @@ async def test_an_operator_who_is_late_does_not_undo_that_somebody_has_taken_it(
     link = Link(store)
     link.once("late", "put", owner_key("u"))
     with pytest.raises(OwnershipUnknown):
-        await operations.release(link, "u", TERMS, "m3")
+        await operator.release(link, "u", TERMS, "m3")
     owned = await other.live()
     await asyncio.sleep(link.lateness)
     assert owned.valid()
@@ -144,7 +144,7 @@ async def test_an_operator_who_is_late_does_not_undo_that_somebody_has_taken_it(
 
 
 async def removed(store: FakeStore) -> Free | Denied | Settled:
-    return await operations.release(Link(store), "u", TERMS, remove=True)
+    return await operator.release(Link(store), "u", TERMS, remove=True)
 
 
 async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: FakeStore) -> None:
@@ -159,11 +159,11 @@ async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: Fa
         assert refused.value.removed
     assert store.owner() == before, "nothing is written for a removed user"
     assert isinstance(await removed(store), Settled)
-    assert isinstance(await operations.release(Link(store), "u", TERMS), Denied)
-    assert isinstance(await operations.takeover(Link(store), "u", TERMS), Denied)
+    assert isinstance(await operator.release(Link(store), "u", TERMS), Denied)
+    assert isinstance(await operator.takeover(Link(store), "u", TERMS), Denied)
     assert store.owner() == before
-    assert await operations.add(Link(store), "u", TERMS)
-    assert not await operations.add(Link(store), "u", TERMS)
+    assert await operator.add(Link(store), "u", TERMS)
+    assert not await operator.add(Link(store), "u", TERMS)
     owned = await other.live()
     assert (owned.epoch, owned.former.epoch, owned.former.clean) == (2, 1, True)
 
@@ -173,7 +173,7 @@ async def test_a_user_can_be_removed_before_any_machine_has_owned_it(store: Fake
     machine = FakeMachine(store)
     with pytest.raises(HeldElsewhere, match="was removed"):
         await machine.live()
-    assert await operations.add(Link(store), "u", TERMS)
+    assert await operator.add(Link(store), "u", TERMS)
     assert (await machine.live()).epoch == 2
 
 
@@ -197,7 +197,7 @@ async def test_what_a_dead_holder_of_a_removed_user_has_is_the_newest_once_it_is
     machine.link.back()
     with pytest.raises(HeldElsewhere, match="was removed"):
         await machine.live(known=1)
-    assert await operations.add(Link(store), "u", TERMS)
+    assert await operator.add(Link(store), "u", TERMS)
     owned = await machine.live(known=1)
     assert owned.former.since <= 1
     assert not owned.former.clean

@@ -11,7 +11,7 @@ from fakes.ownership_store import TRIP, FakeMachine, FakeStore, now
 from flyatc.kit import tasks
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import owner_key, session_key
-from flyatc.ownership.terms import KILL, Terms
+from flyatc.ownership.rules import KILL, Terms
 
 pytestmark = pytest.mark.looptime
 

@@ -8,11 +8,10 @@ import pytest
 
 from fakes.stage import make_config
 from flyatc.config.schema import Limits
-from flyatc.edge.barrier import Barrier
+from flyatc.edge.access_log import Recorder
 from flyatc.edge.exchange import Exchange
-from flyatc.edge.pages import Pages
-from flyatc.edge.recorder import Recorder
-from flyatc.edge.respond import Responder
+from flyatc.edge.maintenance import Barrier
+from flyatc.edge.responses import Pages, Responder
 from flyatc.observe.log import Log
 from flyatc.wire import server
 from flyatc.wire.connection import Connection

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flyatc.kit.recall import Recall
+from flyatc.kit.async_cache import Recall
 
 pytestmark = pytest.mark.looptime
 

@@ -8,7 +8,7 @@ import pytest
 from fakes.stage import Stage, make_config
 from flyatc.kit import tasks
 from flyatc.tenants.errors import Full
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 pytestmark = pytest.mark.looptime
 

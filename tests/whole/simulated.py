@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fakes.fly import Told, ask
-from flyatc.sim import place
-from flyatc.sim.shapes import Overview
+from flyatc.sim import run
+from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
 
 
@@ -52,7 +52,7 @@ class Sim:
         )  # fmt: skip
 
     def overview(self) -> Overview:
-        return place.get_overview(self.folder / ".flyatc-sim")
+        return run.get_overview(self.folder / ".flyatc-sim")
 
     def states(self) -> dict[str, str]:
         return {one.name: one.state for one in self.overview().machines}

@@ -8,7 +8,7 @@ import pytest
 from flyatc import __version__
 from flyatc.cli.main import COMMANDS
 from flyatc.config import load
-from flyatc.tenants.lifecycle import NEXT, State
+from flyatc.tenants.state import NEXT, State
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

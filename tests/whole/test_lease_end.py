@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.ownership.terms import KILL, Terms
+from flyatc.ownership.rules import KILL, Terms
 from slowness import SLOWNESS
 from whole import evidence
 from whole.conftest import StartDaemon

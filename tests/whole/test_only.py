@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakes.dns import DnsServer
-from flyatc.fly.machine import Machine
+from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Replays, Target
 from whole.daemon import Daemon, config
 from whole.visits import serving

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flyatc.control.answers import Drained, Overview, Paused, Resumed, Switched
 from flyatc.control.client import Client
+from flyatc.control.types import Drained, Overview, Paused, Resumed, Switched
 from slowness import SLOWNESS
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, clean_environment, config, eventually

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from fakes.dns import DnsServer
-from flyatc.fly.machine import Machine
-from flyatc.process.ports import Ports
+from flyatc.fly.environment import Machine
+from flyatc.process.port_pool import Ports
 from flyatc.routing.replay import MOST_HOPS, Target
-from flyatc.routing.sealed import Opened, Seals
+from flyatc.routing.request_signature import Opened, Seals
 from whole.daemon import Answer, Daemon, config, eventually
 from whole.visits import Line, Reply, serving
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.process import table
+from flyatc.process import proc
 from whole.daemon import eventually
 from whole.wrapped import FOR_EVER, ending, gone, wrapped, wrapping
 
@@ -151,7 +151,7 @@ def test_orphans_are_reaped(tmp_path: Path) -> None:
     with wrapped(tmp_path, "sh", "-c", leave) as one:
         one.until_said(" .")
         orphan = int(one.output.partition("orphan ")[2].split()[0])
-        eventually(lambda: table.find(orphan) is None, what="the reaping")
+        eventually(lambda: proc.find(orphan) is None, what="the reaping")
 
 
 @pytest.mark.parametrize("program", ["nonexistcmd-of-flyatc", "./nothing", "./plain", "./folder"])

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flyatc.process import table
-from flyatc.process.ports import Ports
+from flyatc.process import proc
+from flyatc.process.port_pool import Ports
 from whole import visits
 from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
 from whole.visits import Line
@@ -122,7 +122,7 @@ def wrapped(folder: Path, *command: str, env: dict[str, str] | None = None) -> I
 
 def gone(pid: int) -> bool:
     """It runs no more; it may not be reaped yet."""
-    found = table.find(pid)
+    found = proc.find(pid)
     return found is None or found.ended
 
 

@@ -1,29 +1,33 @@
+""""""
+
+import asyncio
 import os
 from pathlib import Path
 
 import click
 
-from flyatc.cli import options, show, words
-from flyatc.config import describe
+from flyatc.admin.doctor_machine import Finding
+from flyatc.cli import common, output
+from flyatc.config import reference
 from flyatc.config.schema import Config
-from flyatc.fly import needs
+from flyatc.fly import provision
 
 
 @click.command()
-@options.config_file
+@common.config_file
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of tenants.yaml, for editors.")
 def check(config_path: Path | None, schema: bool) -> None:
     """Tell every fault of tenants.yaml at once, each with its line and key."""
     if schema:
-        return show.json(describe.json_schema())
-    click.echo(summary(options.read(config_path)))
+        return output.json(reference.json_schema())
+    click.echo(summary(common.read(config_path)))
 
 
 def summary(config: Config) -> str:
-    from flyatc.daemon import sleepless
+    from flyatc.fly import local_api
 
     users = len({tenant.user for tenant in config.tenants.values()})
-    who = f"{words.count(users, 'user')}, {words.count(len(config.tenants), 'tenant')}"
+    who = f"{output.count(users, 'user')}, {output.count(len(config.tenants), 'tenant')}"
     if config.pattern is not None:
         who += f", and others by the pattern {config.pattern.match}"
     store = config.storage.url if config.storage.mode != "none" else "none"
@@ -35,9 +39,45 @@ def summary(config: Config) -> str:
         f"  store     {store}",
     ]
     if config.pattern is not None and config.pattern.provision:
-        lacking = needs.lacking(config, os.environ)
+        lacking = provision.lacking(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
         lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
-    if (why := sleepless.reason(config, os.environ)) is not None:
+    if (why := local_api.reason(config, os.environ)) is not None:
         lines.append(f"  warning   {why}")
-    return "\n".join(map(words.plain, lines))
+    return "\n".join(map(output.plain, lines))
+
+
+COLOURS = {"good": "green", "doubt": "yellow", "fault": "red"}
+
+
+@click.command()
+@common.config_file
+@common.as_json
+def doctor(config_path: Path | None, as_json: bool) -> int:
+    """Try what flyatc stands on: the store, the disk, the platform's limits; and say what to change.
+
+    The exit code is 1 where something will not work."""
+    found = asyncio.run(_examine(common.read(config_path), quiet=as_json))
+    if as_json:
+        output.json(found)
+    return int(any(finding.state == "fault" for finding in found))
+
+
+async def _examine(config: Config, *, quiet: bool) -> list[Finding]:
+    from flyatc.admin import doctor as examination
+
+    found = []
+    async for finding in examination.examine(config, os.environ):
+        found.append(finding)
+        if not quiet:
+            _print(finding)
+    return found
+
+
+def _print(finding: Finding) -> None:
+    state = finding.state.ljust(5)
+    if output.on_terminal() and output.in_colour():
+        state = click.style(state, COLOURS[finding.state])
+    click.echo(f"{state}  {finding.what.ljust(12)}  {output.plain(finding.told)}")
+    if finding.advice:
+        click.echo(f"{' ' * 21}→ {output.plain(finding.advice)}")

@@ -115,9 +115,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except FlyatcError as error:
-        from flyatc.cli import words  # it may hold what a store or an app has said
+        from flyatc.cli import output  # it may hold what a store or an app has said
 
-        click.echo(words.plain_lines(str(error)), err=True)
+        click.echo(output.plain_lines(str(error)), err=True)
         return FAILED
     return int(code or 0)
 

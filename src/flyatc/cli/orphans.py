@@ -1,3 +1,5 @@
+""""""
+
 import asyncio
 import os
 import time
@@ -6,34 +8,43 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flyatc.cli import address, options, show, versions, words
-from flyatc.cli.show import Cell
+from flyatc.cli import common, databases, output
+from flyatc.cli.output import Cell
 
 if TYPE_CHECKING:
-    from flyatc.daemon.asides import Orphan
+    from flyatc.admin.store_access import Orphan
+import io
+from typing import TYPE_CHECKING
+
+from flyatc.config.schema import Config
+from flyatc.kit.units import human_octets
+
+if TYPE_CHECKING:
+    from flyatc.databases.verify import Verdict
+
 
 HEADINGS = ("TENANT", "DATABASE", "SET ASIDE", "SIZE", "STORED", "HERE", "TO GET IT BACK")
 
 
 @click.command()
-@address.scope
-@options.config_file
-@options.as_json
+@common.scope
+@common.config_file
+@common.as_json
 def orphans(scope: str | None, config_path: Path | None, as_json: bool) -> None:
     """List what was set aside: local copies which another version has taken the place of.
 
     They are on this machine, and in the store as well. flyatc never removes them: what you need no more, delete.
     No daemon is needed; it takes one to get something back.
     """
-    from flyatc.daemon import asides
+    from flyatc.admin import store_access
 
-    config = options.read(config_path)
-    found = asyncio.run(asides.find(config, os.environ, address.of_scope(config, scope)))
+    config = common.read(config_path)
+    found = asyncio.run(store_access.find(config, os.environ, common.of_scope(config, scope)))
     if as_json:
-        return show.json(found)
+        return output.json(found)
     if found:
-        now = time.time() if show.on_terminal() else None
-        show.table(HEADINGS, [row(one, now) for one in found])
+        now = time.time() if output.on_terminal() else None
+        output.table(HEADINGS, [row(one, now) for one in found])
     else:
         click.echo("nothing was set aside", err=True)
 
@@ -44,9 +55,69 @@ def row(one: "Orphan", now: float | None) -> list[Cell]:
     return [
         Cell(one.tenant, "bold"),
         Cell(one.database),
-        Cell(at if now is None or not at else words.ago(at, now)),
-        Cell(versions.size(one.size, now)),
-        Cell(versions.size(one.stored, now), "dim"),
+        Cell(at if now is None or not at else output.ago(at, now)),
+        Cell(databases.size(one.size, now)),
+        Cell(databases.size(one.stored, now), "dim"),
         Cell(one.path or ""),
         Cell(f"flyatc restore {one.tenant} {one.database} --orphan {one.name}"),
     ]
+
+
+COLOURS = {"ok": "green", "damaged": "bold red", "unknown": "yellow"}
+STDERR = 2
+
+
+@click.command()
+@common.scope
+@common.config_file
+@common.as_json
+def verify(scope: str | None, config_path: Path | None, as_json: bool) -> int:
+    """Restore what the store has of every database into a scratch folder, one at a time, and check it.
+
+    Nothing is changed, and no daemon is needed; a running one is not disturbed. The exit code is 1 where anything is
+    damaged or could not be tried.
+    """
+    config = common.read(config_path)
+    wanted = common.of_scope(config, scope)
+    found = asyncio.run(_verify(config, wanted, quiet=as_json))
+    bad = sum(one.state != "ok" for one in found)
+    if as_json:
+        output.json(found)
+    elif found:
+        all_of = output.count(len(found), "database")
+        click.echo(f"{all_of}: {'all can be restored' if not bad else f'{bad} not ok'}", err=True)
+    else:
+        what = "databases yet" if wanted is None else f"database of {wanted}"
+        click.echo(f"the store has no {what}", err=True)
+    return int(bool(bad) or (wanted is not None and not found))
+
+
+async def _verify(config: Config, wanted: str | None, *, quiet: bool) -> list["Verdict"]:
+    from flyatc.admin import store_access
+    from flyatc.observe.log import Log
+    from flyatc.process.pidfiles import Records
+
+    log = Log(io.FileIO(STDERR, "wb", closefd=False), text=True, level="error")
+    records = Records(Path(config.server.data))
+    found: list[Verdict] = []
+    try:
+        async with store_access.opened(config, os.environ) as store:
+            stock = await store_access.stock(store, wanted)
+            async with store_access.ready(config, os.environ, store, records, log) as drill:
+                for one in stock.databases:
+                    verdicts = await drill.verify(config.tenant_kept_as(one.user, one.key), one)
+                    found += verdicts
+                    for verdict in () if quiet else verdicts:
+                        _print(verdict)
+    finally:
+        log.close()
+    return found
+
+
+def _print(one: "Verdict") -> None:
+    state = one.state.ljust(8)
+    if output.on_terminal() and output.in_colour():
+        state = click.style(state, COLOURS[one.state])
+    size = human_octets(one.octets) if output.on_terminal() else str(one.octets)
+    told = [one.tenant, one.database, one.version or "-", size, f"{one.ms} ms", one.why]
+    click.echo(f"{state}  {output.plain('  '.join(part for part in told if part))}")

@@ -1,15 +1,22 @@
+""""""
+
 import os
+import platform
 from pathlib import Path
 
 import click
+from msgspec import structs
 
-from flyatc.cli import options
+from flyatc import __version__
+from flyatc.cli import common, output
 from flyatc.config import load
 from flyatc.config.schema import ONLY
+from flyatc.control.types import Overview, Reloaded
+from flyatc.kit.errors import FlyatcError
 
 
 @click.command()
-@options.config_file
+@common.config_file
 @click.option("--user", metavar="USER", help="Serve him only; $CUSTOMER_ID does the same. Others are sent elsewhere.")
 def serve(config_path: Path | None, user: str | None) -> int:
     """Run the daemon in the foreground.
@@ -22,3 +29,66 @@ def serve(config_path: Path | None, user: str | None) -> int:
     if user is not None:
         os.environ[ONLY] = user  # what is started for him may look there too
     return daemon.run(load.find(config_path))
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A tenants.yaml for the app's databases. Without it, nothing is restored or saved.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD [ARGS]...")
+@click.pass_context
+def run(ctx: click.Context, config_path: Path | None, command: tuple[str, ...]) -> int:
+    """Run one app, without tenants: in place of thruster, and with its variables.
+
+    Visitors come to HTTP_PORT (80), the app listens on TARGET_PORT (3000), which is its PORT. Signals are handed on to
+    it, and its exit code is ours.
+
+    Of FILE count storage, server.data (the folder of the databases), and of app: databases, seed, env and stop_grace.
+
+    "flyatc CMD" is the same as "flyatc run -- CMD" where CMD is none of flyatc's own commands.
+    """
+    if not command:
+        click.echo(ctx.get_usage(), err=True)
+        click.echo("there is no command to run: flyatc run -- ./bin/rails server", err=True)
+        return 1
+    from flyatc.wrapper import wrapper
+
+    return wrapper.run(command, config_path)
+
+
+_TOLD = {
+    "added": "added",
+    "removed": "removed, stopping",
+    "changed": "changed, restarting when idle",
+    "restart": "waits for a restart of the daemon",
+}
+
+
+@click.command()
+@common.config_file
+def reload(config_path: Path | None) -> None:
+    """Have the daemon read tenants.yaml again, as SIGHUP does. A faulty file changes nothing."""
+    reloaded = common.client(common.read(config_path)).post("/reload", Reloaded)
+    found = {name: entries for name, entries in structs.asdict(reloaded).items() if entries}
+    for name, entries in found.items():
+        for entry in entries:
+            click.echo(f"{output.plain(entry)}: {_TOLD[name]}")
+    if not found:
+        click.echo("reloaded: no tenant is added, removed or changed")
+
+
+@click.command()
+@common.config_file
+def version(config_path: Path | None) -> None:
+    """Print the version; and that of the running daemon, where it is another."""
+    click.echo(f"flyatc {__version__} (Python {platform.python_version()})")
+    try:
+        daemon = common.client(common.read(config_path)).get("/status", Overview).daemon
+    except FlyatcError:  # no configuration here, or no daemon: nothing more to tell
+        return
+    if daemon.version != __version__:
+        click.echo(f"the running daemon is {daemon.version}: restart it")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flyatc.cli import options, show
-from flyatc.cli.show import Cell
+from flyatc.cli import common, output
+from flyatc.cli.output import Cell
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.kit.errors import FlyatcError
-from flyatc.observe.readable import readable
+from flyatc.observe.log_text import readable
 
 if TYPE_CHECKING:
-    from flyatc.sim.shapes import Overview
     from flyatc.sim.simulator import Simulator
+    from flyatc.sim.types import Overview
 
 VERBS = {
     "start": "Start a machine that is stopped or suspended, or whose host was lost.",
@@ -56,7 +56,7 @@ _folder = click.option(
 @click.option("--no-ptr", is_flag=True, help="The DNS has no PTR records: Fly's documentation has none either.")
 @click.option("--watch", is_flag=True, help="Print each request's hops, and each question to the DNS.")
 @_folder
-@options.config_file
+@common.config_file
 @click.pass_context
 def sim(
     ctx: click.Context,
@@ -74,10 +74,10 @@ def sim(
     """
     if ctx.invoked_subcommand is not None:
         return
-    config = options.read(config_path)
+    config = common.read(config_path)
     if config.server.control is not None and config.server.control.port:
         raise FlyatcError("server.control is one port, and the machines share this host: take it out, or write 0")
-    from flyatc.sim import running
+    from flyatc.sim import run
     from flyatc.sim.simulator import Settings
 
     regions = tuple(str(more["regions"]).split(","))
@@ -99,19 +99,19 @@ def sim(
         config=load.find(config_path).absolute(),
     )
     told = click.echo if more["watch"] else lambda line: None
-    running.run(settings, load.find(config_path), machines, told, partial(_greet, config, folder))
+    run.run(settings, load.find(config_path), machines, told, partial(_greet, config, folder))
 
 
 @sim.command()
 @_folder
-@options.as_json
+@common.as_json
 def ps(folder: Path, as_json: bool) -> None:
     """List the machines."""
-    from flyatc.sim import place
+    from flyatc.sim import run
 
-    overview = place.get_overview(folder)
+    overview = run.get_overview(folder)
     if as_json:
-        return show.json(overview)
+        return output.json(overview)
     return _table(overview)
 
 
@@ -120,9 +120,9 @@ def _verb(name: str, text: str) -> click.Command:
     @click.argument("machine")
     @_folder
     def command(machine: str, folder: Path) -> None:
-        from flyatc.sim import place
+        from flyatc.sim import run
 
-        _table(place.command(folder, machine, name))
+        _table(run.command(folder, machine, name))
 
     return command
 
@@ -141,16 +141,16 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
     Readable on a terminal, JSON lines otherwise.
     """
-    from flyatc.sim import place
+    from flyatc.sim import run
 
-    one = next((one for one in place.get_overview(folder).machines if machine in (one.name, one.id)), None)
+    one = next((one for one in run.get_overview(folder).machines if machine in (one.name, one.id)), None)
     if one is None:
         raise FlyatcError(f"there is no machine {machine}; flyatc sim ps lists them")
     arguments = ["-n", str(number), *(["-F"] if follow else []), one.log]
-    for_people = show.on_terminal()
+    for_people = output.on_terminal()
     with subprocess.Popen(["tail", *arguments], stdout=subprocess.PIPE) as tail:  # noqa: S607  # POSIX has it
         for line in tail.stdout or ():
-            click.echo(readable(line.rstrip(b"\n"), colour=show.in_colour()) if for_people else line, nl=for_people)
+            click.echo(readable(line.rstrip(b"\n"), colour=output.in_colour()) if for_people else line, nl=for_people)
 
 
 @sim.command()
@@ -164,10 +164,10 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:
     """Have the platform fail; without options, all is well again."""
-    from flyatc.sim import place
-    from flyatc.sim.shapes import Faults
+    from flyatc.sim import run
+    from flyatc.sim.types import Faults
 
-    faults = place.break_things(folder, Faults(api, dns)).faults
+    faults = run.break_things(folder, Faults(api, dns)).faults
     broken = [f"the {name} fails: {how}" for name, how in (("API", faults.api), ("DNS", faults.dns)) if how]
     click.echo("; ".join([*broken, "flyatc sim fail ends it"]) if broken else "all is well")
 
@@ -185,7 +185,7 @@ def _table(overview: "Overview") -> None:
         ]
         for one in overview.machines
     ]
-    show.table(HEADINGS, rows)
+    output.table(HEADINGS, rows)
 
 
 def _whose(config: Config, count: int) -> list[str]:

@@ -1,37 +1,45 @@
+""""""
+
+import contextlib
 import time
 from pathlib import Path
 
 import click
 
-from flyatc.cli import address, options, show, words
-from flyatc.cli.show import Cell
-from flyatc.control.answers import Daemon, Overview, Verified
-from flyatc.tenants.status import Status
+from flyatc.cli import common, output
+from flyatc.cli.output import Cell
+from flyatc.config.schema import Config
+from flyatc.control import explain
+from flyatc.control.client import Client, NoDaemon
+from flyatc.control.types import Daemon, Explanation, Overview, Verified
+from flyatc.observe.log_text import inert_json, readable
+from flyatc.routing.route import Routes
+from flyatc.tenants.state import Status
 
 HEADINGS = ("TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE")
 _STYLES = {"ready": "green", "stopped": "dim", "failed": "bold red"}
 
 
 @click.command()
-@options.config_file
-@options.as_json
+@common.config_file
+@common.as_json
 def status(config_path: Path | None, as_json: bool) -> None:
     """List every configured tenant: its state, its process, its visitors, its last save."""
-    overview = options.client(options.read(config_path)).get("/status", Overview)
+    overview = common.client(common.read(config_path)).get("/status", Overview)
     if as_json:
-        return show.json(overview)
-    now = time.time() if show.on_terminal() else None
-    show.table(HEADINGS, [row(one, now, standing(one, overview)) for one in overview.tenants])
+        return output.json(overview)
+    now = time.time() if output.on_terminal() else None
+    output.table(HEADINGS, [row(one, now, standing(one, overview)) for one in overview.tenants])
     if now is not None:
         told = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
-        click.echo("\n" + (click.style(told, dim=True) if show.in_colour() else told))
+        click.echo("\n" + (click.style(told, dim=True) if output.in_colour() else told))
     for one in overview.tenants:
         for alarm in one.alarms:
-            click.echo(words.plain(f"{one.tenant}: {alarm}"), err=True)
+            click.echo(output.plain(f"{one.tenant}: {alarm}"), err=True)
     if overview.daemon.store is not None:
-        click.echo(words.plain(f"no tenant can start, the store cannot be used: {overview.daemon.store}"), err=True)
+        click.echo(output.plain(f"no tenant can start, the store cannot be used: {overview.daemon.store}"), err=True)
     for bad in overview.verified.bad if overview.verified is not None else ():
-        click.echo(words.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
+        click.echo(output.plain(f"{bad.state}: {bad.tenant} {bad.database} in the store: {bad.why}"), err=True)
 
 
 _THEN = {"exit": "ends", "stop": "has its machine stopped", "suspend": "has its machine suspended"}
@@ -53,37 +61,39 @@ def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
 
 def about(daemon: Daemon, now: float) -> str:
     told = (
-        f"flyatc {daemon.version}, pid {daemon.pid}, started {words.ago(daemon.started, now)}, "
-        f"listens on {daemon.listen}; {daemon.running} of {words.count(daemon.limit, 'app')} at most"
+        f"flyatc {daemon.version}, pid {daemon.pid}, started {output.ago(daemon.started, now)}, "
+        f"listens on {daemon.listen}; {daemon.running} of {output.count(daemon.limit, 'app')} at most"
     )
     if daemon.idle_at is None:
         return told
-    return f"{told}; {_THEN.get(daemon.idle_then, daemon.idle_then)} {words.ago(daemon.idle_at, now)} if nobody comes"
+    return f"{told}; {_THEN.get(daemon.idle_then, daemon.idle_then)} {output.ago(daemon.idle_at, now)} if nobody comes"
 
 
 def verified(found: Verified | None, now: float) -> list[str]:
     if found is None or found.last is None:
         return []
     bad = f", {len(found.bad)} NOT OK" if found.bad else ", all ok"
-    return [f"{words.count(found.databases, 'database')} of the store verified, last {words.ago(found.last, now)}{bad}"]
+    return [
+        f"{output.count(found.databases, 'database')} of the store verified, last {output.ago(found.last, now)}{bad}"
+    ]
 
 
 def _when(stamp: str | None, now: float | None) -> str:
     if stamp is None:
         return ""
-    return stamp if now is None else words.ago(stamp, now)
+    return stamp if now is None else output.ago(stamp, now)
 
 
 def standing(one: Status, overview: Overview) -> str:
     """Whether visitors reach it. Maintenance wins over a pause; the nearest pause counts."""
-    if any(address.within(one.tenant, closed.scope) for closed in overview.closed):
+    if any(common.within(one.tenant, closed.scope) for closed in overview.closed):
         return "closed for maintenance"
-    pauses = [paused for paused in overview.paused if address.within(one.tenant, paused.scope)]
+    pauses = [paused for paused in overview.paused if common.within(one.tenant, paused.scope)]
     if not pauses:
         return ""
     nearest = max(pauses, key=lambda paused: len(paused.scope or ""))
     waiting = f", {nearest.waiting} waiting" if nearest.waiting else ""
-    return f"paused{'' if nearest.scope == one.tenant else ' with ' + address.named(nearest.scope)}{waiting}"
+    return f"paused{'' if nearest.scope == one.tenant else ' with ' + common.named(nearest.scope)}{waiting}"
 
 
 def _note(one: Status, now: float | None, standing: str) -> str:
@@ -96,5 +106,73 @@ def _note(one: Status, now: float | None, standing: str) -> str:
     if one.restart_pending:
         parts.append("restarts when idle, with the new configuration")
     if one.idle_at is not None and now is not None:
-        parts.append(f"stops {words.ago(one.idle_at, now)} if nobody comes")
+        parts.append(f"stops {output.ago(one.idle_at, now)} if nobody comes")
     return "; ".join(part for part in parts if part)
+
+
+@click.command()
+@click.argument("tenant", metavar="[USER[/TENANT]]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--lines", "number", type=click.IntRange(0, 10**8), default=100, show_default=True, metavar="N")
+@common.config_file
+@common.as_json
+def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None, as_json: bool) -> None:
+    """Print the last lines of the log: the daemon's own, the requests, what the apps write.
+
+    Readable on a terminal, JSON lines otherwise.
+    """
+    config = common.read(config_path)
+    wanted = None if tenant is None else common.of(config, tenant)
+    told = common.client(config).read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
+    for_people, none = output.on_terminal() and not as_json, True
+    for line in told:
+        none = False
+        click.echo(readable(line, colour=output.in_colour()) if for_people else inert_json(line))
+    if none and wanted is not None and number:
+        click.echo(f"the daemon keeps no lines of {wanted}; flyatc status lists the tenants", err=True)
+
+
+@click.command()
+@click.argument("path")
+@common.config_file
+@common.as_json
+def route(path: str, config_path: Path | None, as_json: bool) -> int:
+    """Tell whose request PATH is (a path or a whole URL), where it is served, and why.
+
+    A running daemon is asked; without one, the file decides. Exit code 1 when the request would be refused.
+    """
+    config = common.read(config_path)
+    found = _explained(common.client(config), config, path)
+    if as_json:
+        output.json(found)
+    else:
+        for name, value in told(found):
+            click.echo(f"{name:<9} {output.plain(value)}")
+    return 1 if found.outcome == "refuse" else 0
+
+
+def _explained(daemon: Client, config: Config, path: str) -> Explanation:
+    with contextlib.suppress(NoDaemon):
+        return daemon.get("/route", Explanation, path=path)
+    return explain.explain(config, Routes(config), path)
+
+
+def told(found: Explanation) -> list[tuple[str, str]]:
+    lines = [("path", found.path)]
+    if found.status is not None:
+        lines.append(("answer", str(found.status)))
+    if found.location is not None:
+        lines.append(("to", found.location))
+    if found.tenant is not None:
+        lines += [
+            ("tenant", found.tenant),
+            ("user", f"{found.user} (by pattern)" if found.by_pattern else found.user or ""),
+            ("state", found.state or "unknown: no daemon is running"),
+        ]
+    if found.pin is not None:
+        lines.append(("on Fly", f"{found.pin}, as the file says"))
+    if found.app_path is not None:
+        lines.append(("app sees", f"{found.app_path} ({'prefix stripped' if found.strip_prefix else 'as it came'})"))
+    if found.health:
+        lines.append(("visit", "no: it is the app's ready path, which wakes nobody"))
+    return [*lines, ("why", found.why)]

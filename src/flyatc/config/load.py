@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from flyatc.config import nodes
-from flyatc.config.faults import ConfigError, Fault, Faults
+from flyatc.config import errors
+from flyatc.config.errors import ConfigError, Fault, Faults
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Config
@@ -65,7 +65,7 @@ class RealDisk:
             return None
 
 
-def compose(text: str, file: str) -> nodes.Node | None:
+def compose(text: str, file: str) -> errors.Node | None:
     """The tree of one YAML document, None where it is empty. Raises ConfigError.
 
     Built from the parser's events, not by yaml.compose: that one recurses in C, and deep nesting ends the process.
@@ -125,11 +125,11 @@ class _Composer:
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._anchors: dict[str, tuple[nodes.Node, int]] = {}
+        self._anchors: dict[str, tuple[errors.Node, int]] = {}
         self._count = 0
 
-    def document(self, events: Iterator[yaml.Event]) -> nodes.Node | None:
-        root: nodes.Node | None = None
+    def document(self, events: Iterator[yaml.Event]) -> errors.Node | None:
+        root: errors.Node | None = None
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
                 raise self._refusal(event, "there must be one document, and here begins another: take out the '---'")
@@ -137,7 +137,7 @@ class _Composer:
                 root = self._node(event, events, 0)
         return root
 
-    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> nodes.Node:
+    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> errors.Node:
         before = self._count
         self._count += 1
         if depth > _DEEPEST:
@@ -152,10 +152,10 @@ class _Composer:
             self._anchors[event.anchor] = (node, self._count - before)
         return node
 
-    def _value(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> nodes.Node:
+    def _value(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> errors.Node:
         line = _line(event)
         if isinstance(event, yaml.ScalarEvent):
-            return nodes.Scalar(line, event.value, event.implicit[0])
+            return errors.ScalarNode(line, event.value, event.implicit[0])
         children = []
         for child in events:
             if isinstance(child, yaml.CollectionEndEvent):
@@ -163,10 +163,10 @@ class _Composer:
             assert isinstance(child, yaml.NodeEvent)
             children.append(self._node(child, events, depth + 1))
         if isinstance(event, yaml.SequenceStartEvent):
-            return nodes.Sequence(line, tuple(children))
-        return nodes.Mapping(line, tuple(zip(children[::2], children[1::2], strict=True)))
+            return errors.SequenceNode(line, tuple(children))
+        return errors.MappingNode(line, tuple(zip(children[::2], children[1::2], strict=True)))
 
-    def _alias(self, event: yaml.AliasEvent) -> nodes.Node:
+    def _alias(self, event: yaml.AliasEvent) -> errors.Node:
         if event.anchor not in self._anchors:
             raise self._refusal(event, f"*{event.anchor} is not the name of anything above")
         node, count = self._anchors[event.anchor]

@@ -1,19 +1,137 @@
 """A tree of YAML nodes → the schema's ``File``, with every fault told. Pure.
 
 Scalars are read from their own text by what is wanted there, not by YAML's guess: ``100`` and ``no`` are fine names.
+
+The types of the schema, as a reader of YAML needs them: what each kind of node may become. Pure.
+
+Made from the Structs of ``schema`` by msgspec's own inspection, so that a new field needs no second place.
 """
 
 import difflib
-from collections.abc import Iterator
-from typing import TypeVar
+import functools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, inspect
 
-from flyatc.config import shapes
-from flyatc.config.faults import Faults
-from flyatc.config.nodes import Key, Mapping, Node, Scalar, Sequence
+from flyatc.config import schema_sections
+from flyatc.config.errors import Faults, Key, MappingNode, Node, ScalarNode, SequenceNode
 from flyatc.config.schema import File
-from flyatc.config.shapes import Shape
+from flyatc.kit import units
+
+Read = Callable[[str, bool], object]  # (the scalar's text, whether it stands without quotes); raises ValueError
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass
+class Shape:
+    """What may stand in one place: at most one reading for each kind of node."""
+
+    wanted: str  # in words, for people: "a duration", "a list"
+    nullable: bool = False
+    scalar: Read | None = None
+    items: "Shape | None" = None
+    values: "Shape | None" = None
+    struct: type[Struct] | None = None
+    fields: "dict[str, Shape]" = field(default_factory=dict)
+    required: tuple[str, ...] = ()  # of the fields
+
+
+@functools.cache
+def of(struct: type[Struct]) -> Shape:
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)
+    return _struct_shape(info)
+
+
+def _shape(info: inspect.Type, unit: str | None = None) -> Shape:
+    match info:
+        case inspect.Metadata():
+            return _shape(info.type, (info.extra or {}).get("unit", unit))
+        case inspect.UnionType():
+            return _union([_shape(member, unit) for member in info.types])
+        case inspect.StructType(cls=schema_sections.Listen):
+            return Shape("a port or host:port", scalar=lambda text, plain: schema_sections.Listen.parse(text))
+        case inspect.StructType():
+            return _struct_shape(info)
+        case inspect.ListType():
+            return Shape("a list", items=_shape(info.item_type))
+        case inspect.DictType():
+            return Shape("a mapping", values=_shape(info.value_type))
+        case inspect.NoneType():
+            return Shape("null", nullable=True)
+    return _scalar_shape(info, unit)
+
+
+def _scalar_shape(info: inspect.Type, unit: str | None) -> Shape:
+    match info:
+        case inspect.StrType():
+            return Shape("text", scalar=lambda text, plain: text)
+        case inspect.BoolType():
+            return Shape("true or false", scalar=_true_or_false)
+        case inspect.LiteralType():
+            words = tuple(map(str, info.values))
+            return Shape(" or ".join(words), scalar=functools.partial(_one_of, words))
+        case inspect.IntType() | inspect.FloatType():
+            wanted, read = {
+                "seconds": ("a duration", units.seconds),
+                "octets": ("a size", units.octets),
+            }.get(unit or "", ("a whole number", _whole_number))
+            return Shape(wanted, scalar=functools.partial(_within, info, read))
+    raise AssertionError(f"the schema has a type that nothing reads: {info}")
+
+
+def _union(members: list[Shape]) -> Shape:
+    whole = Shape(" or ".join(member.wanted for member in members if member.wanted != "null"))
+    for member in members:
+        whole.nullable = whole.nullable or member.nullable
+        whole.scalar = whole.scalar or member.scalar
+        whole.items = whole.items or member.items
+        whole.values = whole.values or member.values
+        if member.struct:
+            whole.struct, whole.fields, whole.required = member.struct, member.fields, member.required
+    return whole
+
+
+def _struct_shape(info: inspect.StructType) -> Shape:
+    fields = {entry.name: _shape(entry.type) for entry in info.fields}
+    required = tuple(entry.name for entry in info.fields if entry.required)
+    return Shape("a mapping", struct=info.cls, fields=fields, required=required)
+
+
+def _true_or_false(text: str, plain: bool) -> bool:
+    if not plain or text.lower() not in _BOOLEANS:
+        raise ValueError(f"must be true or false{'' if plain else ', without quotes'}, not {text!r}")
+    return _BOOLEANS[text.lower()]
+
+
+def _one_of(words: tuple[str, ...], text: str, plain: bool) -> str:
+    if text in words:
+        return text
+    close = difflib.get_close_matches(text, words, 1)
+    raise ValueError(f"{text!r} is not one of {', '.join(words)}" + (f"; did you mean {close[0]}?" if close else ""))
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text) is None:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _within(bounds: Any, read: Callable[[str], float], text: str, plain: bool) -> float:
+    """``bounds``: an IntType or FloatType of msgspec.inspect, with its ge, gt, le."""
+    value = read(text)
+    if bounds.ge is not None and value < bounds.ge:
+        raise ValueError(f"must be at least {bounds.ge}, not {text}")
+    if bounds.gt is not None and value <= bounds.gt:
+        raise ValueError(f"must be more than {bounds.gt}, not {text}")
+    if bounds.le is not None and value > bounds.le:
+        raise ValueError(f"must be at most {bounds.le}, not {text}")
+    return value
+
 
 S = TypeVar("S", bound=Struct)
 
@@ -30,30 +148,30 @@ def parse(root: Node | None, faults: Faults) -> File:
     if root is None:
         faults.tell((), "is empty: it needs at least app: and users:")
         return File()
-    value = _value(root, shapes.of(File), (), faults)
+    value = _value(root, of(File), (), faults)
     return value if isinstance(value, File) else File()
 
 
 def _value(node: Node, shape: Shape, key: Key, faults: Faults) -> object:
     match node:
-        case Scalar():
+        case ScalarNode():
             return _scalar(node, shape, key, faults)
-        case Sequence() if shape.items is not None:
+        case SequenceNode() if shape.items is not None:
             return _items(node, shape.items, key, faults)
-        case Mapping() if shape.struct is not None:
+        case MappingNode() if shape.struct is not None:
             return _struct(node, shape, shape.struct, key, faults)
-        case Mapping() if shape.values is not None:
+        case MappingNode() if shape.values is not None:
             return _values(node, shape.values, key, faults)
-    found = "a list" if isinstance(node, Sequence) else "a mapping"
+    found = "a list" if isinstance(node, SequenceNode) else "a mapping"
     faults.tell(key, f"must be {shape.wanted}, not {found}", node.line)
     return _WRONG
 
 
-def _scalar(node: Scalar, shape: Shape, key: Key, faults: Faults) -> object:
+def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
     if node.null and shape.nullable:
         return None
     if node.null and shape.scalar is None and shape.items is None:  # a section whose lines are all comments
-        return _value(Mapping(node.line, ()), shape, key, faults)
+        return _value(MappingNode(node.line, ()), shape, key, faults)
     try:
         return _read(node, shape)
     except ValueError as error:
@@ -61,7 +179,7 @@ def _scalar(node: Scalar, shape: Shape, key: Key, faults: Faults) -> object:
         return _WRONG
 
 
-def _read(node: Scalar, shape: Shape) -> object:
+def _read(node: ScalarNode, shape: Shape) -> object:
     if not _harmless(node.text):
         raise ValueError(f"{node.text!r} holds a character that no path and no program can take")
     if node.null and node.text and shape.scalar is not None:
@@ -78,17 +196,17 @@ def _harmless(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _items(node: Sequence, shape: Shape, key: Key, faults: Faults) -> list[object]:
+def _items(node: SequenceNode, shape: Shape, key: Key, faults: Faults) -> list[object]:
     values = [_value(item, shape, (*key, index), faults) for index, item in enumerate(node.items)]
     return [value for value in values if value is not _WRONG]
 
 
-def _values(node: Mapping, shape: Shape, key: Key, faults: Faults) -> dict[str, object]:
+def _values(node: MappingNode, shape: Shape, key: Key, faults: Faults) -> dict[str, object]:
     values = {name: _value(value, shape, (*key, name), faults) for name, value in _pairs(node, key, faults)}
     return {name: value for name, value in values.items() if value is not _WRONG}
 
 
-def _struct(node: Mapping, shape: Shape, struct: type[Struct], key: Key, faults: Faults) -> object:
+def _struct(node: MappingNode, shape: Shape, struct: type[Struct], key: Key, faults: Faults) -> object:
     values: dict[str, object] = {}
     for name, value in _pairs(node, key, faults):
         if name in shape.fields:
@@ -109,11 +227,11 @@ def _struct(node: Mapping, shape: Shape, struct: type[Struct], key: Key, faults:
         return _WRONG
 
 
-def _pairs(node: Mapping, key: Key, faults: Faults) -> Iterator[tuple[str, Node]]:
+def _pairs(node: MappingNode, key: Key, faults: Faults) -> Iterator[tuple[str, Node]]:
     """Each key once, the first time it comes."""
     seen: dict[str, int] = {}
     for name, value in node.pairs:
-        if not isinstance(name, Scalar):
+        if not isinstance(name, ScalarNode):
             faults.tell(key, "has a key that is not plain text", name.line)
         elif not _harmless(name.text):
             faults.tell((*key, name.text), "holds a character that no path and no program can take", name.line)
@@ -139,7 +257,7 @@ def _unknown(name: str, here: tuple[str, ...]) -> str:
 
 def _homes() -> dict[str, str]:
     """Where each key of the schema belongs, in words."""
-    sections = shapes.of(File).fields
+    sections = of(File).fields
     homes: dict[str, str] = {}
     for section, shape in sections.items():
         entries = shape.values.fields if shape.values else shape.fields

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import layers, names, settings
-from flyatc.config.faults import Faults
-from flyatc.config.layers import Disk, Surroundings
-from flyatc.config.nodes import Key
+from flyatc.config import merge, sections, validate
+from flyatc.config.errors import Faults, Key
+from flyatc.config.merge import Disk, Surroundings
 from flyatc.config.schema import (
     ANYONE,
     ONLY,
@@ -39,8 +38,8 @@ def resolve(
     the only tenant, ``server.data`` itself is its folder, and the users of the file do not count. The answer is of use
     only where nothing was told to ``faults``."""
     around = Surroundings(path.parent, environ, disk, faults)
-    server = settings.server(file.server, around)
-    app = layers.lay(App(), file.app, ("app",), around)
+    server = sections.server(file.server, around)
+    app = merge.lay(App(), file.app, ("app",), around)
     tenants: dict[str, Tenant] = {}
     users = file.users
     if alone:
@@ -62,12 +61,12 @@ def resolve(
     config = Config(
         path=path,
         server=server,
-        storage=settings.storage(file.storage, server.data, around),
+        storage=sections.storage(file.storage, server.data, around),
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
-        fly=settings.fly(file.fly, around),
-        replay=settings.replay(file.replay, around),
+        fly=sections.fly(file.fly, around),
+        replay=sections.replay(file.replay, around),
         log=file.log,
         pages=app.pages,
         tenants=tenants,
@@ -95,7 +94,7 @@ def _only(config: Config, around: Surroundings) -> Config:
 
 
 def _alone(app: App, server: Server, around: Surroundings) -> Tenant:
-    layers.check_whole(app, [], around)
+    merge.check_whole(app, [], around)
     return Tenant(user=ALONE, name="", prefix="", data=Path(server.data), app=app)
 
 
@@ -110,12 +109,12 @@ class _Entry(Struct, frozen=True):
 def _tenants(user: str, entry: UserEntry | None, app: App, around: Surroundings) -> Iterator[tuple[str, App]]:
     """Each tenant of a user with its complete app."""
     key: Key = ("users", user)
-    of_user = layers.lay(app, entry, key, around)
+    of_user = merge.lay(app, entry, key, around)
     for tenant in _entries(entry, key, around.faults):
-        if fault := names.tenant(tenant.name):
+        if fault := validate.tenant(tenant.name):
             around.faults.tell(tenant.key, fault)
-        whole = layers.lay(of_user, tenant.layer, tenant.key, around)
-        layers.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], around)
+        whole = merge.lay(of_user, tenant.layer, tenant.key, around)
+        merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], around)
         yield tenant.name, whole
 
 
@@ -141,7 +140,7 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
 
 def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faults) -> None:
     key: Key = ("users", user)
-    if fault := names.user(user):
+    if fault := validate.user(user):
         faults.tell(key, fault)
     if entry is not None and entry.match is not UNSET:
         faults.tell((*key, "match"), "is only for '*': this user has a name")
@@ -160,9 +159,9 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
     key: Key = ("users", user)
     if entry.region is not UNSET and entry.machine is not UNSET:
         faults.tell((*key, "machine"), "names the machine, and region a region: one of the two is enough")
-    if entry.region is not UNSET and (fault := names.region(entry.region)):
+    if entry.region is not UNSET and (fault := validate.region(entry.region)):
         faults.tell((*key, "region"), fault)
-    if entry.machine is not UNSET and (fault := names.machine(entry.machine)):
+    if entry.machine is not UNSET and (fault := validate.machine(entry.machine)):
         faults.tell((*key, "machine"), fault)
     return Pin(region=entry.region or None, machine=entry.machine or None)
 
@@ -185,5 +184,5 @@ def _pattern(
     except user_pattern.PatternError as error:
         around.faults.tell(key, f"{match!r} cannot be used: {error}")
         return None
-    of_all, provision = layers.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
+    of_all, provision = merge.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
     return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

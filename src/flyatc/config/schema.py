@@ -10,12 +10,20 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from flyatc.config.amounts import Octets, Seconds, SomeSeconds
-from flyatc.config.delivery import Cache, Delivery, DeliveryOverrides
-from flyatc.config.limits import Limits as Limits
-from flyatc.config.limits import Logging as Logging
-from flyatc.config.listen import Listen
-from flyatc.config.platform import Fly, MachineIdle, Replay
+from flyatc.config.schema_sections import (
+    Cache,
+    Delivery,
+    DeliveryOverrides,
+    Fly,
+    Listen,
+    MachineIdle,
+    Octets,
+    Replay,
+    Seconds,
+    SomeSeconds,
+)
+from flyatc.config.schema_sections import Limits as Limits
+from flyatc.config.schema_sections import Logging as Logging
 
 ANYONE = "*"  # the entry of users who are not listed
 ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user

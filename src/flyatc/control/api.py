@@ -1,4 +1,7 @@
-"""What operators may ask, and who answers it. Errors become answers by one table."""
+"""What operators may ask, and who answers it. Errors become answers by one table.
+
+The journal told to an operator, and then what comes, as he can take it.
+"""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -7,17 +10,17 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from flyatc.config.faults import ConfigError
-from flyatc.control import logs, metrics
-from flyatc.control.answers import LONGEST_HOLD, Cleared, Resumed, Step, Switched
+from flyatc.config.errors import ConfigError
+from flyatc.control import metrics
 from flyatc.control.call import Answer, Call
-from flyatc.control.ports import Operations
-from flyatc.databases.choosing import Aside, Choice, Moment
+from flyatc.control.types import LONGEST_HOLD, Cleared, Operations, Resumed, Step, Switched
+from flyatc.databases.version_choice import Aside, Choice, Moment
 from flyatc.kit.errors import FlyatcError, SaveFailed
-from flyatc.kit.progress import Progress
+from flyatc.kit.types import Progress
+from flyatc.observe.journal import Entry, Journal
 from flyatc.observe.log import Log
 from flyatc.tenants.errors import NoSuchTenant, Unavailable
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 S = TypeVar("S", bound=Struct)
 Route = Callable[["Api", Call], Awaitable[Answer | None]]
@@ -191,7 +194,7 @@ class Api:
         if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise BadMessage(400, f"lines={number[:20]!r} is not a number")
         follow = call.query.get("follow") == "1"
-        await logs.tell(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
+        await tell(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
 
 
 PUBLIC: dict[tuple[str, str], Route] = {
@@ -248,3 +251,23 @@ def _telling(call: Call) -> Progress:
 
 async def _finish(call: Call) -> None:
     await call.write(msgspec.json.encode(Done()) + b"\n")
+
+
+async def tell(journal: Journal, call: Call, address: str | None, lines: int, *, follow: bool) -> None:
+    """The last ``lines``, as JSON lines; ``follow``: and all later ones, until the operator leaves.
+
+    Who reads too slowly misses what the journal has no room for: memory is bounded."""
+    entries = journal.since(0, address)
+    number = journal.last
+    await call.write(_joined(entries[max(0, len(entries) - lines) :]))
+    while follow:
+        if journal.last == number:
+            await journal.more()
+        entries = journal.since(number, address)
+        number = journal.last
+        if entries:
+            await call.write(_joined(entries))
+
+
+def _joined(entries: list[Entry]) -> bytes:
+    return b"".join(line + b"\n" for _, _, line in entries)

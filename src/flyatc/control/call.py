@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 
 from flyatc.kit import tasks
-from flyatc.wire import answer, chunked, server
-from flyatc.wire.faults import BadMessage
+from flyatc.wire import chunked, response, server
+from flyatc.wire.errors import BadMessage
 
 LARGEST_BODY = 1 << 20
 MOST_FIELDS = 16  # of a query
@@ -87,7 +87,7 @@ class Call:
     def _whole(self, last: Answer) -> None:
         headers = [(b"Content-Type", last.kind.encode()), (b"Cache-Control", b"no-store")]
         close, head_only = self._close, self._request.head.method == b"HEAD"
-        self._request.send(answer.build(last.status, headers, last.body, head_only=head_only, close=close))
+        self._request.send(response.build(last.status, headers, last.body, head_only=head_only, close=close))
         self._request.end(close=close)
 
     def _send(self, data: bytes) -> None:
@@ -100,7 +100,7 @@ class Call:
     def _head(self) -> bytes:
         parts = [
             b"HTTP/1.1 200 OK",
-            answer.date_line(),
+            response.date_line(),
             b"\r\nContent-Type: ",
             LINES.encode(),
             b"\r\nCache-Control: no-store",

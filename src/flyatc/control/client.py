@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from flyatc.control import place
+from flyatc.control import server
 from flyatc.kit.errors import FlyatcError
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Client:
     """``data``: server.data, absolute. Each call raises NoDaemon, Refused or Cut."""
 
     def __init__(self, data: str) -> None:
-        self._path = place.socket_of(data)
+        self._path = server.socket_of(data)
 
     def get(self, path: str, kind: type[T], /, **query: str | None) -> T:
         """The answer, read as ``kind``."""
@@ -114,7 +114,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with place.short(self._path) as name:
+            with server.short(self._path) as name:
                 self.sock.connect(name)
             self.sock.settimeout(self._patience)
         except PermissionError as error:

@@ -5,7 +5,7 @@ import re
 from msgspec import structs
 
 from flyatc.config.schema import Config, Tenant
-from flyatc.control.answers import Explanation
+from flyatc.control.types import Explanation
 from flyatc.routing import route
 
 _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")

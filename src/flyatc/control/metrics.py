@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from flyatc.control.answers import Overview
-from flyatc.observe.metrics import Counters
-from flyatc.tenants.lifecycle import State
-from flyatc.tenants.status import Status
+from flyatc.control.types import Overview
+from flyatc.observe.counters import Counters
+from flyatc.tenants.state import State, Status
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -1,22 +1,27 @@
-"""The operators' doors: a unix socket with everything, and on TCP, where it is asked for, what monitoring reads."""
+"""The operators' doors: a unix socket with everything, and on TCP, where it is asked for, what monitoring reads.
+
+Where the daemon and its commands meet: a socket in the folder of the running databases.
+"""
 
 import asyncio
+import contextlib
+import os
 import socket
 import stat
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from flyatc.config.listen import Listen
 from flyatc.config.schema import Limits
-from flyatc.control import place
+from flyatc.config.schema_sections import Listen
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
-from flyatc.control.ports import Operations
-from flyatc.kit import durable, tasks
+from flyatc.control.types import Operations
+from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.wire import answer, connection, server
-from flyatc.wire.faults import BadMessage
+from flyatc.wire import connection, response, server
+from flyatc.wire.errors import BadMessage
 
 BACKLOG = 64
 SWEEP_SECONDS = 1.0
@@ -28,7 +33,7 @@ class Server:
     def __init__(self, operations: Operations, log: Log, data: Path, listen: Listen | None) -> None:
         self._admin = Door(Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0))
         self._public = Door(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
-        self._log, self._path, self._listen = log, place.socket_of(data), listen
+        self._log, self._path, self._listen = log, socket_of(data), listen
         self._inode = 0
         self._port: int | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -131,7 +136,7 @@ class Door:
     def _refuse(self, _: server.Connection, fault: BadMessage, came: bytes) -> bytes:
         told = self._api.refusal(fault)
         kind = [(b"Content-Type", told.kind.encode())]
-        return answer.build(told.status, kind, told.body, head_only=False, close=True)
+        return response.build(told.status, kind, told.body, head_only=False, close=True)
 
 
 def claim(path: Path) -> socket.socket:
@@ -139,9 +144,9 @@ def claim(path: Path) -> socket.socket:
     lock, so nobody does the same at the same time.
 
     Raises FlyatcError where a live one is, or something that is no socket; OSError."""
-    durable.make_folder(path.parent)
+    durable_files.make_folder(path.parent)
     path.parent.chmod(0o700)
-    with place.short(path) as name:
+    with short(path) as name:
         _clear(path, name)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -191,3 +196,20 @@ def bind(where: Listen) -> socket.socket:
         raise FlyatcError(f"cannot listen on {where} for server.control: {error.strerror}. Is it in use?") from error
     one.setblocking(False)
     return one
+
+
+def socket_of(data: str | Path) -> Path:
+    """``data``: server.data, absolute."""
+    return Path(data) / ".flyatc" / "control.sock"
+
+
+@contextlib.contextmanager
+def short(path: Path) -> Iterator[str]:
+    """A name of ``path`` that fits a socket's address, which has 108 bytes (unix(7)), however deep the folder lies.
+
+    Raises OSError when the folder cannot be reached."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -5,6 +5,6 @@ from pathlib import Path
 
 def run(config_path: Path) -> int:
     """See ``running.run``."""
-    from flyatc.daemon import running  # commands which use a part of this room need not wait for all of it
+    from flyatc.daemon import daemon  # commands which use a part of this room need not wait for all of it
 
-    return running.run(config_path)
+    return daemon.run(config_path)

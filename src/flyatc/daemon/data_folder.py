@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from flyatc.daemon.lock import DataLock
+from flyatc.daemon.wiring import DataLock
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.observe.log import Log

@@ -10,19 +10,19 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from flyatc import __version__
-from flyatc.config import changes
+from flyatc.config import reload
 from flyatc.config.schema import Config
-from flyatc.control import answers, explain
-from flyatc.daemon.parts import Parts
-from flyatc.databases.choosing import Choice
-from flyatc.edge import verdict
-from flyatc.edge.gateway import Gateway
+from flyatc.control import explain, types
+from flyatc.daemon.wiring import Parts
+from flyatc.databases.version_choice import Choice
+from flyatc.edge import maintenance_rules
+from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.kit.progress import Progress
+from flyatc.kit.types import Progress
+from flyatc.observe.counters import Counters
 from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
-from flyatc.observe.metrics import Counters
 from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
@@ -35,7 +35,7 @@ class Host(Protocol):
     config: Config
     stopping: bool
 
-    def reload(self) -> changes.Changes: ...
+    def reload(self) -> reload.Changes: ...
 
     def idle_at(self) -> float | None: ...
 
@@ -61,21 +61,21 @@ class Operations:
     def stopping(self) -> bool:
         return self._daemon.stopping
 
-    def status(self) -> answers.Overview:
+    def status(self) -> types.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
         idle_at, barrier = self._daemon.idle_at(), self._parts.barrier
-        return answers.Overview(
+        return types.Overview(
             tenants=tenants,
-            closed=[answers.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
+            closed=[types.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
             paused=[
-                answers.Paused(
+                types.Paused(
                     scope=_address(scope), since=stamp(pause.since), limit=pause.limit, waiting=barrier.waiting(scope)
                 )
                 for scope, pause in barrier.paused.items()
             ],
             verified=None if self._parts.verifying is None else self._parts.verifying.told(),
-            daemon=answers.Daemon(
+            daemon=types.Daemon(
                 version=__version__,
                 pid=os.getpid(),
                 started=self._started,
@@ -89,7 +89,7 @@ class Operations:
             ),
         )
 
-    def explain(self, url: str) -> answers.Explanation:
+    def explain(self, url: str) -> types.Explanation:
         told = explain.explain(self._daemon.config, self._parts.handler.routes, url)
         if told.user is None or told.name is None:
             return told
@@ -129,9 +129,9 @@ class Operations:
         if isinstance(place, placement.There):
             raise FlyatcError(f"{user} belongs to {place.target}: start him there. {place.told}")
 
-    async def reload(self) -> answers.Reloaded:
+    async def reload(self) -> types.Reloaded:
         found = self._daemon.reload()
-        return answers.Reloaded(
+        return types.Reloaded(
             added=list(found.added),
             removed=list(found.removed),
             changed=list(found.changed),
@@ -146,11 +146,11 @@ class Operations:
         _written(lambda: barrier.close(scope, message))
         return True
 
-    async def pause(self, address: str | None, limit: float) -> answers.Drained:
+    async def pause(self, address: str | None, limit: float) -> types.Drained:
         barrier, log, began = self._parts.barrier, self._parts.log, monotonic()
         scope = self._scope(address, barrier.paused)
         _written(lambda: barrier.pause(scope, limit))
-        name = verdict.named(scope)
+        name = maintenance_rules.named(scope)
         while (left := self._in_flight(scope)).requests:
             if scope not in barrier.paused:
                 raise FlyatcError(f"{name} was resumed by somebody else before the apps had answered all")
@@ -167,22 +167,22 @@ class Operations:
         scope = self._scope(address, barrier.paused)
         return _written(lambda: barrier.resume(scope))
 
-    def _in_flight(self, scope: str) -> answers.Drained:
+    def _in_flight(self, scope: str) -> types.Drained:
         """Requests that the apps have, or which wait for a start that was begun for them. Tunnels have no end of their
         own: nobody waits for them."""
         requests = tunnels = 0
         for tenant in self._parts.fleet.known():
-            if verdict.covers(scope, tenant.spec.address):
+            if maintenance_rules.covers(scope, tenant.spec.address):
                 through = tenant.peek()
                 opened = through.tunnels if isinstance(through, Gateway) else 0
                 tunnels += opened
                 requests += tenant.status().visitors - opened
-        return answers.Drained(requests, tunnels)
+        return types.Drained(requests, tunnels)
 
     def _scope(self, address: str | None, said: Mapping[str, object]) -> str:
         """Raises NoSuchTenant; but what was said of a tenant which is gone can be lifted."""
         if address is None:
-            return verdict.EVERYTHING
+            return maintenance_rules.EVERYTHING
         if address not in said:
             self._parts.fleet.select(address)
         return address
@@ -203,13 +203,13 @@ class Operations:
         async with self._parts.fleet.paused(address), self._parts.owning.hold(tenant) as owned:
             await self._parts.vault.restore(tenant, database, choice, progress, owned)
 
-    async def history(self, address: str, database: str | None) -> answers.History:
+    async def history(self, address: str, database: str | None) -> types.History:
         tenant = self._parts.fleet.one(address).spec
         versions = await self._parts.vault.history(tenant, database)
         orphans = await self._parts.vault.orphans(tenant)
-        return answers.History(
+        return types.History(
             versions=[
-                answers.Version(
+                types.Version(
                     database=one.database,
                     id=one.id,
                     saved=stamp(one.saved),
@@ -224,7 +224,7 @@ class Operations:
 
 
 def _address(scope: str) -> str | None:
-    return None if scope == verdict.EVERYTHING else scope
+    return None if scope == maintenance_rules.EVERYTHING else scope
 
 
 def _written(change: Callable[[], R]) -> R:

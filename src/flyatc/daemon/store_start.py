@@ -8,7 +8,7 @@ import asyncio
 
 from flyatc.kit import backoff, tasks
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.objects.opened import OwnedStore
+from flyatc.objects.open_store import OwnedStore
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 

@@ -25,14 +25,14 @@ from time import monotonic, time
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import files, lineage, packing, sqlite
-from flyatc.databases.lineage import Entry, Pointer, Position, Signature, Snapshot
-from flyatc.databases.owned import Owned
-from flyatc.databases.record import Record
-from flyatc.databases.snapshot import Current, Shelf
-from flyatc.databases.tools import Tools
+from flyatc.databases import local_files, manifest, sqlite
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
+from flyatc.databases.remote import Current, Shelf
+from flyatc.databases.sole_owner import Owned
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import CopyLost, SaveFailed
-from flyatc.kit.progress import Progress
+from flyatc.kit.types import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
 from flyatc.observe.log import stamp
 
@@ -41,7 +41,7 @@ PENDING = 8  # publications of unknown outcome that are remembered; older ones h
 
 class Database:
     def __init__(
-        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Owned, tools: Tools
+        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Owned, tools: Workers
     ) -> None:
         self.tenant, self.name = tenant, name
         self.path = tenant.data / name
@@ -68,7 +68,7 @@ class Database:
     def unsaved(self) -> bool:
         """Whether the files are not as they were when the store was last known to have them. Cheap."""
         try:
-            found = files.signature(self.path)
+            found = local_files.signature(self.path)
         except OSError:  # the next save says what is wrong
             return True
         if found[0] is None:
@@ -81,7 +81,7 @@ class Database:
     async def format_version(self) -> int:
         """See ``files.format_version``; never while it is being copied. Raises OSError."""
         async with self._lock:
-            return await self._tools.quick.run(partial(files.format_version, self.path))
+            return await self._tools.quick.run(partial(local_files.format_version, self.path))
 
     async def build_upon(self) -> None:
         """The local copy is newer than whatever snapshot the store has, since it was streamed or is its descendant: the
@@ -118,7 +118,7 @@ class Database:
 
     def _lost(self) -> str:
         base = self.entry.base
-        store = f"the store has version {lineage.version(base.key)}" if base is not None else "the store has nothing"
+        store = f"the store has version {manifest.version(base.key)}" if base is not None else "the store has nothing"
         return f"{self} was deleted while it was in use: what was not saved is lost, {store}"
 
     async def _save(self, progress: Progress, *, anew: bool) -> None:
@@ -135,7 +135,7 @@ class Database:
         await self._confirm(pointer, seen)
         if published:
             ms = round((monotonic() - began) * 1000)
-            version = lineage.version(pointer.key)
+            version = manifest.version(pointer.key)
             self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
             if not anew:
                 await self.prune(pointer)
@@ -158,16 +158,16 @@ class Database:
     async def _look(self) -> Signature | None:
         """The files' signature, taken before they are read; None while it would not show the next write."""
         for _ in range(4):
-            found = files.signature(self.path)
-            if files.settled(found):
+            found = local_files.signature(self.path)
+            if local_files.settled(found):
                 return found
-            await asyncio.sleep(files.TICK / files.SECOND)
+            await asyncio.sleep(local_files.TICK / local_files.SECOND)
         return None
 
     def _missing(self) -> None:
         if self.entry.base is None:
             return  # the app has not made it, or has put nothing into it yet
-        version = lineage.version(self.entry.base.key)
+        version = manifest.version(self.entry.base.key)
         if self.path.exists():
             raise SaveFailed(f"{self} is empty although it had content: not saved, the store keeps version {version}")
         self.tell("warning", "the app has removed its database; the store keeps it", version=version)
@@ -178,7 +178,7 @@ class Database:
         heavy = self._tools.heavy
         await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
         await heavy.run(partial(sqlite.check_still, copy))
-        return await heavy.watch(partial(packing.digest, copy), "check", progress)
+        return await heavy.watch(partial(local_files.digest, copy), "check", progress)
 
     async def _ours(self) -> Current | None:
         """What the store has now, if we may build on it. Raises SaveFailed if somebody else has written, or may."""
@@ -196,7 +196,7 @@ class Database:
             return f"{self} is not saved: another machine has taken it over. {kept} at the next start"
         if pointer is None or self.entry.descends_from(pointer.link):
             return None
-        version = lineage.version(pointer.key)
+        version = manifest.version(pointer.key)
         return f"{self} is not saved: somebody else has written version {version}. {kept} at the next start"
 
     def _may_write(self) -> None:
@@ -207,12 +207,12 @@ class Database:
         self, copy: Path, digest: str, position: Position | None, current: Current | None, progress: Progress
     ) -> Pointer:
         packed = copy.with_suffix(".zst")
-        await self._tools.heavy.watch(partial(packing.pack, copy, packed), "compress", progress)
+        await self._tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", progress)
         there = await self.shelf.snapshots()
         snapshot = Snapshot(
-            key=lineage.following(current.pointer if current else None, list(there), self.owned.epoch),
-            size=files.octets(copy),
-            compressed=files.octets(packed),
+            key=manifest.following(current.pointer if current else None, list(there), self.owned.epoch),
+            size=local_files.octets(copy),
+            compressed=local_files.octets(packed),
             sha256=digest,
             saved=stamp(time()),
             position=position,
@@ -226,7 +226,7 @@ class Database:
     async def _swap(self, snapshot: Snapshot, current: Current | None) -> Pointer:
         """The pointer is ours when it returns. An answer that says no, or none at all, is settled by reading back."""
         for last in (False, False, True):
-            pointer = lineage.point(snapshot, current.pointer if current else None, self.owned.epoch)
+            pointer = manifest.point(snapshot, current.pointer if current else None, self.owned.epoch)
             self._may_write()
             try:
                 await self.shelf.point(pointer, current)
@@ -248,7 +248,7 @@ class Database:
 
     async def prune(self, pointer: Pointer) -> None:
         try:
-            for key in lineage.surplus(list(await self.shelf.snapshots()), pointer, self._tools.keep):
+            for key in manifest.surplus(list(await self.shelf.snapshots()), pointer, self._tools.keep):
                 await self.shelf.delete(key)
         except StoreUnavailable as error:
             self.tell("warning", "old snapshots are not removed yet", error=str(error))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flyatc.databases.lineage import SUFFIX, number
+from flyatc.databases.manifest import SUFFIX, number
 from flyatc.objects.store import Stored
 
 ROOT = "users/"

@@ -1,34 +1,122 @@
-"""What was set aside also goes to the store, under a name of its own: the machine's disk may go away."""
+"""What was set aside: on this machine, below ``.flyatc/orphans/NAME/``, and in the store, ``…/NAME.sqlite3.zst``.
+
+What was set aside also goes to the store, under a name of its own: the machine's disk may go away.
+"""
 
 import asyncio
 import contextlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from flyatc.databases import attic, files, packing, sqlite
+from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
-from flyatc.databases.lineage import SUFFIX
-from flyatc.databases.tools import Tools
-from flyatc.kit import backoff, tasks
-from flyatc.kit.progress import silent
+from flyatc.databases.manifest import SUFFIX
+from flyatc.databases.transfer import Arrival
+from flyatc.databases.workers import Workers
+from flyatc.kit import backoff, durable_files, tasks
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
+SENT = ".sent"  # beside what was set aside: the store has it as well
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[A-Za-z0-9_-]+")
 
-async def set_aside(database: Database, tools: Tools, reason: str) -> None:
+
+@dataclass(frozen=True)
+class Folder:
+    """A database which was set aside on this machine. ``file``: its name, without the folders it was in."""
+
+    name: str
+    path: Path
+    file: str
+    octets: int  # with its WAL
+
+
+def set_aside_at(name: str) -> float | None:
+    """Unix time; None: it is no name of ours."""
+    if _NAME.fullmatch(name) is None:
+        return None
+    try:
+        return datetime.strptime(name.partition("Z")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def folders(own: Path) -> list[Folder]:
+    """What is there on this machine, oldest first. ``own``: a tenant's ``.flyatc``. Blocking. Raises OSError."""
+    found = []
+    for place in local_files.orphans(own):
+        if set_aside_at(place.name) is not None and place.is_dir():
+            there = sorted(file for file in place.iterdir() if file.is_file() and file.name != SENT)
+            whole = [file for file in there if not file.name.endswith(local_files.BESIDE)]
+            octets = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
+            found += [Folder(place.name, place, file.name, octets) for file in whole]
+    return found
+
+
+async def bring(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Arrival:
+    """A checked copy below ``place`` of what was set aside under this name; it stays where it is. From this machine
+    where it is here, else from the store. Raises RestoreRefused, StoreUnavailable, OSError."""
+    began, raw = monotonic(), await _local(database, name, place, tools, progress)
+    if raw is None:
+        raw = await _stored(database, name, place, tools, progress)
+    return Arrival(raw, "restored", name, local_files.octets(raw), began)
+
+
+async def _local(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Path | None:
+    here = await tools.quick.run(partial(folders, database.folder))
+    source = next((one.path / one.file for one in here if (one.name, one.file) == (name, database.path.name)), None)
+    if source is None:
+        return None
+    raw = place / f"{database.name.replace('/', '~')}.raw"
+    try:
+        await tools.heavy.watch(partial(sqlite.copy, source, raw), "copy", progress)
+        await tools.heavy.run(partial(sqlite.check_still, raw))
+    except sqlite.Unusable as error:
+        raise RestoreRefused(
+            f"{database}: what was set aside as {name} is damaged: {error}. Nothing was overwritten. It stays at "
+            f"{source}: sqlite3's .recover may get more out of it"
+        ) from error
+    await tools.quick.run(partial(durable_files.sync_file, raw))
+    return raw
+
+
+async def _stored(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Path:
+    attic, key = database.shelf.attic, f"{name}{SUFFIX}"
+    if key not in await attic.names():
+        raise RestoreRefused(
+            f"{database}: nothing was set aside as {name!r}, neither here nor in the store: see flyatc orphans "
+            f"{database.tenant.address}"
+        )
+    own = place / database.name.replace("/", "~")
+    await tools.quick.run(own.mkdir)
+    try:
+        async with tools.restores:
+            return await transfer.fetch(attic, key, None, own, tools, progress)
+    except transfer.SnapshotDamaged as error:
+        raise RestoreRefused(
+            f"{database}: what was set aside as {name} is damaged in the store: {error}. Nothing was overwritten"
+        ) from error
+
+
+async def set_aside(database: Database, tools: Workers, reason: str) -> None:
     """The local files are moved away, and sent in the background. Raises OSError."""
-    aside = await tools.quick.run(partial(files.set_aside, database.path, database.folder))
+    aside = await tools.quick.run(partial(local_files.set_aside, database.path, database.folder))
     if aside is not None:
         tell(database, aside, tools, reason)
 
 
-def tell(database: Database, aside: Path, tools: Tools, reason: str) -> None:
+def tell(database: Database, aside: Path, tools: Workers, reason: str) -> None:
     """Loud: somebody's data are no longer where the app looks for them."""
     database.tell("warning", "the local copy was set aside", path=str(aside), reason=reason)
     send(database, aside, tools)
 
 
-def send(database: Database, aside: Path, tools: Tools) -> None:
+def send(database: Database, aside: Path, tools: Workers) -> None:
     """In the background, until the store has it; what is not sent when the daemon ends is sent by the next."""
     sending = tasks.start(_sent(database, aside, tools), f"orphan of {database}")
     tools.sending.add(sending)
@@ -36,10 +124,10 @@ def send(database: Database, aside: Path, tools: Tools) -> None:
 
 
 def unsent(aside: Path) -> bool:
-    return not (aside / attic.SENT).exists()
+    return not (aside / SENT).exists()
 
 
-async def _sent(database: Database, aside: Path, tools: Tools) -> None:
+async def _sent(database: Database, aside: Path, tools: Workers) -> None:
     failures = 0
     while True:
         try:
@@ -53,16 +141,16 @@ async def _sent(database: Database, aside: Path, tools: Tools) -> None:
         await asyncio.sleep(backoff.delay(failures, first=1.0, most=60.0))
 
 
-async def _send(database: Database, aside: Path, tools: Tools) -> None:
+async def _send(database: Database, aside: Path, tools: Workers) -> None:
     """Its workplace is below ``aside``: the next hold may come meanwhile, and sweeps the tenant's."""
     began = monotonic()
     async with tools.saves, tools.workplace(aside, "send") as place:
         copy, packed = place / "copy", place / "copy.zst"
         await tools.heavy.watch(partial(sqlite.copy, aside / database.path.name, copy), "copy", silent)
-        await tools.heavy.watch(partial(packing.pack, copy, packed), "compress", silent)
+        await tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", silent)
         with contextlib.suppress(ConditionFailed):  # it was sent before, and the answer was lost
             await database.shelf.attic.keep(f"{aside.name}{SUFFIX}", packed)
-    await tools.quick.run((aside / attic.SENT).touch)
+    await tools.quick.run((aside / SENT).touch)
     ms = round((monotonic() - began) * 1000)
     database.tell("warning", "what was set aside is in the store as well", name=aside.name, ms=ms)
 

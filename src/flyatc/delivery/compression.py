@@ -2,13 +2,22 @@
 
 A HEAD is judged as the GET would be and gets its very head (RFC 9110 §9.3.2), Content-Encoding too: a cache that sees
 another ETag or Content-Length than it has stored must take what it has for stale (RFC 9111 §4.3.5).
+
+Which coding of a body a visitor prefers (RFC 9110 §12.5.3). Pure.
+
+Which kinds of content become smaller when they are compressed. Pure.
+
+All but those which are known to be compressed already, as thruster does. Added to its exceptions: woff and woff2,
+office documents, packages and disk images, PDF (deflated inside, and read in ranges, which an encoded answer does not
+have), and application/octet-stream (unknown, so mostly a download that is some archive).
 """
 
+import functools
+import re
 from typing import NamedTuple
 
-from flyatc.config.delivery import Coding, Compression
-from flyatc.delivery import fields, guard, kinds
-from flyatc.delivery.negotiation import negotiate
+from flyatc.config.schema_sections import Coding, Compression
+from flyatc.delivery import conditional, encoders
 from flyatc.wire import head
 
 OPT_OUT = b"no-gzip-compression"  # an answer's header for us, of thruster's making: this one not
@@ -39,7 +48,7 @@ class Plan(NamedTuple):
         cut = _OWN if self.coding is None else _UNTRUE
         kept: list[bytes] = []
         varies: list[int] = []
-        for name, line in fields.lines(answer.kept):
+        for name, line in conditional.lines(answer.kept):
             if name in cut:
                 continue
             if name == b"vary":
@@ -73,7 +82,7 @@ def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compres
     if not settings.enabled or status < 200 or status == 204 or _small(answer, settings.min_size):
         return None
     kind = _value(answer, _TYPE, b"content-type")
-    if not (status == 304 if kind is None else kinds.compressible(kind)):
+    if not (status == 304 if kind is None else compressible(kind)):
         return None
     if status == 304:
         return _not_modified(request, answer)
@@ -116,7 +125,7 @@ def _refusal(asked: bytes, answered: bytes) -> str | None:
     if _OPT_OUT_LINE in answered:
         return "the app does not want it compressed"
     for side in (asked, answered):  # RFC 9111 §5.2.1.6, §5.2.2.6
-        if b"no-transform" in side and guard.forbids_transformation(fields.read([side])):
+        if b"no-transform" in side and encoders.forbids_transformation(conditional.parse_fields([side])):
             return "no-transform"
     return None
 
@@ -124,7 +133,9 @@ def _refusal(asked: bytes, answered: bytes) -> str | None:
 def _secret(asked: bytes, answered: bytes, settings: Compression) -> str | None:
     if not settings.disable_on_auth:
         return None
-    if guard.asked_with_secrets(fields.read([asked])) or guard.answered_with_secrets(fields.read([answered])):
+    if encoders.asked_with_secrets(conditional.parse_fields([asked])) or encoders.answered_with_secrets(
+        conditional.parse_fields([answered])
+    ):
         return "there may be a secret in it"
     return None
 
@@ -166,3 +177,86 @@ def _vary(lines: list[bytes], places: list[int]) -> None:
     values = [lines[place].partition(b":")[2].strip(b" \t") for place in places]
     if {b"*", b"accept-encoding"}.isdisjoint(head.tokens(values)):
         lines[places[-1]] = b"\r\nVary: " + b", ".join(filter(None, (values[-1], b"Accept-Encoding")))
+
+
+LONGEST = 512  # octets of a header worth reading: browsers send about thirty
+MEMO = 256  # different headers remembered
+
+_Q = re.compile(rb"(0(?:\.[0-9]*)?|1(?:\.0*)?)")
+_OTHER_NAMES = {b"x-gzip": b"gzip"}  # RFC 9110 §8.4.1.3
+
+
+def negotiate(accept_encoding: bytes | None, offered: tuple[Coding, ...]) -> Coding | None:
+    """The coding with the highest weight, or None: as it is. Among equals the one which ``offered`` names first, and
+    any coding rather than none.
+
+    Without the header nothing is encoded, though the RFC would permit it: who does not ask often cannot decode. What is
+    too long or malformed counts as refused: the body as it is can be read by everybody."""
+    if not accept_encoding or len(accept_encoding) > LONGEST:
+        return None
+    return _choose(accept_encoding, offered)
+
+
+@functools.lru_cache(MEMO)
+def _choose(accept_encoding: bytes, offered: tuple[Coding, ...]) -> Coding | None:
+    weights = _weights(accept_encoding)
+    named = [(weights[coding.encode()], coding) for coding in offered if coding.encode() in weights]
+    unnamed = [coding for coding in offered if coding.encode() not in weights]
+    if b"*" in weights and unnamed:
+        # Who writes "*" promises to decode anything; what he surely can is gzip. At equal weights after the named.
+        named.append((weights[b"*"], "gzip" if "gzip" in unnamed else unnamed[0]))
+    best, chosen = max(named, key=lambda one: one[0], default=(0.0, None))  # of equals, the first
+    as_it_is = weights.get(b"identity", 0.0)
+    return chosen if best > 0 and best >= as_it_is else None
+
+
+def _weights(accept_encoding: bytes) -> dict[bytes, float]:
+    """Lower-case name → weight; of a name given twice the lower one."""
+    weights: dict[bytes, float] = {}
+    for member in accept_encoding.lower().split(b","):
+        name, *parameters = (part.strip(b" \t") for part in member.split(b";"))
+        if name:
+            name = _OTHER_NAMES.get(name, name)
+            weights[name] = min(_weight(parameters), weights.get(name, 1.0))
+    return weights
+
+
+def _weight(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        key, _, value = parameter.partition(b"=")
+        if key.rstrip(b" \t") == b"q":
+            match = _Q.fullmatch(value.lstrip(b" \t"))
+            return float(match[1]) if match else 0.0
+    return 1.0
+
+
+_PACKED = re.compile(rb"compress|zip|snappy|lzma|xz|zstd|brotli|stuffit|lz4|7z|rar\b")
+_NEVER = re.compile(
+    rb"(?:application/(?:"
+    rb"octet-stream|pdf|ogg|mp4|vnd\.apple\.pkpass|vnd\.android\.package-archive|java-archive|x-java-archive"
+    rb"|(?:x-)?font-woff2?|vnd\.openxmlformats-officedocument\..*|vnd\.oasis\.opendocument\..*|vnd\.ms-[a-z]+\..*macroenabled.*"
+    rb"|x-apple-diskimage|x-iso9660-image|x-rpm|x-redhat-package-manager|(?:x-|vnd\.)debian.*|x-deb|x-xpinstall"
+    rb"|x-shockwave-flash|x-chrome-extension|grpc.*)"
+    rb"|font/woff2?|video/.*|audio/.*|multipart/(?:x-mixed-replace|byteranges))"
+)
+_IMAGES = re.compile(rb"image/(?:svg\+xml|x-icon|vnd\.microsoft\.icon|bmp|x-bmp|x-ms-bmp|tiff)")
+
+
+LONGEST_TYPE = 128  # octets of a Content-Type; a longer one is taken for something that does not become smaller
+
+
+def compressible(content_type: bytes) -> bool:
+    """``content_type``: the header's value; parameters and case do not matter."""
+    return len(content_type) <= LONGEST_TYPE and _judge(content_type)
+
+
+@functools.lru_cache(256)
+def _judge(content_type: bytes) -> bool:
+    kind = content_type.partition(b";")[0].strip(b" \t").lower()
+    if b"/" not in kind:
+        return False
+    if kind.startswith(b"text/"):
+        return True
+    if kind.startswith(b"image/"):
+        return _IMAGES.fullmatch(kind) is not None
+    return _NEVER.fullmatch(kind) is None and _PACKED.search(kind) is None

@@ -1,14 +1,24 @@
-"""The record of one request: filled in along the way, written once at the end."""
+"""The record of one request: filled in along the way, written once at the end.
+
+A request which waits, its body not yet asked for.
+
+The head of a request as an app is to see it.
+"""
 
 from collections.abc import Callable
+from copy import copy
 from time import monotonic, time
 from typing import Protocol
 
-from flyatc.delivery.recording import Recording
-from flyatc.delivery.served import Served
-from flyatc.observe.metrics import Counters
-from flyatc.routing.sealed import Opened
+from flyatc.config.schema import App
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import Served
+from flyatc.delivery.files import x_sendfile
+from flyatc.edge import headers
+from flyatc.observe.counters import Counters
+from flyatc.routing.request_signature import Opened
 from flyatc.wire import server
+from flyatc.wire.errors import BadMessage
 
 
 class Keeper(Protocol):
@@ -87,3 +97,50 @@ class Exchange:
         if self.on_end is not None:
             self.on_end()
         self._recorder.write(self)
+
+
+class Unread:
+    """The part of wire.server.Receiver which all that wait have in common: they never called ``Request.receive``."""
+
+    __slots__ = ()
+
+    def body(self, data: bytes) -> None:
+        raise AssertionError("nobody has asked for the body yet")
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        raise AssertionError("nobody has asked for the body yet")
+
+    def body_failed(self, fault: BadMessage) -> None:
+        raise AssertionError("nobody has asked for the body yet")
+
+    def writable(self, ready: bool) -> None:
+        """Nothing is written yet but interim answers."""
+
+
+def head(
+    to: Exchange,
+    app: App,
+    recording: Recording | None,
+    *,
+    path: bytes,
+    forward: bool,
+    prefix: bytes | None = None,
+) -> bytes:
+    """``path``: as the app knows it; ``forward``, ``prefix``: see ``headers.towards_app``; ``recording``: is fed with
+    the answer, and may ask whether what is stored is still good."""
+    asked, lines = to.request.head, x_sendfile.OFFER if app.delivery.sendfile.enabled else b""
+    if recording is not None:
+        lines += recording.adds
+        if recording.drops:
+            asked = copy(asked)  # the visitor has said it, though the app does not hear it
+            asked.drop(*recording.drops)
+    return headers.towards_app(
+        asked,
+        path=path,
+        peer=to.request.peer.encode(),
+        identity=to.identity,
+        milliseconds=int(time() * 1000),
+        forward=forward,
+        prefix=prefix,
+        more=lines,
+    )

@@ -4,20 +4,23 @@ Called by both connections, never awaiting: what the visitor sends goes to the a
 visitor, and whoever is slow holds up the other. It ends in exactly one of: ``_finish`` (the answer is complete),
 ``_fail`` (before its first byte: an answer of our own), ``_cut`` (amid it: the connection is cut), ``gone`` (the
 visitor has left).
+
+A request that becomes a tunnel (RFC 9110 §7.8).
 """
 
 from collections.abc import Callable
 from time import time
 
-from flyatc.delivery import compression, sendfile
-from flyatc.delivery.file_answer import Refused
-from flyatc.delivery.recording import Recording
-from flyatc.edge import asking, cached, desk, exchange, files, gateway, headers, outlet, respond, splicing, upgrading
-from flyatc.wire import answer, chunked, client, head, splice
-from flyatc.wire.faults import BadMessage
+from flyatc.delivery import compression
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.files import x_sendfile
+from flyatc.delivery.files.file_response import Refused
+from flyatc.edge import app_delivery, caching, exchange, headers, responses, static_files, upstream, upstream_exchange
+from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
+from flyatc.wire.errors import BadMessage
 
 
-class Forward(asking.Asking):
+class Forward(upstream_exchange.Asking):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
@@ -25,10 +28,10 @@ class Forward(asking.Asking):
     def __init__(
         self,
         to: exchange.Exchange,
-        through: gateway.Gateway,
-        at: desk.Desk,
+        through: upstream.Gateway,
+        at: app_delivery.Desk,
         app_head: bytes,
-        responder: respond.Responder,
+        responder: responses.Responder,
         again: Callable[[], None] | None = None,
     ) -> None:
         """``again``: what to do where the app takes no connection, and so has not seen the request; None: 502."""
@@ -36,7 +39,7 @@ class Forward(asking.Asking):
         self._exchange = to
         self._desk, self._head, self._responder = at, app_head, responder
         self._chunks = False  # the answer's body goes out in chunks of ours
-        self._outlet: outlet.Outlet | None = None  # it goes out encoded
+        self._outlet: app_delivery.Outlet | None = None  # it goes out encoded
         self._moving: splice.Splice | None = None  # it goes past us
         self._last = False  # the connection ends with this answer, and the visitor was told so
         self._held = False  # the visitor takes no more for now
@@ -47,13 +50,13 @@ class Forward(asking.Asking):
         self._request.receiver = self
         self._reach()
 
-    def _ask(self, connection: client.AppConnection) -> None:
+    def _ask(self, connection: upstream_connection.AppConnection) -> None:
         self._app = connection
         if self._sent_all:
             connection.ask(self, self._request.head.method, self._head)
             return self._await_answer()
         if b"expect" in self._request.head.noted and self._request.head.minor:
-            self._later(asking.CONTINUE_SECONDS, self._continue)
+            self._later(upstream_exchange.CONTINUE_SECONDS, self._continue)
         connection.ask(self, self._request.head.method, b"")
         return self._upload(connection, self._head)
 
@@ -101,7 +104,7 @@ class Forward(asking.Asking):
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
-        file = None if answer_head.noted.keys().isdisjoint(sendfile.FROM_APPS) else self._file(answer_head)
+        file = None if answer_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(answer_head)
         if to.recording is not None and self._record(to.recording, answer_head, body, complete, file):
             return None
         if file is not None:
@@ -111,7 +114,7 @@ class Forward(asking.Asking):
             plan.apply(answer_head)
             if plan.coding is not None:
                 return self._encode(answer_head, body, complete, plan)
-        if not complete and splicing.possible(request, answer_head, to.recording):
+        if not complete and upstream_exchange.possible(request, answer_head, to.recording):
             return self._splice(self._head_towards_visitor(answer_head) + body)
         self._send_head(answer_head, body)
         if complete:
@@ -120,7 +123,7 @@ class Forward(asking.Asking):
 
     def _splice(self, first: bytes) -> None:
         assert self._app is not None
-        self._moving = splicing.prepare(self._request, self._app, first, self._spliced)
+        self._moving = upstream_exchange.prepare(self._request, self._app, first, self._spliced)
         if self._moving is not None:
             self._moving.begin()
 
@@ -133,7 +136,7 @@ class Forward(asking.Asking):
         self._exchange.recorded()
         return self._finish()
 
-    def _file(self, answer_head: head.AnswerHead) -> files.Named | None:
+    def _file(self, answer_head: head.AnswerHead) -> static_files.Named | None:
         """What the app names instead of its body."""
         if self._desk.sendfile is not None:
             return self._desk.sendfile.find(answer_head)
@@ -146,14 +149,14 @@ class Forward(asking.Asking):
         answer_head: head.AnswerHead,
         body: bytes,
         complete: bool,
-        file: files.Named | None,
+        file: static_files.Named | None,
     ) -> bool:
         """Whether something else was sent than the app's answer."""
-        served = files.record(recording, answer_head, file)
+        served = static_files.record(recording, answer_head, file)
         if served is not None:
             self._exchange.recording = None
             self._done_with_app(complete)
-            cached.send(self._exchange, served, self._desk, self._responder)
+            caching.send(self._exchange, served, self._desk, self._responder)
             return True
         answer_head.kept.append(recording.told)
         if not recording.listens:
@@ -165,13 +168,13 @@ class Forward(asking.Asking):
             self._exchange.recorded()
         return False
 
-    def _send_file(self, answer_head: head.AnswerHead, file: files.Named, complete: bool) -> None:
+    def _send_file(self, answer_head: head.AnswerHead, file: static_files.Named, complete: bool) -> None:
         """In place of the app's body."""
         self._done_with_app(complete)
         to, asked = self._exchange, self._request.head
-        outcome = file if isinstance(file, Refused) else sendfile.build(file, asked, answer_head, now=time())
+        outcome = file if isinstance(file, Refused) else x_sendfile.build(file, asked, answer_head, now=time())
         reason = answer_head.reason if outcome.status == answer_head.status else None
-        files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
+        static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
         """Something else is sent than the app's answer; what of it is still to come is not taken."""
@@ -192,20 +195,20 @@ class Forward(asking.Asking):
             framing = self._framing(answer_head.framing)
         self._last = self._last or not request.keep_alive or not request.body_done
         return headers.towards_visitor(
-            answer_head, framing=framing, identity=to.identity, date=answer.date_line(), close=self._last
+            answer_head, framing=framing, identity=to.identity, date=response.date_line(), close=self._last
         )
 
     def _encode(self, answer_head: head.AnswerHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
         if self._request.head.method == b"HEAD":
             self._send_head(answer_head, b"", b"")
             return self._finish()
-        if complete and len(body) <= outlet.WHOLE:
+        if complete and len(body) <= app_delivery.WHOLE:
             made = self._desk.whole(plan, body)
             self._send_head(answer_head, made, b"\r\nContent-Length: %d" % len(made))
             return self._finish()
         self._send_head(answer_head, b"", self._framing(head.CHUNKED))
         encoder = self._desk.stream(plan)
-        self._outlet = outlet.Outlet(
+        self._outlet = app_delivery.Outlet(
             self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
         if self._held:
@@ -263,7 +266,7 @@ class Forward(asking.Asking):
         request.send(headers.towards_visitor(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
-        upgrading.join(to, app, self._gateway)
+        join(to, app, self._gateway)
 
     # --- the ends ---
 
@@ -289,7 +292,7 @@ class Forward(asking.Asking):
             return
         self._leave()
         if status >= 500 and (served := self._exchange.not_recorded()) is not None:
-            return cached.send(self._exchange, served, self._desk, self._responder)
+            return caching.send(self._exchange, served, self._desk, self._responder)
         self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:
@@ -313,3 +316,25 @@ class Forward(asking.Asking):
             self._moving = None
         if app is not None:
             app.release(reuse=False)
+
+
+def join(to: exchange.Exchange, app: upstream_connection.AppConnection, through: upstream.Gateway) -> None:
+    """The answer of 101 is sent: from here on both sides talk past us. ``to`` ends with the tunnel."""
+    request = to.request
+    visitor, ahead = request.upgrade()
+    transport, early = app.give_away()
+    one: tunnel.Tunnel
+
+    def ended(octets: int) -> None:
+        request.sent += octets
+        through.ended(one)
+        to.tunnels(-1)
+        to.end()
+
+    one = tunnel.Tunnel(visitor, transport, ended)
+    through.opened(one)
+    to.tunnels(1)
+    if early:
+        visitor.write(early)
+    if ahead:
+        transport.write(ahead)

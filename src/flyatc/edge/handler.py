@@ -1,6 +1,8 @@
 """The path of one request: guard clauses, and one thing done. Read this first.
 
 A warm request runs through here and through ``forward`` without a task and without an await.
+
+The door for our other machines, on the private network: nobody else's requests are served there.
 """
 
 import os
@@ -9,34 +11,30 @@ from functools import partial
 from time import time
 
 from flyatc.config.schema import Config
-from flyatc.delivery.caching import Cache
-from flyatc.delivery.ready import Ready
-from flyatc.delivery.recording import Recording
-from flyatc.delivery.served import Served
+from flyatc.delivery.cache.cache import Cache
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import Ready, Served
 from flyatc.edge import (
-    arrival,
-    barrier,
-    cached,
-    desk,
+    access_log,
+    app_delivery,
+    caching,
+    cold_start,
     exchange,
-    files,
+    fly_replay,
     forward,
-    gateway,
     headers,
-    outgoing,
-    pages,
-    recorder,
-    refresh,
-    respond,
-    signpost,
-    verdict,
+    maintenance,
+    maintenance_rules,
+    responses,
+    static_files,
+    upstream,
 )
-from flyatc.routing import route, sealed
+from flyatc.routing import request_signature, route
 from flyatc.tenants.fleet import Fleet
+from flyatc.tenants.scheduler import Visit
 from flyatc.tenants.tenant import Tenant
-from flyatc.tenants.visitors import Visit
 from flyatc.wire import server
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 
 class Handler:
@@ -46,15 +44,15 @@ class Handler:
         self,
         config: Config,
         fleet: Fleet,
-        records: recorder.Recorder,
+        records: access_log.Recorder,
         cache: Cache | None,
-        before: barrier.Barrier,
-        sign: signpost.Signpost | None,
+        before: maintenance.Barrier,
+        sign: fly_replay.Signpost | None,
     ) -> None:
         """``sign``: on Fly, where other machines may serve a user."""
         self._signpost = sign
         self._fleet, self._recorder, self._barrier = fleet, records, before
-        self._desks = desk.Desks(config.server.data, cache)
+        self._desks = app_delivery.Desks(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -66,7 +64,7 @@ class Handler:
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
-        self._responder = respond.Responder(pages.Pages(own), config.pages)
+        self._responder = responses.Responder(responses.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
         self._barrier.most = config.limits.held
 
@@ -80,10 +78,12 @@ class Handler:
             return self._responder.plain(to, 200, b"")
         return self._route(to)
 
-    def handle_forwarded(self, request: server.Request, came: sealed.Opened | sealed.Refused) -> None:
+    def handle_forwarded(
+        self, request: server.Request, came: request_signature.Opened | request_signature.Refused
+    ) -> None:
         """It came by the private network, of another machine of ours or of who claims to be one. What it says of
         itself is believed as if Fly Proxy had brought it."""
-        if isinstance(came, sealed.Refused):
+        if isinstance(came, request_signature.Refused):
             to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
             return self._responder.distrust(to, came.reason)
         to = self._begin(request)
@@ -112,24 +112,24 @@ class Handler:
         if path == found.health:
             return self._ask_health(to, found, tenant)
         at = self._desks.of(tenant.spec)
-        if at.static is not None and files.serve_static(
+        if at.static is not None and static_files.serve_static(
             to, at.static, at.app, path[len(found.prefix) :], self._responder
         ):
             return None
         return self._deliver(to, found, tenant, at)
 
-    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: desk.Desk) -> None:
+    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: app_delivery.Desk) -> None:
         """From the cache, or from the app."""
         if self._barrier.closed:
             closed = self._barrier.judge(tenant.spec.address)
-            if isinstance(closed, verdict.Closed):
+            if isinstance(closed, maintenance_rules.Closed):
                 return self._responder.closed(to, closed, tenant.spec.app.pages)
-        if at.cache is None or (outcome := cached.look_up(to, at, at.cache)) is None:
+        if at.cache is None or (outcome := caching.look_up(to, at, at.cache)) is None:
             return self._visit(to, found, tenant)
         if isinstance(outcome, Ready):
-            return cached.send_ready(to, outcome)
+            return caching.send_ready(to, outcome)
         go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)
-        return cached.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
+        return caching.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
 
     def _visit(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """The app is needed."""
@@ -147,7 +147,7 @@ class Handler:
             to.sent_on()
             return self._responder.as_on_fly(to)
         at = self._desks.of(tenant.spec)
-        return arrival.Arrival(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
+        return cold_start.Arrival(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
 
     def _is_strange(self, user: str) -> bool:
         """Outside Fly, on a machine which is another user's."""
@@ -167,7 +167,7 @@ class Handler:
         to.on_end = None
         visit.end()
         at = self._desks.of(tenant.spec)
-        arrival.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
+        cold_start.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
 
     def _forward(
         self,
@@ -177,7 +177,7 @@ class Handler:
         through: object,
         again: Callable[[], None] | None = None,
     ) -> None:
-        assert isinstance(through, gateway.Gateway)
+        assert isinstance(through, upstream.Gateway)
         app_head = self._app_head(to, found, tenant, to.recording)
         forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
 
@@ -185,19 +185,21 @@ class Handler:
         app, path = tenant.spec.app, to.request.head.path
         forward = self._settings.forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
         if not app.strip_prefix:
-            return outgoing.head(to, app, recording, path=path, forward=forward)
+            return exchange.head(to, app, recording, path=path, forward=forward)
         prefix = found.prefix
-        return outgoing.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
+        return exchange.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
 
     def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: Served) -> None:
         """Where the app sleeps, or is paused, it is left alone: it is asked when the answer is too old to be sent."""
         cache, through = self._desks.cache, tenant.peek()
         if cache is None or through is None or self._barrier.judge(tenant.spec.address) is not None:
             return
-        assert isinstance(through, gateway.Gateway)
+        assert isinstance(through, upstream.Gateway)
         recording = cache.refresh(served, to.request.head, tenant.spec.address, time())
         app_head = self._app_head(to, found, tenant, recording)
-        refresh.Refresh(recording, through, self._desks.of(tenant.spec), to.request.head.method, app_head).begin()
+        caching.RefreshRequest(
+            recording, through, self._desks.of(tenant.spec), to.request.head.method, app_head
+        ).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy. So is
@@ -220,3 +222,21 @@ class Handler:
         head, settings = request.head, self._settings
         remote = headers.remote(head, request.peer, settings.trusted_hops, self._on_fly)
         return exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
+
+
+class PrivateDoor:
+    """Only requests for users pass: no health, no commands."""
+
+    def __init__(self, seals: request_signature.Seals, within: Handler) -> None:
+        self._seals, self._within = seals, within
+
+    def handle(self, request: server.Request) -> None:
+        head = request.head
+        came = self._seals.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
+        if isinstance(came, request_signature.Opened):
+            head.drop(request_signature.HEADER)
+            request.peer = came.peer or request.peer
+        self._within.handle_forwarded(request, came)
+
+    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+        return self._within.refuse(of, fault, started)

@@ -6,8 +6,8 @@ import errno
 import socket
 from functools import partial
 
-from flyatc.config.listen import Listen
 from flyatc.config.schema import Limits
+from flyatc.config.schema_sections import Listen
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.wire import connection, server

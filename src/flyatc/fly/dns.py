@@ -1,6 +1,9 @@
 """Questions to a DNS server. The only module which knows dnspython; it is imported with the first question.
 
-Who has a user is asked for so often that the question is our own, one packet each: see ``fly.packet``."""
+Who has a user is asked for so often that the question is our own, one packet each: see ``fly.packet``.
+
+A port of ours, from which one DNS server is asked: one packet a question, one for the answer.
+"""
 
 import asyncio
 import importlib
@@ -9,14 +12,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flyatc.config.listen import Listen
-from flyatc.fly import packet
-from flyatc.fly.door import Door
-from flyatc.fly.errors import NoRecords, NoSuchName, ServerFailed, TimedOut
+from flyatc.config.schema_sections import Listen
+from flyatc.fly import dns_answers
+from flyatc.fly.dns_answers import NoRecords, NoSuchName, ServerFailed, TimedOut
 from flyatc.kit.errors import FlyatcError
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
+import secrets
+import socket
+from ipaddress import ip_address
 
 T = TypeVar("T")
 
@@ -62,7 +67,7 @@ class Dns:
             raise TimedOut(_LATE.format(name))
         raise ServerFailed(f"{name}: {late}")
 
-    async def _quickly(self, server: str, port: int, name: str, patience: float) -> packet.Answer | None:
+    async def _quickly(self, server: str, port: int, name: str, patience: float) -> dns_answers.Answer | None:
         """None: dnspython knows the way. Raises TimeoutError, OSError."""
         door = self._doors.get(server)
         if door is None or not door.welcomes():
@@ -143,3 +148,75 @@ class Dns:
             resolver.nameservers, resolver.port = [str(server.host)], server.port
         resolver.timeout, resolver.lifetime = TRIES[0], SECONDS
         return resolver
+
+
+SOCKET_SECONDS = (
+    1.0  # for which new questions use it: who might want to answer in the server's place has to guess the port
+)
+
+
+class Door:
+    """Open while somebody waits for an answer; a storm of questions shares it. To be asked at once when it was made."""
+
+    def __init__(self, server: str, port: int) -> None:
+        """Raises OSError; ValueError where ``server`` is no address."""
+        kind = socket.AF_INET6 if ip_address(server).version == 6 else socket.AF_INET
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[bytes, tuple[bytes, asyncio.Future[bytes]]] = {}
+        self._until = self._loop.time() + SOCKET_SECONDS
+        self._socket = socket.socket(kind, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.connect((server, port))  # what others send is not heard
+        except OSError:
+            self._socket.close()
+            raise
+        self._loop.add_reader(self._socket, self._heard)
+
+    def welcomes(self) -> bool:
+        """Whether it is open, and may be used once more."""
+        return bool(self._waiting) and self._loop.time() < self._until
+
+    async def ask(self, name: str, patience: float) -> dns_answers.Answer | None:
+        """For its AAAA. None: that cannot be asked for in this way. Raises TimeoutError, OSError."""
+        asked = dns_answers.question(self._identity(), name)
+        if asked is None:
+            self._leave()
+            return None
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        late = self._loop.call_later(patience, _fail, answer, TimeoutError())
+        self._waiting[asked[:2]] = asked, answer
+        try:
+            self._socket.send(asked)
+            return dns_answers.Answer(name, asked, await answer)
+        finally:
+            late.cancel()
+            del self._waiting[asked[:2]]
+            self._leave()
+
+    def _identity(self) -> bytes:
+        while (found := secrets.token_bytes(2)) in self._waiting:
+            pass
+        return found
+
+    def _heard(self) -> None:
+        try:
+            while True:
+                data = self._socket.recv(65535)
+                asked, answer = self._waiting.get(data[:2], (b"", None))
+                if answer is not None and not answer.done() and dns_answers.is_answer(data, asked):
+                    answer.set_result(data)
+        except BlockingIOError:
+            return
+        except OSError as error:  # such as: nobody listens there
+            for _, answer in self._waiting.values():
+                _fail(answer, error)
+
+    def _leave(self) -> None:
+        if not self._waiting:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+
+def _fail(answer: "asyncio.Future[bytes]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -1,6 +1,8 @@
 """What a machine may ask of the platform about itself: https://fly.io/docs/reference/suspend-resume/.
 
 A unix socket with HTTP and without a token. It is documented for ``suspend``; ``stop`` works in the same way.
+
+Why this machine cannot be stopped or suspended from within, where it is to be.
 """
 
 import asyncio
@@ -14,9 +16,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from flyatc.fly.machine import Machine
+from flyatc.config.schema import Config
+from flyatc.fly import environment
+from flyatc.fly.environment import Machine
 from flyatc.kit.errors import FlyatcError
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 from flyatc.wire.head import AnswerParser
 
 Verb = Literal["stop", "suspend"]
@@ -90,7 +94,7 @@ def socket_of(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("FLYATC_FLY_API") or SOCKET)
 
 
-def missing(environ: Mapping[str, str]) -> str | None:
+def missing_settings(environ: Mapping[str, str]) -> str | None:
     """Why nobody can be asked. None: somebody seems to be there."""
     path = socket_of(environ)
     try:
@@ -99,3 +103,28 @@ def missing(environ: Mapping[str, str]) -> str | None:
     except OSError as error:
         return f"{path} cannot be used: {error.strerror}"
     return None if os.access(path, os.R_OK | os.W_OK) else f"{path} may not be used by this user: run flyatc as root"
+
+
+def reason(config: Config, environ: Mapping[str, str]) -> str | None:
+    """A sentence. None: it can be, or need not."""
+    then = config.machine_idle.then
+    if then not in ("stop", "suspend"):
+        return None
+    what = f"machine_idle.then: {then} needs Fly"
+    try:
+        if environment.of(environ) is None:
+            return f"{what}, and this is none of its machines: it stays awake"
+    except FlyatcError as error:
+        return f"{what}: {error}"
+    if (missing := missing_settings(environ)) is not None:
+        return f"{what}: {missing}"
+    if config.storage.mode == "none" and loses_disk(config, environ):
+        return f"storage.mode is none, and {config.server.data} is not on a volume: a machine that stops would lose it"
+    return None
+
+
+def loses_disk(config: Config, environ: Mapping[str, str]) -> bool:
+    """Whether ``server.data`` goes with the machine when it stops, or when its snapshot is lost."""
+    if "FLY_MACHINE_ID" not in environ:
+        return False
+    return Path(config.server.data).stat().st_dev == Path("/").stat().st_dev

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from flyatc.kit import tasks
 from flyatc.kit.deadlines import Course, Deadline
-from flyatc.kit.progress import Progress
+from flyatc.kit.types import Progress
 
 T = TypeVar("T")
 Tick = Callable[[int, int], None]  # (done, total) in bytes; called by the work, in its thread

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flyatc.kit.deadlines import Deadline, Moving, Within
-from flyatc.kit.progress import Progress, silent
 from flyatc.kit.threads import MOST_HUNG, Exhausted, Late, Threads, Tick
+from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import Log
 

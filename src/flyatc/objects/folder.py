@@ -1,13 +1,31 @@
-"""A folder as a store: the async door. What it does to the disk is in ``disk``."""
+"""A folder as a store: the async door. What it does to the disk is in ``disk``.
 
+A folder as a store: the blocking part.
+
+Objects are files named by their keys. Beside them, in ``.flyatc``: ``id`` (whether this is still the folder which was
+opened, and not the empty mount point below it), ``lock`` (``flock``, so that conditions hold between processes) and
+``new`` (files on their way in). Changes are made under the lock; readers need none, for files come whole, by rename.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from time import monotonic, time
+from typing import BinaryIO
 
-from flyatc.kit.progress import Progress
-from flyatc.objects import conditions
+from flyatc.kit import durable_files
+from flyatc.kit.threads import Tick
+from flyatc.kit.types import Progress
+from flyatc.objects import store
 from flyatc.objects.calls import SECONDS, Calls
-from flyatc.objects.disk import Disk
-from flyatc.objects.store import Seen, Stored
+from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreRefused, StoreUnavailable, check_key
 from flyatc.observe.log import Log
 
 HURRIED = 10.0  # s; a local disk under load may take longer to write than a bucket
@@ -29,7 +47,7 @@ class FolderStore:
 
     async def check(self) -> None:
         """The self-test before first use. Raises StoreUnavailable."""
-        self.conditional_deletes = await conditions.check(self)
+        self.conditional_deletes = await store.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         return await self._calls.small(f"get {key}", partial(self._disk.get, key))
@@ -66,3 +84,261 @@ class FolderStore:
 
     def close(self) -> None:
         self._calls.close()
+
+
+CHUNK = 1 << 20
+USELESS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
+LOCK_SECONDS = 30.0  # it is held for one rename: longer means that its holder hangs
+LEFTOVER_SECONDS = 86400.0  # a file on its way in for a day belongs to nobody any more
+
+
+class Disk:
+    def __init__(self, root: Path, patience: float = LOCK_SECONDS) -> None:
+        """``patience``: seconds for the lock."""
+        self._root, self._inner, self._patience = root, root / ".flyatc", patience
+        self._id = b""
+
+    def open(self) -> None:
+        """Raises StoreRefused where only the operator can help, StoreUnavailable."""
+        try:
+            self._open()
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in USELESS:
+                raise StoreRefused(f"{error}: correct storage.url, or who may write there") from error
+            raise
+
+    def _open(self) -> None:
+        with self._door():
+            durable_files.make_folder(self._inner / "new")
+            (self._inner / "lock").touch(mode=0o600)
+            with self._flock():
+                if not (self._inner / "id").exists():
+                    durable_files.write(self._inner / "id", uuid.uuid4().hex.encode())
+                self._id = (self._inner / "id").read_bytes()
+            for folder in self._root.iterdir():  # the root itself may be a mount point which is meant to be open
+                if folder.is_dir():
+                    durable_files.close_folder(folder)
+            for leftover in (self._inner / "new").iterdir():
+                if leftover.stat().st_mtime < time() - LEFTOVER_SECONDS:
+                    leftover.unlink(missing_ok=True)
+
+    # --- reading ---
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        path = self._path(key)
+        with self._door():
+            try:
+                with path.open("rb") as file:
+                    return _read_small(file, key), _etag(file)
+            except FileNotFoundError:
+                self._vouch()
+                return None
+
+    def look(self, key: str) -> Seen | None:
+        path = self._path(key)
+        with self._door():
+            try:
+                with path.open("rb") as file:
+                    body, etag, written = _read_small(file, key), _etag(file), os.fstat(file.fileno()).st_mtime
+            except FileNotFoundError:
+                self._vouch()
+                return None
+            return Seen(body, etag, max(0.0, self._now() - written))
+
+    def head(self, key: str) -> Stored | None:
+        path = self._path(key)
+        with self._door():
+            try:
+                return _stored(key, path)
+            except FileNotFoundError:
+                self._vouch()
+                return None
+
+    def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
+        if not prefix.endswith("/"):
+            raise ValueError(f"{prefix!r} does not end with a slash")
+        folder = self._path(prefix.removesuffix("/"))
+        found: list[Stored] = []
+        with self._door():
+            for directory, _, names in os.walk(folder, onerror=_unless_absent):
+                tick(len(found), 0)
+                for name in names:
+                    path = Path(directory, name)
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        found.append(_stored(path.relative_to(self._root).as_posix(), path))
+            self._vouch()
+        return tuple(sorted(found, key=lambda stored: stored.key))
+
+    def download(self, key: str, path: Path, tick: Tick) -> None:
+        source = self._path(key)
+        with self._door():
+            try:
+                file = source.open("rb")
+            except FileNotFoundError:
+                self._vouch()
+                raise Absent(f"the store has no {key}") from None
+
+        def read() -> bytes:
+            with self._door():
+                return file.read(CHUNK)
+
+        with file, path.open("xb") as copy:  # what fails here is the local disk, not the store
+            _pour(read, copy, _size(file), tick)
+
+    # --- changing ---
+
+    def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str:
+        if len(body) > SMALL:
+            raise ValueError(f"{key} has {len(body)} octets: put is for {SMALL} at most, upload for the rest")
+        path = self._path(key)
+        with self._door(), self._coming() as (new, file):
+            file.write(body)
+            return self._take_in(new, file, path, create=create, match=match)
+
+    def upload(self, key: str, source: Path, create: bool, tick: Tick) -> str:
+        path = self._path(key)
+        with self._door(), self._coming() as (new, file):
+            with source.open("rb") as original:
+                _pour(partial(original.read, CHUNK), file, _size(original), tick)
+            return self._take_in(new, file, path, create=create, match=None)
+
+    def delete(self, key: str, *, match: str | None = None) -> None:
+        path = self._path(key)
+        with self._door(), self._lock(), contextlib.suppress(FileNotFoundError):
+            self._condition(path, create=False, match=match)
+            path.unlink()
+            durable_files.sync_folder(self._pruned(path.parent))
+
+    def _pruned(self, folder: Path) -> Path:
+        """Removes ``folder`` and those above it as far as they are empty; the first that is left. The lock is held."""
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+            folder = folder.parent
+        return folder
+
+    def _take_in(self, new: Path, file: BinaryIO, path: Path, *, create: bool, match: str | None) -> str:
+        file.flush()
+        os.fsync(file.fileno())
+        with self._lock():
+            self._condition(path, create=create, match=match)
+            durable_files.make_folder(path.parent)
+            new.replace(path)
+            durable_files.sync_folder(path.parent)
+        return _etag(file)
+
+    def _condition(self, path: Path, *, create: bool, match: str | None) -> None:
+        name = path.relative_to(self._root)
+        if create and path.exists():
+            raise ConditionFailed(f"{name} exists already")
+        if match is not None:
+            try:
+                with path.open("rb") as file:
+                    found = _etag(file)
+            except FileNotFoundError:
+                raise ConditionFailed(f"{name} is not there any more") from None
+            if found != match:
+                raise ConditionFailed(f"{name} has been written by somebody else")
+
+    # --- the ground it stands on ---
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self._root / key
+
+    @contextlib.contextmanager
+    def _door(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = error.filename or self._root
+            raise StoreUnavailable(f"the store at {self._root} does not answer: {what}: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def _coming(self) -> Iterator[tuple[Path, BinaryIO]]:
+        new = self._inner / "new" / uuid.uuid4().hex
+        with open(new, "xb+", opener=durable_files.open_private) as file:
+            try:
+                yield new, file
+            finally:
+                new.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with self._flock():
+            self._vouch()
+            yield
+
+    @contextlib.contextmanager
+    def _flock(self) -> Iterator[None]:
+        descriptor = os.open(self._inner / "lock", os.O_RDWR)  # never created here: a vanished store stays vanished
+        try:
+            deadline, pause = monotonic() + self._patience, threading.Event()
+            while not _locked(descriptor):
+                if monotonic() > deadline:
+                    raise StoreUnavailable(f"{self._inner / 'lock'} is held by another process which does not let go")
+                pause.wait(0.002)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _now(self) -> float:
+        """By the clock which stamps the files. On a network filesystem that is not ours."""
+        os.utime(self._inner / "lock")
+        return (self._inner / "lock").stat().st_mtime
+
+    def _vouch(self) -> None:
+        """Raises unless the folder is the one that was opened: only then does "no such file" mean "surely absent"."""
+        found = (self._inner / "id").read_bytes()
+        if not self._id or found != self._id:
+            raise StoreUnavailable(f"{self._root} is not the store it was: has something else been mounted there?")
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _stored(key: str, path: Path) -> Stored:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        return Stored(key, status.st_size, _etag(file), status.st_mtime)
+
+
+def _read_small(file: BinaryIO, key: str) -> bytes:
+    body = file.read(SMALL + 1)
+    if len(body) > SMALL:
+        raise StoreUnavailable(f"{key} is larger than the {SMALL} octets which it may have")
+    return body
+
+
+def _etag(file: BinaryIO) -> str:
+    """What is small is named by its content, as in S3. What is not, by its inode and times: it is never matched on."""
+    status = os.fstat(file.fileno())
+    if status.st_size > SMALL:
+        return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    file.seek(0)
+    return hashlib.sha256(file.read()).hexdigest()
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _pour(read: Callable[[], bytes], target: BinaryIO, total: int, tick: Tick) -> None:
+    done = 0
+    while chunk := read():
+        target.write(chunk)
+        done += len(chunk)
+        tick(done, total)

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NoReturn, TypedDict
 
-from flyatc.config import bucket as places
-from flyatc.config.bucket import Bucket
-from flyatc.objects import s3_heads
+from flyatc.config import sections as places
+from flyatc.config.sections import Bucket
+from flyatc.objects import s3_responses
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _whole(response_dict: "_Response", operation_model: "OperationModel", **_: o
 
     body = response_dict["body"]
     came = len(body) if isinstance(body, bytes) else None
-    found = s3_heads.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], came)
+    found = s3_responses.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], came)
     if found is not None:
         if isinstance(body, StreamingBody):
             body.close()

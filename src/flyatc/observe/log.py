@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from flyatc.observe.journal import Journal
-from flyatc.observe.readable import inert_json, readable
+from flyatc.observe.log_text import inert_json, readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LOOK_SECONDS = 0.001

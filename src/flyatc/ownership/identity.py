@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from flyatc.kit import durable
+from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.ownership.record import Machine, Me, Process, Unique, Word
 
@@ -31,13 +31,13 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
     path, boot = data / ".flyatc" / "machine.json", uuid.uuid4().hex
     try:
         given = msgspec.convert(environ.get("FLY_MACHINE_ID") or None, Machine | None)
-        durable.make_folder(path.parent)
+        durable_files.make_folder(path.parent)
         folder = path.parent.stat().st_ino
         file = _read(path, folder)
         if file is None or (given and file.machine != given):
             file = _File(machine=given or f"local-{uuid.uuid4().hex[:12]}", folder=folder, boots=[])
         now = msgspec.structs.replace(file, boots=[*file.boots, boot][-REMEMBERED:])
-        durable.write(path, msgspec.json.encode(now))
+        durable_files.write(path, msgspec.json.encode(now))
         return Me(
             machine=now.machine,
             app=msgspec.convert(environ.get("FLY_APP_NAME") or "local", Word),
@@ -56,9 +56,11 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
 def rewrite(data: Path, me: Me) -> None:
     """The folder was deleted, and is there again: it is still ours. Raises OSError."""
     path = data / ".flyatc" / "machine.json"
-    durable.make_folder(path.parent)
+    durable_files.make_folder(path.parent)
     boots = [*sorted(me.boots), me.boot][-REMEMBERED:]
-    durable.write(path, msgspec.json.encode(_File(machine=me.machine, folder=path.parent.stat().st_ino, boots=boots)))
+    durable_files.write(
+        path, msgspec.json.encode(_File(machine=me.machine, folder=path.parent.stat().st_ino, boots=boots))
+    )
 
 
 def folder_mark(data: Path) -> str:

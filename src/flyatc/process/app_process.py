@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable
 
 from flyatc.kit import tasks
-from flyatc.process import ending, members
-from flyatc.process.ending import Needed
+from flyatc.process import members, termination
 from flyatc.process.members import Target
-from flyatc.process.pipe import Pipe
+from flyatc.process.spawn import Pipe
+from flyatc.process.termination import Needed
 
 LINES = 512  # octets read at once
 
@@ -49,7 +49,7 @@ class AppProcess:
         """See ``ending.end``."""
         if self.target is None:
             return Needed.NOTHING
-        needed = await ending.end(
+        needed = await termination.end(
             self.target,
             leader=self.pid,
             led=lambda: not self.exited.is_set(),

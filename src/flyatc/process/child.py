@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from flyatc.config.schema import Tenant
-from flyatc.kit import durable, tasks
+from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import StartFailed, StillRunning
-from flyatc.kit.exits import Effort, Exit
+from flyatc.kit.types import Effort, Exit
 from flyatc.observe.log import Log
-from flyatc.process import command, readiness, table
+from flyatc.process import launch_plan, proc, readiness
 from flyatc.process.app_process import AppProcess
-from flyatc.process.ending import Needed
-from flyatc.process.launcher import Launcher
-from flyatc.process.listeners import SocketTable
+from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
+from flyatc.process.pidfiles import Records
 from flyatc.process.port_owner import PortOwner, Verdict
-from flyatc.process.ports import Ports
-from flyatc.process.records import Records
+from flyatc.process.port_pool import Ports
+from flyatc.process.supervisor_client import Launcher
+from flyatc.process.termination import Needed
 
 LAST_LINES = 0.05  # s; how long the news of an end waits for its last lines, if a grandchild keeps the pipe open
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
@@ -31,7 +31,9 @@ HEARD = 5.0  # s; until the end of an app that is gone has been told
 class RunningChild:
     """Made by ``hold``."""
 
-    def __init__(self, tenant: Tenant, launch: command.Launch, port: int, output: Output, sockets: SocketTable) -> None:
+    def __init__(
+        self, tenant: Tenant, launch: launch_plan.Launch, port: int, output: Output, sockets: SocketTable
+    ) -> None:
         self._tenant, self._launch, self._output, self._sockets = tenant, launch, output, sockets
         self.port = port
         self.exited = asyncio.Event()
@@ -64,7 +66,7 @@ class RunningChild:
         return await asyncio.to_thread(self._effort)
 
     def _effort(self) -> Effort:
-        members = [found for pid in self.members() if (found := table.find(pid)) is not None]
+        members = [found for pid in self.members() if (found := proc.find(pid)) is not None]
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def ready(self) -> None:
@@ -151,7 +153,7 @@ async def hold(
     port = ports.take()
     child = None
     try:
-        launch = command.plan(tenant, port, environ)
+        launch = launch_plan.plan(tenant, port, environ)
         _look_at_folders(tenant, launch)
         child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:
@@ -211,13 +213,13 @@ async def settle(address: str, log: Log, records: Records, launcher: Launcher) -
     log.event("info", "what had survived SIGKILL has ended", tenant=address)
 
 
-def _look_at_folders(tenant: Tenant, launch: command.Launch) -> None:
+def _look_at_folders(tenant: Tenant, launch: launch_plan.Launch) -> None:
     if not Path(launch.directory).is_dir():
         raise StartFailed(
             f"the directory of {tenant.address}, {launch.directory}, is not there: see app.directory in tenants.yaml"
         )
     try:
-        durable.make_folder(tenant.data)
+        durable_files.make_folder(tenant.data)
     except OSError as error:
         raise StartFailed(f"the data folder of {tenant.address} cannot be made: {error}") from error
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from flyatc.process import table
+from flyatc.process import proc
 
 POLL = 0.05  # s; between two looks at the group, and at ``hurry``
 FIRST_POLL = 0.002
@@ -27,19 +27,19 @@ class Group:
 
     def gone(self) -> bool:
         """Cheap while the leader runs. Looks twice: who forks and ends during a scan may be missed with its child."""
-        first = table.find(self.leader)
+        first = proc.find(self.leader)
         if first is not None and first.started == self.started and not first.ended:
             return False
         return not self.members() and not self.members()
 
-    def members(self) -> list[table.Process]:
+    def members(self) -> list[proc.Process]:
         """Who of it still runs; zombies are not counted: they hold no file."""
-        first = table.find(self.leader)
+        first = proc.find(self.leader)
         if first is not None and first.started != self.started:
             return []
         return [
             process
-            for process in table.scan()
+            for process in proc.scan()
             if self.leader in (process.group, process.session)
             and process.started >= self.started
             and not process.ended

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 
-from flyatc.process import table
-from flyatc.process.listeners import Listener, SocketTable
+from flyatc.process import proc
+from flyatc.process.listening_sockets import Listener, SocketTable
 
 LOOK_AGAIN = 5.0  # s
 QUICK_FDS = 256  # descriptors of the leader that are read on the event loop; for more of them a thread is used
@@ -109,7 +109,7 @@ class PortOwner:
 
     def _explain(self, strangers: list[Listener], hidden: list[int]) -> Owner:
         inodes = frozenset(one.inode for one in strangers)
-        for process in table.scan():
+        for process in proc.scan():
             try:
                 if held(process.pid, inodes):
                     who = f"pid {process.pid}, {command_line(process.pid)}"
@@ -153,7 +153,7 @@ def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: set[int] = set()
     try:
-        with os.scandir(table.PROC / str(pid) / "fd") as descriptors:
+        with os.scandir(proc.PROC / str(pid) / "fd") as descriptors:
             for count, one in enumerate(descriptors):
                 if count >= at_most:
                     break
@@ -173,7 +173,7 @@ def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset
 def command_line(pid: int) -> str:
     """For people: the start of it, in one line of printable characters."""
     try:
-        with (table.PROC / str(pid) / "cmdline").open("rb") as file:
+        with (proc.PROC / str(pid) / "cmdline").open("rb") as file:
             words = file.read(4 * COMMAND_LINE).rstrip(b"\0").split(b"\0")
     except OSError:
         return "its command line cannot be read"

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
-from flyatc.kit.exits import Exit
-from flyatc.process import command, group
-from flyatc.process.leader import Leader, spawn
-from flyatc.process.lines import Lines
-from flyatc.process.pipe import Pipe
-from flyatc.process.records import Records
+from flyatc.kit.types import Exit
+from flyatc.process import group, launch_plan
+from flyatc.process.output import Lines
+from flyatc.process.pidfiles import Records
+from flyatc.process.spawn import Leader, Pipe, spawn
 
 Hear = Callable[[str, str], None]  # of the stream (stdout, stderr) and a line
 
@@ -47,7 +46,7 @@ class RunningProgram:
         assert self.leader is not None, "spawned before anybody gets hold of it"
         return self.leader.pid
 
-    def spawn(self, launch: command.Launch) -> Leader:
+    def spawn(self, launch: launch_plan.Launch) -> Leader:
         """Raises StartFailed, OSError."""
         self._pipes = [Pipe(), Pipe()]
         try:
@@ -100,7 +99,7 @@ async def hold(
     """It runs inside. On the way out: SIGTERM, ``grace`` seconds, SIGKILL; or SIGKILL at once where ``hurry()``.
     Then nobody of it is left, also where the caller was cancelled. Raises StartFailed."""
     program, name = RunningProgram(hear), Path(argv[0]).name
-    launch = command.Launch(argv=tuple(argv), env=dict(environ), directory=str(directory), ready=None)
+    launch = launch_plan.Launch(argv=tuple(argv), env=dict(environ), directory=str(directory), ready=None)
     try:
         try:
             with records.launching(name, environ, next(_numbers)):

@@ -5,7 +5,7 @@ import ctypes
 import os
 from collections.abc import Callable, Collection
 
-from flyatc.process import table
+from flyatc.process import proc
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 EVERY = 1.0  # s
@@ -50,7 +50,7 @@ def _zombies() -> set[int]:
     except ChildProcessError:  # no children at all
         return set()
     me = os.getpid()
-    return {process.pid for process in table.scan() if process.parent == me and process.ended}
+    return {process.pid for process in proc.scan() if process.parent == me and process.ended}
 
 
 def _reap(pid: int) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flyatc.config.schema import Pin
-from flyatc.fly import told
-from flyatc.fly.machine import Machine
+from flyatc.fly import dns_answers
+from flyatc.fly.environment import Machine
 from flyatc.ownership.record import Owner, State
 from flyatc.routing.replay import MOST_HOPS, Failed, Source, Target, target
 
@@ -59,12 +59,12 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
 
 
-def named(me: Machine, found: told.Told) -> Place | None:
+def named(me: Machine, found: dns_answers.Told) -> Place | None:
     """A machine has him in its metadata."""
-    return at(me, found) if isinstance(found, told.Found) else None
+    return at(me, found) if isinstance(found, dns_answers.Found) else None
 
 
-def at(me: Machine, found: told.Found) -> Here | There:
+def at(me: Machine, found: dns_answers.Found) -> Here | There:
     to = Target(me.app, id=found.machine)
     return Here(found.why) if to.is_at(me) else There(to, found.why)
 
@@ -104,22 +104,22 @@ def removed(owner: Owner | None) -> Nowhere | None:
     return Nowhere(404, "the user was removed: flyatc users add adds it again")
 
 
-def absent(dns: told.Told, listed: told.Told | None) -> told.Told:
+def absent(dns: dns_answers.Told, listed: dns_answers.Told | None) -> dns_answers.Told:
     """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
     the machines which sleep as well, and so its word is the last."""
-    if listed is None or isinstance(listed, told.Unknown):
+    if listed is None or isinstance(listed, dns_answers.Unknown):
         return listed or dns
-    if isinstance(listed, told.Absent) and listed.stale and isinstance(dns, told.Unknown):
+    if isinstance(listed, dns_answers.Absent) and listed.stale and isinstance(dns, dns_answers.Unknown):
         return dns
     return listed
 
 
-def unowned(found: told.Told, *, invited: bool) -> Place:
+def unowned(found: dns_answers.Told, *, invited: bool) -> Place:
     """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
     pins him to where we are: then any machine may have him which is asked. Others must have one."""
-    if isinstance(found, told.Found):
+    if isinstance(found, dns_answers.Found):
         return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")
-    if isinstance(found, told.Unknown):
+    if isinstance(found, dns_answers.Unknown):
         return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
     if invited:
         return Here("nobody has had him yet")

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flyatc.config.platform import MACHINE
-from flyatc.fly.machine import APP, Machine
+from flyatc.config.schema_sections import MACHINE
+from flyatc.fly.environment import APP, Machine
 from flyatc.wire.head import CHUNKED, RequestHead
 
 LARGEST_BODY = 1_000_000  # octets; "larger than 1MB cannot be replayed", and nobody says which megabyte

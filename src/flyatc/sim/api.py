@@ -1,9 +1,16 @@
-"""The Machines API: https://fly.io/docs/machines/api/machines-resource/, with its limits and its refusals."""
+"""The Machines API: https://fly.io/docs/machines/api/machines-resource/, with its limits and its refusals.
 
+Commands run inside a machine, for exec: https://fly.io/docs/machines/api/machines-resource/.
+"""
+
+import asyncio
+import os
 import re
 import signal
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -14,13 +21,11 @@ from msgspec import Struct
 from flyatc.control.call import Answer, Call
 from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim import inside, shapes
-from flyatc.sim.leases import Leases
+from flyatc.sim import types
+from flyatc.sim.api_rules import Leases, Rates, Volume, Volumes
 from flyatc.sim.machine import Machine, Wrong
 from flyatc.sim.machines import Machines
-from flyatc.sim.rates import Rates
-from flyatc.sim.volumes import Volume, Volumes
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 S = TypeVar("S", bound=Struct)
 LONGEST_WAIT = 60.0  # s
@@ -73,7 +78,7 @@ class MachinesApi:
         status = 412 if isinstance(error, Wrong) else 422 if isinstance(error, NoRoom) else 400
         if isinstance(error, BadMessage):
             status = error.status
-        return _json(shapes.Failure(str(error)), status)
+        return _json(types.Failure(str(error)), status)
 
     def _limit(self, action: str, subject: str) -> None:
         if not self._rates.allows(action, subject, monotonic()):
@@ -82,15 +87,15 @@ class MachinesApi:
     async def _of_app(self, asked: Asked) -> Answer:
         if asked.call.method == "GET":
             self._limit("list", asked.app)
-            return _json([shapes.machine(one) for one in self._machines if _fits(one, asked)])
+            return _json([types.machine(one) for one in self._machines if _fits(one, asked)])
         if asked.call.method == "POST":
             self._limit("create", asked.app)
-            return self._create(asked, asked.body(shapes.CreateMachine))
+            return self._create(asked, asked.body(types.CreateMachine))
         raise BadMessage(405, "method not allowed")
 
-    def _create(self, asked: Asked, wanted: shapes.CreateMachine) -> Answer:
+    def _create(self, asked: Asked, wanted: types.CreateMachine) -> Answer:
         try:
-            config = msgspec.convert(wanted.config, shapes.Config)
+            config = msgspec.convert(wanted.config, types.Config)
         except msgspec.ValidationError as error:
             raise BadMessage(400, f"invalid config: {error}") from error
         if not config.image:
@@ -102,7 +107,7 @@ class MachinesApi:
         one = self._machines.create(asked.app, region, metadata, wanted.name, wanted.config)
         for volume in volumes:
             volume.attached_machine_id = one.record.id
-        told = _json(shapes.machine(one))
+        told = _json(types.machine(one))
         if not wanted.skip_launch:
             tasks.start(one.start(), f"launch of {one.record.name}")
         return told
@@ -127,7 +132,7 @@ class MachinesApi:
             return _json(self._volumes.of(asked.app))
         if (asked.call.method, volume) == ("POST", None):
             self._limit("create volume", asked.app)
-            wanted = asked.body(shapes.CreateVolume)
+            wanted = asked.body(types.CreateVolume)
             return _json(self._volumes.create(asked.app, wanted.name, self._region(wanted.region), wanted.size_gb))
         found = self._volumes.find(asked.app, volume or "")
         if found is None:
@@ -164,14 +169,14 @@ class MachinesApi:
     # --- one machine ---
 
     async def _get(self, asked: Asked, one: Machine) -> Answer:
-        return _json(shapes.machine(one))
+        return _json(types.machine(one))
 
     async def _start(self, asked: Asked, one: Machine) -> Answer:
         return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
 
     async def _stop(self, asked: Asked, one: Machine) -> Answer:
         """Answers at once: who must know waits."""
-        wanted = asked.body(shapes.StopMachine)
+        wanted = asked.body(types.StopMachine)
         try:
             number = signal.Signals[wanted.signal.upper()]
         except KeyError as error:
@@ -218,12 +223,12 @@ class MachinesApi:
 
     async def _exec(self, asked: Asked, one: Machine) -> Answer:
         """200 though the command failed."""
-        wanted = asked.body(shapes.Exec)
+        wanted = asked.body(types.Exec)
         if not wanted.command:
             raise BadMessage(400, "command is required")
         if not one.reachable:
             raise Wrong(f"machine is not running, but {one.state}")
-        return _json(await inside.run(wanted.command, one.environ, wanted.timeout))
+        return _json(await run(wanted.command, one.environ, wanted.timeout))
 
     async def _cordon(self, asked: Asked, one: Machine) -> Answer:
         one.cordoned = asked.call.path.endswith("/cordon")
@@ -237,7 +242,7 @@ class MachinesApi:
         if not asked.key:
             raise BadMessage(404, "404 page not found")
         if asked.call.method == "POST":
-            metadata[asked.key] = asked.body(shapes.Value).value
+            metadata[asked.key] = asked.body(types.Value).value
         else:
             metadata.pop(asked.key, None)
         self._machines.save()
@@ -246,7 +251,7 @@ class MachinesApi:
     async def _lease(self, asked: Asked, one: Machine) -> Answer:
         machine, now = one.record.id, time()
         if asked.call.method == "POST":
-            wanted = asked.body(shapes.TakeLease)
+            wanted = asked.body(types.TakeLease)
             lease = self._leases.take(machine, asked.nonce, wanted.description, wanted.ttl, now)
             if lease is None:
                 raise BadMessage(409, "machine lease currently held by sim@flyatc")
@@ -292,3 +297,40 @@ def _fits(one: Machine, asked: Asked) -> bool:
 
 def _json(value: Any, status: int = 200) -> Answer:
     return Answer(status, msgspec.json.encode(value))
+
+
+LARGEST = 1 << 20  # octets that are told of each stream
+
+
+class Ran(Struct):
+    """200 even where it failed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float) -> Ran:
+    """Raises FlyatcError where it cannot be run, or does not end in time."""
+    path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"  # where an image has flyatc
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**environ, "PATH": path},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise FlyatcError(f"failed to run command: {error}") from error
+    try:
+        async with asyncio.timeout(seconds):
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        raise FlyatcError(f"failed to run command: deadline_exceeded after {seconds:g}s") from error
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return Ran(process.returncode or 0, *(told[:LARGEST].decode("utf-8", "replace") for told in (out, err)))

@@ -2,23 +2,24 @@
 
 States: https://fly.io/docs/machines/machine-states/. A suspended machine is stopped by SIGSTOP, so its clock goes on;
 on Fly it lags after a resume (https://fly.io/docs/reference/suspend-resume/).
+
+All processes of a machine, found by what they have inherited: a machine's end ends its apps too, and theirs.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from msgspec import Struct, field
 
-from flyatc.kit import durable, tasks
+from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim import processes
-from flyatc.sim.choosing import Seen
+from flyatc.sim.proxy_rules import Seen
 
 MEMORY = "512"  # MB
 RESTARTS = 10  # policy on-failure: so many, then it stays stopped
@@ -114,7 +115,7 @@ class Machine:
             if before not in ("created", "stopped", "suspended", "started", "failed"):
                 raise Wrong(f"unable to start machine from current state: '{before}'")
             if before == "suspended" and not self.lost:
-                processes.send(self.record.id, signal.SIGCONT)
+                send(self.record.id, signal.SIGCONT)
                 await self._become("started")
             elif before != "started" or self.lost:
                 self._restarts = 0
@@ -127,7 +128,7 @@ class Machine:
             if before not in ("started", "suspended", "stopped"):
                 raise Wrong(f"unable to stop machine from current state: '{before}'")
             if before == "suspended" or self.lost:  # the snapshot is dropped
-                processes.end(self.record.id)
+                end(self.record.id)
             if before == "stopped":
                 await self._gone()  # it is not started again either
             else:
@@ -142,18 +143,18 @@ class Machine:
             if self.state != "started" or self.lost:
                 raise Wrong(f"unable to suspend machine from current state: '{self.state}'")
             await self._become("suspending")
-            processes.send(self.record.id, signal.SIGSTOP)
+            send(self.record.id, signal.SIGSTOP)
             await self._become("suspended")
 
     async def _kill(self) -> None:
         async with self._turn:
             self.lost = True
-            processes.end(self.record.id)
+            end(self.record.id)
             await self._gone()
 
     async def _destroy(self) -> None:
         async with self._turn:
-            processes.end(self.record.id)
+            end(self.record.id)
             await self._gone()
             await self._become("destroyed")
 
@@ -161,7 +162,7 @@ class Machine:
 
     async def _spawn(self) -> None:
         await self._become("starting")
-        processes.end(self.record.id)  # what a killed simulator left
+        end(self.record.id)  # what a killed simulator left
         try:
             self._process = await self._run()
         except OSError as error:
@@ -173,7 +174,7 @@ class Machine:
 
     async def _run(self) -> asyncio.subprocess.Process:
         """Raises OSError."""
-        durable.make_folder(self.folder)
+        durable_files.make_folder(self.folder)
         with (self.folder / LOG).open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self._command,
@@ -190,7 +191,7 @@ class Machine:
         if self.state != "started" or self.lost:
             return
         await self._become("stopped")
-        processes.end(self.record.id)
+        end(self.record.id)
         if code and self._restarts < RESTARTS:
             self._restarts += 1
             await asyncio.sleep(AGAIN_SECONDS)
@@ -206,7 +207,7 @@ class Machine:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await process.wait()
-        processes.end(self.record.id)
+        end(self.record.id)
         await self._gone()
         self.lost = False
         await self._become("stopped")
@@ -229,3 +230,35 @@ class Machine:
         self.updated += 1
         async with self._changed:
             self._changed.notify_all()
+
+
+PROC = Path("/proc")
+MARK = "FLY_MACHINE_ID"
+ROUNDS = 100  # of killing: who is forked meanwhile is found in the next
+
+
+def of(machine: str) -> Iterator[int]:
+    """Their pids, zombies not among them (proc_pid_environ(5) has none of theirs)."""
+    mark = f"{MARK}={machine}".encode()
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+
+
+def send(machine: str, number: int) -> int:
+    """A signal to all; how many there were."""
+    count = 0
+    for pid in of(machine):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            count += 1
+    return count
+
+
+def end(machine: str) -> None:
+    """SIGKILL, until nobody is left."""
+    for _ in range(ROUNDS):
+        if not send(machine, signal.SIGKILL):
+            return

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from flyatc.kit import durable, tasks
+from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.process.ports import Ports
-from flyatc.sim.choosing import Seen
+from flyatc.process.port_pool import Ports
 from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
+from flyatc.sim.proxy_rules import Seen
 
 RECORDS, NETWORK = "machines.json", "network.json"
 WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # of our own environment
@@ -84,7 +84,7 @@ class Machines:
         return self._folder / NETWORK
 
     def _write(self, name: str, value: object) -> None:
-        durable.make_folder(self._folder)
+        durable_files.make_folder(self._folder)
         beside = self._folder / f"{name}.new"
         beside.write_bytes(msgspec.json.encode(value))
         beside.replace(self._folder / name)

@@ -13,14 +13,13 @@ from msgspec import Struct, structs
 
 from flyatc.config.schema import Limits
 from flyatc.kit import tasks
-from flyatc.sim import headers, replay
-from flyatc.sim.cached import Cache
-from flyatc.sim.leg import Body, Leg, NoAnswer
+from flyatc.sim import proxy_rules, replay
 from flyatc.sim.machine import Machine
-from flyatc.sim.reaching import Reached, Reaching, Unreached
+from flyatc.sim.proxy_leg import Body, Leg, NoAnswer, Reached, Reaching, Unreached
+from flyatc.sim.proxy_rules import Cache
 from flyatc.sim.replay import BadReplay, Replay, TooLarge
-from flyatc.wire import answer, head, server
-from flyatc.wire.faults import BadMessage
+from flyatc.wire import head, response, server
+from flyatc.wire.errors import BadMessage
 from flyatc.wire.tunnel import Tunnel
 
 MOST_REPLAYS = 10  # of one request: PA02
@@ -120,7 +119,7 @@ class _Visit:
         self._began = monotonic()
         self._hops: list[str] = []
         self._body = Body(request)
-        self._lines = headers.from_visitor(
+        self._lines = proxy_rules.from_visitor(
             request.head, request.peer, proxy.port, proxy.edge, f"{self._identity}-{proxy.edge}"
         )
 
@@ -173,7 +172,7 @@ class _Visit:
         given_away = False
         machine.load += 1
         try:
-            leg.ask(headers.towards_machine(self._request.head, self._lines, adds, hop.want.transform))
+            leg.ask(proxy_rules.towards_machine(self._request.head, self._lines, adds, hop.want.transform))
             came = await leg.came
             found = await self._replay(leg, came)
             if found is None:
@@ -225,13 +224,13 @@ class _Visit:
         """Whether the connection was given away. Raises NoAnswer."""
         request = self._request
         if came.status == 101 and request.head.upgrade is not None:
-            data = headers.towards_visitor(came, self._identity, chunks=False, close=False)
+            data = proxy_rules.towards_visitor(came, self._identity, chunks=False, close=False)
             self._proxy.tunnel(request, leg, data)
             return True
         chunks = came.framing in (head.CHUNKED, head.UNTIL_CLOSE) and request.head.minor > 0
         close = not request.keep_alive or not self._body.whole or (came.framing is head.UNTIL_CLOSE and not chunks)
         close = close or (came.framing is head.CHUNKED and not chunks)
-        await leg.deliver(headers.towards_visitor(came, self._identity, chunks=chunks, close=close), chunks=chunks)
+        await leg.deliver(proxy_rules.towards_visitor(came, self._identity, chunks=chunks, close=close), chunks=chunks)
         request.receiver = None
         request.end(close=close)
         return False
@@ -244,7 +243,7 @@ class _Visit:
             return request.abort()
         close = not request.keep_alive or not self._body.whole
         request.receiver = None
-        request.send(answer.build(502, [(b"Server", b"Fly/simulated"), (b"Via", headers.VIA)], b"",
+        request.send(response.build(502, [(b"Server", b"Fly/simulated"), (b"Via", proxy_rules.VIA)], b"",
                                   head_only=False, close=close))  # fmt: skip
         return request.end(close=close)
 
@@ -267,4 +266,4 @@ def _shown(found: Replay) -> str:
 
 
 def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:
-    return answer.build(fault.status, [], b"", head_only=False, close=True)
+    return response.build(fault.status, [], b"", head_only=False, close=True)

@@ -11,18 +11,17 @@ from msgspec import Struct
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.process import readiness
-from flyatc.sim import names, shapes
+from flyatc.sim import dns_records, types
 from flyatc.sim.api import MachinesApi
-from flyatc.sim.api_door import ApiDoor
-from flyatc.sim.choosing import RUNNING
-from flyatc.sim.dns_server import FAULTS, DnsServer
-from flyatc.sim.local_api import LocalApis
+from flyatc.sim.api_server import ApiDoor, LocalApis
+from flyatc.sim.dns import FAULTS, DnsServer
 from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
-from flyatc.sim.reaching import HOST, Reaching
+from flyatc.sim.proxy_leg import HOST, Reaching
+from flyatc.sim.proxy_rules import RUNNING
 from flyatc.wire import connection, server
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 SWEEP_SECONDS = 1.0
 TOKEN = "simulated"  # noqa: S105  # there is nothing to protect
@@ -120,18 +119,18 @@ class Simulator:
     def dns_port(self) -> int:
         return self._ports["dns"]
 
-    def overview(self) -> shapes.Overview:
+    def overview(self) -> types.Overview:
         folder = self._settings.folder
-        return shapes.Overview(
+        return types.Overview(
             proxy=f"http://{HOST}:{self.port}",
             api=f"http://{HOST}:{self.api_port}",
             dns=f"{HOST}:{self.dns_port}",
             app=self._settings.app,
-            faults=shapes.Faults(self.api.fault, self.dns.fault),
-            machines=[shapes.standing(one, str(folder / one.record.name / LOG)) for one in self.machines],
+            faults=types.Faults(self.api.fault, self.dns.fault),
+            machines=[types.standing(one, str(folder / one.record.name / LOG)) for one in self.machines],
         )
 
-    def break_things(self, faults: shapes.Faults) -> None:
+    def break_things(self, faults: types.Faults) -> None:
         """Raises BadMessage."""
         if faults.dns not in FAULTS:
             raise BadMessage(400, f"dns: {faults.dns!r} is none of {', '.join(FAULTS[1:])}")
@@ -153,15 +152,15 @@ class Simulator:
             "FLY_API_TOKEN": TOKEN,
         }
 
-    def _look_up(self, name: str) -> names.Found:
-        known: Sequence[names.Known] = [
-            names.Known(
+    def _look_up(self, name: str) -> dns_records.Found:
+        known: Sequence[dns_records.Known] = [
+            dns_records.Known(
                 id=one.record.id, app=one.record.app, region=one.record.region, address=one.record.address,
                 started=one.seen().state == RUNNING, metadata=one.record.metadata,
             )
             for one in self.machines
         ]  # fmt: skip
-        return names.look_up(name, known, self._settings.regions[0], ptr=self._settings.ptr)
+        return dns_records.look_up(name, known, self._settings.regions[0], ptr=self._settings.ptr)
 
     async def _listen(self, wire: server.Server, port: int) -> int:
         try:

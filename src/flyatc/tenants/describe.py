@@ -6,10 +6,9 @@ import math
 from flyatc.config.schema import Tenant as Spec
 from flyatc.observe.log import stamp
 from flyatc.tenants.idle import Snapshot
-from flyatc.tenants.life import Life
-from flyatc.tenants.record import Record
-from flyatc.tenants.standing import Standing
-from flyatc.tenants.status import Status
+from flyatc.tenants.record import Record, Standing
+from flyatc.tenants.run import Life
+from flyatc.tenants.state import Status
 
 
 def status(

@@ -15,10 +15,9 @@ from flyatc.kit import tasks
 from flyatc.observe.log import stamp
 from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NoSuchTenant
-from flyatc.tenants.house import SAVE_RESERVE, House
-from flyatc.tenants.lifecycle import State
-from flyatc.tenants.ports import Databases, Teller, Tools
-from flyatc.tenants.status import Status
+from flyatc.tenants.interfaces import Databases, Teller, Tools
+from flyatc.tenants.scheduler import SAVE_RESERVE, House
+from flyatc.tenants.state import State, Status
 from flyatc.tenants.tenant import Tenant
 
 RECOVERING = 4  # tenants saved at the same time when the daemon starts

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flyatc.kit import units
-from flyatc.tenants.lifecycle import State
+from flyatc.tenants.state import State
 
 MOMENT = 1.0  # seconds without visitors after which a changed tenant is restarted
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from flyatc.config.schema import Tenant
-from flyatc.kit.allowance import Allowance
+from flyatc.kit.token_bucket import Allowance
 
 Known = Callable[[Tenant], Awaitable[bool]]
 

@@ -1,11 +1,81 @@
-"""What is remembered of a tenant from one life to the next."""
+"""What is remembered of a tenant from one life to the next.
 
+Where a tenant stands: its state, since when, and the one setter.
+
+After how many failures a tenant may try again, and when. Pure: ``now`` is given.
+"""
+
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flyatc.kit import backoff
-from flyatc.kit.exits import Exit
+from flyatc.kit.types import Exit
+from flyatc.tenants import state
 from flyatc.tenants.errors import Elsewhere, Failed, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.setbacks import STEADY, Setbacks
+from flyatc.tenants.interfaces import Teller
+from flyatc.tenants.state import State
+
+
+class Standing:
+    __slots__ = ("_entered", "_log", "_tenant", "_wall", "since", "state")
+
+    def __init__(self, tenant: str, log: Teller, wall: Callable[[], float]) -> None:
+        self.state = State.STOPPED
+        self._tenant, self._log, self._wall = tenant, log, wall
+        self._entered = asyncio.get_running_loop().time()
+        self.since = wall()  # Unix time of the last change
+
+    def to(self, new: State, why: str | None = None) -> None:
+        """The only way to change the state; logged with the ms spent in the former. Raises lifecycle.Impossible."""
+        old, self.state = self.state, state.follow(self.state, new)
+        now = asyncio.get_running_loop().time()
+        ms, self._entered = round((now - self._entered) * 1000, 1), now
+        self.since = self._wall()
+        reason = {} if why is None else {"why": why}
+        self._log.event("info", f"tenant {new}", tenant=self._tenant, state=new.value, was=old.value, ms=ms, **reason)
+
+
+STEADY = 60.0  # seconds; who was ready for longer has proved itself, and a crash after that is a new story
+
+
+class Setbacks:
+    """What a tenant's failures cost it. ``until``: no new life before that moment of the loop's clock."""
+
+    __slots__ = ("_crashed", "_level", "until")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._level, self._crashed, self.until = 0, False, float("-inf")
+
+    def start_failed(self, now: float) -> float:
+        """The seconds of back-off: 1, 2, 4 … 60."""
+        self._level += 1
+        return self._wait(now)
+
+    def crashed(self, now: float) -> float:
+        """The seconds of back-off: 0 for the first crash, then as for failed starts. Crashes further apart than STEADY
+        (a back-off between them not counted) are each a first one."""
+        if now - self.until > STEADY:
+            self.reset()
+        if not self._crashed:
+            self._crashed, self.until = True, now
+            return 0.0
+        self._level += 1
+        return self._wait(now)
+
+    def survived(self, seconds: float) -> None:
+        """A life was ready for so long."""
+        if seconds > STEADY:
+            self.reset()
+
+    def _wait(self, now: float) -> float:
+        seconds = backoff.delay(self._level)
+        self.until = now + seconds
+        return seconds
+
 
 LAST_LINES = 5  # of the app's output, in the sentence for people; the log has all that were kept
 

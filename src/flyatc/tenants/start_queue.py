@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from flyatc.kit import tasks
-from flyatc.kit.exits import Effort
+from flyatc.kit.types import Effort
 
 LOOK = 0.5  # s; between two looks at what an app does that starts
 IDLE_LOOKS = 3

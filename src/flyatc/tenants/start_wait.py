@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 
 from flyatc.tenants.errors import NotReadyInTime, Queued
-from flyatc.tenants.lifecycle import State
-from flyatc.tenants.standing import Standing
+from flyatc.tenants.record import Standing
+from flyatc.tenants.scheduler import Visitors
 from flyatc.tenants.start_queue import Turn
-from flyatc.tenants.visitors import Visitors
+from flyatc.tenants.state import State
 
 KEPT = 15.0  # seconds; how long a place in line is kept for a client that was told to come again
 LATE = 1.0  # seconds; how much longer than the start a client waits, lest tools which are slow to give up hold it

@@ -11,14 +11,11 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
-from flyatc.tenants.house import House
-from flyatc.tenants.life import Life
-from flyatc.tenants.lifecycle import RESTING, WELCOMING, State
-from flyatc.tenants.ports import Databases, Gateway
-from flyatc.tenants.record import Record
-from flyatc.tenants.standing import Standing
-from flyatc.tenants.status import Status
-from flyatc.tenants.visitors import Visit, Visitors
+from flyatc.tenants.interfaces import Databases, Gateway
+from flyatc.tenants.record import Record, Standing
+from flyatc.tenants.run import Life
+from flyatc.tenants.scheduler import House, Visit, Visitors
+from flyatc.tenants.state import RESTING, WELCOMING, State, Status
 
 DOUBT = 0.1  # seconds between two looks at an ownership which is in doubt
 RETRY = 1.0  # seconds; told to visitors whom a later try will serve

@@ -2,8 +2,8 @@
 
 import re
 
-from flyatc.wire import names
-from flyatc.wire.faults import BadMessage
+from flyatc.wire import header_names
+from flyatc.wire.errors import BadMessage
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _LONGEST_SIZE_LINE = 1024
@@ -110,6 +110,6 @@ def _trailer_lines(lines: list[bytes]) -> list[bytes]:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise BadMessage(400, "a trailer which is no header field")
-        if names.is_trailer(match[1].lower().replace(b"_", b"-")):
+        if header_names.is_trailer(match[1].lower().replace(b"_", b"-")):
             kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
     return kept

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import cast
 
 from flyatc.wire import chunked, head, server, target
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 LINGER_SECONDS = 2.0  # after a last answer, what still comes is read and thrown away, so that no RST eats the answer
 LONGEST_LINGER_SECONDS = 30.0

@@ -7,8 +7,8 @@ import re
 
 import httptools
 
-from flyatc.wire import names, target
-from flyatc.wire.faults import BadMessage
+from flyatc.wire import header_names, target
+from flyatc.wire.errors import BadMessage
 
 NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
 
@@ -98,7 +98,7 @@ class Head:
                 repeated = True
             elif b"_" not in name:
                 noted[name] = [match[2].rstrip(b" \t")]
-            if name not in names.LEFT:
+            if name not in header_names.LEFT:
                 kept.append(data[start : match.start()])
                 start = match.end()
         kept.append(data[start:end])
@@ -120,7 +120,7 @@ class Head:
             return
         lines = [(line.partition(b":")[0].lower(), line) for line in b"".join(self.kept).split(b"\r\n")[1:]]
         gone = {name for name in (*self.noted, *(name for name, _ in lines)) if name in named}
-        gone = {name for name in gone if not names.is_reserved(name)}
+        gone = {name for name in gone if not header_names.is_reserved(name)}
         if gone:
             self.kept = [b"\r\n" + line for name, line in lines if name not in gone]
             self.noted = {name: values for name, values in self.noted.items() if name not in gone}
@@ -145,7 +145,7 @@ class RequestHead(Head):
     def settle_repeated(self) -> None:
         """Refuse a request in which a header that has one value is there twice with two: the app might believe another
         one than the proxy that has checked it. Of equal ones the first is forwarded. Raises BadMessage."""
-        for name in names.SINGLE:
+        for name in header_names.SINGLE:
             values = self.noted.get(name, ())
             if len(values) < 2:
                 continue
@@ -217,7 +217,7 @@ class RequestParser:
         head.minor = 1 if version == b"HTTP/1.1" else 0
         head.keep_alive = head.minor == 1
         head.upgrade = None
-        if head.note(data, end, names.IN_REQUEST):
+        if head.note(data, end, header_names.IN_REQUEST):
             head.settle_repeated()
         noted = head.noted
         head.framing, head.length = request_framing(noted, head.minor)
@@ -240,7 +240,7 @@ class AnswerParser:
     __slots__ = ("_finder",)
 
     def __init__(self, *, replays: bool = False) -> None:
-        self._finder = names.IN_FREE_ANSWER if replays else names.IN_ANSWER
+        self._finder = header_names.IN_FREE_ANSWER if replays else header_names.IN_ANSWER
 
     def parse(self, data: bytes, method: bytes) -> AnswerHead:
         """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
@@ -260,7 +260,7 @@ class AnswerParser:
         if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
             raise BadMessage(502, "the app's answer is not HTTP/1.1")
         head.note(data, end, self._finder)
-        if self._finder is names.IN_ANSWER and names.REPLAY in data.lower():
+        if self._finder is header_names.IN_ANSWER and header_names.REPLAY in data.lower():
             head.drop(b"content-type")
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
         head.framing, head.length = answer_framing(method, head.status, head.noted)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from flyatc.config.schema import Limits
 from flyatc.wire import head, splice
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 WRITE_HIGH = 131072  # octets which may wait to be sent before the receiver is told
 

@@ -2,7 +2,7 @@
 
 import re
 
-from flyatc.wire.faults import BadMessage
+from flyatc.wire.errors import BadMessage
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 

@@ -22,15 +22,14 @@ from typing import Any
 
 from msgspec import structs
 
-from flyatc.databases import files, sqlite
+from flyatc.databases import local_files, sqlite
 from flyatc.databases.database import Database
-from flyatc.databases.lineage import Position, Signature
-from flyatc.databases.litestream import lines
-from flyatc.databases.litestream.address import prefix
-from flyatc.databases.litestream.engine import EngineFailed
-from flyatc.databases.litestream.listing import listed
-from flyatc.databases.litestream.means import Means
-from flyatc.databases.litestream.program import LitestreamMissing
+from flyatc.databases.litestream import replica_layout
+from flyatc.databases.litestream.client import LitestreamMissing
+from flyatc.databases.litestream.daemon import EngineFailed
+from flyatc.databases.litestream.replica_layout import prefix
+from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.manifest import Position, Signature
 from flyatc.kit import backoff
 from flyatc.kit.errors import SaveFailed
 from flyatc.objects.store import StoreUnavailable
@@ -67,7 +66,7 @@ class Stream:
     def unsaved(self) -> bool:
         """Whether something may have been written that is not confirmed. Cheap: three stats."""
         try:
-            found = files.signature(self.database.path)
+            found = local_files.signature(self.database.path)
         except OSError:  # the next look says what is wrong
             return True
         return found[0] is not None and found != self._seen
@@ -152,10 +151,10 @@ class Stream:
     async def settle(self) -> None:
         """It is detached, the app has ended, and all is in the store: from now on any change of the files shows."""
         for _ in range(4):
-            self._seen = files.signature(self.database.path)
-            if files.settled(self._seen):
+            self._seen = local_files.signature(self.database.path)
+            if local_files.settled(self._seen):
                 return
-            await asyncio.sleep(files.TICK / files.SECOND)
+            await asyncio.sleep(local_files.TICK / local_files.SECOND)
 
     @property
     def signature(self) -> Signature | None:
@@ -184,11 +183,11 @@ class Stream:
     async def _begin_anew(self, reason: str, level: str) -> None:
         if not self.database.owned.valid():
             raise EngineFailed("this machine may not write at this moment")
-        left = lines.folder(self.line, self.renewal)
+        left = replica_layout.folder(self.line, self.renewal)
         await self._let_go()
         await forget(self.database.path, self._means)
         self.renewal, self.txid, self._seen, self._inode, self.renewed = self.renewal + 1, 0, None, None, reason
-        now = lines.folder(self.line, self.renewal)
+        now = replica_layout.folder(self.line, self.renewal)
         self.database.tell(level, "its stream is begun anew, and all is sent again", reason=reason, left=left, now=now)
         entry = structs.replace(self.database.entry, line=self.line, renewal=self.renewal, txid=0, signature=None)
         await self.database.note(entry)
@@ -201,7 +200,7 @@ class Stream:
     async def _look(self) -> None:
         if not self.database.owned.valid():
             raise EngineFailed("this machine may not write at this moment")
-        seen = files.signature(self.database.path)
+        seen = local_files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:
             return self._missing(there=seen[0] is not None)
         if self._inode not in (None, seen[0][0]):
@@ -234,20 +233,20 @@ class Stream:
         if txid != self.txid and not await self._arrived(Position(self.line, self.renewal, txid)):
             return
         self.txid, self.saved_at, self._whole_at = txid, read_at, max(self._whole_at, read_at)
-        if files.newest(seen) + files.TICK / files.SECOND < read_at:
+        if local_files.newest(seen) + local_files.TICK / local_files.SECOND < read_at:
             self._seen = seen
 
     async def _arrived(self, position: Position) -> bool:
         """One question, answered by the store itself."""
         own = prefix(self.database.tenant, self.database.name)
-        key = lines.file_of(position, bucket=self._means.addresses.in_bucket)
+        key = replica_layout.file_of(position, bucket=self._means.addresses.in_bucket)
         if await self._means.store.head(f"{own}{key}") is not None:
             self._sought = 0
             return True
         self._sought += 1
         if self._sought % LISTED_EACH:
             return False
-        line = f"{lines.folder(position.line, position.renewal)}/"
+        line = f"{replica_layout.folder(position.line, position.renewal)}/"
         found = (await listed(self.database, self._means.store, line)).last
         return found is not None and found.position >= position
 
@@ -255,8 +254,8 @@ class Stream:
         """Nobody restarts it, and nothing was written since all was known to be in the store."""
         await self._drop_guard()
         self._guard = await self._means.tools.quick.run(partial(sqlite.reading, self.database.path))
-        now = files.signature(self.database.path)
-        if not files.untouched(self._seen, now):
+        now = local_files.signature(self.database.path)
+        if not local_files.untouched(self._seen, now):
             return False
         self._seen = now
         return True
@@ -270,7 +269,7 @@ class Stream:
     def _size(self, end: str) -> int:
         path = self.database.path
         try:
-            return files.octets(path.with_name(path.name + end))
+            return local_files.octets(path.with_name(path.name + end))
         except OSError:
             return 0
 
@@ -278,4 +277,4 @@ class Stream:
 async def forget(path: Path, means: Means) -> None:
     """What litestream remembers of a file which stood at ``path`` before, or of a line which was ours before. It is
     detached."""
-    await means.tools.quick.run(partial(files.remove, path.with_name(f".{path.name}-litestream")))
+    await means.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))

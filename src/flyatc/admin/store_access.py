@@ -1,0 +1,234 @@
+"""The drill, made ready for a configuration: beside a running daemon, within it, or without any.
+
+What was set aside of everybody's databases, on this machine and in the store, as one list.
+
+Who owns whom, as the store tells it; for commands, which need no daemon.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from flyatc.config.schema import Config, Tenant
+from flyatc.databases import inventory, orphans
+from flyatc.databases.inventory import Inventory, Kept
+from flyatc.databases.litestream.daemon import Engine
+from flyatc.databases.litestream.replica_layout import Addresses
+from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.verify import Drill, Replicas, Scratch, Snapshots, Source
+from flyatc.databases.workers import Workers
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError, OwnershipUnknown
+from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.store import ObjectStore
+from flyatc.observe.log import Log, stamp
+from flyatc.ownership import acquire, identity, record
+from flyatc.ownership.acquire import RecordStore
+from flyatc.ownership.record import Session
+from flyatc.ownership.rules import Rules, Terms
+from flyatc.process import program
+from flyatc.process.pidfiles import Records
+
+PATIENCE = 6.0  # seconds for one look at a record
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: Config, environ: Mapping[str, str], *, hurried: float | None = None
+) -> AsyncIterator[OwnedStore]:
+    """The store, for a command. Raises FlyatcError where there is none, StoreUnavailable."""
+    store = store_of(config.storage, environ, hurried=hurried)
+    if store is None:
+        raise FlyatcError("storage.mode is none: nothing is in a store")
+    with contextlib.closing(store):
+        await store.open()
+        yield store
+
+
+async def stock(store: ObjectStore, address: str | None) -> Inventory:
+    """What the store has of a tenant, of a user, or (None) at all. Raises StoreUnavailable."""
+    user, _, name = (address or "").partition("/")
+    found = inventory.take(await store.list(inventory.folder(user or None)))
+    return found.within(user or None, name.replace("/", "~") or None)
+
+
+@contextlib.asynccontextmanager
+async def ready(
+    config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, log: Log
+) -> AsyncIterator[Drill]:
+    """It has threads of its own, so that no tenant waits for it. ``records``: of the children. Raises FlyatcError where
+    there can be no scratch folder."""
+    tools, own = Workers(config.storage.keep, log), Path(config.server.data) / ".flyatc"
+    try:
+        scratch = await tools.quick.run(partial(_scratch, own))
+        try:
+            yield Drill(_sources(config, environ, store, records, tools), scratch, tools)
+        finally:
+            await tools.quick.run(scratch.remove)
+    finally:
+        tools.close()
+
+
+def _scratch(own: Path) -> Scratch:
+    try:
+        return Scratch(own)
+    except OSError as error:
+        raise FlyatcError(f"no scratch folder can be made below {own}: {error.strerror}. See server.data.") from error
+
+
+def _sources(
+    config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, tools: Workers
+) -> list[Source]:
+    """In litestream mode both count: what it has from before it was streamed is a snapshot."""
+    storage, data = config.storage, Path(config.server.data)
+    if storage.mode != "litestream":
+        return [Snapshots(store, tools)]
+    run = partial(program.hold, records=records)
+    engine = Engine(data / ".flyatc", storage.litestream, environ, run, tools.log, tools.quick)
+    means = Means(store, storage, environ, Addresses(storage, environ), engine, run, tools)
+    return [Replicas(means), Snapshots(store, tools)]
+
+
+class Orphan(Struct, frozen=True, kw_only=True):
+    """``path``: on this machine; None: it is not here. ``stored``: octets in the store; None: it is not there."""
+
+    tenant: str
+    database: str
+    name: str
+    at: str | None  # RFC 3339; None: its name does not tell
+    path: str | None = None
+    size: int | None = None  # octets on this machine
+    stored: int | None = None
+
+
+async def find(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
+    """Of a tenant, of a user, or (None) of all; oldest first. Raises StoreUnavailable, OSError."""
+    here = await asyncio.to_thread(partial(_here, config, address))
+    there: list[Kept] = []
+    if config.storage.mode != "none":
+        async with opened(config, environ) as store:
+            there = (await stock(store, address)).orphans
+    found = dict(here)
+    for kept in there:
+        tenant = config.tenant_kept_as(kept.user, kept.key)
+        name = (tenant.address, kept.name, kept.database)
+        local = found.pop(name, None)
+        found[name] = Orphan(
+            tenant=tenant.address,
+            database=kept.database,
+            name=kept.name,
+            at=_time(kept.name),
+            path=local.path if local is not None else None,
+            size=local.size if local is not None else None,
+            stored=kept.octets,
+        )
+    return sorted(found.values(), key=lambda one: (one.tenant, one.name, one.database))
+
+
+def _here(config: Config, address: str | None) -> dict[tuple[str, str, str], Orphan]:
+    found = {}
+    for folder in sorted(Path(config.server.data).glob("tenants/*/*/.flyatc/orphans")):
+        tenant = config.tenant_kept_as(folder.parents[2].name, folder.parents[1].name)
+        if address in (None, tenant.user, tenant.address):
+            for one in orphans.folders(folder.parent):
+                database = _database(tenant, one.file)
+                found[tenant.address, one.name, database] = Orphan(
+                    tenant=tenant.address,
+                    database=database,
+                    name=one.name,
+                    at=_time(one.name),
+                    path=str(one.path / one.file),
+                    size=one.octets,
+                )
+    return found
+
+
+def _database(tenant: Tenant, file: str) -> str:
+    """The one whose file it was; the file's own name where that is not known."""
+    like = [name for name in tenant.app.databases if name.rpartition("/")[2] == file]
+    return like[0] if len(like) == 1 else file
+
+
+def _time(name: str) -> str | None:
+    at = orphans.set_aside_at(name)
+    return None if at is None else stamp(at)
+
+
+AT_ONCE = 8  # requests
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """``state``: held, released, dirty, removed; unknown where the record cannot be read. ``to``: the machine which it
+    is released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
+    flyatc there. ``note``: what is to be known beyond that."""
+
+    user: str
+    state: str
+    epoch: int = 0
+    machine: str = ""
+    region: str = ""
+    app: str = ""
+    to: str = ""
+    here: bool = False  # this machine
+    sign: float | None = None
+    version: str = ""
+    note: str = ""
+
+
+async def look(config: Config, environ: Mapping[str, str], store: RecordStore, users: Iterable[str]) -> list[Owner]:
+    """Those who have ever been owned."""
+    me = await asyncio.to_thread(partial(identity.name, Path(config.server.data), environ))
+    rules, turns = Rules(Terms.of(config.storage.session_ttl)), asyncio.Semaphore(AT_ONCE)
+
+    async def one(user: str) -> Owner | None:
+        async with turns:
+            try:
+                return await _look(store, rules, user, me)
+            except OwnershipUnknown as error:
+                return Owner(user=user, state="unknown", note=str(error))
+
+    found = await tasks.every((one(user) for user in users), "look at an owner")
+    return [owner for owner in found if owner is not None]
+
+
+async def _look(store: RecordStore, rules: Rules, user: str, me: str | None) -> Owner | None:
+    found = await acquire.look(store, user)
+    if found is None:
+        return None
+    owner, holder = found[0], found[0].holder
+    session = await acquire.read(store, record.session_key(holder.machine), Session)
+    sign = session[1].age if session is not None else None
+    return Owner(
+        user=user,
+        state=owner.state.value,
+        epoch=owner.epoch,
+        machine=holder.machine,
+        region=holder.region,
+        app=holder.app,
+        to=owner.to.machine if owner.to is not None else "",
+        here=holder.machine == me,
+        sign=sign,
+        version=session[0].version if session is not None else "",
+        note=_note(user, rules, owner, session[0] if session is not None else None, sign or 0.0),
+    )
+
+
+def _note(user: str, rules: Rules, owner: record.Owner, session: Session | None, sign: float) -> str:
+    if owner.state is record.State.REMOVED:
+        return f"no machine serves it: flyatc users add {user}, or flyatc release {user} --undo-remove, adds it again"
+    if owner.to is not None:
+        return f"for {owner.to}, which takes it at the next visit"
+    if owner.state is record.State.RELEASED:
+        return "free: whoever is visited first takes it"
+    if owner.state is record.State.DIRTY:
+        return f"it could not save all: {owner.why}" if owner.why else "it could not save all"
+    if session is None:
+        return "its session has vanished from the store"
+    dead = rules.dead(session, sign)
+    if dead is not None:
+        return f"{dead}: whoever is visited first takes it"
+    return "" if session.boot == owner.holder.boot else "held by an earlier run of that machine's daemon"

@@ -1,0 +1,291 @@
+"""What is to be done for a user to get a machine, to lose it, or to move to another; from what there is. Pure.
+
+A plan made anew of what a broken-off one has left goes on where that stopped.
+
+What there is: the app's machines, whose they are by their metadata, and who owns whom. Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flyatc.admin.store_access import Owner
+from flyatc.admin.users_steps import (
+    Cordon,
+    Destroy,
+    Make,
+    Mark,
+    Plan,
+    Release,
+    Remove,
+    Restore,
+    Settle,
+    Step,
+    Stop,
+    Unmark,
+    Wake,
+)
+from flyatc.config.schema import Pin
+from flyatc.fly import machine_rules
+from flyatc.fly.api_types import Machine
+from flyatc.fly.machine_rules import LEFT
+from flyatc.kit.errors import FlyatcError
+
+UNSAVED = ("held", "dirty", "unknown")  # states of an owner's record: his machine may have what the store has not
+
+
+@dataclass(frozen=True)
+class Seen:
+    """``machines``: the oldest first, none that is on its way out. ``key``: of the metadata which names a machine's
+    user. ``owners``: by user, those who have ever been owned; None: nobody could be asked, because of ``why``."""
+
+    app: str
+    key: str
+    machines: Sequence[Machine]
+    owners: Mapping[str, Owner] | None
+    why: str = ""
+
+    def user_of(self, machine: Machine) -> str | None:
+        return machine.metadata.get(self.key)
+
+    def of(self, user: str) -> list[Machine]:
+        """His machines."""
+        return [one for one in self.machines if self.user_of(one) == user]
+
+    def left_by(self, user: str) -> list[Machine]:
+        """Which he was moved away from, and which nobody has now."""
+        return [one for one in self.machines if one.metadata.get(LEFT) == user and self.user_of(one) is None]
+
+    def find(self, word: str) -> Machine | None:
+        """By its id or its name."""
+        return next((one for one in self.machines if word in (one.id, one.name)), None)
+
+    def owner(self, user: str) -> Owner | None:
+        return None if self.owners is None else self.owners.get(user)
+
+    def held_by(self, machine: Machine) -> list[str]:
+        """The users of whom it may have what the store has not."""
+        return sorted(
+            user for user, one in (self.owners or {}).items() if one.machine == machine.id and one.state in UNSAVED
+        )
+
+
+SETTLE = 15.0  # seconds; as long an answer of the DNS may be believed: see fly.names
+_AT_REST = ("stopped", "created", "suspended", "failed")  # states in which a machine can be destroyed
+_RUNS = "started"
+REMOVED = "removed"  # state of an owner's record
+
+
+class Impossible(FlyatcError):
+    """Why there is no plan, and what to do."""
+
+
+# --- add ---
+
+
+def add(seen: Seen, user: str, region: str | None, like: str | None) -> Plan:
+    """Raises Impossible."""
+    his = seen.of(user)
+    if his:
+        again = _restored(seen, user, his[0].id)
+        steps = (*_awake(his[0]), *again) if again else ()
+        return Plan(user, steps, _there_already(seen, user, his, region), his[0].id)
+    half = seen.find(machine_rules.name_of(user))
+    if half is not None:
+        if seen.user_of(half) is not None:
+            raise Impossible(f"machine {half.id} has the name {half.name}, and is not his: destroy it, or mark it")
+        steps = (*_marked(seen, half, user), *_restored(seen, user, half.id))
+        return Plan(user, steps, _notes(seen, user, half.id), half.id)
+    model = _model(seen, like, region)
+    made = Make(machine_rules.name_of(user), region or model.region, model.id)
+    return Plan(user, (made, *_restored(seen, user, made.name)), _notes(seen, user, made.name), made.name)
+
+
+def _restored(seen: Seen, user: str, machine: str) -> tuple[Step, ...]:
+    """If it was removed, or that cannot be known."""
+    owner = seen.owner(user)
+    removed = seen.owners is None or (owner is not None and owner.state == REMOVED)
+    return (Restore(machine, user),) if removed else ()
+
+
+def _there_already(seen: Seen, user: str, his: Sequence[Machine], region: str | None) -> tuple[str, ...]:
+    told = [f"{user} has machine {one.id} ({one.name}) in {one.region}, which is {one.state}" for one in his]
+    if region is not None and all(one.region != region for one in his):
+        told.append(f"to have him in {region}: flyatc users move {user} --region {region}")
+    return tuple(told)
+
+
+def _notes(seen: Seen, user: str, machine: str) -> tuple[str, ...]:
+    owner = seen.owner(user)
+    if owner is None or owner.machine == machine:
+        return ()
+    if owner.state in UNSAVED:
+        return (f"machine {owner.machine} has him now; flyatc users move {user} --to {machine} hands him over",)
+    return (f"machine {owner.machine} had him last; what is in the store goes on with the new machine",)
+
+
+def _model(seen: Seen, like: str | None, region: str | None) -> Machine:
+    if like is not None:
+        return _named(seen, like)
+    if not seen.machines:
+        raise Impossible(f"app {seen.app} has no machine to copy: make the first with fly deploy")
+
+    def fits(one: Machine) -> tuple[bool, bool, bool]:
+        return (seen.user_of(one) is None, one.region != region, one.state != _RUNS)
+
+    return min(seen.machines, key=fits)
+
+
+def _named(seen: Seen, word: str) -> Machine:
+    found = seen.find(word)
+    if found is None:
+        raise Impossible(f"app {seen.app} has no machine {word}: flyatc machines lists them")
+    return found
+
+
+def _marked(seen: Seen, machine: Machine, user: str) -> tuple[Step, ...]:
+    """Running, and his by its metadata."""
+    steps = _awake(machine)
+    if seen.user_of(machine) != user or LEFT in machine.metadata:
+        steps.append(Mark(machine.id, seen.key, user))
+    return tuple(steps)
+
+
+# --- remove ---
+
+
+def remove(seen: Seen, user: str) -> Plan:
+    """Raises Impossible where a machine of his has somebody else's data too."""
+    his = [*seen.of(user), *seen.left_by(user)]
+    at = _where_to_remove(seen, user, his)
+    steps: list[Step] = []
+    if at is not None and at not in his:
+        steps += [*_awake(at), Remove(at.id, user)]
+    for machine in his:
+        steps += _removed(seen, user, machine, last=machine is at)
+    return Plan(user, tuple(steps), _kept(his) if his else (f"no machine of {seen.app} is {user}'s",))
+
+
+def _where_to_remove(seen: Seen, user: str, his: Sequence[Machine]) -> Machine | None:
+    """The machine that has it, so that all is saved; else one that runs, its own first. None: there is no machine, or
+    it is removed already."""
+    owner = seen.owner(user)
+    if owner is not None and owner.state == REMOVED:
+        return None
+    holder = seen.find(owner.machine) if owner is not None and owner.state in UNSAVED else None
+    if holder is not None:
+        return holder
+    candidates = his if seen.owners is None and his else [*his, *seen.machines]
+    return next((one for one in candidates if one.state == _RUNS), next(iter(candidates), None))
+
+
+def _removed(seen: Seen, user: str, machine: Machine, *, last: bool) -> list[Step]:
+    """``last``: it is the one where the user is removed."""
+    _check_alone(seen, user, machine)
+    steps: list[Step] = [Cordon(machine.id)]
+    if last:
+        steps += [*_awake(machine), Remove(machine.id, user)]
+    if last or machine.state not in _AT_REST:
+        steps.append(Stop(machine.id))
+    return [*steps, Destroy(machine.id, user)]
+
+
+def _awake(machine: Machine) -> list[Step]:
+    return [] if machine.state == _RUNS else [Wake(machine.id)]
+
+
+def _check_alone(seen: Seen, user: str, machine: Machine) -> None:
+    others = [one for one in seen.held_by(machine) if one != user]
+    if others:
+        raise Impossible(
+            f"machine {machine.id} has {', '.join(others[:5])} too, and is not destroyed: give them machines of their "
+            f"own first (flyatc users add), and move them there"
+        )
+
+
+def _kept(machines: Sequence[Machine]) -> tuple[str, ...]:
+    mounts = [mount for one in machines for mount in (one.config and one.config.mounts) or ()]
+    return tuple(f"its volume {one.volume} stays, and costs: fly volumes destroy {one.volume}" for one in mounts)
+
+
+# --- move ---
+
+
+def move(seen: Seen, user: str, *, to: str | None, region: str | None, pin: Pin | None, destroy: bool) -> Plan:
+    """``to``: a machine's id or name; ``region``: or any, which is made if there is none. ``pin``: what tenants.yaml
+    says of him. Raises Impossible."""
+    steps: list[Step] = []
+    target = _named(seen, to) if to is not None else _in_region(seen, user, region or "")
+    if target is None:
+        made = _new(seen, user, region or "")
+        name, where = made.name, made.region
+        steps.append(made)
+    else:
+        name, where = target.id, target.region
+        if seen.user_of(target) not in (None, user):
+            raise Impossible(f"machine {name} is {seen.user_of(target)}'s by its metadata: choose another")
+    _check_pin(user, pin, name, where)
+    ready = _marked(seen, target, user) if target is not None else ()
+    former = [one for one in seen.of(user) if one.id != name]
+    handed = _handed_over(seen, user, name, former)
+    old = [*former, *(one for one in seen.left_by(user) if one.id != name)] if destroy else []
+    later: list[Step] = [Unmark(one.id, seen.key, user) for one in former]
+    if old:
+        later += _destroyed(seen, user, old)
+    if handed or later or any(isinstance(step, Mark) for step in ready):
+        steps += ready  # a target that sleeps is woken only for something
+    notes = _kept(old) if old else tuple(_stays(one, user) for one in former)
+    return Plan(user, (*steps, *handed, *later), notes, name)
+
+
+def _in_region(seen: Seen, user: str, region: str) -> Machine | None:
+    """His, or one that was made to be his."""
+    names = (machine_rules.name_of(user), _name_there(user, region))
+    there = [one for one in seen.machines if one.region == region and seen.user_of(one) in (None, user)]
+    return next((one for one in there if seen.user_of(one) == user or one.name in names), None)
+
+
+def _name_there(user: str, region: str) -> str:
+    return f"{machine_rules.name_of(user)}-{region}"
+
+
+def _new(seen: Seen, user: str, region: str) -> Make:
+    his = seen.of(user)
+    if not his and seen.owner(user) is None:
+        raise Impossible(f"{user} has no machine yet: flyatc users add {user} --region {region}")
+    owner = seen.owner(user)
+    held = seen.find(owner.machine) if owner is not None else None
+    model = next(iter([*his, *([held] if held is not None else [])]), None) or _model(seen, None, region)
+    taken = seen.find(machine_rules.name_of(user)) is not None
+    return Make(_name_there(user, region) if taken else machine_rules.name_of(user), region, model.id)
+
+
+def _check_pin(user: str, pin: Pin | None, machine: str, region: str) -> None:
+    if pin is not None and ((pin.machine or machine) != machine or (pin.region or region) != region):
+        raise Impossible(
+            f"tenants.yaml pins {user} to {pin}, so he would not stay on machine {machine} in {region}: change that "
+            "first, and deploy it"
+        )
+
+
+def _handed_over(seen: Seen, user: str, to: str, former: Sequence[Machine]) -> tuple[Step, ...]:
+    if seen.owners is None:
+        return (*_awake(former[0]), Release(former[0].id, user, to)) if former else ()
+    owner = seen.owners.get(user)
+    if owner is None or owner.to == to or (owner.machine == to and not owner.to):
+        return ()
+    holder = seen.find(owner.machine) if owner.state in UNSAVED else None
+    if holder is None:  # released, or its machine is gone: then that may be said anywhere
+        return (Release(to, user, to),)
+    return (*_awake(holder), Release(holder.id, user, to))
+
+
+def _destroyed(seen: Seen, user: str, old: Sequence[Machine]) -> list[Step]:
+    steps: list[Step] = [Settle(SETTLE)]
+    for one in old:
+        _check_alone(seen, user, one)
+        steps += [Stop(one.id), Destroy(one.id, user)]
+    return steps
+
+
+def _stays(machine: Machine, user: str) -> str:
+    return f"machine {machine.id} stays; flyatc users move {user} … --destroy --yes destroys it as well"

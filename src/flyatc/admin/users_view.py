@@ -1,0 +1,146 @@
+"""What there is, as it is listed: by user, and by machine. Pure.
+
+Where an operator changes users and machines: the app, its Machines API, and what is seen there.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from flyatc.admin.store_access import Owner
+from flyatc.admin.users_apply import Hands, Records
+from flyatc.admin.users_plan import Seen
+from flyatc.admin.users_steps import Plan
+from flyatc.config.schema import Config
+from flyatc.fly import environment
+from flyatc.fly.api import MachinesApi
+from flyatc.fly.api_types import Machine
+from flyatc.fly.machine_rules import LEFT, oldest_first
+from flyatc.kit.errors import FlyatcError
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """``machine``: his by its metadata; empty: none is. ``owned``: held, released, dirty, removed, unknown, or empty:
+    never, or nobody could tell. ``owner``: the machine which has him by the record, or had him last; ``sign``: seconds
+    since that gave a sign of life. ``tenants``: which tenants.yaml names."""
+
+    user: str
+    machine: str = ""
+    name: str = ""
+    region: str = ""
+    state: str = ""
+    owned: str = ""
+    owner: str = ""
+    to: str = ""
+    sign: float | None = None
+    tenants: list[str] = []
+    note: str = ""
+
+
+class Silo(Struct, frozen=True, kw_only=True):
+    """A machine. ``holds``: the users whom it holds by the record; ``version``: of flyatc, where that is known."""
+
+    machine: str
+    name: str
+    region: str
+    state: str
+    user: str = ""
+    version: str = ""
+    holds: list[str] = []
+    sign: float | None = None
+    note: str = ""
+
+
+def users(seen: Seen, config: Config) -> list[User]:
+    """Those who have a machine, are on record, or are named by the file."""
+    marked = {user for one in seen.machines if (user := seen.user_of(one)) is not None}
+    named = sorted(marked | set(seen.owners or ()) | set(config.users))
+    return [row for user in named for row in _rows(seen, config, user)]
+
+
+def _rows(seen: Seen, config: Config, user: str) -> list[User]:
+    """One for each of his machines."""
+    owner, machines = seen.owner(user), seen.of(user)
+    note = f"{len(machines)} machines are his: flyatc users move makes it one" if len(machines) > 1 else ""
+    if owner is not None and owner.state == "removed" and user in config.users:
+        note = f"tenants.yaml lists it, and still no machine serves it: flyatc users add {user} adds it again"
+    elif owner is not None and not note:
+        note = owner.note
+    return [_row(config, user, machine, owner, note) for machine in (machines or (None,))]
+
+
+def _row(config: Config, user: str, machine: Machine | None, owner: Owner | None, note: str) -> User:
+    return User(
+        user=user,
+        machine=machine.id if machine is not None else "",
+        name=machine.name if machine is not None else "",
+        region=machine.region if machine is not None else "",
+        state=machine.state if machine is not None else "",
+        owned=owner.state if owner is not None else "",
+        owner=owner.machine if owner is not None else "",
+        to=owner.to if owner is not None else "",
+        sign=owner.sign if owner is not None else None,
+        tenants=[one.address for one in config.tenants.values() if one.user == user],
+        note=note,
+    )
+
+
+def machines(seen: Seen) -> list[Silo]:
+    return [_silo(seen, one) for one in seen.machines]
+
+
+def _silo(seen: Seen, machine: Machine) -> Silo:
+    on_record = [one for one in (seen.owners or {}).values() if one.machine == machine.id]
+    left = machine.metadata.get(LEFT)
+    return Silo(
+        machine=machine.id,
+        name=machine.name,
+        region=machine.region,
+        state=machine.state,
+        user=seen.user_of(machine) or "",
+        version=_version(on_record),
+        holds=sorted(one.user for one in on_record if one.state == "held"),
+        sign=min((one.sign for one in on_record if one.sign is not None), default=None),
+        note=f"{left} was moved away from it" if left is not None else "",
+    )
+
+
+def _version(on_record: Sequence[Owner]) -> str:
+    return next((one.version for one in on_record if one.version), "")
+
+
+KEYLESS = (
+    "fly.metadata is not set: it is the key of machine metadata which names a machine's user. Write "
+    "fly: {metadata: customer_id} into tenants.yaml, and deploy it"
+)
+
+
+class Office:
+    def __init__(self, api: MachinesApi, records: Records, key: str) -> None:
+        self._api, self._records, self._key = api, records, key
+
+    async def look(self) -> Seen:
+        """Raises ApiError. That nobody tells who owns whom is told in what is seen."""
+        machines = oldest_first(await self._api.machines())
+        try:
+            found, why = await self._records.look(machines), ""
+        except FlyatcError as error:
+            found, why = None, str(error)
+        return Seen(self._api.app, self._key, machines, found, why)
+
+    async def carry_out(self, plan: Plan, told: Callable[[str], None]) -> None:
+        """Raises FlyatcError."""
+        await Hands(self._api, self._records, self._key, told).carry_out(plan)
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config, environ: Mapping[str, str], given: str | None) -> AsyncIterator[Office]:
+    """``given``: the app, where it was said. Raises FlyatcError where something is missing to begin with."""
+    key = config.fly.metadata
+    if key is None:
+        raise FlyatcError(KEYLESS)
+    api = MachinesApi(environment.name(given, environ, Path.cwd()), environ)
+    with contextlib.closing(api):
+        yield Office(api, Records(api, config, environ, key), key)

@@ -1,0 +1,199 @@
+"""The kept versions of databases, as a table.
+
+A moment in the past, as people write it. Pure, but for the time zone of the machine.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flyatc.cli import common, output
+from flyatc.cli.output import Cell
+from flyatc.control.types import History, Version
+from flyatc.kit.units import human_octets
+
+if TYPE_CHECKING:
+    from flyatc.control.client import Client
+import re
+from datetime import datetime
+
+from flyatc.kit import units
+
+
+@click.command()
+@click.argument("tenant", metavar="USER/TENANT")
+@click.argument("database", metavar="[DB]", required=False)
+@common.config_file
+@common.as_json
+def backup(tenant: str, database: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Save a tenant's databases to the store now, or the one called DB. A running app goes on meanwhile.
+
+    Prints the versions which the store then has as the current ones.
+    """
+    config = common.read(config_path)
+    wanted = common.of(config, tenant)
+    daemon = common.client(config)
+    output.watch(daemon.post_lines("/backup", address=wanted, database=database), quiet=as_json)
+    tell(current(ask(daemon, wanted, database)), as_json=as_json)
+
+
+@click.command()
+@click.argument("tenant", metavar="USER/TENANT")
+@click.argument("database", metavar="[DB]", required=False)
+@common.config_file
+@common.as_json
+def history(tenant: str, database: str | None, config_path: Path | None, as_json: bool) -> None:
+    """List the kept versions of a tenant's databases, newest first. flyatc restore brings any of them back."""
+    config = common.read(config_path)
+    found = ask(common.client(config), common.of(config, tenant), database)
+    tell(found, as_json=as_json)
+
+
+class Time(click.ParamType[float]):
+    """→ Unix time."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return unix(value, time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("tenant", metavar="USER/TENANT")
+@click.argument("database", metavar="[DB]", required=False)
+@click.option("--list", "only_list", is_flag=True, help="As flyatc history: print the versions, change nothing.")
+@click.option("--version", metavar="V", help="The version to bring back; without any, the current one of the store.")
+@click.option(
+    "--at", type=Time(), metavar="TIME", help="The newest of then: 2026-11-21T14:30:00Z, '2026-11-21 14:30', 2h."
+)
+@click.option("--orphan", metavar="NAME", help="What was set aside under this name: see flyatc orphans.")
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+@common.config_file
+@common.as_json
+def restore(
+    tenant: str,
+    database: str | None,
+    only_list: bool,
+    yes: bool,
+    config_path: Path | None,
+    as_json: bool,
+    **choice: str | float | None,
+) -> int:
+    """Put a version from the store in place of a tenant's databases, or of the one called DB.
+
+    A running app is stopped first and started after. What is replaced stays in the store's history.
+    """
+    chosen = {name: value for name, value in choice.items() if value is not None}
+    if len(chosen) > 1:
+        raise click.UsageError("--version, --at and --orphan: one of them at most")
+    config = common.read(config_path)
+    wanted = common.of(config, tenant)
+    daemon = common.client(config)
+    if not only_list:
+        if not (yes or _agreed(wanted, database, chosen)):
+            click.echo("nothing was changed", err=True)
+            return 1
+        lines = daemon.post_lines("/restore", address=wanted, database=database, **chosen)
+        output.watch(lines, quiet=as_json)
+    history = ask(daemon, wanted, database)
+    tell(history if only_list else current(history), as_json=as_json)
+    return 0
+
+
+def _agreed(address: str, database: str | None, chosen: Mapping[str, str | float]) -> bool:
+    if not sys.stdin.isatty():
+        return True
+    what = database or "all databases"
+    return click.confirm(f"Replace {what} of {address} by {_named(chosen)}? Its visitors wait meanwhile.", err=True)
+
+
+def _named(chosen: Mapping[str, str | float]) -> str:
+    match chosen:
+        case {"version": version}:
+            return f"version {version}"
+        case {"at": float(at)}:
+            return f"the newest version of {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(at))}"
+        case {"orphan": name}:
+            return f"what was set aside as {name}"
+    return "the store's current version"
+
+
+HEADINGS = ("DATABASE", "VERSION", "SAVED", "SIZE", "STORED", "")
+
+
+def ask(daemon: "Client", address: str, database: str | None) -> History:
+    return daemon.get("/history", History, address=address, database=database)
+
+
+def tell(history: History, *, as_json: bool) -> None:
+    if as_json:
+        return output.json(history)
+    if history.versions:
+        now = time.time() if output.on_terminal() else None
+        output.table(HEADINGS, [row(one, now) for one in history.versions])
+    else:
+        click.echo("nothing of it is in the store: it was never saved", err=True)
+    for folder in history.orphans:
+        click.echo(f"set aside earlier, see flyatc orphans: {output.plain(folder)}", err=True)
+
+
+def current(history: History) -> History:
+    return History(versions=[one for one in history.versions if one.current])
+
+
+def row(one: Version, now: float | None) -> list[Cell]:
+    """``now`` None: for programs."""
+    return [
+        Cell(one.database, "bold"),
+        Cell(one.id),
+        Cell(one.saved if now is None else output.ago(one.saved, now)),
+        Cell(size(one.size, now)),
+        Cell(size(one.compressed, now), "dim"),
+        Cell("current" if one.current else "", "green"),
+    ]
+
+
+def size(octets: int | None, now: float | None) -> str:
+    """``now`` as above."""
+    if octets is None:
+        return ""
+    return str(octets) if now is None else human_octets(octets)
+
+
+SLACK = 60.0  # s; a clock read on another machine a moment ago may be ahead of ours
+
+_LOCAL = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_ZONED = re.compile(_LOCAL.pattern + r"(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+
+
+def unix(text: str, now: float) -> float:
+    """``2026-11-21T14:30:00Z`` (RFC 3339), ``2026-11-21 14:30`` (local time), ``2h`` (so long ago). ``now``: Unix time.
+
+    Raises ValueError with a sentence for people."""
+    text = text.strip()
+    if _ZONED.fullmatch(text) or _LOCAL.fullmatch(text):
+        try:
+            moment = datetime.fromisoformat(text.upper()).timestamp()  # without a zone: the local one
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{text!r} is no time: {error}") from error
+    elif text[-1:].isalpha():
+        try:
+            moment = now - units.seconds(text)
+        except ValueError:
+            raise ValueError(_how(text)) from None
+    else:
+        raise ValueError(_how(text))
+    if moment > now + SLACK:
+        raise ValueError(f"{text!r} is in the future")
+    return moment
+
+
+def _how(text: str) -> str:
+    return f"{text!r} is not a time: write 2026-11-21T14:30:00Z, '2026-11-21 14:30' (local time), or 2h (so long ago)"

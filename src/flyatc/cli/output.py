@@ -1,0 +1,129 @@
+"""How commands print: tables and colour on a terminal, plain columns and JSON for programs.
+
+Times and texts as people read them. Pure.
+
+How far backup and restore have come.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+import click
+import msgspec
+from msgspec import Struct
+
+from flyatc.control.client import Cut
+from flyatc.kit.units import human_octets
+from flyatc.observe.log_text import inert_json
+from flyatc.observe.log_text import plain as plain
+from flyatc.observe.log_text import plain_lines as plain_lines
+
+
+class Cell(NamedTuple):
+    text: str
+    style: str = ""  # of rich: "green", "dim", "bold red"
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def json(value: object) -> None:
+    click.echo(inert_json(msgspec.json.format(msgspec.json.encode(value), indent=2)))
+
+
+def in_colour() -> bool:
+    """On a terminal; https://no-color.org is respected."""
+    return not os.environ.get("NO_COLOR")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """Nothing is written as ``-`` where a program reads, so that columns can be cut."""
+    if on_terminal():
+        return _rich(headings, rows)
+    lines = [list(headings), *([plain(cell.text) or "-" for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _rich(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(plain(cell.text), cell.style) for cell in row))
+    Console().print(drawn)
+
+
+_STEPS = ((172800.0, 86400.0, "d"), (5400.0, 3600.0, "h"), (60.0, 60.0, "m"), (1.0, 1.0, "s"))
+
+
+def ago(stamp: str, now: float) -> str:
+    """RFC 3339 → ``"3m ago"``, ``"in 12s"``, ``"now"``. ``now``: Unix time."""
+    past = now - datetime.fromisoformat(stamp).timestamp()
+    for least, size, unit in _STEPS:
+        if abs(past) >= least:
+            count = f"{abs(past) / size:.0f}{unit}"
+            return f"{count} ago" if past > 0 else f"in {count}"
+    return "now"
+
+
+def count(number: int, word: str) -> str:
+    """``"1 user"``, ``"2 users"``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+Update = Callable[[str, int, int], None]
+
+
+class Line(Struct, frozen=True):
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    finished: bool = False
+
+
+def watch(lines: Iterator[bytes], *, quiet: bool) -> None:
+    """Returns when the daemon has said that it is done. Shows a bar on a terminal. Raises what the client raises."""
+    with _bar() if sys.stderr.isatty() and not quiet else _nothing() as update:
+        for raw in lines:
+            line = msgspec.json.decode(raw, type=Line)
+            if line.finished:
+                return
+            update(line.step, line.done, line.total)
+    raise Cut
+
+
+@contextmanager
+def _nothing() -> Iterator[Update]:
+    yield lambda step, done, total: None
+
+
+@contextmanager
+def _bar() -> Iterator[Update]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description:<9}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[size]}"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        known: dict[str, progress.TaskID] = {}
+
+        def update(step: str, done: int, total: int) -> None:
+            if step not in known:
+                known[step] = bar.add_task(plain(step), total=total, size="")
+            bar.update(known[step], completed=done, total=total, size=f"{human_octets(done)} of {human_octets(total)}")
+
+        yield update

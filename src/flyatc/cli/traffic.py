@@ -1,0 +1,100 @@
+""""""
+
+from pathlib import Path
+
+import click
+
+from flyatc.cli import common, output
+from flyatc.control.types import LONGEST_HOLD, Cleared, Drained, Resumed, Switched
+from flyatc.kit import units
+from flyatc.kit.errors import FlyatcError
+
+
+@click.group()
+def maintenance() -> None:
+    """Closed for maintenance: visitors get 503 and a page; static files and health checks are still answered."""
+
+
+@maintenance.command()
+@common.scope
+@click.option("--message", metavar="TEXT", help="What visitors are told.")
+@common.config_file
+def on(scope: str | None, message: str | None, config_path: Path | None) -> None:
+    """Close a tenant, all of a user, or everything. It stays so over a restart."""
+    config = common.read(config_path)
+    wanted = common.of_scope(config, scope)
+    common.client(config).post("/maintenance", Switched, address=wanted, message=message, closed=True)
+    click.echo(f"{common.named(wanted)} is closed for maintenance")
+
+
+@maintenance.command()
+@common.scope
+@common.config_file
+def off(scope: str | None, config_path: Path | None) -> None:
+    """Open again what was closed by that name; without a name, everything."""
+    config = common.read(config_path)
+    wanted = common.of_scope(config, scope)
+    was = common.client(config).post("/maintenance", Switched, address=wanted, message=None, closed=False).changed
+    click.echo(f"{common.named(wanted)} is open" if was else f"{common.named(wanted)} was not closed")
+
+
+@click.command()
+@common.scope
+@click.option("--limit", default="30s", show_default=True, metavar="TIME", help="How long a request waits; then 503.")
+@common.config_file
+def pause(scope: str | None, limit: str, config_path: Path | None) -> None:
+    """Hold the requests for a tenant, all of a user, or everything, until flyatc resume.
+
+    Returns when the apps have answered those which they had. Open WebSockets go on. Static files, cached answers and
+    health checks are answered meanwhile. It stays so over a restart."""
+    seconds, config = _seconds(limit), common.read(config_path)
+    wanted = common.of_scope(config, scope)
+    drained = common.client(config).post("/pause", Drained, address=wanted, limit=seconds)
+    name = common.named(wanted)
+    if drained.requests:
+        left = output.count(drained.requests, "request")
+        raise FlyatcError(f"{name} is paused, but after {limit} {left} still in flight; flyatc resume lets visitors in")
+    tunnels = f"; {output.count(drained.tunnels, 'open tunnel')} left alone" if drained.tunnels else ""
+    click.echo(f"{name} is paused, nothing is in flight{tunnels}")
+
+
+def _seconds(limit: str) -> float:
+    try:
+        seconds = units.seconds(limit)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--limit") from error
+    if not 0 < seconds <= LONGEST_HOLD:
+        raise click.BadParameter(
+            f"must be more than 0 and at most {units.written_seconds(LONGEST_HOLD)}", param_hint="--limit"
+        )
+    return seconds
+
+
+@click.command()
+@common.scope
+@common.config_file
+def resume(scope: str | None, config_path: Path | None) -> None:
+    """Let go what was paused by that name; without a name, everything. Who waited is served, first come first."""
+    config = common.read(config_path)
+    wanted = common.of_scope(config, scope)
+    released = common.client(config).post("/resume", Resumed, address=wanted).released
+    name = common.named(wanted)
+    told = (
+        f"{name} was not paused" if released is None else f"{name} goes on; {output.count(released, 'request')} waited"
+    )
+    click.echo(told)
+
+
+@click.group()
+def cache() -> None:
+    """The answers which are kept in memory, for all tenants."""
+
+
+@cache.command()
+@common.scope
+@common.config_file
+def clear(scope: str | None, config_path: Path | None) -> None:
+    """Forget the cached answers of a tenant, of all tenants of a user, or of all. What is on its way is not kept."""
+    config = common.read(config_path)
+    cleared = common.client(config).post("/cache/clear", Cleared, address=common.of_scope(config, scope))
+    click.echo(f"{output.count(cleared.answers, 'answer')} forgotten")

@@ -1,0 +1,133 @@
+"""What is wrong with a configuration: every fault with its file, line and key. Pure.
+
+A YAML document as a tree which knows its lines: what ``load`` makes of the text, and ``parse`` reads. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from flyatc.kit.errors import FlyatcError
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+
+Key: TypeAlias = tuple[str | int, ...]  # the way from the top: ("app", "command", 1)
+
+
+class ScalarNode(Struct, frozen=True):
+    """``plain``: without quotes, so that ``null`` and ``true`` may mean what YAML says."""
+
+    line: int
+    text: str
+    plain: bool
+
+    @property
+    def null(self) -> bool:
+        return self.plain and self.text in _NULL
+
+
+class SequenceNode(Struct, frozen=True):
+    line: int
+    items: tuple["Node", ...]
+
+
+class MappingNode(Struct, frozen=True, dict=True):
+    """As written: keys may be anything, and may come twice."""
+
+    line: int
+    pairs: tuple[tuple["Node", "Node"], ...]
+
+    def find(self, name: str) -> tuple["Node", "Node"] | None:
+        """The first pair with this key. Remembered: a long mapping may be asked for each of its keys."""
+        index: dict[str, tuple[Node, Node]] | None = self.__dict__.get("index")
+        if index is None:
+            index = {}
+            for pair in self.pairs:
+                if isinstance(pair[0], ScalarNode):
+                    index.setdefault(pair[0].text, pair)
+            self.__dict__["index"] = index
+        return index.get(name)
+
+
+Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
+
+
+def line_of(root: Node | None, key: Key) -> int | None:
+    """The line of this key, or of the nearest thing above it which the file has. None: nothing of it is there."""
+    node, line = root, None
+    for part in key:
+        if isinstance(node, MappingNode) and isinstance(part, str) and (pair := node.find(part)):
+            line, node = pair[0].line, pair[1]
+        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+            line = node.line
+        else:
+            break
+    return line
+
+
+class Fault(Struct, frozen=True):
+    """One thing to put right. ``str()``: ``tenants.yaml:12: app.idel: unknown key, did you mean idle?``"""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class ConfigError(FlyatcError):
+    """The configuration cannot be used. ``str()`` tells all faults, one a line, in the order of the file."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+def dotted(key: Key) -> str:
+    """``("app", "command", 1)`` → ``app.command[1]``. What cannot be printed is escaped."""
+    text = ""
+    for part in key:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            shown = part if part.isprintable() and part else repr(part)
+            text += f".{shown}" if text else shown
+    return text
+
+
+class Faults:
+    """Gathers what is wrong with one file, so that all of it can be told at once."""
+
+    def __init__(self, file: str, root: Node | None) -> None:
+        self._file = file
+        self._root = root
+        self._found: dict[tuple[Key, str], Fault] = {}
+        self._keys: set[Key] = set()
+        self._above: set[Key] = set()  # all keys which hold a faulty one
+
+    def tell(self, key: Key, message: str, line: int | None = None) -> None:
+        """``line``: where it is not the line of the key itself."""
+        line = line_of(self._root, key) if line is None else line
+        self._found.setdefault((key, message), Fault(self._file, line, dotted(key), message))
+        self._keys.add(key)
+        self._above.update(key[:size] for size in range(len(key)))
+
+    def tell_environment(self, name: str, message: str) -> None:
+        self._found[((name,), message)] = Fault("environment", None, name, message)
+
+    def known(self, key: Key) -> bool:
+        """Whether something at, above or below this key is told already: then what follows from it need not be."""
+        return key in self._above or any(key[:size] in self._keys for size in range(len(key) + 1))
+
+    def end(self) -> None:
+        """Raises ConfigError if anything was told."""
+        if self._found:
+            raise ConfigError(sorted(self._found.values(), key=lambda fault: fault.line or 0))

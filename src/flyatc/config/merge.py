@@ -1,0 +1,202 @@
+"""The three layers of an app's settings, app: → user → tenant: each checked, then laid over the last. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import UNSET, Struct, structs
+
+from flyatc.config import validate
+from flyatc.config.errors import Faults, Key
+from flyatc.config.schema import App, AppOverrides
+from flyatc.config.schema_sections import Delivery, DeliveryOverrides
+
+_LARGEST_PAGE = 1024 * 1024
+_MERGED = ("env", "pages", "delivery")  # key by key; everything else replaces
+
+Layer = App | AppOverrides
+
+
+class Disk(Protocol):
+    def is_directory(self, path: Path) -> bool: ...
+
+    def readable_octets(self, path: Path) -> int | None:
+        """The size of a file; None where there is none that can be read."""
+
+
+class Surroundings(Struct, frozen=True):
+    """What a layer is checked against."""
+
+    folder: Path  # of the configuration file: what relative paths are relative to
+    environ: Mapping[str, str]
+    disk: Disk
+    faults: Faults
+
+    def absolute(self, path: str) -> str:
+        return str(self.folder / path)
+
+
+Check = Callable[[Any, Key, Surroundings], object]
+
+
+def lay(app: App, layer: Layer | None, key: Key, around: Surroundings) -> App:
+    """``app`` with what ``layer`` says instead, paths absolute. The faults of the layer itself are told."""
+    if layer is None:
+        return app
+    changes: dict[str, Any] = {}
+    for name in App.__struct_fields__:
+        value = getattr(layer, name)
+        if value is UNSET:
+            continue
+        check = _CHECKS.get(name)
+        value = check(value, (*key, name), around) if check else value
+        changes[name] = _merged(getattr(app, name), value) if name in _MERGED else value
+    return structs.replace(app, **changes) if changes else app
+
+
+def _merged(below: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return below | value
+    made = {name: section for name in value.__struct_fields__ if (section := getattr(value, name)) is not UNSET}
+    return structs.replace(below, **made)
+
+
+def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Surroundings) -> None:
+    """What only the complete settings of a tenant can tell. A fault is told where the setting was last made."""
+    command = _last("command", layers)
+    if not app.command and not around.faults.known(command):
+        around.faults.tell(command, "is missing: write the program and its arguments, such as [python3, app.py]")
+    if app.seed is None:
+        return
+    seed = _last("seed", layers)
+    fault = _seed_without_database(app)
+    if fault and not around.faults.known(_last("databases", layers)):
+        around.faults.tell(seed, fault)
+
+
+def _last(name: str, layers: list[tuple[Key, Layer | None]]) -> Key:
+    made = [key for key, layer in layers if layer is not None and getattr(layer, name) is not UNSET]
+    return (*(made[-1] if made else ("app",)), name)
+
+
+def _seed_without_database(app: App) -> str | None:
+    if isinstance(app.seed, str):
+        if len(app.databases) == 1:
+            return None
+        count = "no database is" if not app.databases else f"{len(app.databases)} databases are"
+        return f"is one path, but {count} listed: write database: path for each"
+    strangers = [name for name in app.seed or {} if name not in app.databases]
+    if not strangers:
+        return None
+    return f"{strangers[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
+
+
+def _command(command: list[str], key: Key, around: Surroundings) -> list[str]:
+    for index, word in enumerate(command):
+        _check_placeholders(word, (*key, index), around)
+    if command and not command[0].strip():
+        around.faults.tell((*key, 0), "is empty: here stands the program")
+    return command
+
+
+def _env(env: dict[str, str | None], key: Key, around: Surroundings) -> dict[str, str | None]:
+    for name, value in env.items():
+        if fault := validate.variable(name):
+            around.faults.tell((*key, name), fault)
+        if value is not None:
+            _check_placeholders(value, (*key, name), around)
+    return env
+
+
+def _ready(ready: str | None, key: Key, around: Surroundings) -> str | None:
+    if ready is not None:
+        _check_placeholders(ready, key, around)
+        path = ready.startswith(("/", "{prefix}")) and ready.isprintable() and " " not in ready
+        if not path and not around.faults.known(key):
+            around.faults.tell(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
+    return ready
+
+
+def _directory(directory: str, key: Key, around: Surroundings) -> str:
+    absolute = around.absolute(directory)
+    if not around.disk.is_directory(Path(absolute)):
+        around.faults.tell(key, f"{absolute} is not a directory")
+    return absolute
+
+
+def _databases(databases: list[str], key: Key, around: Surroundings) -> list[str]:
+    counts = Counter(databases)
+    for index, name in enumerate(databases):
+        if fault := validate.database(name):
+            around.faults.tell((*key, index), fault)
+        elif counts[name] > 1 and databases.index(name) < index:
+            around.faults.tell((*key, index), f"{name!r} is listed twice")
+        elif any(other.startswith(f"{name}/") for other in databases):
+            around.faults.tell((*key, index), f"{name!r} cannot be a database and the folder of another")
+    return databases
+
+
+def _seed(seed: str | dict[str, str] | None, key: Key, around: Surroundings) -> str | dict[str, str] | None:
+    if isinstance(seed, str):
+        return _seed_file(seed, key, around)
+    if seed is None:
+        return None
+    return {name: _seed_file(path, (*key, name), around) for name, path in seed.items()}
+
+
+def _seed_file(path: str, key: Key, around: Surroundings) -> str:
+    """Absolute, and still a template: it is expanded when the seed is needed."""
+    _check_placeholders(path, key, around)
+    file = validate.literal(path)
+    if file is not None and around.disk.readable_octets(Path(around.absolute(file))) is None:
+        around.faults.tell(key, f"{around.absolute(file)} is not a file that can be read")
+    return _template(path, around)
+
+
+def _template(path: str, around: Surroundings) -> str:
+    """Absolute, with its placeholders."""
+    if path.startswith(("/", "{data}", "${")):
+        return path
+    return validate.escape(str(around.folder)).rstrip("/") + "/" + path
+
+
+def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Surroundings) -> Delivery | DeliveryOverrides:
+    """The roots are templates still; static folders stay relative: a layer above may change the app's directory."""
+    sendfile = delivery.sendfile
+    if sendfile is UNSET or not sendfile.roots:
+        return delivery
+    for index, root in enumerate(sendfile.roots):
+        _check_placeholders(root, (*key, "sendfile", "roots", index), around)
+    roots = [_template(root, around) for root in sendfile.roots]
+    return structs.replace(delivery, sendfile=structs.replace(sendfile, roots=roots))
+
+
+def _pages(pages: dict[str, str], key: Key, around: Surroundings) -> dict[str, str]:
+    for name, path in pages.items():
+        if fault := validate.page(name):
+            around.faults.tell((*key, name), fault)
+        octets = around.disk.readable_octets(Path(around.absolute(path)))
+        if octets is None:
+            around.faults.tell((*key, name), f"{around.absolute(path)} is not a file that can be read")
+        elif octets > _LARGEST_PAGE:
+            around.faults.tell((*key, name), f"{around.absolute(path)} is larger than 1 MB")
+    return {name: around.absolute(path) for name, path in pages.items()}
+
+
+def _check_placeholders(text: str, key: Key, around: Surroundings) -> None:
+    if "{" in text or "}" in text:
+        for fault in validate.faults(text, around.environ):
+            around.faults.tell(key, fault)
+
+
+_CHECKS: dict[str, Check] = {
+    "command": _command,
+    "env": _env,
+    "ready": _ready,
+    "directory": _directory,
+    "databases": _databases,
+    "seed": _seed,
+    "pages": _pages,
+    "delivery": _delivery,
+}

@@ -1,0 +1,252 @@
+"""The sections which are the daemon's own, checked and made absolute: server and storage. Pure.
+
+What storage says of litestream, checked and made absolute. Pure.
+
+The bucket that ``s3://…`` and the environment name together. Pure: nobody is asked whether it exists.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
+
+from flyatc.config import validate
+from flyatc.config.errors import Faults
+from flyatc.config.merge import Surroundings
+from flyatc.config.schema import ONLY, Server, Storage
+from flyatc.config.schema_sections import LEAST_REPLAY_CACHE, Fly, Listen, Replay
+
+LOOPBACK = "127.0.0.1"
+FOLDER = "file:./store"
+
+
+def server(server: Server, around: Surroundings) -> Server:
+    """``data`` absolute, ``root`` without a slash at its end, the environment's variables put in, a bare control
+    port on loopback."""
+    control = server.control
+    if control is not None and control.host is None:
+        control = Listen(LOOPBACK, control.port)
+    listen = _listen_of_environment(server.listen, around)
+    data = around.environ.get("FLYATC_DATA") or server.data
+    if control is not None and control.port == listen.port != 0:
+        around.faults.tell(("server", "control"), f"is the port of visitors too ({listen}): take another")
+    if fault := validate.root(server.root):
+        around.faults.tell(("server", "root"), fault)
+    if server.health is not None and (fault := _health_fault(server.health)):
+        around.faults.tell(("server", "health"), fault)
+    return structs.replace(
+        server,
+        listen=listen,
+        control=control,
+        root=server.root.rstrip("/") or "/",
+        data=around.absolute(data),
+    )
+
+
+def fly(fly: Fly, around: Surroundings) -> Fly:
+    faults, told = around.faults, around.environ.get("FLYATC_RESOLVER")
+    if told:
+        try:
+            fly = structs.replace(fly, resolver=Listen.parse(told))
+        except ValueError as error:
+            faults.tell_environment("FLYATC_RESOLVER", str(error))
+    if key := around.environ.get("FLYATC_METADATA") or fly.metadata or (around.environ.get(ONLY) and ONLY.lower()):
+        fly = structs.replace(fly, metadata=key)
+    if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
+        faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
+    if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
+        faults.tell(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
+    return fly
+
+
+def replay(replay: Replay, around: Surroundings) -> Replay:
+    if 0 < replay.cache < LEAST_REPLAY_CACHE:
+        around.faults.tell(
+            ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
+        )
+    return replay
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+def storage(storage: Storage, data: str, around: Surroundings) -> Storage:
+    """``url`` as ``s3://…``, or with an absolute folder. ``data``: the absolute folder of the running databases."""
+    storage = streaming(storage, around)
+    if storage.key is not None:
+        check_words("key", storage.key, around.faults)
+    url = storage.url or _url_of_environment(storage, around)
+    if url.startswith(SCHEME):
+        _tell_bucket(storage, url, around)
+        return structs.replace(storage, url=url)
+    folder = _folder(url, around.faults)
+    if folder is None:
+        return storage
+    absolute = around.absolute(folder)
+    if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
+        around.faults.tell(("storage", "url"), "must not be where the running databases are (server.data)")
+    return structs.replace(storage, url=f"file:{absolute}")
+
+
+def _url_of_environment(storage: Storage, around: Surroundings) -> str:
+    name = around.environ.get(NAME)
+    return f"{SCHEME}{name}" if name and storage.mode != "none" else FOLDER
+
+
+def _tell_bucket(storage: Storage, url: str, around: Surroundings) -> None:
+    for fault in url_faults(url):
+        if storage.url:
+            around.faults.tell(("storage", "url"), fault)
+        else:
+            around.faults.tell_environment(NAME, f"{around.environ[NAME]!r} is not the name of a bucket")
+    if storage.mode != "none":
+        for variable, fault in environment_faults(around.environ):
+            around.faults.tell_environment(variable, fault)
+
+
+def _listen_of_environment(listen: Listen, around: Surroundings) -> Listen:
+    listen = Listen(around.environ.get("FLYATC_HOST") or listen.host, listen.port)
+    text = around.environ.get("PORT")
+    if text is None:
+        return listen
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
+        around.faults.tell_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
+        return listen
+    return Listen(listen.host, int(text))
+
+
+def _health_fault(health: str) -> str | None:
+    if re.fullmatch(r"/[!-~]*", health) is None or "?" in health or "#" in health:
+        return f"{health!r} must be a path such as /up: begin with '/', and have no blanks, '?' or '#'"
+    return None
+
+
+def _folder(url: str, faults: Faults) -> str | None:
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme != "file":
+        faults.tell(("storage", "url"), f"{url!r} is not a store: write file:FOLDER or s3://BUCKET")
+    elif not rest or (rest.startswith("//") and not rest.startswith("///")):
+        faults.tell(
+            ("storage", "url"), f"{url!r} names no folder of this machine: write file:./store or file:/var/store"
+        )
+    else:
+        return re.sub("^/+", "/", rest)
+    return None
+
+
+WORDS = ("user", "tenant", "database")
+_FILE = "file:"
+
+
+def streaming(storage: Storage, around: Surroundings) -> Storage:
+    """``litestream`` and a ``file:`` of ``replica`` absolute."""
+    for name in ("litestream", "replica"):
+        if getattr(storage, name) is not None and storage.mode != "litestream":
+            around.faults.tell(("storage", name), f"is for litestream mode: this is {storage.mode}")
+    program, replica = storage.litestream, storage.replica
+    if replica is not None:
+        replica = _replica(replica, around)
+    return structs.replace(storage, litestream=program and around.absolute(program), replica=replica)
+
+
+def _replica(text: str, around: Surroundings) -> str:
+    check_words("replica", text, around.faults)
+    if text.startswith(SCHEME):
+        plain = re.sub(r"\{[a-z]*\}", "x", text)  # what will stand there is as plain
+        faults = list(url_faults(plain))
+        if not faults and not bucket_of(plain, {}).prefix:
+            faults = [f"{text!r} names no path in its bucket"]
+        for fault in faults:
+            around.faults.tell(("storage", "replica"), fault)
+    elif text.startswith(_FILE):
+        return f"{_FILE}{around.absolute(re.sub('^/+', '/', text.removeprefix(_FILE)))}"
+    elif ":" in text or not {"", ".", ".."}.isdisjoint(text.strip("/").split("/")):
+        around.faults.tell(("storage", "replica"), f"{text!r} is neither s3://BUCKET/PATH, file:FOLDER nor a plain key")
+    return text
+
+
+def check_words(name: str, text: str, faults: Faults) -> None:
+    """Of a setting of storage: its placeholders are known."""
+    for word in re.findall(r"\{([^{}]*)\}", text):
+        if word not in WORDS:
+            known = " ".join(f"{{{name}}}" for name in WORDS)
+            faults.tell(("storage", name), f"{{{word}}} is not a placeholder: known are {known}")
+
+
+SCHEME = "s3://"
+KEY_ID, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+NAME = "BUCKET_NAME"
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts, as for Amazon's own tools
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+TIGRIS = frozenset({"fly.storage.tigris.dev", "t3.storage.dev"})
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*")
+
+
+class Bucket(Struct, frozen=True):
+    name: str
+    prefix: str  # what all keys begin with: "", or it ends with a slash
+    endpoint: str | None  # https://host[:port]; None: Amazon's own
+    region: str
+
+    @property
+    def on_tigris(self) -> bool:
+        return self.endpoint is not None and urlsplit(self.endpoint).hostname in TIGRIS
+
+    @property
+    def place(self) -> str:
+        """Where it is, for sentences."""
+        return self.endpoint or f"Amazon S3 ({self.region})"
+
+
+def bucket_of(url: str, environ: Mapping[str, str]) -> Bucket:
+    """``url`` begins with ``s3://`` and has no ``faults``."""
+    name, _, prefix = url.removeprefix(SCHEME).partition("/")
+    prefix = prefix.strip("/")
+    endpoint = _first(ENDPOINTS, environ)
+    region = _first(REGIONS, environ) or ("us-east-1" if endpoint is None else "auto")
+    return Bucket(name, f"{prefix}/" if prefix else "", endpoint and endpoint.rstrip("/"), region)
+
+
+def url_faults(url: str) -> Iterator[str]:
+    name, _, prefix = url.removeprefix(SCHEME).partition("/")
+    if _BUCKET.fullmatch(name) is None:
+        yield f"{url!r} names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"
+    prefix = prefix.strip("/")
+    if prefix and (_PREFIX.fullmatch(prefix) is None or not {".", ".."}.isdisjoint(prefix.split("/"))):
+        yield f"{prefix!r} cannot stand before keys: letters, digits, '-', '_', '.' and single slashes, as in a/b"
+
+
+def environment_faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What the environment lacks, as (variable, sentence)."""
+    for name in (KEY_ID, SECRET):
+        if not environ.get(name, "").strip():
+            yield name, "is not set, and a bucket needs it: on Fly, 'fly storage create' sets it as a secret"
+    for name in ENDPOINTS:
+        if environ.get(name) and not _is_url(environ[name]):
+            yield name, f"{environ[name]!r} is not an address: it must be like https://fly.storage.tigris.dev"
+    for name in REGIONS:
+        if environ.get(name) and re.fullmatch(r"[a-z0-9-]+", environ[name]) is None:
+            yield name, f"{environ[name]!r} is not a region: write auto for Tigris, or one such as eu-central-1"
+
+
+def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
+    return next((environ[name] for name in names if environ.get(name)), None)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and port != 0 and text.isprintable()

@@ -1,0 +1,134 @@
+"""What names in the file may look like. Each answers with the fault as a sentence, or None. Pure.
+
+They become folders, keys of the store and parts of addresses: whatever is not plainly harmless is refused.
+
+What stands in braces in command, env, ready and seed: checked here, expanded when an app is started. Pure.
+
+``{port}`` and its like are the tenant's, ``${NAME}`` and ``${NAME:-default}`` the daemon's environment, ``{{`` and
+``}}`` are braces.
+"""
+
+import difflib
+import re
+from collections.abc import Container, Iterator
+
+from flyatc.config.schema import USER
+from flyatc.config.schema_sections import MACHINE, REGION
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_SEGMENTS = 8
+_LONGEST = 200  # a folder's name ends at 255, and the databases need some for names beside it
+_BESIDE_DATABASES = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
+
+
+def user(name: str) -> str | None:
+    if USER.fullmatch(name):
+        return None
+    return f"{name!r} cannot be a user: a-z, 0-9, - and _, at most 63, the first a letter or digit"
+
+
+def tenant(name: str) -> str | None:
+    """ "" is the user itself."""
+    segments = name.split("/") if name else []
+    if len(segments) > _SEGMENTS or len(name) > _LONGEST:
+        return f"{name[:80]!r} is too long: at most {_SEGMENTS} segments and {_LONGEST} characters"
+    if all(_SEGMENT.fullmatch(segment) and ".." not in segment for segment in segments):
+        return None
+    return (
+        f"{name!r} cannot be a tenant: segments of A-Z, a-z, 0-9, '.', '-' and '_', at most 63 each, "
+        "the first a letter or digit, no '..', one '/' between them and none at the ends"
+    )
+
+
+def root(path: str) -> str | None:
+    if not path.startswith("/"):
+        return f"{path!r} must begin with '/'"
+    if path == "/":
+        return None
+    segments = path.removesuffix("/")[1:].split("/")
+    if all(_ROOT_SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments):
+        return None
+    return f"{path!r} must be a plain path such as /customers: no '.', '..', '?', '#', '%', blanks or empty segments"
+
+
+def database(name: str) -> str | None:
+    if name.startswith("/"):
+        return f"{name!r} must be relative: databases live below {{data}}"
+    if "~" in name or "\\" in name or not name.isprintable():
+        return f"{name!r} must not hold '~', '\\' or control characters"
+    if any(not segment or segment.startswith(".") for segment in name.split("/")):
+        return f"{name!r} must not be empty, and no part of it may be empty or begin with '.'"
+    if len(name.encode()) > _LONGEST:
+        return f"{name[:80]!r}… is longer than {_LONGEST} bytes"
+    if name.endswith(_BESIDE_DATABASES):
+        return f"{name!r} is what SQLite calls a file beside a database: name the database itself"
+    return None
+
+
+def variable(name: str) -> str | None:
+    if _VARIABLE.fullmatch(name):
+        return None
+    return f"{name!r} cannot be a variable of the environment"
+
+
+def page(name: str) -> str | None:
+    if name == "waiting" or re.fullmatch(r"[45][0-9][0-9]", name):
+        return None
+    return f"{name!r} is no page of ours: write waiting, or a status from 400 to 599"
+
+
+def region(name: str) -> str | None:
+    return None if REGION.fullmatch(name) else f"{name!r} is no region: write its code, such as bos"
+
+
+def machine(name: str) -> str | None:
+    if MACHINE.fullmatch(name):
+        return None
+    return f"{name!r} is no machine's id: fly machine list shows them, such as 3d8dd15c1ed778"
+
+
+KNOWN = ("port", "user", "tenant", "prefix", "data")
+
+_TOKEN = re.compile(r"\$\{(?P<variable>[^{}]*)\}|(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]*)\}|(?P<stray>[{}])")
+_REFERENCE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-.*)?", re.DOTALL)
+
+
+def faults(text: str, environ: Container[str]) -> Iterator[str]:
+    """A sentence for each thing in braces that would not be understood."""
+    for token in _TOKEN.finditer(text):
+        if token["variable"] is not None:
+            yield from _of_variable(token["variable"], environ)
+        elif token["name"] is not None:
+            yield from _of_name(token["name"])
+        elif token["stray"] is not None:
+            yield f"{text!r} has a {token['stray']} without its partner: write it twice where the character is meant"
+
+
+def _of_variable(text: str, environ: Container[str]) -> Iterator[str]:
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        yield f"${{{text}}} is not understood: write ${{NAME}} or ${{NAME:-default}}"
+    elif match["default"] is None and match["name"] not in environ:
+        yield f"{text} is not in the environment: set it, or write ${{{text}:-default}}"
+
+
+def _of_name(name: str) -> Iterator[str]:
+    if name in KNOWN:
+        return
+    close = difflib.get_close_matches(name, KNOWN, 1)
+    known = f"did you mean {{{close[0]}}}?" if close else f"known are {' '.join(f'{{{word}}}' for word in KNOWN)}."
+    yield f"{{{name}}} is not a placeholder, {known} For braces themselves write {{{{ and }}}}"
+
+
+def literal(text: str) -> str | None:
+    """The text without its doubled braces; None where something must be put in."""
+    if any(token["brace"] is None for token in _TOKEN.finditer(text)):
+        return None
+    return text.replace("{{", "{").replace("}}", "}")
+
+
+def escape(text: str) -> str:
+    """The text such that nothing in it is a placeholder."""
+    return text.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,296 @@
+"""A daemon's life: from the configuration to the last save."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, NoReturn
+
+import uvloop
+
+from flyatc import __version__
+from flyatc.config import load, reload
+from flyatc.config.errors import ConfigError
+from flyatc.config.schema import Config
+from flyatc.control.server import Server
+from flyatc.daemon.data_folder import DataFolder
+from flyatc.daemon.leases import kept
+from flyatc.daemon.machine_idle import Idling
+from flyatc.daemon.machine_sleep import Resting
+from flyatc.daemon.operations import Operations
+from flyatc.daemon.wiring import DataLock, Parts
+from flyatc.edge.listener import Listener
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.observe.log import Log
+from flyatc.process import pidfiles, reaper
+
+MOST_ADDRESSES = 12  # told at the start
+FAILED = 1
+LAST_SECONDS = 0.5  # at the end, for what needs no patience
+LATER = "the local copies are kept and will be saved at the next start"
+
+
+def run(path: Path) -> int:
+    """Serves until a signal ends it; the exit code: 0, or 1 when it could not start or something could not be saved.
+
+    Its last words go to the log, in the log's format. Raises ConfigError on a terminal."""
+    began = monotonic()
+    try:
+        config = load.load(path, os.environ)
+    except ConfigError as error:
+        if sys.stdout.isatty():
+            raise
+        with contextlib.closing(Log()) as log:
+            for fault in error.faults:
+                log.event("error", "not started: a setting is wrong", fault=str(fault))
+        return FAILED
+    with contextlib.closing(Log(text=_is_text(config), level=config.log.level)) as log:
+        try:
+            return in_a_loop(_serve(config, log, began))
+        except FlyatcError as error:
+            log.event("error", f"not started: {error}")
+        except Exception as error:
+            tell_unexpected(log, {"message": "the daemon ends", "exception": error})
+        return FAILED
+
+
+def in_a_loop(life: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(life)
+
+
+def settle_memory() -> None:
+    """All is made that lives for ever: it need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def tell_unexpected(log: Log, context: dict[str, Any]) -> None:
+    """``context``: as a loop's exception handler is given it."""
+    error = context.get("exception")
+    trace = traceback.format_exception(error) if isinstance(error, BaseException) else []
+    log.event(
+        "error",
+        "unexpected error: please report it",
+        where=str(context.get("message")),
+        error=repr(error),
+        trace="".join(trace),
+    )
+
+
+def _is_text(config: Config) -> bool:
+    return sys.stdout.isatty() if config.log.format == "auto" else config.log.format == "text"
+
+
+async def _serve(config: Config, log: Log, began: float) -> int:
+    lock = DataLock(Path(config.server.data))
+    try:
+        listener = Listener(config.server.listen)
+        daemon = Daemon(config, log, listener, lock)
+        await daemon.open()
+        log.event("info", "listening", on=f"{config.server.listen.host or '*'}:{listener.port}", version=__version__,
+                  tenants=len(config.tenants), ms=round((monotonic() - began) * 1000),
+                  **{"only": config.only} if config.only else {})  # fmt: skip
+        for url in _addresses(config, listener.port):
+            log.event("info", f"open {url}")
+        return await daemon.live()
+    finally:
+        lock.release()
+
+
+def _addresses(config: Config, port: int) -> Iterator[str]:
+    host = config.server.listen.host or "localhost"
+    host = f"[{host}]" if ":" in host else host
+    for tenant in [one for one in config.tenants.values() if config.serves(one.user)][:MOST_ADDRESSES]:
+        yield f"http://{host}:{port}{tenant.prefix}/"
+
+
+class Daemon:
+    def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
+        self.config, self.log = config, log
+        self.parts = Parts(config, log, listener)
+        self.control = Server(Operations(self, self.parts), log, self.parts.data, config.server.control)
+        self.stopping = False
+        self._stop = asyncio.Event()
+        self._looked = asyncio.Event()  # it is known which tenants are unsaved
+        self._folder = DataFolder(self.parts.data, lock, self.parts.fleet, self._rewrite, self.stop, log)
+        self.parts.owning.present = self._folder.present
+        resting = Resting(self.parts, lambda: self.config, self._looked)
+        self._idling = Idling(resting, lambda: self.config, self.parts.environ, self.stop, log)
+        self._background: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Raises FlyatcError when the store refuses us, or what an earlier daemon left running cannot be ended."""
+        parts, loop = self.parts, asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):  # first of all: who signals now is heard when we are up
+            loop.add_signal_handler(number, self._asked_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hup)
+        reaper.adopt_orphans()
+        await pidfiles.end_unrecorded(parts.data, parts.environ, self.log)
+        await pidfiles.end_leftovers(parts.data, self.log)
+        await tasks.first_of(parts.store_start.first(), self._stop.wait())
+        await self.control.open()
+        if parts.private is not None:
+            await parts.private.open(parts.handler, self.config.limits)
+        await parts.listener.open(parts.wire)
+        self._background = [
+            tasks.start(parts.fleet.sweep(), "idle tenants"),
+            tasks.start(reaper.Reaper(parts.known).run(), "reaper"),
+            tasks.start(self._open_store(), "open the store"),
+            tasks.start(self._recover(), "recover what is unsaved"),
+            tasks.start(self._idling.run(), "machine idle"),
+            tasks.start(self._idling.watch(), "clocks"),
+            tasks.start(self._folder.watch(), "data folder"),
+        ]
+        if parts.verifying is not None:
+            self._background.append(tasks.start(parts.verifying.run(), "verify"))
+        for task in self._background:
+            task.add_done_callback(self._ended)
+        settle_memory()
+
+    async def live(self) -> int:
+        """Until it is asked to stop; then the orderly end. The exit code."""
+        await self._stop.wait()
+        self.stopping = True
+        self.parts.owning.wake()  # should it be about to sleep: that ends here
+        until = monotonic() + self.config.server.shutdown_timeout
+        self.parts.listener.shut()
+        if self.parts.private is not None:
+            self.parts.private.shut()
+        self.parts.barrier.end("the daemon is going away")
+        await self._known_what_is_unsaved((until - monotonic()) / 4)
+        losses = self._folder.losses
+        saved = await self.parts.fleet.close(until - monotonic())
+        try:
+            async with asyncio.timeout(max(LAST_SECONDS, until - monotonic())):
+                await self._let_go(until)
+        except TimeoutError:
+            self._cut()
+        if self._folder.losses > losses:
+            self.log.event("error", "stopped, but what was not saved when the data folder was deleted is lost")
+            return 1
+        if saved:
+            self.log.event("info", "stopped: all is saved")
+            return 0
+        self.log.event("error", f"stopped, but not all could be saved: {LATER}")
+        return 1
+
+    async def _known_what_is_unsaved(self, patience: float) -> None:
+        """Who is stopped at once after a start has to save what the last run could not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._looked.wait()
+
+    async def _let_go(self, until: float) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.wait(self._background)
+        if self.parts.private is not None:
+            await self.parts.private.close(max(0.1, until - monotonic() - LAST_SECONDS))
+        await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
+        await self.parts.vault.still()
+        await self.parts.owning.leave()
+        if self.parts.placing is not None:
+            self.parts.placing.close()
+        await self.control.close()
+        await self.parts.launcher.close()
+        await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
+
+    def _cut(self) -> NoReturn:
+        """A store or a disk hangs, and a thread with it, which nothing can interrupt and Python would wait for."""
+        self.log.event("error", f"stopped, but the store or a disk hangs: {LATER}")
+        self.log.close()
+        os._exit(1)
+
+    # --- signals ---
+
+    def _asked_to_stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._stop.is_set():
+            self.log.event("warning", f"{name} again: hurrying")
+            return self.parts.fleet.hurry()
+        self.log.event("info", f"{name}: stopping")
+        return self._stop.set()
+
+    def _hup(self) -> None:
+        with contextlib.suppress(FlyatcError):  # told by reload
+            self.reload()
+
+    def reload(self) -> reload.Changes:
+        """Takes the configuration anew. Raises ConfigError, and then nothing has changed."""
+        try:
+            new = load.load(self.config.path, os.environ)
+        except ConfigError as error:
+            for fault in error.faults:
+                self.log.event("error", "reload refused, nothing has changed", fault=str(fault))
+            raise
+        parts = self.parts
+        found = reload.changes(self.config, new, parts.fleet.made())
+        self.config = found.config
+        parts.fleet.apply(found.config)
+        parts.handler.use(found.config)
+        if parts.placing is not None:
+            parts.placing.use(found.config)
+        parts.listener.use(found.config.limits)
+        if parts.private is not None:
+            parts.private.use(found.config.limits)
+        self.log.event(
+            "info", "reloaded", added=list(found.added), changed=list(found.changed), removed=list(found.removed)
+        )
+        if found.restart:
+            self.log.event("warning", "these settings need a restart of the daemon", settings=list(found.restart))
+        return found
+
+    def _rewrite(self) -> None:
+        """The data folder was deleted: what the daemon has in memory is put on disk again. Raises OSError."""
+        self.parts.owning.rewrite()
+        self.parts.barrier.rewrite()
+
+    def stop(self, why: str) -> None:
+        self.log.event("info", f"{why}: stopping")
+        self._stop.set()
+
+    # --- in the background ---
+
+    async def _open_store(self) -> None:
+        """Where it was away: whoever failed for that may try again at once."""
+        away = not self.parts.store_start.ready
+        await self.parts.store_start.run()
+        if away:
+            for tenant in self.parts.fleet.known():
+                tenant.forgive()
+
+    async def _recover(self) -> None:
+        """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
+        on_disk, start = await kept(self.config), self.parts.store_start
+        waits = not start.ready
+        if not waits:
+            await self.parts.vault.send_orphans(on_disk)
+        unsaved = await self.parts.vault.unsaved(on_disk)
+        self._looked.set()  # the fleet knows as well before anybody else runs
+        if unsaved:
+            await self.parts.fleet.recover([tenant.address for tenant in unsaved])
+        if waits:
+            await start.passed()
+            await self.parts.vault.send_orphans(on_disk)
+
+    def idle_at(self) -> float | None:
+        """Unix time at which machine_idle.then is done if nobody comes."""
+        return self._idling.due_at()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for these before the end: a death would go unseen."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._unexpected(task.get_loop(), {"message": task.get_name(), "exception": error})
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        tell_unexpected(self.log, context)

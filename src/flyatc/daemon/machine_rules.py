@@ -1,0 +1,120 @@
+"""Whether a machine has been idle for long enough, and whether it stood still. Pure: readings of clocks are told."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from flyatc.config.schema_sections import MachineIdle
+from flyatc.kit import backoff
+
+JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME, or of that against CLOCK_MONOTONIC
+REPORT_SECONDS = 60.0
+FIRST, MOST = 2.0, 300.0  # s; from a try to sleep that failed to the next
+
+
+@dataclass(frozen=True)
+class Due:
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """``left``: seconds until it is due if nobody comes; inf: that does not begin now."""
+
+    reason: str
+    left: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All in seconds. ``quiet``: since somebody was served, 0 while somebody is. ``up``: since the daemon began, or the
+    machine woke. ``failures``: tries to sleep that failed, one after the other; ``since``: since the last of them."""
+
+    quiet: float
+    up: float
+    failures: int = 0
+    since: float = math.inf
+
+
+def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
+    if settings.then == "none":
+        return NotYet("machine_idle.then is none", math.inf)
+    if not seen.quiet:
+        return NotYet("somebody is served", math.inf)
+    quiet, pause = min(seen.quiet, seen.up), backoff.delay(seen.failures, FIRST, MOST)
+    if quiet < settings.after:
+        return NotYet(f"nobody has come for {quiet:.0f} s of {settings.after:g}", settings.after - quiet)
+    if seen.since < pause:
+        return NotYet(f"the last try failed, and the next is made {pause:g} s after it", pause - seen.since)
+    return Due(f"nobody has come for {settings.after:g} s")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Seconds, by the clocks of ownership.clock. ``ran``, ``waited``: of the event loop's thread."""
+
+    boottime: float
+    wall: float
+    monotonic: float
+    ran: float
+    waited: float
+
+
+@dataclass(frozen=True)
+class Slept:
+    """The machine was suspended."""
+
+    sign: str
+
+
+class Cause(Enum):
+    BUSY = "the event loop was busy itself"
+    CROWDED = "other processes had the cores"
+    STOPPED = "the process was stopped (SIGSTOP, a paused virtual machine), or waited for a disk"
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """The machine was awake, and the event loop did not run."""
+
+    seconds: float
+    cause: Cause
+
+
+def gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | Stalled | None:
+    """Why there was a gap between two looks at the clocks. ``first``: from when they are watched; ``most``: so long at
+    most passes from ``before`` to ``now`` where nothing is wrong.
+
+    A suspended machine shows it by its clocks: the wall clock is set after it has woken, and CLOCK_BOOTTIME runs on
+    where the kernel itself was suspended. A thread that was busy, or waited for a core, shows it by its own times."""
+    jump = (now.wall - now.boottime) - (first.wall - first.boottime)
+    if abs(jump) > JUMP:
+        return Slept(f"the wall clock jumped by {jump:.1f} s")
+    suspended = (now.boottime - now.monotonic) - (before.boottime - before.monotonic)
+    if suspended > JUMP:
+        return Slept(f"the kernel was suspended for {suspended:.1f} s")
+    passed = now.boottime - before.boottime
+    if passed <= most:
+        return None
+    ran, waited = now.ran - before.ran, now.waited - before.waited
+    if ran + waited < passed / 2:
+        return Stalled(passed, Cause.STOPPED)
+    return Stalled(passed, Cause.BUSY if ran >= waited else Cause.CROWDED)
+
+
+class StallReports:
+    """Reports of stalls, at most one in REPORT_SECONDS: a machine that is too busy needs no more work."""
+
+    def __init__(self) -> None:
+        self._next, self._count, self._seconds = -math.inf, 0, 0.0
+
+    def add(self, stalled: Stalled, now: float) -> dict[str, object] | None:
+        """The fields of a log line, with what was not reported since the last one; None: not now."""
+        self._count, self._seconds = self._count + 1, self._seconds + stalled.seconds
+        if now < self._next:
+            return None
+        fields: dict[str, object] = {"seconds": round(stalled.seconds, 1), "cause": stalled.cause.value}
+        if self._count > 1:
+            fields |= {"times": self._count, "seconds_in_all": round(self._seconds, 1)}
+        self._next, self._count, self._seconds = now + REPORT_SECONDS, 0, 0.0
+        return fields

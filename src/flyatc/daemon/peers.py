@@ -1,0 +1,206 @@
+"""Ways to our other machines over the private network; one that sleeps is woken through the Machines API.
+
+Requests which Fly Proxy cannot replay: the door for those of our other machines, and the way to them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flyatc.config.schema import Config, Limits
+from flyatc.edge.handler import Handler, PrivateDoor
+from flyatc.edge.listener import Listener
+from flyatc.edge.peer_forward import Onwards, Unreached
+from flyatc.edge.upstream import FarGateway
+from flyatc.fly import dns_answers, environment
+from flyatc.fly.api import MachinesApi
+from flyatc.fly.api_types import ApiError, Conflict, NotFound
+from flyatc.fly.dns import Dns
+from flyatc.fly.dns_answers import NoRecord, Unanswered
+from flyatc.fly.environment import Machine
+from flyatc.kit.async_cache import Recall
+from flyatc.kit.errors import FlyatcError
+from flyatc.observe.log import Log
+from flyatc.routing.replay import QUICK, Target
+from flyatc.routing.request_signature import Seals
+from flyatc.wire import server
+
+FOUND = 5.0  # seconds for which an address is kept that takes connections
+FIRST, MOST = 0.1, 0.4  # seconds until the next try
+WOKEN = 2.0  # seconds for which a machine that was told to start is not told again
+TOKENLESS = "and nothing here may wake it: fly secrets set FLY_API_TOKEN=$(fly tokens create deploy)"
+
+
+@dataclass
+class _Search:
+    """``why``: what came of the last try."""
+
+    to: Target
+    why: str = "nobody was asked"
+    anew: bool = False  # what was found before is of no use
+    address: str | None = None  # as the Machines API tells it
+
+
+class Ways:
+    """``api``: of our app; None without a token. ``port``: on which each machine listens for the others; ``patience``:
+    seconds, waking included; ``replays``: see ``head.AnswerParser``."""
+
+    def __init__(
+        self,
+        me: Machine,
+        dns: Dns,
+        api: MachinesApi | None,
+        port: int,
+        patience: float,
+        environ: Mapping[str, str],
+        *,
+        replays: bool,
+    ) -> None:
+        self._me, self._dns, self._api, self._replays = me, dns, api, replays
+        self._port, self._patience, self._environ = port, patience, environ
+        self._found: Recall[str, list[str]] = Recall(dns.addresses, lambda _: FOUND, 1000)
+        self._woken: Recall[str, str] = Recall(self._start, lambda _: WOKEN, 1000)
+
+    async def reach(self, to: Target, *, quick: bool) -> FarGateway:
+        """See edge.onward.Ways. Raises Unreached."""
+        search, patience = _Search(to), min(self._patience, QUICK) if quick else self._patience
+        try:
+            async with asyncio.timeout(patience):
+                return await self._search(search)
+        except TimeoutError:
+            reason = f"{to} is not reached on the private network within {patience:g} s: {search.why}"
+            raise Unreached(reason, after=patience) from None
+
+    async def _search(self, search: _Search) -> FarGateway:
+        pause = FIRST
+        while True:
+            addresses = await self._addresses(search)
+            for address in addresses:
+                if (way := await self._dial(search, address)) is not None:
+                    return way
+            if search.anew or not addresses:
+                await self._wake(search, known=bool(addresses))
+                await asyncio.sleep(pause)
+            search.anew = True
+            pause = min(2 * pause, MOST)
+
+    async def _addresses(self, search: _Search) -> list[str]:
+        """Of machines which run, by the DNS. Where it does not answer, what the API has told."""
+        to = search.to
+        name = f"{to.id}.vm.{to.app}.internal" if to.id is not None else f"{to.region}.{to.app}.internal"
+        try:
+            found = await (self._dns.addresses(name) if search.anew else self._found.get(name))
+        except NoRecord as error:
+            search.why = f"it does not run ({error})"
+            return []
+        except Unanswered as error:
+            search.why = str(error)
+            return [] if search.address is None else [search.address]
+        own = self._me.address and dns_answers.ip(self._me.address)
+        others = [one for one in found if dns_answers.ip(one) != own]
+        if not others:
+            search.why = "only this machine runs there"
+        return others
+
+    async def _dial(self, search: _Search, address: str) -> FarGateway | None:
+        try:
+            where = environment.real(address, self._port, self._environ)
+            way = FarGateway(str(where.host), where.port, replays=self._replays, named=str(search.to))
+            await way.make_ready()
+        except (OSError, TimeoutError, FlyatcError) as error:
+            search.why = f"{address} takes no connection: {error or 'time-out'}"
+            return None
+        return way
+
+    async def _wake(self, search: _Search, *, known: bool) -> None:
+        """``known``: it has an address, so that it may be about to listen. Raises Unreached where nothing will come."""
+        to = search.to
+        if to.id is None or self._api is None or to.app != self._me.app:
+            if known:
+                return
+            raise Unreached(f"{to}: {search.why}" + (f", {TOKENLESS}" if self._api is None and to.id else ""))
+        try:
+            search.address = await self._woken.get(to.id) or None
+        except Conflict as error:  # it is just stopping, or being replaced
+            search.why = str(error)
+        except NotFound as error:
+            raise Unreached(f"{to}: {error}") from error
+        except ApiError as error:
+            search.why = str(error)
+            if not known:
+                raise Unreached(f"{to} cannot be woken: {error}") from error
+
+    async def _start(self, machine: str) -> str:
+        """Its address; "" where that is not told."""
+        assert self._api is not None
+        await self._api.start(machine)
+        return (await self._api.get(machine)).private_ip
+
+
+LAST_SECONDS = 0.2  # for answers which are written, and not yet taken
+
+
+class Private:
+    """Made before the ``Handler``, which it is given in ``open``. ``onwards``: the ways, or why there are none."""
+
+    def __init__(
+        self,
+        config: Config,
+        me: Machine,
+        secret: bytes | None,
+        dns: Dns,
+        api: MachinesApi | None,
+        environ: Mapping[str, str],
+        log: Log,
+    ) -> None:
+        """``api``: None where we have no token."""
+        self._config, self._environ, self._log = config, environ, log
+        self._listener: Listener | None = None
+        self.onwards: Onwards | str
+        try:
+            self._listener = self._bound(me, secret)
+        except FlyatcError as error:
+            self.onwards = str(error)
+            if config.fly.private:
+                log.event("warning", "requests which Fly Proxy cannot replay are refused", reason=str(error))
+            return
+        assert secret is not None
+        self._seals = Seals(me, secret)
+        ways = Ways(me, dns, api, config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app)
+        self.onwards = Onwards(self._seals, ways)
+
+    def _bound(self, me: Machine, secret: bytes | None) -> Listener:
+        """Raises FlyatcError."""
+        if not self._config.fly.private:
+            raise FlyatcError("fly.private is 0")
+        if secret is None:
+            raise FlyatcError("the machines share no secret")
+        if me.address is None:
+            raise FlyatcError("FLY_PRIVATE_IP is not set")
+        return Listener(environment.real(me.address, self._config.fly.private, self._environ), "fly.private")
+
+    async def open(self, handler: Handler, limits: Limits) -> None:
+        if self._listener is not None:
+            door = PrivateDoor(self._seals, handler)
+            await self._listener.open(server.Server(door.handle, door.refuse, limits))
+            self._log.event("info", "open to the other machines", on=str(self._listener.where))
+
+    def use(self, limits: Limits) -> None:
+        """At a reload."""
+        if self._listener is not None:
+            self._listener.use(limits)
+
+    def shut(self) -> None:
+        """See edge.listener."""
+        if self._listener is not None:
+            self._listener.shut()
+
+    async def close(self, patience: float) -> None:
+        """What is being forwarded has so many seconds; what was forwarded to us had its time with the fleet."""
+        if self._listener is None or isinstance(self.onwards, str):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.onwards.over()
+        await self._listener.close(LAST_SECONDS)

@@ -1,0 +1,202 @@
+"""Who serves a user, on Fly: the rungs of ``routing.placement``, and what is looked up for each."""
+
+import asyncio
+from typing import Protocol
+
+from flyatc.config.schema import Config
+from flyatc.fly import dns_answers
+from flyatc.fly.environment import Machine
+from flyatc.fly.machine_list import Inventory
+from flyatc.fly.provision import Making, NotMade
+from flyatc.fly.user_lookup import Names
+from flyatc.kit.async_cache import Recall
+from flyatc.kit.errors import OwnershipUnknown
+from flyatc.ownership.record import Heir, Holder, Owner
+from flyatc.routing import placement
+from flyatc.routing.lookup_limit import Strangers
+from flyatc.routing.placement import Last
+from flyatc.routing.replay import Target, target
+from flyatc.routing.replay_cache import Tries
+
+KEPT = 2.0  # seconds; as long as a tenant believes that another machine serves it
+MOST = 10_000  # users remembered
+LOOKS = 2  # records read at once: whoever is about to own a user needs the store as well
+
+
+class Owners(Protocol):
+    """See daemon.owning."""
+
+    def held(self, user: str) -> bool: ...
+
+    async def look(self, user: str) -> Owner | None: ...
+
+
+class Placing:
+    """``names``: None where the metadata of machines says nothing of users; ``inventory``, ``making``: where the
+    Machines API can be asked."""
+
+    def __init__(
+        self,
+        config: Config,
+        me: Machine,
+        owners: Owners,
+        names: Names | None,
+        inventory: Inventory | None = None,
+        making: Making | None = None,
+    ) -> None:
+        self._me, self._owners, self._names = me, owners, names
+        self._inventory, self._making = inventory, making
+        self._found: Recall[str, placement.Place] = Recall(self._look_up, lambda _: KEPT, MOST)
+        self._tries = Tries()
+        self._strangers = Strangers()
+        self._turns = asyncio.Semaphore(LOOKS)
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """At a reload."""
+        self._config = config
+        self._tries.timeout = config.replay.timeout
+        self._found.forget()
+
+    def forget(self) -> None:
+        """All that was looked up: we have slept, and know nothing."""
+        self._found.forget()
+        for source in (self._names, self._inventory):
+            if source is not None:
+                source.forget()
+
+    def known(self, user: str) -> placement.Place | None:
+        """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
+        if self._owners.held(user) and self._config.serves(user):
+            return None
+        pinned = placement.pinned(self._me, self._config.pin_of(user))
+        if pinned is not None:
+            return self._checked(user, pinned)
+        found = self._found.fresh(user)
+        if found is None and self._is_strange(user) and not self._strangers.welcome(_now()):
+            return placement.CROWDED
+        return found
+
+    async def find(self, user: str) -> placement.Place:
+        if self._owners.held(user) and self._config.serves(user):
+            return placement.Here("this machine owns him")
+        known = self.known(user)
+        if known is None and self._names is None:
+            return self._checked(user, placement.Here("whoever is asked may have him"))
+        return known or await self._found.get(user)
+
+    def sent(self, user: str, to: Target) -> None:
+        self._tries.sent(user, to, _now())
+
+    def failed(self, user: str, after: float) -> None:
+        if self._tries.failed(user, after, _now()):
+            self._found.drop(user)
+
+    def vain(self, user: str, to: Target) -> bool:
+        return self._tries.vain(user, to, _now())
+
+    def learn(self, user: str, place: placement.There) -> None:
+        self._found.learn(user, place)
+
+    def _is_strange(self, user: str) -> bool:
+        """Whether it would be news that somebody serves him."""
+        if self._names is None or user in self._config.users:
+            return False
+        return isinstance(self._found.last(user), placement.Nowhere | None)
+
+    async def _look_up(self, user: str) -> placement.Place:
+        if not self._is_strange(user):
+            return await self._looked_up(user)
+        self._strangers.come(_now())
+        known = False
+        try:
+            found = await self._looked_up(user)
+            known = not isinstance(found, placement.Nowhere)
+        finally:
+            self._strangers.leave(known=known)
+        return found
+
+    async def _looked_up(self, user: str) -> placement.Place:
+        assert self._names is not None
+        found = await self._names.machine_of(user)
+        place = placement.named(self._me, found)
+        if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
+            place = await self._by_record(self._names, user, found)
+        return self._checked(user, place)
+
+    def _checked(self, user: str, place: placement.Place) -> placement.Place:
+        """A machine which is one user's serves no other."""
+        only = self._config.only
+        return place if only in (None, user) else placement.unless_strange(place, only)
+
+    async def _by_record(self, names: Names, user: str, found: dns_answers.Told) -> placement.Place:
+        pin = self._config.pin_of(user)
+        try:
+            async with self._turns:
+                owner = await self._owners.look(user)
+        except OwnershipUnknown as error:
+            return placement.Nowhere(503, str(error))
+        if (gone := placement.removed(owner)) is not None:
+            return gone
+        last = Last.EXPECTED if owner is None else await self._last(names, user, owner.awaited)
+        place = placement.recorded(self._me, owner, last, pin)
+        return await self._by_list(user, found, place) if place is None or last is Last.GONE else place
+
+    async def _by_list(self, user: str, found: dns_answers.Told, otherwise: placement.Place | None) -> placement.Place:
+        """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
+        made; else ``otherwise``."""
+        listed = await self._inventory.machine_of(user) if self._inventory is not None else None
+        place = await self._launched(user, listed) if isinstance(listed, dns_answers.Found) else None
+        if place is not None:
+            return place
+        known, provisions = placement.absent(found, listed), self._config.provisions(user)
+        if self._making is not None and provisions and isinstance(known, dns_answers.Absent):
+            made = self._made(await self._making.machine_for(user))
+            on_its_way = not isinstance(made, placement.Nowhere) or made.soon
+            return made if on_its_way else otherwise or made
+        if otherwise is not None:
+            return otherwise
+        named = user in self._config.users or (self._config.pin_of(user) is not None and not provisions)
+        return placement.unowned(known, invited=named and self._config.serves(user))
+
+    async def _launched(self, user: str, listed: dns_answers.Found) -> placement.Place | None:
+        """None: it cannot be reached."""
+        if self._making is not None and not listed.launched:
+            return self._made(await self._making.launched(user, listed.machine))
+        place = placement.at(self._me, listed)
+        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
+
+    def _made(self, made: str | NotMade) -> placement.Place:
+        if isinstance(made, NotMade):
+            return placement.Nowhere(503, made.why, made.soon)
+        return placement.at(self._me, dns_answers.Found(made, f"machine {made} was made for him", _now()))
+
+    def close(self) -> None:
+        """Machines which are being made are left as they are."""
+        if self._making is not None:
+            self._making.close()
+
+    async def forsaken(self, user: str, heir: Heir) -> bool:
+        """Whether the machine which he was released to does not come for him."""
+        return self._names is not None and await self._last(self._names, user, heir) is not Last.EXPECTED
+
+    async def _last(self, names: Names, user: str, awaited: Holder | Heir) -> Last:
+        last = target(f"{awaited.app}/{awaited.machine}")
+        if last is None or last.id is None:
+            return Last.EXPECTED
+        if await self._is_gone(names, last):
+            return Last.GONE
+        return Last.DEAD if self.vain(user, last) else Last.EXPECTED
+
+    async def _is_gone(self, names: Names, last: Target) -> bool:
+        """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""
+        assert last.id is not None
+        deployed = await names.deployed(last.app, last.id)
+        if deployed is not True and self._inventory is not None and last.app == self._me.app:
+            known = await self._inventory.deployed(last.id)
+            deployed = deployed if known is None else known
+        return deployed is False
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

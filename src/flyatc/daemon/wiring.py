@@ -1,0 +1,266 @@
+"""The parts of a daemon and how they are joined. Nothing else constructs a collaborator.
+
+Litestream mode, made ready for a configuration.
+
+One daemon per data folder.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.leases import Owning
+from flyatc.daemon.peers import Private
+from flyatc.daemon.store_start import StoreStart
+from flyatc.daemon.user_placement import Placing
+from flyatc.daemon.verify_schedule import Verifying
+from flyatc.databases.litestream.backend import Door
+from flyatc.databases.service import Vault
+from flyatc.databases.sole_owner import Sole
+from flyatc.databases.workers import Workers
+from flyatc.delivery.cache.cache import Cache
+from flyatc.edge import access_log, handler, maintenance, upstream
+from flyatc.edge.fly_replay import Signpost
+from flyatc.edge.listener import Listener
+from flyatc.fly import environment, provision
+from flyatc.fly.api import MachinesApi
+from flyatc.fly.api_types import ApiError
+from flyatc.fly.dns import Dns
+from flyatc.fly.machine_list import Inventory
+from flyatc.fly.provision import Making
+from flyatc.fly.user_lookup import Names
+from flyatc.kit import durable_files
+from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
+from flyatc.objects.open_store import store_of
+from flyatc.objects.store import ObjectStore
+from flyatc.observe.log import Log
+from flyatc.ownership import identity
+from flyatc.ownership.lease import Owned
+from flyatc.process import child, launch_plan, members, pidfiles, program
+from flyatc.process.listening_sockets import SocketTable
+from flyatc.process.members import Cgroups
+from flyatc.process.pidfiles import Records
+from flyatc.process.port_pool import Ports
+from flyatc.process.supervisor_client import Launcher
+from flyatc.routing import replay
+from flyatc.tenants.fleet import Fleet
+from flyatc.tenants.interfaces import Databases, Tools
+from flyatc.wire import server
+
+KEYLESS = (
+    "the machines share no secret, and cannot tell each other's replays from what visitors claim: "
+    "fly secrets set FLYATC_SECRET=$(openssl rand -hex 32)"
+)
+
+
+class Parts:
+    """To be made in a running loop, by a daemon which holds the lock of the data folder."""
+
+    def __init__(self, config: Config, log: Log, listener: Listener) -> None:
+        self.log, self.listener = log, listener
+        self.data = Path(config.server.data)
+        self.environ = dict(os.environ) | pidfiles.environment(identity.folder_mark(self.data))
+        self.records = Records(self.data)
+        self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
+        self.store = store_of(config.storage, self.environ, log=log)
+        streams = streams_of(config, self.store, self.environ, self.records, log)
+        self.vault = Vault(self.store, config.storage, log, self._expand, streams)
+        self.owning = Owning(config, self.environ, log, self.vault, self.launcher.deadline)
+        self.store_start = StoreStart(self.owning.store, self.store, log)
+        self.owning.require = self.store_start.require
+        self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes
+        self.verifying: Verifying | None = None
+        if self.store is not None and config.storage.verify != 0:
+            self.verifying = Verifying(config, self.environ, self.store, self.records, log, self.vault)
+        tools = Tools(
+            self._owned,
+            self._restored,
+            self._child(Ports()),
+            partial(_gateway, config.replay.trust_app),
+            self._forget,
+            self.owning.known,
+        )
+        self.fleet = Fleet(config, tools, log)
+        self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
+        self.recorder = access_log.Recorder(log, lines=config.log.requests)
+        self.vault.hear_failures(self.recorder.failures)
+        self.barrier = maintenance.Barrier(self.data / ".flyatc", log, config.limits.held)
+        self.placing: Placing | None = None
+        self.private: Private | None = None
+        self.api: MachinesApi | None = None
+        self.handler = handler.Handler(
+            config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
+        )
+        self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
+
+    def _signpost(self, config: Config) -> Signpost | None:
+        """None: we are not on Fly, or cannot say who we are there."""
+        try:
+            me = environment.of(self.environ)
+        except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
+            self.log.event("warning", "no request is replayed to other machines", reason=str(error))
+            return None
+        if me is None:
+            return None
+        dns, names = Dns(config.fly.resolver), None
+        if config.fly.metadata is not None:
+            names = Names(dns, me, config.fly.metadata, self.log)
+        self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
+        self.owning.forsakes = self.placing.forsaken
+        secret = replay.secret(self.environ)
+        if secret is None and (config.pins or names is not None):
+            self.log.event("warning", KEYLESS)
+        self.private = Private(config, me, secret, dns, self.api, self.environ, self.log)
+        replays = replay.Replays(me, secret, config.replay.timeout)
+        return Signpost(config, replays, self.placing, self.private.onwards)
+
+    def _platform(self, config: Config, me: environment.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
+        """None: what the Machines API knows is not asked for."""
+        if (why := provision.lacking(config, self.environ)) is not None:
+            self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
+        try:
+            self.api = api = MachinesApi(me.app, self.environ)
+        except ApiError:  # nobody need have a token
+            return None, None
+        if (key := config.fly.metadata) is None:
+            return None, None
+        inventory = Inventory(api, me, key, self.log)
+        return inventory, Making(api, inventory, me, key, config.fly, self.log)
+
+    def _child(
+        self, ports: Ports
+    ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
+        return partial(
+            child.hold,
+            environ=self.environ,
+            ports=ports,
+            log=self.log,
+            records=self.records,
+            sockets=SocketTable(),
+            launcher=self.launcher,
+        )
+
+    def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[Owned | Sole]:
+        """The supervisor takes some 20 ms to start: it does so while the lease is taken."""
+        with contextlib.suppress(StartFailed):  # told when the app is started
+            self.launcher.open()
+        return self.owning.hold(tenant)
+
+    @contextlib.asynccontextmanager
+    async def _restored(self, tenant: Tenant, owned: Owned | Sole) -> AsyncIterator[Databases]:
+        """Only when nobody of an earlier run may still write."""
+        try:
+            await child.settle(tenant.address, self.log, self.records, self.launcher)
+        except StillRunning as error:
+            raise RestoreRefused(str(error)) from error
+        async with self.vault.hold(tenant, owned) as held:
+            yield held
+
+    def _forget(self, tenant: Tenant) -> None:
+        if self.cache is not None:
+            self.cache.clear(tenant.address)
+
+    def _expand(self, text: str, tenant: Tenant) -> str:
+        return launch_plan.expand(text, launch_plan.words(tenant, 0), self.environ)
+
+    def known(self) -> set[int]:
+        """The pids of children that are waited for: nobody else may reap them."""
+        supervisor = self.launcher.pid
+        return {*self.records.known(), *([] if supervisor is None else [supervisor])}
+
+    async def forget(self) -> None:
+        """What others told, and the connections to them: after a sleep they are worth nothing."""
+        if self.placing is not None:
+            self.placing.forget()
+        if self.api is not None:
+            self.api.hang_up()
+        for store in (self.store, self.owning.store):
+            if store is not None:
+                await store.hang_up()
+
+    def close(self) -> None:
+        self.vault.close()
+        self.owning.close()
+        if self.store is not None:
+            self.store.close()
+        if self.api is not None:
+            self.api.close()
+
+
+def _gateway(
+    replays: bool, tenant: Tenant, app: child.RunningChild, may_answer: Callable[[], bool]
+) -> upstream.Gateway:
+    return upstream.Gateway("127.0.0.1", app.port, may_answer, replays=replays, owner=app.port_owner)
+
+
+def streams_of(
+    config: Config, store: ObjectStore | None, environ: Mapping[str, str], records: Records, log: Log
+) -> Callable[[Workers], Door] | None:
+    """Makes the door once the vault has its tools; None in another mode."""
+    if config.storage.mode != "litestream" or store is None:
+        return None
+    run, folder = partial(program.hold, records=records), Path(config.server.data) / ".flyatc"
+    return lambda tools: Door(store, config.storage, environ, folder, run, log, tools)
+
+
+class DataLock:
+    """Held until ``release`` or the process's end (flock(2)): nobody else runs apps on these databases."""
+
+    def __init__(self, data: Path) -> None:
+        """Makes the folder. Raises FlyatcError when it is taken or cannot be made."""
+        self._data = data
+        self._file, self._folder = self._take()
+
+    def _take(self) -> tuple[int, int]:
+        """The locked file, and the inode of its folder."""
+        folder = self._data / ".flyatc"
+        try:
+            durable_files.make_folder(folder)
+            durable_files.close_folder(folder)
+            durable_files.close_folder(self._data / "tenants")
+            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FlyatcError(
+                f"the data folder {self._data} cannot be used: {error.strerror}. See server.data."
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._is_at(file):
+                raise FlyatcError(f"the data folder {self._data} was deleted just now: try again")
+            return file, folder.stat().st_ino
+        except OSError as error:
+            os.close(file)
+            raise FlyatcError(
+                f"another flyatc runs on the data folder {self._data}: stop it, or set server.data"
+            ) from error
+
+    def _is_at(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), (self._data / ".flyatc" / "lock").stat())
+        except OSError:
+            return False
+
+    def holds(self) -> bool:
+        """Whether the folder's lock is still the one that we hold: a deleted file keeps nobody out. Cheap."""
+        return self._is_at(self._file)
+
+    def same_folder(self) -> bool:
+        """Whether the folder is the one that was locked, whatever became of the lock in it."""
+        try:
+            return (self._data / ".flyatc").stat().st_ino == self._folder
+        except OSError:
+            return False
+
+    def retake(self) -> None:
+        """Locks the folder that is there now, or makes it. Raises FlyatcError as at first; then nothing has changed."""
+        file, folder = self._take()
+        os.close(self._file)
+        self._file, self._folder = file, folder
+
+    def release(self) -> None:
+        os.close(self._file)

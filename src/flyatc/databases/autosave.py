@@ -1,0 +1,186 @@
+"""The databases of one tenant while it is up: saved at intervals, on demand, and when it is let go."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from time import time
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import alarms, local_files, orphans
+from flyatc.databases.database import Database
+from flyatc.databases.local_record import Record
+from flyatc.databases.sole_owner import Owned
+from flyatc.databases.workers import Workers
+from flyatc.kit import tasks
+from flyatc.kit.errors import CopyLost, SaveFailed
+from flyatc.kit.types import Progress, silent
+
+DELETED = "its folder was deleted while it was in use: what was not saved is lost. It goes on from the store"
+
+
+class Held:
+    def __init__(
+        self, tenant: Tenant, databases: list[Database], record: Record, owned: Owned, tools: Workers, interval: float
+    ) -> None:
+        self._tools = tools
+        self._tenant, self._databases, self._record, self._owned = tenant, databases, record, owned
+        self._leaving, self._since = asyncio.Event(), time()
+        self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
+
+    @property
+    def unsaved(self) -> bool:
+        return any(database.unsaved for database in self._databases)
+
+    @property
+    def saved_at(self) -> float | None:
+        return max((d.entry.saved_at for d in self._databases if d.entry.saved_at is not None), default=None)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the store had everything; 0: it has."""
+        return max(0.0, time() - (self.saved_at or self._since)) if self.unsaved else 0.0
+
+    @property
+    def alarms(self) -> list[str]:
+        large = [(d.name, size) for d in self._databases if (size := local_files.wal_octets(d.path)) > alarms.LARGE_WAL]
+        return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """See ``Vault.expected``."""
+        return {d.name: "snapshot" for d in self._databases if d.entry.base is not None}
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        return {"wal_bytes": float(max((local_files.wal_octets(d.path) for d in self._databases), default=0))}
+
+    @property
+    def octets(self) -> int:
+        return sum(local_files.octets(d.path) for d in self._databases if d.path.exists())
+
+    @property
+    def renewed(self) -> dict[str, str]:
+        return {}
+
+    async def save(self, progress: Progress, only: str | None = None) -> None:
+        """Begun is done: who is cancelled here waits for its end. Raises SaveFailed."""
+        chosen = [d for d in self._databases if only in (None, d.name)]
+        if not chosen and only is not None:
+            raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
+        await tasks.to_the_end(tasks.start(_save(chosen, progress), f"save {self._tenant.address}"))
+
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
+        Raises SaveFailed."""
+        database = next((d for d in self._databases if d.name == name), None)
+        if database is None or kind != "snapshot":
+            return False
+        await tasks.to_the_end(tasks.start(database.save(silent, anew=True), f"save {database} anew"))
+        return True
+
+    async def leave(self) -> None:
+        """The app has ended. The last save, on record only when confirmed. Raises SaveFailed."""
+        await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"))
+
+    async def _leave(self) -> None:
+        self._leaving.set()
+        if self._rounds is not None:
+            await asyncio.wait([self._rounds])
+        try:
+            if self._record.deleted and self._databases:
+                raise CopyLost(f"{self._tenant.address}: {DELETED}")
+            if self._owned.lost:
+                await self._set_aside()
+            elif self._owned.ended.is_set():
+                self._keep()
+            else:
+                await _save(self._databases, silent)
+        except SaveFailed as error:
+            self._owned.mark_dirty(str(error), self._tenant.address)
+            raise
+        else:
+            self._owned.mark_saved(self._tenant.address)
+        finally:
+            if not (self._record.deleted and self._databases):
+                await self._let_go()
+
+    def _keep(self) -> None:
+        """Nothing may be saved any more. Raises SaveFailed where something would have been to save."""
+        left = [database for database in self._databases if database.unsaved]
+        for database in left:
+            database.failed = True
+        if left:
+            raise SaveFailed(f"{', '.join(map(str, left))}: {self._owned.why}. The local copy is kept")
+
+    async def _set_aside(self) -> None:
+        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        try:
+            for database in self._databases:
+                if database.unsaved:
+                    await orphans.set_aside(database, self._tools, self._owned.why)
+        except OSError as error:
+            raise SaveFailed(f"{self._tenant.address}: what is unsaved cannot be set aside: {error}") from error
+
+    async def _let_go(self) -> None:
+        """Those which are saved are no longer in use. What cannot be written down is saved again at the next start."""
+        saved = {d.name: structs.replace(d.entry, in_use=False) for d in self._databases if not d.failed}
+        try:
+            await self._record.put(saved)
+        except OSError as error:
+            raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
+
+    async def _save_at(self, interval: float) -> None:
+        while not self._leaving.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._leaving.wait()
+                return
+            with contextlib.suppress(SaveFailed):  # told by the database; the next round tries again
+                await _save([d for d in self._databases if d.unsaved], silent)
+
+
+async def _save(databases: Iterable[Database], progress: Progress) -> None:
+    """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
+    work = [tasks.start(database.save(progress), f"save {database}") for database in databases]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    failed = [answer for answer in answers if isinstance(answer, SaveFailed)]
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
+            raise answer
+    if failed:
+        raise SaveFailed("; ".join(str(error) for error in failed)) from failed[0]
+
+
+class Unstored:
+    """storage.mode none: the folder is all there is."""
+
+    unsaved = False
+    saved_at = None
+    lag, octets = 0.0, 0
+
+    @property
+    def alarms(self) -> list[str]:
+        return []
+
+    @property
+    def expected(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        return {}
+
+    @property
+    def renewed(self) -> dict[str, str]:
+        return {}
+
+    async def save(self, progress: Progress, only: str | None = None) -> None:
+        """There is nowhere to save to."""
+
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        return False
+
+    async def leave(self) -> None:
+        """There is nothing to give back."""

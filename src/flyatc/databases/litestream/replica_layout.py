@@ -1,0 +1,178 @@
+"""What the store has of a database in litestream mode: one line of transactions a stolen epoch. Pure.
+
+``…/<database>/e000005/…/MIN-MAX.ltx``: litestream names its files by the first and last transaction in them, below
+``ltx/<level>/`` in a folder, ``000<level>/`` in S3. A line is a path of its own because litestream writes without
+conditions: a machine which was robbed, and does not know it yet, goes on writing to the line of its own epoch, from
+which nobody reads any more once there is a newer one.
+
+A line which turned out to be damaged is left as it is, and begun anew beside it: ``e000005-01``. Who writes the line of
+an epoch is one machine, which needs to agree with nobody on the number of the renewal.
+
+Where litestream writes and reads: replica URLs, from the settings of the store. Pure.
+
+Where the state at some time may be found, of all that the store has of a database. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from flyatc.config import sections
+from flyatc.config.schema import Storage, Tenant
+from flyatc.databases import version_choice
+from flyatc.databases.manifest import Position
+from flyatc.databases.version_choice import Kept, Picked
+from flyatc.objects.store import Stored
+
+_FOLDER = r"e(?P<line>\d{6,})(?:-(?P<renewal>\d{2,}))?/"
+_FILE = re.compile(_FOLDER + r"(?:.+/)?(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})\.ltx")
+_OTHER = re.compile(_FOLDER + r".+(?<!\.tmp)")  # a .tmp: it was killed while it wrote; it is not there yet
+
+
+@dataclass(frozen=True)
+class Line:
+    """It has content. ``since`` and ``until``: Unix times of its oldest and newest object, by the store's clock."""
+
+    number: int
+    txid: int  # of the last transaction
+    octets: int  # in the store
+    since: float
+    until: float
+    whole: int = 0  # octets of its newest file with all pages, compressed: a restore takes at least so many
+    renewal: int = 0  # how often the owner of the line has begun it anew: see Stream.begin_anew
+
+    @property
+    def name(self) -> str:
+        return folder(self.number, self.renewal)
+
+    @property
+    def position(self) -> Position:
+        """Of its last transaction."""
+        return Position(self.number, self.renewal, self.txid)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """``strange``: keys below the lines which are not litestream's."""
+
+    found: tuple[Line, ...] = ()  # ascending
+    strange: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> Line | None:
+        return self.found[-1] if self.found else None
+
+
+SKEW = 2.0  # s, between the store's clock and the one in litestream's files
+
+
+def folder(line: int, renewal: int = 0) -> str:
+    return f"e{line:06}-{renewal:02}" if renewal else f"e{line:06}"
+
+
+def file_of(position: Position, *, bucket: bool) -> str:
+    """The file in which litestream has first sent a transaction; it is compacted into others after minutes."""
+    level = "0000" if bucket else "ltx/0"
+    return f"{folder(position.line, position.renewal)}/{level}/{position.txid:016x}-{position.txid:016x}.ltx"
+
+
+def read(there: Iterable[Stored], prefix: str) -> Lines:
+    """``there``: all keys below ``prefix``; those of snapshots do not count."""
+    files: dict[tuple[int, int], list[tuple[int, int, Stored]]] = {}
+    strange = []
+    for stored in there:
+        name = stored.key.removeprefix(prefix)
+        if match := _FILE.fullmatch(name):
+            line = int(match["line"]), int(match["renewal"] or 0)
+            files.setdefault(line, []).append((int(match["last"], 16), int(match["first"], 16), stored))
+        elif _OTHER.fullmatch(name):
+            strange.append(stored.key)
+    return Lines(tuple(_line(*line, files[line]) for line in sorted(files)), tuple(strange))
+
+
+def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
+    """Where the state at ``moment`` may be found, the likeliest first; None: the last state of that line, behind which
+    litestream finds no moment."""
+    found: list[tuple[Line, float | None]] = []
+    for line in reversed(lines.found):
+        if line.since <= moment:
+            found += [(line, moment)] if moment < line.until else []
+            found += [(line, None)] if moment > line.until - SKEW else []
+    return found
+
+
+def _line(number: int, renewal: int, files: list[tuple[int, int, Stored]]) -> Line:
+    times = [stored.modified for *_, stored in files]
+    whole = [(last, stored.size) for last, first, stored in files if first == 1]
+    return Line(
+        number=number,
+        renewal=renewal,
+        txid=max(last for last, *_ in files),
+        octets=sum(stored.size for *_, stored in files),
+        since=min(times),
+        until=max(times),
+        whole=max(whole)[1] if whole else 0,
+    )
+
+
+# litestream takes a file's URL literally up to a '?', and hands a database's path to SQLite as a URI
+_UNSPEAKABLE = re.compile(r"[%?#]")
+
+
+def prefix(tenant: Tenant, database: str) -> str:
+    """Of all keys of the database in the store."""
+    return f"users/{tenant.user}/{tenant.key}/{database.replace('/', '~')}/"  # no name holds a '~'
+
+
+class Addresses:
+    """``storage`` is resolved, and has a place to write to."""
+
+    def __init__(self, storage: Storage, environ: Mapping[str, str]) -> None:
+        self._storage, self._environ = storage, environ
+
+    @property
+    def in_bucket(self) -> bool:
+        return self._storage.url.startswith(sections.SCHEME)
+
+    def of_line(self, tenant: Tenant, database: str, line: int, renewal: int = 0) -> str:
+        return self.of_key(f"{prefix(tenant, database)}{folder(line, renewal)}")
+
+    def of_key(self, key: str) -> str:
+        """The replica below ``key`` of our store."""
+        return self.of_url(f"{self._storage.url}/{key}", prefixed=key)
+
+    def of_url(self, url: str, *, prefixed: str = "") -> str:
+        """As litestream wants it: ``s3://bucket/path`` with what the environment says of the endpoint, or a file."""
+        if not url.startswith(sections.SCHEME):
+            return f"file://{url.removeprefix('file:')}"
+        there = sections.bucket_of(self._storage.url if prefixed else url, self._environ)
+        path = f"{there.prefix}{prefixed}".rstrip("/")
+        query = {"region": there.region}
+        if there.endpoint is not None:
+            # Tigris is known to litestream by the exact host: then it asks for consistent answers.
+            query |= {"endpoint": there.endpoint, "force-path-style": "true"}
+        return f"s3://{there.name}/{path}?{urlencode(query)}"
+
+
+def fault(text: str) -> str | None:
+    """Why litestream could not work with this path; None: it can."""
+    found = _UNSPEAKABLE.search(text)
+    if found is None:
+        return None
+    return f"{text} has a {found[0]!r}, which litestream cannot have in a path: take another folder"
+
+
+Source = tuple[Line, float | None] | Picked
+
+
+def places_at(found: Lines, kept: Iterable[Kept], moment: float) -> list[Source]:
+    """The likeliest first. A line which covers the moment is exact; else what was saved last before it."""
+    sources: list[tuple[bool, float, Source]] = [
+        (time is not None, line.until, (line, time)) for line, time in at(found, moment)
+    ]
+    by_key = {one.key: one for one in kept}
+    picked = version_choice.newest(by_key.values(), moment)
+    if isinstance(picked, Picked):
+        sources.append((False, by_key[picked.key].saved, picked))
+    return [source for _, _, source in sorted(sources, key=lambda one: one[:2], reverse=True)]

@@ -1,0 +1,234 @@
+"""The databases of one tenant while it is up, in litestream mode: each streams, and every second it is asked how far
+the store is. What litestream sends by itself is seldom more than a second behind; what counts is what the store has.
+
+When the ownership ends, litestream lets go of them, and a last second's worth may still go up. That is no harm: what it
+writes is the line of our epoch, into which nobody else writes; and who takes the user from us without our release
+begins a new line, from which alone will be restored as soon as it has something.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import autosave, orphans
+from flyatc.databases.litestream import final_save
+from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.litestream.streamed_database import Kept
+from flyatc.databases.litestream.wal_rules import Mode
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry
+from flyatc.databases.sole_owner import Owned
+from flyatc.kit import tasks
+from flyatc.kit.errors import CopyLost, SaveFailed
+from flyatc.kit.types import Progress
+
+EVERY = 1.0  # s; between two looks
+SOON, AT_FIRST = 0.1, 10.0  # s; so often, and for so long, while the app is about to make a database
+
+
+class Streaming:
+    def __init__(self, tenant: Tenant, streams: list[Kept], record: Record, owned: Owned, means: Means) -> None:
+        self._means = means
+        self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
+        self._ends: list[asyncio.Task[Entry]] = []
+        self._leaving = asyncio.Event()
+        self._behind = False  # told
+        self._began = monotonic()
+        self._watching = tasks.start(self._watch(), f"stream {tenant.address}")
+
+    @property
+    def unsaved(self) -> bool:
+        return any(stream.unsaved for stream in self.streams)
+
+    @property
+    def saved_at(self) -> float | None:
+        return max((s.saved_at for s in self.streams if s.saved_at is not None), default=None)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since everything was in the store; 0: everything is."""
+        return max((stream.lag for stream in self.streams), default=0.0)
+
+    @property
+    def octets(self) -> int:
+        return sum(stream.octets for stream in self.streams)
+
+    @property
+    def alarms(self) -> list[str]:
+        """What the operator should know, a sentence each."""
+        return [alarm for stream in self.streams for alarm in stream.alarms]
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """See ``Vault.expected``."""
+        return {one.database.name: kind for one in self.streams if (kind := one.expected) is not None}
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """For /metrics, by name: see control.metrics."""
+        watched = [stream.watch for stream in self.streams]
+        return {
+            "wal_bytes": float(max((watch.wal for watch in watched), default=0)),
+            "stuck_seconds": max((watch.stuck for watch in watched), default=0.0),
+            "unstreamed": float(sum(stream.stream is None for stream in self.streams)),
+        }
+
+    @property
+    def renewed(self) -> dict[str, str]:
+        """Why a stream was begun anew, the last time, by database."""
+        return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
+
+    @property
+    def txids(self) -> dict[str, int]:
+        """The last transaction which was confirmed, by database."""
+        return {stream.database.name: stream.txid for stream in self.streams}
+
+    async def save(self, progress: Progress, only: str | None = None) -> None:
+        """All that was committed before is in the store when it returns. Raises SaveFailed."""
+        chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
+        if not chosen and only is not None:
+            raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
+        await tasks.to_the_end(tasks.start(_every(chosen, "confirm", Kept.confirm), f"save {self._tenant.address}"))
+
+    async def begin_anew(self, database: str, reason: str) -> None:
+        """The stream of ``database`` is damaged, or not to be trusted: what was sent stays as it is, and all is sent
+        again, to a new line. The app may run. On return the store has it, and it can be restored. Raises SaveFailed."""
+        stream = next((one.stream for one in self.streams if one.database.name == database), None)
+        if stream is None:
+            raise SaveFailed(f"{self._tenant.address}: {database!r} is not streamed")
+        work = tasks.start(final_save.renew(stream, reason, self._means), f"new stream of {stream.database}")
+        await tasks.to_the_end(work)
+
+    async def compare(self, name: str, version: str, raw: Path) -> str | None:
+        """See ``Vault.compare``."""
+        kept = next((one for one in self.streams if one.database.name == name), None)
+        return await kept.compare(version, raw) if kept is not None else None
+
+    async def heal(self, name: str, kind: str, reason: str) -> bool:
+        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
+        Raises SaveFailed."""
+        kept = next((one for one in self.streams if one.database.name == name), None)
+        if kept is None:
+            return False
+        if kept.stream is not None and kind == "stream":
+            await self.begin_anew(name, reason)
+            return True
+        return await tasks.to_the_end(tasks.start(kept.heal(kind), f"heal {kept.database}"))
+
+    async def leave(self) -> None:
+        """The app has ended. All is in the store and proven, and litestream has let go of all. Raises SaveFailed; then
+        the local copy is kept, on record, and litestream has let go of it as well. Who is cancelled here does not wait
+        for a proof, and what is not proven is not saved."""
+        await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"), self._cut_short)
+
+    def _cut_short(self) -> None:
+        for end in self._ends:
+            end.cancel()
+
+    async def _leave(self) -> None:
+        self._leaving.set()
+        await asyncio.wait([self._watching])
+        if self._record.deleted and self.streams:
+            await asyncio.gather(*(stream.detach() for stream in self.streams))
+            self._owned.mark_dirty(autosave.DELETED, self._tenant.address)
+            raise CopyLost(f"{self._tenant.address}: {autosave.DELETED}")
+        self._ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
+        answers = await asyncio.gather(*self._ends, return_exceptions=True)
+        named = zip(self.streams, answers, strict=True)
+        saved = {stream.database.name: answer for stream, answer in named if isinstance(answer, Entry)}
+        try:
+            await self._record.put(saved)
+        except OSError as error:
+            raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
+        finally:
+            self._raise([answer for answer in answers if isinstance(answer, BaseException)])
+
+    def _raise(self, errors: list[BaseException]) -> None:
+        failed = []
+        for error in errors:
+            if isinstance(error, asyncio.CancelledError):
+                error = SaveFailed(
+                    f"{self._tenant.address}: there was no time to prove that the store has all. The local copy is "
+                    "kept: start it again on this machine, with a longer server.shutdown_timeout"
+                )
+            if not isinstance(error, SaveFailed):
+                raise error
+            failed.append(str(error))
+        if failed:
+            self._owned.mark_dirty("; ".join(failed), self._tenant.address)
+            raise SaveFailed("; ".join(failed))
+        self._owned.mark_saved(self._tenant.address)
+
+    async def _finish(self, stream: Kept) -> Entry:
+        """Saved and let go. Raises SaveFailed; then it was let go as well."""
+        try:
+            if not self._owned.lost:
+                return await stream.finish()
+        except SaveFailed as error:
+            stream.database.tell("warning", "not saved", error=str(error))
+            raise
+        finally:
+            await stream.detach()
+        if stream.database.unsaved:
+            await self._set_aside(stream)
+        return structs.replace(stream.database.entry, in_use=False)
+
+    async def _set_aside(self, stream: Kept) -> None:
+        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        try:
+            await orphans.set_aside(stream.database, self._means.tools, self._owned.why)
+        except OSError as error:
+            raise SaveFailed(f"{stream.database}: what is unsaved cannot be set aside: {error}") from error
+
+    async def _watch(self) -> None:
+        """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
+        while not self._leaving.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await tasks.first_of(self._leaving.wait(), self._owned.ended.wait())
+            if self._owned.ended.is_set():
+                await asyncio.gather(*(stream.detach() for stream in self.streams))
+                return
+            if not self._leaving.is_set():
+                await self._look()
+
+    def _pause(self) -> float:
+        awaited = any(stream.mode is Mode.WAITING for stream in self.streams)
+        return min(SOON, EVERY) if awaited and monotonic() - self._began < AT_FIRST else EVERY
+
+    async def _look(self) -> None:
+        locked, address = self._means.tools.log.locked, self._tenant.address
+        if address in locked:
+            locked.discard(address)
+            for stream in self.streams:
+                stream.locked_out = True
+        try:
+            await _every(self.streams, "look at", Kept.look)
+        except SaveFailed as error:
+            if not self._behind:
+                self._tell("warning", "streaming is behind: tried again every second", error=str(error))
+            self._behind = True
+            return
+        if self._behind:
+            self._tell("info", "streaming has caught up")
+        self._behind = False
+
+    def _tell(self, level: str, message: str, **fields: object) -> None:
+        self.streams[0].database.tell(level, message, **fields)
+
+
+async def _every(streams: list[Kept], what: str, call: Callable[[Kept], Coroutine[Any, Any, None]]) -> None:
+    """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
+    work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
+            raise answer
+    if failed := [str(answer) for answer in answers if answer is not None]:
+        raise SaveFailed("; ".join(failed))

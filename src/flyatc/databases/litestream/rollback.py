@@ -1,0 +1,111 @@
+"""Going back in litestream mode: to any moment which a line covers, to a snapshot, or to what was set aside."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flyatc.databases import local_files, manifest, orphans
+from flyatc.databases import restore as snapshots
+from flyatc.databases import version_choice as versions
+from flyatc.databases.database import Database
+from flyatc.databases.litestream import prepare, replica_layout, replica_restore, restore_plan
+from flyatc.databases.litestream.replica_layout import Lines
+from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry, Pointer
+from flyatc.databases.remote import Current
+from flyatc.databases.restore_plan import Restore
+from flyatc.databases.transfer import Arrival
+from flyatc.databases.version_choice import Aside, Choice, Moment, Picked
+from flyatc.kit import tasks
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.types import Progress
+
+
+@dataclass(frozen=True)
+class _There:
+    """What the store has of one database."""
+
+    database: Database
+    found: Lines
+    current: Current | None
+
+    @property
+    def pointer(self) -> Pointer | None:
+        return self.current.pointer if self.current is not None else None
+
+
+async def rewind(
+    databases: list[Database], choice: Choice, record: Record, means: Means, progress: Progress
+) -> frozenset[str]:
+    """All are verified before the first is put in place; on return the record says that they are in use. The names of
+    those whose current.json says that they are streamed.
+
+    Raises RestoreRefused (nothing was changed), StoreUnavailable, OSError."""
+    there = [await _look(database, means) for database in databases]
+    async with means.tools.workplace(databases[0].folder, "restore") as place:
+        arrivals = await tasks.every((_bring(one, choice, place, means, progress) for one in there), "restore")
+        put = tasks.start(_put(there, arrivals, record, means), f"settle {databases[0].tenant.address}")
+        await tasks.to_the_end(put)
+    return frozenset(one.database.name for one in there if prepare.may_be_streamed(one.current))
+
+
+async def _look(database: Database, means: Means) -> _There:
+    found = await listed(database, means.store)
+    current = await prepare.take_over(database, found)
+    return _There(database, found, current)
+
+
+async def _bring(there: _There, choice: Choice, place: Path, means: Means, progress: Progress) -> Arrival:
+    database, pointer = there.database, there.pointer
+    match choice:
+        case None:
+            return await _newest(there, place, means, progress)
+        case Aside():
+            return await orphans.bring(database, choice.name, place, means.tools, progress)
+        case Moment():
+            return await _at(there, choice.at, place, means, progress)
+    key = f"{choice}{manifest.SUFFIX}"
+    if key not in await database.shelf.snapshots():
+        raise RestoreRefused(f"{database} has no snapshot {choice!r}: see flyatc history {database.tenant.address}")
+    return await snapshots.bring(database, key, pointer, place, means.tools, progress)
+
+
+async def _newest(there: _There, place: Path, means: Means, progress: Progress) -> Arrival:
+    database, pointer = there.database, there.pointer
+    found = restore_plan.newest(await prepare.saved_of(database, there.current, means), there.found.last)
+    if found is None:
+        raise RestoreRefused(f"{database}: the store has nothing of it. Nothing was changed")
+    if found.saved is not None and pointer is not None:
+        return await snapshots.bring(database, pointer.key, pointer, place, means.tools, progress)
+    assert found.line is not None
+    return await prepare.bring(database, found.line, None, place, means, progress, pointer)
+
+
+async def _at(there: _There, moment: float, place: Path, means: Means, progress: Progress) -> Arrival:
+    database, pointer = there.database, there.pointer
+    stored = {key: one.modified for key, one in (await database.shelf.snapshots()).items()}
+    for source in replica_layout.places_at(there.found, versions.kept(pointer, stored), moment):
+        if isinstance(source, Picked):
+            return await snapshots.bring(database, source.key, pointer, place, means.tools, progress)
+        line, time = source
+        try:
+            return await prepare.bring(database, line, time, place, means, progress, pointer)
+        except replica_restore.NoSuchTime:
+            await means.tools.quick.run(partial(local_files.remove, place / database.name.replace("/", "~")))
+    raise RestoreRefused(f"{database}: the store has nothing of it from that time. Nothing was changed")
+
+
+async def _put(there: list[_There], arrivals: list[Arrival], record: Record, means: Means) -> None:
+    entries = {}
+    for one, arrival in zip(there, arrivals, strict=True):
+        database, pointer, renewal = one.database, one.pointer, prepare.renewal_of(one.database, one.found)
+        await prepare.place_one(database, arrival, Restore("somebody asked for it"), renewal, means)
+        entries[database.name] = Entry(
+            in_use=True,
+            epoch=database.owned.epoch,
+            line=database.owned.line,
+            renewal=renewal,
+            base=pointer.link if pointer is not None else None,
+        )
+    await record.put(entries)

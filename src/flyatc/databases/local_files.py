@@ -1,0 +1,275 @@
+"""The local files of a database: what is there, setting it aside, putting another in its place. Blocking, but quick.
+
+The form in which a database travels: zstd with its checksum, in one frame that tells its size.
+
+Blocking; needs a few megabytes of memory, whatever the size.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time_ns
+from typing import BinaryIO
+
+import zstandard
+
+from flyatc.databases.manifest import Signature, Stamp
+from flyatc.databases.restore_plan import Here
+from flyatc.kit import durable_files
+from flyatc.kit.threads import Tick
+
+HEADER = b"SQLite format 3\0"
+WRITE_VERSION, HEADER_END = 18, 20  # sqlite.org/fileformat2.html, 1.3
+BESIDE = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
+SECOND = 1_000_000_000
+TICK = 20_000_000  # ns; file times move on by the kernel's tick, 10 ms at most
+
+
+def look(path: Path) -> Here:
+    """Only while no app runs: it opens the file. Raises OSError, also for what is not a file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(HEADER))
+    except FileNotFoundError:
+        return Here.ABSENT
+    if not head:
+        return Here.EMPTY
+    return Here.SQLITE if head == HEADER else Here.OTHER
+
+
+def format_version(path: Path) -> int:
+    """2: WAL; 1: another journal mode; 0: there is no database yet. Only while this process has it not open by SQLite:
+    see ``sqlite``. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_END)
+    except FileNotFoundError:
+        return 0
+    return head[WRITE_VERSION] if len(head) == HEADER_END and head.startswith(HEADER) else 0
+
+
+def signature(path: Path) -> Signature:
+    """Differs whenever the content does, if ``settled``; opens nothing."""
+    return _stamp(path), _stamp(Path(f"{path}-wal")), _stamp(Path(f"{path}-journal"))
+
+
+def settled(found: Signature) -> bool:
+    """Whether a write from now on will show: not if the last one was within one tick of the file system's clock."""
+    times = [stamp[2] for stamp in found if stamp is not None]
+    tick = 2 * SECOND if all(t % SECOND == 0 for t in times) else TICK
+    return time_ns() - max(times, default=0) > tick
+
+
+def untouched(before: Signature | None, after: Signature) -> bool:
+    """Nothing was written between the two. The time of the last change of status does not count: as root, SQLite sets
+    the owner of a WAL which it opens. An empty WAL, which a reader leaves, is as none."""
+    return before is not None and [_content(one) for one in before] == [_content(one) for one in after]
+
+
+def _content(stamp: Stamp | None) -> tuple[int, ...] | None:
+    return stamp[:3] if stamp is not None and stamp[1] else None
+
+
+def newest(found: Signature) -> float:
+    """Unix time of the last change."""
+    return max((stamp[2] for stamp in found if stamp is not None), default=0) / SECOND
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def octets(path: Path) -> int:
+    return path.stat().st_size
+
+
+def wal_octets(path: Path) -> int:
+    """Of the WAL beside it; 0: there is none."""
+    try:
+        return octets(Path(f"{path}-wal"))
+    except OSError:
+        return 0
+
+
+def put_in_place(new: Path, path: Path, folder: Path) -> Path | None:
+    """``new``, whole and synced, becomes ``path``. Where what stood there was moved to; None: nothing stood there.
+
+    A crash at any point leaves the old set whole, here or aside, and at ``path`` the old, nothing, or the new."""
+    aside = set_aside(path, folder)
+    durable_files.make_folder(path.parent)
+    past = time_ns() - 2 * SECOND  # so that the app's first write is seen, however soon it comes
+    os.utime(new, ns=(past, past))
+    new.replace(path)
+    durable_files.sync_folder(path.parent)
+    return aside
+
+
+def set_aside(path: Path, folder: Path) -> Path | None:
+    """Moves the database and what SQLite keeps beside it to ``folder``/orphans/TIME. None: there was nothing.
+
+    The database first: never does one stand there without its WAL. A WAL alone is as dangerous: SQLite would play it
+    into whatever database comes to stand beside it."""
+    there = [found for found in (path, *(Path(f"{path}{end}") for end in BESIDE)) if found.exists()]
+    if not there:
+        return None
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    orphans = folder / "orphans"
+    durable_files.make_folder(orphans)
+    aside = Path(tempfile.mkdtemp(prefix=f"{now}-", dir=orphans))
+    durable_files.sync_folder(orphans)
+    for found in there:
+        found.rename(aside / found.name)
+    durable_files.sync_folder(aside)
+    durable_files.sync_folder(path.parent)
+    return aside
+
+
+def copy_seed(seed: Path, new: Path) -> None:
+    """Raises OSError; ValueError where the seed is being written or was not closed cleanly."""
+    for end in BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            if end != "-shm" and Path(f"{seed}{end}").stat().st_size:
+                raise ValueError(f"there is a {seed.name}{end} beside it: close the program which has it open")
+    shutil.copyfile(seed, new)
+    durable_files.sync_file(new)
+
+
+def make_workplace(folder: Path, what: str) -> Path:
+    """A fresh folder on the databases' own file system. ``what``: restore or save."""
+    durable_files.make_folder(folder)
+    return Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
+
+
+def remove(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def prepare(folder: Path) -> None:
+    """The tenant's folder and ours in it are there, without the workplaces of earlier crashes."""
+    durable_files.make_folder(folder)
+    for what in ("restore", "save"):
+        for place in folder.glob(f"{what}-*"):
+            remove(place)
+
+
+def unwritten(data: Path) -> bool:
+    """Whether the tenant's folder has nothing but empty files, and our record of them. Raises OSError."""
+    ours = data / ".flyatc" / "databases.json"
+    for folder, _, names in os.walk(data, onerror=_unless_absent):
+        for path in (Path(folder, name) for name in names):
+            if path != ours and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+                return False
+    return True
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def remove_tenant(data: Path) -> None:
+    """Its folder, and its user's if that was the last one. Durable when it returns. Raises OSError."""
+    if data.exists():
+        shutil.rmtree(data)
+        durable_files.sync_folder(data.parent)
+    with contextlib.suppress(OSError):
+        data.parent.rmdir()
+        durable_files.sync_folder(data.parent.parent)
+
+
+def orphans(folder: Path) -> list[Path]:
+    """What ``set_aside`` has made, oldest first."""
+    return sorted((folder / "orphans").glob("*"))
+
+
+CHUNK = 1 << 18
+LEVEL = 3
+CHECKSUM = 4  # octets
+HEAD = 18  # octets of a frame's head, at most (RFC 8878)
+WINDOW = 1 << 23  # octets; level 3 needs a quarter of it
+
+
+class Damaged(Exception):
+    """The packed file is not what was packed once; says what is wrong."""
+
+
+def digest(path: Path, tick: Tick) -> str:
+    """sha256, in hexadecimal."""
+    found, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+            done += len(chunk)
+            tick(done, total)
+    return found.hexdigest()
+
+
+def pack(source: Path, target: Path, tick: Tick) -> None:
+    """``target`` is new."""
+    done, total = 0, source.stat().st_size
+    packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(size=total)
+    with source.open("rb") as raw, target.open("xb") as packed:
+        while chunk := raw.read(CHUNK):
+            packed.write(packer.compress(chunk))
+            done += len(chunk)
+            tick(done, total)
+        packed.write(packer.flush())
+
+
+def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
+    """The sha256 of what was unpacked into ``target``, which is new and synced. ``size``: of the database, if known.
+
+    Raises Damaged: not one whole zstd frame, bits flipped, or another size than it says; OSError before anything is
+    written where the disk has no room for what it says: a few octets can unpack to more than any disk holds."""
+    found, done = hashlib.sha256(), 0
+    with source.open("rb") as packed, target.open("xb") as raw:
+        try:
+            head = packed.read(HEAD)
+            told = zstandard.frame_content_size(head)
+            if told <= 0 or (size is not None and told != size):
+                raise Damaged(f"it says that it holds {told} octets, not {size or 'a database'}")
+            if told > shutil.disk_usage(target.parent).free:
+                raise OSError(errno.ENOSPC, f"not begun: it has no room for {told} octets", str(target))
+            _check_whole(packed, head)
+            packed.seek(0)
+            reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
+            while done <= told and (chunk := reader.read(CHUNK)):
+                raw.write(chunk)
+                found.update(chunk)
+                done += len(chunk)
+                tick(done, told)
+        except zstandard.ZstdError as error:
+            raise Damaged(str(error)) from error
+        if done != told:
+            raise Damaged(f"it holds {done} octets, not {told}")
+        raw.flush()
+        os.fsync(raw.fileno())
+    return found.hexdigest()
+
+
+def _check_whole(packed: BinaryIO, head: bytes) -> None:
+    """Walk the block headers to the end of the frame. The decoder does not miss a checksum that was cut off: without
+    it, nothing would show that what came before is intact. Raises Damaged, zstandard.ZstdError."""
+    if not zstandard.get_frame_parameters(head).has_checksum:
+        raise Damaged("it has no checksum")
+    place, last = zstandard.frame_header_size(head), False
+    while not last:
+        packed.seek(place)
+        header = packed.read(3)
+        if len(header) < 3:
+            raise Damaged("it is broken off")
+        block = int.from_bytes(header, "little")
+        last, repeats = bool(block & 1), (block >> 1) & 3 == 1
+        place += 3 + (1 if repeats else block >> 3)
+    packed.seek(0, os.SEEK_END)
+    if packed.tell() != place + CHECKSUM:
+        raise Damaged("it is broken off" if packed.tell() < place + CHECKSUM else "something follows its frame")

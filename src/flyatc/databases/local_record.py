@@ -1,0 +1,74 @@
+"""What this machine remembers of a tenant's databases: one JSON file, replaced whole, on the disk before it counts."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from flyatc.databases.manifest import Entry
+from flyatc.kit import durable_files
+from flyatc.kit.threads import Threads
+
+
+class _File(Struct, frozen=True):
+    databases: dict[str, Entry]
+    v: int = 1
+
+
+class Record:
+    """``damaged``: the file could not be understood. Then nothing is known of any database: a local copy whose origin
+    nobody knows is set aside, never saved over what the store has, and never thrown away."""
+
+    def __init__(self, path: Path, entries: dict[str, Entry], threads: Threads, *, damaged: bool) -> None:
+        self._path, self._entries, self._threads, self.damaged = path, entries, threads, damaged
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def read(cls, folder: Path, threads: Threads) -> "Record":
+        """Raises OSError if it is there and cannot be read: that is no reason to believe that it is not there."""
+        path = folder / "databases.json"
+        try:
+            body = await threads.run(path.read_bytes)
+            file = msgspec.json.decode(body, type=_File)
+            if file.v != 1:
+                raise ValueError("written by another release")
+        except FileNotFoundError:
+            return cls(path, {}, threads, damaged=False)
+        except ValueError:  # of msgspec, and of UTF-8
+            return cls(path, {}, threads, damaged=True)
+        return cls(path, file.databases, threads, damaged=False)
+
+    def get(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the databases which are on record."""
+        return list(self._entries)
+
+    @property
+    def in_use(self) -> bool:
+        return any(entry.in_use for entry in self._entries.values())
+
+    @property
+    def epoch(self) -> int:
+        """The highest under which anything was written here."""
+        return max((entry.epoch for entry in self._entries.values()), default=0)
+
+    @property
+    def deleted(self) -> bool:
+        """Whether what was put here is gone: somebody has deleted the folder."""
+        return not self._path.exists()
+
+    async def put(self, entries: dict[str, Entry]) -> None:
+        """Known at once, on the disk when it returns. Raises OSError."""
+        self._entries.update(entries)
+        async with self._lock:
+            body = msgspec.json.format(msgspec.json.encode(_File(self._entries)), indent=1)
+            await self._threads.run(partial(self._write, body))
+
+    def _write(self, body: bytes) -> None:
+        durable_files.make_folder(self._path.parent)
+        durable_files.write(self._path, body)

@@ -1,0 +1,128 @@
+"""One database's place in the store: ``users/<user>/<tenant>/<database>/``, its pointer and its snapshots."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import manifest
+from flyatc.databases.manifest import Pointer
+from flyatc.kit.types import Progress, silent
+from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
+
+
+class PointerDamaged(StoreUnavailable):
+    """current.json is there and makes no sense: what the database is, is not known."""
+
+
+@dataclass(frozen=True)
+class Current:
+    pointer: Pointer | None  # None: nothing was saved yet
+    etag: str
+    owner: int  # the epoch of the last machine which took the database over; 0: none did
+    streamed: bool  # litestream has written since
+    began: int = 0  # of a blank pointer: see lineage.Blank
+
+
+class Shelf:
+    """Raises what the store raises."""
+
+    def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
+        self._store = store
+        name = database.replace("/", "~")  # no name holds a '~'
+        self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
+        self.attic = Attic(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
+
+    async def current(self) -> Current | None:
+        """None: it surely has none. Raises PointerDamaged."""
+        key = f"{self._prefix}current.json"
+        found = await self._store.get(key)
+        if found is None:
+            return None
+        try:
+            read = manifest.decode(found[0])
+            if isinstance(read, Pointer):
+                return Current(read, found[1], read.owner, read.streamed)
+            return Current(None, found[1], read.owner, read.streamed, read.began)
+        except ValueError as error:
+            raise PointerDamaged(
+                f"{key} in the store is damaged ({error}). The snapshots beside it are not touched: move the file "
+                "away, then choose one with flyatc restore --list and flyatc restore --version"
+            ) from error
+
+    async def point(self, pointer: Pointer, before: Current | None) -> None:
+        """Compare and swap: only if the store's pointer is still ``before``. Raises ConditionFailed."""
+        await self._point(pointer, before)
+
+    async def _point(self, pointer: Pointer | manifest.Blank, before: Current | None) -> None:
+        body = manifest.encode(pointer)
+        key = f"{self._prefix}current.json"
+        if before is None:
+            await self._store.put(key, body, create=True)
+        else:
+            await self._store.put(key, body, match=before.etag)
+
+    async def stamp(self, current: Current | None, owner: int, *, streamed: bool | None = None, began: int = 0) -> None:
+        """The same pointer, with this owner: what an earlier one has on its way fails. ``streamed`` None: as it was.
+        ``began``: of a blank pointer which does not know it yet.
+
+        Raises ConditionFailed."""
+        pointer = current.pointer if current is not None else None
+        if streamed is None:
+            streamed = current is not None and current.streamed
+        if pointer is not None:
+            return await self._point(structs.replace(pointer, owner=owner, streamed=streamed), current)
+        began = (current.began if current is not None else 0) or began
+        await self._point(manifest.Blank(owner=owner, streamed=streamed, began=began, nonce=uuid.uuid4().hex), current)
+
+    async def clear(self, owner: int) -> bool:
+        """Deletes a blank pointer which bears this owner, if there is one. Whether nothing is left of the database."""
+        current = await self.current()
+        if current is not None and (current.pointer is not None or current.owner != owner):
+            return False
+        if current is not None and not await self.snapshots():
+            await self._store.delete(f"{self._prefix}current.json", match=current.etag)
+        return not await self._store.list(self._prefix)
+
+    async def snapshots(self) -> dict[str, Stored]:
+        """All that are there, published or not, by name."""
+        cut = len(self._prefix)
+        found = {stored.key[cut:]: stored for stored in await self._store.list(self._prefix)}
+        return {key: stored for key, stored in found.items() if manifest.number(key) is not None}
+
+    async def upload(self, key: str, path: Path, progress: Progress) -> None:
+        """A snapshot is written once, never again. Raises ConditionFailed."""
+        await self._store.upload(f"{self._prefix}{key}", path, create=True, progress=progress)
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        """Raises Absent."""
+        await self._store.download(f"{self._prefix}{key}", path, progress)
+
+    async def borrow(self, key: str, path: Path) -> None:
+        """Another program's object, by its whole key. Raises Absent."""
+        await self._store.borrow(key, path, silent)
+
+    async def delete(self, key: str) -> None:
+        await self._store.delete(f"{self._prefix}{key}")
+
+
+class Attic:
+    """What was set aside of one database: no versions, but kept. Raises what the store raises."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+
+    async def keep(self, key: str, path: Path) -> str:
+        """Its key in the store. Raises ConditionFailed."""
+        whole = f"{self._prefix}{key}"
+        await self._store.upload(whole, path, create=True, progress=silent)
+        return whole
+
+    async def names(self) -> list[str]:
+        return [stored.key.removeprefix(self._prefix) for stored in await self._store.list(self._prefix)]
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        """Raises Absent."""
+        await self._store.download(f"{self._prefix}{key}", path, progress)

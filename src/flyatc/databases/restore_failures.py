@@ -1,0 +1,143 @@
+"""Why a restore failed: the disk, the memory, the store, or the copy itself. Pure.
+
+Only damage of the copy makes an earlier state worth restoring; everything else passes, and the same restore works then.
+litestream gives a line of text and an exit code; ours are exceptions with an errno.
+"""
+
+import errno
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from flyatc.kit.types import Exit
+from flyatc.kit.units import human_octets
+
+FULL_BELOW = 64 << 10  # octets; a file system with less than this is full: SQLite's largest page
+_KILL = 9
+_KILLED = 128 + _KILL  # as a shell reports it
+
+
+class Cause(Enum):
+    FULL = "the disk is full"
+    QUOTA = "the disk quota is used up"
+    READ_ONLY = "the file system is read-only"
+    DENIED = "permission denied on the local disk"
+    BROKEN = "the local disk does not answer"
+    FILES = "too many open files"
+    MEMORY = "out of memory"
+    KILLED = "litestream was killed"
+    STORE_AWAY = "the store does not answer"
+    STORE_REFUSED = "the store refuses"
+    NO_SUCH_TIME = "nothing from before that time"
+    DAMAGED = "the copy in the store is damaged"
+    UNKNOWN = "unknown"
+
+    @property
+    def passes(self) -> bool:
+        """The copy may well be whole: the same restore is tried again, and an earlier state is no remedy."""
+        return self not in (Cause.DAMAGED, Cause.NO_SUCH_TIME)
+
+
+@dataclass(frozen=True)
+class Room:
+    """A file system. ``free``: octets for us. ``needed``: octets, at least; 0: not known."""
+
+    mount: str
+    path: str
+    free: int
+    needed: int = 0
+
+    @property
+    def short(self) -> bool:
+        return self.free < max(self.needed, 1)
+
+    def __str__(self) -> str:
+        needed = f", about {human_octets(self.needed)} are needed" if self.needed else ""
+        return f"{human_octets(self.free)} are free on {self.mount}{needed} for {self.path}"
+
+
+_ERRNO = {  # and as Go spells it
+    errno.ENOSPC: (Cause.FULL, "no space left on device"),
+    errno.EDQUOT: (Cause.QUOTA, "disk quota exceeded"),
+    errno.EFBIG: (Cause.QUOTA, "file too large"),
+    errno.EROFS: (Cause.READ_ONLY, "read-only file system"),
+    errno.EACCES: (Cause.DENIED, "permission denied"),
+    errno.EPERM: (Cause.DENIED, "operation not permitted"),
+    errno.EMFILE: (Cause.FILES, "too many open files"),
+    errno.ENFILE: (Cause.FILES, "too many open files in system"),
+    errno.ENOMEM: (Cause.MEMORY, "cannot allocate memory"),
+    errno.EIO: (Cause.BROKEN, "input/output error"),
+    errno.ESTALE: (Cause.BROKEN, "stale nfs file handle"),
+    errno.ENOTCONN: (Cause.BROKEN, "transport endpoint is not connected"),
+}
+_SPELLED = [(words, cause) for cause, words in _ERRNO.values()]
+_OF_THE_PROCESS = {Cause.MEMORY, Cause.FILES}  # whichever file was being read
+_OUT_OF_MEMORY = re.compile(r"runtime: out of memory|cannot allocate memory|failed to reserve|out of memory")
+
+_REFUSED = re.compile(
+    r"StatusCode: (400|401|403)\b|SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|ExpiredToken|NoSuchBucket"
+    r"|no EC2 IMDS role found|refresh cached credentials|x509: |load aws config"
+)
+_AWAY = re.compile(
+    r"StatusCode: (0|408|429|5\d\d)\b|exceeded maximum number of attempts|max retries exceeded|connection re(fused|set)"
+    r"|no such host|dial tcp|i/o timeout|deadline exceeded|context canceled|TLS handshake|network is unreachable"
+    r"|RequestTimeTooSkewed|no such file or directory|NoSuchKey|broken pipe|server misbehaving"
+)
+# Each was made with 0.5.17: a file cut off, emptied, with a bit turned, filled with noise; the first one missing.
+_DAMAGED = re.compile(
+    r"no matching backup files|unexpected EOF|checksum mismatch|invalid ltx|invalid lz4|unmarshal header"
+    r"|has size \d+ bytes|decode (database|page|header)|close reader|non-?contiguous|malformed|quick_check",
+    re.IGNORECASE,
+)
+
+
+def of_error(error: OSError) -> Cause:
+    """Of an error of the local disk."""
+    return _ERRNO.get(error.errno or 0, (Cause.BROKEN, ""))[0]
+
+
+def of_litestream(said: Sequence[str], ended: Exit | None, local: str, free: int) -> Cause:
+    """``said``: lines of its output. ``local``: the folder which it writes to. ``free``: octets there, afterwards."""
+    text = "\n".join(said)
+    spelled = [cause for words, cause in _SPELLED if words in text]
+    if ended is not None and (ended.signal == _KILL or ended.code == _KILLED):
+        return Cause.KILLED
+    for cause in spelled:
+        if local in text or cause in _OF_THE_PROCESS:
+            return cause
+    if _OUT_OF_MEMORY.search(text):
+        return Cause.MEMORY
+    if "timestamp does not exist" in text:
+        return Cause.NO_SUCH_TIME
+    if _REFUSED.search(text) or spelled:  # a store that is a folder has an errno too
+        return Cause.STORE_REFUSED
+    if _AWAY.search(text):
+        return Cause.STORE_AWAY
+    if free < FULL_BELOW:
+        return Cause.FULL
+    return Cause.DAMAGED if _DAMAGED.search(text) else Cause.UNKNOWN
+
+
+_REMEDIES = {
+    Cause.FULL: "Free some space there, or enlarge the volume",
+    Cause.QUOTA: "Raise the quota or the limit of a file's size, or free some space there",
+    Cause.READ_ONLY: "Mount it writable; the kernel's log may say why it is not",
+    Cause.DENIED: "Let the user who runs flyatc write there",
+    Cause.BROKEN: "Look at the disk: the kernel's log may say more",
+    Cause.FILES: "Raise the limit of open files (ulimit -n)",
+    Cause.MEMORY: "Give this machine more memory, or lower limits.running",
+    Cause.KILLED: "Most often the kernel did so for want of memory: its log tells",
+    Cause.STORE_AWAY: "Look whether the store is up and can be reached",
+    Cause.STORE_REFUSED: "Look at its credentials, permissions and address",
+    Cause.UNKNOWN: "flyatc verify shows whether the store's copy is whole",
+}
+_ON_DISK = {Cause.FULL, Cause.QUOTA, Cause.READ_ONLY, Cause.DENIED, Cause.BROKEN}
+
+
+def advice(cause: Cause, words: str, room: Room | None) -> str:
+    """Sentences for the operator, of a cause that passes. ``words``: of whoever failed."""
+    what = cause.value if cause is not Cause.UNKNOWN else "it is not known why"
+    where = f" ({room})" if room is not None and cause in _ON_DISK else ""
+    said = f": {words}" if words else ""
+    return f"{what}{where}{said}. {_REMEDIES.get(cause, '')}. Nothing was changed; it is tried again by itself"

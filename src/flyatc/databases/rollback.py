@@ -1,0 +1,90 @@
+"""Going back in history: what somebody chose takes the place of the local copy, and goes on top of history."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import local_files, manifest, orphans, restore, version_choice
+from flyatc.databases.database import Database
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry, Pointer
+from flyatc.databases.transfer import Arrival
+from flyatc.databases.version_choice import Aside, Choice, Moment, NoneSoOld
+from flyatc.databases.workers import Workers
+from flyatc.kit import tasks
+from flyatc.kit.errors import RestoreRefused
+from flyatc.kit.types import Progress
+
+
+@dataclass(frozen=True)
+class _Pick:
+    source: str | Aside  # a snapshot's name, or what was set aside
+    pointer: Pointer | None  # which is current
+    reason: str
+
+
+async def turn_to(
+    choice: Choice, tenant: Tenant, databases: list[Database], record: Record, tools: Workers, progress: Progress
+) -> None:
+    """On return the record says that the chosen content is in use, changed since the store's current version: whoever
+    saves next puts it on top. All are verified before the first is put in place. Raises RestoreRefused."""
+    picks = [await _pick(choice, database) for database in databases]
+    async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
+        work = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
+        arrivals = await tasks.every(work, "restore")
+        settle = _settle(databases, picks, arrivals, record, tools)
+        await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+
+
+async def _pick(choice: Choice, database: Database) -> _Pick:
+    current = await restore.take_over(database)
+    pointer = current.pointer if current is not None else None
+    reason = "somebody asked for it"
+    match choice:
+        case None:
+            if pointer is None:
+                raise RestoreRefused(
+                    f"{database}: the store has no current version of it: choose one from flyatc restore --list"
+                )
+            return _Pick(pointer.key, pointer, reason)
+        case Aside():
+            return _Pick(choice, pointer, f"{reason}: it was set aside")
+        case Moment():
+            there = {key: stored.modified for key, stored in (await database.shelf.snapshots()).items()}
+            found = version_choice.newest(version_choice.kept(pointer, there), choice.at)
+            if isinstance(found, NoneSoOld):
+                see = f"see flyatc history {database.tenant.address}"
+                raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {see}")
+            return _Pick(found.key, pointer, f"{reason}: {found.reason}")
+    key = f"{choice}{manifest.SUFFIX}"
+    if key not in await database.shelf.snapshots():
+        raise RestoreRefused(
+            f"{database} has no version {choice!r}: see flyatc restore --list {database.tenant.address}"
+        )
+    return _Pick(key, pointer, reason)
+
+
+async def _bring(database: Database, pick: _Pick, place: Path, tools: Workers, progress: Progress) -> Arrival:
+    if isinstance(pick.source, Aside):
+        return await orphans.bring(database, pick.source.name, place, tools, progress)
+    return await restore.bring(database, pick.source, pick.pointer, place, tools, progress)
+
+
+async def _settle(
+    databases: list[Database], picks: list[_Pick], arrivals: list[Arrival], record: Record, tools: Workers
+) -> None:
+    entries = {}
+    for database, pick, arrival in zip(databases, picks, arrivals, strict=True):
+        await restore.put_in_place(arrival, database, tools, pick.reason)
+        pointer = pick.pointer
+        same = pointer is not None and pick.source == pointer.key
+        entries[database.name] = Entry(
+            base=pointer.link if pointer is not None else None,
+            pending=database.entry.pending,  # one which is still on its way may be built upon as well
+            in_use=True,
+            epoch=database.owned.epoch,
+            signature=await tools.quick.run(partial(local_files.signature, database.path)) if same else None,
+            saved_at=manifest.saved_at(pointer) if pointer is not None else None,
+        )
+    await record.put(entries)

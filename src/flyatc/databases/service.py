@@ -1,0 +1,350 @@
+"""The door to this room: a tenant's databases made whole, held, saved; their history, and going back in it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import time
+
+from msgspec import structs
+
+from flyatc.config.schema import Storage, Tenant
+from flyatc.databases import local_files, manifest, orphans, restore, rollback
+from flyatc.databases.autosave import Held, Unstored
+from flyatc.databases.database import Database
+from flyatc.databases.litestream.backend import Door, Span
+from flyatc.databases.litestream.replica_restore import newest
+from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry
+from flyatc.databases.sole_owner import Owned, Sole
+from flyatc.databases.version_choice import Aside, Choice
+from flyatc.databases.workers import Workers
+from flyatc.kit.errors import RestoreRefused, StillRunning
+from flyatc.kit.types import Progress
+from flyatc.objects.store import ObjectStore
+from flyatc.observe.log import Log
+
+SENDING_SECONDS = 3.0  # at the end of a daemon, for what was set aside
+
+
+@dataclass(frozen=True)
+class _Hold:
+    tenant: Tenant
+    held: Held | Streaming | Unstored | None  # None: not yet, or not any more
+    since: float  # Unix time
+
+
+@dataclass(frozen=True)
+class Version:
+    """One snapshot in the store. ``size``: octets of the database; None: it was uploaded and never published."""
+
+    database: str
+    id: str  # "000001-000000042"
+    saved: float  # Unix time
+    size: int | None
+    compressed: int
+    current: bool
+
+
+class Vault:
+    """``store`` None: storage.mode none, the folder is all there is. ``expand`` fills the placeholders of ``seed``."""
+
+    def __init__(
+        self,
+        store: ObjectStore | None,
+        storage: Storage,
+        log: Log,
+        expand: Callable[[str, Tenant], str],
+        streams: Callable[[Workers], Door] | None = None,
+    ) -> None:
+        """``streams``: makes the door to litestream mode; None: snapshots."""
+        self._store, self._storage, self._log, self._expand = store, storage, log, expand
+        self._tools = Workers(storage.keep, log, storage.key)
+        self._streams = streams(self._tools) if streams is not None else None
+        self._held: dict[Path, _Hold] = {}
+
+    @contextlib.asynccontextmanager
+    async def hold(self, tenant: Tenant, owned: Owned | None = None) -> AsyncIterator[Held | Streaming | Unstored]:
+        """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
+        Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
+        ``owned`` None: nobody else uses the store."""
+        with self._alone(tenant):
+            owned = owned or Sole()
+            held = await self._take(tenant, owned)
+            self._held[tenant.data] = _Hold(tenant, held, time())
+            try:
+                yield held
+            except StillRunning as error:
+                await self._leave_in_use(tenant, held, owned, str(error))
+                raise
+            except BaseException:
+                await self._leave(tenant, held)
+                raise
+            await self._leave(tenant, held)
+
+    async def _leave_in_use(self, tenant: Tenant, held: Held | Streaming | Unstored, owned: Owned, why: str) -> None:
+        """Somebody may still write: what is saved now is not the last of it, so it stays in use, on record too."""
+        try:
+            await self._leave(tenant, held)
+        finally:
+            owned.mark_dirty(why, tenant.address)
+            if self._store is not None:
+                record = await self._record(tenant)
+                names = [name for name in tenant.app.databases if record.get(name) is not None]
+                await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
+
+    async def _leave(self, tenant: Tenant, held: Held | Streaming | Unstored) -> None:
+        self._held[tenant.data] = _Hold(tenant, None, time())
+        await held.leave()
+
+    async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
+        seeds = partial(self._seed, tenant)
+        with restore.refusing(tenant):
+            await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
+            if self._store is None:
+                await restore.make_local(tenant, seeds, self._tools)
+                return Unstored()
+            record = await self._record(tenant)
+            if self._streams is not None:
+                return await self._streams.take(tenant, record, owned, seeds)
+            databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
+            streamed = partial(newest, self._store)
+            await restore.make_whole(tenant, databases, record, seeds, streamed, self._tools)
+        return Held(tenant, databases, record, owned, self._tools, self._storage.interval)
+
+    async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
+        """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
+        with restore.refusing(tenant):
+            record = await self._record(tenant)
+            chosen = self._chosen(tenant, database, record, Sole())
+            versions = {one.name: await _versions(one) for one in chosen}
+            if self._streams is not None:
+                for span in await self._streams.history(tenant, record, Sole(), database):
+                    versions[span.database].append(_of_span(span))
+                versions = {name: _in_time(found) for name, found in versions.items()}
+            return [version for found in versions.values() for version in found]
+
+    async def restore(
+        self,
+        tenant: Tenant,
+        database: str | None,
+        choice: Choice,
+        progress: Progress,
+        owned: Owned | None = None,
+    ) -> None:
+        """Puts what was chosen of a database (None: of all) in place of the local copy, and saves it as a new version
+        on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
+        with self._alone(tenant):
+            with restore.refusing(tenant):
+                await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
+                record = await self._record(tenant)
+                owned = owned or Sole()
+                chosen = self._chosen(tenant, database, record, owned)
+                if isinstance(choice, str | Aside) and len(chosen) != 1:
+                    raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
+                if self._streams is not None:
+                    names = [one.name for one in chosen]
+                    streaming = await self._streams.turn_back(tenant, record, owned, names, choice, progress)
+                    return await streaming.leave()
+                await rollback.turn_to(choice, tenant, chosen, record, self._tools, progress)
+            await Held(tenant, chosen, record, owned, self._tools, interval=0).leave()
+
+    async def known(self, tenants: Iterable[Tenant]) -> int:
+        """The highest epoch that their local files tell of; 0: none."""
+        highest = 0
+        for tenant in tenants:
+            with contextlib.suppress(OSError):  # its hold says why
+                record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
+                highest = max(highest, record.epoch)
+        return highest
+
+    async def forget(self, tenant: Tenant, owned: Owned) -> bool:
+        """Where the app has written nothing: removes its local folder, and what the store has for it. Whether nothing
+        is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
+        if self.holds(tenant):
+            return False
+        with self._alone(tenant):
+            record = await self._record(tenant)
+            if any((record.get(name) or Entry()).known for name in record.names):
+                return False
+            if not await self._tools.quick.run(partial(local_files.unwritten, tenant.data)):
+                return False
+            for name in {*tenant.app.databases, *record.names} if self._store is not None else ():
+                if not await self._database(tenant, name, record, owned).shelf.clear(owned.epoch):
+                    return False
+            await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
+        return True
+
+    def holds(self, tenant: Tenant) -> bool:
+        """Whether its databases are being made whole, are held, or are being saved."""
+        return tenant.data in self._held
+
+    def hear_failures(self, failures: Callable[[str], int]) -> None:
+        """``failures``: how often the app at an address has answered 5xx so far."""
+        self._tools.failures = failures
+
+    def running(self) -> dict[str, float]:
+        """Addresses of the tenants whose databases are held, and since when (Unix time)."""
+        return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
+
+    def expected(self, address: str) -> dict[str, str]:
+        """Of a tenant which runs here: what the store surely has, stream or snapshot, by database."""
+        for one in self._held.values():
+            if one.tenant.address == address and one.held is not None:
+                return one.held.expected
+        return {}
+
+    async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
+        """What differs between ``raw``, which litestream has restored from ``version``, and the local file, if the
+        tenant streams here and the store has all of it at this moment. Raises FlyatcError, OSError."""
+        for one in list(self._held.values()):
+            if one.tenant.address == address and isinstance(one.held, Streaming):
+                return await one.held.compare(database, version, raw)
+        return None
+
+    async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
+        """What the store has of a database is damaged: if the tenant runs here, the store gets a new copy at once, made
+        of the local file. Nothing is removed. ``kind``: stream or snapshot. Says whether it was done. Raises
+        SaveFailed."""
+        for one in list(self._held.values()):
+            if one.tenant.address == address and one.held is not None:
+                return await one.held.heal(database, kind, reason)
+        return False
+
+    async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
+        """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
+        found = []
+        for tenant in tenants if self._store is not None else ():
+            try:
+                record = await self._record(tenant)
+            except OSError:  # its hold says why
+                found.append(tenant)
+                continue
+            if record.in_use:
+                found.append(tenant)
+        return found
+
+    async def orphans(self, tenant: Tenant) -> list[Path]:
+        """The folders with what was set aside, oldest first. Never removed by us."""
+        return await self._tools.quick.run(partial(local_files.orphans, tenant.data / ".flyatc"))
+
+    async def give_up(self, tenant: Tenant, since: int, reason: str) -> bool:
+        """Somebody else has owned it since that epoch: what was written here before belongs to no line of versions any
+        more, and is set aside. Says whether nothing unsaved is left. It is not held; raises OSError."""
+        if self._store is None or self.holds(tenant):
+            return False
+        with self._alone(tenant):
+            record = await self._record(tenant)
+            if not 0 < record.epoch < since:
+                return not record.in_use
+            for name in record.names:
+                database = self._database(tenant, name, record, Sole())
+                if database.unsaved:
+                    await orphans.set_aside(database, self._tools, reason)
+                    await database.note(Entry())
+            await record.put(
+                {name: structs.replace(record.get(name) or Entry(), in_use=False) for name in record.names}
+            )
+        return True
+
+    async def send_orphans(self, tenants: Iterable[Tenant]) -> None:
+        """What was set aside by an earlier run, and is not in the store yet, is sent in the background."""
+        for tenant in tenants if self._store is not None else ():
+            with contextlib.suppress(OSError):  # flyatc orphans says why
+                record = await self._record(tenant)
+                for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
+                    names = [name for name in tenant.app.databases if Path(name).name == one.file]
+                    if names and orphans.unsent(one.path):
+                        orphans.send(self._database(tenant, names[0], record, Sole()), one.path, self._tools)
+
+    async def stranded(self, tenants: Iterable[Tenant]) -> list[Path]:
+        """What was set aside and is on this machine only. Raises OSError."""
+        found = []
+        for tenant in tenants if self._store is not None else ():
+            here = await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc"))
+            found += [one.path for one in here if orphans.unsent(one.path)]
+        return found
+
+    async def sent(self, patience: float = SENDING_SECONDS) -> None:
+        """Waits, so long at most, until nothing that was set aside is on its way to the store any more."""
+        if self._tools.sending:
+            _, late = await asyncio.wait(list(self._tools.sending), timeout=patience)
+            for one in late:  # the next run sends it
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def still(self) -> None:
+        """Nothing is held any more: whatever runs beside the apps is ended."""
+        await self.sent()
+        if self._streams is not None:
+            await self._streams.close()
+
+    def close(self) -> None:
+        """Nothing is held any more. The store is its owner's."""
+        self._tools.close()
+
+    # --- parts ---
+
+    @contextlib.contextmanager
+    def _alone(self, tenant: Tenant) -> Iterator[None]:
+        if tenant.data in self._held:
+            raise RestoreRefused(f"{tenant.address} is in use: stop it first")
+        self._held[tenant.data] = _Hold(tenant, None, time())
+        try:
+            yield
+        finally:
+            self._held.pop(tenant.data, None)
+
+    async def _record(self, tenant: Tenant) -> Record:
+        record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
+        if record.damaged:
+            message = "the record of the local databases is damaged: nothing is known of them"
+            self._log.event("warning", message, tenant=tenant.address)
+        return record
+
+    def _database(self, tenant: Tenant, name: str, record: Record, owned: Owned) -> Database:
+        if self._store is None:
+            raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
+        return Database(tenant, name, record, self._store, owned, self._tools)
+
+    def _chosen(self, tenant: Tenant, name: str | None, record: Record, owned: Owned) -> list[Database]:
+        if name is not None and name not in tenant.app.databases:
+            names = ", ".join(tenant.app.databases) or "none"
+            raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")
+        return [self._database(tenant, n, record, owned) for n in tenant.app.databases if name in (None, n)]
+
+    def _seed(self, tenant: Tenant, database: str) -> Path | None:
+        seed = tenant.app.seed
+        text = seed.get(database) if isinstance(seed, dict) else seed
+        return None if text is None else Path(self._expand(text, tenant))
+
+
+def _of_span(span: Span) -> Version:
+    return Version(span.database, span.line, span.until, None, span.octets, current=False)
+
+
+def _in_time(found: list[Version]) -> list[Version]:
+    """The newest first: that is the current one."""
+    ordered = sorted(found, key=lambda one: one.saved, reverse=True)
+    return [replace(one, current=one is ordered[0]) for one in ordered]
+
+
+async def _versions(database: Database) -> list[Version]:
+    current = await database.shelf.current()
+    there = await database.shelf.snapshots()
+    pointer = current.pointer if current is not None else None
+    told = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
+    return [
+        Version(
+            database=database.name,
+            id=manifest.version(key),
+            saved=manifest.saved_at(told[key]) if key in told else stored.modified,
+            size=told[key].size if key in told else None,
+            compressed=stored.size,
+            current=pointer is not None and key == pointer.key,
+        )
+        for key, stored in sorted(there.items(), reverse=True)
+    ]

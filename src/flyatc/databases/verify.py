@@ -1,0 +1,276 @@
+"""The drill which backups need: what the store has of a database is restored into a scratch folder, and checked.
+
+Only the store is read, and nothing of it is changed; no running app and no local copy is touched.
+
+The drill for snapshots: the one that current.json names.
+
+The drill for litestream's replicas: the newest line of a database, restored by litestream itself.
+
+Folders for what nobody is to keep: gone afterwards, also when whoever made one was killed. Blocking, but quick.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+from msgspec import Struct
+
+from flyatc.config.schema import Tenant
+from flyatc.databases import local_files, manifest, sqlite, transfer
+from flyatc.databases.inventory import Stocked
+from flyatc.databases.litestream import replica_layout, replica_restore
+from flyatc.databases.litestream.replica_layout import Line, prefix
+from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.manifest import Pointer
+from flyatc.databases.remote import PointerDamaged, Shelf
+from flyatc.databases.workers import Workers
+from flyatc.kit import durable_files
+from flyatc.kit.errors import FlyatcError
+from flyatc.kit.types import silent
+from flyatc.kit.units import human_octets
+from flyatc.objects.store import ObjectStore
+
+RESERVE = 64 << 20  # octets which others must still find on the disk
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """flock(2) on the folder itself: it ends with its process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class Scratch:
+    """A fresh folder below ``own``/drills, for its owner only. ``own``: the daemon's. ``remove`` it."""
+
+    def __init__(self, own: Path) -> None:
+        durable_files.make_folder(own)
+        parent = own / "drills"
+        parent.mkdir(mode=0o700, exist_ok=True)
+        with locked(parent):
+            _sweep(parent)
+            self.path = Path(tempfile.mkdtemp(prefix="drill-", dir=parent))
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def lacks(self, octets: int) -> int:
+        """How many octets of room are missing to hold so many; 0: none."""
+        return max(0, octets + RESERVE - shutil.disk_usage(self.path).free)
+
+    def clear(self) -> None:
+        """Empties it."""
+        for found in self.path.iterdir():
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _sweep(parent: Path) -> None:
+    """Those whose makers are gone: nobody holds their locks any more."""
+    for found in parent.glob("drill-*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(found, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(found, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+ROUNDS = 3  # a running daemon may remove old files while we read them: then there is a newer version
+
+
+class Damaged(Exception):
+    """It cannot be restored; says why."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be restored. ``needs``: octets on the disk, as far as is known. ``bring`` makes a whole file below an
+    empty folder. It raises Damaged, StoreUnavailable, OSError."""
+
+    version: str
+    needs: int
+    bring: Callable[[Path], Awaitable[Path]]
+
+
+class Source(Protocol):
+    """One way of keeping databases in a store."""
+
+    @property
+    def kind(self) -> str:
+        """snapshot or stream."""
+
+    def has(self, stocked: Stocked) -> bool: ...
+
+    async def find(self, tenant: Tenant, database: str) -> Found | None:
+        """The current version; None: nothing was saved yet. Raises Damaged, StoreUnavailable."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """``state``: ok; damaged; unknown (it could not be tried: no room, the store is away). ``why`` it is not ok."""
+
+    tenant: str  # its address
+    database: str
+    kind: str = "snapshot"  # or stream
+    state: str
+    version: str | None = None
+    octets: int = 0
+    ms: int = 0
+    why: str = ""
+
+
+class Compare(Protocol):
+    async def __call__(self, address: str, database: str, version: str, raw: Path) -> str | None:
+        """What differs between ``raw``, which the store has as ``version``, and the local file of a tenant that runs;
+        None: nothing, or they cannot be compared now. Raises FlyatcError, OSError."""
+
+
+async def nothing_to_compare(address: str, database: str, version: str, raw: Path) -> str | None:
+    return None
+
+
+class Drill:
+    """One database at a time. ``scratch`` must be empty, and is, afterwards."""
+
+    def __init__(self, sources: Sequence[Source], scratch: Scratch, tools: Workers) -> None:
+        self._sources, self._scratch, self._tools = sources, scratch, tools
+        self.compare: Compare = nothing_to_compare
+
+    async def verify(self, tenant: Tenant, stocked: Stocked) -> list[Verdict]:
+        """One for each way in which the store keeps it; none: nothing was saved of it yet."""
+        verdicts = []
+        for source in self._sources:
+            if source.has(stocked):
+                verdict = await self._verify(source, tenant, stocked.database)
+                verdicts += [verdict] if verdict is not None else []
+        return verdicts
+
+    async def _verify(self, source: Source, tenant: Tenant, database: str) -> Verdict | None:
+        began, version, octets, state, why = monotonic(), None, 0, "ok", ""
+        try:
+            found = await source.find(tenant, database)
+            for _ in range(ROUNDS):
+                if found is None:
+                    return None
+                version, state, why = found.version, "ok", ""
+                try:
+                    octets = await self._try(found, tenant.address, database)
+                    break
+                except Damaged as error:
+                    state, why = "damaged", str(error)
+                found = await source.find(tenant, database)  # or it is only out of reach: then this raises
+                if found is None or found.version == version:
+                    break
+        except Damaged as error:
+            state, why = "damaged", str(error)
+        except (FlyatcError, OSError) as error:
+            state, why = "unknown", str(error)
+        return Verdict(
+            tenant=tenant.address,
+            database=database,
+            kind=source.kind,
+            state=state,
+            version=version,
+            octets=octets,
+            ms=round((monotonic() - began) * 1000),
+            why=why,
+        )
+
+    async def _try(self, found: Found, address: str, database: str) -> int:
+        """Octets of the database. Raises Damaged, FlyatcError, OSError."""
+        quick, heavy = self._tools.quick, self._tools.heavy
+        lacking = await quick.run(partial(self._scratch.lacks, found.needs))
+        if lacking:
+            raise FlyatcError(f"no room to restore it: {human_octets(lacking)} are missing at {self._scratch.path}")
+        try:
+            raw = await found.bring(self._scratch.path)
+            await heavy.watch(partial(sqlite.check_thoroughly, raw), "check", silent)
+            if difference := await self.compare(address, database, found.version, raw):
+                raise Damaged(difference)
+            return await quick.run(partial(local_files.octets, raw))
+        except sqlite.Unusable as error:
+            raise Damaged(str(error)) from error
+        finally:
+            await quick.run(self._scratch.clear)
+
+
+class Snapshots:
+    kind = "snapshot"
+
+    def __init__(self, store: ObjectStore, tools: Workers) -> None:
+        self._store, self._tools = store, tools
+
+    def has(self, stocked: Stocked) -> bool:
+        return stocked.snapshots
+
+    async def find(self, tenant: Tenant, database: str) -> Found | None:
+        shelf = Shelf(self._store, tenant, database)
+        try:
+            current = await shelf.current()
+        except PointerDamaged as error:
+            raise Damaged(str(error)) from error
+        if current is None:
+            if there := await shelf.snapshots():
+                newest = manifest.version(max(there))
+                raise Damaged(f"there are snapshots but no current.json: restore one (the newest is {newest})")
+            return None
+        pointer = current.pointer
+        if pointer is None:
+            return None  # what may lie there is a first save which was never confirmed
+        needs = pointer.size + pointer.compressed
+        return Found(manifest.version(pointer.key), needs, partial(self._bring, shelf, pointer))
+
+    async def _bring(self, shelf: Shelf, pointer: Pointer, place: Path) -> Path:
+        try:
+            return await transfer.fetch(shelf, pointer.key, pointer.snapshot, place, self._tools, silent)
+        except transfer.SnapshotDamaged as error:
+            raise Damaged(str(error)) from error
+
+
+EXPANDED = 4  # a restored database needs about so many times the room of its replica, which is compressed
+
+
+class Replicas:
+    kind = "stream"
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    def has(self, stocked: Stocked) -> bool:
+        return stocked.lines
+
+    async def find(self, tenant: Tenant, database: str) -> Found | None:
+        own = prefix(tenant, database)
+        line = replica_layout.read(await self._means.store.list(own), own).last
+        if line is None:
+            return None
+        version = f"{line.name}:{line.txid}"
+        return Found(version, line.octets * EXPANDED, partial(self._bring, tenant, database, line))
+
+    async def _bring(self, tenant: Tenant, database: str, line: Line, place: Path) -> Path:
+        means = self._means
+        url = means.addresses.of_line(tenant, database, line.number, line.renewal)
+        try:
+            return await replica_restore.restore(url, place, None, line.octets, means, silent)
+        except replica_restore.NotRestored as error:
+            if error.cause.passes:
+                raise FlyatcError(error.advice) from error
+            raise Damaged(str(error)) from error

@@ -1,0 +1,336 @@
+"""A request which goes to the app, and what becomes of its answer: stored, or the word about what is stored. Pure.
+
+Which addresses an unsafe request has changed (RFC 9111 §4.4). Pure.
+"""
+
+import re
+from urllib.parse import urljoin, urlsplit
+
+from flyatc.delivery import conditional
+from flyatc.delivery.cache import policy, state
+from flyatc.delivery.cache import stored as stored_response
+from flyatc.delivery.cache.request_key import Asked, Uri
+from flyatc.delivery.cache.state import Books, Way
+from flyatc.delivery.cache.stored import Served, serve
+from flyatc.wire import head
+
+FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5861 §4)
+
+_OF_ONE_REQUEST = (206, 304)  # what tells nothing of how the app answers others
+_OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # his, where the cache asks with its own
+_MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
+
+
+class Tape:
+    """An answer while it is recorded."""
+
+    __slots__ = ("answer", "named", "octets", "pieces", "received", "terms")
+
+    def __init__(
+        self, answer: stored_response.Answer, named: conditional.Fields, terms: policy.Terms, received: float
+    ) -> None:
+        self.answer, self.named, self.terms, self.received = answer, named, terms, received
+        self.pieces: list[bytes] = []
+        self.octets = 0
+
+
+class Recording:
+    """Fed with the answer: ``answer``, ``body``…, and then one of ``end``, ``fail``, ``gone``; unless it is ``lost``.
+    Times in Unix seconds.
+
+    ``adds``: header lines (begun by CR LF) for the request towards the app, which ask whether what is stored is still
+    good; ``drops``: lower-case names of the visitor's header fields which then do not go there; ``told``: header
+    lines for the visitor, once the head of the answer has come; ``reason``: why it goes to the app, or why it is not
+    stored."""
+
+    __slots__ = (
+        "_books", "_entry", "_flight", "_since", "_stamp", "_tape", "adds", "asked", "drops", "reason", "told", "way",
+    )  # fmt: skip
+
+    def __init__(
+        self, books: Books, asked: Asked, way: Way, now: float, stored: stored_response.Entry | None = None
+    ) -> None:
+        self._books, self.asked, self.way, self.reason = books, asked, way, way.reason
+        self._since, self._entry = now, stored
+        self._stamp = books.stamp(asked.uri) if way.stores else 0
+        self._flight: state.Key | None = None
+        self._tape: Tape | None = None
+        self.told = self.adds = b""
+        self.drops: tuple[bytes, ...] = ()
+        if stored is not None:
+            self._ask_about(stored)
+
+    def _ask_about(self, stored: stored_response.Entry) -> None:
+        etag, modified = stored.validators
+        if etag is not None:
+            self.adds = b"\r\nIf-None-Match: " + etag
+        if modified is not None:
+            self.adds += b"\r\nIf-Modified-Since: " + conditional.write(modified)
+        if self.adds:
+            self.drops = _OF_THE_VISITOR
+
+    def lead(self, key: state.Key) -> None:
+        """Others wait for it."""
+        self._flight = key
+
+    # --- the answer ---
+
+    def answer(self, came: head.AnswerHead, now: float, file: stored_response.File | None = None) -> Served | None:
+        """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
+        app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
+
+        ``file``: what is sent instead of the app's body: then no body is fed."""
+        if self._entry is not None and (instead := self._instead(self._entry, came, now)) is not None:
+            return instead
+        kept, way = came.kept, self.way
+        marks = _MARKS.findall(kept[0] if len(kept) == 1 else b"".join(kept))
+        if self._flight is None and self._entry is None and not way.unsafe and self._dull(marks):
+            self.told = way.told  # as with most answers: nobody waits, nothing is stored, and nothing is to be
+            return None
+        if way.stores:
+            refusal = self._plain_refusal(marks) or self._begin(came, now, file)
+            if refusal is not None:
+                self._refuse(refusal, came.status)
+        elif way.unsafe and 200 <= came.status < 400:
+            for uri in changed(self.asked.uri, came):
+                self._books.invalidate(uri)
+        if any(name[:1] in b"xX" for name, _ in marks):
+            came.drop(b"x-cache")
+        self.told = way.told if self._tape is None else way.told_stored
+        return None
+
+    @property
+    def listens(self) -> bool:
+        """Whether it wants the answer's body."""
+        return self._tape is not None
+
+    def body(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+        tape, books = self._tape, self._books
+        if tape is None:
+            return
+        tape.octets += len(data)
+        books.pending += len(data)
+        tape.pieces.append(data)
+        if tape.octets > books.item:
+            self._give_up("too big")
+        elif books.pending > books.pending_bound:
+            self._give_up("too much is being recorded")
+
+    def end(self) -> None:
+        """The answer is complete."""
+        tape = self._stop()
+        if tape is not None:
+            self._store(tape)
+        if self._flight is not None:
+            self._release(again=tape is not None)
+
+    def fail(self, now: float) -> Served | None:
+        """The app gave no answer, or broke it off: nothing is stored. Served: send this, where nothing was sent yet."""
+        self._stop()
+        stored = self._entry
+        instead = None if stored is None or self.told else self._stand_in(stored, now, b"")
+        self._release(again=False)
+        return instead
+
+    def lost(self) -> None:
+        """The file which the app named cannot be sent: instead of ``answer``, and the end."""
+        self._refuse("the file which the app named cannot be sent", 404)
+
+    def gone(self) -> None:
+        """The visitor left before the end: the app's answer is lost, but another may ask for it."""
+        self._stop()
+        self._release(again=True)
+
+    def sent_on(self) -> None:
+        """Another machine answers: nothing is stored, and what the request may change there is forgotten here."""
+        self._stop()
+        if self.way.unsafe:
+            self._books.invalidate(self.asked.uri)
+        self._release(again=False)
+
+    # --- recording ---
+
+    def _plain_refusal(self, marks: list[tuple[bytes, bytes]]) -> str | None:
+        """The quick noes: most answers are not for the cache, and should not pay for it."""
+        if not marks and not self._books.heuristic:
+            return "nothing says that it may be stored"
+        for name, value in marks:
+            if name[:1] in b"cC" and (reason := policy.refusal(value)) is not None:
+                return reason
+        return None
+
+    def _dull(self, marks: list[tuple[bytes, bytes]]) -> bool:
+        """Whether nothing need be done about the answer, as far as one look tells."""
+        if not marks:
+            return not self._books.heuristic
+        name, value = marks[0]
+        return len(marks) == 1 and name[:1] in b"cC" and policy.refusal(value) is not None
+
+    def _begin(self, came: head.AnswerHead, now: float, file: stored_response.File | None) -> str | None:
+        """Starts recording, or says why not."""
+        named, asked = conditional.parse_fields(came.kept), self.asked
+        terms = self._terms(came.status, named, now)
+        if isinstance(terms, str):
+            return terms
+        if terms.public and b"set-cookie" in named and b"set-cookie" not in terms.hidden:
+            came.drop(b"set-cookie")  # what is public is nobody's: else the first visitor's session would be too
+        if file is None and (reason := self._unfit(came)) is not None:
+            return reason
+        length = None
+        if file is None and asked.head.method == b"HEAD" and b"content-length" in came.noted:
+            length = came.length
+        lines = stored_response.lines(came.kept, terms, now, length)
+        self._tape = Tape(stored_response.Answer(came.status, came.reason, lines, b"", file), named, terms, now)
+        if _for_others(terms):
+            self._books.flights.remember(asked.uri, lonely=False)
+        else:
+            self._alone("each has to ask for himself")
+        return None
+
+    def _unfit(self, came: head.AnswerHead) -> str | None:
+        """Why its body cannot be stored."""
+        if came.framing is head.UNTIL_CLOSE:
+            return "nothing tells a complete body from a broken one"
+        return "too big" if came.framing is head.LENGTH and came.length > self._books.item else None
+
+    def _refuse(self, reason: str, status: int) -> None:
+        """The answer is not stored. Nor is it believed any longer what is, unless the app only fails."""
+        if status in _OF_ONE_REQUEST:
+            self.reason = reason
+            return self._release(again=False)
+        if self._entry is not None and status < 500:
+            self._books.shelf.discard(self._entry)
+        return self._alone(reason)
+
+    def _terms(self, status: int, named: conditional.Fields, now: float) -> policy.Terms | str:
+        times = policy.Times(self._since, now)
+        authorized, heuristic = self.asked.authorized, self._books.heuristic
+        return policy.terms(status, named, authorized=authorized, times=times, heuristic=heuristic)
+
+    def _store(self, tape: Tape) -> None:
+        method, answer = self.asked.head.method, tape.answer
+        body = b"".join(tape.pieces)
+        if method == b"GET" and answer.file is None and answer.status != 204:
+            answer = answer._replace(lines=answer.lines + b"\r\nContent-Length: %d" % len(body), body=body)
+        self._books.counts.stored += self._put(self._made(method, answer, tape.named, tape.terms, tape.received))
+
+    def _made(
+        self,
+        method: bytes,
+        answer: stored_response.Answer,
+        named: conditional.Fields,
+        terms: policy.Terms,
+        received: float,
+    ) -> stored_response.Entry:
+        selector = self.asked.selector(method, terms.varies)
+        return stored_response.Entry(self.asked.uri, selector, answer, named, terms, received)
+
+    def _put(self, made: stored_response.Entry) -> bool:
+        """Stores it, unless the resource was changed while it came."""
+        books = self._books
+        return self._stamp == books.stamp(self.asked.uri) and books.shelf.put(made)
+
+    def _give_up(self, reason: str) -> None:
+        self._stop()
+        self._alone(reason)
+
+    def _stop(self) -> Tape | None:
+        tape, self._tape = self._tape, None
+        if tape is not None:
+            self._books.pending -= tape.octets
+        return tape
+
+    # --- what is stored already ---
+
+    def _instead(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> Served | None:
+        if came.status == 304 and self.adds:
+            return self._not_modified(stored, came, now)
+        if came.status in FAILED:
+            instead = self._stand_in(stored, now, b"; fwd-status=%d" % came.status)
+            if instead is not None:
+                self._release(again=False)
+            return instead
+        if came.status == 200 and self.asked.head.method == b"HEAD" and stored.contradicts(came):
+            self._books.shelf.discard(stored)
+        return None
+
+    def _not_modified(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> Served:
+        """What is stored is still good, with the new header fields (RFC 9111 §4.3.4)."""
+        books = self._books
+        block = stored_response.merged(stored.answer.lines, came.kept)
+        named = conditional.parse_fields([block])
+        found = self._terms(stored.answer.status, named, now)
+        terms = stored.terms if isinstance(found, str) else found
+        length = int(named[b"content-length"]) if b"content-length" in named else None
+        answer = stored.answer._replace(lines=stored_response.lines([block], terms, now, length))
+        made = self._made(stored.selector[0], answer, named, terms, now)
+        made.adopt(stored.forms)
+        if self.way.stores:
+            books.shelf.discard(stored)
+            if isinstance(found, str):
+                self.reason = found
+            elif _still(stored, made):
+                books.counts.refreshed += self._put(made)
+        how = made.told(now, b"; fwd=%b; fwd-status=304" % self.way.forward)
+        self._release(again=_for_others(terms))
+        return serve(made, self.asked, how if terms.public else how + stored_response.cookies(came.kept))
+
+    def _stand_in(self, stored: stored_response.Entry, now: float, more: bytes) -> Served | None:
+        """The stored answer for an app that fails (stale-if-error)."""
+        if not policy.on_error(stored.terms, stored.age(now), self.asked.control):
+            return None
+        self._books.counts.stale += 1
+        self.reason = "stale-if-error"
+        how = b"; fwd=%b%b; detail=stale-if-error" % (self.way.forward, more)
+        return serve(stored, self.asked, stored.told(now, how))
+
+    # --- the others ---
+
+    def _alone(self, reason: str) -> None:
+        """The answer is not stored: those who wait are not to wait for it."""
+        self.reason = reason
+        self._books.flights.remember(self.asked.uri, lonely=True)
+        self._release(again=False)
+
+    def _release(self, *, again: bool) -> None:
+        key, self._flight = self._flight, None
+        if key is not None:
+            self._books.flights.land(key, again=again)
+
+
+def _still(before: stored_response.Entry, after: stored_response.Entry) -> bool:
+    """Whether a 304 speaks of what is stored: its ETag, if it names one, is the same."""
+    one, other = before.validators.etag, after.validators.etag
+    return one is None or other is None or conditional.alike(one, other)
+
+
+def _for_others(terms: policy.Terms) -> bool:
+    """Whether it may be used without asking, so that waiting for it is of use."""
+    return not terms.ask and terms.lifetime > terms.age
+
+
+_LONGEST = 4096  # octets of both addresses
+
+
+def changed(uri: Uri, came: head.AnswerHead) -> list[Uri]:
+    """Its own, and those in Location and Content-Location on the same host; ``came``: the answer, no error."""
+    found = [uri]
+    for name in (b"location", b"content-location"):
+        if (value := came.line(name)) is not None and (other := _resolve(uri, value)) is not None:
+            found.append(other)
+    return found
+
+
+def _resolve(uri: Uri, reference: bytes) -> Uri | None:
+    tenant, host, path, query = uri
+    if len(host) + len(path) + len(query or b"") + len(reference) > _LONGEST:
+        return None  # a cache may leave them alone (RFC 9111 §4.4), and urllib would remember such long texts
+    here = b"http://%b%b" % (host, path if query is None else path + b"?" + query)
+    try:
+        there = urlsplit(urljoin(here.decode("latin-1"), reference.decode("latin-1")))
+    except ValueError:
+        return None
+    if there.scheme not in ("http", "https") or there.netloc.lower() != host.decode("latin-1"):
+        return None
+    return tenant, host, (there.path or "/").encode("latin-1"), there.query.encode("latin-1") if there.query else None

@@ -1,0 +1,127 @@
+"""A request as the cache sees it. Pure."""
+
+import re
+from collections.abc import Mapping
+
+from flyatc.delivery import conditional
+from flyatc.delivery.cache import policy
+from flyatc.wire import head
+
+Uri = tuple[str, bytes, bytes, bytes | None]  # tenant, host in lower case, raw path, raw query
+Origin = tuple[bytes, ...]
+Selector = tuple[bytes, Origin, policy.Names, policy.Values]  # method; see ORIGIN; what the answer depends on
+
+# One search for all the header lines that mean anything here: most requests have none of them, and pay no more.
+_MARKS = re.compile(
+    rb"\r\n(?=[acfirx])(range:|if-(?:none-)?match:|if-(?:un)?modified-since:|cache-control:[^\r]*|authorization:|x[-_]"
+    rb"|front[-_])",
+    re.IGNORECASE,
+)
+_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since"))
+_FOR_THE_APP = frozenset((b"if-match", b"if-unmodified-since"))
+_CONTROL = len(b"cache-control:")
+_MATTERS = frozenset((b"range", *_FOR_THE_APP))  # even where nothing is stored
+_NONE: frozenset[bytes] = frozenset()
+_OTHER_ADDRESS = frozenset((b"x-", b"x_", b"front-", b"front_"))
+
+# Apps build links, redirects and routes of these too. An answer made for one of them is no answer for others: whoever
+# could slip one in would poison the cache for all. Python and Ruby take "_" for "-".
+ORIGIN = re.compile(
+    rb"\r\n((?:x[-_](?:forwarded|original|rewrite|http[-_]method|method|url|host)|front[-_]end[-_]https)[^:\r]*:[^\r]*)",
+    re.IGNORECASE,
+)
+_NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
+
+
+class Asked:
+    """``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's own Cache-Control (Pragma is not
+    looked at, RFC 9111 §5.4)."""
+
+    __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "uri")
+
+    def __init__(self, request: head.RequestHead, tenant: str) -> None:
+        self.head = request
+        noted, kept = request.noted, request.kept
+        self._kept = kept  # the edge may drop lines on the way to the app: for us the visitor has said them
+        host = noted.get(b"host")
+        self.uri: Uri = (tenant, host[0].lower() if host else b"", request.path, request.query)
+        block = kept[0] if len(kept) == 1 else b"".join(kept)
+        self._marks: frozenset[bytes] = _NONE
+        self.control = policy.NONE
+        self.origin: Origin = ()
+        if found := _MARKS.findall(block):
+            self._note(found)
+        if b"x-forwarded-proto" in noted or b"x-forwarded-host" in noted or not _OTHER_ADDRESS.isdisjoint(self._marks):
+            self.origin = _origin(noted, block)
+        self._fields: conditional.Fields | None = None
+
+    def _note(self, found: list[bytes]) -> None:
+        if len(found) == 1 and found[0][:1] in b"cC":  # a browser's reload
+            self.control = policy.parse_directives(found[0][_CONTROL:])
+            return
+        self._marks = frozenset([mark.partition(b":")[0].lower() for mark in found])
+        if controls := [mark[_CONTROL:] for mark in found if mark[:1] in b"cC"]:
+            self.control = policy.parse_directives(b",".join(controls))
+
+    @property
+    def plain(self) -> bool:
+        """A GET of which at most Accept-Encoding says which answer is meant, and how it is wanted."""
+        request = self.head
+        if self._marks or self.control or self.origin or request.upgrade is not None:
+            return False
+        return request.method == b"GET" and request.framing is head.NEVER
+
+    @property
+    def accepted(self) -> bytes | None:
+        """Accept-Encoding, as it came."""
+        return self.head.joined(b"accept-encoding")
+
+    @property
+    def ordinary(self) -> bool:
+        """A GET of which the cache has nothing to say where nothing is stored."""
+        request, control = self.head, self.control
+        return (
+            request.method == b"GET"
+            and request.framing is head.NEVER
+            and request.upgrade is None
+            and self._marks.isdisjoint(_MATTERS)
+            and not (control and (b"only-if-cached" in control or b"no-store" in control))
+        )
+
+    @property
+    def fields(self) -> conditional.Fields:
+        """The header fields, read when first needed."""
+        if self._fields is None:
+            self._fields = conditional.parse_fields(self._kept)
+        return self._fields
+
+    @property
+    def authorized(self) -> bool:
+        return b"authorization" in self._marks
+
+    @property
+    def conditional(self) -> bool:
+        return not self._marks.isdisjoint(_CONDITIONS)
+
+    @property
+    def ranged(self) -> bool:
+        return b"range" in self._marks
+
+    def selector(self, method: bytes, names: policy.Names) -> Selector:
+        return method, self.origin, names, policy.values(names, self.fields) if names else ()
+
+    def unfit(self) -> str | None:
+        """Why a GET or HEAD has to go past the cache."""
+        request = self.head
+        if request.framing is not head.NEVER:
+            return "the request has a body"  # no key holds it
+        if request.upgrade is not None:
+            return "an upgrade is asked for"
+        if not self._marks.isdisjoint(_FOR_THE_APP):
+            return "only the app can say whether its state is still the one meant"  # RFC 9111 §4.3.2
+        return None
+
+
+def _origin(noted: Mapping[bytes, list[bytes]], block: bytes) -> Origin:
+    given = [name + b":" + b",".join(noted[name]).lower() for name in _NOTED if name in noted]
+    return (*given, *sorted(line.lower() for line in ORIGIN.findall(block)))

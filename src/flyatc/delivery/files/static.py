@@ -1,0 +1,229 @@
+"""Files of the app which are sent without it: a request for a stylesheet does not start an app.
+
+Which file of which folder an address stands for. Pure: whether there is one, the disk says.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from flyatc.config.schema_sections import Coding, Folder
+from flyatc.delivery import compression, conditional
+from flyatc.delivery.files import file_response, open_file
+from flyatc.wire import head
+
+_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_UNFIT = re.compile(
+    rb"[/\\\x00]"
+)  # in a decoded segment: a slash in disguise, another system's slash, the end of a C string
+_LONGEST = 3 * 4096  # octets of a path with all of them escaped: PATH_MAX, and so no file has a longer one
+_MOST_SEGMENTS = 2048  # the same, of one letter each
+
+
+class Place(NamedTuple):
+    """``number``: of the folder in the list that was given; ``inner``: the path within it, decoded, with no slash at
+    either end; ``slash``: whether the address ends in one, which asks for an index."""
+
+    number: int
+    inner: bytes
+    slash: bool
+
+
+class Nowhere(NamedTuple):
+    """It is an address of the folder, but no file can be meant."""
+
+    number: int
+    reason: str
+
+
+class StaticMap:
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        begins = [(folder.path.rstrip("/").encode() + b"/", number) for number, folder in enumerate(folders)]
+        self._begins = sorted(begins, key=lambda one: -len(one[0]))
+
+    def find(self, path: bytes) -> list[Place | Nowhere]:
+        """Where to look in turn, for a raw path below the tenant's prefix, without its query. Empty: not ours."""
+        return [
+            _place(number, path[len(begin) :], path.endswith(b"/"))
+            for begin, number in self._begins
+            if path.startswith(begin) or path == begin[:-1]
+        ]
+
+
+def _place(number: int, rest: bytes, slash: bool) -> Place | Nowhere:
+    """Decodes once, segment by segment, and judges what came out."""
+    if len(rest) > _LONGEST or rest.count(b"/") > _MOST_SEGMENTS:
+        return Nowhere(number, "longer than the path of any file")
+    if _ESCAPE.search(rest):
+        return Nowhere(number, "a percent sign which begins no escape")
+    if not rest:
+        return Place(number, b"", slash)
+    segments = [unquote_to_bytes(segment) for segment in rest.removesuffix(b"/").split(b"/")]
+    for segment in segments:
+        if not segment:
+            return Nowhere(number, "an empty segment")
+        if segment.startswith(b"."):
+            return Nowhere(number, "a segment which begins with a dot")
+        if _UNFIT.search(segment):
+            return Nowhere(number, "a slash, a backslash or a NUL within a segment")
+    return Place(number, b"/".join(segments), slash)
+
+
+_ENDINGS: dict[Coding, bytes] = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}  # of equals, the first
+
+
+class Redirect(NamedTuple):
+    """308 to ``location``: a folder is addressed with a slash at its end, else its page's relative links go astray."""
+
+    location: bytes
+
+
+class Passed(NamedTuple):
+    """The app is asked. ``warning``: what somebody should look at: a link which leads out of its folder."""
+
+    warning: str | None
+
+
+class Packing(NamedTuple):
+    """How files are encoded that have no precompressed siblings. ``codings``: see ``negotiate``; ``least``: octets;
+    ``pack``: the content in a coding, None where the file is sent as it is."""
+
+    codings: tuple[Coding, ...]
+    least: int
+    pack: Callable[[open_file.Opened, Coding], bytes | None]
+
+
+Outcome = file_response.FileAnswer | file_response.Refused | Redirect | Passed
+
+
+class _Shelf(NamedTuple):
+    settings: Folder
+    place: bytes
+    roots: open_file.Roots
+    packing: Packing | None
+
+
+class Static:
+    """For one tenant. ``directory``: the app's, absolute."""
+
+    def __init__(self, folders: Sequence[Folder], directory: str, packing: Packing | None = None) -> None:
+        self._map = StaticMap(folders)
+        self._shelves = []
+        for one in folders:
+            place = os.fsencode(Path(directory, one.folder))
+            whole = packing is None or b"no-transform" in (one.header or b"").lower()
+            self._shelves.append(_Shelf(one, place, open_file.Roots([place]), None if whole else packing))
+
+    def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
+        """``path``: raw, below the tenant's prefix; ``request.path`` is the whole, and what a redirect repeats.
+
+        What is not there, the next folder is asked for, and at last the app."""
+        warning: str | None = None
+        for place in self._map.find(path):
+            shelf = self._shelves[place.number]
+            reason, loud = "static: no such file", False
+            if isinstance(place, Place):
+                try:
+                    outcome = _look(shelf, place, request, now)
+                    if outcome is not None:
+                        return outcome
+                except open_file.Outside as fault:
+                    warning = reason = f"static: {fault}"
+                    loud = True
+                except open_file.Unreadable as fault:
+                    return file_response.Refused(403 if fault.forbidden else 500, f"static: {fault}", loud=True)
+            if not shelf.settings.fallthrough:
+                return file_response.Refused(404, reason, loud) if _reading(request) else _not_allowed()
+        return Passed(warning)
+
+
+def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
+    """None: there is nothing. Raises Outside or Unreadable."""
+    path = shelf.place + b"/" + place.inner
+    if place.inner and not place.slash and (file := _open(path, shelf)) is not None:
+        if _reading(request):
+            return _represent(shelf, file, request, now)
+        file.close()
+        return _not_allowed()
+    if not _reading(request) or (file := _index(path, shelf)) is None:
+        return None  # a form may well be posted to a folder's address
+    if place.slash:
+        return _represent(shelf, file, request, now)
+    file.close()
+    query = b"" if request.query is None else b"?" + request.query
+    return Redirect(request.path + b"/" + query)  # no empty segment was let in: it cannot become //another.host/
+
+
+def _index(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
+    names = (path.rstrip(b"/") + b"/" + os.fsencode(name) for name in shelf.settings.index)
+    return next((file for name in names if (file := _open(name, shelf)) is not None), None)
+
+
+def _open(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
+    try:
+        return open_file.open_below(path, shelf.roots)
+    except open_file.Missing:
+        return None
+
+
+def _represent(
+    shelf: _Shelf, file: open_file.Opened, request: head.RequestHead, now: float
+) -> file_response.FileAnswer:
+    """The file as it is, its compressed sibling, or, where it has none, compressed by us."""
+    kind = file_response.of(file.path)
+    lines = [(b"content-type", b"\r\nContent-Type: " + kind)]
+    if (header := shelf.settings.header) is not None:
+        lines.append((b"cache-control", b"\r\nCache-Control: " + header))
+    packed: bytes | None = None
+    if shelf.settings.precompressed and (codings := _siblings(file)):
+        chosen = _chosen(request, codings, lines)
+        if chosen is not None and (sibling := _sibling(file.path + _ENDINGS[chosen], shelf)) is not None:
+            file.close()
+            file = sibling
+            lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
+    elif (packing := shelf.packing) is not None and file.size >= packing.least and compression.compressible(kind):
+        chosen = _chosen(request, packing.codings, lines)
+        if chosen is not None and request.line(b"range") is None:
+            packed = packing.pack(file, chosen)
+        if chosen is not None and packed is not None:
+            lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
+    return file_response.build(file, request, lines, status=200, now=now, packed=packed)
+
+
+def _chosen(request: head.RequestHead, codings: tuple[Coding, ...], lines: list[file_response.Line]) -> Coding | None:
+    lines.append((b"vary", b"\r\nVary: Accept-Encoding"))
+    return compression.negotiate(conditional.parse_fields(request.kept).get(b"accept-encoding"), codings)
+
+
+def _siblings(file: open_file.Opened) -> tuple[Coding, ...]:
+    """The codings in which a file lies beside it, and is not older: else somebody has forgotten to compress it anew. In
+    whole seconds, as not every tool that copies a time copies its fractions."""
+    found: list[Coding] = []
+    for coding, ending in _ENDINGS.items():
+        try:
+            about = os.stat(file.path + ending)  # noqa: PTH116 - a Path holds no bytes
+        except OSError:
+            continue
+        newer = int(about.st_mtime) >= file.modified // 1_000_000_000
+        if newer and about.st_size and stat.S_ISREG(about.st_mode):  # nothing compresses to nothing
+            found.append(coding)
+    return tuple(found)
+
+
+def _sibling(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
+    try:
+        return open_file.open_below(path, shelf.roots)
+    except open_file.FileFault:  # the file itself is there: that one serves as well
+        return None
+
+
+def _reading(request: head.RequestHead) -> bool:
+    return request.method in (b"GET", b"HEAD")
+
+
+def _not_allowed() -> file_response.Refused:
+    return file_response.Refused(405, "static: files are only for GET and HEAD", loud=False)

@@ -1,0 +1,270 @@
+"""What delivers the answers of one app: made once, used by all of its requests.
+
+How the body of an answer goes to the visitor encoded: in one step where it is short, else slice by slice.
+"""
+
+import asyncio
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from flyatc.config.schema import App, Tenant
+from flyatc.config.schema_sections import Coding, Compression
+from flyatc.delivery.cache.cache import Cache
+from flyatc.delivery.cache.stored import Entry, File, Form
+from flyatc.delivery.compression import Plan
+from flyatc.delivery.encoders import SLICE, Encoder, Encoders
+from flyatc.delivery.files.open_file import Opened
+from flyatc.delivery.files.static import Packing, Static
+from flyatc.delivery.files.x_sendfile import Sendfile
+from flyatc.kit import tasks
+from flyatc.process import launch_plan
+from flyatc.wire import chunked, server
+
+MOST_PACKED = 1 << 20  # octets of a file that is encoded
+MOST = 4096  # desks kept; users by pattern are without number
+
+
+class Desk:
+    """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off.
+    ``guarded``: whether an answer is compressed depends on who asks."""
+
+    __slots__ = (
+        "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
+        "static",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        app: App,
+        encoders: Encoders,
+        encoding: set[File | tuple[Entry, Coding]],
+        make_sendfile: Callable[[], Sendfile],
+        cache: Cache | None,
+    ) -> None:
+        """``encoding``: what is being encoded for those who come later, by all desks."""
+        self.app, self.encoders = app, encoders
+        self._make_sendfile = make_sendfile
+        self._sendfile: Sendfile | None = None
+        self.cache = cache if app.delivery.cache.enabled else None
+        self._encoding = encoding
+        settings = app.delivery.compression
+        self.jitter = settings.jitter
+        self.compression: Compression | None = settings if settings.enabled and settings.codings else None
+        self.guarded = self.compression is not None and settings.disable_on_auth
+        packing = None
+        if self.compression is not None:
+            packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)
+        self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
+
+    @property
+    def sendfile(self) -> Sendfile | None:
+        """Made for the first answer: who is served elsewhere has none."""
+        if self._sendfile is None and self.app.delivery.sendfile.enabled:
+            self._sendfile = self._make_sendfile()
+        return self._sendfile
+
+    def whole(self, plan: Plan, body: bytes) -> bytes:
+        """The body in the plan's coding."""
+        assert plan.coding is not None
+        return self.encoders.whole(plan.coding, body, jitter=self.jitter)
+
+    def stream(self, plan: Plan) -> Encoder:
+        assert plan.coding is not None
+        return self.encoders.stream(plan.coding, flushes=plan.flushes, jitter=self.jitter)
+
+    def keep_form(self, entry: Entry, coding: Coding, form: Form) -> None:
+        if self.cache is not None:
+            self.cache.keep_form(entry, coding.encode(), form)
+
+    def press(self, entry: Entry, coding: Coding) -> None:
+        """Has a large body encoded for those who come later, a slice in each turn of the loop."""
+        if (entry, coding) not in self._encoding:
+            self._encoding.add((entry, coding))
+            tasks.start(self._press(entry, coding), "encode for the cache")
+
+    def _packed(self, file: Opened, coding: Coding) -> bytes | None:
+        """A short file is encoded at once; a longer one for those who come later, where that can be kept. None: it goes
+        out as it is. No padding: what lies in a folder for everybody is no secret."""
+        known = File(file.path, file.modified, file.size)
+        if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
+            return found or None
+        if file.size > (MOST_PACKED if self.cache is not None else WHOLE) or known in self._encoding:
+            return None
+        try:
+            body = os.pread(file.fd, file.size, 0)
+        except OSError:
+            return None  # whoever sends it meets that as well, and tells
+        if file.size > WHOLE:
+            self._encoding.add(known)
+            tasks.start(self._pack(known, coding, body), "encode a file for the cache")
+            return None
+        return self._keep_packed(known, coding, body, self.encoders.whole(coding, body, jitter=0))
+
+    async def _pack(self, known: File, coding: Coding, body: bytes) -> None:
+        try:
+            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=0), []
+            for made in encoder.slices(body):
+                parts.append(made)
+                await asyncio.sleep(0)
+            self._keep_packed(known, coding, body, b"".join([*parts, encoder.finish()]))
+        finally:
+            self._encoding.discard(known)
+
+    def _keep_packed(self, known: File, coding: Coding, body: bytes, made: bytes) -> bytes | None:
+        worth = len(body) == known.size and len(made) < len(body)
+        if self.cache is not None and len(body) == known.size:
+            self.cache.keep_packed(known, coding.encode(), made if worth else b"")
+        return made if worth else None
+
+    async def _press(self, entry: Entry, coding: Coding) -> None:
+        try:
+            encoder, parts = self.encoders.stream(coding, flushes=False, jitter=self.jitter), []
+            for made in encoder.slices(entry.answer.body):
+                parts.append(made)
+                await asyncio.sleep(0)
+            self.keep_form(entry, coding, Form(b"", b"".join([*parts, encoder.finish()])))
+        finally:
+            self._encoding.discard((entry, coding))
+
+
+class Desks:
+    """One for the daemon: it makes the desks when they are needed."""
+
+    def __init__(self, data: str, cache: Cache | None) -> None:
+        """``data``: the folder of all tenants' data, absolute."""
+        self._data, self.cache = data, cache
+        self._encoders = Encoders(secrets.token_bytes(32))
+        self._encoding: set[File | tuple[Entry, Coding]] = set()
+        self._made: dict[str, tuple[Tenant, Desk]] = {}
+
+    def of(self, tenant: Tenant) -> Desk:
+        """By the tenant's present settings."""
+        found = self._made.get(tenant.address)
+        if found is not None and found[0] is tenant:
+            return found[1]
+        if len(self._made) >= MOST:
+            self._made.clear()
+        desk = Desk(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
+        self._made[tenant.address] = tenant, desk
+        return desk
+
+    def _sendfile(self, tenant: Tenant) -> Sendfile:
+        app, words = tenant.app, launch_plan.words(tenant, 0)
+        roots = [launch_plan.expand(root, words, os.environ) for root in app.delivery.sendfile.roots]
+        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
+
+
+def alone(app: App, cache: Cache | None) -> Desk:
+    """For an app without tenants, which runs where we do."""
+    here = str(Path.cwd())
+    return Desk(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
+
+
+WHOLE = 65536  # octets of a body that is encoded in one step, where all of it is there
+
+
+class Source(Protocol):
+    """Where the body comes from."""
+
+    def hold(self, held: bool) -> None:
+        """Backpressure: nothing more for now."""
+
+
+class Outlet:
+    """Takes the body's pieces. Small ones go out at once; of large ones a slice in each turn of the loop, so that
+    other visitors get theirs. Meanwhile, and while the visitor takes nothing, the source is held; what still comes
+    waits.
+
+    ``chunks``: in the chunked coding, else as it is; ``trailers``: what is left of trailer lines; ``done``: called once
+    when all is sent, unless it is closed before."""
+
+    __slots__ = (
+        "_chunks", "_done", "_encoder", "_end", "_queue", "_ready", "_request", "_source", "_steps", "_trailers",
+        "_turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: server.Request,
+        source: Source,
+        encoder: Encoder,
+        *,
+        chunks: bool,
+        trailers: Callable[[list[bytes]], list[bytes]],
+        done: Callable[[], None],
+    ) -> None:
+        self._request, self._source, self._encoder = request, source, encoder
+        self._chunks, self._trailers, self._done = chunks, trailers, done
+        self._queue: deque[bytes] = deque()
+        self._steps: Iterator[bytes] | None = None  # of the piece at work
+        self._end: list[bytes] | None = None  # the trailers: all pieces have come
+        self._ready = True  # the visitor takes more
+        self._turn: asyncio.Handle | None = None
+
+    def body(self, data: bytes) -> None:
+        if len(data) <= SLICE and not self._busy:
+            return self._send(self._encoder.feed(data))
+        self._queue.append(data)
+        self._source.hold(True)
+        return self._go_on()
+
+    def end(self, trailers: list[bytes]) -> None:
+        """All pieces have come."""
+        self._end = trailers
+        if not self._busy:
+            self._finish(trailers)
+
+    def writable(self, ready: bool) -> None:
+        """The visitor's backpressure."""
+        self._ready = ready
+        if not ready:
+            self._source.hold(True)
+        elif self._busy:
+            self._go_on()
+        else:
+            self._source.hold(False)
+
+    def close(self) -> None:
+        """Nothing more is to be sent."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    @property
+    def _busy(self) -> bool:
+        return self._steps is not None or bool(self._queue)
+
+    def _go_on(self) -> None:
+        if self._turn is None and self._ready:
+            self._turn = asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        self._turn = None
+        if self._steps is None:
+            self._steps = self._encoder.slices(self._queue.popleft())
+        made = next(self._steps, None)
+        if made is None:
+            self._steps = None
+        else:
+            self._send(made)  # the visitor's buffer may be full after that
+        if self._busy:
+            self._go_on()
+        elif self._end is not None:
+            self._finish(self._end)
+        elif self._ready:
+            self._source.hold(False)
+
+    def _finish(self, trailers: list[bytes]) -> None:
+        self._send(self._encoder.finish())
+        if self._chunks:
+            self._request.send(chunked.last(self._trailers(trailers)))
+        self._done()
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._request.send(chunked.encode([data]) if self._chunks else data)

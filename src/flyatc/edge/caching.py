@@ -1,0 +1,235 @@
+"""Requests which the cache answers, or which wait for another's answer.
+
+Asks an app in the background whether a stored answer is still good (RFC 5861 §3).
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import time
+
+from flyatc.delivery import compression
+from flyatc.delivery.cache.cache import Cache, Refusal
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.state import Waiting
+from flyatc.delivery.cache.stored import Form, Ready, Served
+from flyatc.delivery.files import x_sendfile
+from flyatc.delivery.files.file_response import Refused
+from flyatc.edge import app_delivery, exchange, responses, static_files, upstream
+from flyatc.kit import tasks
+from flyatc.wire import head, upstream_connection
+
+Refresh = Callable[[Served], None]
+Outcome = Ready | Served | Waiting | Refusal
+
+
+def look_up(to: exchange.Exchange, at: app_delivery.Desk, cache: Cache, *, wait: bool = True) -> Outcome | None:
+    """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found;
+    what is Ready, ``send_ready`` takes as well."""
+    waiter = _nobody_yet if wait else None
+    outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression)
+    if isinstance(outcome, Recording):
+        to.recording, to.cache = outcome, outcome.way.cache
+        return None
+    return outcome
+
+
+def _nobody_yet(again: bool) -> None:
+    """Whom another's answer is told, until a Lookup waits for it."""
+
+
+class Lookup(exchange.Unread):
+    """One request of which the cache has something to say: it ends in an answer, or in ``go`` (see ``look_up``).
+    ``refresh``: what to do where an answer was sent that is to be revalidated."""
+
+    __slots__ = ("_cache", "_desk", "_go", "_refresh", "_responder", "_to", "_turn", "_waiting")
+
+    def __init__(
+        self,
+        to: exchange.Exchange,
+        at: app_delivery.Desk,
+        cache: Cache,
+        responder: responses.Responder,
+        go: Callable[[], None],
+        refresh: Refresh,
+    ) -> None:
+        self._to, self._desk, self._cache, self._responder = to, at, cache, responder
+        self._go, self._refresh = go, refresh
+        self._waiting: Waiting | None = None
+        self._turn: asyncio.Handle | None = None
+
+    def take(self, outcome: Outcome) -> None:
+        to = self._to
+        if isinstance(outcome, Ready):
+            return send_ready(to, outcome)
+        if isinstance(outcome, Waiting):
+            outcome.land = self._landed
+            self._waiting, to.request.receiver = outcome, self
+            return None
+        if isinstance(outcome, Refusal):
+            return self._responder.refuse(to, outcome.status, outcome.reason, own=self._desk.app.pages)
+        send(to, outcome, self._desk, self._responder)
+        if outcome.refresh:
+            self._refresh(outcome)
+        return None
+
+    def _landed(self, again: bool) -> None:
+        """Called amid another's answer: it is not to wait for us."""
+        self._waiting = None
+        self._turn = asyncio.get_running_loop().call_soon(self._look_again, again)
+
+    def _look_again(self, again: bool) -> None:
+        self._to.request.receiver = None
+        outcome = look_up(self._to, self._desk, self._cache, wait=again)
+        return self._go() if outcome is None else self.take(outcome)
+
+    # --- the visitor meanwhile (wire.server.Receiver) ---
+
+    def gone(self) -> None:
+        if self._waiting is not None:
+            self._waiting.leave()
+        if self._turn is not None:
+            self._turn.cancel()
+        self._to.status, self._to.reason = 499, "the visitor left while another asked for the same"
+        self._to.end()
+
+
+def send(to: exchange.Exchange, served: Served, at: app_delivery.Desk, responder: responses.Responder) -> None:
+    """The whole answer, and the end of the request."""
+    request = to.request
+    to.cache = "hit"
+    if served.file is not None:
+        return static_files.send_stored(to, served, at, responder)
+    if at.compression is not None:
+        _encode(request.head, served, at)
+    if served.plain is not None and at.cache is not None and not at.guarded:
+        at.cache.keep_ready(served, at.compression)
+    return _send(to, served.status, served.head(), served.body)
+
+
+def send_ready(to: exchange.Exchange, ready: Ready) -> None:
+    to.cache = "hit"
+    _send(to, ready.entry.answer.status, ready.head(time()), ready.body)
+
+
+def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
+    request = to.request
+    close = not request.keep_alive or not request.body_done
+    end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
+    to.status = status
+    request.send(b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body))
+    to.end()
+    request.end(close=close)
+
+
+def _encode(asked: head.RequestHead, served: Served, at: app_delivery.Desk) -> None:
+    """Puts an encoded form in the place of the body, where the visitor takes it and there is one, or is soon made."""
+    assert at.compression is not None
+    answer = _head(served)
+    plan = compression.wanted(asked, answer, at.compression)
+    if plan is None:
+        return
+    coding, entry = plan.coding, served.entry
+    if coding is None or not served.whole:
+        compression.Plan(None, plan.why, weak=plan.weak).apply(answer)
+        served.lines = b"".join(answer.kept)
+        return
+    form = entry.forms.get(coding.encode())
+    if form is None and len(entry.answer.body) > app_delivery.WHOLE:
+        compression.Plan(None, plan.why).apply(answer)
+        served.lines = b"".join(answer.kept)
+        at.press(entry, coding)
+        return
+    if form is None or not form.lines:
+        body = form.body if form is not None else at.encoders.whole(coding, entry.answer.body, jitter=at.jitter)
+        plan.apply(answer)
+        form = Form(b"".join(answer.kept) + b"\r\nContent-Length: %d" % len(body), body)
+        at.keep_form(entry, coding, form)
+    served.encode(form, head_only=asked.method == b"HEAD")
+
+
+def _head(served: Served) -> head.AnswerHead:
+    answer = head.AnswerHead()
+    length = len(served.entry.answer.body)
+    answer.status, answer.reason, answer.dated = served.status, served.reason, True
+    answer.kept, answer.noted = [served.lines], {b"content-length": [b"%d" % length]}
+    answer.framing, answer.length, answer.minor = head.LENGTH, length, 1
+    return answer
+
+
+MOST_SECONDS = 60.0
+
+
+class RefreshRequest:
+    """The app's asker (wire.client.Client); what it says goes to nobody but the recording."""
+
+    def __init__(
+        self, recording: Recording, through: upstream.Gateway, at: app_delivery.Desk, method: bytes, app_head: bytes
+    ) -> None:
+        self._recording, self._gateway, self._desk = recording, through, at
+        self._method, self._head = method, app_head
+        self._app: upstream_connection.AppConnection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        tasks.start(self._dial(), "refresh")
+
+    async def _dial(self) -> None:
+        try:
+            connection = self._gateway.idle(repeatable=True) or await self._gateway.dial()
+        except (OSError, TimeoutError):
+            return self._end(failed=True)
+        if not connection.alive:
+            return self._end(failed=True)
+        self._app = connection
+        self._timer = asyncio.get_running_loop().call_later(MOST_SECONDS, self.answer_failed, "it takes too long")
+        return connection.ask(self, self._method, self._head)
+
+    def interim(self, answer: head.AnswerHead) -> None:
+        """Nobody waits for it."""
+
+    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+        named = not answer.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
+        file = self._desk.sendfile.find(answer) if named and self._desk.sendfile is not None else None
+        if named and file is None and answer.status != 304:
+            return self._end(failed=True)  # switched off meanwhile: its body is not what it means
+        if static_files.record(self._recording, answer, file) is not None:
+            return self._end(reuse=complete, told=True)
+        if file is not None:
+            return self._take_file(file, reuse=complete)
+        if body:
+            self._recording.body(body)
+        return self._end(reuse=True) if complete else None
+
+    def _take_file(self, file: static_files.Named, *, reuse: bool) -> None:
+        if isinstance(file, Refused):
+            return self._end(reuse=reuse, told=True)
+        file.close()
+        return self._end(reuse=reuse)
+
+    def answer_body(self, data: bytes) -> None:
+        self._recording.body(data)
+
+    def answer_end(self, trailers: list[bytes]) -> None:
+        self._end(reuse=True)
+
+    def answer_failed(self, reason: str) -> None:
+        self._end(failed=True)
+
+    def app_writable(self, ready: bool) -> None:
+        """Nothing but a head is sent."""
+
+    def _end(self, *, reuse: bool = False, told: bool = False, failed: bool = False) -> None:
+        """``told``: the recording has ended by itself."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        app, self._app = self._app, None
+        if app is not None:
+            app.release(reuse=reuse)
+        if failed:
+            self._recording.fail(time())
+        elif not told:
+            self._recording.end()

@@ -1,0 +1,127 @@
+"""A request for an app which is not running: it waits for the start, together with all the others."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from flyatc.edge import app_delivery, caching, exchange, fly_replay, responses
+from flyatc.kit import tasks
+from flyatc.routing import route
+from flyatc.tenants import errors
+from flyatc.tenants.scheduler import Visit
+from flyatc.tenants.tenant import Tenant
+
+RETRY_SECONDS = 5.0
+Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
+
+
+# No faults of the app: what is stored need not stand in for it.
+_NOT_OURS = (errors.Elsewhere, errors.NoSuchUser, errors.Stopping, errors.Removed)
+
+
+class Arrival(exchange.Unread):
+    """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
+
+    __slots__ = (
+        "_desk", "_found", "_instead_of", "_responder", "_serve", "_signpost", "_since", "_task", "_tenant", "_to",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        to: exchange.Exchange,
+        found: route.Here,
+        tenant: Tenant,
+        serve: Serve,
+        responder: responses.Responder,
+        at: app_delivery.Desk,
+        instead_of: Visit | None = None,
+    ) -> None:
+        """``instead_of``: a visit, already ended, whose app took no connection."""
+        self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
+        self._desk, self._instead_of = at, instead_of
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, sign: fly_replay.Signpost | None) -> None:
+        """``sign``: on Fly, where whoever is owned by another machine is sent there."""
+        self._signpost = sign
+        self._since = monotonic()  # it may have been held by a pause before
+        self._to.start = "cold"
+        self._to.request.receiver = self
+        self._task = tasks.start(self._wait(), f"arrival at {self._tenant.spec.address}")
+
+    async def _wait(self) -> None:
+        to, app = self._to, self._tenant.spec.app
+        try:
+            async with asyncio.timeout(app.waiting_page_after if responses.shows_page(to) else None):
+                visit = await self._served()
+        except TimeoutError:
+            self._waited()
+            place = self._tenant.place
+            how = "starting" if place is None else f"place {place} in line to be started"
+            return self._responder.waiting(to, f"{how}; the browser was shown the waiting page", app.pages, place)
+        except errors.Unavailable as error:
+            self._waited()
+            return self._refuse(error)
+        except Exception:
+            self._waited()
+            self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
+            raise
+        self._waited()
+        if not isinstance(visit, Visit):
+            assert self._signpost is not None
+            return self._signpost.answer(self._to, self._tenant, visit, self._responder)
+        return self._serve(to, self._found, self._tenant, visit)
+
+    async def _served(self) -> Visit | fly_replay.Away:
+        sign = self._signpost
+        if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
+            return away
+        try:
+            return await self._tenant.serving(self._instead_of, comes_again=responses.shows_page(self._to))
+        except (errors.Elsewhere, errors.NoSuchUser):
+            if sign is None or not sign.sent_here(self._to, self._tenant):
+                raise
+            await self._tenant.look_again()  # the user may just have been released to us
+            return await self._tenant.serving()
+
+    def _waited(self) -> None:
+        self._to.request.receiver = None
+        self._to.wait = monotonic() - self._since
+
+    def _refuse(self, error: errors.Unavailable) -> None:
+        if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
+            self._to.reason = f"stale-if-error: {error}"
+            return caching.send(self._to, served, self._desk, self._responder)
+        sign = self._signpost if isinstance(error, errors.Elsewhere) else None
+        if sign is not None and sign.follows(self._to, self._tenant, error, self._responder):
+            return None
+        status, retry, place = 503, RETRY_SECONDS, None
+        close = False
+        match error:
+            case errors.Failed():
+                status, retry = 502, error.retry_after
+            case errors.Unsafe() | errors.Elsewhere():
+                retry = error.retry_after
+            case errors.NoSuchUser():
+                return self._responder.refuse(self._to, 404, str(error), own=self._tenant.spec.app.pages)
+            case errors.Removed():
+                return self._responder.refuse(self._to, 404, str(error))
+            case errors.Stopping():
+                close = True
+            case errors.Queued():
+                place = error.place
+            case errors.NotReadyInTime() | errors.Full() if responses.shows_page(self._to):
+                return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
+        pages = self._tenant.spec.app.pages
+        return self._responder.refuse(
+            self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner, place=place
+        )
+
+    # --- the visitor meanwhile (wire.server.Receiver) ---
+
+    def gone(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._waited()
+        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.end()

@@ -1,0 +1,187 @@
+"""Requests for users whom another machine serves: sent there by Fly Proxy, handed over on the private network where it
+cannot do that, or refused with the reason.
+
+What Fly Proxy is told of a request for another machine: where to, and whether to remember or to forget that.
+"""
+
+from functools import partial
+from time import monotonic, time
+from typing import Protocol
+
+from flyatc.config import schema
+from flyatc.config.schema import Config
+from flyatc.edge import exchange, peer_forward, responses
+from flyatc.routing import placement, replay, replay_cache
+from flyatc.routing.replay_cache import Proofs
+from flyatc.tenants import errors
+from flyatc.tenants.tenant import Tenant
+from flyatc.wire.head import RequestHead
+
+RETRY_SECONDS = 5.0
+Away = placement.There | placement.Nowhere
+
+
+class Places(Protocol):
+    """Knows who serves a user."""
+
+    def known(self, user: str) -> placement.Place | None:
+        """At once. None: it has to be found out, or we own him."""
+
+    async def find(self, user: str) -> placement.Place:
+        """Raises nothing."""
+
+    def sent(self, user: str, to: replay.Target) -> None:
+        """A request of his was replayed there."""
+
+    def failed(self, user: str, after: float) -> None:
+        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
+
+    def vain(self, user: str, to: replay.Target) -> bool:
+        """Whether replays there have come to nothing, lately."""
+
+    def learn(self, user: str, place: placement.There) -> None:
+        """The record of his owner says so."""
+
+
+class Signpost:
+    """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
+
+    def __init__(
+        self, config: Config, replays: replay.Replays, places: Places, onwards: peer_forward.Onwards | str
+    ) -> None:
+        """``onwards``: for requests which cannot be replayed; or why there is no way for them."""
+        self._replays, self._places, self._only, self._onwards = replays, places, config.only, onwards
+        self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
+
+    def sends(self, to: exchange.Exchange, tenant: Tenant, responder: responses.Responder) -> bool:
+        """Whether it was answered, because it is known that another machine serves the user."""
+        if (failed := self._failed(to)) is not None:
+            self._places.failed(tenant.spec.user, failed.seconds)
+            self._instructions.failed(tenant.spec.user)
+        place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
+        if place is not None:
+            self.answer(to, tenant, place, responder)
+        return place is not None
+
+    async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
+        """What to ``answer``. None: this machine serves the user, or tries to."""
+        if self.sent_here(to, tenant):
+            return self._misled(tenant)
+        return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
+
+    def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+        """Whether one of ours has sent this request here."""
+        return self._source(to, tenant).sent
+
+    def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
+        """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
+        disagree make no circle."""
+        if place is None or isinstance(place, placement.Here):
+            return None
+        return self._misled(tenant) if self.sent_here(to, tenant) else place
+
+    def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
+        """One of ours has sent this user here."""
+        if self._only in (None, tenant.spec.user):
+            return None
+        return placement.Nowhere(503, f"another machine has sent him here, and this one serves {self._only} only")
+
+    def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
+        if isinstance(place, placement.There):
+            return self._send(to, tenant, place, responder)
+        if place.soon and responses.shows_page(to):
+            return responder.waiting(to, place.reason, tenant.spec.app.pages)
+        retry = RETRY_SECONDS if place.status == 503 else None
+        return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
+
+    def follows(
+        self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: responses.Responder
+    ) -> bool:
+        """Whether it was answered, because the owner is another machine of Fly."""
+        target = replay.target(error.owner or "")
+        if target is None:
+            return False
+        place = placement.There(target, error.reason)
+        self._places.learn(tenant.spec.user, place)
+        self._send(to, tenant, place, responder)
+        return True
+
+    def _send(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        responder: responses.Responder,
+    ) -> None:
+        target, head, source = place.target, to.request.head, self._source(to, tenant)
+        user = tenant.spec.user
+        to.sent_on()
+        to.start = to.wait = None  # nothing was started
+        if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
+            status, retry = 503, RETRY_SECONDS
+        elif (unfit := replay.too_much(head)) is not None or to.came is not None:
+            if isinstance(self._onwards, peer_forward.Onwards):
+                return self._forward(to, tenant, place, source.hops, self._onwards, responder)
+            status, why = unfit or (503, "it came over the private network")
+            why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
+        else:
+            vain = self._places.vain(user, target)
+            self._places.sent(user, target)
+            lines = self._instructions.of(head, tenant.spec, target, source, vain=vain)
+            return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
+        reason = f"{why}. {place.told}"
+        return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=target.owner)
+
+    def _forward(
+        self,
+        to: exchange.Exchange,
+        tenant: Tenant,
+        place: placement.There,
+        hops: int,
+        onwards: peer_forward.Onwards,
+        responder: responses.Responder,
+    ) -> None:
+        user = tenant.spec.user
+        quick = self._places.vain(user, place.target)
+        self._places.sent(user, place.target)
+        going = peer_forward.Onward(
+            to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user)
+        )
+        going.begin(quick=quick)
+
+    @staticmethod
+    def _failed(to: exchange.Exchange) -> replay.Failed | None:
+        return replay.failed(to.request.head.every(b"fly-replay-failed"))
+
+    def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+        if to.came is not None:
+            return replay.Source(to.came.hops, sent=True)
+        return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())
+
+
+SOURCE = b"fly-replay-src"
+
+
+class Instructions:
+    """``cache``: seconds for which replays shall be remembered; 0: they shall not."""
+
+    def __init__(self, replays: replay.Replays, cache: float, timeout: float) -> None:
+        self._replays, self._cache, self._proofs = replays, cache, Proofs(timeout)
+
+    def of(
+        self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, vain: bool
+    ) -> list[replay_cache.Header]:
+        """Header lines of the answer. ``vain``: replays there have come to nothing, lately."""
+        came = replay_cache.came(head.every(SOURCE), head.every(replay_cache.STATUS), source.hops)
+        if self._cache and target.id is not None and target.app == self._replays.me.app:  # of others no failure is told
+            if came is replay_cache.Came.FIRST and self._proofs.proven(spec.user, target, monotonic()):
+                cached = replay_cache.headers(head.one(b"host"), spec.home, self._cache)
+                if cached is not None:
+                    return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
+            self._proofs.sent(spec.user, target, monotonic())
+        lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), vain=vain))]
+        return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Came.REMEMBERED else lines
+
+    def failed(self, user: str) -> None:
+        """A request of his says that its replay has failed."""
+        self._proofs.failed(user)

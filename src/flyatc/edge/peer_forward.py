@@ -1,0 +1,146 @@
+"""A request for another machine which Fly Proxy cannot replay: it goes there over the private network.
+
+Once there is a way it is forwarded as to an app, by the same machinery: only address and head are others.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from time import time
+from typing import Protocol
+
+from msgspec import structs
+
+from flyatc.config.schema import App
+from flyatc.config.schema_sections import Compression, Delivery, Sendfile
+from flyatc.edge import app_delivery, exchange, forward, headers, responses, upstream
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.routing import placement, request_signature
+from flyatc.routing.replay import Target
+from flyatc.wire import head
+
+RETRY_SECONDS = 5.0
+REFUSED = b"refused"  # what the private door says in Flyatc-Seal to who has none
+_AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(enabled=False))
+
+
+class Unreached(FlyatcError):
+    """No connection to the machine, so that nothing was begun. ``after``: so many seconds it was tried all the time."""
+
+    def __init__(self, text: str, *, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class Ways(Protocol):
+    """Finds machines on the private network."""
+
+    async def reach(self, to: Target, *, quick: bool) -> upstream.Gateway:
+        """With a connection made ready; woken before, where it slept. ``quick``: it was tried in vain lately. Raises
+        Unreached."""
+
+
+class Onwards:
+    """What all forwarded requests share. ``open``: how many there are."""
+
+    def __init__(self, seals: request_signature.Seals, ways: Ways) -> None:
+        self.seals, self.ways = seals, ways
+        self.open = 0
+        self._none = asyncio.Event()
+
+    def begun(self) -> None:
+        self.open += 1
+        self._none.clear()
+
+    def ended(self) -> None:
+        self.open -= 1
+        if not self.open:
+            self._none.set()
+
+    async def over(self) -> None:
+        """Returns when there is none."""
+        if self.open:
+            await self._none.wait()
+
+
+class Onward(exchange.Unread):
+    """Ends in a ``Forward``, an answer of our own, or the visitor's leaving."""
+
+    __slots__ = ("_all", "_app", "_failed", "_hops", "_place", "_responder", "_task", "_to")
+
+    def __init__(
+        self,
+        to: exchange.Exchange,
+        app: App,
+        place: placement.There,
+        hops: int,
+        every: Onwards,
+        responder: responses.Responder,
+        failed: Callable[[float], None],
+    ) -> None:
+        """``hops``: how often it was sent on before; ``failed``: is told for how long the machine was tried in vain."""
+        self._to, self._place, self._hops, self._all, self._responder = to, place, hops, every, responder
+        self._failed = failed
+        self._app = structs.replace(app, delivery=_AS_IT_IS, response_timeout=0.0)  # the owner sees to both
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, *, quick: bool) -> None:
+        self._all.begun()
+        self._to.on_end = self._all.ended
+        self._to.request.receiver = self
+        self._task = tasks.start(self._go(quick), f"way to {self._place.target}")
+
+    async def _go(self, quick: bool) -> None:
+        to, pages, target = self._to, self._app.pages, self._place.target
+        try:
+            through = await self._all.ways.reach(target, quick=quick)
+        except Unreached as error:
+            to.request.receiver = None
+            if error.after:
+                self._failed(error.after)
+            why = f"{error}. {self._place.told}"
+            return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=target.owner)
+        except Exception:
+            to.request.receiver = None
+            self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=pages)
+            raise
+        to.request.receiver = None
+        to.onward = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
+        return _Leg(to, through, app_delivery.alone(self._app, None), self._head(), self._responder).begin()
+
+    def _head(self) -> bytes:
+        """Sealed now: the machine may have had to wake before."""
+        to, asked, now = self._to, self._to.request.head, time()
+        asked.drop(
+            request_signature.HEADER, b"fly-replay-src"
+        )  # what the seal says, and what a client may have written
+        assert to.user is not None
+        what = request_signature.Opened(to.user, self._hops + 1, to.request.peer)
+        seal = self._all.seals.seal(
+            self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
+        )
+        line = b"\r\n%b: %b" % (request_signature.HEADER.title(), seal)
+        return headers.towards_machine(asked, seal=line, identity=to.identity, milliseconds=int(now * 1000))
+
+    # --- the visitor meanwhile (wire.server.Receiver) ---
+
+    def gone(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._to.request.receiver = None
+        self._to.status, self._to.reason = 499, "the visitor left while the way was made"
+        self._to.end()
+
+
+class _Leg(forward.Forward):
+    """A seal that is not believed is no answer of the app's."""
+
+    __slots__ = ()
+
+    def answer(self, answer_head: head.AnswerHead, body: bytes, complete: bool) -> None:
+        if answer_head.status == 403 and answer_head.line(request_signature.HEADER) == REFUSED:
+            self._cancel_timer()
+            why = "it does not believe our seal: its log says why (have all machines one FLYATC_SECRET, and the time?)"
+            return self._fail(503, why)
+        return super().answer(answer_head, body, complete)

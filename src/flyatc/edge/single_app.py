@@ -1,0 +1,148 @@
+"""The path of a request where there is one app for everything: no users, no tenants, no routing."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from time import monotonic, time
+
+from flyatc.config.schema import App
+from flyatc.config.schema_sections import Compression, Delivery, Sendfile
+from flyatc.config.wrapper_env import WrapperSettings
+from flyatc.delivery.cache.cache import Cache
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import Ready, Served
+from flyatc.edge import access_log, app_delivery, caching, exchange, forward, headers, responses, upstream
+from flyatc.wire import server
+from flyatc.wire.errors import BadMessage
+
+
+class Single:
+    """Until ``release`` requests wait. ``bad_gateway``: the page of all 502s; None: they are empty."""
+
+    def __init__(
+        self,
+        through: upstream.Gateway,
+        settings: WrapperSettings,
+        records: access_log.Recorder,
+        cache: Cache | None,
+        bad_gateway: bytes | None,
+    ) -> None:
+        self._gateway, self._recorder = through, records
+        self._desk = app_delivery.alone(App(delivery=_delivery(settings)), cache)
+        self._responder = _Responder(bad_gateway)
+        self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
+        self._on_fly = "FLY_APP_NAME" in os.environ
+        self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
+        self._released = False
+
+    def handle(self, request: server.Request) -> None:
+        head = request.head
+        remote = headers.remote(head, request.peer, None, self._on_fly)
+        to = exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
+        if head.path == b"*":
+            return self._responder.plain(to, 200, b"")
+        if self._largest_body and head.length > self._largest_body:
+            return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
+        cache = self._desk.cache
+        if cache is None or (outcome := caching.look_up(to, self._desk, cache)) is None:
+            return self._visit(to)
+        if isinstance(outcome, Ready):
+            return caching.send_ready(to, outcome)
+        go, anew = partial(self._visit, to), partial(self._refresh, to, cache)
+        return caching.Lookup(to, self._desk, cache, self._responder, go, anew).take(outcome)
+
+    def _visit(self, to: exchange.Exchange) -> None:
+        """The app is needed."""
+        if self._released:
+            to.start = "warm"
+            return self.serve(to)
+        waiting = _Waiting(self, to)
+        to.start, to.request.receiver = "cold", waiting
+        self._waiting[waiting] = None
+        return None
+
+    def serve(self, to: exchange.Exchange) -> None:
+        """Hands the request over; where nobody listens, that is 502."""
+        app_head = self._app_head(to, to.recording)
+        forward.Forward(to, self._gateway, self._desk, app_head, self._responder).begin()
+
+    def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
+        path, app = to.request.head.path, self._desk.app
+        forward = self._forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
+        return exchange.head(to, app, recording, path=path, forward=forward)
+
+    def _refresh(self, to: exchange.Exchange, cache: Cache, served: Served) -> None:
+        recording = cache.refresh(served, to.request.head, to.tenant or "", time())
+        app_head = self._app_head(to, recording)
+        caching.RefreshRequest(recording, self._gateway, self._desk, to.request.head.method, app_head).begin()
+
+    def release(self) -> None:
+        """Nobody waits any longer: the app listens, or will not."""
+        self._released = True
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting:
+            one.proceed()
+
+    def forget(self, waiting: "_Waiting") -> None:
+        self._waiting.pop(waiting, None)
+
+    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+        """The answer to what is no request."""
+        identity = headers.new_id()
+        self._recorder.refused(of.peer, identity.decode(), fault)
+        return self._responder.no_request(fault.status, identity, started)
+
+
+def _delivery(settings: WrapperSettings) -> Delivery:
+    return Delivery(
+        compression=Compression(
+            enabled=settings.compression_enabled,
+            jitter=settings.compression_jitter,
+            disable_on_auth=settings.compression_disable_on_auth,
+        ),
+        sendfile=Sendfile(enabled=settings.x_sendfile_enabled),
+    )
+
+
+class _Waiting(exchange.Unread):
+    """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
+
+    def __init__(self, single: Single, to: exchange.Exchange) -> None:
+        self._single, self._to = single, to
+
+    def proceed(self) -> None:
+        self._waited()
+        self._single.serve(self._to)
+
+    def gone(self) -> None:
+        self._single.forget(self)
+        self._waited()
+        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.end()
+
+    def _waited(self) -> None:
+        self._to.request.receiver = None
+        self._to.wait = monotonic() - self._to.began
+
+
+class _Responder(responses.Responder):
+    def __init__(self, bad_gateway: bytes | None) -> None:
+        super().__init__(responses.Pages(()), {})
+        self._bad_gateway = bad_gateway
+
+    def _problem(
+        self,
+        status: int,
+        identity: str,
+        retry: int | None,
+        own: Mapping[str, str],
+        *,
+        html: bool,
+        place: int | None = None,
+    ) -> tuple[responses.Headers, bytes]:
+        """A 502 as thruster's: the operator's page whatever was asked for, or nothing at all."""
+        if status != 502:
+            return super()._problem(status, identity, retry, own, html=html, place=place)
+        if self._bad_gateway is None:
+            return [(b"Cache-Control", b"no-store")], b""
+        return [(b"Content-Type", b"text/html"), (b"Cache-Control", b"no-store")], self._bad_gateway

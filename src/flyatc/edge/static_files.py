@@ -1,0 +1,95 @@
+"""Files on their way to the visitor, without an app or in place of its answer."""
+
+from time import time
+
+from flyatc.config.schema import App
+from flyatc.delivery import conditional
+from flyatc.delivery.cache.recording import Recording
+from flyatc.delivery.cache.stored import Served
+from flyatc.delivery.files import send_file, static, x_sendfile
+from flyatc.delivery.files.file_response import FileAnswer, Refused
+from flyatc.delivery.files.open_file import Opened
+from flyatc.edge import app_delivery, exchange, responses
+from flyatc.wire import head, response
+
+
+def serve_static(
+    to: exchange.Exchange, of: static.Static, app: App, path: bytes, responder: responses.Responder
+) -> bool:
+    """Whether the request is dealt with; else it is for the app. ``path``: raw, below the tenant's prefix."""
+    if to.request.head.upgrade is not None:
+        return False
+    outcome = of.answer(to.request.head, path, now=time())
+    if isinstance(outcome, static.Passed):
+        if outcome.warning is not None:
+            to.warn(outcome.warning)
+        return False
+    if isinstance(outcome, static.Redirect):
+        responder.redirect(to, outcome.location, "static: a folder")
+    else:
+        send(to, outcome, app, responder)
+    return True
+
+
+Named = Opened | Refused  # what an app names in X-Sendfile
+
+
+def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> Served | None:
+    """``Recording.answer``, for an answer which may name a file."""
+    if not isinstance(file, Refused):
+        served = recording.answer(came, time(), None if file is None else x_sendfile.remembered(file))
+        if served is not None and file is not None:
+            file.close()
+        return served
+    if recording.way.unsafe:
+        return recording.answer(came, time())
+    recording.lost()
+    return None
+
+
+def send_stored(to: exchange.Exchange, served: Served, at: app_delivery.Desk, responder: responses.Responder) -> None:
+    """An answer from the store that names a file: its head is stored, the file is as it is now."""
+    assert served.file is not None
+    outcome: FileAnswer | Refused = Refused(404, "X-Sendfile is switched off", loud=False)
+    if at.sendfile is not None:
+        kept = conditional.lines([served.lines, served.told])
+        outcome = at.sendfile.again(served.file, to.request.head, kept, status=served.status, now=time())
+    if isinstance(outcome, Refused) and at.cache is not None:
+        at.cache.discard(served.entry)
+    reason = served.reason if outcome.status == served.status else None
+    send(to, outcome, at.app, responder, reason=reason, dated=True)
+
+
+def send(
+    to: exchange.Exchange,
+    outcome: FileAnswer | Refused,
+    app: App,
+    responder: responses.Responder,
+    *,
+    reason: bytes | None = None,
+    dated: bool = False,
+) -> None:
+    """The whole answer, and the end of the request. ``reason``: the phrase beside the status; ``dated``: it has a
+    Date."""
+    if isinstance(outcome, Refused):
+        if outcome.loud:
+            to.warn(outcome.reason)
+        return responder.refuse(to, outcome.status, outcome.reason, own=app.pages)
+    request = to.request
+    close = not request.keep_alive or not request.body_done
+    phrase = response.reason(outcome.status) if reason is None else reason
+    parts = [b"HTTP/1.1 %d %b" % (outcome.status, phrase), *outcome.lines, b"\r\nX-Request-Id: " + to.identity]
+    if not dated:
+        parts.append(response.date_line())
+    parts.append(b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n")
+
+    def ended(why: str | None) -> None:
+        to.reason = why
+        to.end()
+        if why is None:
+            request.end(close=close)
+
+    to.status = outcome.status
+    return send_file.send(
+        request, request.transport, b"".join(parts), outcome, timeout=request.write_timeout, ended=ended
+    )

@@ -1,0 +1,246 @@
+"""The Machines API of Fly, as far as flyatc needs it: https://docs.machines.dev (OpenAPI),
+https://fly.io/docs/machines/api/machines-resource/ and https://fly.io/docs/machines/api/volumes-resource/.
+
+All raise api_errors.ApiError. ``nonce``: of a lease on the machine, where somebody has one."""
+
+import re
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from flyatc.config.schema_sections import MACHINE
+from flyatc.fly.api_http import PATIENCE, READ_SECONDS, ApiLine, Request
+from flyatc.fly.api_types import (
+    ApiError,
+    Away,
+    Create,
+    Executed,
+    Lease,
+    Leased,
+    Machine,
+    NotFound,
+    Ran,
+    TooSlow,
+    Volume,
+)
+from flyatc.fly.environment import APP
+
+WAIT = 5.0  # seconds of one question for a state: who leaves meanwhile waits no longer
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # of machines, volumes and keys of metadata
+_VOLUME = re.compile(r"vol_[0-9a-z]{4,40}")
+
+T = TypeVar("T")
+
+
+class MachinesApi:
+    """Of one app. ``patience``: seconds for a call with all its tries. Raises ApiError for an app that is none, NoToken
+    where the environment has no FLY_API_TOKEN. To be closed."""
+
+    def __init__(self, app: str, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
+        if APP.fullmatch(app) is None:
+            raise ApiError(f"{app!r} is no name of an app on Fly")
+        self.app = app
+        self._line = ApiLine(environ, patience)
+
+    def hang_up(self) -> None:
+        """See ApiLine."""
+        self._line.hang_up()
+
+    def close(self) -> None:
+        self._line.close()
+
+    # --- machines ---
+
+    async def machines(
+        self, *, metadata: tuple[str, str] | None = None, region: str | None = None, patience: float | None = None
+    ) -> list[Machine]:
+        """In any state but destroyed. ``metadata``: the key and the value they have; ``patience``: as of all, or in
+        seconds; 0: nothing is asked twice."""
+        query = {} if metadata is None else {f"metadata.{_checked(metadata[0], _NAME, 'key of metadata')}": metadata[1]}
+        if region is not None:
+            query["region"] = region
+        path = self._path() + (f"?{urlencode(query)}" if query else "")
+        return _decoded(await self._line.send(Request("GET", path, again=True, patience=patience)), list[Machine])
+
+    async def get(self, machine: str, patience: float | None = None) -> Machine:
+        request = Request("GET", self._path(machine), again=True, patience=patience)
+        return _decoded(await self._line.send(request), Machine)
+
+    async def config(self, machine: str) -> dict[str, Any]:
+        """The whole of it, to be changed and given to ``create``."""
+        found = _decoded(await self._get(self._path(machine)), dict[str, Any]).get("config")
+        if not isinstance(found, dict):
+            raise Away("the Machines API tells nothing of the machine's config", done=False)
+        return found
+
+    async def create(
+        self, config: Mapping[str, Any], *, region: str = "", name: str = "", skip_launch: bool = False
+    ) -> Machine:
+        """A new machine, which starts at once, or with ``skip_launch`` stays ``created``. Raises NameTaken; after any
+        error with ``done`` there may be one: find out by its name."""
+        if name:
+            _checked(name, _NAME, "name of a machine")
+        wanted = msgspec.json.encode(Create(dict(config), name, region, skip_launch))
+        return _decoded(await self._line.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
+
+    async def start(self, machine: str, nonce: str | None = None) -> None:
+        """Of one which is started nothing is asked. It goes on after the answer: ``wait``."""
+        await self._post(machine, "start", nonce=nonce)
+
+    async def stop(
+        self, machine: str, *, signal: str = "SIGINT", grace: float | None = None, nonce: str | None = None
+    ) -> None:
+        """``grace``: seconds until it is killed; else its own. It goes on after the answer: ``wait``."""
+        wanted = {"signal": signal} | ({} if grace is None else {"timeout": f"{grace:g}s"})
+        await self._post(machine, "stop", wanted, nonce=nonce)
+
+    async def suspend(self, machine: str, nonce: str | None = None) -> None:
+        await self._post(machine, "suspend", nonce=nonce, again=False)
+
+    async def wait(self, machine: str, state: str, seconds: float, version: str | None = None) -> None:
+        """Until it is ``started``, ``stopped``, ``suspended`` or ``destroyed``. ``version``: its ``instance_id``, which
+        is needed for stopped. Raises TooSlow."""
+        until = monotonic() + seconds
+        while True:
+            patience = max(1.0, min(WAIT, until - monotonic()))
+            query = {"state": state, "timeout": f"{patience:.0f}"} | (
+                {} if version is None else {"instance_id": version}
+            )
+            path = f"{self._path(machine, 'wait')}?{urlencode(query)}"
+            if await self._has_become(state, Request("GET", path, again=True, read=patience + READ_SECONDS)):
+                return
+            if monotonic() >= until:
+                raise TooSlow(f"machine {machine} has not become {state} within {seconds:g} s")
+
+    async def _has_become(self, state: str, request: Request) -> bool:
+        try:
+            await self._line.send(request)
+        except TooSlow:
+            return False
+        except NotFound:
+            if state != "destroyed":
+                raise
+        return True
+
+    async def destroy(self, machine: str, *, force: bool = False, nonce: str | None = None) -> None:
+        """``force``: though it runs. One which is gone is no error."""
+        path = self._path(machine) + ("?force=true" if force else "")
+        try:
+            await self._line.send(Request("DELETE", path, nonce=nonce, again=True))
+        except NotFound:
+            return
+
+    async def cordon(self, machine: str, nonce: str | None = None) -> None:
+        """Fly Proxy sends it nobody any more."""
+        await self._post(machine, "cordon", nonce=nonce)
+
+    async def uncordon(self, machine: str, nonce: str | None = None) -> None:
+        await self._post(machine, "uncordon", nonce=nonce)
+
+    async def exec(self, machine: str, command: list[str], patience: float = 30.0) -> Ran:
+        """Runs it inside, and waits. What failed is told by its ``exit_code``."""
+        wanted = msgspec.json.encode({"command": command, "timeout": round(patience)})
+        request = Request("POST", self._path(machine, "exec"), wanted, read=patience + READ_SECONDS)
+        ran = _decoded(await self._line.send(request), Executed)
+        return Ran(ran.exit_code, ran.stdout or "", ran.stderr or "")
+
+    # --- leases: who has one may change the machine, others get Conflict ---
+
+    async def take_lease(self, machine: str, seconds: int, description: str) -> Lease:
+        """Raises Conflict where another has it."""
+        return await self._lease(machine, seconds, description, None)
+
+    async def refresh_lease(self, machine: str, seconds: int, nonce: str) -> Lease:
+        """Longer, from now."""
+        return await self._lease(machine, seconds, "", nonce)
+
+    async def drop_lease(self, machine: str, nonce: str) -> None:
+        """One which is gone is no error."""
+        try:
+            await self._line.send(Request("DELETE", self._path(machine, "lease"), nonce=nonce, again=True))
+        except NotFound:
+            return
+
+    async def _lease(self, machine: str, seconds: int, description: str, nonce: str | None) -> Lease:
+        wanted = msgspec.json.encode({"ttl": seconds} | ({"description": description} if description else {}))
+        path = f"{self._path(machine, 'lease')}?ttl={seconds}"  # Fly's own client says it there
+        again = nonce is not None
+        return _decoded(await self._line.send(Request("POST", path, wanted, nonce, again)), Leased).data
+
+    # --- metadata: no restart, no new version ---
+
+    async def metadata(self, machine: str) -> dict[str, str]:
+        return _decoded(await self._get(self._path(machine, "metadata")), dict[str, str])
+
+    async def set_metadata(self, machine: str, key: str, value: str) -> None:
+        path, wanted = self._key(machine, key), msgspec.json.encode({"value": value})
+        await self._line.send(Request("POST", path, wanted, again=True))
+
+    async def delete_metadata(self, machine: str, key: str) -> None:
+        """One which is not there is no error."""
+        try:
+            await self._line.send(Request("DELETE", self._key(machine, key), again=True))
+        except NotFound:
+            return
+
+    # --- volumes ---
+
+    async def volumes(self) -> list[Volume]:
+        return _decoded(await self._get(f"/v1/apps/{self.app}/volumes"), list[Volume])
+
+    async def create_volume(self, name: str, region: str, size_gb: int, guest: Mapping[str, Any] | None) -> Volume:
+        """``guest``: of the machine it is for, as its config has it: it must fit on the same host."""
+        wanted = {"name": name, "region": region, "size_gb": size_gb} | ({} if guest is None else {"compute": guest})
+        path = f"/v1/apps/{self.app}/volumes"
+        return _decoded(await self._line.send(Request("POST", path, msgspec.json.encode(wanted), read=60.0)), Volume)
+
+    async def destroy_volume(self, volume: str) -> None:
+        """One which is gone is no error."""
+        path = f"/v1/apps/{self.app}/volumes/{_checked(volume, _VOLUME, 'id of a volume')}"
+        try:
+            await self._line.send(Request("DELETE", path, again=True))
+        except NotFound:
+            return
+
+    # --- parts of requests ---
+
+    def _path(self, machine: str | None = None, verb: str | None = None) -> str:
+        path = f"/v1/apps/{self.app}/machines"
+        if machine is not None:
+            path += f"/{_checked(machine, MACHINE, 'id of a machine')}"
+        return path if verb is None else f"{path}/{verb}"
+
+    def _key(self, machine: str, key: str) -> str:
+        return f"{self._path(machine, 'metadata')}/{quote(_checked(key, _NAME, 'key of metadata'), safe='')}"
+
+    async def _get(self, path: str) -> bytes:
+        return await self._line.send(Request("GET", path, again=True))
+
+    async def _post(
+        self,
+        machine: str,
+        verb: str,
+        wanted: Mapping[str, object] | None = None,
+        *,
+        nonce: str | None,
+        again: bool = True,
+    ) -> None:
+        body = None if wanted is None else msgspec.json.encode(wanted)
+        await self._line.send(Request("POST", self._path(machine, verb), body, nonce, again))
+
+
+def _checked(word: str, form: re.Pattern[str], what: str) -> str:
+    """Raises ApiError."""
+    if form.fullmatch(word) is None:
+        raise ApiError(f"{word[:80]!r} is no {what}")
+    return word
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Away(f"what the Machines API answered cannot be read: {error}", done=True) from error

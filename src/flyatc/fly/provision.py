@@ -1,0 +1,229 @@
+"""Machines for users who have none (``users."*".provision``): copies of this one, in its region.
+
+A machine made like another, in any region, with volumes of its own where that has some.
+
+What ``users."*".provision`` stands on.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from flyatc.config.schema import Config
+from flyatc.config.schema_sections import Fly
+from flyatc.fly import api_http, machine_rules
+from flyatc.fly.api import MachinesApi
+from flyatc.fly.api_types import GONE, ApiError, Conflict, Machine, NameTaken, TooSlow
+from flyatc.fly.environment import Machine as Me
+from flyatc.fly.machine_list import Inventory
+from flyatc.fly.machine_rules import oldest_first
+from flyatc.kit import tasks
+from flyatc.observe.log import Log
+
+PATIENCE = 20.0  # seconds for which a visitor waits
+SILENCE = 60.0  # seconds between lines which say the same
+STARTING = 120.0  # seconds for a machine to start; its image may have to be fetched first
+
+
+@dataclass(frozen=True, slots=True)
+class NotMade:
+    """``soon``: it is on its way."""
+
+    why: str
+    soon: bool = False
+
+
+class Making:
+    """``key``: of the metadata which names a machine's user. To be closed before ``api``."""
+
+    def __init__(self, api: MachinesApi, inventory: Inventory, me: Me, key: str, settings: Fly, log: Log) -> None:
+        self._api, self._inventory, self._me, self._key, self._log = api, inventory, me, key, log
+        self._most = settings.machines_most
+        self._budget = machine_rules.Budget(settings.machines_a_minute)
+        self._going: dict[str, asyncio.Task[str | NotMade]] = {}
+        self._under_way = 0  # machines which no list has yet
+        self._told_at: dict[str, float] = {}  # of a refusal, when the log was told last
+
+    async def machine_for(self, user: str) -> str | NotMade:
+        """The id of a started one, made now for a user who surely has none. Whoever comes meanwhile waits for the same;
+        who leaves stops nothing."""
+        return await self._one(user, None)
+
+    async def launched(self, user: str, machine: str) -> str | NotMade:
+        """The same for one which was made and never started: Fly Proxy starts no such machine (PM07)."""
+        return await self._one(user, machine)
+
+    def close(self) -> None:
+        """Nobody is waited for."""
+        for task in self._going.values():
+            task.cancel()
+
+    async def _one(self, user: str, machine: str | None) -> str | NotMade:
+        task = self._going.get(user)
+        if task is None:
+            task = self._going[user] = tasks.start(self._make(user, machine), f"machine for {user}")
+            task.add_done_callback(lambda _: self._going.pop(user, None))
+        done, _ = await asyncio.wait([task], timeout=PATIENCE)
+        return task.result() if done else NotMade("a machine is being made for him", soon=True)
+
+    async def _make(self, user: str, machine: str | None) -> str | NotMade:
+        try:
+            if machine is None:
+                refusal = await self._refusal()
+                if refusal is not None:
+                    return NotMade(refusal)
+                self._under_way += 1
+                try:
+                    machine = await self._new(user)
+                finally:
+                    self._under_way -= 1
+            else:
+                await self._start(machine)
+            await self._api.wait(machine, "started", STARTING)
+            return machine
+        except TooSlow as error:
+            self._log.event("warning", "the machine made for a user does not start", user=user, reason=str(error))
+            return NotMade(str(error), soon=True)
+        except ApiError as error:
+            self._log.event("error", "no machine could be made for user", user=user, reason=str(error))
+            return NotMade(f"no machine could be made for him: {error}")
+
+    async def _refusal(self) -> str | None:
+        count = await self._inventory.machines()
+        if count is None:
+            return "how many machines there are is not known now, so none is made for him"
+        if count + self._under_way >= self._most:
+            return self._refused("fly.machines_most", f"there are {self._most} machines: none is made for him")
+        if not self._budget.take(_now()):
+            return self._refused("fly.machines_a_minute", "others were made a moment ago: none is made for him now")
+        return None
+
+    def _refused(self, setting: str, why: str) -> str:
+        """Told to the log once in a while: who tries names is one, his names are many."""
+        if _now() - self._told_at.get(setting, -SILENCE) >= SILENCE:
+            self._told_at[setting] = _now()
+            self._log.event("warning", "no machine is made for a user", reason=why, setting=setting)
+        return f"{why} ({setting})"
+
+    async def _new(self, user: str) -> str:
+        """Raises ApiError."""
+        began, name = _now(), machine_rules.name_of(user)
+        tell = partial(self._log.event, "info", user=user)
+        copy = await copy_machine(self._api, self._me.id, name, self._me.region, self._key, user, tell)
+        made = copy.machine
+        first = await self._first(user, made) if copy.new else made
+        self._inventory.made(first)
+        if first.id != made.id:
+            self._log.event("info", "another machine was made for user at once: ours goes", user=user, kept=first.id)
+            await undo(self._api, copy, tell)
+        elif copy.new:
+            self._log.event(
+                "info", "machine made for user",
+                user=user, machine=made.id, name=made.name, region=made.region, ms=round((_now() - began) * 1000),
+            )  # fmt: skip
+        return first.id
+
+    async def _first(self, user: str, made: Machine) -> Machine:
+        """Which of his machines was made first. Raises ApiError."""
+        found = {one.id: one for one in await self._api.machines(metadata=(self._key, user))} | {made.id: made}
+        return oldest_first(found.values())[0]
+
+    async def _start(self, machine: str) -> None:
+        """Raises ApiError."""
+        try:
+            await self._api.start(machine)
+        except Conflict:  # it is starting already
+            return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+Told = Callable[[str], None]  # gets a sentence for each volume which is made, or cannot be destroyed: they cost
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """``volumes``: made for it. ``new``: we made it, just now."""
+
+    machine: Machine
+    volumes: tuple[str, ...] = ()
+    new: bool = True
+
+
+async def copy_machine(api: MachinesApi, like: str, name: str, region: str, key: str, user: str, told: Told) -> Copy:
+    """``like``: its id. The copy is the user's by its metadata, and starts. One which has the name and is his already
+    is taken for it. Raises ApiError; then no volume is left."""
+    config = await api.config(like)
+    volumes = await _volumes(api, machine_rules.mounted(config), region, config.get("guest"), told)
+    try:
+        made = await api.create(machine_rules.clone(config, key, user, volumes), region=region, name=name)
+    except NameTaken as error:
+        await _drop(api, volumes, told)
+        there = await _named(api, name, key, user)
+        if there is None:
+            raise Conflict(f"{error}: set {key}={user} in its metadata, or destroy it") from error
+        return Copy(there, new=False)
+    except ApiError as error:  # of an answer that was lost the machine is looked for
+        found = await _named(api, name, key, user) if error.done else None
+        if found is None:
+            await _drop(api, volumes, told)
+            raise
+        made = found
+    return Copy(made, tuple(volumes))
+
+
+async def undo(api: MachinesApi, copy: Copy, told: Told) -> None:
+    """Raises ApiError."""
+    await api.destroy(copy.machine.id, force=True)
+    await _drop(api, list(copy.volumes), told)
+
+
+async def _named(api: MachinesApi, name: str, key: str, user: str) -> Machine | None:
+    his = await api.machines(metadata=(key, user))
+    return next((one for one in his if one.name == name and one.state not in GONE), None)
+
+
+async def _volumes(api: MachinesApi, like: list[str], region: str, guest: object, told: Told) -> list[str]:
+    """One for each, of its name and its size, and empty: what is to be in them comes from the store."""
+    if not like:
+        return []
+    known = {one.id: one for one in await api.volumes()}
+    made: list[str] = []
+    try:
+        for volume in like:
+            if volume not in known:
+                raise ApiError(f"the volume {volume}, which is to be copied, is not listed")
+            one = known[volume]
+            new = await api.create_volume(one.name, region, one.size_gb, guest if isinstance(guest, dict) else None)
+            made.append(new.id)
+            told(f"volume {new.id} is made, of {one.size_gb} GB")
+    except ApiError:
+        await _drop(api, made, told)
+        raise
+    return made
+
+
+async def _drop(api: MachinesApi, volumes: list[str], told: Told) -> None:
+    """They were made for a machine that was not. One which is mounted all the same cannot be destroyed."""
+    for volume in volumes:
+        try:
+            await api.destroy_volume(volume)
+        except ApiError as error:
+            told(f"volume {volume} is left, and nobody uses it: {error}")
+
+
+def lacking(config: Config, environ: Mapping[str, str]) -> str | None:
+    """Why no machine can be made. None: it can, or none is asked for."""
+    if config.pattern is None or not config.pattern.provision:
+        return None
+    if config.fly.metadata is None:
+        return "fly.metadata is not set: name the key of metadata which says whose a machine is, such as customer_id"
+    try:
+        api_http.base(environ)
+        api_http.token(environ)
+    except ApiError as error:
+        return str(error)
+    return None

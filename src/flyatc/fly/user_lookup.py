@@ -1,0 +1,125 @@
+"""Who of the started machines has a user, by the metadata of the machines; and which machines there are at all.
+
+Asked of the private DNS: ``<user>.<key>.kv._metadata.<app>.internal`` AAAA, then the id by PTR, which Fly does not
+document, or by ``_instances.internal`` TXT, which it does."""
+
+import asyncio
+
+from flyatc.fly import dns_answers
+from flyatc.fly.dns import Dns
+from flyatc.fly.dns_answers import NoRecord, Unanswered
+from flyatc.fly.environment import Machine
+from flyatc.kit.async_cache import Recall
+from flyatc.observe.log import Log
+
+FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which an answer is kept
+STALE = 600.0  # seconds; how old an answer may be which stands in for none
+LISTED = 2.0  # seconds for which it is kept which machines there are, and at which address
+MOST = 10_000  # users remembered
+AT_ONCE = 32  # questions
+SILENT = 600.0  # seconds; a server without PTR is not asked for it again
+
+
+class Names:
+    """``key``: of the metadata which names a machine's user."""
+
+    def __init__(self, dns: Dns, me: Machine, key: str, log: Log) -> None:
+        self._dns, self._me, self._key, self._log = dns, me, key, log
+        self._users: Recall[str, dns_answers.Told] = Recall(self._look, _keep, MOST)
+        self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
+        self._pointers: Recall[str, str] = Recall(dns.pointer, lambda _: LISTED, MOST)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._silent_until = 0.0
+
+    async def machine_of(self, user: str) -> dns_answers.Told:
+        """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
+        return await self._users.get(user)
+
+    def forget(self) -> None:
+        """All that was told: we have slept, and know nothing."""
+        self._users.forget()
+        self._lists.forget()
+        self._pointers.forget()
+        self._dns.forget()
+
+    async def deployed(self, app: str, machine: str) -> bool | None:
+        """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
+        try:
+            listed = dns_answers.deployed(await self._lists.get(f"all.vms.{app}.internal"))
+        except NoRecord:
+            listed = frozenset()
+        except Unanswered:
+            return None
+        return None if app == self._me.app and self._me.id not in listed else machine in listed
+
+    async def _look(self, user: str) -> dns_answers.Told:
+        found, before = await self._asked(user), self._users.last(user)
+        if (
+            not isinstance(found, dns_answers.Unknown)
+            or not isinstance(before, dns_answers.Found)
+            or _now() - before.at > STALE
+        ):
+            return found
+        if not before.stale:
+            self._log.event("warning", "the last answer of the DNS has to do", user=user, reason=found.why)
+        return dns_answers.Found(
+            before.machine, f"{found.why}; before, it was machine {before.machine}", before.at, stale=True
+        )
+
+    async def _asked(self, user: str) -> dns_answers.Told:
+        name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
+        async with self._turns:
+            try:
+                return await self._found(user, await self._dns.addresses(name))
+            except NoRecord as error:
+                return dns_answers.Absent(f"no started machine has him: {error}")
+            except Unanswered as error:
+                return dns_answers.Unknown(str(error))
+
+    async def _found(self, user: str, addresses: list[str]) -> dns_answers.Told:
+        """Raises Unanswered."""
+        machines = {one for address in addresses if (one := await self._id(address)) is not None}
+        if not machines:
+            return dns_answers.Unknown(f"a machine at {addresses[0]} has him, and its id is in neither PTR nor TXT")
+        chosen = dns_answers.one_of(machines, self._me.id)
+        if len(machines) > 1:
+            self._log.event(
+                "warning", "several machines have one user by their metadata: let it be one of them",
+                user=user, key=self._key, machines=sorted(machines), taken=chosen,
+            )  # fmt: skip
+        return dns_answers.Found(chosen, f"machine {chosen} has {self._key}={user} in its metadata", _now())
+
+    async def _id(self, address: str) -> str | None:
+        if self._me.address is not None and dns_answers.ip(address) == dns_answers.ip(self._me.address):
+            return self._me.id
+        return await self._by_pointer(address) or await self._by_list(address)
+
+    async def _by_pointer(self, address: str) -> str | None:
+        if _now() < self._silent_until:
+            return None
+        try:
+            return dns_answers.pointer(await self._pointers.get(address), self._me.app)
+        except (NoRecord, Unanswered):
+            self._silent_until = _now() + SILENT
+            return None
+
+    async def _by_list(self, address: str) -> str | None:
+        try:
+            listed = dns_answers.instances(await self._lists.get("_instances.internal"), self._me.app)
+        except NoRecord:
+            return None
+        found = dns_answers.ip(address)
+        return listed.get(found) if found is not None else None
+
+
+def _keep(answer: dns_answers.Told) -> float:
+    match answer:
+        case dns_answers.Found(stale=False):
+            return FOUND
+        case dns_answers.Absent():
+            return ABSENT
+    return UNKNOWN
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

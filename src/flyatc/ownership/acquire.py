@@ -1,0 +1,236 @@
+"""Taking a user over: look, decide, write; from whoever had it.
+
+Writing a record on condition, and what to make of the answer.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
+from flyatc.ownership import identity, record
+from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
+from flyatc.ownership.record import Heir, Me, Owner, Session, State, Unreadable
+from flyatc.ownership.rules import (
+    Ask,
+    Break,
+    Found,
+    Gone,
+    Landed,
+    Mourn,
+    Outcome,
+    Promised,
+    Refused,
+    Rules,
+    Take,
+    Unsure,
+)
+
+
+class RecordStore(Protocol):
+    """What is needed of an ``ObjectStore``."""
+
+    async def look(self, key: str) -> Seen | None: ...
+
+    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str: ...
+
+    async def delete(self, key: str, *, match: str | None = None) -> None: ...
+
+
+class Lanes:
+    """A store in which no more than ``count`` calls are under way: the client's other threads are left to those who
+    must not wait."""
+
+    def __init__(self, store: RecordStore, count: int) -> None:
+        self._store, self._free = store, asyncio.Semaphore(count)
+
+    async def look(self, key: str) -> Seen | None:
+        async with self._free:
+            return await self._store.look(key)
+
+    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
+        async with self._free:
+            return await self._store.put(key, body, create=create, match=match)
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        async with self._free:
+            await self._store.delete(key, match=match)
+
+
+async def remove(store: RecordStore, key: str, matched: str) -> Outcome:
+    """Deletes what has the etag ``matched``. One try; where the answer is lost or no, it is read back."""
+    try:
+        await store.delete(key, match=matched)
+    except (ConditionFailed, StoreUnavailable) as error:
+        try:
+            seen = await store.look(key)
+        except StoreUnavailable:
+            return Unsure(str(error))
+        if seen is not None:
+            return Unsure(str(error)) if seen.etag == matched else Refused("somebody else has written it")
+    return Landed("", "")
+
+
+async def swap(
+    store: RecordStore,
+    key: str,
+    new: record.Session | record.Owner,
+    matched: str | None,
+    rules: Rules,
+    ours: Collection[str] = (),
+) -> Outcome:
+    """Writes ``new`` over what has the etag ``matched`` (None: over nothing). One try; where the answer is lost or no,
+    it is read back. ``ours``: nonces sent before, of which nothing is known."""
+    try:
+        etag = await store.put(key, record.write(new), create=matched is None, match=matched)
+    except (ConditionFailed, StoreUnavailable) as error:
+        try:
+            seen = await store.look(key)
+        except StoreUnavailable:
+            return Unsure(str(error))
+        return rules.concluded({new.nonce, *ours}, matched, _found(seen))
+    return Landed(etag, new.nonce)
+
+
+class _Nonce(msgspec.Struct):
+    nonce: str
+
+
+def _found(seen: Seen | None) -> Found | None:
+    if seen is None:
+        return None
+    try:
+        nonce = msgspec.json.decode(seen.body, type=_Nonce).nonce
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        nonce = ""  # not one of ours
+    return Found(seen.etag, seen.age, nonce)
+
+
+ROUNDS = 3  # each is lost only to somebody who won it
+
+R = TypeVar("R", Session, Owner)
+Read = tuple[Owner, Seen]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """``before``: what was taken over. None: nobody had ever owned it."""
+
+    owner: Owner
+    etag: str
+    before: Owner | None
+    decision: Take
+
+
+async def look(store: RecordStore, user: str) -> Read | None:
+    """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
+    return await read(store, record.owner_key(user), Owner)
+
+
+@dataclass(frozen=True)
+class Taker:
+    """``forsakes``: whether the machine which a user was released to does not come for him: then anybody may."""
+
+    store: RecordStore
+    me: Me
+    rules: Rules
+    forsakes: Callable[[str, Heir], Awaitable[bool]]
+
+    async def take(self, user: str, found: Read | None, known: int) -> Taken:
+        """Our session is valid. ``found``: what ``look`` saw. Raises HeldElsewhere, OwnershipUnknown."""
+        for _ in range(ROUNDS):
+            before, etag = (None, None) if found is None else (found[0], found[1].etag)
+            decision = await self._decide(user, before, known)
+            owner = self._owner(decision)
+            outcome = await swap(self.store, record.owner_key(user), owner, etag, self.rules)
+            if isinstance(outcome, Landed):
+                return Taken(owner, outcome.etag, before, decision)
+            if not isinstance(outcome, Refused):
+                raise OwnershipUnknown(f"{user}: {outcome.reason}")
+            found = await look(self.store, user)
+        raise OwnershipUnknown(f"{user} is wanted by several machines at once")
+
+    async def _decide(self, user: str, owner: Owner | None, known: int) -> Take:
+        decision = self.rules.take(owner, self.me, known)
+        if isinstance(decision, Promised):
+            forsaken = await self.forsakes(user, decision.heir)
+            decision = self.rules.take(owner, self.me, known, forsaken=forsaken)
+        if owner is None or isinstance(decision, Take):
+            assert isinstance(decision, Take)
+            return decision
+        if isinstance(decision, Gone):
+            raise HeldElsewhere(user, owner.holder, removed=True, since=owner.data.since)
+        if isinstance(decision, Ask):
+            return await self._ask(user, owner, known)
+        if isinstance(decision, Promised):
+            raise HeldElsewhere(user, decision.heir, why=f"{owner.holder} has released it", since=owner.data.since)
+        raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason, since=owner.data.since)
+
+    async def _ask(self, user: str, owner: Owner, known: int) -> Take:
+        """What the holder's session allows."""
+        key = record.session_key(owner.holder.machine)
+        for _ in range(ROUNDS):
+            found = await read(self.store, key, Session)
+            session, seen = found or (None, None)
+            ended = session is not None and identity.ended(session.process, self.me)
+            decision = self.rules.steal(owner, session, seen.age if seen else 0.0, known, ended=ended)
+            match decision:
+                case Take():
+                    return decision
+                case Break() if session is not None and seen is not None:
+                    if await break_session(self.store, self.rules, session, seen.etag, by=self.me.machine):
+                        return decision.take
+                    continue  # broken for another of its users, or alive after all
+                case Mourn():
+                    await mourn(self.store, self.rules, owner)
+            break
+        raise HeldElsewhere(user, owner.holder, since=owner.data.since)
+
+    def _owner(self, decision: Take) -> Owner:
+        return Owner(
+            epoch=decision.epoch,
+            state=State.HELD,
+            holder=self.me.holder,
+            nonce=uuid.uuid4().hex,
+            ttl=self.rules.terms.ttl,
+            data=decision.data,
+        )
+
+
+async def break_session(store: RecordStore, rules: Rules, session: Session, etag: str, by: str) -> bool:
+    """True: from now on the holder's renewal fails. False: it has been written meanwhile. Raises OwnershipUnknown."""
+    broken = structs.replace(session, broken=by, nonce=uuid.uuid4().hex)
+    outcome = await swap(store, record.session_key(session.machine), broken, etag, rules)
+    if isinstance(outcome, Unsure):
+        raise OwnershipUnknown(f"the session of machine {session.machine} cannot be broken: {outcome.reason}")
+    return isinstance(outcome, Landed)
+
+
+async def mourn(store: RecordStore, rules: Rules, owner: Owner) -> None:
+    """Puts a session for the holder, whose own has vanished: if it lives, it learns of it at its next renewal."""
+    holder = owner.holder
+    stand_in = Session(
+        machine=holder.machine,
+        app=holder.app,
+        region=holder.region,
+        boot=holder.boot,
+        seq=0,
+        nonce=uuid.uuid4().hex,
+        ttl=owner.ttl,
+        process=record.Process(kernel="", pid=0, started=0),
+    )
+    await swap(store, record.session_key(holder.machine), stand_in, None, rules)
+
+
+async def read(store: RecordStore, key: str, kind: type[R]) -> tuple[R, Seen] | None:
+    """None: surely absent. Raises OwnershipUnknown."""
+    try:
+        seen = await store.look(key)
+        return None if seen is None else (record.read(seen.body, kind, key), seen)
+    except (StoreUnavailable, Unreadable) as error:
+        raise OwnershipUnknown(str(error)) from error

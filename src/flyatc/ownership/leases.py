@@ -1,0 +1,270 @@
+"""The door to this room: a user's databases may be written here while they are held."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from msgspec import structs
+
+from flyatc.kit import tasks
+from flyatc.observe.log import Log
+from flyatc.ownership import acquire, record
+from flyatc.ownership.acquire import Lanes, RecordStore, Taken, Taker, remove, swap
+from flyatc.ownership.clock import Clock
+from flyatc.ownership.errors import OwnershipUnknown
+from flyatc.ownership.lease import Former, Owned
+from flyatc.ownership.record import Heir, Me, Owner, State
+from flyatc.ownership.rules import Landed, Outcome, Refused, Rules, Terms
+from flyatc.ownership.session import Heartbeat
+
+LANES = 3  # calls of the store at once, beside those of the session: its client needs one thread more than that
+
+
+async def _never(user: str, heir: Heir) -> bool:
+    return False
+
+
+class _Place:
+    """What is known here of one user."""
+
+    def __init__(self) -> None:
+        self.holds = self.entries = 0
+        self.turn = asyncio.Lock()  # taking, rising and giving back, one after the other
+        self.taking: asyncio.Task[Owned] | None = None
+        self.owned: Owned | None = None
+        self.owner: Owner | None = None  # as we wrote it last
+        self.etag = ""
+        self.chain = 0  # of the session by which it is ours
+
+
+class Keeper:
+    """``store``: a client of its own which does not retry, with LANES + 1 threads; its calls take no longer than
+    ``terms.patience``. Whoever made it closes it, after ``close``. Raises ValueError where the terms do not hold."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        me: Me,
+        terms: Terms,
+        log: Log,
+        *,
+        forsakes: Callable[[str, Heir], Awaitable[bool]] = _never,
+        clock: Clock | None = None,
+        on_deadline: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """``forsakes``: see taking.Taker; ``on_deadline``: see Heartbeat."""
+        terms.check()
+        self._log = log
+        self._rules = Rules(terms)
+        self._clock = clock or Clock()
+        self._heart = Heartbeat(store, me, self._rules, log, self._clock, on_deadline)
+        self._store = Lanes(store, LANES)
+        self._taker = Taker(self._store, me, self._rules, forsakes)
+        self._places: dict[str, _Place] = {}
+        self._awake = asyncio.Event()  # not set: nobody is taken, see ``rest``
+        self._awake.set()
+        self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
+
+    @contextlib.asynccontextmanager
+    async def hold(self, user: str, known: int = 0) -> AsyncIterator[Owned]:
+        """Entry: this machine may write the user's databases. ``known``: the highest epoch that local files tell of.
+        Raises HeldElsewhere, OwnershipUnknown. Holds of one user share one ownership, also while it is being taken.
+
+        Exit of the last: it is given back, unless it has ended; from then on we are no writer."""
+        place = self._places.setdefault(user, _Place())
+        place.holds += 1
+        place.entries += 1
+        try:
+            owned = await self._enter(user, place, known)
+            owned.traceless = False
+            yield owned
+        finally:
+            place.holds -= 1
+            if place.holds == 0:
+                await tasks.to_the_end(tasks.start(self._leave(user, place), f"give back {user}"))
+
+    def holds(self, user: str) -> bool:
+        """Whether somebody here holds him, or is about to. Cheap."""
+        place = self._places.get(user)
+        return place is not None and place.holds > 0
+
+    async def look(self, user: str) -> Owner | None:
+        """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
+        found = await acquire.look(self._store, user)
+        return found[0] if found is not None else None
+
+    async def close(self) -> None:
+        """Nothing is renewed any more, and nothing valid. Others need not wait until our session has run out, unless
+        something is still held, or is left here which they must not overlook: then our restart should come first."""
+        held = any(place.holds for place in self._places.values())
+        await self._heart.close(ended=not held and not self._unsettled)
+
+    # --- sleep ---
+
+    async def rest(self) -> None:
+        """The machine is about to be suspended, and its clocks to stand still unseen. From now on nothing is valid and
+        nobody is taken: who comes waits for ``wake``. Raises OwnershipUnknown, and then the machine must not sleep:
+        something is held or left here, or the store does not confirm that our session has ended."""
+        if self._unsettled or any(place.holds for place in self._places.values()):
+            raise OwnershipUnknown("this machine still has users, or what is not in the store")
+        self._awake.clear()
+        try:
+            await self._heart.rest()
+        except BaseException:
+            self.wake()
+            raise
+
+    async def slept(self) -> bool:
+        """Whether the machine has been suspended since ``rest``, by the store's clock. False: not as far as we know."""
+        return await self._heart.slept()
+
+    def wake(self) -> None:
+        """It is over, or called off. Whoever is taken now needs a session which the store confirms after this."""
+        self._awake.set()
+
+    # --- taking ---
+
+    async def _enter(self, user: str, place: _Place, known: int) -> Owned:
+        owned = place.owned
+        if owned is None or owned.ended.is_set():
+            if place.taking is None or place.taking.done():
+                place.taking = tasks.start(self._take(user, place, known), f"take {user}")
+            owned = await tasks.joined(place.taking)
+        if known > owned.epoch:
+            await owned.rise(known)
+        return owned
+
+    async def _take(self, user: str, place: _Place, known: int) -> Owned:
+        await self._awake.wait()
+        begun = self._clock.boottime()
+        async with place.turn:
+            chain, found = await tasks.every([self._chain(), self._find(user)], f"look at {user}")
+            assert isinstance(chain, int)
+            assert not isinstance(found, int)
+            if (former := self._resumes(place, found, chain)) is not None:
+                reason = "our session had expired, and nobody has taken it meanwhile"
+            else:
+                self._forget(place)
+                taken = await self._taker.take(user, found, known)
+                place.owner, place.etag, place.chain = taken.owner, taken.etag, chain
+                former, reason = _former(taken), taken.decision.reason
+            if not self._heart.valid() or self._heart.chain != chain:
+                raise OwnershipUnknown(f"{user} was taken, but our session has ended meanwhile")
+            return self._owns(user, place, former, reason, self._clock.boottime() - begun)
+
+    async def _chain(self) -> int | acquire.Read | None:
+        return await self._heart.ensure()
+
+    async def _find(self, user: str) -> int | acquire.Read | None:
+        return await acquire.look(self._store, user)
+
+    @staticmethod
+    def _resumes(place: _Place, found: acquire.Read | None, chain: int) -> Former | None:
+        """Our session was never broken, and the record is as we wrote it: nobody has been here."""
+        if place.owned is None or place.owned.lost or place.chain != chain or found is None:
+            return None
+        owner, seen = found
+        if seen.etag != place.etag:
+            return None
+        return Former(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
+
+    def _owns(self, user: str, place: _Place, former: Former, reason: str, took: float) -> Owned:
+        owner = place.owner
+        assert owner is not None
+        self._forget(place)
+        place.owned = Owned(
+            owner.epoch,
+            owner.data.line,
+            former,
+            doubted=self._heart.doubted,
+            valid=self._heart.valid,
+            rise=lambda owned, above: self._rise(user, place, owned, above),
+        )
+        self._heart.hold(place.owned)
+        self._unsettled.discard(user)
+        level = "info" if former.clean else "warning"
+        self._log.event(level, "user owned", user=user, epoch=owner.epoch, reason=reason, ms=round(took * 1000))
+        return place.owned
+
+    def _forget(self, place: _Place) -> None:
+        if place.owned is not None:
+            self._heart.owned.discard(place.owned)
+            place.owned = None
+
+    async def _rise(self, user: str, place: _Place, owned: Owned, above: int) -> None:
+        async with place.turn:
+            if place.owned is not owned or owned.ended.is_set() or place.owner is None:
+                raise OwnershipUnknown(f"{user} is not owned any more: {owned.why}")
+            if above < owned.epoch:
+                return
+            epoch = above + 1
+            new = structs.replace(place.owner, epoch=epoch, nonce=_nonce(), data=record.Data(line=epoch, since=epoch))
+            outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
+            if not isinstance(outcome, Landed):  # also when it may still land: then the record is not as we know it
+                owned.end(f"the record of {user} cannot be raised: {outcome.reason}", lost=True)
+                raise OwnershipUnknown(owned.why)
+            place.owner, place.etag = new, outcome.etag
+            owned.epoch = owned.line = epoch
+            self._log.event("warning", "epoch raised: the store's data knew a higher one", user=user, epoch=epoch)
+
+    # --- giving back ---
+
+    def may_forget(self, user: str) -> int | None:
+        """Whether the rules permit it, and there is one hold only: then the number of holds there have been, which is
+        the same later if nobody has come meanwhile."""
+        place = self._places.get(user)
+        if place is None or place.holds != 1 or place.owner is None or not self._rules.may_forget(place.owner):
+            return None
+        return place.entries
+
+    async def _leave(self, user: str, place: _Place) -> None:
+        if place.taking is not None:
+            await asyncio.wait([place.taking])
+        async with place.turn:
+            if place.holds:
+                return  # somebody has come meanwhile
+            owned = place.owned
+            if owned is not None and not owned.ended.is_set():
+                await self._give_back(user, place, owned)
+            elif owned is not None and not owned.lost:
+                self._unsettled.add(user)
+                return  # to be resumed
+            if not place.holds:
+                self._places.pop(user, None)
+
+    async def _give_back(self, user: str, place: _Place, owned: Owned) -> None:
+        """We are no writer before it is sent, whatever the answer."""
+        owned.leaving = True
+        self._forget(place)
+        owner, why = place.owner, owned.dirty
+        assert owner is not None
+        if owned.traceless and not why and self._rules.may_forget(owner):
+            outcome = await remove(self._store, record.owner_key(user), place.etag)
+            return self._given_back(user, owned, owner, outcome, "forgotten")
+        state = State.DIRTY if why else State.RELEASED
+        new = structs.replace(owner, state=state, nonce=_nonce(), why=why[: record.LONGEST_WHY])
+        outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
+        return self._given_back(user, owned, owner, outcome, state.value)
+
+    def _given_back(self, user: str, owned: Owned, owner: Owner, outcome: Outcome, what: str) -> None:
+        owned.end("it was given back", lost=False)
+        why = owned.dirty
+        if isinstance(outcome, Landed):
+            self._log.event("warning" if why else "info", f"user {what}", user=user, epoch=owner.epoch)
+            return
+        if why:
+            self._unsettled.add(user)
+        level = "error" if isinstance(outcome, Refused) else "warning"
+        self._log.event(level, "user not given back", user=user, epoch=owner.epoch, reason=outcome.reason)
+
+
+def _former(taken: Taken) -> Former:
+    before = taken.before
+    if before is None:
+        return Former(0, clean=True, line=0, since=0)
+    return Former(before.epoch, clean=taken.decision.clean, line=before.data.line, since=before.data.since)
+
+
+def _nonce() -> str:
+    return uuid.uuid4().hex

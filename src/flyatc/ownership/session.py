@@ -1,0 +1,286 @@
+"""This machine's session: begun, renewed while anything is owned, and given up. One for all users."""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import structs
+
+from flyatc import __version__
+from flyatc.kit import tasks
+from flyatc.objects.store import StoreUnavailable
+from flyatc.observe.log import Log
+from flyatc.ownership import identity, record
+from flyatc.ownership.acquire import RecordStore, swap
+from flyatc.ownership.clock import Clock
+from flyatc.ownership.errors import OwnershipUnknown
+from flyatc.ownership.lease import Owned
+from flyatc.ownership.record import Me, Session, Unreadable
+from flyatc.ownership.rules import SKEW, Landed, Refused, Rules, Wait
+
+TICK = 1.0  # s; the clocks are compared, whatever else goes on
+SHORTEST = 0.01  # s; the loop's clock and ours do not agree to the last digit
+RETRY = 1.0  # s; from a renewal which came to nothing to the next
+JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
+STOOD_STILL = SKEW + 1.0  # s; by which the store's clock must be ahead of ours to show that ours stood still
+REMEMBERED = 64  # renewals of which nothing is known; should an older one land after all, the session counts as lost
+
+
+class Heartbeat:
+    """``chain`` grows when the session is lost: whatever was owned by virtue of it is void. ``owned``: what ends with
+    it; while any of them has not ended, the session is renewed."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        me: Me,
+        rules: Rules,
+        log: Log,
+        clock: Clock,
+        on_deadline: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """``on_deadline`` is called with each new deadline, on CLOCK_BOOTTIME: somebody outside of the event loop is to
+        kill the apps when it passes, since the loop may stand still then."""
+        self._on_deadline = on_deadline
+        self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
+        self.chain = 0
+        self.owned: set[Owned] = set()
+        self.doubted = asyncio.Event()
+        self._key = record.session_key(me.machine)
+        self._etag: str | None = None
+        self._sent: dict[str, float] = {}  # nonce: when; since the last that landed
+        self._seq = 0
+        self._deadline = self._due = -math.inf  # changed by _set_deadline only
+        self._offset = clock.wall() - clock.boottime()
+        self._suspected: float | None = None  # since when the clocks are not to be trusted
+        self._reason = ""
+        self._renewal: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._rested: tuple[float, str] | None = None  # our session's last words: when they were sent, and their etag
+
+    # --- what others ask ---
+
+    def valid(self, leaving: bool = False) -> bool:
+        now = self._compare_clocks()  # read once: this is asked for each request
+        suspected = self._suspected is not None
+        return self._rules.may_write(now, self._deadline, suspected=suspected, leaving=leaving)
+
+    async def ensure(self) -> int:
+        """The chain; the session is valid, and not about to end. Raises OwnershipUnknown."""
+        for _ in range(2):  # what was broken while we owned nothing is begun anew
+            if self._fresh():
+                return self.chain
+            await tasks.joined(self._renew_now())
+        if self._fresh():
+            return self.chain
+        raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")
+
+    def hold(self, owned: Owned) -> None:
+        """From now on it ends with the session, which is renewed for it."""
+        self.owned.add(owned)
+        if self._beating is None or self._beating.done():
+            self._beating = tasks.start(self._beat(), "session")
+
+    async def close(self, *, ended: bool) -> None:
+        """No renewals any more. ``ended``: others need not wait until it has run out."""
+        await self._still()
+        self._set_deadline(-math.inf)
+        if ended and self._etag is not None:
+            last = structs.replace(self._new(), broken=self._me.machine)
+            await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
+
+    async def rest(self) -> None:
+        """Nothing is owned. Ends the session, in the store and here, so that nothing which our clocks say later can
+        make it valid again: the next ``ensure`` begins another. Raises OwnershipUnknown where that is not confirmed."""
+        await self.ensure()
+        await self._still()
+        etag, ours = self._etag, tuple(self._sent)
+        last, sent = structs.replace(self._new(), broken=self._me.machine), self._clock.boottime()
+        self._set_deadline(-math.inf)
+        self._etag, self._rested = None, None  # whatever becomes of it, it may land
+        self._sent.clear()
+        self.chain += 1
+        outcome = await swap(self._store, self._key, last, etag, self._rules, ours)
+        if not isinstance(outcome, Landed) or outcome.nonce != last.nonce:
+            raise OwnershipUnknown("the store does not confirm that the session of this machine has ended")
+        self._rested = sent, outcome.etag
+
+    async def slept(self) -> bool:
+        """Whether our clock has stood still since ``rest``: the store's says so, long before ours is set anew. Our own
+        reckoning is as long as it can be: read before the last words were sent, and again after the answer."""
+        if self._rested is None:
+            return False
+        sent, etag = self._rested
+        try:
+            seen = await self._store.look(self._key)
+        except StoreUnavailable:
+            return False
+        return seen is not None and seen.etag == etag and seen.age > self._clock.boottime() - sent + STOOD_STILL
+
+    async def _still(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+        if self._renewal is not None:
+            await asyncio.wait([self._renewal])
+
+    # --- the beat ---
+
+    async def _beat(self) -> None:
+        while True:
+            self._judge()
+            if all(owned.ended.is_set() for owned in self.owned):
+                return
+            now = self._clock.boottime()
+            if now >= self._due:
+                self._renew_now()
+            self._wake.clear()
+            marks = (self._due, self._deadline, self._deadline - self._rules.terms.doubt)
+            pause = max(SHORTEST, min((TICK, *(mark - now for mark in marks if mark > now))))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _judge(self) -> None:
+        now = self._compare_clocks()
+        if now >= self._deadline:
+            self._expire()
+        elif self._suspected is not None or now >= self._deadline - self._rules.terms.doubt:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        if not self.doubted.is_set():
+            self.doubted.set()
+            self._tell("warning", "session in doubt: new requests wait", reason=self._reason)
+
+    def _expire(self) -> None:
+        self._doubt()
+        running = [owned for owned in self.owned if not owned.ended.is_set()]
+        for owned in running:
+            owned.end(f"the store did not confirm our session in time: {self._reason}", lost=False)
+        if running:
+            self._tell("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
+
+    def _compare_clocks(self) -> float:
+        """What time it is."""
+        clock = self._clock
+        now = clock.boottime()
+        offset = clock.wall() - now
+        jump = offset - self._offset
+        if jump > JUMP or jump < -JUMP:
+            self._offset = offset
+            self._suspect(now, jump)
+        return now
+
+    def _suspect(self, now: float, jump: float) -> None:
+        """However long we slept, the store knows whether we are still the owner."""
+        self._suspected, self._due = now, now
+        self._set_deadline(min(self._deadline, now + self._rules.terms.doubt))
+        self._reason = f"the wall clock jumped by {jump:.1f} s"
+        self._wake.set()
+        if self.owned:
+            self._doubt()
+
+    def _set_deadline(self, moment: float) -> None:
+        if moment != self._deadline:
+            self._deadline = moment
+            self._on_deadline(moment)
+
+    # --- one renewal ---
+
+    def _fresh(self) -> bool:
+        return self.valid() and self._clock.boottime() < self._deadline - self._rules.terms.doubt
+
+    def _renew_now(self) -> asyncio.Task[None]:
+        if self._renewal is None or self._renewal.done():
+            self._due = math.inf  # until there is an answer
+            self._renewal = tasks.start(self._renew(), "session renewal")
+        return self._renewal
+
+    async def _renew(self) -> None:
+        try:
+            if self._etag is None:
+                await self._begin()
+            else:
+                await self._write(self._etag)
+        finally:
+            if self._due == math.inf:
+                self._due = self._clock.boottime() + RETRY
+            self._wake.set()
+
+    async def _begin(self) -> None:
+        try:
+            seen = await self._store.look(self._key)
+            there = None if seen is None else record.read(seen.body, Session, self._key)
+        except (StoreUnavailable, Unreadable) as error:
+            self._reason = str(error)
+            return
+        if seen is not None and there is not None:
+            decision = self._rules.begin(there, seen.age, self._me, lives=identity.lives(there.process))
+            if isinstance(decision, Wait):
+                self._reason = decision.reason
+                return
+        await self._write(None if seen is None else seen.etag)
+
+    async def _write(self, matched: str | None) -> None:
+        """The time is read before the request is sent: however late it lands, we never think it newer than it is."""
+        self._compare_clocks()
+        new = self._new()
+        self._sent[new.nonce] = self._clock.boottime()
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        outcome = await swap(self._store, self._key, new, matched, self._rules, tuple(self._sent))
+        if isinstance(outcome, Landed):
+            self._confirm(self._sent[outcome.nonce], outcome.etag)
+            return
+        self._reason = outcome.reason
+        if isinstance(outcome, Refused):
+            self._lose(outcome.reason)
+
+    def _new(self) -> Session:
+        self._seq += 1
+        me, nonce = self._me, uuid.uuid4().hex
+        return Session(
+            machine=me.machine,
+            app=me.app,
+            region=me.region,
+            boot=me.boot,
+            seq=self._seq,
+            nonce=nonce,
+            ttl=self._rules.terms.ttl,
+            process=me.process,
+            version=__version__,
+        )
+
+    def _confirm(self, sent: float, etag: str) -> None:
+        self._compare_clocks()
+        self._etag, self._due = etag, sent + self._rules.terms.renew
+        self._sent.clear()
+        if self._suspected is not None and sent < self._suspected:
+            self._due = self._suspected  # sent before the machine slept: it says nothing of now
+            return
+        self._suspected = None
+        self._set_deadline(self._rules.deadline(sent))
+        if self._fresh() and self.doubted.is_set():
+            self.doubted.clear()
+            self._tell("info", "session confirmed")
+
+    def _lose(self, reason: str) -> None:
+        held, self._etag = self._etag is not None, None
+        self._sent.clear()
+        self._set_deadline(-math.inf)
+        self._suspected = None
+        self.chain += 1
+        lost, self.owned = self.owned, set()
+        for owned in lost:
+            owned.end(f"the session of this machine is lost: {reason}", lost=True)
+        if held:
+            self._tell("error", "session lost: whatever was owned by it is lost", reason=reason, users=len(lost))
+
+    def _tell(self, level: str, message: str, **fields: Any) -> None:
+        self._log.event(level, message, machine=self._me.machine, **fields)

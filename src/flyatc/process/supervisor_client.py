@@ -1,0 +1,232 @@
+"""The daemon's end of the supervisor: apps are started through it, and it is told how long they may live."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+import flyatc
+from flyatc.kit.errors import StartFailed
+from flyatc.observe.log import Log
+from flyatc.process import members
+from flyatc.process.app_process import AppProcess, NotStarted
+from flyatc.process.launch_plan import Launch
+from flyatc.process.members import MARK, Cgroups, Target
+from flyatc.process.spawn import Pipe
+
+PATIENCE = 30.0  # s; for the report that a program runs
+AGAIN = 0.05  # s; from one SIGKILL to the next
+MESSAGE = 64  # octets
+FAREWELL = 2.0  # s; for the supervisor to end
+MOST_DEATHS, WITHIN = 5, 10.0  # of the supervisor; so many in so many seconds: it does not work here
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({})"
+
+
+class Launcher:
+    """The supervisor is started with the first app. Where it dies another takes its place at once, and is told of all
+    runs; where that cannot be, they are killed: nobody would end them with the lease."""
+
+    def __init__(self, log: Log, groups: Cgroups, data: Path) -> None:
+        """``data``: the folder of the daemon, by which people recognize the supervisor in a list of processes."""
+        self._data = str(data)
+        self._log, self._cgroups = log, groups
+        self._runs: dict[str, Target] = {}
+        self.survivors: dict[str, AppProcess] = {}  # by tenant: what SIGKILL has not ended
+        self._deadline: float | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the supervisor."""
+        return None if self._process is None else self._process.pid
+
+    def cgroup(self, mark: str) -> str:
+        """A new one for a run; empty where none can be made."""
+        return self._cgroups.make(mark)
+
+    async def start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
+        """Returns when the program runs. Raises StartFailed with a sentence for the operator."""
+        for last in (False, True):
+            try:
+                return await self._start(launch, mark, cgroup, stdout, stderr, name)
+            except NotStarted as error:
+                if error.number is not None:
+                    raise StartFailed(_reason(launch, error.number)) from error
+                if last:
+                    why = "the supervisor, which starts the apps, ended meanwhile"
+                    raise StartFailed(f"{launch.argv[0]!r} cannot be started: {why}") from error
+        raise AssertionError("unreachable")
+
+    async def _start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
+        try:
+            paper, report = _paper(launch, mark), Pipe()
+        except (OSError, ValueError) as error:
+            raise StartFailed(f"{launch.argv[0]!r} cannot be started: {error}") from error
+        process = AppProcess(mark, cgroup, report, name)
+        try:
+            self.open()
+            self._send(["start", mark, cgroup], [paper, stdout, stderr, report.theirs])
+        finally:
+            os.close(paper)
+            os.close(report.theirs)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await process.begun()
+        except TimeoutError:
+            self._replace("it does not answer")
+            await _undo(process, mark, cgroup)
+            raise StartFailed(f"{launch.argv[0]!r} did not run within {PATIENCE:g} s") from None
+        assert process.target is not None
+        self._runs[mark] = process.target
+        return process
+
+    def adopt(self, target: Target) -> None:
+        """A run which was started otherwise. Raises StartFailed."""
+        self.open()
+        self._runs[target.mark] = target
+        self._send_adopt(target)
+
+    def drop(self, mark: str, cgroup: str) -> None:
+        """Nobody of that run is left."""
+        if self._runs.pop(mark, None) is not None and self._channel is not None:
+            self._send(["drop", mark])
+        members.remove(cgroup)
+
+    def deadline(self, moment: float) -> None:
+        """On CLOCK_BOOTTIME. All runs are killed then, unless another follows; also those which are started later."""
+        self._deadline = moment
+        if self._channel is not None:
+            self._send(["deadline", repr(moment)])
+
+    def open(self) -> None:
+        """Starts the supervisor where it does not run. Does not wait for it. Raises StartFailed."""
+        if self._channel is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            folder = str(Path(flyatc.__file__).parent.parent)
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", PROGRAM.format(theirs.fileno()), folder, self._data],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise StartFailed(f"the supervisor, which starts the apps, cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._channel = ours
+        asyncio.get_running_loop().add_reader(ours, self._hear)
+        if self._deadline is not None:
+            self._send(["deadline", repr(self._deadline)])
+        for target in self._runs.values():
+            self._send_adopt(target)
+
+    async def close(self) -> None:
+        """No run is left."""
+        self._hang_up()
+        if (process := self._process) is not None:
+            try:
+                await asyncio.to_thread(process.wait, FAREWELL)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+        self._cgroups.close()
+
+    # --- parts ---
+
+    def _send_adopt(self, target: Target) -> None:
+        numbers = target.root, target.started, *target.spared
+        self._send(["adopt", target.mark, target.cgroup, *map(str, numbers)])
+
+    def _send(self, words: list[str], files: list[int] | None = None) -> None:
+        assert self._channel is not None
+        try:
+            socket.send_fds(self._channel, ["\0".join(words).encode("utf-8", "surrogateescape")], files or [])
+        except BlockingIOError:
+            self._replace("it reads no messages")
+        except OSError:  # it has ended: the reader is about to say so
+            return
+
+    def _hear(self) -> None:
+        assert self._channel is not None
+        try:
+            message = self._channel.recv(MESSAGE)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message = b""
+        if not message:
+            return self._replace("it has ended")
+        _, _, count = message.partition(b"\0")
+        what = "the lease of this machine has ended: the supervisor has killed the apps"
+        self._log.event("error", what, runs=int(count))
+        return None
+
+    def _replace(self, why: str) -> None:
+        self._hang_up()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._log.event("error", "the supervisor of the apps is replaced", reason=why, runs=len(self._runs))
+        now = asyncio.get_running_loop().time()
+        self._deaths.append(now)
+        try:
+            if len(self._deaths) == MOST_DEATHS and self._deaths[0] > now - WITHIN:
+                raise StartFailed(f"the supervisor has ended {MOST_DEATHS} times in {WITHIN:g} s")
+            self.open()
+        except StartFailed as error:
+            self._log.event("error", "nobody supervises the apps: they are killed", reason=str(error))
+            for target in self._runs.values():
+                target.kill()
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+            self._channel = None
+
+
+async def _undo(process: AppProcess, mark: str, cgroup: str) -> None:
+    """It may run after all. What is found by mark or cgroup is killed until its root has ended."""
+    target = Target(0, 0, mark, cgroup)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while not process.exited.is_set():
+                await asyncio.to_thread(target.kill)
+                await asyncio.sleep(AGAIN)
+
+
+def _paper(launch: Launch, mark: str) -> int:
+    """A file with what is to be run, as ``run_root`` reads it. Raises OSError, ValueError."""
+    env = {**launch.env, MARK: mark}
+    strings = [*launch.argv, *(f"{name}={value}" for name, value in env.items())]
+    words = [os.fsencode(one) for one in (str(len(launch.argv)), launch.directory, *strings)]
+    if any(b"\0" in word for word in words):
+        raise ValueError("embedded null byte")
+    paper = os.memfd_create("launch")
+    with open(paper, "wb", closefd=False) as file:
+        file.write(b"\0".join(words))
+    os.lseek(paper, 0, os.SEEK_SET)
+    return paper
+
+
+def _reason(launch: Launch, number: int) -> str:
+    program = launch.argv[0]
+    match OSError(number, os.strerror(number)):
+        case FileNotFoundError():
+            why = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
+        case PermissionError():
+            why = f"it may not be executed: chmod +x, and see that {launch.directory} may be entered"
+        case error:
+            why = str(error)
+    return f"{program!r} cannot be started: {why}"

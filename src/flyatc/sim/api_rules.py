@@ -1,0 +1,101 @@
+"""The Machines API's limits: https://fly.io/docs/machines/api/working-with-machines-api/. Pure; times are seconds.
+
+Volumes: records only, since a machine's folder is its disk. Pure.
+
+https://fly.io/docs/machines/api/volumes-resource/; one volume for one machine, in one region:
+https://fly.io/docs/volumes/overview/
+
+Leases on machines: who has one may change the machine, others get 409. Pure; times are Unix seconds.
+
+https://fly.io/docs/machines/api/machines-resource/
+"""
+
+import secrets
+
+from msgspec import Struct
+
+USUAL = (1.0, 3.0)  # a second, and in a burst: for each action and machine or app
+GET_MACHINE = (5.0, 10.0)
+
+
+class Rates:
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # (left, when)
+
+    def allows(self, action: str, subject: str, now: float) -> bool:
+        """Takes one from the bucket, where there is one."""
+        rate, burst = GET_MACHINE if action == "get" else USUAL
+        left, when = self._buckets.get((action, subject), (burst, now))
+        left = min(burst, left + (now - when) * rate)
+        allowed = left >= 1
+        self._buckets[action, subject] = (left - 1 if allowed else left, now)
+        return allowed
+
+
+class Volume(Struct):
+    id: str
+    name: str
+    region: str
+    size_gb: int
+    state: str = "created"
+    attached_machine_id: str | None = None
+
+
+class Volumes:
+    """Of one simulator: they end with it, as the config of machines which were made by the API does."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, tuple[str, Volume]] = {}
+
+    def create(self, app: str, name: str, region: str, size_gb: int) -> Volume:
+        one = Volume(f"vol_{secrets.token_hex(8)}", name, region, size_gb)
+        self._all[one.id] = app, one
+        return one
+
+    def find(self, app: str, volume: str) -> Volume | None:
+        of, one = self._all.get(volume, ("", None))
+        return one if of == app else None
+
+    def of(self, app: str) -> list[Volume]:
+        return [one for of, one in self._all.values() if of == app]
+
+    def remove(self, volume: str) -> None:
+        self._all.pop(volume, None)
+
+    def detach(self, machine: str) -> None:
+        """The machine is gone; its volumes stay."""
+        for _, one in self._all.values():
+            if one.attached_machine_id == machine:
+                one.attached_machine_id = None
+
+
+class Lease(Struct, frozen=True):
+    nonce: str
+    expires_at: int
+    owner: str
+    description: str
+
+
+class Leases:
+    def __init__(self) -> None:
+        self._held: dict[str, Lease] = {}
+
+    def find(self, machine: str, now: float) -> Lease | None:
+        found = self._held.get(machine)
+        return found if found is not None and found.expires_at > now else None
+
+    def allows(self, machine: str, nonce: str | None, now: float) -> bool:
+        found = self.find(machine, now)
+        return found is None or found.nonce == nonce
+
+    def take(self, machine: str, nonce: str | None, description: str, ttl: int, now: float) -> Lease | None:
+        """A new one, or with its nonce the same one for longer. None: it is another's."""
+        if not self.allows(machine, nonce, now):
+            return None
+        found = self.find(machine, now)
+        kept = found.nonce if found is not None else secrets.token_hex(6)
+        self._held[machine] = lease = Lease(kept, int(now) + ttl, "sim@flyatc", description)
+        return lease
+
+    def release(self, machine: str) -> None:
+        self._held.pop(machine, None)

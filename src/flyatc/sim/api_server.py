@@ -1,0 +1,194 @@
+"""The listener of the Machines API, and of what ``flyatc sim`` itself asks below ``/sim``.
+
+``/.fly/api`` of each machine: a unix socket on which it may stop or suspend itself, and nobody else.
+
+https://fly.io/docs/reference/suspend-resume/. It answers at once: what was asked comes afterwards.
+"""
+
+import asyncio
+import re
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from flyatc.config.schema import Limits
+from flyatc.control.call import LARGEST_BODY, Answer, Call, Exchange
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.sim.api import MachinesApi
+from flyatc.sim.machines import Machines
+from flyatc.sim.types import Failure, Faults, Overview
+from flyatc.wire import connection, response, server
+from flyatc.wire.errors import BadMessage
+
+AWAY, LOST = "away", "lost"
+
+
+class ApiDoor:
+    """``token``: what callers of the Machines API must show."""
+
+    def __init__(
+        self,
+        api: MachinesApi,
+        machines: Machines,
+        token: str,
+        overview: Callable[[], Overview],
+        break_things: Callable[[Faults], None],
+    ) -> None:
+        self._api, self._machines, self._token = api, machines, token
+        self._overview, self._break_things = overview, break_things
+        self._calls: set[Exchange] = set()
+        self.fault = ""  # see shapes.Faults.api
+        self.wire = server.Server(self._handle, _refuse, Limits(request_body=LARGEST_BODY, idle_timeout=0))
+
+    async def close(self) -> None:
+        self.wire.close_idle()
+        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
+        self.wire.abort()
+
+    def _handle(self, request: server.Request) -> None:
+        of_sim = request.head.path.startswith(b"/sim")
+        if self.fault == AWAY and not of_sim:
+            return request.abort()
+        exchange = Exchange(request, _Handler(self, request, of_sim), self._calls.discard)
+        self._calls.add(exchange)
+        return exchange.begin()
+
+    # --- for a handler ---
+
+    async def of_fly(self, call: Call, request: server.Request) -> Answer:
+        if self.fault and self.fault != LOST:
+            raise BadMessage(int(self.fault), "the simulator was told to fail")
+        if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
+            raise BadMessage(401, "unauthenticated")
+        nonce = request.head.line(b"fly-machine-lease-nonce")
+        told = await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
+        if self.fault == LOST and call.method != "GET":  # done, and nobody hears of it
+            request.abort()
+        return told
+
+    async def of_sim(self, call: Call) -> Answer:
+        match (call.method, call.path.split("/")[2:]):
+            case ("GET", ["status"]):
+                pass
+            case ("POST", ["faults"]):
+                self._break_things(_decoded(call))
+            case ("POST", ["machines", word, verb]):
+                one = self._machines.named(word)
+                verbs = {"start": one.start, "stop": one.stop, "suspend": one.suspend, "kill": one.kill}
+                if verb not in verbs:
+                    raise BadMessage(404, f"a machine cannot be told to {verb}")
+                await verbs[verb]()
+            case _:
+                raise BadMessage(404, f"there is nothing at {call.path}")
+        return Answer(200, msgspec.json.encode(self._overview()))
+
+
+class _Handler:
+    """Of one call (control.call.Handler): it knows the request's headers."""
+
+    def __init__(self, door: ApiDoor, request: server.Request, of_sim: bool) -> None:
+        self._door, self._request, self._of_sim = door, request, of_sim
+
+    async def answer(self, call: Call) -> Answer:
+        return await (self._door.of_sim(call) if self._of_sim else self._door.of_fly(call, self._request))
+
+    def fault(self, call: Call, error: Exception) -> Answer:
+        if isinstance(error, FlyatcError):
+            return MachinesApi.fault(error)
+        return Answer(500, msgspec.json.encode(Failure("".join(traceback.format_exception(error)))))
+
+
+def _decoded(call: Call) -> Faults:
+    try:
+        found = msgspec.json.decode(call.body, type=Faults)
+    except msgspec.DecodeError as error:
+        raise BadMessage(400, str(error)) from error
+    if found.api not in ("", AWAY, LOST) and not (found.api.isdigit() and 400 <= int(found.api) < 600):
+        raise BadMessage(400, f"api: {found.api!r} is neither away nor lost, nor a status of failure")
+    return found
+
+
+def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:
+    return response.build(fault.status, [], b"", head_only=False, close=True)
+
+
+UNREACHABLE = "away"
+_SELF = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines/(?P<id>[^/]+)/(stop|suspend)")
+
+
+class LocalApis:
+    """``fault``: that of the Machines API, see shapes.Faults."""
+
+    def __init__(self, api: MachinesApi, fault: Callable[[], str]) -> None:
+        self._api, self._fault = api, fault
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="flyatc-"
+        )  # short: a socket's address has 108 bytes (unix(7))
+        self._doors: list[_Door] = []
+        self._opening: list[asyncio.Task[None]] = []
+
+    def open(self, app: str, machine: str) -> Path:
+        """The machine's socket."""
+        path = Path(self._folder.name) / machine
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        one.bind(str(path))
+        one.setblocking(False)
+        door = _Door(self._api, self._fault, app, machine)
+        self._doors.append(door)
+        self._opening.append(tasks.start(door.open(one), f"local API of {machine}"))
+        return path
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._opening)
+        await asyncio.gather(*(door.close() for door in self._doors))
+        self._folder.cleanup()
+
+
+class _Door:
+    """Handler of its own calls (control.call.Handler)."""
+
+    def __init__(self, api: MachinesApi, fault: Callable[[], str], app: str, machine: str) -> None:
+        self._api, self._fault, self._app, self._machine = api, fault, app, machine
+        self._calls: set[Exchange] = set()
+        self._server: asyncio.Server | None = None
+        self._wire = server.Server(self._handle, _refuse, Limits(request_body=LARGEST_BODY, idle_timeout=0))
+
+    async def open(self, one: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(partial(connection.Connection, self._wire), sock=one)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._wire.close_idle()
+        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
+        self._wire.abort()
+        await asyncio.sleep(0)  # the connections are told at the loop's next turn
+
+    async def answer(self, call: Call) -> Answer:
+        if fault := self._fault():
+            raise BadMessage(int(fault), "the simulator was told to fail")
+        match = _SELF.fullmatch(call.path)
+        if match is None or call.method != "POST":
+            raise BadMessage(404, "404 page not found")
+        if (match["app"], match["id"]) != (self._app, self._machine):
+            raise BadMessage(403, "a machine may stop and suspend itself only")
+        return await self._api.answer(call, None)
+
+    def fault(self, call: Call, error: Exception) -> Answer:
+        if isinstance(error, FlyatcError):
+            return self._api.fault(error)
+        return Answer(500, b"")
+
+    def _handle(self, request: server.Request) -> None:
+        if self._fault() == UNREACHABLE:
+            return request.abort()
+        exchange = Exchange(request, self, self._calls.discard)
+        self._calls.add(exchange)
+        return exchange.begin()
