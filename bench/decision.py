@@ -18,11 +18,11 @@ from types import SimpleNamespace
 import uvloop
 
 from flyatc.config.load import load
-from flyatc.daemon.user_placement import Placing
-from flyatc.edge.fly_replay import Signpost
+from flyatc.daemon.user_placement import UserPlacement
+from flyatc.edge.fly_replay import FlyReplay
 from flyatc.fly import environment
 from flyatc.fly.dns import Dns
-from flyatc.fly.user_lookup import Names
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.routing.replay import Replays, secret
 from flyatc.wire.head import RequestParser
@@ -64,10 +64,10 @@ async def timed(path: Path, head: bytes) -> dict[str, float]:
     me = environment.of(ENVIRONMENT)
     assert me is not None
     assert config.fly.metadata is not None
-    names = Names(Dns(config.fly.resolver), me, config.fly.metadata, Log(level="error"))
-    placing = Placing(config, me, Nobody(), names)
+    names = UserLookup(Dns(config.fly.resolver), me, config.fly.metadata, Log(level="error"))
+    placing = UserPlacement(config, me, Nobody(), names)
     replays = Replays(me, secret(ENVIRONMENT), config.replay.timeout)
-    sign = Signpost(config, replays, placing, "nothing is handed over here")
+    sign = FlyReplay(config, replays, placing, "nothing is handed over here")
     to = Answered(SimpleNamespace(head=RequestParser().parse(head)))
     tenant = SimpleNamespace(spec=config.tenants["far"])
     found = {"known_us": 1e9, "sends_us": 1e9}

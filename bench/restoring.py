@@ -21,7 +21,7 @@ from flyatc.config import load
 from flyatc.daemon import daemon
 from flyatc.daemon.wiring import Parts
 from flyatc.databases.litestream.replica_layout import Addresses
-from flyatc.databases.sole_owner import Sole
+from flyatc.databases.sole_owner import SoleLease
 from flyatc.edge.listener import Listener
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
@@ -51,7 +51,7 @@ async def hold(path: Path, key: str | None = None) -> dict[str, object]:
     transfer = time.monotonic() - transfer
     parts.close()
     log.close()
-    line = Addresses(config.storage, os.environ).of_line(tenant, tenant.app.databases[0], Sole.line)
+    line = Addresses(config.storage, os.environ).of_line(tenant, tenant.app.databases[0], SoleLease.line)
     return {"seconds": seconds, "grown": grown, "children": children.peak, "line": line, "transfer": transfer}
 
 

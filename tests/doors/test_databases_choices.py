@@ -8,7 +8,7 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.databases import orphans
-from flyatc.databases.version_choice import Aside, Moment
+from flyatc.databases.version_choice import Moment, OrphanChoice
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 
@@ -66,7 +66,7 @@ async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yar
     assert found is not None
     assert abs(found - time()) < 60
     yard.failing.calls.clear()
-    await b.vault.restore(b.tenant, DATABASE, Aside(name), silent)
+    await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     assert not [call for call in yard.failing.calls if call.startswith("download")]
     assert rows(b.path) == [1, 77]
     assert [version.id[-1] for version in await b.vault.history(b.tenant)] == ["3", "2", "1"]
@@ -77,7 +77,7 @@ async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yar
 async def test_another_machine_gets_it_from_the_store(yard: Yard) -> None:
     name = await set_aside(yard)
     c = yard.machine("c")
-    await c.vault.restore(c.tenant, None, Aside(name), silent)
+    await c.vault.restore(c.tenant, None, OrphanChoice(name), silent)
     assert rows(c.path) == [1, 77]
     assert await yard.machine("a").session() == [1, 77]
 
@@ -87,7 +87,7 @@ async def test_a_name_under_which_nothing_was_set_aside_changes_nothing(yard: Ya
     await set_aside(yard)
     b = yard.machine("b")
     with pytest.raises(RestoreRefused, match=r"nothing was set aside as .*, neither here nor in the store"):
-        await b.vault.restore(b.tenant, DATABASE, Aside(name), silent)
+        await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     assert await b.session() == [1, 2]
 
 
@@ -97,9 +97,9 @@ async def test_what_was_set_aside_and_is_damaged_refuses(yard: Yard) -> None:
     [folder] = orphans.folders(b.tenant.data / ".flyatc")
     (folder.path / DATABASE).write_bytes((folder.path / DATABASE).read_bytes()[:5000])
     with pytest.raises(RestoreRefused, match=r"(?s)set aside as .* is damaged: .*It stays at .*sqlite3's \.recover"):
-        await b.vault.restore(b.tenant, DATABASE, Aside(name), silent)
+        await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     [stored] = yard.orphans()
     stored.write_bytes(stored.read_bytes()[:-9])
     with pytest.raises(RestoreRefused, match=r"is damaged in the store: .*Nothing was overwritten"):
-        await c.vault.restore(c.tenant, DATABASE, Aside(name), silent)
+        await c.vault.restore(c.tenant, DATABASE, OrphanChoice(name), silent)
     assert await b.session() == [1, 2]

@@ -11,7 +11,7 @@ from fakes.dns import DnsServer
 from flyatc.config.schema_sections import Listen
 from flyatc.fly import dns, dns_answers, user_lookup
 from flyatc.fly.environment import Machine
-from flyatc.fly.user_lookup import Names
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
 
@@ -40,8 +40,8 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 @pytest.fixture
-def asked(client: dns.Dns, log: Log) -> Names:
-    return Names(client, ME, "customer", log)
+def asked(client: dns.Dns, log: Log) -> UserLookup:
+    return UserLookup(client, ME, "customer", log)
 
 
 async def test_absent_empty_late_and_failed_are_different_things(server: DnsServer, client: dns.Dns) -> None:
@@ -79,7 +79,7 @@ async def test_of_those_who_ask_a_server_which_is_away_one_waits_for_it(
         await client.addresses("here.internal")
 
 
-async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked: Names) -> None:
+async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked: UserLookup) -> None:
     server.add(NAME, "AAAA", THERE)
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
     found = await asked.machine_of("ann")
@@ -90,7 +90,7 @@ async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked:
 
 
 async def test_where_there_is_no_pointer_the_list_of_instances_tells_and_the_pointer_is_not_asked_for_again(
-    server: DnsServer, asked: Names
+    server: DnsServer, asked: UserLookup
 ) -> None:
     server.add(NAME, "AAAA", THERE)
     server.add(NAME.replace("ann", "bob"), "AAAA", THERE)
@@ -103,7 +103,7 @@ async def test_where_there_is_no_pointer_the_list_of_instances_tells_and_the_poi
 
 
 async def test_our_own_address_needs_no_pointer_and_of_several_machines_we_take_ours(
-    server: DnsServer, asked: Names
+    server: DnsServer, asked: UserLookup
 ) -> None:
     server.add(NAME, "AAAA", THERE, str(ME.address))
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
@@ -113,7 +113,7 @@ async def test_our_own_address_needs_no_pointer_and_of_several_machines_we_take_
 
 
 async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
-    server: DnsServer, asked: Names
+    server: DnsServer, asked: UserLookup
 ) -> None:
     server.add(NAME, "AAAA", THERE)
     server.add_pointer(THERE, f"{THIRD}.vm.other.internal.")
@@ -123,7 +123,7 @@ async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
 
 
 async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_open(
-    server: DnsServer, asked: Names
+    server: DnsServer, asked: UserLookup
 ) -> None:
     assert isinstance(await asked.machine_of("gone"), dns_answers.Absent)
     server.failing = True
@@ -131,7 +131,7 @@ async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_op
 
 
 async def test_while_the_server_is_away_its_last_answer_has_to_do(
-    server: DnsServer, asked: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Log
+    server: DnsServer, asked: UserLookup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Log
 ) -> None:
     monkeypatch.setattr(user_lookup, "FOUND", 0.0)
     server.add(NAME, "AAAA", str(ME.address))
@@ -144,7 +144,7 @@ async def test_while_the_server_is_away_its_last_answer_has_to_do(
     assert "the last answer of the DNS has to do" in (tmp_path / "log").read_text()
 
 
-async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsServer, asked: Names) -> None:
+async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsServer, asked: UserLookup) -> None:
     server.mute = True
     assert isinstance(await asked.machine_of("ann"), dns_answers.Unknown)
     before = len(server.asked)
@@ -153,7 +153,7 @@ async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsSe
     assert len(server.asked) == before
 
 
-async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsServer, asked: Names) -> None:
+async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsServer, asked: UserLookup) -> None:
     server.add("all.vms.shop.internal", "TXT", f"{OTHER} iad,{ME.id} bos")
     assert await asked.deployed("shop", OTHER) is True
     assert await asked.deployed("shop", THIRD) is False
@@ -190,7 +190,7 @@ async def test_where_nobody_listens_is_not_where_nobody_is_known() -> None:
         await client.addresses("here.internal")
 
 
-async def test_machines_are_asked_for_by_address_once_for_all_their_users(server: DnsServer, asked: Names) -> None:
+async def test_machines_are_asked_for_by_address_once_for_all_their_users(server: DnsServer, asked: UserLookup) -> None:
     server.add_pointer(THERE, f"{OTHER}.vm.shop.internal.")
     for user in ("ann", "bob"):
         server.add(NAME.replace("ann", user), "AAAA", THERE)
@@ -198,5 +198,7 @@ async def test_machines_are_asked_for_by_address_once_for_all_their_users(server
     assert [kind for _, kind in server.asked] == ["AAAA", "PTR", "AAAA"]
 
 
-async def test_a_list_of_machines_which_has_not_even_us_says_nothing_of_others(server: DnsServer, asked: Names) -> None:
+async def test_a_list_of_machines_which_has_not_even_us_says_nothing_of_others(
+    server: DnsServer, asked: UserLookup
+) -> None:
     assert await asked.deployed("shop", OTHER) is None

@@ -16,8 +16,8 @@ from flyatc.fly import machine_list as inventories
 from flyatc.fly import machine_rules as listings
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.environment import Machine
-from flyatc.fly.machine_list import Inventory
-from flyatc.fly.provision import Making, NotMade
+from flyatc.fly.machine_list import MachineList
+from flyatc.fly.provision import NotMade, Provisioner
 from flyatc.observe.log import Log
 from flyatc.sim.simulator import TOKEN
 from flyatc.sim.types import Faults
@@ -31,8 +31,8 @@ class Edge:
         me = Machine(record.app, record.id, record.region)
         environ = {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{fly.simulator.api_port}", "FLY_API_TOKEN": TOKEN}
         self.api = MachinesApi("sim", environ)
-        self.inventory = Inventory(self.api, me, "customer_id", log)
-        self.making = Making(self.api, self.inventory, me, "customer_id", settings or Settings(), log)
+        self.inventory = MachineList(self.api, me, "customer_id", log)
+        self.making = Provisioner(self.api, self.inventory, me, "customer_id", settings or Settings(), log)
 
     def close(self) -> None:
         self.making.close()
@@ -110,7 +110,7 @@ async def test_only_the_first_waits_for_an_api_which_hangs(fly: Fly, log: Log, m
     with socket.create_server(("127.0.0.1", 0)) as mute:
         where = f"http://127.0.0.1:{mute.getsockname()[1]}"
         api = MachinesApi("sim", {"FLY_FLAPS_BASE_URL": where, "FLY_API_TOKEN": "x"})
-        inventory = Inventory(api, Machine("sim", fly.id("m1"), "iad"), "customer_id", log)
+        inventory = MachineList(api, Machine("sim", fly.id("m1"), "iad"), "customer_id", log)
         for patience in (0.1, 3600.0):
             monkeypatch.setattr(inventories, "PATIENCE", patience)
             found = await inventory.machine_of("9")

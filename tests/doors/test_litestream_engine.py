@@ -15,7 +15,7 @@ import pytest
 from fakes.machines import Told
 from fakes.streams import Writer
 from flyatc.databases.litestream import client
-from flyatc.databases.litestream.daemon import Engine
+from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.kit.threads import Threads
 from flyatc.process import program as programs
 from flyatc.process.pidfiles import Records, end_leftovers
@@ -28,7 +28,7 @@ class Shop:
     def __init__(self, root: Path, environ: dict[str, str] | None = None) -> None:
         self.root, self.log, self.threads = root, Told(io.BytesIO()), Threads(1, "shop")
         run = partial(programs.hold, records=Records(root))
-        self.engine = Engine(root / ".flyatc", None, environ or {}, run, self.log, self.threads)
+        self.engine = LitestreamDaemon(root / ".flyatc", None, environ or {}, run, self.log, self.threads)
 
     def url(self, name: str) -> str:
         return f"file://{self.root}/store/{name}"

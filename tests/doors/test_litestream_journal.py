@@ -14,7 +14,7 @@ from fakes.owners import FakeFormer, FakeOwned
 from fakes.streams import Streamer, Streamers, after
 from flyatc.databases import local_files
 from flyatc.databases.litestream import replication, wal_rules
-from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.kit.types import silent
 
@@ -62,7 +62,7 @@ async def eventually(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-def mode_of(held: Streaming) -> Mode:
+def mode_of(held: Replication) -> Mode:
     return held.streams[0].mode
 
 

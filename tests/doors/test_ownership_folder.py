@@ -15,7 +15,7 @@ from flyatc.objects.folder import FolderStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.errors import HeldElsewhere
-from flyatc.ownership.leases import Keeper
+from flyatc.ownership.leases import LeaseManager
 from flyatc.ownership.record import Me, State
 from flyatc.ownership.rules import Terms
 
@@ -30,8 +30,8 @@ async def store(tmp_path: Path) -> AsyncIterator[FolderStore]:
     made.close()
 
 
-def keeper(store: FolderStore, me: Me) -> Keeper:
-    return Keeper(store, me, Terms(), Log(io.BytesIO()))
+def keeper(store: FolderStore, me: Me) -> LeaseManager:
+    return LeaseManager(store, me, Terms(), Log(io.BytesIO()))
 
 
 async def test_two_daemons_hand_a_user_over(store: FolderStore, tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ async def test_two_daemons_hand_a_user_over(store: FolderStore, tmp_path: Path) 
 
 async def test_of_many_daemons_one_owns(store: FolderStore, tmp_path: Path) -> None:
     keepers = [keeper(store, identity.read(tmp_path / f"d{n}", {})) for n in range(6)]
-    done, owners = asyncio.Event(), list[Keeper]()
+    done, owners = asyncio.Event(), list[LeaseManager]()
 
-    async def hold(one: Keeper) -> None:
+    async def hold(one: LeaseManager) -> None:
         try:
             async with one.hold("u"):
                 owners.append(one)

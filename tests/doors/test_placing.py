@@ -9,11 +9,11 @@ from fakes.dns import DnsServer
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import Listen
-from flyatc.daemon.user_placement import Placing
+from flyatc.daemon.user_placement import UserPlacement
 from flyatc.fly import user_lookup as names_module
 from flyatc.fly.dns import Dns
 from flyatc.fly.environment import Machine
-from flyatc.fly.user_lookup import Names
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
@@ -67,32 +67,36 @@ def configured(folder: Path, users: str) -> Config:
 
 
 @pytest.fixture
-def placing(server: DnsServer, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Placing]:
+def placing(
+    server: DnsServer, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[UserPlacement]:
     monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 0.0)
     monkeypatch.setattr(names_module, "ABSENT", 0.0)
     with (tmp_path / "log").open("wb") as out:
-        names = Names(Dns(Listen("127.0.0.1", server.port)), ME, "customer", Log(out))
+        names = UserLookup(Dns(Listen("127.0.0.1", server.port)), ME, "customer", Log(out))
         config = configured(tmp_path, "{ann: , pat: {region: iad}, '*': {match: '[0-9]+'}}")
-        yield Placing(config, ME, owners, names)
+        yield UserPlacement(config, ME, owners, names)
 
 
 def where(place: placement.Place | None) -> object:
     return place.target if isinstance(place, There) else type(place)
 
 
-async def test_who_is_owned_here_is_looked_up_nowhere(placing: Placing, server: DnsServer, owners: Owners) -> None:
+async def test_who_is_owned_here_is_looked_up_nowhere(
+    placing: UserPlacement, server: DnsServer, owners: Owners
+) -> None:
     owners.here.add("pat")
     assert placing.known("pat") is None
     assert where(await placing.find("pat")) is Here
     assert (server.asked, owners.looked) == ([], [])
 
 
-async def test_a_pin_needs_no_look_up_either(placing: Placing, server: DnsServer, owners: Owners) -> None:
+async def test_a_pin_needs_no_look_up_either(placing: UserPlacement, server: DnsServer, owners: Owners) -> None:
     assert where(placing.known("pat")) == where(await placing.find("pat")) == Target("shop", region="iad")
     assert (server.asked, owners.looked) == ([], [])
 
 
-async def test_a_name_comes_before_the_record(placing: Placing, server: DnsServer, owners: Owners) -> None:
+async def test_a_name_comes_before_the_record(placing: UserPlacement, server: DnsServer, owners: Owners) -> None:
     server.add("7.customer.kv._metadata.shop.internal", "AAAA", str(ME.address))
     owners.had("7", OTHER)
     assert where(await placing.find("7")) is Here
@@ -101,7 +105,7 @@ async def test_a_name_comes_before_the_record(placing: Placing, server: DnsServe
     assert owners.looked == ["8"]
 
 
-async def test_after_a_sleep_all_is_asked_anew(placing: Placing, server: DnsServer) -> None:
+async def test_after_a_sleep_all_is_asked_anew(placing: UserPlacement, server: DnsServer) -> None:
     server.add("7.customer.kv._metadata.shop.internal", "AAAA", "fdaa:0:1:a7b:9::2")
     server.add_pointer("fdaa:0:1:a7b:9::2", f"{OTHER}.vm.shop.internal.")
     for _ in range(2):
@@ -112,7 +116,7 @@ async def test_after_a_sleep_all_is_asked_anew(placing: Placing, server: DnsServ
     assert where(await placing.find("7")) is Here
 
 
-async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: Placing, owners: Owners) -> None:
+async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: UserPlacement, owners: Owners) -> None:
     owners.away = True
     place = await placing.find("ann")
     assert isinstance(place, Nowhere)
@@ -121,7 +125,7 @@ async def test_where_the_store_is_away_nobody_is_sent_anywhere(placing: Placing,
 
 @pytest.mark.parametrize("by", ["record", "name"])
 async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
-    placing: Placing, server: DnsServer, owners: Owners, monkeypatch: pytest.MonkeyPatch, by: str
+    placing: UserPlacement, server: DnsServer, owners: Owners, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setattr(replay_cache, "PATIENCE", 0.0)
     owners.had("ann", OTHER)
@@ -139,7 +143,7 @@ async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
 
 
 async def test_what_the_record_told_somebody_is_known_to_all_for_a_while(
-    placing: Placing, monkeypatch: pytest.MonkeyPatch
+    placing: UserPlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 60.0)
     assert placing.known("ann") is None
@@ -147,7 +151,7 @@ async def test_what_the_record_told_somebody_is_known_to_all_for_a_while(
     assert where(placing.known("ann")) == where(await placing.find("ann")) == THERE
 
 
-async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_path: Path) -> None:
+async def test_a_reload_counts_at_once(placing: UserPlacement, owners: Owners, tmp_path: Path) -> None:
     owners.had("ann", OTHER)
     assert where(await placing.find("ann")) == THERE
     placing.use(configured(tmp_path, f"{{ann: {{machine: {ME.id}}}}}"))
@@ -155,7 +159,7 @@ async def test_a_reload_counts_at_once(placing: Placing, owners: Owners, tmp_pat
 
 
 async def test_in_a_storm_of_strangers_only_some_are_looked_up_and_whoever_is_known_or_listed_is_served(
-    server: DnsServer, owners: Owners, placing: Placing, monkeypatch: pytest.MonkeyPatch
+    server: DnsServer, owners: Owners, placing: UserPlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup_limit, "AT_ONCE", 20.0)
     monkeypatch.setattr(lookup_limit, "A_SECOND", 0.0)

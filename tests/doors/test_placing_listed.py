@@ -9,13 +9,13 @@ import pytest_asyncio
 from doors.test_placing import Owners, configured, where
 from fakes.fly import Fly, small_fly
 from flyatc.config.schema_sections import Listen
-from flyatc.daemon.user_placement import Placing
+from flyatc.daemon.user_placement import UserPlacement
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.dns import Dns
 from flyatc.fly.environment import Machine
-from flyatc.fly.machine_list import Inventory
-from flyatc.fly.provision import Making
-from flyatc.fly.user_lookup import Names
+from flyatc.fly.machine_list import MachineList
+from flyatc.fly.provision import Provisioner
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
 from flyatc.routing.placement import Here, Nowhere, There
@@ -39,7 +39,9 @@ def owners() -> Owners:
 
 
 @pytest_asyncio.fixture
-async def placing(fly: Fly, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Placing]:
+async def placing(
+    fly: Fly, owners: Owners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[UserPlacement]:
     """Of m1."""
     monkeypatch.setattr("flyatc.daemon.user_placement.KEPT", 0.0)
     monkeypatch.setattr("flyatc.fly.user_lookup.ABSENT", 0.0)
@@ -53,9 +55,11 @@ async def placing(fly: Fly, owners: Owners, tmp_path: Path, monkeypatch: pytest.
                               "FLY_API_TOKEN": TOKEN})  # fmt: skip
     with (tmp_path / "log").open("wb") as out:
         log = Log(out)
-        names = Names(Dns(Listen("127.0.0.1", fly.simulator.dns_port)), me, "customer_id", log)
-        inventory = Inventory(api, me, "customer_id", log)
-        one = Placing(config, me, owners, names, inventory, Making(api, inventory, me, "customer_id", config.fly, log))
+        names = UserLookup(Dns(Listen("127.0.0.1", fly.simulator.dns_port)), me, "customer_id", log)
+        inventory = MachineList(api, me, "customer_id", log)
+        one = UserPlacement(
+            config, me, owners, names, inventory, Provisioner(api, inventory, me, "customer_id", config.fly, log)
+        )
         yield one
         one.close()
         api.close()
@@ -67,7 +71,9 @@ def had(fly: Fly, name: str) -> Owner:
     return Owner(epoch=3, state=State.RELEASED, holder=holder, nonce="n", ttl=30.0, data=Data(line=1, since=1))
 
 
-async def test_a_sleeping_machine_whose_user_never_came_is_found(fly: Fly, placing: Placing, owners: Owners) -> None:
+async def test_a_sleeping_machine_whose_user_never_came_is_found(
+    fly: Fly, placing: UserPlacement, owners: Owners
+) -> None:
     await fly["m2"].stop()
     assert where(await placing.find("200")) == Target("sim", id=fly.id("m2"))
     assert owners.looked == ["200"], "who had him last would come first"
@@ -78,7 +84,7 @@ async def test_a_sleeping_machine_whose_user_never_came_is_found(fly: Fly, placi
 
 
 async def test_without_the_api_strangers_wait_and_nobody_is_taken_for_one(
-    fly: Fly, placing: Placing, owners: Owners
+    fly: Fly, placing: UserPlacement, owners: Owners
 ) -> None:
     fly.simulator.break_things(Faults(api="503"))
     owners.known["ann"] = had(fly, "m2")
@@ -91,7 +97,7 @@ async def test_without_the_api_strangers_wait_and_nobody_is_taken_for_one(
 
 
 async def test_a_sleeping_machine_which_cannot_be_reached_is_given_up(
-    fly: Fly, placing: Placing, monkeypatch: pytest.MonkeyPatch
+    fly: Fly, placing: UserPlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flyatc.routing.replay_cache.PATIENCE", 0.0)
     await fly["m2"].stop()
@@ -105,7 +111,7 @@ async def test_a_sleeping_machine_which_cannot_be_reached_is_given_up(
 
 
 async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
-    fly: Fly, placing: Placing, owners: Owners
+    fly: Fly, placing: UserPlacement, owners: Owners
 ) -> None:
     owners.known["ann"] = had(fly, "m2")
     fly.simulator.break_things(Faults(dns="nxdomain"))
@@ -121,7 +127,7 @@ async def test_the_api_says_whether_a_last_owner_is_gone_where_the_dns_does_not(
 
 
 async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
-    placing: Placing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    placing: UserPlacement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flyatc.fly.provision.PATIENCE", 0.0)
     placing.use(configured(tmp_path, PROVISION))
@@ -131,7 +137,9 @@ async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
     assert isinstance(await placing.find("300"), There)
 
 
-async def test_who_has_no_machine_gets_one_where_the_file_says_so(fly: Fly, placing: Placing, tmp_path: Path) -> None:
+async def test_who_has_no_machine_gets_one_where_the_file_says_so(
+    fly: Fly, placing: UserPlacement, tmp_path: Path
+) -> None:
     placing.use(configured(tmp_path, PROVISION))
     place = await placing.find("300")
     made = fly["user-300"].record

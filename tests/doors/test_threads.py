@@ -14,7 +14,7 @@ import pytest
 
 from flyatc.kit import tasks
 from flyatc.kit import threads as kit
-from flyatc.kit.async_cache import Recall
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.deadlines import Moving, Within
 from flyatc.kit.threads import Abandoned, Exhausted, Interrupted, Late, Threads, Tick
 from flyatc.kit.types import silent
@@ -305,7 +305,7 @@ async def unheard(leave: Callable[[asyncio.Task[Any], threading.Event], Awaitabl
         raise OSError("connection reset")
 
     threads = Threads(2, "test")
-    recall: Recall[str, None] = Recall(lambda _: threads.run(fail), lambda _: 1.0, 9)
+    recall: AsyncCache[str, None] = AsyncCache(lambda _: threads.run(fail), lambda _: 1.0, 9)
     asks: list[Callable[[], Coroutine[Any, Any, Any]]] = [
         lambda: threads.run(fail),
         lambda: threads.watch(lambda tick: fail(), "work", silent),

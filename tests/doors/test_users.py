@@ -15,7 +15,7 @@ from flyatc.config.schema import Config
 from flyatc.fly import environment
 from flyatc.fly.machine_rules import LEFT
 from flyatc.kit.errors import FlyatcError
-from flyatc.ownership.record import Data, Heir, Holder, Owner, State, owner_key, write
+from flyatc.ownership.record import Data, Holder, Owner, State, Successor, owner_key, write
 from flyatc.sim.simulator import TOKEN
 from slowness import SLOWNESS
 from whole.daemon import clean_environment
@@ -64,7 +64,7 @@ async def test_a_user_is_handed_over_and_his_old_machine_is_destroyed(
         assert (his.region, his.metadata) == ("ams", {KEY: "100"})
         assert {one.record.id for one in fly.simulator.machines} == {m2, his.id}
         found = msgspec.json.decode(record(tmp_path, "100").read_bytes(), type=Owner)
-        assert (found.state, found.to) == (State.RELEASED, Heir("sim", his.id))
+        assert (found.state, found.to) == (State.RELEASED, Successor("sim", his.id))
         assert [line.split()[1] for line in said if line[0] != " "] == [
             "make", "put", "take", "wait", "stop", "destroy"
         ]  # fmt: skip

@@ -12,7 +12,7 @@ from fakes.machines import Told, Yard
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.daemon import verify_schedule as module
-from flyatc.daemon.verify_schedule import Verifying
+from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.kit import tasks
 from flyatc.process.pidfiles import Records
 from slowness import SLOWNESS
@@ -33,9 +33,9 @@ def configured(root: Path, verify: str) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[Verifying]:
+async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[VerifySchedule]:
     config = configured(yard.root, verify)
-    made = Verifying(config, {}, yard.failing, Records(yard.root / "data"), log)
+    made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), log)
     running = tasks.start(made.run(), "verify")
     try:
         yield made
@@ -83,7 +83,7 @@ async def test_without_an_interval_only_what_runs_for_long_is_verified_and_heale
     await asleep.session(1)
     async with awake.vault.hold(awake.tenant):
         config = configured(yard.root, "null")
-        made = Verifying(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault)
+        made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault)
         running = tasks.start(made.run(), "verify")
         try:
             await eventually(lambda: awake.events("verified"))
@@ -104,7 +104,7 @@ async def test_without_an_interval_nothing_that_sleeps_is_read(yard: Yard, monke
     monkeypatch.setattr(module, "EVERY", 0.5)
     a = yard.machine("a")
     await a.session(1)
-    made = Verifying(
+    made = VerifySchedule(
         configured(yard.root, "null"), {}, yard.failing, Records(yard.root / "data"), a.log, yard.machine("b").vault
     )
     yard.failing.calls.clear()

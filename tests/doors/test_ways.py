@@ -9,7 +9,7 @@ import pytest
 
 from fakes.fly import Fly, small_fly
 from flyatc.config.schema_sections import Listen
-from flyatc.daemon.peers import Ways
+from flyatc.daemon.peers import PeerDialer
 from flyatc.edge.peer_forward import Unreached
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.dns import Dns
@@ -19,7 +19,7 @@ from flyatc.sim.simulator import TOKEN
 
 
 @asynccontextmanager
-async def ways(fly: Fly, folder: Path, *, token: bool = True, patience: float = 20.0) -> AsyncIterator[Ways]:
+async def ways(fly: Fly, folder: Path, *, token: bool = True, patience: float = 20.0) -> AsyncIterator[PeerDialer]:
     """Of m1. The puppet has one port only, which has to do for the private one."""
     (folder / "network.json").write_text(
         json.dumps({one.record.address: f"127.0.0.1:{one.record.port}" for one in fly.simulator.machines})
@@ -32,7 +32,7 @@ async def ways(fly: Fly, folder: Path, *, token: bool = True, patience: float = 
     m1 = fly["m1"].record
     me = Machine(m1.app, m1.id, m1.region, m1.address)
     api = MachinesApi(m1.app, environ, 1.0) if token else None
-    found = Ways(
+    found = PeerDialer(
         me, Dns(Listen("127.0.0.1", fly.simulator.dns_port)), api, 8790, patience, environ, replays=False
     )  # fmt: skip
     try:

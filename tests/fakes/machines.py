@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, Unpack
 
 from flyatc.config.schema import App, Storage, Tenant
-from flyatc.databases.service import Vault
+from flyatc.databases.service import DatabaseService
 from flyatc.kit.types import Progress
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.store import ObjectStore, Seen, Stored, StoreUnavailable
@@ -41,7 +41,9 @@ class Machine:
         key: str | None = None,
     ) -> None:
         self.log = Told(io.BytesIO())
-        self.vault = Vault(store, Storage(interval=interval, keep=keep, key=key), self.log, lambda text, tenant: text)
+        self.vault = DatabaseService(
+            store, Storage(interval=interval, keep=keep, key=key), self.log, lambda text, tenant: text
+        )
         self.tenant = Tenant(
             user="bellevue",
             name="2025/winter",

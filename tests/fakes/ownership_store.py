@@ -13,9 +13,9 @@ from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import record
 from flyatc.ownership.clock import Clock
-from flyatc.ownership.lease import Owned
-from flyatc.ownership.leases import Keeper
-from flyatc.ownership.record import Heir, Me, Owner, Process, Session
+from flyatc.ownership.lease import HeldLease
+from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.record import Me, Owner, Process, Session, Successor
 from flyatc.ownership.rules import Terms
 
 TRIP = 0.02  # s; there and back
@@ -149,7 +149,7 @@ class FakeMachine:
         *,
         rate: float = 1.0,
         earlier: bool = True,
-        forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None,
+        forsakes: Callable[[str, Successor], Awaitable[bool]] | None = None,
     ) -> None:
         FakeMachine.all.append(self)
         self.name, self.skew, self.lost, self.link = name, 0.0, 0.0, Link(store)
@@ -163,17 +163,17 @@ class FakeMachine:
         self.kill_at: list[float] = []  # the deadlines that the supervisor was told, on the clock of this machine
         self.boottime, tell = clock.boottime, self.kill_at.append
         more = {} if forsakes is None else {"forsakes": forsakes}
-        self.keeper = Keeper(self.link, self.me, Terms(), self.log, clock=clock, on_deadline=tell, **more)
+        self.keeper = LeaseManager(self.link, self.me, Terms(), self.log, clock=clock, on_deadline=tell, **more)
         self._left = asyncio.Event()  # set: who lives here ends
         self._lives: list[asyncio.Task[None]] = []
 
-    async def live(self, user: str = "u", known: int = 0) -> Owned:
+    async def live(self, user: str = "u", known: int = 0) -> HeldLease:
         """Owned by a tenant, which ends when it must, or when it is asked to."""
-        begun: asyncio.Future[Owned] = asyncio.get_running_loop().create_future()
+        begun: asyncio.Future[HeldLease] = asyncio.get_running_loop().create_future()
         self._lives.append(tasks.start(self._live(user, known, begun), f"{self.name} has {user}"))
         return await begun
 
-    async def _live(self, user: str, known: int, begun: "asyncio.Future[Owned]") -> None:
+    async def _live(self, user: str, known: int, begun: "asyncio.Future[HeldLease]") -> None:
         left = self._left
         try:
             async with self.keeper.hold(user, known) as owned:

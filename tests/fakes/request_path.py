@@ -14,7 +14,7 @@ from flyatc.fly.environment import Machine
 from flyatc.observe.log import Log
 from flyatc.routing import placement, replay
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.scheduler import Visit, Visitors
+from flyatc.tenants.scheduler import InFlight, InFlightRequest
 from flyatc.wire import connection, server, upstream_connection
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
@@ -90,13 +90,13 @@ class _Gateway(upstream.Gateway):
 class _Tenant:
     def __init__(self, spec: Tenant, through: upstream.Gateway, *, warm: bool) -> None:
         self.spec, self._gateway, self._warm = spec, through, warm
-        self._visitors = Visitors()
+        self._visitors = InFlight()
 
-    def visit(self) -> Visit | None:
+    def visit(self) -> InFlightRequest | None:
         if not self._warm:
             return None
         self._visitors.come()
-        return Visit(self._gateway, 1, self._visitors)
+        return InFlightRequest(self._gateway, 1, self._visitors)
 
     def peek(self) -> upstream.Gateway | None:
         return self._gateway if self._warm else None
@@ -151,9 +151,9 @@ class RequestPath:
         self._gateway, sign = _Gateway(), None
         if elsewhere:
             me = Machine(app="test", id="0123456789abce", region="ord", address=None)
-            sign = fly_replay.Signpost(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
+            sign = fly_replay.FlyReplay(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
         fleet = cast(Fleet, _Fleet(self.config, self._gateway, warm=not elsewhere))
-        self.cache, shut = Cache(1 << 20, 1 << 18), maintenance.Barrier(folder, self.log, 10)
+        self.cache, shut = Cache(1 << 20, 1 << 18), maintenance.Maintenance(folder, self.log, 10)
         self.handler = handler.Handler(self.config, fleet, self.records, self.cache, shut, sign)
         self._server = server.Server(self.handler.handle, self.handler.refuse, self.config.limits)
 

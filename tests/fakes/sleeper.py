@@ -12,7 +12,7 @@ from msgspec import structs
 
 from fakes.stage import make_config
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_idle import Idling
+from flyatc.daemon.machine_idle import IdleWatcher
 from flyatc.fly.local_api import Verb
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
@@ -108,7 +108,7 @@ class Night:
         self.daemon, self.platform, self.ended = FakeDaemon(), FakePlatform(), list[str]()
         self.log = Log(io.BytesIO(), level="debug")
         config = structs.replace(make_config(), path=Path("/tenants.yaml"), machine_idle=MachineIdle(then=then))
-        self.idling = Idling(
+        self.idling = IdleWatcher(
             self.daemon, lambda: config, {}, self.ended.append, self.log,
             platform=self.platform, clock=self.daemon.clock,
         )  # fmt: skip

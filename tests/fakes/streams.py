@@ -10,8 +10,8 @@ from fakes.machines import DATABASE, FailingStore, Told
 from fakes.owners import FakeFormer, FakeOwned
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import local_files, restore
-from flyatc.databases.litestream.backend import Door
-from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.litestream.backend import LitestreamBackend
+from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.workers import Workers
 from flyatc.kit.types import silent
@@ -30,7 +30,7 @@ class Streamer:
         self.log = Told(io.BytesIO())
         self.tools = Workers(storage.keep, self.log, storage.key)
         self._records = Records(data)
-        self.door = Door(self.failing, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
+        self.door = LitestreamBackend(self.failing, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
         own = data / "tenants" / "bellevue" / "2025~winter"
         self.tenant = Tenant(
             user="bellevue",
@@ -56,7 +56,7 @@ class Streamer:
         self.after_programs()
 
     @contextlib.asynccontextmanager
-    async def hold(self, owned: FakeOwned) -> AsyncIterator[Streaming]:
+    async def hold(self, owned: FakeOwned) -> AsyncIterator[Replication]:
         record = await self.prepared()
         with restore.refusing(self.tenant):
             held = await self.door.take(self.tenant, record, owned, lambda name: self.seed)

@@ -9,7 +9,7 @@ from random import Random
 
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import File, Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, File, Ready
 from flyatc.wire import head
 from flyatc.wire.errors import BadMessage
 
@@ -128,10 +128,10 @@ def test_nothing_odd_raises_and_nobody_gets_what_is_anothers() -> None:
                 found.end()
         if isinstance(found, Ready):  # as if it went the long way
             ready, found = found, cache.look_up(request, tenant, now, None, "others")
-            assert isinstance(found, Served)
+            assert isinstance(found, CacheHit)
             assert (ready.head(now), ready.body) == (found.head(), found.body), number
             shortened += 1
-        if isinstance(found, Served):
+        if isinstance(found, CacheHit):
             cache.keep_ready(found, None)
             hits += 1
             stored = found.entry.answer.body

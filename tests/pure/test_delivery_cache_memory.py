@@ -6,7 +6,7 @@ import pytest
 
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import File, Form, Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, File, Form, Ready
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0
@@ -29,11 +29,11 @@ def fill(cache: Cache, number: int, length: int, vary: bool, form: bool, ready: 
         found.end()
         if form:
             served = cache.look_up(request, "user/tenant", NOW)
-            assert isinstance(served, Served)
+            assert isinstance(served, CacheHit)
             cache.keep_form(served.entry, b"gzip", Form(b"l" * 200, b"z" * (length // 3)))
         if ready:
             served = cache.look_up(request, "user/tenant", NOW)
-            assert isinstance(served, Served)
+            assert isinstance(served, CacheHit)
             cache.keep_ready(served, None)
             found = cache.look_up(request, "user/tenant", NOW)
             assert isinstance(found, Ready)

@@ -8,7 +8,7 @@ from flyatc.delivery import conditional
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
-from flyatc.delivery.cache.stored import File, Form, Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, File, Form, Ready
 from flyatc.wire import head
 
 START = 1_800_000_000
@@ -46,15 +46,15 @@ class Stage:
 
     def look_up(
         self, asked: head.RequestHead, tenant: str = "u/t", waiter: Callable[[bool], None] | None = None
-    ) -> Ready | Served | Recording | Waiting | Refusal:
+    ) -> Ready | CacheHit | Recording | Waiting | Refusal:
         return self.cache.look_up(asked, tenant, self.now, waiter)
 
-    def finish(self, found: Ready | Served | Recording | Waiting | Refusal) -> Seen:
+    def finish(self, found: Ready | CacheHit | Recording | Waiting | Refusal) -> Seen:
         if isinstance(found, Ready):
             return Seen(found.head(self.now), found.body)
         if isinstance(found, Refusal):
             return Seen(b"HTTP/1.1 %d Refused" % found.status, b"")
-        if isinstance(found, Served):
+        if isinstance(found, CacheHit):
             self.cache.keep_ready(found, None)  # from now on it goes the short way, where it may
             return Seen(found.head(), found.body)
         assert isinstance(found, Recording)
@@ -181,7 +181,7 @@ def test_14_a_head_is_stored_for_heads_and_a_get_for_both() -> None:
         seen = stage.visit(method="HEAD")
         assert (seen["x-cache"], seen["content-length"], seen.body) == (cache, "5", b"")
     found = stage.look_up(request(method="HEAD"))
-    assert isinstance(found, Served)
+    assert isinstance(found, CacheHit)
     assert not found.whole
     seen = stage.visit()
     assert (seen["x-cache"], seen.body) == ("miss", b"hello")
@@ -461,17 +461,17 @@ def test_a_stale_answer_goes_out_while_one_asks_in_the_background() -> None:
     stage.visit()
     stage.now += 15
     first, second = stage.look_up(asked := request("/", "Range: bytes=0-0")), stage.look_up(request())
-    assert isinstance(first, Served)
-    assert isinstance(second, Served)
+    assert isinstance(first, CacheHit)
+    assert isinstance(second, CacheHit)
     assert (first.refresh, second.refresh) == (True, True)
     recording = stage.cache.refresh(first, asked, "u/t", stage.now)
     third = stage.look_up(request())
-    assert isinstance(third, Served)
+    assert isinstance(third, CacheHit)
     assert (third.refresh, third.body, stage.finish(third)["age"]) == (False, b"v1", "15")
     stage.finish(recording)
     assert stage.asked[-1].line(b"range") is None
     fresh = stage.look_up(request())
-    assert isinstance(fresh, Served)
+    assert isinstance(fresh, CacheHit)
     assert (fresh.body, fresh.refresh) == (b"v2", False)
     stage.now += 30
     assert stage.visit().body == b"v3"
@@ -511,7 +511,7 @@ def test_what_the_app_no_longer_gives_to_all_is_no_longer_given() -> None:
     stage.visit()
     stage.now += 15
     served = stage.look_up(request())
-    assert isinstance(served, Served)
+    assert isinstance(served, CacheHit)
     stage.answer = (200, ["Cache-Control: private"], b"for one")
     stage.finish(stage.cache.refresh(served, request(), "u/t", stage.now))
     assert stage.visit().body == b"for one"
@@ -533,7 +533,7 @@ def test_only_a_request_of_the_same_method_refreshes() -> None:
     stage.visit()
     stage.now += 15
     served = stage.look_up(request(method="HEAD"))
-    assert isinstance(served, Served)
+    assert isinstance(served, CacheHit)
     assert (served.refresh, served.whole) == (False, True)
 
 
@@ -792,20 +792,20 @@ def test_a_form_is_kept_counted_and_goes_with_its_entry() -> None:
     stage.answer = tagged('"a"', "Cache-Control: max-age=60")
     stage.visit()
     served = stage.look_up(request())
-    assert isinstance(served, Served)
+    assert isinstance(served, CacheHit)
     assert served.whole
     before = stage.cache.octets
     stage.cache.keep_form(served.entry, b"gzip", Form(b"\r\nContent-Encoding: gzip", b"z" * 100))
     assert stage.cache.octets > before + 100
     again = stage.look_up(request())
-    assert isinstance(again, Served)
+    assert isinstance(again, CacheHit)
     again.encode(again.entry.forms[b"gzip"], head_only=False)
     seen = stage.finish(again)
     assert (seen["content-encoding"], seen.body, seen["x-cache"]) == ("gzip", b"z" * 100, "hit")
     stage.now += 61
     stage.visit()
     freshened = stage.look_up(request())
-    assert isinstance(freshened, Served)
+    assert isinstance(freshened, CacheHit)
     assert freshened.entry.forms == {b"gzip": Form(b"", b"z" * 100)}
     stage.visit(method="DELETE")
     stage.cache.keep_form(freshened.entry, b"br", Form(b"", b"z"))
@@ -821,7 +821,7 @@ def test_a_file_named_by_the_app_is_told_and_never_cut() -> None:
     recording.answer(came, stage.now, named)
     recording.end()
     served = stage.look_up(request("/", "Range: bytes=0-1"))
-    assert isinstance(served, Served)
+    assert isinstance(served, CacheHit)
     assert (served.file, served.status, served.whole, served.body) == (named, 200, False, b"")
     assert stage.finish(served)["content-length"] is None
 

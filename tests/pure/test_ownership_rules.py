@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyatc.ownership import record, release_rules
-from flyatc.ownership.lease import Former
-from flyatc.ownership.record import Data, Heir, Holder, Me, Owner, Process, Session, State, Unreadable
+from flyatc.ownership.lease import PreviousLease
+from flyatc.ownership.record import Data, Holder, Me, Owner, Process, Session, State, Successor, Unreadable
 from flyatc.ownership.rules import (
     Ask,
     Begin,
@@ -18,9 +18,9 @@ from flyatc.ownership.rules import (
     Elsewhere,
     Found,
     Landed,
-    Mourn,
     Promised,
     Refused,
+    ReplaceMissingSession,
     Rules,
     Take,
     Terms,
@@ -211,17 +211,17 @@ def test_what_another_holds_depends_on_its_session_and_what_it_left_unsaved_is_n
 
 def test_what_was_released_to_a_machine_is_its_own_unless_it_never_comes() -> None:
     for former in (THEM, US):
-        found = msgspec.structs.replace(owner(former, State.RELEASED), to=Heir("app", "m9"))
-        assert RULES.take(found, ME, 7) == Promised(Heir("app", "m9"))
+        found = msgspec.structs.replace(owner(former, State.RELEASED), to=Successor("app", "m9"))
+        assert RULES.take(found, ME, 7) == Promised(Successor("app", "m9"))
         undirected = RULES.take(msgspec.structs.replace(found, to=None), ME, 7)
         assert RULES.take(found, ME, 7, forsaken=True) == undirected
-        assert RULES.take(msgspec.structs.replace(found, to=Heir("app", ME.machine)), ME, 7) == undirected
+        assert RULES.take(msgspec.structs.replace(found, to=Successor("app", ME.machine)), ME, 7) == undirected
 
 
 def test_only_who_has_been_silent_for_long_is_succeeded_and_its_session_is_broken_first() -> None:
     taken = Data(line=8, since=8)
     assert isinstance(RULES.steal(owner(), session(), 37, 0), Elsewhere)
-    assert isinstance(RULES.steal(owner(), None, 0, 0), Mourn)
+    assert isinstance(RULES.steal(owner(), None, 0, 0), ReplaceMissingSession)
     silent = RULES.steal(owner(), session(), DEAD, 0)
     assert isinstance(silent, Break)
     assert (silent.take.epoch, silent.take.data, silent.take.clean) == (8, taken, False)
@@ -248,7 +248,7 @@ def test_the_epoch_never_falls_and_rises_with_each_holder_and_run(
 
 
 def test_local_files_count_if_nobody_else_can_have_written_since() -> None:
-    former = Former(epoch=7, clean=False, line=2, since=5)
+    former = PreviousLease(epoch=7, clean=False, line=2, since=5)
     assert [epoch for epoch in range(10) if former.covers(epoch)] == [5, 6, 7]
 
 
@@ -284,7 +284,7 @@ def test_an_operator_may_free_what_its_owner_surely_does_not_write(
 def test_what_is_released_may_be_given_to_a_machine_and_to_another_and_to_anybody() -> None:
     free = owner(state=State.RELEASED)
     given = release_rules.freed(free, "n2", accept_loss=False, to="m9")
-    assert given == msgspec.structs.replace(free, nonce="n2", to=Heir(free.holder.app, "m9"))
+    assert given == msgspec.structs.replace(free, nonce="n2", to=Successor(free.holder.app, "m9"))
     decided = {
         to: type(release_rules.decide(RULES, "u", given, None, 0, accept_loss=False, to=to))
         for to in ("m9", "m8", None)
@@ -294,7 +294,7 @@ def test_what_is_released_may_be_given_to_a_machine_and_to_another_and_to_anybod
     taken = release_rules.decide(RULES, "u", owner(), session(), 1, accept_loss=False, to=THEM.machine)
     assert isinstance(taken, release_rules.Settled)
     dead = release_rules.freed(owner(), "n2", accept_loss=False, to="m9")
-    assert (dead.state, dead.to, dead.data.fence) == (State.RELEASED, Heir("app", "m9"), True)
+    assert (dead.state, dead.to, dead.data.fence) == (State.RELEASED, Successor("app", "m9"), True)
 
 
 def test_what_is_freed_keeps_the_epoch_unless_the_loss_is_accepted() -> None:
@@ -309,7 +309,7 @@ def test_a_daemon_that_ended_on_our_own_data_folder_need_not_be_waited_for() -> 
     decision = RULES.steal(owner(), session(), 1, 0, ended=True)
     assert isinstance(decision, Break)
     assert not decision.take.clean
-    assert isinstance(RULES.steal(owner(), None, 1, 0, ended=True), Mourn)
+    assert isinstance(RULES.steal(owner(), None, 1, 0, ended=True), ReplaceMissingSession)
 
 
 def test_only_a_user_whom_no_other_machine_has_ever_owned_may_be_forgotten() -> None:
@@ -327,5 +327,5 @@ def test_without_that_rule_an_old_disk_would_pass_for_the_newest() -> None:
     restarted = msgspec.structs.replace(
         owner(Holder("app", "m3", "", "y"), State.RELEASED, since=begun.data.since), epoch=8
     )
-    former = Former(restarted.epoch, clean=True, line=2, since=restarted.data.since)
+    former = PreviousLease(restarted.epoch, clean=True, line=2, since=restarted.data.since)
     assert former.covers(7), "so the deletion must not happen where another machine may know an epoch"

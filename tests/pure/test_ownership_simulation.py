@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fakes.ownership_world import World, chaos
 from flyatc.ownership.record import Owner, Session
-from flyatc.ownership.rules import Break, Elsewhere, Found, Landed, Mourn, Outcome, Rules, Take, Terms
+from flyatc.ownership.rules import Break, Elsewhere, Found, Landed, Outcome, ReplaceMissingSession, Rules, Take, Terms
 
 TRUE = Rules(Terms())
 MACHINES = st.integers(0, 2)
@@ -89,7 +89,7 @@ def test_long_histories_with_the_rules_as_they_are() -> None:
 class _DoesNotBreakTheSession(Rules):
     def steal(
         self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
-    ) -> Take | Break | Mourn | Elsewhere:
+    ) -> Take | Break | ReplaceMissingSession | Elsewhere:
         decision = super().steal(owner, session, age, known, ended=ended)
         return decision.take if isinstance(decision, Break) else decision
 

@@ -7,10 +7,10 @@ from msgspec import structs
 from flyatc.config.schema import Pin
 from flyatc.fly import dns_answers
 from flyatc.fly.environment import Machine
-from flyatc.ownership.record import Data, Heir, Holder, Owner, State
+from flyatc.ownership.record import Data, Holder, Owner, State, Successor
 from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
-from flyatc.routing.replay_cache import LATE, MEMORY, MOST, PATIENCE, Tries
+from flyatc.routing.replay_cache import LATE, MEMORY, MOST, PATIENCE, ReplayFailures
 
 ME = Machine("shop", "148e21dad76789", "bos")
 OTHER = "3d8dd15c1ed778"
@@ -48,8 +48,8 @@ def test_the_last_owner_is_woken_rather_than_robbed(state: State) -> None:
 
 
 def test_who_was_released_to_a_machine_is_sent_there_from_everywhere_and_from_his_last_owner() -> None:
-    to_us = msgspec.structs.replace(owner(State.RELEASED), to=Heir("shop", ME.id))
-    to_other = msgspec.structs.replace(owner(State.RELEASED, ME.id), to=Heir("shop", OTHER))
+    to_us = msgspec.structs.replace(owner(State.RELEASED), to=Successor("shop", ME.id))
+    to_other = msgspec.structs.replace(owner(State.RELEASED, ME.id), to=Successor("shop", OTHER))
     assert where(recorded(ME, to_us, Last.EXPECTED, None)) is Here
     for pin in (None, Pin(region="bos")):
         assert where(recorded(ME, to_other, Last.EXPECTED, pin)) == THERE
@@ -92,8 +92,8 @@ def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() 
 # --- replays which come to nothing ---
 
 
-def trying() -> Tries:
-    tries = Tries()
+def trying() -> ReplayFailures:
+    tries = ReplayFailures()
     tries.timeout = 30.0
     return tries
 

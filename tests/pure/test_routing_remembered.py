@@ -4,7 +4,7 @@ import pytest
 
 from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Replays, Target
-from flyatc.routing.replay_cache import LASTING, MOST, Came, Proofs, came, headers
+from flyatc.routing.replay_cache import LASTING, MOST, Came, ReplaySuccesses, came, headers
 from flyatc.sim import replay as fly_proxy
 from flyatc.sim.proxy_rules import Cache
 
@@ -57,7 +57,7 @@ THERE, ELSEWHERE = Target("shop", id="3d8dd15c1ed778"), Target("shop", id="e2865
 
 
 def test_a_machine_is_proven_once_replays_have_gone_well_for_longer_than_they_may_take() -> None:
-    proofs = Proofs(10)
+    proofs = ReplaySuccesses(10)
     assert not proofs.proven("ann", THERE, 0)
     for now in (0, 16):
         proofs.sent("ann", THERE, now)
@@ -68,7 +68,7 @@ def test_a_machine_is_proven_once_replays_have_gone_well_for_longer_than_they_ma
 
 
 def test_a_failure_is_the_end_of_a_proof_until_others_have_gone_well() -> None:
-    proofs = Proofs(10)
+    proofs = ReplaySuccesses(10)
     for now in (0, 16):
         proofs.sent("ann", THERE, now)
     proofs.failed("ann")
@@ -80,7 +80,7 @@ def test_a_failure_is_the_end_of_a_proof_until_others_have_gone_well() -> None:
 
 
 def test_a_proof_ends_when_nothing_was_sent_of_which_we_would_hear_that_it_failed() -> None:
-    proofs = Proofs(10)
+    proofs = ReplaySuccesses(10)
     for now in (0.0, 16.0):
         proofs.sent("ann", THERE, now)
     assert proofs.proven("ann", THERE, 16 + LASTING)
@@ -90,7 +90,7 @@ def test_a_proof_ends_when_nothing_was_sent_of_which_we_would_hear_that_it_faile
 
 
 def test_proofs_are_bounded_and_whoever_was_longest_away_is_forgotten_first() -> None:
-    proofs = Proofs(1)
+    proofs = ReplaySuccesses(1)
     for now, users in ((0, MOST), (5, MOST + 1)):
         for number in range(users):
             proofs.sent(str(number), THERE, now)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flyatc.fly.environment import Machine
 from flyatc.routing import request_signature
 from flyatc.routing.replay import Target
-from flyatc.routing.request_signature import Opened, Refused, Seals
+from flyatc.routing.request_signature import Opened, Refused, RequestSigner
 
 ME = Machine("shop", "148e21dad76789", "iad")
 OTHER = Machine("shop", "3d8dd15c1ed778", "bos")
@@ -28,13 +28,17 @@ def seal(
     nonce: bytes = NONCE,
     secret: bytes = SECRET,
 ) -> bytes:
-    return Seals(ME, secret).seal(to, method, target, what, NOW, nonce)
+    return RequestSigner(ME, secret).seal(to, method, target, what, NOW, nonce)
 
 
 def opened(
-    *values: bytes, by: Seals | None = None, method: bytes = b"POST", target: bytes = b"/ann/x?y=1", late: float = 0.0
+    *values: bytes,
+    by: RequestSigner | None = None,
+    method: bytes = b"POST",
+    target: bytes = b"/ann/x?y=1",
+    late: float = 0.0,
 ) -> Opened | Refused:
-    return (by or Seals(OTHER, SECRET)).open(values, method, target, NOW + late)
+    return (by or RequestSigner(OTHER, SECRET)).open(values, method, target, NOW + late)
 
 
 def why(outcome: Opened | Refused) -> str:
@@ -80,8 +84,8 @@ def test_whatever_comes_is_no_reason_to_fail(value: bytes) -> None:
 def test_it_is_good_for_the_machine_or_region_which_it_names() -> None:
     region = seal(Target("shop", region="bos"))
     assert isinstance(opened(region), Opened)
-    assert why(opened(region, by=Seals(ME, SECRET))).startswith("its seal is not one of ours")
-    assert why(opened(seal(), by=Seals(ME, SECRET))).startswith("its seal is not one of ours")
+    assert why(opened(region, by=RequestSigner(ME, SECRET))).startswith("its seal is not one of ours")
+    assert why(opened(seal(), by=RequestSigner(ME, SECRET))).startswith("its seal is not one of ours")
     assert why(opened(seal(Target("other", id=OTHER.id)))).startswith("its seal is not one of ours")
     assert why(opened(seal(secret=b"another"))).startswith("its seal is not one of ours")
 
@@ -97,7 +101,7 @@ def test_it_is_good_for_half_a_minute(late: float, good: bool) -> None:
 
 
 def test_it_is_good_once_as_long_as_it_is_good() -> None:
-    by = Seals(OTHER, SECRET)
+    by = RequestSigner(OTHER, SECRET)
     assert isinstance(opened(seal(), by=by, late=-29), Opened)
     for late in (-29, 0, 29):
         assert why(opened(seal(), by=by, late=late)).startswith("its seal was used before")
@@ -108,7 +112,7 @@ def test_it_is_good_once_as_long_as_it_is_good() -> None:
 
 def test_what_is_remembered_is_bounded_and_forgotten_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_signature, "MOST_NONCES", 3)
-    by, sender = Seals(OTHER, SECRET), Seals(ME, SECRET)
+    by, sender = RequestSigner(OTHER, SECRET), RequestSigner(ME, SECRET)
     outcomes = []
     for number in range(5):
         now = NOW + (0 if number < 4 else 31)

@@ -1,9 +1,9 @@
 """How many users whom nobody knows are looked up."""
 
-from flyatc.routing.lookup_limit import A_SECOND, AT_ONCE, UNDER_WAY, Strangers
+from flyatc.routing.lookup_limit import A_SECOND, AT_ONCE, UNDER_WAY, LookupLimit
 
 
-def looked_up(strangers: Strangers, now: float, count: int, *, known: bool = False) -> int:
+def looked_up(strangers: LookupLimit, now: float, count: int, *, known: bool = False) -> int:
     """How many of so many who come at once are looked up, each of them answered before the next comes."""
     found = 0
     for _ in range(count):
@@ -15,7 +15,7 @@ def looked_up(strangers: Strangers, now: float, count: int, *, known: bool = Fal
 
 
 def test_a_storm_is_looked_up_for_a_moment_and_then_so_many_a_second() -> None:
-    strangers = Strangers()
+    strangers = LookupLimit()
     assert looked_up(strangers, 1000.0, 5000) == AT_ONCE
     for second in range(10):
         assert abs(looked_up(strangers, 1001.0 + second, 1000) - A_SECOND) <= 1
@@ -23,13 +23,13 @@ def test_a_storm_is_looked_up_for_a_moment_and_then_so_many_a_second() -> None:
 
 
 def test_who_is_known_is_no_stranger() -> None:
-    strangers = Strangers()
+    strangers = LookupLimit()
     assert looked_up(strangers, 1000.0, 10_000, known=True) == 10_000
     assert looked_up(strangers, 1000.0, 5000) == AT_ONCE
 
 
 def test_where_answers_do_not_come_no_more_than_so_many_wait() -> None:
-    strangers = Strangers()
+    strangers = LookupLimit()
     for _ in range(UNDER_WAY):
         assert strangers.welcome(1000.0)
         strangers.come(1000.0)

@@ -15,7 +15,7 @@ import pytest
 
 from fakes import hostile_heads
 from fakes.request_path import STORED, RequestPath
-from flyatc.delivery.cache.state import Flights, Key
+from flyatc.delivery.cache.state import Coalescing, Key
 from flyatc.wire import head
 from flyatc.wire.connection import TURN
 
@@ -201,7 +201,7 @@ async def test_a_head_that_comes_octet_by_octet_is_copied_and_searched_once(here
 
 
 async def test_who_waits_for_anothers_response_leaves_at_the_same_cost_however_many_wait() -> None:
-    flights = Flights()
+    flights = Coalescing()
     key: Key = (("t", b"h", b"/", None), (b"GET", (), (), ()))
     assert flights.begin(key)
     few = [flights.join(key, lambda again: None) for _ in range(100)]

@@ -10,7 +10,7 @@ import pytest
 from fakes.ownership_store import FakeMachine, FakeStore, now
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.ownership.lease import Owned
+from flyatc.ownership.lease import HeldLease
 
 pytestmark = pytest.mark.looptime
 
@@ -29,7 +29,7 @@ class Troubled:
     def __init__(self, store: FakeStore, name: str, roll: random.Random) -> None:
         self._store, self._name, self._roll = store, name, roll
         self._rate = 1 + roll.uniform(-0.01, 0.01)
-        self.owned: Owned | None = None
+        self.owned: HeldLease | None = None
         self.epochs: list[int] = []
         self._known, self._run = 0, 0
         self._start()

@@ -8,7 +8,7 @@ import pytest
 from fakes.ownership_store import FakeMachine, FakeStore, Link
 from flyatc.ownership import operator
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.ownership.record import Heir, State, owner_key, session_key
+from flyatc.ownership.record import State, Successor, owner_key, session_key
 from flyatc.ownership.release_rules import Denied, Free, Settled
 from flyatc.ownership.rules import Terms
 
@@ -114,7 +114,7 @@ async def test_who_is_released_to_a_machine_goes_there_and_nowhere_else(store: F
 
 
 async def test_whom_it_was_released_to_and_who_never_comes_is_not_waited_for(store: FakeStore) -> None:
-    async def gone(user: str, heir: Heir) -> bool:
+    async def gone(user: str, heir: Successor) -> bool:
         return (user, heir.machine) == ("u", "m2")
 
     one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", forsakes=gone)

@@ -10,7 +10,7 @@ from fakes.stage import make_config
 from flyatc.config.schema import Limits
 from flyatc.edge.access_log import Recorder
 from flyatc.edge.exchange import Exchange
-from flyatc.edge.maintenance import Barrier
+from flyatc.edge.maintenance import Maintenance
 from flyatc.edge.responses import Pages, Responder
 from flyatc.observe.log import Log
 from flyatc.wire import server
@@ -48,7 +48,7 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.log = Log(io.BytesIO())
         self.recorder = Recorder(self.log, lines=False)
-        self.barrier = Barrier(folder, self.log, most=100)
+        self.barrier = Maintenance(folder, self.log, most=100)
         self.server = server.Server(self._handle, lambda *_: b"", Limits())
         self.tenants = make_config("a", "b").tenants
         self.served: list[str] = []

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flyatc.kit.async_cache import Recall
+from flyatc.kit.async_cache import AsyncCache
 
 pytestmark = pytest.mark.looptime
 
@@ -26,7 +26,7 @@ class Oracle:
 
 async def test_one_asks_for_all_who_wait_and_who_leaves_ends_his_own_wait() -> None:
     oracle = Oracle()
-    recall = Recall(oracle, lambda _: 10.0, 5)
+    recall = AsyncCache(oracle, lambda _: 10.0, 5)
     leaver = asyncio.ensure_future(recall.get("a"))  # noqa: TID251 - a visitor
     waiting = asyncio.gather(*(recall.get("a") for _ in range(20)))
     await asyncio.sleep(0.5)
@@ -37,7 +37,7 @@ async def test_one_asks_for_all_who_wait_and_who_leaves_ends_his_own_wait() -> N
 
 async def test_an_answer_is_good_for_its_time_and_remembered_beyond() -> None:
     oracle = Oracle()
-    recall = Recall(oracle, lambda _: 10.0, 5)
+    recall = AsyncCache(oracle, lambda _: 10.0, 5)
     assert recall.fresh("a") is None
     assert await recall.get("a") == 1
     await asyncio.sleep(9.9)
@@ -51,7 +51,7 @@ async def test_an_answer_is_good_for_its_time_and_remembered_beyond() -> None:
 
 
 async def test_the_oldest_make_room() -> None:
-    recall = Recall(Oracle(), lambda _: 10.0, 2)
+    recall = AsyncCache(Oracle(), lambda _: 10.0, 2)
     for key in "abc":
         await recall.get(key)
     assert [recall.last(key) for key in "abc"] == [None, 2, 3]
@@ -60,7 +60,7 @@ async def test_the_oldest_make_room() -> None:
 async def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     oracle = Oracle()
     oracle.error = ValueError("no")
-    recall = Recall(oracle, lambda _: 10.0, 5)
+    recall = AsyncCache(oracle, lambda _: 10.0, 5)
     for result in await asyncio.gather(recall.get("a"), recall.get("a"), return_exceptions=True):
         assert result is oracle.error
     oracle.error = None

@@ -18,7 +18,7 @@ from fakes.dns import DnsServer
 from flyatc.fly.environment import Machine
 from flyatc.process.port_pool import Ports
 from flyatc.routing.replay import MOST_HOPS, Target
-from flyatc.routing.request_signature import Opened, Seals
+from flyatc.routing.request_signature import Opened, RequestSigner
 from whole.daemon import Answer, Daemon, config, eventually
 from whole.visits import Line, Reply, serving
 
@@ -304,7 +304,7 @@ def test_a_region_is_any_other_machine_in_it(world: World) -> None:
 
 def by(machine: str, what: Opened, target: str, *, late: float = 0.0, secret: str = SECRET) -> str:
     """As machine FAR seals for another."""
-    seals = Seals(Machine("shop", FAR, "waw"), secret.encode())
+    seals = RequestSigner(Machine("shop", FAR, "waw"), secret.encode())
     value = seals.seal(Target("shop", id=machine), b"POST", target.encode(), what, time.time() + late,
                        secrets.token_bytes(16))  # fmt: skip
     return f"Flyatc-Seal: {value.decode()}"

@@ -16,9 +16,9 @@ from msgspec import Struct
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases import inventory, orphans
 from flyatc.databases.inventory import Inventory, Kept
-from flyatc.databases.litestream.daemon import Engine
+from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
-from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.verify import Drill, Replicas, Scratch, Snapshots, Source
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
@@ -88,8 +88,8 @@ def _sources(
     if storage.mode != "litestream":
         return [Snapshots(store, tools)]
     run = partial(program.hold, records=records)
-    engine = Engine(data / ".flyatc", storage.litestream, environ, run, tools.log, tools.quick)
-    means = Means(store, storage, environ, Addresses(storage, environ), engine, run, tools)
+    engine = LitestreamDaemon(data / ".flyatc", storage.litestream, environ, run, tools.log, tools.quick)
+    means = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
     return [Replicas(means), Snapshots(store, tools)]
 
 

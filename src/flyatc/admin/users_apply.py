@@ -91,7 +91,7 @@ EXEC = 55.0  # seconds; for longer the API need not hold a call. What was begun 
 AGAIN = 2.0  # seconds between two tries to have a user released
 
 
-class Hands:
+class PlanRunner:
     """``told``: gets each step before it is begun, and what became of some."""
 
     def __init__(self, api: MachinesApi, records: Records, key: str, told: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from flyatc.admin.store_access import Owner
-from flyatc.admin.users_apply import Hands, Records
+from flyatc.admin.users_apply import PlanRunner, Records
 from flyatc.admin.users_plan import Seen
 from flyatc.admin.users_steps import Plan
 from flyatc.config.schema import Config
@@ -117,7 +117,7 @@ KEYLESS = (
 )
 
 
-class Office:
+class UserDirectory:
     def __init__(self, api: MachinesApi, records: Records, key: str) -> None:
         self._api, self._records, self._key = api, records, key
 
@@ -132,15 +132,15 @@ class Office:
 
     async def carry_out(self, plan: Plan, told: Callable[[str], None]) -> None:
         """Raises FlyatcError."""
-        await Hands(self._api, self._records, self._key, told).carry_out(plan)
+        await PlanRunner(self._api, self._records, self._key, told).carry_out(plan)
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config, environ: Mapping[str, str], given: str | None) -> AsyncIterator[Office]:
+async def opened(config: Config, environ: Mapping[str, str], given: str | None) -> AsyncIterator[UserDirectory]:
     """``given``: the app, where it was said. Raises FlyatcError where something is missing to begin with."""
     key = config.fly.metadata
     if key is None:
         raise FlyatcError(KEYLESS)
     api = MachinesApi(environment.name(given, environ, Path.cwd()), environ)
     with contextlib.closing(api):
-        yield Office(api, Records(api, config, environ, key), key)
+        yield UserDirectory(api, Records(api, config, environ, key), key)

@@ -14,7 +14,7 @@ from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
 from flyatc.control.call import Answer, Call
 from flyatc.control.types import LONGEST_HOLD, Cleared, Operations, Resumed, Step, Switched
-from flyatc.databases.version_choice import Aside, Choice, Moment
+from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.observe.journal import Entry, Journal
@@ -51,7 +51,7 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True):
             raise BadMessage(400, "version, at and orphan: one of them at most")
         if self.at is not None:
             return Moment(self.at)
-        return self.version if self.orphan is None else Aside(self.orphan)
+        return self.version if self.orphan is None else OrphanChoice(self.orphan)
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     address: str | None = None
 
 
-class Sign(Struct, frozen=True, forbid_unknown_fields=True):
+class MaintenanceRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """``message``: for visitors; None: our own words."""
 
     closed: bool
@@ -68,14 +68,14 @@ class Sign(Struct, frozen=True, forbid_unknown_fields=True):
     message: str | None = None
 
 
-class Hold(Struct, frozen=True, forbid_unknown_fields=True):
+class PauseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """``limit``: seconds."""
 
     limit: Annotated[float, Meta(gt=0, le=LONGEST_HOLD)]
     address: str | None = None
 
 
-class Gift(Struct, frozen=True, forbid_unknown_fields=True):
+class ReleaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """``to``: a machine of our app; None: whoever comes. ``remove``: nobody."""
 
     user: str
@@ -154,7 +154,7 @@ class Api:
         return _json(Done())
 
     async def release(self, call: Call) -> Answer:
-        gift = _decoded(call, Gift)
+        gift = _decoded(call, ReleaseRequest)
         await self._operations.release(gift.user, gift.to, remove=gift.remove)
         return _json(Done())
 
@@ -162,11 +162,11 @@ class Api:
         return _json(await self._operations.reload())
 
     async def maintain(self, call: Call) -> Answer:
-        sign = _decoded(call, Sign)
+        sign = _decoded(call, MaintenanceRequest)
         return _json(Switched(await self._operations.maintain(sign.address, sign.message, closed=sign.closed)))
 
     async def pause(self, call: Call) -> Answer:
-        hold = _decoded(call, Hold)
+        hold = _decoded(call, PauseRequest)
         return _json(await self._operations.pause(hold.address, hold.limit))
 
     async def resume(self, call: Call) -> Answer:

@@ -31,8 +31,10 @@ class Server:
     """``data``: server.data; ``listen``: server.control."""
 
     def __init__(self, operations: Operations, log: Log, data: Path, listen: Listen | None) -> None:
-        self._admin = Door(Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0))
-        self._public = Door(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
+        self._admin = ControlListener(
+            Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0)
+        )
+        self._public = ControlListener(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
         self._log, self._path, self._listen = log, socket_of(data), listen
         self._inode = 0
         self._port: int | None = None
@@ -104,7 +106,7 @@ class Server:
         return True
 
 
-class Door:
+class ControlListener:
     """One listening socket at a time, and the calls that came through it."""
 
     def __init__(self, api: Api, limits: Limits) -> None:

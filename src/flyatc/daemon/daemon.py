@@ -21,7 +21,7 @@ from flyatc.config.schema import Config
 from flyatc.control.server import Server
 from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.leases import kept
-from flyatc.daemon.machine_idle import Idling
+from flyatc.daemon.machine_idle import IdleWatcher
 from flyatc.daemon.machine_sleep import Resting
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.wiring import DataLock, Parts
@@ -124,7 +124,7 @@ class Daemon:
         self._folder = DataFolder(self.parts.data, lock, self.parts.fleet, self._rewrite, self.stop, log)
         self.parts.owning.present = self._folder.present
         resting = Resting(self.parts, lambda: self.config, self._looked)
-        self._idling = Idling(resting, lambda: self.config, self.parts.environ, self.stop, log)
+        self._idling = IdleWatcher(resting, lambda: self.config, self.parts.environ, self.stop, log)
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:

@@ -9,24 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
-from flyatc.databases.service import Vault
-from flyatc.databases.sole_owner import Sole
+from flyatc.databases.service import DatabaseService
+from flyatc.databases.sole_owner import SoleLease
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import identity, operator, record
 from flyatc.ownership.errors import HeldElsewhere
-from flyatc.ownership.lease import Owned
-from flyatc.ownership.leases import Keeper
-from flyatc.ownership.record import Heir, Me, Owner, State
+from flyatc.ownership.lease import HeldLease
+from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.release_rules import Denied
 from flyatc.ownership.rules import Terms
 
 FORGETTING = 5.0  # s; the end of a daemon must not wait for longer
 
 
-class Owning:
+class DaemonLeases:
     """To be made by a daemon which holds the lock of the data folder."""
 
     def __init__(
@@ -34,16 +34,18 @@ class Owning:
         config: Config,
         environ: Mapping[str, str],
         log: Log,
-        vault: Vault,
+        vault: DatabaseService,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
         """``on_deadline``: see Heartbeat. Raises FlyatcError where this machine cannot be put on record."""
         self._config, self._vault = config, vault
         self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
-        self.forsakes: Callable[[str, Heir], Awaitable[bool]] | None = None  # see daemon.placing; None: nobody knows
+        self.forsakes: Callable[[str, Successor], Awaitable[bool]] | None = (
+            None  # see daemon.placing; None: nobody knows
+        )
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
-        self.keeper: Keeper | None = None
+        self.keeper: LeaseManager | None = None
         self._machine = ""
         self._me: Me | None = None
         self.deletes: Callable[[], bool] = lambda: False  # whether the store keeps conditions on deletions
@@ -51,7 +53,7 @@ class Owning:
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
             self._machine, self._me = me.machine, me
-            self.keeper = Keeper(self.store, me, terms, log, forsakes=self._forsaken, on_deadline=on_deadline)
+            self.keeper = LeaseManager(self.store, me, terms, log, forsakes=self._forsaken, on_deadline=on_deadline)
 
     def rewrite(self) -> None:
         """The data folder was deleted, and is there again. Raises OSError."""
@@ -98,17 +100,17 @@ class Owning:
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 
-    async def _forsaken(self, user: str, heir: Heir) -> bool:
+    async def _forsaken(self, user: str, heir: Successor) -> bool:
         return self.forsakes is not None and await self.forsakes(user, heir)
 
     @contextlib.asynccontextmanager
-    async def hold(self, tenant: Tenant) -> AsyncIterator[Owned | Sole]:
+    async def hold(self, tenant: Tenant) -> AsyncIterator[HeldLease | SoleLease]:
         """Raises HeldElsewhere, OwnershipUnknown. Without a store there is nobody to agree with."""
         if self.present is not None:
             await self.present()
         if self.keeper is None:
-            yield Sole()
-            await self._forget([tenant], Sole())
+            yield SoleLease()
+            await self._forget([tenant], SoleLease())
             return
         if self.require is not None:
             await self.require()
@@ -127,7 +129,7 @@ class Owning:
                 await self._tell_unsaved(owned, tenant.user)
                 owned.traceless = await self._is_traceless(owned, tenant)
 
-    async def _tell_unsaved(self, owned: Owned, user: str) -> None:
+    async def _tell_unsaved(self, owned: HeldLease, user: str) -> None:
         """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not
         be released as if it had. Those which are held say the last word when they are let go: of one that is saved just
         now the record which was read may be from before. What another machine has written over since counts no more: it
@@ -138,7 +140,7 @@ class Owning:
             if not overtaken and not self._vault.holds(tenant) and not owned.marked(tenant.address):
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
-    async def _is_traceless(self, owned: Owned, tenant: Tenant) -> bool:
+    async def _is_traceless(self, owned: HeldLease, tenant: Tenant) -> bool:
         """Whether nothing was ever written for a user whom tenants.yaml does not name. What there is besides the
         owner's record is removed: anybody can think of a million names."""
         assert self.store is not None
@@ -156,7 +158,7 @@ class Owning:
             return False
         return [one.key for one in left] == [record.owner_key(user)] and self.keeper.may_forget(user) == alone
 
-    async def _forget(self, tenants: list[Tenant], owned: Owned | Sole) -> bool:
+    async def _forget(self, tenants: list[Tenant], owned: HeldLease | SoleLease) -> bool:
         """Whether nothing is left of any of them, here and in the store."""
         try:
             for tenant in tenants:

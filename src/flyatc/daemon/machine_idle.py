@@ -8,7 +8,7 @@ from time import time
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import MachineIdle
 from flyatc.daemon.machine_rules import Cause, Due, NotYet, Reading, Seen, Slept, Stalled, StallReports, gap, judge
-from flyatc.daemon.machine_sleep import Machine, Outcome, Platform, Sleep, reading
+from flyatc.daemon.machine_sleep import Machine, MachineSleep, Outcome, Platform, reading
 from flyatc.fly import environment, local_api
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
@@ -21,7 +21,7 @@ FORGOTTEN = "what the DNS told is forgotten, and connections are dropped"
 LONG = 7  # failures, of which the next pause is long: visitors may have had to wait for what did not happen
 
 
-class Idling:
+class IdleWatcher:
     """``end`` is told why, and ends the daemon."""
 
     def __init__(
@@ -111,7 +111,9 @@ class Idling:
         self._log.event("info", f"{reason}: going to sleep", then=settings.then)
         self._falling = True
         try:
-            outcome = await Sleep(self._body, self._fly(), self._log, self._clock).fall(settings.then, settings.after)
+            outcome = await MachineSleep(self._body, self._fly(), self._log, self._clock).fall(
+                settings.then, settings.after
+            )
         finally:
             self._falling, self._first = False, self._read()
             self._before = self._first

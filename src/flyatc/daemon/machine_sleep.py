@@ -71,7 +71,7 @@ class Outcome(Enum):
     IGNORED = "the platform was asked, and nothing has happened"
 
 
-class Sleep:
+class MachineSleep:
     def __init__(self, machine: Machine, platform: Platform, log: Log, clock: Clock | None = None) -> None:
         self._machine, self._platform, self._log = machine, platform, log
         self._clock = clock or Clock()

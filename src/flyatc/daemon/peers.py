@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flyatc.config.schema import Config, Limits
 from flyatc.edge.handler import Handler, PrivateDoor
 from flyatc.edge.listener import Listener
-from flyatc.edge.peer_forward import Onwards, Unreached
+from flyatc.edge.peer_forward import PeerForwards, Unreached
 from flyatc.edge.upstream import FarGateway
 from flyatc.fly import dns_answers, environment
 from flyatc.fly.api import MachinesApi
@@ -19,11 +19,11 @@ from flyatc.fly.api_types import ApiError, Conflict, NotFound
 from flyatc.fly.dns import Dns
 from flyatc.fly.dns_answers import NoRecord, Unanswered
 from flyatc.fly.environment import Machine
-from flyatc.kit.async_cache import Recall
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.routing.replay import QUICK, Target
-from flyatc.routing.request_signature import Seals
+from flyatc.routing.request_signature import RequestSigner
 from flyatc.wire import server
 
 FOUND = 5.0  # seconds for which an address is kept that takes connections
@@ -42,7 +42,7 @@ class _Search:
     address: str | None = None  # as the Machines API tells it
 
 
-class Ways:
+class PeerDialer:
     """``api``: of our app; None without a token. ``port``: on which each machine listens for the others; ``patience``:
     seconds, waking included; ``replays``: see ``head.AnswerParser``."""
 
@@ -59,8 +59,8 @@ class Ways:
     ) -> None:
         self._me, self._dns, self._api, self._replays = me, dns, api, replays
         self._port, self._patience, self._environ = port, patience, environ
-        self._found: Recall[str, list[str]] = Recall(dns.addresses, lambda _: FOUND, 1000)
-        self._woken: Recall[str, str] = Recall(self._start, lambda _: WOKEN, 1000)
+        self._found: AsyncCache[str, list[str]] = AsyncCache(dns.addresses, lambda _: FOUND, 1000)
+        self._woken: AsyncCache[str, str] = AsyncCache(self._start, lambda _: WOKEN, 1000)
 
     async def reach(self, to: Target, *, quick: bool) -> FarGateway:
         """See edge.onward.Ways. Raises Unreached."""
@@ -141,7 +141,7 @@ class Ways:
 LAST_SECONDS = 0.2  # for answers which are written, and not yet taken
 
 
-class Private:
+class PrivateListener:
     """Made before the ``Handler``, which it is given in ``open``. ``onwards``: the ways, or why there are none."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Private:
         """``api``: None where we have no token."""
         self._config, self._environ, self._log = config, environ, log
         self._listener: Listener | None = None
-        self.onwards: Onwards | str
+        self.onwards: PeerForwards | str
         try:
             self._listener = self._bound(me, secret)
         except FlyatcError as error:
@@ -166,9 +166,11 @@ class Private:
                 log.event("warning", "requests which Fly Proxy cannot replay are refused", reason=str(error))
             return
         assert secret is not None
-        self._seals = Seals(me, secret)
-        ways = Ways(me, dns, api, config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app)
-        self.onwards = Onwards(self._seals, ways)
+        self._seals = RequestSigner(me, secret)
+        ways = PeerDialer(
+            me, dns, api, config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app
+        )
+        self.onwards = PeerForwards(self._seals, ways)
 
     def _bound(self, me: Machine, secret: bytes | None) -> Listener:
         """Raises FlyatcError."""

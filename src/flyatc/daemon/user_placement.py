@@ -6,17 +6,17 @@ from typing import Protocol
 from flyatc.config.schema import Config
 from flyatc.fly import dns_answers
 from flyatc.fly.environment import Machine
-from flyatc.fly.machine_list import Inventory
-from flyatc.fly.provision import Making, NotMade
-from flyatc.fly.user_lookup import Names
-from flyatc.kit.async_cache import Recall
+from flyatc.fly.machine_list import MachineList
+from flyatc.fly.provision import NotMade, Provisioner
+from flyatc.fly.user_lookup import UserLookup
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.ownership.record import Heir, Holder, Owner
+from flyatc.ownership.record import Holder, Owner, Successor
 from flyatc.routing import placement
-from flyatc.routing.lookup_limit import Strangers
+from flyatc.routing.lookup_limit import LookupLimit
 from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
-from flyatc.routing.replay_cache import Tries
+from flyatc.routing.replay_cache import ReplayFailures
 
 KEPT = 2.0  # seconds; as long as a tenant believes that another machine serves it
 MOST = 10_000  # users remembered
@@ -31,7 +31,7 @@ class Owners(Protocol):
     async def look(self, user: str) -> Owner | None: ...
 
 
-class Placing:
+class UserPlacement:
     """``names``: None where the metadata of machines says nothing of users; ``inventory``, ``making``: where the
     Machines API can be asked."""
 
@@ -40,15 +40,15 @@ class Placing:
         config: Config,
         me: Machine,
         owners: Owners,
-        names: Names | None,
-        inventory: Inventory | None = None,
-        making: Making | None = None,
+        names: UserLookup | None,
+        inventory: MachineList | None = None,
+        making: Provisioner | None = None,
     ) -> None:
         self._me, self._owners, self._names = me, owners, names
         self._inventory, self._making = inventory, making
-        self._found: Recall[str, placement.Place] = Recall(self._look_up, lambda _: KEPT, MOST)
-        self._tries = Tries()
-        self._strangers = Strangers()
+        self._found: AsyncCache[str, placement.Place] = AsyncCache(self._look_up, lambda _: KEPT, MOST)
+        self._tries = ReplayFailures()
+        self._strangers = LookupLimit()
         self._turns = asyncio.Semaphore(LOOKS)
         self.use(config)
 
@@ -129,7 +129,7 @@ class Placing:
         only = self._config.only
         return place if only in (None, user) else placement.unless_strange(place, only)
 
-    async def _by_record(self, names: Names, user: str, found: dns_answers.Told) -> placement.Place:
+    async def _by_record(self, names: UserLookup, user: str, found: dns_answers.Told) -> placement.Place:
         pin = self._config.pin_of(user)
         try:
             async with self._turns:
@@ -176,11 +176,11 @@ class Placing:
         if self._making is not None:
             self._making.close()
 
-    async def forsaken(self, user: str, heir: Heir) -> bool:
+    async def forsaken(self, user: str, heir: Successor) -> bool:
         """Whether the machine which he was released to does not come for him."""
         return self._names is not None and await self._last(self._names, user, heir) is not Last.EXPECTED
 
-    async def _last(self, names: Names, user: str, awaited: Holder | Heir) -> Last:
+    async def _last(self, names: UserLookup, user: str, awaited: Holder | Successor) -> Last:
         last = target(f"{awaited.app}/{awaited.machine}")
         if last is None or last.id is None:
             return Last.EXPECTED
@@ -188,7 +188,7 @@ class Placing:
             return Last.GONE
         return Last.DEAD if self.vain(user, last) else Last.EXPECTED
 
-    async def _is_gone(self, names: Names, last: Target) -> bool:
+    async def _is_gone(self, names: UserLookup, last: Target) -> bool:
         """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""
         assert last.id is not None
         deployed = await names.deployed(last.app, last.id)

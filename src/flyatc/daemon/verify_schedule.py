@@ -107,7 +107,7 @@ class Running(Protocol):
         """A new copy for the store, made of the local file. False: not from here. Raises SaveFailed."""
 
 
-class Verifying:
+class VerifySchedule:
     def __init__(
         self,
         config: Config,

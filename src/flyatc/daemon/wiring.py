@@ -14,33 +14,33 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
-from flyatc.daemon.leases import Owning
-from flyatc.daemon.peers import Private
+from flyatc.daemon.leases import DaemonLeases
+from flyatc.daemon.peers import PrivateListener
 from flyatc.daemon.store_start import StoreStart
-from flyatc.daemon.user_placement import Placing
-from flyatc.daemon.verify_schedule import Verifying
-from flyatc.databases.litestream.backend import Door
-from flyatc.databases.service import Vault
-from flyatc.databases.sole_owner import Sole
+from flyatc.daemon.user_placement import UserPlacement
+from flyatc.daemon.verify_schedule import VerifySchedule
+from flyatc.databases.litestream.backend import LitestreamBackend
+from flyatc.databases.service import DatabaseService
+from flyatc.databases.sole_owner import SoleLease
 from flyatc.databases.workers import Workers
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, handler, maintenance, upstream
-from flyatc.edge.fly_replay import Signpost
+from flyatc.edge.fly_replay import FlyReplay
 from flyatc.edge.listener import Listener
 from flyatc.fly import environment, provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
 from flyatc.fly.dns import Dns
-from flyatc.fly.machine_list import Inventory
-from flyatc.fly.provision import Making
-from flyatc.fly.user_lookup import Names
+from flyatc.fly.machine_list import MachineList
+from flyatc.fly.provision import Provisioner
+from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
-from flyatc.ownership.lease import Owned
+from flyatc.ownership.lease import HeldLease
 from flyatc.process import child, launch_plan, members, pidfiles, program
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
@@ -69,14 +69,14 @@ class Parts:
         self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
         self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
-        self.vault = Vault(self.store, config.storage, log, self._expand, streams)
-        self.owning = Owning(config, self.environ, log, self.vault, self.launcher.deadline)
+        self.vault = DatabaseService(self.store, config.storage, log, self._expand, streams)
+        self.owning = DaemonLeases(config, self.environ, log, self.vault, self.launcher.deadline)
         self.store_start = StoreStart(self.owning.store, self.store, log)
         self.owning.require = self.store_start.require
         self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes
-        self.verifying: Verifying | None = None
+        self.verifying: VerifySchedule | None = None
         if self.store is not None and config.storage.verify != 0:
-            self.verifying = Verifying(config, self.environ, self.store, self.records, log, self.vault)
+            self.verifying = VerifySchedule(config, self.environ, self.store, self.records, log, self.vault)
         tools = Tools(
             self._owned,
             self._restored,
@@ -89,16 +89,16 @@ class Parts:
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = access_log.Recorder(log, lines=config.log.requests)
         self.vault.hear_failures(self.recorder.failures)
-        self.barrier = maintenance.Barrier(self.data / ".flyatc", log, config.limits.held)
-        self.placing: Placing | None = None
-        self.private: Private | None = None
+        self.barrier = maintenance.Maintenance(self.data / ".flyatc", log, config.limits.held)
+        self.placing: UserPlacement | None = None
+        self.private: PrivateListener | None = None
         self.api: MachinesApi | None = None
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
         )
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
-    def _signpost(self, config: Config) -> Signpost | None:
+    def _signpost(self, config: Config) -> FlyReplay | None:
         """None: we are not on Fly, or cannot say who we are there."""
         try:
             me = environment.of(self.environ)
@@ -109,17 +109,17 @@ class Parts:
             return None
         dns, names = Dns(config.fly.resolver), None
         if config.fly.metadata is not None:
-            names = Names(dns, me, config.fly.metadata, self.log)
-        self.placing = Placing(config, me, self.owning, names, *self._platform(config, me))
+            names = UserLookup(dns, me, config.fly.metadata, self.log)
+        self.placing = UserPlacement(config, me, self.owning, names, *self._platform(config, me))
         self.owning.forsakes = self.placing.forsaken
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
-        self.private = Private(config, me, secret, dns, self.api, self.environ, self.log)
+        self.private = PrivateListener(config, me, secret, dns, self.api, self.environ, self.log)
         replays = replay.Replays(me, secret, config.replay.timeout)
-        return Signpost(config, replays, self.placing, self.private.onwards)
+        return FlyReplay(config, replays, self.placing, self.private.onwards)
 
-    def _platform(self, config: Config, me: environment.Machine) -> tuple[Inventory, Making] | tuple[None, None]:
+    def _platform(self, config: Config, me: environment.Machine) -> tuple[MachineList, Provisioner] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""
         if (why := provision.lacking(config, self.environ)) is not None:
             self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
@@ -129,8 +129,8 @@ class Parts:
             return None, None
         if (key := config.fly.metadata) is None:
             return None, None
-        inventory = Inventory(api, me, key, self.log)
-        return inventory, Making(api, inventory, me, key, config.fly, self.log)
+        inventory = MachineList(api, me, key, self.log)
+        return inventory, Provisioner(api, inventory, me, key, config.fly, self.log)
 
     def _child(
         self, ports: Ports
@@ -145,14 +145,14 @@ class Parts:
             launcher=self.launcher,
         )
 
-    def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[Owned | Sole]:
+    def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[HeldLease | SoleLease]:
         """The supervisor takes some 20 ms to start: it does so while the lease is taken."""
         with contextlib.suppress(StartFailed):  # told when the app is started
             self.launcher.open()
         return self.owning.hold(tenant)
 
     @contextlib.asynccontextmanager
-    async def _restored(self, tenant: Tenant, owned: Owned | Sole) -> AsyncIterator[Databases]:
+    async def _restored(self, tenant: Tenant, owned: HeldLease | SoleLease) -> AsyncIterator[Databases]:
         """Only when nobody of an earlier run may still write."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)
@@ -200,12 +200,12 @@ def _gateway(
 
 def streams_of(
     config: Config, store: ObjectStore | None, environ: Mapping[str, str], records: Records, log: Log
-) -> Callable[[Workers], Door] | None:
+) -> Callable[[Workers], LitestreamBackend] | None:
     """Makes the door once the vault has its tools; None in another mode."""
     if config.storage.mode != "litestream" or store is None:
         return None
     run, folder = partial(program.hold, records=records), Path(config.server.data) / ".flyatc"
-    return lambda tools: Door(store, config.storage, environ, folder, run, log, tools)
+    return lambda tools: LitestreamBackend(store, config.storage, environ, folder, run, log, tools)
 
 
 class DataLock:

@@ -11,7 +11,7 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import alarms, local_files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
-from flyatc.databases.sole_owner import Owned
+from flyatc.databases.sole_owner import Lease
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
@@ -20,9 +20,9 @@ from flyatc.kit.types import Progress, silent
 DELETED = "its folder was deleted while it was in use: what was not saved is lost. It goes on from the store"
 
 
-class Held:
+class AutoSaver:
     def __init__(
-        self, tenant: Tenant, databases: list[Database], record: Record, owned: Owned, tools: Workers, interval: float
+        self, tenant: Tenant, databases: list[Database], record: Record, owned: Lease, tools: Workers, interval: float
     ) -> None:
         self._tools = tools
         self._tenant, self._databases, self._record, self._owned = tenant, databases, record, owned

@@ -28,8 +28,8 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
-from flyatc.databases.remote import Current, Shelf
-from flyatc.databases.sole_owner import Owned
+from flyatc.databases.remote import Current, RemoteDatabase
+from flyatc.databases.sole_owner import Lease
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
@@ -41,12 +41,12 @@ PENDING = 8  # publications of unknown outcome that are remembered; older ones h
 
 class Database:
     def __init__(
-        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Owned, tools: Workers
+        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Lease, tools: Workers
     ) -> None:
         self.tenant, self.name = tenant, name
         self.path = tenant.data / name
         self.folder = tenant.data / ".flyatc"
-        self.shelf = Shelf(store, tenant, name)
+        self.shelf = RemoteDatabase(store, tenant, name)
         self.owned = owned
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()

@@ -15,7 +15,7 @@ from time import monotonic
 from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.manifest import SUFFIX
-from flyatc.databases.transfer import Arrival
+from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit import backoff, durable_files, tasks
 from flyatc.kit.errors import RestoreRefused
@@ -58,13 +58,13 @@ def folders(own: Path) -> list[Folder]:
     return found
 
 
-async def bring(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Arrival:
+async def bring(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Restored:
     """A checked copy below ``place`` of what was set aside under this name; it stays where it is. From this machine
     where it is here, else from the store. Raises RestoreRefused, StoreUnavailable, OSError."""
     began, raw = monotonic(), await _local(database, name, place, tools, progress)
     if raw is None:
         raw = await _stored(database, name, place, tools, progress)
-    return Arrival(raw, "restored", name, local_files.octets(raw), began)
+    return Restored(raw, "restored", name, local_files.octets(raw), began)
 
 
 async def _local(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Path | None:

@@ -26,14 +26,14 @@ class Current:
     began: int = 0  # of a blank pointer: see lineage.Blank
 
 
-class Shelf:
+class RemoteDatabase:
     """Raises what the store raises."""
 
     def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
         self._store = store
         name = database.replace("/", "~")  # no name holds a '~'
         self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
-        self.attic = Attic(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
+        self.attic = OrphanStore(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
 
     async def current(self) -> Current | None:
         """None: it surely has none. Raises PointerDamaged."""
@@ -108,7 +108,7 @@ class Shelf:
         await self._store.delete(f"{self._prefix}{key}")
 
 
-class Attic:
+class OrphanStore:
     """What was set aside of one database: no versions, but kept. Raises what the store raises."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:

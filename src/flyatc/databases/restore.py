@@ -32,7 +32,7 @@ from flyatc.databases.restore_plan import (
     Unknown,
     plan,
 )
-from flyatc.databases.transfer import Arrival
+from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused
@@ -161,14 +161,14 @@ async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
     return Survey(database, Restore(f"{decided.reason}: {manifest.version(pointer.key)} is complete"), pointer, raw)
 
 
-async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) -> Arrival | None:
+async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
     """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
     database, pointer = survey.database, survey.pointer
     match survey.plan:
         case Keep(verify=True):
             await verify(database, tools)
         case Restore() if pointer is not None and survey.raw is not None:
-            return Arrival(survey.raw, "restored", manifest.version(pointer.key), pointer.size, monotonic())
+            return Restored(survey.raw, "restored", manifest.version(pointer.key), pointer.size, monotonic())
         case Restore() if pointer is not None:
             return await bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
@@ -176,7 +176,7 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) ->
     return None
 
 
-async def begin(database: Database, seeds: Seeds, place: Path, tools: Workers) -> Arrival | None:
+async def begin(database: Database, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
     """What a new database begins with: another program's copy, the seed; None: nothing. Raises RestoreRefused;
     StoreUnavailable, OSError."""
     adopted = None
@@ -197,7 +197,7 @@ async def verify(database: Database, tools: Workers) -> None:
 
 async def bring(
     database: Database, key: str, pointer: Pointer | None, place: Path, tools: Workers, progress: Progress
-) -> Arrival:
+) -> Restored:
     """The snapshot ``key``, verified. Raises RestoreRefused, StoreUnavailable, OSError."""
     began = monotonic()
     own, known = place / database.name.replace("/", "~"), transfer.known(pointer, key)
@@ -212,10 +212,10 @@ async def bring(
         raise SnapshotRefused(
             f"{database}: the snapshot {manifest.version(key)} is damaged: {error}. Nothing was overwritten. {advice}"
         ) from error
-    return Arrival(raw, "restored", manifest.version(key), local_files.octets(raw), began)
+    return Restored(raw, "restored", manifest.version(key), local_files.octets(raw), began)
 
 
-async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) -> Arrival | None:
+async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
     """A checked copy of the seed; None: there is none. Raises RestoreRefused."""
     began, seed = monotonic(), seeds(name)
     if seed is None:
@@ -226,11 +226,11 @@ async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) 
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except (OSError, ValueError, sqlite.Unusable) as error:
         raise RestoreRefused(f"{path}: its seed {seed} cannot be used: {error}") from error
-    return Arrival(raw, "seeded", None, local_files.octets(raw), began)
+    return Restored(raw, "seeded", None, local_files.octets(raw), began)
 
 
 async def put_in_place(
-    arrival: Arrival, database: Database, tools: Workers, reason: str, *, outdated: bool = False
+    arrival: Restored, database: Database, tools: Workers, reason: str, *, outdated: bool = False
 ) -> None:
     """``outdated``: what is here is a version which the store has had: it is not kept."""
     aside = await tools.quick.run(partial(local_files.put_in_place, arrival.raw, database.path, database.folder))
@@ -242,7 +242,7 @@ async def put_in_place(
     database.tell("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
 
 
-async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record: Record, tools: Workers) -> None:
+async def _settle(surveys: list[Survey], arrivals: list[Restored | None], record: Record, tools: Workers) -> None:
     """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
     for survey, arrival in zip(surveys, arrivals, strict=True):
         database = survey.database

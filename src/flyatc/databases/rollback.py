@@ -9,8 +9,8 @@ from flyatc.databases import local_files, manifest, orphans, restore, version_ch
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
-from flyatc.databases.transfer import Arrival
-from flyatc.databases.version_choice import Aside, Choice, Moment, NoneSoOld
+from flyatc.databases.transfer import Restored
+from flyatc.databases.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused
@@ -19,7 +19,7 @@ from flyatc.kit.types import Progress
 
 @dataclass(frozen=True)
 class _Pick:
-    source: str | Aside  # a snapshot's name, or what was set aside
+    source: str | OrphanChoice  # a snapshot's name, or what was set aside
     pointer: Pointer | None  # which is current
     reason: str
 
@@ -48,7 +48,7 @@ async def _pick(choice: Choice, database: Database) -> _Pick:
                     f"{database}: the store has no current version of it: choose one from flyatc restore --list"
                 )
             return _Pick(pointer.key, pointer, reason)
-        case Aside():
+        case OrphanChoice():
             return _Pick(choice, pointer, f"{reason}: it was set aside")
         case Moment():
             there = {key: stored.modified for key, stored in (await database.shelf.snapshots()).items()}
@@ -65,14 +65,14 @@ async def _pick(choice: Choice, database: Database) -> _Pick:
     return _Pick(key, pointer, reason)
 
 
-async def _bring(database: Database, pick: _Pick, place: Path, tools: Workers, progress: Progress) -> Arrival:
-    if isinstance(pick.source, Aside):
+async def _bring(database: Database, pick: _Pick, place: Path, tools: Workers, progress: Progress) -> Restored:
+    if isinstance(pick.source, OrphanChoice):
         return await orphans.bring(database, pick.source.name, place, tools, progress)
     return await restore.bring(database, pick.source, pick.pointer, place, tools, progress)
 
 
 async def _settle(
-    databases: list[Database], picks: list[_Pick], arrivals: list[Arrival], record: Record, tools: Workers
+    databases: list[Database], picks: list[_Pick], arrivals: list[Restored], record: Record, tools: Workers
 ) -> None:
     entries = {}
     for database, pick, arrival in zip(databases, picks, arrivals, strict=True):

@@ -12,15 +12,15 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import local_files, manifest, orphans, restore, rollback
-from flyatc.databases.autosave import Held, Unstored
+from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
-from flyatc.databases.litestream.backend import Door, Span
+from flyatc.databases.litestream.backend import LitestreamBackend, Span
 from flyatc.databases.litestream.replica_restore import newest
-from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
-from flyatc.databases.sole_owner import Owned, Sole
-from flyatc.databases.version_choice import Aside, Choice
+from flyatc.databases.sole_owner import Lease, SoleLease
+from flyatc.databases.version_choice import Choice, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress
@@ -33,7 +33,7 @@ SENDING_SECONDS = 3.0  # at the end of a daemon, for what was set aside
 @dataclass(frozen=True)
 class _Hold:
     tenant: Tenant
-    held: Held | Streaming | Unstored | None  # None: not yet, or not any more
+    held: AutoSaver | Replication | Unstored | None  # None: not yet, or not any more
     since: float  # Unix time
 
 
@@ -49,7 +49,7 @@ class Version:
     current: bool
 
 
-class Vault:
+class DatabaseService:
     """``store`` None: storage.mode none, the folder is all there is. ``expand`` fills the placeholders of ``seed``."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Vault:
         storage: Storage,
         log: Log,
         expand: Callable[[str, Tenant], str],
-        streams: Callable[[Workers], Door] | None = None,
+        streams: Callable[[Workers], LitestreamBackend] | None = None,
     ) -> None:
         """``streams``: makes the door to litestream mode; None: snapshots."""
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
@@ -67,12 +67,14 @@ class Vault:
         self._held: dict[Path, _Hold] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(self, tenant: Tenant, owned: Owned | None = None) -> AsyncIterator[Held | Streaming | Unstored]:
+    async def hold(
+        self, tenant: Tenant, owned: Lease | None = None
+    ) -> AsyncIterator[AutoSaver | Replication | Unstored]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
         ``owned`` None: nobody else uses the store."""
         with self._alone(tenant):
-            owned = owned or Sole()
+            owned = owned or SoleLease()
             held = await self._take(tenant, owned)
             self._held[tenant.data] = _Hold(tenant, held, time())
             try:
@@ -85,7 +87,9 @@ class Vault:
                 raise
             await self._leave(tenant, held)
 
-    async def _leave_in_use(self, tenant: Tenant, held: Held | Streaming | Unstored, owned: Owned, why: str) -> None:
+    async def _leave_in_use(
+        self, tenant: Tenant, held: AutoSaver | Replication | Unstored, owned: Lease, why: str
+    ) -> None:
         """Somebody may still write: what is saved now is not the last of it, so it stays in use, on record too."""
         try:
             await self._leave(tenant, held)
@@ -96,11 +100,11 @@ class Vault:
                 names = [name for name in tenant.app.databases if record.get(name) is not None]
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
-    async def _leave(self, tenant: Tenant, held: Held | Streaming | Unstored) -> None:
+    async def _leave(self, tenant: Tenant, held: AutoSaver | Replication | Unstored) -> None:
         self._held[tenant.data] = _Hold(tenant, None, time())
         await held.leave()
 
-    async def _take(self, tenant: Tenant, owned: Owned) -> Held | Streaming | Unstored:
+    async def _take(self, tenant: Tenant, owned: Lease) -> AutoSaver | Replication | Unstored:
         seeds = partial(self._seed, tenant)
         with restore.refusing(tenant):
             await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
@@ -113,16 +117,16 @@ class Vault:
             databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
             streamed = partial(newest, self._store)
             await restore.make_whole(tenant, databases, record, seeds, streamed, self._tools)
-        return Held(tenant, databases, record, owned, self._tools, self._storage.interval)
+        return AutoSaver(tenant, databases, record, owned, self._tools, self._storage.interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
         """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
         with restore.refusing(tenant):
             record = await self._record(tenant)
-            chosen = self._chosen(tenant, database, record, Sole())
+            chosen = self._chosen(tenant, database, record, SoleLease())
             versions = {one.name: await _versions(one) for one in chosen}
             if self._streams is not None:
-                for span in await self._streams.history(tenant, record, Sole(), database):
+                for span in await self._streams.history(tenant, record, SoleLease(), database):
                     versions[span.database].append(_of_span(span))
                 versions = {name: _in_time(found) for name, found in versions.items()}
             return [version for found in versions.values() for version in found]
@@ -133,7 +137,7 @@ class Vault:
         database: str | None,
         choice: Choice,
         progress: Progress,
-        owned: Owned | None = None,
+        owned: Lease | None = None,
     ) -> None:
         """Puts what was chosen of a database (None: of all) in place of the local copy, and saves it as a new version
         on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
@@ -141,16 +145,16 @@ class Vault:
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
                 record = await self._record(tenant)
-                owned = owned or Sole()
+                owned = owned or SoleLease()
                 chosen = self._chosen(tenant, database, record, owned)
-                if isinstance(choice, str | Aside) and len(chosen) != 1:
+                if isinstance(choice, str | OrphanChoice) and len(chosen) != 1:
                     raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
                 if self._streams is not None:
                     names = [one.name for one in chosen]
                     streaming = await self._streams.turn_back(tenant, record, owned, names, choice, progress)
                     return await streaming.leave()
                 await rollback.turn_to(choice, tenant, chosen, record, self._tools, progress)
-            await Held(tenant, chosen, record, owned, self._tools, interval=0).leave()
+            await AutoSaver(tenant, chosen, record, owned, self._tools, interval=0).leave()
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """The highest epoch that their local files tell of; 0: none."""
@@ -161,7 +165,7 @@ class Vault:
                 highest = max(highest, record.epoch)
         return highest
 
-    async def forget(self, tenant: Tenant, owned: Owned) -> bool:
+    async def forget(self, tenant: Tenant, owned: Lease) -> bool:
         """Where the app has written nothing: removes its local folder, and what the store has for it. Whether nothing
         is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
         if self.holds(tenant):
@@ -201,7 +205,7 @@ class Vault:
         """What differs between ``raw``, which litestream has restored from ``version``, and the local file, if the
         tenant streams here and the store has all of it at this moment. Raises FlyatcError, OSError."""
         for one in list(self._held.values()):
-            if one.tenant.address == address and isinstance(one.held, Streaming):
+            if one.tenant.address == address and isinstance(one.held, Replication):
                 return await one.held.compare(database, version, raw)
         return None
 
@@ -241,7 +245,7 @@ class Vault:
             if not 0 < record.epoch < since:
                 return not record.in_use
             for name in record.names:
-                database = self._database(tenant, name, record, Sole())
+                database = self._database(tenant, name, record, SoleLease())
                 if database.unsaved:
                     await orphans.set_aside(database, self._tools, reason)
                     await database.note(Entry())
@@ -258,7 +262,7 @@ class Vault:
                 for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
                     names = [name for name in tenant.app.databases if Path(name).name == one.file]
                     if names and orphans.unsent(one.path):
-                        orphans.send(self._database(tenant, names[0], record, Sole()), one.path, self._tools)
+                        orphans.send(self._database(tenant, names[0], record, SoleLease()), one.path, self._tools)
 
     async def stranded(self, tenants: Iterable[Tenant]) -> list[Path]:
         """What was set aside and is on this machine only. Raises OSError."""
@@ -305,12 +309,12 @@ class Vault:
             self._log.event("warning", message, tenant=tenant.address)
         return record
 
-    def _database(self, tenant: Tenant, name: str, record: Record, owned: Owned) -> Database:
+    def _database(self, tenant: Tenant, name: str, record: Record, owned: Lease) -> Database:
         if self._store is None:
             raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
         return Database(tenant, name, record, self._store, owned, self._tools)
 
-    def _chosen(self, tenant: Tenant, name: str | None, record: Record, owned: Owned) -> list[Database]:
+    def _chosen(self, tenant: Tenant, name: str | None, record: Record, owned: Lease) -> list[Database]:
         if name is not None and name not in tenant.app.databases:
             names = ", ".join(tenant.app.databases) or "none"
             raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")

@@ -6,7 +6,7 @@ from typing import Protocol
 from flyatc.kit.errors import OwnershipUnknown
 
 
-class Former(Protocol):
+class PreviousHolder(Protocol):
     """What was taken over."""
 
     @property
@@ -21,7 +21,7 @@ class Former(Protocol):
         """Whether nobody else can have written since a local file whose record tells of this epoch."""
 
 
-class Owned(Protocol):
+class Lease(Protocol):
     """A user who is ours, from the taking to the release."""
 
     @property
@@ -33,7 +33,7 @@ class Owned(Protocol):
         """The epoch of the last taking which was not a clean one: those who wrote before it may not know of us."""
 
     @property
-    def former(self) -> Former: ...
+    def former(self) -> PreviousHolder: ...
 
     @property
     def ended(self) -> asyncio.Event:
@@ -69,11 +69,11 @@ class _Nobody:
         return True
 
 
-class Sole:
+class SoleLease:
     """The owner where nothing is shared, so that there is nobody to agree with: stamps nothing, never ends."""
 
     epoch, line, lost, why, known = 0, 0, False, "", True
-    former: Former = _Nobody()
+    former: PreviousHolder = _Nobody()
 
     def __init__(self) -> None:
         self.doubted, self.ended = asyncio.Event(), asyncio.Event()

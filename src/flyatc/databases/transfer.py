@@ -20,7 +20,7 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.manifest import Pointer, Snapshot
-from flyatc.databases.remote import Attic, Shelf
+from flyatc.databases.remote import OrphanStore, RemoteDatabase
 from flyatc.databases.restore_plan import Here
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
@@ -34,7 +34,12 @@ class SnapshotDamaged(Exception):
 
 
 async def fetch(
-    shelf: Shelf | Attic, key: str, known: Snapshot | None, place: Path, tools: Workers, progress: Progress
+    shelf: RemoteDatabase | OrphanStore,
+    key: str,
+    known: Snapshot | None,
+    place: Path,
+    tools: Workers,
+    progress: Progress,
 ) -> Path:
     """``key`` from ``shelf``, unpacked, checked and synced, below ``place``. ``known``: what it must be, if on record.
 
@@ -69,7 +74,7 @@ def instead(pointer: Pointer, key: str, database: Database) -> str:
 
 
 @dataclass(frozen=True)
-class Arrival:
+class Restored:
     """A whole file, verified and synced."""
 
     raw: Path
@@ -79,7 +84,7 @@ class Arrival:
     began: float
 
 
-async def adopt(template: str, database: Database, place: Path, tools: Workers) -> Arrival | None:
+async def adopt(template: str, database: Database, place: Path, tools: Workers) -> Restored | None:
     """A checked copy of the object; None: it surely is not there. The object stays as it is.
 
     Raises RestoreRefused; StoreUnavailable, OSError."""
@@ -98,7 +103,7 @@ async def adopt(template: str, database: Database, place: Path, tools: Workers) 
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except sqlite.Unusable as error:
         raise RestoreRefused(f"{database}: the object {key!r} in the store is damaged: {error}") from error
-    return Arrival(raw, "adopted", None, local_files.octets(raw), began)
+    return Restored(raw, "adopted", None, local_files.octets(raw), began)
 
 
 def fill(template: str, tenant: Tenant, database: str) -> str:

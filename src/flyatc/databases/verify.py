@@ -28,9 +28,9 @@ from flyatc.databases import local_files, manifest, sqlite, transfer
 from flyatc.databases.inventory import Stocked
 from flyatc.databases.litestream import replica_layout, replica_restore
 from flyatc.databases.litestream.replica_layout import Line, prefix
-from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.manifest import Pointer
-from flyatc.databases.remote import PointerDamaged, Shelf
+from flyatc.databases.remote import PointerDamaged, RemoteDatabase
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
@@ -222,7 +222,7 @@ class Snapshots:
         return stocked.snapshots
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
-        shelf = Shelf(self._store, tenant, database)
+        shelf = RemoteDatabase(self._store, tenant, database)
         try:
             current = await shelf.current()
         except PointerDamaged as error:
@@ -238,7 +238,7 @@ class Snapshots:
         needs = pointer.size + pointer.compressed
         return Found(manifest.version(pointer.key), needs, partial(self._bring, shelf, pointer))
 
-    async def _bring(self, shelf: Shelf, pointer: Pointer, place: Path) -> Path:
+    async def _bring(self, shelf: RemoteDatabase, pointer: Pointer, place: Path) -> Path:
         try:
             return await transfer.fetch(shelf, pointer.key, pointer.snapshot, place, self._tools, silent)
         except transfer.SnapshotDamaged as error:
@@ -251,7 +251,7 @@ EXPANDED = 4  # a restored database needs about so many times the room of its re
 class Replicas:
     kind = "stream"
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: LitestreamContext) -> None:
         self._means = means
 
     def has(self, stocked: Stocked) -> bool:

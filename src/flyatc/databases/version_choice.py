@@ -15,13 +15,13 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Aside:
+class OrphanChoice:
     """What was set aside under this name."""
 
     name: str
 
 
-Choice = str | Moment | Aside | None  # str: a version's id; None: the current one
+Choice = str | Moment | OrphanChoice | None  # str: a version's id; None: the current one
 
 
 @dataclass(frozen=True)

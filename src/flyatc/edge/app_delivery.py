@@ -29,7 +29,7 @@ MOST_PACKED = 1 << 20  # octets of a file that is encoded
 MOST = 4096  # desks kept; users by pattern are without number
 
 
-class Desk:
+class AppDelivery:
     """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off.
     ``guarded``: whether an answer is compressed depends on who asks."""
 
@@ -132,7 +132,7 @@ class Desk:
             self._encoding.discard((entry, coding))
 
 
-class Desks:
+class AppDeliveries:
     """One for the daemon: it makes the desks when they are needed."""
 
     def __init__(self, data: str, cache: Cache | None) -> None:
@@ -140,16 +140,16 @@ class Desks:
         self._data, self.cache = data, cache
         self._encoders = Encoders(secrets.token_bytes(32))
         self._encoding: set[File | tuple[Entry, Coding]] = set()
-        self._made: dict[str, tuple[Tenant, Desk]] = {}
+        self._made: dict[str, tuple[Tenant, AppDelivery]] = {}
 
-    def of(self, tenant: Tenant) -> Desk:
+    def of(self, tenant: Tenant) -> AppDelivery:
         """By the tenant's present settings."""
         found = self._made.get(tenant.address)
         if found is not None and found[0] is tenant:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = Desk(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
+        desk = AppDelivery(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
         self._made[tenant.address] = tenant, desk
         return desk
 
@@ -159,10 +159,10 @@ class Desks:
         return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
 
 
-def alone(app: App, cache: Cache | None) -> Desk:
+def alone(app: App, cache: Cache | None) -> AppDelivery:
     """For an app without tenants, which runs where we do."""
     here = str(Path.cwd())
-    return Desk(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
+    return AppDelivery(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
 
 
 WHOLE = 65536  # octets of a body that is encoded in one step, where all of it is there

@@ -11,18 +11,18 @@ from flyatc.delivery import compression
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
-from flyatc.delivery.cache.stored import Form, Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, Form, Ready
 from flyatc.delivery.files import x_sendfile
 from flyatc.delivery.files.file_response import Refused
 from flyatc.edge import app_delivery, exchange, responses, static_files, upstream
 from flyatc.kit import tasks
 from flyatc.wire import head, upstream_connection
 
-Refresh = Callable[[Served], None]
-Outcome = Ready | Served | Waiting | Refusal
+Refresh = Callable[[CacheHit], None]
+Outcome = Ready | CacheHit | Waiting | Refusal
 
 
-def look_up(to: exchange.Exchange, at: app_delivery.Desk, cache: Cache, *, wait: bool = True) -> Outcome | None:
+def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *, wait: bool = True) -> Outcome | None:
     """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found;
     what is Ready, ``send_ready`` takes as well."""
     waiter = _nobody_yet if wait else None
@@ -46,7 +46,7 @@ class Lookup(exchange.Unread):
     def __init__(
         self,
         to: exchange.Exchange,
-        at: app_delivery.Desk,
+        at: app_delivery.AppDelivery,
         cache: Cache,
         responder: responses.Responder,
         go: Callable[[], None],
@@ -93,7 +93,7 @@ class Lookup(exchange.Unread):
         self._to.end()
 
 
-def send(to: exchange.Exchange, served: Served, at: app_delivery.Desk, responder: responses.Responder) -> None:
+def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder) -> None:
     """The whole answer, and the end of the request."""
     request = to.request
     to.cache = "hit"
@@ -121,7 +121,7 @@ def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> No
     request.end(close=close)
 
 
-def _encode(asked: head.RequestHead, served: Served, at: app_delivery.Desk) -> None:
+def _encode(asked: head.RequestHead, served: CacheHit, at: app_delivery.AppDelivery) -> None:
     """Puts an encoded form in the place of the body, where the visitor takes it and there is one, or is soon made."""
     assert at.compression is not None
     answer = _head(served)
@@ -147,7 +147,7 @@ def _encode(asked: head.RequestHead, served: Served, at: app_delivery.Desk) -> N
     served.encode(form, head_only=asked.method == b"HEAD")
 
 
-def _head(served: Served) -> head.AnswerHead:
+def _head(served: CacheHit) -> head.AnswerHead:
     answer = head.AnswerHead()
     length = len(served.entry.answer.body)
     answer.status, answer.reason, answer.dated = served.status, served.reason, True
@@ -163,7 +163,12 @@ class RefreshRequest:
     """The app's asker (wire.client.Client); what it says goes to nobody but the recording."""
 
     def __init__(
-        self, recording: Recording, through: upstream.Gateway, at: app_delivery.Desk, method: bytes, app_head: bytes
+        self,
+        recording: Recording,
+        through: upstream.Gateway,
+        at: app_delivery.AppDelivery,
+        method: bytes,
+        app_head: bytes,
     ) -> None:
         self._recording, self._gateway, self._desk = recording, through, at
         self._method, self._head = method, app_head

@@ -8,18 +8,18 @@ from flyatc.edge import app_delivery, caching, exchange, fly_replay, responses
 from flyatc.kit import tasks
 from flyatc.routing import route
 from flyatc.tenants import errors
-from flyatc.tenants.scheduler import Visit
+from flyatc.tenants.scheduler import InFlightRequest
 from flyatc.tenants.tenant import Tenant
 
 RETRY_SECONDS = 5.0
-Serve = Callable[[exchange.Exchange, route.Here, Tenant, Visit], None]
+Serve = Callable[[exchange.Exchange, route.Here, Tenant, InFlightRequest], None]
 
 
 # No faults of the app: what is stored need not stand in for it.
 _NOT_OURS = (errors.Elsewhere, errors.NoSuchUser, errors.Stopping, errors.Removed)
 
 
-class Arrival(exchange.Unread):
+class ColdStart(exchange.Unread):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
     __slots__ = (
@@ -33,15 +33,15 @@ class Arrival(exchange.Unread):
         tenant: Tenant,
         serve: Serve,
         responder: responses.Responder,
-        at: app_delivery.Desk,
-        instead_of: Visit | None = None,
+        at: app_delivery.AppDelivery,
+        instead_of: InFlightRequest | None = None,
     ) -> None:
         """``instead_of``: a visit, already ended, whose app took no connection."""
         self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
         self._desk, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, sign: fly_replay.Signpost | None) -> None:
+    def begin(self, sign: fly_replay.FlyReplay | None) -> None:
         """``sign``: on Fly, where whoever is owned by another machine is sent there."""
         self._signpost = sign
         self._since = monotonic()  # it may have been held by a pause before
@@ -67,12 +67,12 @@ class Arrival(exchange.Unread):
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=app.pages)
             raise
         self._waited()
-        if not isinstance(visit, Visit):
+        if not isinstance(visit, InFlightRequest):
             assert self._signpost is not None
             return self._signpost.answer(self._to, self._tenant, visit, self._responder)
         return self._serve(to, self._found, self._tenant, visit)
 
-    async def _served(self) -> Visit | fly_replay.Away:
+    async def _served(self) -> InFlightRequest | fly_replay.Away:
         sign = self._signpost
         if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
             return away

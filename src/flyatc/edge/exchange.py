@@ -12,7 +12,7 @@ from typing import Protocol
 
 from flyatc.config.schema import App
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import Served
+from flyatc.delivery.cache.stored import CacheHit
 from flyatc.delivery.files import x_sendfile
 from flyatc.edge import headers
 from flyatc.observe.counters import Counters
@@ -71,7 +71,7 @@ class Exchange:
         if recording is not None:
             recording.end()
 
-    def not_recorded(self) -> Served | None:
+    def not_recorded(self) -> CacheHit | None:
         """The app gave no answer, or none for the cache. Served: what may stand in for it."""
         recording, self.recording = self.recording, None
         return None if recording is None else recording.fail(time())

@@ -12,7 +12,7 @@ from flyatc.config import schema
 from flyatc.config.schema import Config
 from flyatc.edge import exchange, peer_forward, responses
 from flyatc.routing import placement, replay, replay_cache
-from flyatc.routing.replay_cache import Proofs
+from flyatc.routing.replay_cache import ReplaySuccesses
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
 from flyatc.wire.head import RequestHead
@@ -43,11 +43,11 @@ class Places(Protocol):
         """The record of his owner says so."""
 
 
-class Signpost:
+class FlyReplay:
     """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
 
     def __init__(
-        self, config: Config, replays: replay.Replays, places: Places, onwards: peer_forward.Onwards | str
+        self, config: Config, replays: replay.Replays, places: Places, onwards: peer_forward.PeerForwards | str
     ) -> None:
         """``onwards``: for requests which cannot be replayed; or why there is no way for them."""
         self._replays, self._places, self._only, self._onwards = replays, places, config.only, onwards
@@ -120,7 +120,7 @@ class Signpost:
         if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None or to.came is not None:
-            if isinstance(self._onwards, peer_forward.Onwards):
+            if isinstance(self._onwards, peer_forward.PeerForwards):
                 return self._forward(to, tenant, place, source.hops, self._onwards, responder)
             status, why = unfit or (503, "it came over the private network")
             why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
@@ -138,13 +138,13 @@ class Signpost:
         tenant: Tenant,
         place: placement.There,
         hops: int,
-        onwards: peer_forward.Onwards,
+        onwards: peer_forward.PeerForwards,
         responder: responses.Responder,
     ) -> None:
         user = tenant.spec.user
         quick = self._places.vain(user, place.target)
         self._places.sent(user, place.target)
-        going = peer_forward.Onward(
+        going = peer_forward.PeerForward(
             to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user)
         )
         going.begin(quick=quick)
@@ -166,7 +166,7 @@ class Instructions:
     """``cache``: seconds for which replays shall be remembered; 0: they shall not."""
 
     def __init__(self, replays: replay.Replays, cache: float, timeout: float) -> None:
-        self._replays, self._cache, self._proofs = replays, cache, Proofs(timeout)
+        self._replays, self._cache, self._proofs = replays, cache, ReplaySuccesses(timeout)
 
     def of(
         self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, vain: bool

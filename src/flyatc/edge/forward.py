@@ -29,7 +29,7 @@ class Forward(upstream_exchange.Asking):
         self,
         to: exchange.Exchange,
         through: upstream.Gateway,
-        at: app_delivery.Desk,
+        at: app_delivery.AppDelivery,
         app_head: bytes,
         responder: responses.Responder,
         again: Callable[[], None] | None = None,

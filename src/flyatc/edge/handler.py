@@ -13,7 +13,7 @@ from time import time
 from flyatc.config.schema import Config
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import (
     access_log,
     app_delivery,
@@ -31,7 +31,7 @@ from flyatc.edge import (
 )
 from flyatc.routing import request_signature, route
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.scheduler import Visit
+from flyatc.tenants.scheduler import InFlightRequest
 from flyatc.tenants.tenant import Tenant
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
@@ -46,13 +46,13 @@ class Handler:
         fleet: Fleet,
         records: access_log.Recorder,
         cache: Cache | None,
-        before: maintenance.Barrier,
-        sign: fly_replay.Signpost | None,
+        before: maintenance.Maintenance,
+        sign: fly_replay.FlyReplay | None,
     ) -> None:
         """``sign``: on Fly, where other machines may serve a user."""
         self._signpost = sign
         self._fleet, self._recorder, self._barrier = fleet, records, before
-        self._desks = app_delivery.Desks(config.server.data, cache)
+        self._desks = app_delivery.AppDeliveries(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -118,7 +118,7 @@ class Handler:
             return None
         return self._deliver(to, found, tenant, at)
 
-    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: app_delivery.Desk) -> None:
+    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: app_delivery.AppDelivery) -> None:
         """From the cache, or from the app."""
         if self._barrier.closed:
             closed = self._barrier.judge(tenant.spec.address)
@@ -147,7 +147,7 @@ class Handler:
             to.sent_on()
             return self._responder.as_on_fly(to)
         at = self._desks.of(tenant.spec)
-        return cold_start.Arrival(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
+        return cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
 
     def _is_strange(self, user: str) -> bool:
         """Outside Fly, on a machine which is another user's."""
@@ -157,17 +157,17 @@ class Handler:
         """It was held by a pause: the cache may have the answer now, and those who were held may share one."""
         self._deliver(to, found, tenant, self._desks.of(tenant.spec))
 
-    def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
+    def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
         """The app is running: hand the request over."""
         to.on_end = visit.end
         self._forward(to, found, tenant, visit.gateway, partial(self._again, to, found, tenant, visit))
 
-    def _again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: Visit) -> None:
+    def _again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
         """Nobody listens where an app was running."""
         to.on_end = None
         visit.end()
         at = self._desks.of(tenant.spec)
-        cold_start.Arrival(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
+        cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
 
     def _forward(
         self,
@@ -189,7 +189,7 @@ class Handler:
         prefix = found.prefix
         return exchange.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
 
-    def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: Served) -> None:
+    def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: CacheHit) -> None:
         """Where the app sleeps, or is paused, it is left alone: it is asked when the answer is too old to be sent."""
         cache, through = self._desks.cache, tenant.peek()
         if cache is None or through is None or self._barrier.judge(tenant.spec.address) is not None:
@@ -227,7 +227,7 @@ class Handler:
 class PrivateDoor:
     """Only requests for users pass: no health, no commands."""
 
-    def __init__(self, seals: request_signature.Seals, within: Handler) -> None:
+    def __init__(self, seals: request_signature.RequestSigner, within: Handler) -> None:
         self._seals, self._within = seals, within
 
     def handle(self, request: server.Request) -> None:

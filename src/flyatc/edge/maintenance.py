@@ -22,7 +22,7 @@ from flyatc.observe.log import Log
 RETRY_SECONDS = 5.0
 
 
-class Held(exchange.Unread):
+class PausedRequest(exchange.Unread):
     """Ends in ``go``, an answer of our own, or the visitor's leaving, of which ``left`` is told."""
 
     __slots__ = ("_go", "_left", "_next", "_responder", "_tenant", "_to", "scope")
@@ -33,7 +33,7 @@ class Held(exchange.Unread):
         tenant: Tenant,
         go: Callable[[], None],
         responder: responses.Responder,
-        left: Callable[["Held"], None],
+        left: Callable[["PausedRequest"], None],
     ) -> None:
         self._to, self._tenant, self._go, self._responder, self._left = to, tenant, go, responder, left
         self._next: asyncio.Handle | None = None  # what happens to it if nothing else does
@@ -49,7 +49,7 @@ class Held(exchange.Unread):
         """Seconds since the request came: whoever was held behind another's request has waited as well."""
         return monotonic() - self._to.began
 
-    def wait(self, scope: str, limit: float, late: Callable[["Held"], None]) -> None:
+    def wait(self, scope: str, limit: float, late: Callable[["PausedRequest"], None]) -> None:
         """``late`` is called when the request is ``limit`` seconds old. May be called again, with another limit."""
         self._cancel()
         self.scope = scope
@@ -108,7 +108,7 @@ class Tally:
     longest: float = 0.0
 
 
-class Barrier:
+class Maintenance:
     """``closed``, ``paused``: what is said, by scope (see ``verdict``). Where both are empty, nobody need ask more."""
 
     def __init__(self, folder: Path, log: Log, most: int) -> None:
@@ -117,7 +117,7 @@ class Barrier:
         self._closed_file, self._paused_file = folder / "maintenance.json", folder / "paused.json"
         self.closed = self._read(self._closed_file, dict[str, str])
         self.paused = self._read(self._paused_file, dict[str, Pause])
-        self._waiting: dict[Held, None] = {}  # in the order in which they came
+        self._waiting: dict[PausedRequest, None] = {}  # in the order in which they came
         self._tallies: dict[str, Tally] = {}
         self._ended: str | None = None
         for scope in self.closed:
@@ -146,10 +146,10 @@ class Barrier:
         if isinstance(found, Closed):
             responder.closed(to, found, tenant.app.pages)
         else:
-            self._hold(Held(to, tenant, go, responder, self._left), found)
+            self._hold(PausedRequest(to, tenant, go, responder, self._left), found)
         return True
 
-    def _hold(self, one: Held, found: Paused) -> None:
+    def _hold(self, one: PausedRequest, found: Paused) -> None:
         if self._ended is not None:
             return one.refuse(self._ended, close=True)
         reason = maintenance_rules.refusal(found, waited=one.waited, held=len(self._waiting), most=self.most)
@@ -232,19 +232,19 @@ class Barrier:
                     released += 1
         return released
 
-    def _late(self, one: Held) -> None:
+    def _late(self, one: PausedRequest) -> None:
         found = self.judge(one.address)
         assert isinstance(found, Paused), "whoever is held was judged anew when that changed"
         self._forget(one)
         self._tally(one.scope).refused += 1
         one.refuse(maintenance_rules.late(found))
 
-    def _left(self, one: Held) -> None:
+    def _left(self, one: PausedRequest) -> None:
         if one in self._waiting:  # else it was just released
             self._forget(one)
             self._tally(one.scope).left += 1
 
-    def _forget(self, one: Held) -> None:
+    def _forget(self, one: PausedRequest) -> None:
         self._waiting.pop(one, None)
         tally = self._tally(one.scope)
         tally.longest = max(tally.longest, one.waited)

@@ -33,7 +33,7 @@ class Unreached(FlyatcError):
         self.after = after
 
 
-class Ways(Protocol):
+class PeerConnections(Protocol):
     """Finds machines on the private network."""
 
     async def reach(self, to: Target, *, quick: bool) -> upstream.Gateway:
@@ -41,10 +41,10 @@ class Ways(Protocol):
         Unreached."""
 
 
-class Onwards:
+class PeerForwards:
     """What all forwarded requests share. ``open``: how many there are."""
 
-    def __init__(self, seals: request_signature.Seals, ways: Ways) -> None:
+    def __init__(self, seals: request_signature.RequestSigner, ways: PeerConnections) -> None:
         self.seals, self.ways = seals, ways
         self.open = 0
         self._none = asyncio.Event()
@@ -64,7 +64,7 @@ class Onwards:
             await self._none.wait()
 
 
-class Onward(exchange.Unread):
+class PeerForward(exchange.Unread):
     """Ends in a ``Forward``, an answer of our own, or the visitor's leaving."""
 
     __slots__ = ("_all", "_app", "_failed", "_hops", "_place", "_responder", "_task", "_to")
@@ -75,7 +75,7 @@ class Onward(exchange.Unread):
         app: App,
         place: placement.There,
         hops: int,
-        every: Onwards,
+        every: PeerForwards,
         responder: responses.Responder,
         failed: Callable[[float], None],
     ) -> None:

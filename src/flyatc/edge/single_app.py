@@ -10,13 +10,13 @@ from flyatc.config.schema_sections import Compression, Delivery, Sendfile
 from flyatc.config.wrapper_env import WrapperSettings
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import Ready, Served
+from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import access_log, app_delivery, caching, exchange, forward, headers, responses, upstream
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
 
-class Single:
+class SingleApp:
     """Until ``release`` requests wait. ``bad_gateway``: the page of all 502s; None: they are empty."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Single:
         forward = self._forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
         return exchange.head(to, app, recording, path=path, forward=forward)
 
-    def _refresh(self, to: exchange.Exchange, cache: Cache, served: Served) -> None:
+    def _refresh(self, to: exchange.Exchange, cache: Cache, served: CacheHit) -> None:
         recording = cache.refresh(served, to.request.head, to.tenant or "", time())
         app_head = self._app_head(to, recording)
         caching.RefreshRequest(recording, self._gateway, self._desk, to.request.head.method, app_head).begin()
@@ -107,7 +107,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
 class _Waiting(exchange.Unread):
     """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
 
-    def __init__(self, single: Single, to: exchange.Exchange) -> None:
+    def __init__(self, single: SingleApp, to: exchange.Exchange) -> None:
         self._single, self._to = single, to
 
     def proceed(self) -> None:

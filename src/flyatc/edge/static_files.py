@@ -5,7 +5,7 @@ from time import time
 from flyatc.config.schema import App
 from flyatc.delivery import conditional
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.stored import Served
+from flyatc.delivery.cache.stored import CacheHit
 from flyatc.delivery.files import send_file, static, x_sendfile
 from flyatc.delivery.files.file_response import FileAnswer, Refused
 from flyatc.delivery.files.open_file import Opened
@@ -34,7 +34,7 @@ def serve_static(
 Named = Opened | Refused  # what an app names in X-Sendfile
 
 
-def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> Served | None:
+def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> CacheHit | None:
     """``Recording.answer``, for an answer which may name a file."""
     if not isinstance(file, Refused):
         served = recording.answer(came, time(), None if file is None else x_sendfile.remembered(file))
@@ -47,7 +47,9 @@ def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> S
     return None
 
 
-def send_stored(to: exchange.Exchange, served: Served, at: app_delivery.Desk, responder: responses.Responder) -> None:
+def send_stored(
+    to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder
+) -> None:
     """An answer from the store that names a file: its head is stored, the file is as it is now."""
     assert served.file is not None
     outcome: FileAnswer | Refused = Refused(404, "X-Sendfile is switched off", loud=False)

@@ -11,7 +11,7 @@ from flyatc.fly.api_types import GONE, ApiError, Machine, NotFound
 from flyatc.fly.environment import Machine as Me
 from flyatc.fly.machine_rules import Listing, listing
 from flyatc.kit import backoff
-from flyatc.kit.async_cache import Recall
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log
 
 PATIENCE = 5.0  # seconds for which a visitor waits for the list
@@ -23,13 +23,13 @@ MOST = 1000  # of these
 ALL = "machines"
 
 
-class Inventory:
+class MachineList:
     """``key``: of the metadata which names a machine's user."""
 
     def __init__(self, api: MachinesApi, me: Me, key: str, log: Log) -> None:
         self._api, self._me, self._key, self._log = api, me, key, log
-        self._lists: Recall[str, Listing | dns_answers.Unknown] = Recall(lambda _: self._look(), self._keep, 1)
-        self._known: Recall[str, bool | None] = Recall(self._ask, lambda _: KNOWN, MOST)
+        self._lists: AsyncCache[str, Listing | dns_answers.Unknown] = AsyncCache(lambda _: self._look(), self._keep, 1)
+        self._known: AsyncCache[str, bool | None] = AsyncCache(self._ask, lambda _: KNOWN, MOST)
         self._last: Listing | None = None
         self._failures = 0
         self._late = False  # somebody has waited for the list in vain: the others do not wait any more

@@ -16,7 +16,7 @@ from flyatc.fly import api_http, machine_rules
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import GONE, ApiError, Conflict, Machine, NameTaken, TooSlow
 from flyatc.fly.environment import Machine as Me
-from flyatc.fly.machine_list import Inventory
+from flyatc.fly.machine_list import MachineList
 from flyatc.fly.machine_rules import oldest_first
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
@@ -34,10 +34,10 @@ class NotMade:
     soon: bool = False
 
 
-class Making:
+class Provisioner:
     """``key``: of the metadata which names a machine's user. To be closed before ``api``."""
 
-    def __init__(self, api: MachinesApi, inventory: Inventory, me: Me, key: str, settings: Fly, log: Log) -> None:
+    def __init__(self, api: MachinesApi, inventory: MachineList, me: Me, key: str, settings: Fly, log: Log) -> None:
         self._api, self._inventory, self._me, self._key, self._log = api, inventory, me, key, log
         self._most = settings.machines_most
         self._budget = machine_rules.Budget(settings.machines_a_minute)

@@ -9,7 +9,7 @@ from flyatc.fly import dns_answers
 from flyatc.fly.dns import Dns
 from flyatc.fly.dns_answers import NoRecord, Unanswered
 from flyatc.fly.environment import Machine
-from flyatc.kit.async_cache import Recall
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log
 
 FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which an answer is kept
@@ -20,14 +20,14 @@ AT_ONCE = 32  # questions
 SILENT = 600.0  # seconds; a server without PTR is not asked for it again
 
 
-class Names:
+class UserLookup:
     """``key``: of the metadata which names a machine's user."""
 
     def __init__(self, dns: Dns, me: Machine, key: str, log: Log) -> None:
         self._dns, self._me, self._key, self._log = dns, me, key, log
-        self._users: Recall[str, dns_answers.Told] = Recall(self._look, _keep, MOST)
-        self._lists: Recall[str, list[str]] = Recall(dns.texts, lambda _: LISTED, 16)
-        self._pointers: Recall[str, str] = Recall(dns.pointer, lambda _: LISTED, MOST)
+        self._users: AsyncCache[str, dns_answers.Told] = AsyncCache(self._look, _keep, MOST)
+        self._lists: AsyncCache[str, list[str]] = AsyncCache(dns.texts, lambda _: LISTED, 16)
+        self._pointers: AsyncCache[str, str] = AsyncCache(dns.pointer, lambda _: LISTED, MOST)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._silent_until = 0.0
 

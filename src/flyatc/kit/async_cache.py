@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Recall(Generic[K, V]):
+class AsyncCache(Generic[K, V]):
     """``ask`` is called with a key; what it raises reaches all who wait, and is not kept. ``keep``: how many seconds an
     answer is good for. ``most``: answers remembered; the oldest make room."""
 

@@ -1,7 +1,7 @@
 """A token bucket for work on behalf of names that anybody can make up. Pure: the time, in seconds, is passed in."""
 
 
-class Allowance:
+class TokenBucket:
     """The first ``at_once`` without delay, then ``a_second`` each second; ``under_way`` at the same time. A name that
     turns out to be known is given its token back."""
 

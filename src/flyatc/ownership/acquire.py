@@ -15,17 +15,17 @@ from msgspec import structs
 from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
 from flyatc.ownership import identity, record
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
-from flyatc.ownership.record import Heir, Me, Owner, Session, State, Unreadable
+from flyatc.ownership.record import Me, Owner, Session, State, Successor, Unreadable
 from flyatc.ownership.rules import (
     Ask,
     Break,
     Found,
     Gone,
     Landed,
-    Mourn,
     Outcome,
     Promised,
     Refused,
+    ReplaceMissingSession,
     Rules,
     Take,
     Unsure,
@@ -139,7 +139,7 @@ class Taker:
     store: RecordStore
     me: Me
     rules: Rules
-    forsakes: Callable[[str, Heir], Awaitable[bool]]
+    forsakes: Callable[[str, Successor], Awaitable[bool]]
 
     async def take(self, user: str, found: Read | None, known: int) -> Taken:
         """Our session is valid. ``found``: what ``look`` saw. Raises HeldElsewhere, OwnershipUnknown."""
@@ -186,7 +186,7 @@ class Taker:
                     if await break_session(self.store, self.rules, session, seen.etag, by=self.me.machine):
                         return decision.take
                     continue  # broken for another of its users, or alive after all
-                case Mourn():
+                case ReplaceMissingSession():
                     await mourn(self.store, self.rules, owner)
             break
         raise HeldElsewhere(user, owner.holder, since=owner.data.since)

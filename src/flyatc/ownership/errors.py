@@ -2,7 +2,7 @@
 
 from flyatc.kit import errors
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.ownership.record import Heir, Holder
+from flyatc.ownership.record import Holder, Successor
 
 __all__ = ["HeldElsewhere", "OwnershipUnknown"]
 
@@ -14,7 +14,7 @@ class HeldElsewhere(errors.HeldElsewhere):
     def __init__(
         self,
         user: str,
-        owner: Holder | Heir,
+        owner: Holder | Successor,
         *,
         dirty: bool = False,
         why: str = "",
@@ -32,8 +32,8 @@ def removal(user: str) -> str:
     return f"{user} was removed: flyatc users add {user}, or flyatc release {user} --undo-remove, adds it again"
 
 
-def _sentence(user: str, owner: Holder | Heir, dirty: bool, why: str) -> str:
-    if isinstance(owner, Heir):
+def _sentence(user: str, owner: Holder | Successor, dirty: bool, why: str) -> str:
+    if isinstance(owner, Successor):
         return f"{user} is to be served by {owner}: {why}"
     if not dirty:
         return f"{user} is served by {owner}"

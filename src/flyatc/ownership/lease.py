@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Former:
+class PreviousLease:
     """Whom it was taken over from. ``epoch`` 0: nobody. ``clean``: nobody, or the store has all of it. ``line``: the
     path which was written last (litestream mode); it, or one before it if that is still empty, has the data.
 
@@ -23,7 +23,7 @@ class Former:
         return self.since <= epoch <= self.epoch
 
 
-class Owned:
+class HeldLease:
     """``epoch`` and ``line`` change by ``rise`` only.
 
     ``doubted``: the session has not been confirmed for long: new requests are held. Cleared when it is confirmed.
@@ -33,11 +33,11 @@ class Owned:
         self,
         epoch: int,
         line: int,
-        former: Former,
+        former: PreviousLease,
         *,
         doubted: asyncio.Event,
         valid: Callable[[bool], bool],
-        rise: Callable[["Owned", int], Awaitable[None]],
+        rise: Callable[["HeldLease", int], Awaitable[None]],
     ) -> None:
         self.epoch, self.line, self.former = epoch, line, former
         self.doubted, self.ended = doubted, asyncio.Event()

@@ -13,15 +13,15 @@ from flyatc.ownership import acquire, record
 from flyatc.ownership.acquire import Lanes, RecordStore, Taken, Taker, remove, swap
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
-from flyatc.ownership.lease import Former, Owned
-from flyatc.ownership.record import Heir, Me, Owner, State
+from flyatc.ownership.lease import HeldLease, PreviousLease
+from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.rules import Landed, Outcome, Refused, Rules, Terms
-from flyatc.ownership.session import Heartbeat
+from flyatc.ownership.session import SessionKeeper
 
 LANES = 3  # calls of the store at once, beside those of the session: its client needs one thread more than that
 
 
-async def _never(user: str, heir: Heir) -> bool:
+async def _never(user: str, heir: Successor) -> bool:
     return False
 
 
@@ -31,14 +31,14 @@ class _Place:
     def __init__(self) -> None:
         self.holds = self.entries = 0
         self.turn = asyncio.Lock()  # taking, rising and giving back, one after the other
-        self.taking: asyncio.Task[Owned] | None = None
-        self.owned: Owned | None = None
+        self.taking: asyncio.Task[HeldLease] | None = None
+        self.owned: HeldLease | None = None
         self.owner: Owner | None = None  # as we wrote it last
         self.etag = ""
         self.chain = 0  # of the session by which it is ours
 
 
-class Keeper:
+class LeaseManager:
     """``store``: a client of its own which does not retry, with LANES + 1 threads; its calls take no longer than
     ``terms.patience``. Whoever made it closes it, after ``close``. Raises ValueError where the terms do not hold."""
 
@@ -49,7 +49,7 @@ class Keeper:
         terms: Terms,
         log: Log,
         *,
-        forsakes: Callable[[str, Heir], Awaitable[bool]] = _never,
+        forsakes: Callable[[str, Successor], Awaitable[bool]] = _never,
         clock: Clock | None = None,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
@@ -58,7 +58,7 @@ class Keeper:
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
-        self._heart = Heartbeat(store, me, self._rules, log, self._clock, on_deadline)
+        self._heart = SessionKeeper(store, me, self._rules, log, self._clock, on_deadline)
         self._store = Lanes(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
@@ -67,7 +67,7 @@ class Keeper:
         self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
 
     @contextlib.asynccontextmanager
-    async def hold(self, user: str, known: int = 0) -> AsyncIterator[Owned]:
+    async def hold(self, user: str, known: int = 0) -> AsyncIterator[HeldLease]:
         """Entry: this machine may write the user's databases. ``known``: the highest epoch that local files tell of.
         Raises HeldElsewhere, OwnershipUnknown. Holds of one user share one ownership, also while it is being taken.
 
@@ -125,7 +125,7 @@ class Keeper:
 
     # --- taking ---
 
-    async def _enter(self, user: str, place: _Place, known: int) -> Owned:
+    async def _enter(self, user: str, place: _Place, known: int) -> HeldLease:
         owned = place.owned
         if owned is None or owned.ended.is_set():
             if place.taking is None or place.taking.done():
@@ -135,7 +135,7 @@ class Keeper:
             await owned.rise(known)
         return owned
 
-    async def _take(self, user: str, place: _Place, known: int) -> Owned:
+    async def _take(self, user: str, place: _Place, known: int) -> HeldLease:
         await self._awake.wait()
         begun = self._clock.boottime()
         async with place.turn:
@@ -160,20 +160,20 @@ class Keeper:
         return await acquire.look(self._store, user)
 
     @staticmethod
-    def _resumes(place: _Place, found: acquire.Read | None, chain: int) -> Former | None:
+    def _resumes(place: _Place, found: acquire.Read | None, chain: int) -> PreviousLease | None:
         """Our session was never broken, and the record is as we wrote it: nobody has been here."""
         if place.owned is None or place.owned.lost or place.chain != chain or found is None:
             return None
         owner, seen = found
         if seen.etag != place.etag:
             return None
-        return Former(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
+        return PreviousLease(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
 
-    def _owns(self, user: str, place: _Place, former: Former, reason: str, took: float) -> Owned:
+    def _owns(self, user: str, place: _Place, former: PreviousLease, reason: str, took: float) -> HeldLease:
         owner = place.owner
         assert owner is not None
         self._forget(place)
-        place.owned = Owned(
+        place.owned = HeldLease(
             owner.epoch,
             owner.data.line,
             former,
@@ -192,7 +192,7 @@ class Keeper:
             self._heart.owned.discard(place.owned)
             place.owned = None
 
-    async def _rise(self, user: str, place: _Place, owned: Owned, above: int) -> None:
+    async def _rise(self, user: str, place: _Place, owned: HeldLease, above: int) -> None:
         async with place.turn:
             if place.owned is not owned or owned.ended.is_set() or place.owner is None:
                 raise OwnershipUnknown(f"{user} is not owned any more: {owned.why}")
@@ -233,7 +233,7 @@ class Keeper:
             if not place.holds:
                 self._places.pop(user, None)
 
-    async def _give_back(self, user: str, place: _Place, owned: Owned) -> None:
+    async def _give_back(self, user: str, place: _Place, owned: HeldLease) -> None:
         """We are no writer before it is sent, whatever the answer."""
         owned.leaving = True
         self._forget(place)
@@ -247,7 +247,7 @@ class Keeper:
         outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
         return self._given_back(user, owned, owner, outcome, state.value)
 
-    def _given_back(self, user: str, owned: Owned, owner: Owner, outcome: Outcome, what: str) -> None:
+    def _given_back(self, user: str, owned: HeldLease, owner: Owner, outcome: Outcome, what: str) -> None:
         owned.end("it was given back", lost=False)
         why = owned.dirty
         if isinstance(outcome, Landed):
@@ -259,11 +259,11 @@ class Keeper:
         self._log.event(level, "user not given back", user=user, epoch=owner.epoch, reason=outcome.reason)
 
 
-def _former(taken: Taken) -> Former:
+def _former(taken: Taken) -> PreviousLease:
     before = taken.before
     if before is None:
-        return Former(0, clean=True, line=0, since=0)
-    return Former(before.epoch, clean=taken.decision.clean, line=before.data.line, since=before.data.since)
+        return PreviousLease(0, clean=True, line=0, since=0)
+    return PreviousLease(before.epoch, clean=taken.decision.clean, line=before.data.line, since=before.data.since)
 
 
 def _nonce() -> str:

@@ -61,7 +61,7 @@ class Holder(Struct, frozen=True):
         return f"machine {self.machine}" + (f" in {self.region}" if self.region else "")
 
 
-class Heir(Struct, frozen=True):
+class Successor(Struct, frozen=True):
     """The machine to which a user was released."""
 
     app: Word
@@ -93,10 +93,10 @@ class Owner(Struct, frozen=True, kw_only=True):
     ttl: Seconds  # of the holder's session, should that vanish
     data: Data
     why: Annotated[str, Meta(max_length=LONGEST_WHY)] = ""  # it is dirty; for people
-    to: Heir | None = None  # released, and meant for that machine; until somebody takes it
+    to: Successor | None = None  # released, and meant for that machine; until somebody takes it
 
     @property
-    def awaited(self) -> Holder | Heir:
+    def awaited(self) -> Holder | Successor:
         """Who is to serve next: whom it was released to, else who had it last."""
         return self.to or self.holder
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from flyatc.ownership.errors import removal
-from flyatc.ownership.record import Data, Heir, Holder, Owner, Session, State
+from flyatc.ownership.record import Data, Holder, Owner, Session, State, Successor
 from flyatc.ownership.rules import Rules
 
 
@@ -94,7 +94,7 @@ def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None,
     next to come. ``to``, ``remove``: as in ``decide``."""
     if remove:
         return structs.replace(freed(owner, nonce, accept_loss=accept_loss), state=State.REMOVED)
-    heir = Heir(app=owner.holder.app, machine=to) if to is not None else None
+    heir = Successor(app=owner.holder.app, machine=to) if to is not None else None
     if owner.state is State.RELEASED:
         return structs.replace(owner, nonce=nonce, to=heir)
     epoch = owner.epoch + 1 if accept_loss else owner.epoch

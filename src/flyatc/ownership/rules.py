@@ -8,7 +8,7 @@ How long a session is good for, and the margins around it. Pure.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from flyatc.ownership.record import Data, Heir, Me, Owner, Session, State
+from flyatc.ownership.record import Data, Me, Owner, Session, State, Successor
 
 DRIFT = 0.01  # how wrong the rate of a machine's clock may be; crystals are wrong by 0.0001
 SKEW = 2.0  # s; the store tells ages in whole seconds, and its servers' clocks differ a little
@@ -122,7 +122,7 @@ class Break:
 
 
 @dataclass(frozen=True)
-class Mourn:
+class ReplaceMissingSession:
     """The holder's session is not there. Put one in its place which nobody renews; it counts from now."""
 
     reason: str
@@ -143,7 +143,7 @@ class Gone:
 class Promised:
     """It was released to another machine. That it never comes is for others to say; then ask again."""
 
-    heir: Heir
+    heir: Successor
 
 
 # --- what to do about our own session ---
@@ -252,11 +252,11 @@ class Rules:
 
     def steal(
         self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
-    ) -> Take | Break | Mourn | Elsewhere:
+    ) -> Take | Break | ReplaceMissingSession | Elsewhere:
         """``session``: of the machine which holds the user, and is not us. ``ended``: it was a daemon on our own data
         folder, and its process has ended."""
         if session is None:
-            return Mourn("its session has vanished from the store")
+            return ReplaceMissingSession("its session has vanished from the store")
         reason = self.dead(session, age)
         if reason is None and ended:
             reason = "it ran on this data folder, which has been deleted since, and its process has ended"

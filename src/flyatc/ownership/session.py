@@ -16,7 +16,7 @@ from flyatc.ownership import identity, record
 from flyatc.ownership.acquire import RecordStore, swap
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
-from flyatc.ownership.lease import Owned
+from flyatc.ownership.lease import HeldLease
 from flyatc.ownership.record import Me, Session, Unreadable
 from flyatc.ownership.rules import SKEW, Landed, Refused, Rules, Wait
 
@@ -28,7 +28,7 @@ STOOD_STILL = SKEW + 1.0  # s; by which the store's clock must be ahead of ours 
 REMEMBERED = 64  # renewals of which nothing is known; should an older one land after all, the session counts as lost
 
 
-class Heartbeat:
+class SessionKeeper:
     """``chain`` grows when the session is lost: whatever was owned by virtue of it is void. ``owned``: what ends with
     it; while any of them has not ended, the session is renewed."""
 
@@ -46,7 +46,7 @@ class Heartbeat:
         self._on_deadline = on_deadline
         self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
         self.chain = 0
-        self.owned: set[Owned] = set()
+        self.owned: set[HeldLease] = set()
         self.doubted = asyncio.Event()
         self._key = record.session_key(me.machine)
         self._etag: str | None = None
@@ -78,7 +78,7 @@ class Heartbeat:
             return self.chain
         raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")
 
-    def hold(self, owned: Owned) -> None:
+    def hold(self, owned: HeldLease) -> None:
         """From now on it ends with the session, which is renewed for it."""
         self.owned.add(owned)
         if self._beating is None or self._beating.done():

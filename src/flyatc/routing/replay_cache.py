@@ -70,7 +70,7 @@ class _SuccessSeries:
     last: float
 
 
-class Proofs:
+class ReplaySuccesses:
     """``timeout``: seconds for which the proxy tries before it tells of a failure, or a little more."""
 
     def __init__(self, timeout: float) -> None:
@@ -114,7 +114,7 @@ class _FailureSeries:
     failed: float | None = None
 
 
-class Tries:
+class ReplayFailures:
     def __init__(self) -> None:
         self._series: dict[str, _FailureSeries] = {}
         self.timeout = 0.0  # seconds for which the proxy tries before it tells of a failure

@@ -44,7 +44,7 @@ class Refused:
     reason: str
 
 
-class Seals:
+class RequestSigner:
     """Of one machine. ``secret``: which all machines of the app share.
 
     It forgets at a restart which seals it has seen: one that was caught and is younger than ``WINDOW`` would then pass

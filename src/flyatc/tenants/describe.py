@@ -6,13 +6,13 @@ import math
 from flyatc.config.schema import Tenant as Spec
 from flyatc.observe.log import stamp
 from flyatc.tenants.idle import Snapshot
-from flyatc.tenants.record import Record, Standing
-from flyatc.tenants.run import Life
+from flyatc.tenants.record import Record, StateTracker
+from flyatc.tenants.run import Run
 from flyatc.tenants.state import Status
 
 
 def status(
-    spec: Spec, record: Record, standing: Standing, life: Life | None, look: Snapshot, between: int, wall: float
+    spec: Spec, record: Record, standing: StateTracker, life: Run | None, look: Snapshot, between: int, wall: float
 ) -> Status:
     """``between``: how many wait for the next life. ``wall``: Unix time now."""
     databases = life.databases if life is not None else None

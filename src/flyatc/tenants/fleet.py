@@ -16,7 +16,7 @@ from flyatc.observe.log import stamp
 from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.interfaces import Databases, Teller, Tools
-from flyatc.tenants.scheduler import SAVE_RESERVE, House
+from flyatc.tenants.scheduler import SAVE_RESERVE, Scheduler
 from flyatc.tenants.state import State, Status
 from flyatc.tenants.tenant import Tenant
 
@@ -28,7 +28,7 @@ class Fleet:
 
     def __init__(self, config: Config, tools: Tools, log: Teller, *, wall: Callable[[], float] = time) -> None:
         self._config, self._log = config, log
-        self._house = House(tools, log, wall, config.limits.running, _starting(config))
+        self._house = Scheduler(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())
         self._configured: dict[tuple[str, str], Tenant] = {}
         # Every tenant that anybody still holds: its life, a visitor, us. So nobody can meet two of one address, and

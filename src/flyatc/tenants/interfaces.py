@@ -10,7 +10,7 @@ from flyatc.config.schema import Tenant
 from flyatc.kit.types import Effort, Exit, Progress
 
 
-class Owned(Protocol):
+class Lease(Protocol):
     """The user's databases may be written here. Leaving its hold gives that up."""
 
     @property
@@ -126,7 +126,7 @@ class Tools:
     ``forget``: drops what the app has answered before: another machine may answer otherwise from now on.
     """
 
-    owned: Callable[[Tenant], Hold[Owned]]
+    owned: Callable[[Tenant], Hold[Lease]]
     restored: Callable[[Tenant, Any], Hold[Databases]]  # what ``owned`` gave
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the child is what ``running`` gave

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from flyatc.config.schema import Tenant
-from flyatc.kit.token_bucket import Allowance
+from flyatc.kit.token_bucket import TokenBucket
 
 Known = Callable[[Tenant], Awaitable[bool]]
 
@@ -28,8 +28,8 @@ class Newcomers:
 
     def __init__(self, known: Known | None) -> None:
         self._known = known
-        self._starts = Allowance(at_once=100, a_second=5, under_way=100)
-        self._looks = Allowance(at_once=500, a_second=50, under_way=50)  # the store is needed for others too
+        self._starts = TokenBucket(at_once=100, a_second=5, under_way=100)
+        self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store is needed for others too
 
     async def is_one(self, user_of: Tenant, *, crowded: bool) -> bool:
         """Whether it is to be treated as a newcomer. The store is asked only where that matters: it is ``crowded``, or

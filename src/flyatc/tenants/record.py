@@ -17,7 +17,7 @@ from flyatc.tenants.interfaces import Teller
 from flyatc.tenants.state import State
 
 
-class Standing:
+class StateTracker:
     __slots__ = ("_entered", "_log", "_tenant", "_wall", "since", "state")
 
     def __init__(self, tenant: str, log: Teller, wall: Callable[[], float]) -> None:

@@ -13,10 +13,10 @@ from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, RestoreRefused
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.interfaces import Child, Databases, Gateway, Owned
+from flyatc.tenants.interfaces import Child, Databases, Gateway, Lease
 from flyatc.tenants.newcomers import TooManyNewcomers
-from flyatc.tenants.record import Failure, Record, Standing
-from flyatc.tenants.scheduler import House, Visit, Visitors
+from flyatc.tenants.record import Failure, Record, StateTracker
+from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.start_wait import KEPT, StartWait
 from flyatc.tenants.state import RISING, State
 
@@ -25,15 +25,15 @@ FULL_RETRY = 5.0  # seconds; told to whoever found no room
 NEWS = 1.0  # seconds; the longest way of the news that an app has ended
 
 
-class Life:
+class Run:
     """Begins at once. ``ended`` is called when all was given back; the state is a resting one by then."""
 
     def __init__(
         self,
         spec: Spec,
-        house: House,
+        house: Scheduler,
         record: Record,
-        standing: Standing,
+        standing: StateTracker,
         *,
         quiet: Callable[[], None],
         ended: Callable[[], None],
@@ -43,9 +43,9 @@ class Life:
         self.newcomer = not listed and not saves_only  # until it turns out that something is on record of its user
         self.spec, self.saves_only = spec, saves_only
         self.rest = spec.app.idle or math.inf  # seconds without visitors until something is done about it
-        self.visitors = Visitors(house.visitors, quiet)
+        self.visitors = InFlight(house.visitors, quiet)
         self.over = asyncio.Event()
-        self.owned: Owned | None = None
+        self.owned: Lease | None = None
         self.databases: Databases | None = None
         self.child: Child | None = None
         self.gateway: Gateway | None = None
@@ -66,14 +66,14 @@ class Life:
 
     # --- visitors ---
 
-    def visit(self) -> Visit:
+    def visit(self) -> InFlightRequest:
         """Only while READY."""
         assert self.gateway is not None
         assert self.child is not None
         self.visitors.come()
-        return Visit(self.gateway, self.child.port, self.visitors)
+        return InFlightRequest(self.gateway, self.child.port, self.visitors)
 
-    async def joined(self, *, comes_again: bool = False) -> Visit | None:
+    async def joined(self, *, comes_again: bool = False) -> InFlightRequest | None:
         """Waits until it serves; who waits is a visitor. None: it was stopped meanwhile, ask for the next life.
         ``comes_again``: a browser, which reloads a page if it has to wait for long.
 
@@ -108,7 +108,7 @@ class Life:
         """Its app has ended, though what follows from it may not have begun."""
         return self.child is not None and self.child.exited.is_set()
 
-    async def dies(self, visit: Visit) -> None:
+    async def dies(self, visit: InFlightRequest) -> None:
         """The app of this visit took no connection: then it has ended, and the news of that is on its way.
 
         Raises Failed where it runs on."""
@@ -239,7 +239,7 @@ class Life:
                 ends = child.exited.wait(), self._house.hurry.wait(), self.owned.ended.wait()
                 await tasks.first_of(self.visitors.gone(), *ends)
 
-    async def _watch(self, owned: Owned) -> None:
+    async def _watch(self, owned: Lease) -> None:
         await owned.ended.wait()
         what = "this machine may not write any more"
         self._house.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)

@@ -52,15 +52,15 @@ class Lodger(Protocol):
         """Its folder was deleted: its app is killed. Returns when that is over."""
 
 
-class House:
+class Scheduler:
     """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life,
     setbacks, or something to save."""
 
     def __init__(self, tools: Tools, log: Teller, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
-        self.visitors = Visitors()  # counts the tenants which have some
+        self.visitors = InFlight()  # counts the tenants which have some
         self.awake: dict[str, Lodger] = {}
-        self.room = Room(running, self._leaving, self._evict)
+        self.room = RunningLimit(running, self._leaving, self._evict)
         self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
@@ -131,7 +131,7 @@ class _Waiter:
     newcomer: bool
 
 
-class Room:
+class RunningLimit:
     """``leaving``: how many places are about to be given back. ``evict``: asks an idle app to leave, for a newcomer or
     not; says whether. Newcomers wait behind all others, and evict nobody but newcomers: see ``idle.to_evict``.
 
@@ -202,14 +202,14 @@ class Room:
                 waiter.turn.set_result(None)
 
 
-class Visitors:
+class InFlight:
     """A count which knows since when it is zero. ``within``: a larger circle, which counts the circles with visitors.
 
     ``quiet`` is called each time the last one has left."""
 
     __slots__ = ("_nobody", "_now", "_quiet", "_within", "count", "quiet_since")
 
-    def __init__(self, within: "Visitors | None" = None, quiet: Callable[[], None] | None = None) -> None:
+    def __init__(self, within: "InFlight | None" = None, quiet: Callable[[], None] | None = None) -> None:
         self._now = asyncio.get_running_loop().time
         self._within, self._quiet = within, quiet
         self._nobody: asyncio.Event | None = None
@@ -240,16 +240,16 @@ class Visitors:
             await self._nobody.wait()
 
 
-class Visit:
+class InFlightRequest:
     """One visitor, served by the app behind ``gateway``. The app is not idle before ``end``."""
 
     __slots__ = ("_visitors", "gateway", "port")
 
-    def __init__(self, gateway: Gateway, port: int, visitors: Visitors) -> None:
+    def __init__(self, gateway: Gateway, port: int, visitors: InFlight) -> None:
         """The visitor has been counted already; from now on the visit owns his place in the count."""
         self.gateway: Final = gateway
         self.port: Final = port
-        self._visitors: Visitors | None = visitors
+        self._visitors: InFlight | None = visitors
 
     def end(self) -> None:
         """May be called more than once."""

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable
 
 from flyatc.tenants.errors import NotReadyInTime, Queued
-from flyatc.tenants.record import Standing
-from flyatc.tenants.scheduler import Visitors
+from flyatc.tenants.record import StateTracker
+from flyatc.tenants.scheduler import InFlight
 from flyatc.tenants.start_queue import Turn
 from flyatc.tenants.state import State
 
@@ -18,7 +18,12 @@ class StartWait:
     """Of one run. ``stop`` ends the run, and is given a reason."""
 
     def __init__(
-        self, address: str, start_timeout: float, visitors: Visitors, standing: Standing, stop: Callable[[str], None]
+        self,
+        address: str,
+        start_timeout: float,
+        visitors: InFlight,
+        standing: StateTracker,
+        stop: Callable[[str], None],
     ) -> None:
         self.settled = asyncio.Event()  # ready, or surely not to be
         self._address, self._start_timeout = address, start_timeout

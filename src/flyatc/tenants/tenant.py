@@ -12,9 +12,9 @@ from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
 from flyatc.tenants.interfaces import Databases, Gateway
-from flyatc.tenants.record import Record, Standing
-from flyatc.tenants.run import Life
-from flyatc.tenants.scheduler import House, Visit, Visitors
+from flyatc.tenants.record import Record, StateTracker
+from flyatc.tenants.run import Run
+from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.state import RESTING, WELCOMING, State, Status
 
 DOUBT = 0.1  # seconds between two looks at an ownership which is in doubt
@@ -27,15 +27,15 @@ class Tenant:
         "listed", "removed", "spec",
     )  # fmt: skip
 
-    def __init__(self, spec: Spec, house: House) -> None:
+    def __init__(self, spec: Spec, house: Scheduler) -> None:
         self.spec = spec  # what the next life will be like
         self.removed = False
         self.listed = True  # tenants.yaml names its user
         self._house = house
         self._record = Record()
-        self._standing = Standing(spec.address, house.log, house.wall)
-        self._life: Life | None = None
-        self._between = Visitors(house.visitors)  # those who wait for the next life
+        self._standing = StateTracker(spec.address, house.log, house.wall)
+        self._life: Run | None = None
+        self._between = InFlight(house.visitors)  # those who wait for the next life
         self._again = False  # a new life is to follow this one at once
         self._alarm: asyncio.TimerHandle | None = None  # for the next save, or the end of what is remembered
         self._pauses = asyncio.Lock()  # pauses and stops take turns
@@ -46,7 +46,7 @@ class Tenant:
 
     # --- for visitors ---
 
-    def visit(self) -> Visit | None:
+    def visit(self) -> InFlightRequest | None:
         """At once, and counted until ``Visit.end()``; None where it is not warm: then ask ``serving``."""
         life = self._life
         if self._standing.state is not State.READY or life is None or not life.certain:
@@ -59,7 +59,7 @@ class Tenant:
             return None
         return self._life.gateway
 
-    async def serving(self, instead_of: Visit | None = None, *, comes_again: bool = False) -> Visit:
+    async def serving(self, instead_of: InFlightRequest | None = None, *, comes_again: bool = False) -> InFlightRequest:
         """Starts a cold app, or waits for one which starts already. Who leaves (cancels) ends his own wait only.
         ``instead_of``: a visit, already ended, whose app took no connection. ``comes_again``: see Life.joined.
 
@@ -251,11 +251,11 @@ class Tenant:
     def _may_begin(self) -> bool:
         return not self.removed and not self._house.closing and self._record.failure is None
 
-    def _begin(self, *, saves_only: bool = False) -> Life:
+    def _begin(self, *, saves_only: bool = False) -> Run:
         assert self._life is None
         self._set_alarm(None)
         self._house.awake[self.spec.address] = self
-        self._life = Life(
+        self._life = Run(
             self.spec,
             self._house,
             self._record,

@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 OF_TERMINAL = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU))
 
 
-class Attached:
+class ForegroundApp:
     """``blocked``: the mask of signals that it begins with. To be made in the main thread: the kernel ends it with
     the thread that made it."""
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from flyatc.config.resolve import ALONE
 from flyatc.config.schema import Config, Tenant
-from flyatc.daemon.leases import Owning
+from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.wiring import DataLock, streams_of
-from flyatc.databases.service import Vault
-from flyatc.databases.sole_owner import Owned
+from flyatc.databases.service import DatabaseService
+from flyatc.databases.sole_owner import Lease
 from flyatc.kit import backoff
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
 from flyatc.objects.open_store import OwnedStore, store_of
@@ -64,9 +64,9 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
     tenant = config.tenants[ALONE]
     store = store_of(config.storage, os.environ, log=log)
     records = Records(Path(config.server.data))
-    vault = Vault(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
+    vault = DatabaseService(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
     launcher = Launcher(log, Cgroups(None), Path(config.server.data))
-    owning = Owning(config, os.environ, log, vault, launcher.deadline)
+    owning = DaemonLeases(config, os.environ, log, vault, launcher.deadline)
     try:
         await end_leftovers(Path(config.server.data), log)
         if store is not None:
@@ -89,7 +89,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
         await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads
 
 
-async def _opened(store: OwnedStore, owning: Owning, patience: float, log: Log) -> None:
+async def _opened(store: OwnedStore, owning: DaemonLeases, patience: float, log: Log) -> None:
     """The store may be away when a machine boots: it is tried again for ``patience`` seconds.
 
     Raises StoreRefused, StoreUnavailable."""
@@ -110,7 +110,7 @@ async def _opened(store: OwnedStore, owning: Owning, patience: float, log: Log) 
 
 
 @contextlib.asynccontextmanager
-async def _owned(owning: Owning, tenant: Tenant, log: Log) -> AsyncIterator[Owned]:
+async def _owned(owning: DaemonLeases, tenant: Tenant, log: Log) -> AsyncIterator[Lease]:
     """At a deploy the former machine may still be saving: it is waited for, ``start_timeout`` at most.
 
     Raises HeldElsewhere, OwnershipUnknown."""
@@ -137,7 +137,7 @@ def _expand(text: str, tenant: Tenant) -> str:
     return launch_plan.expand(text, launch_plan.words(tenant, 0), os.environ)
 
 
-def _close(vault: Vault, owning: Owning, store: OwnedStore | None) -> None:
+def _close(vault: DatabaseService, owning: DaemonLeases, store: OwnedStore | None) -> None:
     vault.close()
     owning.close()
     if store is not None:

@@ -18,7 +18,7 @@ from flyatc.daemon import daemon
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge.access_log import Recorder
 from flyatc.edge.listener import Listener
-from flyatc.edge.single_app import Single
+from flyatc.edge.single_app import SingleApp
 from flyatc.edge.upstream import Localhost
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed, StartFailed
@@ -28,7 +28,7 @@ from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.port_owner import PortOwner
 from flyatc.wire import server
 from flyatc.wrapper import databases
-from flyatc.wrapper.app_process import Attached, Signals, WholeLines
+from flyatc.wrapper.app_process import ForegroundApp, Signals, WholeLines
 
 LARGEST_HEAD = 1 << 20  # octets, as thruster's
 PATIENCE = 5.0  # s; for answers in progress when the app has ended
@@ -106,9 +106,9 @@ class Wrapper:
         self._listener = Listener(Listen(None, settings.http_port), named="HTTP_PORT")
         self._gateway = Localhost(settings.target_port)
         records = Recorder(log, lines=settings.log_requests)
-        self._single = Single(self._gateway, settings, records, _cache(settings), self._page())
+        self._single = SingleApp(self._gateway, settings, records, _cache(settings), self._page())
         self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings))
-        self._app: Attached | None = None
+        self._app: ForegroundApp | None = None
         self._main = asyncio.current_task()
         self._asked: signal.Signals | None = None  # to end, before there was an app
         self._drained: asyncio.Task[None] | None = None
@@ -143,7 +143,7 @@ class Wrapper:
     async def _run(self, command: Sequence[str], mark: str) -> int:
         """Raises StartFailed."""
         environ = databases.environment(self._config, os.environ, self._settings.target_port, mark)
-        self._app = app = Attached(command, environ, self._signals.before)
+        self._app = app = ForegroundApp(command, environ, self._signals.before)
         owner = _owner(self._settings, app.pid)
         if owner is not None:
             self._gateway.belongs_to(owner)

@@ -7,13 +7,13 @@ from pathlib import Path
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import prepare, rollback
-from flyatc.databases.litestream.daemon import Engine, Run
+from flyatc.databases.litestream.daemon import LitestreamDaemon, Run
 from flyatc.databases.litestream.replica_layout import Addresses
-from flyatc.databases.litestream.replica_restore import Means, listed
-from flyatc.databases.litestream.replication import Streaming
+from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
+from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.restore import Seeds
-from flyatc.databases.sole_owner import Owned
+from flyatc.databases.sole_owner import Lease
 from flyatc.databases.version_choice import Choice
 from flyatc.databases.workers import Workers
 from flyatc.kit.types import Progress
@@ -33,7 +33,7 @@ class Span:
     octets: int  # in the store
 
 
-class Door:
+class LitestreamBackend:
     """``folder``: of the daemon, for litestream's socket and settings. ``close`` it when nothing is held any more."""
 
     def __init__(
@@ -46,22 +46,22 @@ class Door:
         log: Log,
         tools: Workers,
     ) -> None:
-        engine = Engine(folder, storage.litestream, environ, run, log, tools.quick)
-        self._means = Means(store, storage, environ, Addresses(storage, environ), engine, run, tools)
+        engine = LitestreamDaemon(folder, storage.litestream, environ, run, log, tools.quick)
+        self._means = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> LitestreamDaemon:
         return self._means.engine
 
-    async def take(self, tenant: Tenant, record: Record, owned: Owned, seeds: Seeds) -> Streaming:
+    async def take(self, tenant: Tenant, record: Record, owned: Lease, seeds: Seeds) -> Replication:
         """The tenant's folder is prepared. To be left, always, when the app has ended.
 
         Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
         streams = await prepare.make_whole(tenant, databases, record, seeds, self._means)
-        return Streaming(tenant, streams, record, owned, self._means)
+        return Replication(tenant, streams, record, owned, self._means)
 
-    async def history(self, tenant: Tenant, record: Record, owned: Owned, only: str | None = None) -> list[Span]:
+    async def history(self, tenant: Tenant, record: Record, owned: Lease, only: str | None = None) -> list[Span]:
         """Newest first, database by database. Raises StoreUnavailable."""
         spans = []
         for name in tenant.app.databases:
@@ -77,23 +77,23 @@ class Door:
         self,
         tenant: Tenant,
         record: Record,
-        owned: Owned,
+        owned: Lease,
         names: list[str],
         choice: Choice,
         progress: Progress,
-    ) -> Streaming:
+    ) -> Replication:
         """Puts what was chosen in place of the local copies; what stood there is set aside. The tenant is stopped;
         leave the answer, and it is confirmed in the store.
 
         Raises RestoreRefused (nothing was changed); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in names]
         marked = await rollback.rewind(databases, choice, record, self._means, progress)
-        return Streaming(tenant, await prepare.attach(databases, self._means, marked), record, owned, self._means)
+        return Replication(tenant, await prepare.attach(databases, self._means, marked), record, owned, self._means)
 
     async def close(self) -> None:
         await self._means.engine.close()
 
     # --- parts ---
 
-    def _database(self, tenant: Tenant, name: str, record: Record, owned: Owned) -> Database:
+    def _database(self, tenant: Tenant, name: str, record: Record, owned: Lease) -> Database:
         return Database(tenant, name, record, self._means.store, owned, self._means.tools)

@@ -87,7 +87,7 @@ dbs: []
 """
 
 
-class EngineFailed(FlyatcError):
+class LitestreamFailed(FlyatcError):
     """litestream did not do it, or nobody knows whether it did."""
 
 
@@ -97,7 +97,7 @@ class _State(Enum):
     UP = "up"
 
 
-class Engine:
+class LitestreamDaemon:
     """``folder``: ours alone, for its socket and settings. To be made in a running loop; ``close`` it at the end."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Engine:
             try:
                 if not await self._ask(self._control.register(path, url)):
                     await self._anew(path, url)
-            except EngineFailed:
+            except LitestreamFailed:
                 await self._let_go(path)
                 raise
         async with self._asking:  # what was known of the path is of an earlier registration
@@ -215,7 +215,7 @@ class Engine:
             began = clock()
             try:
                 await self._run_once()
-            except (StartFailed, EngineFailed, OSError) as error:
+            except (StartFailed, LitestreamFailed, OSError) as error:
                 self._log.event("error", "litestream does not start", error=str(error))
             failures = 1 if clock() - began > STEADY else failures + 1
             await _within(self._closing.wait(), backoff.delay(failures, first=0.1, most=30.0))
@@ -254,9 +254,9 @@ class Engine:
                 break
             except (ControlFailed, Refused) as error:
                 if running.exited.is_set() or self._closing.is_set():
-                    raise EngineFailed(f"litestream has ended at its start: {running.exit}") from error
+                    raise LitestreamFailed(f"litestream has ended at its start: {running.exit}") from error
                 if asyncio.get_running_loop().time() > until:
-                    raise EngineFailed(f"litestream does not answer: {error}") from error
+                    raise LitestreamFailed(f"litestream does not answer: {error}") from error
             await asyncio.sleep(0.01)
 
     async def _replace(self, reason: str) -> None:
@@ -292,16 +292,16 @@ class Engine:
             async with asyncio.timeout(seconds):
                 while self._state is not state:
                     if self._closing.is_set():
-                        raise EngineFailed("litestream is being stopped")
+                        raise LitestreamFailed("litestream is being stopped")
                     await self._wait_for_change()
         except TimeoutError:
-            raise EngineFailed("litestream does not run: see the log for why") from None
+            raise LitestreamFailed("litestream does not run: see the log for why") from None
 
     async def _ask(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             return await call
         except (Refused, ControlFailed) as error:
-            raise EngineFailed(f"litestream: {error}") from error
+            raise LitestreamFailed(f"litestream: {error}") from error
 
 
 async def _within(wait: Coroutine[Any, Any, Any], seconds: float) -> None:

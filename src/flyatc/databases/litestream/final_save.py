@@ -19,7 +19,7 @@ from msgspec import structs
 
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.litestream import verify_replica
-from flyatc.databases.litestream.replica_restore import Means, NotRestored
+from flyatc.databases.litestream.replica_restore import LitestreamContext, NotRestored
 from flyatc.databases.litestream.stream import Stream
 from flyatc.databases.litestream.verify_replica import Differs, Proven
 from flyatc.databases.manifest import Entry, Pointer
@@ -31,7 +31,7 @@ TRIES = 3  # a litestream which was let go of in vain may still write when it cl
 LARGE_SNAPSHOT_EACH = 10  # clean stops of a large database, then one leaves a snapshot
 
 
-async def finish(stream: Stream, means: Means) -> Entry:
+async def finish(stream: Stream, means: LitestreamContext) -> Entry:
     """What is to be on record: all is in the store. The app has ended, and litestream is to be let go of in any case.
     Raises SaveFailed."""
     database = stream.database
@@ -61,7 +61,7 @@ def _known(stream: Stream) -> bool:
     return entry.txid > 0 and local_files.untouched(entry.signature, local_files.signature(stream.database.path))
 
 
-async def renew(stream: Stream, reason: str, means: Means) -> None:
+async def renew(stream: Stream, reason: str, means: LitestreamContext) -> None:
     """A new line, which has all and can be restored; the app may run meanwhile. Raises SaveFailed."""
     database = stream.database
     await stream.begin_anew(reason)
@@ -86,7 +86,7 @@ def _is_there(stream: Stream) -> bool:
     return False
 
 
-async def _proven(stream: Stream, place: Path, means: Means) -> Proven:
+async def _proven(stream: Stream, place: Path, means: LitestreamContext) -> Proven:
     """Raises SaveFailed."""
     reason = await _try(stream, place / "first", means)
     if isinstance(reason, Proven):
@@ -102,7 +102,7 @@ async def _proven(stream: Stream, place: Path, means: Means) -> Proven:
     )
 
 
-async def _try(stream: Stream, place: Path, means: Means) -> Proven | str:
+async def _try(stream: Stream, place: Path, means: LitestreamContext) -> Proven | str:
     """Why the store does not have what is here. Raises SaveFailed where that cannot be found out.
 
     litestream sends what is left when it lets go, which takes milliseconds: nobody writes any more. If that was not
@@ -122,7 +122,7 @@ async def _try(stream: Stream, place: Path, means: Means) -> Proven | str:
     return await _compare(stream, place / "caught up", behind, means)
 
 
-async def _compare(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
+async def _compare(stream: Stream, place: Path, behind: str, means: LitestreamContext) -> Proven | str:
     """As ``_try``; litestream has let go."""
     database = stream.database
     for number in range(TRIES):
@@ -138,7 +138,7 @@ async def _compare(stream: Stream, place: Path, behind: str, means: Means) -> Pr
     raise SaveFailed(f"{database} is not saved: another process writes it after its app has ended")
 
 
-async def _compare_once(stream: Stream, place: Path, behind: str, means: Means) -> Proven | str:
+async def _compare_once(stream: Stream, place: Path, behind: str, means: LitestreamContext) -> Proven | str:
     """As ``_compare``, of files which nobody writes."""
     database = stream.database
     await means.tools.quick.run(partial(place.mkdir, parents=True))

@@ -18,17 +18,17 @@ from flyatc.databases.database import Database
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
 from flyatc.databases.litestream.replica_layout import Line, Lines, fault, prefix
-from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.litestream.restore_plan import Asked, Bring, Either, Plan, Saved, plan
 from flyatc.databases.litestream.stream import forget
-from flyatc.databases.litestream.streamed_database import Kept
+from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
 from flyatc.databases.restore import Seeds
 from flyatc.databases.restore_failures import Cause
 from flyatc.databases.restore_plan import Create, Keep, Refuse, Restore
-from flyatc.databases.transfer import Arrival
+from flyatc.databases.transfer import Restored
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import Progress, silent
@@ -44,8 +44,8 @@ class Survey:
 
 
 async def make_whole(
-    tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, means: Means
-) -> list[Kept]:
+    tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, means: LitestreamContext
+) -> list[StreamedDatabase]:
     """All are as the store has them, or newer; all stream; the record says that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and what ``Owned.rise`` raises."""
@@ -63,7 +63,7 @@ async def make_whole(
     return await attach(databases, means, frozenset(s.database.name for s in surveys if s.marked))
 
 
-async def _begun(means: Means) -> str | None:
+async def _begun(means: LitestreamContext) -> str | None:
     """Why there can be no litestream."""
     try:
         await means.engine.begin()
@@ -72,12 +72,12 @@ async def _begun(means: Means) -> str | None:
     return None
 
 
-async def attach(databases: list[Database], means: Means, marked: frozenset[str]) -> list[Kept]:
+async def attach(databases: list[Database], means: LitestreamContext, marked: frozenset[str]) -> list[StreamedDatabase]:
     """From now on what is there, and what comes, goes to the store; nobody waits for it. The record tells where to.
     ``marked``: the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused: then nothing is attached."""
-    streams = [Kept(database, means, marked=database.name in marked) for database in databases]
+    streams = [StreamedDatabase(database, means, marked=database.name in marked) for database in databases]
     try:
         await tasks.every((stream.begin() for stream in streams), "attach")
     except BaseException as error:
@@ -88,14 +88,14 @@ async def attach(databases: list[Database], means: Means, marked: frozenset[str]
     return streams
 
 
-async def _detach(streams: list[Kept]) -> None:
+async def _detach(streams: list[StreamedDatabase]) -> None:
     await asyncio.gather(*(stream.detach() for stream in streams))
 
 
 # --- ask ---
 
 
-async def _survey(database: Database, means: Means) -> Survey:
+async def _survey(database: Database, means: LitestreamContext) -> Survey:
     for text in (str(database.path), means.storage.url):
         if reason := fault(text):
             raise RestoreRefused(f"{database}: {reason}")
@@ -136,7 +136,7 @@ def renewal_of(database: Database, found: Lines) -> int:
     return max([*known, entry.renewal if entry.line == line else 0])
 
 
-async def saved_of(database: Database, current: Current | None, means: Means) -> Saved | None:
+async def saved_of(database: Database, current: Current | None, means: LitestreamContext) -> Saved | None:
     pointer = current.pointer if current is not None else None
     if current is None or pointer is None:
         return None
@@ -150,7 +150,7 @@ async def saved_of(database: Database, current: Current | None, means: Means) ->
 # --- prepare ---
 
 
-async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: Means) -> Arrival | None:
+async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: LitestreamContext) -> Restored | None:
     """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
     database, pointer, tools = survey.database, survey.pointer, means.tools
     match survey.plan:
@@ -167,7 +167,9 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: Means) -> A
     return None
 
 
-async def _bring_either(database: Database, line: Line, pointer: Pointer, place: Path, means: Means) -> Arrival:
+async def _bring_either(
+    database: Database, line: Line, pointer: Pointer, place: Path, means: LitestreamContext
+) -> Restored:
     """The snapshot; if that is damaged the stream, which is known to have the same. Raises as ``bring``."""
     try:
         return await restore.bring(database, pointer.key, pointer, place, means.tools, silent)
@@ -181,10 +183,10 @@ async def bring(
     line: Line,
     at: float | None,
     place: Path,
-    means: Means,
+    means: LitestreamContext,
     progress: Progress,
     pointer: Pointer | None,
-) -> Arrival:
+) -> Restored:
     """The database out of ``line``, as it was ``at`` that time (None: at the last). ``pointer``: an older snapshot, to
     be told of where the line is damaged. Raises RestoreRefused, restoring.NoSuchTime; StoreUnavailable, OSError."""
     began = monotonic()
@@ -206,11 +208,11 @@ async def bring(
         except replica_restore.NotRestored as again:
             raise _failed(database, line.name, again, pointer) from again
     told = str(line.position) if at is None else line.name
-    return Arrival(raw, "restored", told, local_files.octets(raw), began)
+    return Restored(raw, "restored", told, local_files.octets(raw), began)
 
 
 async def _restore(
-    url: str, own: Path, at: float | None, octets: int, means: Means, progress: Progress, needed: int = 0
+    url: str, own: Path, at: float | None, octets: int, means: LitestreamContext, progress: Progress, needed: int = 0
 ) -> Path:
     await means.tools.quick.run(partial(own.mkdir, parents=True))
     try:
@@ -237,7 +239,7 @@ def _failed(
     )
 
 
-async def _adopt(database: Database, place: Path, means: Means) -> Arrival | None:
+async def _adopt(database: Database, place: Path, means: LitestreamContext) -> Restored | None:
     """What another litestream has written, if anything. Raises RestoreRefused; StoreUnavailable, OSError."""
     began = monotonic()
     url = await replica_restore.find(database.tenant, database.name, means)
@@ -251,13 +253,15 @@ async def _adopt(database: Database, place: Path, means: Means) -> Arrival | Non
         if error.cause.passes:
             raise _failed(database, where, error) from error
         raise RestoreRefused(f"{database}: {where} cannot be restored: {error}. Nothing begins empty") from error
-    return Arrival(raw, "adopted", url.partition("?")[0], local_files.octets(raw), began)
+    return Restored(raw, "adopted", url.partition("?")[0], local_files.octets(raw), began)
 
 
 # --- settle ---
 
 
-async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record: Record, means: Means) -> None:
+async def _settle(
+    surveys: list[Survey], arrivals: list[Restored | None], record: Record, means: LitestreamContext
+) -> None:
     """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
     for survey, arrival in zip(surveys, arrivals, strict=True):
         database, tools = survey.database, means.tools
@@ -270,7 +274,9 @@ async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record:
     await record.put({s.database.name: _entry(s) for s in surveys})
 
 
-async def place_one(database: Database, arrival: Arrival | None, decided: Plan, renewal: int, means: Means) -> None:
+async def place_one(
+    database: Database, arrival: Restored | None, decided: Plan, renewal: int, means: LitestreamContext
+) -> None:
     """Never under a litestream that has it open; and what that remembers is of another file, or of another line."""
     await means.engine.detach(database.path)
     if arrival is not None:

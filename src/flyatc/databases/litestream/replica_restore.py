@@ -30,7 +30,7 @@ from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import disk_space, local_files, restore_failures, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import client, replica_layout
-from flyatc.databases.litestream.daemon import Engine, Run, Running
+from flyatc.databases.litestream.daemon import LitestreamDaemon, Run, Running
 from flyatc.databases.litestream.replica_layout import Addresses, Lines, prefix
 from flyatc.databases.manifest import Position
 from flyatc.databases.restore_failures import Cause, Room
@@ -44,12 +44,12 @@ from flyatc.objects.store import ObjectStore
 
 
 @dataclass(frozen=True)
-class Means:
+class LitestreamContext:
     store: ObjectStore
     storage: Storage
     environ: Mapping[str, str]
     addresses: Addresses
-    engine: Engine
+    engine: LitestreamDaemon
     run: Run
     tools: Workers
 
@@ -95,7 +95,7 @@ class Output:
 
 
 async def restore(
-    url: str, place: Path, at: float | None, octets: int, means: Means, progress: Progress, needed: int = 0
+    url: str, place: Path, at: float | None, octets: int, means: LitestreamContext, progress: Progress, needed: int = 0
 ) -> Path:
     """A checked database below ``place``, which is new. ``at``: Unix time of the state that is wanted; None: the last.
     ``octets``: of the replica, as a measure for progress. ``needed``: octets which it surely takes; 0: not known.
@@ -175,7 +175,7 @@ def _words(said: list[str], ended: Exit | None, cause: Cause) -> str:
 FILE = "file:"
 
 
-async def find(tenant: Tenant, database: str, means: Means) -> str | None:
+async def find(tenant: Tenant, database: str, means: LitestreamContext) -> str | None:
     """The replica's URL, as litestream wants it, where there is something. Raises StoreUnavailable, OSError."""
     template = means.storage.replica
     if template is None:
@@ -190,7 +190,7 @@ async def find(tenant: Tenant, database: str, means: Means) -> str | None:
     return means.addresses.of_key(key) if await means.store.list(f"{key}/") else None
 
 
-async def _bucket_has(url: str, means: Means) -> bool:
+async def _bucket_has(url: str, means: LitestreamContext) -> bool:
     """It may be another bucket than ours; its credentials are the same."""
     there = sections.bucket_of(url, means.environ)
     store = store_of(structs.replace(means.storage, url=f"{sections.SCHEME}{there.name}"), means.environ)

@@ -18,12 +18,12 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.databases import autosave, orphans
 from flyatc.databases.litestream import final_save
-from flyatc.databases.litestream.replica_restore import Means
-from flyatc.databases.litestream.streamed_database import Kept
+from flyatc.databases.litestream.replica_restore import LitestreamContext
+from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
-from flyatc.databases.sole_owner import Owned
+from flyatc.databases.sole_owner import Lease
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
@@ -32,8 +32,10 @@ EVERY = 1.0  # s; between two looks
 SOON, AT_FIRST = 0.1, 10.0  # s; so often, and for so long, while the app is about to make a database
 
 
-class Streaming:
-    def __init__(self, tenant: Tenant, streams: list[Kept], record: Record, owned: Owned, means: Means) -> None:
+class Replication:
+    def __init__(
+        self, tenant: Tenant, streams: list[StreamedDatabase], record: Record, owned: Lease, means: LitestreamContext
+    ) -> None:
         self._means = means
         self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
         self._ends: list[asyncio.Task[Entry]] = []
@@ -94,7 +96,9 @@ class Streaming:
         chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
-        await tasks.to_the_end(tasks.start(_every(chosen, "confirm", Kept.confirm), f"save {self._tenant.address}"))
+        await tasks.to_the_end(
+            tasks.start(_every(chosen, "confirm", StreamedDatabase.confirm), f"save {self._tenant.address}")
+        )
 
     async def begin_anew(self, database: str, reason: str) -> None:
         """The stream of ``database`` is damaged, or not to be trusted: what was sent stays as it is, and all is sent
@@ -165,7 +169,7 @@ class Streaming:
             raise SaveFailed("; ".join(failed))
         self._owned.mark_saved(self._tenant.address)
 
-    async def _finish(self, stream: Kept) -> Entry:
+    async def _finish(self, stream: StreamedDatabase) -> Entry:
         """Saved and let go. Raises SaveFailed; then it was let go as well."""
         try:
             if not self._owned.lost:
@@ -179,7 +183,7 @@ class Streaming:
             await self._set_aside(stream)
         return structs.replace(stream.database.entry, in_use=False)
 
-    async def _set_aside(self, stream: Kept) -> None:
+    async def _set_aside(self, stream: StreamedDatabase) -> None:
         """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
         try:
             await orphans.set_aside(stream.database, self._means.tools, self._owned.why)
@@ -209,7 +213,7 @@ class Streaming:
             for stream in self.streams:
                 stream.locked_out = True
         try:
-            await _every(self.streams, "look at", Kept.look)
+            await _every(self.streams, "look at", StreamedDatabase.look)
         except SaveFailed as error:
             if not self._behind:
                 self._tell("warning", "streaming is behind: tried again every second", error=str(error))
@@ -223,7 +227,9 @@ class Streaming:
         self.streams[0].database.tell(level, message, **fields)
 
 
-async def _every(streams: list[Kept], what: str, call: Callable[[Kept], Coroutine[Any, Any, None]]) -> None:
+async def _every(
+    streams: list[StreamedDatabase], what: str, call: Callable[[StreamedDatabase], Coroutine[Any, Any, None]]
+) -> None:
     """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
     work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
     answers = await asyncio.gather(*work, return_exceptions=True)

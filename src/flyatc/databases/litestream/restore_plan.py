@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
-from flyatc.databases.sole_owner import Former
+from flyatc.databases.sole_owner import PreviousHolder
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Asked:
     here: Here
     entry: Entry
     touched: bool
-    former: Former
+    former: PreviousHolder
     lines: Lines
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json

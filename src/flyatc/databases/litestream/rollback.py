@@ -10,13 +10,13 @@ from flyatc.databases import version_choice as versions
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import prepare, replica_layout, replica_restore, restore_plan
 from flyatc.databases.litestream.replica_layout import Lines
-from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
 from flyatc.databases.restore_plan import Restore
-from flyatc.databases.transfer import Arrival
-from flyatc.databases.version_choice import Aside, Choice, Moment, Picked
+from flyatc.databases.transfer import Restored
+from flyatc.databases.version_choice import Choice, Moment, OrphanChoice, Picked
 from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
@@ -36,7 +36,7 @@ class _There:
 
 
 async def rewind(
-    databases: list[Database], choice: Choice, record: Record, means: Means, progress: Progress
+    databases: list[Database], choice: Choice, record: Record, means: LitestreamContext, progress: Progress
 ) -> frozenset[str]:
     """All are verified before the first is put in place; on return the record says that they are in use. The names of
     those whose current.json says that they are streamed.
@@ -50,18 +50,18 @@ async def rewind(
     return frozenset(one.database.name for one in there if prepare.may_be_streamed(one.current))
 
 
-async def _look(database: Database, means: Means) -> _There:
+async def _look(database: Database, means: LitestreamContext) -> _There:
     found = await listed(database, means.store)
     current = await prepare.take_over(database, found)
     return _There(database, found, current)
 
 
-async def _bring(there: _There, choice: Choice, place: Path, means: Means, progress: Progress) -> Arrival:
+async def _bring(there: _There, choice: Choice, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
     match choice:
         case None:
             return await _newest(there, place, means, progress)
-        case Aside():
+        case OrphanChoice():
             return await orphans.bring(database, choice.name, place, means.tools, progress)
         case Moment():
             return await _at(there, choice.at, place, means, progress)
@@ -71,7 +71,7 @@ async def _bring(there: _There, choice: Choice, place: Path, means: Means, progr
     return await snapshots.bring(database, key, pointer, place, means.tools, progress)
 
 
-async def _newest(there: _There, place: Path, means: Means, progress: Progress) -> Arrival:
+async def _newest(there: _There, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
     found = restore_plan.newest(await prepare.saved_of(database, there.current, means), there.found.last)
     if found is None:
@@ -82,7 +82,7 @@ async def _newest(there: _There, place: Path, means: Means, progress: Progress) 
     return await prepare.bring(database, found.line, None, place, means, progress, pointer)
 
 
-async def _at(there: _There, moment: float, place: Path, means: Means, progress: Progress) -> Arrival:
+async def _at(there: _There, moment: float, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
     stored = {key: one.modified for key, one in (await database.shelf.snapshots()).items()}
     for source in replica_layout.places_at(there.found, versions.kept(pointer, stored), moment):
@@ -96,7 +96,7 @@ async def _at(there: _There, moment: float, place: Path, means: Means, progress:
     raise RestoreRefused(f"{database}: the store has nothing of it from that time. Nothing was changed")
 
 
-async def _put(there: list[_There], arrivals: list[Arrival], record: Record, means: Means) -> None:
+async def _put(there: list[_There], arrivals: list[Restored], record: Record, means: LitestreamContext) -> None:
     entries = {}
     for one, arrival in zip(there, arrivals, strict=True):
         database, pointer, renewal = one.database, one.pointer, prepare.renewal_of(one.database, one.found)

@@ -26,9 +26,9 @@ from flyatc.databases import local_files, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import replica_layout
 from flyatc.databases.litestream.client import LitestreamMissing
-from flyatc.databases.litestream.daemon import EngineFailed
+from flyatc.databases.litestream.daemon import LitestreamFailed
 from flyatc.databases.litestream.replica_layout import prefix
-from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.manifest import Position, Signature
 from flyatc.kit import backoff
 from flyatc.kit.errors import SaveFailed
@@ -43,7 +43,7 @@ LISTED_EACH = 30  # so many looks for a transaction's file in vain, then all fil
 class Stream:
     """``renewal``: of the line which is ours to write, the last which may exist."""
 
-    def __init__(self, database: Database, line: int, renewal: int, means: Means) -> None:
+    def __init__(self, database: Database, line: int, renewal: int, means: LitestreamContext) -> None:
         entry = database.entry
         self.database, self.line, self.renewal, self._means = database, line, renewal, means
         known = (entry.line, entry.renewal) == (line, renewal)
@@ -166,7 +166,7 @@ class Stream:
     async def _told(self, work: Coroutine[Any, Any, None], what: str) -> None:
         try:
             await work
-        except (EngineFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
+        except (LitestreamFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
             raise SaveFailed(f"{self.database} {what}: {error}. The local copy is kept") from error
 
     async def _begin(self) -> None:
@@ -182,7 +182,7 @@ class Stream:
 
     async def _begin_anew(self, reason: str, level: str) -> None:
         if not self.database.owned.valid():
-            raise EngineFailed("this machine may not write at this moment")
+            raise LitestreamFailed("this machine may not write at this moment")
         left = replica_layout.folder(self.line, self.renewal)
         await self._let_go()
         await forget(self.database.path, self._means)
@@ -199,7 +199,7 @@ class Stream:
 
     async def _look(self) -> None:
         if not self.database.owned.valid():
-            raise EngineFailed("this machine may not write at this moment")
+            raise LitestreamFailed("this machine may not write at this moment")
         seen = local_files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:
             return self._missing(there=seen[0] is not None)
@@ -210,7 +210,7 @@ class Stream:
             await self._attach_again()
         progress = await self._means.engine.progress(self.database.path)
         if progress is not None and progress.error:
-            raise EngineFailed(f"litestream: {progress.error}")
+            raise LitestreamFailed(f"litestream: {progress.error}")
         read_at = progress.read_at if progress is not None else None
         if progress is not None and read_at is not None:
             self._read = True
@@ -220,7 +220,7 @@ class Stream:
     def _missing(self, *, there: bool) -> None:
         """The app has not made it, or has put nothing into it yet; or it has taken it away."""
         if there and self.txid:
-            raise EngineFailed("it is empty although it had content; the store keeps what it had")
+            raise LitestreamFailed("it is empty although it had content; the store keeps what it had")
 
     async def _attach_again(self) -> None:
         """Another litestream runs than before."""
@@ -274,7 +274,7 @@ class Stream:
             return 0
 
 
-async def forget(path: Path, means: Means) -> None:
+async def forget(path: Path, means: LitestreamContext) -> None:
     """What litestream remembers of a file which stood at ``path`` before, or of a line which was ours before. It is
     detached."""
     await means.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))

@@ -18,7 +18,7 @@ from flyatc.databases import local_files
 from flyatc.databases.alarms import Watch
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import final_save, verify_replica, wal_rules
-from flyatc.databases.litestream.replica_restore import Means
+from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.litestream.stream import ANSWER, RATE, Stream, forget
 from flyatc.databases.litestream.wal_rules import LEAVES_WAL, Journal, Mode, Seen
 from flyatc.databases.manifest import Entry, Signature
@@ -28,10 +28,10 @@ from flyatc.kit.types import silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
 
-class Kept:
+class StreamedDatabase:
     """``marked``: the store's pointer is known to say that it is streamed."""
 
-    def __init__(self, database: Database, means: Means, *, marked: bool) -> None:
+    def __init__(self, database: Database, means: LitestreamContext, *, marked: bool) -> None:
         self.database, self._means, self._tools = database, means, means.tools
         self._interval = means.storage.interval  # seconds between two snapshots; 0: only at stop
         self._marked = marked

@@ -14,7 +14,7 @@ from flyatc.databases import local_files, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import replica_layout, replica_restore
 from flyatc.databases.litestream.replica_layout import Line
-from flyatc.databases.litestream.replica_restore import Means, listed
+from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
 from flyatc.kit.threads import Tick
@@ -41,7 +41,7 @@ class Proven:
     position: Position
 
 
-async def prove(database: Database, line: int, renewal: int, place: Path, means: Means) -> Proven:
+async def prove(database: Database, line: int, renewal: int, place: Path, means: LitestreamContext) -> Proven:
     """The app has ended, and litestream has let go. ``place`` is empty.
 
     Raises Differs, restoring.NotRestored; sqlite.Unusable, StoreUnavailable, OSError."""
@@ -60,7 +60,7 @@ async def prove(database: Database, line: int, renewal: int, place: Path, means:
     return Proven(copy, sha256, found.position)
 
 
-async def newest(database: Database, line: int, renewal: int, means: Means) -> Line:
+async def newest(database: Database, line: int, renewal: int, means: LitestreamContext) -> Line:
     """What the store has of the line. Raises Differs: nothing; StoreUnavailable."""
     found = (await listed(database, means.store, f"{replica_layout.folder(line, renewal)}/")).last
     if found is None:
@@ -68,7 +68,7 @@ async def newest(database: Database, line: int, renewal: int, means: Means) -> L
     return found
 
 
-async def restore(database: Database, line: Line, place: Path, means: Means) -> Path:
+async def restore(database: Database, line: Line, place: Path, means: LitestreamContext) -> Path:
     """Whole and checked, below ``place``. Raises restoring.NotRestored, OSError."""
     url = means.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     return await replica_restore.restore(url, place, None, line.octets, means, silent, line.whole)
@@ -87,7 +87,7 @@ class Sent(Protocol):
     def unsaved(self) -> bool: ...
 
 
-async def compare(stream: Sent, version: str, raw: Path, means: Means) -> str | None:
+async def compare(stream: Sent, version: str, raw: Path, means: LitestreamContext) -> str | None:
     """What is different between ``raw``, which is what the store has at ``version``, and the local file; None: nothing,
     or the app has written since, and nothing is known. Raises OSError."""
     before = local_files.signature(stream.database.path)

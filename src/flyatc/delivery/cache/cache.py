@@ -17,9 +17,9 @@ from typing import NamedTuple
 from flyatc.delivery.cache import memory, policy, state
 from flyatc.delivery.cache.memory import Resource
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.request_key import Asked
-from flyatc.delivery.cache.state import Books, Counts, Waiting, Way, way
-from flyatc.delivery.cache.stored import Entry, File, Form, Ready, Served, serve
+from flyatc.delivery.cache.request_key import CacheRequest
+from flyatc.delivery.cache.state import CacheState, Counts, Waiting, Way, way
+from flyatc.delivery.cache.stored import CacheHit, Entry, File, Form, Ready, serve
 from flyatc.delivery.compression import LONGEST
 from flyatc.wire import head
 
@@ -31,7 +31,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-Outcome = Ready | Served | Recording | Waiting | Refusal
+Outcome = Ready | CacheHit | Recording | Waiting | Refusal
 
 _REFUSAL = Refusal(504, "only-if-cached, and it is not")
 _READS = (b"GET", b"HEAD")
@@ -55,7 +55,7 @@ class Cache:
     part of the time since Last-Modified for which an answer that says nothing is taken for fresh (0: for none)."""
 
     def __init__(self, bound: int, item: int, heuristic: float = 0.0) -> None:
-        self._books = Books(bound, item, heuristic)
+        self._books = CacheState(bound, item, heuristic)
 
     # --- for each request ---
 
@@ -72,7 +72,7 @@ class Cache:
         ``Waiting.leave``, and may look up again without. ``settings``: see ``keep_ready``; by others, nothing is ready.
 
         Of a Served with ``refresh``, see ``refresh``. A Recording has to be ended in any case: others wait for it."""
-        asked, books = Asked(request, tenant), self._books
+        asked, books = CacheRequest(request, tenant), self._books
         resource = books.shelf.resource(asked.uri)
         if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
             return ready
@@ -98,10 +98,10 @@ class Cache:
                 why = _NOT_STORED
         return self._forward(asked, resource, entry, why, now, waiter)
 
-    def refresh(self, served: Served, request: head.RequestHead, tenant: str, now: float) -> Recording:
+    def refresh(self, served: CacheHit, request: head.RequestHead, tenant: str, now: float) -> Recording:
         """For a Served with ``refresh``: the request is to be sent to the app as well, and the answer goes to nobody
         but the recording. Until that ends, no other is told to refresh the same."""
-        asked = Asked(request, tenant)
+        asked = CacheRequest(request, tenant)
         recording = Recording(self._books, asked, _OLD, now, served.entry)
         recording.drops = _OF_ONE_VISITOR
         key = asked.uri, served.entry.selector
@@ -116,7 +116,7 @@ class Cache:
         room."""
         self._books.shelf.add_form(entry, coding, form)
 
-    def keep_ready(self, served: Served, settings: object) -> None:
+    def keep_ready(self, served: CacheHit, settings: object) -> None:
         """What is sent of it now may be sent to all who say the same in Accept-Encoding, and ask for nothing special.
         ``settings``: by which its coding was chosen."""
         asked = served.plain
@@ -160,13 +160,13 @@ class Cache:
 
     # --- decisions ---
 
-    def _pick(self, resource: Resource, asked: Asked) -> Entry | None:
+    def _pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
         entry = self._books.shelf.pick(resource, asked)
         if entry is not None and asked.authorized and not entry.terms.authorized:
             return None  # made for anybody: the app may have more for him whom it knows
         return entry
 
-    def _ready(self, resource: Resource, asked: Asked, settings: object, now: float) -> Ready | None:
+    def _ready(self, resource: Resource, asked: CacheRequest, settings: object, now: float) -> Ready | None:
         ready = resource.ready.get(asked.accepted) if asked.plain else None
         if ready is None or not ready.serves(settings, now):
             return None
@@ -174,7 +174,7 @@ class Cache:
         self._books.counts.hits += 1
         return ready
 
-    def _serve(self, entry: Entry, asked: Asked, use: policy.Use, now: float) -> Served:
+    def _serve(self, entry: Entry, asked: CacheRequest, use: policy.Use, now: float) -> CacheHit:
         books = self._books
         books.shelf.touch(entry)
         books.counts.hits += 1
@@ -189,7 +189,7 @@ class Cache:
 
     def _forward(
         self,
-        asked: Asked,
+        asked: CacheRequest,
         resource: Resource | None,
         entry: Entry | None,
         why: Way,
@@ -210,7 +210,7 @@ class Cache:
             recording.lead(key)
         return recording
 
-    def _key(self, asked: Asked, resource: Resource | None, entry: Entry | None, why: Way) -> state.Key | None:
+    def _key(self, asked: CacheRequest, resource: Resource | None, entry: Entry | None, why: Way) -> state.Key | None:
         """Under which others may wait for this request's answer; None: it is this visitor's affair."""
         if resource is None and self._books.flights.lonely(asked.uri):
             return None
@@ -224,7 +224,7 @@ class Cache:
         return asked.uri, asked.selector(b"GET", names)
 
 
-def _past(asked: Asked) -> Way | None:
+def _past(asked: CacheRequest) -> Way | None:
     """The way past the cache, for what it has no say in."""
     method = asked.head.method
     if method not in _READS:

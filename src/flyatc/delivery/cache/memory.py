@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from flyatc.delivery.cache import policy, stored
-from flyatc.delivery.cache.request_key import Asked, Selector, Uri
+from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
 from flyatc.delivery.cache.stored import FORM_OCTETS, Answer, Entry, File, Form
 
 MOST_VARIANTS = 64  # of one address; else one stranger with invented User-Agents fills the cache and slows the look-up
@@ -30,7 +30,7 @@ class Resource:
         self.ready_octets = 0
 
 
-class Shelf:
+class MemoryStore:
     """``bound``: octets, for all entries together. ``evicted``: how many had to go, so far."""
 
     def __init__(self, bound: int) -> None:
@@ -44,7 +44,7 @@ class Shelf:
     def resource(self, uri: Uri) -> Resource | None:
         return self._resources.get(uri)
 
-    def pick(self, resource: Resource, asked: Asked) -> Entry | None:
+    def pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
         """The entry meant for the request, the newest where there are several (RFC 9111 §4.1): a HEAD may be answered
         from what is stored for GET."""
         entries = resource.entries
@@ -177,7 +177,7 @@ _HOST = b"/file"  # no request can name such a host
 _NO_TERMS = policy.Terms(0, 0, True, True, 0, 0, False, False, frozenset(), ())
 
 
-def find(among: Shelf, file: File, coding: bytes) -> bytes | None:
+def find(among: MemoryStore, file: File, coding: bytes) -> bytes | None:
     """Its content in the coding. Empty: it is known that it does not become smaller."""
     resource = among.resource(_uri(file))
     entry = None if resource is None else resource.entries.get(_selector(file, coding))
@@ -187,7 +187,7 @@ def find(among: Shelf, file: File, coding: bytes) -> bytes | None:
     return entry.answer.body
 
 
-def keep(among: Shelf, file: File, coding: bytes, body: bytes) -> None:
+def keep(among: MemoryStore, file: File, coding: bytes, body: bytes) -> None:
     """In the place of what the file was before."""
     uri = _uri(file)
     resource = among.resource(uri)

@@ -9,9 +9,9 @@ from urllib.parse import urljoin, urlsplit
 from flyatc.delivery import conditional
 from flyatc.delivery.cache import policy, state
 from flyatc.delivery.cache import stored as stored_response
-from flyatc.delivery.cache.request_key import Asked, Uri
-from flyatc.delivery.cache.state import Books, Way
-from flyatc.delivery.cache.stored import Served, serve
+from flyatc.delivery.cache.request_key import CacheRequest, Uri
+from flyatc.delivery.cache.state import CacheState, Way
+from flyatc.delivery.cache.stored import CacheHit, serve
 from flyatc.wire import head
 
 FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5861 §4)
@@ -48,7 +48,7 @@ class Recording:
     )  # fmt: skip
 
     def __init__(
-        self, books: Books, asked: Asked, way: Way, now: float, stored: stored_response.Entry | None = None
+        self, books: CacheState, asked: CacheRequest, way: Way, now: float, stored: stored_response.Entry | None = None
     ) -> None:
         self._books, self.asked, self.way, self.reason = books, asked, way, way.reason
         self._since, self._entry = now, stored
@@ -75,7 +75,7 @@ class Recording:
 
     # --- the answer ---
 
-    def answer(self, came: head.AnswerHead, now: float, file: stored_response.File | None = None) -> Served | None:
+    def answer(self, came: head.AnswerHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
         """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
         app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
 
@@ -125,7 +125,7 @@ class Recording:
         if self._flight is not None:
             self._release(again=tape is not None)
 
-    def fail(self, now: float) -> Served | None:
+    def fail(self, now: float) -> CacheHit | None:
         """The app gave no answer, or broke it off: nothing is stored. Served: send this, where nothing was sent yet."""
         self._stop()
         stored = self._entry
@@ -243,7 +243,7 @@ class Recording:
 
     # --- what is stored already ---
 
-    def _instead(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> Served | None:
+    def _instead(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> CacheHit | None:
         if came.status == 304 and self.adds:
             return self._not_modified(stored, came, now)
         if came.status in FAILED:
@@ -255,7 +255,7 @@ class Recording:
             self._books.shelf.discard(stored)
         return None
 
-    def _not_modified(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> Served:
+    def _not_modified(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> CacheHit:
         """What is stored is still good, with the new header fields (RFC 9111 §4.3.4)."""
         books = self._books
         block = stored_response.merged(stored.answer.lines, came.kept)
@@ -276,7 +276,7 @@ class Recording:
         self._release(again=_for_others(terms))
         return serve(made, self.asked, how if terms.public else how + stored_response.cookies(came.kept))
 
-    def _stand_in(self, stored: stored_response.Entry, now: float, more: bytes) -> Served | None:
+    def _stand_in(self, stored: stored_response.Entry, now: float, more: bytes) -> CacheHit | None:
         """The stored answer for an app that fails (stale-if-error)."""
         if not policy.on_error(stored.terms, stored.age(now), self.asked.control):
             return None

@@ -33,7 +33,7 @@ ORIGIN = re.compile(
 _NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
 
 
-class Asked:
+class CacheRequest:
     """``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's own Cache-Control (Pragma is not
     looked at, RFC 9111 §5.4)."""
 

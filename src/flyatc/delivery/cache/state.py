@@ -32,13 +32,13 @@ class Counts:
     invalidated: int = 0
 
 
-class Books:
+class CacheState:
     """``item``: the most octets of one body; ``pending``: octets of bodies which are still coming in; ``heuristic``:
     see ``freshness.lifetime``."""
 
     def __init__(self, bound: int, item: int, heuristic: float) -> None:
-        self.shelf = memory.Shelf(bound)
-        self.flights = Flights()
+        self.shelf = memory.MemoryStore(bound)
+        self.flights = Coalescing()
         self.counts = Counts()
         self.item, self.heuristic = min(item, bound), heuristic
         self.pending, self.pending_bound = 0, max(bound // 4, self.item)
@@ -100,7 +100,7 @@ class Waiting:
         self._flight.pop(self, None)
 
 
-class Flights:
+class Coalescing:
     def __init__(self) -> None:
         self._open: dict[Key, dict[Waiting, None]] = {}
         # Addresses whose answers are of no use to others, by hash: each slot holds one. It needs no clock and no

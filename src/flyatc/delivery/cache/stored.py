@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flyatc.delivery import conditional
 from flyatc.delivery.cache import policy
-from flyatc.delivery.cache.request_key import Asked, Selector, Uri
+from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
 from flyatc.wire import head
 
 # What Python keeps for an entry besides the octets of its texts: the objects themselves and their places in our tables,
@@ -191,7 +191,7 @@ _REASONS = {206: b"Partial Content", 304: b"Not Modified", 416: b"Range Not Sati
 _random = Random()  # noqa: S311 - seeded by the system; a guess wins nothing but a garbled download of one's own
 
 
-class Served:
+class CacheHit:
     """An answer from the store.
 
     ``lines``: header lines, each begun by CR LF, framing included; ``told``: the lines which the cache adds (Age,
@@ -210,7 +210,7 @@ class Served:
         self.lines, self.body = answer.lines, answer.body
         self.whole = answer.file is None and not entry.body_less
         self.refresh = False
-        self.plain: Asked | None = None
+        self.plain: CacheRequest | None = None
 
     def head(self) -> bytes:
         """All of the head but what belongs to the visitor's connection, and the empty line."""
@@ -226,8 +226,8 @@ class Served:
         self.lines, self.body = kept + more, body
 
 
-def serve(entry: Entry, asked: Asked, told: bytes) -> Served:
-    served = Served(entry, told)
+def serve(entry: Entry, asked: CacheRequest, told: bytes) -> CacheHit:
+    served = CacheHit(entry, told)
     if served.file is not None:
         return served
     method, status = asked.head.method, served.status
@@ -240,7 +240,7 @@ def serve(entry: Entry, asked: Asked, told: bytes) -> Served:
     return served
 
 
-def _known(entry: Entry, asked: Asked) -> bool:
+def _known(entry: Entry, asked: CacheRequest) -> bool:
     """Whether the visitor has it already. Without a Last-Modified, its Date stands for it (RFC 9111 §4.3.2)."""
     having = entry.validators
     if having.modified is None:
@@ -248,7 +248,7 @@ def _known(entry: Entry, asked: Asked) -> bool:
     return conditional.judge(asked.fields, asked.head.method, having).status == 304
 
 
-def _cut(served: Served, asked: Asked) -> None:
+def _cut(served: CacheHit, asked: CacheRequest) -> None:
     body, entry = served.body, served.entry
     if not conditional.range_holds(asked.fields.get(b"if-range"), entry.validators, entry.date):
         return
@@ -270,7 +270,7 @@ def _cut(served: Served, asked: Asked) -> None:
         _parts(served, spans)
 
 
-def _parts(served: Served, spans: list[conditional.Span]) -> None:
+def _parts(served: CacheHit, spans: list[conditional.Span]) -> None:
     body = served.body
     kind = conditional.parse_fields([served.lines]).get(b"content-type")
     parts = conditional.multipart(spans, len(body), kind, b"%032x" % _random.getrandbits(128))
