@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test test-fast torture check bench lock fix clean
+.PHONY: help serve test test-fast torture check bench wheel lock fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +42,10 @@ check: .venv/.dev
 #   make bench      measures flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
 bench: .venv/.serve
 	$(BIN)/python bench/run.py $(ARGS)
+
+#   make wheel      builds dist/flyatc-VERSION-py3-none-any.whl, to install on another machine
+wheel: .venv/.dev
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 #   make lock       renews the locks to the newest versions within the ranges of pyproject.toml, once a week: make lock test,
 #                   commit both files. After a change of pyproject.toml: make lock KEEP=1 test, which leaves the rest as it is
