@@ -26,9 +26,9 @@ def asked(method: str = "GET", *lines: str) -> head.RequestHead:
     return head.RequestParser().parse(data.encode())
 
 
-def told(status: int = 200, *lines: str, **named: str) -> head.AnswerHead:
+def told(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
     """As the wire hands it on: the named headers are cut out and noted."""
-    answer = head.AnswerParser().parse(
+    answer = head.ResponseParser().parse(
         "\r\n".join([f"HTTP/1.1 {status} Said", "Content-Length: 0", *lines, "", ""]).encode(), b"GET"
     )
     answer.noted |= {name.replace("_", "-").encode(): [value.encode()] for name, value in named.items()}
@@ -50,7 +50,7 @@ def write(app: Path, name: str, body: bytes = BODY, modified: int = MODIFIED) ->
 
 
 def sent(
-    app: Path, answer_head: head.AnswerHead, request: head.RequestHead | None = None
+    app: Path, answer_head: head.ResponseHead, request: head.RequestHead | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     file = Sendfile(str(app), [str(app)]).find(answer_head)
     assert isinstance(file, Opened), file
@@ -66,7 +66,7 @@ def taken(answer: FileAnswer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, headers, body
 
 
-def refused(app: Path, answer_head: head.AnswerHead) -> Refused:
+def refused(app: Path, answer_head: head.ResponseHead) -> Refused:
     answer = Sendfile(str(app), [str(app)]).find(answer_head)
     assert isinstance(answer, Refused), answer
     return answer

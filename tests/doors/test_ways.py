@@ -10,7 +10,7 @@ import pytest
 from fakes.fly import Fly, small_fly
 from flyatc.config.schema_sections import Listen
 from flyatc.daemon.peers import PeerDialer
-from flyatc.edge.peer_forward import Unreached
+from flyatc.edge.peer_forward import Unreachable
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.dns import Dns
 from flyatc.fly.environment import Machine
@@ -56,11 +56,11 @@ async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_told(
             way = await found.reach(to, quick=False)
             assert way.idle(repeatable=False) is not None
             way.close()
-        with pytest.raises(Unreached, match="region iad: only this machine runs there"):
+        with pytest.raises(Unreachable, match="region iad: only this machine runs there"):
             await found.reach(Target("sim", region="iad"), quick=False)
 
         await fly["m2"].stop()
-        with pytest.raises(Unreached, match=r"it does not run .* fly secrets set FLY_API_TOKEN") as told:
+        with pytest.raises(Unreachable, match=r"it does not run .* fly secrets set FLY_API_TOKEN") as told:
             await poor.reach(m2, quick=False)
         assert not told.value.after
         (await found.reach(m2, quick=False)).close()
@@ -68,17 +68,17 @@ async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_told(
 
         await fly["m2"].stop()
         fly.simulator.api.fault = "503"
-        with pytest.raises(Unreached, match="cannot be woken") as told:
+        with pytest.raises(Unreachable, match="cannot be woken") as told:
             await found.reach(m2, quick=False)
         fly.simulator.api.fault = ""
         await fly.simulator.machines.destroy(fly["m2"])
-        with pytest.raises(Unreached, match=m2.id or ""):
+        with pytest.raises(Unreachable, match=m2.id or ""):
             await found.reach(m2, quick=False)
 
 
 async def test_a_machine_which_takes_no_connection_is_given_up_in_time(tmp_path: Path) -> None:
     async with small_fly(tmp_path / "fly") as fly, ways(fly, tmp_path, patience=0.5) as found:
         (tmp_path / "network.json").write_text("{}")
-        with pytest.raises(Unreached, match=r"not reached on the private network within 0.5 s: .* takes no") as told:
+        with pytest.raises(Unreachable, match=r"not reached on the private network within 0.5 s: .* takes no") as told:
             await found.reach(Target("sim", id=fly.id("m2")), quick=False)
         assert told.value.after == 0.5

@@ -75,12 +75,12 @@ class Odd:
     def _request_text(self, pick: Callable[[Sequence[str]], str]) -> str:
         return f"{pick(METHODS)} {pick(PATHS)} HTTP/1.1\r\nHost: {pick(HOSTS)}{self._lines(ASKS)}\r\n\r\n"
 
-    def answer(self, method: bytes, length: int) -> head.AnswerHead:
+    def answer(self, method: bytes, length: int) -> head.ResponseHead:
         status = self.random.choice(STATUSES)
         framing = f"\r\nContent-Length: {length}" if self.random.random() < 0.8 and status not in (204, 304) else ""
         control = f"\r\nCache-Control: {self._control()}" if self.random.random() < 0.9 else ""
         text = f"HTTP/1.1 {status} X{framing}{control}{self._lines(ANSWERS)}\r\n\r\n"
-        return head.AnswerParser().parse(text.encode("latin-1"), method)
+        return head.ResponseParser().parse(text.encode("latin-1"), method)
 
     def _control(self) -> str:
         return ", ".join(self.random.choices(("max-age=60", "public", *CONTROLS), k=self.random.randrange(1, 4)))

@@ -24,7 +24,7 @@ def fill(cache: Cache, number: int, length: int, vary: bool, form: bool, ready: 
             f"HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: public, max-age=60\r\n"
             f'ETag: "{n:032}"\r\nContent-Length: {length}{line}\r\n\r\n'
         )
-        found.answer(head.AnswerParser().parse(answer.encode(), b"GET"), NOW)
+        found.answer(head.ResponseParser().parse(answer.encode(), b"GET"), NOW)
         found.body(b"x" * length)
         found.end()
         if form:

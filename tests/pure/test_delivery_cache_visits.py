@@ -67,7 +67,7 @@ class Stage:
         found.end()
         return Seen(b"HTTP/1.1 %d %b%b%b" % (came.status, came.reason, b"".join(came.kept), found.told), body)
 
-    def ask(self, recording: Recording) -> tuple[head.AnswerHead, bytes]:
+    def ask(self, recording: Recording) -> tuple[head.ResponseHead, bytes]:
         """What the edge does: the request goes to the app without what is dropped and with what is added."""
         asked = recording.asked.head
         lines = b"".join(asked.kept).split(b"\r\n")[1:]
@@ -79,7 +79,7 @@ class Stage:
         text = f"HTTP/1.1 {status} Fine" + "".join(f"\r\n{line}" for line in more)
         if self.framed and status not in (204, 304):
             text += f"\r\nContent-Length: {len(body)}"
-        came = head.AnswerParser().parse(text.encode("latin-1") + b"\r\n\r\n", asked.method)
+        came = head.ResponseParser().parse(text.encode("latin-1") + b"\r\n\r\n", asked.method)
         return came, b"" if asked.method == b"HEAD" or status == 304 else body
 
 

@@ -41,11 +41,11 @@ def asked(*lines: bytes, method: bytes = b"GET") -> head.RequestHead:
     return head.RequestParser().parse(b"\r\n".join([method + b" / HTTP/1.1", b"Host: a", *lines, b"", b""]))
 
 
-def answered(*lines: bytes, status: bytes = b"200 OK", method: bytes = b"GET") -> head.AnswerHead:
-    return head.AnswerParser().parse(b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", b""]), method)
+def answered(*lines: bytes, status: bytes = b"200 OK", method: bytes = b"GET") -> head.ResponseHead:
+    return head.ResponseParser().parse(b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", b""]), method)
 
 
-def after(plan: Plan | None, answer: head.AnswerHead) -> list[bytes]:
+def after(plan: Plan | None, answer: head.ResponseHead) -> list[bytes]:
     assert plan is not None
     plan.apply(answer)
     block = b"".join(answer.kept)

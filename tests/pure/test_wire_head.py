@@ -110,12 +110,12 @@ def _framed_once(request: head.RequestHead, block: bytes) -> None:
 @given(_answers.map(one_head), st.sampled_from([b"GET", b"HEAD"]))
 def test_an_answer_is_refused_or_can_be_handed_on(data: bytes, method: bytes) -> None:
     try:
-        answer = head.AnswerParser().parse(data, method)
+        answer = head.ResponseParser().parse(data, method)
     except BadMessage:
         return
     assert answer.kept is not None
     framing = b"\r\nTransfer-Encoding: chunked" if answer.framing in (head.CHUNKED, head.UNTIL_CLOSE) else b""
-    sent = headers.towards_visitor(answer, framing=framing, identity=b"id", date=b"\r\nDate: x", close=False)
+    sent = headers.towards_client(answer, framing=framing, identity=b"id", date=b"\r\nDate: x", close=False)
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|[\0\x1b]", sent)
     assert sent.count(b"\r\n\r\n") == 1
     names = [name.lower() for name, _ in fields(sent.partition(b"\r\n")[2])]
@@ -201,5 +201,5 @@ def test_the_user_agent_is_found_however_it_is_written(line: bytes, agent: bytes
 def test_where_an_app_sends_visitors_is_cut_out_unless_it_may_say_so() -> None:
     data = b"HTTP/1.1 200 OK\r\nFly-Replay: app=other\r\nfly-replay-cache: /x\r\nContent-Length: 0\r\n\r\n"
     for replays, kept in ((False, 1), (True, 3)):
-        answer = head.AnswerParser(replays=replays).parse(data, b"GET")
+        answer = head.ResponseParser(replays=replays).parse(data, b"GET")
         assert len(fields(b"".join(answer.kept)[2:] + b"\r\n")) == kept

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flyatc.config.schema import Config, Limits
-from flyatc.edge.handler import Handler, PrivateDoor
+from flyatc.edge.handler import Handler, PrivateHandler
 from flyatc.edge.listener import Listener
-from flyatc.edge.peer_forward import PeerForwards, Unreached
+from flyatc.edge.peer_forward import PeerForwards, Unreachable
 from flyatc.edge.upstream import FarGateway
 from flyatc.fly import dns_answers, environment
 from flyatc.fly.api import MachinesApi
@@ -44,7 +44,7 @@ class _Search:
 
 class PeerDialer:
     """``api``: of our app; None without a token. ``port``: on which each machine listens for the others; ``patience``:
-    seconds, waking included; ``replays``: see ``head.AnswerParser``."""
+    seconds, waking included; ``replays``: see ``head.ResponseParser``."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class PeerDialer:
         self._woken: AsyncCache[str, str] = AsyncCache(self._start, lambda _: WOKEN, 1000)
 
     async def reach(self, to: Target, *, quick: bool) -> FarGateway:
-        """See edge.onward.Ways. Raises Unreached."""
+        """See edge.peer_forward.PeerConnections. Raises Unreachable."""
         search, patience = _Search(to), min(self._patience, QUICK) if quick else self._patience
         try:
             async with asyncio.timeout(patience):
                 return await self._search(search)
         except TimeoutError:
             reason = f"{to} is not reached on the private network within {patience:g} s: {search.why}"
-            raise Unreached(reason, after=patience) from None
+            raise Unreachable(reason, after=patience) from None
 
     async def _search(self, search: _Search) -> FarGateway:
         pause = FIRST
@@ -114,22 +114,22 @@ class PeerDialer:
         return way
 
     async def _wake(self, search: _Search, *, known: bool) -> None:
-        """``known``: it has an address, so that it may be about to listen. Raises Unreached where nothing will come."""
+        """``known``: it has an address, so it may be about to listen. Raises Unreachable if nothing will come."""
         to = search.to
         if to.id is None or self._api is None or to.app != self._me.app:
             if known:
                 return
-            raise Unreached(f"{to}: {search.why}" + (f", {TOKENLESS}" if self._api is None and to.id else ""))
+            raise Unreachable(f"{to}: {search.why}" + (f", {TOKENLESS}" if self._api is None and to.id else ""))
         try:
             search.address = await self._woken.get(to.id) or None
         except Conflict as error:  # it is just stopping, or being replaced
             search.why = str(error)
         except NotFound as error:
-            raise Unreached(f"{to}: {error}") from error
+            raise Unreachable(f"{to}: {error}") from error
         except ApiError as error:
             search.why = str(error)
             if not known:
-                raise Unreached(f"{to} cannot be woken: {error}") from error
+                raise Unreachable(f"{to} cannot be woken: {error}") from error
 
     async def _start(self, machine: str) -> str:
         """Its address; "" where that is not told."""
@@ -184,7 +184,7 @@ class PrivateListener:
 
     async def open(self, handler: Handler, limits: Limits) -> None:
         if self._listener is not None:
-            door = PrivateDoor(self._seals, handler)
+            door = PrivateHandler(self._seals, handler)
             await self._listener.open(server.Server(door.handle, door.refuse, limits))
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 

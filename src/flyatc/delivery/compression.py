@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     flushes: bool = False  # the length is unknown: each piece of the app's is to arrive at once
     weak: bool = False  # a strong ETag becomes weak: it named the octets of the body as it was
 
-    def apply(self, answer: head.AnswerHead) -> None:
+    def apply(self, answer: head.ResponseHead) -> None:
         """Puts other header lines in the place of the answer's. With a coding no length is left: the caller says it, or
         sends chunks."""
         block = b"".join(answer.kept).lower()
@@ -75,7 +75,7 @@ _UNCHANGED = Plan(None, "not modified")
 _UNCHANGED_ENCODED = Plan(None, "not modified, and the visitor has it encoded", weak=True)
 
 
-def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compression) -> Plan | None:
+def wanted(request: head.RequestHead, answer: head.ResponseHead, settings: Compression) -> Plan | None:
     """None: nothing of this answer depends on Accept-Encoding, for any visitor. A plan is to be applied even without a
     coding: also the answers that go out as they are must tell that others may not (Vary, RFC 9110 §12.5.5)."""
     status = answer.status
@@ -93,12 +93,12 @@ def wanted(request: head.RequestHead, answer: head.AnswerHead, settings: Compres
     return _too_little(request, answer) or _judged(request, answer, settings, coding)
 
 
-def _small(answer: head.AnswerHead, least: int) -> bool:
+def _small(answer: head.ResponseHead, least: int) -> bool:
     """Most answers of most apps are, and should not pay for more than this look. Of a 304 the length says nothing."""
     return answer.length < least and b"content-length" in answer.noted and answer.status != 304
 
 
-def _too_little(request: head.RequestHead, answer: head.AnswerHead) -> Plan | None:
+def _too_little(request: head.RequestHead, answer: head.ResponseHead) -> Plan | None:
     """A plan where there is no body, or a part of one, or nobody knows."""
     if answer.status in (205, 206):
         return _NO_BODY if answer.status == 205 else _PART
@@ -109,7 +109,7 @@ def _too_little(request: head.RequestHead, answer: head.AnswerHead) -> Plan | No
     return None if answer.length else _NO_BODY
 
 
-def _judged(request: head.RequestHead, answer: head.AnswerHead, settings: Compression, coding: Coding) -> Plan:
+def _judged(request: head.RequestHead, answer: head.ResponseHead, settings: Compression, coding: Coding) -> Plan:
     asked, answered = b"".join(request.kept).lower(), b"".join(answer.kept).lower()
     if (why := _refusal(asked, answered) or _secret(asked, answered, settings)) is not None:
         return Plan(None, why)
@@ -140,7 +140,7 @@ def _secret(asked: bytes, answered: bytes, settings: Compression) -> str | None:
     return None
 
 
-def _not_modified(request: head.RequestHead, answer: head.AnswerHead) -> Plan:
+def _not_modified(request: head.RequestHead, answer: head.ResponseHead) -> Plan:
     """A 304 tells Vary as the 200 did (RFC 9110 §15.4.5), of whatever kind: few apps repeat it. And the ETag as
     the visitor knows it, if that is the one we weakened: a cache finds what it has stored by it (RFC 9111 §4.3.4)."""
     tag, known = answer.line(b"etag"), request.line(b"if-none-match")

@@ -25,7 +25,7 @@ Outcome = Ready | CacheHit | Waiting | Refusal
 def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *, wait: bool = True) -> Outcome | None:
     """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found;
     what is Ready, ``send_ready`` takes as well."""
-    waiter = _nobody_yet if wait else None
+    waiter = _placeholder if wait else None
     outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression)
     if isinstance(outcome, Recording):
         to.recording, to.cache = outcome, outcome.way.cache
@@ -33,11 +33,11 @@ def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *
     return outcome
 
 
-def _nobody_yet(again: bool) -> None:
+def _placeholder(again: bool) -> None:
     """Whom another's answer is told, until a Lookup waits for it."""
 
 
-class Lookup(exchange.Unread):
+class Lookup(exchange.WaitingReceiver):
     """One request of which the cache has something to say: it ends in an answer, or in ``go`` (see ``look_up``).
     ``refresh``: what to do where an answer was sent that is to be revalidated."""
 
@@ -147,8 +147,8 @@ def _encode(asked: head.RequestHead, served: CacheHit, at: app_delivery.AppDeliv
     served.encode(form, head_only=asked.method == b"HEAD")
 
 
-def _head(served: CacheHit) -> head.AnswerHead:
-    answer = head.AnswerHead()
+def _head(served: CacheHit) -> head.ResponseHead:
+    answer = head.ResponseHead()
     length = len(served.entry.answer.body)
     answer.status, answer.reason, answer.dated = served.status, served.reason, True
     answer.kept, answer.noted = [served.lines], {b"content-length": [b"%d" % length]}
@@ -190,10 +190,10 @@ class RefreshRequest:
         self._timer = asyncio.get_running_loop().call_later(MOST_SECONDS, self.answer_failed, "it takes too long")
         return connection.ask(self, self._method, self._head)
 
-    def interim(self, answer: head.AnswerHead) -> None:
+    def interim(self, answer: head.ResponseHead) -> None:
         """Nobody waits for it."""
 
-    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
         named = not answer.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
         file = self._desk.sendfile.find(answer) if named and self._desk.sendfile is not None else None
         if named and file is None and answer.status != 304:

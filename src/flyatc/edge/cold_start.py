@@ -19,7 +19,7 @@ Serve = Callable[[exchange.Exchange, route.Here, Tenant, InFlightRequest], None]
 _NOT_OURS = (errors.Elsewhere, errors.NoSuchUser, errors.Stopping, errors.Removed)
 
 
-class ColdStart(exchange.Unread):
+class ColdStart(exchange.WaitingReceiver):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
     __slots__ = (

@@ -21,7 +21,7 @@ from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
 
-class Keeper(Protocol):
+class ExchangeRecorder(Protocol):
     """Takes the records."""
 
     counters: Counters
@@ -39,7 +39,7 @@ class Exchange:
         "remote", "request", "silent", "start", "status", "tenant", "user", "wait",
     )  # fmt: skip
 
-    def __init__(self, recorder: Keeper, request: server.Request, identity: bytes, remote: str) -> None:
+    def __init__(self, recorder: ExchangeRecorder, request: server.Request, identity: bytes, remote: str) -> None:
         self._recorder, self._ended = recorder, False
         self.request, self.identity, self.remote = request, identity, remote
         self.began = monotonic()
@@ -99,7 +99,7 @@ class Exchange:
         self._recorder.write(self)
 
 
-class Unread:
+class WaitingReceiver:
     """The part of wire.server.Receiver which all that wait have in common: they never called ``Request.receive``."""
 
     __slots__ = ()

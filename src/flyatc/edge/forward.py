@@ -20,7 +20,7 @@ from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connec
 from flyatc.wire.errors import BadMessage
 
 
-class Forward(upstream_exchange.Asking):
+class Forward(upstream_exchange.UpstreamExchange):
     """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
 
     __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
@@ -85,7 +85,7 @@ class Forward(upstream_exchange.Asking):
 
     # --- the app's side (wire.client.Client) ---
 
-    def interim(self, answer_head: head.AnswerHead) -> None:
+    def interim(self, answer_head: head.ResponseHead) -> None:
         if self._request.head.minor == 0:
             return
         if answer_head.status == 100:
@@ -93,10 +93,10 @@ class Forward(upstream_exchange.Asking):
                 self._continue()
             return
         self._request.interim(
-            headers.towards_visitor(answer_head, framing=b"", identity=self._exchange.identity, date=b"", close=False)
+            headers.towards_client(answer_head, framing=b"", identity=self._exchange.identity, date=b"", close=False)
         )
 
-    def answer(self, answer_head: head.AnswerHead, body: bytes, complete: bool) -> None:
+    def answer(self, answer_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         self._cancel_timer()
         to, request = self._exchange, self._request
         if not self._gateway.may_answer():
@@ -115,7 +115,7 @@ class Forward(upstream_exchange.Asking):
             if plan.coding is not None:
                 return self._encode(answer_head, body, complete, plan)
         if not complete and upstream_exchange.possible(request, answer_head, to.recording):
-            return self._splice(self._head_towards_visitor(answer_head) + body)
+            return self._splice(self._client_head(answer_head) + body)
         self._send_head(answer_head, body)
         if complete:
             self._finish()
@@ -136,7 +136,7 @@ class Forward(upstream_exchange.Asking):
         self._exchange.recorded()
         return self._finish()
 
-    def _file(self, answer_head: head.AnswerHead) -> static_files.Named | None:
+    def _file(self, answer_head: head.ResponseHead) -> static_files.Named | None:
         """What the app names instead of its body."""
         if self._desk.sendfile is not None:
             return self._desk.sendfile.find(answer_head)
@@ -146,7 +146,7 @@ class Forward(upstream_exchange.Asking):
     def _record(
         self,
         recording: Recording,
-        answer_head: head.AnswerHead,
+        answer_head: head.ResponseHead,
         body: bytes,
         complete: bool,
         file: static_files.Named | None,
@@ -168,7 +168,7 @@ class Forward(upstream_exchange.Asking):
             self._exchange.recorded()
         return False
 
-    def _send_file(self, answer_head: head.AnswerHead, file: static_files.Named, complete: bool) -> None:
+    def _send_file(self, answer_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
         """In place of the app's body."""
         self._done_with_app(complete)
         to, asked = self._exchange, self._request.head
@@ -182,23 +182,23 @@ class Forward(upstream_exchange.Asking):
             self._let_go()
         self._leave()
 
-    def _send_head(self, answer_head: head.AnswerHead, body: bytes, framing: bytes | None = None) -> None:
+    def _send_head(self, answer_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
         """``framing``: as ``_framing`` gives it; ``body``: what has come of it."""
-        data = self._head_towards_visitor(answer_head, framing)
+        data = self._client_head(answer_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body
         self._request.send(data)
 
-    def _head_towards_visitor(self, answer_head: head.AnswerHead, framing: bytes | None = None) -> bytes:
+    def _client_head(self, answer_head: head.ResponseHead, framing: bytes | None = None) -> bytes:
         to, request = self._exchange, self._request
         if framing is None:
             framing = self._framing(answer_head.framing)
         self._last = self._last or not request.keep_alive or not request.body_done
-        return headers.towards_visitor(
+        return headers.towards_client(
             answer_head, framing=framing, identity=to.identity, date=response.date_line(), close=self._last
         )
 
-    def _encode(self, answer_head: head.AnswerHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
+    def _encode(self, answer_head: head.ResponseHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
         if self._request.head.method == b"HEAD":
             self._send_head(answer_head, b"", b"")
             return self._finish()
@@ -258,12 +258,12 @@ class Forward(upstream_exchange.Asking):
         self._last = True
         return b""
 
-    def _upgrade(self, answer_head: head.AnswerHead) -> None:
+    def _upgrade(self, answer_head: head.ResponseHead) -> None:
         app, to, request = self._app, self._exchange, self._request
         assert app is not None
         if request.head.upgrade is None:
             return self._fail(502, "the app answered 101, but nobody asked for an upgrade")
-        request.send(headers.towards_visitor(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
+        request.send(headers.towards_client(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
         join(to, app, self._gateway)

@@ -183,7 +183,7 @@ class Handler:
 
     def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
         app, path = tenant.spec.app, to.request.head.path
-        forward = self._settings.forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
+        forward = self._settings.forward_headers and not (self._on_fly and headers.is_private_peer(to.request.peer))
         if not app.strip_prefix:
             return exchange.head(to, app, recording, path=path, forward=forward)
         prefix = found.prefix
@@ -224,7 +224,7 @@ class Handler:
         return exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
 
 
-class PrivateDoor:
+class PrivateHandler:
     """Only requests for users pass: no health, no commands."""
 
     def __init__(self, seals: request_signature.RequestSigner, within: Handler) -> None:

@@ -67,7 +67,7 @@ def towards_app(
 _AS_THEY_CAME = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
 
 
-def towards_machine(request: head.RequestHead, *, seal: bytes, identity: bytes, milliseconds: int) -> bytes:
+def towards_peer(request: head.RequestHead, *, seal: bytes, identity: bytes, milliseconds: int) -> bytes:
     """The head as it came, for another machine of ours which is to see what Fly Proxy would have told it. ``seal``: a
     header line, begun by CR LF; ``milliseconds``: as above. The connection is for this request only: over one that was
     used before nobody knows whether a request was begun."""
@@ -104,7 +104,7 @@ def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
         parts += [b"\r\nExpect: %b" % v for v in noted[b"expect"]]
 
 
-def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes, date: bytes, close: bool) -> bytes:
+def towards_client(answer: head.ResponseHead, *, framing: bytes, identity: bytes, date: bytes, close: bool) -> bytes:
     """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the
     app's own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell of the end."""
     noted, status = answer.noted, answer.status
@@ -127,7 +127,7 @@ def towards_visitor(answer: head.AnswerHead, *, framing: bytes, identity: bytes,
     return b"".join(parts)
 
 
-def is_neighbour(peer: str) -> bool:
+def is_private_peer(peer: str) -> bool:
     """Whether the address is of Fly's private network: there another machine of the organization speaks to us itself.
     The proxy comes by IPv4 (https://fly.io/docs/networking/app-services/)."""
     return peer.startswith("fdaa:")
@@ -137,7 +137,7 @@ def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool)
     """The visitor's address for our log: the entry of X-Forwarded-For that the outermost of ``hops`` trusted proxies
     made, or Fly-Client-IP of Fly's proxy, or the peer. What the visitor could have written himself is never taken."""
     if hops is None:
-        if not on_fly or is_neighbour(peer):
+        if not on_fly or is_private_peer(peer):
             return peer
         given = request.one(b"fly-client-ip")
         return given.decode("latin-1") if given else peer

@@ -68,7 +68,7 @@ async def _sweep(wire: server.Server) -> None:
         wire.sweep()
 
 
-def _find_the_dead(one: socket.socket) -> None:
+def _enable_keepalive(one: socket.socket) -> None:
     """Connections inherit it: a visitor whose network vanished must not keep an app awake by an open WebSocket."""
     one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
@@ -87,7 +87,7 @@ def bind(where: Listen, named: str) -> socket.socket:
             continue
         try:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _find_the_dead(one)
+            _enable_keepalive(one)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if where.host is None else 1)
             one.bind((host, where.port))

@@ -22,7 +22,7 @@ from flyatc.observe.log import Log
 RETRY_SECONDS = 5.0
 
 
-class PausedRequest(exchange.Unread):
+class PausedRequest(exchange.WaitingReceiver):
     """Ends in ``go``, an answer of our own, or the visitor's leaving, of which ``left`` is told."""
 
     __slots__ = ("_go", "_left", "_next", "_responder", "_tenant", "_to", "scope")
@@ -172,7 +172,7 @@ class Maintenance:
 
     def open(self, scope: str) -> bool:
         """Whether it was closed, by this very name; EVERYTHING opens all that is. Raises OSError, as ``close``."""
-        lifted = _said(self.closed, scope)
+        lifted = _lifted_by(self.closed, scope)
         if lifted:
             self._keep_closed(_without(self.closed, lifted))
         for one in lifted:
@@ -193,7 +193,7 @@ class Maintenance:
     def resume(self, scope: str) -> int | None:
         """How many were released; None: it was not paused, by this very name. EVERYTHING lifts all pauses. Raises
         OSError, as ``close``."""
-        lifted, now = _said(self.paused, scope), time()
+        lifted, now = _lifted_by(self.paused, scope), time()
         if not lifted:
             return None
         since = {one: self.paused[one].since for one in lifted}
@@ -280,7 +280,7 @@ class Maintenance:
         self.paused = paused
 
 
-def _said(words: dict[str, W], scope: str) -> list[str]:
+def _lifted_by(words: dict[str, W], scope: str) -> list[str]:
     """The scopes which a lifting of this one lifts."""
     return list(words) if scope == EVERYTHING else [scope] if scope in words else []
 

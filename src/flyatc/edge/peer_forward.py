@@ -25,7 +25,7 @@ REFUSED = b"refused"  # what the private door says in Flyatc-Seal to who has non
 _AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(enabled=False))
 
 
-class Unreached(FlyatcError):
+class Unreachable(FlyatcError):
     """No connection to the machine, so that nothing was begun. ``after``: so many seconds it was tried all the time."""
 
     def __init__(self, text: str, *, after: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class PeerConnections(Protocol):
 
     async def reach(self, to: Target, *, quick: bool) -> upstream.Gateway:
         """With a connection made ready; woken before, where it slept. ``quick``: it was tried in vain lately. Raises
-        Unreached."""
+        Unreachable."""
 
 
 class PeerForwards:
@@ -64,7 +64,7 @@ class PeerForwards:
             await self._none.wait()
 
 
-class PeerForward(exchange.Unread):
+class PeerForward(exchange.WaitingReceiver):
     """Ends in a ``Forward``, an answer of our own, or the visitor's leaving."""
 
     __slots__ = ("_all", "_app", "_failed", "_hops", "_place", "_responder", "_task", "_to")
@@ -95,7 +95,7 @@ class PeerForward(exchange.Unread):
         to, pages, target = self._to, self._app.pages, self._place.target
         try:
             through = await self._all.ways.reach(target, quick=quick)
-        except Unreached as error:
+        except Unreachable as error:
             to.request.receiver = None
             if error.after:
                 self._failed(error.after)
@@ -107,7 +107,7 @@ class PeerForward(exchange.Unread):
             raise
         to.request.receiver = None
         to.onward = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
-        return _Leg(to, through, app_delivery.alone(self._app, None), self._head(), self._responder).begin()
+        return _ForwardToPeer(to, through, app_delivery.alone(self._app, None), self._head(), self._responder).begin()
 
     def _head(self) -> bytes:
         """Sealed now: the machine may have had to wake before."""
@@ -121,7 +121,7 @@ class PeerForward(exchange.Unread):
             self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
         )
         line = b"\r\n%b: %b" % (request_signature.HEADER.title(), seal)
-        return headers.towards_machine(asked, seal=line, identity=to.identity, milliseconds=int(now * 1000))
+        return headers.towards_peer(asked, seal=line, identity=to.identity, milliseconds=int(now * 1000))
 
     # --- the visitor meanwhile (wire.server.Receiver) ---
 
@@ -133,12 +133,12 @@ class PeerForward(exchange.Unread):
         self._to.end()
 
 
-class _Leg(forward.Forward):
+class _ForwardToPeer(forward.Forward):
     """A seal that is not believed is no answer of the app's."""
 
     __slots__ = ()
 
-    def answer(self, answer_head: head.AnswerHead, body: bytes, complete: bool) -> None:
+    def answer(self, answer_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         if answer_head.status == 403 and answer_head.line(request_signature.HEADER) == REFUSED:
             self._cancel_timer()
             why = "it does not believe our seal: its log says why (have all machines one FLYATC_SECRET, and the time?)"

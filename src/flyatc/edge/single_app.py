@@ -68,7 +68,7 @@ class SingleApp:
 
     def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
         path, app = to.request.head.path, self._desk.app
-        forward = self._forward_headers and not (self._on_fly and headers.is_neighbour(to.request.peer))
+        forward = self._forward_headers and not (self._on_fly and headers.is_private_peer(to.request.peer))
         return exchange.head(to, app, recording, path=path, forward=forward)
 
     def _refresh(self, to: exchange.Exchange, cache: Cache, served: CacheHit) -> None:
@@ -104,7 +104,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
     )
 
 
-class _Waiting(exchange.Unread):
+class _Waiting(exchange.WaitingReceiver):
     """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
 
     def __init__(self, single: SingleApp, to: exchange.Exchange) -> None:

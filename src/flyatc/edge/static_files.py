@@ -34,7 +34,7 @@ def serve_static(
 Named = Opened | Refused  # what an app names in X-Sendfile
 
 
-def record(recording: Recording, came: head.AnswerHead, file: Named | None) -> CacheHit | None:
+def record(recording: Recording, came: head.ResponseHead, file: Named | None) -> CacheHit | None:
     """``Recording.answer``, for an answer which may name a file."""
     if not isinstance(file, Refused):
         served = recording.answer(came, time(), None if file is None else x_sendfile.remembered(file))

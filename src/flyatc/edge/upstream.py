@@ -47,7 +47,7 @@ class Gateway:
         """``owner``: of the app's port; None: whoever listens there is the app.
 
         ``may_answer``: whether what the app says may go out at this very moment; ``replays``: see
-        ``head.AnswerParser``; ``named``: what it is called in reasons."""
+        ``head.ResponseParser``; ``named``: what it is called in reasons."""
         self.may_answer, self.named = may_answer, named
         self._owner = owner
         self._pool = upstream_connection.Pool(host, port, replays=replays, named=named)

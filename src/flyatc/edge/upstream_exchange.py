@@ -19,7 +19,7 @@ TRIES = 3
 CONTINUE_SECONDS = 1.0
 
 
-class Asking(ABC):
+class UpstreamExchange(ABC):
     """Ends in ``_ask``, or ``_fail``. ``again``: what to do where the app takes no connection, and so has not seen the
     request; None: 502."""
 
@@ -193,7 +193,7 @@ def start_upload(
     return True
 
 
-def possible(request: server.Request, answer_head: head.AnswerHead, recording: Recording | None) -> bool:
+def possible(request: server.Request, answer_head: head.ResponseHead, recording: Recording | None) -> bool:
     """``recording``: None, or whether it listens decides."""
     if answer_head.framing is not head.LENGTH or answer_head.length < splice.WORTH or not splice.POSSIBLE:
         return False

@@ -21,7 +21,7 @@ from flyatc.fly import environment
 from flyatc.fly.environment import Machine
 from flyatc.kit.errors import FlyatcError
 from flyatc.wire.errors import BadMessage
-from flyatc.wire.head import AnswerParser
+from flyatc.wire.head import ResponseParser
 
 Verb = Literal["stop", "suspend"]
 SOCKET = "/.fly/api"
@@ -64,7 +64,7 @@ class LocalApi:
         try:
             async with asyncio.timeout(PATIENCE):
                 writer.write(self._request(verb))
-                head = AnswerParser().parse(await reader.readuntil(b"\r\n\r\n"), b"POST")
+                head = ResponseParser().parse(await reader.readuntil(b"\r\n\r\n"), b"POST")
         except (OSError, EOFError, TimeoutError, BadMessage, asyncio.LimitOverrunError) as error:
             raise Unanswered(f"no answer from {self._path}: {str(error) or type(error).__name__}") from error
         else:

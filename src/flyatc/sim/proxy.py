@@ -197,7 +197,7 @@ class _Visit:
             raise BadReplay("one step is looked up in the cache: what its target has cached is undefined")
         return self._proxy.next(self._request.head, found, machine)
 
-    async def _replay(self, leg: Leg, came: head.AnswerHead) -> Replay | None:
+    async def _replay(self, leg: Leg, came: head.ResponseHead) -> Replay | None:
         """What the answer asks for. Raises BadReplay."""
         if (came.line(b"content-type") or b"").partition(b";")[0].strip().lower() == replay.JSON:
             return replay.of_json(await leg.json())
@@ -220,7 +220,7 @@ class _Visit:
         failed = replay.failed(hop.want, origin.record.id, why.reason, int(seconds * 1000))
         return Hop(want, {"fly-replay-failed": failed}, final=True)
 
-    async def _deliver(self, leg: Leg, came: head.AnswerHead) -> bool:
+    async def _deliver(self, leg: Leg, came: head.ResponseHead) -> bool:
         """Whether the connection was given away. Raises NoAnswer."""
         request = self._request
         if came.status == 101 and request.head.upgrade is not None:

@@ -110,7 +110,7 @@ class Leg:
         self._failed: str | None = None
         self._chunks = self._delivering = False
         self._trailers: list[bytes] = []
-        self.came: asyncio.Future[head.AnswerHead] = asyncio.get_running_loop().create_future()
+        self.came: asyncio.Future[head.ResponseHead] = asyncio.get_running_loop().create_future()
 
     def ask(self, data: bytes) -> None:
         self._connection.ask(self, self._request.head.method, data)
@@ -152,10 +152,10 @@ class Leg:
 
     # --- wire.client.Client ---
 
-    def interim(self, answer: head.AnswerHead) -> None:
+    def interim(self, answer: head.ResponseHead) -> None:
         """1xx: 100 was the proxy's own to say; others are not handed on."""
 
-    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
         if body:
             self._pieces.append(body)
         if complete:

@@ -188,7 +188,7 @@ def towards_machine(request: head.RequestHead, lines: Iterable[Line], of_hop: Ma
     return b"".join([*parts, b"\r\n\r\n"])
 
 
-def towards_visitor(answer: head.AnswerHead, identity: str, *, chunks: bool, close: bool) -> bytes:
+def towards_visitor(answer: head.ResponseHead, identity: str, *, chunks: bool, close: bool) -> bytes:
     """With its empty line. ``chunks``: the body goes out in chunks."""
     gone = {b"server", b"via", b"fly-request-id"}
     via = [value for name, value in lines_of(answer) if name.lower() == b"via"]

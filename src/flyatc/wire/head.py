@@ -168,7 +168,7 @@ class RequestHead(Head):
         return None
 
 
-class AnswerHead(Head):
+class ResponseHead(Head):
     """An app's answer, without its body."""
 
     __slots__ = ("dated", "reason", "status")
@@ -233,16 +233,16 @@ class RequestParser:
         return head
 
 
-class AnswerParser:
+class ResponseParser:
     """Parses the heads of one connection's answers. ``replays``: the app's own Fly-Replay reaches Fly's proxy, and so
     may send the visitor to any app of the organization."""
 
     __slots__ = ("_finder",)
 
     def __init__(self, *, replays: bool = False) -> None:
-        self._finder = header_names.IN_FREE_ANSWER if replays else header_names.IN_ANSWER
+        self._finder = header_names.IN_UNFILTERED_RESPONSE if replays else header_names.IN_RESPONSE
 
-    def parse(self, data: bytes, method: bytes) -> AnswerHead:
+    def parse(self, data: bytes, method: bytes) -> ResponseHead:
         """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
         if len(data) > _FEW:
             _count_lines(data, 502)
@@ -253,14 +253,14 @@ class AnswerParser:
             pass
         except httptools.HttpParserError as error:
             raise BadMessage(502, f"the app's answer is not HTTP/1.1: {error}") from error
-        head = AnswerHead()
+        head = ResponseHead()
         end = data.find(b"\r\n")
         head.status, head.reason = parser.get_status_code(), data[13:end]
         head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
         if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
             raise BadMessage(502, "the app's answer is not HTTP/1.1")
         head.note(data, end, self._finder)
-        if self._finder is header_names.IN_ANSWER and header_names.REPLAY in data.lower():
+        if self._finder is header_names.IN_RESPONSE and header_names.REPLAY in data.lower():
             head.drop(b"content-type")
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
         head.framing, head.length = answer_framing(method, head.status, head.noted)
@@ -277,7 +277,7 @@ def idle_seconds(keep_alive: bytes, longest: float) -> float:
     return min(longest, max(0.0, int(value[:6]) - 1.0)) if name == b"timeout" and value.isdigit() else longest
 
 
-def may_start_answer(data: bytearray, start: int) -> bool:
+def may_start_response(data: bytearray, start: int) -> bool:
     """Whether a head may begin like this. ``start``: of what was not checked before."""
     return b"HTTP/1.".startswith(bytes(data[:7])) and data.find(b"\n\n", start) < 0
 

@@ -9,7 +9,7 @@ _CUT_OF_REQUEST = (
     b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
     b"x-request-id x-request-start x-sendfile-type x-accel-mapping"
 ).split()
-_CUT_OF_ANSWER = (
+_CUT_OF_RESPONSE = (
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
     b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
 ).split()
@@ -38,8 +38,8 @@ def _either(names: list[bytes]) -> bytes:
 
 
 IN_REQUEST = _finder((*_CUT_OF_REQUEST, *LEFT))
-IN_ANSWER = _finder((*_CUT_OF_ANSWER, *_OF_FLY, b"content-length"))
-IN_FREE_ANSWER = _finder((*_CUT_OF_ANSWER, b"content-length"))
+IN_RESPONSE = _finder((*_CUT_OF_RESPONSE, *_OF_FLY, b"content-length"))
+IN_UNFILTERED_RESPONSE = _finder((*_CUT_OF_RESPONSE, b"content-length"))
 
 
 def is_reserved(name: bytes) -> bool:
@@ -57,7 +57,7 @@ def is_trailer(name: bytes) -> bool:
 _NO_TRAILERS = frozenset(
     (
         *_CUT_OF_REQUEST,
-        *_CUT_OF_ANSWER,
+        *_CUT_OF_RESPONSE,
         *_OF_FLY,
         *LEFT,
         *b"authorization cookie set-cookie www-authenticate date age expires cache-control pragma vary".split(),

@@ -21,13 +21,13 @@ WRITE_HIGH = 131072
 APP = "the app"
 
 
-class Client(Protocol):
+class ResponseReceiver(Protocol):
     """Who waits for an answer."""
 
-    def interim(self, answer: head.AnswerHead) -> None:
+    def interim(self, answer: head.ResponseHead) -> None:
         """A 1xx answer, not 101."""
 
-    def answer(self, answer: head.AnswerHead, body: bytes, complete: bool) -> None:
+    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
         """The head, with what came of the body in the same read. ``complete``: that was all of it."""
 
     def answer_body(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class AppConnection(asyncio.Protocol):
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser = head.AnswerParser(replays=pool.replays)
+        self._parser = head.ResponseParser(replays=pool.replays)
         self._buffer = bytearray()
         self._interim = 0  # 1xx responses so far to the present request
         self._framing: str | None = None  # of the body being read; None: a head is awaited
@@ -63,7 +63,7 @@ class AppConnection(asyncio.Protocol):
         self._method = b""
         self._reusable = False
         self._until = IDLE_SECONDS
-        self.client: Client | None = None
+        self.client: ResponseReceiver | None = None
         self.answering = False  # a byte of the answer has come
         self.used = False
         self.unread = False  # it was reset: the app has gone without reading what was sent to it (tcp(7): else a FIN)
@@ -71,7 +71,7 @@ class AppConnection(asyncio.Protocol):
 
     # --- for the one who asks ---
 
-    def ask(self, client: Client, method: bytes, data: bytes) -> None:
+    def ask(self, client: ResponseReceiver, method: bytes, data: bytes) -> None:
         """Sends the start of a request: its head, maybe some of its body; or nothing, where another sends that."""
         self.client, self._method = client, method
         self._framing, self.answering = None, False
@@ -200,7 +200,7 @@ class AppConnection(asyncio.Protocol):
 
     # --- answers ---
 
-    def _heads(self, client: Client, data: bytes) -> None:
+    def _heads(self, client: ResponseReceiver, data: bytes) -> None:
         if self._buffer and not (data := self._joined(client, data)):
             return None
         while True:
@@ -226,7 +226,7 @@ class AppConnection(asyncio.Protocol):
         self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint, IDLE_SECONDS)
         return self._first(client, answer, data)
 
-    def _interim_passes(self, client: Client, answer: head.AnswerHead) -> bool:
+    def _interim_passes(self, client: ResponseReceiver, answer: head.ResponseHead) -> bool:
         """Whether the client still waits for more."""
         self._interim += 1
         if self._interim <= MOST_INTERIM:
@@ -235,7 +235,7 @@ class AppConnection(asyncio.Protocol):
             self._broken(client, f"the app sent more than {MOST_INTERIM} interim responses (1xx)")
         return self.client is client
 
-    def _joined(self, client: Client, data: bytes) -> bytes:
+    def _joined(self, client: ResponseReceiver, data: bytes) -> bytes:
         """The held start of a head and ``data``; empty: the head is not whole. Only what is new is searched."""
         start = max(0, len(self._buffer) - 3)
         if b"\r\n\r\n" not in self._buffer[start:] + data:
@@ -244,13 +244,13 @@ class AppConnection(asyncio.Protocol):
         data, self._buffer = bytes(self._buffer + data), bytearray()
         return data
 
-    def _hold_start(self, client: Client, data: bytes, start: int) -> None:
+    def _hold_start(self, client: ResponseReceiver, data: bytes, start: int) -> None:
         """``start``: of what was not checked before."""
         self._buffer += data
-        if len(self._buffer) > HEAD_LIMIT or not head.may_start_answer(self._buffer, start):
+        if len(self._buffer) > HEAD_LIMIT or not head.may_start_response(self._buffer, start):
             self._broken(client, "the app's answer is not HTTP/1.1")
 
-    def _first(self, client: Client, answer: head.AnswerHead, data: bytes) -> None:
+    def _first(self, client: ResponseReceiver, answer: head.ResponseHead, data: bytes) -> None:
         framing = answer.framing
         if framing is head.CHUNKED:
             self._framing, self._decoder = framing, chunked.Decoder()
@@ -268,7 +268,7 @@ class AppConnection(asyncio.Protocol):
         self._framing = head.LENGTH if self._left else None
         client.answer(answer, data, not self._left)
 
-    def _counted(self, client: Client, data: bytes) -> None:
+    def _counted(self, client: ResponseReceiver, data: bytes) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -280,7 +280,7 @@ class AppConnection(asyncio.Protocol):
         if self.client is client:
             client.answer_end([])
 
-    def _chunks(self, client: Client, data: bytes) -> None:
+    def _chunks(self, client: ResponseReceiver, data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         try:
@@ -297,7 +297,7 @@ class AppConnection(asyncio.Protocol):
         if decoder.done and self.client is client:
             client.answer_end(trailers)
 
-    def _broken(self, client: Client, reason: str) -> None:
+    def _broken(self, client: ResponseReceiver, reason: str) -> None:
         self.client = None
         self.close()
         client.answer_failed(reason)

@@ -75,7 +75,7 @@ class Recording:
 
     # --- the answer ---
 
-    def answer(self, came: head.AnswerHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
+    def answer(self, came: head.ResponseHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
         """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
         app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
 
@@ -167,7 +167,7 @@ class Recording:
         name, value = marks[0]
         return len(marks) == 1 and name[:1] in b"cC" and policy.refusal(value) is not None
 
-    def _begin(self, came: head.AnswerHead, now: float, file: stored_response.File | None) -> str | None:
+    def _begin(self, came: head.ResponseHead, now: float, file: stored_response.File | None) -> str | None:
         """Starts recording, or says why not."""
         named, asked = conditional.parse_fields(came.kept), self.asked
         terms = self._terms(came.status, named, now)
@@ -188,7 +188,7 @@ class Recording:
             self._alone("each has to ask for himself")
         return None
 
-    def _unfit(self, came: head.AnswerHead) -> str | None:
+    def _unfit(self, came: head.ResponseHead) -> str | None:
         """Why its body cannot be stored."""
         if came.framing is head.UNTIL_CLOSE:
             return "nothing tells a complete body from a broken one"
@@ -243,7 +243,7 @@ class Recording:
 
     # --- what is stored already ---
 
-    def _instead(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> CacheHit | None:
+    def _instead(self, stored: stored_response.Entry, came: head.ResponseHead, now: float) -> CacheHit | None:
         if came.status == 304 and self.adds:
             return self._not_modified(stored, came, now)
         if came.status in FAILED:
@@ -255,7 +255,7 @@ class Recording:
             self._books.shelf.discard(stored)
         return None
 
-    def _not_modified(self, stored: stored_response.Entry, came: head.AnswerHead, now: float) -> CacheHit:
+    def _not_modified(self, stored: stored_response.Entry, came: head.ResponseHead, now: float) -> CacheHit:
         """What is stored is still good, with the new header fields (RFC 9111 §4.3.4)."""
         books = self._books
         block = stored_response.merged(stored.answer.lines, came.kept)
@@ -313,7 +313,7 @@ def _for_others(terms: policy.Terms) -> bool:
 _LONGEST = 4096  # octets of both addresses
 
 
-def changed(uri: Uri, came: head.AnswerHead) -> list[Uri]:
+def changed(uri: Uri, came: head.ResponseHead) -> list[Uri]:
     """Its own, and those in Location and Content-Location on the same host; ``came``: the answer, no error."""
     found = [uri]
     for name in (b"location", b"content-location"):

@@ -98,7 +98,7 @@ class Entry:
             self.forms[coding] = Form(b"", form.body)
             self.octets += FORM_OCTETS + len(form.body)
 
-    def contradicts(self, came: head.AnswerHead) -> bool:
+    def contradicts(self, came: head.ResponseHead) -> bool:
         """Whether the answer to a HEAD shows that the resource is no longer what is stored (RFC 9111 §4.3.5)."""
         named = conditional.parse_fields(came.kept)
         etag, modified = self.validators

@@ -32,7 +32,7 @@ class Sendfile:
         self._directory = os.fsencode(directory)
         self._roots = open_file.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
 
-    def find(self, told: head.AnswerHead) -> open_file.Opened | file_response.Refused | None:
+    def find(self, told: head.ResponseHead) -> open_file.Opened | file_response.Refused | None:
         """What to send instead of the app's body, which is to be thrown away: a file, for ``build``, or to be closed.
         None: the app names no file."""
         path = self._named(told)
@@ -66,7 +66,7 @@ class Sendfile:
         except open_file.Unreadable as fault:
             return file_response.Refused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
 
-    def _named(self, told: head.AnswerHead) -> bytes | None:
+    def _named(self, told: head.ResponseHead) -> bytes | None:
         """The absolute path of the file; None: no file is named; empty: something else is."""
         plain, accel = told.one(FROM_APPS[0]), told.one(FROM_APPS[1])
         if plain:
@@ -80,7 +80,7 @@ class Sendfile:
 
 
 def build(
-    file: open_file.Opened, request: head.RequestHead, told: head.AnswerHead, *, now: float
+    file: open_file.Opened, request: head.RequestHead, told: head.ResponseHead, *, now: float
 ) -> file_response.FileAnswer:
     """A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
     Content-Encoding means that the file is encoded already. Takes the file over."""
