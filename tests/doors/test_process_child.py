@@ -25,7 +25,7 @@ from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.pidfiles import FOLDER, Records
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.tenants import interfaces as tenants
 from slowness import SLOWNESS
@@ -47,7 +47,7 @@ class Room:
 
     def __init__(self, folder: Path, cgroups: str) -> None:
         self.folder = folder
-        self.log, self.ports, self.records = Log(io.BytesIO()), Ports(), Records(folder)
+        self.log, self.ports, self.records = Log(io.BytesIO()), PortPool(), Records(folder)
         self.sockets = SocketTable()
         self.launcher = Launcher(self.log, Cgroups.of(cgroups), folder)
 
@@ -169,8 +169,8 @@ async def test_a_stranger_on_the_port_is_asked_nothing_and_the_next_start_has_an
         heard.append(await reader.read())
         writer.close()
 
-    port = Ports().take()
-    room.ports = Ports(port, port + 8)
+    port = PortPool().take()
+    room.ports = PortPool(port, port + 8)
     taken = []
     async with room.hold(room.tenant("--bind-late", "20", ready="/up", stop_grace=0.1)) as app:
         taken.append(app.port)
@@ -200,8 +200,8 @@ async def test_an_app_that_finds_its_port_taken_fails_with_the_name_of_who_has_i
 
 
 async def test_of_two_daemons_with_the_same_ports_each_ends_up_with_its_own_app(room: Room) -> None:
-    port = Ports().take()
-    ours, theirs = Ports(port, port + 1), Ports(port, port + 1)
+    port = PortPool().take()
+    ours, theirs = PortPool(port, port + 1), PortPool(port, port + 1)
     room.ports = ours
     async with room.hold(room.tenant("--bind-late", "20", ready="/up", stop_grace=0.1)) as late:
         room.ports = theirs

@@ -24,7 +24,7 @@ from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups, locate
 from flyatc.process.pidfiles import Records
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.process.supervisor import boottime
 from flyatc.process.supervisor_client import Launcher
 from slowness import SLOWNESS
@@ -56,7 +56,7 @@ while True:  # each lives for a moment, and leaves another in its place
 class Runs:
     def __init__(self, folder: Path, groups: Cgroups) -> None:
         self.folder, self.groups = folder, groups
-        self.log, self.ports, self.records = Log(BytesIO()), Ports(), Records(folder)
+        self.log, self.ports, self.records = Log(BytesIO()), PortPool(), Records(folder)
         self.launcher = Launcher(self.log, groups, folder)
         self.data = folder / "tenants/u/a"
         self.data.mkdir(parents=True)

@@ -15,7 +15,7 @@ import pytest
 from flyatc.process import listening_sockets, port_owner, proc
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.port_owner import LOOK_AGAIN, PortOwner, StrangerListens, Verdict
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 
 LISTEN = """
 import socket, sys
@@ -87,7 +87,7 @@ def sockets(request: pytest.FixtureRequest) -> Iterator[SocketTable]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"])
 async def test_an_app_may_listen_on_any_address_that_takes_ipv4(sockets: SocketTable, host: str) -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening(host, port) as app:
         owner = PortOwner(port, app.pid, list, sockets)
         assert (await owner.look()).verdict is Verdict.OURS
@@ -102,7 +102,7 @@ async def test_an_app_may_listen_on_any_address_that_takes_ipv4(sockets: SocketT
 
 
 async def test_an_app_that_listens_on_localhost_in_ipv6_is_its_owner_there(sockets: SocketTable) -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("::1", port) as app, listening("127.0.0.1", port) as other:
         owner = PortOwner(port, app.pid, list, sockets)
         assert (await owner.look("::1")).verdict is Verdict.OURS
@@ -110,7 +110,7 @@ async def test_an_app_that_listens_on_localhost_in_ipv6_is_its_owner_there(socke
 
 
 async def test_both_ways_to_read_the_table_agree() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port), listening("::", port, "v6only"), listening("127.0.0.2", port):
         fast, slow = SocketTable(), SocketTable()
         slow.fast = False
@@ -123,7 +123,7 @@ async def test_both_ways_to_read_the_table_agree() -> None:
 
 
 async def test_a_stranger_is_named_by_pid_and_command_line() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port) as stranger:
         owner = of(port, os.getpid())
         seen = await owner.look()
@@ -138,7 +138,7 @@ async def test_a_stranger_is_named_by_pid_and_command_line() -> None:
 
 
 async def test_beside_an_app_that_shares_its_port_a_stranger_is_found() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port, "reuseport") as app:
         owner = of(port, app.pid)
         await owner.admit()
@@ -148,7 +148,7 @@ async def test_beside_an_app_that_shares_its_port_a_stranger_is_found() -> None:
 
 
 async def test_who_joins_a_shared_port_is_found_when_all_are_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port, "reuseport") as app:
         owner = of(port, app.pid)
         await owner.admit()
@@ -159,7 +159,7 @@ async def test_who_joins_a_shared_port_is_found_when_all_are_listed_again(monkey
 
 
 async def test_a_socket_which_a_worker_of_the_run_has_inherited_is_ours() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with process(LISTEN + WORKER + WAIT, "127.0.0.1", str(port)) as supervisor:
 
         def members() -> list[int]:
@@ -171,7 +171,7 @@ async def test_a_socket_which_a_worker_of_the_run_has_inherited_is_ours() -> Non
 
 
 async def test_a_stranger_who_takes_the_port_of_an_app_which_has_ended_gets_no_connection() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port) as app:
         owner = of(port, app.pid)
         await owner.admit()
@@ -180,7 +180,7 @@ async def test_a_stranger_who_takes_the_port_of_an_app_which_has_ended_gets_no_c
 
 
 async def test_an_app_that_listens_anew_is_proved_anew() -> None:
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port) as first, listening("127.0.0.2", port) as leader:
         owner = of(port, leader.pid, first.pid)
         await owner.admit()
@@ -199,7 +199,7 @@ async def test_descriptors_that_cannot_be_read_are_no_proof() -> None:
 
 async def test_a_kernel_without_inet_diag_is_read_by_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening_sockets, "SOCK_DIAG_BY_FAMILY", 99)
-    port = Ports().take()
+    port = PortPool().take()
     with listening("127.0.0.1", port) as app:
         sockets = SocketTable()
         assert [one.address for one in sockets.listeners("127.0.0.1", port)] == ["127.0.0.1"]

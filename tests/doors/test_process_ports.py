@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from flyatc.kit.errors import StartFailed
-from flyatc.process.port_pool import CONTESTED, Ports
+from flyatc.process.port_pool import CONTESTED, PortPool
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def some_ports(count: int) -> tuple[int, int]:
     """A range in which nobody listens now."""
-    first = Ports().take()
+    first = PortPool().take()
     return first, first + count
 
 
 def test_a_port_is_never_handed_out_twice_and_is_outside_the_kernels_range() -> None:
-    ports = Ports()
+    ports = PortPool()
     taken = [ports.take() for _ in range(50)]
     assert len(set(taken)) == ports.taken == 50
     low, high = (int(word) for word in EPHEMERAL.read_text().split())
@@ -26,7 +26,7 @@ def test_a_port_is_never_handed_out_twice_and_is_outside_the_kernels_range() -> 
 
 
 def test_a_port_that_was_given_back_rests_until_its_turn_comes() -> None:
-    ports = Ports()
+    ports = PortPool()
     first = ports.take()
     ports.give_back(first)
     assert ports.taken == 0
@@ -39,17 +39,17 @@ def test_a_port_that_somebody_uses_is_passed_over(address: str, listening: bool)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind((address, Ports().take()))
+        other.bind((address, PortPool().take()))
         if listening and address == "127.0.0.1":
             other.listen()
         used: int = other.getsockname()[1]
         with pytest.raises(StartFailed, match=rf"no port between {used} and {used} is free"):
-            Ports(used, used + 1).take()
+            PortPool(used, used + 1).take()
 
 
 def test_when_all_are_taken_the_start_fails_until_one_is_given_back() -> None:
-    first = Ports().take()
-    ports = Ports(first, first + 1)
+    first = PortPool().take()
+    ports = PortPool(first, first + 1)
     assert ports.take() == first
     with pytest.raises(StartFailed, match=r"lower limits\.running"):
         ports.take()
@@ -58,8 +58,8 @@ def test_when_all_are_taken_the_start_fails_until_one_is_given_back() -> None:
 
 
 def test_a_port_that_a_stranger_has_taken_is_set_aside_for_a_while() -> None:
-    now, first = 0.0, Ports().take()
-    ports = Ports(first, first + 1, clock=lambda: now)
+    now, first = 0.0, PortPool().take()
+    ports = PortPool(first, first + 1, clock=lambda: now)
     ports.give_back(ports.take(), contested=True)
     now = CONTESTED - 0.1
     with pytest.raises(StartFailed):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.process.readiness import answering
 
 Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -87,4 +87,4 @@ async def test_without_a_path_a_connection_is_enough() -> None:
 async def test_nobody_there_is_waited_for() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await answering(Ports().take(), None)
+            await answering(PortPool().take(), None)

@@ -12,7 +12,7 @@ from sys import executable
 import pytest
 import websockets
 
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
@@ -20,7 +20,7 @@ RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    port = Ports().take()
+    port = PortPool().take()
     env = {**os.environ, "PORT": str(port), "DATABASE_PATH": str(tmp_path / "new/rows.sqlite3")}
     with subprocess.Popen([executable, "-I", RESTLESS], env=env, stdout=subprocess.PIPE) as app:
         assert app.stdout is not None

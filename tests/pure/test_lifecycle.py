@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from flyatc.tenants import state as tenant_state
-from flyatc.tenants.state import LEAVING, NEXT, RESTING, RISING, WELCOMING, State
+from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, NEXT, START_STATES, STOP_STATES, State
 
 
 def test_every_state_is_in_the_table_and_can_be_left_and_reached() -> None:
@@ -15,9 +15,9 @@ def test_every_state_is_in_the_table_and_can_be_left_and_reached() -> None:
 
 
 def test_every_state_belongs_to_one_group() -> None:
-    groups = [RISING, {State.READY}, LEAVING, RESTING]
+    groups = [START_STATES, {State.READY}, STOP_STATES, INACTIVE_STATES]
     assert sorted(itertools.chain(*groups)) == sorted(State)
-    assert RISING | {State.READY} == WELCOMING
+    assert START_STATES | {State.READY} == JOINABLE_STATES
 
 
 def test_a_whole_life_may_be_told() -> None:
@@ -29,10 +29,10 @@ def test_a_whole_life_may_be_told() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(o, n) for o, n in itertools.product(State, State) if n not in NEXT[o]])
 def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: State) -> None:
-    with pytest.raises(tenant_state.Impossible, match=f"{new} cannot follow {old}"):
+    with pytest.raises(tenant_state.InvalidTransition, match=f"{new} cannot follow {old}"):
         tenant_state.follow(old, new)
 
 
 def test_an_app_that_was_spawned_never_rests_before_its_data_is_saved() -> None:
     for state in (State.STARTING, State.READY, State.DRAINING):
-        assert not NEXT[state] & RESTING
+        assert not NEXT[state] & INACTIVE_STATES

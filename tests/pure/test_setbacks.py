@@ -1,7 +1,7 @@
 """Back-off between failed lives."""
 
 from flyatc.kit import backoff
-from flyatc.tenants.record import Setbacks
+from flyatc.tenants.record import StartBackoff
 
 
 def test_the_delay_doubles_up_to_its_bound() -> None:
@@ -10,7 +10,7 @@ def test_the_delay_doubles_up_to_its_bound() -> None:
 
 
 def test_failed_starts_wait_longer_each_time() -> None:
-    setbacks, waits, now = Setbacks(), [], 0.0
+    setbacks, waits, now = StartBackoff(), [], 0.0
     for _ in range(8):
         waits.append(setbacks.start_failed(now))
         assert setbacks.until == now + waits[-1]
@@ -19,17 +19,17 @@ def test_failed_starts_wait_longer_each_time() -> None:
 
 
 def test_the_first_crash_costs_nothing_and_the_second_within_a_minute_backs_off() -> None:
-    setbacks = Setbacks()
+    setbacks = StartBackoff()
     assert [setbacks.crashed(now) for now in (100, 159, 165)] == [0, 1, 2]
 
 
 def test_crashes_more_than_a_minute_apart_are_each_a_first_one() -> None:
-    setbacks = Setbacks()
+    setbacks = StartBackoff()
     assert [setbacks.crashed(now) for now in (100, 161, 222)] == [0, 0, 0]
 
 
 def test_a_back_off_does_not_count_as_time_between_crashes() -> None:
-    setbacks, now, waits = Setbacks(), 0.0, []
+    setbacks, now, waits = StartBackoff(), 0.0, []
     for _ in range(9):
         waits.append(setbacks.crashed(now))
         now += waits[-1] + 5
@@ -37,7 +37,7 @@ def test_a_back_off_does_not_count_as_time_between_crashes() -> None:
 
 
 def test_a_life_that_was_ready_for_more_than_a_minute_wipes_the_slate() -> None:
-    setbacks = Setbacks()
+    setbacks = StartBackoff()
     setbacks.start_failed(0)
     setbacks.start_failed(1)
     setbacks.survived(60)

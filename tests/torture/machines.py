@@ -15,7 +15,7 @@ from typing import Any
 
 from fakes.faults import Line
 from fakes.s3 import Server
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from torture.clocks import Clocks
 from torture.judge import Hindered, Wiped
 from torture.plan import INTERVAL, SESSION, STORE, Fault, Habits, Kind
@@ -62,7 +62,7 @@ class Machine(Daemon):
         folder.mkdir(parents=True)
         self.rows_log = root / f"rows-{name}.jsonl"
         self.clocks = Clocks(folder / "clock", rate)
-        port = Ports().take()
+        port = PortPool().take()
         mode = "snapshot" if mode == "sim" else mode
         env = {
             "DATABASE_PATH": f"{{data}}/{DATABASE}", "ROWS_LOG": str(self.rows_log), "ROWS_MACHINE": name,

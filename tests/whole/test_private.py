@@ -16,7 +16,7 @@ import pytest
 
 from fakes.dns import DnsServer
 from flyatc.fly.environment import Machine
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.routing.replay import MOST_HOPS, Target
 from flyatc.routing.request_signature import Opened, RequestSigner
 from whole.daemon import Answer, Daemon, config, eventually
@@ -104,7 +104,7 @@ def on_fly(machine: str, region: str, network: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Ann is at home, in bos."""
-    folder, ports = tmp_path_factory.mktemp("private"), Ports()
+    folder, ports = tmp_path_factory.mktemp("private"), PortPool()
     with DnsServer().serving() as dns, Far().serving() as far:
         for machine, address in ADDRESSES.items():
             dns.add(f"{machine}.vm.shop.internal", "AAAA", address)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flyatc.process import proc
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from whole import visits
 from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
 from whole.visits import Line
@@ -103,7 +103,7 @@ def wrapping(
     """Not yet begun. Its log must not tell of an unexpected error at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     one = Wrapped(folder, "", env or {})
-    one.target, one.command, one.options = Ports().take(), command or RESTLESS_APP, options
+    one.target, one.command, one.options = PortPool().take(), command or RESTLESS_APP, options
     try:
         yield one
         assert not one.told("unexpected error"), one.told("unexpected error")

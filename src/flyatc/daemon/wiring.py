@@ -45,7 +45,7 @@ from flyatc.process import child, launch_plan, members, pidfiles, program
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.pidfiles import Records
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet
@@ -80,7 +80,7 @@ class Parts:
         tools = Tools(
             self._owned,
             self._restored,
-            self._child(Ports()),
+            self._child(PortPool()),
             partial(_gateway, config.replay.trust_app),
             self._forget,
             self.owning.known,
@@ -133,7 +133,7 @@ class Parts:
         return inventory, Provisioner(api, inventory, me, key, config.fly, self.log)
 
     def _child(
-        self, ports: Ports
+        self, ports: PortPool
     ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
         return partial(
             child.hold,

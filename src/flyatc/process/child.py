@@ -19,7 +19,7 @@ from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
 from flyatc.process.pidfiles import Records
 from flyatc.process.port_owner import PortOwner, Verdict
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.process.termination import Needed
 
@@ -140,7 +140,7 @@ async def hold(
     hurry: Callable[[], bool],
     *,
     environ: Mapping[str, str],
-    ports: Ports,
+    ports: PortPool,
     log: Log,
     records: Records,
     sockets: SocketTable,

@@ -66,9 +66,9 @@ class Target:
         found = stat(self.root)
         return found is not None and found[4] == self.started and found[0] not in "ZX"
 
-    def find(self, look: "Look | None" = None) -> list[int]:
+    def find(self, look: "ProcessScan | None" = None) -> list[int]:
         """The pids, without zombies: those hold no file. ``look``: where several targets share one."""
-        look = look or Look()
+        look = look or ProcessScan()
         found = set(_in_cgroup(self.cgroup))
         if self.rooted():
             found |= _descendants(self.root, self.spared, look)
@@ -89,7 +89,7 @@ def kill(targets: Iterable[Target]) -> None:
         _write(f"{target.cgroup}/cgroup.kill" if target.cgroup else "", "1")
     stopped: set[int] = set()
     for _ in range(ROUNDS):
-        look = Look()
+        look = ProcessScan()
         new = {pid for target in targets for pid in target.find(look)} - stopped
         if not new:
             break
@@ -133,7 +133,7 @@ def _in_cgroup(path: str) -> set[int]:
     return found
 
 
-class Look:
+class ProcessScan:
     """One look at the processes, shared by all who ask at a time: what costs much is read once, and only if needed."""
 
     def __init__(self) -> None:
@@ -164,7 +164,7 @@ class Look:
         return self._marks.get(mark.encode(), set()) if mark else set()
 
 
-def _descendants(root: int, spared: frozenset[int], look: Look) -> set[int]:
+def _descendants(root: int, spared: frozenset[int], look: ProcessScan) -> set[int]:
     found: set[int] = set()
     pending = [root]
     while pending:

@@ -14,7 +14,7 @@ CONTESTED = 60.0  # s; how long a port that another process has taken is not han
 LEAST = 1000  # a range smaller than this is not worth having
 
 
-class Ports:
+class PortPool:
     """Hands out ports below those which the kernel gives to outgoing connections: a port that was free a moment ago
     could otherwise be any client's before the child binds it. One after the other from a random start, so that a port
     that was given back rests (its last connections are in TIME_WAIT) and two daemons rarely meet."""

@@ -16,7 +16,7 @@ from flyatc.process.output import Lines
 from flyatc.process.pidfiles import Records
 from flyatc.process.spawn import Leader, Pipe, spawn
 
-Hear = Callable[[str, str], None]  # of the stream (stdout, stderr) and a line
+OnLine = Callable[[str, str], None]  # of the stream (stdout, stderr) and a line
 
 PIECE = 16 << 10  # octets read at once
 LAST_WORDS = 0.5  # s; for what is still in its pipes when it has ended
@@ -28,7 +28,7 @@ _numbers = count(1 << 16)  # for notes of launches; apps have theirs by port
 class RunningProgram:
     """Made by ``hold``."""
 
-    def __init__(self, hear: Hear) -> None:
+    def __init__(self, hear: OnLine) -> None:
         self._hear = hear
         self.exited = asyncio.Event()
         self.leader: Leader | None = None
@@ -90,7 +90,7 @@ class RunningProgram:
 async def hold(
     argv: Sequence[str],
     environ: Mapping[str, str],
-    hear: Hear,
+    hear: OnLine,
     grace: float,
     hurry: Callable[[], bool],
     directory: Path,

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable
 
 from flyatc.process import run_root
-from flyatc.process.members import Look, Target, kill, send, stat
+from flyatc.process.members import ProcessScan, Target, kill, send, stat
 
 TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least so often
 AGAIN = 0.02  # s; from one SIGKILL to the next look
@@ -73,7 +73,7 @@ class Supervisor:
             self._forget_ended(self._condemned)
 
     def _forget_ended(self, marks: Iterable[str]) -> None:
-        look = Look()
+        look = ProcessScan()
         for mark in list(marks):
             target = self._runs[mark]
             if not target.rooted() and not target.find(look):
@@ -139,7 +139,7 @@ class Supervisor:
 
     def _end_all(self) -> None:
         begun = boottime()
-        look = Look()
+        look = ProcessScan()
         for target in self._runs.values():
             send(target.find(look), signal.SIGTERM)
         while self._runs and boottime() < begun + PATIENCE:

@@ -12,7 +12,7 @@ import msgspec
 
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.process.port_pool import Ports
+from flyatc.process.port_pool import PortPool
 from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
 from flyatc.sim.proxy_rules import Seen
 
@@ -35,7 +35,7 @@ class Machines:
     ) -> None:
         self._folder, self._command, self._environ = folder, command, environ
         self._stale, self._grace = stale, grace
-        self._ports = Ports()
+        self._ports = PortPool()
         self._all: dict[str, Machine] = {}
 
     def __iter__(self) -> Iterator[Machine]:

@@ -15,7 +15,7 @@ from flyatc.kit import tasks
 from flyatc.observe.log import stamp
 from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NoSuchTenant
-from flyatc.tenants.interfaces import Databases, Teller, Tools
+from flyatc.tenants.interfaces import Databases, EventLog, Tools
 from flyatc.tenants.scheduler import SAVE_RESERVE, Scheduler
 from flyatc.tenants.state import State, Status
 from flyatc.tenants.tenant import Tenant
@@ -26,7 +26,7 @@ RECOVERING = 4  # tenants saved at the same time when the daemon starts
 class Fleet:
     """To be made in a running loop. ``wall``: Unix time, for what is told to people."""
 
-    def __init__(self, config: Config, tools: Tools, log: Teller, *, wall: Callable[[], float] = time) -> None:
+    def __init__(self, config: Config, tools: Tools, log: EventLog, *, wall: Callable[[], float] = time) -> None:
         self._config, self._log = config, log
         self._house = Scheduler(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())

@@ -134,7 +134,7 @@ class Tools:
     known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: everybody is
 
 
-class Teller(Protocol):
+class EventLog(Protocol):
     """Takes the daemon's events (``observe.log.Log`` is one). Level: debug, info, warning, error."""
 
     def event(self, level: str, message: str, /, **fields: Any) -> None: ...

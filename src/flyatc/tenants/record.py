@@ -13,14 +13,14 @@ from flyatc.kit import backoff
 from flyatc.kit.types import Exit
 from flyatc.tenants import state
 from flyatc.tenants.errors import Elsewhere, Failed, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.interfaces import Teller
+from flyatc.tenants.interfaces import EventLog
 from flyatc.tenants.state import State
 
 
 class StateTracker:
     __slots__ = ("_entered", "_log", "_tenant", "_wall", "since", "state")
 
-    def __init__(self, tenant: str, log: Teller, wall: Callable[[], float]) -> None:
+    def __init__(self, tenant: str, log: EventLog, wall: Callable[[], float]) -> None:
         self.state = State.STOPPED
         self._tenant, self._log, self._wall = tenant, log, wall
         self._entered = asyncio.get_running_loop().time()
@@ -39,7 +39,7 @@ class StateTracker:
 STEADY = 60.0  # seconds; who was ready for longer has proved itself, and a crash after that is a new story
 
 
-class Setbacks:
+class StartBackoff:
     """What a tenant's failures cost it. ``until``: no new life before that moment of the loop's clock."""
 
     __slots__ = ("_crashed", "_level", "until")
@@ -106,7 +106,7 @@ class Record:
     crashes: int = 0
     last_exit: str | None = None  # a sentence
     failure: Failure | None = None  # of the last life; None when it went well
-    setbacks: Setbacks = field(default_factory=Setbacks)
+    setbacks: StartBackoff = field(default_factory=StartBackoff)
     saved_at: float | None = None  # Unix time
     unsaved: str | None = None  # why the local copy has something which the store has not; None: all is saved
     failed_saves: int = 0  # in a row

@@ -18,7 +18,7 @@ from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.record import Failure, Record, StateTracker
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.start_wait import KEPT, StartWait
-from flyatc.tenants.state import RISING, State
+from flyatc.tenants.state import START_STATES, State
 
 ELSEWHERE_RETRY = 2.0  # seconds; as long the owner is believed to be another machine
 FULL_RETRY = 5.0  # seconds; told to whoever found no room
@@ -136,7 +136,7 @@ class Run:
             self._standing.to(State.DRAINING, why)
         elif state is State.DRAINING:
             self._hasten(self._house.drain_until(self.spec.app))
-        elif state in RISING:
+        elif state in START_STATES:
             self._hasten(self._now())
         self._asked.set()
 

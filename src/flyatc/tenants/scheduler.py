@@ -16,17 +16,17 @@ from typing import Final, Protocol
 
 from flyatc.config.schema import App
 from flyatc.tenants import idle
-from flyatc.tenants.interfaces import Gateway, Teller, Tools
+from flyatc.tenants.interfaces import EventLog, Gateway, Tools
 from flyatc.tenants.newcomers import Newcomers
 from flyatc.tenants.start_queue import StartQueue
-from flyatc.tenants.state import LEAVING, Status
+from flyatc.tenants.state import STOP_STATES, Status
 
 SAVE_RESERVE = 5.0  # seconds which a shutdown leaves for saving, where it has them
 
 TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or the sweep would turn on the spot
 
 
-class Lodger(Protocol):
+class ScheduledTenant(Protocol):
     """A tenant, as the house sees it."""
 
     def snapshot(self) -> idle.Snapshot: ...
@@ -56,10 +56,10 @@ class Scheduler:
     """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life,
     setbacks, or something to save."""
 
-    def __init__(self, tools: Tools, log: Teller, wall: Callable[[], float], running: int, starting: int) -> None:
+    def __init__(self, tools: Tools, log: EventLog, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
         self.visitors = InFlight()  # counts the tenants which have some
-        self.awake: dict[str, Lodger] = {}
+        self.awake: dict[str, ScheduledTenant] = {}
         self.room = RunningLimit(running, self._leaving, self._evict)
         self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
@@ -101,7 +101,7 @@ class Scheduler:
         return True
 
     def _leaving(self) -> int:
-        return sum(one.state in LEAVING for one in self._snapshots())
+        return sum(one.state in STOP_STATES for one in self._snapshots())
 
     # --- the end ---
 

@@ -33,13 +33,13 @@ NEXT: dict[State, frozenset[State]] = {
 }
 """What may follow what. Once databases are held, each way to ``failed`` leads through ``saving``."""
 
-RISING = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.STARTING})
-WELCOMING = RISING | {State.READY}  # who comes now is served by this life
-LEAVING = frozenset({State.DRAINING, State.SAVING})  # who comes now waits for the next life
-RESTING = frozenset({State.STOPPED, State.FAILED})
+START_STATES = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.STARTING})
+JOINABLE_STATES = START_STATES | {State.READY}  # who comes now is served by this life
+STOP_STATES = frozenset({State.DRAINING, State.SAVING})  # who comes now waits for the next life
+INACTIVE_STATES = frozenset({State.STOPPED, State.FAILED})
 
 
-class Impossible(Exception):
+class InvalidTransition(Exception):
     """A change which is not in the table: a bug in flyatc."""
 
     def __init__(self, old: State, new: State) -> None:
@@ -53,7 +53,7 @@ class Impossible(Exception):
 def follow(old: State, new: State) -> State:
     """``new``, where it may follow ``old``. Raises Impossible."""
     if new not in NEXT[old]:
-        raise Impossible(old, new)
+        raise InvalidTransition(old, new)
     return new
 
 

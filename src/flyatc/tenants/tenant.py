@@ -15,7 +15,7 @@ from flyatc.tenants.interfaces import Databases, Gateway
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run import Run
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
-from flyatc.tenants.state import RESTING, WELCOMING, State, Status
+from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
 
 DOUBT = 0.1  # seconds between two looks at an ownership which is in doubt
 RETRY = 1.0  # seconds; told to visitors whom a later try will serve
@@ -75,7 +75,7 @@ class Tenant:
             if life is None:
                 self._refuse_in_backoff()
                 life = self._begin()
-            if life.saves_only or life.dying or self._standing.state not in WELCOMING:
+            if life.saves_only or life.dying or self._standing.state not in JOINABLE_STATES:
                 await self._wait(life.over)
             elif (visit := await life.joined(comes_again=comes_again)) is not None:
                 return visit
@@ -110,7 +110,7 @@ class Tenant:
 
     async def look_again(self) -> None:
         """That another machine serves is forgotten: it may not be true any more."""
-        if self._life is not None and self._standing.state not in WELCOMING:
+        if self._life is not None and self._standing.state not in JOINABLE_STATES:
             await self._wait(self._life.over)
         failure = self._record.failure
         if failure is not None and failure.kind in (Elsewhere, NoSuchUser) and self._standing.state is State.FAILED:
@@ -138,7 +138,7 @@ class Tenant:
 
         Raises kit.errors.SaveFailed, and then it was not paused."""
         async with self._pauses:
-            ran = self._life is not None and not self._life.saves_only and self._standing.state in WELCOMING
+            ran = self._life is not None and not self._life.saves_only and self._standing.state in JOINABLE_STATES
             self._resumed = asyncio.Event()
             try:
                 await self._emptied(why)
@@ -237,7 +237,7 @@ class Tenant:
 
     @property
     def unsettled(self) -> bool:
-        if self._standing.state in RESTING:
+        if self._standing.state in INACTIVE_STATES:
             return self._record.unsaved is not None
         return self._standing.state is not State.READY
 
