@@ -146,7 +146,7 @@ async def test_without_room_it_is_not_tried(yard: Yard) -> None:
 
 
 def test_what_a_killed_drill_left_is_swept_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from flyatc.databases.scratch import Scratch\n"
+    code = "import sys, time; from pathlib import Path; from flyatc.databases.verify import Scratch\n"
     code += "made = Scratch(Path(sys.argv[1])); (made.path / 'customers').touch(); print(made.path, flush=True)\n"
     code += "sys.stdin.read()"
     with subprocess.Popen(

@@ -14,7 +14,7 @@ from flyatc.process.pidfiles import FOLDER, end_leftovers
 DAEMON = """
 import os, subprocess, sys
 from pathlib import Path
-from flyatc.process.records import Records
+from flyatc.process.pidfiles import Records
 
 environ = {**os.environ, "PORT": "20123", "WORD": "sm\\u00f6rg\\u00e5s"}
 with Records(Path(sys.argv[1])).launching("u/t", environ, 20123):

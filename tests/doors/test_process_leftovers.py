@@ -27,12 +27,12 @@ import asyncio, os, sys
 from pathlib import Path
 from flyatc.config.schema import App, Tenant
 from flyatc.observe.log import Log
-from flyatc.process.cgroups import Cgroups
+from flyatc.process.members import Cgroups
 from flyatc.process.child import hold
-from flyatc.process.launcher import Launcher
-from flyatc.process.listeners import SocketTable
-from flyatc.process.ports import Ports
-from flyatc.process.records import Records
+from flyatc.process.supervisor_client import Launcher
+from flyatc.process.listening_sockets import SocketTable
+from flyatc.process.port_pool import PortPool
+from flyatc.process.pidfiles import Records
 
 async def main():
     data = Path(sys.argv[1])
@@ -41,7 +41,7 @@ async def main():
     environ = dict(os.environ)
     log = Log(open(os.devnull, "wb"))
     launcher = Launcher(log, Cgroups.of("auto"), data)
-    tools = dict(ports=Ports(), log=log, records=Records(data), sockets=SocketTable(), launcher=launcher)
+    tools = dict(ports=PortPool(), log=log, records=Records(data), sockets=SocketTable(), launcher=launcher)
     async with hold(tenant, bool, environ=environ, **tools) as child:
         await child.ready()
         print(child.pid, launcher.pid, flush=True)

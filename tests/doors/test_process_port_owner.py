@@ -34,7 +34,7 @@ if os.fork():
 """
 LOOK = """
 import asyncio, concurrent.futures.thread, ctypes, os, socket, sys
-from flyatc.process.listeners import SocketTable
+from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.port_owner import PortOwner
 with socket.create_server(("127.0.0.1", 0)) as app:
     port, (r, w) = app.getsockname()[1], os.pipe()

@@ -95,7 +95,7 @@ class _Tenant:
     def visit(self) -> InFlightRequest | None:
         if not self._warm:
             return None
-        self._visitors.come()
+        self._visitors.enter()
         return InFlightRequest(self._gateway, 1, self._visitors)
 
     def peek(self) -> upstream.Gateway | None:

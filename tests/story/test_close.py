@@ -80,8 +80,8 @@ async def test_near_the_deadline_it_hurries_by_itself() -> None:
 
     def look(step: str, tenant: str) -> None:
         if step == "end":
-            asyncio.get_running_loop().call_later(19.9, lambda: hurried.append(stage.fleet._house.hurry.is_set()))
-            asyncio.get_running_loop().call_later(20.1, lambda: hurried.append(stage.fleet._house.hurry.is_set()))
+            asyncio.get_running_loop().call_later(19.9, lambda: hurried.append(stage.fleet._scheduler.hurry.is_set()))
+            asyncio.get_running_loop().call_later(20.1, lambda: hurried.append(stage.fleet._scheduler.hurry.is_set()))
 
     stage.at_step = look
     stage.takes["end"] = 21.0

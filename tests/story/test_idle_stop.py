@@ -83,8 +83,8 @@ async def test_who_waited_for_the_start_is_served_though_a_sweep_comes_in_the_tu
 
     def look(step: str, tenant: str) -> None:
         if step == "gateway":
-            asyncio.get_running_loop().call_soon(lambda: swept.append(stage.fleet._house._evict(newcomer=False)))
-            swept.append(stage.fleet._house._evict(newcomer=False))
+            asyncio.get_running_loop().call_soon(lambda: swept.append(stage.fleet._scheduler._evict(newcomer=False)))
+            swept.append(stage.fleet._scheduler._evict(newcomer=False))
 
     stage.at_step = look
     assert await stage.visit(stay=1) == 1
@@ -128,7 +128,7 @@ async def test_no_visitor_is_refused_in_a_storm_of_visits_and_sweeps(sweeping: l
     await asyncio.gather(*(visitor() for _ in range(40)), *(leaver() for _ in range(10)))
     assert stage.most_running <= 3
     assert len(stage.children) > 30
-    assert stage.fleet._house.visitors.count == 0
+    assert stage.fleet._scheduler.visitors.count == 0
     await asyncio.sleep(1)
     assert stage.running == 0
     assert all(one.visitors == 0 and one.state is State.STOPPED for one in stage.fleet.status())

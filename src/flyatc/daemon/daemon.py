@@ -267,7 +267,7 @@ class Daemon:
         await self.parts.store_start.run()
         if away:
             for tenant in self.parts.fleet.known():
-                tenant.forgive()
+                tenant.reset_backoff()
 
     async def _recover(self) -> None:
         """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""

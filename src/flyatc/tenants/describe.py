@@ -12,20 +12,20 @@ from flyatc.tenants.state import Status
 
 
 def status(
-    spec: Spec, record: Record, standing: StateTracker, life: Run | None, look: Snapshot, between: int, wall: float
+    spec: Spec, record: Record, tracker: StateTracker, run: Run | None, look: Snapshot, between: int, wall: float
 ) -> Status:
     """``between``: how many wait for the next life. ``wall``: Unix time now."""
-    databases = life.databases if life is not None else None
-    child = life.child if life is not None else None
+    databases = run.databases if run is not None else None
+    child = run.child if run is not None else None
     return Status(
         tenant=spec.address,
         user=spec.user,
         state=look.state,
         pid=child.pid if child is not None else None,
         port=child.port if child is not None else None,
-        queued=life.place if life is not None else None,
+        queued=run.place if run is not None else None,
         visitors=look.visitors + between,
-        since=stamp(standing.since),
+        since=stamp(tracker.since),
         idle_at=_stamp(wall + look.idle_at - asyncio.get_running_loop().time()),
         starts=record.starts,
         crashes=record.crashes,
@@ -38,7 +38,7 @@ def status(
         alarms=[] if databases is None else databases.alarms,
         renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
         gauges={} if databases is None else databases.gauges,
-        epoch=life.owned.epoch if life is not None and life.owned is not None else None,
+        epoch=run.owned.epoch if run is not None and run.owned is not None else None,
         restart_pending=look.changed,
     )
 

@@ -28,7 +28,7 @@ class Fleet:
 
     def __init__(self, config: Config, tools: Tools, log: EventLog, *, wall: Callable[[], float] = time) -> None:
         self._config, self._log = config, log
-        self._house = Scheduler(tools, log, wall, config.limits.running, _starting(config))
+        self._scheduler = Scheduler(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())
         self._configured: dict[tuple[str, str], Tenant] = {}
         # Every tenant that anybody still holds: its life, a visitor, us. So nobody can meet two of one address, and
@@ -50,7 +50,7 @@ class Fleet:
             return None
         tenant = self._known.get((user, name))
         if tenant is None:
-            tenant = self._known[user, name] = Tenant(spec, self._house)
+            tenant = self._known[user, name] = Tenant(spec, self._scheduler)
         tenant.respec(spec)
         tenant.listed = spec.user in self._config.users or spec.address in self._config.tenants
         if spec.address in self._config.tenants:
@@ -68,7 +68,7 @@ class Fleet:
     def status(self) -> list[Status]:
         """Every configured tenant, in the file's order, and those of the pattern which live."""
         configured = [self._status(spec) for spec in self._config.tenants.values()]
-        others = [one.status() for address, one in self._house.awake.items() if address not in self._config.tenants]
+        others = [one.status() for address, one in self._scheduler.awake.items() if address not in self._config.tenants]
         return configured + sorted(others, key=lambda one: one.tenant)
 
     def _status(self, spec: Spec) -> Status:
@@ -99,12 +99,12 @@ class Fleet:
         """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        self._house.visitors.come()  # whoever works on it: the machine is not idle
+        self._scheduler.visitors.enter()  # whoever works on it: the machine is not idle
         try:
             async with self.one(address).paused("it is paused") as ran:
                 yield ran
         finally:
-            self._house.visitors.leave()
+            self._scheduler.visitors.exit()
 
     @contextlib.asynccontextmanager
     async def emptied(self, user: str) -> AsyncIterator[None]:
@@ -158,13 +158,13 @@ class Fleet:
 
     async def sweep(self) -> None:
         """Stops who is idle, restarts who has changed; never returns."""
-        await self._house.sweep()
+        await self._scheduler.sweep()
 
     def quiet_for(self) -> float:
         """Seconds since the last visitor of all left, whatever goes on besides; 0 while there is one."""
-        if self._house.visitors.count:
+        if self._scheduler.visitors.count:
             return 0.0
-        return asyncio.get_running_loop().time() - self._house.visitors.quiet_since
+        return asyncio.get_running_loop().time() - self._scheduler.visitors.quiet_since
 
     async def rest(self, why: str) -> None:
         """Every tenant that runs is stopped, and what is unsaved is saved; who comes meanwhile waits for that, and
@@ -188,12 +188,12 @@ class Fleet:
                     "error", "unsaved data of a tenant that is not configured", tenant=address, reason=str(error)
                 )
         for tenant in owing:
-            tenant.owes("found newer than the store when the daemon started")
+            tenant.mark_unsaved("found newer than the store when the daemon started")
         await _all(save(tenant) for tenant in owing)
 
     async def lose(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
         """Tenants whose folder was deleted while their databases were open: their apps are killed. Their addresses."""
-        lost = {address: one for address, one in self._house.awake.items() if one.loses(gone)}
+        lost = {address: one for address, one in self._scheduler.awake.items() if one.loses(gone)}
         for address in lost:
             self._log.event("error", "the folder of a running app was deleted: it is killed", tenant=address)
         await _all(one.lose(why) for one in lost.values())
@@ -208,8 +208,8 @@ class Fleet:
 
         What only a restart of the daemon can change (server.data above all) must be as it was: see config.changes."""
         self._config = config
-        self._house.room.resize(config.limits.running)
-        self._house.starts.resize(_starting(config))
+        self._scheduler.room.resize(config.limits.running)
+        self._scheduler.starts.resize(_starting(config))
         self._configured = {}
         for (user, name), tenant in list(self._known.items()):
             if self._admit(user, name) is None:
@@ -220,9 +220,9 @@ class Fleet:
 
         Near the end it hurries by itself; what is not over then is cut short, its local copy kept."""
         loop = asyncio.get_running_loop()
-        self._house.close_within(deadline)
+        self._scheduler.close_within(deadline)
         near = loop.call_later(deadline - min(SAVE_RESERVE, deadline / 4), self.hurry)
-        awake = list(self._house.awake.values())
+        awake = list(self._scheduler.awake.values())
         ends = [tasks.start(one.closed(), "close") for one in awake]
         for one in awake:
             one.stop("the daemon is going away")
@@ -237,7 +237,7 @@ class Fleet:
         """``last``: the seconds before the deadline which are left to those who are cut short."""
         _, pending = await asyncio.wait(ends, timeout=deadline - last)
         if pending:
-            for one in list(self._house.awake.values()):
+            for one in list(self._scheduler.awake.values()):
                 one.abandon()
             await asyncio.wait(pending, timeout=last)
             for end in pending:
@@ -245,7 +245,7 @@ class Fleet:
 
     def hurry(self) -> None:
         """A second signal, or the deadline is near: no more draining, no more grace."""
-        self._house.hurry.set()
+        self._scheduler.hurry.set()
 
 
 def _starting(config: Config) -> int:

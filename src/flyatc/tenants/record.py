@@ -137,7 +137,7 @@ class Record:
         """Seconds until the next attempt to save."""
         return backoff.delay(self.failed_saves)
 
-    def forgive(self) -> None:
+    def reset_backoff(self) -> None:
         """What has failed is believed to be mended."""
         self.failure = None
         self.setbacks.reset()

@@ -31,9 +31,9 @@ class Run:
     def __init__(
         self,
         spec: Spec,
-        house: Scheduler,
+        scheduler: Scheduler,
         record: Record,
-        standing: StateTracker,
+        tracker: StateTracker,
         *,
         quiet: Callable[[], None],
         ended: Callable[[], None],
@@ -42,27 +42,27 @@ class Run:
     ) -> None:
         self.newcomer = not listed and not saves_only  # until it turns out that something is on record of its user
         self.spec, self.saves_only = spec, saves_only
-        self.rest = spec.app.idle or math.inf  # seconds without visitors until something is done about it
-        self.visitors = InFlight(house.visitors, quiet)
+        self.idle_after = spec.app.idle or math.inf  # seconds without visitors until something is done about it
+        self.visitors = InFlight(scheduler.visitors, quiet)
         self.over = asyncio.Event()
         self.owned: Lease | None = None
         self.databases: Databases | None = None
         self.child: Child | None = None
         self.gateway: Gateway | None = None
-        self._house, self._record, self._standing = house, record, standing
+        self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
-        self._waiting = StartWait(spec.address, spec.app.start_timeout, self.visitors, standing, self._give_up)
+        self._waiting = StartWait(spec.address, spec.app.start_timeout, self.visitors, tracker, self._give_up)
         self._refusal: Failure | None = None  # why the visitors who waited for it are not served
-        self._housed = False  # it has its place among limits.running
-        self._asked = asyncio.Event()  # somebody wants it to stop
+        self._has_place = False  # it has its place among limits.running
+        self._stop_requested = asyncio.Event()  # somebody wants it to stop
         self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
         self.in_use = False  # its databases are held
         self._killed = self._copy_lost = False
         self._trouble: str | None = None  # what kept the databases from being opened
         if not saves_only:
             record.failure = None
-        standing.to(State.OWNING)
-        self._task = tasks.start(self._tell(), f"tenant {spec.address}")
+        tracker.to(State.OWNING)
+        self._task = tasks.start(self._main(), f"tenant {spec.address}")
 
     # --- visitors ---
 
@@ -70,24 +70,24 @@ class Run:
         """Only while READY."""
         assert self.gateway is not None
         assert self.child is not None
-        self.visitors.come()
+        self.visitors.enter()
         return InFlightRequest(self.gateway, self.child.port, self.visitors)
 
-    async def joined(self, *, comes_again: bool = False) -> InFlightRequest | None:
+    async def join(self, *, comes_again: bool = False) -> InFlightRequest | None:
         """Waits until it serves; who waits is a visitor. None: it was stopped meanwhile, ask for the next life.
         ``comes_again``: a browser, which reloads a page if it has to wait for long.
 
         Raises Unavailable."""
-        self.visitors.come()
+        self.visitors.enter()
         try:
             await self._waiting.wait(self._late)
-            if self._standing.state is State.READY and self.certain:
+            if self._tracker.state is State.READY and self.certain:
                 return self.visit()
         except Unavailable:
             comes_again = True
             raise
         finally:
-            self.visitors.leave()
+            self.visitors.exit()
             self._waiting.left(KEPT if comes_again else 0.0)
         if self._refusal is not None:
             raise self._refusal.error(self._now())
@@ -108,7 +108,7 @@ class Run:
         """Its app has ended, though what follows from it may not have begun."""
         return self.child is not None and self.child.exited.is_set()
 
-    async def dies(self, visit: InFlightRequest) -> None:
+    async def confirm_exit(self, visit: InFlightRequest) -> None:
         """The app of this visit took no connection: then it has ended, and the news of that is on its way.
 
         Raises Failed where it runs on."""
@@ -121,7 +121,7 @@ class Run:
             reason = self.child.stranger
             if reason is None:
                 raise Failed(self.spec.address, "the app runs, but takes no connections", NEWS) from None
-            self._tell_trouble("another process has the app's port", reason=reason)
+            self._log_failure("another process has the app's port", reason=reason)
             self.stop("another process has its port")  # the next run has another one
             raise Failed(self.spec.address, reason, NEWS) from None
 
@@ -131,17 +131,17 @@ class Run:
         """Decided and marked in one breath; the rest follows. Idempotent. A life that only saves is left to it."""
         if self.saves_only:
             return
-        state = self._standing.state
+        state = self._tracker.state
         if state is State.READY:
-            self._standing.to(State.DRAINING, why)
+            self._tracker.to(State.DRAINING, why)
         elif state is State.DRAINING:
-            self._hasten(self._house.drain_until(self.spec.app))
+            self._hasten(self._scheduler.drain_until(self.spec.app))
         elif state in START_STATES:
             self._hasten(self._now())
-        self._asked.set()
+        self._stop_requested.set()
 
     def _give_up(self, why: str) -> None:
-        self._house.log.event("info", "the start is given up", tenant=self.spec.address, reason=why)
+        self._scheduler.log.event("info", "the start is given up", tenant=self.spec.address, reason=why)
         self.stop(why)
 
     def abandon(self) -> None:
@@ -160,7 +160,7 @@ class Run:
 
     # --- the story ---
 
-    async def _tell(self) -> None:
+    async def _main(self) -> None:
         unsaved: str | None = "its life was cut short"
         try:
             async with contextlib.AsyncExitStack() as held:
@@ -169,7 +169,7 @@ class Run:
                 except Exception as error:  # whatever a tool does, it is given back, and the reason is told
                     self._fail(error)
                 finally:
-                    self._fall()
+                    self._begin_release()
             unsaved = None
         except Exception as error:
             self._copy_lost = isinstance(error, CopyLost)
@@ -178,42 +178,42 @@ class Run:
             self._end(unsaved)
 
     async def _live(self, held: contextlib.AsyncExitStack) -> None:
-        if self._asked.is_set():
+        if self._stop_requested.is_set():
             return
         async with asyncio.timeout(self.spec.app.start_timeout) as self._limit:
-            await self._rise(held)
-        if self.child is None or self._asked.is_set():  # asked in the very turn in which it became ready
+            await self._start(held)
+        if self.child is None or self._stop_requested.is_set():  # asked in the very turn in which it became ready
             return
         self._open(held, self.child)
         ready_at = self._now()
-        await tasks.first_of(self.child.exited.wait(), self._asked.wait())
+        await tasks.first_of(self.child.exited.wait(), self._stop_requested.wait())
         self._record.setbacks.survived(self._now() - ready_at)
-        if self._standing.state is State.READY:
+        if self._tracker.state is State.READY:
             self._crashed(self.child)
         else:
             await self._drain(self.child)
 
-    async def _rise(self, held: contextlib.AsyncExitStack) -> None:
-        tools = self._house.tools
+    async def _start(self, held: contextlib.AsyncExitStack) -> None:
+        tools = self._scheduler.tools
         if self.newcomer:
-            self.newcomer = await self._house.newcomers.is_one(self.spec, crowded=self._house.room.full)
-        with self._house.newcomers.counted(self):
+            self.newcomer = await self._scheduler.newcomers.is_one(self.spec, crowded=self._scheduler.room.full)
+        with self._scheduler.newcomers.counted(self):
             if not self.saves_only:
-                await held.enter_async_context(self._house.room.place(self.spec.address, newcomer=self.newcomer))
-            self._housed = True
+                await held.enter_async_context(self._scheduler.room.place(self.spec.address, newcomer=self.newcomer))
+            self._has_place = True
             self.owned = await held.enter_async_context(tools.owned(self.spec))
             self.newcomer = self.newcomer and not self.owned.known
         held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
-        self._standing.to(State.RESTORING)
+        self._tracker.to(State.RESTORING)
         held.callback(setattr, self, "in_use", False)  # once they are let go
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
         self.in_use = True
         if self.saves_only:
             return
         assert self._limit is not None
-        with self._house.starts.turn(newcomer=self.newcomer) as turn:
+        with self._scheduler.starts.turn(newcomer=self.newcomer) as turn:
             await self._waiting.queue(turn, self._limit)
-            self._standing.to(State.STARTING)
+            self._tracker.to(State.STARTING)
             self._record.starts += 1
             self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
             with turn.watched(self.child.effort):
@@ -221,10 +221,10 @@ class Run:
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
-        self.gateway = self._house.tools.gateway(self.spec, child, self.owned.valid)
+        self.gateway = self._scheduler.tools.gateway(self.spec, child, self.owned.valid)
         held.callback(self.gateway.close)
         self.visitors.quiet_since = self._now()
-        self._standing.to(State.READY)
+        self._tracker.to(State.READY)
         self._waiting.settled.set()
         if not self.visitors.count:
             self._quiet()
@@ -235,26 +235,26 @@ class Run:
         if not self.visitors.count or self._hurried():
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._house.drain_until(self.spec.app)) as self._limit:
-                ends = child.exited.wait(), self._house.hurry.wait(), self.owned.ended.wait()
+            async with asyncio.timeout_at(self._scheduler.drain_until(self.spec.app)) as self._limit:
+                ends = child.exited.wait(), self._scheduler.hurry.wait(), self.owned.ended.wait()
                 await tasks.first_of(self.visitors.gone(), *ends)
 
     async def _watch(self, owned: Lease) -> None:
         await owned.ended.wait()
         what = "this machine may not write any more"
-        self._house.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)
-        self._house.tools.forget(self.spec)
+        self._scheduler.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)
+        self._scheduler.tools.forget(self.spec)
         self.stop(what)
 
     def _hurried(self) -> bool:
-        return self._house.hurry.is_set() or self._killed or (self.owned is not None and self.owned.ended.is_set())
+        return self._scheduler.hurry.is_set() or self._killed or (self.owned is not None and self.owned.ended.is_set())
 
     # --- what went wrong ---
 
     def _fail(self, error: Exception) -> None:
-        if self._asked.is_set():
+        if self._stop_requested.is_set():
             if not isinstance(error, TimeoutError):  # which is how the way up is cut short
-                self._tell_trouble("trouble while it was stopped", reason=str(error) or repr(error))
+                self._log_failure("trouble while it was stopped", reason=str(error) or repr(error))
             return
         if isinstance(error, HeldElsewhere) and (error.settled or not self.saves_only):
             return self._is_elsewhere(error)
@@ -265,13 +265,13 @@ class Run:
             self._refusal = Failure(Full, self.spec.address, str(error), self._now() + FULL_RETRY)
             return
         if isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired():
-            waited = self._standing.state is State.OWNING and not self._housed
+            waited = self._tracker.state is State.OWNING and not self._has_place
             kind: type[Unavailable] = Full if waited else NotReadyInTime
             reason = self._late()
         else:
             kind = Unsafe if isinstance(error, RestoreRefused | OwnershipUnknown) else Failed
             reason = str(error) or repr(error)
-        self._tell_trouble("the start failed", kind=kind.__name__, reason=reason)
+        self._log_failure("the start failed", kind=kind.__name__, reason=reason)
         if kind is Full:
             self._refusal = Failure(Full, self.spec.address, reason, self._now() + FULL_RETRY)
         else:
@@ -284,16 +284,16 @@ class Run:
             return
         address, until = self.spec.address, self._now() + ELSEWHERE_RETRY
         if error.removed:
-            self._house.log.event("info", "the user was removed", tenant=address, reason=str(error))
+            self._scheduler.log.event("info", "the user was removed", tenant=address, reason=str(error))
             self._refusal = self._record.failure = Failure(NoSuchUser, address, str(error), until)
             return
-        self._house.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
+        self._scheduler.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
         self._refusal = self._record.failure = Failure(Elsewhere, address, str(error), until, error.machine)
 
     def _crashed(self, child: Child) -> None:
         self._record.crashes += 1
         reason = f"the app ended by itself: {child.exit}"
-        self._tell_trouble("the app ended by itself", exit=str(child.exit))
+        self._log_failure("the app ended by itself", exit=str(child.exit))
         seconds = self._record.setbacks.crashed(self._now())
         if seconds:
             self._refuse(Failed, f"{reason}, again and again", seconds)
@@ -302,21 +302,21 @@ class Run:
         self._refusal = self._record.failure = Failure(kind, self.spec.address, reason, self._now() + seconds)
 
     def _late(self) -> str:
-        if self._standing.state is State.OWNING and not self._housed:
+        if self._tracker.state is State.OWNING and not self._has_place:
             return f"no place among limits.running became free within {self.spec.app.start_timeout:g} s"
-        return f"not ready within start_timeout ({self.spec.app.start_timeout:g} s); it was {self._standing.state}"
+        return f"not ready within start_timeout ({self.spec.app.start_timeout:g} s); it was {self._tracker.state}"
 
-    def _tell_trouble(self, message: str, **fields: str) -> None:
+    def _log_failure(self, message: str, **fields: str) -> None:
         end = self.child.exit if self.child is not None else None
         output = list(end.output) if end is not None else []
-        self._house.log.event("error", message, tenant=self.spec.address, output=output, **fields)
+        self._scheduler.log.event("error", message, tenant=self.spec.address, output=output, **fields)
 
     # --- giving back ---
 
-    def _fall(self) -> None:
+    def _begin_release(self) -> None:
         """The way down begins. Nobody waits for this life from now on."""
         if self.databases is not None:
-            self._standing.to(State.SAVING)
+            self._tracker.to(State.SAVING)
         self._waiting.settled.set()
 
     def _end(self, unsaved: str | None) -> None:
@@ -326,21 +326,21 @@ class Run:
         if self.databases is not None:
             record.saved_at = self.databases.saved_at
             record.renewed.update(self.databases.renewed)
-            self._account(unsaved)
+            self._record_save(unsaved)
         elif self.saves_only:
-            self._account(self._trouble or unsaved)
-        self._standing.to(State.FAILED if record.failure is not None else State.STOPPED)
+            self._record_save(self._trouble or unsaved)
+        self._tracker.to(State.FAILED if record.failure is not None else State.STOPPED)
         self.over.set()
         self._ended()
 
-    def _account(self, unsaved: str | None) -> None:
+    def _record_save(self, unsaved: str | None) -> None:
         """``unsaved``: why the store may not have all; None: it has."""
         if unsaved is None:
             self._record.saved()
             return
         self._record.not_saved(unsaved)
         message = "not saved: the local copy is " + ("lost" if self._copy_lost else "kept")
-        self._house.log.event("error", message, tenant=self.spec.address, reason=unsaved)
+        self._scheduler.log.event("error", message, tenant=self.spec.address, reason=unsaved)
 
     @staticmethod
     def _now() -> float:

@@ -27,7 +27,7 @@ TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or 
 
 
 class ScheduledTenant(Protocol):
-    """A tenant, as the house sees it."""
+    """A tenant, as the scheduler sees it."""
 
     def snapshot(self) -> idle.Snapshot: ...
 
@@ -216,12 +216,12 @@ class InFlight:
         self.count = 0
         self.quiet_since = self._now()  # the loop's clock; means nothing while somebody is here
 
-    def come(self) -> None:
+    def enter(self) -> None:
         self.count += 1
         if self.count == 1 and self._within is not None:
-            self._within.come()
+            self._within.enter()
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         self.count -= 1
         if self.count:
             return
@@ -229,7 +229,7 @@ class InFlight:
         if self._nobody is not None:
             self._nobody.set()
         if self._within is not None:
-            self._within.leave()
+            self._within.exit()
         if self._quiet is not None:
             self._quiet()
 
@@ -255,4 +255,4 @@ class InFlightRequest:
         """May be called more than once."""
         visitors, self._visitors = self._visitors, None
         if visitors is not None:
-            visitors.leave()
+            visitors.exit()

@@ -22,12 +22,12 @@ class StartWait:
         address: str,
         start_timeout: float,
         visitors: InFlight,
-        standing: StateTracker,
+        tracker: StateTracker,
         stop: Callable[[str], None],
     ) -> None:
         self.settled = asyncio.Event()  # ready, or surely not to be
         self._address, self._start_timeout = address, start_timeout
-        self._visitors, self._standing, self._stop = visitors, standing, stop
+        self._visitors, self._tracker, self._stop = visitors, tracker, stop
         self._gives_up_at = self._now() + start_timeout  # inf while it waits in line
         self._turn: Turn | None = None
         self._kept_until: float | None = None  # its place in line; None: no client has left yet
@@ -48,7 +48,7 @@ class StartWait:
         limit.reschedule(None)
         self._turn, self._gives_up_at = turn, math.inf
         try:
-            self._standing.to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
+            self._tracker.to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
             if self._kept_until is not None and not self._visitors.count:
                 self.left()
             await turn.come.wait()
@@ -82,7 +82,7 @@ class StartWait:
         come again within ``kept`` seconds."""
         now = self._now()
         self._kept_until = max(self._kept_until or now, now + kept)
-        if self._visitors.count or self._standing.state is not State.QUEUED:
+        if self._visitors.count or self._tracker.state is not State.QUEUED:
             return
         if now < self._kept_until:
             asyncio.get_running_loop().call_at(self._kept_until, self.left)

@@ -23,82 +23,93 @@ RETRY = 1.0  # seconds; told to visitors whom a later try will serve
 
 class Tenant:
     __slots__ = (  # there may be ten thousand at rest
-        "__weakref__", "_again", "_alarm", "_between", "_house", "_life", "_pauses", "_record", "_resumed", "_standing",
-        "listed", "removed", "spec",
+        "__weakref__",
+        "_again",
+        "_alarm",
+        "_between",
+        "_pauses",
+        "_record",
+        "_resumed",
+        "_run",
+        "_scheduler",
+        "_tracker",
+        "listed",
+        "removed",
+        "spec",
     )  # fmt: skip
 
-    def __init__(self, spec: Spec, house: Scheduler) -> None:
+    def __init__(self, spec: Spec, scheduler: Scheduler) -> None:
         self.spec = spec  # what the next life will be like
         self.removed = False
         self.listed = True  # tenants.yaml names its user
-        self._house = house
+        self._scheduler = scheduler
         self._record = Record()
-        self._standing = StateTracker(spec.address, house.log, house.wall)
-        self._life: Run | None = None
-        self._between = InFlight(house.visitors)  # those who wait for the next life
-        self._again = False  # a new life is to follow this one at once
+        self._tracker = StateTracker(spec.address, scheduler.log, scheduler.wall)
+        self._run: Run | None = None
+        self._between = InFlight(scheduler.visitors)  # those who wait for the next life
+        self._again = False  # a new run is to follow this one at once
         self._alarm: asyncio.TimerHandle | None = None  # for the next save, or the end of what is remembered
         self._pauses = asyncio.Lock()  # pauses and stops take turns
         self._resumed: asyncio.Event | None = None  # set at a pause's end; None: not paused
 
     def __repr__(self) -> str:
-        return f"<Tenant {self.spec.address} {self._standing.state}>"
+        return f"<Tenant {self.spec.address} {self._tracker.state}>"
 
     # --- for visitors ---
 
     def visit(self) -> InFlightRequest | None:
         """At once, and counted until ``Visit.end()``; None where it is not warm: then ask ``serving``."""
-        life = self._life
-        if self._standing.state is not State.READY or life is None or not life.certain:
+        run = self._run
+        if self._tracker.state is not State.READY or run is None or not run.certain:
             return None
-        return life.visit()
+        return run.visit()
 
     def peek(self) -> Gateway | None:
         """The warm app, without being a visitor: keeps nothing awake."""
-        if self._standing.state is not State.READY or self._life is None:
+        if self._tracker.state is not State.READY or self._run is None:
             return None
-        return self._life.gateway
+        return self._run.gateway
 
     async def serving(self, instead_of: InFlightRequest | None = None, *, comes_again: bool = False) -> InFlightRequest:
         """Starts a cold app, or waits for one which starts already. Who leaves (cancels) ends his own wait only.
-        ``instead_of``: a visit, already ended, whose app took no connection. ``comes_again``: see Life.joined.
+        ``instead_of``: a visit, already ended, whose app took no connection. ``comes_again``: see Run.join.
 
         Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
-        if instead_of is not None and self._life is not None:
-            await self._life.dies(instead_of)
+        if instead_of is not None and self._run is not None:
+            await self._run.confirm_exit(instead_of)
         while True:
             self._refuse_when_gone()
             if self._resumed is not None:
                 await self._wait(self._resumed)
                 continue
-            life = self._life
-            if life is None:
+            run = self._run
+            if run is None:
                 self._refuse_in_backoff()
-                life = self._begin()
-            if life.saves_only or life.dying or self._standing.state not in JOINABLE_STATES:
-                await self._wait(life.over)
-            elif (visit := await life.joined(comes_again=comes_again)) is not None:
+                run = self._begin()
+            if run.saves_only or run.dying or self._tracker.state not in JOINABLE_STATES:
+                await self._wait(run.over)
+            elif (visit := await run.join(comes_again=comes_again)) is not None:
                 return visit
-            elif self._life is life:  # its ownership is in doubt; or it is over, and only gives back
-                await self._wait(life.over, DOUBT if self._standing.state is State.READY else math.inf)
+            elif self._run is run:  # its ownership is in doubt; or it is over, and only gives back
+                await self._wait(run.over, DOUBT if self._tracker.state is State.READY else math.inf)
 
     async def _wait(self, event: asyncio.Event, at_most: float = math.inf) -> None:
         """For the end of what stands between us and the next life. Long enough for an orderly end, never for ever."""
         app = self.spec.app
-        self._between.come()
+        self._between.enter()
         try:
             async with asyncio.timeout(min(app.drain_timeout + app.stop_grace + app.start_timeout, at_most)):
                 await event.wait()
         except TimeoutError:
             if at_most < math.inf:
                 return
-            reason = f"still {self._standing.state}" if self._resumed is None else "paused"
+            reason = f"still {self._tracker.state}" if self._resumed is None else "paused"
             raise NotReadyInTime(self.spec.address, reason, RETRY) from None
         finally:
-            self._between.leave()
+            self._between.exit()
 
     def _refuse_when_gone(self) -> None:
-        if self._house.closing:
+        if self._scheduler.closing:
             raise Stopping(self.spec.address, "the daemon is going away", RETRY)
         if self.removed:
             raise Removed(self.spec.address, "it is no longer configured", RETRY)
@@ -110,18 +121,18 @@ class Tenant:
 
     async def look_again(self) -> None:
         """That another machine serves is forgotten: it may not be true any more."""
-        if self._life is not None and self._standing.state not in JOINABLE_STATES:
-            await self._wait(self._life.over)
+        if self._run is not None and self._tracker.state not in JOINABLE_STATES:
+            await self._wait(self._run.over)
         failure = self._record.failure
-        if failure is not None and failure.kind in (Elsewhere, NoSuchUser) and self._standing.state is State.FAILED:
+        if failure is not None and failure.kind in (Elsewhere, NoSuchUser) and self._tracker.state is State.FAILED:
             self._record.failure = None
-            self._standing.to(State.STOPPED)
+            self._tracker.to(State.STOPPED)
 
     # --- for operators ---
 
     async def start(self) -> None:
         """Like a visitor, but in spite of a back-off. Raises errors.Unavailable."""
-        self.forgive()
+        self.reset_backoff()
         (await self.serving()).end()
 
     async def stopped(self, why: str) -> None:
@@ -130,7 +141,7 @@ class Tenant:
             async with self.paused(why, resume=False):
                 pass
         finally:
-            self.forgive()
+            self.reset_backoff()
 
     @contextlib.asynccontextmanager
     async def paused(self, why: str, *, resume: bool = True) -> AsyncIterator[bool]:
@@ -138,7 +149,7 @@ class Tenant:
 
         Raises kit.errors.SaveFailed, and then it was not paused."""
         async with self._pauses:
-            ran = self._life is not None and not self._life.saves_only and self._standing.state in JOINABLE_STATES
+            ran = self._run is not None and not self._run.saves_only and self._tracker.state in JOINABLE_STATES
             self._resumed = asyncio.Event()
             try:
                 await self._emptied(why)
@@ -146,14 +157,14 @@ class Tenant:
             finally:
                 self._resumed.set()
                 self._resumed = None
-                if self._life is None:
+                if self._run is None:
                     self._begin_or_rest(again=ran and resume)
 
     async def _emptied(self, why: str) -> None:
         record, failed_before = self._record, self._record.failed_saves
         self.stop(why)
-        if self._life is not None:
-            await self._life.over.wait()
+        if self._run is not None:
+            await self._run.over.wait()
         if record.unsaved is not None and record.failed_saves == failed_before:  # that life did not come to save
             await self._begin(saves_only=True).over.wait()
         if record.unsaved is not None:
@@ -162,21 +173,21 @@ class Tenant:
     @property
     def databases(self) -> Databases | None:
         """Of a ready app."""
-        return self._life.databases if self._life is not None and self._standing.state is State.READY else None
+        return self._run.databases if self._run is not None and self._tracker.state is State.READY else None
 
-    def forgive(self) -> None:
+    def reset_backoff(self) -> None:
         """Forgets its failures: somebody believes that they are mended."""
-        self._record.forgive()
-        if self._standing.state is State.FAILED:
-            self._standing.to(State.STOPPED)
+        self._record.reset_backoff()
+        if self._tracker.state is State.FAILED:
+            self._tracker.to(State.STOPPED)
 
     # --- for the fleet ---
 
     def stop(self, why: str, *, again: bool = False) -> None:
-        """Asks it to stop, at once; returns before it has. ``again``: a new life is to follow."""
-        if self._life is not None:
+        """Asks it to stop, at once; returns before it has. ``again``: a new run is to follow."""
+        if self._run is not None:
             self._again = again
-            self._life.stop(why)
+            self._run.stop(why)
 
     def respec(self, spec: Spec) -> None:
         """From the next life on it is run like this; a running app is restarted when it is idle."""
@@ -184,35 +195,35 @@ class Tenant:
         if spec == self.spec:
             return
         self.spec = spec
-        self.forgive()
-        if self._life is not None:
-            self._life.rest = idle.MOMENT
+        self.reset_backoff()
+        if self._run is not None:
+            self._run.idle_after = idle.MOMENT
             self._quiet()
 
     def remove(self) -> None:
         self.removed = True
         self.stop("it is no longer configured")
 
-    def owes(self, why: str) -> None:
+    def mark_unsaved(self, why: str) -> None:
         """Its local copy has something which the store has not."""
         if self._record.unsaved is None:
             self._record.unsaved = why
-        self._house.awake[self.spec.address] = self
+        self._scheduler.awake[self.spec.address] = self
 
     async def rescue(self) -> None:
         """Saves what is unsaved, by a life without an app; returns when it is over. An app's life saves by itself."""
-        if self._life is None and self._record.unsaved is not None and self._resumed is None:
+        if self._run is None and self._record.unsaved is not None and self._resumed is None:
             self._begin(saves_only=True)
-        if self._life is not None and self._life.saves_only:
-            await self._life.over.wait()
+        if self._run is not None and self._run.saves_only:
+            await self._run.over.wait()
 
     async def closed(self) -> None:
         """Stopped, and saved if it can be: a save that fails is tried again until there is a hurry."""
-        hurry = self._house.hurry
+        hurry = self._scheduler.hurry
         self.stop("the daemon is going away")
-        while self._life is not None or self._record.unsaved is not None:
-            if self._life is not None:
-                await self._life.over.wait()
+        while self._run is not None or self._record.unsaved is not None:
+            if self._run is not None:
+                await self._run.over.wait()
             else:
                 await self.rescue()
             if self._record.unsaved is None or hurry.is_set():
@@ -222,57 +233,57 @@ class Tenant:
                 return
 
     def abandon(self) -> None:
-        if self._life is not None:
-            self._life.abandon()
+        if self._run is not None:
+            self._run.abandon()
 
     async def lose(self, why: str) -> None:
         """Its folder was deleted: its app is killed. Returns when that is over."""
-        if (life := self._life) is not None:
-            life.kill(why)
-            await life.over.wait()
+        if (run := self._run) is not None:
+            run.kill(why)
+            await run.over.wait()
 
     def loses(self, gone: Callable[[Path], bool]) -> bool:
         """Whether its databases are open here, and their folder is gone."""
-        return self._life is not None and self._life.in_use and gone(self.spec.data)
+        return self._run is not None and self._run.in_use and gone(self.spec.data)
 
     @property
     def unsettled(self) -> bool:
-        if self._standing.state in INACTIVE_STATES:
+        if self._tracker.state in INACTIVE_STATES:
             return self._record.unsaved is not None
-        return self._standing.state is not State.READY
+        return self._tracker.state is not State.READY
 
     @property
     def at_rest(self) -> bool:
         """It has no life, and nothing to save."""
-        return self._life is None and self._record.unsaved is None
+        return self._run is None and self._record.unsaved is None
 
     # --- lives ---
 
     def _may_begin(self) -> bool:
-        return not self.removed and not self._house.closing and self._record.failure is None
+        return not self.removed and not self._scheduler.closing and self._record.failure is None
 
     def _begin(self, *, saves_only: bool = False) -> Run:
-        assert self._life is None
+        assert self._run is None
         self._set_alarm(None)
-        self._house.awake[self.spec.address] = self
-        self._life = Run(
+        self._scheduler.awake[self.spec.address] = self
+        self._run = Run(
             self.spec,
-            self._house,
+            self._scheduler,
             self._record,
-            self._standing,
+            self._tracker,
             quiet=self._quiet,
-            ended=self._life_ended,
+            ended=self._run_ended,
             saves_only=saves_only,
             listed=self.listed,
         )
-        return self._life
+        return self._run
 
     def _quiet(self) -> None:
-        if self._life is not None:
-            self._house.quiet(self._life.visitors.quiet_since + self._life.rest)
+        if self._run is not None:
+            self._scheduler.quiet(self._run.visitors.quiet_since + self._run.idle_after)
 
-    def _life_ended(self) -> None:
-        self._life = None
+    def _run_ended(self) -> None:
+        self._run = None
         again, self._again = self._again, False
         self._begin_or_rest(again=again)
 
@@ -290,7 +301,7 @@ class Tenant:
         elif now < record.remembered_until:
             self._set_alarm(record.remembered_until)
         else:
-            self._house.awake.pop(self.spec.address, None)
+            self._scheduler.awake.pop(self.spec.address, None)
 
     def _set_alarm(self, moment: float | None) -> None:
         if self._alarm is not None:
@@ -299,39 +310,39 @@ class Tenant:
 
     def _wake(self) -> None:
         self._alarm = None
-        if self._life is not None or self._resumed is not None or self._house.closing:
+        if self._run is not None or self._resumed is not None or self._scheduler.closing:
             return
         if self._record.unsaved is not None:
             self._begin(saves_only=True)
         else:
-            self._house.awake.pop(self.spec.address, None)
+            self._scheduler.awake.pop(self.spec.address, None)
 
     # --- being looked at ---
 
     @property
     def place(self) -> int | None:
         """In line to be started: 1 is the next."""
-        return self._life.place if self._life is not None else None
+        return self._run.place if self._run is not None else None
 
     def snapshot(self) -> idle.Snapshot:
-        life = self._life
+        run = self._run
         return idle.Snapshot(
             tenant=self.spec.address,
-            state=self._standing.state,
-            visitors=life.visitors.count if life is not None else 0,
-            quiet_since=life.visitors.quiet_since if life is not None else math.inf,
-            idle=life.spec.app.idle if life is not None else 0.0,
-            changed=life is not None and life.spec != self.spec,
-            newcomer=life is not None and life.newcomer,
+            state=self._tracker.state,
+            visitors=run.visitors.count if run is not None else 0,
+            quiet_since=run.visitors.quiet_since if run is not None else math.inf,
+            idle=run.spec.app.idle if run is not None else 0.0,
+            changed=run is not None and run.spec != self.spec,
+            newcomer=run is not None and run.newcomer,
         )
 
     def status(self) -> Status:
         return describe.status(
             self.spec,
             self._record,
-            self._standing,
-            self._life,
+            self._tracker,
+            self._run,
             self.snapshot(),
             self._between.count,
-            self._house.wall(),
+            self._scheduler.wall(),
         )
