@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.delivery.files.file_response import FileAnswer, Refused
+from flyatc.delivery.files.file_response import FileRefused, FileResponse
 from flyatc.delivery.files.open_file import Opened
 from flyatc.delivery.files.x_sendfile import Sendfile, build
 from flyatc.wire import head
@@ -28,7 +28,7 @@ def asked(method: str = "GET", *lines: str) -> head.RequestHead:
 
 def told(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
     """As the wire hands it on: the named headers are cut out and noted."""
-    answer = head.ResponseParser().parse(
+    answer = head.RequestParser().parse(
         "\r\n".join([f"HTTP/1.1 {status} Said", "Content-Length: 0", *lines, "", ""]).encode(), b"GET"
     )
     answer.noted |= {name.replace("_", "-").encode(): [value.encode()] for name, value in named.items()}
@@ -57,7 +57,7 @@ def sent(
     return taken(build(file, request or asked(), answer_head, now=NOW))
 
 
-def taken(answer: FileAnswer) -> tuple[int, dict[str, str], bytes]:
+def taken(answer: FileResponse) -> tuple[int, dict[str, str], bytes]:
     lines = [line.split(": ", 1) for line in b"".join(answer.lines).decode("latin-1").split("\r\n")[1:]]
     headers = {name.lower(): value for name, value in lines}
     assert len(headers) == len(lines), "a header twice"
@@ -66,9 +66,9 @@ def taken(answer: FileAnswer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, headers, body
 
 
-def refused(app: Path, answer_head: head.ResponseHead) -> Refused:
+def refused(app: Path, answer_head: head.ResponseHead) -> FileRefused:
     answer = Sendfile(str(app), [str(app)]).find(answer_head)
-    assert isinstance(answer, Refused), answer
+    assert isinstance(answer, FileRefused), answer
     return answer
 
 

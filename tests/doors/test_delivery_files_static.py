@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.config.schema_sections import Folder
-from flyatc.delivery.files.file_response import FileAnswer, Refused
-from flyatc.delivery.files.static import Outcome, Passed, Redirect, Static
+from flyatc.delivery.files.file_response import FileRefused, FileResponse
+from flyatc.delivery.files.static import Outcome, PassToApp, Redirect, Static
 from flyatc.wire import head
 
 NOW = 1_800_000_000.0
@@ -58,7 +58,7 @@ def answer(app: Path, path: str | bytes, *lines: str, method: str = "GET", **how
 
 
 def taken(outcome: Outcome) -> tuple[int, dict[str, str], bytes]:
-    assert isinstance(outcome, FileAnswer), outcome
+    assert isinstance(outcome, FileResponse), outcome
     lines = [line.split(": ", 1) for line in b"".join(outcome.lines).decode("latin-1").split("\r\n")[1:]]
     return outcome.status, {name.lower(): value for name, value in lines}, outcome.body()
 
@@ -106,20 +106,20 @@ def test_a_part_of_a_file(app: Path) -> None:
     "path", ["/none.css", "/.env", "/%2eenv", "/.git/config", "/empty/", "/empty", "/", "/app.css/"]
 )
 def test_what_is_not_there_is_asked_of_the_app_or_is_404(app: Path, path: str) -> None:
-    assert answer(app, path) == Passed(None)
+    assert answer(app, path) == PassToApp(None)
     refused = answer(app, path, fallthrough=False)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, FileRefused)
     assert (refused.status, refused.loud) == (404, False)
 
 
 @pytest.mark.parametrize("path", ["/link.yml", "/folder/secret.yml"])
 def test_links_out_of_the_folder_are_not_followed_and_told(app: Path, path: str) -> None:
     passed = answer(app, path)
-    assert isinstance(passed, Passed)
+    assert isinstance(passed, PassToApp)
     assert passed.warning is not None
     assert "secret.yml" in passed.warning
     refused = answer(app, path, fallthrough=False)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, FileRefused)
     assert (refused.status, refused.loud) == (404, True)
 
 
@@ -129,18 +129,18 @@ def test_a_folder_has_an_index_at_its_address_with_a_slash(app: Path) -> None:
     assert answer(app, "/docs") == Redirect(b"/customers/bellevue/docs/")
     assert answer(app, "/docs?a=//b&c") == Redirect(b"/customers/bellevue/docs/?a=//b&c")
     assert answer(app, "/docs?") == Redirect(b"/customers/bellevue/docs/?")
-    assert answer(app, "/docs/", index=[]) == Passed(None)
+    assert answer(app, "/docs/", index=[]) == PassToApp(None)
     assert taken(answer(app, "/empty/", index=["none.html", "readme.txt"]))[2] == b"x"
 
 
 def test_files_are_for_reading(app: Path) -> None:
     refused = answer(app, "/app.css", method="POST")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, FileRefused)
     assert refused.status == 405
     for path in ("/docs/", "/docs", "/none.css"):
-        assert answer(app, path, method="POST") == Passed(None)
+        assert answer(app, path, method="POST") == PassToApp(None)
         refused = answer(app, path, method="POST", fallthrough=False)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, FileRefused)
         assert refused.status == 405
 
 
@@ -211,7 +211,7 @@ def test_folders_are_tried_in_turn(app: Path) -> None:
     (app / "public" / "sub" / "old.css").write_text("old")
     static = Static(folders, str(app))
     assert taken(static.answer(asked(b"/sub/new.css"), b"/sub/new.css", now=NOW))[2] == b"new"
-    assert isinstance(static.answer(asked(b"/sub/old.css"), b"/sub/old.css", now=NOW), Refused)
+    assert isinstance(static.answer(asked(b"/sub/old.css"), b"/sub/old.css", now=NOW), FileRefused)
     open_ = Static([folders[0], Folder(path="/sub", folder="build")], str(app))
     assert taken(open_.answer(asked(b"/sub/old.css"), b"/sub/old.css", now=NOW))[2] == b"old"
 
@@ -260,5 +260,5 @@ _pieces = st.sampled_from(
 @given(st.lists(_pieces, max_size=8).map(lambda parts: b"/" + b"".join(parts)))
 def test_no_secret_is_ever_sent(one: Path, path: bytes) -> None:
     outcome = answer(one, path)
-    if isinstance(outcome, FileAnswer):
+    if isinstance(outcome, FileResponse):
         assert taken(outcome)[2] in (b"<p>docs",)

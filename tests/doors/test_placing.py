@@ -136,7 +136,7 @@ async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
     assert where(await placing.find("ann")) == THERE, "we have not even tried"
     placing.sent("ann", THERE)
     placing.failed("ann", 30)
-    assert placing.vain("ann", THERE)
+    assert placing.unreachable("ann", THERE)
     place = await placing.find("ann")
     assert isinstance(place, Here)
     assert place.reason == f"machine {OTHER} in iad had him last, and it cannot be reached"

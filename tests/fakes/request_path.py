@@ -128,7 +128,7 @@ class _Elsewhere:
     def failed(self, user: str, after: float) -> None:
         pass
 
-    def vain(self, user: str, to: replay.Target) -> bool:
+    def unreachable(self, user: str, to: replay.Target) -> bool:
         return False
 
     def learn(self, user: str, place: placement.There) -> None:

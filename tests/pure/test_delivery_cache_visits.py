@@ -65,7 +65,7 @@ class Stage:
         for at in range(0, len(body), 3):
             found.body(body[at : at + 3])
         found.end()
-        return Seen(b"HTTP/1.1 %d %b%b%b" % (came.status, came.reason, b"".join(came.kept), found.told), body)
+        return Seen(b"HTTP/1.1 %d %b%b%b" % (came.status, came.reason, b"".join(came.kept), found.cache_lines), body)
 
     def ask(self, recording: Recording) -> tuple[head.ResponseHead, bytes]:
         """What the edge does: the request goes to the app without what is dropped and with what is added."""

@@ -105,11 +105,11 @@ def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -
     assert not tries.failed("ann", 30, PATIENCE - 1), "it may still be waking"
     tries.sent("ann", THERE, PATIENCE)
     assert not tries.failed("bob", 30, PATIENCE + 1)
-    assert not tries.vain("ann", THERE, PATIENCE + 1), "that was said of others"
+    assert not tries.unreachable("ann", THERE, PATIENCE + 1), "that was said of others"
     assert tries.failed("ann", 1, PATIENCE + 1)
-    assert tries.vain("ann", THERE, PATIENCE + 2)
-    assert not tries.vain("ann", Target("shop", id=ME.id), PATIENCE + 2)
-    assert not tries.vain("ann", THERE, PATIENCE + MEMORY + 2), "and then it is tried again"
+    assert tries.unreachable("ann", THERE, PATIENCE + 2)
+    assert not tries.unreachable("ann", Target("shop", id=ME.id), PATIENCE + 2)
+    assert not tries.unreachable("ann", THERE, PATIENCE + MEMORY + 2), "and then it is tried again"
 
 
 def test_what_was_served_there_before_does_not_make_a_failure_older() -> None:
@@ -136,7 +136,7 @@ def test_old_tries_do_not_count_for_new_ones() -> None:
     tries.sent("ann", THERE, 0)
     tries.sent("ann", THERE, MEMORY + 1)
     tries.failed("ann", 30, MEMORY + 2)
-    assert not tries.vain("ann", THERE, MEMORY + 2)
+    assert not tries.unreachable("ann", THERE, MEMORY + 2)
 
 
 def test_tries_are_bounded() -> None:
@@ -145,7 +145,7 @@ def test_tries_are_bounded() -> None:
         tries.sent(str(number), THERE, 0)
     tries.failed("0", 30, PATIENCE)
     tries.failed("1", 30, PATIENCE)
-    assert (tries.vain("0", THERE, PATIENCE), tries.vain("1", THERE, PATIENCE)) == (False, True)
+    assert (tries.unreachable("0", THERE, PATIENCE), tries.unreachable("1", THERE, PATIENCE)) == (False, True)
 
 
 def test_of_users_whom_the_dns_does_not_tell_the_list_of_all_machines_has_the_last_word() -> None:

@@ -18,7 +18,7 @@ from fakes.dns import DnsServer
 from flyatc.fly.environment import Machine
 from flyatc.process.port_pool import PortPool
 from flyatc.routing.replay import MOST_HOPS, Target
-from flyatc.routing.request_signature import Opened, RequestSigner
+from flyatc.routing.request_signature import ForwardedRequest, RequestSigner
 from whole.daemon import Answer, Daemon, config, eventually
 from whole.visits import Line, Reply, serving
 
@@ -302,7 +302,7 @@ def test_a_region_is_any_other_machine_in_it(world: World) -> None:
 # --- the private door ---
 
 
-def by(machine: str, what: Opened, target: str, *, late: float = 0.0, secret: str = SECRET) -> str:
+def by(machine: str, what: ForwardedRequest, target: str, *, late: float = 0.0, secret: str = SECRET) -> str:
     """As machine FAR seals for another."""
     seals = RequestSigner(Machine("shop", FAR, "waw"), secret.encode())
     value = seals.seal(Target("shop", id=machine), b"POST", target.encode(), what, time.time() + late,
@@ -317,7 +317,7 @@ def knock(world: World, machine: str, *lines: str, target: str = "/ann/one/add")
 
 
 def test_who_has_no_good_seal_is_refused_and_told_nothing(world: World) -> None:
-    before, ann = rows(world.home.get("/ann/one/count")), Opened("ann", 1, "")
+    before, ann = rows(world.home.get("/ann/one/count")), ForwardedRequest("ann", 1, "")
     good = by(BOS, ann, "/ann/one/add")
     assert knock(world, BOS, good).json == {"count": before + 1}
     bad = {
@@ -326,7 +326,7 @@ def test_who_has_no_good_seal_is_refused_and_told_nothing(world: World) -> None:
         "its seal is of": (by(BOS, ann, "/ann/one/add", late=-60),),
         "its seal is not one of ours": (by(BOS, ann, "/ann/one/count"),),
         "its seal cannot be read": (by(BOS, ann, "/ann/one/add"), by(BOS, ann, "/ann/one/add")),
-        "it was sent as a request of bos": (by(BOS, Opened("bos", 1, ""), "/ann/one/add"),),
+        "it was sent as a request of bos": (by(BOS, ForwardedRequest("bos", 1, ""), "/ann/one/add"),),
     }
     for reason, lines in bad.items():
         reply = knock(world, BOS, *lines)
@@ -340,14 +340,14 @@ def test_who_has_no_good_seal_is_refused_and_told_nothing(world: World) -> None:
 
 def test_nobody_but_users_is_served_there(world: World) -> None:
     for target in ("/", "/metrics", "/healthz", "/v1/status"):
-        assert knock(world, BOS, by(BOS, Opened("ann", 1, ""), target), target=target).status == 404
+        assert knock(world, BOS, by(BOS, ForwardedRequest("ann", 1, ""), target), target=target).status == 404
 
 
 def test_a_machine_which_lost_the_user_hands_on_until_it_was_enough(world: World) -> None:
     before = rows(world.home.get("/ann/one/count"))
-    seal = by(IAD, Opened("ann", MOST_HOPS - 1, ""), "/ann/one/add")
+    seal = by(IAD, ForwardedRequest("ann", MOST_HOPS - 1, ""), "/ann/one/add")
     assert knock(world, IAD, seal).json == {"count": before + 1}
-    reply = knock(world, IAD, by(IAD, Opened("ann", MOST_HOPS, ""), "/ann/one/add"))
+    reply = knock(world, IAD, by(IAD, ForwardedRequest("ann", MOST_HOPS, ""), "/ann/one/add"))
     assert (reply.status, reply.one("fly-replay")) == (503, None)
     told = world.away.until_told("request", request_id=reply.one("x-request-id"))
     assert "the machines do not agree" in told["reason"]

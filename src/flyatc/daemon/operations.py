@@ -127,7 +127,7 @@ class Operations:
         user = self._parts.fleet.select(address)[0].spec.user
         place = await placing.find(user) if placing is not None else None
         if isinstance(place, placement.There):
-            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {place.told}")
+            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {place.explanation}")
 
     async def reload(self) -> types.Reloaded:
         found = self._daemon.reload()

@@ -92,8 +92,8 @@ class UserPlacement:
         if self._tries.failed(user, after, _now()):
             self._found.drop(user)
 
-    def vain(self, user: str, to: Target) -> bool:
-        return self._tries.vain(user, to, _now())
+    def unreachable(self, user: str, to: Target) -> bool:
+        return self._tries.unreachable(user, to, _now())
 
     def learn(self, user: str, place: placement.There) -> None:
         self._found.learn(user, place)
@@ -120,14 +120,14 @@ class UserPlacement:
         assert self._names is not None
         found = await self._names.machine_of(user)
         place = placement.named(self._me, found)
-        if place is None or (isinstance(place, placement.There) and self.vain(user, place.target)):
+        if place is None or (isinstance(place, placement.There) and self.unreachable(user, place.target)):
             place = await self._by_record(self._names, user, found)
         return self._checked(user, place)
 
     def _checked(self, user: str, place: placement.Place) -> placement.Place:
         """A machine which is one user's serves no other."""
         only = self._config.only
-        return place if only in (None, user) else placement.unless_strange(place, only)
+        return place if only in (None, user) else placement.unless_reserved(place, only)
 
     async def _by_record(self, names: UserLookup, user: str, found: dns_answers.Told) -> placement.Place:
         pin = self._config.pin_of(user)
@@ -164,7 +164,7 @@ class UserPlacement:
         if self._making is not None and not listed.launched:
             return self._made(await self._making.launched(user, listed.machine))
         place = placement.at(self._me, listed)
-        return None if isinstance(place, placement.There) and self.vain(user, place.target) else place
+        return None if isinstance(place, placement.There) and self.unreachable(user, place.target) else place
 
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
@@ -186,7 +186,7 @@ class UserPlacement:
             return Last.EXPECTED
         if await self._is_gone(names, last):
             return Last.GONE
-        return Last.DEAD if self.vain(user, last) else Last.EXPECTED
+        return Last.DEAD if self.unreachable(user, last) else Last.EXPECTED
 
     async def _is_gone(self, names: UserLookup, last: Target) -> bool:
         """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""

@@ -19,7 +19,7 @@ from flyatc.delivery.cache.stored import Entry, File, Form
 from flyatc.delivery.compression import Plan
 from flyatc.delivery.encoders import SLICE, Encoder, Encoders
 from flyatc.delivery.files.open_file import Opened
-from flyatc.delivery.files.static import Packing, Static
+from flyatc.delivery.files.static import FileCompression, Static
 from flyatc.delivery.files.x_sendfile import Sendfile
 from flyatc.kit import tasks
 from flyatc.process import launch_plan
@@ -58,7 +58,7 @@ class AppDelivery:
         self.guarded = self.compression is not None and settings.disable_on_auth
         packing = None
         if self.compression is not None:
-            packing = Packing(tuple(settings.codings), max(settings.min_size, 1), self._packed)
+            packing = FileCompression(tuple(settings.codings), max(settings.min_size, 1), self._packed)
         self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
 
     @property

@@ -13,7 +13,7 @@ from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
 from flyatc.delivery.cache.stored import CacheHit, Form, Ready
 from flyatc.delivery.files import x_sendfile
-from flyatc.delivery.files.file_response import Refused
+from flyatc.delivery.files.file_response import FileRefused
 from flyatc.edge import app_delivery, exchange, responses, static_files, upstream
 from flyatc.kit import tasks
 from flyatc.wire import head, upstream_connection
@@ -207,7 +207,7 @@ class RefreshRequest:
         return self._end(reuse=True) if complete else None
 
     def _take_file(self, file: static_files.Named, *, reuse: bool) -> None:
-        if isinstance(file, Refused):
+        if isinstance(file, FileRefused):
             return self._end(reuse=reuse, told=True)
         file.close()
         return self._end(reuse=reuse)

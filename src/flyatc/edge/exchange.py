@@ -16,7 +16,7 @@ from flyatc.delivery.cache.stored import CacheHit
 from flyatc.delivery.files import x_sendfile
 from flyatc.edge import headers
 from flyatc.observe.counters import Counters
-from flyatc.routing.request_signature import Opened
+from flyatc.routing.request_signature import ForwardedRequest
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
@@ -50,7 +50,7 @@ class Exchange:
         self.wait: float | None = None
         self.reason: str | None = None
         self.cache: str | None = None  # what X-Cache says: hit, miss, bypass
-        self.came: Opened | None = None  # another machine of ours has handed it to us
+        self.came: ForwardedRequest | None = None  # another machine of ours has handed it to us
         self.onward: str | None = None  # we have handed it to another: to which, and why
         self.silent = False
         self.on_end: Callable[[], None] | None = None

@@ -36,7 +36,7 @@ class Places(Protocol):
     def failed(self, user: str, after: float) -> None:
         """A request says that its replay has failed, after so many seconds. Anybody may say so."""
 
-    def vain(self, user: str, to: replay.Target) -> bool:
+    def unreachable(self, user: str, to: replay.Target) -> bool:
         """Whether replays there have come to nothing, lately."""
 
     def learn(self, user: str, place: placement.There) -> None:
@@ -125,11 +125,11 @@ class FlyReplay:
             status, why = unfit or (503, "it came over the private network")
             why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
         else:
-            vain = self._places.vain(user, target)
+            unreachable = self._places.unreachable(user, target)
             self._places.sent(user, target)
-            lines = self._instructions.of(head, tenant.spec, target, source, vain=vain)
+            lines = self._instructions.of(head, tenant.spec, target, source, unreachable=unreachable)
             return responder.replay(to, lines, f"replayed to {target}: {place.reason}")
-        reason = f"{why}. {place.told}"
+        reason = f"{why}. {place.explanation}"
         return responder.refuse(to, status, reason, retry_after=retry, own=tenant.spec.app.pages, owner=target.owner)
 
     def _forward(
@@ -142,7 +142,7 @@ class FlyReplay:
         responder: responses.Responder,
     ) -> None:
         user = tenant.spec.user
-        quick = self._places.vain(user, place.target)
+        quick = self._places.unreachable(user, place.target)
         self._places.sent(user, place.target)
         going = peer_forward.PeerForward(
             to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user)
@@ -169,9 +169,9 @@ class Instructions:
         self._replays, self._cache, self._proofs = replays, cache, ReplaySuccesses(timeout)
 
     def of(
-        self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, vain: bool
+        self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, unreachable: bool
     ) -> list[replay_cache.Header]:
-        """Header lines of the answer. ``vain``: replays there have come to nothing, lately."""
+        """Header lines of the answer. ``unreachable``: replays there have come to nothing, lately."""
         came = replay_cache.came(head.every(SOURCE), head.every(replay_cache.STATUS), source.hops)
         if self._cache and target.id is not None and target.app == self._replays.me.app:  # of others no failure is told
             if came is replay_cache.Came.FIRST and self._proofs.proven(spec.user, target, monotonic()):
@@ -179,7 +179,7 @@ class Instructions:
                 if cached is not None:
                     return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
             self._proofs.sent(spec.user, target, monotonic())
-        lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), vain=vain))]
+        lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), unreachable=unreachable))]
         return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Came.REMEMBERED else lines
 
     def failed(self, user: str) -> None:

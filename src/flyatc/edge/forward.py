@@ -14,7 +14,7 @@ from time import time
 from flyatc.delivery import compression
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.files import x_sendfile
-from flyatc.delivery.files.file_response import Refused
+from flyatc.delivery.files.file_response import FileRefused
 from flyatc.edge import app_delivery, caching, exchange, headers, responses, static_files, upstream, upstream_exchange
 from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
 from flyatc.wire.errors import BadMessage
@@ -158,7 +158,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._done_with_app(complete)
             caching.send(self._exchange, served, self._desk, self._responder)
             return True
-        answer_head.kept.append(recording.told)
+        answer_head.kept.append(recording.cache_lines)
         if not recording.listens:
             self._exchange.recording = None
             return False
@@ -172,7 +172,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         """In place of the app's body."""
         self._done_with_app(complete)
         to, asked = self._exchange, self._request.head
-        outcome = file if isinstance(file, Refused) else x_sendfile.build(file, asked, answer_head, now=time())
+        outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, answer_head, now=time())
         reason = answer_head.reason if outcome.status == answer_head.status else None
         static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
 

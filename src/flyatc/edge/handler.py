@@ -79,11 +79,11 @@ class Handler:
         return self._route(to)
 
     def handle_forwarded(
-        self, request: server.Request, came: request_signature.Opened | request_signature.Refused
+        self, request: server.Request, came: request_signature.ForwardedRequest | request_signature.InvalidSignature
     ) -> None:
         """It came by the private network, of another machine of ours or of who claims to be one. What it says of
         itself is believed as if Fly Proxy had brought it."""
-        if isinstance(came, request_signature.Refused):
+        if isinstance(came, request_signature.InvalidSignature):
             to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
             return self._responder.distrust(to, came.reason)
         to = self._begin(request)
@@ -233,7 +233,7 @@ class PrivateHandler:
     def handle(self, request: server.Request) -> None:
         head = request.head
         came = self._seals.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
-        if isinstance(came, request_signature.Opened):
+        if isinstance(came, request_signature.ForwardedRequest):
             head.drop(request_signature.HEADER)
             request.peer = came.peer or request.peer
         self._within.handle_forwarded(request, came)

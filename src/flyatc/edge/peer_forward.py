@@ -99,7 +99,7 @@ class PeerForward(exchange.WaitingReceiver):
             to.request.receiver = None
             if error.after:
                 self._failed(error.after)
-            why = f"{error}. {self._place.told}"
+            why = f"{error}. {self._place.explanation}"
             return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=target.owner)
         except Exception:
             to.request.receiver = None
@@ -116,7 +116,7 @@ class PeerForward(exchange.WaitingReceiver):
             request_signature.HEADER, b"fly-replay-src"
         )  # what the seal says, and what a client may have written
         assert to.user is not None
-        what = request_signature.Opened(to.user, self._hops + 1, to.request.peer)
+        what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.request.peer)
         seal = self._all.seals.seal(
             self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
         )

@@ -7,7 +7,7 @@ from flyatc.delivery import conditional
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit
 from flyatc.delivery.files import send_file, static, x_sendfile
-from flyatc.delivery.files.file_response import FileAnswer, Refused
+from flyatc.delivery.files.file_response import FileRefused, FileResponse
 from flyatc.delivery.files.open_file import Opened
 from flyatc.edge import app_delivery, exchange, responses
 from flyatc.wire import head, response
@@ -20,7 +20,7 @@ def serve_static(
     if to.request.head.upgrade is not None:
         return False
     outcome = of.answer(to.request.head, path, now=time())
-    if isinstance(outcome, static.Passed):
+    if isinstance(outcome, static.PassToApp):
         if outcome.warning is not None:
             to.warn(outcome.warning)
         return False
@@ -31,12 +31,12 @@ def serve_static(
     return True
 
 
-Named = Opened | Refused  # what an app names in X-Sendfile
+Named = Opened | FileRefused  # what an app names in X-Sendfile
 
 
 def record(recording: Recording, came: head.ResponseHead, file: Named | None) -> CacheHit | None:
     """``Recording.answer``, for an answer which may name a file."""
-    if not isinstance(file, Refused):
+    if not isinstance(file, FileRefused):
         served = recording.answer(came, time(), None if file is None else x_sendfile.remembered(file))
         if served is not None and file is not None:
             file.close()
@@ -52,11 +52,11 @@ def send_stored(
 ) -> None:
     """An answer from the store that names a file: its head is stored, the file is as it is now."""
     assert served.file is not None
-    outcome: FileAnswer | Refused = Refused(404, "X-Sendfile is switched off", loud=False)
+    outcome: FileResponse | FileRefused = FileRefused(404, "X-Sendfile is switched off", loud=False)
     if at.sendfile is not None:
-        kept = conditional.lines([served.lines, served.told])
+        kept = conditional.lines([served.lines, served.cache_lines])
         outcome = at.sendfile.again(served.file, to.request.head, kept, status=served.status, now=time())
-    if isinstance(outcome, Refused) and at.cache is not None:
+    if isinstance(outcome, FileRefused) and at.cache is not None:
         at.cache.discard(served.entry)
     reason = served.reason if outcome.status == served.status else None
     send(to, outcome, at.app, responder, reason=reason, dated=True)
@@ -64,7 +64,7 @@ def send_stored(
 
 def send(
     to: exchange.Exchange,
-    outcome: FileAnswer | Refused,
+    outcome: FileResponse | FileRefused,
     app: App,
     responder: responses.Responder,
     *,
@@ -73,7 +73,7 @@ def send(
 ) -> None:
     """The whole answer, and the end of the request. ``reason``: the phrase beside the status; ``dated``: it has a
     Date."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, FileRefused):
         if outcome.loud:
             to.warn(outcome.reason)
         return responder.refuse(to, outcome.status, outcome.reason, own=app.pages)

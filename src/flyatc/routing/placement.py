@@ -29,7 +29,7 @@ class There:
     advice: str = ""
 
     @property
-    def told(self) -> str:
+    def explanation(self) -> str:
         """For who cannot be sent there."""
         return ". ".join(filter(None, (self.reason, self.advice)))
 
@@ -126,7 +126,7 @@ def unowned(found: dns_answers.Told, *, invited: bool) -> Place:
     return Nowhere(404, f"nobody has him: {found.why}")
 
 
-def unless_strange(place: Place, only: str) -> Place:
+def unless_reserved(place: Place, only: str) -> Place:
     """On a machine which is ``only``'s, for another user."""
     if isinstance(place, Here):
         return Nowhere(503, f"{place.reason}; but this machine serves {only} only")

@@ -93,14 +93,14 @@ class Replays:
         self.me, self._patience = me, patience
         self._key = None if secret is None else hashlib.sha256(b"flyatc replay " + secret).digest()
 
-    def header(self, to: Target, user: str, hops: int, now: float, *, vain: bool = False) -> bytes:
-        """The value of Fly-Replay. ``hops``: that were taken before this one; ``now``: Unix time; ``vain``: the last
-        tries came to nothing.
+    def header(self, to: Target, user: str, hops: int, now: float, *, unreachable: bool = False) -> bytes:
+        """Return the value of Fly-Replay. ``hops``: replays before this one; ``now``: Unix time; ``unreachable``: the
+        last replays failed.
 
-        Another app may start slowly for reasons of its own: no timeout is set on its way, and no fallback."""
+        No timeout and no fallback are set for another app: it may have its own reasons to start slowly."""
         fields = [self.plain(to)]
         if to.app == self.me.app:
-            patience = min(self._patience, QUICK) if vain else self._patience
+            patience = min(self._patience, QUICK) if unreachable else self._patience
             fields.append(f"timeout={round(patience * 1000)}ms;fallback=force_self")
         fields.append(f"state={self._state(to, user, hops + 1, int(now))}")
         return ";".join(fields).encode()

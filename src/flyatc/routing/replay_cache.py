@@ -138,9 +138,9 @@ class ReplayFailures:
         if series.failed is None or now - series.failed > MEMORY:
             series.failing = max(series.since, now - min(after, self.timeout))
         series.failed = now
-        return self.vain(user, series.to, now)
+        return self.unreachable(user, series.to, now)
 
-    def vain(self, user: str, to: Target, now: float) -> bool:
+    def unreachable(self, user: str, to: Target, now: float) -> bool:
         """Whether it is of no use to send him there."""
         series = self._of(user, to, now)
         if series is None or series.failed is None:

@@ -28,7 +28,7 @@ _SEAL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ForwardedRequest:
     """``user``: whose request the sender takes it for; ``hops``: how often it was sent on, this time included;
     ``peer``: the address of who was connected to the first of our machines, Fly Proxy's that is; "" where unknown."""
 
@@ -38,7 +38,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class InvalidSignature:
     """``reason``: for the log only."""
 
     reason: str
@@ -54,7 +54,7 @@ class RequestSigner:
         self._me, self._key = me, hmac.digest(secret, _LABEL, "sha256")
         self._seen: dict[bytes, int] = {}  # nonce → Unix time of the seal, in the order of coming
 
-    def seal(self, to: Target, method: bytes, target: bytes, what: Opened, now: float, nonce: bytes) -> bytes:
+    def seal(self, to: Target, method: bytes, target: bytes, what: ForwardedRequest, now: float, nonce: bytes) -> bytes:
         """The value of the header. ``target``: of the request line; ``now``: Unix time; ``nonce``: 16 random octets."""
         kind, place = (b"m", to.id) if to.id is not None else (b"r", to.region)
         peer = what.peer if _PEER.fullmatch(what.peer) else ""
@@ -63,22 +63,24 @@ class RequestSigner:
         )  # fmt: skip
         return said + b" s=" + self._sign(said, to.app, place or "", method, target)
 
-    def open(self, values: Sequence[bytes], method: bytes, target: bytes, now: float) -> Opened | Refused:
+    def open(
+        self, values: Sequence[bytes], method: bytes, target: bytes, now: float
+    ) -> ForwardedRequest | InvalidSignature:
         """``values``: of all the headers of this name. Once for each seal."""
         if not values:
-            return Refused("it has no seal")
+            return InvalidSignature("it has no seal")
         match = _SEAL.fullmatch(values[0]) if len(values) == 1 else None
         if match is None:
-            return Refused("its seal cannot be read")
+            return InvalidSignature("its seal cannot be read")
         said, when, nonce, kind, hops, user, peer, signed = match.groups()
         here = self._me.id if kind == b"m" else self._me.region
         if not hmac.compare_digest(self._sign(said, self._me.app, here, method, target), signed):
-            return Refused("its seal is not one of ours for this request and this machine")
+            return InvalidSignature("its seal is not one of ours for this request and this machine")
         if abs(now - int(when)) > WINDOW:
-            return Refused(f"its seal is of {now - int(when):.0f} s ago: is a clock wrong?")
+            return InvalidSignature(f"its seal is of {now - int(when):.0f} s ago: is a clock wrong?")
         if not self._is_new(nonce, int(when), now):
-            return Refused("its seal was used before, or there are too many at once")
-        return Opened(user.decode(), int(hops), peer.decode())
+            return InvalidSignature("its seal was used before, or there are too many at once")
+        return ForwardedRequest(user.decode(), int(hops), peer.decode())
 
     def _is_new(self, nonce: bytes, when: int, now: float) -> bool:
         """What can be refused by its time alone need not be remembered."""

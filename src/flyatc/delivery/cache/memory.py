@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from flyatc.delivery.cache import policy, stored
 from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
-from flyatc.delivery.cache.stored import FORM_OCTETS, Answer, Entry, File, Form
+from flyatc.delivery.cache.stored import FORM_OCTETS, Entry, File, Form, StoredResponse
 
 MOST_VARIANTS = 64  # of one address; else one stranger with invented User-Agents fills the cache and slows the look-up
 MOST_SPECS = 4  # different Vary of one address
@@ -193,7 +193,7 @@ def keep(among: MemoryStore, file: File, coding: bytes, body: bytes) -> None:
     resource = among.resource(uri)
     if resource is not None and any(selector[3] != (_mark(file),) for selector in resource.entries):
         among.remove(uri)
-    answer = Answer(200, b"", b"", body, None)
+    answer = StoredResponse(200, b"", b"", body, None)
     among.put(Entry(uri, _selector(file, coding), answer, {}, _NO_TERMS, 0.0))
 
 

@@ -21,13 +21,13 @@ _OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # his, where the cac
 _MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
 
 
-class Tape:
+class RecordedResponse:
     """An answer while it is recorded."""
 
     __slots__ = ("answer", "named", "octets", "pieces", "received", "terms")
 
     def __init__(
-        self, answer: stored_response.Answer, named: conditional.Fields, terms: policy.Terms, received: float
+        self, answer: stored_response.StoredResponse, named: conditional.Fields, terms: policy.Terms, received: float
     ) -> None:
         self.answer, self.named, self.terms, self.received = answer, named, terms, received
         self.pieces: list[bytes] = []
@@ -39,12 +39,13 @@ class Recording:
     Times in Unix seconds.
 
     ``adds``: header lines (begun by CR LF) for the request towards the app, which ask whether what is stored is still
-    good; ``drops``: lower-case names of the visitor's header fields which then do not go there; ``told``: header
-    lines for the visitor, once the head of the answer has come; ``reason``: why it goes to the app, or why it is not
+    good; ``drops``: lower-case names of the client's header fields which are then not sent; ``cache_lines``: header
+    lines for the client, once the head of the answer has come; ``reason``: why it goes to the app, or why it is not
     stored."""
 
     __slots__ = (
-        "_books", "_entry", "_flight", "_since", "_stamp", "_tape", "adds", "asked", "drops", "reason", "told", "way",
+        "_books", "_entry", "_flight", "_since", "_stamp", "_tape", "adds", "asked", "cache_lines", "drops", "reason",
+        "way",
     )  # fmt: skip
 
     def __init__(
@@ -54,8 +55,8 @@ class Recording:
         self._since, self._entry = now, stored
         self._stamp = books.stamp(asked.uri) if way.stores else 0
         self._flight: state.Key | None = None
-        self._tape: Tape | None = None
-        self.told = self.adds = b""
+        self._tape: RecordedResponse | None = None
+        self.cache_lines = self.adds = b""
         self.drops: tuple[bytes, ...] = ()
         if stored is not None:
             self._ask_about(stored)
@@ -77,7 +78,7 @@ class Recording:
 
     def answer(self, came: head.ResponseHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
         """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
-        app's answer, with ``told``, and go on; what is not for visitors is gone from its head.
+        app's answer, with ``cache_lines``, and go on; what is not for visitors is gone from its head.
 
         ``file``: what is sent instead of the app's body: then no body is fed."""
         if self._entry is not None and (instead := self._instead(self._entry, came, now)) is not None:
@@ -85,7 +86,7 @@ class Recording:
         kept, way = came.kept, self.way
         marks = _MARKS.findall(kept[0] if len(kept) == 1 else b"".join(kept))
         if self._flight is None and self._entry is None and not way.unsafe and self._dull(marks):
-            self.told = way.told  # as with most answers: nobody waits, nothing is stored, and nothing is to be
+            self.cache_lines = way.cache_lines  # the common case: no waiters, nothing stored, nothing to store
             return None
         if way.stores:
             refusal = self._plain_refusal(marks) or self._begin(came, now, file)
@@ -96,7 +97,7 @@ class Recording:
                 self._books.invalidate(uri)
         if any(name[:1] in b"xX" for name, _ in marks):
             came.drop(b"x-cache")
-        self.told = way.told if self._tape is None else way.told_stored
+        self.cache_lines = way.cache_lines if self._tape is None else way.cache_lines_stored
         return None
 
     @property
@@ -129,7 +130,7 @@ class Recording:
         """The app gave no answer, or broke it off: nothing is stored. Served: send this, where nothing was sent yet."""
         self._stop()
         stored = self._entry
-        instead = None if stored is None or self.told else self._stand_in(stored, now, b"")
+        instead = None if stored is None or self.cache_lines else self._stand_in(stored, now, b"")
         self._release(again=False)
         return instead
 
@@ -181,7 +182,9 @@ class Recording:
         if file is None and asked.head.method == b"HEAD" and b"content-length" in came.noted:
             length = came.length
         lines = stored_response.lines(came.kept, terms, now, length)
-        self._tape = Tape(stored_response.Answer(came.status, came.reason, lines, b"", file), named, terms, now)
+        self._tape = RecordedResponse(
+            stored_response.StoredResponse(came.status, came.reason, lines, b"", file), named, terms, now
+        )
         if _for_others(terms):
             self._books.flights.remember(asked.uri, lonely=False)
         else:
@@ -208,7 +211,7 @@ class Recording:
         authorized, heuristic = self.asked.authorized, self._books.heuristic
         return policy.terms(status, named, authorized=authorized, times=times, heuristic=heuristic)
 
-    def _store(self, tape: Tape) -> None:
+    def _store(self, tape: RecordedResponse) -> None:
         method, answer = self.asked.head.method, tape.answer
         body = b"".join(tape.pieces)
         if method == b"GET" and answer.file is None and answer.status != 204:
@@ -218,7 +221,7 @@ class Recording:
     def _made(
         self,
         method: bytes,
-        answer: stored_response.Answer,
+        answer: stored_response.StoredResponse,
         named: conditional.Fields,
         terms: policy.Terms,
         received: float,
@@ -235,7 +238,7 @@ class Recording:
         self._stop()
         self._alone(reason)
 
-    def _stop(self) -> Tape | None:
+    def _stop(self) -> RecordedResponse | None:
         tape, self._tape = self._tape, None
         if tape is not None:
             self._books.pending -= tape.octets
@@ -272,7 +275,7 @@ class Recording:
                 self.reason = found
             elif _still(stored, made):
                 books.counts.refreshed += self._put(made)
-        how = made.told(now, b"; fwd=%b; fwd-status=304" % self.way.forward)
+        how = made.cache_lines(now, b"; fwd=%b; fwd-status=304" % self.way.forward)
         self._release(again=_for_others(terms))
         return serve(made, self.asked, how if terms.public else how + stored_response.cookies(came.kept))
 
@@ -283,7 +286,7 @@ class Recording:
         self._books.counts.stale += 1
         self.reason = "stale-if-error"
         how = b"; fwd=%b%b; detail=stale-if-error" % (self.way.forward, more)
-        return serve(stored, self.asked, stored.told(now, how))
+        return serve(stored, self.asked, stored.cache_lines(now, how))
 
     # --- the others ---
 

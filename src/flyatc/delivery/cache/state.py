@@ -65,15 +65,15 @@ class CacheState:
 class Way(NamedTuple):
     """``forward``: why, in the words of RFC 9211 §2.2; ``cache``: in those of X-Cache;
     ``stores``: its answer may be stored; ``unsafe``: its success changes the resource; ``reason``: for the log;
-    ``told``, ``told_stored``: header lines."""
+    ``cache_lines``, ``cache_lines_stored``: header lines."""
 
     forward: bytes
     cache: str
     stores: bool
     unsafe: bool
     reason: str
-    told: bytes
-    told_stored: bytes
+    cache_lines: bytes
+    cache_lines_stored: bytes
 
 
 def way(forward: bytes, cache: bytes, reason: str, *, stores: bool = False, unsafe: bool = False) -> Way:

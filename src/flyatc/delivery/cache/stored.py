@@ -45,7 +45,7 @@ class File(NamedTuple):
     size: int
 
 
-class Answer(NamedTuple):
+class StoredResponse(NamedTuple):
     """``lines``: header lines, each begun by CR LF; ``file``: None where there is a body."""
 
     status: int
@@ -67,7 +67,7 @@ class Entry:
         self,
         uri: Uri,
         selector: Selector,
-        answer: Answer,
+        answer: StoredResponse,
         named: Mapping[bytes, bytes],
         terms: policy.Terms,
         received: float,
@@ -111,13 +111,13 @@ class Entry:
     def age(self, now: float) -> int:
         return policy.age(self.terms.age, self.received, now)
 
-    def told(self, now: float, how: bytes) -> bytes:
+    def cache_lines(self, now: float, how: bytes) -> bytes:
         """The header lines that the cache adds where this is sent. ``how``: parameters of Cache-Status (RFC 9211)."""
         return b"\r\nAge: %d\r\nCache-Status: flyatc%b\r\nX-Cache: hit" % (self.age(now), how)
 
     def hit(self, now: float) -> bytes:
-        """``told``, where the app is not asked."""
-        return self.told(now, b"; hit; ttl=%d" % (self.terms.lifetime - self.age(now)))
+        """``cache_lines``, where the app is not asked."""
+        return self.cache_lines(now, b"; hit; ttl=%d" % (self.terms.lifetime - self.age(now)))
 
 
 def lines(kept: list[bytes], terms: policy.Terms, received: float, length: int | None) -> bytes:
@@ -192,20 +192,20 @@ _random = Random()  # noqa: S311 - seeded by the system; a guess wins nothing bu
 
 
 class CacheHit:
-    """An answer from the store.
+    """A response from the store.
 
-    ``lines``: header lines, each begun by CR LF, framing included; ``told``: the lines which the cache adds (Age,
-    Cache-Status, X-Cache, and the cookies of a 304 meant for this visitor); ``body``: empty for HEAD; ``file``: what
-    to send instead of a body (conditions and ranges are then for whoever sends it); ``whole``: the entry's whole
-    body, so that one of ``entry.forms`` may take its place (``encode``); ``refresh``: it is stale, and
-    ``Cache.refresh`` is to be called, to have it revalidated in the background; ``plain``: the request, where what is
-    sent of it depends on nothing but its Accept-Encoding (see ``Cache.keep_ready``)."""
+    ``lines``: header lines, each preceded by CR LF, framing included; ``cache_lines``: lines that the cache adds (Age,
+    Cache-Status, X-Cache, and the cookies of a 304 meant for this client); ``body``: empty for HEAD; ``file``: the file
+    to send instead of a body (its sender handles conditions and ranges); ``whole``: True if ``body`` is the entry's
+    whole body, so that one of ``entry.forms`` may replace it (``encode``); ``refresh``: the entry is stale, and
+    ``Cache.refresh`` must be called to revalidate it in the background; ``plain``: the request, if the response depends
+    on nothing but its Accept-Encoding (see ``Cache.keep_ready``)."""
 
-    __slots__ = ("body", "entry", "file", "lines", "plain", "reason", "refresh", "status", "told", "whole")
+    __slots__ = ("body", "cache_lines", "entry", "file", "lines", "plain", "reason", "refresh", "status", "whole")
 
-    def __init__(self, entry: Entry, told: bytes) -> None:
+    def __init__(self, entry: Entry, cache_lines: bytes) -> None:
         answer = entry.answer
-        self.entry, self.told = entry, told
+        self.entry, self.cache_lines = entry, cache_lines
         self.status, self.reason, self.file = answer.status, answer.reason, answer.file
         self.lines, self.body = answer.lines, answer.body
         self.whole = answer.file is None and not entry.body_less
@@ -214,7 +214,7 @@ class CacheHit:
 
     def head(self) -> bytes:
         """All of the head but what belongs to the visitor's connection, and the empty line."""
-        return b"HTTP/1.1 %d %b%b%b" % (self.status, self.reason, self.lines, self.told)
+        return b"HTTP/1.1 %d %b%b%b" % (self.status, self.reason, self.lines, self.cache_lines)
 
     def encode(self, form: Form, *, head_only: bool) -> None:
         """``form``: one of the entry's, with its lines."""
@@ -226,8 +226,8 @@ class CacheHit:
         self.lines, self.body = kept + more, body
 
 
-def serve(entry: Entry, asked: CacheRequest, told: bytes) -> CacheHit:
-    served = CacheHit(entry, told)
+def serve(entry: Entry, asked: CacheRequest, cache_lines: bytes) -> CacheHit:
+    served = CacheHit(entry, cache_lines)
     if served.file is not None:
         return served
     method, status = asked.head.method, served.status

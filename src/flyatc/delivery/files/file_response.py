@@ -20,7 +20,7 @@ _STAYS = (b"content-location", b"content-security-policy", b"content-security-po
 _OF_THE_WHOLE = frozenset((b"cache-control", b"expires", b"etag", b"last-modified"))
 
 
-class FileAnswer(NamedTuple):
+class FileResponse(NamedTuple):
     """``lines``: the head's, each begun by CR LF, with Content-Length (but for 304) and without Date, Connection and
     X-Request-Id. ``pieces``: the body, literal or out of ``file``, which whoever sends it closes (``sending.send``),
     and which is None where no piece needs it. ``length``: octets of all pieces."""
@@ -50,7 +50,7 @@ class FileAnswer(NamedTuple):
             self.file.close()
 
 
-class Refused(NamedTuple):
+class FileRefused(NamedTuple):
     """An answer of our own instead: 403, 404, 405 (with ``Allow: GET, HEAD``) or 500, without the app's Cache-Control
     and ETag. ``reason``: for the log, not for the visitor. ``loud``: a warning is in place, somebody should look."""
 
@@ -67,7 +67,7 @@ def build(
     status: int,
     now: float,
     packed: bytes | None = None,
-) -> FileAnswer:
+) -> FileResponse:
     """``kept``: the head so far; what the file knows better is replaced. Takes the file over. ``packed``: its content
     in the content-coding that ``kept`` names: of that no parts are sent.
 
@@ -101,25 +101,25 @@ def build(
     return _parts(file, lines, spans)
 
 
-def _whole(file: Opened, request: head.RequestHead, lines: list[Line], status: int) -> FileAnswer:
+def _whole(file: Opened, request: head.RequestHead, lines: list[Line], status: int) -> FileResponse:
     out = [line for _, line in lines]
     out.append(b"\r\nContent-Length: %d" % file.size)
     if request.method == b"HEAD" or not file.size:
         file.close()
-        return FileAnswer(status, out, [], 0, None)
-    return FileAnswer(status, out, [conditional.Span(0, file.size)], file.size, file)
+        return FileResponse(status, out, [], 0, None)
+    return FileResponse(status, out, [conditional.Span(0, file.size)], file.size, file)
 
 
-def _packed(file: Opened, request: head.RequestHead, lines: list[Line], packed: bytes) -> FileAnswer:
+def _packed(file: Opened, request: head.RequestHead, lines: list[Line], packed: bytes) -> FileResponse:
     file.close()
     out = [line for _, line in lines]
     out.append(b"\r\nContent-Length: %d" % len(packed))
     if request.method == b"HEAD":
-        return FileAnswer(200, out, [], 0, None)
-    return FileAnswer(200, out, [packed], len(packed), None)
+        return FileResponse(200, out, [], 0, None)
+    return FileResponse(200, out, [packed], len(packed), None)
 
 
-def _bodiless(file: Opened, lines: list[Line], status: int) -> FileAnswer:
+def _bodiless(file: Opened, lines: list[Line], status: int) -> FileResponse:
     """304, 412 and 416: what describes the body is left out (§15.4.5), and of a failure, how long to keep it."""
     file.close()
     out = [
@@ -129,10 +129,10 @@ def _bodiless(file: Opened, lines: list[Line], status: int) -> FileAnswer:
     ]
     if status != 304:
         out.append(b"\r\nContent-Length: 0")
-    return FileAnswer(status, out, [], 0, None)
+    return FileResponse(status, out, [], 0, None)
 
 
-def _parts(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> FileAnswer:
+def _parts(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> FileResponse:
     if not spans:
         size = file.size
         answer = _bodiless(file, lines, 416)
@@ -144,11 +144,11 @@ def _parts(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> Fi
         out.append(
             b"\r\nContent-Range: %b\r\nContent-Length: %d" % (conditional.content_range(spans[0], file.size), length)
         )
-        return FileAnswer(206, out, [spans[0]], length, file)
+        return FileResponse(206, out, [spans[0]], length, file)
     return _several(file, lines, spans)
 
 
-def _several(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> FileAnswer:
+def _several(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> FileResponse:
     boundary = secrets.token_hex(12).encode()  # nobody can put it into a file beforehand
     parts = conditional.multipart(spans, file.size, _value(lines, b"content-type"), boundary)
     out = [line for name, line in lines if name != b"content-type"]
@@ -157,7 +157,7 @@ def _several(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> 
     for part_head, span in zip(parts.heads, spans, strict=True):
         pieces += [part_head, span]
     pieces.append(parts.end)
-    return FileAnswer(206, out, pieces, parts.length, file)
+    return FileResponse(206, out, pieces, parts.length, file)
 
 
 def _etag(file: Opened, lines: list[Line]) -> bytes:

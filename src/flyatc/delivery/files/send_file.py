@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from flyatc.delivery.conditional import Span
-from flyatc.delivery.files.file_response import FileAnswer
+from flyatc.delivery.files.file_response import FileResponse
 from flyatc.wire import server, splice
 from flyatc.wire.errors import BadMessage
 
@@ -25,7 +25,7 @@ def send(
     request: server.Request,
     transport: asyncio.Transport | None,
     head: bytes,
-    answer: FileAnswer,
+    answer: FileResponse,
     *,
     timeout: float,
     ended: Ended,
@@ -64,7 +64,7 @@ class Sending:
         request: server.Request,
         transport: asyncio.Transport,
         head: bytes,
-        answer: FileAnswer,
+        answer: FileResponse,
         timeout: float,
         ended: Ended,
     ) -> None:

@@ -82,13 +82,13 @@ class Redirect(NamedTuple):
     location: bytes
 
 
-class Passed(NamedTuple):
+class PassToApp(NamedTuple):
     """The app is asked. ``warning``: what somebody should look at: a link which leads out of its folder."""
 
     warning: str | None
 
 
-class Packing(NamedTuple):
+class FileCompression(NamedTuple):
     """How files are encoded that have no precompressed siblings. ``codings``: see ``negotiate``; ``least``: octets;
     ``pack``: the content in a coding, None where the file is sent as it is."""
 
@@ -97,20 +97,20 @@ class Packing(NamedTuple):
     pack: Callable[[open_file.Opened, Coding], bytes | None]
 
 
-Outcome = file_response.FileAnswer | file_response.Refused | Redirect | Passed
+Outcome = file_response.FileResponse | file_response.FileRefused | Redirect | PassToApp
 
 
 class _Shelf(NamedTuple):
     settings: Folder
     place: bytes
     roots: open_file.Roots
-    packing: Packing | None
+    packing: FileCompression | None
 
 
 class Static:
     """For one tenant. ``directory``: the app's, absolute."""
 
-    def __init__(self, folders: Sequence[Folder], directory: str, packing: Packing | None = None) -> None:
+    def __init__(self, folders: Sequence[Folder], directory: str, packing: FileCompression | None = None) -> None:
         self._map = StaticMap(folders)
         self._shelves = []
         for one in folders:
@@ -135,10 +135,10 @@ class Static:
                     warning = reason = f"static: {fault}"
                     loud = True
                 except open_file.Unreadable as fault:
-                    return file_response.Refused(403 if fault.forbidden else 500, f"static: {fault}", loud=True)
+                    return file_response.FileRefused(403 if fault.forbidden else 500, f"static: {fault}", loud=True)
             if not shelf.settings.fallthrough:
-                return file_response.Refused(404, reason, loud) if _reading(request) else _not_allowed()
-        return Passed(warning)
+                return file_response.FileRefused(404, reason, loud) if _reading(request) else _not_allowed()
+        return PassToApp(warning)
 
 
 def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
@@ -172,7 +172,7 @@ def _open(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
 
 def _represent(
     shelf: _Shelf, file: open_file.Opened, request: head.RequestHead, now: float
-) -> file_response.FileAnswer:
+) -> file_response.FileResponse:
     """The file as it is, its compressed sibling, or, where it has none, compressed by us."""
     kind = file_response.of(file.path)
     lines = [(b"content-type", b"\r\nContent-Type: " + kind)]
@@ -225,5 +225,5 @@ def _reading(request: head.RequestHead) -> bool:
     return request.method in (b"GET", b"HEAD")
 
 
-def _not_allowed() -> file_response.Refused:
-    return file_response.Refused(405, "static: files are only for GET and HEAD", loud=False)
+def _not_allowed() -> file_response.FileRefused:
+    return file_response.FileRefused(405, "static: files are only for GET and HEAD", loud=False)

@@ -15,7 +15,6 @@ from flyatc.delivery.cache import stored
 from flyatc.delivery.files import file_response, open_file
 from flyatc.wire import head
 
-FROM_VISITORS = (b"x-sendfile-type", b"x-accel-mapping")
 FROM_APPS = (b"x-sendfile", b"x-accel-redirect")
 OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # to the app, where it is switched on: Rack waits for it
 
@@ -32,43 +31,43 @@ class Sendfile:
         self._directory = os.fsencode(directory)
         self._roots = open_file.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
 
-    def find(self, told: head.ResponseHead) -> open_file.Opened | file_response.Refused | None:
+    def find(self, response: head.ResponseHead) -> open_file.Opened | file_response.FileRefused | None:
         """What to send instead of the app's body, which is to be thrown away: a file, for ``build``, or to be closed.
         None: the app names no file."""
-        path = self._named(told)
-        if path is None or told.status in _BODILESS:
+        path = self._named(response)
+        if path is None or response.status in _BODILESS:
             return None
         if not path:
-            return file_response.Refused(
+            return file_response.FileRefused(
                 404, "X-Accel-Redirect names a location, not a file: only files are sent here", loud=True
             )
         return self._open(path)
 
     def again(
         self, named: stored.File, request: head.RequestHead, kept: list[file_response.Line], *, status: int, now: float
-    ) -> file_response.FileAnswer | file_response.Refused:
+    ) -> file_response.FileResponse | file_response.FileRefused:
         """As ``find`` and ``build``, long after the app named the file. ``kept``: the header lines. Where the file is
         another by now, the app's ETag was not meant for it."""
         found = self._open(named.path)
-        if isinstance(found, file_response.Refused):
+        if isinstance(found, file_response.FileRefused):
             return found
         if remembered(found) != named:
             kept = [line for line in kept if line[0] != b"etag"]
         return _build(found, request, kept, status, now)
 
-    def _open(self, path: bytes) -> open_file.Opened | file_response.Refused:
+    def _open(self, path: bytes) -> open_file.Opened | file_response.FileRefused:
         try:
             return open_file.open_below(path, self._roots)
         except open_file.Missing as fault:
-            return file_response.Refused(404, f"X-Sendfile: {fault}", loud=False)
+            return file_response.FileRefused(404, f"X-Sendfile: {fault}", loud=False)
         except open_file.Outside as fault:
-            return file_response.Refused(404, f"X-Sendfile: {fault}", loud=True)
+            return file_response.FileRefused(404, f"X-Sendfile: {fault}", loud=True)
         except open_file.Unreadable as fault:
-            return file_response.Refused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
+            return file_response.FileRefused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
 
-    def _named(self, told: head.ResponseHead) -> bytes | None:
+    def _named(self, response: head.ResponseHead) -> bytes | None:
         """The absolute path of the file; None: no file is named; empty: something else is."""
-        plain, accel = told.one(FROM_APPS[0]), told.one(FROM_APPS[1])
+        plain, accel = response.one(FROM_APPS[0]), response.one(FROM_APPS[1])
         if plain:
             return plain if plain[:1] == b"/" else self._directory + b"/" + plain
         if not accel:
@@ -80,12 +79,12 @@ class Sendfile:
 
 
 def build(
-    file: open_file.Opened, request: head.RequestHead, told: head.ResponseHead, *, now: float
-) -> file_response.FileAnswer:
+    file: open_file.Opened, request: head.RequestHead, response: head.ResponseHead, *, now: float
+) -> file_response.FileResponse:
     """A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
     Content-Encoding means that the file is encoded already. Takes the file over."""
-    status = 200 if told.status == 206 else told.status  # a part of what, only the file tells
-    return _build(file, request, conditional.lines(told.kept), status, now)
+    status = 200 if response.status == 206 else response.status  # a part of what, only the file tells
+    return _build(file, request, conditional.lines(response.kept), status, now)
 
 
 def remembered(file: open_file.Opened) -> stored.File:
@@ -95,7 +94,7 @@ def remembered(file: open_file.Opened) -> stored.File:
 
 def _build(
     file: open_file.Opened, request: head.RequestHead, lines: list[file_response.Line], status: int, now: float
-) -> file_response.FileAnswer:
+) -> file_response.FileResponse:
     if not any(name == b"content-type" for name, _ in lines):
         lines.append((b"content-type", b"\r\nContent-Type: " + file_response.of(file.path)))
     return file_response.build(file, request, lines, status=status, now=now)
