@@ -28,7 +28,7 @@ def asked(method: str = "GET", *lines: str) -> head.RequestHead:
 
 def told(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
     """As the wire hands it on: the named headers are cut out and noted."""
-    answer = head.RequestParser().parse(
+    answer = head.ResponseParser().parse(
         "\r\n".join([f"HTTP/1.1 {status} Said", "Content-Length: 0", *lines, "", ""]).encode(), b"GET"
     )
     answer.noted |= {name.replace("_", "-").encode(): [value.encode()] for name, value in named.items()}
