@@ -69,10 +69,10 @@ class Platform:
 
     def freeze(self, name: str) -> None:
         """Unlike ``suspend``, nobody knows of it."""
-        machine.send(self.id(name), signal.SIGSTOP)
+        machine.send_signal(self.id(name), signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        machine.send(self.id(name), signal.SIGCONT)
+        machine.send_signal(self.id(name), signal.SIGCONT)
 
     def fail(self, *, api: str = "", dns: str = "") -> None:
         """Nothing: all is well again."""

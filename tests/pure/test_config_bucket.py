@@ -19,7 +19,7 @@ def storage(section: str, environ: dict[str, str]) -> Storage:
     root = compose(f"app: {{command: [run], directory: /}}\nusers: {{a: }}\nstorage: {section}", "tenants.yaml")
     faults = Faults("tenants.yaml", root)
     config = resolve(parse(root, faults), Path("/srv/site/tenants.yaml"), environ, RealDisk(), faults)
-    faults.end()
+    faults.raise_if_any()
     return config.storage
 
 

@@ -25,7 +25,7 @@ def configured(text: str) -> Config:
     root = compose(f"app: {{command: [x]}}\n{text}", "f")
     faults = Faults("f", root)
     config = resolve(parse(root, faults), Path("/srv/f"), {}, AnyDisk(), faults)
-    faults.end()
+    faults.raise_if_any()
     return config
 
 

@@ -28,7 +28,7 @@ def configured(app: str = "", users: str = "a: ", top: str = "") -> Config:
     root = compose(f"app: {{command: [x], delivery: {{{app}}}}}\nusers: {{{users}}}\n{top}", "f")
     faults = Faults("f", root)
     config = resolve(parse(root, faults), Path("/srv/f"), {}, AnyDisk(), faults)
-    faults.end()
+    faults.raise_if_any()
     return config
 
 

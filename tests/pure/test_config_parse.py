@@ -19,7 +19,7 @@ def parsed(text: str) -> File:
     root = compose(text, "tenants.yaml")
     faults = Faults("tenants.yaml", root)
     file = parse(root, faults)
-    faults.end()
+    faults.raise_if_any()
     return file
 
 
@@ -138,10 +138,12 @@ def test_what_could_not_be_read_is_left_at_its_default() -> None:
 
 def test_a_fault_is_known_at_above_and_below_its_key() -> None:
     faults = Faults("f", None)
-    faults.tell(("app", "command", 1), "is bad")
-    assert all(map(faults.known, [(), ("app",), ("app", "command"), ("app", "command", 1), ("app", "command", 1, "x")]))
-    assert not faults.known(("app", "command", 2))
-    assert not faults.known(("users",))
+    faults.add(("app", "command", 1), "is bad")
+    assert all(
+        map(faults.reported, [(), ("app",), ("app", "command"), ("app", "command", 1), ("app", "command", 1, "x")])
+    )
+    assert not faults.reported(("app", "command", 2))
+    assert not faults.reported(("users",))
 
 
 def test_a_fault_without_a_line_or_key_leaves_them_out() -> None:
@@ -194,7 +196,7 @@ def test_whatever_the_tree_only_faults_are_raised(root: Node) -> None:
     faults = Faults("f", root)
     assert isinstance(parse(root, faults), File)
     with contextlib.suppress(ConfigError):
-        faults.end()
+        faults.raise_if_any()
 
 
 @settings(max_examples=200, deadline=None)

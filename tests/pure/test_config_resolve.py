@@ -35,7 +35,7 @@ def resolved(text: str, environ: Mapping[str, str] | None = None, folder: str = 
     root = compose(text, "tenants.yaml")
     faults = Faults("tenants.yaml", root)
     config = resolve(parse(root, faults), Path(folder) / "tenants.yaml", environ or {}, PaperDisk(), faults)
-    faults.end()
+    faults.raise_if_any()
     return config
 
 

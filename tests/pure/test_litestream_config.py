@@ -26,7 +26,7 @@ def storage(text: str, environ: Mapping[str, str] = BUCKET) -> Storage:
     root = compose(f"storage: {text}\napp: {{command: [run]}}\nusers: {{a: }}", "tenants.yaml")
     faults = Faults("tenants.yaml", root)
     config = resolve(parse(root, faults), Path("/srv/site/tenants.yaml"), environ, NoDisk(), faults)
-    faults.end()
+    faults.raise_if_any()
     return config.storage
 
 

@@ -7,9 +7,9 @@ def looked_up(strangers: LookupLimit, now: float, count: int, *, known: bool = F
     """How many of so many who come at once are looked up, each of them answered before the next comes."""
     found = 0
     for _ in range(count):
-        if strangers.welcome(now):
-            strangers.come(now)
-            strangers.leave(known=known)
+        if strangers.allows(now):
+            strangers.enter(now)
+            strangers.exit(known=known)
             found += 1
     return found
 
@@ -31,8 +31,8 @@ def test_who_is_known_is_no_stranger() -> None:
 def test_where_answers_do_not_come_no_more_than_so_many_wait() -> None:
     strangers = LookupLimit()
     for _ in range(UNDER_WAY):
-        assert strangers.welcome(1000.0)
-        strangers.come(1000.0)
-    assert not strangers.welcome(1000.0)
-    strangers.leave(known=True)
-    assert strangers.welcome(1000.0)
+        assert strangers.allows(1000.0)
+        strangers.enter(1000.0)
+    assert not strangers.allows(1000.0)
+    strangers.exit(known=True)
+    assert strangers.allows(1000.0)

@@ -4,7 +4,7 @@ import pytest
 
 from flyatc.sim import replay
 from flyatc.sim.api_rules import Leases, Rates
-from flyatc.sim.proxy_rules import Cache, Seen, candidates
+from flyatc.sim.proxy_rules import Cache, MachineView, candidates
 from flyatc.sim.replay import BadReplay, Caching, Replay
 
 
@@ -39,9 +39,9 @@ def test_a_failed_replay_is_told_with_what_was_wanted() -> None:
     assert told == "instance=a;app=b;region=;replay_source=c;reason=timeout;elapsed_ms=12"
 
 
-HERE = Seen("a", "app", "iad", "started")
-THERE = Seen("b", "app", "ams", "started")
-ASLEEP = Seen("c", "app", "iad", "stopped")
+HERE = MachineView("a", "app", "iad", "started")
+THERE = MachineView("b", "app", "ams", "started")
+ASLEEP = MachineView("c", "app", "iad", "stopped")
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_machines_are_tried_in_this_order(want: Replay, chosen: str) -> None:
 @pytest.mark.parametrize(
     "useless",
     [
-        Seen("d", "app", "iad", "created"),
-        Seen("d", "app", "iad", "stopping"),
-        Seen("d", "app", "iad", "destroyed"),
-        Seen("d", "app", "iad", "stopped", autostart=False),
-        Seen("d", "app", "iad", "started", cordoned=True),
-        Seen("d", "other", "iad", "started"),
+        MachineView("d", "app", "iad", "created"),
+        MachineView("d", "app", "iad", "stopping"),
+        MachineView("d", "app", "iad", "destroyed"),
+        MachineView("d", "app", "iad", "stopped", autostart=False),
+        MachineView("d", "app", "iad", "started", cordoned=True),
+        MachineView("d", "other", "iad", "started"),
     ],
 )
-def test_some_machines_are_never_tried(useless: Seen) -> None:
+def test_some_machines_are_never_tried(useless: MachineView) -> None:
     assert candidates([useless], Replay(app="app"), "iad", None) == []
     assert candidates([useless], Replay(app="app", instance="d"), "iad", None) == []
 

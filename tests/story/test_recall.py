@@ -46,7 +46,7 @@ async def test_an_answer_is_good_for_its_time_and_remembered_beyond() -> None:
     assert recall.fresh("a") is None
     assert recall.last("a") == 1
     assert await recall.get("a") == 2
-    recall.forget()
+    recall.clear()
     assert recall.last("a") is None
 
 

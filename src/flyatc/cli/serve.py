@@ -10,7 +10,7 @@ from msgspec import structs
 from flyatc import __version__
 from flyatc.cli import common, output
 from flyatc.config import load
-from flyatc.config.schema import ONLY
+from flyatc.config.schema import USER_VARIABLE
 from flyatc.control.types import Overview, Reloaded
 from flyatc.kit.errors import FlyatcError
 
@@ -27,7 +27,7 @@ def serve(config_path: Path | None, user: str | None) -> int:
     from flyatc import daemon
 
     if user is not None:
-        os.environ[ONLY] = user  # what is started for him may look there too
+        os.environ[USER_VARIABLE] = user  # what is started for him may look there too
     return daemon.run(load.find(config_path))
 
 

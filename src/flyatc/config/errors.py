@@ -113,21 +113,21 @@ class Faults:
         self._keys: set[Key] = set()
         self._above: set[Key] = set()  # all keys which hold a faulty one
 
-    def tell(self, key: Key, message: str, line: int | None = None) -> None:
+    def add(self, key: Key, message: str, line: int | None = None) -> None:
         """``line``: where it is not the line of the key itself."""
         line = line_of(self._root, key) if line is None else line
         self._found.setdefault((key, message), Fault(self._file, line, dotted(key), message))
         self._keys.add(key)
         self._above.update(key[:size] for size in range(len(key)))
 
-    def tell_environment(self, name: str, message: str) -> None:
+    def add_environment(self, name: str, message: str) -> None:
         self._found[((name,), message)] = Fault("environment", None, name, message)
 
-    def known(self, key: Key) -> bool:
+    def reported(self, key: Key) -> bool:
         """Whether something at, above or below this key is told already: then what follows from it need not be."""
         return key in self._above or any(key[:size] in self._keys for size in range(len(key) + 1))
 
-    def end(self) -> None:
+    def raise_if_any(self) -> None:
         """Raises ConfigError if anything was told."""
         if self._found:
             raise ConfigError(sorted(self._found.values(), key=lambda fault: fault.line or 0))

@@ -42,7 +42,7 @@ def load(path: Path, environ: Mapping[str, str], alone: Sequence[str] = ()) -> C
     faults = Faults(str(path), root)
     file = parse(root, faults)
     config = resolve(file, path.absolute(), environ, RealDisk(), faults, alone)
-    faults.end()
+    faults.raise_if_any()
     return config
 
 

@@ -25,7 +25,7 @@ class Disk(Protocol):
         """The size of a file; None where there is none that can be read."""
 
 
-class Surroundings(Struct, frozen=True):
+class Context(Struct, frozen=True):
     """What a layer is checked against."""
 
     folder: Path  # of the configuration file: what relative paths are relative to
@@ -37,10 +37,10 @@ class Surroundings(Struct, frozen=True):
         return str(self.folder / path)
 
 
-Check = Callable[[Any, Key, Surroundings], object]
+Check = Callable[[Any, Key, Context], object]
 
 
-def lay(app: App, layer: Layer | None, key: Key, around: Surroundings) -> App:
+def lay(app: App, layer: Layer | None, key: Key, around: Context) -> App:
     """``app`` with what ``layer`` says instead, paths absolute. The faults of the layer itself are told."""
     if layer is None:
         return app
@@ -62,17 +62,17 @@ def _merged(below: Any, value: Any) -> Any:
     return structs.replace(below, **made)
 
 
-def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Surroundings) -> None:
+def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Context) -> None:
     """What only the complete settings of a tenant can tell. A fault is told where the setting was last made."""
     command = _last("command", layers)
-    if not app.command and not around.faults.known(command):
-        around.faults.tell(command, "is missing: write the program and its arguments, such as [python3, app.py]")
+    if not app.command and not around.faults.reported(command):
+        around.faults.add(command, "is missing: write the program and its arguments, such as [python3, app.py]")
     if app.seed is None:
         return
     seed = _last("seed", layers)
     fault = _seed_without_database(app)
-    if fault and not around.faults.known(_last("databases", layers)):
-        around.faults.tell(seed, fault)
+    if fault and not around.faults.reported(_last("databases", layers)):
+        around.faults.add(seed, fault)
 
 
 def _last(name: str, layers: list[tuple[Key, Layer | None]]) -> Key:
@@ -92,52 +92,52 @@ def _seed_without_database(app: App) -> str | None:
     return f"{strangers[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
 
 
-def _command(command: list[str], key: Key, around: Surroundings) -> list[str]:
+def _command(command: list[str], key: Key, around: Context) -> list[str]:
     for index, word in enumerate(command):
         _check_placeholders(word, (*key, index), around)
     if command and not command[0].strip():
-        around.faults.tell((*key, 0), "is empty: here stands the program")
+        around.faults.add((*key, 0), "is empty: here stands the program")
     return command
 
 
-def _env(env: dict[str, str | None], key: Key, around: Surroundings) -> dict[str, str | None]:
+def _env(env: dict[str, str | None], key: Key, around: Context) -> dict[str, str | None]:
     for name, value in env.items():
         if fault := validate.variable(name):
-            around.faults.tell((*key, name), fault)
+            around.faults.add((*key, name), fault)
         if value is not None:
             _check_placeholders(value, (*key, name), around)
     return env
 
 
-def _ready(ready: str | None, key: Key, around: Surroundings) -> str | None:
+def _ready(ready: str | None, key: Key, around: Context) -> str | None:
     if ready is not None:
         _check_placeholders(ready, key, around)
         path = ready.startswith(("/", "{prefix}")) and ready.isprintable() and " " not in ready
-        if not path and not around.faults.known(key):
-            around.faults.tell(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
+        if not path and not around.faults.reported(key):
+            around.faults.add(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
     return ready
 
 
-def _directory(directory: str, key: Key, around: Surroundings) -> str:
+def _directory(directory: str, key: Key, around: Context) -> str:
     absolute = around.absolute(directory)
     if not around.disk.is_directory(Path(absolute)):
-        around.faults.tell(key, f"{absolute} is not a directory")
+        around.faults.add(key, f"{absolute} is not a directory")
     return absolute
 
 
-def _databases(databases: list[str], key: Key, around: Surroundings) -> list[str]:
+def _databases(databases: list[str], key: Key, around: Context) -> list[str]:
     counts = Counter(databases)
     for index, name in enumerate(databases):
         if fault := validate.database(name):
-            around.faults.tell((*key, index), fault)
+            around.faults.add((*key, index), fault)
         elif counts[name] > 1 and databases.index(name) < index:
-            around.faults.tell((*key, index), f"{name!r} is listed twice")
+            around.faults.add((*key, index), f"{name!r} is listed twice")
         elif any(other.startswith(f"{name}/") for other in databases):
-            around.faults.tell((*key, index), f"{name!r} cannot be a database and the folder of another")
+            around.faults.add((*key, index), f"{name!r} cannot be a database and the folder of another")
     return databases
 
 
-def _seed(seed: str | dict[str, str] | None, key: Key, around: Surroundings) -> str | dict[str, str] | None:
+def _seed(seed: str | dict[str, str] | None, key: Key, around: Context) -> str | dict[str, str] | None:
     if isinstance(seed, str):
         return _seed_file(seed, key, around)
     if seed is None:
@@ -145,23 +145,23 @@ def _seed(seed: str | dict[str, str] | None, key: Key, around: Surroundings) -> 
     return {name: _seed_file(path, (*key, name), around) for name, path in seed.items()}
 
 
-def _seed_file(path: str, key: Key, around: Surroundings) -> str:
+def _seed_file(path: str, key: Key, around: Context) -> str:
     """Absolute, and still a template: it is expanded when the seed is needed."""
     _check_placeholders(path, key, around)
     file = validate.literal(path)
     if file is not None and around.disk.readable_octets(Path(around.absolute(file))) is None:
-        around.faults.tell(key, f"{around.absolute(file)} is not a file that can be read")
+        around.faults.add(key, f"{around.absolute(file)} is not a file that can be read")
     return _template(path, around)
 
 
-def _template(path: str, around: Surroundings) -> str:
+def _template(path: str, around: Context) -> str:
     """Absolute, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):
         return path
     return validate.escape(str(around.folder)).rstrip("/") + "/" + path
 
 
-def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Surroundings) -> Delivery | DeliveryOverrides:
+def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Context) -> Delivery | DeliveryOverrides:
     """The roots are templates still; static folders stay relative: a layer above may change the app's directory."""
     sendfile = delivery.sendfile
     if sendfile is UNSET or not sendfile.roots:
@@ -172,22 +172,22 @@ def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Surround
     return structs.replace(delivery, sendfile=structs.replace(sendfile, roots=roots))
 
 
-def _pages(pages: dict[str, str], key: Key, around: Surroundings) -> dict[str, str]:
+def _pages(pages: dict[str, str], key: Key, around: Context) -> dict[str, str]:
     for name, path in pages.items():
         if fault := validate.page(name):
-            around.faults.tell((*key, name), fault)
+            around.faults.add((*key, name), fault)
         octets = around.disk.readable_octets(Path(around.absolute(path)))
         if octets is None:
-            around.faults.tell((*key, name), f"{around.absolute(path)} is not a file that can be read")
+            around.faults.add((*key, name), f"{around.absolute(path)} is not a file that can be read")
         elif octets > _LARGEST_PAGE:
-            around.faults.tell((*key, name), f"{around.absolute(path)} is larger than 1 MB")
+            around.faults.add((*key, name), f"{around.absolute(path)} is larger than 1 MB")
     return {name: around.absolute(path) for name, path in pages.items()}
 
 
-def _check_placeholders(text: str, key: Key, around: Surroundings) -> None:
+def _check_placeholders(text: str, key: Key, around: Context) -> None:
     if "{" in text or "}" in text:
         for fault in validate.faults(text, around.environ):
-            around.faults.tell(key, fault)
+            around.faults.add(key, fault)
 
 
 _CHECKS: dict[str, Check] = {

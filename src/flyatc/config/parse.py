@@ -146,7 +146,7 @@ _WRONG = _Wrong()
 def parse(root: Node | None, faults: Faults) -> File:
     """What could not be read is told to ``faults`` and left at its default, so that the rest can be checked too."""
     if root is None:
-        faults.tell((), "is empty: it needs at least app: and users:")
+        faults.add((), "is empty: it needs at least app: and users:")
         return File()
     value = _value(root, of(File), (), faults)
     return value if isinstance(value, File) else File()
@@ -163,7 +163,7 @@ def _value(node: Node, shape: Shape, key: Key, faults: Faults) -> object:
         case MappingNode() if shape.values is not None:
             return _values(node, shape.values, key, faults)
     found = "a list" if isinstance(node, SequenceNode) else "a mapping"
-    faults.tell(key, f"must be {shape.wanted}, not {found}", node.line)
+    faults.add(key, f"must be {shape.wanted}, not {found}", node.line)
     return _WRONG
 
 
@@ -175,7 +175,7 @@ def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
     try:
         return _read(node, shape)
     except ValueError as error:
-        faults.tell(key, str(error), node.line)
+        faults.add(key, str(error), node.line)
         return _WRONG
 
 
@@ -212,10 +212,10 @@ def _struct(node: MappingNode, shape: Shape, struct: type[Struct], key: Key, fau
         if name in shape.fields:
             values[name] = _value(value, shape.fields[name], (*key, name), faults)
         else:
-            faults.tell((*key, name), _unknown(name, tuple(shape.fields)))
+            faults.add((*key, name), _unknown(name, tuple(shape.fields)))
     for name in shape.required:
         if name not in values:
-            faults.tell(key, f"needs {name}", node.line)
+            faults.add(key, f"needs {name}", node.line)
             values[name] = _WRONG
     given = {name: value for name, value in values.items() if value is not _WRONG}
     if not given.keys() >= set(shape.required):
@@ -223,7 +223,7 @@ def _struct(node: MappingNode, shape: Shape, struct: type[Struct], key: Key, fau
     try:
         return struct(**given)
     except ValueError as error:  # the struct's own word on what its fields say together
-        faults.tell(key, str(error), node.line)
+        faults.add(key, str(error), node.line)
         return _WRONG
 
 
@@ -232,13 +232,13 @@ def _pairs(node: MappingNode, key: Key, faults: Faults) -> Iterator[tuple[str, N
     seen: dict[str, int] = {}
     for name, value in node.pairs:
         if not isinstance(name, ScalarNode):
-            faults.tell(key, "has a key that is not plain text", name.line)
+            faults.add(key, "has a key that is not plain text", name.line)
         elif not _harmless(name.text):
-            faults.tell((*key, name.text), "holds a character that no path and no program can take", name.line)
+            faults.add((*key, name.text), "holds a character that no path and no program can take", name.line)
         elif name.plain and name.text == "<<":
-            faults.tell((*key, name.text), "merging is not known here: what all share belongs in app", name.line)
+            faults.add((*key, name.text), "merging is not known here: what all share belongs in app", name.line)
         elif name.text in seen:
-            faults.tell((*key, name.text), f"appears twice, first in line {seen[name.text]}", name.line)
+            faults.add((*key, name.text), f"appears twice, first in line {seen[name.text]}", name.line)
         else:
             seen[name.text] = name.line
             yield name.text, value

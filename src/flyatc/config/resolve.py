@@ -7,10 +7,10 @@ from msgspec import UNSET, Struct, structs
 
 from flyatc.config import merge, sections, validate
 from flyatc.config.errors import Faults, Key
-from flyatc.config.merge import Disk, Surroundings
+from flyatc.config.merge import Context, Disk
 from flyatc.config.schema import (
     ANYONE,
-    ONLY,
+    USER_VARIABLE,
     App,
     AppOverrides,
     Config,
@@ -37,15 +37,15 @@ def resolve(
     """``path``: of the file, absolute. ``alone``: the command of an app that runs for nobody in particular; then it is
     the only tenant, ``server.data`` itself is its folder, and the users of the file do not count. The answer is of use
     only where nothing was told to ``faults``."""
-    around = Surroundings(path.parent, environ, disk, faults)
+    around = Context(path.parent, environ, disk, faults)
     server = sections.server(file.server, around)
     app = merge.lay(App(), file.app, ("app",), around)
     tenants: dict[str, Tenant] = {}
     users = file.users
     if alone:
         users, tenants = {}, {ALONE: _alone(structs.replace(app, command=list(alone)), server, around)}
-    elif not users and not faults.known(("users",)):
-        faults.tell(("users",), "at least one user is needed, or '*' for all that match a pattern")
+    elif not users and not faults.reported(("users",)):
+        faults.add(("users",), "at least one user is needed, or '*' for all that match a pattern")
     pattern, pins = None, {}
     for user, entry in users.items():
         if (pin := _pin(user, entry, faults)) is not None:
@@ -77,23 +77,23 @@ def resolve(
     return config if alone else _only(config, around)
 
 
-def _only(config: Config, around: Surroundings) -> Config:
+def _only(config: Config, around: Context) -> Config:
     """With the one user whom this machine serves, where the environment names him."""
-    user = around.environ.get(ONLY)
+    user = around.environ.get(USER_VARIABLE)
     if not user:
         return config
     strange = config.pattern is None or not any(
         config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
     )
-    if user not in config.users and strange and not around.faults.known(("users",)):
-        around.faults.tell_environment(
-            ONLY,
+    if user not in config.users and strange and not around.faults.reported(("users",)):
+        around.faults.add_environment(
+            USER_VARIABLE,
             f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
         )
     return structs.replace(config, only=user)
 
 
-def _alone(app: App, server: Server, around: Surroundings) -> Tenant:
+def _alone(app: App, server: Server, around: Context) -> Tenant:
     merge.check_whole(app, [], around)
     return Tenant(user=ALONE, name="", prefix="", data=Path(server.data), app=app)
 
@@ -106,13 +106,13 @@ class _Entry(Struct, frozen=True):
     layer: AppOverrides | None
 
 
-def _tenants(user: str, entry: UserEntry | None, app: App, around: Surroundings) -> Iterator[tuple[str, App]]:
+def _tenants(user: str, entry: UserEntry | None, app: App, around: Context) -> Iterator[tuple[str, App]]:
     """Each tenant of a user with its complete app."""
     key: Key = ("users", user)
     of_user = merge.lay(app, entry, key, around)
     for tenant in _entries(entry, key, around.faults):
         if fault := validate.tenant(tenant.name):
-            around.faults.tell(tenant.key, fault)
+            around.faults.add(tenant.key, fault)
         whole = merge.lay(of_user, tenant.layer, tenant.key, around)
         merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], around)
         yield tenant.name, whole
@@ -124,8 +124,8 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
     if listed is UNSET:
         yield _Entry("", key, None)
     elif not listed:
-        if not faults.known(key):
-            faults.tell(key, "lists nobody: leave it out where the user is the tenant")
+        if not faults.reported(key):
+            faults.add(key, "lists nobody: leave it out where the user is the tenant")
     elif isinstance(listed, dict):
         for name, layer in listed.items():
             yield _Entry(name, (*key, name), layer)
@@ -133,7 +133,7 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
         seen: set[str] = set()
         for index, name in enumerate(listed):
             if name in seen:
-                faults.tell((*key, index), f"{name!r} is listed twice")
+                faults.add((*key, index), f"{name!r} is listed twice")
             seen.add(name)
             yield _Entry(name, (*key, index), None)
 
@@ -141,14 +141,14 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
 def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faults) -> None:
     key: Key = ("users", user)
     if fault := validate.user(user):
-        faults.tell(key, fault)
+        faults.add(key, fault)
     if entry is not None and entry.match is not UNSET:
-        faults.tell((*key, "match"), "is only for '*': this user has a name")
+        faults.add((*key, "match"), "is only for '*': this user has a name")
     if entry is not None and entry.provision is not UNSET:
-        faults.tell((*key, "provision"), "is only for '*': flyatc users add makes a machine for a user with a name")
+        faults.add((*key, "provision"), "is only for '*': flyatc users add makes a machine for a user with a name")
     prefix = f"{server.root.rstrip('/')}/{user}"
     if server.health is not None and f"{server.health}/".startswith(f"{prefix}/"):
-        faults.tell(
+        faults.add(
             ("server", "health"), f"{server.health} is an address of the user {user}, whose app would not see it"
         )
 
@@ -158,31 +158,27 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
         return None
     key: Key = ("users", user)
     if entry.region is not UNSET and entry.machine is not UNSET:
-        faults.tell((*key, "machine"), "names the machine, and region a region: one of the two is enough")
+        faults.add((*key, "machine"), "names the machine, and region a region: one of the two is enough")
     if entry.region is not UNSET and (fault := validate.region(entry.region)):
-        faults.tell((*key, "region"), fault)
+        faults.add((*key, "region"), fault)
     if entry.machine is not UNSET and (fault := validate.machine(entry.machine)):
-        faults.tell((*key, "machine"), fault)
+        faults.add((*key, "machine"), fault)
     return Pin(region=entry.region or None, machine=entry.machine or None)
 
 
-def _pattern(
-    entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], around: Surroundings
-) -> Pattern | None:
+def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], around: Context) -> Pattern | None:
     match = UNSET if entry is None else entry.match
     key: Key = ("users", ANYONE, "match")
     if match is UNSET:
-        if not around.faults.known(key):
-            around.faults.tell(
-                key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'"
-            )
+        if not around.faults.reported(key):
+            around.faults.add(key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'")
         return None
     from flyatc.config import user_pattern  # most configurations have none
 
     try:
         user_pattern.compiled(match)
     except user_pattern.PatternError as error:
-        around.faults.tell(key, f"{match!r} cannot be used: {error}")
+        around.faults.add(key, f"{match!r} cannot be used: {error}")
         return None
     of_all, provision = merge.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
     return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

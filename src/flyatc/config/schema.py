@@ -18,15 +18,17 @@ from flyatc.config.schema_sections import (
     Listen,
     MachineIdle,
     Octets,
+    PositiveSeconds,
     Replay,
     Seconds,
-    SomeSeconds,
 )
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
 
 ANYONE = "*"  # the entry of users who are not listed
-ONLY = "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
+USER_VARIABLE = (
+    "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
+)
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 
 
@@ -85,7 +87,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="only a process of this app may listen on its port; false: any may (docker run, a service)"),
     ] = True
     start_timeout: Annotated[
-        SomeSeconds,
+        PositiveSeconds,
         Meta(description="longest way from the first request to ready, without the wait for limits.starting"),
     ] = 60.0
     waiting_page_after: Annotated[
@@ -128,7 +130,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     env: dict[str, str | None] | UnsetType = UNSET
     ready: str | UnsetType | None = UNSET
     verify_port: bool | UnsetType = UNSET
-    start_timeout: SomeSeconds | UnsetType = UNSET
+    start_timeout: PositiveSeconds | UnsetType = UNSET
     waiting_page_after: Seconds | UnsetType = UNSET
     response_timeout: Seconds | UnsetType = UNSET
     idle: Seconds | UnsetType = UNSET

@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m", extra={"unit": "seconds"})]
-SomeSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
+PositiveSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
 Octets = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "octets"})]
-SomeOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "octets"})]
+PositiveOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "octets"})]
 
 
 Coding = Literal["zstd", "br", "gzip"]
@@ -117,7 +117,7 @@ class DeliveryOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 class Cache(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size: Annotated[Octets, Meta(description="memory for the answers of all tenants; 0: nothing is cached")] = 64 << 20
-    item: Annotated[SomeOctets, Meta(description="the largest body that is cached")] = 1 << 20
+    item: Annotated[PositiveOctets, Meta(description="the largest body that is cached")] = 1 << 20
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,7 +133,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int, Meta(ge=0, description="requests held by flyatc pause at the same time, for all tenants; 503 above")
     ] = 1000
     request_body: Annotated[Octets, Meta(description="largest request body, 413 above; 0: no limit")] = 0
-    request_header: Annotated[SomeOctets, Meta(description="largest request head, 431 above")] = 65536
+    request_header: Annotated[PositiveOctets, Meta(description="largest request head, 431 above")] = 65536
     header_timeout: Annotated[
         Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")
     ] = 30.0
@@ -226,7 +226,7 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              "they say, to any app of the organization; false: they are cut out"),
     ] = False  # fmt: skip
     timeout: Annotated[
-        SomeSeconds,
+        PositiveSeconds,
         Meta(description="how long Fly Proxy tries to reach the machine of a user, waking it included; then 503"),
     ] = 30.0
     cache: Annotated[

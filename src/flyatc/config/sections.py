@@ -15,15 +15,15 @@ from msgspec import Struct, structs
 
 from flyatc.config import validate
 from flyatc.config.errors import Faults
-from flyatc.config.merge import Surroundings
-from flyatc.config.schema import ONLY, Server, Storage
+from flyatc.config.merge import Context
+from flyatc.config.schema import USER_VARIABLE, Server, Storage
 from flyatc.config.schema_sections import LEAST_REPLAY_CACHE, Fly, Listen, Replay
 
 LOOPBACK = "127.0.0.1"
-FOLDER = "file:./store"
+DEFAULT_URL = "file:./store"
 
 
-def server(server: Server, around: Surroundings) -> Server:
+def server(server: Server, around: Context) -> Server:
     """``data`` absolute, ``root`` without a slash at its end, the environment's variables put in, a bare control
     port on loopback."""
     control = server.control
@@ -32,11 +32,11 @@ def server(server: Server, around: Surroundings) -> Server:
     listen = _listen_of_environment(server.listen, around)
     data = around.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
-        around.faults.tell(("server", "control"), f"is the port of visitors too ({listen}): take another")
+        around.faults.add(("server", "control"), f"is the port of visitors too ({listen}): take another")
     if fault := validate.root(server.root):
-        around.faults.tell(("server", "root"), fault)
+        around.faults.add(("server", "root"), fault)
     if server.health is not None and (fault := _health_fault(server.health)):
-        around.faults.tell(("server", "health"), fault)
+        around.faults.add(("server", "health"), fault)
     return structs.replace(
         server,
         listen=listen,
@@ -46,25 +46,29 @@ def server(server: Server, around: Surroundings) -> Server:
     )
 
 
-def fly(fly: Fly, around: Surroundings) -> Fly:
+def fly(fly: Fly, around: Context) -> Fly:
     faults, told = around.faults, around.environ.get("FLYATC_RESOLVER")
     if told:
         try:
             fly = structs.replace(fly, resolver=Listen.parse(told))
         except ValueError as error:
-            faults.tell_environment("FLYATC_RESOLVER", str(error))
-    if key := around.environ.get("FLYATC_METADATA") or fly.metadata or (around.environ.get(ONLY) and ONLY.lower()):
+            faults.add_environment("FLYATC_RESOLVER", str(error))
+    if (
+        key := around.environ.get("FLYATC_METADATA")
+        or fly.metadata
+        or (around.environ.get(USER_VARIABLE) and USER_VARIABLE.lower())
+    ):
         fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
-        faults.tell(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
+        faults.add(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
     if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
-        faults.tell(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
+        faults.add(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
     return fly
 
 
-def replay(replay: Replay, around: Surroundings) -> Replay:
+def replay(replay: Replay, around: Context) -> Replay:
     if 0 < replay.cache < LEAST_REPLAY_CACHE:
-        around.faults.tell(
+        around.faults.add(
             ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
         )
     return replay
@@ -77,11 +81,11 @@ def _is_address(host: str) -> bool:
         return False
 
 
-def storage(storage: Storage, data: str, around: Surroundings) -> Storage:
+def storage(storage: Storage, data: str, around: Context) -> Storage:
     """``url`` as ``s3://…``, or with an absolute folder. ``data``: the absolute folder of the running databases."""
     storage = streaming(storage, around)
     if storage.key is not None:
-        check_words("key", storage.key, around.faults)
+        check_placeholders("key", storage.key, around.faults)
     url = storage.url or _url_of_environment(storage, around)
     if url.startswith(SCHEME):
         _tell_bucket(storage, url, around)
@@ -91,33 +95,35 @@ def storage(storage: Storage, data: str, around: Surroundings) -> Storage:
         return storage
     absolute = around.absolute(folder)
     if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
-        around.faults.tell(("storage", "url"), "must not be where the running databases are (server.data)")
+        around.faults.add(("storage", "url"), "must not be where the running databases are (server.data)")
     return structs.replace(storage, url=f"file:{absolute}")
 
 
-def _url_of_environment(storage: Storage, around: Surroundings) -> str:
-    name = around.environ.get(NAME)
-    return f"{SCHEME}{name}" if name and storage.mode != "none" else FOLDER
+def _url_of_environment(storage: Storage, around: Context) -> str:
+    name = around.environ.get(BUCKET_VARIABLE)
+    return f"{SCHEME}{name}" if name and storage.mode != "none" else DEFAULT_URL
 
 
-def _tell_bucket(storage: Storage, url: str, around: Surroundings) -> None:
+def _tell_bucket(storage: Storage, url: str, around: Context) -> None:
     for fault in url_faults(url):
         if storage.url:
-            around.faults.tell(("storage", "url"), fault)
+            around.faults.add(("storage", "url"), fault)
         else:
-            around.faults.tell_environment(NAME, f"{around.environ[NAME]!r} is not the name of a bucket")
+            around.faults.add_environment(
+                BUCKET_VARIABLE, f"{around.environ[BUCKET_VARIABLE]!r} is not the name of a bucket"
+            )
     if storage.mode != "none":
         for variable, fault in environment_faults(around.environ):
-            around.faults.tell_environment(variable, fault)
+            around.faults.add_environment(variable, fault)
 
 
-def _listen_of_environment(listen: Listen, around: Surroundings) -> Listen:
+def _listen_of_environment(listen: Listen, around: Context) -> Listen:
     listen = Listen(around.environ.get("FLYATC_HOST") or listen.host, listen.port)
     text = around.environ.get("PORT")
     if text is None:
         return listen
     if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
-        around.faults.tell_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
+        around.faults.add_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
         return listen
     return Listen(listen.host, int(text))
 
@@ -131,9 +137,9 @@ def _health_fault(health: str) -> str | None:
 def _folder(url: str, faults: Faults) -> str | None:
     scheme, colon, rest = url.partition(":")
     if not colon or scheme != "file":
-        faults.tell(("storage", "url"), f"{url!r} is not a store: write file:FOLDER or s3://BUCKET")
+        faults.add(("storage", "url"), f"{url!r} is not a store: write file:FOLDER or s3://BUCKET")
     elif not rest or (rest.startswith("//") and not rest.startswith("///")):
-        faults.tell(
+        faults.add(
             ("storage", "url"), f"{url!r} names no folder of this machine: write file:./store or file:/var/store"
         )
     else:
@@ -141,48 +147,48 @@ def _folder(url: str, faults: Faults) -> str | None:
     return None
 
 
-WORDS = ("user", "tenant", "database")
+PLACEHOLDERS = ("user", "tenant", "database")
 _FILE = "file:"
 
 
-def streaming(storage: Storage, around: Surroundings) -> Storage:
+def streaming(storage: Storage, around: Context) -> Storage:
     """``litestream`` and a ``file:`` of ``replica`` absolute."""
     for name in ("litestream", "replica"):
         if getattr(storage, name) is not None and storage.mode != "litestream":
-            around.faults.tell(("storage", name), f"is for litestream mode: this is {storage.mode}")
+            around.faults.add(("storage", name), f"is for litestream mode: this is {storage.mode}")
     program, replica = storage.litestream, storage.replica
     if replica is not None:
         replica = _replica(replica, around)
     return structs.replace(storage, litestream=program and around.absolute(program), replica=replica)
 
 
-def _replica(text: str, around: Surroundings) -> str:
-    check_words("replica", text, around.faults)
+def _replica(text: str, around: Context) -> str:
+    check_placeholders("replica", text, around.faults)
     if text.startswith(SCHEME):
         plain = re.sub(r"\{[a-z]*\}", "x", text)  # what will stand there is as plain
         faults = list(url_faults(plain))
         if not faults and not bucket_of(plain, {}).prefix:
             faults = [f"{text!r} names no path in its bucket"]
         for fault in faults:
-            around.faults.tell(("storage", "replica"), fault)
+            around.faults.add(("storage", "replica"), fault)
     elif text.startswith(_FILE):
         return f"{_FILE}{around.absolute(re.sub('^/+', '/', text.removeprefix(_FILE)))}"
     elif ":" in text or not {"", ".", ".."}.isdisjoint(text.strip("/").split("/")):
-        around.faults.tell(("storage", "replica"), f"{text!r} is neither s3://BUCKET/PATH, file:FOLDER nor a plain key")
+        around.faults.add(("storage", "replica"), f"{text!r} is neither s3://BUCKET/PATH, file:FOLDER nor a plain key")
     return text
 
 
-def check_words(name: str, text: str, faults: Faults) -> None:
+def check_placeholders(name: str, text: str, faults: Faults) -> None:
     """Of a setting of storage: its placeholders are known."""
     for word in re.findall(r"\{([^{}]*)\}", text):
-        if word not in WORDS:
-            known = " ".join(f"{{{name}}}" for name in WORDS)
-            faults.tell(("storage", name), f"{{{word}}} is not a placeholder: known are {known}")
+        if word not in PLACEHOLDERS:
+            known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            faults.add(("storage", name), f"{{{word}}} is not a placeholder: known are {known}")
 
 
 SCHEME = "s3://"
 KEY_ID, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
-NAME = "BUCKET_NAME"
+BUCKET_VARIABLE = "BUCKET_NAME"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts, as for Amazon's own tools
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 TIGRIS = frozenset({"fly.storage.tigris.dev", "t3.storage.dev"})

@@ -62,15 +62,13 @@ def read(environ: Mapping[str, str]) -> WrapperSettings:
             values[field] = parse(text)
         except ValueError as error:
             way_out = "" if variable != name else f"; if it is meant for your app, set FLYATC_{name}, which comes first"
-            faults.tell_environment(variable, f"{error}{way_out}")
+            faults.add_environment(variable, f"{error}{way_out}")
     _refuse(environ, faults)
     settings = WrapperSettings(**values, ignored=tuple(_ignored(environ)))  # type: ignore[arg-type]  # one parser a field
     if settings.http_port == settings.target_port:
         variable, _ = _find("TARGET_PORT", environ)
-        faults.tell_environment(
-            variable, f"{settings.target_port} is HTTP_PORT too: visitors and the app need one each"
-        )
-    faults.end()
+        faults.add_environment(variable, f"{settings.target_port} is HTTP_PORT too: visitors and the app need one each")
+    faults.raise_if_any()
     return settings
 
 
@@ -85,13 +83,13 @@ def _find(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
 def _refuse(environ: Mapping[str, str], faults: Faults) -> None:
     variable, text = _find("TLS_DOMAIN", environ)
     if any(domain.strip() for domain in text.split(",")):
-        faults.tell_environment(variable, _NO_TLS)
+        faults.add_environment(variable, _NO_TLS)
     variable, text = _find("H2C_ENABLED", environ)
     try:
         if text.strip() and _flag(text):
-            faults.tell_environment(variable, _NO_H2C)
+            faults.add_environment(variable, _NO_H2C)
     except ValueError as error:
-        faults.tell_environment(variable, str(error))
+        faults.add_environment(variable, str(error))
 
 
 def _ignored(environ: Mapping[str, str]) -> Iterator[str]:

@@ -56,11 +56,11 @@ class UserPlacement:
         """At a reload."""
         self._config = config
         self._tries.timeout = config.replay.timeout
-        self._found.forget()
+        self._found.clear()
 
     def forget(self) -> None:
         """All that was looked up: we have slept, and know nothing."""
-        self._found.forget()
+        self._found.clear()
         for source in (self._names, self._inventory):
             if source is not None:
                 source.forget()
@@ -73,7 +73,7 @@ class UserPlacement:
         if pinned is not None:
             return self._checked(user, pinned)
         found = self._found.fresh(user)
-        if found is None and self._is_strange(user) and not self._strangers.welcome(_now()):
+        if found is None and self._is_strange(user) and not self._strangers.allows(_now()):
             return placement.CROWDED
         return found
 
@@ -96,7 +96,7 @@ class UserPlacement:
         return self._tries.unreachable(user, to, _now())
 
     def learn(self, user: str, place: placement.There) -> None:
-        self._found.learn(user, place)
+        self._found.put(user, place)
 
     def _is_strange(self, user: str) -> bool:
         """Whether it would be news that somebody serves him."""
@@ -107,13 +107,13 @@ class UserPlacement:
     async def _look_up(self, user: str) -> placement.Place:
         if not self._is_strange(user):
             return await self._looked_up(user)
-        self._strangers.come(_now())
+        self._strangers.enter(_now())
         known = False
         try:
             found = await self._looked_up(user)
             known = not isinstance(found, placement.Nowhere)
         finally:
-            self._strangers.leave(known=known)
+            self._strangers.exit(known=known)
         return found
 
     async def _looked_up(self, user: str) -> placement.Place:

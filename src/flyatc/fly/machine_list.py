@@ -56,8 +56,8 @@ class MachineList:
 
     def forget(self) -> None:
         """All that was told: we have slept, and know nothing."""
-        self._lists.forget()
-        self._known.forget()
+        self._lists.clear()
+        self._known.clear()
         self._last, self._late = None, False
 
     async def deployed(self, machine: str) -> bool | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flyatc.config.schema import ONLY, USER
+from flyatc.config.schema import USER, USER_VARIABLE
 from flyatc.config.schema_sections import MACHINE
 from flyatc.fly.api_types import GONE, Machine
 
@@ -82,8 +82,8 @@ def clone(config: Mapping[str, Any], key: str, user: str, volumes: Sequence[str]
     made = {name: copy.deepcopy(value) for name, value in config.items() if name not in _NOT_ITS_OWN}
     made["metadata"] = {**(made.get("metadata") or {}), key: user}
     made["metadata"].pop(LEFT, None)
-    if ONLY in (made.get("env") or {}):
-        made["env"][ONLY] = user
+    if USER_VARIABLE in (made.get("env") or {}):
+        made["env"][USER_VARIABLE] = user
     if volumes:
         pairs = zip(made["mounts"], volumes, strict=True)
         made["mounts"] = [{**mount, "volume": volume} for mount, volume in pairs]

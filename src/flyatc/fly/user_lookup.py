@@ -37,9 +37,9 @@ class UserLookup:
 
     def forget(self) -> None:
         """All that was told: we have slept, and know nothing."""
-        self._users.forget()
-        self._lists.forget()
-        self._pointers.forget()
+        self._users.clear()
+        self._lists.clear()
+        self._pointers.clear()
         self._dns.forget()
 
     async def deployed(self, app: str, machine: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""Answers to questions that cost something: one asks for all who wait, and what was told is kept for a while."""
+"""Cache for results of expensive lookups: concurrent callers share one lookup, and its result is kept for a while."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -11,55 +11,55 @@ V = TypeVar("V")
 
 
 class AsyncCache(Generic[K, V]):
-    """``ask`` is called with a key; what it raises reaches all who wait, and is not kept. ``keep``: how many seconds an
-    answer is good for. ``most``: answers remembered; the oldest make room."""
+    """``ask`` looks a key up; an error it raises reaches every waiting caller and is not cached. ``keep`` returns for
+    how many seconds a value is fresh. ``most``: the number of values kept; the oldest are evicted."""
 
     def __init__(self, ask: Callable[[K], Awaitable[V]], keep: Callable[[V], float], most: int) -> None:
         self._ask, self._keep, self._most = ask, keep, most
-        self._told: dict[K, tuple[V, float]] = {}  # with the moment until which it is good, in the order of coming
-        self._asking: dict[K, asyncio.Task[V]] = {}
+        self._values: dict[K, tuple[V, float]] = {}  # (value, loop time at which it expires), in order of insertion
+        self._lookups: dict[K, asyncio.Task[V]] = {}
 
     def fresh(self, key: K) -> V | None:
-        """Without waiting. None: nothing that is still good."""
-        told = self._told.get(key)
-        return told[0] if told is not None and told[1] > _now() else None
+        """Return the value if it has not expired, without a lookup."""
+        cached = self._values.get(key)
+        return cached[0] if cached is not None and cached[1] > _now() else None
 
     def last(self, key: K) -> V | None:
-        """However old."""
-        told = self._told.get(key)
-        return None if told is None else told[0]
+        """Return the last value, expired or not."""
+        cached = self._values.get(key)
+        return None if cached is None else cached[0]
 
     async def get(self, key: K) -> V:
-        """Who leaves (cancels) ends his own wait only."""
-        told = self._told.get(key)
-        if told is not None and told[1] > _now():
-            return told[0]
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = tasks.start(self._find(key), f"find out about {key}")
-        return await tasks.joined(asking)
+        """Return the fresh value, or look it up. Cancelling one caller does not cancel the shared lookup."""
+        cached = self._values.get(key)
+        if cached is not None and cached[1] > _now():
+            return cached[0]
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = self._lookups[key] = tasks.start(self._find(key), f"find out about {key}")
+        return await tasks.joined(lookup)
 
-    def forget(self) -> None:
-        """All of it. What is being asked now is kept when it comes."""
-        self._told.clear()
+    def clear(self) -> None:
+        """Remove all values. Results of lookups in progress are still stored."""
+        self._values.clear()
 
     def drop(self, key: K) -> None:
-        """The same for one of them."""
-        self._told.pop(key, None)
+        """Remove one value. The result of a lookup in progress is still stored."""
+        self._values.pop(key, None)
 
-    def learn(self, key: K, value: V) -> None:
-        """It was told without being asked for."""
-        self._told.pop(key, None)
-        while len(self._told) >= self._most:
-            del self._told[next(iter(self._told))]
-        self._told[key] = value, _now() + self._keep(value)
+    def put(self, key: K, value: V) -> None:
+        """Store a value."""
+        self._values.pop(key, None)
+        while len(self._values) >= self._most:
+            del self._values[next(iter(self._values))]
+        self._values[key] = value, _now() + self._keep(value)
 
     async def _find(self, key: K) -> V:
         try:
             value = await self._ask(key)
         finally:
-            del self._asking[key]
-        self.learn(key, value)
+            del self._lookups[key]
+        self.put(key, value)
         return value
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 @dataclass
-class Course:
+class CallProgress:
     """How far a call has come. ``moved``: when it last made progress; ``total``: its size in bytes, 0 if unknown."""
 
     asked: float
@@ -16,7 +16,7 @@ class Course:
 
 
 class Deadline(Protocol):
-    def due(self, course: Course) -> float:
+    def due(self, course: CallProgress) -> float:
         """The time at which the call is given up, as far as can be said now; ``inf``: not known yet."""
 
 
@@ -26,7 +26,7 @@ class Within:
 
     seconds: float
 
-    def due(self, course: Course) -> float:
+    def due(self, course: CallProgress) -> float:
         return course.asked + self.seconds
 
 
@@ -39,7 +39,7 @@ class Moving:
     patience: float
     slowest: float
 
-    def due(self, course: Course) -> float:
+    def due(self, course: CallProgress) -> float:
         if course.begun is None:
             return math.inf
         stalled = max(course.begun, course.moved) + self.stall

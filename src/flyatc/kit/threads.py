@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from flyatc.kit import tasks
-from flyatc.kit.deadlines import Course, Deadline
+from flyatc.kit.deadlines import CallProgress, Deadline
 from flyatc.kit.types import Progress
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class _Job(Generic[T]):
         self.work, self.deadline = work, deadline
         self.loop = asyncio.get_running_loop()
         self.result: asyncio.Future[T] = self.loop.create_future()
-        self.course = Course(asked=monotonic())
+        self.course = CallProgress(asked=monotonic())
         self.thread: threading.Thread | None = None
         self.outcome = threading.Lock()
         self.timer: asyncio.TimerHandle | None = None
@@ -135,7 +135,7 @@ class Threads:
 
     async def _do(self, job: _Job[T], cancelled: Callable[[], None]) -> T:
         self._put(job)
-        self._look(job)
+        self._check_deadline(job)
         return await tasks.to_the_end(job.result, cancelled)
 
     def _put(self, job: _Job[Any]) -> None:
@@ -172,13 +172,13 @@ class Threads:
 
     # --- deadlines, on the loop ---
 
-    def _look(self, job: _Job[Any]) -> None:
+    def _check_deadline(self, job: _Job[Any]) -> None:
         if job.deadline is None or job.result.done():
             return
         now, due = monotonic(), job.deadline.due(job.course)
         if now >= due:
             return self._give_up(job, now - job.course.asked)
-        job.timer = job.loop.call_later(RECHECK if due == math.inf else due - now, self._look, job)
+        job.timer = job.loop.call_later(RECHECK if due == math.inf else due - now, self._check_deadline, job)
         return None
 
     def _give_up(self, job: _Job[Any], after: float) -> None:

@@ -10,16 +10,16 @@ class TokenBucket:
         self._left, self._at = at_once, 0.0
         self._under_way = 0
 
-    def welcome(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:
         """Whether one more may begin."""
         return self._under_way < self._most and self._refilled(now) >= 1.0
 
-    def come(self, now: float) -> None:
+    def enter(self, now: float) -> None:
         """One begins."""
         self._left, self._at = self._refilled(now) - 1.0, now
         self._under_way += 1
 
-    def leave(self, *, known: bool) -> None:
+    def exit(self, *, known: bool) -> None:
         """It is over. ``known``: the name was not made up."""
         self._under_way -= 1
         if known:

@@ -20,7 +20,7 @@ from flyatc.observe.journal import Journal
 from flyatc.observe.log_text import inert_json, readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-LOOK_SECONDS = 0.001
+POLL_SECONDS = 0.001
 BATCH_SECONDS = 0.05
 BATCH_OCTETS = 1 << 16
 BACKLOG_OCTETS = 16 << 20  # beyond this, lines are counted instead of kept: memory is bounded
@@ -132,7 +132,7 @@ class Log:
         self.flush()
         until = monotonic() + patience
         while self._handed != self._written and monotonic() < until:
-            sleep(LOOK_SECONDS)
+            sleep(POLL_SECONDS)
 
     def _write(self) -> None:
         while (batch := self._queue.get()) is not None:

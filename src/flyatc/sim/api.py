@@ -23,7 +23,7 @@ from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim import types
 from flyatc.sim.api_rules import Leases, Rates, Volume, Volumes
-from flyatc.sim.machine import Machine, Wrong
+from flyatc.sim.machine import Machine, WrongState
 from flyatc.sim.machines import Machines
 from flyatc.wire.errors import BadMessage
 
@@ -34,11 +34,11 @@ _VOLUMES = re.compile(r"/v1/apps/(?P<app>[^/]+)/volumes(?:/(?P<id>[^/]+))?")
 _CHANGES = frozenset(("start", "stop", "suspend", "delete", "cordon", "uncordon"))
 
 
-class NoRoom(FlyatcError):
+class NoCapacity(FlyatcError):
     """422: the region has no capacity left."""
 
 
-class Asked(Struct):
+class ApiCall(Struct):
     """One call: ``nonce`` of a lease."""
 
     call: Call
@@ -64,18 +64,18 @@ class MachinesApi:
         """Raises FlyatcError; ``fault`` makes an answer of it."""
         match = _VOLUMES.fullmatch(call.path)
         if match is not None:
-            return self._of_volumes(Asked(call, match["app"], "", nonce), match["id"])
+            return self._of_volumes(ApiCall(call, match["app"], "", nonce), match["id"])
         match = _MACHINES.fullmatch(call.path)
         if match is None:
             raise BadMessage(404, "404 page not found")
-        asked = Asked(call, match["app"], unquote(match["key"] or ""), nonce)
+        asked = ApiCall(call, match["app"], unquote(match["key"] or ""), nonce)
         if match["id"] is None:
             return await self._of_app(asked)
         return await self._of_machine(asked, match["id"], match["verb"] or "")
 
     @staticmethod
     def fault(error: FlyatcError) -> Answer:
-        status = 412 if isinstance(error, Wrong) else 422 if isinstance(error, NoRoom) else 400
+        status = 412 if isinstance(error, WrongState) else 422 if isinstance(error, NoCapacity) else 400
         if isinstance(error, BadMessage):
             status = error.status
         return _json(types.Failure(str(error)), status)
@@ -84,7 +84,7 @@ class MachinesApi:
         if not self._rates.allows(action, subject, monotonic()):
             raise BadMessage(429, "rate limit exceeded")
 
-    async def _of_app(self, asked: Asked) -> Answer:
+    async def _of_app(self, asked: ApiCall) -> Answer:
         if asked.call.method == "GET":
             self._limit("list", asked.app)
             return _json([types.machine(one) for one in self._machines if _fits(one, asked)])
@@ -93,7 +93,7 @@ class MachinesApi:
             return self._create(asked, asked.body(types.CreateMachine))
         raise BadMessage(405, "method not allowed")
 
-    def _create(self, asked: Asked, wanted: types.CreateMachine) -> Answer:
+    def _create(self, asked: ApiCall, wanted: types.CreateMachine) -> Answer:
         try:
             config = msgspec.convert(wanted.config, types.Config)
         except msgspec.ValidationError as error:
@@ -121,12 +121,12 @@ class MachinesApi:
 
     def _region(self, wanted: str) -> str:
         if wanted and wanted not in self._regions:
-            raise NoRoom(f"insufficient_capacity: no machines can be made in {wanted}")
+            raise NoCapacity(f"insufficient_capacity: no machines can be made in {wanted}")
         return wanted or self._regions[0]
 
     # --- volumes ---
 
-    def _of_volumes(self, asked: Asked, volume: str | None) -> Answer:
+    def _of_volumes(self, asked: ApiCall, volume: str | None) -> Answer:
         if (asked.call.method, volume) == ("GET", None):
             self._limit("list volumes", asked.app)
             return _json(self._volumes.of(asked.app))
@@ -139,7 +139,7 @@ class MachinesApi:
             raise BadMessage(404, "volume not found")
         if asked.call.method == "DELETE":
             if found.attached_machine_id is not None:
-                raise Wrong(f"volume is attached to machine {found.attached_machine_id}")
+                raise WrongState(f"volume is attached to machine {found.attached_machine_id}")
             self._volumes.remove(found.id)
         return _json(found)
 
@@ -149,10 +149,10 @@ class MachinesApi:
         if found is None or found.region != region:
             raise BadMessage(400, f"volume {volume} does not exist in {region}")
         if found.attached_machine_id is not None:
-            raise Wrong(f"volume {volume} is in use by machine {found.attached_machine_id}")
+            raise WrongState(f"volume {volume} is in use by machine {found.attached_machine_id}")
         return found
 
-    async def _of_machine(self, asked: Asked, machine: str, verb: str) -> Answer:
+    async def _of_machine(self, asked: ApiCall, machine: str, verb: str) -> Answer:
         one = self._machines.get(machine)
         if one is None or one.record.app != asked.app:
             raise BadMessage(404, "machine not found")
@@ -168,13 +168,13 @@ class MachinesApi:
 
     # --- one machine ---
 
-    async def _get(self, asked: Asked, one: Machine) -> Answer:
+    async def _get(self, asked: ApiCall, one: Machine) -> Answer:
         return _json(types.machine(one))
 
-    async def _start(self, asked: Asked, one: Machine) -> Answer:
+    async def _start(self, asked: ApiCall, one: Machine) -> Answer:
         return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
 
-    async def _stop(self, asked: Asked, one: Machine) -> Answer:
+    async def _stop(self, asked: ApiCall, one: Machine) -> Answer:
         """Answers at once: who must know waits."""
         wanted = asked.body(types.StopMachine)
         try:
@@ -182,7 +182,7 @@ class MachinesApi:
         except KeyError as error:
             raise BadMessage(400, f"unknown signal {wanted.signal}") from error
         if one.state not in ("started", "suspended", "stopped"):
-            raise Wrong(f"unable to stop machine from current state: '{one.state}'")
+            raise WrongState(f"unable to stop machine from current state: '{one.state}'")
         grace = wanted.timeout
         if isinstance(grace, str):
             try:
@@ -192,21 +192,23 @@ class MachinesApi:
         tasks.start(one.stop(number, grace), f"stop of {one.record.name}")
         return _json({"ok": True})
 
-    async def _suspend(self, asked: Asked, one: Machine) -> Answer:
+    async def _suspend(self, asked: ApiCall, one: Machine) -> Answer:
         """Answers at once, like ``stop``: a machine which asks for itself could not be answered afterwards."""
         if one.state not in ("started", "suspended") or one.lost:
-            raise Wrong(f"unable to suspend machine from current state: '{one.state}'")
+            raise WrongState(f"unable to suspend machine from current state: '{one.state}'")
         tasks.start(one.suspend(), f"suspend of {one.record.name}")
         return _json({"ok": True})
 
-    async def _delete(self, asked: Asked, one: Machine) -> Answer:
+    async def _delete(self, asked: ApiCall, one: Machine) -> Answer:
         if one.state not in ("stopped", "created", "suspended") and asked.call.query.get("force") != "true":
-            raise Wrong(f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended")
+            raise WrongState(
+                f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended"
+            )
         await self._machines.destroy(one)
         self._volumes.detach(one.record.id)
         return _json({"ok": True})
 
-    async def _wait(self, asked: Asked, one: Machine) -> Answer:
+    async def _wait(self, asked: ApiCall, one: Machine) -> Answer:
         query = asked.call.query
         state, version = query.get("state", "started"), query.get("instance_id")
         if state not in ("started", "stopped", "suspended", "destroyed"):
@@ -221,20 +223,20 @@ class MachinesApi:
             return _json({"ok": True})
         raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
 
-    async def _exec(self, asked: Asked, one: Machine) -> Answer:
+    async def _exec(self, asked: ApiCall, one: Machine) -> Answer:
         """200 though the command failed."""
         wanted = asked.body(types.Exec)
         if not wanted.command:
             raise BadMessage(400, "command is required")
         if not one.reachable:
-            raise Wrong(f"machine is not running, but {one.state}")
+            raise WrongState(f"machine is not running, but {one.state}")
         return _json(await run(wanted.command, one.environ, wanted.timeout))
 
-    async def _cordon(self, asked: Asked, one: Machine) -> Answer:
+    async def _cordon(self, asked: ApiCall, one: Machine) -> Answer:
         one.cordoned = asked.call.path.endswith("/cordon")
         return _json({"ok": True})
 
-    async def _metadata(self, asked: Asked, one: Machine) -> Answer:
+    async def _metadata(self, asked: ApiCall, one: Machine) -> Answer:
         """No new version, no restart."""
         metadata = one.record.metadata
         if asked.call.method == "GET":
@@ -248,7 +250,7 @@ class MachinesApi:
         self._machines.save()
         return Answer(HTTPStatus.NO_CONTENT, b"")
 
-    async def _lease(self, asked: Asked, one: Machine) -> Answer:
+    async def _lease(self, asked: ApiCall, one: Machine) -> Answer:
         machine, now = one.record.id, time()
         if asked.call.method == "POST":
             wanted = asked.body(types.TakeLease)
@@ -267,7 +269,7 @@ class MachinesApi:
         return _json({"status": "success", "data": found})
 
 
-Route = Callable[[MachinesApi, Asked, Machine], Awaitable[Answer]]
+Route = Callable[[MachinesApi, ApiCall, Machine], Awaitable[Answer]]
 _ROUTES: dict[tuple[str, str], Route] = {
     ("GET", ""): MachinesApi._get,
     ("DELETE", ""): MachinesApi._delete,
@@ -283,7 +285,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
 }
 
 
-def _fits(one: Machine, asked: Asked) -> bool:
+def _fits(one: Machine, asked: ApiCall) -> bool:
     """``region=``, ``metadata.KEY=VALUE``; machines in any state."""
     if one.record.app != asked.app:
         return False
@@ -302,7 +304,7 @@ def _json(value: Any, status: int = 200) -> Answer:
 LARGEST = 1 << 20  # octets that are told of each stream
 
 
-class Ran(Struct):
+class ExecResult(Struct):
     """200 even where it failed."""
 
     exit_code: int
@@ -310,7 +312,7 @@ class Ran(Struct):
     stderr: str
 
 
-async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float) -> Ran:
+async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float) -> ExecResult:
     """Raises FlyatcError where it cannot be run, or does not end in time."""
     path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"  # where an image has flyatc
     try:
@@ -333,4 +335,4 @@ async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    return Ran(process.returncode or 0, *(told[:LARGEST].decode("utf-8", "replace") for told in (out, err)))
+    return ExecResult(process.returncode or 0, *(told[:LARGEST].decode("utf-8", "replace") for told in (out, err)))

@@ -29,7 +29,7 @@ from flyatc.wire.errors import BadMessage
 AWAY, LOST = "away", "lost"
 
 
-class ApiDoor:
+class ApiServer:
     """``token``: what callers of the Machines API must show."""
 
     def __init__(
@@ -92,7 +92,7 @@ class ApiDoor:
 class _Handler:
     """Of one call (control.call.Handler): it knows the request's headers."""
 
-    def __init__(self, door: ApiDoor, request: server.Request, of_sim: bool) -> None:
+    def __init__(self, door: ApiServer, request: server.Request, of_sim: bool) -> None:
         self._door, self._request, self._of_sim = door, request, of_sim
 
     async def answer(self, call: Call) -> Answer:
@@ -130,7 +130,7 @@ class LocalApis:
         self._folder = tempfile.TemporaryDirectory(
             prefix="flyatc-"
         )  # short: a socket's address has 108 bytes (unix(7))
-        self._doors: list[_Door] = []
+        self._doors: list[_LocalApi] = []
         self._opening: list[asyncio.Task[None]] = []
 
     def open(self, app: str, machine: str) -> Path:
@@ -139,7 +139,7 @@ class LocalApis:
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         one.bind(str(path))
         one.setblocking(False)
-        door = _Door(self._api, self._fault, app, machine)
+        door = _LocalApi(self._api, self._fault, app, machine)
         self._doors.append(door)
         self._opening.append(tasks.start(door.open(one), f"local API of {machine}"))
         return path
@@ -150,7 +150,7 @@ class LocalApis:
         self._folder.cleanup()
 
 
-class _Door:
+class _LocalApi:
     """Handler of its own calls (control.call.Handler)."""
 
     def __init__(self, api: MachinesApi, fault: Callable[[], str], app: str, machine: str) -> None:

@@ -21,7 +21,7 @@ _REGION = re.compile(r"(?P<region>global|[a-z]{3})\.(?P<app>[^.]+)")
 _REVERSE = re.compile(r"(?P<nibbles>(?:[0-9a-f]\.){32})ip6\.arpa")
 
 
-class Known(Struct, frozen=True):
+class KnownMachine(Struct, frozen=True):
     """A machine as the DNS knows it."""
 
     id: str
@@ -43,7 +43,7 @@ class Found(Struct, frozen=True):
 NOTHING = Found(False)
 
 
-def look_up(name: str, machines: Sequence[Known], region: str, *, ptr: bool) -> Found:
+def look_up(name: str, machines: Sequence[KnownMachine], region: str, *, ptr: bool) -> Found:
     """``name``: lower case, without the dot at its end; ``region``: of who asks. All that the name has, of whatever
     type was asked for."""
     if (match := _REVERSE.fullmatch(name)) is not None:
@@ -55,7 +55,7 @@ def look_up(name: str, machines: Sequence[Known], region: str, *, ptr: bool) -> 
     return found if found is not None else _addresses(inner, machines, region)
 
 
-def _texts(name: str, machines: Sequence[Known]) -> Found | None:
+def _texts(name: str, machines: Sequence[KnownMachine]) -> Found | None:
     if name == "_apps":
         return Found(True, "TXT", (",".join(sorted({m.app for m in machines})),))
     if (match := _INSTANCES.fullmatch(name)) is not None:
@@ -70,7 +70,7 @@ def _texts(name: str, machines: Sequence[Known]) -> Found | None:
     return Found(bool(of_app), "TXT", (",".join(told),) if told else ())
 
 
-def _addresses(name: str, machines: Sequence[Known], region: str) -> Found:
+def _addresses(name: str, machines: Sequence[KnownMachine], region: str) -> Found:
     """Started machines only, under every name."""
     most = None
     if (match := _META.fullmatch(name)) is not None:
@@ -88,7 +88,7 @@ def _addresses(name: str, machines: Sequence[Known], region: str) -> Found:
     return Found(bool(having), "AAAA", tuple(m.address for m in having if m.started)[:most])
 
 
-def _reverse(nibbles: str, machines: Sequence[Known]) -> Found:
+def _reverse(nibbles: str, machines: Sequence[KnownMachine]) -> Found:
     address = ipaddress.IPv6Address(int(nibbles.replace(".", "")[::-1], 16))
     for one in machines:
         if one.started and ipaddress.IPv6Address(one.address) == address:

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim.proxy_rules import Seen
+from flyatc.sim.proxy_rules import MachineView
 
 MEMORY = "512"  # MB
 RESTARTS = 10  # policy on-failure: so many, then it stays stopped
@@ -27,7 +27,7 @@ AGAIN_SECONDS = 0.2
 LOG = "machine.log"
 
 
-class Wrong(FlyatcError):
+class WrongState(FlyatcError):
     """412: nothing of that kind can be done to a machine in this state."""
 
 
@@ -71,12 +71,12 @@ class Machine:
     def reachable(self) -> bool:
         return self.state == "started" and not self.lost
 
-    def seen(self) -> Seen:
+    def seen(self) -> MachineView:
         """As the proxy and the DNS see it: https://fly.io/docs/monitoring/error-codes/, PM11."""
         fresh = self.state in ("stopping", "stopped", "suspending", "suspended")
         believed = "started" if fresh and monotonic() - self._stopped_at < self._stale else self.state
         one = self.record
-        return Seen(one.id, one.app, one.region, believed, one.autostart, self.cordoned, self.load)
+        return MachineView(one.id, one.app, one.region, believed, one.autostart, self.cordoned, self.load)
 
     async def until(self, state: str, seconds: float) -> bool:
         """Whether it came to the state."""
@@ -113,9 +113,9 @@ class Machine:
         async with self._turn:
             before = self.state
             if before not in ("created", "stopped", "suspended", "started", "failed"):
-                raise Wrong(f"unable to start machine from current state: '{before}'")
+                raise WrongState(f"unable to start machine from current state: '{before}'")
             if before == "suspended" and not self.lost:
-                send(self.record.id, signal.SIGCONT)
+                send_signal(self.record.id, signal.SIGCONT)
                 await self._become("started")
             elif before != "started" or self.lost:
                 self._restarts = 0
@@ -126,9 +126,9 @@ class Machine:
         async with self._turn:
             before = self.state
             if before not in ("started", "suspended", "stopped"):
-                raise Wrong(f"unable to stop machine from current state: '{before}'")
+                raise WrongState(f"unable to stop machine from current state: '{before}'")
             if before == "suspended" or self.lost:  # the snapshot is dropped
-                end(self.record.id)
+                kill_all(self.record.id)
             if before == "stopped":
                 await self._gone()  # it is not started again either
             else:
@@ -141,20 +141,20 @@ class Machine:
             if self.state == "suspended":
                 return
             if self.state != "started" or self.lost:
-                raise Wrong(f"unable to suspend machine from current state: '{self.state}'")
+                raise WrongState(f"unable to suspend machine from current state: '{self.state}'")
             await self._become("suspending")
-            send(self.record.id, signal.SIGSTOP)
+            send_signal(self.record.id, signal.SIGSTOP)
             await self._become("suspended")
 
     async def _kill(self) -> None:
         async with self._turn:
             self.lost = True
-            end(self.record.id)
+            kill_all(self.record.id)
             await self._gone()
 
     async def _destroy(self) -> None:
         async with self._turn:
-            end(self.record.id)
+            kill_all(self.record.id)
             await self._gone()
             await self._become("destroyed")
 
@@ -162,7 +162,7 @@ class Machine:
 
     async def _spawn(self) -> None:
         await self._become("starting")
-        end(self.record.id)  # what a killed simulator left
+        kill_all(self.record.id)  # what a killed simulator left
         try:
             self._process = await self._run()
         except OSError as error:
@@ -191,7 +191,7 @@ class Machine:
         if self.state != "started" or self.lost:
             return
         await self._become("stopped")
-        end(self.record.id)
+        kill_all(self.record.id)
         if code and self._restarts < RESTARTS:
             self._restarts += 1
             await asyncio.sleep(AGAIN_SECONDS)
@@ -207,7 +207,7 @@ class Machine:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await process.wait()
-        end(self.record.id)
+        kill_all(self.record.id)
         await self._gone()
         self.lost = False
         await self._become("stopped")
@@ -233,13 +233,13 @@ class Machine:
 
 
 PROC = Path("/proc")
-MARK = "FLY_MACHINE_ID"
+ID_VARIABLE = "FLY_MACHINE_ID"
 ROUNDS = 100  # of killing: who is forked meanwhile is found in the next
 
 
-def of(machine: str) -> Iterator[int]:
+def pids_of(machine: str) -> Iterator[int]:
     """Their pids, zombies not among them (proc_pid_environ(5) has none of theirs)."""
-    mark = f"{MARK}={machine}".encode()
+    mark = f"{ID_VARIABLE}={machine}".encode()
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
@@ -247,18 +247,18 @@ def of(machine: str) -> Iterator[int]:
                     yield int(entry.name)
 
 
-def send(machine: str, number: int) -> int:
+def send_signal(machine: str, number: int) -> int:
     """A signal to all; how many there were."""
     count = 0
-    for pid in of(machine):
+    for pid in pids_of(machine):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
             count += 1
     return count
 
 
-def end(machine: str) -> None:
+def kill_all(machine: str) -> None:
     """SIGKILL, until nobody is left."""
     for _ in range(ROUNDS):
-        if not send(machine, signal.SIGKILL):
+        if not send_signal(machine, signal.SIGKILL):
             return

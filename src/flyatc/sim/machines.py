@@ -13,8 +13,8 @@ import msgspec
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.process.port_pool import PortPool
-from flyatc.sim.machine import MEMORY, Machine, Record, Wrong
-from flyatc.sim.proxy_rules import Seen
+from flyatc.sim.machine import MEMORY, Machine, Record, WrongState
+from flyatc.sim.proxy_rules import MachineView
 
 RECORDS, NETWORK = "machines.json", "network.json"
 WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # of our own environment
@@ -109,7 +109,7 @@ class Machines:
     def apps(self) -> set[str]:
         return {one.record.app for one in self}
 
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[MachineView]:
         return [one.seen() for one in self]
 
     async def start_all(self) -> None:
@@ -153,7 +153,7 @@ def runtime_environment(record: Record) -> dict[str, str]:
 async def _stop(one: Machine) -> None:
     try:
         await one.stop()
-    except Wrong:  # it never ran
+    except WrongState:  # it never ran
         await one.kill()
 
 

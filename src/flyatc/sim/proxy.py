@@ -15,7 +15,7 @@ from flyatc.config.schema import Limits
 from flyatc.kit import tasks
 from flyatc.sim import proxy_rules, replay
 from flyatc.sim.machine import Machine
-from flyatc.sim.proxy_leg import Body, Leg, NoAnswer, Reached, Reaching, Unreached
+from flyatc.sim.proxy_leg import Body, Connector, Leg, NoAnswer, Reached, Unreached
 from flyatc.sim.proxy_rules import Cache
 from flyatc.sim.replay import BadReplay, Replay, TooLarge
 from flyatc.wire import head, response, server
@@ -39,7 +39,7 @@ class Proxy:
     """``edge``: the region where visitors come in; ``app``: the one that they ask for; ``told``: gets a line for each
     finished request, with its hops."""
 
-    def __init__(self, reaching: Reaching, app: str, edge: str, told: Callable[[str], None]) -> None:
+    def __init__(self, reaching: Connector, app: str, edge: str, told: Callable[[str], None]) -> None:
         self._reaching, self._app, self.edge, self._told = reaching, app, edge, told
         self._cache = Cache()
         self._visits: set[asyncio.Task[None]] = set()
@@ -58,7 +58,7 @@ class Proxy:
         self.wire.abort()
 
     def _handle(self, request: server.Request) -> None:
-        task = tasks.start(_Visit(self, request).live(), "visit")
+        task = tasks.start(_ProxiedRequest(self, request).live(), "visit")
         self._visits.add(task)
         task.add_done_callback(self._visits.discard)
 
@@ -110,7 +110,7 @@ class Proxy:
         self._told(line)
 
 
-class _Visit:
+class _ProxiedRequest:
     """One request of a visitor."""
 
     def __init__(self, proxy: Proxy, request: server.Request) -> None:

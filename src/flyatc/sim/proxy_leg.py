@@ -12,7 +12,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim.machine import Machine, Wrong
+from flyatc.sim.machine import Machine, WrongState
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy_rules import RUNNING, STARTABLE, candidates
 from flyatc.sim.replay import Replay
@@ -206,7 +206,7 @@ class Reached(Struct, frozen=True):
     connection: upstream_connection.AppConnection
 
 
-class Reaching:
+class Connector:
     def __init__(self, machines: Machines, edge: str, *, give_up: float) -> None:
         """``give_up``: seconds of trying where the replay says nothing of a timeout."""
         self._machines, self._edge, self._give_up = machines, edge, give_up
@@ -243,7 +243,7 @@ class Reaching:
             note(f"wakes {one.record.name} ({one.state})")
             try:
                 await one.start()
-            except Wrong:  # somebody else was first: PM07, PM08
+            except WrongState:  # somebody else was first: PM07, PM08
                 return None
         if not one.reachable:
             return None

@@ -35,7 +35,7 @@ RUNNING = "started"
 STARTABLE = frozenset(("stopped", "suspended", "suspending"))  # created, replacing: PM07; stopping, destroyed: PM08
 
 
-class Seen(Struct, frozen=True):
+class MachineView(Struct, frozen=True):
     """A machine as the proxy sees it, which may be as it was a while ago. ``load``: requests in flight."""
 
     id: str
@@ -51,7 +51,7 @@ class Seen(Struct, frozen=True):
         return self.state == RUNNING or (self.autostart and self.state in STARTABLE)
 
 
-def candidates(machines: Sequence[Seen], want: Replay, edge: str, origin: str | None) -> list[Seen]:
+def candidates(machines: Sequence[MachineView], want: Replay, edge: str, origin: str | None) -> list[MachineView]:
     """Best first; ``want.app`` is filled in. ``edge``: the region where the visitor came in; ``origin``: the machine
     that replayed."""
     found = [m for m in machines if m.app == want.app and m.usable and not m.cordoned]
@@ -62,7 +62,7 @@ def candidates(machines: Sequence[Seen], want: Replay, edge: str, origin: str | 
     if want.regions:
         found = [m for m in found if _rank(m, want.regions) is not None]
 
-    def best_first(machine: Seen) -> tuple[bool, int, bool, bool, int, str]:
+    def best_first(machine: MachineView) -> tuple[bool, int, bool, bool, int, str]:
         return (
             machine.id != want.prefer_instance,
             _rank(machine, want.regions) or 0,
@@ -75,7 +75,7 @@ def candidates(machines: Sequence[Seen], want: Replay, edge: str, origin: str | 
     return sorted(found, key=best_first)
 
 
-def _rank(machine: Seen, regions: Sequence[str]) -> int | None:
+def _rank(machine: MachineView, regions: Sequence[str]) -> int | None:
     """The place of the first wanted region that the machine is in. None: it is in none of them."""
     for place, region in enumerate(regions):
         if region in (ANYWHERE, machine.region) or machine.region in ALIASES.get(region, "").split():

@@ -57,7 +57,7 @@ async def _live(
     simulator = Simulator(settings, command, told)
     try:
         await simulator.open(machines)
-        tell(settings.folder, Running(HOST, simulator.api_port))
+        write_discovery(settings.folder, Running(HOST, simulator.api_port))
         greeting = tasks.start(_greet(simulator, ready), "greeting")
         await stop.wait()
         greeting.cancel()
@@ -91,7 +91,7 @@ def claim(folder: Path) -> int:
     return descriptor
 
 
-def tell(folder: Path, running: Running) -> None:
+def write_discovery(folder: Path, running: Running) -> None:
     (folder / FILE).write_bytes(msgspec.json.encode(running))
 
 

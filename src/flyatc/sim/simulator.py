@@ -13,12 +13,12 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.process import readiness
 from flyatc.sim import dns_records, types
 from flyatc.sim.api import MachinesApi
-from flyatc.sim.api_server import ApiDoor, LocalApis
+from flyatc.sim.api_server import ApiServer, LocalApis
 from flyatc.sim.dns import FAULTS, DnsServer
 from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
-from flyatc.sim.proxy_leg import HOST, Reaching
+from flyatc.sim.proxy_leg import HOST, Connector
 from flyatc.sim.proxy_rules import RUNNING
 from flyatc.wire import connection, server
 from flyatc.wire.errors import BadMessage
@@ -54,10 +54,10 @@ class Simulator:
             settings.folder, command, self._environment, stale=settings.stale, grace=settings.grace
         )
         edge = settings.regions[0]
-        self.proxy = Proxy(Reaching(self.machines, edge, give_up=settings.give_up), settings.app, edge, told)
+        self.proxy = Proxy(Connector(self.machines, edge, give_up=settings.give_up), settings.app, edge, told)
         self.dns = DnsServer(self._look_up, told)
         api = MachinesApi(self.machines, settings.regions)
-        self.api = ApiDoor(api, self.machines, TOKEN, self.overview, self.break_things)
+        self.api = ApiServer(api, self.machines, TOKEN, self.overview, self.break_things)
         self._local = LocalApis(api, lambda: self.api.fault)
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -127,7 +127,7 @@ class Simulator:
             dns=f"{HOST}:{self.dns_port}",
             app=self._settings.app,
             faults=types.Faults(self.api.fault, self.dns.fault),
-            machines=[types.standing(one, str(folder / one.record.name / LOG)) for one in self.machines],
+            machines=[types.machine_status(one, str(folder / one.record.name / LOG)) for one in self.machines],
         )
 
     def break_things(self, faults: types.Faults) -> None:
@@ -153,8 +153,8 @@ class Simulator:
         }
 
     def _look_up(self, name: str) -> dns_records.Found:
-        known: Sequence[dns_records.Known] = [
-            dns_records.Known(
+        known: Sequence[dns_records.KnownMachine] = [
+            dns_records.KnownMachine(
                 id=one.record.id, app=one.record.app, region=one.record.region, address=one.record.address,
                 started=one.seen().state == RUNNING, metadata=one.record.metadata,
             )

@@ -71,7 +71,7 @@ class Faults(Struct, forbid_unknown_fields=True):
     dns: str = ""
 
 
-class Standing(Struct):
+class MachineStatus(Struct):
     """A machine, for ``flyatc sim ps``."""
 
     name: str
@@ -91,7 +91,7 @@ class Overview(Struct):
     dns: str
     app: str
     faults: Faults
-    machines: list[Standing]
+    machines: list[MachineStatus]
 
 
 def machine(one: Machine) -> dict[str, Any]:
@@ -125,10 +125,10 @@ def instance(record: Record) -> str:
     return f"01SIM{record.id.upper()}"
 
 
-def standing(one: Machine, log: str) -> Standing:
+def machine_status(one: Machine, log: str) -> MachineStatus:
     record = one.record
     state = f"{one.state}, host lost" if one.lost else one.state
-    return Standing(record.name, record.id, record.app, record.region, state, record.metadata, record.address,
+    return MachineStatus(record.name, record.id, record.app, record.region, state, record.metadata, record.address,
                     record.port, log)  # fmt: skip
 
 

@@ -36,14 +36,14 @@ class Newcomers:
         there are too many."""
         if self._known is None:
             return False
-        if (not crowded and self._starts.welcome(_now())) or not self._looks.welcome(_now()):
+        if (not crowded and self._starts.allows(_now())) or not self._looks.allows(_now()):
             return True
-        self._looks.come(_now())
+        self._looks.enter(_now())
         found = False
         try:
             found = await self._known(user_of)
         finally:
-            self._looks.leave(known=found)
+            self._looks.exit(known=found)
         return not found
 
     @contextlib.contextmanager
@@ -52,13 +52,13 @@ class Newcomers:
         if not start.newcomer:
             yield
             return
-        if not self._starts.welcome(_now()):
+        if not self._starts.allows(_now()):
             raise TooManyNewcomers
-        self._starts.come(_now())
+        self._starts.enter(_now())
         try:
             yield
         finally:
-            self._starts.leave(known=not start.newcomer)
+            self._starts.exit(known=not start.newcomer)
 
 
 def _now() -> float:
