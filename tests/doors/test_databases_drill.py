@@ -15,7 +15,7 @@ import pytest
 
 from fakes.machines import FailingStore, Machine, Yard, add
 from flyatc.databases import inventory
-from flyatc.databases.verify import Drill, Scratch, Snapshots, Verdict
+from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
 from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
@@ -32,7 +32,7 @@ async def drill(yard: Yard, machine: Machine, store: ObjectStore | None = None) 
     log = Log(io.BytesIO())
     tools, own = Workers(24, log), Scratch(yard.root / "drills")
     try:
-        made = Drill([Snapshots(store or yard.failing, tools)], own, tools)
+        made = Verifier([Snapshots(store or yard.failing, tools)], own, tools)
         found = inventory.take(await yard.store.list(inventory.folder(None))).databases
         verdicts = [verdict for one in found for verdict in await made.verify(machine.tenant, one)]
         assert list(own.path.iterdir()) == [], "nothing is left"

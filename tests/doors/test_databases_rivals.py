@@ -26,7 +26,7 @@ async def test_the_loser_is_told_and_his_copy_is_set_aside_at_the_next_hold(yard
             add(a.path, 2)
             await b.session(3)
 
-    with pytest.raises(SaveFailed, match="somebody else has written version 000001-000000002"):
+    with pytest.raises(SaveFailed, match="another machine has written version 000001-000000002"):
         await lose()
     assert rows(a.path) == [1, 2]
     assert await a.session(4) == [1, 3]

@@ -24,8 +24,8 @@ async def test_what_was_set_aside_comes_back_and_streams(tmp_path: Path) -> None
         await a.session(after(one), 2)
         three = after(after(one))
         with pytest.raises(RestoreRefused, match="nothing was set aside as 'x'"):
-            await a.door.turn_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice("x"), silent)
-        back = await a.door.turn_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice(aside.name), silent)
+            await a.door.roll_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice("x"), silent)
+        back = await a.door.roll_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice(aside.name), silent)
         await back.leave()
         assert await (await machines.machine("b")).session(after(three)) == [1]
     finally:

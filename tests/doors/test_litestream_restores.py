@@ -186,11 +186,11 @@ async def test_one_can_go_back_to_an_earlier_time(machines: Streamers) -> None:
     (span,) = await a.door.history(a.tenant, record, two)
     assert span.line == "e000001"
     assert span.since - 1 < moment < span.until + 1
-    back = await a.door.turn_back(a.tenant, record, two, [DATABASE], Moment(moment), silent)
+    back = await a.door.roll_back(a.tenant, record, two, [DATABASE], Moment(moment), silent)
     await back.leave()
     assert await a.session(after(two), 3) == [1]
     assert len(list((a.tenant.data / ".flyatc" / "orphans").iterdir())) == 1
     three = after(after(two))
     assert await (await machines.machine("b")).session(three) == [1, 3]
     with pytest.raises(RestoreRefused, match="nothing of it from that time"):
-        await a.door.turn_back(a.tenant, await a.prepared(), after(three), [DATABASE], Moment(moment - 3600), silent)
+        await a.door.roll_back(a.tenant, await a.prepared(), after(three), [DATABASE], Moment(moment - 3600), silent)

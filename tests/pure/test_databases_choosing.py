@@ -3,7 +3,7 @@
 import pytest
 
 from flyatc.databases.manifest import Pointer, Snapshot, name, point
-from flyatc.databases.version_choice import Kept, NoneSoOld, Picked, kept, newest, told
+from flyatc.databases.version_choice import NoneSoOld, Picked, SavedVersion, kept, newest, rfc3339
 
 NOON = 1795262400.0
 
@@ -50,10 +50,13 @@ def test_what_was_removed_from_the_store_is_no_choice() -> None:
 
 def test_where_the_pointer_does_not_reach_back_the_times_of_the_store_count() -> None:
     assert kept(history(snapshot(3, 30)), {name(1, 2): NOON, name(1, 3): NOON, name(1, 4): NOON}) == [
-        Kept(name(1, 2), NOON),
-        Kept(name(1, 3), NOON + 1800),
+        SavedVersion(name(1, 2), NOON),
+        SavedVersion(name(1, 3), NOON + 1800),
     ]
-    assert kept(None, {name(1, 2): NOON, name(1, 1): NOON - 9}) == [Kept(name(1, 1), NOON - 9), Kept(name(1, 2), NOON)]
+    assert kept(None, {name(1, 2): NOON, name(1, 1): NOON - 9}) == [
+        SavedVersion(name(1, 1), NOON - 9),
+        SavedVersion(name(1, 2), NOON),
+    ]
 
 
 def test_a_machine_whose_clock_is_behind_does_not_hide_its_later_version() -> None:
@@ -63,4 +66,4 @@ def test_a_machine_whose_clock_is_behind_does_not_hide_its_later_version() -> No
 
 
 def test_moments_are_told_in_utc() -> None:
-    assert told(NOON + 0.9) == "2026-11-21T12:00:00Z"
+    assert rfc3339(NOON + 0.9) == "2026-11-21T12:00:00Z"

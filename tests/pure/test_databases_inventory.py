@@ -1,6 +1,6 @@
 """What a store has, by the names of its objects."""
 
-from flyatc.databases.inventory import Inventory, Kept, Stocked, folder, take
+from flyatc.databases.inventory import Inventory, StoredDatabase, StoredOrphan, folder, take
 from flyatc.objects.store import Stored
 
 NAME = "20261121T143000.123456Z-abcd1234"
@@ -23,15 +23,15 @@ ALL = take(Stored(key, 100, "etag", 0.0) for key in KEYS)
 
 def test_databases_are_known_by_their_pointers_snapshots_and_lines() -> None:
     assert ALL.databases == [
-        Stocked("ann", "2025~winter", "db/main.sqlite3", snapshots=True, lines=True),
-        Stocked("ann", "one", "app.sqlite3", snapshots=True, lines=False),
-        Stocked("bob", "~", "app.sqlite3", snapshots=False, lines=True),
-        Stocked("eve", "orphans", "app.sqlite3", snapshots=True, lines=False),
+        StoredDatabase("ann", "2025~winter", "db/main.sqlite3", snapshots=True, lines=True),
+        StoredDatabase("ann", "one", "app.sqlite3", snapshots=True, lines=False),
+        StoredDatabase("bob", "~", "app.sqlite3", snapshots=False, lines=True),
+        StoredDatabase("eve", "orphans", "app.sqlite3", snapshots=True, lines=False),
     ]
 
 
 def test_what_was_set_aside_is_told_apart_from_a_tenant_of_that_name() -> None:
-    assert ALL.orphans == [Kept("ann", "one", "db/main.sqlite3", NAME, 100)]
+    assert ALL.orphans == [StoredOrphan("ann", "one", "db/main.sqlite3", NAME, 100)]
 
 
 def test_every_user_is_told_also_one_without_databases() -> None:

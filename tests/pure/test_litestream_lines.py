@@ -9,7 +9,7 @@ from flyatc.databases import transfer
 from flyatc.databases.litestream import client, replica_layout
 from flyatc.databases.litestream.replica_layout import Addresses, Line
 from flyatc.databases.manifest import Position
-from flyatc.databases.version_choice import Kept, Picked
+from flyatc.databases.version_choice import Picked, SavedVersion
 from flyatc.objects.store import Stored
 
 TENANT = Tenant(user="100", name="", prefix="/100", data=Path("/data/100"), app=App())
@@ -123,7 +123,7 @@ def test_the_file_of_a_transaction_is_named_as_litestream_names_it() -> None:
 def test_what_was_saved_last_before_a_moment_is_looked_at_first() -> None:
     line = Line(1, 1, 1, 10.0, 20.0)
     found = replica_layout.Lines((line,))
-    early, late = Kept("000001-000000001.sqlite3.zst", 15.0), Kept("000001-000000002.sqlite3.zst", 30.0)
+    early, late = SavedVersion("000001-000000001.sqlite3.zst", 15.0), SavedVersion("000001-000000002.sqlite3.zst", 30.0)
     assert replica_layout.places_at(found, [early, late], 16.0)[0] == (line, 16.0), "a line is exact"
     assert isinstance(replica_layout.places_at(found, [early, late], 40.0)[0], Picked)
     assert replica_layout.places_at(found, [early], 40.0)[0] == (line, None)

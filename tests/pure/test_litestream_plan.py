@@ -4,7 +4,7 @@ import pytest
 
 from fakes.owners import FakeFormer
 from flyatc.databases.litestream.replica_layout import Line, Lines
-from flyatc.databases.litestream.restore_plan import Asked, Bring, Either, Saved, newest, plan
+from flyatc.databases.litestream.restore_plan import PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, newest, plan
 from flyatc.databases.manifest import Entry, Link, Position
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
 
@@ -23,8 +23,8 @@ def asked(
     saved: Saved | None = None,
     strays: tuple[str, ...] = (),
     current: int = 5,
-) -> Asked:
-    return Asked(here, entry, touched, former, Lines(lines, strange), saved, strays, current)
+) -> PlanInput:
+    return PlanInput(here, entry, touched, former, Lines(lines, strange), saved, strays, current)
 
 
 def test_who_wrote_last_keeps_what_is_here() -> None:
@@ -37,18 +37,18 @@ def test_who_wrote_last_keeps_what_is_here() -> None:
 def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:
     later = FakeFormer(8, clean=True)
     assert plan(asked(former=later)) == Keep("the store has transaction 7 of e000005, which is what is here")
-    assert isinstance(plan(asked(former=later, touched=True)), Bring)
-    assert isinstance(plan(asked(former=later, entry=Entry(epoch=6, line=5, txid=7, in_use=True))), Bring)
-    assert isinstance(plan(asked(former=FakeFormer(8, clean=False))), Bring)
+    assert isinstance(plan(asked(former=later, touched=True)), RestoreLine)
+    assert isinstance(plan(asked(former=later, entry=Entry(epoch=6, line=5, txid=7, in_use=True))), RestoreLine)
+    assert isinstance(plan(asked(former=FakeFormer(8, clean=False))), RestoreLine)
 
 
 def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_it() -> None:
     later, longer = FakeFormer(8, clean=True), (Line(5, 9, 100, 1000.0, 2000.0),)
     reason = "the store has transaction 9 of e000005, the local copy is transaction 7 of e000005"
-    assert plan(asked(former=later, lines=longer)) == Bring(reason, longer[0], outdated=True)
-    assert plan(asked(former=later, lines=longer, touched=True)) == Bring(reason, longer[0], outdated=False)
+    assert plan(asked(former=later, lines=longer)) == RestoreLine(reason, longer[0], outdated=True)
+    assert plan(asked(former=later, lines=longer, touched=True)) == RestoreLine(reason, longer[0], outdated=False)
     unknown = plan(asked(former=later, entry=Entry()))
-    assert unknown == Bring(
+    assert unknown == RestoreLine(
         "the store has transaction 7 of e000005, and nobody knows where the local copy comes from", LINE
     )
 
@@ -56,7 +56,7 @@ def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_i
 def test_the_newest_line_counts() -> None:
     newer = Line(8, 1, 10, 3000.0, 3000.0)
     decided = plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, newer), current=8))
-    assert isinstance(decided, Bring)
+    assert isinstance(decided, RestoreLine)
     assert decided.line == newer
 
 
@@ -68,7 +68,7 @@ def test_a_line_above_ours_is_a_riddle() -> None:
 
 def test_without_owners_a_record_proves_something_only_where_nobody_else_takes_part() -> None:
     old, nobody = Entry(txid=3), FakeFormer(0, clean=True)
-    assert isinstance(plan(asked(entry=old, former=nobody)), Bring)
+    assert isinstance(plan(asked(entry=old, former=nobody)), RestoreLine)
     alone = (Line(0, 7, 10, 1.0, 2.0),)
     assert isinstance(plan(asked(entry=old, former=nobody, lines=alone, current=0)), Keep)
 
@@ -85,7 +85,7 @@ def test_what_is_strange_or_no_database_starts_nothing() -> None:
 
 def test_only_what_is_nowhere_begins_empty() -> None:
     assert isinstance(plan(asked(here=Here.ABSENT, lines=(), entry=Entry())), Create)
-    assert isinstance(plan(asked(here=Here.ABSENT)), Bring)
+    assert isinstance(plan(asked(here=Here.ABSENT)), RestoreLine)
     never = "it was never streamed yet"
     assert plan(asked(lines=(), entry=Entry())) == Keep(never)
     assert plan(asked(lines=(), entry=Entry(in_use=True))) == Keep(never, verify=True)
@@ -94,7 +94,7 @@ def test_only_what_is_nowhere_begins_empty() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "modified", "kind"),
-    [(5, 3000.0, Restore), (6, 2000.5, Restore), (5, 1999.0, Bring), (4, 3000.0, Bring)],
+    [(5, 3000.0, Restore), (6, 2000.5, Restore), (5, 1999.0, RestoreLine), (4, 3000.0, RestoreLine)],
 )
 def test_a_snapshot_counts_if_it_is_newer_than_the_newest_line(epoch: int, modified: float, kind: type) -> None:
     saved = Saved(SNAPSHOT, epoch, modified)
@@ -156,10 +156,10 @@ def test_a_renewed_line_is_newer_than_the_one_that_was_left() -> None:
 def test_a_snapshot_and_a_line_which_are_the_same_are_either_good() -> None:
     same = Saved(SNAPSHOT, 5, 0.0, position=LINE.position)
     decided = plan(asked(here=Here.ABSENT, entry=Entry(), saved=same))
-    assert isinstance(decided, Either)
+    assert isinstance(decided, RestoreSnapshotOrLine)
     assert decided.line == LINE
     outdated = plan(asked(former=FakeFormer(8, clean=True), entry=Entry(epoch=6, line=5, txid=6), saved=same))
-    assert isinstance(outdated, Either)
+    assert isinstance(outdated, RestoreSnapshotOrLine)
     assert outdated.outdated
     kept = plan(asked(former=FakeFormer(8, clean=True), saved=same))
     assert isinstance(kept, Keep), "what is here is that transaction"
@@ -167,4 +167,4 @@ def test_a_snapshot_and_a_line_which_are_the_same_are_either_good() -> None:
 
 def test_the_copy_of_another_renewal_is_not_what_is_here() -> None:
     renewed = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0, renewal=1)
-    assert isinstance(plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, renewed))), Bring)
+    assert isinstance(plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, renewed))), RestoreLine)

@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases import inventory, orphans
-from flyatc.databases.inventory import Inventory, Kept
+from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
 from flyatc.databases.litestream.replica_restore import LitestreamContext
-from flyatc.databases.verify import Drill, Replicas, Scratch, Snapshots, Source
+from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifier
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
@@ -59,14 +59,14 @@ async def stock(store: ObjectStore, address: str | None) -> Inventory:
 @contextlib.asynccontextmanager
 async def ready(
     config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, log: Log
-) -> AsyncIterator[Drill]:
+) -> AsyncIterator[Verifier]:
     """It has threads of its own, so that no tenant waits for it. ``records``: of the children. Raises FlyatcError where
     there can be no scratch folder."""
     tools, own = Workers(config.storage.keep, log), Path(config.server.data) / ".flyatc"
     try:
         scratch = await tools.quick.run(partial(_scratch, own))
         try:
-            yield Drill(_sources(config, environ, store, records, tools), scratch, tools)
+            yield Verifier(_sources(config, environ, store, records, tools), scratch, tools)
         finally:
             await tools.quick.run(scratch.remove)
     finally:
@@ -108,7 +108,7 @@ class Orphan(Struct, frozen=True, kw_only=True):
 async def find(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
     """Of a tenant, of a user, or (None) of all; oldest first. Raises StoreUnavailable, OSError."""
     here = await asyncio.to_thread(partial(_here, config, address))
-    there: list[Kept] = []
+    there: list[StoredOrphan] = []
     if config.storage.mode != "none":
         async with opened(config, environ) as store:
             there = (await stock(store, address)).orphans

@@ -19,8 +19,8 @@ from msgspec import Struct, structs
 from flyatc.admin import store_access
 from flyatc.config.schema import Config
 from flyatc.control import types
-from flyatc.databases.inventory import Stocked
-from flyatc.databases.verify import Drill, Verdict
+from flyatc.databases.inventory import StoredDatabase
+from flyatc.databases.verify import Verdict, Verifier
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.objects.store import ObjectStore
@@ -163,7 +163,7 @@ class VerifySchedule:
 
     async def _look(self, every: float) -> None:
         found = (await store_access.stock(self._store, None)).databases
-        there: dict[tuple[str, str], Stocked] = {}
+        there: dict[tuple[str, str], StoredDatabase] = {}
         for address in self._here.running() if self._here is not None else ():
             there |= self._expected_of(address)
         there |= {self._name(one): one for one in found}
@@ -177,7 +177,7 @@ class VerifySchedule:
         running = self._here.running() if self._here is not None else {}
         self._known = {n: one for n, one in self._known.items() if n[0] in running or one.state == "damaged"}
         turns: list[tuple[str, str]] = []
-        there: dict[tuple[str, str], Stocked] = {}
+        there: dict[tuple[str, str], StoredDatabase] = {}
         for address, since in running.items():
             if time() - since > every * EARLIEST:
                 found = {self._name(one): one for one in (await store_access.stock(self._store, address)).databases}
@@ -188,7 +188,7 @@ class VerifySchedule:
                 )
         await self._take_turns(turns, there)
 
-    async def _take_turns(self, turns: list[tuple[str, str]], there: Mapping[tuple[str, str], Stocked]) -> None:
+    async def _take_turns(self, turns: list[tuple[str, str]], there: Mapping[tuple[str, str], StoredDatabase]) -> None:
         if turns:
             async with store_access.ready(self._config, self._environ, self._store, self._records, self._log) as drill:
                 if self._here is not None:
@@ -196,7 +196,7 @@ class VerifySchedule:
                 for name in turns:
                     await self._verify(drill, there[name])
 
-    async def _verify(self, drill: Drill, one: Stocked) -> None:
+    async def _verify(self, drill: Verifier, one: StoredDatabase) -> None:
         began = monotonic()
         tenant = self._config.tenant_kept_as(one.user, one.key)
         verdicts = self._with_lost(await drill.verify(tenant, one), tenant.address, one.database)
@@ -245,13 +245,13 @@ class VerifySchedule:
             self._log.event("warning", "the store has a new copy, made of the local file", **who)
         return healed
 
-    def _expected_of(self, address: str) -> dict[tuple[str, str], Stocked]:
+    def _expected_of(self, address: str) -> dict[tuple[str, str], StoredDatabase]:
         """Also where the store has nothing of it any more."""
         user, _, name = address.partition("/")
         key, databases = name.replace("/", "~") or "~", self._here.expected(address) if self._here is not None else {}
-        return {(address, one): Stocked(user, key, one, snapshots=False, lines=False) for one in databases}
+        return {(address, one): StoredDatabase(user, key, one, snapshots=False, lines=False) for one in databases}
 
-    def _name(self, one: Stocked) -> tuple[str, str]:
+    def _name(self, one: StoredDatabase) -> tuple[str, str]:
         return self._config.tenant_kept_as(one.user, one.key).address, one.database
 
     def _written(self) -> bytes:

@@ -1,6 +1,6 @@
-"""What is wrong with a database while its app runs: a WAL that only grows, a stream that stands still. Pure.
+"""Alarms about a database while its app runs: a WAL that only grows, a stream that makes no progress. Pure.
 
-Times are of any clock that only goes forward; sizes are octets.
+Times are of any monotonic clock; sizes are octets.
 """
 
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from flyatc.kit.units import human_octets, human_seconds
 
 # SQLite and litestream checkpoint at 1000 pages, 4 MB. A burst leaves some ten times that until the next checkpoint of
-# each minute; more than this is a reader which never ends, or a checkpoint which never gets through.
+# each minute; more than this means a reader that never ends, or a checkpoint that never succeeds.
 LARGE_WAL = 128 << 20
-CALM = 0.5  # of that; below it the alarm is over
+CALM = 0.5  # of that; below it the alarm ends
 
-# litestream sends each second: so many were in vain. The first is no more than an alarm, since a store may be slow.
-STUCK = 30.0  # s; then it is an alarm
-RENEW = 60.0  # s; then all is sent anew, if the store answers
-LONGEST_PAUSE = 3600.0  # s; between two renewals, after doubling: each sends the whole database
+# litestream sends each second. After STUCK without progress there is only an alarm, since a store may be slow.
+STUCK = 30.0  # s; then an alarm
+RENEW = 60.0  # s; then the whole database is sent again, if the store responds
+LONGEST_PAUSE = 3600.0  # s; between two renewals, which each send the whole database
 
 
 @dataclass
 class Watch:
-    """Of one database. ``see`` once a second."""
+    """Alarms of one database. Call ``see`` once a second."""
 
     wal: int = 0
-    stuck: float = 0.0  # seconds with changes and without a step
+    stuck: float = 0.0  # seconds with changes and without progress
     _loud: bool = False
     _since: float | None = None
     _at: object = None
@@ -31,13 +31,13 @@ class Watch:
     _next: float = field(default=0.0)
 
     def see(self, now: float, wal: int, position: object, *, behind: bool, patience: float) -> list[tuple[str, str]]:
-        """(level, message) for the log. ``behind``: something was written that the store is not known to have.
-        ``position``: of what it has. ``patience``: seconds which one step may take: the database may be large."""
+        """Return (level, message) for the log. ``behind``: something was written that the store may lack. ``position``:
+        of what the store has. ``patience``: seconds that one step may take, since the database may be large."""
         return [*self._see_wal(wal), *self._see_position(now, position, behind=behind, patience=patience)]
 
     @property
     def sentences(self) -> list[str]:
-        """For people."""
+        """The active alarms, as text for the operator."""
         found = [large_wal(self.wal)] if self._loud else []
         if self.stuck:
             found.append(
@@ -47,7 +47,7 @@ class Watch:
         return found
 
     def renewal_due(self, now: float) -> bool:
-        """Then it is begun, and the next one is put off."""
+        """Return whether to start a renewal now; if so, postpone the next one."""
         if not self.stuck or self._since is None or now < self._next:
             return False
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""The databases of one tenant while it is up: saved at intervals, on demand, and when it is let go."""
+"""Periodic, on-demand and final saves of the databases of one running tenant."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class AutoSaver:
 
     @property
     def lag(self) -> float:
-        """Seconds since the store had everything; 0: it has."""
+        """Seconds since the store had everything; 0: it has everything now."""
         return max(0.0, time() - (self.saved_at or self._since)) if self.unsaved else 0.0
 
     @property
@@ -49,7 +49,7 @@ class AutoSaver:
 
     @property
     def expected(self) -> dict[str, str]:
-        """See ``Vault.expected``."""
+        """See ``DatabaseService.expected``."""
         return {d.name: "snapshot" for d in self._databases if d.entry.base is not None}
 
     @property
@@ -65,15 +65,15 @@ class AutoSaver:
         return {}
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
-        """Begun is done: who is cancelled here waits for its end. Raises SaveFailed."""
+        """Save now. Cannot be cancelled once started: a cancelled caller waits for its end. Raises SaveFailed."""
         chosen = [d for d in self._databases if only in (None, d.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         await tasks.to_the_end(tasks.start(_save(chosen, progress), f"save {self._tenant.address}"))
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
-        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
-        Raises SaveFailed."""
+        """Replace a damaged copy in the store by a new one of the local file. False: not possible here. Raises
+        SaveFailed."""
         database = next((d for d in self._databases if d.name == name), None)
         if database is None or kind != "snapshot":
             return False
@@ -81,7 +81,7 @@ class AutoSaver:
         return True
 
     async def leave(self) -> None:
-        """The app has ended. The last save, on record only when confirmed. Raises SaveFailed."""
+        """Make the final save after the app has ended. On record only when confirmed. Raises SaveFailed."""
         await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"))
 
     async def _leave(self) -> None:
@@ -107,7 +107,7 @@ class AutoSaver:
                 await self._let_go()
 
     def _keep(self) -> None:
-        """Nothing may be saved any more. Raises SaveFailed where something would have been to save."""
+        """Keep the local copies: the lease has ended. Raises SaveFailed if something is unsaved."""
         left = [database for database in self._databases if database.unsaved]
         for database in left:
             database.failed = True
@@ -115,16 +115,16 @@ class AutoSaver:
             raise SaveFailed(f"{', '.join(map(str, left))}: {self._owned.why}. The local copy is kept")
 
     async def _set_aside(self) -> None:
-        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        """Set aside unsaved copies: another machine may have written since. Raises SaveFailed."""
         try:
             for database in self._databases:
                 if database.unsaved:
                     await orphans.set_aside(database, self._tools, self._owned.why)
         except OSError as error:
-            raise SaveFailed(f"{self._tenant.address}: what is unsaved cannot be set aside: {error}") from error
+            raise SaveFailed(f"{self._tenant.address}: the unsaved copy cannot be set aside: {error}") from error
 
     async def _let_go(self) -> None:
-        """Those which are saved are no longer in use. What cannot be written down is saved again at the next start."""
+        """Clear ``in_use`` of the saved ones. If the record cannot be written, the next start saves them again."""
         saved = {d.name: structs.replace(d.entry, in_use=False) for d in self._databases if not d.failed}
         try:
             await self._record.put(saved)
@@ -137,24 +137,24 @@ class AutoSaver:
                 async with asyncio.timeout(interval):
                     await self._leaving.wait()
                 return
-            with contextlib.suppress(SaveFailed):  # told by the database; the next round tries again
+            with contextlib.suppress(SaveFailed):  # logged by the database; the next round tries again
                 await _save([d for d in self._databases if d.unsaved], silent)
 
 
 async def _save(databases: Iterable[Database], progress: Progress) -> None:
-    """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
+    """Save all of them, even if one fails. Raises SaveFailed with all the errors."""
     work = [tasks.start(database.save(progress), f"save {database}") for database in databases]
-    answers = await asyncio.gather(*work, return_exceptions=True)
-    failed = [answer for answer in answers if isinstance(answer, SaveFailed)]
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
-            raise answer
+    results = await asyncio.gather(*work, return_exceptions=True)
+    failed = [result for result in results if isinstance(result, SaveFailed)]
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, SaveFailed):
+            raise result
     if failed:
         raise SaveFailed("; ".join(str(error) for error in failed)) from failed[0]
 
 
 class Unstored:
-    """storage.mode none: the folder is all there is."""
+    """Stand-in for storage.mode none: there is only the local folder."""
 
     unsaved = False
     saved_at = None
@@ -177,10 +177,10 @@ class Unstored:
         return {}
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
-        """There is nowhere to save to."""
+        """Do nothing: there is no store."""
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
         return False
 
     async def leave(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no store."""

@@ -1,20 +1,20 @@
-"""One database which is held here, and how it is saved.
+"""Save one held database as snapshots.
 
-A save is a line of steps, each of which a crash, or a store that fails, may be the last of:
+A save is a sequence of steps. A crash or a failure of the store may end it after any of them:
 
-1. copy, check, pack into a workplace: nothing has changed anywhere. The workplace is swept at the next hold.
-2. upload under a number of its own, create-only: a snapshot nobody points to. The next save takes a higher number. If
+1. Copy, check and pack into a temporary folder: nothing has changed. The next hold removes the folder.
+2. Upload under a new number, create-only: a snapshot without a pointer to it. The next save takes a higher number. If
    it is the first one and this machine is lost, the next machine adopts it: see ``unpublished``.
-3. *pending* goes on record: the current snapshot is still our base, so the next plan keeps the local copy.
-4. the pointer is swapped, if it is still what we know: from here on this is the newest version. Our record says
-   pending, so the next plan finds the current snapshot there and keeps the local copy. If the answer is lost, reading
-   the pointer back tells; if that fails too, both outcomes are still right in the record.
-5. the record is confirmed: base is the new snapshot. Before this is on the disk, case 4 holds.
-6. prune: what remains undeleted is deleted after the next save.
+3. Record it as *pending*: the current snapshot is still our base, so the next plan keeps the local copy.
+4. Swap the pointer, if it is unchanged: from here on this is the newest version. Our record says pending, so the next
+   plan finds the current snapshot there and keeps the local copy. If the response is lost, the pointer is read back; if
+   that fails too, the record is right for both outcomes.
+5. Confirm in the record: base is the new snapshot. Until this is on the disk, case 4 holds.
+6. Prune: snapshots that could not be deleted are deleted after the next save.
 
-Through all of it the local database is only read, and ``in_use`` stays on record until a save after the app's end is
-confirmed. So the local copy is kept exactly if the store's current snapshot is one it descends from. If it is not, then
-somebody else has written: we never write over that; our copy stays, and is set aside whole at the next hold.
+The local database is only read, and ``in_use`` stays on record until a save after the app's end is confirmed. So the
+local copy is kept exactly if it descends from the store's current snapshot. If it does not, another machine has
+written: that is never overwritten, and our copy is set aside, complete, at the next hold.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from flyatc.kit.types import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
 from flyatc.observe.log import stamp
 
-PENDING = 8  # publications of unknown outcome that are remembered; older ones have long been decided
+PENDING = 8  # remembered publications of unknown outcome; older ones have long been decided
 
 
 class Database:
@@ -46,12 +46,12 @@ class Database:
         self.tenant, self.name = tenant, name
         self.path = tenant.data / name
         self.folder = tenant.data / ".flyatc"
-        self.shelf = RemoteDatabase(store, tenant, name)
+        self.remote = RemoteDatabase(store, tenant, name)
         self.owned = owned
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()
-        self.failed = False  # whether the last save did
-        self._rival: str | None = None  # why no save can succeed any more
+        self.failed = False  # the last save failed
+        self._rival: str | None = None  # reason why no save can succeed any more
 
     def __str__(self) -> str:
         return f"{self.tenant.address}: {self.name}"
@@ -61,33 +61,33 @@ class Database:
         return self._record.get(self.name) or Entry()
 
     async def note(self, entry: Entry) -> None:
-        """On record. Raises OSError."""
+        """Write the record entry. Raises OSError."""
         await self._record.put({self.name: entry})
 
     @property
     def unsaved(self) -> bool:
-        """Whether the files are not as they were when the store was last known to have them. Cheap."""
+        """True if the files have changed since the store was last known to have them. Cheap."""
         try:
             found = local_files.signature(self.path)
-        except OSError:  # the next save says what is wrong
+        except OSError:  # the next save reports it
             return True
         if found[0] is None:
             return self._record.deleted
         return found != self.entry.signature
 
-    def tell(self, level: str, message: str, **fields: object) -> None:
+    def log_event(self, level: str, message: str, **fields: object) -> None:
         self._tools.log.event(level, message, tenant=self.tenant.address, database=self.name, **fields)
 
     async def format_version(self) -> int:
-        """See ``files.format_version``; never while it is being copied. Raises OSError."""
+        """See ``local_files.format_version``; never during a copy. Raises OSError."""
         async with self._lock:
             return await self._tools.quick.run(partial(local_files.format_version, self.path))
 
     async def build_upon(self) -> None:
-        """The local copy is newer than whatever snapshot the store has, since it was streamed or is its descendant: the
-        next save goes on top of that. Raises SaveFailed."""
+        """Make the store's current snapshot the base of the next save. The local copy is newer: it was streamed, or it
+        descends from that snapshot. Raises SaveFailed."""
         try:
-            current = await self.shelf.current()
+            current = await self.remote.current()
             if current is None or current.pointer is None or self.entry.descends_from(current.pointer.link):
                 return
             await self.note(structs.replace(self.entry, base=current.pointer.link, signature=None))
@@ -95,14 +95,14 @@ class Database:
             raise SaveFailed(f"{self} is not saved: {error}. The local copy is kept") from error
 
     async def save(self, progress: Progress, *, anew: bool = False) -> None:
-        """The store has what is here now, if it returns. ``anew``: as a new version, changed or not, since the one
-        which is there is damaged; then no older one is removed. Raises SaveFailed; then the local copy is as it was."""
+        """Save the current content. ``anew``: as a new version even if unchanged, since the stored one is damaged; then
+        no older one is removed. Raises SaveFailed; the local copy is never changed."""
         async with self._lock:
             self.failed = True
             try:
                 await self._attempt(progress, anew=anew)
             except SaveFailed as error:
-                self.tell("warning", "not saved", error=str(error))
+                self.log_event("warning", "not saved", error=str(error))
                 raise
             self.failed = False
 
@@ -136,15 +136,15 @@ class Database:
         if published:
             ms = round((monotonic() - began) * 1000)
             version = manifest.version(pointer.key)
-            self.tell("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
+            self.log_event("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
             if not anew:
                 await self.prune(pointer)
 
     async def publish(
         self, copy: Path, digest: str, position: Position | None, progress: Progress, *, anew: bool = False
     ) -> tuple[Pointer, bool]:
-        """``copy`` is the newest version in the store; False: that it was before, and nothing was uploaded.
-        ``position``: of litestream, where its stream has the same. ``anew``: see ``save``. Raises SaveFailed,
+        """Make ``copy`` the newest version in the store. False: it already was, and nothing was uploaded.
+        ``position``: in litestream's stream, if that has the same content. ``anew``: see ``save``. Raises SaveFailed,
         StoreUnavailable, ConditionFailed, OSError."""
         current = await self._ours()
         pointer = current.pointer if current is not None else None
@@ -156,7 +156,7 @@ class Database:
         return pointer, False
 
     async def _look(self) -> Signature | None:
-        """The files' signature, taken before they are read; None while it would not show the next write."""
+        """Return the signature before the files are read; None if a later write might not change it."""
         for _ in range(4):
             found = local_files.signature(self.path)
             if local_files.settled(found):
@@ -166,23 +166,23 @@ class Database:
 
     def _missing(self) -> None:
         if self.entry.base is None:
-            return  # the app has not made it, or has put nothing into it yet
+            return  # the app has not created it, or has written nothing yet
         version = manifest.version(self.entry.base.key)
         if self.path.exists():
             raise SaveFailed(f"{self} is empty although it had content: not saved, the store keeps version {version}")
-        self.tell("warning", "the app has removed its database; the store keeps it", version=version)
+        self.log_event("warning", "the app has removed its database; the store keeps it", version=version)
 
     async def copy(self, copy: Path, progress: Progress, *, keep_wal: bool = False) -> str:
-        """A checked copy: a damaged database must not take the place of a good one. Its sha256. ``keep_wal``: as in
-        ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
+        """Make a checked copy, since a damaged database must not replace a good one; return its sha256. ``keep_wal``:
+        as in ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
         heavy = self._tools.heavy
         await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
         await heavy.run(partial(sqlite.check_still, copy))
         return await heavy.watch(partial(local_files.digest, copy), "check", progress)
 
     async def _ours(self) -> Current | None:
-        """What the store has now, if we may build on it. Raises SaveFailed if somebody else has written, or may."""
-        current = await self.shelf.current()
+        """Return the store's pointer, if it may be built on. Raises SaveFailed if another machine may have written."""
+        current = await self.remote.current()
         if current is not None:
             self._rival = self._find_rival(current)
             if self._rival is not None:
@@ -197,7 +197,7 @@ class Database:
         if pointer is None or self.entry.descends_from(pointer.link):
             return None
         version = manifest.version(pointer.key)
-        return f"{self} is not saved: somebody else has written version {version}. {kept} at the next start"
+        return f"{self} is not saved: another machine has written version {version}. {kept} at the next start"
 
     def _may_write(self) -> None:
         if not self.owned.valid():
@@ -208,7 +208,7 @@ class Database:
     ) -> Pointer:
         packed = copy.with_suffix(".zst")
         await self._tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", progress)
-        there = await self.shelf.snapshots()
+        there = await self.remote.snapshots()
         snapshot = Snapshot(
             key=manifest.following(current.pointer if current else None, list(there), self.owned.epoch),
             size=local_files.octets(copy),
@@ -218,18 +218,18 @@ class Database:
             position=position,
         )
         self._may_write()
-        await self.shelf.upload(snapshot.key, packed, progress)
+        await self.remote.upload(snapshot.key, packed, progress)
         pending = (*self.entry.pending, snapshot.link)[-PENDING:]
         await self.note(structs.replace(self.entry, pending=pending))
         return await self._swap(snapshot, current)
 
     async def _swap(self, snapshot: Snapshot, current: Current | None) -> Pointer:
-        """The pointer is ours when it returns. An answer that says no, or none at all, is settled by reading back."""
+        """Swap the pointer. After a refusal or a lost response, read it back to learn the outcome."""
         for last in (False, False, True):
             pointer = manifest.point(snapshot, current.pointer if current else None, self.owned.epoch)
             self._may_write()
             try:
-                await self.shelf.point(pointer, current)
+                await self.remote.point(pointer, current)
                 return pointer
             except (ConditionFailed, StoreUnavailable):
                 current = await self._ours()
@@ -248,7 +248,7 @@ class Database:
 
     async def prune(self, pointer: Pointer) -> None:
         try:
-            for key in manifest.surplus(list(await self.shelf.snapshots()), pointer, self._tools.keep):
-                await self.shelf.delete(key)
+            for key in manifest.surplus(list(await self.remote.snapshots()), pointer, self._tools.keep):
+                await self.remote.delete(key)
         except StoreUnavailable as error:
-            self.tell("warning", "old snapshots are not removed yet", error=str(error))
+            self.log_event("warning", "old snapshots are not removed yet", error=str(error))

@@ -1,4 +1,4 @@
-"""How much room there is on the disk that a database is restored to. Blocking, but quick."""
+"""Free space on the disk that a database is restored to. Blocking, but quick."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from flyatc.kit.errors import RestoreRefused
 
 
 def look(path: Path, needed: int = 0) -> Room:
-    """Of the file system which ``path`` is on, or its nearest parent that exists. Raises OSError."""
+    """Return the space on the file system of ``path``, or of its nearest existing parent. Raises OSError."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -28,7 +28,7 @@ def _mount(path: Path) -> Path:
 
 
 def seen(path: Path, needed: int = 0) -> Room | None:
-    """None: it cannot be asked."""
+    """As ``look``, but None if the file system cannot be queried."""
     try:
         return look(path, needed)
     except OSError:
@@ -37,11 +37,11 @@ def seen(path: Path, needed: int = 0) -> Room | None:
 
 @contextlib.contextmanager
 def enough(who: str, place: Path, needed: int) -> Iterator[Room | None]:
-    """Refuses what surely has no room below ``place``, before anything is read. OSError inside becomes RestoreRefused,
-    which names the disk and both sizes."""
+    """Refuse a restore without enough room below ``place``, before anything is read. OSError inside becomes
+    RestoreRefused, which names the disk and both sizes."""
     room = seen(place, needed)
     if room is not None and needed and room.short:
-        full = OSError(errno.ENOSPC, "not begun: it has no room")
+        full = OSError(errno.ENOSPC, "not started: no room")
         raise refused(who, full, room) from full
     try:
         yield room

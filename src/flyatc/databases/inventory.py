@@ -1,4 +1,4 @@
-"""What a store has, from the names of its objects alone. Pure."""
+"""Inventory of a store, from the names of its objects alone. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ _LTX = re.compile(r"e\d{6,}(?:-\d{2,})?/.+\.ltx")  # below a database's folder: 
 
 
 @dataclass(frozen=True, order=True)
-class Stocked:
+class StoredDatabase:
     """One database. ``user`` and ``key`` as in config.schema.Tenant; ``key`` is ``~`` where the user is the tenant."""
 
     user: str
     key: str
-    database: str  # its name, with the slashes it may have
-    snapshots: bool  # a pointer, or snapshots without one
-    lines: bool  # of litestream
+    database: str  # its name, possibly with slashes
+    snapshots: bool  # current.json, or snapshots without one
+    lines: bool  # of litestream: replicas
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What was set aside and sent to the store."""
+class StoredOrphan:
+    """An orphaned copy in the store."""
 
     user: str
     key: str
@@ -35,12 +35,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Inventory:
-    databases: list[Stocked]
-    orphans: list[Kept]
-    users: list[str]  # all that there are
+    databases: list[StoredDatabase]
+    orphans: list[StoredOrphan]
+    users: list[str]  # all of them
 
     def within(self, user: str | None, key: str | None) -> "Inventory":
-        """Of one user, or of one of his tenants."""
+        """Return the part of one user, or of one tenant."""
         return Inventory(
             [one for one in self.databases if _within(one, user, key)],
             [one for one in self.orphans if _within(one, user, key)],
@@ -49,12 +49,12 @@ class Inventory:
 
 
 def folder(user: str | None) -> str:
-    """What is to be listed; None: everything."""
+    """Return the prefix to list; ``user`` None: everything."""
     return ROOT if user is None else f"{ROOT}{user}/"
 
 
 def take(there: Iterable[Stored]) -> Inventory:
-    """``there``: all objects below ``folder``. What is not ours is passed over."""
+    """Read the inventory from ``there``, all objects below ``folder``. Unknown names are ignored."""
     snapshots, lines, orphans, users = set(), set(), [], set()
     for stored in there:
         user, _, rest = stored.key.removeprefix(ROOT).partition("/")
@@ -62,19 +62,19 @@ def take(there: Iterable[Stored]) -> Inventory:
         place, _, last = rest.rpartition("/")
         parts = place.split("/")
         if len(parts) == 3 and parts[0] == "orphans" and last.endswith(SUFFIX):
-            orphans.append(Kept(user, parts[1], _name(parts[2]), last.removesuffix(SUFFIX), stored.size))
+            orphans.append(StoredOrphan(user, parts[1], _name(parts[2]), last.removesuffix(SUFFIX), stored.size))
         elif len(parts) == 2 and (last == "current.json" or number(last) is not None):
             snapshots.add((user, parts[0], parts[1]))
         elif len(parts) > 2 and _LTX.fullmatch("/".join([*parts[2:], last])):
             lines.add((user, parts[0], parts[1]))
     databases = [
-        Stocked(user, key, _name(name), (user, key, name) in snapshots, (user, key, name) in lines)
+        StoredDatabase(user, key, _name(name), (user, key, name) in snapshots, (user, key, name) in lines)
         for user, key, name in sorted(snapshots | lines)
     ]
     return Inventory(databases, orphans, sorted(users))
 
 
-def _within(one: Stocked | Kept, user: str | None, key: str | None) -> bool:
+def _within(one: StoredDatabase | StoredOrphan, user: str | None, key: str | None) -> bool:
     return user in (None, one.user) and key in (None, one.key)
 
 

@@ -1,8 +1,7 @@
-"""The local files of a database: what is there, setting it aside, putting another in its place. Blocking, but quick.
+"""The local files of a database: inspect them, set them aside, replace them, and pack or unpack a copy. Blocking.
 
-The form in which a database travels: zstd with its checksum, in one frame that tells its size.
-
-Blocking; needs a few megabytes of memory, whatever the size.
+A packed database is one zstd frame with its content size and checksum. Packing needs a few megabytes of memory,
+whatever the size.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ TICK = 20_000_000  # ns; file times move on by the kernel's tick, 10 ms at most
 
 
 def look(path: Path) -> Here:
-    """Only while no app runs: it opens the file. Raises OSError, also for what is not a file."""
+    """Classify the file. Only while no app runs, since it opens the file. Raises OSError, also if it is no file."""
     try:
         with path.open("rb") as file:
             head = file.read(len(HEADER))
@@ -43,8 +42,8 @@ def look(path: Path) -> Here:
 
 
 def format_version(path: Path) -> int:
-    """2: WAL; 1: another journal mode; 0: there is no database yet. Only while this process has it not open by SQLite:
-    see ``sqlite``. Raises OSError."""
+    """Return 2 for WAL, 1 for another journal mode, 0 if there is no database yet. Only while SQLite does not have it
+    open in this process: see ``sqlite``. Raises OSError."""
     try:
         with path.open("rb") as file:
             head = file.read(HEADER_END)
@@ -54,20 +53,20 @@ def format_version(path: Path) -> int:
 
 
 def signature(path: Path) -> Signature:
-    """Differs whenever the content does, if ``settled``; opens nothing."""
+    """Return the stat signature, which differs whenever the content does, if ``settled``. Opens nothing."""
     return _stamp(path), _stamp(Path(f"{path}-wal")), _stamp(Path(f"{path}-journal"))
 
 
 def settled(found: Signature) -> bool:
-    """Whether a write from now on will show: not if the last one was within one tick of the file system's clock."""
+    """Return whether a later write will change it: not within one tick of the file system's clock."""
     times = [stamp[2] for stamp in found if stamp is not None]
     tick = 2 * SECOND if all(t % SECOND == 0 for t in times) else TICK
     return time_ns() - max(times, default=0) > tick
 
 
 def untouched(before: Signature | None, after: Signature) -> bool:
-    """Nothing was written between the two. The time of the last change of status does not count: as root, SQLite sets
-    the owner of a WAL which it opens. An empty WAL, which a reader leaves, is as none."""
+    """Return whether nothing was written between the two. The ctime is ignored: as root, SQLite sets the owner of a WAL
+    that it opens. An empty WAL, as a reader leaves it, counts as none."""
     return before is not None and [_content(one) for one in before] == [_content(one) for one in after]
 
 
@@ -76,7 +75,7 @@ def _content(stamp: Stamp | None) -> tuple[int, ...] | None:
 
 
 def newest(found: Signature) -> float:
-    """Unix time of the last change."""
+    """Return the Unix time of the last change."""
     return max((stamp[2] for stamp in found if stamp is not None), default=0) / SECOND
 
 
@@ -93,7 +92,7 @@ def octets(path: Path) -> int:
 
 
 def wal_octets(path: Path) -> int:
-    """Of the WAL beside it; 0: there is none."""
+    """Return the size of its WAL; 0: there is none."""
     try:
         return octets(Path(f"{path}-wal"))
     except OSError:
@@ -101,12 +100,12 @@ def wal_octets(path: Path) -> int:
 
 
 def put_in_place(new: Path, path: Path, folder: Path) -> Path | None:
-    """``new``, whole and synced, becomes ``path``. Where what stood there was moved to; None: nothing stood there.
+    """Move ``new``, complete and synced, to ``path``. Return where the old files were moved to; None: there were none.
 
-    A crash at any point leaves the old set whole, here or aside, and at ``path`` the old, nothing, or the new."""
+    A crash at any point leaves the old files complete, here or aside, and at ``path`` the old, nothing, or the new."""
     aside = set_aside(path, folder)
     durable_files.make_folder(path.parent)
-    past = time_ns() - 2 * SECOND  # so that the app's first write is seen, however soon it comes
+    past = time_ns() - 2 * SECOND  # so that the first write of the app changes the signature, however soon
     os.utime(new, ns=(past, past))
     new.replace(path)
     durable_files.sync_folder(path.parent)
@@ -114,10 +113,10 @@ def put_in_place(new: Path, path: Path, folder: Path) -> Path | None:
 
 
 def set_aside(path: Path, folder: Path) -> Path | None:
-    """Moves the database and what SQLite keeps beside it to ``folder``/orphans/TIME. None: there was nothing.
+    """Move the database and SQLite's files beside it to ``folder``/orphans/TIME. None: there was nothing.
 
-    The database first: never does one stand there without its WAL. A WAL alone is as dangerous: SQLite would play it
-    into whatever database comes to stand beside it."""
+    The database is moved first, so that it is never left without its WAL. A WAL alone is as dangerous: SQLite would
+    replay it into the next database of that name."""
     there = [found for found in (path, *(Path(f"{path}{end}") for end in BESIDE)) if found.exists()]
     if not there:
         return None
@@ -134,7 +133,7 @@ def set_aside(path: Path, folder: Path) -> Path | None:
 
 
 def copy_seed(seed: Path, new: Path) -> None:
-    """Raises OSError; ValueError where the seed is being written or was not closed cleanly."""
+    """Copy and sync a seed. Raises OSError; ValueError if the seed is being written or was not closed cleanly."""
     for end in BESIDE:
         with contextlib.suppress(FileNotFoundError):
             if end != "-shm" and Path(f"{seed}{end}").stat().st_size:
@@ -144,7 +143,7 @@ def copy_seed(seed: Path, new: Path) -> None:
 
 
 def make_workplace(folder: Path, what: str) -> Path:
-    """A fresh folder on the databases' own file system. ``what``: restore or save."""
+    """Create a temporary folder on the file system of the databases. ``what``: restore or save."""
     durable_files.make_folder(folder)
     return Path(tempfile.mkdtemp(prefix=f"{what}-", dir=folder))
 
@@ -154,7 +153,7 @@ def remove(place: Path) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """The tenant's folder and ours in it are there, without the workplaces of earlier crashes."""
+    """Create the tenant's folder and ``.flyatc`` in it, and remove temporary folders of earlier crashes."""
     durable_files.make_folder(folder)
     for what in ("restore", "save"):
         for place in folder.glob(f"{what}-*"):
@@ -162,7 +161,7 @@ def prepare(folder: Path) -> None:
 
 
 def unwritten(data: Path) -> bool:
-    """Whether the tenant's folder has nothing but empty files, and our record of them. Raises OSError."""
+    """Return whether the tenant's folder has only empty files and our record of them. Raises OSError."""
     ours = data / ".flyatc" / "databases.json"
     for folder, _, names in os.walk(data, onerror=_unless_absent):
         for path in (Path(folder, name) for name in names):
@@ -177,7 +176,7 @@ def _unless_absent(error: OSError) -> None:
 
 
 def remove_tenant(data: Path) -> None:
-    """Its folder, and its user's if that was the last one. Durable when it returns. Raises OSError."""
+    """Remove its folder, and the user's if that was the last one. Durable on return. Raises OSError."""
     if data.exists():
         shutil.rmtree(data)
         durable_files.sync_folder(data.parent)
@@ -187,7 +186,7 @@ def remove_tenant(data: Path) -> None:
 
 
 def orphans(folder: Path) -> list[Path]:
-    """What ``set_aside`` has made, oldest first."""
+    """Return the folders that ``set_aside`` has made, oldest first."""
     return sorted((folder / "orphans").glob("*"))
 
 
@@ -199,11 +198,11 @@ WINDOW = 1 << 23  # octets; level 3 needs a quarter of it
 
 
 class Damaged(Exception):
-    """The packed file is not what was packed once; says what is wrong."""
+    """The packed file is not a complete, intact frame; the text is the reason."""
 
 
 def digest(path: Path, tick: Tick) -> str:
-    """sha256, in hexadecimal."""
+    """Return the sha256, in hexadecimal."""
     found, done, total = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -214,7 +213,7 @@ def digest(path: Path, tick: Tick) -> str:
 
 
 def pack(source: Path, target: Path, tick: Tick) -> None:
-    """``target`` is new."""
+    """Compress ``source`` into ``target``, which is new."""
     done, total = 0, source.stat().st_size
     packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj(size=total)
     with source.open("rb") as raw, target.open("xb") as packed:
@@ -226,39 +225,39 @@ def pack(source: Path, target: Path, tick: Tick) -> None:
 
 
 def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
-    """The sha256 of what was unpacked into ``target``, which is new and synced. ``size``: of the database, if known.
+    """Unpack into ``target``, which is new, sync it, and return its sha256. ``size``: of the database, if known.
 
-    Raises Damaged: not one whole zstd frame, bits flipped, or another size than it says; OSError before anything is
-    written where the disk has no room for what it says: a few octets can unpack to more than any disk holds."""
+    Raises Damaged: not one complete zstd frame, flipped bits, or another size than declared; OSError before anything
+    is written if the disk has no room for the declared size: a few octets can unpack to more than any disk holds."""
     found, done = hashlib.sha256(), 0
     with source.open("rb") as packed, target.open("xb") as raw:
         try:
             head = packed.read(HEAD)
-            told = zstandard.frame_content_size(head)
-            if told <= 0 or (size is not None and told != size):
-                raise Damaged(f"it says that it holds {told} octets, not {size or 'a database'}")
-            if told > shutil.disk_usage(target.parent).free:
-                raise OSError(errno.ENOSPC, f"not begun: it has no room for {told} octets", str(target))
+            declared = zstandard.frame_content_size(head)
+            if declared <= 0 or (size is not None and declared != size):
+                raise Damaged(f"it declares {declared} octets, not {size or 'a database'}")
+            if declared > shutil.disk_usage(target.parent).free:
+                raise OSError(errno.ENOSPC, f"not started: no room for {declared} octets", str(target))
             _check_whole(packed, head)
             packed.seek(0)
             reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
-            while done <= told and (chunk := reader.read(CHUNK)):
+            while done <= declared and (chunk := reader.read(CHUNK)):
                 raw.write(chunk)
                 found.update(chunk)
                 done += len(chunk)
-                tick(done, told)
+                tick(done, declared)
         except zstandard.ZstdError as error:
             raise Damaged(str(error)) from error
-        if done != told:
-            raise Damaged(f"it holds {done} octets, not {told}")
+        if done != declared:
+            raise Damaged(f"it holds {done} octets, not {declared}")
         raw.flush()
         os.fsync(raw.fileno())
     return found.hexdigest()
 
 
 def _check_whole(packed: BinaryIO, head: bytes) -> None:
-    """Walk the block headers to the end of the frame. The decoder does not miss a checksum that was cut off: without
-    it, nothing would show that what came before is intact. Raises Damaged, zstandard.ZstdError."""
+    """Walk the block headers to the end of the frame. The decoder does not notice that the checksum was cut off, and
+    without it flipped bits would go unnoticed. Raises Damaged, zstandard.ZstdError."""
     if not zstandard.get_frame_parameters(head).has_checksum:
         raise Damaged("it has no checksum")
     place, last = zstandard.frame_header_size(head), False

@@ -1,4 +1,4 @@
-"""What this machine remembers of a tenant's databases: one JSON file, replaced whole, on the disk before it counts."""
+"""Durable local record of the save state of a tenant's databases: one JSON file, replaced atomically."""
 
 import asyncio
 from functools import partial
@@ -18,8 +18,8 @@ class _File(Struct, frozen=True):
 
 
 class Record:
-    """``damaged``: the file could not be understood. Then nothing is known of any database: a local copy whose origin
-    nobody knows is set aside, never saved over what the store has, and never thrown away."""
+    """``damaged``: the file could not be decoded. Then nothing is known of any database: a local copy of unknown origin
+    is set aside, never saved over the store's version, and never deleted."""
 
     def __init__(self, path: Path, entries: dict[str, Entry], threads: Threads, *, damaged: bool) -> None:
         self._path, self._entries, self._threads, self.damaged = path, entries, threads, damaged
@@ -27,7 +27,7 @@ class Record:
 
     @classmethod
     async def read(cls, folder: Path, threads: Threads) -> "Record":
-        """Raises OSError if it is there and cannot be read: that is no reason to believe that it is not there."""
+        """Read the record. Raises OSError if it exists and cannot be read: that must not count as absent."""
         path = folder / "databases.json"
         try:
             body = await threads.run(path.read_bytes)
@@ -36,7 +36,7 @@ class Record:
                 raise ValueError("written by another release")
         except FileNotFoundError:
             return cls(path, {}, threads, damaged=False)
-        except ValueError:  # of msgspec, and of UTF-8
+        except ValueError:  # from msgspec or UTF-8
             return cls(path, {}, threads, damaged=True)
         return cls(path, file.databases, threads, damaged=False)
 
@@ -45,7 +45,7 @@ class Record:
 
     @property
     def names(self) -> list[str]:
-        """Of the databases which are on record."""
+        """Names of the databases on record."""
         return list(self._entries)
 
     @property
@@ -54,16 +54,16 @@ class Record:
 
     @property
     def epoch(self) -> int:
-        """The highest under which anything was written here."""
+        """The highest epoch under which anything was written here."""
         return max((entry.epoch for entry in self._entries.values()), default=0)
 
     @property
     def deleted(self) -> bool:
-        """Whether what was put here is gone: somebody has deleted the folder."""
+        """True if the record is gone: the folder was deleted."""
         return not self._path.exists()
 
     async def put(self, entries: dict[str, Entry]) -> None:
-        """Known at once, on the disk when it returns. Raises OSError."""
+        """Update entries: visible at once, durable on return. Raises OSError."""
         self._entries.update(entries)
         async with self._lock:
             body = msgspec.json.format(msgspec.json.encode(_File(self._entries)), indent=1)

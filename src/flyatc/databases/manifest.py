@@ -1,7 +1,7 @@
-"""Which copy descends from which: the words that the store and the local record share. Pure.
+"""Snapshots, versions and their ancestry, as current.json and the local record describe them. Pure.
 
 A snapshot's number is ``<epoch>-<seq>``, zero-padded so that names sort as numbers do; it is never used twice in a
-lineage. A snapshot is the same as another only if number *and* content are: a store which was emptied counts anew.
+lineage. Two snapshots are the same only if number *and* content are: numbers restart in a store that was emptied.
 """
 
 import re
@@ -21,14 +21,14 @@ LONGEST_HISTORY = 500  # the pointer stays a small object; older snapshots may s
 
 
 class Link(Struct, frozen=True):
-    """One snapshot, beyond doubt."""
+    """Unambiguous reference to one snapshot."""
 
     key: Name
     sha256: Hash
 
 
 class Position(Struct, frozen=True, order=True):
-    """A place in what litestream has sent of one database. The later one has all that the earlier one has."""
+    """A position in litestream's stream of one database. A later one includes all of an earlier one."""
 
     line: int
     renewal: int
@@ -39,7 +39,7 @@ class Position(Struct, frozen=True, order=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """What is known of one snapshot in the store."""
+    """Description of one snapshot in the store."""
 
     key: Name  # its name in the database's folder of the store
     size: Annotated[int, Meta(gt=0)]  # octets of the database
@@ -54,9 +54,9 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class Pointer(Snapshot, frozen=True, kw_only=True):
-    """current.json: the newest snapshot, and those before it, newest first. ``owner``: the epoch of the last machine
-    which took the database over; it is written before that machine reads, so that nothing older lands after it.
-    ``streamed``: since then litestream has written beside it, and knows better."""
+    """current.json: the newest snapshot, and those before it, newest first. ``owner``: epoch of the last machine that
+    took the database over; written before that machine reads, so that no older write can follow. ``streamed``:
+    litestream may have newer content."""
 
     v: Annotated[int, Meta(ge=1, le=1)] = 1
     owner: int = 0
@@ -78,8 +78,8 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
 
 
 class Blank(Struct, frozen=True, kw_only=True):
-    """current.json of a database that has an owner and was never saved. ``began``: the epoch of the first machine that
-    wrote it, at a time when the store had no snapshot of the database; 0: not known."""
+    """current.json of a database that has an owner and was never saved. ``began``: epoch of the first machine that
+    wrote it, while the store had no snapshot of the database; 0: not known."""
 
     v: Annotated[int, Meta(ge=1, le=1)] = 1
     owner: int
@@ -93,23 +93,23 @@ def name(epoch: int, seq: int) -> str:
 
 
 def number(key: str) -> tuple[int, int] | None:
-    """(epoch, seq) of a snapshot's name; None: it is not one."""
+    """Return (epoch, seq) of a snapshot's name; None: not a snapshot."""
     match = _NAME.fullmatch(key)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def version(key: str) -> str:
-    """As people write it: ``000001-000000042``."""
+    """Return the version id as in the CLI: ``000001-000000042``."""
     return key.removesuffix(SUFFIX)
 
 
 def saved_at(snapshot: Snapshot) -> float:
-    """Unix time."""
+    """Return the Unix time of the save."""
     return datetime.fromisoformat(snapshot.saved).timestamp()
 
 
 def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
-    """The pointer which puts ``snapshot`` on top of what was current, if it is not the current one."""
+    """Return a pointer to ``snapshot``, with ``before`` and its predecessors as history."""
     epoch, seq = number(snapshot.key) or (0, 0)
     previous = [] if before is None else [before.snapshot, *before.previous][:LONGEST_HISTORY]
     previous = [one for one in previous if one.key != snapshot.key]
@@ -128,7 +128,7 @@ def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
 
 
 def following(current: Pointer | None, keys: list[str], owner: int) -> str:
-    """The name of the next snapshot: above the current one and above all that are there, published or not."""
+    """Return the name of the next snapshot: above the current one and all existing ones, published or not."""
     numbers = [n for n in map(number, keys) if n is not None]
     if current is not None:
         numbers.append((current.epoch, current.seq))
@@ -137,24 +137,24 @@ def following(current: Pointer | None, keys: list[str], owner: int) -> str:
 
 
 def unpublished(keys: Iterable[str], began: int, owner: int) -> bool:
-    """Whether ``keys`` are surely saves of which ``current.json`` never told: it is blank since the epoch ``began``,
-    when there was no snapshot, and ``owner`` is the last machine which may have uploaded one."""
+    """Return whether ``keys`` are certainly saves that were never published: ``current.json`` is blank since epoch
+    ``began``, when there was no snapshot, and ``owner`` is the last machine that may have uploaded one."""
     numbers = [number(key) for key in keys]
     return began > 0 and all(one is not None and began <= one[0] <= owner for one in numbers)
 
 
 def surplus(keys: list[str], current: Pointer, keep: int) -> list[str]:
-    """The names which history no longer needs, when ``keep`` snapshots are kept, the current one among them.
+    """Return the names to delete if ``keep`` snapshots are kept, including the current one.
 
-    Nothing newer than the current one (it may be on its way to be published), and none of its ``keep - 1``
-    predecessors: uploads that were never published do not push out those which were."""
+    Never anything newer than the current one, since it may be about to be published, nor any of its ``keep - 1``
+    predecessors: unpublished uploads do not displace published ones."""
     older = sorted((k for k in keys if number(k) is not None and k < current.key), reverse=True)
     needed = {*older[: keep - 1], *(s.key for s in current.previous[: keep - 1])}
     return [key for key in older if key not in needed]
 
 
 def decode(body: bytes) -> Pointer | Blank:
-    """Raises ValueError with what is wrong."""
+    """Decode current.json. Raises ValueError with the reason."""
     if "key" not in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
         return msgspec.json.decode(body, type=Blank)
     pointer = msgspec.json.decode(body, type=Pointer)
@@ -168,22 +168,22 @@ def encode(pointer: Pointer | Blank) -> bytes:
     return msgspec.json.format(msgspec.json.encode(pointer), indent=1)
 
 
-# --- what this machine remembers ---
+# --- the local record ---
 
 Stamp = tuple[int, int, int, int]  # inode, octets, mtime_ns, ctime_ns
 Signature = tuple[Stamp | None, Stamp | None, Stamp | None]  # of the database, its -wal, its -journal
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """What is on record of one local database.
+    """Local record of one database.
 
-    ``base``: the snapshot which it descends from. ``pending``: snapshots of it whose publication is not confirmed; the
-    store's current one may be one of them. ``in_use``: from before the app starts until the save after its end is
-    confirmed. ``signature``: of the files when their content was last known to be in the store. ``saved_at``: Unix
-    time of that. ``epoch``: under which it was written here last; 0: before there were owners. In litestream mode
-    ``line`` and ``renewal`` tell where it streams to, and ``txid`` is litestream's number of the last transaction
-    which the store is known to have there. ``skipped``: how many clean stops left no snapshot since the last one.
-    ``doubted``: its last run ended with errors as of an app that wants to leave WAL mode."""
+    ``base``: the snapshot it descends from. ``pending``: snapshots of it whose publication is not confirmed; the
+    store's current one may be one of them. ``in_use``: set from before the app starts until the save after its end is
+    confirmed. ``signature``: of the files when the store was last known to have their content. ``saved_at``: Unix
+    time of that. ``epoch``: under which it was last written here; 0: before there were leases. In litestream mode
+    ``line`` and ``renewal`` name the line it streams to, and ``txid`` is the last transaction that the store is known
+    to have there. ``skipped``: clean stops without a snapshot since the last snapshot. ``doubted``: the last run ended
+    with errors like those of an app that wants to leave WAL mode."""
 
     base: Link | None = None
     pending: tuple[Link, ...] = ()
@@ -203,7 +203,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     @property
     def known(self) -> bool:
-        """Whether anything of it was ever written, as far as the record tells."""
+        """True if anything of it was ever written, according to the record."""
         return bool(self.base or self.pending or self.in_use or self.txid or self.saved_at is not None)
 
     def descends_from(self, link: Link) -> bool:

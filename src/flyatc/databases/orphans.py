@@ -1,6 +1,6 @@
-"""What was set aside: on this machine, below ``.flyatc/orphans/NAME/``, and in the store, ``…/NAME.sqlite3.zst``.
+"""Orphaned copies: local databases that were set aside, below ``.flyatc/orphans/NAME/``.
 
-What was set aside also goes to the store, under a name of its own: the machine's disk may go away.
+They are uploaded as well, as ``…/NAME.sqlite3.zst``, since the machine's disk may be lost.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
-SENT = ".sent"  # beside what was set aside: the store has it as well
+SENT = ".sent"  # marker beside an orphaned copy: the store has it as well
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A database which was set aside on this machine. ``file``: its name, without the folders it was in."""
+    """An orphaned copy on this machine. ``file``: its name, without the folders it was in."""
 
     name: str
     path: Path
@@ -37,7 +37,7 @@ class Folder:
 
 
 def set_aside_at(name: str) -> float | None:
-    """Unix time; None: it is no name of ours."""
+    """Return the Unix time in the name; None: not the name of an orphaned copy."""
     if _NAME.fullmatch(name) is None:
         return None
     try:
@@ -47,7 +47,7 @@ def set_aside_at(name: str) -> float | None:
 
 
 def folders(own: Path) -> list[Folder]:
-    """What is there on this machine, oldest first. ``own``: a tenant's ``.flyatc``. Blocking. Raises OSError."""
+    """List those on this machine, oldest first. ``own``: a tenant's ``.flyatc``. Blocking. Raises OSError."""
     found = []
     for place in local_files.orphans(own):
         if set_aside_at(place.name) is not None and place.is_dir():
@@ -59,8 +59,8 @@ def folders(own: Path) -> list[Folder]:
 
 
 async def bring(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Restored:
-    """A checked copy below ``place`` of what was set aside under this name; it stays where it is. From this machine
-    where it is here, else from the store. Raises RestoreRefused, StoreUnavailable, OSError."""
+    """Make a checked copy of an orphaned copy below ``place``: from this machine if it is here, else from the store.
+    The original stays. Raises RestoreRefused, StoreUnavailable, OSError."""
     began, raw = monotonic(), await _local(database, name, place, tools, progress)
     if raw is None:
         raw = await _stored(database, name, place, tools, progress)
@@ -86,8 +86,8 @@ async def _local(database: Database, name: str, place: Path, tools: Workers, pro
 
 
 async def _stored(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Path:
-    attic, key = database.shelf.attic, f"{name}{SUFFIX}"
-    if key not in await attic.names():
+    orphan_store, key = database.remote.orphan_store, f"{name}{SUFFIX}"
+    if key not in await orphan_store.names():
         raise RestoreRefused(
             f"{database}: nothing was set aside as {name!r}, neither here nor in the store: see flyatc orphans "
             f"{database.tenant.address}"
@@ -96,7 +96,7 @@ async def _stored(database: Database, name: str, place: Path, tools: Workers, pr
     await tools.quick.run(own.mkdir)
     try:
         async with tools.restores:
-            return await transfer.fetch(attic, key, None, own, tools, progress)
+            return await transfer.fetch(orphan_store, key, None, own, tools, progress)
     except transfer.SnapshotDamaged as error:
         raise RestoreRefused(
             f"{database}: what was set aside as {name} is damaged in the store: {error}. Nothing was overwritten"
@@ -104,20 +104,20 @@ async def _stored(database: Database, name: str, place: Path, tools: Workers, pr
 
 
 async def set_aside(database: Database, tools: Workers, reason: str) -> None:
-    """The local files are moved away, and sent in the background. Raises OSError."""
+    """Move the local files away, and upload them in the background. Raises OSError."""
     aside = await tools.quick.run(partial(local_files.set_aside, database.path, database.folder))
     if aside is not None:
-        tell(database, aside, tools, reason)
+        log_and_send(database, aside, tools, reason)
 
 
-def tell(database: Database, aside: Path, tools: Workers, reason: str) -> None:
-    """Loud: somebody's data are no longer where the app looks for them."""
-    database.tell("warning", "the local copy was set aside", path=str(aside), reason=reason)
+def log_and_send(database: Database, aside: Path, tools: Workers, reason: str) -> None:
+    """Warn that the data are no longer where the app expects them, and upload them."""
+    database.log_event("warning", "the local copy was set aside", path=str(aside), reason=reason)
     send(database, aside, tools)
 
 
 def send(database: Database, aside: Path, tools: Workers) -> None:
-    """In the background, until the store has it; what is not sent when the daemon ends is sent by the next."""
+    """Upload in the background until it succeeds; the next daemon continues what this one has not sent."""
     sending = tasks.start(_sent(database, aside, tools), f"orphan of {database}")
     tools.sending.add(sending)
     sending.add_done_callback(tools.sending.discard)
@@ -134,26 +134,26 @@ async def _sent(database: Database, aside: Path, tools: Workers) -> None:
             return await _send(database, aside, tools)
         except StoreUnavailable as error:
             if not failures:
-                _tell_stuck(database, aside, error)
+                _log_unsent(database, aside, error)
         except (sqlite.Unusable, ConditionFailed, OSError) as error:
-            return _tell_stuck(database, aside, error)
+            return _log_unsent(database, aside, error)
         failures += 1
         await asyncio.sleep(backoff.delay(failures, first=1.0, most=60.0))
 
 
 async def _send(database: Database, aside: Path, tools: Workers) -> None:
-    """Its workplace is below ``aside``: the next hold may come meanwhile, and sweeps the tenant's."""
+    """Upload once. Its temporary folder is below ``aside``, since the next hold removes the tenant's."""
     began = monotonic()
     async with tools.saves, tools.workplace(aside, "send") as place:
         copy, packed = place / "copy", place / "copy.zst"
         await tools.heavy.watch(partial(sqlite.copy, aside / database.path.name, copy), "copy", silent)
         await tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", silent)
-        with contextlib.suppress(ConditionFailed):  # it was sent before, and the answer was lost
-            await database.shelf.attic.keep(f"{aside.name}{SUFFIX}", packed)
+        with contextlib.suppress(ConditionFailed):  # it was sent before, and the response was lost
+            await database.remote.orphan_store.keep(f"{aside.name}{SUFFIX}", packed)
     await tools.quick.run((aside / SENT).touch)
     ms = round((monotonic() - began) * 1000)
-    database.tell("warning", "what was set aside is in the store as well", name=aside.name, ms=ms)
+    database.log_event("warning", "what was set aside is in the store as well", name=aside.name, ms=ms)
 
 
-def _tell_stuck(database: Database, aside: Path, error: Exception) -> None:
-    database.tell("warning", "what was set aside is on this machine only", path=str(aside), error=str(error))
+def _log_unsent(database: Database, aside: Path, error: Exception) -> None:
+    database.log_event("warning", "what was set aside is on this machine only", path=str(aside), error=str(error))

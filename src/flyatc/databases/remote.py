@@ -1,4 +1,4 @@
-"""One database's place in the store: ``users/<user>/<tenant>/<database>/``, its pointer and its snapshots."""
+"""One database in the store, below ``users/<user>/<tenant>/<database>/``: its pointer and its snapshots."""
 
 import uuid
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
 
 
 class PointerDamaged(StoreUnavailable):
-    """current.json is there and makes no sense: what the database is, is not known."""
+    """current.json exists and cannot be decoded: the current version is unknown."""
 
 
 @dataclass(frozen=True)
 class Current:
     pointer: Pointer | None  # None: nothing was saved yet
     etag: str
-    owner: int  # the epoch of the last machine which took the database over; 0: none did
+    owner: int  # epoch of the last machine that took the database over; 0: none did
     streamed: bool  # litestream has written since
-    began: int = 0  # of a blank pointer: see lineage.Blank
+    began: int = 0  # of a blank pointer: see manifest.Blank
 
 
 class RemoteDatabase:
-    """Raises what the store raises."""
+    """Pointer and snapshots of one database. Methods also raise the store's errors."""
 
     def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
         self._store = store
         name = database.replace("/", "~")  # no name holds a '~'
         self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
-        self.attic = OrphanStore(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
+        self.orphan_store = OrphanStore(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
 
     async def current(self) -> Current | None:
-        """None: it surely has none. Raises PointerDamaged."""
+        """Return the current pointer; None: the store certainly has none. Raises PointerDamaged."""
         key = f"{self._prefix}current.json"
         found = await self._store.get(key)
         if found is None:
@@ -53,7 +53,7 @@ class RemoteDatabase:
             ) from error
 
     async def point(self, pointer: Pointer, before: Current | None) -> None:
-        """Compare and swap: only if the store's pointer is still ``before``. Raises ConditionFailed."""
+        """Compare-and-swap: write ``pointer`` if the store's is still ``before``. Raises ConditionFailed."""
         await self._point(pointer, before)
 
     async def _point(self, pointer: Pointer | manifest.Blank, before: Current | None) -> None:
@@ -65,8 +65,8 @@ class RemoteDatabase:
             await self._store.put(key, body, match=before.etag)
 
     async def stamp(self, current: Current | None, owner: int, *, streamed: bool | None = None, began: int = 0) -> None:
-        """The same pointer, with this owner: what an earlier one has on its way fails. ``streamed`` None: as it was.
-        ``began``: of a blank pointer which does not know it yet.
+        """Write the same pointer with this owner, so that pending writes of an earlier owner fail. ``streamed`` None:
+        as it was. ``began``: for a blank pointer without it.
 
         Raises ConditionFailed."""
         pointer = current.pointer if current is not None else None
@@ -78,7 +78,7 @@ class RemoteDatabase:
         await self._point(manifest.Blank(owner=owner, streamed=streamed, began=began, nonce=uuid.uuid4().hex), current)
 
     async def clear(self, owner: int) -> bool:
-        """Deletes a blank pointer which bears this owner, if there is one. Whether nothing is left of the database."""
+        """Delete a blank pointer with this owner, if any. Return whether nothing is left of the database."""
         current = await self.current()
         if current is not None and (current.pointer is not None or current.owner != owner):
             return False
@@ -87,21 +87,21 @@ class RemoteDatabase:
         return not await self._store.list(self._prefix)
 
     async def snapshots(self) -> dict[str, Stored]:
-        """All that are there, published or not, by name."""
+        """Return all snapshots, published or not, by name."""
         cut = len(self._prefix)
         found = {stored.key[cut:]: stored for stored in await self._store.list(self._prefix)}
         return {key: stored for key, stored in found.items() if manifest.number(key) is not None}
 
     async def upload(self, key: str, path: Path, progress: Progress) -> None:
-        """A snapshot is written once, never again. Raises ConditionFailed."""
+        """Upload a snapshot, create-only. Raises ConditionFailed."""
         await self._store.upload(f"{self._prefix}{key}", path, create=True, progress=progress)
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
-        """Raises Absent."""
+        """Download one object. Raises Absent."""
         await self._store.download(f"{self._prefix}{key}", path, progress)
 
     async def borrow(self, key: str, path: Path) -> None:
-        """Another program's object, by its whole key. Raises Absent."""
+        """Download an object of another program, by its full key. Raises Absent."""
         await self._store.borrow(key, path, silent)
 
     async def delete(self, key: str) -> None:
@@ -109,13 +109,13 @@ class RemoteDatabase:
 
 
 class OrphanStore:
-    """What was set aside of one database: no versions, but kept. Raises what the store raises."""
+    """Orphaned copies of one database in the store. Methods also raise the store's errors."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store, self._prefix = store, prefix
 
     async def keep(self, key: str, path: Path) -> str:
-        """Its key in the store. Raises ConditionFailed."""
+        """Upload one, and return its key in the store. Raises ConditionFailed."""
         whole = f"{self._prefix}{key}"
         await self._store.upload(whole, path, create=True, progress=silent)
         return whole
@@ -124,5 +124,5 @@ class OrphanStore:
         return [stored.key.removeprefix(self._prefix) for stored in await self._store.list(self._prefix)]
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
-        """Raises Absent."""
+        """Download one object. Raises Absent."""
         await self._store.download(f"{self._prefix}{key}", path, progress)

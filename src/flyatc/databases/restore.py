@@ -1,6 +1,6 @@
-"""Making the databases of a tenant whole before its app starts: all of them, or nothing changes.
+"""Make the databases of a tenant current before its app starts: all of them, or nothing changes.
 
-Ask (here, record, store) → plan → fetch and verify beside → only then, if nobody refused, put in place.
+Survey (local file, record, store) → plan → fetch and verify beside → if no plan refuses, put in place.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
-ATTEMPTS = 5  # to stamp a pointer which others change meanwhile
+ATTEMPTS = 5  # to stamp a pointer that others change meanwhile
 
 Seeds = Callable[[str], Path | None]  # of a database's name
-LastStreamed = Callable[[Database], Awaitable[Position | None]]  # what litestream has sent; None: nothing
+LastStreamed = Callable[[Database], Awaitable[Position | None]]  # what litestream has written; None: nothing
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Survey:
     database: Database
     plan: Plan
     pointer: Pointer | None
-    raw: Path | None = None  # the verified content of ``pointer``, where it was fetched already
+    raw: Path | None = None  # the verified content of ``pointer``, if already fetched
 
 
 class SnapshotRefused(RestoreRefused):
@@ -59,7 +59,7 @@ class SnapshotRefused(RestoreRefused):
 
 @contextlib.contextmanager
 def refusing(tenant: Tenant) -> Iterator[None]:
-    """What the disk or the store says becomes RestoreRefused."""
+    """Turn errors of the disk and the store into RestoreRefused."""
     try:
         yield
     except OSError as error:
@@ -71,7 +71,7 @@ def refusing(tenant: Tenant) -> Iterator[None]:
 async def make_whole(
     tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, streamed: LastStreamed, tools: Workers
 ) -> None:
-    """All are as the store has them, or newer; the record says that they are in use.
+    """Make all databases as the store has them, or newer, and record that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError."""
     surveys = await tasks.every((_survey(database, streamed, tools) for database in databases), "survey")
@@ -81,7 +81,7 @@ async def make_whole(
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
         surveys = await tasks.every((_adopted(s, place, tools) for s in surveys), "adopt")
         arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
-        settle = _settle(surveys, arrivals, record, tools)  # quick; a half-told record would cost a needless orphan
+        settle = _settle(surveys, arrivals, record, tools)  # quick; a partial record would cause needless orphans
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
 
 
@@ -101,14 +101,14 @@ async def _ask(database: Database, streamed: LastStreamed) -> tuple[There, Point
             return Streamed(), pointer
         if pointer is not None:
             return Current(pointer.link), pointer
-        strays = tuple(await database.shelf.snapshots())
+        strays = tuple(await database.remote.snapshots())
         return Nothing(strays, *((current.began, current.owner) if current is not None else (0, 0))), None
     except StoreUnavailable as error:
         return Unknown(str(error)), None
 
 
 async def _has_all(database: Database, pointer: Pointer | None, streamed: LastStreamed) -> bool:
-    """litestream has sent nothing since this snapshot."""
+    """Return whether litestream has written nothing since this snapshot."""
     if pointer is None or pointer.position is None:
         return False
     last = await streamed(database)
@@ -118,13 +118,13 @@ async def _has_all(database: Database, pointer: Pointer | None, streamed: LastSt
 async def take_over(
     database: Database, streamed: Callable[[remote.Current | None], bool] = lambda current: False
 ) -> remote.Current | None:
-    """The store's pointer, which from now on bears our epoch: what an earlier owner has on its way fails. ``streamed``:
-    whether it is also to say that litestream may have newer content.
+    """Stamp the store's pointer with our epoch, so that pending writes of an earlier holder fail; return the pointer.
+    ``streamed``: whether to mark also that litestream may have newer content.
 
     Raises StoreUnavailable, OwnershipUnknown."""
-    shelf, owned = database.shelf, database.owned
+    remote_database, owned = database.remote, database.owned
     for _ in range(ATTEMPTS):
-        current = await shelf.current()
+        current = await remote_database.current()
         owner = current.owner if current is not None else 0
         if owner > owned.epoch:
             await owned.rise(owner)
@@ -132,21 +132,21 @@ async def take_over(
         if owner == owned.epoch and not (mark and (current is None or not current.streamed)):
             return current
         began = await _began(database, current)
-        with contextlib.suppress(ConditionFailed):  # an earlier owner's save has landed just now: look again
-            await shelf.stamp(current, owned.epoch, began=began, streamed=True if mark else None)
+        with contextlib.suppress(ConditionFailed):  # an earlier holder's save has just arrived: read again
+            await remote_database.stamp(current, owned.epoch, began=began, streamed=True if mark else None)
             return current
-    raise StoreUnavailable(f"current.json of {database} changes all the time: somebody else is writing")
+    raise StoreUnavailable(f"current.json of {database} changes all the time: another machine is writing")
 
 
 async def _began(database: Database, current: remote.Current | None) -> int:
-    """For a blank pointer: our epoch if there is no snapshot yet, so that all which come are known to follow."""
+    """Return ``began``: our epoch if there is no snapshot yet, so that all later ones are known to follow; else 0."""
     if current is not None and (current.pointer is not None or current.began):
         return 0
-    return 0 if await database.shelf.snapshots() else database.owned.epoch
+    return 0 if await database.remote.snapshots() else database.owned.epoch
 
 
 async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
-    """The survey of what there is once Adopt is carried out. Raises RestoreRefused; StoreUnavailable, OSError."""
+    """Carry out Adopt; return the new survey. Raises RestoreRefused; StoreUnavailable, OSError."""
     if not isinstance(survey.plan, Adopt):
         return survey
     database, decided = survey.database, survey.plan
@@ -155,14 +155,14 @@ async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
             database, decided.keys, place / f"{database.name.replace('/', '~')}~new", tools
         )
     if found is None:
-        database.tell("warning", "the first save cannot be recovered", reason=decided.otherwise.reason)
+        database.log_event("warning", "the first save cannot be recovered", reason=decided.otherwise.reason)
         return Survey(database, decided.otherwise, None)
     pointer, raw = found
     return Survey(database, Restore(f"{decided.reason}: {manifest.version(pointer.key)} is complete"), pointer, raw)
 
 
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
-    """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
+    """Return the file to put in place; None: the local file stays. Raises RestoreRefused."""
     database, pointer = survey.database, survey.pointer
     match survey.plan:
         case Keep(verify=True):
@@ -177,12 +177,12 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, tools: Workers) ->
 
 
 async def begin(database: Database, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
-    """What a new database begins with: another program's copy, the seed; None: nothing. Raises RestoreRefused;
-    StoreUnavailable, OSError."""
+    """Return the initial content of a new database: another program's copy, or the seed; None: neither. Raises
+    RestoreRefused; StoreUnavailable, OSError."""
     adopted = None
     if tools.adopt is not None:
         adopted = await transfer.adopt(tools.adopt, database, place, tools)
-    return adopted or await sow(database.path, database.name, seeds, place, tools)
+    return adopted or await copy_seed(database.path, database.name, seeds, place, tools)
 
 
 async def verify(database: Database, tools: Workers) -> None:
@@ -198,7 +198,7 @@ async def verify(database: Database, tools: Workers) -> None:
 async def bring(
     database: Database, key: str, pointer: Pointer | None, place: Path, tools: Workers, progress: Progress
 ) -> Restored:
-    """The snapshot ``key``, verified. Raises RestoreRefused, StoreUnavailable, OSError."""
+    """Fetch and verify the snapshot ``key``. Raises RestoreRefused, StoreUnavailable, OSError."""
     began = monotonic()
     own, known = place / database.name.replace("/", "~"), transfer.known(pointer, key)
     needed = known.size + known.compressed if known is not None else 0
@@ -206,17 +206,17 @@ async def bring(
     try:
         async with tools.restores:
             with disk_space.enough(str(database), place, needed):
-                raw = await transfer.fetch(database.shelf, key, known, own, tools, progress)
+                raw = await transfer.fetch(database.remote, key, known, own, tools, progress)
     except transfer.SnapshotDamaged as error:
-        advice = transfer.instead(pointer, key, database) if pointer is not None else "Choose another one"
+        advice = transfer.older_version_advice(pointer, key, database) if pointer is not None else "Choose another one"
         raise SnapshotRefused(
             f"{database}: the snapshot {manifest.version(key)} is damaged: {error}. Nothing was overwritten. {advice}"
         ) from error
     return Restored(raw, "restored", manifest.version(key), local_files.octets(raw), began)
 
 
-async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
-    """A checked copy of the seed; None: there is none. Raises RestoreRefused."""
+async def copy_seed(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
+    """Make a checked copy of the seed; None: there is none. Raises RestoreRefused."""
     began, seed = monotonic(), seeds(name)
     if seed is None:
         return None
@@ -232,18 +232,18 @@ async def sow(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) 
 async def put_in_place(
     arrival: Restored, database: Database, tools: Workers, reason: str, *, outdated: bool = False
 ) -> None:
-    """``outdated``: what is here is a version which the store has had: it is not kept."""
+    """Replace the local file. ``outdated``: it is a version that the store has had, so it is deleted, not set aside."""
     aside = await tools.quick.run(partial(local_files.put_in_place, arrival.raw, database.path, database.folder))
     if aside is not None and outdated:
         await tools.quick.run(partial(local_files.remove, aside))
     elif aside is not None:
-        orphans.tell(database, aside, tools, reason)
+        orphans.log_and_send(database, aside, tools, reason)
     ms = round((monotonic() - arrival.began) * 1000)
-    database.tell("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
+    database.log_event("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
 
 
 async def _settle(surveys: list[Survey], arrivals: list[Restored | None], record: Record, tools: Workers) -> None:
-    """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
+    """Put files in place, then write the record: the other order could vouch for an older file after a crash."""
     for survey, arrival in zip(surveys, arrivals, strict=True):
         database = survey.database
         await tools.quick.run(partial(durable_files.make_folder, database.path.parent))
@@ -253,22 +253,22 @@ async def _settle(surveys: list[Survey], arrivals: list[Restored | None], record
         elif isinstance(survey.plan, Create):
             await clear(database, survey.plan.reason, tools)
         elif isinstance(survey.plan, Keep) and survey.plan.lost:
-            database.tell("warning", "the store has lost a database", reason=survey.plan.reason)
+            database.log_event("warning", "the store has lost a database", reason=survey.plan.reason)
     await record.put(
         {s.database.name: structs.replace(_entry(s), in_use=True, epoch=s.database.owned.epoch) for s in surveys}
     )
 
 
 async def clear(database: Database, reason: str, tools: Workers) -> None:
-    """The app makes it: a WAL of another one must not be waiting there."""
+    """Prepare for a database that the app creates: set aside a WAL left by another one."""
     aside = await tools.quick.run(partial(local_files.set_aside, database.path, database.folder))
     if aside is not None:
-        database.tell("warning", "what SQLite keeps beside a database stood there alone: set aside", path=str(aside))
-    database.tell("info", "a new database", reason=reason)
+        database.log_event("warning", "files of SQLite without their database were set aside", path=str(aside))
+    database.log_event("info", "a new database", reason=reason)
 
 
 def _entry(survey: Survey) -> Entry:
-    """What is true of the database now that its plan is carried out."""
+    """Return the record entry of the database after its plan was carried out."""
     entry, pointer = survey.database.entry, survey.pointer
     match survey.plan:
         case Keep(anew=True):
@@ -276,7 +276,7 @@ def _entry(survey: Survey) -> Entry:
             return Entry(base=base, saved_at=entry.saved_at, line=entry.line)
         case Keep() if pointer is None:
             return structs.replace(entry, base=None, signature=None)
-        case Keep() if pointer is not None and pointer.link != entry.base:  # the publication whose answer was lost
+        case Keep() if pointer is not None and pointer.link != entry.base:  # published, but the response was lost
             return structs.replace(entry, base=pointer.link, signature=None)
         case Keep():
             return entry
@@ -287,7 +287,7 @@ def _entry(survey: Survey) -> Entry:
 
 
 async def make_local(tenant: Tenant, seeds: Seeds, tools: Workers) -> None:
-    """Without a store: what is here is the truth, what is not is seeded or left to the app.
+    """Prepare databases without a store: keep existing files, seed missing ones or leave them to the app.
 
     Raises RestoreRefused; OSError."""
     folder = tenant.data / ".flyatc"
@@ -296,6 +296,6 @@ async def make_local(tenant: Tenant, seeds: Seeds, tools: Workers) -> None:
             path = tenant.data / name
             await tools.quick.run(partial(durable_files.make_folder, path.parent))
             if await tools.quick.run(partial(local_files.look, path)) is Here.ABSENT:
-                arrival = await sow(path, name, seeds, place, tools)
+                arrival = await copy_seed(path, name, seeds, place, tools)
                 if arrival is not None:
                     await tools.quick.run(partial(local_files.put_in_place, arrival.raw, path, folder))

@@ -1,7 +1,7 @@
-"""Why a restore failed: the disk, the memory, the store, or the copy itself. Pure.
+"""Causes of a failed restore: the disk, the memory, the store, or the copy itself. Pure.
 
-Only damage of the copy makes an earlier state worth restoring; everything else passes, and the same restore works then.
-litestream gives a line of text and an exit code; ours are exceptions with an errno.
+Only for a damaged copy an earlier state is worth restoring. Every other cause is temporary: the same restore works
+later. litestream reports a line of text and an exit code; our own errors are exceptions with an errno.
 """
 
 import errno
@@ -35,13 +35,13 @@ class Cause(Enum):
 
     @property
     def passes(self) -> bool:
-        """The copy may well be whole: the same restore is tried again, and an earlier state is no remedy."""
+        """True if the cause is temporary: the copy may be intact, so an earlier state is no remedy."""
         return self not in (Cause.DAMAGED, Cause.NO_SUCH_TIME)
 
 
 @dataclass(frozen=True)
 class Room:
-    """A file system. ``free``: octets for us. ``needed``: octets, at least; 0: not known."""
+    """Space on a file system. ``free``: octets available. ``needed``: octets, at least; 0: unknown."""
 
     mount: str
     path: str
@@ -72,7 +72,7 @@ _ERRNO = {  # and as Go spells it
     errno.ENOTCONN: (Cause.BROKEN, "transport endpoint is not connected"),
 }
 _SPELLED = [(words, cause) for cause, words in _ERRNO.values()]
-_OF_THE_PROCESS = {Cause.MEMORY, Cause.FILES}  # whichever file was being read
+_OF_THE_PROCESS = {Cause.MEMORY, Cause.FILES}  # independent of the file being read
 _OUT_OF_MEMORY = re.compile(r"runtime: out of memory|cannot allocate memory|failed to reserve|out of memory")
 
 _REFUSED = re.compile(
@@ -84,7 +84,7 @@ _AWAY = re.compile(
     r"|no such host|dial tcp|i/o timeout|deadline exceeded|context canceled|TLS handshake|network is unreachable"
     r"|RequestTimeTooSkewed|no such file or directory|NoSuchKey|broken pipe|server misbehaving"
 )
-# Each was made with 0.5.17: a file cut off, emptied, with a bit turned, filled with noise; the first one missing.
+# Each was provoked with 0.5.17: a file truncated, emptied, with a flipped bit, filled with noise; the first missing.
 _DAMAGED = re.compile(
     r"no matching backup files|unexpected EOF|checksum mismatch|invalid ltx|invalid lz4|unmarshal header"
     r"|has size \d+ bytes|decode (database|page|header)|close reader|non-?contiguous|malformed|quick_check",
@@ -93,12 +93,13 @@ _DAMAGED = re.compile(
 
 
 def of_error(error: OSError) -> Cause:
-    """Of an error of the local disk."""
+    """Return the cause of an error of the local disk."""
     return _ERRNO.get(error.errno or 0, (Cause.BROKEN, ""))[0]
 
 
 def of_litestream(said: Sequence[str], ended: Exit | None, local: str, free: int) -> Cause:
-    """``said``: lines of its output. ``local``: the folder which it writes to. ``free``: octets there, afterwards."""
+    """Return the cause of a failed litestream. ``said``: lines of its output. ``local``: the folder it writes to.
+    ``free``: octets there, afterwards."""
     text = "\n".join(said)
     spelled = [cause for words, cause in _SPELLED if words in text]
     if ended is not None and (ended.signal == _KILL or ended.code == _KILLED):
@@ -127,7 +128,7 @@ _REMEDIES = {
     Cause.BROKEN: "Look at the disk: the kernel's log may say more",
     Cause.FILES: "Raise the limit of open files (ulimit -n)",
     Cause.MEMORY: "Give this machine more memory, or lower limits.running",
-    Cause.KILLED: "Most often the kernel did so for want of memory: its log tells",
+    Cause.KILLED: "Most often the kernel killed it for lack of memory: see its log",
     Cause.STORE_AWAY: "Look whether the store is up and can be reached",
     Cause.STORE_REFUSED: "Look at its credentials, permissions and address",
     Cause.UNKNOWN: "flyatc verify shows whether the store's copy is whole",
@@ -136,8 +137,8 @@ _ON_DISK = {Cause.FULL, Cause.QUOTA, Cause.READ_ONLY, Cause.DENIED, Cause.BROKEN
 
 
 def advice(cause: Cause, words: str, room: Room | None) -> str:
-    """Sentences for the operator, of a cause that passes. ``words``: of whoever failed."""
-    what = cause.value if cause is not Cause.UNKNOWN else "it is not known why"
+    """Return sentences for the operator about a temporary cause. ``words``: the error text."""
+    what = cause.value if cause is not Cause.UNKNOWN else "the cause is unknown"
     where = f" ({room})" if room is not None and cause in _ON_DISK else ""
     said = f": {words}" if words else ""
-    return f"{what}{where}{said}. {_REMEDIES.get(cause, '')}. Nothing was changed; it is tried again by itself"
+    return f"{what}{where}{said}. {_REMEDIES.get(cause, '')}. Nothing was changed; it is tried again automatically"

@@ -24,7 +24,7 @@ class _Pick:
     reason: str
 
 
-async def turn_to(
+async def roll_back(
     choice: Choice, tenant: Tenant, databases: list[Database], record: Record, tools: Workers, progress: Progress
 ) -> None:
     """On return the record says that the chosen content is in use, changed since the store's current version: whoever
@@ -51,14 +51,14 @@ async def _pick(choice: Choice, database: Database) -> _Pick:
         case OrphanChoice():
             return _Pick(choice, pointer, f"{reason}: it was set aside")
         case Moment():
-            there = {key: stored.modified for key, stored in (await database.shelf.snapshots()).items()}
+            there = {key: stored.modified for key, stored in (await database.remote.snapshots()).items()}
             found = version_choice.newest(version_choice.kept(pointer, there), choice.at)
             if isinstance(found, NoneSoOld):
                 see = f"see flyatc history {database.tenant.address}"
                 raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {see}")
             return _Pick(found.key, pointer, f"{reason}: {found.reason}")
     key = f"{choice}{manifest.SUFFIX}"
-    if key not in await database.shelf.snapshots():
+    if key not in await database.remote.snapshots():
         raise RestoreRefused(
             f"{database} has no version {choice!r}: see flyatc restore --list {database.tenant.address}"
         )

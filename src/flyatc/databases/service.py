@@ -1,4 +1,4 @@
-"""The door to this room: a tenant's databases made whole, held, saved; their history, and going back in it."""
+"""Facade of the databases of tenants: restore, hold, save, history, orphaned copies."""
 
 import asyncio
 import contextlib
@@ -27,19 +27,19 @@ from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 
-SENDING_SECONDS = 3.0  # at the end of a daemon, for what was set aside
+SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
 
 
 @dataclass(frozen=True)
 class _Hold:
     tenant: Tenant
-    held: AutoSaver | Replication | Unstored | None  # None: not yet, or not any more
+    held: AutoSaver | Replication | Unstored | None  # None: not yet, or no longer
     since: float  # Unix time
 
 
 @dataclass(frozen=True)
 class Version:
-    """One snapshot in the store. ``size``: octets of the database; None: it was uploaded and never published."""
+    """One snapshot in the store. ``size``: octets of the database; None: uploaded, but never published."""
 
     database: str
     id: str  # "000001-000000042"
@@ -50,7 +50,7 @@ class Version:
 
 
 class DatabaseService:
-    """``store`` None: storage.mode none, the folder is all there is. ``expand`` fills the placeholders of ``seed``."""
+    """``store`` None: storage.mode none, only the local folder. ``expand`` fills the placeholders of ``seed``."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class DatabaseService:
         expand: Callable[[str, Tenant], str],
         streams: Callable[[Workers], LitestreamBackend] | None = None,
     ) -> None:
-        """``streams``: makes the door to litestream mode; None: snapshots."""
+        """``streams``: creates the litestream backend; None: snapshots."""
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
         self._tools = Workers(storage.keep, log, storage.key)
         self._streams = streams(self._tools) if streams is not None else None
@@ -72,7 +72,7 @@ class DatabaseService:
     ) -> AsyncIterator[AutoSaver | Replication | Unstored]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
-        ``owned`` None: nobody else uses the store."""
+        ``owned`` None: no other machine uses the store."""
         with self._alone(tenant):
             owned = owned or SoleLease()
             held = await self._take(tenant, owned)
@@ -90,7 +90,7 @@ class DatabaseService:
     async def _leave_in_use(
         self, tenant: Tenant, held: AutoSaver | Replication | Unstored, owned: Lease, why: str
     ) -> None:
-        """Somebody may still write: what is saved now is not the last of it, so it stays in use, on record too."""
+        """Save while a process may still write: later writes would be unsaved, so the record keeps ``in_use``."""
         try:
             await self._leave(tenant, held)
         finally:
@@ -120,7 +120,7 @@ class DatabaseService:
         return AutoSaver(tenant, databases, record, owned, self._tools, self._storage.interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
-        """What the store has, newest first, database by database. Raises RestoreRefused when it does not answer."""
+        """Return the store's versions by database, newest first. Raises RestoreRefused if it does not answer."""
         with restore.refusing(tenant):
             record = await self._record(tenant)
             chosen = self._chosen(tenant, database, record, SoleLease())
@@ -139,8 +139,8 @@ class DatabaseService:
         progress: Progress,
         owned: Lease | None = None,
     ) -> None:
-        """Puts what was chosen of a database (None: of all) in place of the local copy, and saves it as a new version
-        on top. The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
+        """Replace the local copy of a database (None: of all) by the chosen version, and save that as a new version.
+        The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
         with self._alone(tenant):
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
@@ -151,22 +151,22 @@ class DatabaseService:
                     raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
                 if self._streams is not None:
                     names = [one.name for one in chosen]
-                    streaming = await self._streams.turn_back(tenant, record, owned, names, choice, progress)
+                    streaming = await self._streams.roll_back(tenant, record, owned, names, choice, progress)
                     return await streaming.leave()
-                await rollback.turn_to(choice, tenant, chosen, record, self._tools, progress)
+                await rollback.roll_back(choice, tenant, chosen, record, self._tools, progress)
             await AutoSaver(tenant, chosen, record, owned, self._tools, interval=0).leave()
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
-        """The highest epoch that their local files tell of; 0: none."""
+        """Return the highest epoch in their local records; 0: none."""
         highest = 0
         for tenant in tenants:
-            with contextlib.suppress(OSError):  # its hold says why
+            with contextlib.suppress(OSError):  # reported by its hold
                 record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
                 highest = max(highest, record.epoch)
         return highest
 
     async def forget(self, tenant: Tenant, owned: Lease) -> bool:
-        """Where the app has written nothing: removes its local folder, and what the store has for it. Whether nothing
+        """If the app has written nothing, remove its local folder and its objects in the store. Return whether nothing
         is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
         if self.holds(tenant):
             return False
@@ -177,67 +177,65 @@ class DatabaseService:
             if not await self._tools.quick.run(partial(local_files.unwritten, tenant.data)):
                 return False
             for name in {*tenant.app.databases, *record.names} if self._store is not None else ():
-                if not await self._database(tenant, name, record, owned).shelf.clear(owned.epoch):
+                if not await self._database(tenant, name, record, owned).remote.clear(owned.epoch):
                     return False
             await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
         return True
 
     def holds(self, tenant: Tenant) -> bool:
-        """Whether its databases are being made whole, are held, or are being saved."""
+        """Return whether its databases are being restored, held, or saved."""
         return tenant.data in self._held
 
     def hear_failures(self, failures: Callable[[str], int]) -> None:
-        """``failures``: how often the app at an address has answered 5xx so far."""
+        """Set ``failures``, which counts the 5xx responses of the app at an address so far."""
         self._tools.failures = failures
 
     def running(self) -> dict[str, float]:
-        """Addresses of the tenants whose databases are held, and since when (Unix time)."""
+        """Return the addresses of the tenants whose databases are held, and since when (Unix time)."""
         return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
 
     def expected(self, address: str) -> dict[str, str]:
-        """Of a tenant which runs here: what the store surely has, stream or snapshot, by database."""
+        """Return what the store certainly has of a tenant that runs here, by database: stream or snapshot."""
         for one in self._held.values():
             if one.tenant.address == address and one.held is not None:
                 return one.held.expected
         return {}
 
     async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
-        """What differs between ``raw``, which litestream has restored from ``version``, and the local file, if the
-        tenant streams here and the store has all of it at this moment. Raises FlyatcError, OSError."""
+        """Return the difference between ``raw``, which litestream has restored from ``version``, and the local file.
+        None also if the tenant does not stream here or the store lags behind. Raises FlyatcError, OSError."""
         for one in list(self._held.values()):
             if one.tenant.address == address and isinstance(one.held, Replication):
                 return await one.held.compare(database, version, raw)
         return None
 
     async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
-        """What the store has of a database is damaged: if the tenant runs here, the store gets a new copy at once, made
-        of the local file. Nothing is removed. ``kind``: stream or snapshot. Says whether it was done. Raises
-        SaveFailed."""
+        """Replace a damaged copy in the store by a new one of the local file, if the tenant runs here. Return whether
+        it was done. Nothing is removed. ``kind``: stream or snapshot. Raises SaveFailed."""
         for one in list(self._held.values()):
             if one.tenant.address == address and one.held is not None:
                 return await one.held.heal(database, kind, reason)
         return False
 
     async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
-        """Those whose local copy may be newer than the store, by their records: to be held, and so saved."""
+        """Return the tenants whose local copy may be newer than the store, by their records. A hold saves it."""
         found = []
         for tenant in tenants if self._store is not None else ():
             try:
                 record = await self._record(tenant)
-            except OSError:  # its hold says why
+            except OSError:  # reported by its hold
                 found.append(tenant)
                 continue
-            if record.in_use:
-                found.append(tenant)
+            found += [tenant] if record.in_use else []
         return found
 
     async def orphans(self, tenant: Tenant) -> list[Path]:
-        """The folders with what was set aside, oldest first. Never removed by us."""
+        """Return the folders of orphaned copies, oldest first. flyatc never removes them."""
         return await self._tools.quick.run(partial(local_files.orphans, tenant.data / ".flyatc"))
 
     async def give_up(self, tenant: Tenant, since: int, reason: str) -> bool:
-        """Somebody else has owned it since that epoch: what was written here before belongs to no line of versions any
-        more, and is set aside. Says whether nothing unsaved is left. It is not held; raises OSError."""
+        """Set aside unsaved local copies from before epoch ``since``, when another machine acquired the user: they
+        belong to no history. Return whether nothing unsaved is left; False also while it is held. Raises OSError."""
         if self._store is None or self.holds(tenant):
             return False
         with self._alone(tenant):
@@ -255,9 +253,9 @@ class DatabaseService:
         return True
 
     async def send_orphans(self, tenants: Iterable[Tenant]) -> None:
-        """What was set aside by an earlier run, and is not in the store yet, is sent in the background."""
+        """Upload the orphaned copies of earlier runs that are not in the store yet, in the background."""
         for tenant in tenants if self._store is not None else ():
-            with contextlib.suppress(OSError):  # flyatc orphans says why
+            with contextlib.suppress(OSError):  # reported by flyatc orphans
                 record = await self._record(tenant)
                 for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
                     names = [name for name in tenant.app.databases if Path(name).name == one.file]
@@ -265,7 +263,7 @@ class DatabaseService:
                         orphans.send(self._database(tenant, names[0], record, SoleLease()), one.path, self._tools)
 
     async def stranded(self, tenants: Iterable[Tenant]) -> list[Path]:
-        """What was set aside and is on this machine only. Raises OSError."""
+        """Return the orphaned copies that exist on this machine only. Raises OSError."""
         found = []
         for tenant in tenants if self._store is not None else ():
             here = await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc"))
@@ -273,7 +271,7 @@ class DatabaseService:
         return found
 
     async def sent(self, patience: float = SENDING_SECONDS) -> None:
-        """Waits, so long at most, until nothing that was set aside is on its way to the store any more."""
+        """Wait for the uploads of orphaned copies, ``patience`` seconds at most."""
         if self._tools.sending:
             _, late = await asyncio.wait(list(self._tools.sending), timeout=patience)
             for one in late:  # the next run sends it
@@ -281,16 +279,14 @@ class DatabaseService:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def still(self) -> None:
-        """Nothing is held any more: whatever runs beside the apps is ended."""
+        """Stop uploads and litestream. Nothing is held any more."""
         await self.sent()
         if self._streams is not None:
             await self._streams.close()
 
     def close(self) -> None:
-        """Nothing is held any more. The store is its owner's."""
+        """Stop the threads. Nothing is held any more; the caller closes the store."""
         self._tools.close()
-
-    # --- parts ---
 
     @contextlib.contextmanager
     def _alone(self, tenant: Tenant) -> Iterator[None]:
@@ -331,22 +327,22 @@ def _of_span(span: Span) -> Version:
 
 
 def _in_time(found: list[Version]) -> list[Version]:
-    """The newest first: that is the current one."""
+    """Sort the newest first, and mark it as the current one."""
     ordered = sorted(found, key=lambda one: one.saved, reverse=True)
     return [replace(one, current=one is ordered[0]) for one in ordered]
 
 
 async def _versions(database: Database) -> list[Version]:
-    current = await database.shelf.current()
-    there = await database.shelf.snapshots()
+    current = await database.remote.current()
+    there = await database.remote.snapshots()
     pointer = current.pointer if current is not None else None
-    told = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
+    listed = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
     return [
         Version(
             database=database.name,
             id=manifest.version(key),
-            saved=manifest.saved_at(told[key]) if key in told else stored.modified,
-            size=told[key].size if key in told else None,
+            saved=manifest.saved_at(listed[key]) if key in listed else stored.modified,
+            size=listed[key].size if key in listed else None,
             compressed=stored.size,
             current=pointer is not None and key == pointer.key,
         )

@@ -1,4 +1,4 @@
-"""What the databases need to know of who may write them. ``ownership`` makes such an object; this room only asks it."""
+"""The lease protocol that the databases need (``ownership`` implements it), and a stand-in without a shared store."""
 
 import asyncio
 from typing import Protocol
@@ -7,62 +7,62 @@ from flyatc.kit.errors import OwnershipUnknown
 
 
 class PreviousHolder(Protocol):
-    """What was taken over."""
+    """The lease record found when the user was acquired."""
 
     @property
     def epoch(self) -> int:
-        """Of the record which was found; 0: there was none."""
+        """Epoch of that record; 0: there was none."""
 
     @property
     def clean(self) -> bool:
-        """Nobody had it, or who had it has released it: the store has all that was ever written."""
+        """True if there was no holder, or the holder released it: the store then has all that was ever written."""
 
     def covers(self, epoch: int) -> bool:
-        """Whether nobody else can have written since a local file whose record tells of this epoch."""
+        """Return whether no other machine can have written since a local file recorded at ``epoch``."""
 
 
 class Lease(Protocol):
-    """A user who is ours, from the taking to the release."""
+    """The right to write the databases of one user, from its acquisition to its release."""
 
     @property
     def epoch(self) -> int:
-        """Of the record that we wrote; higher than any before it."""
+        """Epoch of the record written by this machine; higher than any before it."""
 
     @property
     def line(self) -> int:
-        """The epoch of the last taking which was not a clean one: those who wrote before it may not know of us."""
+        """Epoch of the last acquisition without a clean release: earlier writers may be unaware of it."""
 
     @property
     def former(self) -> PreviousHolder: ...
 
     @property
     def ended(self) -> asyncio.Event:
-        """Expired or lost: from now on nothing may be written."""
+        """Set when the lease has expired or is lost: from then on nothing may be written."""
 
     @property
     def lost(self) -> bool:
-        """It has ended, and somebody else may write by now: what was not saved belongs to no line of versions."""
+        """True if it has ended and another machine may write by now: unsaved changes then belong to no history."""
 
     @property
     def why(self) -> str:
-        """Of the end."""
+        """Reason of the end."""
 
     def valid(self) -> bool:
-        """Whether we may write at this moment. Cheap."""
+        """Return whether this machine may write at this moment. Cheap."""
 
     def mark_dirty(self, why: str, part: str = "") -> None:
-        """The store does not have all of ``part`` (a tenant): it must not be released as if it had."""
+        """Record that the store lacks some of ``part`` (a tenant): prevents a clean release."""
 
     def mark_saved(self, part: str = "") -> None:
-        """It has, after all."""
+        """Record that the store has all of ``part`` again."""
 
     async def rise(self, above: int) -> None:
-        """The store's data know a higher epoch than the record: from now on ours is higher still.
+        """Raise the epoch above ``above``, which was found in the store's data and is higher than the record's.
 
         Raises OwnershipUnknown, HeldElsewhere."""
 
 
-class _Nobody:
+class _NoHolder:
     epoch, clean = 0, True
 
     def covers(self, epoch: int) -> bool:
@@ -70,10 +70,10 @@ class _Nobody:
 
 
 class SoleLease:
-    """The owner where nothing is shared, so that there is nobody to agree with: stamps nothing, never ends."""
+    """Lease for a store used by one machine only: epoch 0, never ends."""
 
     epoch, line, lost, why, known = 0, 0, False, "", True
-    former: PreviousHolder = _Nobody()
+    former: PreviousHolder = _NoHolder()
 
     def __init__(self) -> None:
         self.doubted, self.ended = asyncio.Event(), asyncio.Event()
@@ -82,10 +82,10 @@ class SoleLease:
         return True
 
     def mark_dirty(self, why: str, part: str = "") -> None:
-        """Nobody asks."""
+        """Do nothing: there is no release."""
 
     def mark_saved(self, part: str = "") -> None:
-        """Nobody asks."""
+        """Do nothing: there is no release."""
 
     async def rise(self, above: int) -> None:
         raise OwnershipUnknown(

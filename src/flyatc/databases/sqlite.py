@@ -1,8 +1,7 @@
-"""SQLite itself: a consistent copy, a check. Blocking.
+"""Copy and check a database with SQLite. Blocking.
 
 Beware (sqlite.org/howtocorrupt.html, 2.2): closing *any* descriptor of a database file drops the locks which SQLite
-holds on it in this process. While an app may run, its files are touched by this module and by ``stat`` only, never by
-open().
+holds on it in this process. While an app may run, only this module and ``stat`` access its files, never open().
 """
 
 import contextlib
@@ -16,7 +15,7 @@ from urllib.parse import quote
 
 from flyatc.kit.threads import Tick
 
-# A schema may need functions and collations which only the app has: then nobody else can check it, and it passes.
+# A schema may need functions and collations that only the app has: then it cannot be checked here, and it passes.
 _OF_THE_APP = re.compile("no such collation sequence|no such function|unknown function|no such module")
 
 STEPS = 100_000  # of SQLite's virtual machine: some milliseconds
@@ -24,7 +23,7 @@ LOCKED_SECONDS = 30.0  # how long an app may lock others out before a save gives
 
 
 class Unusable(Exception):
-    """SQLite cannot copy or read it; says why: damaged, locked."""
+    """SQLite cannot copy or read the database: it is damaged or locked. The text is the reason."""
 
 
 # The disk's fault, not the file's (sqlite.org/rescode.html): raised as OSError. The low byte is the primary code.
@@ -40,11 +39,11 @@ _PRIMARY = 0xFF
 
 
 def copy(source: Path, target: Path, tick: Tick, *, keep_wal: bool = False) -> None:
-    """A consistent copy of a database which others may be writing, with all that is in its WAL. ``target`` is new.
-    ``keep_wal``: the WAL stays as it is, also where nobody else has the database open.
+    """Make a consistent copy of a database that others may be writing, with the content of its WAL. ``target`` is new.
+    ``keep_wal``: leave the WAL as it is, even if no other process has the database open.
 
-    In one step: with smaller ones each write of another process starts the copy anew, and it would never end. A crashed
-    writer's WAL or journal is recovered first, as for any reader. Raises Unusable."""
+    In one step: with smaller steps each write of another process restarts the copy, which would never end. The WAL or
+    journal of a crashed writer is recovered first, as for any reader. Raises Unusable, OSError."""
     deadline = monotonic() + LOCKED_SECONDS
 
     def step(status: int, remaining: int, total: int) -> None:
@@ -53,14 +52,14 @@ def copy(source: Path, target: Path, tick: Tick, *, keep_wal: bool = False) -> N
         tick((total - remaining) * page, total * page)
 
     mode = "mode=ro" if keep_wal else "mode=rw"
-    with _door(source), _opened(source, mode) as original, _opened(target, "mode=rwc") as beside:
+    with _translated(source), _opened(source, mode) as original, _opened(target, "mode=rwc") as beside:
         page = int(original.execute("PRAGMA page_size").fetchone()[0])
         beside.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
         original.backup(beside, pages=-1, progress=step, sleep=0.02)
 
 
 def reading(path: Path) -> sqlite3.Connection | None:
-    """A read transaction: as long as it is open nobody can restart the WAL. None: there is no WAL, or it is empty."""
+    """Open a read transaction, which prevents a restart of the WAL. None: there is no WAL, or it is empty."""
     wal = Path(f"{path}-wal")
     if not path.exists() or not wal.exists() or not wal.stat().st_size:
         return None
@@ -77,36 +76,36 @@ def reading(path: Path) -> sqlite3.Connection | None:
 
 
 def empty_the_wal(path: Path) -> None:
-    """All that is in the WAL goes into the database. Nobody else has it open. Raises Unusable, OSError."""
+    """Checkpoint and truncate the WAL. No other process may have the database open. Raises Unusable, OSError."""
     wal = Path(f"{path}-wal")
     if not path.exists() or not wal.exists() or not wal.stat().st_size:
         return
-    with _door(path), _opened(path, "mode=rw") as database:
+    with _translated(path), _opened(path, "mode=rw") as database:
         busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:
         raise Unusable("another process has it open")
 
 
 def check_still(path: Path) -> None:
-    """quick_check of a file which nobody writes and which has no WAL: leaves nothing beside it. Raises Unusable.
+    """Run quick_check on a file without writers and without a WAL; creates no file beside it. Raises Unusable.
 
-    What is checked is the structure: rows which break a constraint are the app's affair, they must be saved as well."""
+    Only the structure is checked: rows that violate a constraint must be saved as well."""
     _check(path, "mode=ro&immutable=1")
 
 
 def check_thoroughly(path: Path, tick: Tick) -> None:
-    """integrity_check of such a file: also whether its indexes have what its tables have. Raises Unusable."""
+    """Run integrity_check on such a file, which also compares indexes with tables. Raises Unusable."""
     _check(path, "mode=ro&immutable=1", "integrity_check", tick)
 
 
 def check_local(path: Path) -> None:
-    """quick_check of a local copy, recovering what a crashed app left in its WAL or journal. Raises Unusable."""
+    """Run quick_check on a local copy, after recovery of the WAL or journal of a crashed app. Raises Unusable."""
     _check(path, "mode=rw")
 
 
 def _check(path: Path, mode: str, pragma: str = "quick_check", tick: Tick = lambda done, total: None) -> None:
-    with _door(path), _opened(path, mode) as database:
-        database.set_progress_handler(lambda: tick(0, 0), STEPS)  # what it raises interrupts SQLite
+    with _translated(path), _opened(path, mode) as database:
+        database.set_progress_handler(lambda: tick(0, 0), STEPS)  # an exception in it interrupts SQLite
         database.execute("PRAGMA ignore_check_constraints=ON")
         try:
             rows = [str(row[0]) for row in database.execute(f"PRAGMA {pragma}")]
@@ -127,8 +126,8 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 @contextlib.contextmanager
-def _door(path: Path) -> Iterator[None]:
-    """Raises OSError where the disk is to blame."""
+def _translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3.Error into OSError if the disk is at fault, else into Unusable."""
     try:
         yield
     except sqlite3.Error as error:

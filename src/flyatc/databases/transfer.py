@@ -1,14 +1,10 @@
-"""A snapshot from the store to a whole, verified file on the local disk; put in its place by somebody else.
+"""Download a snapshot into a verified local file, and adopt databases that were never published.
 
-A database which another program has kept in the store as one whole object: taken over once, when we have none.
-
-A file on its way to become a database.
-
-A first save that was cut off between its upload and current.json: the newest complete snapshot is published.
-
-Adopting is a line of steps, each of which a crash may be the last of: fetch and verify beside (nothing has changed);
-publish by compare-and-swap (from here on it is an ordinary current version, and the next start restores it); put in
-place. Only called where ``plan`` says that nothing was ever published.
+Adopt is used in two cases: another program has left the database in the store as one object, and the store has no
+version of ours; or a first save was cut off between its upload and current.json, and its newest complete snapshot is
+published now. A crash may come after each step of the latter: fetch and verify beside (nothing has changed); publish
+by compare-and-swap (now it is an ordinary current version, and the next start restores it); put in place. It is only
+called if ``plan`` says that nothing was ever published.
 """
 
 from dataclasses import dataclass
@@ -30,23 +26,23 @@ from flyatc.observe.log import stamp
 
 
 class SnapshotDamaged(Exception):
-    """It cannot be vouched for; says why."""
+    """The snapshot cannot be trusted; the text is the reason."""
 
 
 async def fetch(
-    shelf: RemoteDatabase | OrphanStore,
+    source: RemoteDatabase | OrphanStore,
     key: str,
     known: Snapshot | None,
     place: Path,
     tools: Workers,
     progress: Progress,
 ) -> Path:
-    """``key`` from ``shelf``, unpacked, checked and synced, below ``place``. ``known``: what it must be, if on record.
+    """Download ``key`` from ``source``, unpack, check and sync it below ``place``. ``known``: its description, if any.
 
     Raises SnapshotDamaged; StoreUnavailable; OSError."""
     packed, raw = place / key, place / f"{key}.raw"
     try:
-        await shelf.download(key, packed, progress)
+        await source.download(key, packed, progress)
         size = known.size if known is not None else None
         digest = await tools.heavy.watch(partial(local_files.unpack, packed, raw, size), "unpack", progress)
         if known is not None and digest != known.sha256:
@@ -59,13 +55,13 @@ async def fetch(
 
 
 def known(pointer: Pointer | None, key: str) -> Snapshot | None:
-    """What the pointer says of the snapshot ``key``."""
+    """Return the pointer's description of the snapshot ``key``."""
     listed = () if pointer is None else (pointer.snapshot, *pointer.previous)
     return next((snapshot for snapshot in listed if snapshot.key == key), None)
 
 
-def instead(pointer: Pointer, key: str, database: Database) -> str:
-    """What to do when ``key`` is damaged: the sentence which names the snapshot before it."""
+def older_version_advice(pointer: Pointer, key: str, database: Database) -> str:
+    """Return advice for a damaged ``key``, which names the snapshot before it."""
     before = next((snapshot for snapshot in pointer.previous if snapshot.key < key), None)
     if before is None:
         return "There is none before it: restore it from a backup of the store"
@@ -75,7 +71,7 @@ def instead(pointer: Pointer, key: str, database: Database) -> str:
 
 @dataclass(frozen=True)
 class Restored:
-    """A whole file, verified and synced."""
+    """A complete file, verified and synced, to be put in place."""
 
     raw: Path
     message: str  # restored, seeded, adopted
@@ -85,14 +81,14 @@ class Restored:
 
 
 async def adopt(template: str, database: Database, place: Path, tools: Workers) -> Restored | None:
-    """A checked copy of the object; None: it surely is not there. The object stays as it is.
+    """Make a checked copy of another program's object; None: it certainly does not exist. The object is not changed.
 
     Raises RestoreRefused; StoreUnavailable, OSError."""
     began, key = monotonic(), fill(template, database.tenant, database.name)
     raw = place / f"{database.name.replace('/', '~')}.adopted"
     try:
         async with tools.restores:
-            await database.shelf.borrow(key, raw)
+            await database.remote.borrow(key, raw)
     except Absent:
         return None
     if await tools.quick.run(partial(local_files.look, raw)) is not Here.SQLITE:
@@ -107,7 +103,7 @@ async def adopt(template: str, database: Database, place: Path, tools: Workers) 
 
 
 def fill(template: str, tenant: Tenant, database: str) -> str:
-    """Names of users, tenants and databases have no braces."""
+    """Fill the placeholders. Names of users, tenants and databases have no braces."""
     words = {"user": tenant.user, "tenant": tenant.name, "database": database}
     for word, value in words.items():
         template = template.replace(f"{{{word}}}", value)
@@ -117,10 +113,11 @@ def fill(template: str, tenant: Tenant, database: str) -> str:
 async def adopt_unpublished(
     database: Database, keys: tuple[str, ...], place: Path, tools: Workers
 ) -> tuple[Pointer, Path] | None:
-    """The pointer that was published, and its verified content below ``place``. None: no snapshot is complete.
+    """Publish the first complete snapshot of ``keys``; return its pointer and its verified file below ``place``.
+    None: no snapshot is complete.
 
     Raises StoreUnavailable, OSError."""
-    there = await database.shelf.snapshots()
+    there = await database.remote.snapshots()
     await tools.quick.run(place.mkdir)
     for key in keys:
         try:
@@ -128,12 +125,12 @@ async def adopt_unpublished(
                 raise StoreUnavailable(
                     f"the snapshot {manifest.version(key)} of {database} was listed, and is gone now"
                 )
-            raw = await fetch(database.shelf, key, None, place, tools, silent)
+            raw = await fetch(database.remote, key, None, place, tools, silent)
         except SnapshotDamaged as error:
             if isinstance(error.__cause__, Absent):
                 raise StoreUnavailable(f"{database}: {error}") from error
             version = manifest.version(key)
-            database.tell("warning", "an unpublished snapshot is not complete", version=version, error=str(error))
+            database.log_event("warning", "an unpublished snapshot is not complete", version=version, error=str(error))
             continue
         pointer = await _publish(database, await _described(there[key], key, raw, tools))
         return pointer, raw
@@ -151,15 +148,15 @@ async def _described(stored: Stored, key: str, raw: Path, tools: Workers) -> Sna
 
 
 async def _publish(database: Database, snapshot: Snapshot) -> Pointer:
-    """Raises StoreUnavailable where somebody else has changed current.json, or its answer is lost."""
-    shelf, owned = database.shelf, database.owned
+    """Publish it. Raises StoreUnavailable if another machine has changed current.json, or the response is lost."""
+    remote_database, owned = database.remote, database.owned
     pointer = manifest.point(snapshot, None, owned.epoch)
-    current = await shelf.current()
+    current = await remote_database.current()
     if current is None or current.pointer is not None or current.owner != owned.epoch or not owned.valid():
         raise StoreUnavailable(f"current.json of {database} has been changed just now")
     try:
-        await shelf.point(pointer, current)
+        await remote_database.point(pointer, current)
     except ConditionFailed as error:
         raise StoreUnavailable(f"current.json of {database} has been changed just now") from error
-    database.tell("warning", "an unpublished snapshot is adopted", version=manifest.version(snapshot.key))
+    database.log_event("warning", "an unpublished snapshot is adopted", version=manifest.version(snapshot.key))
     return pointer

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite, transfer
-from flyatc.databases.inventory import Stocked
+from flyatc.databases.inventory import StoredDatabase
 from flyatc.databases.litestream import replica_layout, replica_restore
 from flyatc.databases.litestream.replica_layout import Line, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext
@@ -118,7 +118,7 @@ class Source(Protocol):
     def kind(self) -> str:
         """snapshot or stream."""
 
-    def has(self, stocked: Stocked) -> bool: ...
+    def has(self, stocked: StoredDatabase) -> bool: ...
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
         """The current version; None: nothing was saved yet. Raises Damaged, StoreUnavailable."""
@@ -147,14 +147,14 @@ async def nothing_to_compare(address: str, database: str, version: str, raw: Pat
     return None
 
 
-class Drill:
+class Verifier:
     """One database at a time. ``scratch`` must be empty, and is, afterwards."""
 
     def __init__(self, sources: Sequence[Source], scratch: Scratch, tools: Workers) -> None:
         self._sources, self._scratch, self._tools = sources, scratch, tools
         self.compare: Compare = nothing_to_compare
 
-    async def verify(self, tenant: Tenant, stocked: Stocked) -> list[Verdict]:
+    async def verify(self, tenant: Tenant, stocked: StoredDatabase) -> list[Verdict]:
         """One for each way in which the store keeps it; none: nothing was saved of it yet."""
         verdicts = []
         for source in self._sources:
@@ -218,17 +218,17 @@ class Snapshots:
     def __init__(self, store: ObjectStore, tools: Workers) -> None:
         self._store, self._tools = store, tools
 
-    def has(self, stocked: Stocked) -> bool:
+    def has(self, stocked: StoredDatabase) -> bool:
         return stocked.snapshots
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
-        shelf = RemoteDatabase(self._store, tenant, database)
+        remote_database = RemoteDatabase(self._store, tenant, database)
         try:
-            current = await shelf.current()
+            current = await remote_database.current()
         except PointerDamaged as error:
             raise Damaged(str(error)) from error
         if current is None:
-            if there := await shelf.snapshots():
+            if there := await remote_database.snapshots():
                 newest = manifest.version(max(there))
                 raise Damaged(f"there are snapshots but no current.json: restore one (the newest is {newest})")
             return None
@@ -236,11 +236,11 @@ class Snapshots:
         if pointer is None:
             return None  # what may lie there is a first save which was never confirmed
         needs = pointer.size + pointer.compressed
-        return Found(manifest.version(pointer.key), needs, partial(self._bring, shelf, pointer))
+        return Found(manifest.version(pointer.key), needs, partial(self._bring, remote_database, pointer))
 
-    async def _bring(self, shelf: RemoteDatabase, pointer: Pointer, place: Path) -> Path:
+    async def _bring(self, remote_database: RemoteDatabase, pointer: Pointer, place: Path) -> Path:
         try:
-            return await transfer.fetch(shelf, pointer.key, pointer.snapshot, place, self._tools, silent)
+            return await transfer.fetch(remote_database, pointer.key, pointer.snapshot, place, self._tools, silent)
         except transfer.SnapshotDamaged as error:
             raise Damaged(str(error)) from error
 
@@ -251,25 +251,25 @@ EXPANDED = 4  # a restored database needs about so many times the room of its re
 class Replicas:
     kind = "stream"
 
-    def __init__(self, means: LitestreamContext) -> None:
-        self._means = means
+    def __init__(self, context: LitestreamContext) -> None:
+        self._context = context
 
-    def has(self, stocked: Stocked) -> bool:
+    def has(self, stocked: StoredDatabase) -> bool:
         return stocked.lines
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
         own = prefix(tenant, database)
-        line = replica_layout.read(await self._means.store.list(own), own).last
+        line = replica_layout.read(await self._context.store.list(own), own).last
         if line is None:
             return None
         version = f"{line.name}:{line.txid}"
         return Found(version, line.octets * EXPANDED, partial(self._bring, tenant, database, line))
 
     async def _bring(self, tenant: Tenant, database: str, line: Line, place: Path) -> Path:
-        means = self._means
-        url = means.addresses.of_line(tenant, database, line.number, line.renewal)
+        context = self._context
+        url = context.addresses.of_line(tenant, database, line.number, line.renewal)
         try:
-            return await replica_restore.restore(url, place, None, line.octets, means, silent)
+            return await replica_restore.restore(url, place, None, line.octets, context, silent)
         except replica_restore.NotRestored as error:
             if error.cause.passes:
                 raise FlyatcError(error.advice) from error

@@ -1,4 +1,4 @@
-"""What all databases of a vault share."""
+"""Thread pools and concurrency limits that all databases share."""
 
 import asyncio
 import contextlib
@@ -12,23 +12,23 @@ from flyatc.observe.log import Log
 
 
 class Workers:
-    """``quick``: threads for what ends at once; ``heavy``: for copies and compression, which must not hold that up.
+    """``quick``: threads for short calls; ``heavy``: for copies and compression, which must not delay the short ones.
 
-    ``restores`` and ``saves`` bound how many databases are worked on, and so the disk and memory they need; apart, so
-    that a save in the background does not delay a cold start. ``large``: instead of ``saves``, for the last save of a
-    database above storage.large."""
+    ``restores`` and ``saves`` bound the databases worked on at once, and so disk and memory; they are separate so that
+    a background save does not delay a cold start. ``large``: instead of ``saves``, for the final save of a database
+    above storage.large."""
 
     def __init__(self, keep: int, log: Log, adopt: str | None = None) -> None:
         """``adopt``: storage.key."""
         self.keep, self.log, self.adopt = keep, log, adopt
         self.quick, self.heavy = Threads(2, "records"), Threads(2, "databases")
-        self.sending: set[asyncio.Task[None]] = set()  # what was set aside, on its way to the store
-        self.failures: Callable[[str], int] = lambda tenant: 0  # answers of its app with 5xx, so far
+        self.sending: set[asyncio.Task[None]] = set()  # uploads of orphaned copies
+        self.failures: Callable[[str], int] = lambda tenant: 0  # 5xx responses of its app so far
         self.restores, self.saves, self.large = asyncio.Semaphore(4), asyncio.Semaphore(4), asyncio.Semaphore(1)
 
     @contextlib.asynccontextmanager
     async def workplace(self, folder: Path, what: str) -> AsyncIterator[Path]:
-        """A fresh folder, gone afterwards. ``what``: restore or save."""
+        """Create a temporary folder, removed afterwards. ``what``: restore, save or send."""
         place = await self.quick.run(partial(local_files.make_workplace, folder, what))
         try:
             yield place

@@ -47,33 +47,33 @@ class LitestreamBackend:
         tools: Workers,
     ) -> None:
         engine = LitestreamDaemon(folder, storage.litestream, environ, run, log, tools.quick)
-        self._means = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
+        self._context = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
 
     @property
     def engine(self) -> LitestreamDaemon:
-        return self._means.engine
+        return self._context.engine
 
     async def take(self, tenant: Tenant, record: Record, owned: Lease, seeds: Seeds) -> Replication:
         """The tenant's folder is prepared. To be left, always, when the app has ended.
 
         Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
-        streams = await prepare.make_whole(tenant, databases, record, seeds, self._means)
-        return Replication(tenant, streams, record, owned, self._means)
+        streams = await prepare.make_whole(tenant, databases, record, seeds, self._context)
+        return Replication(tenant, streams, record, owned, self._context)
 
     async def history(self, tenant: Tenant, record: Record, owned: Lease, only: str | None = None) -> list[Span]:
         """Newest first, database by database. Raises StoreUnavailable."""
         spans = []
         for name in tenant.app.databases:
             if only in (None, name):
-                found = await listed(self._database(tenant, name, record, owned), self._means.store)
+                found = await listed(self._database(tenant, name, record, owned), self._context.store)
                 spans += [
                     Span(name, line.name, line.since, line.until, line.txid, line.octets)
                     for line in reversed(found.found)
                 ]
         return spans
 
-    async def turn_back(
+    async def roll_back(
         self,
         tenant: Tenant,
         record: Record,
@@ -87,13 +87,13 @@ class LitestreamBackend:
 
         Raises RestoreRefused (nothing was changed); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in names]
-        marked = await rollback.rewind(databases, choice, record, self._means, progress)
-        return Replication(tenant, await prepare.attach(databases, self._means, marked), record, owned, self._means)
+        marked = await rollback.rewind(databases, choice, record, self._context, progress)
+        return Replication(tenant, await prepare.attach(databases, self._context, marked), record, owned, self._context)
 
     async def close(self) -> None:
-        await self._means.engine.close()
+        await self._context.engine.close()
 
     # --- parts ---
 
     def _database(self, tenant: Tenant, name: str, record: Record, owned: Lease) -> Database:
-        return Database(tenant, name, record, self._means.store, owned, self._means.tools)
+        return Database(tenant, name, record, self._context.store, owned, self._context.tools)

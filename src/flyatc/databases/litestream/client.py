@@ -195,15 +195,15 @@ def check(program: Path) -> str:
         answer = subprocess.run([program, "version"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise LitestreamMissing(f"{program} cannot be run: {error}") from error
-    told = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.strip())
-    if told is None:
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.strip())
+    if found is None:
         raise LitestreamMissing(f"{program} does not tell its version: is it litestream?")
-    if tuple(map(int, told.groups())) < OLDEST:
+    if tuple(map(int, found.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise LitestreamMissing(
-            f"{program} is litestream {told[0]}; {oldest} or newer is needed: pip install -U 'flyatc[litestream]'"
+            f"{program} is litestream {found[0]}; {oldest} or newer is needed: pip install -U 'flyatc[litestream]'"
         )
-    return told[0]
+    return found[0]
 
 
 def environment(environ: Mapping[str, str], memory: str) -> dict[str, str]:
@@ -221,14 +221,14 @@ _ROUTINE = "debug"  # what it tells as information is its inner life: "starting 
 _TAKEN = {"time", "level", "msg"}
 
 
-class Teller(Protocol):
+class EventLog(Protocol):
     """``observe.log.Log`` is one."""
 
     def event(self, level: str, message: str, /, **fields: Any) -> None: ...
 
 
 class Relay:
-    def __init__(self, log: Teller) -> None:
+    def __init__(self, log: EventLog) -> None:
         self._log = log
 
     def hear(self, stream: str, line: str) -> None:
@@ -247,6 +247,6 @@ class Relay:
 
 
 def _level(record: dict[str, Any]) -> str:
-    told = str(record.get("level", "")).lower()
-    told = {"warn": "warning", "info": _ROUTINE}.get(told, told)
-    return told if told in LEVELS else "info"
+    level = str(record.get("level", "")).lower()
+    level = {"warn": "warning", "info": _ROUTINE}.get(level, level)
+    return level if level in LEVELS else "info"

@@ -31,7 +31,7 @@ TRIES = 3  # a litestream which was let go of in vain may still write when it cl
 LARGE_SNAPSHOT_EACH = 10  # clean stops of a large database, then one leaves a snapshot
 
 
-async def finish(stream: Stream, means: LitestreamContext) -> Entry:
+async def finish(stream: Stream, context: LitestreamContext) -> Entry:
     """What is to be on record: all is in the store. The app has ended, and litestream is to be let go of in any case.
     Raises SaveFailed."""
     database = stream.database
@@ -39,11 +39,11 @@ async def finish(stream: Stream, means: LitestreamContext) -> Entry:
         await stream.detach()
         await stream.settle()
         return _entry(stream, None)
-    began, large = monotonic(), stream.octets > means.storage.large
-    bound = means.tools.large if large else means.tools.saves
-    async with bound, means.tools.workplace(database.folder, "save") as place:
+    began, large = monotonic(), stream.octets > context.storage.large
+    bound = context.tools.large if large else context.tools.saves
+    async with bound, context.tools.workplace(database.folder, "save") as place:
         try:
-            proven = await _proven(stream, place, means)
+            proven = await _proven(stream, place, context)
         except SaveFailed as error:
             raise SaveFailed(f"{error}{await _save_beside(stream)}") from error
         stream.txid, stream.saved_at = proven.position.txid, time()
@@ -51,7 +51,7 @@ async def finish(stream: Stream, means: LitestreamContext) -> Entry:
         pointer = await _snapshot(stream, proven) if with_snapshot else None
     ms, version = round((monotonic() - began) * 1000), str(proven.position)
     snapshot = manifest.version(pointer.key) if pointer is not None else None
-    database.tell("info", "saved", version=version, snapshot=snapshot, octets=stream.octets, ms=ms)
+    database.log_event("info", "saved", version=version, snapshot=snapshot, octets=stream.octets, ms=ms)
     return structs.replace(_entry(stream, pointer), skipped=0 if pointer is not None else database.entry.skipped + 1)
 
 
@@ -61,15 +61,15 @@ def _known(stream: Stream) -> bool:
     return entry.txid > 0 and local_files.untouched(entry.signature, local_files.signature(stream.database.path))
 
 
-async def renew(stream: Stream, reason: str, means: LitestreamContext) -> None:
+async def renew(stream: Stream, reason: str, context: LitestreamContext) -> None:
     """A new line, which has all and can be restored; the app may run meanwhile. Raises SaveFailed."""
     database = stream.database
     await stream.begin_anew(reason)
     await stream.caught_up()
-    async with means.tools.workplace(database.folder, "save") as place:
+    async with context.tools.workplace(database.folder, "save") as place:
         try:
-            line = await verify_replica.newest(database, stream.line, stream.renewal, means)
-            await verify_replica.restore(database, line, place, means)
+            line = await verify_replica.newest(database, stream.line, stream.renewal, context)
+            await verify_replica.restore(database, line, place, context)
         except (Differs, NotRestored, StoreUnavailable, OSError) as error:
             raise SaveFailed(f"{database}: what was sent anew is not proven: {error}") from error
 
@@ -82,19 +82,21 @@ def _is_there(stream: Stream) -> bool:
     if database.path.exists() and stream.txid:
         raise SaveFailed(f"{database} is empty although it had content: not saved, the store keeps {stream.position}")
     if stream.txid:
-        database.tell("warning", "the app has removed its database; the store keeps it", version=str(stream.position))
+        database.log_event(
+            "warning", "the app has removed its database; the store keeps it", version=str(stream.position)
+        )
     return False
 
 
-async def _proven(stream: Stream, place: Path, means: LitestreamContext) -> Proven:
+async def _proven(stream: Stream, place: Path, context: LitestreamContext) -> Proven:
     """Raises SaveFailed."""
-    reason = await _try(stream, place / "first", means)
+    reason = await _try(stream, place / "first", context)
     if isinstance(reason, Proven):
         return reason
     await stream.begin_anew(f"what the store has of it is not what is here: {reason}")
-    again = await _try(stream, place / "second", means)
+    again = await _try(stream, place / "second", context)
     if isinstance(again, Proven):
-        stream.database.tell("info", "what was begun anew restores into what is here", version=str(again.position))
+        stream.database.log_event("info", "what was begun anew restores into what is here", version=str(again.position))
         return again
     raise SaveFailed(
         f"{stream.database} is not saved: what the store has of it is not what is here, also after all was sent again: "
@@ -102,14 +104,14 @@ async def _proven(stream: Stream, place: Path, means: LitestreamContext) -> Prov
     )
 
 
-async def _try(stream: Stream, place: Path, means: LitestreamContext) -> Proven | str:
+async def _try(stream: Stream, place: Path, context: LitestreamContext) -> Proven | str:
     """Why the store does not have what is here. Raises SaveFailed where that cannot be found out.
 
     litestream sends what is left when it lets go, which takes milliseconds: nobody writes any more. If that was not
     all, it gets the database once more, and as much time as it needs."""
     if stream.begun:
         await stream.hand_over()
-        found = await _compare(stream, place / "handed over", "", means)
+        found = await _compare(stream, place / "handed over", "", context)
         if isinstance(found, Proven):
             return found
         await stream.begin()
@@ -119,10 +121,10 @@ async def _try(stream: Stream, place: Path, means: LitestreamContext) -> Proven 
     except SaveFailed as error:  # what is in the store decides
         behind = f" ({error})"
     await stream.detach()
-    return await _compare(stream, place / "caught up", behind, means)
+    return await _compare(stream, place / "caught up", behind, context)
 
 
-async def _compare(stream: Stream, place: Path, behind: str, means: LitestreamContext) -> Proven | str:
+async def _compare(stream: Stream, place: Path, behind: str, context: LitestreamContext) -> Proven | str:
     """As ``_try``; litestream has let go."""
     database = stream.database
     for number in range(TRIES):
@@ -130,7 +132,7 @@ async def _compare(stream: Stream, place: Path, behind: str, means: LitestreamCo
             reason = "this machine may not write at this moment"
             raise SaveFailed(f"{database} is not saved: {reason}. The local copy is kept")
         before = local_files.signature(database.path)
-        found = await _compare_once(stream, place / str(number), behind, means)
+        found = await _compare_once(stream, place / str(number), behind, context)
         if isinstance(found, Proven):
             await stream.settle()
         if local_files.untouched(before, local_files.signature(database.path)):
@@ -138,12 +140,12 @@ async def _compare(stream: Stream, place: Path, behind: str, means: LitestreamCo
     raise SaveFailed(f"{database} is not saved: another process writes it after its app has ended")
 
 
-async def _compare_once(stream: Stream, place: Path, behind: str, means: LitestreamContext) -> Proven | str:
+async def _compare_once(stream: Stream, place: Path, behind: str, context: LitestreamContext) -> Proven | str:
     """As ``_compare``, of files which nobody writes."""
     database = stream.database
-    await means.tools.quick.run(partial(place.mkdir, parents=True))
+    await context.tools.quick.run(partial(place.mkdir, parents=True))
     try:
-        return await verify_replica.prove(database, stream.line, stream.renewal, place, means)
+        return await verify_replica.prove(database, stream.line, stream.renewal, place, context)
     except Differs as error:
         return f"{error}{behind}"
     except NotRestored as error:
@@ -161,7 +163,7 @@ async def _snapshot(stream: Stream, proven: Proven) -> Pointer | None:
     try:
         pointer, published = await database.publish(proven.copy, proven.sha256, proven.position, silent)
     except (StoreUnavailable, ConditionFailed, OSError) as error:
-        database.tell("warning", "this stop leaves no snapshot: its stream has all", error=str(error))
+        database.log_event("warning", "this stop leaves no snapshot: its stream has all", error=str(error))
         return None
     if published:
         await database.prune(pointer)

@@ -19,7 +19,7 @@ from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
 from flyatc.databases.litestream.replica_layout import Line, Lines, fault, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
-from flyatc.databases.litestream.restore_plan import Asked, Bring, Either, Plan, Saved, plan
+from flyatc.databases.litestream.restore_plan import Plan, PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, plan
 from flyatc.databases.litestream.stream import forget
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.local_record import Record
@@ -44,40 +44,42 @@ class Survey:
 
 
 async def make_whole(
-    tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, means: LitestreamContext
+    tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, context: LitestreamContext
 ) -> list[StreamedDatabase]:
     """All are as the store has them, or newer; all stream; the record says that they are in use.
 
     Raises RestoreRefused; StoreUnavailable, OSError, and what ``Owned.rise`` raises."""
-    begun = tasks.start(_begun(means), "start of litestream")  # while the databases are restored
-    surveys = await tasks.every((_survey(database, means) for database in databases), "survey")
+    begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
+    surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
     if refused:
         raise RestoreRefused("; ".join(refused))
-    async with means.tools.workplace(tenant.data / ".flyatc", "restore") as place:
-        arrivals = await tasks.every((_prepare(s, seeds, place, means) for s in surveys), "restore")
-        settle = _settle(surveys, arrivals, record, means)
+    async with context.tools.workplace(tenant.data / ".flyatc", "restore") as place:
+        arrivals = await tasks.every((_prepare(s, seeds, place, context) for s in surveys), "restore")
+        settle = _settle(surveys, arrivals, record, context)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
     if (missing := await begun) is not None:
         raise RestoreRefused(missing)
-    return await attach(databases, means, frozenset(s.database.name for s in surveys if s.marked))
+    return await attach(databases, context, frozenset(s.database.name for s in surveys if s.marked))
 
 
-async def _begun(means: LitestreamContext) -> str | None:
+async def _begun(context: LitestreamContext) -> str | None:
     """Why there can be no litestream."""
     try:
-        await means.engine.begin()
+        await context.engine.begin()
     except LitestreamMissing as error:
         return str(error)
     return None
 
 
-async def attach(databases: list[Database], means: LitestreamContext, marked: frozenset[str]) -> list[StreamedDatabase]:
+async def attach(
+    databases: list[Database], context: LitestreamContext, marked: frozenset[str]
+) -> list[StreamedDatabase]:
     """From now on what is there, and what comes, goes to the store; nobody waits for it. The record tells where to.
     ``marked``: the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused: then nothing is attached."""
-    streams = [StreamedDatabase(database, means, marked=database.name in marked) for database in databases]
+    streams = [StreamedDatabase(database, context, marked=database.name in marked) for database in databases]
     try:
         await tasks.every((stream.begin() for stream in streams), "attach")
     except BaseException as error:
@@ -95,22 +97,22 @@ async def _detach(streams: list[StreamedDatabase]) -> None:
 # --- ask ---
 
 
-async def _survey(database: Database, means: LitestreamContext) -> Survey:
-    for text in (str(database.path), means.storage.url):
+async def _survey(database: Database, context: LitestreamContext) -> Survey:
+    for text in (str(database.path), context.storage.url):
         if reason := fault(text):
             raise RestoreRefused(f"{database}: {reason}")
-    here = await means.tools.quick.run(partial(local_files.look, database.path))
-    found = await listed(database, means.store)
+    here = await context.tools.quick.run(partial(local_files.look, database.path))
+    found = await listed(database, context.store)
     current = await take_over(database, found)
     pointer = current.pointer if current is not None else None
-    asked = Asked(
+    asked = PlanInput(
         here=here,
         entry=database.entry,
         touched=database.unsaved,
         former=database.owned.former,
         lines=found,
-        saved=await saved_of(database, current, means),
-        strays=() if pointer is not None or found.found else tuple(await database.shelf.snapshots()),
+        saved=await saved_of(database, current, context),
+        strays=() if pointer is not None or found.found else tuple(await database.remote.snapshots()),
         current=database.owned.line,
     )
     return Survey(database, plan(asked), pointer, renewal_of(database, found), may_be_streamed(current))
@@ -136,13 +138,13 @@ def renewal_of(database: Database, found: Lines) -> int:
     return max([*known, entry.renewal if entry.line == line else 0])
 
 
-async def saved_of(database: Database, current: Current | None, means: LitestreamContext) -> Saved | None:
+async def saved_of(database: Database, current: Current | None, context: LitestreamContext) -> Saved | None:
     pointer = current.pointer if current is not None else None
     if current is None or pointer is None:
         return None
     modified, alone = manifest.saved_at(pointer), not current.streamed
     if pointer.position is None:
-        stored = await means.store.head(f"{prefix(database.tenant, database.name)}{pointer.key}")
+        stored = await context.store.head(f"{prefix(database.tenant, database.name)}{pointer.key}")
         modified = stored.modified if stored is not None else modified
     return Saved(pointer.link, pointer.epoch, modified, alone, pointer.position)
 
@@ -150,32 +152,34 @@ async def saved_of(database: Database, current: Current | None, means: Litestrea
 # --- prepare ---
 
 
-async def _prepare(survey: Survey, seeds: Seeds, place: Path, means: LitestreamContext) -> Restored | None:
+async def _prepare(survey: Survey, seeds: Seeds, place: Path, context: LitestreamContext) -> Restored | None:
     """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
-    database, pointer, tools = survey.database, survey.pointer, means.tools
+    database, pointer, tools = survey.database, survey.pointer, context.tools
     match survey.plan:
         case Keep(verify=True):
             await restore.verify(database, tools)
-        case Bring(line=line):
-            return await bring(database, line, None, place, means, silent, pointer)
-        case Either(line=line) if pointer is not None:
-            return await _bring_either(database, line, pointer, place, means)
+        case RestoreLine(line=line):
+            return await bring(database, line, None, place, context, silent, pointer)
+        case RestoreSnapshotOrLine(line=line) if pointer is not None:
+            return await _bring_either(database, line, pointer, place, context)
         case Restore() if pointer is not None:
             return await restore.bring(database, pointer.key, pointer, place, tools, silent)
         case Create():
-            return await _adopt(database, place, means) or await restore.begin(database, seeds, place, tools)
+            return await _adopt(database, place, context) or await restore.begin(database, seeds, place, tools)
     return None
 
 
 async def _bring_either(
-    database: Database, line: Line, pointer: Pointer, place: Path, means: LitestreamContext
+    database: Database, line: Line, pointer: Pointer, place: Path, context: LitestreamContext
 ) -> Restored:
     """The snapshot; if that is damaged the stream, which is known to have the same. Raises as ``bring``."""
     try:
-        return await restore.bring(database, pointer.key, pointer, place, means.tools, silent)
+        return await restore.bring(database, pointer.key, pointer, place, context.tools, silent)
     except restore.SnapshotRefused as error:
-        database.tell("error", "a snapshot is damaged: its stream, which has the same, is restored", error=str(error))
-    return await bring(database, line, None, place / "stream", means, silent, None)
+        database.log_event(
+            "error", "a snapshot is damaged: its stream, which has the same, is restored", error=str(error)
+        )
+    return await bring(database, line, None, place / "stream", context, silent, None)
 
 
 async def bring(
@@ -183,41 +187,41 @@ async def bring(
     line: Line,
     at: float | None,
     place: Path,
-    means: LitestreamContext,
+    context: LitestreamContext,
     progress: Progress,
     pointer: Pointer | None,
 ) -> Restored:
     """The database out of ``line``, as it was ``at`` that time (None: at the last). ``pointer``: an older snapshot, to
     be told of where the line is damaged. Raises RestoreRefused, restoring.NoSuchTime; StoreUnavailable, OSError."""
     began = monotonic()
-    url = means.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
+    url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     own = place / database.name.replace("/", "~")
-    before = await listed(database, means.store)
+    before = await listed(database, context.store)
     try:
-        raw = await _restore(url, own, at, line.octets, means, progress, line.whole)
+        raw = await _restore(url, own, at, line.octets, context, progress, line.whole)
     except replica_restore.NoSuchTime:
         raise
     except replica_restore.NotRestored as error:
         if error.cause not in (Cause.DAMAGED, Cause.STORE_AWAY, Cause.UNKNOWN):
             raise _failed(database, line.name, error, pointer) from error
         # litestream itself removes old files, also under a restore that has just begun to read them (its issue 1270).
-        if await listed(database, means.store) == before:
+        if await listed(database, context.store) == before:
             raise _failed(database, line.name, error, pointer) from error
         try:
-            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, means, progress, line.whole)
+            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, context, progress, line.whole)
         except replica_restore.NotRestored as again:
             raise _failed(database, line.name, again, pointer) from again
-    told = str(line.position) if at is None else line.name
-    return Restored(raw, "restored", told, local_files.octets(raw), began)
+    version = str(line.position) if at is None else line.name
+    return Restored(raw, "restored", version, local_files.octets(raw), began)
 
 
 async def _restore(
-    url: str, own: Path, at: float | None, octets: int, means: LitestreamContext, progress: Progress, needed: int = 0
+    url: str, own: Path, at: float | None, octets: int, context: LitestreamContext, progress: Progress, needed: int = 0
 ) -> Path:
-    await means.tools.quick.run(partial(own.mkdir, parents=True))
+    await context.tools.quick.run(partial(own.mkdir, parents=True))
     try:
-        async with means.tools.restores:
-            return await replica_restore.restore(url, own, at, octets, means, progress, needed)
+        async with context.tools.restores:
+            return await replica_restore.restore(url, own, at, octets, context, progress, needed)
     except LitestreamMissing as error:
         raise RestoreRefused(str(error)) from error
 
@@ -228,7 +232,7 @@ def _failed(
     """Only a damaged replica is a reason for an earlier state."""
     if error.cause.passes:
         return RestoreRefused(f"{database} is not restored from {where}: {error.advice}")
-    database.tell("error", "a replica cannot be restored", replica=where, error=str(error))
+    database.log_event("error", "a replica cannot be restored", replica=where, error=str(error))
     what = f"flyatc restore {database.tenant.address} {database.name}"
     older = ""
     if pointer is not None:
@@ -239,15 +243,15 @@ def _failed(
     )
 
 
-async def _adopt(database: Database, place: Path, means: LitestreamContext) -> Restored | None:
+async def _adopt(database: Database, place: Path, context: LitestreamContext) -> Restored | None:
     """What another litestream has written, if anything. Raises RestoreRefused; StoreUnavailable, OSError."""
     began = monotonic()
-    url = await replica_restore.find(database.tenant, database.name, means)
+    url = await replica_restore.find(database.tenant, database.name, context)
     if url is None:
         return None
     own = place / database.name.replace("/", "~")
     try:
-        raw = await _restore(url, own, None, 0, means, silent)
+        raw = await _restore(url, own, None, 0, context, silent)
     except replica_restore.NotRestored as error:
         where = url.partition("?")[0]
         if error.cause.passes:
@@ -260,30 +264,30 @@ async def _adopt(database: Database, place: Path, means: LitestreamContext) -> R
 
 
 async def _settle(
-    surveys: list[Survey], arrivals: list[Restored | None], record: Record, means: LitestreamContext
+    surveys: list[Survey], arrivals: list[Restored | None], record: Record, context: LitestreamContext
 ) -> None:
     """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
     for survey, arrival in zip(surveys, arrivals, strict=True):
-        database, tools = survey.database, means.tools
+        database, tools = survey.database, context.tools
         await tools.quick.run(partial(durable_files.make_folder, database.path.parent))
-        await place_one(database, arrival, survey.plan, survey.renewal, means)
+        await place_one(database, arrival, survey.plan, survey.renewal, context)
         if isinstance(survey.plan, Create) and arrival is None:
             await restore.clear(database, survey.plan.reason, tools)
         elif isinstance(survey.plan, Keep) and survey.plan.lost:
-            database.tell("warning", "the store has lost a database", reason=survey.plan.reason)
+            database.log_event("warning", "the store has lost a database", reason=survey.plan.reason)
     await record.put({s.database.name: _entry(s) for s in surveys})
 
 
 async def place_one(
-    database: Database, arrival: Restored | None, decided: Plan, renewal: int, means: LitestreamContext
+    database: Database, arrival: Restored | None, decided: Plan, renewal: int, context: LitestreamContext
 ) -> None:
     """Never under a litestream that has it open; and what that remembers is of another file, or of another line."""
-    await means.engine.detach(database.path)
+    await context.engine.detach(database.path)
     if arrival is not None:
-        outdated = isinstance(decided, Bring | Either | Restore) and decided.outdated
-        await restore.put_in_place(arrival, database, means.tools, decided.reason, outdated=outdated)
+        outdated = isinstance(decided, RestoreLine | RestoreSnapshotOrLine | Restore) and decided.outdated
+        await restore.put_in_place(arrival, database, context.tools, decided.reason, outdated=outdated)
     if not isinstance(decided, Keep) or not _goes_on(database, renewal):
-        await forget(database.path, means)
+        await forget(database.path, context)
 
 
 def _goes_on(database: Database, renewal: int) -> bool:
@@ -315,7 +319,7 @@ def _entry(survey: Survey) -> Entry:
                 saved_at=entry.saved_at,
                 doubted=entry.doubted,
             )
-        case Bring(line=line) | Either(line=line):
+        case RestoreLine(line=line) | RestoreSnapshotOrLine(line=line):
             txid = line.txid if (line.number, line.renewal) == (owned.line, renewal) else 0
             return structs.replace(now, txid=txid, signature=local_files.signature(database.path), saved_at=line.until)
         case Restore() if pointer is not None:

@@ -22,7 +22,7 @@ from flyatc.config import sections
 from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import version_choice
 from flyatc.databases.manifest import Position
-from flyatc.databases.version_choice import Kept, Picked
+from flyatc.databases.version_choice import Picked, SavedVersion
 from flyatc.objects.store import Stored
 
 _FOLDER = r"e(?P<line>\d{6,})(?:-(?P<renewal>\d{2,}))?/"
@@ -166,7 +166,7 @@ def fault(text: str) -> str | None:
 Source = tuple[Line, float | None] | Picked
 
 
-def places_at(found: Lines, kept: Iterable[Kept], moment: float) -> list[Source]:
+def places_at(found: Lines, kept: Iterable[SavedVersion], moment: float) -> list[Source]:
     """The likeliest first. A line which covers the moment is exact; else what was saved last before it."""
     sources: list[tuple[bool, float, Source]] = [
         (time is not None, line.until, (line, time)) for line, time in at(found, moment)

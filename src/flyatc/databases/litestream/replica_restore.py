@@ -95,16 +95,22 @@ class Output:
 
 
 async def restore(
-    url: str, place: Path, at: float | None, octets: int, means: LitestreamContext, progress: Progress, needed: int = 0
+    url: str,
+    place: Path,
+    at: float | None,
+    octets: int,
+    context: LitestreamContext,
+    progress: Progress,
+    needed: int = 0,
 ) -> Path:
     """A checked database below ``place``, which is new. ``at``: Unix time of the state that is wanted; None: the last.
     ``octets``: of the replica, as a measure for progress. ``needed``: octets which it surely takes; 0: not known.
 
     Raises NotRestored; LitestreamMissing, OSError."""
-    engine, tools = means.engine, means.tools
+    engine, tools = context.engine, context.tools
     before = await tools.quick.run(partial(disk_space.seen, place, needed))
     if before is not None and needed and before.short:
-        raise NotRestored("not begun", Cause.FULL, before)
+        raise NotRestored("not started", Cause.FULL, before)
     raw = place / "database"
     moment = [] if at is None else ["-timestamp", datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")]
     argv = [str(await engine.program()), "restore", "-o", str(raw), *moment, url]
@@ -112,7 +118,7 @@ async def restore(
     said = Output()
     try:
         # Killed when we leave: who leaves early does not want it any more.
-        async with means.run(argv, environ, said.hear, 0.0, lambda: True, place) as running:
+        async with context.run(argv, environ, said.hear, 0.0, lambda: True, place) as running:
             await _watch(running, Path(f"{raw}.tmp"), octets, progress)
             ended = running.exit
     except StartFailed as error:
@@ -175,25 +181,25 @@ def _words(said: list[str], ended: Exit | None, cause: Cause) -> str:
 FILE = "file:"
 
 
-async def find(tenant: Tenant, database: str, means: LitestreamContext) -> str | None:
+async def find(tenant: Tenant, database: str, context: LitestreamContext) -> str | None:
     """The replica's URL, as litestream wants it, where there is something. Raises StoreUnavailable, OSError."""
-    template = means.storage.replica
+    template = context.storage.replica
     if template is None:
         return None
     place = fill(template, tenant, database)
     if place.startswith(FILE):
-        there = await means.tools.quick.run(partial(_holds_files, Path(place.removeprefix(FILE))))
-        return means.addresses.of_url(place) if there else None
+        there = await context.tools.quick.run(partial(_holds_files, Path(place.removeprefix(FILE))))
+        return context.addresses.of_url(place) if there else None
     if place.startswith(sections.SCHEME):
-        return means.addresses.of_url(place) if await _bucket_has(place, means) else None
+        return context.addresses.of_url(place) if await _bucket_has(place, context) else None
     key = place.strip("/")
-    return means.addresses.of_key(key) if await means.store.list(f"{key}/") else None
+    return context.addresses.of_key(key) if await context.store.list(f"{key}/") else None
 
 
-async def _bucket_has(url: str, means: LitestreamContext) -> bool:
+async def _bucket_has(url: str, context: LitestreamContext) -> bool:
     """It may be another bucket than ours; its credentials are the same."""
-    there = sections.bucket_of(url, means.environ)
-    store = store_of(structs.replace(means.storage, url=f"{sections.SCHEME}{there.name}"), means.environ)
+    there = sections.bucket_of(url, context.environ)
+    store = store_of(structs.replace(context.storage, url=f"{sections.SCHEME}{there.name}"), context.environ)
     assert store is not None, "the mode is litestream"
     with contextlib.closing(store):
         await store.open()

@@ -34,9 +34,9 @@ SOON, AT_FIRST = 0.1, 10.0  # s; so often, and for so long, while the app is abo
 
 class Replication:
     def __init__(
-        self, tenant: Tenant, streams: list[StreamedDatabase], record: Record, owned: Lease, means: LitestreamContext
+        self, tenant: Tenant, streams: list[StreamedDatabase], record: Record, owned: Lease, context: LitestreamContext
     ) -> None:
-        self._means = means
+        self._context = context
         self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
         self._ends: list[asyncio.Task[Entry]] = []
         self._leaving = asyncio.Event()
@@ -106,7 +106,7 @@ class Replication:
         stream = next((one.stream for one in self.streams if one.database.name == database), None)
         if stream is None:
             raise SaveFailed(f"{self._tenant.address}: {database!r} is not streamed")
-        work = tasks.start(final_save.renew(stream, reason, self._means), f"new stream of {stream.database}")
+        work = tasks.start(final_save.renew(stream, reason, self._context), f"new stream of {stream.database}")
         await tasks.to_the_end(work)
 
     async def compare(self, name: str, version: str, raw: Path) -> str | None:
@@ -143,15 +143,15 @@ class Replication:
             self._owned.mark_dirty(autosave.DELETED, self._tenant.address)
             raise CopyLost(f"{self._tenant.address}: {autosave.DELETED}")
         self._ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
-        answers = await asyncio.gather(*self._ends, return_exceptions=True)
-        named = zip(self.streams, answers, strict=True)
-        saved = {stream.database.name: answer for stream, answer in named if isinstance(answer, Entry)}
+        results = await asyncio.gather(*self._ends, return_exceptions=True)
+        named = zip(self.streams, results, strict=True)
+        saved = {stream.database.name: result for stream, result in named if isinstance(result, Entry)}
         try:
             await self._record.put(saved)
         except OSError as error:
             raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
         finally:
-            self._raise([answer for answer in answers if isinstance(answer, BaseException)])
+            self._raise([result for result in results if isinstance(result, BaseException)])
 
     def _raise(self, errors: list[BaseException]) -> None:
         failed = []
@@ -175,7 +175,7 @@ class Replication:
             if not self._owned.lost:
                 return await stream.finish()
         except SaveFailed as error:
-            stream.database.tell("warning", "not saved", error=str(error))
+            stream.database.log_event("warning", "not saved", error=str(error))
             raise
         finally:
             await stream.detach()
@@ -186,9 +186,9 @@ class Replication:
     async def _set_aside(self, stream: StreamedDatabase) -> None:
         """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
         try:
-            await orphans.set_aside(stream.database, self._means.tools, self._owned.why)
+            await orphans.set_aside(stream.database, self._context.tools, self._owned.why)
         except OSError as error:
-            raise SaveFailed(f"{stream.database}: what is unsaved cannot be set aside: {error}") from error
+            raise SaveFailed(f"{stream.database}: the unsaved copy cannot be set aside: {error}") from error
 
     async def _watch(self) -> None:
         """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
@@ -207,7 +207,7 @@ class Replication:
         return min(SOON, EVERY) if awaited and monotonic() - self._began < AT_FIRST else EVERY
 
     async def _look(self) -> None:
-        locked, address = self._means.tools.log.locked, self._tenant.address
+        locked, address = self._context.tools.log.locked, self._tenant.address
         if address in locked:
             locked.discard(address)
             for stream in self.streams:
@@ -216,15 +216,15 @@ class Replication:
             await _every(self.streams, "look at", StreamedDatabase.look)
         except SaveFailed as error:
             if not self._behind:
-                self._tell("warning", "streaming is behind: tried again every second", error=str(error))
+                self._log_event("warning", "streaming is behind: tried again every second", error=str(error))
             self._behind = True
             return
         if self._behind:
-            self._tell("info", "streaming has caught up")
+            self._log_event("info", "streaming has caught up")
         self._behind = False
 
-    def _tell(self, level: str, message: str, **fields: object) -> None:
-        self.streams[0].database.tell(level, message, **fields)
+    def _log_event(self, level: str, message: str, **fields: object) -> None:
+        self.streams[0].database.log_event(level, message, **fields)
 
 
 async def _every(
@@ -232,9 +232,9 @@ async def _every(
 ) -> None:
     """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
     work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
-    answers = await asyncio.gather(*work, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, SaveFailed):
-            raise answer
-    if failed := [str(answer) for answer in answers if answer is not None]:
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, SaveFailed):
+            raise result
+    if failed := [str(result) for result in results if result is not None]:
         raise SaveFailed("; ".join(failed))

@@ -25,7 +25,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Bring:
+class RestoreLine:
     """From a line. Whatever is here is set aside. ``outdated``: that is a state which the store has had, not kept."""
 
     reason: str
@@ -34,7 +34,7 @@ class Bring:
 
 
 @dataclass(frozen=True)
-class Either:
+class RestoreSnapshotOrLine:
     """A snapshot and a line which have the same, by their position: the snapshot is one object, and quicker."""
 
     reason: str
@@ -42,11 +42,11 @@ class Either:
     outdated: bool = False
 
 
-Plan = Keep | Bring | Either | Restore | Create | Refuse
+Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Refuse
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanInput:
     """``touched``: the files are not as they were when they were last known to be replicated."""
 
     here: Here
@@ -59,7 +59,7 @@ class Asked:
     current: int  # the line which is to be written
 
 
-def plan(asked: Asked) -> Plan:
+def plan(asked: PlanInput) -> Plan:
     if fault := _doubt(asked):
         return Refuse(fault)
     found = newest(asked.saved, asked.lines.last)
@@ -111,7 +111,7 @@ def _later(saved: Saved, line: Line) -> bool:
     return saved.epoch >= line.number and (saved.alone or saved.modified > line.until)
 
 
-def _doubt(asked: Asked) -> str | None:
+def _doubt(asked: PlanInput) -> str | None:
     line = asked.lines.last
     if asked.lines.strange:
         return f"the store has {asked.lines.strange[0]}, which is not litestream's: move it away"
@@ -127,7 +127,7 @@ def _doubt(asked: Asked) -> str | None:
     return None
 
 
-def _snapshot(asked: Asked, saved: Saved) -> Plan:
+def _snapshot(asked: PlanInput, saved: Saved) -> Plan:
     """From when the mode was another one."""
     what = _of_snapshot(saved)
     ours = asked.entry.descends_from(saved.link) or (asked.entry.epoch > 0 and _latest(asked))
@@ -136,7 +136,7 @@ def _snapshot(asked: Asked, saved: Saved) -> Plan:
     return Restore(f"{what}, from before it was streamed")
 
 
-def _streamed(asked: Asked, found: Newest) -> Plan:
+def _streamed(asked: PlanInput, found: Newest) -> Plan:
     entry = asked.entry
     changed = entry.in_use or asked.touched
     if asked.here is Here.ABSENT:
@@ -155,10 +155,14 @@ def _streamed(asked: Asked, found: Newest) -> Plan:
 def _bring(found: Newest, reason: str, *, outdated: bool = False) -> Plan:
     if found.line is None:
         return Restore(reason, outdated)
-    return Either(reason, found.line, outdated) if found.saved is not None else Bring(reason, found.line, outdated)
+    return (
+        RestoreSnapshotOrLine(reason, found.line, outdated)
+        if found.saved is not None
+        else RestoreLine(reason, found.line, outdated)
+    )
 
 
-def _nothing(asked: Asked) -> Plan:
+def _nothing(asked: PlanInput) -> Plan:
     entry = asked.entry
     if asked.here is not Here.ABSENT:
         lost = _was_saved(entry)
@@ -175,7 +179,7 @@ def _nothing(asked: Asked) -> Plan:
     return Create("it is new: neither the store nor this machine has it")
 
 
-def _latest(asked: Asked) -> bool:
+def _latest(asked: PlanInput) -> bool:
     """Nobody can have written after this machine: the record which was taken over is the one it wrote. Without owners
     (epochs are 0) that holds only where it is agreed that there is nobody else (then lines are 0 as well)."""
     entry = asked.entry

@@ -36,71 +36,73 @@ class _There:
 
 
 async def rewind(
-    databases: list[Database], choice: Choice, record: Record, means: LitestreamContext, progress: Progress
+    databases: list[Database], choice: Choice, record: Record, context: LitestreamContext, progress: Progress
 ) -> frozenset[str]:
     """All are verified before the first is put in place; on return the record says that they are in use. The names of
     those whose current.json says that they are streamed.
 
     Raises RestoreRefused (nothing was changed), StoreUnavailable, OSError."""
-    there = [await _look(database, means) for database in databases]
-    async with means.tools.workplace(databases[0].folder, "restore") as place:
-        arrivals = await tasks.every((_bring(one, choice, place, means, progress) for one in there), "restore")
-        put = tasks.start(_put(there, arrivals, record, means), f"settle {databases[0].tenant.address}")
+    there = [await _look(database, context) for database in databases]
+    async with context.tools.workplace(databases[0].folder, "restore") as place:
+        arrivals = await tasks.every((_bring(one, choice, place, context, progress) for one in there), "restore")
+        put = tasks.start(_put(there, arrivals, record, context), f"settle {databases[0].tenant.address}")
         await tasks.to_the_end(put)
     return frozenset(one.database.name for one in there if prepare.may_be_streamed(one.current))
 
 
-async def _look(database: Database, means: LitestreamContext) -> _There:
-    found = await listed(database, means.store)
+async def _look(database: Database, context: LitestreamContext) -> _There:
+    found = await listed(database, context.store)
     current = await prepare.take_over(database, found)
     return _There(database, found, current)
 
 
-async def _bring(there: _There, choice: Choice, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
+async def _bring(
+    there: _There, choice: Choice, place: Path, context: LitestreamContext, progress: Progress
+) -> Restored:
     database, pointer = there.database, there.pointer
     match choice:
         case None:
-            return await _newest(there, place, means, progress)
+            return await _newest(there, place, context, progress)
         case OrphanChoice():
-            return await orphans.bring(database, choice.name, place, means.tools, progress)
+            return await orphans.bring(database, choice.name, place, context.tools, progress)
         case Moment():
-            return await _at(there, choice.at, place, means, progress)
+            return await _at(there, choice.at, place, context, progress)
     key = f"{choice}{manifest.SUFFIX}"
-    if key not in await database.shelf.snapshots():
+    if key not in await database.remote.snapshots():
         raise RestoreRefused(f"{database} has no snapshot {choice!r}: see flyatc history {database.tenant.address}")
-    return await snapshots.bring(database, key, pointer, place, means.tools, progress)
+    return await snapshots.bring(database, key, pointer, place, context.tools, progress)
 
 
-async def _newest(there: _There, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
+async def _newest(there: _There, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
-    found = restore_plan.newest(await prepare.saved_of(database, there.current, means), there.found.last)
+    found = restore_plan.newest(await prepare.saved_of(database, there.current, context), there.found.last)
     if found is None:
         raise RestoreRefused(f"{database}: the store has nothing of it. Nothing was changed")
     if found.saved is not None and pointer is not None:
-        return await snapshots.bring(database, pointer.key, pointer, place, means.tools, progress)
+        return await snapshots.bring(database, pointer.key, pointer, place, context.tools, progress)
     assert found.line is not None
-    return await prepare.bring(database, found.line, None, place, means, progress, pointer)
+    return await prepare.bring(database, found.line, None, place, context, progress, pointer)
 
 
-async def _at(there: _There, moment: float, place: Path, means: LitestreamContext, progress: Progress) -> Restored:
+async def _at(there: _There, moment: float, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
-    stored = {key: one.modified for key, one in (await database.shelf.snapshots()).items()}
+    stored = {key: one.modified for key, one in (await database.remote.snapshots()).items()}
     for source in replica_layout.places_at(there.found, versions.kept(pointer, stored), moment):
         if isinstance(source, Picked):
-            return await snapshots.bring(database, source.key, pointer, place, means.tools, progress)
+            return await snapshots.bring(database, source.key, pointer, place, context.tools, progress)
         line, time = source
         try:
-            return await prepare.bring(database, line, time, place, means, progress, pointer)
+            return await prepare.bring(database, line, time, place, context, progress, pointer)
         except replica_restore.NoSuchTime:
-            await means.tools.quick.run(partial(local_files.remove, place / database.name.replace("/", "~")))
+            await context.tools.quick.run(partial(local_files.remove, place / database.name.replace("/", "~")))
     raise RestoreRefused(f"{database}: the store has nothing of it from that time. Nothing was changed")
 
 
-async def _put(there: list[_There], arrivals: list[Restored], record: Record, means: LitestreamContext) -> None:
+async def _put(there: list[_There], arrivals: list[Restored], record: Record, context: LitestreamContext) -> None:
     entries = {}
     for one, arrival in zip(there, arrivals, strict=True):
         database, pointer, renewal = one.database, one.pointer, prepare.renewal_of(one.database, one.found)
-        await prepare.place_one(database, arrival, Restore("somebody asked for it"), renewal, means)
+        await prepare.place_one(database, arrival, Restore("somebody asked for it"), renewal, context)
         entries[database.name] = Entry(
             in_use=True,
             epoch=database.owned.epoch,

@@ -43,9 +43,9 @@ LISTED_EACH = 30  # so many looks for a transaction's file in vain, then all fil
 class Stream:
     """``renewal``: of the line which is ours to write, the last which may exist."""
 
-    def __init__(self, database: Database, line: int, renewal: int, means: LitestreamContext) -> None:
+    def __init__(self, database: Database, line: int, renewal: int, context: LitestreamContext) -> None:
         entry = database.entry
-        self.database, self.line, self.renewal, self._means = database, line, renewal, means
+        self.database, self.line, self.renewal, self._context = database, line, renewal, context
         known = (entry.line, entry.renewal) == (line, renewal)
         self.txid = entry.txid if known else 0  # the last which the store is known to have
         self.saved_at = entry.saved_at
@@ -74,7 +74,7 @@ class Stream:
     @property
     def begun(self) -> bool:
         """litestream has read it since it was attached."""
-        return self._read and self._means.engine.holds(self.database.path)
+        return self._read and self._context.engine.holds(self.database.path)
 
     @property
     def lag(self) -> float:
@@ -93,18 +93,18 @@ class Stream:
         """The app does not run. From now on it streams, from its first transaction on if it is not there yet; nothing
         is waited for. Raises SaveFailed."""
         async with self._lock:
-            await self._told(self._begin(), "cannot be streamed")
+            await self._or_save_failed(self._begin(), "cannot be streamed")
 
     async def begin_new(self) -> None:
         """The app runs, and has just made it: there is nothing that litestream could go on from. Raises SaveFailed."""
         async with self._lock:
-            await forget(self.database.path, self._means)
-            await self._told(self._attach(), "cannot be streamed")
+            await forget(self.database.path, self._context)
+            await self._or_save_failed(self._attach(), "cannot be streamed")
 
     async def look(self) -> None:
         """How far the store is. Raises SaveFailed."""
         async with self._lock:
-            await self._told(self._look(), "is not saved")
+            await self._or_save_failed(self._look(), "is not saved")
 
     async def caught_up(self) -> None:
         """The store has all that was committed before. Waits as long as its size needs, longer where it is only slow.
@@ -134,14 +134,14 @@ class Stream:
     async def hand_over(self) -> None:
         """The app has ended. litestream reads and sends what is left, and lets go. The store must say if it did."""
         async with self._lock:
-            await self._means.engine.detach(self.database.path, self.patience)
+            await self._context.engine.detach(self.database.path, self.patience)
             await self._drop_guard()
 
     async def begin_anew(self, reason: str, level: str = "error") -> None:
         """Leaves what was sent as it is, and sends all of it to a new line. Whether the app runs does not matter, if
         only this machine may write. Raises SaveFailed."""
         async with self._lock:
-            await self._told(self._begin_anew(reason, level), "cannot be streamed anew")
+            await self._or_save_failed(self._begin_anew(reason, level), "cannot be streamed anew")
 
     async def detach(self) -> None:
         """Nothing holds its file any more."""
@@ -163,7 +163,7 @@ class Stream:
 
     # --- parts ---
 
-    async def _told(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    async def _or_save_failed(self, work: Coroutine[Any, Any, None], what: str) -> None:
         try:
             await work
         except (LitestreamFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
@@ -172,29 +172,31 @@ class Stream:
     async def _begin(self) -> None:
         if not await self._hold_the_wal():
             await self._drop_guard()
-            await self._means.tools.heavy.run(partial(sqlite.empty_the_wal, self.database.path))
+            await self._context.tools.heavy.run(partial(sqlite.empty_the_wal, self.database.path))
         await self._attach()
 
     async def _attach(self) -> None:
         self._read = False
-        url = self._means.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
-        await self._means.engine.attach(self.database.path, url)
+        url = self._context.addresses.of_line(self.database.tenant, self.database.name, self.line, self.renewal)
+        await self._context.engine.attach(self.database.path, url)
 
     async def _begin_anew(self, reason: str, level: str) -> None:
         if not self.database.owned.valid():
             raise LitestreamFailed("this machine may not write at this moment")
         left = replica_layout.folder(self.line, self.renewal)
         await self._let_go()
-        await forget(self.database.path, self._means)
+        await forget(self.database.path, self._context)
         self.renewal, self.txid, self._seen, self._inode, self.renewed = self.renewal + 1, 0, None, None, reason
         now = replica_layout.folder(self.line, self.renewal)
-        self.database.tell(level, "its stream is begun anew, and all is sent again", reason=reason, left=left, now=now)
+        self.database.log_event(
+            level, "its stream is begun anew, and all is sent again", reason=reason, left=left, now=now
+        )
         entry = structs.replace(self.database.entry, line=self.line, renewal=self.renewal, txid=0, signature=None)
         await self.database.note(entry)
         await self._attach()
 
     async def _let_go(self) -> None:
-        await self._means.engine.detach(self.database.path)
+        await self._context.engine.detach(self.database.path)
         await self._drop_guard()
 
     async def _look(self) -> None:
@@ -206,9 +208,9 @@ class Stream:
         if self._inode not in (None, seen[0][0]):
             await self._begin_anew("the app has replaced its database under way", "warning")
         self._inode = seen[0][0]
-        if not self._means.engine.holds(self.database.path):
+        if not self._context.engine.holds(self.database.path):
             await self._attach_again()
-        progress = await self._means.engine.progress(self.database.path)
+        progress = await self._context.engine.progress(self.database.path)
         if progress is not None and progress.error:
             raise LitestreamFailed(f"litestream: {progress.error}")
         read_at = progress.read_at if progress is not None else None
@@ -239,21 +241,21 @@ class Stream:
     async def _arrived(self, position: Position) -> bool:
         """One question, answered by the store itself."""
         own = prefix(self.database.tenant, self.database.name)
-        key = replica_layout.file_of(position, bucket=self._means.addresses.in_bucket)
-        if await self._means.store.head(f"{own}{key}") is not None:
+        key = replica_layout.file_of(position, bucket=self._context.addresses.in_bucket)
+        if await self._context.store.head(f"{own}{key}") is not None:
             self._sought = 0
             return True
         self._sought += 1
         if self._sought % LISTED_EACH:
             return False
         line = f"{replica_layout.folder(position.line, position.renewal)}/"
-        found = (await listed(self.database, self._means.store, line)).last
+        found = (await listed(self.database, self._context.store, line)).last
         return found is not None and found.position >= position
 
     async def _hold_the_wal(self) -> bool:
         """Nobody restarts it, and nothing was written since all was known to be in the store."""
         await self._drop_guard()
-        self._guard = await self._means.tools.quick.run(partial(sqlite.reading, self.database.path))
+        self._guard = await self._context.tools.quick.run(partial(sqlite.reading, self.database.path))
         now = local_files.signature(self.database.path)
         if not local_files.untouched(self._seen, now):
             return False
@@ -264,7 +266,7 @@ class Stream:
         guard, self._guard = self._guard, None
         if guard is not None:
             with contextlib.suppress(sqlite3.Error):
-                await self._means.tools.quick.run(guard.close)
+                await self._context.tools.quick.run(guard.close)
 
     def _size(self, end: str) -> int:
         path = self.database.path
@@ -274,7 +276,7 @@ class Stream:
             return 0
 
 
-async def forget(path: Path, means: LitestreamContext) -> None:
+async def forget(path: Path, context: LitestreamContext) -> None:
     """What litestream remembers of a file which stood at ``path`` before, or of a line which was ours before. It is
     detached."""
-    await means.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))
+    await context.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))

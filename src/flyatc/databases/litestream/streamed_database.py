@@ -31,9 +31,9 @@ from flyatc.objects.store import ConditionFailed, StoreUnavailable
 class StreamedDatabase:
     """``marked``: the store's pointer is known to say that it is streamed."""
 
-    def __init__(self, database: Database, means: LitestreamContext, *, marked: bool) -> None:
-        self.database, self._means, self._tools = database, means, means.tools
-        self._interval = means.storage.interval  # seconds between two snapshots; 0: only at stop
+    def __init__(self, database: Database, context: LitestreamContext, *, marked: bool) -> None:
+        self.database, self._context, self._tools = database, context, context.tools
+        self._interval = context.storage.interval  # seconds between two snapshots; 0: only at stop
         self._marked = marked
         self.stream: Stream | None = None  # while litestream has it
         self.mode = Mode.WAITING
@@ -139,7 +139,7 @@ class StreamedDatabase:
         """See ``Vault.compare``. Nothing opens the file meanwhile, which would drop SQLite's locks on it."""
         async with self._lock:
             return (
-                await verify_replica.compare(self.stream, version, raw, self._means)
+                await verify_replica.compare(self.stream, version, raw, self._context)
                 if self.stream is not None
                 else None
             )
@@ -164,7 +164,7 @@ class StreamedDatabase:
                 await self._look()
             if self.stream is None:
                 await self._snapshot()
-        entry = self.database.entry if self.stream is None else await final_save.finish(self.stream, self._means)
+        entry = self.database.entry if self.stream is None else await final_save.finish(self.stream, self._context)
         doubted = self.mode is Mode.PROBED or (self._in_trouble() and not self._probed)
         return structs.replace(entry, in_use=False, epoch=self.database.owned.epoch, doubted=doubted)
 
@@ -185,14 +185,14 @@ class StreamedDatabase:
         for level, message in self.watch.see(
             now, local_files.wal_octets(self.database.path), position, behind=behind, patience=patience
         ):
-            self.database.tell(level, message)
+            self.database.log_event(level, message)
         if stream is not None and self.watch.renewal_due(now) and await self._store_answers():
             await stream.begin_anew(f"it was written for {round(self.watch.stuck)} s, and the store got nothing of it")
 
     async def _store_answers(self) -> bool:
         """Else a new line would be sent in vain."""
         with contextlib.suppress(StoreUnavailable):
-            await self.database.shelf.current()
+            await self.database.remote.current()
             return True
         return False
 
@@ -219,22 +219,22 @@ class StreamedDatabase:
             await self._attach_anew()
         elif self.stream is not None:
             await self.stream.detach()
-            await forget(self.database.path, self._means)  # what the app writes now, litestream does not see
+            await forget(self.database.path, self._context)  # what the app writes now, litestream does not see
             self.stream = None
         self._turn(mode)
         if mode is Mode.PROBED:
             self._probed = True
             reason = "the app fails while litestream has it: litestream lets go, to see whether it leaves WAL mode"
-            self.database.tell("warning", "not streamed for a moment", reason=reason)
+            self.database.log_event("warning", "not streamed for a moment", reason=reason)
         elif was is Mode.PROBED and mode is Mode.STREAMED:
-            self.database.tell("info", "streamed again: the app keeps WAL mode")
+            self.database.log_event("info", "streamed again: the app keeps WAL mode")
         if mode is Mode.SAVED and was is not Mode.WAITING:
             await self._snapshot()
 
     def _turn(self, mode: Mode) -> None:
         self.mode, self._since, self._before = mode, monotonic(), self._signature()
         if mode is Mode.SAVED:
-            self.database.tell("warning", "not streamed, saved as snapshots", reason=LEAVES_WAL)
+            self.database.log_event("warning", "not streamed, saved as snapshots", reason=LEAVES_WAL)
 
     async def _attach(self) -> None:
         """The app does not run yet."""
@@ -248,9 +248,9 @@ class StreamedDatabase:
     async def _start(self, begin: Callable[[Stream], Coroutine[Any, Any, None]]) -> None:
         if not self._marked:
             await self._mark()
-        # A snapshot that was saved since then has cleared the line on record: ours is the owner's, whatever was saved.
+        # A snapshot saved since then has cleared the line in the record: the line of the lease is the right one.
         database = self.database
-        stream = Stream(database, database.owned.line, database.entry.renewal, self._means)
+        stream = Stream(database, database.owned.line, database.entry.renewal, self._context)
         try:
             await begin(stream)
         except BaseException:
@@ -262,9 +262,9 @@ class StreamedDatabase:
         """From now on the store's newest snapshot is not the newest there is."""
         database = self.database
         try:
-            current = await database.shelf.current()
+            current = await database.remote.current()
             if current is None or not current.streamed:
-                await database.shelf.stamp(current, database.owned.epoch, streamed=True)
+                await database.remote.stamp(current, database.owned.epoch, streamed=True)
         except (StoreUnavailable, ConditionFailed) as error:
             raise SaveFailed(f"{database} cannot be streamed: {error}") from error
         self._marked = True

@@ -41,37 +41,37 @@ class Proven:
     position: Position
 
 
-async def prove(database: Database, line: int, renewal: int, place: Path, means: LitestreamContext) -> Proven:
+async def prove(database: Database, line: int, renewal: int, place: Path, context: LitestreamContext) -> Proven:
     """The app has ended, and litestream has let go. ``place`` is empty.
 
     Raises Differs, restoring.NotRestored; sqlite.Unusable, StoreUnavailable, OSError."""
-    found, copy = await newest(database, line, renewal, means), place / "copy"
+    found, copy = await newest(database, line, renewal, context), place / "copy"
     copying = tasks.start(database.copy(copy, silent, keep_wal=True), f"copy {database}")
     try:
-        restored = await restore(database, found, place, means)
+        restored = await restore(database, found, place, context)
         sha256 = await copying
     finally:
         copying.cancel()
         await asyncio.wait([copying])
-    difference = await means.tools.heavy.watch(partial(differ, copy, restored), "compare", silent)
+    difference = await context.tools.heavy.watch(partial(differ, copy, restored), "compare", silent)
     if difference is not None:
         raise Differs(difference)
-    await means.tools.quick.run(restored.unlink)
+    await context.tools.quick.run(restored.unlink)
     return Proven(copy, sha256, found.position)
 
 
-async def newest(database: Database, line: int, renewal: int, means: LitestreamContext) -> Line:
+async def newest(database: Database, line: int, renewal: int, context: LitestreamContext) -> Line:
     """What the store has of the line. Raises Differs: nothing; StoreUnavailable."""
-    found = (await listed(database, means.store, f"{replica_layout.folder(line, renewal)}/")).last
+    found = (await listed(database, context.store, f"{replica_layout.folder(line, renewal)}/")).last
     if found is None:
         raise Differs("the store has nothing of it")
     return found
 
 
-async def restore(database: Database, line: Line, place: Path, means: LitestreamContext) -> Path:
+async def restore(database: Database, line: Line, place: Path, context: LitestreamContext) -> Path:
     """Whole and checked, below ``place``. Raises restoring.NotRestored, OSError."""
-    url = means.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
-    return await replica_restore.restore(url, place, None, line.octets, means, silent, line.whole)
+    url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
+    return await replica_restore.restore(url, place, None, line.octets, context, silent, line.whole)
 
 
 class Sent(Protocol):
@@ -87,7 +87,7 @@ class Sent(Protocol):
     def unsaved(self) -> bool: ...
 
 
-async def compare(stream: Sent, version: str, raw: Path, means: LitestreamContext) -> str | None:
+async def compare(stream: Sent, version: str, raw: Path, context: LitestreamContext) -> str | None:
     """What is different between ``raw``, which is what the store has at ``version``, and the local file; None: nothing,
     or the app has written since, and nothing is known. Raises OSError."""
     before = local_files.signature(stream.database.path)
@@ -97,13 +97,13 @@ async def compare(stream: Sent, version: str, raw: Path, means: LitestreamContex
     try:
         await stream.database.copy(copy, silent, keep_wal=True)
     except sqlite.Unusable as error:
-        stream.database.tell("warning", "not compared with what the store has", error=str(error))
+        stream.database.log_event("warning", "not compared with what the store has", error=str(error))
         return None
     if str(stream.position) != version or not local_files.untouched(
         before, local_files.signature(stream.database.path)
     ):
         return None
-    return await means.tools.heavy.watch(partial(differ, copy, raw), "compare", silent)
+    return await context.tools.heavy.watch(partial(differ, copy, raw), "compare", silent)
 
 
 def differ(copy: Path, restored: Path, tick: Tick) -> str | None:
