@@ -28,7 +28,7 @@ async def test_a_moment_brings_the_newest_version_of_then_on_top_of_history(yard
     assert rows(a.path) == [1, 2]
     assert [version.id[-1] for version in await a.vault.history(a.tenant)] == ["4", "3", "2", "1"]
     [event] = [one for one in a.events("restored") if "reason" in one]
-    assert str(event["reason"]).startswith("somebody asked for it: the newest of 20")
+    assert str(event["reason"]).startswith("requested by the operator: the newest of 20")
     await a.vault.restore(a.tenant, None, Moment(time()), silent)
     assert rows(a.path) == [1, 2]
 

@@ -49,7 +49,7 @@ def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_i
     assert plan(asked(former=later, lines=longer, touched=True)) == RestoreLine(reason, longer[0], outdated=False)
     unknown = plan(asked(former=later, entry=Entry()))
     assert unknown == RestoreLine(
-        "the store has transaction 7 of e000005, and nobody knows where the local copy comes from", LINE
+        "the store has transaction 7 of e000005, and the origin of the local copy is unknown", LINE
     )
 
 

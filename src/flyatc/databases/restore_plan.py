@@ -1,7 +1,7 @@
-"""What to do with a database before its app may start: a decision with its reason. Pure.
+"""Decide what to do with a database before its app starts: keep, restore, create, adopt or refuse. Pure.
 
-Three things are asked: what is here, what was recorded of it, what the store has. Nothing may be overwritten that is
-not in the store; nothing may start empty unless the store surely has nothing; and when in doubt nothing starts at all.
+The decision depends on the local file, its record, and the store. Nothing is overwritten that is not in the store;
+nothing starts empty unless the store certainly has nothing; in doubt the plan is to refuse. Each plan has its reason.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from flyatc.databases.manifest import Entry, Link, number, unpublished, version
 
 
 class Here(Enum):
-    """The local file, from its size and its first bytes."""
+    """Kind of the local file, from its size and its first bytes."""
 
     ABSENT = "absent"
     EMPTY = "empty"
@@ -21,15 +21,15 @@ class Here(Enum):
 
 @dataclass(frozen=True)
 class Unknown:
-    """The store did not answer, or what it answered makes no sense."""
+    """The store did not respond, or its response makes no sense."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """The store surely has no current snapshot. ``strays``: snapshots which it has nevertheless. ``began``, ``owner``:
-    of the blank current.json; 0: there is none, or it does not tell."""
+    """The store certainly has no current snapshot. ``strays``: snapshots that it has nevertheless. ``began`` and
+    ``owner``: of the blank current.json; 0: there is none, or unknown."""
 
     strays: tuple[str, ...] = ()
     began: int = 0
@@ -41,7 +41,7 @@ class Nothing:
 
     @property
     def explained(self) -> bool:
-        """Whether every stray is surely a save that was cut off between its upload and current.json."""
+        """True if every stray is certainly a save that was cut off between its upload and current.json."""
         return unpublished(self.strays, self.began, self.owner)
 
 
@@ -52,7 +52,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Streamed:
-    """The newest is what litestream has written, in another mode."""
+    """The newest content was written by litestream, in another storage mode."""
 
 
 There = Unknown | Nothing | Current | Streamed
@@ -60,7 +60,7 @@ There = Unknown | Nothing | Current | Streamed
 
 @dataclass(frozen=True)
 class Restore:
-    """Whatever is here is set aside, never overwritten. ``outdated``: it is a version which the store has had."""
+    """Restore, and set aside the local file, if any. ``outdated``: that is a version which the store has had."""
 
     reason: str
     outdated: bool = False
@@ -68,8 +68,8 @@ class Restore:
 
 @dataclass(frozen=True)
 class Keep:
-    """The local copy is the truth. ``verify``: only after PRAGMA quick_check. ``lost``: the store has nothing of it.
-    ``anew``: the store is to get a new version, changed or not."""
+    """Keep the local copy. ``verify``: only after PRAGMA quick_check. ``lost``: the store has lost its copy. ``anew``:
+    save a new version even if unchanged."""
 
     reason: str
     verify: bool = False
@@ -84,8 +84,8 @@ class Create:
 
 @dataclass(frozen=True)
 class Adopt:
-    """The newest of ``keys`` that is complete is published and restored, and what is here is set aside. All of them
-    are saves that were never confirmed. ``otherwise``: where none is complete."""
+    """Publish and restore the newest complete snapshot of ``keys``, and set aside the local file. All of them are saves
+    that were never confirmed. ``otherwise``: the plan if none is complete."""
 
     reason: str
     keys: tuple[str, ...]  # newest first
@@ -101,8 +101,8 @@ Plan = Restore | Keep | Create | Adopt | Refuse
 
 
 def plan(here: Here, entry: Entry, there: There, touched: bool, sole: bool = True) -> Plan:
-    """``touched``: the files are not as they were when they were last known to be saved. ``sole``: nobody else can have
-    written since what is recorded of the local copy, other than what the store has."""
+    """Decide. ``touched``: the files have changed since they were last known to be saved. ``sole``: no other machine
+    can have written since the local record, except for what the store has."""
     match there:
         case Unknown(reason):
             return Refuse(f"{reason}. Nothing was changed; try again later")
@@ -128,14 +128,14 @@ def _store_has_nothing(here: Here, entry: Entry, there: Nothing, touched: bool, 
         if fault := _fault(here, entry):
             return Refuse(fault)
         if not sole and entry.base is None and there.explained and _later(there.strays, entry):
-            reason = "another machine took over since, and its first save was cut off before current.json told of it"
+            reason = "another machine took over since, and its first save was cut off before current.json named it"
             kept = Keep("the first save of the machine which took over is not complete", verify=here is Here.SQLITE)
             return Adopt(reason, there.newest_first, kept)
         lost = entry.base is not None
         reason = "the store has lost it, the local copy is all there is" if lost else "it was never saved yet"
         return Keep(reason, verify=here is Here.SQLITE and (entry.in_use or (touched and lost)), lost=lost)
     if there.strays and there.explained and entry.base is None:
-        reason = "the first save was cut off before current.json told of it"
+        reason = "the first save was cut off before current.json named it"
         return Adopt(reason, there.newest_first, Create(f"{reason}, and no snapshot is complete"))
     if there.strays:
         newest = version(max(there.strays))
@@ -160,7 +160,7 @@ def _store_has(link: Link, here: Here, entry: Entry, touched: bool, sole: bool) 
         return Keep(f"the local copy is version {version(link.key)} or newer", verify=verify)
     known = _known(entry)
     if known is None:
-        return Restore(f"nobody knows where the local copy comes from, the store has {version(link.key)}")
+        return Restore(f"the origin of the local copy is unknown, the store has {version(link.key)}")
     reason = f"the local copy comes from {version(known.key)}, the store has {version(link.key)}"
     return Restore(reason, outdated=not verify and entry.base is not None)
 

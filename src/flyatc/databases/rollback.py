@@ -1,4 +1,4 @@
-"""Going back in history: what somebody chose takes the place of the local copy, and goes on top of history."""
+"""Restore a chosen version: it replaces the local copy, and the next save makes it the newest version."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +19,16 @@ from flyatc.kit.types import Progress
 
 @dataclass(frozen=True)
 class _Pick:
-    source: str | OrphanChoice  # a snapshot's name, or what was set aside
-    pointer: Pointer | None  # which is current
+    source: str | OrphanChoice  # a snapshot's name, or an orphaned copy
+    pointer: Pointer | None  # the current one
     reason: str
 
 
 async def roll_back(
     choice: Choice, tenant: Tenant, databases: list[Database], record: Record, tools: Workers, progress: Progress
 ) -> None:
-    """On return the record says that the chosen content is in use, changed since the store's current version: whoever
-    saves next puts it on top. All are verified before the first is put in place. Raises RestoreRefused."""
+    """Put the chosen content in place, and record it as in use and changed since the store's current version, so that
+    the next save publishes it. All are verified before the first is put in place. Raises RestoreRefused."""
     picks = [await _pick(choice, database) for database in databases]
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
         work = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
@@ -40,7 +40,7 @@ async def roll_back(
 async def _pick(choice: Choice, database: Database) -> _Pick:
     current = await restore.take_over(database)
     pointer = current.pointer if current is not None else None
-    reason = "somebody asked for it"
+    reason = "requested by the operator"
     match choice:
         case None:
             if pointer is None:
@@ -81,7 +81,7 @@ async def _settle(
         same = pointer is not None and pick.source == pointer.key
         entries[database.name] = Entry(
             base=pointer.link if pointer is not None else None,
-            pending=database.entry.pending,  # one which is still on its way may be built upon as well
+            pending=database.entry.pending,  # one whose publication is undecided may be a base as well
             in_use=True,
             epoch=database.owned.epoch,
             signature=await tools.quick.run(partial(local_files.signature, database.path)) if same else None,

@@ -1,12 +1,8 @@
-"""The drill which backups need: what the store has of a database is restored into a scratch folder, and checked.
+"""Verify backups: restore what the store has of a database into a scratch folder, and check it.
 
-Only the store is read, and nothing of it is changed; no running app and no local copy is touched.
-
-The drill for snapshots: the one that current.json names.
-
-The drill for litestream's replicas: the newest line of a database, restored by litestream itself.
-
-Folders for what nobody is to keep: gone afterwards, also when whoever made one was killed. Blocking, but quick.
+For snapshots this is the one that current.json names; for litestream the newest line, restored by litestream itself.
+The store is only read; no running app and no local copy is touched. Scratch folders are temporary: they are removed
+afterwards, even if the process was killed.
 """
 
 import contextlib
@@ -38,12 +34,12 @@ from flyatc.kit.types import silent
 from flyatc.kit.units import human_octets
 from flyatc.objects.store import ObjectStore
 
-RESERVE = 64 << 20  # octets which others must still find on the disk
+RESERVE = 64 << 20  # octets that must stay free on the disk
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """flock(2) on the folder itself: it ends with its process."""
+    """Hold flock(2) on the folder itself: it is released when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -53,7 +49,7 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 class Scratch:
-    """A fresh folder below ``own``/drills, for its owner only. ``own``: the daemon's. ``remove`` it."""
+    """A temporary folder below ``own``/drills, mode 0700. ``own``: the daemon's folder. Call ``remove`` at the end."""
 
     def __init__(self, own: Path) -> None:
         durable_files.make_folder(own)
@@ -66,11 +62,11 @@ class Scratch:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def lacks(self, octets: int) -> int:
-        """How many octets of room are missing to hold so many; 0: none."""
+        """Return how many octets are missing to hold so many; 0: none."""
         return max(0, octets + RESERVE - shutil.disk_usage(self.path).free)
 
     def clear(self) -> None:
-        """Empties it."""
+        """Remove its content."""
         for found in self.path.iterdir():
             if found.is_dir():
                 shutil.rmtree(found, ignore_errors=True)
@@ -83,7 +79,7 @@ class Scratch:
 
 
 def _sweep(parent: Path) -> None:
-    """Those whose makers are gone: nobody holds their locks any more."""
+    """Remove folders of dead processes: their locks are free."""
     for found in parent.glob("drill-*"):
         with contextlib.suppress(OSError):
             descriptor = os.open(found, os.O_RDONLY | os.O_DIRECTORY)
@@ -94,17 +90,17 @@ def _sweep(parent: Path) -> None:
                 os.close(descriptor)
 
 
-ROUNDS = 3  # a running daemon may remove old files while we read them: then there is a newer version
+ROUNDS = 3  # attempts: a running daemon may remove old files during a read; then there is a newer version
 
 
 class Damaged(Exception):
-    """It cannot be restored; says why."""
+    """The database cannot be restored; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is to be restored. ``needs``: octets on the disk, as far as is known. ``bring`` makes a whole file below an
-    empty folder. It raises Damaged, StoreUnavailable, OSError."""
+    """A version to restore. ``needs``: octets on the disk, as far as is known. ``bring`` makes a complete file below an
+    empty folder; raises Damaged, StoreUnavailable, OSError."""
 
     version: str
     needs: int
@@ -112,20 +108,20 @@ class Found:
 
 
 class Source(Protocol):
-    """One way of keeping databases in a store."""
+    """One form in which databases are kept in a store."""
 
     @property
     def kind(self) -> str:
-        """snapshot or stream."""
+        """Return snapshot or stream."""
 
     def has(self, stocked: StoredDatabase) -> bool: ...
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
-        """The current version; None: nothing was saved yet. Raises Damaged, StoreUnavailable."""
+        """Return the current version; None: nothing was saved yet. Raises Damaged, StoreUnavailable."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """``state``: ok; damaged; unknown (it could not be tried: no room, the store is away). ``why`` it is not ok."""
+    """``state``: ok; damaged; unknown (not possible: no room, store unreachable). ``why``: reason, if not ok."""
 
     tenant: str  # its address
     database: str
@@ -139,8 +135,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 class Compare(Protocol):
     async def __call__(self, address: str, database: str, version: str, raw: Path) -> str | None:
-        """What differs between ``raw``, which the store has as ``version``, and the local file of a tenant that runs;
-        None: nothing, or they cannot be compared now. Raises FlyatcError, OSError."""
+        """Return the difference between ``raw``, which the store has as ``version``, and the local file of a running
+        tenant; None: none, or they cannot be compared now. Raises FlyatcError, OSError."""
 
 
 async def nothing_to_compare(address: str, database: str, version: str, raw: Path) -> str | None:
@@ -148,14 +144,14 @@ async def nothing_to_compare(address: str, database: str, version: str, raw: Pat
 
 
 class Verifier:
-    """One database at a time. ``scratch`` must be empty, and is, afterwards."""
+    """Verifies one database at a time. ``scratch`` must be empty, and is empty afterwards."""
 
     def __init__(self, sources: Sequence[Source], scratch: Scratch, tools: Workers) -> None:
         self._sources, self._scratch, self._tools = sources, scratch, tools
         self.compare: Compare = nothing_to_compare
 
     async def verify(self, tenant: Tenant, stocked: StoredDatabase) -> list[Verdict]:
-        """One for each way in which the store keeps it; none: nothing was saved of it yet."""
+        """Return a verdict for each form in which the store keeps it; none: nothing was saved yet."""
         verdicts = []
         for source in self._sources:
             if source.has(stocked):
@@ -176,7 +172,7 @@ class Verifier:
                     break
                 except Damaged as error:
                     state, why = "damaged", str(error)
-                found = await source.find(tenant, database)  # or it is only out of reach: then this raises
+                found = await source.find(tenant, database)  # raises if the store is only out of reach
                 if found is None or found.version == version:
                     break
         except Damaged as error:
@@ -195,7 +191,7 @@ class Verifier:
         )
 
     async def _try(self, found: Found, address: str, database: str) -> int:
-        """Octets of the database. Raises Damaged, FlyatcError, OSError."""
+        """Restore, check and compare; return the octets of the database. Raises Damaged, FlyatcError, OSError."""
         quick, heavy = self._tools.quick, self._tools.heavy
         lacking = await quick.run(partial(self._scratch.lacks, found.needs))
         if lacking:
@@ -234,7 +230,7 @@ class Snapshots:
             return None
         pointer = current.pointer
         if pointer is None:
-            return None  # what may lie there is a first save which was never confirmed
+            return None  # any snapshots are from a first save that was never confirmed
         needs = pointer.size + pointer.compressed
         return Found(manifest.version(pointer.key), needs, partial(self._bring, remote_database, pointer))
 
@@ -245,7 +241,7 @@ class Snapshots:
             raise Damaged(str(error)) from error
 
 
-EXPANDED = 4  # a restored database needs about so many times the room of its replica, which is compressed
+EXPANDED = 4  # a restored database needs about so many times the space of its compressed replica
 
 
 class Replicas:

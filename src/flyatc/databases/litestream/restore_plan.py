@@ -142,12 +142,12 @@ def _streamed(asked: PlanInput, found: Newest) -> Plan:
     if asked.here is Here.ABSENT:
         return _bring(found, f"{found.what}, nothing is here")
     if _latest(asked):
-        return Keep("nobody has written it since this machine did", verify=changed)
+        return Keep("no other machine has written it since", verify=changed)
     at = found.line.position if found.line is not None else found.saved and found.saved.position
     if asked.former.clean and entry.position == at and not changed:
         return Keep(f"{found.what}, which is what is here")
     if not _was_saved(entry):
-        return _bring(found, f"{found.what}, and nobody knows where the local copy comes from")
+        return _bring(found, f"{found.what}, and the origin of the local copy is unknown")
     here = f"the local copy is transaction {entry.txid} of {folder(entry.line, entry.renewal)}"
     return _bring(found, f"{found.what}, {here}", outdated=bool(entry.txid) and not changed)
 

@@ -102,7 +102,7 @@ async def _put(there: list[_There], arrivals: list[Restored], record: Record, co
     entries = {}
     for one, arrival in zip(there, arrivals, strict=True):
         database, pointer, renewal = one.database, one.pointer, prepare.renewal_of(one.database, one.found)
-        await prepare.place_one(database, arrival, Restore("somebody asked for it"), renewal, context)
+        await prepare.place_one(database, arrival, Restore("requested by the operator"), renewal, context)
         entries[database.name] = Entry(
             in_use=True,
             epoch=database.owned.epoch,
