@@ -28,10 +28,10 @@ def asked(
 
 
 def test_who_wrote_last_keeps_what_is_here() -> None:
-    assert plan(asked()) == Keep("nobody has written it since this machine did")
-    assert plan(asked(touched=True)) == Keep("nobody has written it since this machine did", verify=True)
+    assert plan(asked()) == Keep("no other machine has written it since")
+    assert plan(asked(touched=True)) == Keep("no other machine has written it since", verify=True)
     crashed = asked(entry=Entry(epoch=6, in_use=True), former=FakeFormer(6, clean=False), current=7)
-    assert plan(crashed) == Keep("nobody has written it since this machine did", verify=True)
+    assert plan(crashed) == Keep("no other machine has written it since", verify=True)
 
 
 def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:
