@@ -30,7 +30,7 @@ def test_nobody_is_stopped_before_its_time_and_the_next_look_is_then() -> None:
 
 def test_who_had_no_visitors_for_long_enough_is_stopped_and_told_why() -> None:
     stops, look = idle.sweep([snapshot()], now=300.0)
-    assert stops == [idle.Stop("a", "nobody came for 5m00s", again=False)]
+    assert stops == [idle.Stop("a", "no request for 5m00s", again=False)]
     assert look == math.inf
 
 

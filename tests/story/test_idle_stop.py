@@ -38,7 +38,7 @@ async def test_an_idle_tenant_is_saved_and_stopped(sweeping: list[asyncio.Task[N
     assert stage.status().state is State.STOPPED
     assert stage.story["a"] == [*UP, "drain", *DOWN]
     why = next(e["why"] for e in stage.events if e.get("state") == "draining")
-    assert why == "nobody came for 5m00s"
+    assert why == "no request for 5m00s"
 
 
 async def test_each_visit_puts_the_stop_off(sweeping: list[asyncio.Task[None]]) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a tenant, gathered for people."""
+"""Build the status of one tenant for operators."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from flyatc.tenants.state import Status
 def status(
     spec: Spec, record: Record, tracker: StateTracker, run: Run | None, look: Snapshot, between: int, wall: float
 ) -> Status:
-    """``between``: how many wait for the next life. ``wall``: Unix time now."""
+    """Build a Status. ``between``: requests that wait for the next run. ``wall``: Unix time now."""
     databases = run.databases if run is not None else None
     child = run.child if run is not None else None
     return Status(

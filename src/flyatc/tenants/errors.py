@@ -1,13 +1,13 @@
-"""Why a tenant cannot serve, or cannot be found. Fields, not text: the edge makes answers of them."""
+"""Errors of a tenant that cannot serve or does not exist. The edge builds responses from their fields."""
 
 from flyatc.kit.errors import FlyatcError
 
 
 class Unavailable(FlyatcError):
-    """The tenant cannot serve here and now.
+    """The tenant cannot serve on this machine now.
 
-    ``reason``: a sentence for the log. ``retry_after``: seconds until another try makes sense. ``owner``: the machine
-    to ask instead, if there is one.
+    ``reason``: a sentence for the log. ``retry_after``: seconds until a retry makes sense. ``owner``: the machine
+    that serves instead, if known.
     """
 
     def __init__(self, tenant: str, reason: str, retry_after: float, owner: str | None = None) -> None:
@@ -19,11 +19,11 @@ class Unavailable(FlyatcError):
 
 
 class NotReadyInTime(Unavailable):
-    """``start_timeout`` has passed; so has the patience with a former life that does not end."""
+    """``start_timeout`` has passed, or the previous run did not end in time."""
 
 
 class Queued(Unavailable):
-    """It waits for its turn among ``limits.starting``. ``place``: in line, 1 is the next."""
+    """The tenant is queued by ``limits.starting``. ``place`` in the queue: 1 is the next."""
 
     def __init__(self, tenant: str, reason: str, retry_after: float, place: int) -> None:
         super().__init__(tenant, reason, retry_after)
@@ -31,19 +31,19 @@ class Queued(Unavailable):
 
 
 class Full(Unavailable):
-    """``limits.running`` apps run, and none of them became idle in time."""
+    """``limits.running`` apps are running, and none became idle in time."""
 
 
 class Failed(Unavailable):
-    """The app did not start or keeps crashing, or an earlier failure's back-off is not over."""
+    """The app did not start, keeps crashing, or is in back-off after a failure."""
 
 
 class Unsafe(Unavailable):
-    """Its databases cannot be vouched for now (kit.errors.RestoreRefused): nothing was started, nothing was written."""
+    """The databases may not be current (kit.errors.RestoreRefused): nothing was started or written."""
 
 
 class Elsewhere(Unavailable):
-    """Another machine may write its user's databases: that one serves."""
+    """Another machine holds the lease of the user's databases and serves it."""
 
 
 class NoSuchUser(Unavailable):
@@ -51,15 +51,15 @@ class NoSuchUser(Unavailable):
 
 
 class Stopping(Unavailable):
-    """The daemon is going away."""
+    """The daemon is shutting down."""
 
 
 class Removed(Unavailable):
-    """A reload took it out of the configuration."""
+    """A reload removed the tenant from the configuration."""
 
 
 class NoSuchTenant(FlyatcError):
-    """``address`` names no tenant; ``nearest`` is what may have been meant."""
+    """``address`` names no tenant; ``nearest`` is the most similar known address."""
 
     def __init__(self, address: str, nearest: str | None) -> None:
         super().__init__(address, nearest)

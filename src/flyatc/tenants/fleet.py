@@ -1,4 +1,4 @@
-"""All tenants of this daemon: finding one, commanding some, reloading, and the common end."""
+"""All tenants of this daemon: lookup, operator commands, reload and shutdown."""
 
 import asyncio
 import contextlib
@@ -24,21 +24,21 @@ RECOVERING = 4  # tenants saved at the same time when the daemon starts
 
 
 class Fleet:
-    """To be made in a running loop. ``wall``: Unix time, for what is told to people."""
+    """All tenants. Create it in a running event loop. ``wall``: Unix time, for status output."""
 
     def __init__(self, config: Config, tools: Tools, log: EventLog, *, wall: Callable[[], float] = time) -> None:
         self._config, self._log = config, log
         self._scheduler = Scheduler(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())
         self._configured: dict[tuple[str, str], Tenant] = {}
-        # Every tenant that anybody still holds: its life, a visitor, us. So nobody can meet two of one address, and
-        # those of the pattern are forgotten when nobody needs them: a million user names may be probed.
+        # Every tenant that is still referenced (by its run, a request, or this object). So there is one object an
+        # address, and unused tenants of the pattern are dropped: clients may probe a million user names.
         self._known: WeakValueDictionary[tuple[str, str], Tenant] = WeakValueDictionary()
 
     # --- for the edge ---
 
     def find(self, user: str, name: str) -> Tenant | None:
-        """None: there is no such tenant. ``user`` is one path segment."""
+        """Return the tenant, or None if it does not exist. ``user`` is one path segment."""
         tenant = self._configured.get((user, name)) or self._known.get((user, name))
         if tenant is not None and not tenant.removed:
             return tenant
@@ -66,7 +66,7 @@ class Fleet:
     # --- for operators ---
 
     def status(self) -> list[Status]:
-        """Every configured tenant, in the file's order, and those of the pattern which live."""
+        """Return every configured tenant, in the file's order, then the active ones of the pattern."""
         configured = [self._status(spec) for spec in self._config.tenants.values()]
         others = [one.status() for address, one in self._scheduler.awake.items() if address not in self._config.tenants]
         return configured + sorted(others, key=lambda one: one.tenant)
@@ -78,15 +78,15 @@ class Fleet:
         return Status(tenant=spec.address, user=spec.user, state=State.STOPPED, since=self._since)
 
     async def start(self, address: str) -> None:
-        """A user alone: all its tenants. Raises NoSuchTenant, errors.Unavailable (of the first that fails)."""
+        """Start a tenant, or all tenants of a user. Raises NoSuchTenant, errors.Unavailable (of the first failure)."""
         await _all(one.start() for one in self.select(address))
 
     async def stop(self, address: str) -> None:
-        """Returns when all are stopped. Raises NoSuchTenant, kit.errors.SaveFailed."""
+        """Stop the tenants and wait for their ends. Raises NoSuchTenant, kit.errors.SaveFailed."""
         await _all(one.stopped("asked to stop") for one in self.select(address))
 
     async def restart(self, address: str) -> None:
-        """Those that do not run are started. Raises what start and stop raise."""
+        """Stop and start the tenants, also those that do not run. Raises what start and stop raise."""
         await _all(self._restart(one) for one in self.select(address))
 
     @staticmethod
@@ -96,10 +96,10 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def paused(self, address: str) -> AsyncIterator[bool]:
-        """One tenant: drained, saved and kept stopped, while visitors wait. Says whether it ran; if so, it will again.
+        """Drain, save and keep one tenant stopped while requests wait. Yields whether it ran; if so, it is restarted.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        self._scheduler.visitors.enter()  # whoever works on it: the machine is not idle
+        self._scheduler.visitors.enter()  # the machine is not idle during this work
         try:
             async with self.one(address).paused("it is paused") as ran:
                 yield ran
@@ -108,7 +108,7 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def emptied(self, user: str) -> AsyncIterator[None]:
-        """All tenants of a user: drained, saved and kept stopped, while visitors wait; so that nothing of his is held.
+        """Drain, save and keep all tenants of a user stopped while requests wait, so that nothing of it is held.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
         async with contextlib.AsyncExitStack() as stopped:
@@ -120,11 +120,11 @@ class Fleet:
             yield
 
     def databases(self, address: str) -> Databases | None:
-        """Of a ready tenant. Raises NoSuchTenant."""
+        """Return the databases of a tenant; None unless it is ready. Raises NoSuchTenant."""
         return self.one(address).databases
 
     def one(self, address: str) -> Tenant:
-        """As ``find``. A user with several tenants must name one of them. Raises NoSuchTenant."""
+        """Find one tenant. The address must name the tenant if the user has several. Raises NoSuchTenant."""
         user, _, name = address.partition("/")
         tenant = self.find(user, name)
         if tenant is None:
@@ -132,7 +132,7 @@ class Fleet:
         return tenant
 
     def select(self, address: str) -> list[Tenant]:
-        """One tenant, or for a user alone all of his. Raises NoSuchTenant."""
+        """Return one tenant, or all tenants if the address is a user. Raises NoSuchTenant."""
         user, _, name = address.partition("/")
         if name:
             return [self.one(address)]
@@ -143,7 +143,7 @@ class Fleet:
         return found or [self.one(address)]
 
     def known(self) -> list[Tenant]:
-        """All that anybody still holds: those with a life or visitors among them."""
+        """Return all tenants that are still referenced, including all with a run or requests."""
         return list(self._known.values())
 
     def _nearest(self, address: str) -> str | None:
@@ -157,22 +157,22 @@ class Fleet:
     # --- the daemon's own ---
 
     async def sweep(self) -> None:
-        """Stops who is idle, restarts who has changed; never returns."""
+        """Stop idle tenants and restart changed ones; never returns."""
         await self._scheduler.sweep()
 
     def quiet_for(self) -> float:
-        """Seconds since the last visitor of all left, whatever goes on besides; 0 while there is one."""
+        """Seconds since the last request of any tenant ended; 0 while there is one. Background work does not count."""
         if self._scheduler.visitors.count:
             return 0.0
         return asyncio.get_running_loop().time() - self._scheduler.visitors.quiet_since
 
     async def rest(self, why: str) -> None:
-        """Every tenant that runs is stopped, and what is unsaved is saved; who comes meanwhile waits for that, and
-        begins a new life. Raises kit.errors.SaveFailed."""
+        """Stop every running tenant and save unsaved data. Requests that arrive meanwhile wait, then start a new run.
+        Raises kit.errors.SaveFailed."""
         await _all(one.stopped(why) for one in self.known() if not one.at_rest)
 
     async def recover(self, addresses: Iterable[str]) -> None:
-        """Saves the tenants whose local copy is newer than the store, a few at a time. Returns when each was tried."""
+        """Save the tenants whose local copy is newer than the store, RECOVERING at a time. Tries each once."""
         turns = asyncio.Semaphore(RECOVERING)
 
         async def save(tenant: Tenant) -> None:
@@ -192,7 +192,7 @@ class Fleet:
         await _all(save(tenant) for tenant in owing)
 
     async def lose(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
-        """Tenants whose folder was deleted while their databases were open: their apps are killed. Their addresses."""
+        """Kill the apps whose folder was deleted while their databases were open. Returns their addresses."""
         lost = {address: one for address, one in self._scheduler.awake.items() if one.loses(gone)}
         for address in lost:
             self._log.event("error", "the folder of a running app was deleted: it is killed", tenant=address)
@@ -200,13 +200,13 @@ class Fleet:
         return list(lost)
 
     def made(self) -> list[Spec]:
-        """The tenants of the pattern that exist now: config.changes judges them with the listed ones."""
+        """Return the specs of the pattern's tenants that exist now, for the comparison by config.reload."""
         return [one.spec for one in self._known.values() if one.spec.address not in self._config.tenants]
 
     def apply(self, config: Config) -> None:
-        """A reload. Removed tenants drain and stop; changed ones restart when idle; the rest go on undisturbed.
+        """Reload. Removed tenants drain and stop; changed ones restart when idle; the others are not affected.
 
-        What only a restart of the daemon can change (server.data above all) must be as it was: see config.changes."""
+        Settings that need a restart of the daemon (such as server.data) must be unchanged: see config.reload."""
         self._config = config
         self._scheduler.room.resize(config.limits.running)
         self._scheduler.starts.resize(_starting(config))
@@ -216,9 +216,9 @@ class Fleet:
                 tenant.remove()
 
     async def close(self, deadline: float) -> bool:
-        """Stops all, in parallel, within ``deadline`` seconds; says whether everything was saved.
+        """Stop all tenants in parallel within ``deadline`` seconds; return whether everything was saved.
 
-        Near the end it hurries by itself; what is not over then is cut short, its local copy kept."""
+        Near the deadline it calls ``hurry``. Runs that still go on are cut short, and their local copies kept."""
         loop = asyncio.get_running_loop()
         self._scheduler.close_within(deadline)
         near = loop.call_later(deadline - min(SAVE_RESERVE, deadline / 4), self.hurry)
@@ -234,7 +234,7 @@ class Fleet:
         return not any(one.unsettled for one in awake)
 
     async def _ended_or_cut(self, ends: list[asyncio.Task[None]], deadline: float, last: float) -> None:
-        """``last``: the seconds before the deadline which are left to those who are cut short."""
+        """Wait for the stops. The runs left ``last`` seconds before the deadline are abandoned."""
         _, pending = await asyncio.wait(ends, timeout=deadline - last)
         if pending:
             for one in list(self._scheduler.awake.values()):
@@ -244,7 +244,7 @@ class Fleet:
                 end.cancel()
 
     def hurry(self) -> None:
-        """A second signal, or the deadline is near: no more draining, no more grace."""
+        """Skip draining and grace periods: after a second signal, or near the deadline."""
         self._scheduler.hurry.set()
 
 
@@ -253,7 +253,7 @@ def _starting(config: Config) -> int:
 
 
 async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """In parallel, each to its end; then raises the first error."""
+    """Run the steps in parallel, wait for all, then raise the first error."""
     running = [tasks.start(step, "command") for step in steps]
     try:
         results = await asyncio.gather(*running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Who should be stopped because nobody needs it, and why. Pure: snapshots and ``now`` in, decisions out."""
+"""Choose the tenants to stop for idleness, restart or eviction. Pure: snapshots and ``now`` in, decisions out."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flyatc.kit import units
 from flyatc.tenants.state import State
 
-MOMENT = 1.0  # seconds without visitors after which a changed tenant is restarted
+MOMENT = 1.0  # seconds without requests after which a changed tenant is restarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +15,10 @@ class Snapshot:
     tenant: str  # its address
     state: State
     visitors: int  # in flight, and waiting to be served
-    quiet_since: float  # the loop's clock when the last visitor left
+    quiet_since: float  # the loop's clock when the last request ended
     idle: float  # seconds; 0: never stop
-    changed: bool  # runs with a former configuration
-    newcomer: bool = False  # of a user whom tenants.yaml does not name, and of whom nothing was on record before
+    changed: bool  # runs with an older configuration
+    newcomer: bool = False  # its user is not in tenants.yaml and had no data or lease record before
 
     @property
     def quiet(self) -> bool:
@@ -26,12 +26,12 @@ class Snapshot:
 
     @property
     def idle_at(self) -> float:
-        """When it is to be stopped if nobody comes; inf: never."""
+        """Time to stop it unless a request arrives; inf: never."""
         return self.quiet_since + self.idle if self.quiet and self.idle > 0 else math.inf
 
     @property
     def due(self) -> float:
-        """When something is to be done about it; inf: never."""
+        """Time of the next stop or restart; inf: never."""
         if self.changed and self.quiet:
             return min(self.idle_at, self.quiet_since + MOMENT)
         return self.idle_at
@@ -45,12 +45,12 @@ class Stop:
 
 
 def sweep(snapshots: Iterable[Snapshot], now: float) -> tuple[list[Stop], float]:
-    """Who is to be stopped now, and when to look next (inf: when something has changed)."""
+    """Return the tenants to stop now, and the time of the next sweep (inf: only after a change)."""
     stops: list[Stop] = []
     look = math.inf
     for one in snapshots:
         if one.idle_at <= now:
-            stops.append(Stop(one.tenant, f"nobody came for {units.human_seconds(one.idle)}", again=False))
+            stops.append(Stop(one.tenant, f"no request for {units.human_seconds(one.idle)}", again=False))
         elif one.due <= now:
             stops.append(Stop(one.tenant, "its configuration has changed", again=True))
         else:
@@ -59,9 +59,8 @@ def sweep(snapshots: Iterable[Snapshot], now: float) -> tuple[list[Stop], float]
 
 
 def to_evict(snapshots: Iterable[Snapshot], *, newcomer: bool) -> str | None:
-    """The idle app that makes room for another: a newcomer's first, then the one without requests for the longest time.
-    ``newcomer``: room is needed for a newcomer, which takes no place from anybody else: names cost nothing to whoever
-    makes them up. None: there is no such app."""
+    """Return the idle app to stop for another, or None: newcomers' first, then the one that is idle for the longest.
+    ``newcomer``: the place is for a newcomer. It may replace only other newcomers, since anyone can invent names."""
     quiet = sorted((one for one in snapshots if one.quiet), key=lambda one: (not one.newcomer, one.quiet_since))
     if not quiet or (newcomer and not quiet[0].newcomer):
         return None

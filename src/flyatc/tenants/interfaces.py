@@ -1,4 +1,4 @@
-"""What a tenant needs of its tools. ``daemon.py`` hands them in; ``tenants`` knows no more of them than this."""
+"""Protocols of the tools that a run uses; ``daemon/wiring.py`` supplies the implementations."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,34 +11,34 @@ from flyatc.kit.types import Effort, Exit, Progress
 
 
 class Lease(Protocol):
-    """The user's databases may be written here. Leaving its hold gives that up."""
+    """The right to write a user's databases on this machine. Leaving its context releases it."""
 
     @property
     def doubted(self) -> asyncio.Event:
-        """Set while it may end soon: new requests wait."""
+        """Set while the lease may end soon: new requests wait."""
 
     @property
     def ended(self) -> asyncio.Event:
-        """It has expired, or somebody else has it: the app is to be killed at once. Never cleared."""
+        """Set when the lease has expired or was taken over: the app must be killed at once. Never cleared."""
 
     @property
     def why(self) -> str:
-        """Of the end."""
+        """The reason of the end."""
 
     @property
     def epoch(self) -> int:
-        """How often the user has changed hands; 0: there is nobody to agree with."""
+        """Number of changes of the holder; 0: there is no shared store."""
 
     @property
     def known(self) -> bool:
-        """Whether anything was on record of the user before."""
+        """Whether the user had a lease or data before."""
 
     def valid(self) -> bool:
-        """Whether it is ours at this very moment. Cheap: each request and each answer asks."""
+        """Return whether this machine holds the lease now. Cheap: called for each request and response."""
 
 
 class Child(Protocol):
-    """A running app. Leaving its hold ends the whole process group."""
+    """A running app. Leaving its context ends all of its processes."""
 
     @property
     def pid(self) -> int: ...
@@ -48,7 +48,7 @@ class Child(Protocol):
 
     @property
     def exited(self) -> asyncio.Event:
-        """Set when the process has ended, for whatever reason."""
+        """Set when the process has ended, for any reason."""
 
     @property
     def exit(self) -> Exit | None:
@@ -56,24 +56,24 @@ class Child(Protocol):
 
     @property
     def stranger(self) -> str | None:
-        """The process which listens on its port instead of it, as a sentence; None: none was seen."""
+        """Sentence about another process that listens on the app's port; None: none was seen."""
 
     async def effort(self) -> Effort:
-        """What its processes have done so far, and whether one of them could do more now."""
+        """Return the CPU time of its processes so far, and whether one of them is runnable or waits for a disk."""
 
     async def ready(self) -> None:
-        """Returns once the app answers. Raises kit.errors.StartFailed if it ends before that, or if another process
+        """Wait until the app responds. Raises kit.errors.StartFailed if it ends before that, or if another process
         listens on its port.
 
-        Has no deadline of its own: the caller's ``asyncio.timeout`` is the deadline."""
+        Has no deadline of its own: use ``asyncio.timeout``."""
 
 
 class Databases(Protocol):
-    """The databases of one tenant, held here. Leaving the hold saves them; raises kit.errors.SaveFailed."""
+    """The open databases of one tenant. Leaving their context saves them; raises kit.errors.SaveFailed."""
 
     @property
     def unsaved(self) -> bool:
-        """Whether the local copy may have something which the store has not. Cheap."""
+        """Whether the local copy may have changes that the store lacks. Cheap."""
 
     @property
     def saved_at(self) -> float | None:
@@ -81,60 +81,60 @@ class Databases(Protocol):
 
     @property
     def lag(self) -> float:
-        """Seconds since the store had everything; 0: it has. Cheap."""
+        """Seconds since the store was up to date; 0: it is. Cheap."""
 
     @property
     def octets(self) -> int:
-        """Of the local files. Cheap."""
+        """Size of the local files in bytes. Cheap."""
 
     @property
     def alarms(self) -> list[str]:
-        """What the operator should know, a sentence each. Cheap."""
+        """Warnings for the operator, a sentence each. Cheap."""
 
     @property
     def renewed(self) -> Mapping[str, str]:
-        """Databases of which all had to be sent again, and why. Cheap."""
+        """Databases that had to be uploaded in full again, with the reason. Cheap."""
 
     @property
     def gauges(self) -> dict[str, float]:
         """Numbers for /metrics, by name. Cheap."""
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
-        """Saves now what has changed: all databases, or ``only`` the one of that name. Raises kit.errors.SaveFailed."""
+        """Save changes now, of all databases or ``only`` the named one. Raises kit.errors.SaveFailed."""
 
 
 class Gateway(Protocol):
-    """What the edge keeps for one running app: its pool of connections, the open tunnels."""
+    """The edge's state for one running app: its connection pool and open tunnels."""
 
     def drain(self) -> None:
-        """The app is to stop: cut the tunnels, they would never end by themselves. Requests in flight go on."""
+        """Close the tunnels, which would not end by themselves. Requests in flight go on."""
 
     def close(self) -> None:
-        """The app is about to be ended: close what is left."""
+        """Close everything that is left, before the app is ended."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a life needs, each held on the way up and given back on the way down.
+    """Context managers and callbacks of a run, entered on the way up and left in reverse order.
 
-    ``owned``: entry makes this machine the one which may write (raises HeldElsewhere, OwnershipUnknown).
-    ``restored``: entry makes the databases whole (raises RestoreRefused); exit saves them (raises SaveFailed).
-    ``running``: entry spawns the app (raises StartFailed); exit ends its group: SIGTERM, grace, SIGKILL. Its second
-    argument says whether to hurry (SIGKILL at once); it is asked when the hold is left, and again during the grace.
-    ``gateway``: made when the app is ready, from the tenant, its child, and whether it may answer now.
-    ``known``: whether anything is on record of its user, here or in the store.
-    ``forget``: drops what the app has answered before: another machine may answer otherwise from now on.
+    ``owned``: entry acquires the lease (raises HeldElsewhere, OwnershipUnknown).
+    ``restored``: entry makes the databases current (raises RestoreRefused); exit saves them (raises SaveFailed).
+    ``running``: entry spawns the app (raises StartFailed); exit ends its processes: SIGTERM, grace, SIGKILL. Its
+    second argument returns whether to hurry (SIGKILL at once); it is called on exit and again during the grace.
+    ``gateway``: created when the app is ready, from the tenant, its child, and a check that it may respond now.
+    ``known``: whether the user has data or a lease record, here or in the store.
+    ``forget``: drops the app's cached responses: another machine may respond differently from now on.
     """
 
     owned: Callable[[Tenant], Hold[Lease]]
-    restored: Callable[[Tenant, Any], Hold[Databases]]  # what ``owned`` gave
+    restored: Callable[[Tenant, Any], Hold[Databases]]  # the second argument is the lease from ``owned``
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
-    gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the child is what ``running`` gave
+    gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the second argument is the child from ``running``
     forget: Callable[[Tenant], None] = lambda _: None
-    known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: everybody is
+    known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: every user is known
 
 
 class EventLog(Protocol):
-    """Takes the daemon's events (``observe.log.Log`` is one). Level: debug, info, warning, error."""
+    """Receiver of the daemon's log events (``observe.log.Log``). Levels: debug, info, warning, error."""
 
     def event(self, level: str, message: str, /, **fields: Any) -> None: ...

@@ -1,7 +1,7 @@
-"""Users that tenants.yaml does not name and of whom nothing is on record: how many of them are started.
+"""Rate limit for starts of newcomers: users without an entry in tenants.yaml, a lease record or data.
 
-Names cost nothing to whoever makes them up, and each start costs a place, a process and a write to the store. Users
-with something on record are not bounded, however many come at once."""
+Anyone can invent user names, and each start costs a place, a process and a write to the store. Starts of known users
+are not limited."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ Known = Callable[[Tenant], Awaitable[bool]]
 
 class TooManyNewcomers(Exception):
     def __str__(self) -> str:
-        return "more users of whom nothing is on record are asked for than are started"
+        return "requests for unknown users come faster than such users are started"
 
 
 class Start(Protocol):
-    newcomer: bool  # until it turns out that something is on record of its user
+    newcomer: bool  # set to False once its user proves to be known
 
 
 class Newcomers:
-    """``known``: whether anything is on record of a user; None: of everybody."""
+    """Limits of starts and lookups. ``known`` returns whether a user has data or a lease; None: every user has."""
 
     def __init__(self, known: Known | None) -> None:
         self._known = known
@@ -32,8 +32,8 @@ class Newcomers:
         self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store is needed for others too
 
     async def is_one(self, user_of: Tenant, *, crowded: bool) -> bool:
-        """Whether it is to be treated as a newcomer. The store is asked only where that matters: it is ``crowded``, or
-        there are too many."""
+        """Return whether to treat the tenant as a newcomer. Looks its user up only if all places are taken
+        (``crowded``) or newcomers exceed their rate; otherwise, or beyond the rate of lookups, returns True."""
         if self._known is None:
             return False
         if (not crowded and self._starts.allows(_now())) or not self._looks.allows(_now()):
@@ -48,7 +48,7 @@ class Newcomers:
 
     @contextlib.contextmanager
     def counted(self, start: Start) -> Iterator[None]:
-        """While it takes its place and its user. Raises TooManyNewcomers."""
+        """Count a newcomer while it waits for its place and its lease. Raises TooManyNewcomers."""
         if not start.newcomer:
             yield
             return

@@ -1,9 +1,4 @@
-"""What is remembered of a tenant from one life to the next.
-
-Where a tenant stands: its state, since when, and the one setter.
-
-After how many failures a tenant may try again, and when. Pure: ``now`` is given.
-"""
+"""State of a tenant that outlives its runs: the current state and its setter, back-off after failures, saves."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +22,7 @@ class StateTracker:
         self.since = wall()  # Unix time of the last change
 
     def to(self, new: State, why: str | None = None) -> None:
-        """The only way to change the state; logged with the ms spent in the former. Raises lifecycle.Impossible."""
+        """Change the state, the only way to do so, and log the ms spent in the old one. Raises InvalidTransition."""
         old, self.state = self.state, state.follow(self.state, new)
         now = asyncio.get_running_loop().time()
         ms, self._entered = round((now - self._entered) * 1000, 1), now
@@ -36,11 +31,13 @@ class StateTracker:
         self._log.event("info", f"tenant {new}", tenant=self._tenant, state=new.value, was=old.value, ms=ms, **reason)
 
 
-STEADY = 60.0  # seconds; who was ready for longer has proved itself, and a crash after that is a new story
+STEADY = 60.0  # seconds; once a run was ready for longer, earlier failures no longer count
 
 
 class StartBackoff:
-    """What a tenant's failures cost it. ``until``: no new life before that moment of the loop's clock."""
+    """Back-off after failed starts and crashes. ``until``: no new run before this time of the loop's clock.
+
+    Pure: ``now`` is passed in."""
 
     __slots__ = ("_crashed", "_level", "until")
 
@@ -51,13 +48,13 @@ class StartBackoff:
         self._level, self._crashed, self.until = 0, False, float("-inf")
 
     def start_failed(self, now: float) -> float:
-        """The seconds of back-off: 1, 2, 4 … 60."""
+        """Return the seconds of back-off: 1, 2, 4 … 60."""
         self._level += 1
         return self._wait(now)
 
     def crashed(self, now: float) -> float:
-        """The seconds of back-off: 0 for the first crash, then as for failed starts. Crashes further apart than STEADY
-        (a back-off between them not counted) are each a first one."""
+        """Return the seconds of back-off: 0 for the first crash, then as for failed starts. A crash counts as the first
+        if more than STEADY has passed since the last one and its back-off."""
         if now - self.until > STEADY:
             self.reset()
         if not self._crashed:
@@ -67,7 +64,7 @@ class StartBackoff:
         return self._wait(now)
 
     def survived(self, seconds: float) -> None:
-        """A life was ready for so long."""
+        """Reset the back-off if a run was ready for longer than STEADY."""
         if seconds > STEADY:
             self.reset()
 
@@ -77,25 +74,25 @@ class StartBackoff:
         return seconds
 
 
-LAST_LINES = 5  # of the app's output, in the sentence for people; the log has all that were kept
+LAST_LINES = 5  # of the app's output in ``last_exit``; the log has all kept lines
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the last life failed, and until when (the loop's clock) requests are refused for it."""
+    """Failure of the last run. Requests are refused ``until`` this time of the loop's clock."""
 
     kind: type[Unavailable]
     tenant: str
     reason: str
     until: float
-    owner: str | None = None  # the machine to ask instead
+    owner: str | None = None  # the machine that serves instead
 
     def error(self, now: float) -> Unavailable:
-        """One for each who asks: an exception that is raised twice mixes up its tracebacks."""
+        """Return a new exception for each caller: one that is raised twice mixes up its tracebacks."""
         return self.kind(self.tenant, self.reason, max(0.0, self.until - now), self.owner)
 
     def later(self, now: float) -> Unavailable:
-        """For those who come during the back-off: they have not waited, so nothing was too late for them."""
+        """Return the error for a request during the back-off: Failed in place of NotReadyInTime, as it did not wait."""
         kind = Failed if self.kind is NotReadyInTime else self.kind
         return kind(self.tenant, self.reason, max(0.0, self.until - now), self.owner)
 
@@ -105,7 +102,7 @@ class Record:
     starts: int = 0
     crashes: int = 0
     last_exit: str | None = None  # a sentence
-    failure: Failure | None = None  # of the last life; None when it went well
+    failure: Failure | None = None  # of the last run; None after a success
     setbacks: StartBackoff = field(default_factory=StartBackoff)
     saved_at: float | None = None  # Unix time
     unsaved: str | None = None  # why the local copy has something which the store has not; None: all is saved
@@ -125,9 +122,9 @@ class Record:
 
     @property
     def remembered_until(self) -> float:
-        """Until then (the loop's clock) a tenant with setbacks must not be forgotten, or it would never back off.
+        """Time of the loop's clock until which the tenant is kept in memory, so that its back-off applies.
 
-        Refused restores are remembered as short as can be: they cost nothing, so there may be very many of them."""
+        Refused restores are kept only until they may be retried: they are cheap, so there may be very many."""
         if self.failure is not None and self.failure.kind in (Unsafe, Elsewhere, NoSuchUser):
             return self.failure.until
         return self.setbacks.until + STEADY
@@ -138,6 +135,6 @@ class Record:
         return backoff.delay(self.failed_saves)
 
     def reset_backoff(self) -> None:
-        """What has failed is believed to be mended."""
+        """Forget the failure and its back-off."""
         self.failure = None
         self.setbacks.reset()

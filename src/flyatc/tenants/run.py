@@ -1,8 +1,8 @@
-"""One life of a tenant, told from top to bottom by one task: what is taken on the way up is given back in reverse.
+"""One run of a tenant, executed by one task. It releases its resources in the reverse order of their acquisition.
 
-An app's life takes a place among ``limits.running``, the ownership, the databases, the app; serves; drains; gives
-back. A life that only saves takes the ownership and the databases and gives them back: it is how unsaved data gets to
-the store when nobody visits. Where the ownership ends by itself, the app is killed at once."""
+A run of an app acquires a place among ``limits.running``, the lease, the databases and the app; serves; drains;
+releases. A save-only run acquires the lease and the databases and releases them: this saves data left unsaved by an
+earlier run when there are no requests. If the lease ends, the app is killed at once."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.start_wait import KEPT, StartWait
 from flyatc.tenants.state import START_STATES, State
 
-ELSEWHERE_RETRY = 2.0  # seconds; as long the owner is believed to be another machine
-FULL_RETRY = 5.0  # seconds; told to whoever found no room
-NEWS = 1.0  # seconds; the longest way of the news that an app has ended
+ELSEWHERE_RETRY = 2.0  # seconds for which another machine's lease is remembered
+FULL_RETRY = 5.0  # seconds; Retry-After where no place is free
+NEWS = 1.0  # seconds; the longest delay until the end of an app is noticed
 
 
 class Run:
-    """Begins at once. ``ended`` is called when all was given back; the state is a resting one by then."""
+    """One run; it starts at once. ``ended`` is called after the release, with the state STOPPED or FAILED."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class Run:
         saves_only: bool = False,
         listed: bool = True,
     ) -> None:
-        self.newcomer = not listed and not saves_only  # until it turns out that something is on record of its user
+        self.newcomer = not listed and not saves_only  # set to False once its user proves to be known
         self.spec, self.saves_only = spec, saves_only
-        self.idle_after = spec.app.idle or math.inf  # seconds without visitors until something is done about it
+        self.idle_after = spec.app.idle or math.inf  # seconds without requests until it is stopped or restarted
         self.visitors = InFlight(scheduler.visitors, quiet)
         self.over = asyncio.Event()
         self.owned: Lease | None = None
@@ -52,11 +52,11 @@ class Run:
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
         self._waiting = StartWait(spec.address, spec.app.start_timeout, self.visitors, tracker, self._give_up)
-        self._refusal: Failure | None = None  # why the visitors who waited for it are not served
+        self._refusal: Failure | None = None  # the error for requests that waited for this run
         self._has_place = False  # it has its place among limits.running
-        self._stop_requested = asyncio.Event()  # somebody wants it to stop
-        self._limit: asyncio.Timeout | None = None  # of the step which may be cut short: the way up, the drain
-        self.in_use = False  # its databases are held
+        self._stop_requested = asyncio.Event()  # set by ``stop``
+        self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
+        self.in_use = False  # its databases are open
         self._killed = self._copy_lost = False
         self._trouble: str | None = None  # what kept the databases from being opened
         if not saves_only:
@@ -64,18 +64,18 @@ class Run:
         tracker.to(State.OWNING)
         self._task = tasks.start(self._main(), f"tenant {spec.address}")
 
-    # --- visitors ---
+    # --- requests ---
 
     def visit(self) -> InFlightRequest:
-        """Only while READY."""
+        """Count a request of the ready app. Only while READY."""
         assert self.gateway is not None
         assert self.child is not None
         self.visitors.enter()
         return InFlightRequest(self.gateway, self.child.port, self.visitors)
 
     async def join(self, *, comes_again: bool = False) -> InFlightRequest | None:
-        """Waits until it serves; who waits is a visitor. None: it was stopped meanwhile, ask for the next life.
-        ``comes_again``: a browser, which reloads a page if it has to wait for long.
+        """Wait until the app is ready; the wait counts as a request. Returns None if the run was stopped: wait for the
+        next one. ``comes_again``: a browser, which reloads the waiting page, so its place in the queue is kept.
 
         Raises Unavailable."""
         self.visitors.enter()
@@ -95,23 +95,23 @@ class Run:
 
     @property
     def place(self) -> int | None:
-        """In line for limits.starting: 1 is the next."""
+        """Place in the queue for limits.starting: 1 is the next."""
         return self._waiting.place
 
     @property
     def certain(self) -> bool:
-        """Whether it may serve at this very moment."""
+        """Whether it may serve now: the lease is valid and not in doubt."""
         return self.owned is not None and self.owned.valid() and not self.owned.doubted.is_set()
 
     @property
     def dying(self) -> bool:
-        """Its app has ended, though what follows from it may not have begun."""
+        """Whether its app has ended; the run may not have reacted yet."""
         return self.child is not None and self.child.exited.is_set()
 
     async def confirm_exit(self, visit: InFlightRequest) -> None:
-        """The app of this visit took no connection: then it has ended, and the news of that is on its way.
+        """Wait for the end of an app that refused a connection: most likely it has ended and this is not noticed yet.
 
-        Raises Failed where it runs on."""
+        Raises Failed if it still runs after NEWS seconds."""
         if self.child is None or self.gateway is not visit.gateway:
             return
         try:
@@ -125,10 +125,10 @@ class Run:
             self.stop("another process has its port")  # the next run has another one
             raise Failed(self.spec.address, reason, NEWS) from None
 
-    # --- being told to stop ---
+    # --- stopping ---
 
     def stop(self, why: str) -> None:
-        """Decided and marked in one breath; the rest follows. Idempotent. A life that only saves is left to it."""
+        """Change the state at once and let the task do the rest. Idempotent. No effect on a save-only run."""
         if self.saves_only:
             return
         state = self._tracker.state
@@ -148,7 +148,7 @@ class Run:
         self._task.cancel()
 
     def kill(self, why: str) -> None:
-        """The app's files are gone: it ends at once, and requests with it."""
+        """End the app and its requests at once: its files were deleted."""
         self._killed = True
         self.stop(why)
         self._hasten(self._now())
@@ -158,15 +158,15 @@ class Run:
             with contextlib.suppress(RuntimeError):  # it is expiring just now
                 self._limit.reschedule(moment)
 
-    # --- the story ---
+    # --- the task ---
 
     async def _main(self) -> None:
-        unsaved: str | None = "its life was cut short"
+        unsaved: str | None = "its run was cut short"
         try:
             async with contextlib.AsyncExitStack() as held:
                 try:
                     await self._live(held)
-                except Exception as error:  # whatever a tool does, it is given back, and the reason is told
+                except Exception as error:  # whatever fails, resources are released and the reason is logged
                     self._fail(error)
                 finally:
                     self._begin_release()
@@ -182,7 +182,7 @@ class Run:
             return
         async with asyncio.timeout(self.spec.app.start_timeout) as self._limit:
             await self._start(held)
-        if self.child is None or self._stop_requested.is_set():  # asked in the very turn in which it became ready
+        if self.child is None or self._stop_requested.is_set():  # stopped as it became ready
             return
         self._open(held, self.child)
         ready_at = self._now()
@@ -205,7 +205,7 @@ class Run:
             self.newcomer = self.newcomer and not self.owned.known
         held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
         self._tracker.to(State.RESTORING)
-        held.callback(setattr, self, "in_use", False)  # once they are let go
+        held.callback(setattr, self, "in_use", False)  # after their release
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
         self.in_use = True
         if self.saves_only:
@@ -249,12 +249,12 @@ class Run:
     def _hurried(self) -> bool:
         return self._scheduler.hurry.is_set() or self._killed or (self.owned is not None and self.owned.ended.is_set())
 
-    # --- what went wrong ---
+    # --- failures ---
 
     def _fail(self, error: Exception) -> None:
         if self._stop_requested.is_set():
-            if not isinstance(error, TimeoutError):  # which is how the way up is cut short
-                self._log_failure("trouble while it was stopped", reason=str(error) or repr(error))
+            if not isinstance(error, TimeoutError):  # ``stop`` cuts the start short by a TimeoutError
+                self._log_failure("error while it was stopped", reason=str(error) or repr(error))
             return
         if isinstance(error, HeldElsewhere) and (error.settled or not self.saves_only):
             return self._is_elsewhere(error)
@@ -311,10 +311,10 @@ class Run:
         output = list(end.output) if end is not None else []
         self._scheduler.log.event("error", message, tenant=self.spec.address, output=output, **fields)
 
-    # --- giving back ---
+    # --- release ---
 
     def _begin_release(self) -> None:
-        """The way down begins. Nobody waits for this life from now on."""
+        """Begin the release and wake the requests that wait for this run."""
         if self.databases is not None:
             self._tracker.to(State.SAVING)
         self._waiting.settled.set()
@@ -334,7 +334,7 @@ class Run:
         self._ended()
 
     def _record_save(self, unsaved: str | None) -> None:
-        """``unsaved``: why the store may not have all; None: it has."""
+        """Record the result of the save. ``unsaved``: why the store may lack data; None: it has everything."""
         if unsaved is None:
             self._record.saved()
             return

@@ -1,9 +1,4 @@
-"""What the tenants of one daemon share: their tools, the room for running apps, and the watch over who is idle.
-
-``limits.running``: how many apps may run at the same time. Who finds no place waits in a line.
-
-Who is here: requests in flight, open tunnels, and those who wait to be served.
-"""
+"""Shared state of a daemon's tenants: tools, idle sweep, ``limits.running`` with its queue, and in-flight counts."""
 
 import asyncio
 import contextlib
@@ -21,13 +16,13 @@ from flyatc.tenants.newcomers import Newcomers
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 
-SAVE_RESERVE = 5.0  # seconds which a shutdown leaves for saving, where it has them
+SAVE_RESERVE = 5.0  # seconds of a shutdown reserved for saving, if the deadline allows
 
-TICK = 0.001  # a timer may fire a little early; what is due so soon is due, or the sweep would turn on the spot
+TICK = 0.001  # seconds; a timer may fire a little early, and without this tolerance the sweep would busy-loop
 
 
 class ScheduledTenant(Protocol):
-    """A tenant, as the scheduler sees it."""
+    """Interface of a tenant for the scheduler."""
 
     def snapshot(self) -> idle.Snapshot: ...
 
@@ -37,42 +32,42 @@ class ScheduledTenant(Protocol):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it is on its way up or down, or has unsaved data."""
+        """Whether it is starting or stopping, or has unsaved data."""
 
     async def closed(self) -> None:
-        """Returns when it is stopped, and saved or given up."""
+        """Wait until it is stopped, and saved or given up."""
 
     def abandon(self) -> None:
-        """Cuts its life short wherever it is."""
+        """Cancel its run."""
 
     def loses(self, gone: Callable[[Path], bool]) -> bool:
-        """Whether its databases are open here, and their folder is gone."""
+        """Return whether its databases are open here and their folder was deleted."""
 
     async def lose(self, why: str) -> None:
-        """Its folder was deleted: its app is killed. Returns when that is over."""
+        """Kill its app because its folder was deleted, and wait for the end of the run."""
 
 
 class Scheduler:
-    """``wall`` is Unix time. ``awake``: the tenants which must not be forgotten, by address: they have a life,
-    setbacks, or something to save."""
+    """State shared by all tenants. ``wall`` is Unix time. ``awake``: the tenants to keep in memory, by address: those
+    with a run, a back-off or unsaved data."""
 
     def __init__(self, tools: Tools, log: EventLog, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
-        self.visitors = InFlight()  # counts the tenants which have some
+        self.visitors = InFlight()  # counts the tenants with requests
         self.awake: dict[str, ScheduledTenant] = {}
         self.room = RunningLimit(running, self._leaving, self._evict)
         self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
         self._closing_since: float | None = None
-        self._notice = 0.0  # seconds from then until all must be over
+        self._notice = 0.0  # seconds from then to the deadline of the shutdown
         self._look = asyncio.Event()
         self._look_at = math.inf
 
     # --- idleness ---
 
     async def sweep(self) -> None:
-        """Stops whoever is idle, for as long as it runs."""
+        """Stop idle tenants; never returns."""
         while True:
             stops, self._look_at = idle.sweep(self._snapshots(), asyncio.get_running_loop().time() + TICK)
             for stop in stops:
@@ -83,14 +78,14 @@ class Scheduler:
                     await self._look.wait()
 
     def quiet(self, due: float) -> None:
-        """A tenant may have become idle; at ``due`` something is to be done about it. On the path of each request."""
+        """Note that a tenant may be idle and must be checked at ``due``. On the path of each request."""
         if self.room.crowded:
             self.room.clear()
         if due < self._look_at:
             self._look.set()
 
     def _snapshots(self) -> Iterator[idle.Snapshot]:
-        """Of those who have a place, never of those who wait for one: a flood of them must not make each look slow."""
+        """Yield the tenants that have a place. Those that wait for one are left out: a flood would slow each sweep."""
         return (self.awake[tenant].snapshot() for tenant in self.room.inside)
 
     def _evict(self, newcomer: bool) -> bool:
@@ -103,20 +98,20 @@ class Scheduler:
     def _leaving(self) -> int:
         return sum(one.state in STOP_STATES for one in self._snapshots())
 
-    # --- the end ---
+    # --- shutdown ---
 
     @property
     def closing(self) -> bool:
         return self._closing_since is not None
 
     def close_within(self, seconds: float) -> None:
-        """From now on no life begins, but to save."""
+        """Begin the shutdown: from now on only save-only runs start."""
         self._closing_since, self._notice = asyncio.get_running_loop().time(), seconds
 
     def drain_until(self, app: App) -> float:
-        """The moment by the loop's clock when an app must not be drained any longer, if that begins now.
+        """Return the deadline, by the loop's clock, of a drain that begins now.
 
-        A shutdown leaves time to end it and to save, or three quarters of a short notice."""
+        A shutdown leaves time to end the app and to save; if its notice is short, three quarters of it."""
         enough = asyncio.get_running_loop().time() + app.drain_timeout
         if self._closing_since is None:
             return enough
@@ -132,19 +127,20 @@ class _Waiter:
 
 
 class RunningLimit:
-    """``leaving``: how many places are about to be given back. ``evict``: asks an idle app to leave, for a newcomer or
-    not; says whether. Newcomers wait behind all others, and evict nobody but newcomers: see ``idle.to_evict``.
+    """Semaphore for ``limits.running`` with a queue and eviction of idle apps.
 
-    Both act at once, without awaiting, so that what was decided is still true when it is done."""
+    ``leaving`` returns the number of places about to be released. ``evict`` stops an idle app, for a newcomer or not,
+    and returns whether there was one. Newcomers queue behind all others and evict only newcomers: see
+    ``idle.to_evict``. Both callbacks act without awaiting, so that a decision is still valid when it is executed."""
 
     def __init__(self, limit: int, leaving: Callable[[], int], evict: Callable[[bool], bool]) -> None:
         self._limit, self._leaving, self._evict = limit, leaving, evict
-        self.inside: set[str] = set()  # the tenants which have a place
+        self.inside: set[str] = set()  # the tenants that have a place
         self._line: deque[_Waiter] = deque()
 
     @contextlib.asynccontextmanager
     async def place(self, tenant: str, *, newcomer: bool = False) -> AsyncIterator[None]:
-        """A place, first come, first served. The wait has no end of its own: the caller's timeout ends it."""
+        """Hold a place, in the order of arrival. The wait has no timeout of its own."""
         if self.full:
             await self._wait(tenant, newcomer)
         else:
@@ -161,7 +157,7 @@ class RunningLimit:
         self.clear()
 
     def clear(self) -> None:
-        """Evicts as many idle apps as are needed. To be called whenever an app may have become idle."""
+        """Evict as many idle apps as are needed. Must be called whenever an app may have become idle."""
         others = sum(not one.newcomer for one in self._line)
         for needed, newcomer in ((others, False), (len(self._line), True)):
             while needed + len(self.inside) - self._limit > self._leaving():
@@ -170,7 +166,7 @@ class RunningLimit:
 
     @property
     def full(self) -> bool:
-        """Whether who comes now has to wait."""
+        """Whether a new tenant has to wait."""
         return bool(self._line) or len(self.inside) >= self._limit
 
     @property
@@ -185,7 +181,7 @@ class RunningLimit:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # seated and told to go in the same turn of the loop
+            if turn.done() and not turn.cancelled():  # granted and cancelled in the same loop iteration
                 self.inside.remove(tenant)
                 self._seat()
             else:
@@ -197,15 +193,15 @@ class RunningLimit:
         while self._line and len(self.inside) < self._limit:
             waiter = next((one for one in self._line if not one.newcomer), self._line[0])
             self._line.remove(waiter)
-            if not waiter.turn.done():  # done: cancelled, and its task has not run since
+            if not waiter.turn.done():  # done: cancelled, but its task has not run since
                 self.inside.add(waiter.tenant)
                 waiter.turn.set_result(None)
 
 
 class InFlight:
-    """A count which knows since when it is zero. ``within``: a larger circle, which counts the circles with visitors.
+    """Counter of requests, tunnels and waits that knows since when it is zero.
 
-    ``quiet`` is called each time the last one has left."""
+    ``within``: a parent counter of the non-zero counters. ``quiet`` is called whenever the count drops to zero."""
 
     __slots__ = ("_nobody", "_now", "_quiet", "_within", "count", "quiet_since")
 
@@ -214,7 +210,7 @@ class InFlight:
         self._within, self._quiet = within, quiet
         self._nobody: asyncio.Event | None = None
         self.count = 0
-        self.quiet_since = self._now()  # the loop's clock; means nothing while somebody is here
+        self.quiet_since = self._now()  # the loop's clock; meaningless while count > 0
 
     def enter(self) -> None:
         self.count += 1
@@ -234,19 +230,19 @@ class InFlight:
             self._quiet()
 
     async def gone(self) -> None:
-        """Returns when nobody is here. For one caller, at a time when nobody new is let in."""
+        """Wait until the count is zero. For one caller, at a time when no new requests are admitted."""
         if self.count:
             self._nobody = asyncio.Event()
             await self._nobody.wait()
 
 
 class InFlightRequest:
-    """One visitor, served by the app behind ``gateway``. The app is not idle before ``end``."""
+    """One request, served through ``gateway``. The app is not idle before ``end``."""
 
     __slots__ = ("_visitors", "gateway", "port")
 
     def __init__(self, gateway: Gateway, port: int, visitors: InFlight) -> None:
-        """The visitor has been counted already; from now on the visit owns his place in the count."""
+        """Take over one count of ``visitors``, which the caller has already added."""
         self.gateway: Final = gateway
         self.port: Final = port
         self._visitors: InFlight | None = visitors

@@ -1,8 +1,7 @@
-"""``limits.starting``: how many apps may be between spawn and ready at the same time. The others wait in line.
+"""Queue for ``limits.starting``, the number of apps between spawn and ready at the same time.
 
-A starting app usually keeps a core busy. Eighty at once on two cores are all ready late, and delay the apps that are
-warm. A starting app that waits for something else gives its turn to the next one: one slow start does not hold up the
-others."""
+A starting app usually keeps a core busy. Eighty at once on two cores are all ready late, and delay the warm apps. A
+starting app that uses no CPU releases its turn, so that one slow start does not delay the others."""
 
 import asyncio
 import contextlib
@@ -13,14 +12,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from flyatc.kit import tasks
 from flyatc.kit.types import Effort
 
-LOOK = 0.5  # s; between two looks at what an app does that starts
+LOOK = 0.5  # s; between two measurements of a starting app's CPU time
 IDLE_LOOKS = 3
 LEAST_SHARE = 0.1  # of a core
-PER_CORE = 2  # one leaves cores unused while apps wait for the disk, or beside other load: bench/herd.py
+PER_CORE = 2  # with one, cores stay unused while apps wait for the disk, or beside other load: bench/herd.py
 
 
 def default() -> int:
-    """For the cores that this process may use."""
+    """Return the default limit: PER_CORE times the cores that this process may use."""
     return PER_CORE * len(os.sched_getaffinity(0))
 
 
@@ -32,8 +31,8 @@ class StartQueue:
 
     @contextlib.contextmanager
     def turn(self, *, newcomer: bool = False) -> Iterator["Turn"]:
-        """A place in line, or a turn at once where it is free. First come, first served, but newcomers (see ``Room``)
-        behind all others. Given back on the way out."""
+        """Take a turn at once if one is free, else a place in the queue: in the order of arrival, newcomers (see
+        ``newcomers``) behind all others. Released on exit."""
         one = Turn(self, newcomer=newcomer)
         if self._line or len(self._starting) >= self._limit:
             others = len(self._line) if newcomer else sum(not waiting.newcomer for waiting in self._line)
@@ -46,7 +45,7 @@ class StartQueue:
             one.give_back()
 
     def place(self, one: "Turn") -> int | None:
-        """1 is the next; None: it does not wait."""
+        """Return the place in the queue: 1 is the next; None: it does not wait."""
         return self._line.index(one) + 1 if one in self._line else None
 
     def resize(self, limit: int) -> None:
@@ -77,12 +76,12 @@ class Turn:
 
     @property
     def place(self) -> int | None:
-        """In line: 1 is the next; None: it does not wait any more."""
+        """Place in the queue: 1 is the next; None: it no longer waits."""
         return self._queue.place(self)
 
     @contextlib.contextmanager
     def watched(self, effort: Callable[[], Awaitable[Effort]]) -> Iterator[None]:
-        """While the app starts."""
+        """Watch the CPU time of the app while it starts."""
         watch = tasks.start(self._watch(effort), "start")
         try:
             yield
@@ -90,7 +89,7 @@ class Turn:
             watch.cancel()
 
     async def _watch(self, effort: Callable[[], Awaitable[Effort]]) -> None:
-        """Gives the turn back once the app has not used a core for IDLE_LOOKS looks: it waits for something else."""
+        """Release the turn after IDLE_LOOKS measurements without CPU use: the app waits for something else."""
         idle, before = 0, 0.0
         while idle < IDLE_LOOKS:
             await asyncio.sleep(LOOK)

@@ -10,12 +10,12 @@ from flyatc.tenants.scheduler import InFlight
 from flyatc.tenants.start_queue import Turn
 from flyatc.tenants.state import State
 
-KEPT = 15.0  # seconds; how long a place in line is kept for a client that was told to come again
-LATE = 1.0  # seconds; how much longer than the start a client waits, lest tools which are slow to give up hold it
+KEPT = 15.0  # seconds; how long a place in the queue is kept for a client that will reload the waiting page
+LATE = 1.0  # seconds that a client waits beyond the start's deadline, in case the start is slow to give up
 
 
 class StartWait:
-    """Of one run. ``stop`` ends the run, and is given a reason."""
+    """The wait for the start of one run. ``stop`` ends the run; its argument is a reason."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class StartWait:
         tracker: StateTracker,
         stop: Callable[[str], None],
     ) -> None:
-        self.settled = asyncio.Event()  # ready, or surely not to be
+        self.settled = asyncio.Event()  # the app is ready, or the run ends
         self._address, self._start_timeout = address, start_timeout
         self._visitors, self._tracker, self._stop = visitors, tracker, stop
         self._gives_up_at = self._now() + start_timeout  # inf while it waits in line
@@ -34,14 +34,14 @@ class StartWait:
 
     @property
     def place(self) -> int | None:
-        """In line for limits.starting: 1 is the next; None: it does not wait there."""
+        """Place in the queue for limits.starting: 1 is the next; None: it does not wait there."""
         return None if self._turn is None else self._turn.place
 
     # --- the run ---
 
     async def queue(self, turn: Turn, limit: asyncio.Timeout) -> None:
-        """Until its turn has come. ``limit`` is that of ``start_timeout``: it stands still meanwhile, and whoever makes
-        it expire ends the wait."""
+        """Wait for the turn. ``limit`` is the timeout of ``start_timeout``: it is suspended meanwhile, and making it
+        expire ends the wait."""
         if turn.come.is_set():
             return
         left = self._gives_up_at - self._now()
@@ -54,15 +54,15 @@ class StartWait:
             await turn.come.wait()
         finally:
             self._gives_up_at = self._now() + left
-        if limit.when() is not None:  # asked to stop, in the very turn of the loop
+        if limit.when() is not None:  # stopped in this iteration of the loop
             raise TimeoutError
         limit.reschedule(self._gives_up_at)
 
     # --- its clients ---
 
     async def wait(self, late: Callable[[], str]) -> None:
-        """Until it is settled: while it is in line for ``start_timeout``, else as long as the start may take.
-        ``late``: the reason, if that is over. Raises Queued, NotReadyInTime."""
+        """Wait until it is settled: ``start_timeout`` while it is queued, else as long as the start may take.
+        ``late`` returns the reason of a timeout. Raises Queued, NotReadyInTime."""
         in_line_until = self._now() + self._start_timeout
         while True:
             until = self._gives_up_at + LATE if self.place is None else in_line_until
@@ -78,8 +78,8 @@ class StartWait:
                     raise NotReadyInTime(self._address, late(), LATE) from None
 
     def left(self, kept: float = 0.0) -> None:
-        """A client that waited has left. If no other waits, the place in line is given up: at once, or when none has
-        come again within ``kept`` seconds."""
+        """Note that a waiting client has left. If no other waits, stop the run: at once, or after ``kept`` seconds
+        without a client."""
         now = self._now()
         self._kept_until = max(self._kept_until or now, now + kept)
         if self._visitors.count or self._tracker.state is not State.QUEUED:

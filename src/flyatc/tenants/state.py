@@ -1,7 +1,4 @@
-"""The life of a tenant, as a table. Pure: no loop, no clock, no I/O.
-
-What people are told of a tenant.
-"""
+"""States of a tenant, the table of their transitions, and the status for operators. Pure: no loop, clock or I/O."""
 
 import enum
 
@@ -9,15 +6,15 @@ from msgspec import Struct
 
 
 class State(enum.StrEnum):
-    STOPPED = "stopped"  # nothing runs, nothing is held; the next visitor starts it
-    OWNING = "owning"  # takes what a run needs: a place among limits.running
-    RESTORING = "restoring"  # its databases are made whole
-    QUEUED = "queued"  # its databases are whole; it waits for its turn among limits.starting
-    STARTING = "starting"  # the app is spawned and does not answer yet
+    STOPPED = "stopped"  # nothing runs, nothing is held; the next request starts it
+    OWNING = "owning"  # waits for a place among limits.running and for the lease
+    RESTORING = "restoring"  # its databases are being made current
+    QUEUED = "queued"  # its databases are current; it waits for its turn among limits.starting
+    STARTING = "starting"  # the app is spawned and does not respond yet
     READY = "ready"
-    DRAINING = "draining"  # visitors in flight may finish; new ones wait for the next life
+    DRAINING = "draining"  # requests in flight may finish; new ones wait for the next run
     SAVING = "saving"  # the app is ended, then its databases are saved
-    FAILED = "failed"  # like stopped, but the last life went wrong and requests are refused for a while
+    FAILED = "failed"  # like stopped, but the last run failed and requests are refused for a while
 
 
 NEXT: dict[State, frozenset[State]] = {
@@ -31,16 +28,16 @@ NEXT: dict[State, frozenset[State]] = {
     State.SAVING: frozenset({State.STOPPED, State.FAILED}),
     State.FAILED: frozenset({State.OWNING, State.STOPPED}),
 }
-"""What may follow what. Once databases are held, each way to ``failed`` leads through ``saving``."""
+"""Allowed transitions. Once databases are open, each path to ``failed`` leads through ``saving``."""
 
 START_STATES = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.STARTING})
-JOINABLE_STATES = START_STATES | {State.READY}  # who comes now is served by this life
-STOP_STATES = frozenset({State.DRAINING, State.SAVING})  # who comes now waits for the next life
+JOINABLE_STATES = START_STATES | {State.READY}  # a new request is served by this run
+STOP_STATES = frozenset({State.DRAINING, State.SAVING})  # a new request waits for the next run
 INACTIVE_STATES = frozenset({State.STOPPED, State.FAILED})
 
 
 class InvalidTransition(Exception):
-    """A change which is not in the table: a bug in flyatc."""
+    """A transition that is not in the table: a bug in flyatc."""
 
     def __init__(self, old: State, new: State) -> None:
         super().__init__(old, new)
@@ -51,34 +48,34 @@ class InvalidTransition(Exception):
 
 
 def follow(old: State, new: State) -> State:
-    """``new``, where it may follow ``old``. Raises Impossible."""
+    """Return ``new`` if it may follow ``old``. Raises InvalidTransition."""
     if new not in NEXT[old]:
         raise InvalidTransition(old, new)
     return new
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Times are RFC 3339 in UTC."""
+    """Status of a tenant for operators. Times are RFC 3339 in UTC."""
 
     tenant: str  # its address
     user: str
     state: State
     pid: int | None = None
     port: int | None = None
-    queued: int | None = None  # place in line for limits.starting: 1 is the next
+    queued: int | None = None  # place in the queue for limits.starting: 1 is the next
     visitors: int = 0  # in flight, and waiting to be served
     since: str  # when the state last changed
-    idle_at: str | None = None  # when it will be stopped if nobody comes
+    idle_at: str | None = None  # when it will be stopped unless a request arrives
     starts: int = 0
     crashes: int = 0
     last_exit: str | None = None
-    reason: str | None = None  # of the last life's failure
-    unsaved: bool = False  # the local copy may have something which the store has not
+    reason: str | None = None  # of the last run's failure
+    unsaved: bool = False  # the local copy may have changes that the store lacks
     saved_at: str | None = None
-    lag: float | None = None  # seconds since the store had everything; None: nothing runs
+    lag: float | None = None  # seconds since the store was up to date; None: nothing runs
     octets: int | None = None  # of the local databases
-    renewed: dict[str, str] = {}  # databases of which litestream had to send all again, and why the last time
-    epoch: int | None = None  # of the ownership
-    alarms: list[str] = []  # of its databases: what the operator should know
+    renewed: dict[str, str] = {}  # databases that litestream had to upload in full again: the last reason
+    epoch: int | None = None  # of the lease
+    alarms: list[str] = []  # of its databases: warnings for the operator
     gauges: dict[str, float] = {}  # of its databases: numbers for /metrics
-    restart_pending: bool = False  # runs with a former configuration until it is idle
+    restart_pending: bool = False  # runs with an older configuration until it is idle

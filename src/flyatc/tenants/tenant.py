@@ -1,4 +1,4 @@
-"""One tenant: who may begin a life, who waits for which, and what is remembered in between. One life at a time."""
+"""One tenant: starts its runs, one at a time, queues requests between runs, and remembers failures and saves."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,8 @@ from flyatc.tenants.run import Run
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
 
-DOUBT = 0.1  # seconds between two looks at an ownership which is in doubt
-RETRY = 1.0  # seconds; told to visitors whom a later try will serve
+DOUBT = 0.1  # seconds between two checks of a lease that is in doubt
+RETRY = 1.0  # seconds; Retry-After where a retry is expected to work
 
 
 class Tenant:
@@ -39,40 +39,40 @@ class Tenant:
     )  # fmt: skip
 
     def __init__(self, spec: Spec, scheduler: Scheduler) -> None:
-        self.spec = spec  # what the next life will be like
+        self.spec = spec  # of the next run
         self.removed = False
         self.listed = True  # tenants.yaml names its user
         self._scheduler = scheduler
         self._record = Record()
         self._tracker = StateTracker(spec.address, scheduler.log, scheduler.wall)
         self._run: Run | None = None
-        self._between = InFlight(scheduler.visitors)  # those who wait for the next life
-        self._again = False  # a new run is to follow this one at once
-        self._alarm: asyncio.TimerHandle | None = None  # for the next save, or the end of what is remembered
+        self._between = InFlight(scheduler.visitors)  # requests that wait for the next run
+        self._again = False  # start a new run right after this one
+        self._alarm: asyncio.TimerHandle | None = None  # for the next save, or to drop the tenant after its back-off
         self._pauses = asyncio.Lock()  # pauses and stops take turns
         self._resumed: asyncio.Event | None = None  # set at a pause's end; None: not paused
 
     def __repr__(self) -> str:
         return f"<Tenant {self.spec.address} {self._tracker.state}>"
 
-    # --- for visitors ---
+    # --- for requests ---
 
     def visit(self) -> InFlightRequest | None:
-        """At once, and counted until ``Visit.end()``; None where it is not warm: then ask ``serving``."""
+        """Return a request counted until its ``end()``; None if the app is not warm: then await ``serving``."""
         run = self._run
         if self._tracker.state is not State.READY or run is None or not run.certain:
             return None
         return run.visit()
 
     def peek(self) -> Gateway | None:
-        """The warm app, without being a visitor: keeps nothing awake."""
+        """Return the gateway of the warm app, or None, without counting a request: does not keep the app running."""
         if self._tracker.state is not State.READY or self._run is None:
             return None
         return self._run.gateway
 
     async def serving(self, instead_of: InFlightRequest | None = None, *, comes_again: bool = False) -> InFlightRequest:
-        """Starts a cold app, or waits for one which starts already. Who leaves (cancels) ends his own wait only.
-        ``instead_of``: a visit, already ended, whose app took no connection. ``comes_again``: see Run.join.
+        """Start a cold app, or wait for the start under way. Cancellation ends only the caller's wait.
+        ``instead_of``: a request, already ended, whose app refused the connection. ``comes_again``: see Run.join.
 
         Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
         if instead_of is not None and self._run is not None:
@@ -90,11 +90,11 @@ class Tenant:
                 await self._wait(run.over)
             elif (visit := await run.join(comes_again=comes_again)) is not None:
                 return visit
-            elif self._run is run:  # its ownership is in doubt; or it is over, and only gives back
+            elif self._run is run:  # its lease is in doubt, or it is over and being released
                 await self._wait(run.over, DOUBT if self._tracker.state is State.READY else math.inf)
 
     async def _wait(self, event: asyncio.Event, at_most: float = math.inf) -> None:
-        """For the end of what stands between us and the next life. Long enough for an orderly end, never for ever."""
+        """Wait for the end of a run or pause: long enough for an orderly stop, ``at_most`` seconds."""
         app = self.spec.app
         self._between.enter()
         try:
@@ -120,7 +120,7 @@ class Tenant:
             raise failure.later(now)
 
     async def look_again(self) -> None:
-        """That another machine serves is forgotten: it may not be true any more."""
+        """Forget that another machine serves the user: this may be outdated."""
         if self._run is not None and self._tracker.state not in JOINABLE_STATES:
             await self._wait(self._run.over)
         failure = self._record.failure
@@ -131,12 +131,12 @@ class Tenant:
     # --- for operators ---
 
     async def start(self) -> None:
-        """Like a visitor, but in spite of a back-off. Raises errors.Unavailable."""
+        """Start the app as a request does, but ignore a back-off. Raises errors.Unavailable."""
         self.reset_backoff()
         (await self.serving()).end()
 
     async def stopped(self, why: str) -> None:
-        """Stops it, and returns when it is over. Raises kit.errors.SaveFailed where something is left unsaved."""
+        """Stop it and wait for the end. Raises kit.errors.SaveFailed if data is left unsaved."""
         try:
             async with self.paused(why, resume=False):
                 pass
@@ -145,9 +145,9 @@ class Tenant:
 
     @contextlib.asynccontextmanager
     async def paused(self, why: str, *, resume: bool = True) -> AsyncIterator[bool]:
-        """Drained, saved, and kept stopped; visitors wait. Says whether it ran; ``resume``: if so, it will again.
+        """Drain, save and keep it stopped while requests wait. Yields whether it ran; ``resume``: if so, restart it.
 
-        Raises kit.errors.SaveFailed, and then it was not paused."""
+        Raises kit.errors.SaveFailed; then it was not paused."""
         async with self._pauses:
             ran = self._run is not None and not self._run.saves_only and self._tracker.state in JOINABLE_STATES
             self._resumed = asyncio.Event()
@@ -165,18 +165,18 @@ class Tenant:
         self.stop(why)
         if self._run is not None:
             await self._run.over.wait()
-        if record.unsaved is not None and record.failed_saves == failed_before:  # that life did not come to save
+        if record.unsaved is not None and record.failed_saves == failed_before:  # that run did not get to save
             await self._begin(saves_only=True).over.wait()
         if record.unsaved is not None:
             raise SaveFailed(f"{self.spec.address}: {record.unsaved}")
 
     @property
     def databases(self) -> Databases | None:
-        """Of a ready app."""
+        """The databases of a ready app, else None."""
         return self._run.databases if self._run is not None and self._tracker.state is State.READY else None
 
     def reset_backoff(self) -> None:
-        """Forgets its failures: somebody believes that they are mended."""
+        """Forget its failures: they may be fixed."""
         self._record.reset_backoff()
         if self._tracker.state is State.FAILED:
             self._tracker.to(State.STOPPED)
@@ -184,13 +184,13 @@ class Tenant:
     # --- for the fleet ---
 
     def stop(self, why: str, *, again: bool = False) -> None:
-        """Asks it to stop, at once; returns before it has. ``again``: a new run is to follow."""
+        """Start stopping; does not wait for the end. ``again``: start a new run afterwards."""
         if self._run is not None:
             self._again = again
             self._run.stop(why)
 
     def respec(self, spec: Spec) -> None:
-        """From the next life on it is run like this; a running app is restarted when it is idle."""
+        """Use ``spec`` from the next run on; a running app is restarted when it is idle."""
         self.removed = False
         if spec == self.spec:
             return
@@ -205,20 +205,20 @@ class Tenant:
         self.stop("it is no longer configured")
 
     def mark_unsaved(self, why: str) -> None:
-        """Its local copy has something which the store has not."""
+        """Note that the local copy has changes that the store lacks."""
         if self._record.unsaved is None:
             self._record.unsaved = why
         self._scheduler.awake[self.spec.address] = self
 
     async def rescue(self) -> None:
-        """Saves what is unsaved, by a life without an app; returns when it is over. An app's life saves by itself."""
+        """Save unsaved data by a save-only run and wait for its end. A run with an app saves by itself."""
         if self._run is None and self._record.unsaved is not None and self._resumed is None:
             self._begin(saves_only=True)
         if self._run is not None and self._run.saves_only:
             await self._run.over.wait()
 
     async def closed(self) -> None:
-        """Stopped, and saved if it can be: a save that fails is tried again until there is a hurry."""
+        """Stop and save. A failed save is retried until ``Scheduler.hurry`` is set."""
         hurry = self._scheduler.hurry
         self.stop("the daemon is going away")
         while self._run is not None or self._record.unsaved is not None:
@@ -237,13 +237,13 @@ class Tenant:
             self._run.abandon()
 
     async def lose(self, why: str) -> None:
-        """Its folder was deleted: its app is killed. Returns when that is over."""
+        """Kill its app because its folder was deleted, and wait for the end of the run."""
         if (run := self._run) is not None:
             run.kill(why)
             await run.over.wait()
 
     def loses(self, gone: Callable[[Path], bool]) -> bool:
-        """Whether its databases are open here, and their folder is gone."""
+        """Return whether its databases are open here and their folder was deleted."""
         return self._run is not None and self._run.in_use and gone(self.spec.data)
 
     @property
@@ -254,10 +254,10 @@ class Tenant:
 
     @property
     def at_rest(self) -> bool:
-        """It has no life, and nothing to save."""
+        """Whether it has no run and no unsaved data."""
         return self._run is None and self._record.unsaved is None
 
-    # --- lives ---
+    # --- runs ---
 
     def _may_begin(self) -> bool:
         return not self.removed and not self._scheduler.closing and self._record.failure is None
@@ -294,7 +294,7 @@ class Tenant:
             self._rest()
 
     def _rest(self) -> None:
-        """Nobody needs us now. But what is unsaved must be saved, and setbacks are remembered for a while."""
+        """Schedule a save of unsaved data, keep the back-off in memory for a while, or let the tenant be dropped."""
         now, record = asyncio.get_running_loop().time(), self._record
         if record.unsaved is not None:
             self._set_alarm(now + record.next_save)
@@ -317,11 +317,11 @@ class Tenant:
         else:
             self._scheduler.awake.pop(self.spec.address, None)
 
-    # --- being looked at ---
+    # --- status ---
 
     @property
     def place(self) -> int | None:
-        """In line to be started: 1 is the next."""
+        """Place in the queue for limits.starting: 1 is the next."""
         return self._run.place if self._run is not None else None
 
     def snapshot(self) -> idle.Snapshot:
