@@ -28,7 +28,7 @@ http {{
       add_header Fly-Replay "instance={far};timeout=30000ms;fallback=force_self;state={state}" always;
       add_header Cache-Control no-store always;
       add_header X-Request-Id $request_id always;
-      return 409 "Another machine serves this; Fly Proxy knows the way.\\n";
+      return 409 "Another machine serves this; Fly Proxy replays the request there.\\n";
     }}
   }}
 }}

@@ -258,7 +258,7 @@ def test_a_slow_visitor_costs_no_memory(loop: Callable[[], asyncio.AbstractEvent
             assert one.ends.empty()
             for _, writer in crowd:
                 await leave(writer)
-            assert {await one.ended() for _ in crowd} == {"the visitor left"}
+            assert {await one.ended() for _ in crowd} == {"the client left"}
 
     run(loop, story())
 
@@ -283,7 +283,7 @@ def test_a_visitor_who_leaves_ends_it(loop: Callable[[], asyncio.AbstractEventLo
             if how == "reset":
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             writer.transport.abort()
-            assert await one.ended() == "the visitor left"
+            assert await one.ended() == "the client left"
             await until(lambda: not one.server.connections)
             assert one.ends.empty()
 
@@ -298,7 +298,7 @@ def test_a_visitor_who_takes_nothing_is_given_up(loop: Callable[[], asyncio.Abst
         async with house(path, timeout=0.1) as one:
             reader, writer = await visitor(one.address, 4096)
             writer.write(ask())
-            assert await one.ended() == "the visitor took nothing for 0.1 s"
+            assert await one.ended() == "the client took nothing for 0.1 s"
             await until(lambda: not one.server.connections)
             assert await rest(reader) < 50 * MB
             await leave(writer)
@@ -388,7 +388,7 @@ def test_the_end_of_the_daemon_ends_it(loop: Callable[[], asyncio.AbstractEventL
             one.server.close_idle()
             assert one.ends.empty()
             one.server.abort()
-            assert await one.ended() == "the visitor left"
+            assert await one.ended() == "the client left"
             await leave(writer)
 
     run(loop, story())

@@ -292,5 +292,5 @@ async def test_a_visitor_who_leaves_ends_his_own_request_only(fly: Fly) -> None:
     await asyncio.sleep(0)
     writer.close()
     await writer.wait_closed()
-    await fly.until_told("the visitor left")
+    await fly.until_told("the client left")
     assert (await fly.visit("/")).status == 200

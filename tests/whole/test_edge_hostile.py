@@ -92,7 +92,7 @@ def test_a_client_that_closes_its_side_after_the_request_has_left(daemon: Daemon
         line.socket.shutdown(socket.SHUT_WR)
         assert line.rest() == b""
     told = daemon.until_told("request", request_id="half-closed")
-    assert (told["status"], told["reason"]) == (499, "the visitor left")
+    assert (told["status"], told["reason"]) == (499, "the client left")
     eventually(lambda: get(daemon, "/bob/tally").json.get("left", 0) > before, what="the app seeing the end")
 
 

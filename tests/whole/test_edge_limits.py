@@ -170,7 +170,7 @@ def test_a_visitor_who_takes_nothing_of_an_answer_is_cut_off(tmp_path_factory: p
         taken = 0
         while not daemon.told("request", request_id="stuck"):
             taken += len(slow.socket.recv(1 << 16))
-        assert daemon.told("request", request_id="stuck")[0]["reason"] == "the visitor took nothing for 1 s"
+        assert daemon.told("request", request_id="stuck")[0]["reason"] == "the client took nothing for 1 s"
         while data := slow.socket.recv(1 << 20):  # it took some all the time: it gets all
             taken += len(data)
             if taken >= 30 << 20:

@@ -84,4 +84,4 @@ def test_on_fly_a_machine_which_is_told_two_things_of_itself_neither_serves_nor_
     answer = machine.get("/customers/400/count", {"fly-replay-src": source})
     assert (answer.status, answer.headers["fly-replay"]) == (503, None)
     told = machine.until_told("request", user="400")
-    assert told["reason"] == "another machine has sent him here, and this one serves 100 only"
+    assert told["reason"] == "another machine sent this user here, and this one serves 100 only"

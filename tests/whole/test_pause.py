@@ -121,7 +121,7 @@ def test_there_is_room_for_so_many_and_no_more(daemon: Daemon) -> None:
         assert told["reason"].endswith("which is limits.held")
         lines[0].socket.close()  # who leaves ends his own wait, and makes room
         until_waiting(daemon, HELD - 1)
-        assert daemon.until_told("request", path="/bob/echo", status=499)["reason"].startswith("the visitor left")
+        assert daemon.until_told("request", path="/bob/echo", status=499)["reason"].startswith("the client left")
         assert resume(daemon) == HELD - 1
         assert [line.reply().status for line in lines[1:]] == [200] * (HELD - 1)
     assert daemon.until_told("resumed", scope="everything")["left"] == 1

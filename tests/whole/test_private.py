@@ -260,7 +260,7 @@ def test_a_visitor_who_leaves_amid_an_upload_is_gone_on_both_machines(world: Wor
         assert line.reply().status == 100, "the app reads it"
         line.send(b"x" * 1_000_000)
     here = world.away.until_told("request", request_id="left")
-    assert (here["status"], here["reason"].rpartition("; ")[2]) == (499, "the visitor left")
+    assert (here["status"], here["reason"].rpartition("; ")[2]) == (499, "the client left")
     assert world.home.until_told("request", request_id="left")["status"] == 499
 
 
@@ -290,7 +290,7 @@ def test_a_visitor_need_not_wait_for_a_machine_which_does_not_listen(world: Worl
         answer = sent(world.away, head("/ann/one/count", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
         assert answer.status == 200, "nobody else waits for it"
     told = world.away.until_told("request", request_id="impatient")
-    assert (told["status"], told["reason"]) == (499, "the visitor left while the way was made")
+    assert (told["status"], told["reason"]) == (499, "the client left while the way was made")
 
 
 def test_a_region_is_any_other_machine_in_it(world: World) -> None:

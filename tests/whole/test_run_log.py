@@ -89,7 +89,7 @@ def test_a_visitor_who_leaves_amid_an_answer_is_told(one: Wrapped) -> None:
     """A difference from thruster that is meant: it tells nothing of this."""
     with Line(one) as line:
         line.send(request("/clock?n=1000&pause=0.01", "X-Request-Id: left")).until(b"data:")
-    assert told(one, "left").items() >= {"status": 200, "reason": "the visitor left"}.items()
+    assert told(one, "left").items() >= {"status": 200, "reason": "the client left"}.items()
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For: 6.6.6.6", "Fly-Client-IP: 6.6.6.6", "X-Real-IP: 6.6.6.6"])

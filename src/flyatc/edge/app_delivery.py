@@ -149,9 +149,9 @@ class AppDeliveries:
             return found[1]
         if len(self._made) >= MOST:
             self._made.clear()
-        desk = AppDelivery(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
-        self._made[tenant.address] = tenant, desk
-        return desk
+        delivery = AppDelivery(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
+        self._made[tenant.address] = tenant, delivery
+        return delivery
 
     def _sendfile(self, tenant: Tenant) -> Sendfile:
         app, words = tenant.app, launch_plan.words(tenant, 0)

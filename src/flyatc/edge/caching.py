@@ -1,7 +1,4 @@
-"""Requests which the cache answers, or which wait for another's answer.
-
-Asks an app in the background whether a stored answer is still good (RFC 5861 §3).
-"""
+"""Serve requests from the cache, wait for a coalesced miss, and revalidate in the background (RFC 5861 §3)."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,8 +20,10 @@ Outcome = Ready | CacheHit | Waiting | Refusal
 
 
 def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *, wait: bool = True) -> Outcome | None:
-    """None: the app is to be asked; ``to.recording`` is fed with its answer. Else a ``Lookup`` takes what was found;
-    what is Ready, ``send_ready`` takes as well."""
+    """Look the request up in the cache.
+
+    None: forward it to the app; ``to.recording`` must receive the response. Otherwise pass the result to
+    ``Lookup.take``, or a Ready to ``send_ready``."""
     waiter = _placeholder if wait else None
     outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression)
     if isinstance(outcome, Recording):
@@ -34,14 +33,14 @@ def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *
 
 
 def _placeholder(again: bool) -> None:
-    """Whom another's answer is told, until a Lookup waits for it."""
+    """Placeholder waiter, replaced by ``Lookup._landed``."""
 
 
 class Lookup(exchange.WaitingReceiver):
-    """One request of which the cache has something to say: it ends in an answer, or in ``go`` (see ``look_up``).
-    ``refresh``: what to do where an answer was sent that is to be revalidated."""
+    """A request with a cache result other than a miss. It ends in a response, or in ``go``: forward it to the app.
+    ``refresh`` is called after a response was sent that needs revalidation."""
 
-    __slots__ = ("_cache", "_desk", "_go", "_refresh", "_responder", "_to", "_turn", "_waiting")
+    __slots__ = ("_cache", "_delivery", "_go", "_refresh", "_responder", "_to", "_turn", "_waiting")
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Lookup(exchange.WaitingReceiver):
         go: Callable[[], None],
         refresh: Refresh,
     ) -> None:
-        self._to, self._desk, self._cache, self._responder = to, at, cache, responder
+        self._to, self._delivery, self._cache, self._responder = to, at, cache, responder
         self._go, self._refresh = go, refresh
         self._waiting: Waiting | None = None
         self._turn: asyncio.Handle | None = None
@@ -66,35 +65,35 @@ class Lookup(exchange.WaitingReceiver):
             self._waiting, to.request.receiver = outcome, self
             return None
         if isinstance(outcome, Refusal):
-            return self._responder.refuse(to, outcome.status, outcome.reason, own=self._desk.app.pages)
-        send(to, outcome, self._desk, self._responder)
+            return self._responder.refuse(to, outcome.status, outcome.reason, own=self._delivery.app.pages)
+        send(to, outcome, self._delivery, self._responder)
         if outcome.refresh:
             self._refresh(outcome)
         return None
 
     def _landed(self, again: bool) -> None:
-        """Called amid another's answer: it is not to wait for us."""
+        """Look up again in the next turn of the loop: this is called while another request's response is handled."""
         self._waiting = None
         self._turn = asyncio.get_running_loop().call_soon(self._look_again, again)
 
     def _look_again(self, again: bool) -> None:
         self._to.request.receiver = None
-        outcome = look_up(self._to, self._desk, self._cache, wait=again)
+        outcome = look_up(self._to, self._delivery, self._cache, wait=again)
         return self._go() if outcome is None else self.take(outcome)
 
-    # --- the visitor meanwhile (wire.server.Receiver) ---
+    # --- the client meanwhile (wire.server.Receiver) ---
 
     def gone(self) -> None:
         if self._waiting is not None:
             self._waiting.leave()
         if self._turn is not None:
             self._turn.cancel()
-        self._to.status, self._to.reason = 499, "the visitor left while another asked for the same"
+        self._to.status, self._to.reason = 499, "the client left while another asked for the same"
         self._to.end()
 
 
 def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder) -> None:
-    """The whole answer, and the end of the request."""
+    """Send the whole response and end the request."""
     request = to.request
     to.cache = "hit"
     if served.file is not None:
@@ -122,7 +121,8 @@ def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> No
 
 
 def _encode(asked: head.RequestHead, served: CacheHit, at: app_delivery.AppDelivery) -> None:
-    """Puts an encoded form in the place of the body, where the visitor takes it and there is one, or is soon made."""
+    """Replace the body by its encoded form if the client accepts it. A small body is encoded now; a large one in the
+    background for later requests, and sent as it is."""
     assert at.compression is not None
     answer = _head(served)
     plan = compression.wanted(asked, answer, at.compression)
@@ -160,7 +160,7 @@ MOST_SECONDS = 60.0
 
 
 class RefreshRequest:
-    """The app's asker (wire.client.Client); what it says goes to nobody but the recording."""
+    """Background revalidation: a wire.upstream_connection.ResponseReceiver that feeds only the recording."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class RefreshRequest:
         method: bytes,
         app_head: bytes,
     ) -> None:
-        self._recording, self._gateway, self._desk = recording, through, at
+        self._recording, self._gateway, self._delivery = recording, through, at
         self._method, self._head = method, app_head
         self._app: upstream_connection.AppConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -191,15 +191,15 @@ class RefreshRequest:
         return connection.ask(self, self._method, self._head)
 
     def interim(self, answer: head.ResponseHead) -> None:
-        """Nobody waits for it."""
+        """Ignored: there is no client."""
 
     def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
         named = not answer.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
-        file = self._desk.sendfile.find(answer) if named and self._desk.sendfile is not None else None
+        file = self._delivery.sendfile.find(answer) if named and self._delivery.sendfile is not None else None
         if named and file is None and answer.status != 304:
-            return self._end(failed=True)  # switched off meanwhile: its body is not what it means
+            return self._end(failed=True)  # X-Sendfile was switched off meanwhile: the body is not the file
         if static_files.record(self._recording, answer, file) is not None:
-            return self._end(reuse=complete, told=True)
+            return self._end(reuse=complete, ended=True)
         if file is not None:
             return self._take_file(file, reuse=complete)
         if body:
@@ -208,7 +208,7 @@ class RefreshRequest:
 
     def _take_file(self, file: static_files.Named, *, reuse: bool) -> None:
         if isinstance(file, FileRefused):
-            return self._end(reuse=reuse, told=True)
+            return self._end(reuse=reuse, ended=True)
         file.close()
         return self._end(reuse=reuse)
 
@@ -222,10 +222,10 @@ class RefreshRequest:
         self._end(failed=True)
 
     def app_writable(self, ready: bool) -> None:
-        """Nothing but a head is sent."""
+        """Ignored: only a head is sent."""
 
-    def _end(self, *, reuse: bool = False, told: bool = False, failed: bool = False) -> None:
-        """``told``: the recording has ended by itself."""
+    def _end(self, *, reuse: bool = False, ended: bool = False, failed: bool = False) -> None:
+        """``ended``: the recording has ended already."""
         if self._over:
             return
         self._over = True
@@ -236,5 +236,5 @@ class RefreshRequest:
             app.release(reuse=reuse)
         if failed:
             self._recording.fail(time())
-        elif not told:
+        elif not ended:
             self._recording.end()

@@ -23,7 +23,16 @@ class ColdStart(exchange.WaitingReceiver):
     """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
 
     __slots__ = (
-        "_desk", "_found", "_instead_of", "_responder", "_serve", "_signpost", "_since", "_task", "_tenant", "_to",
+        "_delivery",
+        "_found",
+        "_instead_of",
+        "_replayer",
+        "_responder",
+        "_serve",
+        "_since",
+        "_task",
+        "_tenant",
+        "_to",
     )  # fmt: skip
 
     def __init__(
@@ -38,12 +47,12 @@ class ColdStart(exchange.WaitingReceiver):
     ) -> None:
         """``instead_of``: a visit, already ended, whose app took no connection."""
         self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
-        self._desk, self._instead_of = at, instead_of
+        self._delivery, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, sign: fly_replay.FlyReplay | None) -> None:
+    def begin(self, replayer: fly_replay.FlyReplay | None) -> None:
         """``sign``: on Fly, where whoever is owned by another machine is sent there."""
-        self._signpost = sign
+        self._replayer = replayer
         self._since = monotonic()  # it may have been held by a pause before
         self._to.start = "cold"
         self._to.request.receiver = self
@@ -68,18 +77,18 @@ class ColdStart(exchange.WaitingReceiver):
             raise
         self._waited()
         if not isinstance(visit, InFlightRequest):
-            assert self._signpost is not None
-            return self._signpost.answer(self._to, self._tenant, visit, self._responder)
+            assert self._replayer is not None
+            return self._replayer.answer(self._to, self._tenant, visit, self._responder)
         return self._serve(to, self._found, self._tenant, visit)
 
     async def _served(self) -> InFlightRequest | fly_replay.Away:
-        sign = self._signpost
-        if sign is not None and (away := await sign.away(self._to, self._tenant)) is not None:
+        replayer = self._replayer
+        if replayer is not None and (away := await replayer.away(self._to, self._tenant)) is not None:
             return away
         try:
             return await self._tenant.serving(self._instead_of, comes_again=responses.shows_page(self._to))
         except (errors.Elsewhere, errors.NoSuchUser):
-            if sign is None or not sign.sent_here(self._to, self._tenant):
+            if replayer is None or not replayer.sent_here(self._to, self._tenant):
                 raise
             await self._tenant.look_again()  # the user may just have been released to us
             return await self._tenant.serving()
@@ -91,9 +100,9 @@ class ColdStart(exchange.WaitingReceiver):
     def _refuse(self, error: errors.Unavailable) -> None:
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
             self._to.reason = f"stale-if-error: {error}"
-            return caching.send(self._to, served, self._desk, self._responder)
-        sign = self._signpost if isinstance(error, errors.Elsewhere) else None
-        if sign is not None and sign.follows(self._to, self._tenant, error, self._responder):
+            return caching.send(self._to, served, self._delivery, self._responder)
+        replayer = self._replayer if isinstance(error, errors.Elsewhere) else None
+        if replayer is not None and replayer.follows(self._to, self._tenant, error, self._responder):
             return None
         status, retry, place = 503, RETRY_SECONDS, None
         close = False
@@ -123,5 +132,5 @@ class ColdStart(exchange.WaitingReceiver):
         if self._task is not None:
             self._task.cancel()
         self._waited()
-        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.status, self._to.reason = 499, "the client left while the app was starting"
         self._to.end()

@@ -1,8 +1,6 @@
-"""The record of one request: filled in along the way, written once at the end.
+"""The context of one request, filled in along its path and logged once at the end.
 
-A request which waits, its body not yet asked for.
-
-The head of a request as an app is to see it.
+Also the base class of requests that wait before their body is read, and the request head sent to an app.
 """
 
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from flyatc.wire.errors import BadMessage
 
 
 class ExchangeRecorder(Protocol):
-    """Takes the records."""
+    """Counts and logs finished requests."""
 
     counters: Counters
 
@@ -32,7 +30,7 @@ class ExchangeRecorder(Protocol):
 
 
 class Exchange:
-    """One request, from its head to the last byte of its answer."""
+    """One request, from its head to the last byte of its response."""
 
     __slots__ = (
         "_ended", "_recorder", "began", "cache", "came", "identity", "on_end", "onward", "reason", "recording",
@@ -49,41 +47,41 @@ class Exchange:
         self.start: str | None = None
         self.wait: float | None = None
         self.reason: str | None = None
-        self.cache: str | None = None  # what X-Cache says: hit, miss, bypass
-        self.came: ForwardedRequest | None = None  # another machine of ours has handed it to us
-        self.onward: str | None = None  # we have handed it to another: to which, and why
+        self.cache: str | None = None  # the value of X-Cache: hit, miss, bypass
+        self.came: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
+        self.onward: str | None = None  # for the log: the machine it was forwarded to, and why
         self.silent = False
         self.on_end: Callable[[], None] | None = None
-        self.recording: Recording | None = None  # is fed with the app's answer
+        self.recording: Recording | None = None  # receives the app's response, for the cache
         recorder.counters.in_flight += 1
 
     def warn(self, reason: str) -> None:
-        """Somebody should look at this."""
+        """Log a warning about this request."""
         self._recorder.warn(self, reason)
 
     def tunnels(self, more: int) -> None:
-        """It became a tunnel, or the tunnel ended."""
+        """Add ``more`` (1 or -1) to the count of open tunnels."""
         self._recorder.counters.tunnels += more
 
     def recorded(self) -> None:
-        """The app's answer is complete."""
+        """End the recording: the app's response is complete."""
         recording, self.recording = self.recording, None
         if recording is not None:
             recording.end()
 
     def not_recorded(self) -> CacheHit | None:
-        """The app gave no answer, or none for the cache. Served: what may stand in for it."""
+        """End the recording without a usable response. Return a stored response that may be sent instead, if any."""
         recording, self.recording = self.recording, None
         return None if recording is None else recording.fail(time())
 
     def sent_on(self) -> None:
-        """Another machine is to answer."""
+        """End the recording: another machine will respond."""
         recording, self.recording = self.recording, None
         if recording is not None:
             recording.sent_on()
 
     def end(self) -> None:
-        """Whatever happened, it is over: gives back the visit, writes the line. Once."""
+        """End the request: release the app and write the log line. Later calls do nothing."""
         if self._ended:
             return
         self._ended = True
@@ -100,7 +98,7 @@ class Exchange:
 
 
 class WaitingReceiver:
-    """The part of wire.server.Receiver which all that wait have in common: they never called ``Request.receive``."""
+    """Base of wire.server.Receiver classes that wait: they never call ``Request.receive``, so no body arrives."""
 
     __slots__ = ()
 
@@ -114,7 +112,7 @@ class WaitingReceiver:
         raise AssertionError("nobody has asked for the body yet")
 
     def writable(self, ready: bool) -> None:
-        """Nothing is written yet but interim answers."""
+        """Ignored: nothing but interim responses (1xx) is written yet."""
 
 
 def head(
@@ -126,13 +124,15 @@ def head(
     forward: bool,
     prefix: bytes | None = None,
 ) -> bytes:
-    """``path``: as the app knows it; ``forward``, ``prefix``: see ``headers.towards_app``; ``recording``: is fed with
-    the answer, and may ask whether what is stored is still good."""
+    """Build the request head sent to the app.
+
+    ``path``: as the app knows it; ``forward``, ``prefix``: see ``headers.towards_app``; ``recording``: receives the
+    response, and may add conditional headers to revalidate a stored one."""
     asked, lines = to.request.head, x_sendfile.OFFER if app.delivery.sendfile.enabled else b""
     if recording is not None:
         lines += recording.adds
         if recording.drops:
-            asked = copy(asked)  # the visitor has said it, though the app does not hear it
+            asked = copy(asked)  # the client's own head stays complete
             asked.drop(*recording.drops)
     return headers.towards_app(
         asked,

@@ -1,7 +1,7 @@
-"""Requests for users whom another machine serves: sent there by Fly Proxy, handed over on the private network where it
-cannot do that, or refused with the reason.
+"""Requests for users served by another machine, on Fly.
 
-What Fly Proxy is told of a request for another machine: where to, and whether to remember or to forget that.
+They are replayed there by Fly Proxy, forwarded over the private network if Fly Proxy cannot replay them, or refused
+with the reason. ``Instructions`` builds the response to Fly Proxy, including replay caching.
 """
 
 from functools import partial
@@ -22,39 +22,40 @@ Away = placement.There | placement.Nowhere
 
 
 class Places(Protocol):
-    """Knows who serves a user."""
+    """Looks up the machine that serves a user."""
 
     def known(self, user: str) -> placement.Place | None:
-        """At once. None: it has to be found out, or we own him."""
+        """Return the place if it is known without a lookup. None: a lookup is needed, or this machine holds the
+        user's lease."""
 
     async def find(self, user: str) -> placement.Place:
-        """Raises nothing."""
+        """Look the place up. Never raises."""
 
     def sent(self, user: str, to: replay.Target) -> None:
-        """A request of his was replayed there."""
+        """Record that a request of the user was replayed to ``to``."""
 
     def failed(self, user: str, after: float) -> None:
-        """A request says that its replay has failed, after so many seconds. Anybody may say so."""
+        """Record a replay failure reported by a request, after ``after`` seconds. Any client may forge the report."""
 
     def unreachable(self, user: str, to: replay.Target) -> bool:
-        """Whether replays there have come to nothing, lately."""
+        """Return whether recent replays of the user to ``to`` failed."""
 
     def learn(self, user: str, place: placement.There) -> None:
-        """The record of his owner says so."""
+        """Record the place that the user's ownership record names."""
 
 
 class FlyReplay:
-    """On Fly only. Never asked for a warm tenant, whose visits nothing here may delay."""
+    """Sends requests to the machine that serves their user. On Fly only; never called for a warm tenant."""
 
     def __init__(
-        self, config: Config, replays: replay.Replays, places: Places, onwards: peer_forward.PeerForwards | str
+        self, config: Config, replays: replay.Replays, places: Places, peer_forwards: peer_forward.PeerForwards | str
     ) -> None:
-        """``onwards``: for requests which cannot be replayed; or why there is no way for them."""
-        self._replays, self._places, self._only, self._onwards = replays, places, config.only, onwards
+        """``peer_forwards``: for requests that cannot be replayed; or the reason why none can be forwarded."""
+        self._replays, self._places, self._only, self._peer_forwards = replays, places, config.only, peer_forwards
         self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
     def sends(self, to: exchange.Exchange, tenant: Tenant, responder: responses.Responder) -> bool:
-        """Whether it was answered, because it is known that another machine serves the user."""
+        """Respond if another machine is known to serve the user. Return whether a response was sent."""
         if (failed := self._failed(to)) is not None:
             self._places.failed(tenant.spec.user, failed.seconds)
             self._instructions.failed(tenant.spec.user)
@@ -64,27 +65,27 @@ class FlyReplay:
         return place is not None
 
     async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
-        """What to ``answer``. None: this machine serves the user, or tries to."""
+        """Look up the place to pass to ``answer``. None: this machine serves the user, or tries to."""
         if self.sent_here(to, tenant):
             return self._misled(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
 
     def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
-        """Whether one of ours has sent this request here."""
+        """Return whether another machine of this system sent the request here."""
         return self._source(to, tenant).sent
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
-        """Whom one of ours has sent here is served here, unless the record of his owner says otherwise: so rungs which
-        disagree make no circle."""
+        """Return ``place`` if it is another machine and the request was not sent here by one of ours. Such a request is
+        served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
         if place is None or isinstance(place, placement.Here):
             return None
         return self._misled(tenant) if self.sent_here(to, tenant) else place
 
     def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
-        """One of ours has sent this user here."""
+        """Return a refusal if a request sent here is for a user that this machine does not serve."""
         if self._only in (None, tenant.spec.user):
             return None
-        return placement.Nowhere(503, f"another machine has sent him here, and this one serves {self._only} only")
+        return placement.Nowhere(503, f"another machine sent this user here, and this one serves {self._only} only")
 
     def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
         if isinstance(place, placement.There):
@@ -97,7 +98,7 @@ class FlyReplay:
     def follows(
         self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: responses.Responder
     ) -> bool:
-        """Whether it was answered, because the owner is another machine of Fly."""
+        """Send the request to the owner named by ``error``, if it is a machine on Fly. Return whether that was done."""
         target = replay.target(error.owner or "")
         if target is None:
             return False
@@ -120,10 +121,10 @@ class FlyReplay:
         if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None or to.came is not None:
-            if isinstance(self._onwards, peer_forward.PeerForwards):
-                return self._forward(to, tenant, place, source.hops, self._onwards, responder)
+            if isinstance(self._peer_forwards, peer_forward.PeerForwards):
+                return self._forward(to, tenant, place, source.hops, self._peer_forwards, responder)
             status, why = unfit or (503, "it came over the private network")
-            why, retry = f"{why}, and it cannot be forwarded: {self._onwards}", None
+            why, retry = f"{why}, and it cannot be forwarded: {self._peer_forwards}", None
         else:
             unreachable = self._places.unreachable(user, target)
             self._places.sent(user, target)
@@ -138,14 +139,14 @@ class FlyReplay:
         tenant: Tenant,
         place: placement.There,
         hops: int,
-        onwards: peer_forward.PeerForwards,
+        peer_forwards: peer_forward.PeerForwards,
         responder: responses.Responder,
     ) -> None:
         user = tenant.spec.user
         quick = self._places.unreachable(user, place.target)
         self._places.sent(user, place.target)
         going = peer_forward.PeerForward(
-            to, tenant.spec.app, place, hops, onwards, responder, partial(self._places.failed, user)
+            to, tenant.spec.app, place, hops, peer_forwards, responder, partial(self._places.failed, user)
         )
         going.begin(quick=quick)
 
@@ -163,7 +164,8 @@ SOURCE = b"fly-replay-src"
 
 
 class Instructions:
-    """``cache``: seconds for which replays shall be remembered; 0: they shall not."""
+    """Builds replay responses. ``cache``: seconds for which Fly Proxy may cache replays; 0: never. ``timeout``: as
+    ``ReplaySuccesses``, seconds."""
 
     def __init__(self, replays: replay.Replays, cache: float, timeout: float) -> None:
         self._replays, self._cache, self._proofs = replays, cache, ReplaySuccesses(timeout)
@@ -171,9 +173,9 @@ class Instructions:
     def of(
         self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, unreachable: bool
     ) -> list[replay_cache.Header]:
-        """Header lines of the answer. ``unreachable``: replays there have come to nothing, lately."""
+        """Return the header lines of the response. ``unreachable``: recent replays to the target failed."""
         came = replay_cache.came(head.every(SOURCE), head.every(replay_cache.STATUS), source.hops)
-        if self._cache and target.id is not None and target.app == self._replays.me.app:  # of others no failure is told
+        if self._cache and target.id is not None and target.app == self._replays.me.app:  # others report no failures
             if came is replay_cache.Came.FIRST and self._proofs.proven(spec.user, target, monotonic()):
                 cached = replay_cache.headers(head.one(b"host"), spec.home, self._cache)
                 if cached is not None:
@@ -183,5 +185,5 @@ class Instructions:
         return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Came.REMEMBERED else lines
 
     def failed(self, user: str) -> None:
-        """A request of his says that its replay has failed."""
+        """Record that a request of the user reports a failed replay."""
         self._proofs.failed(user)

@@ -1,11 +1,9 @@
-"""One request on its way to the app, and the answer on its way back.
+"""Proxy one request to the app and stream the response back.
 
-Called by both connections, never awaiting: what the visitor sends goes to the app, what the app sends goes to the
-visitor, and whoever is slow holds up the other. It ends in exactly one of: ``_finish`` (the answer is complete),
-``_fail`` (before its first byte: an answer of our own), ``_cut`` (amid it: the connection is cut), ``gone`` (the
-visitor has left).
-
-A request that becomes a tunnel (RFC 9110 §7.8).
+Both connections call it, and it never awaits: data from each side is written to the other, with backpressure. It ends
+in exactly one of: ``_finish`` (the response is complete), ``_fail`` (before its first byte: an error response),
+``_cut`` (in the middle of it: the connection is cut), ``gone`` (the client disconnected). After a 101 the two
+connections become a tunnel (RFC 9110 §7.8).
 """
 
 from collections.abc import Callable
@@ -21,9 +19,10 @@ from flyatc.wire.errors import BadMessage
 
 
 class Forward(upstream_exchange.UpstreamExchange):
-    """``receive``s the visitor's request (wire.server.Receiver) and is the app's asker (wire.client.Client)."""
+    """One proxied request: the wire.server.Receiver of the client's connection, and the ResponseReceiver of the app's
+    (wire.upstream_connection)."""
 
-    __slots__ = ("_chunks", "_desk", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
+    __slots__ = ("_chunks", "_delivery", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
 
     def __init__(
         self,
@@ -34,15 +33,15 @@ class Forward(upstream_exchange.UpstreamExchange):
         responder: responses.Responder,
         again: Callable[[], None] | None = None,
     ) -> None:
-        """``again``: what to do where the app takes no connection, and so has not seen the request; None: 502."""
+        """``again``: called if the app refuses the connection, and so has not seen the request; None: respond 502."""
         super().__init__(to.request, through, at.app, again)
         self._exchange = to
-        self._desk, self._head, self._responder = at, app_head, responder
-        self._chunks = False  # the answer's body goes out in chunks of ours
-        self._outlet: app_delivery.Outlet | None = None  # it goes out encoded
-        self._moving: splice.Splice | None = None  # it goes past us
-        self._last = False  # the connection ends with this answer, and the visitor was told so
-        self._held = False  # the visitor takes no more for now
+        self._delivery, self._head, self._responder = at, app_head, responder
+        self._chunks = False  # the response body is sent in the chunked coding
+        self._outlet: app_delivery.Outlet | None = None  # encodes the response body
+        self._moving: splice.Splice | None = None  # copies the response body in the kernel
+        self._last = False  # the connection closes after this response (Connection: close)
+        self._held = False  # the client's connection accepts no more data for now
 
     # --- the start ---
 
@@ -60,7 +59,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         connection.ask(self, self._request.head.method, b"")
         return self._upload(connection, self._head)
 
-    # --- the visitor's side (wire.server.Receiver) ---
+    # --- the client's side (wire.server.Receiver) ---
 
     def body_failed(self, fault: BadMessage) -> None:
         if self._request.answered:
@@ -72,7 +71,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         if not self._over:
             if not self._request.answered:
                 self._exchange.status = 499
-            self._exchange.reason = "the visitor left"
+            self._exchange.reason = "the client left"
             self._leave()
             self._exchange.end()
 
@@ -83,7 +82,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         else:
             self.hold(not ready)
 
-    # --- the app's side (wire.client.Client) ---
+    # --- the app's side (wire.upstream_connection.ResponseReceiver) ---
 
     def interim(self, answer_head: head.ResponseHead) -> None:
         if self._request.head.minor == 0:
@@ -100,7 +99,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._cancel_timer()
         to, request = self._exchange, self._request
         if not self._gateway.may_answer():
-            return self._fail(503, "this machine may not write the databases any more: the app's answer is not given")
+            return self._fail(503, "this machine may not write the databases any more: the app's response is not sent")
         to.status = answer_head.status
         if answer_head.status == 101:
             return self._upgrade(answer_head)
@@ -109,7 +108,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             return None
         if file is not None:
             return self._send_file(answer_head, file, complete)
-        settings = self._desk.compression
+        settings = self._delivery.compression
         if settings is not None and (plan := compression.wanted(request.head, answer_head, settings)) is not None:
             plan.apply(answer_head)
             if plan.coding is not None:
@@ -137,10 +136,10 @@ class Forward(upstream_exchange.UpstreamExchange):
         return self._finish()
 
     def _file(self, answer_head: head.ResponseHead) -> static_files.Named | None:
-        """What the app names instead of its body."""
-        if self._desk.sendfile is not None:
-            return self._desk.sendfile.find(answer_head)
-        self._exchange.not_recorded()  # its body is empty: nobody else need get that, should it be switched on
+        """Return the file that the app names in X-Sendfile in place of its body, None if there is none."""
+        if self._delivery.sendfile is not None:
+            return self._delivery.sendfile.find(answer_head)
+        self._exchange.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
         return None
 
     def _record(
@@ -151,12 +150,12 @@ class Forward(upstream_exchange.UpstreamExchange):
         complete: bool,
         file: static_files.Named | None,
     ) -> bool:
-        """Whether something else was sent than the app's answer."""
+        """Pass the response to the cache. Return whether a stored response was sent instead of the app's."""
         served = static_files.record(recording, answer_head, file)
         if served is not None:
             self._exchange.recording = None
             self._done_with_app(complete)
-            caching.send(self._exchange, served, self._desk, self._responder)
+            caching.send(self._exchange, served, self._delivery, self._responder)
             return True
         answer_head.kept.append(recording.cache_lines)
         if not recording.listens:
@@ -169,7 +168,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         return False
 
     def _send_file(self, answer_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
-        """In place of the app's body."""
+        """Send the file in place of the app's body."""
         self._done_with_app(complete)
         to, asked = self._exchange, self._request.head
         outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, answer_head, now=time())
@@ -177,13 +176,13 @@ class Forward(upstream_exchange.UpstreamExchange):
         static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
-        """Something else is sent than the app's answer; what of it is still to come is not taken."""
+        """Give up the app's connection, since another response is sent; keep it alive if the app's is complete."""
         if complete:
             self._let_go()
         self._leave()
 
     def _send_head(self, answer_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
-        """``framing``: as ``_framing`` gives it; ``body``: what has come of it."""
+        """Send the head and ``body``, the part of the body so far. ``framing``: from ``_framing``."""
         data = self._client_head(answer_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body
@@ -203,11 +202,11 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._send_head(answer_head, b"", b"")
             return self._finish()
         if complete and len(body) <= app_delivery.WHOLE:
-            made = self._desk.whole(plan, body)
+            made = self._delivery.whole(plan, body)
             self._send_head(answer_head, made, b"\r\nContent-Length: %d" % len(made))
             return self._finish()
         self._send_head(answer_head, b"", self._framing(head.CHUNKED))
-        encoder = self._desk.stream(plan)
+        encoder = self._delivery.stream(plan)
         self._outlet = app_delivery.Outlet(
             self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
@@ -229,7 +228,7 @@ class Forward(upstream_exchange.UpstreamExchange):
     def answer_end(self, trailers: list[bytes]) -> None:
         self._exchange.recorded()
         if self._outlet is not None:
-            self._let_go()  # what it closes, or says, from now on is nothing of ours
+            self._let_go()  # from now on the app's connection is independent of this request
             return self._outlet.end(trailers)
         if self._chunks:
             self._request.send(chunked.last(trailers))
@@ -246,10 +245,11 @@ class Forward(upstream_exchange.UpstreamExchange):
             return self._retry(app)
         return self._fail(502, reason)
 
-    # --- answers ---
+    # --- responses ---
 
     def _framing(self, framing: str) -> bytes:
-        """The header line which delimits the body for this visitor, where the app's own does not (RFC 9112 §6.3)."""
+        """Return the header line that delimits the body for this client; empty if the app's own does, or the close
+        of the connection (RFC 9112 §6.3)."""
         if framing is head.LENGTH or framing is head.NEVER:
             return b""
         if self._request.head.minor:
@@ -262,7 +262,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         app, to, request = self._app, self._exchange, self._request
         assert app is not None
         if request.head.upgrade is None:
-            return self._fail(502, "the app answered 101, but nobody asked for an upgrade")
+            return self._fail(502, "the app responded 101, but the request asked for no upgrade")
         request.send(headers.towards_client(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
@@ -280,7 +280,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._request.end(close=self._last)
 
     def _let_go(self) -> None:
-        """The app has said all."""
+        """Release the app's connection: its response is complete."""
         app, self._app = self._app, None
         if app is not None:
             if self._held or self._outlet is not None:
@@ -292,7 +292,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             return
         self._leave()
         if status >= 500 and (served := self._exchange.not_recorded()) is not None:
-            return caching.send(self._exchange, served, self._desk, self._responder)
+            return caching.send(self._exchange, served, self._delivery, self._responder)
         self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:
@@ -303,7 +303,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._request.abort()
 
     def _leave(self) -> None:
-        """Gives up the app's connection: the app sees it closed, and may stop working for nobody."""
+        """Close the app's connection: the app can see that, and stop work on a response that is no longer needed."""
         self._over = True
         self._cancel_timer()
         self._stop_upload()
@@ -319,9 +319,9 @@ class Forward(upstream_exchange.UpstreamExchange):
 
 
 def join(to: exchange.Exchange, app: upstream_connection.AppConnection, through: upstream.Gateway) -> None:
-    """The answer of 101 is sent: from here on both sides talk past us. ``to`` ends with the tunnel."""
+    """Relay both connections to each other, after the 101 was sent. ``to`` ends with the tunnel."""
     request = to.request
-    visitor, ahead = request.upgrade()
+    client, ahead = request.upgrade()
     transport, early = app.give_away()
     one: tunnel.Tunnel
 
@@ -331,10 +331,10 @@ def join(to: exchange.Exchange, app: upstream_connection.AppConnection, through:
         to.tunnels(-1)
         to.end()
 
-    one = tunnel.Tunnel(visitor, transport, ended)
+    one = tunnel.Tunnel(client, transport, ended)
     through.opened(one)
     to.tunnels(1)
     if early:
-        visitor.write(early)
+        client.write(early)
     if ahead:
         transport.write(ahead)

@@ -1,8 +1,6 @@
-"""The path of one request: guard clauses, and one thing done. Read this first.
+"""The path of one request, from a client or from another machine of this system. Read this first.
 
 A warm request runs through here and through ``forward`` without a task and without an await.
-
-The door for our other machines, on the private network: nobody else's requests are served there.
 """
 
 import os
@@ -38,7 +36,7 @@ from flyatc.wire.errors import BadMessage
 
 
 class Handler:
-    """``use`` gives it a configuration, at the start and again at each reload."""
+    """Handles every request. ``use`` sets the configuration, at the start and at each reload."""
 
     def __init__(
         self,
@@ -47,12 +45,12 @@ class Handler:
         records: access_log.Recorder,
         cache: Cache | None,
         before: maintenance.Maintenance,
-        sign: fly_replay.FlyReplay | None,
+        replayer: fly_replay.FlyReplay | None,
     ) -> None:
-        """``sign``: on Fly, where other machines may serve a user."""
-        self._signpost = sign
-        self._fleet, self._recorder, self._barrier = fleet, records, before
-        self._desks = app_delivery.AppDeliveries(config.server.data, cache)
+        """``replayer``: on Fly, where other machines may serve a user; None elsewhere."""
+        self._replayer = replayer
+        self._fleet, self._recorder, self._maintenance = fleet, records, before
+        self._deliveries = app_delivery.AppDeliveries(config.server.data, cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 
@@ -66,7 +64,7 @@ class Handler:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
         self._responder = responses.Responder(responses.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
-        self._barrier.most = config.limits.held
+        self._maintenance.most = config.limits.held
 
     def handle(self, request: server.Request) -> None:
         to = self._begin(request)
@@ -81,8 +79,8 @@ class Handler:
     def handle_forwarded(
         self, request: server.Request, came: request_signature.ForwardedRequest | request_signature.InvalidSignature
     ) -> None:
-        """It came by the private network, of another machine of ours or of who claims to be one. What it says of
-        itself is believed as if Fly Proxy had brought it."""
+        """Handle a request from the private network. If its signature is valid, its headers are trusted as if Fly
+        Proxy had delivered it; otherwise respond 403."""
         if isinstance(came, request_signature.InvalidSignature):
             to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
             return self._responder.distrust(to, came.reason)
@@ -97,7 +95,7 @@ class Handler:
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
         if isinstance(found, route.Redirect):
-            if self._is_strange(found.user):
+            if self._belongs_elsewhere(found.user):
                 return self._responder.as_on_fly(to)
             return self._responder.redirect(to, found.location, found.reason)
         tenant = self._fleet.find(found.user, found.name)
@@ -111,7 +109,7 @@ class Handler:
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
         if path == found.health:
             return self._ask_health(to, found, tenant)
-        at = self._desks.of(tenant.spec)
+        at = self._deliveries.of(tenant.spec)
         if at.static is not None and static_files.serve_static(
             to, at.static, at.app, path[len(found.prefix) :], self._responder
         ):
@@ -119,55 +117,56 @@ class Handler:
         return self._deliver(to, found, tenant, at)
 
     def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: app_delivery.AppDelivery) -> None:
-        """From the cache, or from the app."""
-        if self._barrier.closed:
-            closed = self._barrier.judge(tenant.spec.address)
+        """Respond from the cache or from the app, unless maintenance forbids it."""
+        if self._maintenance.closed:
+            closed = self._maintenance.judge(tenant.spec.address)
             if isinstance(closed, maintenance_rules.Closed):
                 return self._responder.closed(to, closed, tenant.spec.app.pages)
         if at.cache is None or (outcome := caching.look_up(to, at, at.cache)) is None:
-            return self._visit(to, found, tenant)
+            return self._need_app(to, found, tenant)
         if isinstance(outcome, Ready):
             return caching.send_ready(to, outcome)
-        go, anew = partial(self._visit, to, found, tenant), partial(self._refresh, to, found, tenant)
+        go, anew = partial(self._need_app, to, found, tenant), partial(self._refresh, to, found, tenant)
         return caching.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
 
-    def _visit(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
-        """The app is needed."""
-        if self._barrier.paused:
-            again = partial(self._deliver_anew, to, found, tenant)
-            if self._barrier.stops(to, tenant.spec, again, self._responder):
+    def _need_app(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """Forward to the running app; else pause, replay to another machine, or start the app."""
+        if self._maintenance.paused:
+            again = partial(self._deliver_again, to, found, tenant)
+            if self._maintenance.stops(to, tenant.spec, again, self._responder):
                 return None
         visit = tenant.visit()
         if visit is not None:
             to.start = "warm"
             return self.serve(to, found, tenant, visit)
-        if self._signpost is not None and self._signpost.sends(to, tenant, self._responder):
+        if self._replayer is not None and self._replayer.sends(to, tenant, self._responder):
             return None
-        if self._is_strange(tenant.spec.user):
+        if self._belongs_elsewhere(tenant.spec.user):
             to.sent_on()
             return self._responder.as_on_fly(to)
-        at = self._desks.of(tenant.spec)
-        return cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at).begin(self._signpost)
+        at = self._deliveries.of(tenant.spec)
+        return cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at).begin(self._replayer)
 
-    def _is_strange(self, user: str) -> bool:
-        """Outside Fly, on a machine which is another user's."""
-        return self._signpost is None and not self._serves(user)
+    def _belongs_elsewhere(self, user: str) -> bool:
+        """Return whether this machine, outside Fly, serves other users only."""
+        return self._replayer is None and not self._serves(user)
 
-    def _deliver_anew(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
-        """It was held by a pause: the cache may have the answer now, and those who were held may share one."""
-        self._deliver(to, found, tenant, self._desks.of(tenant.spec))
+    def _deliver_again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+        """Deliver a request released from a pause. By now the cache may hold the response, or released requests may
+        share one."""
+        self._deliver(to, found, tenant, self._deliveries.of(tenant.spec))
 
     def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
-        """The app is running: hand the request over."""
+        """Forward the request to the running app."""
         to.on_end = visit.end
         self._forward(to, found, tenant, visit.gateway, partial(self._again, to, found, tenant, visit))
 
     def _again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
-        """Nobody listens where an app was running."""
+        """Wait for a new start: the app that was running refuses connections."""
         to.on_end = None
         visit.end()
-        at = self._desks.of(tenant.spec)
-        cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._signpost)
+        at = self._deliveries.of(tenant.spec)
+        cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._replayer)
 
     def _forward(
         self,
@@ -179,7 +178,7 @@ class Handler:
     ) -> None:
         assert isinstance(through, upstream.Gateway)
         app_head = self._app_head(to, found, tenant, to.recording)
-        forward.Forward(to, through, self._desks.of(tenant.spec), app_head, self._responder, again).begin()
+        forward.Forward(to, through, self._deliveries.of(tenant.spec), app_head, self._responder, again).begin()
 
     def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
         app, path = tenant.spec.app, to.request.head.path
@@ -190,22 +189,23 @@ class Handler:
         return exchange.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
 
     def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: CacheHit) -> None:
-        """Where the app sleeps, or is paused, it is left alone: it is asked when the answer is too old to be sent."""
-        cache, through = self._desks.cache, tenant.peek()
-        if cache is None or through is None or self._barrier.judge(tenant.spec.address) is not None:
+        """Revalidate a stored response in the background, unless the app is stopped, paused or in maintenance. Then
+        the app is asked once the response is too old to be sent."""
+        cache, through = self._deliveries.cache, tenant.peek()
+        if cache is None or through is None or self._maintenance.judge(tenant.spec.address) is not None:
             return
         assert isinstance(through, upstream.Gateway)
         recording = cache.refresh(served, to.request.head, tenant.spec.address, time())
         app_head = self._app_head(to, found, tenant, recording)
         caching.RefreshRequest(
-            recording, through, self._desks.of(tenant.spec), to.request.head.method, app_head
+            recording, through, self._deliveries.of(tenant.spec), to.request.head.method, app_head
         ).begin()
 
     def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
-        """Health checks are not visitors: a running app is asked, a sleeping one is left asleep, and is healthy. So is
-        one which is closed or paused: whatever balances before us must not take the whole machine out for it."""
+        """Respond to a tenant's health check, which never starts an app and does not count as use. A stopped app is
+        healthy; so is one in maintenance or paused, or a load balancer would take the whole machine out for it."""
         to.silent = True
-        if (shut := self._barrier.judge(tenant.spec.address)) is not None:
+        if (shut := self._maintenance.judge(tenant.spec.address)) is not None:
             return self._responder.plain(to, 200, shut.reason.encode() + b"\n")
         through = tenant.peek()
         if through is None:
@@ -213,7 +213,7 @@ class Handler:
         return self._forward(to, found, tenant, through)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        """The answer to what is no request."""
+        """Return the response to a malformed request, and log it."""
         identity = headers.new_id()
         self._recorder.refused(of.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
@@ -225,7 +225,7 @@ class Handler:
 
 
 class PrivateHandler:
-    """Only requests for users pass: no health, no commands."""
+    """Handler of the private network: verifies signatures. Serves only requests for users, not the server's health."""
 
     def __init__(self, seals: request_signature.RequestSigner, within: Handler) -> None:
         self._seals, self._within = seals, within

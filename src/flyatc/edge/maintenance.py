@@ -1,7 +1,7 @@
-"""What stands between visitors and their apps for a while: maintenance, which sends them away, and pauses, which hold
-them. Both outlive a restart of the daemon; who is held does not.
+"""Maintenance mode (503 for every request) and pauses (requests wait). Both persist across restarts of the daemon;
+the paused requests do not.
 
-A request which a pause holds. Its body is not read, its app not woken, and nobody counts it as a visit.
+The body of a paused request is not read; it does not start the app, and does not count as in flight there.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ RETRY_SECONDS = 5.0
 
 
 class PausedRequest(exchange.WaitingReceiver):
-    """Ends in ``go``, an answer of our own, or the visitor's leaving, of which ``left`` is told."""
+    """A request that a pause holds. Ends in ``go``, an error response, or the client's disconnect (calls ``left``)."""
 
     __slots__ = ("_go", "_left", "_next", "_responder", "_tenant", "_to", "scope")
 
@@ -36,8 +36,8 @@ class PausedRequest(exchange.WaitingReceiver):
         left: Callable[["PausedRequest"], None],
     ) -> None:
         self._to, self._tenant, self._go, self._responder, self._left = to, tenant, go, responder, left
-        self._next: asyncio.Handle | None = None  # what happens to it if nothing else does
-        self.scope = ""  # of the pause which holds it
+        self._next: asyncio.Handle | None = None  # the scheduled time-out or release
+        self.scope = ""  # of the pause that holds it
         to.request.receiver = self
 
     @property
@@ -46,17 +46,17 @@ class PausedRequest(exchange.WaitingReceiver):
 
     @property
     def waited(self) -> float:
-        """Seconds since the request came: whoever was held behind another's request has waited as well."""
+        """Seconds since the request arrived, including time spent waiting for another request's response."""
         return monotonic() - self._to.began
 
     def wait(self, scope: str, limit: float, late: Callable[["PausedRequest"], None]) -> None:
-        """``late`` is called when the request is ``limit`` seconds old. May be called again, with another limit."""
+        """Call ``late`` when the request is ``limit`` seconds old. May be called again, with another limit."""
         self._cancel()
         self.scope = scope
         self._next = asyncio.get_running_loop().call_later(max(0.0, limit - self.waited), late, self)
 
     def release(self) -> None:
-        """In a turn of its own, after those who were released before."""
+        """Continue in a turn of the loop of its own, after the requests released before."""
         self._cancel()
         self._next = asyncio.get_running_loop().call_soon(self._released)
 
@@ -66,12 +66,12 @@ class PausedRequest(exchange.WaitingReceiver):
         self._go()
 
     def close(self, closed: maintenance_rules.Closed) -> None:
-        """Maintenance has begun."""
+        """Respond 503: maintenance has begun."""
         self._end()
         self._responder.closed(self._to, closed, self._tenant.app.pages)
 
     def refuse(self, reason: str, *, close: bool = False) -> None:
-        """503 and not 504: the app was not asked, so whoever comes again repeats nothing, and is told when to."""
+        """Respond 503 with Retry-After. Not 504: the app has not seen the request, so a retry repeats nothing."""
         self._end()
         pages = self._tenant.app.pages
         self._responder.refuse(self._to, 503, reason, retry_after=RETRY_SECONDS, own=pages, close=close)
@@ -84,12 +84,12 @@ class PausedRequest(exchange.WaitingReceiver):
         if self._next is not None:
             self._next.cancel()
 
-    # --- the visitor meanwhile (wire.server.Receiver) ---
+    # --- the client meanwhile (wire.server.Receiver) ---
 
     def gone(self) -> None:
         self._end()
         self._left(self)
-        self._to.status, self._to.reason = 499, "the visitor left while held by a pause"
+        self._to.status, self._to.reason = 499, "the client left while held by a pause"
         self._to.end()
 
 
@@ -99,8 +99,8 @@ W = TypeVar("W")
 
 @dataclass
 class Tally:
-    """Of one pause: how many were held, how many refused (no place, or held to the limit), how many have left by
-    themselves, and the longest wait in seconds."""
+    """Counts of one pause: requests held, refused (no place, or held to the limit) and disconnected; the longest wait
+    in seconds."""
 
     held: int = 0
     refused: int = 0
@@ -109,10 +109,11 @@ class Tally:
 
 
 class Maintenance:
-    """``closed``, ``paused``: what is said, by scope (see ``verdict``). Where both are empty, nobody need ask more."""
+    """Maintenance and pauses of the daemon. ``closed``, ``paused``: by scope (see ``maintenance_rules``). If both are
+    empty, no other check is needed."""
 
     def __init__(self, folder: Path, log: Log, most: int) -> None:
-        """``folder``: where it is remembered; it exists. ``most``: how many requests may be held."""
+        """``folder``: existing directory of the two state files. ``most``: how many requests may be held."""
         self._log, self.most = log, most
         self._closed_file, self._paused_file = folder / "maintenance.json", folder / "paused.json"
         self.closed = self._read(self._closed_file, dict[str, str])
@@ -129,7 +130,7 @@ class Maintenance:
         return maintenance_rules.judge(address, self.closed, self.paused)
 
     def waiting(self, scope: str | None = None) -> int:
-        """How many are held: by this pause, or by any."""
+        """Return how many requests are held, by the pause of ``scope`` or by any."""
         return len(self._waiting) if scope is None else sum(one.scope == scope for one in self._waiting)
 
     # --- for the handler ---
@@ -137,12 +138,13 @@ class Maintenance:
     def stops(
         self, to: exchange.Exchange, tenant: Tenant, go: Callable[[], None], responder: responses.Responder
     ) -> bool:
-        """Whether this request, which is about to be the app's, is not to be: then it is dealt with here. ``go``: what
-        to do when nothing is in its way any more; it looks into the cache again, and comes here again."""
+        """Hold or refuse a request about to be forwarded to the app. Return whether that was done.
+
+        ``go``: called when the request is released; it looks into the cache again, and calls ``stops`` again."""
         found = self.judge(tenant.address)
         if found is None:
             return False
-        to.not_recorded()  # nobody is to wait for its answer meanwhile
+        to.not_recorded()  # other requests must not wait for its response meanwhile
         if isinstance(found, Closed):
             responder.closed(to, found, tenant.app.pages)
         else:
@@ -163,7 +165,7 @@ class Maintenance:
     # --- for operators ---
 
     def close(self, scope: str, message: str | None) -> None:
-        """For maintenance; who is held there is told so. Raises OSError when it cannot be remembered."""
+        """Begin maintenance; requests held in the scope get its response. Raises OSError if it cannot be saved."""
         self._keep_closed(self.closed | {scope: message or TEXT})
         self._log.event(
             "warning", "closed for maintenance", scope=maintenance_rules.named(scope), told=self.closed[scope]
@@ -171,7 +173,8 @@ class Maintenance:
         self._review()
 
     def open(self, scope: str) -> bool:
-        """Whether it was closed, by this very name; EVERYTHING opens all that is. Raises OSError, as ``close``."""
+        """End maintenance of exactly this scope; EVERYTHING ends all of it. Return whether there was any. Raises
+        OSError, as ``close``."""
         lifted = _lifted_by(self.closed, scope)
         if lifted:
             self._keep_closed(_without(self.closed, lifted))
@@ -181,8 +184,8 @@ class Maintenance:
         return bool(lifted)
 
     def pause(self, scope: str, limit: float) -> None:
-        """From now on requests are held, ``limit`` seconds each; those the app has go on. Raises OSError, as ``close``.
-        Where it is paused already, only the limit changes."""
+        """Hold new requests, for at most ``limit`` seconds each; those the app has continue. If the scope is paused
+        already, only the limit changes. Raises OSError, as ``close``."""
         known = self.paused.get(scope)
         self._keep_paused(self.paused | {scope: Pause(limit, time() if known is None else known.since)})
         if known is None:
@@ -191,8 +194,8 @@ class Maintenance:
         self._review()
 
     def resume(self, scope: str) -> int | None:
-        """How many were released; None: it was not paused, by this very name. EVERYTHING lifts all pauses. Raises
-        OSError, as ``close``."""
+        """End the pause of exactly this scope; EVERYTHING ends all. Return how many requests were released, None if
+        there was no such pause. Raises OSError, as ``close``."""
         lifted, now = _lifted_by(self.paused, scope), time()
         if not lifted:
             return None
@@ -208,16 +211,16 @@ class Maintenance:
         return released
 
     def end(self, why: str) -> None:
-        """The daemon goes: who is held is told at once, and nobody is held any more."""
+        """Refuse all held requests, and every later one that would be held: the daemon shuts down."""
         self._ended = why
         for one in list(self._waiting):
             self._forget(one)
             one.refuse(why, close=True)
 
-    # --- those who are held ---
+    # --- held requests ---
 
     def _review(self) -> int:
-        """Judges all anew, first come first. How many were released."""
+        """Apply the present rules to all held requests, oldest first. Return how many were released."""
         released = 0
         for one in list(self._waiting):
             match self.judge(one.address):
@@ -234,7 +237,7 @@ class Maintenance:
 
     def _late(self, one: PausedRequest) -> None:
         found = self.judge(one.address)
-        assert isinstance(found, Paused), "whoever is held was judged anew when that changed"
+        assert isinstance(found, Paused), "held requests are reviewed whenever the rules change"
         self._forget(one)
         self._tally(one.scope).refused += 1
         one.refuse(maintenance_rules.late(found))
@@ -252,7 +255,7 @@ class Maintenance:
     def _tally(self, scope: str) -> Tally:
         return self._tallies.setdefault(scope, Tally())
 
-    # --- what is remembered ---
+    # --- the state files ---
 
     def _read(self, file: Path, kind: type[dict[str, W]]) -> dict[str, W]:
         try:
@@ -260,12 +263,12 @@ class Maintenance:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            told = "what is closed or paused could not be read: nothing is"
-            self._log.event("warning", told, file=str(file), error=str(error))
+            text = "what is closed or paused could not be read: nothing is"
+            self._log.event("warning", text, file=str(file), error=str(error))
             return {}
 
     def rewrite(self) -> None:
-        """The folder was deleted: what is closed and paused is on record again. Raises OSError."""
+        """Write the state files again after the folder was deleted. Raises OSError."""
         if self.closed:
             self._keep_closed(dict(self.closed))
         if self.paused:
@@ -280,10 +283,10 @@ class Maintenance:
         self.paused = paused
 
 
-def _lifted_by(words: dict[str, W], scope: str) -> list[str]:
-    """The scopes which a lifting of this one lifts."""
-    return list(words) if scope == EVERYTHING else [scope] if scope in words else []
+def _lifted_by(rules: dict[str, W], scope: str) -> list[str]:
+    """Return the scopes that end when ``scope`` is lifted."""
+    return list(rules) if scope == EVERYTHING else [scope] if scope in rules else []
 
 
-def _without(words: dict[str, W], lifted: list[str]) -> dict[str, W]:
-    return {scope: word for scope, word in words.items() if scope not in lifted}
+def _without(rules: dict[str, W], lifted: list[str]) -> dict[str, W]:
+    return {scope: rule for scope, rule in rules.items() if scope not in lifted}

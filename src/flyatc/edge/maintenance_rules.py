@@ -1,7 +1,7 @@
-"""Whether a request may reach the app of its tenant now, or why not. Pure.
+"""Rules for maintenance and pauses: which one applies to a request. Pure.
 
-A word is said of a scope: an address, a user, or EVERYTHING. Maintenance wins over a pause, whichever of them has the
-narrower scope: who is to be sent away need not wait for that. Among words of one kind the nearest counts.
+A rule has a scope: a tenant's address, a user, or EVERYTHING. Maintenance beats a pause, whatever their scopes: a
+request that will be refused need not wait for that. Among rules of one kind the narrowest wins.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ EVERYTHING = "*"
 
 
 class Pause(Struct, frozen=True):
-    """``limit``: how many seconds a request is held at most. ``since``: Unix time."""
+    """A pause. ``limit``: seconds for which a request is held at most. ``since``: Unix time."""
 
     limit: float
     since: float
 
 
 class Closed(NamedTuple):
-    """For maintenance. ``message``: what visitors are told."""
+    """Maintenance. ``message``: the text shown to clients."""
 
     scope: str
     message: str
@@ -40,7 +40,7 @@ class Paused(NamedTuple):
 
 
 def judge(address: str, closed: Mapping[str, str], paused: Mapping[str, Pause]) -> Closed | Paused | None:
-    """None: nothing is in its way."""
+    """Return the rule that applies to the tenant at ``address``, None if there is none."""
     scopes = (address, address.partition("/")[0], EVERYTHING)
     for scope in scopes:
         if scope in closed:
@@ -52,7 +52,8 @@ def judge(address: str, closed: Mapping[str, str], paused: Mapping[str, Pause]) 
 
 
 def refusal(found: Paused, *, waited: float, held: int, most: int) -> str | None:
-    """Why a paused request is not to be held; None: it is. ``waited``: seconds so far; ``held``: others."""
+    """Return why a paused request is refused, None to hold it. ``waited``: seconds so far; ``held``: other requests;
+    ``most``: the limit of those."""
     if waited >= found.pause.limit:
         return late(found)
     if held >= most:
@@ -61,12 +62,12 @@ def refusal(found: Paused, *, waited: float, held: int, most: int) -> str | None
 
 
 def late(found: Paused) -> str:
-    """Why a request is held no longer."""
+    """Return the reason for refusing a request whose pause lasted too long."""
     return f"{found.reason}: not resumed within {found.pause.limit:g} s"
 
 
 def covers(scope: str, address: str) -> bool:
-    """Whether a word said of the scope concerns this tenant."""
+    """Return whether a rule of the scope applies to the tenant at ``address``."""
     return scope in (EVERYTHING, address, address.partition("/")[0])
 
 

@@ -129,7 +129,7 @@ class PeerForward(exchange.WaitingReceiver):
         if self._task is not None:
             self._task.cancel()
         self._to.request.receiver = None
-        self._to.status, self._to.reason = 499, "the visitor left while the way was made"
+        self._to.status, self._to.reason = 499, "the client left while the way was made"
         self._to.end()
 
 

@@ -1,6 +1,6 @@
-"""Answers of our own: what went wrong, in the form which the visitor can read.
+"""Responses that flyatc generates itself: errors, redirects, replays, the waiting page.
 
-The pages that flyatc shows by itself: ours, or the operator's (``pages:``). Read once per configuration.
+Browsers get an HTML page, built in or the operator's (``pages:``); other clients get JSON.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ TITLES = {
     404: ("There is nothing here", "Check the address: it may be misspelled, or what stood here has moved."),
     405: ("This is not possible here", "The address exists, but not for this kind of request."),
     408: ("The request took too long", "It did not arrive completely. Please try again."),
-    411: ("The size is missing", "The server takes uploads only when it is told beforehand how large they are."),
+    411: ("The size is missing", "The server accepts uploads only if their size is announced."),
     413: ("This is too large", "The server does not take uploads of this size."),
     414: ("The address is too long", "Check the address: it may have been put together wrongly."),
     431: ("The request's head is too large", "Deleting the cookies of this site often helps."),
-    502: ("The application did not answer", "It has been told. Please try again in a moment."),
+    502: ("The application did not answer", "The failure was logged. Please try again in a moment."),
     503: ("Not available at the moment", "Please try again in a moment."),
     504: ("The application took too long", "It did not answer in time. Please try again in a moment."),
 }
@@ -69,7 +69,7 @@ small {{ display: block; margin-top: 2.5rem; padding-top: 1rem; border-top: 1px 
 
 
 def builtin(status: int, identity: str, text: str | None = None) -> bytes:
-    """``text``: other words than ours, not yet escaped."""
+    """Return the built-in error page. ``text``: replaces the built-in text; not yet escaped."""
     title, ours = TITLES.get(status, _UNKNOWN)
     text = ours if text is None else escape(text)
     foot = f"{status} · request {escape(identity)}"
@@ -77,7 +77,8 @@ def builtin(status: int, identity: str, text: str | None = None) -> bytes:
 
 
 def waiting(seconds: int, identity: str, place: int | None = None) -> bytes:
-    """``place``: in line to be started; None: it is being started."""
+    """Return the built-in waiting page, which reloads after ``seconds``. ``place``: in the start queue; None: the app
+    is being started."""
     text, state = (WAITING[1], "starting") if place is None else (IN_LINE.format(place), "queued")
     refresh = f'\n<meta http-equiv="refresh" content="{seconds}">'
     foot, bar = f"{state} · request {escape(identity)}", '\n<div class="bar" role="progressbar"><i></i></div>'
@@ -85,7 +86,7 @@ def waiting(seconds: int, identity: str, place: int | None = None) -> bytes:
 
 
 def problem(status: int, title: str, identity: str, retry_after: int | None, place: int | None = None) -> bytes:
-    """The same for programs: one JSON object."""
+    """Return an error as one JSON object, for clients that are not browsers."""
     what: dict[str, object] = {"error": title, "status": status, "request_id": identity}
     if retry_after is not None:
         what["retry_after"] = retry_after
@@ -95,18 +96,18 @@ def problem(status: int, title: str, identity: str, retry_after: int | None, pla
 
 
 class Pages:
-    """The operator's own pages, by the path of their file."""
+    """The operator's own pages, by the path of their file. Read once per configuration."""
 
     def __init__(self, files: Iterable[str]) -> None:
         self._bodies: dict[str, bytes] = {}
         for file in set(files):
             try:
                 self._bodies[file] = Path(file).read_bytes()
-            except OSError:  # it was there when the configuration was checked; ours serves as well
+            except OSError:  # it existed when the configuration was checked; the built-in page replaces it
                 continue
 
     def own(self, pages: Mapping[str, str], kind: str) -> bytes | None:
-        """``kind``: a status, or ``waiting``."""
+        """Return the body of the page for ``kind`` (a status, or ``waiting``), None if there is none."""
         file = pages.get(kind)
         return None if file is None else self._bodies.get(file)
 
@@ -114,18 +115,18 @@ class Pages:
 Headers = list[tuple[bytes, bytes]]
 
 CLOSED_RETRY_SECONDS = 60
-FABRICATED = b"abcd1234"  # by fly-apps/js-sqlite-in-tigris, where FLY_APP_NAME is not set
+FABRICATED = b"abcd1234"  # the machine id of fly-apps/js-sqlite-in-tigris if FLY_APP_NAME is not set
 REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby sends this one
 
 
 class Responder:
-    """``pages``: those of the configuration for answers which belong to no tenant."""
+    """Builds and sends the responses. ``top``: the configuration's pages for responses that belong to no tenant."""
 
     def __init__(self, own: Pages, top: Mapping[str, str]) -> None:
         self._own, self._top = own, top
 
     def redirect(self, to: exchange.Exchange, location: bytes, reason: str) -> None:
-        """308: method and body stay what they are (RFC 9110 §15.4.9)."""
+        """Redirect with 308, which keeps method and body (RFC 9110 §15.4.9)."""
         self._send(to, 308, [(b"Location", location)], b"", reason)
 
     def plain(self, to: exchange.Exchange, status: int, text: bytes) -> None:
@@ -145,8 +146,8 @@ class Responder:
         owner: str | None = None,
         place: int | None = None,
     ) -> None:
-        """``reason`` is for the log only; ``own``: the tenant's pages; ``owner``: the machine to ask instead;
-        ``place``: in line to be started."""
+        """Send an error. ``reason`` is for the log only; ``own``: the tenant's pages; ``owner``: the machine that
+        serves instead; ``place``: in the start queue."""
         retry = None if retry_after is None else max(1, round(retry_after))
         identity = to.identity.decode("latin-1")
         headers, body = self._problem(
@@ -161,7 +162,7 @@ class Responder:
         self._send(to, status, headers, body, reason, close=close)
 
     def closed(self, to: exchange.Exchange, found: maintenance_rules.Closed, own: Mapping[str, str]) -> None:
-        """Maintenance: 503 with the operator's words."""
+        """Respond 503 with the operator's maintenance message."""
         identity, retry, message = to.identity.decode("latin-1"), CLOSED_RETRY_SECONDS, found.message
         if wants_html(to):
             body, kind = self._own.own(own, "503") or builtin(503, identity, message), b"text/html; charset=utf-8"
@@ -171,29 +172,31 @@ class Responder:
         self._send(to, 503, headers, body, found.reason)
 
     def replay(self, to: exchange.Exchange, lines: Headers, reason: str) -> None:
-        """For Fly Proxy, which delivers the request as the lines say, and this answer to nobody. Where none stands in
-        front the visitor sees it: a conflict (RFC 9110 §15.5.10), which nothing between us stores or takes for done."""
+        """Send a replay: Fly Proxy follows the header ``lines`` and discards this response. Without Fly Proxy the
+        client gets it: a conflict (RFC 9110 §15.5.10), which no cache stores and no client takes for success."""
         headers: Headers = [
             *lines,
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Cache-Control", b"no-store"),
         ]
-        self._send(to, REPLAYED, headers, b"Another machine serves this; Fly Proxy knows the way.\n", reason)
+        self._send(
+            to, REPLAYED, headers, b"Another machine serves this; Fly Proxy replays the request there.\n", reason
+        )
 
     def distrust(self, to: exchange.Exchange, reason: str) -> None:
-        """On the private network: without a seal of ours. Who is one of us is told no more than that."""
+        """Respond 403 on the private network: missing or invalid signature. The response gives no details."""
         self._send(to, 403, [(b"Flyatc-Seal", b"refused"), (b"Cache-Control", b"no-store")], b"", reason, close=True)
 
     def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
-        """The answer to what is no request, of which ``started`` has come: a browser whose cookies are too large
-        (431) is told so in words."""
+        """Return the response to a malformed request. ``started``: its bytes so far; if they name text/html the
+        response is a page, as for a browser whose cookies are too large (431)."""
         html = b"text/html" in started
         headers, body = self._problem(status, identity.decode("latin-1"), None, self._top, html=html)
         headers.append((b"X-Request-Id", identity))
         return response.build(status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
 
     def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str], place: int | None = None) -> None:
-        """The page which a browser is shown while an app starts; it reloads itself. ``place``: in line for that."""
+        """Send the waiting page, which reloads itself while the app starts. ``place``: in the start queue."""
         seconds = 2
         body = self._own.own(own, "waiting") or waiting(seconds, to.identity.decode("latin-1"), place)
         headers: Headers = [
@@ -205,12 +208,12 @@ class Responder:
         self._send(to, 503, headers, body, reason)
 
     def as_on_fly(self, to: exchange.Exchange) -> None:
-        """Outside Fly, on another user's machine: word for word what js-sqlite-in-tigris answers there to GET and HEAD,
-        200 with nothing but a machine that does not exist. It knows no other methods: they get the status of a replay,
-        since nobody shall take them for done."""
+        """Respond as js-sqlite-in-tigris does, outside Fly, on another user's machine: to GET and HEAD exactly its 200
+        with a replay to a machine that does not exist. It has no other methods: they get REPLAYED, so that no client
+        takes them for success."""
         status = 200 if to.request.head.method in (b"GET", b"HEAD") else REPLAYED
         headers: Headers = [(b"Fly-Replay", b"instance=" + FABRICATED), (b"Cache-Control", b"no-store")]
-        self._send(to, status, headers, b"", "this machine serves another user only, and nobody outside Fly is asked")
+        self._send(to, status, headers, b"", "this machine serves another user only, and there is no Fly Proxy")
 
     def _problem(
         self,
@@ -249,11 +252,12 @@ class Responder:
 
 
 def shows_page(to: exchange.Exchange) -> bool:
-    """Only a page load in a browser can be told to come again: anything else waits, or is told 503."""
+    """Return whether the waiting page can be shown: only to a page load in a browser. Other requests wait, or get
+    503."""
     return to.request.head.method == b"GET" and wants_html(to)
 
 
 def wants_html(to: exchange.Exchange) -> bool:
-    """A browser's page load asks for text/html; fetch(), curl and API clients do not."""
+    """Return whether the client accepts text/html: a browser's page load does; fetch(), curl and API clients do not."""
     accept = to.request.head.line(b"accept")
     return accept is not None and b"text/html" in accept

@@ -28,7 +28,7 @@ class SingleApp:
         bad_gateway: bytes | None,
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._desk = app_delivery.alone(App(delivery=_delivery(settings)), cache)
+        self._delivery = app_delivery.alone(App(delivery=_delivery(settings)), cache)
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -43,15 +43,15 @@ class SingleApp:
             return self._responder.plain(to, 200, b"")
         if self._largest_body and head.length > self._largest_body:
             return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
-        cache = self._desk.cache
-        if cache is None or (outcome := caching.look_up(to, self._desk, cache)) is None:
-            return self._visit(to)
+        cache = self._delivery.cache
+        if cache is None or (outcome := caching.look_up(to, self._delivery, cache)) is None:
+            return self._need_app(to)
         if isinstance(outcome, Ready):
             return caching.send_ready(to, outcome)
-        go, anew = partial(self._visit, to), partial(self._refresh, to, cache)
-        return caching.Lookup(to, self._desk, cache, self._responder, go, anew).take(outcome)
+        go, anew = partial(self._need_app, to), partial(self._refresh, to, cache)
+        return caching.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 
-    def _visit(self, to: exchange.Exchange) -> None:
+    def _need_app(self, to: exchange.Exchange) -> None:
         """The app is needed."""
         if self._released:
             to.start = "warm"
@@ -64,17 +64,17 @@ class SingleApp:
     def serve(self, to: exchange.Exchange) -> None:
         """Hands the request over; where nobody listens, that is 502."""
         app_head = self._app_head(to, to.recording)
-        forward.Forward(to, self._gateway, self._desk, app_head, self._responder).begin()
+        forward.Forward(to, self._gateway, self._delivery, app_head, self._responder).begin()
 
     def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
-        path, app = to.request.head.path, self._desk.app
+        path, app = to.request.head.path, self._delivery.app
         forward = self._forward_headers and not (self._on_fly and headers.is_private_peer(to.request.peer))
         return exchange.head(to, app, recording, path=path, forward=forward)
 
     def _refresh(self, to: exchange.Exchange, cache: Cache, served: CacheHit) -> None:
         recording = cache.refresh(served, to.request.head, to.tenant or "", time())
         app_head = self._app_head(to, recording)
-        caching.RefreshRequest(recording, self._gateway, self._desk, to.request.head.method, app_head).begin()
+        caching.RefreshRequest(recording, self._gateway, self._delivery, to.request.head.method, app_head).begin()
 
     def release(self) -> None:
         """Nobody waits any longer: the app listens, or will not."""
@@ -117,7 +117,7 @@ class _Waiting(exchange.WaitingReceiver):
     def gone(self) -> None:
         self._single.forget(self)
         self._waited()
-        self._to.status, self._to.reason = 499, "the visitor left while the app was starting"
+        self._to.status, self._to.reason = 499, "the client left while the app was starting"
         self._to.end()
 
     def _waited(self) -> None:

@@ -1,7 +1,4 @@
-"""What the edge keeps for one running app: the pool of its connections and the open tunnels.
-
-The way to an app that was only told its port: it may listen on 127.0.0.1, on ::1, or on both.
-"""
+"""Gateways to running apps and peer machines: the connection pool, dialing, and the open tunnels."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +8,7 @@ from typing import Protocol
 from flyatc.wire import tunnel, upstream_connection
 
 CONNECT_SECONDS = 5.0
-IDLE_SECONDS, TAKING_SECONDS = 15, 300  # of another machine: see AppConnection.notice_silence
+IDLE_SECONDS, TAKING_SECONDS = 15, 300  # for another machine: see AppConnection.notice_silence
 
 
 def always() -> bool:
@@ -19,18 +16,18 @@ def always() -> bool:
 
 
 class PortOwner(Protocol):
-    """Tells whether the app's own process listens on its port (``process.port_owner``)."""
+    """Checks that the app's own process listens on its port (``process.port_owner``)."""
 
     async def admit(self, host: str) -> None:
-        """With each new connection, before a byte is sent. Raises ConnectionRefusedError where another process has the
+        """Check a new connection before a byte is sent. Raises ConnectionRefusedError if another process has the
         port."""
 
     def doubt(self) -> None:
-        """A connection was refused."""
+        """Note that a connection was refused: the port's owner must be checked again."""
 
 
 class Gateway:
-    """Made when the app is ready; ``tenants`` tells when it is to stop."""
+    """Connections and tunnels of one running app. Made when the app is ready; ``tenants`` drains and closes it."""
 
     __slots__ = ("_owner", "_pool", "_tunnels", "may_answer", "named")
 
@@ -44,10 +41,10 @@ class Gateway:
         named: str = upstream_connection.APP,
         owner: PortOwner | None = None,
     ) -> None:
-        """``owner``: of the app's port; None: whoever listens there is the app.
+        """``owner``: checks who listens on the app's port; None: no check.
 
-        ``may_answer``: whether what the app says may go out at this very moment; ``replays``: see
-        ``head.ResponseParser``; ``named``: what it is called in reasons."""
+        ``may_answer``: called to check whether a response of the app may be sent now; ``replays``: see
+        ``head.ResponseParser``; ``named``: its name in error texts."""
         self.may_answer, self.named = may_answer, named
         self._owner = owner
         self._pool = upstream_connection.Pool(host, port, replays=replays, named=named)
@@ -57,12 +54,12 @@ class Gateway:
         return self._pool.idle(repeatable=repeatable)
 
     async def dial(self) -> upstream_connection.AppConnection:
-        """Raises OSError, TimeoutError."""
+        """Open a new connection. Raises OSError, TimeoutError."""
         async with asyncio.timeout(CONNECT_SECONDS):
             return await self._checked(self._pool)
 
     async def _checked(self, pool: upstream_connection.Pool) -> upstream_connection.AppConnection:
-        """A new connection, to the app and to nobody else. Raises OSError."""
+        """Open a new connection, and check that the app's own process accepts it. Raises OSError."""
         try:
             connection = await pool.dial()
         except OSError:
@@ -79,7 +76,7 @@ class Gateway:
         return connection
 
     async def make_ready(self) -> None:
-        """Dials, for whoever asks for an idle connection at once. Raises OSError, TimeoutError."""
+        """Open a connection and put it into the pool, for the next ``idle``. Raises OSError, TimeoutError."""
         connection = await self.dial()
         connection.since = monotonic()
         self._pool.take_back(connection)
@@ -89,7 +86,7 @@ class Gateway:
 
     @property
     def tunnels(self) -> int:
-        """How many are open."""
+        """The number of open tunnels."""
         return len(self._tunnels)
 
     def ended(self, one: tunnel.Tunnel) -> None:
@@ -105,7 +102,7 @@ class Gateway:
 
 
 class FarGateway(Gateway):
-    """To another machine of ours, which may vanish without a word."""
+    """A gateway to a peer machine, whose connections notice if it vanishes without a FIN."""
 
     __slots__ = ()
 
@@ -116,7 +113,8 @@ class FarGateway(Gateway):
 
 
 class Localhost(Gateway):
-    """Dials the address that answered last, then the other. Who runs one app alone trusts it: it may replay."""
+    """A gateway to the only app of ``flyatc run``, which may listen on 127.0.0.1, ::1 or both: dials the address that
+    worked last, then the other. The app is trusted, so it may send Fly-Replay."""
 
     __slots__ = ("_other",)
 
@@ -125,7 +123,7 @@ class Localhost(Gateway):
         self._other = upstream_connection.Pool("::1", port, replays=True)
 
     def belongs_to(self, owner: PortOwner) -> None:
-        """The app has been started: from now on only it is spoken to."""
+        """Check the owner of the port from now on: the app has been started."""
         self._owner = owner
 
     async def dial(self) -> upstream_connection.AppConnection:

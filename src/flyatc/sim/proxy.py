@@ -132,7 +132,7 @@ class _ProxiedRequest:
         try:
             await asyncio.wait([route, self._body.left], return_when=asyncio.FIRST_COMPLETED)
             if not route.done():
-                self._note("the visitor left")
+                self._note("the client left")
         finally:
             route.cancel()
             await asyncio.wait([route])

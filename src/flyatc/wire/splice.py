@@ -138,7 +138,7 @@ class Splice:
             queued = unacknowledged(self._to)
             if queued == self._queued:
                 self.fault = STALLED
-                return self._end(f"the visitor took nothing for {self._patience:g} s")
+                return self._end(f"the client took nothing for {self._patience:g} s")
             self._queued, self.progress = queued, now
         self._timer = self._loop.call_later(left if left > 0 else self._patience, self._look)
         return None

@@ -38,7 +38,7 @@ def send(
     connection is gone."""
     if transport is None or transport.is_closing():
         answer.close()
-        return ended("the visitor left")
+        return ended("the client left")
     if answer.length > AT_ONCE:
         return Sending(request, transport, head, answer, timeout, ended).begin()
     try:
@@ -100,7 +100,7 @@ class Sending:
             self._start()
 
     def gone(self) -> None:
-        self._end("the visitor left")
+        self._end("the client left")
 
     def body(self, data: bytes) -> None:
         """The answer stands already: what still comes is thrown away."""
@@ -133,7 +133,7 @@ class Sending:
         except BlockingIOError:
             pass
         except (ConnectionError, TimeoutError):
-            return self._cut("the visitor left")
+            return self._cut("the client left")
         except OSError as error:
             return self._cut(f"the file could not be sent to its end: {error.strerror}")
         if left < TURN:
@@ -174,7 +174,7 @@ class Sending:
         if left <= 0:
             queued = splice.unacknowledged(self._fd)
             if queued == self._queued:
-                return self._cut(f"the visitor took nothing for {self._timeout:g} s")
+                return self._cut(f"the client took nothing for {self._timeout:g} s")
             self._queued, self._moved, left = queued, now, self._timeout
         self._timer = self._loop.call_later(left, self._look)
         return None
