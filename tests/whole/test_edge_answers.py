@@ -152,7 +152,7 @@ def test_an_app_that_thinks_too_long_is_504_and_is_let_go(daemon: Daemon) -> Non
     with Line(daemon) as line:
         assert line.get("/late/hold", "X-Request-Id: too-late").status == 504
         assert line.get("/late/seen").status == 200
-        assert told(daemon, "too-late")["reason"] == "no answer within 1 s"
+        assert told(daemon, "too-late")["reason"] == "no response within 1 s"
         eventually(lambda: line.get("/late/tally").json.get("left") == 1, what="the app seeing the end")
 
 

@@ -270,7 +270,7 @@ def test_a_machine_which_does_not_believe_the_seal_is_told_apart_from_an_app_tha
         reply = sent(world.away, head("/far/x", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
         assert reply.status == status
     told = world.away.until_told("request", user="far", status=503)
-    assert "it does not believe our seal" in told["reason"]
+    assert "it refuses our signature" in told["reason"]
 
 
 def test_a_machine_that_sleeps_and_cannot_be_woken_is_503(world: World) -> None:
@@ -290,7 +290,7 @@ def test_a_visitor_need_not_wait_for_a_machine_which_does_not_listen(world: Worl
         answer = sent(world.away, head("/ann/one/count", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
         assert answer.status == 200, "nobody else waits for it"
     told = world.away.until_told("request", request_id="impatient")
-    assert (told["status"], told["reason"]) == (499, "the client left while the way was made")
+    assert (told["status"], told["reason"]) == (499, "the client left while connecting to the other machine")
 
 
 def test_a_region_is_any_other_machine_in_it(world: World) -> None:

@@ -1,1 +1,1 @@
-"""Talks to visitors. Read handler.py first: it is the path of one request."""
+"""The HTTP side that clients see. Read handler.py first: it is the path of one request."""

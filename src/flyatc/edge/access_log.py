@@ -1,7 +1,4 @@
-"""The line which a request leaves in the log: one JSON object.
-
-Where the records of requests go: into the counters and the log.
-"""
+"""The access-log line of a request (one JSON object), and the request counters."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +13,7 @@ from flyatc.observe.log_text import inert_json
 from flyatc.wire.errors import BadMessage
 from flyatc.wire.head import CHUNKED, NEVER, RequestHead
 
-_PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))  # what stands in a JSON string as it is
+_PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))  # need no escape in a JSON string
 _ORDINARY = (
     b'{"time":"%b","level":"info","msg":"request","status":%d,"ms":%d.%03d,"method":"%b","host":"%b","path":"%b","query":%b,'
     b'%b,"bytes":%d,%b,"resp_content_length":%d,"resp_content_type":%b,"proto":"HTTP/1.%d",'
@@ -24,18 +21,20 @@ _ORDINARY = (
 )
 _NO_BODY = b'"req_content_length":0,"req_content_type":null'
 _NO_HOST = [b""]
-_TYPES = (b"\r\nContent-Type: ", b"\r\ncontent-type: ")  # as nearly all apps write it
+_TYPES = (b"\r\nContent-Type: ", b"\r\ncontent-type: ")  # the usual spellings
 LONGEST = 8192  # octets of a path, a header or a reason that are logged; and of all texts of an ordinary line
-_USUAL = 100  # octets; a type that is longer is none that comes again
+_USUAL = 100  # octets; longer types are unlikely to repeat, and are not memoized
 _encoder = msgspec.json.Encoder()
 _second: tuple[int, bytes] = (0, b"")
 
 
 class Line(msgspec.Struct):
-    """``ms``: from the head to the last byte handed to the transport; ``wait_ms``: of it, for a cold start; ``bytes``:
-    sent, with heads; ``start``: cold, warm, or none where no app was asked; ``time``: of the end; ``cache``: what
-    X-Cache says, none where the cache was not asked; ``req_content_length``: as announced, none in chunks;
-    ``resp_content_length``: octets which went out after the head, however it ended."""
+    """One access-log line.
+
+    ``ms``: from the head to the last byte handed to the transport; ``wait_ms``: the part of it spent on a cold start;
+    ``bytes``: sent, with heads; ``start``: cold, warm, or None if no app was involved; ``time``: of the end; ``cache``:
+    the value of X-Cache, None if the cache was not used; ``req_content_length``: as announced, None if chunked;
+    ``resp_content_length``: octets sent after the head, however it ended."""
 
     time: str
     level: str
@@ -68,7 +67,7 @@ def _encode(value: object) -> bytes:
 
 
 def line(exchange: Exchange, elapsed: float) -> bytes:
-    """One JSON object. The ordinary ones are put together by hand, which costs a third less."""
+    """Return the line as JSON. Ordinary lines are formatted by hand, which costs a third less."""
     if exchange.wait is None:
         request = exchange.request
         head = request.head
@@ -93,7 +92,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
 
 @lru_cache(4096)
 def _whose(user: str | None, tenant: str | None, start: str | None, cache: str | None) -> bytes:
-    """The part of the line that many requests share."""
+    """Return the part of the line that many requests share."""
     texts = _encode(user), _encode(tenant), _encode(start), _encode(cache)
     return b'"user":%b,"tenant":%b,"start":%b,"wait_ms":null,"cache":%b' % texts
 
@@ -105,7 +104,7 @@ def _asked(head: RequestHead) -> bytes:
 
 
 def _type(opening: bytes, end: int) -> bytes:
-    """The Content-Type in the head of an answer, which ends at ``end``, as JSON."""
+    """Return as JSON the Content-Type in the head of a response, which ends at ``end``."""
     for name in _TYPES:
         at = opening.find(name, 0, end)
         if at >= 0:
@@ -121,7 +120,7 @@ def _json(text: bytes) -> bytes:
 
 
 def cut(text: str) -> str:
-    """At most LONGEST characters of what a client or an app wrote, marked where there were more."""
+    """Return at most LONGEST characters of text from a client or an app, marked if there were more."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... (cut: {len(text)} bytes in all)"
 
 
@@ -162,7 +161,7 @@ def full(exchange: Exchange, elapsed: float) -> Line:
 
 
 def _stamp() -> bytes:
-    """RFC 3339 in UTC with milliseconds; all but those is made once a second."""
+    """Return the time as RFC 3339 in UTC with milliseconds; the rest is formatted once a second."""
     global _second
     now = time()
     second = int(now)
@@ -172,25 +171,25 @@ def _stamp() -> bytes:
 
 
 class Recorder:
-    """Counts, and writes the lines. One for the daemon."""
+    """Counts requests and writes the access log. One for the daemon."""
 
     def __init__(self, log: Log, *, lines: bool) -> None:
         self.counters = Counters()
         self.lines = lines
         self._log = log
-        self.served_at = monotonic()  # when somebody was last served, by an app or without one; health is nobody
+        self.served_at = monotonic()  # when a request was last served; health checks do not count
 
     def failures(self, tenant: str) -> int:
-        """How often the app at this address answered 500, or did not answer, so far."""
+        """Return how often requests of the tenant at this address ended in 500 or 502 so far."""
         return sum(self.counters.requests.get((tenant, status), 0) for status in (500, 502))
 
     def refused(self, peer: str, identity: str, fault: BadMessage) -> None:
-        """Something came which is no request."""
+        """Count and log a malformed request."""
         self.counters.refused += 1
         self._log.event("info", "refused", status=fault.status, reason=fault.reason, remote=peer, request_id=identity)
 
     def warn(self, exchange: Exchange, reason: str) -> None:
-        """Something in a request at which somebody should look."""
+        """Log a warning about a request."""
         self._log.event("warning", cut(reason), tenant=exchange.tenant, request_id=exchange.identity.decode("latin-1"))
 
     def write(self, exchange: Exchange) -> None:

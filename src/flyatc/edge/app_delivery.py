@@ -1,6 +1,6 @@
-"""What delivers the answers of one app: made once, used by all of its requests.
+"""Per-app delivery of responses: compression, static files, X-Sendfile, cache. Made once for all of its requests.
 
-How the body of an answer goes to the visitor encoded: in one step where it is short, else slice by slice.
+``Outlet`` compresses a streamed body slice by slice; ``AppDelivery.whole`` a short one in one step.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from flyatc.process import launch_plan
 from flyatc.wire import chunked, server
 
 MOST_PACKED = 1 << 20  # octets of a file that is encoded
-MOST = 4096  # desks kept; users by pattern are without number
+MOST = 4096  # AppDelivery objects kept; the users of a pattern are unlimited
 
 
 class AppDelivery:
-    """``compression``, ``static``, ``sendfile``, ``cache``: None where there is none, or it is switched off.
-    ``guarded``: whether an answer is compressed depends on who asks."""
+    """The delivery settings of one app. ``compression``, ``static``, ``sendfile``, ``cache``: None if disabled.
+    ``guarded``: whether compression of a response depends on the request's credentials."""
 
     __slots__ = (
         "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
@@ -46,7 +46,7 @@ class AppDelivery:
         make_sendfile: Callable[[], Sendfile],
         cache: Cache | None,
     ) -> None:
-        """``encoding``: what is being encoded for those who come later, by all desks."""
+        """``encoding``: files and stored responses being encoded for later requests; shared by all apps."""
         self.app, self.encoders = app, encoders
         self._make_sendfile = make_sendfile
         self._sendfile: Sendfile | None = None
@@ -63,13 +63,13 @@ class AppDelivery:
 
     @property
     def sendfile(self) -> Sendfile | None:
-        """Made for the first answer: who is served elsewhere has none."""
+        """The X-Sendfile settings, made at the first response; users served elsewhere need none."""
         if self._sendfile is None and self.app.delivery.sendfile.enabled:
             self._sendfile = self._make_sendfile()
         return self._sendfile
 
     def whole(self, plan: Plan, body: bytes) -> bytes:
-        """The body in the plan's coding."""
+        """Return the body in the plan's coding."""
         assert plan.coding is not None
         return self.encoders.whole(plan.coding, body, jitter=self.jitter)
 
@@ -82,14 +82,14 @@ class AppDelivery:
             self.cache.keep_form(entry, coding.encode(), form)
 
     def press(self, entry: Entry, coding: Coding) -> None:
-        """Has a large body encoded for those who come later, a slice in each turn of the loop."""
+        """Encode a large body for later requests, one slice per turn of the loop."""
         if (entry, coding) not in self._encoding:
             self._encoding.add((entry, coding))
             tasks.start(self._press(entry, coding), "encode for the cache")
 
     def _packed(self, file: Opened, coding: Coding) -> bytes | None:
-        """A short file is encoded at once; a longer one for those who come later, where that can be kept. None: it goes
-        out as it is. No padding: what lies in a folder for everybody is no secret."""
+        """Return the encoded file, None to send it as it is. A short file is encoded at once; a longer one in the
+        background for later requests, if there is a cache. No padding: public files are no secret."""
         known = File(file.path, file.modified, file.size)
         if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
             return found or None
@@ -98,7 +98,7 @@ class AppDelivery:
         try:
             body = os.pread(file.fd, file.size, 0)
         except OSError:
-            return None  # whoever sends it meets that as well, and tells
+            return None  # sending the file will fail as well, and report it
         if file.size > WHOLE:
             self._encoding.add(known)
             tasks.start(self._pack(known, coding, body), "encode a file for the cache")
@@ -133,7 +133,7 @@ class AppDelivery:
 
 
 class AppDeliveries:
-    """One for the daemon: it makes the desks when they are needed."""
+    """The AppDelivery objects of all tenants, made on demand. One for the daemon."""
 
     def __init__(self, data: str, cache: Cache | None) -> None:
         """``data``: the folder of all tenants' data, absolute."""
@@ -143,7 +143,7 @@ class AppDeliveries:
         self._made: dict[str, tuple[Tenant, AppDelivery]] = {}
 
     def of(self, tenant: Tenant) -> AppDelivery:
-        """By the tenant's present settings."""
+        """Return the delivery for the tenant's present settings."""
         found = self._made.get(tenant.address)
         if found is not None and found[0] is tenant:
             return found[1]
@@ -160,28 +160,28 @@ class AppDeliveries:
 
 
 def alone(app: App, cache: Cache | None) -> AppDelivery:
-    """For an app without tenants, which runs where we do."""
+    """Return the delivery of an app without tenants, which runs in the current directory."""
     here = str(Path.cwd())
     return AppDelivery(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
 
 
-WHOLE = 65536  # octets of a body that is encoded in one step, where all of it is there
+WHOLE = 65536  # octets; a complete body up to this size is encoded in one step
 
 
 class Source(Protocol):
-    """Where the body comes from."""
+    """The source of a body."""
 
     def hold(self, held: bool) -> None:
-        """Backpressure: nothing more for now."""
+        """Apply or lift backpressure."""
 
 
 class Outlet:
-    """Takes the body's pieces. Small ones go out at once; of large ones a slice in each turn of the loop, so that
-    other visitors get theirs. Meanwhile, and while the visitor takes nothing, the source is held; what still comes
-    waits.
+    """Compresses a streamed body. Small pieces are sent at once; of large ones one slice per turn of the loop, so that
+    other requests progress. Meanwhile, and while the client's buffer is full, the source is held; pieces that still
+    arrive are queued.
 
-    ``chunks``: in the chunked coding, else as it is; ``trailers``: what is left of trailer lines; ``done``: called once
-    when all is sent, unless it is closed before."""
+    ``chunks``: whether to use the chunked coding; ``trailers``: filters trailer lines; ``done``: called once when all
+    is sent, unless closed before."""
 
     __slots__ = (
         "_chunks", "_done", "_encoder", "_end", "_queue", "_ready", "_request", "_source", "_steps", "_trailers",
@@ -201,9 +201,9 @@ class Outlet:
         self._request, self._source, self._encoder = request, source, encoder
         self._chunks, self._trailers, self._done = chunks, trailers, done
         self._queue: deque[bytes] = deque()
-        self._steps: Iterator[bytes] | None = None  # of the piece at work
-        self._end: list[bytes] | None = None  # the trailers: all pieces have come
-        self._ready = True  # the visitor takes more
+        self._steps: Iterator[bytes] | None = None  # of the piece being encoded
+        self._end: list[bytes] | None = None  # the trailers, once all pieces have arrived
+        self._ready = True  # the client's connection accepts more
         self._turn: asyncio.Handle | None = None
 
     def body(self, data: bytes) -> None:
@@ -214,13 +214,13 @@ class Outlet:
         return self._go_on()
 
     def end(self, trailers: list[bytes]) -> None:
-        """All pieces have come."""
+        """Finish after the queued pieces: all have arrived."""
         self._end = trailers
         if not self._busy:
             self._finish(trailers)
 
     def writable(self, ready: bool) -> None:
-        """The visitor's backpressure."""
+        """Apply the client's backpressure."""
         self._ready = ready
         if not ready:
             self._source.hold(True)
@@ -230,7 +230,7 @@ class Outlet:
             self._source.hold(False)
 
     def close(self) -> None:
-        """Nothing more is to be sent."""
+        """Stop: nothing more is sent."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -251,7 +251,7 @@ class Outlet:
         if made is None:
             self._steps = None
         else:
-            self._send(made)  # the visitor's buffer may be full after that
+            self._send(made)  # the client's buffer may be full after that
         if self._busy:
             self._go_on()
         elif self._end is not None:

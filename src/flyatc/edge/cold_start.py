@@ -1,4 +1,4 @@
-"""A request for an app which is not running: it waits for the start, together with all the others."""
+"""Park a request until its app is ready. All requests for the app wait for the same start."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,12 +15,13 @@ RETRY_SECONDS = 5.0
 Serve = Callable[[exchange.Exchange, route.Here, Tenant, InFlightRequest], None]
 
 
-# No faults of the app: what is stored need not stand in for it.
+# Not failures of the app: no stale response is sent for them.
 _NOT_OURS = (errors.Elsewhere, errors.NoSuchUser, errors.Stopping, errors.Removed)
 
 
 class ColdStart(exchange.WaitingReceiver):
-    """Ends in ``serve`` (the app is ready), an answer of our own, or the visitor's leaving, which stops no start."""
+    """A request that waits for its app. Ends in ``serve`` (the app is ready), an error response, or the client's
+    disconnect, which does not cancel the start."""
 
     __slots__ = (
         "_delivery",
@@ -45,15 +46,15 @@ class ColdStart(exchange.WaitingReceiver):
         at: app_delivery.AppDelivery,
         instead_of: InFlightRequest | None = None,
     ) -> None:
-        """``instead_of``: a visit, already ended, whose app took no connection."""
+        """``instead_of``: an earlier attempt, already ended, whose app refused the connection."""
         self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
         self._delivery, self._instead_of = at, instead_of
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, replayer: fly_replay.FlyReplay | None) -> None:
-        """``sign``: on Fly, where whoever is owned by another machine is sent there."""
+        """Start waiting. ``replayer``: on Fly, sends requests of users owned by another machine there."""
         self._replayer = replayer
-        self._since = monotonic()  # it may have been held by a pause before
+        self._since = monotonic()  # excludes the time held by a pause
         self._to.start = "cold"
         self._to.request.receiver = self
         self._task = tasks.start(self._wait(), f"arrival at {self._tenant.spec.address}")
@@ -90,7 +91,7 @@ class ColdStart(exchange.WaitingReceiver):
         except (errors.Elsewhere, errors.NoSuchUser):
             if replayer is None or not replayer.sent_here(self._to, self._tenant):
                 raise
-            await self._tenant.look_again()  # the user may just have been released to us
+            await self._tenant.look_again()  # the user may just have been released to this machine
             return await self._tenant.serving()
 
     def _waited(self) -> None:
@@ -126,7 +127,7 @@ class ColdStart(exchange.WaitingReceiver):
             self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner, place=place
         )
 
-    # --- the visitor meanwhile (wire.server.Receiver) ---
+    # --- the client meanwhile (wire.server.Receiver) ---
 
     def gone(self) -> None:
         if self._task is not None:

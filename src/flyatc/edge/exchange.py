@@ -103,13 +103,13 @@ class WaitingReceiver:
     __slots__ = ()
 
     def body(self, data: bytes) -> None:
-        raise AssertionError("nobody has asked for the body yet")
+        raise AssertionError("the body was not requested")
 
     def body_end(self, trailers: list[bytes]) -> None:
-        raise AssertionError("nobody has asked for the body yet")
+        raise AssertionError("the body was not requested")
 
     def body_failed(self, fault: BadMessage) -> None:
-        raise AssertionError("nobody has asked for the body yet")
+        raise AssertionError("the body was not requested")
 
     def writable(self, ready: bool) -> None:
         """Ignored: nothing but interim responses (1xx) is written yet."""

@@ -1,13 +1,13 @@
-"""What a request gains and loses on its way to the app, and an answer on its way back. Pure."""
+"""Rewrite the headers of requests to the app and of responses to the client. Pure."""
 
 import re
 from random import Random
 
 from flyatc.wire import head
 
-_LOCALHOST = [b"localhost"]  # an HTTP/1.0 visitor may name none
+_LOCALHOST = [b"localhost"]  # an HTTP/1.0 client may send none
 _ID = re.compile(rb"[!-~]{1,200}")
-_EMPTY_ENTRIES = 8  # of X-Forwarded-For that are passed over: a list may have some (RFC 9110 §5.6.1.2)
+_EMPTY_ENTRIES = 8  # of X-Forwarded-For that are skipped: a list may have some (RFC 9110 §5.6.1.2)
 _random = Random()  # noqa: S311 - ids are for finding lines in a log, not secrets
 
 
@@ -16,7 +16,7 @@ def new_id() -> bytes:
 
 
 def request_id(request: head.RequestHead) -> bytes:
-    """The visitor's X-Request-Id where it is sane, else a new one of 32 hexadecimal digits."""
+    """Return the client's X-Request-Id if it is valid, else a new one of 32 hexadecimal digits."""
     if (given := request.one(b"x-request-id")) is not None and _ID.fullmatch(given):
         return given
     return new_id()
@@ -33,11 +33,11 @@ def towards_app(
     prefix: bytes | None,
     more: bytes = b"",
 ) -> bytes:
-    """The head that the app sees, as HTTP/1.1, with its empty line.
+    """Return the head that the app sees, as HTTP/1.1, with its empty line.
 
-    ``forward``: whether X-Forwarded-* of the visitor's side are kept; ``prefix``: sent as X-Forwarded-Prefix, where
-    it was stripped; ``more``: header lines, each begun by CR LF; ``milliseconds``: Unix time at which the
-    request came, for X-Request-Start."""
+    ``forward``: whether X-Forwarded-* of the request are kept; ``prefix``: sent as X-Forwarded-Prefix if it was
+    stripped; ``more``: header lines, each begun by CR LF; ``milliseconds``: Unix time at which the request arrived,
+    for X-Request-Start."""
     noted = request.noted
     target = path if request.query is None else path + b"?" + request.query
     host = noted.get(b"host", _LOCALHOST)[0]
@@ -63,14 +63,15 @@ def towards_app(
     return b"".join(parts)
 
 
-# Cut out on the way to an app, which is told our own word on them; another machine of ours makes that of its own.
+# Replaced on the way to an app; on the way to a peer machine they stay, because that machine replaces them.
 _AS_THEY_CAME = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
 
 
 def towards_peer(request: head.RequestHead, *, seal: bytes, identity: bytes, milliseconds: int) -> bytes:
-    """The head as it came, for another machine of ours which is to see what Fly Proxy would have told it. ``seal``: a
-    header line, begun by CR LF; ``milliseconds``: as above. The connection is for this request only: over one that was
-    used before nobody knows whether a request was begun."""
+    """Return the head for a peer machine: as it arrived, so that the peer sees what Fly Proxy would have sent it.
+
+    ``seal``: the signature's header line, begun by CR LF; ``milliseconds``: as in ``towards_app``. The connection is
+    for this request only: on a reused one a failure does not show whether the request was begun."""
     noted = request.noted
     parts = [b"%b %b HTTP/1.1" % (request.method, target(request)), *request.kept]
     if b"host" not in noted:
@@ -86,12 +87,12 @@ def towards_peer(request: head.RequestHead, *, seal: bytes, identity: bytes, mil
 
 
 def target(request: head.RequestHead) -> bytes:
-    """Path and query, byte for byte."""
+    """Return path and query, byte for byte."""
     return request.path if request.query is None else request.path + b"?" + request.query
 
 
 def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
-    """What was cut because it belongs to one hop, made anew for the next."""
+    """Append the hop-by-hop headers for the next hop; those of the previous one were removed."""
     noted = request.noted
     if request.framing is head.CHUNKED:
         parts.append(b"\r\nTransfer-Encoding: chunked")
@@ -105,8 +106,9 @@ def _of_this_hop(request: head.RequestHead, parts: list[bytes]) -> None:
 
 
 def towards_client(answer: head.ResponseHead, *, framing: bytes, identity: bytes, date: bytes, close: bool) -> bytes:
-    """The head that the visitor sees, with its empty line. ``framing``: a header line (begun by CR LF) for what the
-    app's own lines do not delimit; ``date``: the line used where the app sent none; ``close``: tell of the end."""
+    """Return the head that the client sees, with its empty line. ``framing``: a header line (begun by CR LF) that
+    delimits the body if the app's own lines do not; ``date``: the line used if the app sent none; ``close``: send
+    Connection: close."""
     noted, status = answer.noted, answer.status
     if (status < 200 or status == 204) and b"content-length" in noted:
         answer.drop(b"content-length")  # RFC 9110 §8.6
@@ -128,14 +130,14 @@ def towards_client(answer: head.ResponseHead, *, framing: bytes, identity: bytes
 
 
 def is_private_peer(peer: str) -> bool:
-    """Whether the address is of Fly's private network: there another machine of the organization speaks to us itself.
-    The proxy comes by IPv4 (https://fly.io/docs/networking/app-services/)."""
+    """Return whether the address is on Fly's private network: then the peer is a machine of the organization. Fly Proxy
+    connects by IPv4 (https://fly.io/docs/networking/app-services/)."""
     return peer.startswith("fdaa:")
 
 
 def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool) -> str:
-    """The visitor's address for our log: the entry of X-Forwarded-For that the outermost of ``hops`` trusted proxies
-    made, or Fly-Client-IP of Fly's proxy, or the peer. What the visitor could have written himself is never taken."""
+    """Return the client's address for the log: the entry of X-Forwarded-For that the outermost of ``hops`` trusted
+    proxies made, or Fly-Client-IP of Fly Proxy, or the peer. Never a value that the client could have forged."""
     if hops is None:
         if not on_fly or is_private_peer(peer):
             return peer

@@ -1,4 +1,4 @@
-"""The visitors' door: a socket, its connections, and their graceful end."""
+"""The listening socket, its connections, and their graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ BACKLOG = 4096
 
 
 class Listener:
-    """Bound when made, so that a busy port is told before anything else is begun."""
+    """A listening socket for clients. Bound when made, so that a busy port is reported before anything else starts."""
 
     def __init__(self, where: Listen, named: str = "PORT or server.listen") -> None:
-        """Raises FlyatcError when the address cannot be had. ``named``: the settings that say where."""
+        """Raises FlyatcError if the address cannot be bound. ``named``: the settings that choose it."""
         self._socket, self.where = bind(where, named), where
         self._server: asyncio.Server | None = None
         self._wire: server.Server | None = None
@@ -42,14 +42,14 @@ class Listener:
             self._wire.limits = limits
 
     def shut(self) -> None:
-        """No new connections, no new requests; those in flight go on."""
+        """Accept no new connections and no new requests; those in flight continue."""
         if self._server is not None:
             self._server.close()
         if self._wire is not None:
             self._wire.close_idle()
 
     async def close(self, patience: float) -> None:
-        """Waits for what is in flight, ``patience`` seconds at most, then cuts it."""
+        """Wait up to ``patience`` seconds for requests in flight, then cut them."""
         assert self._wire is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -69,7 +69,8 @@ async def _sweep(wire: server.Server) -> None:
 
 
 def _enable_keepalive(one: socket.socket) -> None:
-    """Connections inherit it: a visitor whose network vanished must not keep an app awake by an open WebSocket."""
+    """Enable TCP keepalive, which accepted connections inherit: a client whose network vanished must not keep an app
+    running by an open WebSocket."""
     one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20)
@@ -77,8 +78,9 @@ def _enable_keepalive(one: socket.socket) -> None:
 
 
 def bind(where: Listen, named: str) -> socket.socket:
-    """A listening-to-be TCP socket. Without a host: all interfaces, IPv6 and IPv4 in one where the machine has both."""
-    hosts = [where.host] if where.host is not None else ["::", "0.0.0.0"]  # noqa: S104 - visitors come from outside
+    """Return a bound TCP socket, not listening yet. Without a host: all interfaces, IPv6 and IPv4 in one socket if the
+    machine has both. Raises FlyatcError."""
+    hosts = [where.host] if where.host is not None else ["::", "0.0.0.0"]  # noqa: S104 - clients connect from outside
     for host in hosts:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:

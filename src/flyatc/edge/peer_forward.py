@@ -1,6 +1,6 @@
-"""A request for another machine which Fly Proxy cannot replay: it goes there over the private network.
+"""Forward a request to another machine over the private network (6PN), if Fly Proxy cannot replay it.
 
-Once there is a way it is forwarded as to an app, by the same machinery: only address and head are others.
+Once connected, the request is forwarded as to an app, by the same code; only address and head differ.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from flyatc.routing.replay import Target
 from flyatc.wire import head
 
 RETRY_SECONDS = 5.0
-REFUSED = b"refused"  # what the private door says in Flyatc-Seal to who has none
+REFUSED = b"refused"  # Flyatc-Seal of the 403 for a missing or invalid signature
 _AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(enabled=False))
 
 
 class Unreachable(FlyatcError):
-    """No connection to the machine, so that nothing was begun. ``after``: so many seconds it was tried all the time."""
+    """No connection to the machine, so the request was not begun. ``after``: seconds of constant trying."""
 
     def __init__(self, text: str, *, after: float = 0.0) -> None:
         super().__init__(text)
@@ -34,15 +34,15 @@ class Unreachable(FlyatcError):
 
 
 class PeerConnections(Protocol):
-    """Finds machines on the private network."""
+    """Connects to machines on the private network."""
 
     async def reach(self, to: Target, *, quick: bool) -> upstream.Gateway:
-        """With a connection made ready; woken before, where it slept. ``quick``: it was tried in vain lately. Raises
-        Unreachable."""
+        """Connect to the machine, waking it first if it sleeps; the gateway has an idle connection. ``quick``: recent
+        tries failed. Raises Unreachable."""
 
 
 class PeerForwards:
-    """What all forwarded requests share. ``open``: how many there are."""
+    """The state shared by all requests forwarded to peers. ``open``: how many there are."""
 
     def __init__(self, seals: request_signature.RequestSigner, ways: PeerConnections) -> None:
         self.seals, self.ways = seals, ways
@@ -59,13 +59,14 @@ class PeerForwards:
             self._none.set()
 
     async def over(self) -> None:
-        """Returns when there is none."""
+        """Wait until none is open."""
         if self.open:
             await self._none.wait()
 
 
 class PeerForward(exchange.WaitingReceiver):
-    """Ends in a ``Forward``, an answer of our own, or the visitor's leaving."""
+    """A request waiting for a connection to a peer. Ends in a ``Forward``, an error response, or the client's
+    disconnect."""
 
     __slots__ = ("_all", "_app", "_failed", "_hops", "_place", "_responder", "_task", "_to")
 
@@ -79,10 +80,11 @@ class PeerForward(exchange.WaitingReceiver):
         responder: responses.Responder,
         failed: Callable[[float], None],
     ) -> None:
-        """``hops``: how often it was sent on before; ``failed``: is told for how long the machine was tried in vain."""
+        """``hops``: how often it was sent on before; ``failed``: called with the seconds of failed tries, if the
+        machine was unreachable."""
         self._to, self._place, self._hops, self._all, self._responder = to, place, hops, every, responder
         self._failed = failed
-        self._app = structs.replace(app, delivery=_AS_IT_IS, response_timeout=0.0)  # the owner sees to both
+        self._app = structs.replace(app, delivery=_AS_IT_IS, response_timeout=0.0)  # the peer handles both
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, *, quick: bool) -> None:
@@ -110,11 +112,11 @@ class PeerForward(exchange.WaitingReceiver):
         return _ForwardToPeer(to, through, app_delivery.alone(self._app, None), self._head(), self._responder).begin()
 
     def _head(self) -> bytes:
-        """Sealed now: the machine may have had to wake before."""
+        """Build and sign the head. Not earlier: waking the machine may have taken long, and signatures expire."""
         to, asked, now = self._to, self._to.request.head, time()
         asked.drop(
             request_signature.HEADER, b"fly-replay-src"
-        )  # what the seal says, and what a client may have written
+        )  # the signature replaces both; a client may have forged them
         assert to.user is not None
         what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.request.peer)
         seal = self._all.seals.seal(
@@ -123,24 +125,24 @@ class PeerForward(exchange.WaitingReceiver):
         line = b"\r\n%b: %b" % (request_signature.HEADER.title(), seal)
         return headers.towards_peer(asked, seal=line, identity=to.identity, milliseconds=int(now * 1000))
 
-    # --- the visitor meanwhile (wire.server.Receiver) ---
+    # --- the client meanwhile (wire.server.Receiver) ---
 
     def gone(self) -> None:
         if self._task is not None:
             self._task.cancel()
         self._to.request.receiver = None
-        self._to.status, self._to.reason = 499, "the client left while the way was made"
+        self._to.status, self._to.reason = 499, "the client left while connecting to the other machine"
         self._to.end()
 
 
 class _ForwardToPeer(forward.Forward):
-    """A seal that is not believed is no answer of the app's."""
+    """A forward that turns a 403 for a refused signature into a 503: it is not the app's response."""
 
     __slots__ = ()
 
     def answer(self, answer_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         if answer_head.status == 403 and answer_head.line(request_signature.HEADER) == REFUSED:
             self._cancel_timer()
-            why = "it does not believe our seal: its log says why (have all machines one FLYATC_SECRET, and the time?)"
+            why = "it refuses our signature: its log says why (same FLYATC_SECRET and correct time on all machines?)"
             return self._fail(503, why)
         return super().answer(answer_head, body, complete)

@@ -1,4 +1,4 @@
-"""The path of a request where there is one app for everything: no users, no tenants, no routing."""
+"""The path of a request for ``flyatc run``: one app, no users, no tenants, no routing."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from flyatc.wire.errors import BadMessage
 
 
 class SingleApp:
-    """Until ``release`` requests wait. ``bad_gateway``: the page of all 502s; None: they are empty."""
+    """Handles the requests of ``flyatc run``; they wait until ``release``. ``bad_gateway``: the page of all 502s;
+    None: they are empty."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class SingleApp:
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
-        self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
+        self._waiting: dict[_Waiting, None] = {}  # in the order of their arrival
         self._released = False
 
     def handle(self, request: server.Request) -> None:
@@ -52,7 +53,7 @@ class SingleApp:
         return caching.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 
     def _need_app(self, to: exchange.Exchange) -> None:
-        """The app is needed."""
+        """Forward the request to the app, or wait for ``release``."""
         if self._released:
             to.start = "warm"
             return self.serve(to)
@@ -62,7 +63,7 @@ class SingleApp:
         return None
 
     def serve(self, to: exchange.Exchange) -> None:
-        """Hands the request over; where nobody listens, that is 502."""
+        """Forward the request; if the app refuses the connection, respond 502."""
         app_head = self._app_head(to, to.recording)
         forward.Forward(to, self._gateway, self._delivery, app_head, self._responder).begin()
 
@@ -77,7 +78,7 @@ class SingleApp:
         caching.RefreshRequest(recording, self._gateway, self._delivery, to.request.head.method, app_head).begin()
 
     def release(self) -> None:
-        """Nobody waits any longer: the app listens, or will not."""
+        """Forward all waiting requests, and later ones at once: the app listens, or has failed to."""
         self._released = True
         waiting, self._waiting = self._waiting, {}
         for one in waiting:
@@ -87,7 +88,7 @@ class SingleApp:
         self._waiting.pop(waiting, None)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        """The answer to what is no request."""
+        """Return the response to a malformed request, and log it."""
         identity = headers.new_id()
         self._recorder.refused(of.peer, identity.decode(), fault)
         return self._responder.no_request(fault.status, identity, started)
@@ -105,7 +106,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
 
 
 class _Waiting(exchange.WaitingReceiver):
-    """A request that came before the app (wire.server.Receiver). Its body stays with the visitor."""
+    """A request that arrived before the app was ready (wire.server.Receiver). Its body is not read yet."""
 
     def __init__(self, single: SingleApp, to: exchange.Exchange) -> None:
         self._single, self._to = single, to
@@ -140,7 +141,7 @@ class _Responder(responses.Responder):
         html: bool,
         place: int | None = None,
     ) -> tuple[responses.Headers, bytes]:
-        """A 502 as thruster's: the operator's page whatever was asked for, or nothing at all."""
+        """Return a 502 like thruster's: the operator's page for every client, or an empty body."""
         if status != 502:
             return super()._problem(status, identity, retry, own, html=html, place=place)
         if self._bad_gateway is None:

@@ -1,4 +1,4 @@
-"""Files on their way to the visitor, without an app or in place of its answer."""
+"""Serve files to clients: static ones, and those that an app names in X-Sendfile."""
 
 from time import time
 
@@ -16,7 +16,7 @@ from flyatc.wire import head, response
 def serve_static(
     to: exchange.Exchange, of: static.Static, app: App, path: bytes, responder: responses.Responder
 ) -> bool:
-    """Whether the request is dealt with; else it is for the app. ``path``: raw, below the tenant's prefix."""
+    """Serve a static file. Return False if the request is for the app. ``path``: raw, below the tenant's prefix."""
     if to.request.head.upgrade is not None:
         return False
     outcome = of.answer(to.request.head, path, now=time())
@@ -35,7 +35,7 @@ Named = Opened | FileRefused  # what an app names in X-Sendfile
 
 
 def record(recording: Recording, came: head.ResponseHead, file: Named | None) -> CacheHit | None:
-    """``Recording.answer``, for an answer which may name a file."""
+    """Call ``Recording.answer`` for a response that may name a file. Return a stored response to send instead."""
     if not isinstance(file, FileRefused):
         served = recording.answer(came, time(), None if file is None else x_sendfile.remembered(file))
         if served is not None and file is not None:
@@ -50,7 +50,7 @@ def record(recording: Recording, came: head.ResponseHead, file: Named | None) ->
 def send_stored(
     to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder
 ) -> None:
-    """An answer from the store that names a file: its head is stored, the file is as it is now."""
+    """Send a stored response that names a file: its head is stored, the file is read anew."""
     assert served.file is not None
     outcome: FileResponse | FileRefused = FileRefused(404, "X-Sendfile is switched off", loud=False)
     if at.sendfile is not None:
@@ -71,7 +71,7 @@ def send(
     reason: bytes | None = None,
     dated: bool = False,
 ) -> None:
-    """The whole answer, and the end of the request. ``reason``: the phrase beside the status; ``dated``: it has a
+    """Send the whole response and end the request. ``reason``: the reason phrase; ``dated``: whether the response has a
     Date."""
     if isinstance(outcome, FileRefused):
         if outcome.loud:

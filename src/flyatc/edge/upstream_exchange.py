@@ -1,6 +1,6 @@
-"""How a request comes to the app: a connection, another one where the first was just closing, and its body.
+"""Send a request to the app: get a connection, retry if it was just closing, upload the body, enforce the timeout.
 
-Long bodies that nobody here has to look at: from one socket to the other, in the kernel.
+Long bodies that need no processing are copied from socket to socket in the kernel (``wire.splice``).
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from flyatc.wire import chunked, head, server, splice, upstream_connection
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 TRIES = 3
-# An app which does not know Expect gets its body after this (RFC 9110 §10.1.1: a client may wait for ever).
+# An app that does not support Expect gets the body after this (RFC 9110 §10.1.1: a client may wait for ever).
 CONTINUE_SECONDS = 1.0
 
 
 class UpstreamExchange(ABC):
-    """Ends in ``_ask``, or ``_fail``. ``again``: what to do where the app takes no connection, and so has not seen the
-    request; None: 502."""
+    """Base of ``Forward``: the request's way to the app. ``_reach`` ends in ``_ask`` or ``_fail``. ``again``: called if
+    the app refuses the connection, and so has not seen the request; None: respond 502."""
 
     __slots__ = (
         "_again", "_app", "_continued", "_gateway", "_over", "_request", "_seen", "_sent_all", "_settings", "_timer",
@@ -37,7 +37,7 @@ class UpstreamExchange(ABC):
         self._continued = False
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
-        self._seen = False  # an app may have read the request, and even have died of it
+        self._seen = False  # an app may have read the request, and even have crashed because of it
         self._over = False
 
     def _reach(self) -> None:
@@ -64,14 +64,14 @@ class UpstreamExchange(ABC):
         return self._ask(connection)
 
     def _hand_back(self, again: Callable[[], None]) -> None:
-        """Nobody listens any more: the app has just died, and the next one may serve this request."""
+        """Call ``again``: the app has just exited, and its next run may serve this request."""
         self._over = True
         self._request.receiver = None
         again()
 
     def _may_retry(self, app: upstream_connection.AppConnection) -> bool:
-        """Once over what may have been an idle connection that the app was just closing, and while nobody has read it:
-        the app is ending, and the news of that is on its way."""
+        """Return whether to retry: once if the app may just have closed an idle connection; up to TRIES times if the
+        app has not read the request, because it is exiting and flyatc will notice soon."""
         return self._repeatable() and (self._tries < TRIES if app.unread else app.used and not self._tries)
 
     def _retry(self, app: upstream_connection.AppConnection) -> None:
@@ -82,14 +82,14 @@ class UpstreamExchange(ABC):
     # --- while it is sent ---
 
     def _upload(self, app: upstream_connection.AppConnection, app_head: bytes) -> None:
-        """A long body goes past us, where its end is known."""
+        """Send the head and the body; a long body of known length is spliced."""
         request, settings = self._request, self._settings
         if not start_upload(request, app, app_head, settings.response_timeout, self._moved):
             app.send(app_head)
             request.receive()
 
     def _moved(self, reason: str | None) -> None:
-        """``_upload`` has ended; nobody else has ended it."""
+        """Continue after the splice of ``_upload`` has ended by itself. ``reason``: None if all is moved."""
         request = self._request
         moving = request.moving
         assert moving is not None
@@ -102,7 +102,7 @@ class UpstreamExchange(ABC):
             return request.abort()
         if moving.fault is splice.STALLED:
             return self._cut("the app takes no more of the request") if request.answered else self._too_late()
-        return None  # the app has closed: what it had said, or that it said nothing, comes by its own connection
+        return None  # the app has closed: its connection reports its response, or the lack of one
 
     def _stop_upload(self) -> None:
         moving, self._request.moving = self._request.moving, None
@@ -127,23 +127,23 @@ class UpstreamExchange(ABC):
             self._cancel_timer()
 
     def hold(self, held: bool) -> None:
-        """Backpressure towards the app (outlet.Source)."""
+        """Apply backpressure to the app (app_delivery.Source)."""
         if self._app is not None:
             self._app.hold(held)
 
     def _continue(self) -> None:
-        """The app has said nothing to Expect: the visitor may send."""
+        """Send 100 Continue, once: from the app, or if it has not reacted to Expect in time."""
         if not self._continued and not self._over:
             self._continued = True
             self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _await_answer(self) -> None:
-        """From now on it is the app's turn: it has the whole request, or takes no more of it."""
+        """Start the response timeout: the app has the whole request, or accepts no more of it."""
         if self._settings.response_timeout and not self._request.answered:
             self._later(self._settings.response_timeout, self._too_late)
 
     def _too_late(self) -> None:
-        self._fail(504, f"no answer within {self._settings.response_timeout:g} s")
+        self._fail(504, f"no response within {self._settings.response_timeout:g} s")
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
         self._cancel_timer()
@@ -174,8 +174,8 @@ def start_upload(
     patience: float,
     ended: splice.Ended,
 ) -> bool:
-    """The head goes to the app, and behind it the visitor's body; ``patience``, ``ended``: as a ``Splice``'s. False: it
-    is not worth it, or not possible, and nothing was sent."""
+    """Send the head to the app and splice the client's body after it. ``patience``, ``ended``: as in ``Splice``.
+    Return False if that is not possible, or the body is too short; then nothing was sent."""
     left, target = request.body_left, app.unwritten
     if left < splice.WORTH or target is None or not splice.POSSIBLE:
         return False
@@ -185,7 +185,7 @@ def start_upload(
         request.moving = splice.Splice(
             source, target, first, left, patience=patience, moved=lambda octets: None, ended=ended
         )
-    except OSError:  # out of descriptors; the ordinary way needs none
+    except OSError:  # out of descriptors; copying without splice needs none
         app.send(first)
         request.receive()
     else:
@@ -194,11 +194,11 @@ def start_upload(
 
 
 def possible(request: server.Request, answer_head: head.ResponseHead, recording: Recording | None) -> bool:
-    """``recording``: None, or whether it listens decides."""
+    """Return whether the response body can be spliced: long, of known length, and not wanted by ``recording``."""
     if answer_head.framing is not head.LENGTH or answer_head.length < splice.WORTH or not splice.POSSIBLE:
         return False
-    visitor = request.transport
-    if visitor is None or visitor.get_write_buffer_size() or not request.body_done:
+    client = request.transport
+    if client is None or client.get_write_buffer_size() or not request.body_done:
         return False
     return recording is None or not recording.listens
 
@@ -206,15 +206,16 @@ def possible(request: server.Request, answer_head: head.ResponseHead, recording:
 def prepare(
     request: server.Request, app: upstream_connection.AppConnection, first: bytes, ended: Callable[[str | None], None]
 ) -> splice.Splice | None:
-    """``first`` goes before; ``ended``: as a ``Splice``'s, then ``AppConnection.returned``. None: out of descriptors;
-    the ordinary way needs none, and ``first`` is on it."""
-    visitor = request.transport
-    assert visitor is not None
+    """Prepare to splice the response body to the client, after ``first``. ``ended``: as in ``Splice``; it must call
+    ``AppConnection.returned`` on success. None: out of descriptors; ``first`` was sent, and the body comes the ordinary
+    way."""
+    client = request.transport
+    assert client is not None
     request.opening = first
     source, left = app.lend()
     try:
         return splice.Splice(
-            source, visitor, first, left, patience=request.write_timeout, moved=request.moved, ended=ended
+            source, client, first, left, patience=request.write_timeout, moved=request.moved, ended=ended
         )
     except OSError:
         app.hold(False)
