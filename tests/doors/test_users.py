@@ -81,7 +81,7 @@ async def test_what_a_user_has_left_is_remembered_and_a_plan_that_fails_leaves_n
             await desk.carry_out(Plan("100", (Cordon(m1), Stop("00000000000000"))), lambda _: None)
         assert not fly["m1"].cordoned
         had(tmp_path, "100", m1, State.HELD)
-        with pytest.raises(FlyatcError, match="say the same again"):
+        with pytest.raises(FlyatcError, match="run the command again"):
             await desk.carry_out(Plan("100", (Cordon(m1), Stop(m1), Destroy(m1, "100"))), lambda _: None)
         assert fly["m1"].state == "stopped"
 

@@ -58,8 +58,8 @@ async def test_a_store_that_is_away_is_told_and_what_was_found_outlives_the_daem
     yard.failing.fail(times=1)
     async with verifying(yard, a.log, "1s") as one:
         await eventually(lambda: a.events("the store's databases cannot be verified now"))
-        await eventually(lambda: one.told().last)
-        told = one.told()
+        await eventually(lambda: one.summary().last)
+        told = one.summary()
     assert (told.databases, told.bad) == (1, [])
     [event] = a.events("verified")[:1]
     assert (event["tenant"], event["database"], event["version"]) == (
@@ -68,11 +68,11 @@ async def test_a_store_that_is_away_is_told_and_what_was_found_outlives_the_daem
         "000001-000000001",
     )
     async with verifying(yard, a.log, "24h") as later:
-        await eventually(lambda: later.told().last)
-        assert structs.replace(later.told(), last=None, first=None) == structs.replace(told, last=None, first=None)
+        await eventually(lambda: later.summary().last)
+        assert structs.replace(later.summary(), last=None, first=None) == structs.replace(told, last=None, first=None)
     (yard.root / "data" / ".flyatc" / "verified.json").write_bytes(b"{")
     async with verifying(yard, a.log, "1s") as anew:
-        await eventually(lambda: anew.told().last)
+        await eventually(lambda: anew.summary().last)
 
 
 async def test_without_an_interval_only_what_runs_for_long_is_verified_and_healed(
@@ -90,7 +90,7 @@ async def test_without_an_interval_only_what_runs_for_long_is_verified_and_heale
             [snapshot] = yard.snapshots()
             snapshot.write_bytes(snapshot.read_bytes()[:-10])
             await eventually(lambda: awake.events("the store has a new copy, made of the local file"))
-            told = made.told()
+            told = made.summary()
             assert (told.damaged, told.healed, told.bad) == (1, 1, [])
             assert len(yard.snapshots()) == 2, "a new one, and nothing removed"
         finally:

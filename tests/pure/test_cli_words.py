@@ -78,7 +78,7 @@ def test_an_idle_tenant_says_when_it_stops_to_people_and_when_it_began_to_progra
         saved_at=NOON,
         last_exit="x",
     )
-    assert cells(one, NOON_UNIX - 30)[-1] == "stops in 30s if nobody comes"
+    assert cells(one, NOON_UNIX - 30)[-1] == "stops in 30s if no request comes"
     assert cells(one, None) == ["b", "ready", NOON, "0", "7", "40000", NOON, ""]
 
 

@@ -25,10 +25,10 @@ SLEEPS = MachineIdle(after=900, then="suspend")
 @pytest.mark.parametrize(
     ("seen", "left", "reason"),
     [
-        (Seen(quiet=0, up=5000), math.inf, "somebody is served"),
-        (Seen(quiet=300, up=5000), 600, "nobody has come for 300 s of 900"),
-        (Seen(quiet=5000, up=10), 890, "nobody has come for 10 s of 900"),
-        (Seen(quiet=901, up=5000, failures=1, since=0.5), 1.5, "the last try failed, and the next is made 2 s after"),
+        (Seen(quiet=0, up=5000), math.inf, "a request is served"),
+        (Seen(quiet=300, up=5000), 600, "no request for 300 s of 900"),
+        (Seen(quiet=5000, up=10), 890, "no request for 10 s of 900"),
+        (Seen(quiet=901, up=5000, failures=1, since=0.5), 1.5, "the last attempt failed, the next is made 2 s after"),
         (Seen(quiet=901, up=5000, failures=4, since=6), 10, "the next is made 16 s after it"),
         (Seen(quiet=901, up=5000, failures=99, since=299), 1, "the next is made 300 s after it"),
     ],
@@ -43,8 +43,8 @@ def test_a_machine_stays_awake_for_a_reason_and_a_while(seen: Seen, left: float,
 @pytest.mark.parametrize("then", ["exit", "stop", "suspend"])
 def test_it_is_due_whatever_is_to_be_done(then: str) -> None:
     settings = MachineIdle(after=900, then=then)  # type: ignore[arg-type]
-    assert judge(settings, Seen(quiet=900, up=900)) == Due("nobody has come for 900 s")
-    assert judge(settings, Seen(quiet=900, up=900, failures=3, since=8)) == Due("nobody has come for 900 s")
+    assert judge(settings, Seen(quiet=900, up=900)) == Due("no request for 900 s")
+    assert judge(settings, Seen(quiet=900, up=900, failures=3, since=8)) == Due("no request for 900 s")
 
 
 def test_without_a_deed_it_is_never_due() -> None:

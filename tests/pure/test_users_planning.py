@@ -70,7 +70,7 @@ def test_who_has_a_machine_keeps_it_and_one_that_was_half_made_is_finished() -> 
     assert "users move 100 --region waw" in " ".join(plan.notes)
     half = machine(NEW, None, state="stopped", name="user-400")
     assert users_plan.add(seen(half), "400", None, None).steps == (Wake(NEW), Mark(NEW, KEY, "400"))
-    with pytest.raises(Impossible, match="not his"):
+    with pytest.raises(Impossible, match="not that of"):
         users_plan.add(seen(machine(NEW, "7", name="user-400")), "400", None, None)
 
 

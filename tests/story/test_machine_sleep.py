@@ -21,7 +21,7 @@ async def test_all_is_saved_before_the_platform_is_asked_and_after_it_nobody_is_
         assert verb == "suspend"
         assert at == pytest.approx(900, abs=5.1)
         assert not one.daemon.awake.is_set()
-        assert one.told("nobody has come for 900 s: going to sleep")
+        assert one.told("no request for 900 s: going to sleep")
         assert one.told("asks Fly to suspend this machine")
 
 
@@ -33,7 +33,7 @@ async def test_who_comes_while_all_is_saved_calls_it_off() -> None:
         assert await one.daemon.visit() == 0
         await asyncio.sleep(100)
         assert not one.platform.asked
-        assert one.told("somebody came: this machine stays awake")
+        assert one.told("a request arrived: this machine stays awake")
         await asyncio.sleep(820)
         assert len(one.platform.asked) == 1, "and 900 s later it is tried again"
 
@@ -149,7 +149,7 @@ async def test_the_daemon_ends_only_when_all_is_saved() -> None:
         assert one.told("the daemon cannot end now")[0]["reason"] == "ann: the store does not answer"
         one.daemon.faults.clear()
         await asyncio.sleep(200)
-        assert one.ended == ["nobody has come for 900 s"]
+        assert one.ended == ["no request for 900 s"]
         assert one.daemon.story.count("rest") == 0
 
 

@@ -129,16 +129,16 @@ def test_ownership_is_told_released_and_taken_over(start: StartDaemon) -> None:
     [machine] = (store / "machines").glob("*.json")
     told = json.loads(machine.read_bytes())
     machine.write_text(json.dumps({**told, "broken": told["machine"]}))  # as others do when it has gone silent
-    assert "whoever is visited first takes it" in read(daemon, "ownership", "ann")[0]["note"]
+    assert "the machine with the next request takes it" in read(daemon, "ownership", "ann")[0]["note"]
     asked = said(daemon, "takeover", "ann", code=1)
     assert "What may be lost: what machine local-" in asked
-    assert "nobody has agreed" in asked
+    assert "not confirmed" in asked
     on_terminal = Terminal(daemon, ("takeover", "ann"))
     on_terminal.until_shown("Take over ann?")
     on_terminal.type("y\n")
     code, shown = on_terminal.end()
     assert code == 0
-    assert "ann is free: whoever is visited first takes it" in shown
+    assert "ann is free: the machine with the next request takes it" in shown
     assert said(daemon, "release", "bob").startswith("bob is released")
     assert [one["state"] for one in read(daemon, "ownership")] == ["released", "released"]
 

@@ -82,7 +82,7 @@ def test_a_user_is_taken_by_one_of_many_who_are_asked_at_once(fly: Cloud) -> Non
 def test_nobody_is_started_by_hand_on_the_wrong_machine(fly: Cloud) -> None:
     refused = cli(fly, "m1", "start", "300")
     assert refused.returncode == 1
-    assert f"300 belongs to machine {fly.id('m3')}: start him there" in refused.stderr
+    assert f"300 belongs to machine {fly.id('m3')}: start it there" in refused.stderr
     assert cli(fly, "m1", "restart", "300").returncode == 1
     assert cli(fly, "m1", "start", "100").returncode == 0
     assert fly.owner("300") == "m3"

@@ -1,8 +1,6 @@
-"""Whether what flyatc stands on will hold: store, disk, platform. Tries things; changes nothing for good.
+"""Check the store, the machine and the Fly API for ``flyatc doctor``. Test objects are removed again.
 
-The Machines API, as a daemon on Fly asks it: where there is a token, or one is needed.
-
-The store, examined as a machine that renews its ownership sees it: one attempt, a few seconds a step.
+The store is examined with the timeouts of a lease renewal: one attempt, a few seconds a step.
 """
 
 import asyncio
@@ -26,7 +24,7 @@ from flyatc.objects.store import StoreRefused, StoreUnavailable
 
 
 async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
-    """One finding after the other, each bounded in time."""
+    """Yield findings, each check bounded in time."""
     async for finding in examine_store(config.storage, environ):
         yield finding
     checks: list[Callable[[], list[Finding]]] = [
@@ -57,12 +55,12 @@ async def examine_fly(config: Config, environ: Mapping[str, str]) -> list[Findin
     if lacking is not None:
         return [Finding("fault", WHAT, f"no machine can be made for users who have none: {lacking}", "what it says")]
     try:
-        return [await _asked(MachinesApi(me.app, environ, PATIENCE), me)]
+        return [await _list_machines(MachinesApi(me.app, environ, PATIENCE), me)]
     except ApiError as error:
-        return [Finding("fault", WHAT, str(error), "what it says; users of whom nothing is known have to wait")]
+        return [Finding("fault", WHAT, str(error), "what it says; unknown users have to wait")]
 
 
-async def _asked(api: MachinesApi, me: environment.Machine) -> Finding:
+async def _list_machines(api: MachinesApi, me: environment.Machine) -> Finding:
     try:
         async with asyncio.timeout(2 * PATIENCE):
             found = await api.machines()
@@ -70,15 +68,15 @@ async def _asked(api: MachinesApi, me: environment.Machine) -> Finding:
         return Finding("fault", WHAT, f"no answer within {2 * PATIENCE:g} s", "look at https://status.flyio.net")
     finally:
         api.close()
-    told = f"it lists {len(found)} machine{'s' * (len(found) != 1)} of {me.app}"
+    text = f"it lists {len(found)} machine{'s' * (len(found) != 1)} of {me.app}"
     if any(one.id == me.id for one in found):
-        return Finding("good", WHAT, f"{told}, this among them")
-    return Finding("doubt", WHAT, f"{told}, and not this one", "look whether the token is of this app and organization")
+        return Finding("good", WHAT, f"{text}, this among them")
+    return Finding("doubt", WHAT, f"{text}, and not this one", "look whether the token is of this app and organization")
 
 
 ROUNDS = 5
-SLOW = 1.0  # s for a small request: starts and saves make several, one after the other
-OFFSET, REFUSED_OFFSET = 5.0, 600.0  # s; S3 refuses requests from clocks which are off by a quarter of an hour
+SLOW = 1.0  # s for a small request; starts and saves make several in sequence
+OFFSET, REFUSED_OFFSET = 5.0, 600.0  # s; S3 refuses requests if the clock is off by 15 minutes
 
 
 async def examine_store(storage: Storage, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -123,8 +121,8 @@ def _lets_in(url: str, environ: Mapping[str, str]) -> str:
 
 def _consistency(place: sections.Bucket) -> Finding:
     if not place.on_tigris:
-        told = "taken to be strong, as Amazon's: a write is seen by whoever reads after it"
-        return Finding("good", "consistency", told)
+        text = "taken to be strong, as Amazon's: every later read sees a write"
+        return Finding("good", "consistency", text)
     return Finding(
         "good",
         "consistency",
@@ -134,7 +132,7 @@ def _consistency(place: sections.Bucket) -> Finding:
 
 
 async def _measure(store: OwnedStore) -> tuple[float, float, float]:
-    """Median seconds of a small put and a small get; how far the store's clock is ahead of ours, within a second."""
+    """Median seconds of a small put and a small get; seconds by which the store's clock is ahead, accurate to 1 s."""
     key, puts, gets, offset = f"checks/{uuid.uuid4().hex}", [], [], 0.0
     try:
         for turn in range(ROUNDS):
@@ -154,17 +152,17 @@ async def _measure(store: OwnedStore) -> tuple[float, float, float]:
 
 
 def _latency(put: float, get: float) -> Finding:
-    told = f"a small object is written in {put * 1000:.0f} ms and read in {get * 1000:.0f} ms"
+    text = f"a small object is written in {put * 1000:.0f} ms and read in {get * 1000:.0f} ms"
     if max(put, get) < SLOW:
-        return Finding("good", "latency", told)
+        return Finding("good", "latency", text)
     return Finding(
-        "doubt", "latency", told, "take a bucket nearer to this machine: each start waits for several of them"
+        "doubt", "latency", text, "take a bucket nearer to this machine: each start waits for several of them"
     )
 
 
 def _clock(offset: float) -> Finding:
     if abs(offset) < OFFSET:
         return Finding("good", "clock", f"within {OFFSET:g} s of the store's")
-    told = f"{abs(offset):.0f} s {'behind' if offset > 0 else 'ahead of'} the store's clock"
+    text = f"{abs(offset):.0f} s {'behind' if offset > 0 else 'ahead of'} the store's clock"
     far = abs(offset) > REFUSED_OFFSET
-    return Finding("fault" if far else "doubt", "clock", told, "set this machine's clock, as by chrony")
+    return Finding("fault" if far else "doubt", "clock", text, "set this machine's clock, as by chrony")

@@ -1,7 +1,4 @@
-"""The machine: its disk, its limits, how long the platform lets us end, and litestream. Blocking.
-
-What ``flyatc doctor`` finds: how it is, in a sentence, and what to change where it is not good.
-"""
+"""Check the machine for ``flyatc doctor``: disk, limits, Fly's kill timeout and litestream. Blocking."""
 
 import os
 import re
@@ -25,20 +22,22 @@ from flyatc.kit import durable_files
 
 @dataclass(frozen=True)
 class Finding:
+    """Result of one check."""
+
     state: Literal["good", "doubt", "fault"]
     what: str  # two words at most: bucket, conditions, kill timeout
-    told: str
-    advice: str = ""  # what to do; "" where nothing needs to be done
+    told: str  # the result as a sentence
+    advice: str = ""  # what to do; empty if nothing
 
 
 ROUNDS = 5
 GB = 1 << 30
-SLOW_SYNC = 0.1  # s; an app waits for one at every commit
+SLOW_SYNC = 0.1  # s; an app waits for a sync at every commit
 LITTLE_SPACE = 256 << 20  # octets
 LITTLE_SHARE = 0.1
 FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
 SUSPENDED_MB = 2048
-FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, its visitors
+FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, connections
 
 
 def litestream(storage: Storage, environ: Mapping[str, str]) -> list[Finding]:
@@ -52,7 +51,7 @@ def litestream(storage: Storage, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def disk(config: Config, environ: Mapping[str, str]) -> list[Finding]:
-    """Of ``server.data``: space, the time of a sync, and whether it outlives the machine."""
+    """Check ``server.data``: free space, sync time, and whether it outlives the machine."""
     data = Path(config.server.data)
     try:
         durable_files.make_folder(data)
@@ -65,14 +64,14 @@ def disk(config: Config, environ: Mapping[str, str]) -> list[Finding]:
 
 
 def _space(data: Path, free: int, total: int) -> Finding:
-    told = f"{free / GB:.1f} of {total / GB:.1f} GB are free at {data}"
+    text = f"{free / GB:.1f} of {total / GB:.1f} GB are free at {data}"
     if free < LITTLE_SPACE or free < total * LITTLE_SHARE:
-        return Finding("doubt", "disk", told, "make room: a restore and a save need as much as the database once more")
-    return Finding("good", "disk", told)
+        return Finding("doubt", "disk", text, "make room: a restore and a save need as much as the database once more")
+    return Finding("good", "disk", text)
 
 
 def _sync_seconds(data: Path) -> float:
-    """Median of a small write that must reach the disk."""
+    """Median seconds of a small write and fsync."""
     taken = []
     with tempfile.TemporaryFile(dir=data) as file:
         for _ in range(ROUNDS):
@@ -85,10 +84,10 @@ def _sync_seconds(data: Path) -> float:
 
 
 def _sync(data: Path, seconds: float) -> Finding:
-    told = f"a small write reaches the disk in {seconds * 1000:.1f} ms"
+    text = f"a small write reaches the disk in {seconds * 1000:.1f} ms"
     if seconds < SLOW_SYNC:
-        return Finding("good", "fsync", told)
-    return Finding("doubt", "fsync", told, "take a faster disk: an app waits so long at every commit")
+        return Finding("good", "fsync", text)
+    return Finding("doubt", "fsync", text, "take a faster disk: an app waits so long at every commit")
 
 
 def _place(config: Config, data: Path, environ: Mapping[str, str]) -> list[Finding]:
@@ -100,23 +99,23 @@ def _place(config: Config, data: Path, environ: Mapping[str, str]) -> list[Findi
     if config.storage.mode != "none" and not url.startswith(SCHEME):
         store = Path(url.removeprefix("file:"))
         if store.is_dir() and store.stat().st_dev == data.stat().st_dev:
-            told = f"the store, {store}, is on the same disk as the databases"
-            found.append(Finding("doubt", "store", told, "set storage.url to a bucket, or to a folder of another disk"))
+            text = f"the store, {store}, is on the same disk as the databases"
+            found.append(Finding("doubt", "store", text, "set storage.url to a bucket, or to a folder of another disk"))
     return found
 
 
 def kill_timeout(config: Config) -> list[Finding]:
-    """Of the fly.toml beside tenants.yaml, or here."""
+    """Compare kill_timeout of fly.toml (beside tenants.yaml, or in the working directory) with our own limit."""
     ours = config.server.shutdown_timeout
     for folder in (config.path.parent, Path.cwd()):
         try:
             with (folder / "fly.toml").open("rb") as file:
-                told = tomllib.load(file).get("kill_timeout", FLY_DEFAULT)
+                text = tomllib.load(file).get("kill_timeout", FLY_DEFAULT)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             return [Finding("doubt", "kill timeout", f"{folder / 'fly.toml'} cannot be read: {error}", "put it right")]
-        return [_kill_timeout(folder / "fly.toml", _seconds(told), ours)]
+        return [_kill_timeout(folder / "fly.toml", _seconds(text), ours)]
     return []
 
 
@@ -130,36 +129,36 @@ def _kill_timeout(file: Path, theirs: float | None, ours: float) -> Finding:
     return Finding("good", "kill timeout", both)
 
 
-def _seconds(told: object) -> float | None:
-    """As Fly reads it: a number of seconds, or a text such as ``30s`` or ``1m30s``."""
-    if isinstance(told, int | float):
-        return float(told)
-    if not isinstance(told, str) or re.fullmatch(r"([0-9]+(ms|h|m|s))+", told) is None:
+def _seconds(text: object) -> float | None:
+    """Parse as Fly does: a number of seconds, or a text such as ``30s`` or ``1m30s``; else None."""
+    if isinstance(text, int | float):
+        return float(text)
+    if not isinstance(text, str) or re.fullmatch(r"([0-9]+(ms|h|m|s))+", text) is None:
         return None
     scale = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    return sum(int(count) * scale[unit] for count, unit in re.findall(r"([0-9]+)(ms|h|m|s)", told))
+    return sum(int(count) * scale[unit] for count, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text))
 
 
 def sleep(config: Config, environ: Mapping[str, str]) -> list[Finding]:
-    """https://fly.io/docs/reference/suspend-resume/"""
+    """Check machine_idle; see https://fly.io/docs/reference/suspend-resume/"""
     then, memory = config.machine_idle.then, environ.get("FLY_VM_MEMORY_MB", "")
     if then not in ("stop", "suspend"):
         return []
     if (why := local_api.reason(config, environ)) is not None:
         return [Finding("doubt", "sleep", why, "nothing, if that is meant: the machine stays awake")]
     if then == "suspend" and memory.isdecimal() and int(memory) > SUSPENDED_MB:
-        told = f"this machine has {memory} MB, and Fly suspends machines with up to {SUSPENDED_MB}"
-        return [Finding("doubt", "sleep", told, "set machine_idle.then to stop, or give it less memory")]
+        text = f"this machine has {memory} MB, and Fly suspends machines with up to {SUSPENDED_MB}"
+        return [Finding("doubt", "sleep", text, "set machine_idle.then to stop, or give it less memory")]
     return [Finding("good", "sleep", f"Fly can be asked to {then} this machine")]
 
 
 def open_files(config: Config) -> list[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_BESIDES + FILES_PER_APP * config.limits.running
-    told = f"{soft} may be open at a time; {config.limits.running} apps and their visitors may need {needed}"
+    text = f"{soft} may be open at a time; {config.limits.running} apps and their clients may need {needed}"
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return [Finding("good", "open files", told)]
+        return [Finding("good", "open files", text)]
     advice = f"raise RLIMIT_NOFILE to {needed}" + (
         " (ulimit -n)" if hard >= needed else ", as root: the hard limit too"
     )
-    return [Finding("doubt", "open files", told, advice)]
+    return [Finding("doubt", "open files", text, advice)]

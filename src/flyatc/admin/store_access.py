@@ -1,9 +1,4 @@
-"""The drill, made ready for a configuration: beside a running daemon, within it, or without any.
-
-What was set aside of everybody's databases, on this machine and in the store, as one list.
-
-Who owns whom, as the store tells it; for commands, which need no daemon.
-"""
+"""Access to the store for commands and restore tests: inventory, orphans, lease records. No daemon is needed."""
 
 import asyncio
 import contextlib
@@ -33,14 +28,14 @@ from flyatc.ownership.rules import Rules, Terms
 from flyatc.process import program
 from flyatc.process.pidfiles import Records
 
-PATIENCE = 6.0  # seconds for one look at a record
+PATIENCE = 6.0  # seconds to read one record
 
 
 @contextlib.asynccontextmanager
 async def opened(
     config: Config, environ: Mapping[str, str], *, hurried: float | None = None
 ) -> AsyncIterator[OwnedStore]:
-    """The store, for a command. Raises FlyatcError where there is none, StoreUnavailable."""
+    """Open the store for a command. Raises FlyatcError if there is none, StoreUnavailable."""
     store = store_of(config.storage, environ, hurried=hurried)
     if store is None:
         raise FlyatcError("storage.mode is none: nothing is in a store")
@@ -50,7 +45,7 @@ async def opened(
 
 
 async def stock(store: ObjectStore, address: str | None) -> Inventory:
-    """What the store has of a tenant, of a user, or (None) at all. Raises StoreUnavailable."""
+    """Inventory of a tenant, of a user, or (None) of everything in the store. Raises StoreUnavailable."""
     user, _, name = (address or "").partition("/")
     found = inventory.take(await store.list(inventory.folder(user or None)))
     return found.within(user or None, name.replace("/", "~") or None)
@@ -60,8 +55,8 @@ async def stock(store: ObjectStore, address: str | None) -> Inventory:
 async def ready(
     config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, log: Log
 ) -> AsyncIterator[Verifier]:
-    """It has threads of its own, so that no tenant waits for it. ``records``: of the children. Raises FlyatcError where
-    there can be no scratch folder."""
+    """Set up a restore test with threads of its own, so that no tenant waits for it. ``records``: of the children.
+    Raises FlyatcError if no scratch folder can be made."""
     tools, own = Workers(config.storage.keep, log), Path(config.server.data) / ".flyatc"
     try:
         scratch = await tools.quick.run(partial(_scratch, own))
@@ -83,7 +78,7 @@ def _scratch(own: Path) -> Scratch:
 def _sources(
     config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, tools: Workers
 ) -> list[Source]:
-    """In litestream mode both count: what it has from before it was streamed is a snapshot."""
+    """In litestream mode both: a database may have snapshots from before it was streamed."""
     storage, data = config.storage, Path(config.server.data)
     if storage.mode != "litestream":
         return [Snapshots(store, tools)]
@@ -94,19 +89,19 @@ def _sources(
 
 
 class Orphan(Struct, frozen=True, kw_only=True):
-    """``path``: on this machine; None: it is not here. ``stored``: octets in the store; None: it is not there."""
+    """A displaced copy. ``path``: on this machine, or None. ``stored``: octets in the store; None: it is not there."""
 
     tenant: str
     database: str
     name: str
-    at: str | None  # RFC 3339; None: its name does not tell
+    at: str | None  # RFC 3339; None: not known from its name
     path: str | None = None
     size: int | None = None  # octets on this machine
     stored: int | None = None
 
 
 async def find(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
-    """Of a tenant, of a user, or (None) of all; oldest first. Raises StoreUnavailable, OSError."""
+    """Orphans of a tenant, of a user, or (None) all; oldest first. Raises StoreUnavailable, OSError."""
     here = await asyncio.to_thread(partial(_here, config, address))
     there: list[StoredOrphan] = []
     if config.storage.mode != "none":
@@ -148,7 +143,7 @@ def _here(config: Config, address: str | None) -> dict[tuple[str, str, str], Orp
 
 
 def _database(tenant: Tenant, file: str) -> str:
-    """The one whose file it was; the file's own name where that is not known."""
+    """Database whose file it was; the file's own name if that is unknown or ambiguous."""
     like = [name for name in tenant.app.databases if name.rpartition("/")[2] == file]
     return like[0] if len(like) == 1 else file
 
@@ -162,9 +157,9 @@ AT_ONCE = 8  # requests
 
 
 class Owner(Struct, frozen=True, kw_only=True):
-    """``state``: held, released, dirty, removed; unknown where the record cannot be read. ``to``: the machine which it
-    is released to. ``sign``: seconds since the machine's last sign of life; None: it has no session. ``version``: of
-    flyatc there. ``note``: what is to be known beyond that."""
+    """A lease record. ``state``: held, released, dirty, removed; unknown if unreadable. ``to``: the machine it is
+    released to. ``sign``: seconds since the machine's last heartbeat; None: it has no session. ``version``: of flyatc
+    there. ``note``: an explanation, or empty."""
 
     user: str
     state: str
@@ -180,7 +175,7 @@ class Owner(Struct, frozen=True, kw_only=True):
 
 
 async def look(config: Config, environ: Mapping[str, str], store: RecordStore, users: Iterable[str]) -> list[Owner]:
-    """Those who have ever been owned."""
+    """Lease records of those users who have one."""
     me = await asyncio.to_thread(partial(identity.name, Path(config.server.data), environ))
     rules, turns = Rules(Terms.of(config.storage.session_ttl)), asyncio.Semaphore(AT_ONCE)
 
@@ -221,14 +216,14 @@ def _note(user: str, rules: Rules, owner: record.Owner, session: Session | None,
     if owner.state is record.State.REMOVED:
         return f"no machine serves it: flyatc users add {user}, or flyatc release {user} --undo-remove, adds it again"
     if owner.to is not None:
-        return f"for {owner.to}, which takes it at the next visit"
+        return f"for {owner.to}, which takes it at the next request"
     if owner.state is record.State.RELEASED:
-        return "free: whoever is visited first takes it"
+        return "free: the machine with the next request takes it"
     if owner.state is record.State.DIRTY:
         return f"it could not save all: {owner.why}" if owner.why else "it could not save all"
     if session is None:
         return "its session has vanished from the store"
     dead = rules.dead(session, sign)
     if dead is not None:
-        return f"{dead}: whoever is visited first takes it"
+        return f"{dead}: the machine with the next request takes it"
     return "" if session.boot == owner.holder.boot else "held by an earlier run of that machine's daemon"

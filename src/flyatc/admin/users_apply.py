@@ -1,6 +1,6 @@
-"""The steps of a plan, done one after the other. Each may be done again: who is interrupted says the same once more.
+"""Execute the steps of a plan in order. Each step is idempotent: an interrupted command is repeated.
 
-Who owns whom, for an operator who may sit anywhere: the machines know their store, and a laptop may not.
+Also reads the lease records for an operator on any machine: the app's machines know their store, a laptop may not.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ from flyatc.fly.api_types import GONE, ApiError, Conflict, Machine
 from flyatc.fly.machine_rules import LEFT
 from flyatc.kit.errors import FlyatcError
 
-SECONDS = 30.0  # for a machine to answer
-TRIED = 3  # machines; some may be of another process group
+SECONDS = 30.0  # timeout of an exec which reads records
+TRIED = 3  # machines asked; some may be of another process group
 
 
 @dataclass(frozen=True)
 class Records:
-    """Within a machine of the app the store is read. From elsewhere a machine which runs is asked; where none does,
-    the bucket, if there is one: a folder here is not what the machines have."""
+    """Source of lease records. On a machine of the app it is the store. Elsewhere it is a running machine, or, if none
+    runs, the bucket; never a local folder, since the machines have another one."""
 
     api: MachinesApi
     config: Config
@@ -50,23 +50,23 @@ class Records:
     key: str
 
     async def look(self, machines: Sequence[Machine], user: str | None = None) -> dict[str, Owner]:
-        """By user; None: all that the store knows. Raises FlyatcError."""
+        """Lease records by user. ``user`` None: of all users in the store. Raises FlyatcError."""
         if self.environ.get("FLY_MACHINE_ID") and self.environ.get("FLY_APP_NAME") == self.api.app:
             return await self._of_store(user)
         running = [one for one in machines if one.state == "started"]
         running.sort(key=lambda one: self.key not in one.metadata)
-        why = "no machine runs which could be asked who owns whom"
+        why = "no machine runs which could list the owners"
         for one in running[:TRIED]:
             try:
                 return await self.of_machine(one.id, user)
             except FlyatcError as error:
-                why = f"machine {one.id} does not tell who owns whom: {error}"
+                why = f"machine {one.id} does not list the owners: {error}"
         if self.config.storage.url.startswith(sections.SCHEME):
             return await self._of_store(user)
         raise FlyatcError(why)
 
     async def of_machine(self, machine: str, user: str | None) -> dict[str, Owner]:
-        """As that machine, which runs, reads it in the store. Raises FlyatcError."""
+        """Lease records, read by a running machine in its store. Raises FlyatcError."""
         asked = ["flyatc", "ownership", *([] if user is None else [user]), "--json"]
         ran = await self.api.exec(machine, asked, SECONDS)
         if ran.exit_code:
@@ -74,7 +74,7 @@ class Records:
         try:
             return {one.user: one for one in msgspec.json.decode(ran.stdout, type=list[Owner])}
         except msgspec.MsgspecError as error:
-            raise ApiError(f"its flyatc tells something else: {error}. Deploy this version there") from error
+            raise ApiError(f"its flyatc prints another format: {error}. Deploy this version there") from error
 
     async def _of_store(self, user: str | None) -> dict[str, Owner]:
         from flyatc.admin import store_access
@@ -84,26 +84,26 @@ class Records:
             return {one.user: one for one in await store_access.look(self.config, self.environ, store, users)}
 
 
-STARTING = 120.0  # seconds; an image may have to be fetched
+STARTING = 120.0  # seconds; an image may have to be pulled
 STOPPING = 120.0
-RELEASING = 180.0  # seconds; requests are let go to their end, apps stop, databases are saved
-EXEC = 55.0  # seconds; for longer the API need not hold a call. What was begun goes on
-AGAIN = 2.0  # seconds between two tries to have a user released
+RELEASING = 180.0  # seconds; requests finish, apps stop, databases are saved
+EXEC = 55.0  # seconds; the API may cut longer calls. The command goes on
+AGAIN = 2.0  # seconds between two tries to release a user
 
 
 class PlanRunner:
-    """``told``: gets each step before it is begun, and what became of some."""
+    """``report``: called with each step before it begins, and with the results of some."""
 
-    def __init__(self, api: MachinesApi, records: Records, key: str, told: Callable[[str], None]) -> None:
-        self._api, self._records, self._key, self._told = api, records, key, told
+    def __init__(self, api: MachinesApi, records: Records, key: str, report: Callable[[str], None]) -> None:
+        self._api, self._records, self._key, self._report = api, records, key, report
         self._made: dict[str, str] = {}  # names → ids
         self._cordoned: list[str] = []
 
     async def carry_out(self, plan: Plan) -> None:
-        """Raises FlyatcError where a step cannot be done; those after it are not begun then."""
+        """Execute all steps. Raises FlyatcError at the first that fails."""
         try:
             for number, step in enumerate(plan.steps, 1):
-                self._told(f"{number}/{len(plan.steps)} {step}")
+                self._report(f"{number}/{len(plan.steps)} {step}")
                 await self._do(step, plan)
         except BaseException:
             await self._uncordon()
@@ -138,11 +138,11 @@ class PlanRunner:
 
     async def _make(self, step: Make, plan: Plan) -> None:
         copy = await provision.copy_machine(
-            self._api, step.like, step.name, step.region, self._key, plan.user, self._told
+            self._api, step.like, step.name, step.region, self._key, plan.user, self._report
         )
         made = copy.machine
         self._made[step.name] = made.id
-        self._told(f"    it is machine {made.id}")
+        self._report(f"    it is machine {made.id}")
         await self._api.wait(made.id, "started", STARTING)
 
     async def _wake(self, machine: str) -> None:
@@ -156,11 +156,13 @@ class PlanRunner:
         self._cordoned = [one for one in self._cordoned if one != machine]
 
     async def _destroy(self, step: Destroy) -> None:
-        """Not by force: one which somebody has woken meanwhile may have something again."""
+        """Destroy without force: if the machine was woken meanwhile, it may have unsaved data again."""
         machines = [one for one in await self._api.machines() if one.state not in GONE]
         owner = await self._owner(machines, step.user)
         if owner is not None and owner.machine == step.machine and owner.state in UNSAVED:
-            raise FlyatcError(f"machine {step.machine} has {step.user} again, and is not destroyed: say the same again")
+            raise FlyatcError(
+                f"machine {step.machine} holds {step.user} again, and is not destroyed: run the command again"
+            )
         await self._api.destroy(step.machine)
 
     async def _uncordon(self) -> None:
@@ -168,7 +170,7 @@ class PlanRunner:
             try:
                 await self._api.uncordon(machine)
             except ApiError as error:
-                self._told(f"machine {machine} gets no visitors until fly machine uncordon {machine}: {error}")
+                self._report(f"machine {machine} gets no requests until fly machine uncordon {machine}: {error}")
 
     # --- metadata ---
 
@@ -192,35 +194,35 @@ class PlanRunner:
                 await self._record(machine, user, "--undo-remove", removed=False)
 
     async def _release(self, step: Release) -> None:
-        """The machine's own ``flyatc release`` does it, and goes on if we are stopped. It ends with 0 once the record
-        says so; otherwise the record tells."""
+        """Run ``flyatc release`` on the machine; it continues if this command is stopped. On an exit code other than 0
+        the record decides whether the user is released."""
         at, to = self._id(step.machine), self._id(step.to) if step.to is not None else None
         command = ["flyatc", "release", step.user, *(["--to", to] if to is not None else [])]
         until, before = monotonic() + RELEASING, ""
-        while (trouble := await self._say(at, command)) and not await self._is_released(at, step.user, to):
+        while (trouble := await self._exec(at, command)) and not await self._is_released(at, step.user, to):
             if monotonic() > until:
                 raise FlyatcError(
-                    f"{step.user} is not released: {trouble}. Nothing is lost: say the same again. If that machine "
-                    f"never comes back: flyatc takeover {step.user}, within another one"
+                    f"{step.user} is not released: {trouble}. Nothing is lost: run the command again. If that machine "
+                    f"never comes back: flyatc takeover {step.user}, on another one"
                 )
             if trouble != before:
-                self._told(f"    {trouble}; trying again")
+                self._report(f"    {trouble}; trying again")
             before = trouble
             await asyncio.sleep(AGAIN)
 
     async def _record(self, machine: str, user: str, option: str, *, removed: bool) -> None:
-        """The user is removed, or is not any more."""
+        """Record that the user is removed, or no longer removed."""
         at, until, before = self._id(machine), monotonic() + RELEASING, ""
-        while (trouble := await self._say(at, ["flyatc", "release", user, option])) and not await self._is(
+        while (trouble := await self._exec(at, ["flyatc", "release", user, option])) and not await self._is(
             at, user, removed=removed
         ):
             if monotonic() > until:
                 raise FlyatcError(
-                    f"whether {user} is removed is not on record as it should be: {trouble}. Nothing is lost: say the "
-                    "same again"
+                    f"whether {user} is removed is not on record as it should be: {trouble}. Nothing is lost: run the "
+                    "command again"
                 )
             if trouble != before:
-                self._told(f"    {trouble}; trying again")
+                self._report(f"    {trouble}; trying again")
             before = trouble
             await asyncio.sleep(AGAIN)
 
@@ -231,11 +233,11 @@ class PlanRunner:
             return False
         return (owner is not None and owner.state == "removed") is removed
 
-    async def _say(self, machine: str, command: Sequence[str]) -> str:
-        """What went wrong."""
+    async def _exec(self, machine: str, command: Sequence[str]) -> str:
+        """Run a command on the machine. Returns the error, or an empty string."""
         try:
             ran = await self._api.exec(machine, list(command), EXEC)
-        except ApiError as error:  # also where it takes long: it goes on
+        except ApiError as error:  # also a time-out: the command goes on
             return str(error)
         return f"machine {machine} says: {(ran.stderr or ran.stdout).strip()[-500:]}" if ran.exit_code else ""
 
@@ -245,7 +247,7 @@ class PlanRunner:
         except ApiError:  # it may be starting
             return False
         if owner is None:
-            self._told(f"    nobody has ever owned {user}: there is nothing to hand over")
+            self._report(f"    {user} has never had an owner: there is nothing to hand over")
             return True
         if to is None:
             return owner.state == "released" or owner.machine != at
@@ -254,12 +256,12 @@ class PlanRunner:
     async def _owner(self, machines: Sequence[Machine], user: str) -> Owner | None:
         try:
             return (await self._records.look(machines, user)).get(user)
-        except FlyatcError:  # nobody runs any more; before, it was released
+        except FlyatcError:  # no machine runs any more; the user was released before
             return None
 
 
 async def _unless_under_way(change: Awaitable[None]) -> None:
     try:
         await change
-    except Conflict:  # it is on its way there, or there: the wait will tell
+    except Conflict:  # under way or done: the wait that follows decides
         return

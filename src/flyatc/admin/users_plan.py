@@ -1,8 +1,6 @@
-"""What is to be done for a user to get a machine, to lose it, or to move to another; from what there is. Pure.
+"""Plan the steps to add, remove or move a user from the machines, their metadata and the lease records. Pure.
 
-A plan made anew of what a broken-off one has left goes on where that stopped.
-
-What there is: the app's machines, whose they are by their metadata, and who owns whom. Pure.
+A plan made again after an interruption continues where the previous one stopped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,13 +28,13 @@ from flyatc.fly.api_types import Machine
 from flyatc.fly.machine_rules import LEFT
 from flyatc.kit.errors import FlyatcError
 
-UNSAVED = ("held", "dirty", "unknown")  # states of an owner's record: his machine may have what the store has not
+UNSAVED = ("held", "dirty", "unknown")  # lease states in which the machine may have unsaved data
 
 
 @dataclass(frozen=True)
 class Seen:
-    """``machines``: the oldest first, none that is on its way out. ``key``: of the metadata which names a machine's
-    user. ``owners``: by user, those who have ever been owned; None: nobody could be asked, because of ``why``."""
+    """State of an app. ``machines``: oldest first, without those being destroyed. ``key``: the metadata key which names
+    a machine's user. ``owners``: by user, for users with a lease record; None if unavailable, ``why`` says why."""
 
     app: str
     key: str
@@ -48,51 +46,51 @@ class Seen:
         return machine.metadata.get(self.key)
 
     def of(self, user: str) -> list[Machine]:
-        """His machines."""
+        """Machines of the user, by their metadata."""
         return [one for one in self.machines if self.user_of(one) == user]
 
     def left_by(self, user: str) -> list[Machine]:
-        """Which he was moved away from, and which nobody has now."""
+        """Machines which the user was moved away from and which have no user now."""
         return [one for one in self.machines if one.metadata.get(LEFT) == user and self.user_of(one) is None]
 
-    def find(self, word: str) -> Machine | None:
-        """By its id or its name."""
-        return next((one for one in self.machines if word in (one.id, one.name)), None)
+    def find(self, name: str) -> Machine | None:
+        """Machine with this id or name."""
+        return next((one for one in self.machines if name in (one.id, one.name)), None)
 
     def owner(self, user: str) -> Owner | None:
         return None if self.owners is None else self.owners.get(user)
 
     def held_by(self, machine: Machine) -> list[str]:
-        """The users of whom it may have what the store has not."""
+        """Users whose unsaved data the machine may have."""
         return sorted(
             user for user, one in (self.owners or {}).items() if one.machine == machine.id and one.state in UNSAVED
         )
 
 
-SETTLE = 15.0  # seconds; as long an answer of the DNS may be believed: see fly.names
+SETTLE = 15.0  # seconds; lifetime of a DNS answer: see fly.user_lookup
 _AT_REST = ("stopped", "created", "suspended", "failed")  # states in which a machine can be destroyed
 _RUNS = "started"
-REMOVED = "removed"  # state of an owner's record
+REMOVED = "removed"  # lease state
 
 
 class Impossible(FlyatcError):
-    """Why there is no plan, and what to do."""
+    """No plan is possible; the message says why and what to do."""
 
 
 # --- add ---
 
 
 def add(seen: Seen, user: str, region: str | None, like: str | None) -> Plan:
-    """Raises Impossible."""
-    his = seen.of(user)
-    if his:
-        again = _restored(seen, user, his[0].id)
-        steps = (*_awake(his[0]), *again) if again else ()
-        return Plan(user, steps, _there_already(seen, user, his, region), his[0].id)
+    """Plan a machine for the user. Raises Impossible."""
+    own = seen.of(user)
+    if own:
+        again = _restored(seen, user, own[0].id)
+        steps = (*_awake(own[0]), *again) if again else ()
+        return Plan(user, steps, _there_already(seen, user, own, region), own[0].id)
     half = seen.find(machine_rules.name_of(user))
     if half is not None:
         if seen.user_of(half) is not None:
-            raise Impossible(f"machine {half.id} has the name {half.name}, and is not his: destroy it, or mark it")
+            raise Impossible(f"machine {half.id} named {half.name} is not that of {user}: destroy it, or mark it")
         steps = (*_marked(seen, half, user), *_restored(seen, user, half.id))
         return Plan(user, steps, _notes(seen, user, half.id), half.id)
     model = _model(seen, like, region)
@@ -101,17 +99,17 @@ def add(seen: Seen, user: str, region: str | None, like: str | None) -> Plan:
 
 
 def _restored(seen: Seen, user: str, machine: str) -> tuple[Step, ...]:
-    """If it was removed, or that cannot be known."""
+    """Restore the user if removed, or if that is unknown."""
     owner = seen.owner(user)
     removed = seen.owners is None or (owner is not None and owner.state == REMOVED)
     return (Restore(machine, user),) if removed else ()
 
 
-def _there_already(seen: Seen, user: str, his: Sequence[Machine], region: str | None) -> tuple[str, ...]:
-    told = [f"{user} has machine {one.id} ({one.name}) in {one.region}, which is {one.state}" for one in his]
-    if region is not None and all(one.region != region for one in his):
-        told.append(f"to have him in {region}: flyatc users move {user} --region {region}")
-    return tuple(told)
+def _there_already(seen: Seen, user: str, own: Sequence[Machine], region: str | None) -> tuple[str, ...]:
+    notes = [f"{user} has machine {one.id} ({one.name}) in {one.region}, which is {one.state}" for one in own]
+    if region is not None and all(one.region != region for one in own):
+        notes.append(f"to move it to {region}: flyatc users move {user} --region {region}")
+    return tuple(notes)
 
 
 def _notes(seen: Seen, user: str, machine: str) -> tuple[str, ...]:
@@ -119,8 +117,8 @@ def _notes(seen: Seen, user: str, machine: str) -> tuple[str, ...]:
     if owner is None or owner.machine == machine:
         return ()
     if owner.state in UNSAVED:
-        return (f"machine {owner.machine} has him now; flyatc users move {user} --to {machine} hands him over",)
-    return (f"machine {owner.machine} had him last; what is in the store goes on with the new machine",)
+        return (f"machine {owner.machine} holds {user} now; flyatc users move {user} --to {machine} hands it over",)
+    return (f"machine {owner.machine} held {user} last; the new machine continues with what is in the store",)
 
 
 def _model(seen: Seen, like: str | None, region: str | None) -> Machine:
@@ -135,15 +133,15 @@ def _model(seen: Seen, like: str | None, region: str | None) -> Machine:
     return min(seen.machines, key=fits)
 
 
-def _named(seen: Seen, word: str) -> Machine:
-    found = seen.find(word)
+def _named(seen: Seen, name: str) -> Machine:
+    found = seen.find(name)
     if found is None:
-        raise Impossible(f"app {seen.app} has no machine {word}: flyatc machines lists them")
+        raise Impossible(f"app {seen.app} has no machine {name}: flyatc machines lists them")
     return found
 
 
 def _marked(seen: Seen, machine: Machine, user: str) -> tuple[Step, ...]:
-    """Running, and his by its metadata."""
+    """Steps which start the machine and write the user into its metadata."""
     steps = _awake(machine)
     if seen.user_of(machine) != user or LEFT in machine.metadata:
         steps.append(Mark(machine.id, seen.key, user))
@@ -154,32 +152,32 @@ def _marked(seen: Seen, machine: Machine, user: str) -> tuple[Step, ...]:
 
 
 def remove(seen: Seen, user: str) -> Plan:
-    """Raises Impossible where a machine of his has somebody else's data too."""
-    his = [*seen.of(user), *seen.left_by(user)]
-    at = _where_to_remove(seen, user, his)
+    """Plan the end of the user's machines. Raises Impossible if one of them has unsaved data of other users."""
+    own = [*seen.of(user), *seen.left_by(user)]
+    at = _where_to_remove(seen, user, own)
     steps: list[Step] = []
-    if at is not None and at not in his:
+    if at is not None and at not in own:
         steps += [*_awake(at), Remove(at.id, user)]
-    for machine in his:
+    for machine in own:
         steps += _removed(seen, user, machine, last=machine is at)
-    return Plan(user, tuple(steps), _kept(his) if his else (f"no machine of {seen.app} is {user}'s",))
+    return Plan(user, tuple(steps), _kept(own) if own else (f"no machine of {seen.app} is {user}'s",))
 
 
-def _where_to_remove(seen: Seen, user: str, his: Sequence[Machine]) -> Machine | None:
-    """The machine that has it, so that all is saved; else one that runs, its own first. None: there is no machine, or
-    it is removed already."""
+def _where_to_remove(seen: Seen, user: str, own: Sequence[Machine]) -> Machine | None:
+    """The machine which holds the user, so that all is saved; else a running one, preferably the user's own. None:
+    there is no machine, or the user is removed already."""
     owner = seen.owner(user)
     if owner is not None and owner.state == REMOVED:
         return None
     holder = seen.find(owner.machine) if owner is not None and owner.state in UNSAVED else None
     if holder is not None:
         return holder
-    candidates = his if seen.owners is None and his else [*his, *seen.machines]
+    candidates = own if seen.owners is None and own else [*own, *seen.machines]
     return next((one for one in candidates if one.state == _RUNS), next(iter(candidates), None))
 
 
 def _removed(seen: Seen, user: str, machine: Machine, *, last: bool) -> list[Step]:
-    """``last``: it is the one where the user is removed."""
+    """``last``: the user is removed on this machine."""
     _check_alone(seen, user, machine)
     steps: list[Step] = [Cordon(machine.id)]
     if last:
@@ -211,8 +209,8 @@ def _kept(machines: Sequence[Machine]) -> tuple[str, ...]:
 
 
 def move(seen: Seen, user: str, *, to: str | None, region: str | None, pin: Pin | None, destroy: bool) -> Plan:
-    """``to``: a machine's id or name; ``region``: or any, which is made if there is none. ``pin``: what tenants.yaml
-    says of him. Raises Impossible."""
+    """Plan a handover. ``to``: a machine's id or name; or ``region``: a machine there, made if there is none. ``pin``:
+    the user's pin in tenants.yaml. Raises Impossible."""
     steps: list[Step] = []
     target = _named(seen, to) if to is not None else _in_region(seen, user, region or "")
     if target is None:
@@ -232,13 +230,13 @@ def move(seen: Seen, user: str, *, to: str | None, region: str | None, pin: Pin 
     if old:
         later += _destroyed(seen, user, old)
     if handed or later or any(isinstance(step, Mark) for step in ready):
-        steps += ready  # a target that sleeps is woken only for something
+        steps += ready  # a sleeping target is woken only if there is something to do
     notes = _kept(old) if old else tuple(_stays(one, user) for one in former)
     return Plan(user, (*steps, *handed, *later), notes, name)
 
 
 def _in_region(seen: Seen, user: str, region: str) -> Machine | None:
-    """His, or one that was made to be his."""
+    """The user's machine in the region, or one which was made for the user."""
     names = (machine_rules.name_of(user), _name_there(user, region))
     there = [one for one in seen.machines if one.region == region and seen.user_of(one) in (None, user)]
     return next((one for one in there if seen.user_of(one) == user or one.name in names), None)
@@ -249,12 +247,12 @@ def _name_there(user: str, region: str) -> str:
 
 
 def _new(seen: Seen, user: str, region: str) -> Make:
-    his = seen.of(user)
-    if not his and seen.owner(user) is None:
+    own = seen.of(user)
+    if not own and seen.owner(user) is None:
         raise Impossible(f"{user} has no machine yet: flyatc users add {user} --region {region}")
     owner = seen.owner(user)
     held = seen.find(owner.machine) if owner is not None else None
-    model = next(iter([*his, *([held] if held is not None else [])]), None) or _model(seen, None, region)
+    model = next(iter([*own, *([held] if held is not None else [])]), None) or _model(seen, None, region)
     taken = seen.find(machine_rules.name_of(user)) is not None
     return Make(_name_there(user, region) if taken else machine_rules.name_of(user), region, model.id)
 
@@ -262,7 +260,7 @@ def _new(seen: Seen, user: str, region: str) -> Make:
 def _check_pin(user: str, pin: Pin | None, machine: str, region: str) -> None:
     if pin is not None and ((pin.machine or machine) != machine or (pin.region or region) != region):
         raise Impossible(
-            f"tenants.yaml pins {user} to {pin}, so he would not stay on machine {machine} in {region}: change that "
+            f"tenants.yaml pins {user} to {pin}: it would not stay on machine {machine} in {region}: change that "
             "first, and deploy it"
         )
 
@@ -274,7 +272,7 @@ def _handed_over(seen: Seen, user: str, to: str, former: Sequence[Machine]) -> t
     if owner is None or owner.to == to or (owner.machine == to and not owner.to):
         return ()
     holder = seen.find(owner.machine) if owner.state in UNSAVED else None
-    if holder is None:  # released, or its machine is gone: then that may be said anywhere
+    if holder is None:  # released, or its machine is gone: any machine can record it
         return (Release(to, user, to),)
     return (*_awake(holder), Release(holder.id, user, to))
 

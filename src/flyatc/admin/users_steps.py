@@ -1,12 +1,12 @@
-"""The steps of a plan. What is printed is what will be done: a step is its own sentence. Pure.
+"""The steps of a plan, as data. ``str(step)`` is the sentence that is printed. Pure.
 
-A machine is named by its id; one which is yet to be made by its name."""
+A machine is named by its id; one which does not exist yet by its name."""
 
 from msgspec import Struct
 
 
 class Make(Struct, frozen=True):
-    """``like``: the id of the one whose config is copied."""
+    """Make a machine. ``like``: the id of the machine whose config is copied."""
 
     name: str
     region: str
@@ -17,6 +17,8 @@ class Make(Struct, frozen=True):
 
 
 class Wake(Struct, frozen=True):
+    """Start a machine."""
+
     machine: str
 
     def __str__(self) -> str:
@@ -24,6 +26,8 @@ class Wake(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
+    """Write the user into the machine's metadata."""
+
     machine: str
     key: str
     user: str
@@ -33,6 +37,8 @@ class Mark(Struct, frozen=True):
 
 
 class Unmark(Struct, frozen=True):
+    """Remove the user from the machine's metadata."""
+
     machine: str
     key: str
     user: str
@@ -42,7 +48,7 @@ class Unmark(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """``machine``: where it is said. ``to``: for whom; None: for whoever comes."""
+    """Release the user's lease. ``machine``: runs the command. ``to``: the next holder; None: any machine."""
 
     machine: str
     user: str
@@ -51,14 +57,15 @@ class Release(Struct, frozen=True):
     def __str__(self) -> str:
         if self.to == self.machine:
             return f"put on record that {self.user} is for machine {self.to} alone"
-        heir = "" if self.to is None else f", for machine {self.to} alone"
+        successor = "" if self.to is None else f", for machine {self.to} alone"
         return (
-            f"have {self.user} released by machine {self.machine}{heir}: his requests wait, his apps end, all is saved"
+            f"have {self.user} released by machine {self.machine}{successor}: its requests wait, its apps end, "
+            "all is saved"
         )
 
 
 class Remove(Struct, frozen=True):
-    """``machine``: where it is done."""
+    """Save and remove the user. ``machine``: runs the command."""
 
     machine: str
     user: str
@@ -71,7 +78,7 @@ class Remove(Struct, frozen=True):
 
 
 class Restore(Struct, frozen=True):
-    """``machine``: where it is done."""
+    """Undo a removal. ``machine``: runs the command."""
 
     machine: str
     user: str
@@ -81,20 +88,26 @@ class Restore(Struct, frozen=True):
 
 
 class Cordon(Struct, frozen=True):
+    """Take a machine out of Fly Proxy's rotation."""
+
     machine: str
 
     def __str__(self) -> str:
-        return f"have Fly Proxy send nobody to machine {self.machine} any more"
+        return f"have Fly Proxy send no more requests to machine {self.machine}"
 
 
 class Settle(Struct, frozen=True):
+    """Wait until DNS answers about the old machine have expired."""
+
     seconds: float
 
     def __str__(self) -> str:
-        return f"wait {self.seconds:g} s, until no machine believes any more that he is where he was"
+        return f"wait {self.seconds:g} s, until no machine sends requests to the old machine any more"
 
 
 class Stop(Struct, frozen=True):
+    """Stop a machine."""
+
     machine: str
 
     def __str__(self) -> str:
@@ -102,7 +115,7 @@ class Stop(Struct, frozen=True):
 
 
 class Destroy(Struct, frozen=True):
-    """``user``: of whom it must not be the last to have something."""
+    """Destroy a machine; refused if it holds unsaved data of ``user``."""
 
     machine: str
     user: str
@@ -115,14 +128,10 @@ Step = Make | Wake | Mark | Unmark | Release | Remove | Restore | Cordon | Settl
 
 
 class Plan(Struct, frozen=True):
-    """``steps``: none where all is as it is to be. ``notes``: what is to be known besides. ``machine``: which he has
-    when it is done."""
+    """``steps``: empty if nothing is to be done. ``notes``: printed after them. ``machine``: the user's machine
+    afterwards."""
 
     user: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
     machine: str = ""
-
-    @property
-    def destroys(self) -> bool:
-        return any(isinstance(step, Destroy) for step in self.steps)

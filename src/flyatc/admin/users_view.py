@@ -1,7 +1,4 @@
-"""What there is, as it is listed: by user, and by machine. Pure.
-
-Where an operator changes users and machines: the app, its Machines API, and what is seen there.
-"""
+"""List an app's users and machines, and open the app for commands which change them."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,9 +19,9 @@ from flyatc.kit.errors import FlyatcError
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """``machine``: his by its metadata; empty: none is. ``owned``: held, released, dirty, removed, unknown, or empty:
-    never, or nobody could tell. ``owner``: the machine which has him by the record, or had him last; ``sign``: seconds
-    since that gave a sign of life. ``tenants``: which tenants.yaml names."""
+    """A user and one machine. ``machine``: by its metadata; empty if there is none. ``owned``: held, released, dirty,
+    removed, unknown; empty if there is no record, or the records are unavailable. ``owner``: the machine of the lease
+    record, present or last; ``sign``: seconds since its last heartbeat. ``tenants``: those in tenants.yaml."""
 
     user: str
     machine: str = ""
@@ -40,7 +37,7 @@ class User(Struct, frozen=True, kw_only=True):
 
 
 class Silo(Struct, frozen=True, kw_only=True):
-    """A machine. ``holds``: the users whom it holds by the record; ``version``: of flyatc, where that is known."""
+    """A machine. ``holds``: users whose lease it holds; ``version``: of its flyatc, if known."""
 
     machine: str
     name: str
@@ -54,16 +51,16 @@ class Silo(Struct, frozen=True, kw_only=True):
 
 
 def users(seen: Seen, config: Config) -> list[User]:
-    """Those who have a machine, are on record, or are named by the file."""
+    """Users with a machine, a lease record, or an entry in tenants.yaml."""
     marked = {user for one in seen.machines if (user := seen.user_of(one)) is not None}
     named = sorted(marked | set(seen.owners or ()) | set(config.users))
     return [row for user in named for row in _rows(seen, config, user)]
 
 
 def _rows(seen: Seen, config: Config, user: str) -> list[User]:
-    """One for each of his machines."""
+    """One row for each machine of the user."""
     owner, machines = seen.owner(user), seen.of(user)
-    note = f"{len(machines)} machines are his: flyatc users move makes it one" if len(machines) > 1 else ""
+    note = f"{len(machines)} machines have this user: flyatc users move makes it one" if len(machines) > 1 else ""
     if owner is not None and owner.state == "removed" and user in config.users:
         note = f"tenants.yaml lists it, and still no machine serves it: flyatc users add {user} adds it again"
     elif owner is not None and not note:
@@ -118,11 +115,13 @@ KEYLESS = (
 
 
 class UserDirectory:
+    """Users and machines of one app."""
+
     def __init__(self, api: MachinesApi, records: Records, key: str) -> None:
         self._api, self._records, self._key = api, records, key
 
     async def look(self) -> Seen:
-        """Raises ApiError. That nobody tells who owns whom is told in what is seen."""
+        """Raises ApiError. If owners are unavailable, ``Seen.why`` says why."""
         machines = oldest_first(await self._api.machines())
         try:
             found, why = await self._records.look(machines), ""
@@ -130,14 +129,14 @@ class UserDirectory:
             found, why = None, str(error)
         return Seen(self._api.app, self._key, machines, found, why)
 
-    async def carry_out(self, plan: Plan, told: Callable[[str], None]) -> None:
-        """Raises FlyatcError."""
-        await PlanRunner(self._api, self._records, self._key, told).carry_out(plan)
+    async def carry_out(self, plan: Plan, report: Callable[[str], None]) -> None:
+        """Execute the plan. Raises FlyatcError."""
+        await PlanRunner(self._api, self._records, self._key, report).carry_out(plan)
 
 
 @contextlib.asynccontextmanager
 async def opened(config: Config, environ: Mapping[str, str], given: str | None) -> AsyncIterator[UserDirectory]:
-    """``given``: the app, where it was said. Raises FlyatcError where something is missing to begin with."""
+    """``given``: the app's name, or None for the default. Raises FlyatcError if a setting is missing."""
     key = config.fly.metadata
     if key is None:
         raise FlyatcError(KEYLESS)

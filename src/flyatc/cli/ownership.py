@@ -1,33 +1,25 @@
-""""""
+"""The commands ownership, release and takeover."""
 
 import asyncio
 import os
+import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
 
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
+from flyatc.cli.tenants import Done
 from flyatc.config.schema import Config
+from flyatc.kit.errors import FlyatcError
 from flyatc.kit.units import human_seconds
 
 if TYPE_CHECKING:
     from flyatc.admin.store_access import Owner
-from time import monotonic
-from typing import TYPE_CHECKING
-
-from flyatc.cli.tenants import Done
-from flyatc.kit.errors import FlyatcError
-
-if TYPE_CHECKING:
     from flyatc.ownership.acquire import RecordStore
-import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from flyatc.ownership.release_rules import Denied, Free, Settled
-
 
 HEADINGS = ("USER", "STATE", "EPOCH", "MACHINE", "REGION", "LAST SIGN", "HERE", "NOTE")
 _STYLES = {"held": "green", "released": "dim", "dirty": "bold red", "removed": "dim", "unknown": "yellow"}
@@ -38,7 +30,7 @@ _STYLES = {"held": "green", "released": "dim", "dirty": "bold red", "removed": "
 @common.config_file
 @common.as_json
 def ownership(user: str | None, config_path: Path | None, as_json: bool) -> None:
-    """List which machine may write each user's databases, and whether it lives. No daemon is needed."""
+    """List which machine may write each user's databases, and its last heartbeat. No daemon is needed."""
     config = common.read(config_path)
     found = asyncio.run(_look(config, None if user is None else common.user_of(config, user)))
     if as_json:
@@ -46,7 +38,7 @@ def ownership(user: str | None, config_path: Path | None, as_json: bool) -> None
     if found:
         output.table(HEADINGS, [row(one) for one in found])
     else:
-        click.echo("no user has an owner yet" if user is None else f"nobody has ever owned {user}", err=True)
+        click.echo("no user has an owner yet" if user is None else f"{user} has never had an owner", err=True)
 
 
 async def _look(config: Config, user: str | None) -> list["Owner"]:
@@ -71,31 +63,35 @@ def row(one: "Owner") -> list[Cell]:
     ]
 
 
-PATIENCE = 3.0  # s; for a daemon whose data folder was deleted
-LOOK = 0.1  # s
-ANYBODY = "whoever is visited first takes it"
-NOBODY = "every machine answers 404, until flyatc users add or flyatc release --undo-remove. Its data stay in the store"
+PATIENCE = 3.0  # s; for a daemon to restore a deleted data folder
+LOOK = 0.1  # s between two checks
+NEXT_REQUEST = "the machine with the next request takes it"
+REMOVED = (
+    "every machine answers 404, until flyatc users add or flyatc release --undo-remove. Its data stay in the store"
+)
 
 
 @click.command()
 @click.argument("user")
-@click.option("--to", metavar="MACHINE", help="Only that machine of the same app is to take him.")
-@click.option("--remove", is_flag=True, help="Nobody is to take it: every machine answers 404. Its data stay.")
+@click.option("--to", metavar="MACHINE", help="Only that machine of the same app may take the user.")
+@click.option(
+    "--remove", is_flag=True, help="No machine may take the user: all answer 404. Its data stay in the store."
+)
 @click.option("--undo-remove", is_flag=True, help="Serve a removed user again.")
 @common.config_file
 def release(user: str, to: str | None, remove: bool, undo_remove: bool, config_path: Path | None) -> int:
-    """Let another machine take a user. Here its tenants are saved and stopped; for a machine that is dead its place is
-    given free, and if it is the next to come nothing is lost.
+    """Let another machine take a user. If this machine holds it, its tenants are saved and stopped. If a dead machine
+    holds it, its lease is freed; nothing is lost if that machine is the next to take it.
 
-    A machine that lives must release by itself: run this there.
+    A live machine must release by itself: run this there.
     """
     if (to is not None) + remove + undo_remove > 1:
         raise click.UsageError("--to, --remove and --undo-remove exclude each other")
     config = common.read(config_path)
     user = common.user_of(config, user)
     _check(config, user, to)
-    code, told = asyncio.run(_add(config, user) if undo_remove else _release(config, user, to, remove))
-    click.echo(output.plain(told), err=bool(code))
+    code, text = asyncio.run(_add(config, user) if undo_remove else _release(config, user, to, remove))
+    click.echo(output.plain(text), err=bool(code))
     return code
 
 
@@ -113,19 +109,19 @@ def _check(config: Config, user: str, to: str | None) -> None:
 
 
 async def _add(config: Config, user: str) -> tuple[int, str]:
-    """The exit code, and what to say."""
+    """Returns the exit code and the message."""
     from flyatc.admin import store_access
     from flyatc.ownership import operator
     from flyatc.ownership.rules import Terms
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
         if await operator.add(store, user, Terms.of(config.storage.session_ttl)):
-            return 0, f"{user} is served again: {ANYBODY}"
+            return 0, f"{user} is served again: {NEXT_REQUEST}"
     return 0, f"{user} is not removed; there is nothing to do"
 
 
 async def _release(config: Config, user: str, to: str | None, remove: bool) -> tuple[int, str]:
-    """The exit code, and what to say."""
+    """Returns the exit code and the message."""
     from flyatc.admin import store_access
     from flyatc.ownership import operator
     from flyatc.ownership.release_rules import Denied, Settled
@@ -133,7 +129,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
         found = await store_access.look(config, os.environ, store, [user])
-        if found and found[0].state == "held" and await _made_again(Path(config.server.data)):
+        if found and found[0].state == "held" and await _restored_folder(Path(config.server.data)):
             found = await store_access.look(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             done = await _by_daemon(config, store, user, to, remove)
@@ -148,9 +144,9 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
     return 0, f"{user} is {'removed' if remove else 'released'} ({decision.reason}): {_next(to, remove)}"
 
 
-async def _made_again(data: Path) -> bool:
-    """Where somebody has deleted the data folder below a running daemon, that makes it again within a second or two;
-    before, nobody can say which machine this is. False: it was there, or no daemon runs."""
+async def _restored_folder(data: Path) -> bool:
+    """Wait until a running daemon has restored a deleted data folder, which takes a second or two; without the folder
+    this machine's id is unknown. False: the folder was there, or no daemon runs."""
     from flyatc.control import server
 
     if server.socket_of(data).exists():
@@ -166,23 +162,23 @@ async def _made_again(data: Path) -> bool:
 async def _by_daemon(
     config: Config, store: "RecordStore", user: str, to: str | None, remove: bool
 ) -> tuple[int, str] | None:
-    """None: no daemon runs here, and none is needed."""
+    """Release by the daemon here. Returns exit code and message; None: no daemon runs, and none is needed."""
     from flyatc.admin import store_access
     from flyatc.control.client import NoDaemon
 
     try:
         await asyncio.to_thread(common.client(config).post, "/release", Done, user=user, to=to, remove=remove)
-    except NoDaemon as error:  # it has not come to its end in order
+    except NoDaemon as error:  # the daemon did not stop cleanly
         if to is None and not remove:
             return None
         return 1, f"only a daemon here can save what is on this disk, which may be the newest: {error}"
     looked = await store_access.look(config, os.environ, store, [user])
     if not looked:
-        told = f"{user} is stopped, and has no record any more: nothing was ever written for it"
-        return int(to is not None), f"{told}. {_next(None, remove=False)}"
+        text = f"{user} is stopped, and has no record any more: nothing was ever written for it"
+        return int(to is not None), f"{text}. {_next(None, remove=False)}"
     after = looked[0]
     if remove and after.state == "removed":
-        return 0, f"{user} is saved, stopped and removed: {NOBODY}"
+        return 0, f"{user} is saved, stopped and removed: {REMOVED}"
     if not remove and after.state == "released" and after.to == (to or ""):
         return 0, f"{user} is saved, stopped and released: {_next(to, remove)}"
     if to is not None and after.machine == to:
@@ -193,8 +189,8 @@ async def _by_daemon(
 
 def _next(to: str | None, remove: bool) -> str:
     if remove:
-        return NOBODY
-    return f"machine {to} takes it at the next visit" if to is not None else ANYBODY
+        return REMOVED
+    return f"machine {to} takes it at the next request" if to is not None else NEXT_REQUEST
 
 
 @click.command()
@@ -202,9 +198,9 @@ def _next(to: str | None, remove: bool) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common.config_file
 def takeover(user: str, yes: bool, config_path: Path | None) -> int:
-    """Take a user away from a machine that never comes back: what it has not saved does not count any more.
+    """Take a user from a machine that never comes back. What that machine has not saved is given up.
 
-    Says first what may be lost, and asks. A machine that lives cannot be robbed: stop it, or run flyatc release there.
+    Prints what may be lost, and asks. A live machine keeps its users: stop it, or run flyatc release there.
     """
     from flyatc.ownership.release_rules import Free
 
@@ -222,7 +218,7 @@ def takeover(user: str, yes: bool, config_path: Path | None) -> int:
     if not isinstance(done, Free):
         click.echo(output.plain(done.reason), err=True)
         return 1
-    click.echo(f"{user} is free: whoever is visited first takes it")
+    click.echo(f"{user} is free: {NEXT_REQUEST}")
     return 0
 
 
@@ -240,6 +236,6 @@ async def _decide(config: Config, user: str, *, do: bool) -> "Free | Denied | Se
 
 def _agreed(user: str) -> bool:
     if not sys.stdin.isatty():
-        click.echo("not on a terminal, and without --yes: nobody has agreed", err=True)
+        click.echo("not on a terminal, and without --yes: not confirmed", err=True)
         return False
     return click.confirm(f"Take over {user}?", err=True)

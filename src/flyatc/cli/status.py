@@ -1,4 +1,4 @@
-""""""
+"""The commands status, logs and route."""
 
 import contextlib
 import time
@@ -24,15 +24,15 @@ _STYLES = {"ready": "green", "stopped": "dim", "failed": "bold red"}
 @common.config_file
 @common.as_json
 def status(config_path: Path | None, as_json: bool) -> None:
-    """List every configured tenant: its state, its process, its visitors, its last save."""
+    """List every configured tenant: its state, its process, its requests, its last save."""
     overview = common.client(common.read(config_path)).get("/status", Overview)
     if as_json:
         return output.json(overview)
     now = time.time() if output.on_terminal() else None
     output.table(HEADINGS, [row(one, now, standing(one, overview)) for one in overview.tenants])
     if now is not None:
-        told = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
-        click.echo("\n" + (click.style(told, dim=True) if output.in_colour() else told))
+        text = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
+        click.echo("\n" + (click.style(text, dim=True) if output.in_colour() else text))
     for one in overview.tenants:
         for alarm in one.alarms:
             click.echo(output.plain(f"{one.tenant}: {alarm}"), err=True)
@@ -46,7 +46,7 @@ _THEN = {"exit": "ends", "stop": "has its machine stopped", "suspend": "has its 
 
 
 def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
-    """``now``: for people, who read how long ago; None: for programs, which read when. ``standing``: see below."""
+    """``now``: Unix time, for relative times; None: absolute times, for programs. ``standing``: see below."""
     return [
         Cell(one.tenant, "bold"),
         Cell(one.state if one.queued is None else f"{one.state} ({one.queued})", _STYLES.get(one.state, "yellow")),
@@ -60,13 +60,15 @@ def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
 
 
 def about(daemon: Daemon, now: float) -> str:
-    told = (
+    text = (
         f"flyatc {daemon.version}, pid {daemon.pid}, started {output.ago(daemon.started, now)}, "
         f"listens on {daemon.listen}; {daemon.running} of {output.count(daemon.limit, 'app')} at most"
     )
     if daemon.idle_at is None:
-        return told
-    return f"{told}; {_THEN.get(daemon.idle_then, daemon.idle_then)} {output.ago(daemon.idle_at, now)} if nobody comes"
+        return text
+    return (
+        f"{text}; {_THEN.get(daemon.idle_then, daemon.idle_then)} {output.ago(daemon.idle_at, now)} if no request comes"
+    )
 
 
 def verified(found: Verified | None, now: float) -> list[str]:
@@ -85,7 +87,7 @@ def _when(stamp: str | None, now: float | None) -> str:
 
 
 def standing(one: Status, overview: Overview) -> str:
-    """Whether visitors reach it. Maintenance wins over a pause; the nearest pause counts."""
+    """Describe maintenance or a pause of the tenant, or "". Maintenance beats pause; the narrowest pause counts."""
     if any(common.within(one.tenant, closed.scope) for closed in overview.closed):
         return "closed for maintenance"
     pauses = [paused for paused in overview.paused if common.within(one.tenant, paused.scope)]
@@ -106,7 +108,7 @@ def _note(one: Status, now: float | None, standing: str) -> str:
     if one.restart_pending:
         parts.append("restarts when idle, with the new configuration")
     if one.idle_at is not None and now is not None:
-        parts.append(f"stops {output.ago(one.idle_at, now)} if nobody comes")
+        parts.append(f"stops {output.ago(one.idle_at, now)} if no request comes")
     return "; ".join(part for part in parts if part)
 
 
@@ -123,9 +125,9 @@ def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None
     """
     config = common.read(config_path)
     wanted = None if tenant is None else common.of(config, tenant)
-    told = common.client(config).read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
+    found = common.client(config).read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
     for_people, none = output.on_terminal() and not as_json, True
-    for line in told:
+    for line in found:
         none = False
         click.echo(readable(line, colour=output.in_colour()) if for_people else inert_json(line))
     if none and wanted is not None and number:
@@ -137,16 +139,16 @@ def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None
 @common.config_file
 @common.as_json
 def route(path: str, config_path: Path | None, as_json: bool) -> int:
-    """Tell whose request PATH is (a path or a whole URL), where it is served, and why.
+    """Show which user and tenant PATH (a path or a whole URL) belongs to, where it is served, and why.
 
-    A running daemon is asked; without one, the file decides. Exit code 1 when the request would be refused.
+    The running daemon is asked; without one, the file decides. Exit code 1 when the request would be refused.
     """
     config = common.read(config_path)
     found = _explained(common.client(config), config, path)
     if as_json:
         output.json(found)
     else:
-        for name, value in told(found):
+        for name, value in described(found):
             click.echo(f"{name:<9} {output.plain(value)}")
     return 1 if found.outcome == "refuse" else 0
 
@@ -157,7 +159,7 @@ def _explained(daemon: Client, config: Config, path: str) -> Explanation:
     return explain.explain(config, Routes(config), path)
 
 
-def told(found: Explanation) -> list[tuple[str, str]]:
+def described(found: Explanation) -> list[tuple[str, str]]:
     lines = [("path", found.path)]
     if found.status is not None:
         lines.append(("answer", str(found.status)))
@@ -174,5 +176,5 @@ def told(found: Explanation) -> list[tuple[str, str]]:
     if found.app_path is not None:
         lines.append(("app sees", f"{found.app_path} ({'prefix stripped' if found.strip_prefix else 'as it came'})"))
     if found.health:
-        lines.append(("visit", "no: it is the app's ready path, which wakes nobody"))
+        lines.append(("visit", "no: it is the app's ready path, which starts no app"))
     return [*lines, ("why", found.why)]

@@ -22,7 +22,7 @@ class Daemon(Struct, frozen=True, kw_only=True):
     config: str  # the file, absolute
     running: int  # apps
     limit: int  # limits.running
-    idle_at: str | None = None  # when machine_idle.then is done if nobody comes
+    idle_at: str | None = None  # when machine_idle.then is done if no request comes
     idle_then: str = "none"  # machine_idle.then
     store: str | None = None  # why the store cannot be used yet, and no tenant can start; None: it can
 

@@ -284,7 +284,7 @@ class Daemon:
             await self.parts.vault.send_orphans(on_disk)
 
     def idle_at(self) -> float | None:
-        """Unix time at which machine_idle.then is done if nobody comes."""
+        """Unix time at which machine_idle.then is done if no request comes."""
         return self._idling.due_at()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -1,7 +1,4 @@
-"""Who may write, for the tenants of this daemon: the ownership room with a client of the store of its own.
-
-The tenants which have a folder on this machine, configured or not.
-"""
+"""The leases of this daemon's tenants: a LeaseManager with a store client of its own."""
 
 import asyncio
 import contextlib
@@ -23,11 +20,11 @@ from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.release_rules import Denied
 from flyatc.ownership.rules import Terms
 
-FORGETTING = 5.0  # s; the end of a daemon must not wait for longer
+FORGETTING = 5.0  # s; a shutdown waits no longer for the removal of traces
 
 
 class DaemonLeases:
-    """To be made by a daemon which holds the lock of the data folder."""
+    """Leases of this daemon. Make it only while holding the lock of the data folder."""
 
     def __init__(
         self,
@@ -37,57 +34,57 @@ class DaemonLeases:
         vault: DatabaseService,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """``on_deadline``: see Heartbeat. Raises FlyatcError where this machine cannot be put on record."""
+        """``on_deadline``: see SessionKeeper. Raises FlyatcError if this machine has no usable id."""
         self._config, self._vault = config, vault
         self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
         self.forsakes: Callable[[str, Successor], Awaitable[bool]] | None = (
-            None  # see daemon.placing; None: nobody knows
+            None  # see user_placement.UserPlacement.forsaken; None: unknown
         )
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
         self.keeper: LeaseManager | None = None
         self._machine = ""
         self._me: Me | None = None
-        self.deletes: Callable[[], bool] = lambda: False  # whether the store keeps conditions on deletions
-        self.present: Callable[[], Awaitable[None]] | None = None  # see daemon.data_folder
+        self.deletes: Callable[[], bool] = lambda: False  # True if the store supports conditional deletes
+        self.present: Callable[[], Awaitable[None]] | None = None  # see data_folder.DataFolder.present
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
             self._machine, self._me = me.machine, me
-            self.keeper = LeaseManager(self.store, me, terms, log, forsakes=self._forsaken, on_deadline=on_deadline)
+            self.keeper = LeaseManager(self.store, me, terms, log, forsakes=self._is_forsaken, on_deadline=on_deadline)
 
     def rewrite(self) -> None:
-        """The data folder was deleted, and is there again. Raises OSError."""
+        """Write the machine id again, after the data folder was deleted and restored. Raises OSError."""
         if self._me is not None:
             identity.rewrite(Path(self._config.server.data), self._me)
 
     async def open(self) -> None:
-        """To be called first. Raises StoreRefused, StoreUnavailable."""
+        """Open the store. Call it first. Raises StoreRefused, StoreUnavailable."""
         if self.store is not None:
             await self.store.open()
 
     def held(self, user: str) -> bool:
-        """Whether this machine owns him, or is taking him. Cheap."""
+        """True if this machine holds the user's lease or is acquiring it. Cheap."""
         return self.keeper is not None and self.keeper.holds(user)
 
     async def known(self, tenant: Tenant) -> bool:
-        """Whether anything is on record of the user, here or in the store."""
+        """True if the tenant has a folder here or the user a lease record in the store."""
         if self.keeper is None or tenant.data.is_dir():
             return True
         try:
             return await self.look(tenant.user) is not None
-        except OwnershipUnknown:  # then it cannot be started either
+        except OwnershipUnknown:  # then the tenant cannot be started either
             return False
 
     async def look(self, user: str) -> Owner | None:
-        """Who has, or had him last. None: nobody ever. Raises OwnershipUnknown."""
+        """Lease record of the user. None: there has never been one. Raises OwnershipUnknown."""
         return await self.keeper.look(user) if self.keeper is not None else None
 
     async def release(self, tenant: Tenant, to: str | None, *, remove: bool = False) -> None:
-        """None of the user's tenants is held. What an earlier run of ours left held or unsaved is taken, and given
-        back. ``to``: from now on he is meant for that machine of our app. ``remove``: for none. Raises
-        OwnershipUnknown, HeldElsewhere, FlyatcError where he is not ours to give."""
+        """Release a user of whom no tenant is held. A lease which an earlier run left held or dirty is acquired and
+        released. ``to``: reserve the user for that machine of our app. ``remove``: for no machine. Raises
+        OwnershipUnknown, HeldElsewhere, FlyatcError if another machine holds the user."""
         if self.store is None:
-            raise FlyatcError("storage.mode is none: nobody else can have what is on this disk")
+            raise FlyatcError("storage.mode is none: no other machine can use the data on this disk")
         owner = await self.look(tenant.user)
         ours = owner is not None and owner.holder.machine == self._machine
         if owner is not None and ours and owner.state in (State.HELD, State.DIRTY):
@@ -100,12 +97,12 @@ class DaemonLeases:
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 
-    async def _forsaken(self, user: str, heir: Successor) -> bool:
-        return self.forsakes is not None and await self.forsakes(user, heir)
+    async def _is_forsaken(self, user: str, successor: Successor) -> bool:
+        return self.forsakes is not None and await self.forsakes(user, successor)
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[HeldLease | SoleLease]:
-        """Raises HeldElsewhere, OwnershipUnknown. Without a store there is nobody to agree with."""
+        """Hold the user's lease; without a store, a SoleLease. Raises HeldElsewhere, OwnershipUnknown."""
         if self.present is not None:
             await self.present()
         if self.keeper is None:
@@ -126,14 +123,15 @@ class DaemonLeases:
             try:
                 yield owned
             finally:
-                await self._tell_unsaved(owned, tenant.user)
+                await self._mark_unsaved(owned, tenant.user)
                 owned.traceless = await self._is_traceless(owned, tenant)
 
-    async def _tell_unsaved(self, owned: HeldLease, user: str) -> None:
-        """Any of the user's tenants may have, from this run or an earlier one, what the store has not: then it must not
-        be released as if it had. Those which are held say the last word when they are let go: of one that is saved just
-        now the record which was read may be from before. What another machine has written over since counts no more: it
-        will be set aside here, and nobody need wait for that."""
+    async def _mark_unsaved(self, owned: HeldLease, user: str) -> None:
+        """Mark the lease dirty if a tenant of the user has unsaved data, from this run or an earlier one.
+
+        Tenants which are held are left out: they report when they are released, and the local record read here may be
+        older than a save under way. Unsaved data older than another machine's epoch is left out too: it will be set
+        aside here, and no machine need wait for it."""
         at_rest = [one for one in await kept(self._config, user) if not self._vault.holds(one)]
         for tenant in await self._vault.unsaved(at_rest):
             overtaken = 0 < await self._vault.known([tenant]) < owned.former.since
@@ -141,14 +139,14 @@ class DaemonLeases:
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
     async def _is_traceless(self, owned: HeldLease, tenant: Tenant) -> bool:
-        """Whether nothing was ever written for a user whom tenants.yaml does not name. What there is besides the
-        owner's record is removed: anybody can think of a million names."""
+        """True if nothing was ever written for a user who is not in tenants.yaml. Removes all but the lease record: a
+        client can request a million names."""
         assert self.store is not None
         assert self.keeper is not None
         user = tenant.user
         alone = self.keeper.may_forget(user)
         if user in self._config.users or alone is None or owned.dirty or not (self.deletes() and owned.valid()):
-            return False  # dirty: something of the app may still run, and write
+            return False  # dirty: processes of the app may still run, and write
         try:
             async with asyncio.timeout(FORGETTING):
                 if not await self._forget([tenant, *await kept(self._config, user)], owned):
@@ -159,7 +157,7 @@ class DaemonLeases:
         return [one.key for one in left] == [record.owner_key(user)] and self.keeper.may_forget(user) == alone
 
     async def _forget(self, tenants: list[Tenant], owned: HeldLease | SoleLease) -> bool:
-        """Whether nothing is left of any of them, here and in the store."""
+        """Remove empty tenants. True if nothing is left of any, here and in the store."""
         try:
             for tenant in tenants:
                 if tenant.user in self._config.users or not await self._vault.forget(tenant, owned):
@@ -169,7 +167,7 @@ class DaemonLeases:
         return True
 
     async def rest(self) -> None:
-        """The machine is about to be suspended: see Keeper. Raises OwnershipUnknown."""
+        """Release everything before the machine is suspended: see LeaseManager. Raises OwnershipUnknown."""
         if self.keeper is not None:
             await self.keeper.rest()
 
@@ -181,7 +179,7 @@ class DaemonLeases:
             self.keeper.wake()
 
     async def leave(self) -> None:
-        """No tenant is held any more: others need not wait for our session to run out."""
+        """End the session, once no tenant is held: other machines need not wait for it to expire."""
         if self.keeper is not None:
             await self.keeper.close()
 
@@ -191,7 +189,7 @@ class DaemonLeases:
 
 
 async def kept(config: Config, user: str = "*") -> list[Tenant]:
-    """``user``: one, whose name has no pattern in it; without it, of all."""
+    """Tenants with a folder on this machine, configured or not. ``user``: without glob characters; default: all."""
     return await asyncio.to_thread(_kept, config, user)
 
 

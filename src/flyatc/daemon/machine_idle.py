@@ -1,4 +1,4 @@
-"""What is done about a machine which nobody visits (``machine_idle``), and about one that slept unasked."""
+"""Stop, suspend or exit when the machine is idle (``machine_idle``); detect unexpected sleeps and stalls."""
 
 import asyncio
 import math
@@ -15,14 +15,14 @@ from flyatc.observe.log import Log
 from flyatc.ownership.clock import Clock
 
 LOOK_SECONDS = 5.0
-BEAT = 1.0  # s; between two looks at the clocks
-STALL = 5.0  # s; a busy machine may come so late to a look
-FORGOTTEN = "what the DNS told is forgotten, and connections are dropped"
-LONG = 7  # failures, of which the next pause is long: visitors may have had to wait for what did not happen
+BEAT = 1.0  # s; between two readings of the clocks
+STALL = 5.0  # s; a reading may be so late on a busy machine
+FORGOTTEN = "cached DNS answers and connections are dropped"
+LONG = 7  # failures counted for an ignored request, so that the next pause is long: requests may have waited in vain
 
 
 class IdleWatcher:
-    """``end`` is told why, and ends the daemon."""
+    """``end``: ends the daemon; its argument is the reason."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class IdleWatcher:
         platform: Platform | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """``platform``: in place of Fly's."""
+        """``platform``: replaces Fly's local API."""
         self._body, self._config, self._environ, self._end, self._log = body, config, environ, end, log
         self._platform, self._clock = platform, clock or Clock()
         self._up_since = self._clock.boottime()
@@ -47,7 +47,7 @@ class IdleWatcher:
         self._sleepless: str | None = None
 
     async def run(self) -> None:
-        """Never returns, but after ``end``."""
+        """Act when the machine is idle. Returns only after ``end``."""
         while True:
             settings = self._config().machine_idle
             self._check(settings)
@@ -57,7 +57,8 @@ class IdleWatcher:
                 return
 
     async def watch(self) -> None:
-        """Never returns. The session needs nothing of this: it looks at the clocks by itself, for each request."""
+        """Watch the clocks for sleeps and stalls. Never returns. The lease session does not depend on it: it reads the
+        clocks for each request."""
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
@@ -70,7 +71,7 @@ class IdleWatcher:
                 await self._stalled(Stalled(found.seconds - BEAT, found.cause), now.boottime)
 
     async def _stalled(self, found: Stalled, now: float) -> None:
-        """The machine was awake, so what is known of others is no older than it seems, unless we were stopped."""
+        """Report a stall. Caches stay valid, since the machine was awake, unless the process was stopped."""
         if found.cause is Cause.STOPPED:
             self._log.event("warning", f"this process did not run: {FORGOTTEN}", seconds=round(found.seconds, 1))
             await self._forget()
@@ -82,13 +83,13 @@ class IdleWatcher:
         self._first = self._before = self._read()
 
     def due_at(self) -> float | None:
-        """Unix time at which something is done if nobody comes. None: nothing is, or not now."""
+        """Unix time at which the machine is due if no request comes. None: never, or not counting down."""
         verdict = self._judge()
         left = verdict.left if isinstance(verdict, NotYet) else 0.0
         return None if left == math.inf else time() + left
 
     def _check(self, settings: MachineIdle) -> None:
-        """At the start, and at each reload that changes it."""
+        """Check if sleeping is possible: at the start, and at each reload that changes the setting."""
         if settings == self._checked:
             return
         self._checked = settings
@@ -104,7 +105,7 @@ class IdleWatcher:
         return judge(self._config().machine_idle, seen)
 
     async def _act(self, settings: MachineIdle, reason: str) -> bool:
-        """Whether the daemon ends."""
+        """Sleep or exit. True if the daemon ends."""
         if settings.then == "exit":
             return await self._exit(settings, reason)
         assert settings.then != "none"
@@ -124,7 +125,7 @@ class IdleWatcher:
         try:
             await self._body.settle()
         except FlyatcError as error:
-            self._log.event("warning", "nobody comes, but the daemon cannot end now", reason=str(error))
+            self._log.event("warning", "the machine is idle, but the daemon cannot end now", reason=str(error))
             self._note(Outcome.FAILED)
             return False
         if self._body.quiet_for() < settings.after:
@@ -146,7 +147,7 @@ class IdleWatcher:
         if self._platform is not None:
             return self._platform
         me = environment.of(self._environ)
-        assert me is not None, "else it is sleepless"
+        assert me is not None, "checked by local_api.reason"
         return local_api.LocalApi(local_api.socket_of(self._environ), me)
 
     def _read(self) -> Reading:

@@ -1,4 +1,4 @@
-"""Whether a machine has been idle for long enough, and whether it stood still. Pure: readings of clocks are told."""
+"""Decide if the machine is idle, and if it slept or stalled. Pure: clock readings are arguments."""
 
 import math
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from enum import Enum
 from flyatc.config.schema_sections import MachineIdle
 from flyatc.kit import backoff
 
-JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME, or of that against CLOCK_MONOTONIC
+JUMP = 1.0  # s; wall clock against CLOCK_BOOTTIME, or CLOCK_BOOTTIME against CLOCK_MONOTONIC
 REPORT_SECONDS = 60.0
-FIRST, MOST = 2.0, 300.0  # s; from a try to sleep that failed to the next
+FIRST, MOST = 2.0, 300.0  # s; between a failed attempt to sleep and the next
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Due:
 
 @dataclass(frozen=True)
 class NotYet:
-    """``left``: seconds until it is due if nobody comes; inf: that does not begin now."""
+    """``left``: seconds until it is due if no request comes; inf: not counting down now."""
 
     reason: str
     left: float
@@ -27,8 +27,8 @@ class NotYet:
 
 @dataclass(frozen=True)
 class Seen:
-    """All in seconds. ``quiet``: since somebody was served, 0 while somebody is. ``up``: since the daemon began, or the
-    machine woke. ``failures``: tries to sleep that failed, one after the other; ``since``: since the last of them."""
+    """All in seconds. ``quiet``: since the last request, 0 during one. ``up``: since the daemon started or the machine
+    woke. ``failures``: number of consecutive failed attempts to sleep; ``since``: since the last of them."""
 
     quiet: float
     up: float
@@ -37,21 +37,22 @@ class Seen:
 
 
 def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
+    """Decide if the machine is to stop, suspend or exit now."""
     if settings.then == "none":
         return NotYet("machine_idle.then is none", math.inf)
     if not seen.quiet:
-        return NotYet("somebody is served", math.inf)
+        return NotYet("a request is served", math.inf)
     quiet, pause = min(seen.quiet, seen.up), backoff.delay(seen.failures, FIRST, MOST)
     if quiet < settings.after:
-        return NotYet(f"nobody has come for {quiet:.0f} s of {settings.after:g}", settings.after - quiet)
+        return NotYet(f"no request for {quiet:.0f} s of {settings.after:g}", settings.after - quiet)
     if seen.since < pause:
-        return NotYet(f"the last try failed, and the next is made {pause:g} s after it", pause - seen.since)
-    return Due(f"nobody has come for {settings.after:g} s")
+        return NotYet(f"the last attempt failed, the next is made {pause:g} s after it", pause - seen.since)
+    return Due(f"no request for {settings.after:g} s")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds, by the clocks of ownership.clock. ``ran``, ``waited``: of the event loop's thread."""
+    """Seconds, by the clocks of ownership.clock. ``ran``, ``waited``: CPU and run-queue time of the loop's thread."""
 
     boottime: float
     wall: float
@@ -82,11 +83,11 @@ class Stalled:
 
 
 def gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | Stalled | None:
-    """Why there was a gap between two looks at the clocks. ``first``: from when they are watched; ``most``: so long at
-    most passes from ``before`` to ``now`` where nothing is wrong.
+    """Cause of a gap between two readings of the clocks, or None. ``first``: first reading; ``most``: longest normal
+    time from ``before`` to ``now``.
 
-    A suspended machine shows it by its clocks: the wall clock is set after it has woken, and CLOCK_BOOTTIME runs on
-    where the kernel itself was suspended. A thread that was busy, or waited for a core, shows it by its own times."""
+    A suspended machine shows in its clocks: the wall clock is set after it has woken, or, if the kernel itself was
+    suspended, CLOCK_BOOTTIME gains on CLOCK_MONOTONIC. A busy or waiting thread shows in its own times."""
     jump = (now.wall - now.boottime) - (first.wall - first.boottime)
     if abs(jump) > JUMP:
         return Slept(f"the wall clock jumped by {jump:.1f} s")
@@ -103,13 +104,13 @@ def gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | S
 
 
 class StallReports:
-    """Reports of stalls, at most one in REPORT_SECONDS: a machine that is too busy needs no more work."""
+    """Limit reports of stalls to one in REPORT_SECONDS: a busy machine needs no more work."""
 
     def __init__(self) -> None:
         self._next, self._count, self._seconds = -math.inf, 0, 0.0
 
     def add(self, stalled: Stalled, now: float) -> dict[str, object] | None:
-        """The fields of a log line, with what was not reported since the last one; None: not now."""
+        """Fields of a log line, which cover all stalls since the last one; None: do not log now."""
         self._count, self._seconds = self._count + 1, self._seconds + stalled.seconds
         if now < self._next:
             return None

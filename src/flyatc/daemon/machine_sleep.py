@@ -1,10 +1,7 @@
-"""One try to put this machine to sleep: all is saved and given back, then the platform is asked.
+"""One attempt to put this machine to sleep: save and release everything, then ask the platform.
 
-A machine that is suspended does not notice it, and its clocks stand still. So it sleeps owning nothing, its session
-ended before the platform is asked; and from then on nobody is taken until it is known what became of it: see
-ownership/design.md.
-
-The daemon's parts, as seen by whoever puts the machine to sleep (daemon.sleep.Machine).
+A suspended machine does not notice it, and its clocks stand still. So it ends its session and holds no lease before the
+platform is asked, and acquires none until the outcome is known: see ownership/design.md.
 """
 
 import asyncio
@@ -25,33 +22,33 @@ from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.observe.log import Log
 from flyatc.ownership.clock import Clock
 
-BEAT = 0.2  # s; between two looks at the clocks, after the platform was asked
-STALL = 1.0  # s; a busy machine may come so late to a look
-LOOK = 1.0  # s; between two looks at the store's clock, while somebody waits
-STORE = 10.0  # s; which those may take
-EXPECTED = 30.0  # s; in which the platform does what it was asked to
+BEAT = 0.2  # s; between two readings of the clocks, after the platform was asked
+STALL = 1.0  # s; a reading may be so late on a busy machine
+LOOK = 1.0  # s; between two readings of the store's clock, while a request waits
+STORE = 10.0  # s; duration of such a reading at most
+EXPECTED = 30.0  # s; in which the platform stops or suspends the machine
 
 
 class Machine(Protocol):
-    """The daemon, as seen by whoever puts it to sleep."""
+    """Interface of the daemon for MachineSleep."""
 
     def quiet_for(self) -> float:
-        """Seconds since somebody was served; 0 while somebody is, or waits."""
+        """Seconds since the last request; 0 while one is served or waits."""
 
     async def settle(self) -> None:
-        """No app runs, and all is in the store. Raises FlyatcError where that cannot be had; who comes meanwhile is
-        served as ever."""
+        """Stop all apps and save. Raises FlyatcError if that fails. Requests which arrive meanwhile are served as
+        usual."""
 
     async def rest(self) -> None:
-        """Nothing is owned, nor will be until ``wake``. Raises FlyatcError, and then it is as before."""
+        """Release all leases and acquire none until ``wake``. Raises FlyatcError; then nothing has changed."""
 
     async def slept(self) -> bool:
-        """Whether the store's clock shows that ours has stood still since ``rest``."""
+        """True if the store's clock shows that ours has stood still since ``rest``."""
 
     def wake(self) -> None: ...
 
     async def forget(self) -> None:
-        """What was told by others, and the connections to them: after a sleep both are worth nothing."""
+        """Drop cached lookups and open connections: after a sleep both are stale."""
 
 
 class Platform(Protocol):
@@ -61,23 +58,26 @@ class Platform(Protocol):
 
 
 class NotDone(FlyatcError):
-    """The platform was asked, and nothing has happened."""
+    """The platform accepted the request but did nothing."""
 
 
 class Outcome(Enum):
     SLEPT = "it slept, and is awake again"
-    DISTURBED = "somebody came"
+    DISTURBED = "a request arrived"
     FAILED = "it could not"
     IGNORED = "the platform was asked, and nothing has happened"
 
 
 class MachineSleep:
+    """One attempt to sleep."""
+
     def __init__(self, machine: Machine, platform: Platform, log: Log, clock: Clock | None = None) -> None:
         self._machine, self._platform, self._log = machine, platform, log
         self._clock = clock or Clock()
 
     async def fall(self, verb: Verb, after: float) -> Outcome:
-        """``after``: machine_idle.after. Where the platform stops the machine this does not return: a signal comes."""
+        """Stop or suspend the machine. ``after``: machine_idle.after. A successful stop does not return: a signal ends
+        the daemon."""
         try:
             await self._machine.settle()
             outcome = await (self._stop(after) if verb == "stop" else self._suspend(after))
@@ -85,7 +85,7 @@ class MachineSleep:
             self._log.event("warning", "this machine cannot sleep now", then=verb, reason=str(error))
             return Outcome.IGNORED if isinstance(error, NotDone) else Outcome.FAILED
         if outcome is Outcome.DISTURBED:
-            self._log.event("info", "somebody came: this machine stays awake")
+            self._log.event("info", "a request arrived: this machine stays awake")
         return outcome
 
     async def _stop(self, after: float) -> Outcome:
@@ -108,12 +108,12 @@ class MachineSleep:
         return Outcome.SLEPT
 
     def _disturbed(self, after: float) -> bool:
-        """Between this and the question to the platform nothing is awaited."""
+        """True if a request arrived. Do not await between this and the request to the platform."""
         return self._machine.quiet_for() < after
 
     async def _frozen(self) -> str:
-        """Returns how it shows, when it is over."""
-        watch = tasks.start(self._watch(), "sleep")  # before: it may come with the question
+        """Suspend the machine. Returns after it woke, with the evidence."""
+        watch = tasks.start(self._watch(), "sleep")  # before asking: the suspension may come at once
         try:
             await self._ask("suspend")
             return await watch
@@ -122,7 +122,7 @@ class MachineSleep:
             await asyncio.wait([watch])
 
     async def _ask(self, verb: Verb) -> None:
-        self._log.event("info", f"all is saved, and nobody is here: asks Fly to {verb} this machine")
+        self._log.event("info", f"all is saved and no request is served: asks Fly to {verb} this machine")
         self._log.settle()
         try:
             await self._platform.ask(verb)
@@ -158,40 +158,40 @@ def reading(clock: Clock) -> Reading:
 
 
 def _asleep(found: Slept | Stalled | None) -> str | None:
-    """The sign of it; a process that was stopped counts: the platform was asked, and may do it in this way."""
+    """Evidence of a sleep, or None. A stopped process counts: the platform may suspend in this way."""
     if isinstance(found, Stalled):
         return f"nothing ran for {found.seconds:.1f} s" if found.cause is Cause.STOPPED else None
     return None if found is None else found.sign
 
 
-MOST_NAMED = 5  # tenants of whom the log is told
+MOST_NAMED = 5  # tenants named in one log line
 
 
 class Resting:
-    """``looked``: set once it is known what an earlier run left unsaved."""
+    """Implementation of ``Machine`` by the daemon's parts. ``looked``: set once it is known what an earlier run left
+    unsaved."""
 
     def __init__(self, parts: Parts, config: Callable[[], Config], looked: asyncio.Event) -> None:
         self._parts, self._config, self._looked = parts, config, looked
 
     def quiet_for(self) -> float:
-        """Who is served without an app counts as well. Who is held by a pause is no visitor of any app, but one of
-        ours."""
+        """Seconds since the last request, including requests served without an app and requests held by a pause."""
         parts = self._parts
         if parts.recorder.counters.in_flight or parts.barrier.waiting():
             return 0.0
         return min(parts.fleet.quiet_for(), monotonic() - parts.recorder.served_at)
 
     async def settle(self) -> None:
-        """Raises SaveFailed."""
+        """Stop all apps and save. Raises SaveFailed."""
         await self._looked.wait()
-        await self._parts.fleet.rest("nobody has come for long")
+        await self._parts.fleet.rest("no request for long")
         try:
             await self._settled()
         except OSError as error:
             raise SaveFailed(f"what is on the disk cannot be read: {error}") from error
 
     async def _settled(self) -> None:
-        """By what is on the disk, of whoever it is."""
+        """Check that nothing on the disk is unsaved, whichever tenant it belongs to. Raises SaveFailed."""
         vault, config = self._parts.vault, self._config()
         tenants = [one for one in await kept(config) if not vault.holds(one)]
         if unsaved := await vault.unsaved(tenants):
@@ -201,7 +201,7 @@ class Resting:
             raise SaveFailed(f"what was set aside is not in the store yet: {stranded[0]}")
 
     async def rest(self) -> None:
-        """Raises OwnershipUnknown. The connections go before: none is there to be dead afterwards."""
+        """Release all leases and close connections, which would be dead after a sleep. Raises OwnershipUnknown."""
         await self._parts.owning.rest()
         await self.forget()
 

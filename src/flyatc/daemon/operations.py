@@ -1,4 +1,4 @@
-"""What operators may ask of a running daemon (control.ports.Operations)."""
+"""Operations of a running daemon for the control API (control.types.Operations)."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from flyatc.observe.journal import Journal
 from flyatc.observe.log import stamp
 from flyatc.routing import placement
 
-LOOK_SECONDS = 0.02  # how often it is looked whether what is paused is drained
+LOOK_SECONDS = 0.02  # s; between two checks whether a pause has drained
 R = TypeVar("R")
 
 
@@ -41,6 +41,8 @@ class Host(Protocol):
 
 
 class Operations:
+    """Implementation of control.types.Operations."""
+
     def __init__(self, daemon: Host, parts: Parts) -> None:
         self._daemon, self._parts = daemon, parts
         self._started = stamp(time())
@@ -74,7 +76,7 @@ class Operations:
                 )
                 for scope, pause in barrier.paused.items()
             ],
-            verified=None if self._parts.verifying is None else self._parts.verifying.told(),
+            verified=None if self._parts.verifying is None else self._parts.verifying.summary(),
             daemon=types.Daemon(
                 version=__version__,
                 pid=os.getpid(),
@@ -90,14 +92,14 @@ class Operations:
         )
 
     def explain(self, url: str) -> types.Explanation:
-        told = explain.explain(self._daemon.config, self._parts.handler.routes, url)
-        if told.user is None or told.name is None:
-            return told
-        tenant = self._parts.fleet.find(told.user, told.name)
-        return structs.replace(told, state=None if tenant is None else str(tenant.status().state))
+        found = explain.explain(self._daemon.config, self._parts.handler.routes, url)
+        if found.user is None or found.name is None:
+            return found
+        tenant = self._parts.fleet.find(found.user, found.name)
+        return structs.replace(found, state=None if tenant is None else str(tenant.status().state))
 
     async def start(self, address: str) -> None:
-        """Raises FlyatcError where visitors would be sent to another machine."""
+        """Start tenants. Raises FlyatcError if requests would be sent to another machine."""
         await self._refuse_elsewhere(address)
         await self._parts.fleet.start(address)
 
@@ -105,12 +107,12 @@ class Operations:
         await self._parts.fleet.stop(address)
 
     async def restart(self, address: str) -> None:
-        """As ``start``."""
+        """Restart tenants. Raises as ``start``."""
         await self._refuse_elsewhere(address)
         await self._parts.fleet.restart(address)
 
     async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
-        """To its end, also when who asked has left."""
+        """Release a user. Continues if the operator disconnects."""
         await tasks.joined(tasks.start(self._release(user, to, remove), f"release {user}"))
 
     async def _release(self, user: str, to: str | None, remove: bool) -> None:
@@ -127,7 +129,7 @@ class Operations:
         user = self._parts.fleet.select(address)[0].spec.user
         place = await placing.find(user) if placing is not None else None
         if isinstance(place, placement.There):
-            raise FlyatcError(f"{user} belongs to {place.target}: start him there. {place.explanation}")
+            raise FlyatcError(f"{user} belongs to {place.target}: start it there. {place.explanation}")
 
     async def reload(self) -> types.Reloaded:
         found = self._daemon.reload()
@@ -153,13 +155,13 @@ class Operations:
         name = maintenance_rules.named(scope)
         while (left := self._in_flight(scope)).requests:
             if scope not in barrier.paused:
-                raise FlyatcError(f"{name} was resumed by somebody else before the apps had answered all")
+                raise FlyatcError(f"{name} was resumed by another operator before the apps had responded to all")
             if monotonic() - began > limit:
                 log.event("warning", "paused, but not drained within the limit", scope=name, requests=left.requests)
                 return left
             await asyncio.sleep(LOOK_SECONDS)
         ms = round((monotonic() - began) * 1000)
-        log.event("info", "drained: no app has a request of what is paused", scope=name, tunnels=left.tunnels, ms=ms)
+        log.event("info", "drained: no paused app has a request", scope=name, tunnels=left.tunnels, ms=ms)
         return left
 
     async def resume(self, address: str | None) -> int | None:
@@ -168,8 +170,8 @@ class Operations:
         return _written(lambda: barrier.resume(scope))
 
     def _in_flight(self, scope: str) -> types.Drained:
-        """Requests that the apps have, or which wait for a start that was begun for them. Tunnels have no end of their
-        own: nobody waits for them."""
+        """Count requests which apps are serving, or which wait for a start under way. Tunnels are counted apart: they
+        may never end, so a pause does not wait for them."""
         requests = tunnels = 0
         for tenant in self._parts.fleet.known():
             if maintenance_rules.covers(scope, tenant.spec.address):
@@ -179,11 +181,11 @@ class Operations:
                 requests += tenant.status().visitors - opened
         return types.Drained(requests, tunnels)
 
-    def _scope(self, address: str | None, said: Mapping[str, object]) -> str:
-        """Raises NoSuchTenant; but what was said of a tenant which is gone can be lifted."""
+    def _scope(self, address: str | None, active: Mapping[str, object]) -> str:
+        """Check the address. Raises NoSuchTenant, unless in ``active``: a rule for a removed tenant can be lifted."""
         if address is None:
             return maintenance_rules.EVERYTHING
-        if address not in said:
+        if address not in active:
             self._parts.fleet.select(address)
         return address
 
@@ -195,7 +197,7 @@ class Operations:
         if live is not None:
             await live.save(progress, database)
             return
-        async with self._parts.fleet.paused(address):  # stopped and saved: what was left unsaved is saved by that
+        async with self._parts.fleet.paused(address):  # stopped, which saves what was unsaved
             pass
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
@@ -231,4 +233,4 @@ def _written(change: Callable[[], R]) -> R:
     try:
         return change()
     except OSError as error:
-        raise FlyatcError(f"it could not be written down, and so is not done: {error.strerror}") from error
+        raise FlyatcError(f"it could not be stored, and so is not done: {error.strerror}") from error

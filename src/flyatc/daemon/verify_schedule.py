@@ -123,7 +123,8 @@ class VerifySchedule:
         self._path = Path(config.server.data) / ".flyatc" / "verified.json"
         self._known: dict[tuple[str, str], Drilled] = {}
 
-    def told(self) -> types.Verified:
+    def summary(self) -> types.Verified:
+        """Results for ``flyatc status``."""
         tried = [one for one in self._known.values() if one.verdicts]
         bad = [
             types.Bad(
