@@ -192,5 +192,5 @@ def test_ten_thousand_tenants_are_all_there(tmp_path: Path) -> None:
 def test_the_page_of_reference_is_what_the_schema_says() -> None:
     page = Path(__file__).parents[2] / "docs/configuration.md"
     assert page.read_text() == reference(), (
-        "docs/configuration.md is stale: write flyatc.config.describe.reference() to it"
+        "docs/configuration.md is stale: write flyatc.config.reference.reference() to it"
     )

@@ -66,7 +66,7 @@ FAULTS = [
     ("static: [{folder: x}]", "static[0]: needs path"),
     ("static: [{path: assets, folder: x}]", "static[0]: 'assets' is not a path: write / or /assets"),
     ("static: [{path: /, folder: x, index: [.x]}]", "static[0]: '.x' is not the name of an index file"),
-    ('static: [{path: /, folder: x, cache_control: "a\\nb"}]', "static[0]: 'a\\nb' cannot stand in a header"),
+    ('static: [{path: /, folder: x, cache_control: "a\\nb"}]', "static[0]: 'a\\nb' cannot be a header value"),
     ("compression: {codings: [deflate]}", "compression.codings[0]: 'deflate' is not one of br, gzip, zstd"),
     ("compression: {jitter: 70000}", "compression.jitter: must be at most 65533"),
     ("sendfile: {roots: ['{date}']}", "sendfile.roots[0]: {date} is not a placeholder, did you mean {data}?"),
@@ -91,4 +91,4 @@ def test_the_reference_describes_every_part() -> None:
     for title in ("app.delivery", "app.delivery.compression", "app.delivery.static: each entry"):
         assert f"### {title}\n" in page
     assert "| `codings` | a list | `[zstd, br, gzip]` |" in page
-    assert "| `folder` | text | needed |" in page
+    assert "| `folder` | text | required |" in page

@@ -70,9 +70,9 @@ FAULTS = [
     ("app: {verify_port: maybe}", "tenants.yaml:1: app.verify_port: must be true or false, not 'maybe'"),
     ("limits: {running: 1.5}", "tenants.yaml:1: limits.running: '1.5' is not a whole number"),
     ("server: {trusted_hops: -1}", "tenants.yaml:1: server.trusted_hops: must be at least 0, not -1"),
-    ("server: {listen: 70000}", "tenants.yaml:1: server.listen: '70000' is not a place to listen: write 3000"),
-    ("server: {listen: '*:80'}", "tenants.yaml:1: server.listen: '*:80' is not a place to listen"),
-    ("server: {control: a:b}", "tenants.yaml:1: server.control: 'a:b' is not a place to listen"),
+    ("server: {listen: 70000}", "tenants.yaml:1: server.listen: '70000' is not an address to listen at: write 3000"),
+    ("server: {listen: '*:80'}", "tenants.yaml:1: server.listen: '*:80' is not an address to listen at"),
+    ("server: {control: a:b}", "tenants.yaml:1: server.control: 'a:b' is not an address to listen at"),
     (
         "storage: {mode: snapshots}",
         "tenants.yaml:1: storage.mode: 'snapshots' is not one of litestream, none, snapshot; did you mean",

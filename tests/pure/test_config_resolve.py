@@ -58,8 +58,8 @@ SECTIONS = [
     ("server: {health: up}", "server.health: 'up' must be a path such as /up: begin with '/'"),
     ("server: {health: '/up?x'}", "server.health: '/up?x' must be a path such as /up"),
     ("server: {health: /a/up}", "server.health: /a/up is an address of the user a, whose app would not see it"),
-    ("server: {listen: 80, control: 80}", "server.control: is the port of visitors too (*:80): take another"),
-    ("fly: {metadata: Customer}", "fly.metadata: 'Customer' cannot be asked for by DNS: a-z, 0-9, - and _"),
+    ("server: {listen: 80, control: 80}", "server.control: is the port for clients too (*:80): choose another"),
+    ("fly: {metadata: Customer}", "fly.metadata: 'Customer' cannot be looked up by DNS: a-z, 0-9, - and _"),
     ("fly: {resolver: 53}", "fly.resolver: *:53 names no server: write its address, such as [fdaa::3]:53"),
     ("fly: {resolver: 'dns.example:53'}", "fly.resolver: dns.example:53 names no server: write its address"),
     ("replay: {cache: 9s}", "replay.cache: is less than 10 s, which Fly Proxy does not take: more, or 0"),
@@ -131,14 +131,14 @@ USERS = [
         "users.*.match: '([a-z]+)(?=x)' cannot be used: look-around, named groups, flags and other groups",
     ),
     ("'*': {match: '[0-9]{99999999999}'}", "users.*.match: '[0-9]{99999999999}' cannot be used: "),
-    ("a: {tenants: []}", "users.a.tenants: lists nobody: leave it out where the user is the tenant"),
+    ("a: {tenants: []}", "users.a.tenants: is empty: leave it out if the user is the tenant"),
     ("a: {tenants: [b, b]}", "users.a.tenants[1]: 'b' is listed twice"),
     ("a: {tenants: [b/]}", "users.a.tenants[0]: 'b/' cannot be a tenant: segments of"),
     ("a: {tenants: [b, b..c]}", "users.a.tenants[1]: 'b..c' cannot be a tenant"),
     ("a: {tenants: {b~c: }}", "users.a.tenants.b~c: 'b~c' cannot be a tenant"),
     ("a: {tenants: [a/b/c/d/e/f/g/h/i]}", "users.a.tenants[0]: 'a/b/c/d/e/f/g/h/i' is too long: at most 8 segments"),
     ("a: {command: []}", "users.a.command: is missing: write the program and its arguments"),
-    ("a: {tenants: {b: {command: ['']}}}", "users.a.tenants.b.command[0]: is empty: here stands the program"),
+    ("a: {tenants: {b: {command: ['']}}}", "users.a.tenants.b.command[0]: is empty: it must be the program"),
     ("a: {tenants: {b: {seed: new.sqlite3}}}", "users.a.tenants.b.seed: is one path, but no database is listed"),
     ("a: {tenants: {b: {directory: gone}}}", "users.a.tenants.b.directory: /srv/site/gone is not a directory"),
     ("a: {region: BOS}", "users.a.region: 'BOS' is no region: write its code, such as bos"),
@@ -172,7 +172,7 @@ def test_the_environment_may_name_the_only_user_of_a_machine_if_the_file_knows_h
     assert said.fly.metadata == "tenant"
     for user in ("*", "bob", "1/2", "@1"):
         (fault,) = told(sound(users=users), {"CUSTOMER_ID": user})
-        assert fault.startswith("environment: CUSTOMER_ID: names the only user whom this machine serves (--user), and")
+        assert fault.startswith("environment: CUSTOMER_ID: names the only user that this machine serves (--user), and")
 
 
 def test_no_user_at_all_is_a_fault() -> None:

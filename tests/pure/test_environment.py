@@ -143,9 +143,9 @@ def test_a_bare_name_that_may_be_the_apps_own_has_a_way_out() -> None:
 
 def test_visitors_and_the_app_need_a_port_each() -> None:
     assert told(HTTP_PORT="3000") == [
-        "environment: TARGET_PORT: 3000 is HTTP_PORT too: visitors and the app need one each"
+        "environment: TARGET_PORT: 3000 is HTTP_PORT too: clients and the app need one each"
     ]
-    assert told(TARGET_PORT="0")[0].startswith("environment: TARGET_PORT: the app needs a port that we know")
+    assert told(TARGET_PORT="0")[0].startswith("environment: TARGET_PORT: the app needs a known port")
 
 
 @pytest.mark.parametrize("text", ["example.com", "a.example, b.example", ", x"])

@@ -1,6 +1,6 @@
-"""What is wrong with a configuration: every fault with its file, line and key. Pure.
+"""Configuration faults with file, line and key, and the tree of YAML nodes with their lines. Pure.
 
-A YAML document as a tree which knows its lines: what ``load`` makes of the text, and ``parse`` reads. Pure.
+``load`` builds the tree from the text; ``parse`` reads it.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from flyatc.kit.errors import FlyatcError
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 
-Key: TypeAlias = tuple[str | int, ...]  # the way from the top: ("app", "command", 1)
+Key: TypeAlias = tuple[str | int, ...]  # the path from the top: ("app", "command", 1)
 
 
 class ScalarNode(Struct, frozen=True):
-    """``plain``: without quotes, so that ``null`` and ``true`` may mean what YAML says."""
+    """``plain``: without quotes, so that ``null`` and ``true`` may have their YAML meaning."""
 
     line: int
     text: str
@@ -33,13 +33,13 @@ class SequenceNode(Struct, frozen=True):
 
 
 class MappingNode(Struct, frozen=True, dict=True):
-    """As written: keys may be anything, and may come twice."""
+    """A mapping as written: keys may be any node, and may occur twice."""
 
     line: int
     pairs: tuple[tuple["Node", "Node"], ...]
 
     def find(self, name: str) -> tuple["Node", "Node"] | None:
-        """The first pair with this key. Remembered: a long mapping may be asked for each of its keys."""
+        """Return the first pair with this key. Indexed, since each key of a long mapping may be looked up."""
         index: dict[str, tuple[Node, Node]] | None = self.__dict__.get("index")
         if index is None:
             index = {}
@@ -54,7 +54,7 @@ Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 
 
 def line_of(root: Node | None, key: Key) -> int | None:
-    """The line of this key, or of the nearest thing above it which the file has. None: nothing of it is there."""
+    """Return the line of this key or of its nearest parent in the file; None if the file has neither."""
     node, line = root, None
     for part in key:
         if isinstance(node, MappingNode) and isinstance(part, str) and (pair := node.find(part)):
@@ -68,7 +68,7 @@ def line_of(root: Node | None, key: Key) -> int | None:
 
 
 class Fault(Struct, frozen=True):
-    """One thing to put right. ``str()``: ``tenants.yaml:12: app.idel: unknown key, did you mean idle?``"""
+    """One fault to fix. ``str()``: ``tenants.yaml:12: app.idel: unknown key, did you mean idle?``"""
 
     file: str
     line: int | None
@@ -81,7 +81,7 @@ class Fault(Struct, frozen=True):
 
 
 class ConfigError(FlyatcError):
-    """The configuration cannot be used. ``str()`` tells all faults, one a line, in the order of the file."""
+    """The configuration cannot be used. ``str()`` lists all faults, one per line, in the order of the file."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(faults)
@@ -92,7 +92,7 @@ class ConfigError(FlyatcError):
 
 
 def dotted(key: Key) -> str:
-    """``("app", "command", 1)`` → ``app.command[1]``. What cannot be printed is escaped."""
+    """Format a key: ``("app", "command", 1)`` → ``app.command[1]``. Unprintable parts are escaped."""
     text = ""
     for part in key:
         if isinstance(part, int):
@@ -104,17 +104,17 @@ def dotted(key: Key) -> str:
 
 
 class Faults:
-    """Gathers what is wrong with one file, so that all of it can be told at once."""
+    """Collects all faults of one file, to report them together."""
 
     def __init__(self, file: str, root: Node | None) -> None:
         self._file = file
         self._root = root
         self._found: dict[tuple[Key, str], Fault] = {}
         self._keys: set[Key] = set()
-        self._above: set[Key] = set()  # all keys which hold a faulty one
+        self._above: set[Key] = set()  # all parents of faulty keys
 
     def add(self, key: Key, message: str, line: int | None = None) -> None:
-        """``line``: where it is not the line of the key itself."""
+        """Add a fault. ``line``: if it is not the line of the key itself."""
         line = line_of(self._root, key) if line is None else line
         self._found.setdefault((key, message), Fault(self._file, line, dotted(key), message))
         self._keys.add(key)
@@ -124,10 +124,10 @@ class Faults:
         self._found[((name,), message)] = Fault("environment", None, name, message)
 
     def reported(self, key: Key) -> bool:
-        """Whether something at, above or below this key is told already: then what follows from it need not be."""
+        """True if there is a fault at, above or below this key; then its consequences need not be reported."""
         return key in self._above or any(key[:size] in self._keys for size in range(len(key) + 1))
 
     def raise_if_any(self) -> None:
-        """Raises ConfigError if anything was told."""
+        """Raise ConfigError if there are faults."""
         if self._found:
             raise ConfigError(sorted(self._found.values(), key=lambda fault: fault.line or 0))

@@ -1,4 +1,4 @@
-"""tenants.yaml from the disk: found, read, parsed, resolved. The only module which knows YAML's library."""
+"""Find, read, parse and resolve tenants.yaml. The only module that uses the YAML library."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ SYSTEM = Path("/etc/flyatc/tenants.yaml")
 _LARGEST_FILE = 4 * 1024 * 1024
 _DEEPEST = 32  # the schema needs six
 _TOO_DEEP = "is nested too deeply"
-_MOST_NODES = 1_000_000  # counted with every alias written out: ten aliases of ten aliases of … end here
+_MOST_NODES = 1_000_000  # counted with aliases expanded: limits nested aliases (billion laughs)
 _BRACKET_OR_NEWLINE = re.compile(r"[\[\]{}\n]")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, and not built everywhere
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast in C, which is not built everywhere
 
 
 def find(explicit: Path | None) -> Path:
-    """The file to read: as asked for, else the one here, else the system's. Raises ConfigError where there is none."""
+    """Return the file to read: ``explicit``, else HERE, else SYSTEM. Raises ConfigError if there is none."""
     if explicit is not None:
         if _is_there(explicit):
             return explicit
@@ -37,7 +37,7 @@ def find(explicit: Path | None) -> Path:
 
 
 def load(path: Path, environ: Mapping[str, str], alone: Sequence[str] = ()) -> Config:
-    """``alone``: the command of the only app (resolve.resolve). Raises ConfigError with every fault of the file."""
+    """Load the file. ``alone``: the command of the only app (resolve.resolve). Raises ConfigError with all faults."""
     root = compose(_read(path), str(path))
     faults = Faults(str(path), root)
     file = parse(root, faults)
@@ -47,7 +47,7 @@ def load(path: Path, environ: Mapping[str, str], alone: Sequence[str] = ()) -> C
 
 
 class RealDisk:
-    """The Disk of config.layers: what the file's paths are checked against."""
+    """The real file system, as config.merge.Disk: paths in the file are checked against it."""
 
     def is_directory(self, path: Path) -> bool:
         try:
@@ -57,7 +57,7 @@ class RealDisk:
 
     def readable_octets(self, path: Path) -> int | None:
         try:
-            if not path.is_file():  # a pipe would keep open() waiting
+            if not path.is_file():  # open() would block on a pipe
                 return None
             with path.open("rb"):
                 return path.stat().st_size
@@ -66,15 +66,15 @@ class RealDisk:
 
 
 def compose(text: str, file: str) -> errors.Node | None:
-    """The tree of one YAML document, None where it is empty. Raises ConfigError.
+    """Return the tree of one YAML document, None if it is empty. Raises ConfigError.
 
-    Built from the parser's events, not by yaml.compose: that one recurses in C, and deep nesting ends the process.
+    Built from the parser's events: yaml.compose recurses in C, and deep nesting crashes the process.
     """
     try:
         return _Composer(file).document(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        if mark and (deep := _line_of_deep_nesting(text, mark.index)):  # libyaml refuses it before it gives an event
+        if mark and (deep := _line_of_deep_nesting(text, mark.index)):  # libyaml refuses it before any event
             raise ConfigError([Fault(file, deep, "", _TOO_DEEP)]) from error
         message = "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", message)]) from error
@@ -102,7 +102,7 @@ def _line_of_deep_nesting(text: str, end: int) -> int | None:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # such as a folder we may not look into: reading it tells why
+    except OSError:  # such as a folder without permission: reading it reports why
         return True
 
 
@@ -121,7 +121,7 @@ def _read(path: Path) -> str:
 
 
 class _Composer:
-    """Turns the parser's events into nodes, counting them with all aliases written out."""
+    """Builds nodes from the parser's events, counting them with all aliases expanded."""
 
     def __init__(self, file: str) -> None:
         self._file = file

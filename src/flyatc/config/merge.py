@@ -1,4 +1,4 @@
-"""The three layers of an app's settings, app: → user → tenant: each checked, then laid over the last. Pure."""
+"""Merge the three layers of an app's settings, app: → user → tenant, checking each. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from flyatc.config.schema import App, AppOverrides
 from flyatc.config.schema_sections import Delivery, DeliveryOverrides
 
 _LARGEST_PAGE = 1024 * 1024
-_MERGED = ("env", "pages", "delivery")  # key by key; everything else replaces
+_MERGED = ("env", "pages", "delivery")  # key by key; all other settings replace
 
 Layer = App | AppOverrides
 
@@ -22,13 +22,13 @@ class Disk(Protocol):
     def is_directory(self, path: Path) -> bool: ...
 
     def readable_octets(self, path: Path) -> int | None:
-        """The size of a file; None where there is none that can be read."""
+        """Return the size of a file, or None if it is not a readable file."""
 
 
 class Context(Struct, frozen=True):
-    """What a layer is checked against."""
+    """Context for checking a layer."""
 
-    folder: Path  # of the configuration file: what relative paths are relative to
+    folder: Path  # of the configuration file: the base of relative paths
     environ: Mapping[str, str]
     disk: Disk
     faults: Faults
@@ -41,7 +41,7 @@ Check = Callable[[Any, Key, Context], object]
 
 
 def lay(app: App, layer: Layer | None, key: Key, around: Context) -> App:
-    """``app`` with what ``layer`` says instead, paths absolute. The faults of the layer itself are told."""
+    """Return ``app`` overridden by ``layer``, paths absolute. Faults of the layer itself are reported."""
     if layer is None:
         return app
     changes: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def _merged(below: Any, value: Any) -> Any:
 
 
 def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Context) -> None:
-    """What only the complete settings of a tenant can tell. A fault is told where the setting was last made."""
+    """Check the complete settings of a tenant. A fault is reported at the layer that set the value last."""
     command = _last("command", layers)
     if not app.command and not around.faults.reported(command):
         around.faults.add(command, "is missing: write the program and its arguments, such as [python3, app.py]")
@@ -86,17 +86,17 @@ def _seed_without_database(app: App) -> str | None:
             return None
         count = "no database is" if not app.databases else f"{len(app.databases)} databases are"
         return f"is one path, but {count} listed: write database: path for each"
-    strangers = [name for name in app.seed or {} if name not in app.databases]
-    if not strangers:
+    unknown = [name for name in app.seed or {} if name not in app.databases]
+    if not unknown:
         return None
-    return f"{strangers[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
+    return f"{unknown[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
 
 
 def _command(command: list[str], key: Key, around: Context) -> list[str]:
-    for index, word in enumerate(command):
-        _check_placeholders(word, (*key, index), around)
+    for index, argument in enumerate(command):
+        _check_placeholders(argument, (*key, index), around)
     if command and not command[0].strip():
-        around.faults.add((*key, 0), "is empty: here stands the program")
+        around.faults.add((*key, 0), "is empty: it must be the program")
     return command
 
 
@@ -146,7 +146,7 @@ def _seed(seed: str | dict[str, str] | None, key: Key, around: Context) -> str |
 
 
 def _seed_file(path: str, key: Key, around: Context) -> str:
-    """Absolute, and still a template: it is expanded when the seed is needed."""
+    """Return the absolute path, still a template: it is expanded when the seed is needed."""
     _check_placeholders(path, key, around)
     file = validate.literal(path)
     if file is not None and around.disk.readable_octets(Path(around.absolute(file))) is None:
@@ -155,14 +155,14 @@ def _seed_file(path: str, key: Key, around: Context) -> str:
 
 
 def _template(path: str, around: Context) -> str:
-    """Absolute, with its placeholders."""
+    """Return the absolute path, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):
         return path
     return validate.escape(str(around.folder)).rstrip("/") + "/" + path
 
 
 def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Context) -> Delivery | DeliveryOverrides:
-    """The roots are templates still; static folders stay relative: a layer above may change the app's directory."""
+    """Make the roots absolute templates. Static folders stay relative: another layer may change the app's directory."""
     sendfile = delivery.sendfile
     if sendfile is UNSET or not sendfile.roots:
         return delivery

@@ -1,10 +1,7 @@
-"""A tree of YAML nodes → the schema's ``File``, with every fault told. Pure.
+"""Parse a tree of YAML nodes into the schema's ``File``, reporting every fault. Pure.
 
-Scalars are read from their own text by what is wanted there, not by YAML's guess: ``100`` and ``no`` are fine names.
-
-The types of the schema, as a reader of YAML needs them: what each kind of node may become. Pure.
-
-Made from the Structs of ``schema`` by msgspec's own inspection, so that a new field needs no second place.
+Scalars are read from their text by the type expected there, not by YAML's guess: ``100`` and ``no`` are valid names.
+The expected types (``Shape``) are derived from the Structs of ``schema`` with msgspec's inspection.
 """
 
 import difflib
@@ -21,16 +18,16 @@ from flyatc.config.errors import Faults, Key, MappingNode, Node, ScalarNode, Seq
 from flyatc.config.schema import File
 from flyatc.kit import units
 
-Read = Callable[[str, bool], object]  # (the scalar's text, whether it stands without quotes); raises ValueError
+Read = Callable[[str, bool], object]  # (text of the scalar, True if without quotes); raises ValueError
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @dataclass
 class Shape:
-    """What may stand in one place: at most one reading for each kind of node."""
+    """The type expected in one place: at most one reading for each kind of node."""
 
-    wanted: str  # in words, for people: "a duration", "a list"
+    wanted: str  # for people: "a duration", "a list"
     nullable: bool = False
     scalar: Read | None = None
     items: "Shape | None" = None
@@ -73,8 +70,8 @@ def _scalar_shape(info: inspect.Type, unit: str | None) -> Shape:
         case inspect.BoolType():
             return Shape("true or false", scalar=_true_or_false)
         case inspect.LiteralType():
-            words = tuple(map(str, info.values))
-            return Shape(" or ".join(words), scalar=functools.partial(_one_of, words))
+            choices = tuple(map(str, info.values))
+            return Shape(" or ".join(choices), scalar=functools.partial(_one_of, choices))
         case inspect.IntType() | inspect.FloatType():
             wanted, read = {
                 "seconds": ("a duration", units.seconds),
@@ -108,11 +105,11 @@ def _true_or_false(text: str, plain: bool) -> bool:
     return _BOOLEANS[text.lower()]
 
 
-def _one_of(words: tuple[str, ...], text: str, plain: bool) -> str:
-    if text in words:
+def _one_of(choices: tuple[str, ...], text: str, plain: bool) -> str:
+    if text in choices:
         return text
-    close = difflib.get_close_matches(text, words, 1)
-    raise ValueError(f"{text!r} is not one of {', '.join(words)}" + (f"; did you mean {close[0]}?" if close else ""))
+    close = difflib.get_close_matches(text, choices, 1)
+    raise ValueError(f"{text!r} is not one of {', '.join(choices)}" + (f"; did you mean {close[0]}?" if close else ""))
 
 
 def _whole_number(text: str) -> int:
@@ -137,14 +134,14 @@ S = TypeVar("S", bound=Struct)
 
 
 class _Wrong:
-    """Stands for a value that could not be read; its fault is told."""
+    """Placeholder for a value that could not be read; its fault is reported."""
 
 
 _WRONG = _Wrong()
 
 
 def parse(root: Node | None, faults: Faults) -> File:
-    """What could not be read is told to ``faults`` and left at its default, so that the rest can be checked too."""
+    """Parse the file. Faults are added to ``faults``; invalid values keep their default, so the rest is checked too."""
     if root is None:
         faults.add((), "is empty: it needs at least app: and users:")
         return File()
@@ -170,7 +167,7 @@ def _value(node: Node, shape: Shape, key: Key, faults: Faults) -> object:
 def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
     if node.null and shape.nullable:
         return None
-    if node.null and shape.scalar is None and shape.items is None:  # a section whose lines are all comments
+    if node.null and shape.scalar is None and shape.items is None:  # a section with only comments in it
         return _value(MappingNode(node.line, ()), shape, key, faults)
     try:
         return _read(node, shape)
@@ -222,13 +219,13 @@ def _struct(node: MappingNode, shape: Shape, struct: type[Struct], key: Key, fau
         return _WRONG
     try:
         return struct(**given)
-    except ValueError as error:  # the struct's own word on what its fields say together
+    except ValueError as error:  # raised by the struct's __post_init__
         faults.add(key, str(error), node.line)
         return _WRONG
 
 
 def _pairs(node: MappingNode, key: Key, faults: Faults) -> Iterator[tuple[str, Node]]:
-    """Each key once, the first time it comes."""
+    """Yield each key once, at its first occurrence."""
     seen: dict[str, int] = {}
     for name, value in node.pairs:
         if not isinstance(name, ScalarNode):
@@ -256,7 +253,7 @@ def _unknown(name: str, here: tuple[str, ...]) -> str:
 
 
 def _homes() -> dict[str, str]:
-    """Where each key of the schema belongs, in words."""
+    """Return where each key of the schema belongs, as text for people."""
     sections = of(File).fields
     homes: dict[str, str] = {}
     for section, shape in sections.items():

@@ -1,4 +1,4 @@
-"""What a new configuration means for a daemon which runs by an old one. Pure."""
+"""Difference between the running configuration and a new one. Pure."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ _FIXED_LOG = ("format", "level")
 
 
 class Changes(Struct, frozen=True):
-    """Tenants by address, in the file's order. ``restart``: settings which wait for a restart of the daemon."""
+    """Changed tenants by address, in the file's order. ``restart``: changed settings that need a daemon restart."""
 
-    config: Config  # to go on with: the new one, but for what ``restart`` names
+    config: Config  # to apply: the new one, except the settings in ``restart``
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
@@ -21,7 +21,7 @@ class Changes(Struct, frozen=True):
 
 
 def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
-    """``made``: the tenants which '*' has made so far; they are judged with the listed ones."""
+    """Compare two configurations. ``made``: the tenants created by '*' so far, compared like the listed ones."""
     restart = tuple(f"server.{name}" for name in _FIXED if getattr(old.server, name) != getattr(new.server, name))
     for section in ("storage", "cache", "fly", "replay"):
         before, after = getattr(old, section), getattr(new, section)
@@ -43,9 +43,9 @@ def changes(old: Config, new: Config, made: Iterable[Tenant] = ()) -> Changes:
 
 
 def _carried(old: Config, new: Config) -> Config:
-    """The new configuration with the old one's settings that only a restart can change.
+    """Return the new configuration with the old values of settings that only a restart can change.
 
-    Above all ``server.data``: a tenant whose folder moved under a running daemon would lose what is not saved yet.
+    Above all ``server.data``: a tenant whose folder changed under a running daemon would lose unsaved data.
     """
     server = structs.replace(new.server, **{name: getattr(old.server, name) for name in _FIXED})
     log = structs.replace(new.log, **{name: getattr(old.log, name) for name in _FIXED_LOG})

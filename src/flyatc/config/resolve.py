@@ -1,4 +1,4 @@
-"""The file as written → Config: every tenant with its complete app, every path absolute, every fault told. Pure."""
+"""Resolve the file as written into Config: complete apps, absolute paths, all faults reported. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from flyatc.config.schema import (
     make_tenant,
 )
 
-ALONE = "app"  # the one tenant of a wrapper: its address and, in the store, its user
+ALONE = "app"  # the only tenant of `flyatc run`: its address and, in the store, its user
 
 
 def resolve(
@@ -34,9 +34,9 @@ def resolve(
     faults: Faults,
     alone: Sequence[str] = (),
 ) -> Config:
-    """``path``: of the file, absolute. ``alone``: the command of an app that runs for nobody in particular; then it is
-    the only tenant, ``server.data`` itself is its folder, and the users of the file do not count. The answer is of use
-    only where nothing was told to ``faults``."""
+    """Resolve a file. ``path``: of the file, absolute. ``alone``: the command of an app without users; it is then the
+    only tenant, ``server.data`` itself is its folder, and the users of the file are ignored. The result is only valid
+    if ``faults`` is empty."""
     around = Context(path.parent, environ, disk, faults)
     server = sections.server(file.server, around)
     app = merge.lay(App(), file.app, ("app",), around)
@@ -78,17 +78,17 @@ def resolve(
 
 
 def _only(config: Config, around: Context) -> Config:
-    """With the one user whom this machine serves, where the environment names him."""
+    """Restrict the configuration to the one user served by this machine, if the environment names one."""
     user = around.environ.get(USER_VARIABLE)
     if not user:
         return config
-    strange = config.pattern is None or not any(
+    unmatched = config.pattern is None or not any(
         config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
     )
-    if user not in config.users and strange and not around.faults.reported(("users",)):
+    if user not in config.users and unmatched and not around.faults.reported(("users",)):
         around.faults.add_environment(
             USER_VARIABLE,
-            f"names the only user whom this machine serves (--user), and {user!r} is no user of this file",
+            f"names the only user that this machine serves (--user), and {user!r} is no user of this file",
         )
     return structs.replace(config, only=user)
 
@@ -99,7 +99,7 @@ def _alone(app: App, server: Server, around: Context) -> Tenant:
 
 
 class _Entry(Struct, frozen=True):
-    """One line of ``tenants:``."""
+    """One item of ``tenants:``."""
 
     name: str
     key: Key
@@ -107,7 +107,7 @@ class _Entry(Struct, frozen=True):
 
 
 def _tenants(user: str, entry: UserEntry | None, app: App, around: Context) -> Iterator[tuple[str, App]]:
-    """Each tenant of a user with its complete app."""
+    """Yield each tenant of a user with its complete app."""
     key: Key = ("users", user)
     of_user = merge.lay(app, entry, key, around)
     for tenant in _entries(entry, key, around.faults):
@@ -125,7 +125,7 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
         yield _Entry("", key, None)
     elif not listed:
         if not faults.reported(key):
-            faults.add(key, "lists nobody: leave it out where the user is the tenant")
+            faults.add(key, "is empty: leave it out if the user is the tenant")
     elif isinstance(listed, dict):
         for name, layer in listed.items():
             yield _Entry(name, (*key, name), layer)

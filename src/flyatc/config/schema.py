@@ -1,7 +1,7 @@
-"""What tenants.yaml may say, and what the rest of flyatc is given. Frozen; one default, one unit, one sentence a field.
+"""Schema of tenants.yaml and the resolved configuration. Frozen; each field has one default, unit and sentence.
 
-Two families: the *file* as it is written (``File`` and its sections), and the *resolved* form (``Config``, ``Tenant``),
-where every tenant has its complete ``App`` and every path is absolute.
+Two families: the *file* as written (``File`` and its sections), and the *resolved* form (``Config``, ``Tenant``), in
+which every tenant has its complete ``App`` and every path is absolute.
 """
 
 import re
@@ -26,17 +26,15 @@ from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
 
 ANYONE = "*"  # the entry of users who are not listed
-USER_VARIABLE = (
-    "CUSTOMER_ID"  # the variable, and in lower case the key of metadata, by which js-sqlite-in-tigris knows its user
-)
+USER_VARIABLE = "CUSTOMER_ID"  # names the user for js-sqlite-in-tigris; in lower case, the metadata key
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     listen: Annotated[
-        Listen, Meta(description="port or host:port for visitors; $PORT wins over the port, $FLYATC_HOST over the host")
+        Listen, Meta(description="port or host:port for clients; $PORT wins over the port, $FLYATC_HOST over the host")
     ] = Listen(None, 3000)
-    root: Annotated[str, Meta(description="what stands before the user segment, e.g. /customers")] = "/"
+    root: Annotated[str, Meta(description="the path before the user segment, e.g. /customers")] = "/"
     data: Annotated[
         str,
         Meta(
@@ -48,24 +46,24 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 25.0
     control: Annotated[
         Listen | None,
-        Meta(description="where /metrics and /healthz are served; off by default; a bare port is loopback"),
+        Meta(description="address for /metrics and /healthz; off by default; a bare port is loopback"),
     ] = None
     health: Annotated[
         str | None,
         Meta(description="a path that the daemon itself answers with 200, for the platform's checks, e.g. /up"),
     ] = None
     forward_headers: Annotated[
-        bool, Meta(description="true: X-Forwarded-* of the visitor's side are kept and extended; false: replaced")
+        bool, Meta(description="true: X-Forwarded-* from the client's side are kept and extended; false: replaced")
     ] = True
     trusted_hops: Annotated[
         Annotated[int, Meta(ge=0)] | None,
-        Meta(description="proxies in front whose X-Forwarded-For entry names the visitor in our log; "
+        Meta(description="proxies in front whose X-Forwarded-For entry names the client in our log; "
              "default 0, and on Fly its Fly-Client-IP"),
     ] = None  # fmt: skip
 
 
 class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How to run one tenant. ``app:`` at the top is for all; a user or a tenant may override any of it."""
+    """How to run one tenant. ``app:`` at the top applies to all; users and tenants may override any field."""
 
     command: Annotated[
         list[str],
@@ -80,7 +78,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = field(default_factory=dict)
     ready: Annotated[
         str | None,
-        Meta(description="a path asked until it answers below 500, {prefix}/up; without it: the port accepts"),
+        Meta(description="a path requested until its status is below 500, {prefix}/up; without it: the port accepts"),
     ] = None
     verify_port: Annotated[
         bool,
@@ -88,38 +86,40 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = True
     start_timeout: Annotated[
         PositiveSeconds,
-        Meta(description="longest way from the first request to ready, without the wait for limits.starting"),
+        Meta(description="longest time from the first request to ready, without the wait for limits.starting"),
     ] = 60.0
     waiting_page_after: Annotated[
         Seconds,
         Meta(description="how long a browser waits for a cold start before it is shown a page that reloads itself"),
     ] = 5.0
     response_timeout: Annotated[
-        Seconds, Meta(description="longest wait for the head of an answer, then 504; 0: none")
+        Seconds, Meta(description="longest wait for the head of a response, then 504; 0: none")
     ] = 0.0
     idle: Annotated[
-        Seconds, Meta(description="without visitors for so long, the app is saved and stopped; 0: never")
+        Seconds, Meta(description="after so long without requests, the app is saved and stopped; 0: never")
     ] = 300.0
-    drain_timeout: Annotated[
-        Seconds, Meta(description="how long requests in flight may take when the app is to stop")
-    ] = 10.0
+    drain_timeout: Annotated[Seconds, Meta(description="how long requests in flight may take when the app stops")] = (
+        10.0
+    )
     stop_grace: Annotated[Seconds, Meta(description="from SIGTERM to SIGKILL")] = 10.0
     strip_prefix: Annotated[
         bool, Meta(description="true: the app sees the path below its prefix, and X-Forwarded-Prefix")
     ] = False
     slash: Annotated[
-        bool, Meta(description="true: /bellevue is redirected to /bellevue/; false: the app answers at both addresses")
+        bool, Meta(description="true: /bellevue is redirected to /bellevue/; false: the app gets both addresses")
     ] = True
     databases: Annotated[list[str], Meta(description="SQLite files, named below {data}")] = field(default_factory=list)
     seed: Annotated[
         str | dict[str, str] | None,
-        Meta(description="a file to copy when the store surely has nothing: one path, or database: path"),
+        Meta(description="a file to copy if the store is known to have no database: one path, or database: path"),
     ] = None
     pages: Annotated[
         dict[str, str],
-        Meta(description="own pages for our answers: a status (404, 502 …) or 'waiting' to an HTML file"),
+        Meta(description="HTML files for flyatc's own responses, by status (404, 502 …) or 'waiting'"),
     ] = field(default_factory=dict)
-    delivery: Annotated[Delivery, Meta(description="how answers and files reach the visitor; see below")] = Delivery()
+    delivery: Annotated[Delivery, Meta(description="how responses and files are sent to the client; see below")] = (
+        Delivery()
+    )
 
 
 class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,7 +147,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tenants: Annotated[
         list[str] | dict[str, AppOverrides | None] | UnsetType,
-        Meta(description="the segments after the user; none: the user is the tenant"),
+        Meta(description="the segments after the user; without it: the user is the tenant"),
     ] = UNSET
     match: Annotated[
         str | UnsetType,
@@ -158,27 +158,27 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = UNSET
     provision: Annotated[
         bool | UnsetType,
-        Meta(description="only for '*', on Fly, with fly.metadata and FLY_API_TOKEN: true: a user who matches and has "
-             "no machine gets one, a copy of that which was asked; fly.machines_most bounds them"),
+        Meta(description="only for '*', on Fly, with fly.metadata and FLY_API_TOKEN: true: a matching user "
+             "without a machine gets one, a copy of the machine that got the request; fly.machines_most limits them"),
     ] = UNSET  # fmt: skip
     region: Annotated[
         str | UnsetType, Meta(description="on Fly: the region whose machines serve this user, such as bos")
     ] = UNSET
     machine: Annotated[
         str | UnsetType,
-        Meta(description="on Fly: the id of the machine which serves this user, whatever else is known"),
+        Meta(description="on Fly: the id of the machine that serves this user; takes precedence over all else"),
     ] = UNSET
 
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     url: Annotated[
         str,
-        Meta(description="s3://BUCKET/PREFIX or file:FOLDER, relative to this file; without it s3://$BUCKET_NAME where "
-             "that is set, else file:./store. Credentials, endpoint and region come from AWS_* of the environment"),
+        Meta(description="s3://BUCKET/PREFIX or file:FOLDER, relative to this file; without it s3://$BUCKET_NAME if "
+             "that is set, else file:./store. Credentials, endpoint and region come from AWS_* in the environment"),
     ] = ""  # fmt: skip
     mode: Annotated[
         Literal["snapshot", "litestream", "none"],
-        Meta(description="snapshot: whole databases, at stop and at intervals; litestream: streamed while they run, at "
+        Meta(description="snapshot: whole databases, at stop and at intervals; litestream: streamed while running, at "
              "most about a second behind; none: local only"),
     ] = "snapshot"  # fmt: skip
     interval: Annotated[
@@ -187,20 +187,20 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
     verify: Annotated[
         Seconds | None,
-        Meta(description="how often each database of the store is restored into a scratch folder and checked, in the "
-             "background; without it: every 24h, those of tenants which run that long; 0: only by flyatc verify. What "
-             "is damaged is an error, and where its tenant runs the store gets a new copy at once"),
+        Meta(description="how often each database in the store is restored into a temporary folder and checked, in the "
+             "background; without it: every 24h, for tenants that run that long; 0: only by flyatc verify. A damaged "
+             "database is logged as an error; if its tenant runs, a new copy is saved immediately"),
     ] = None  # fmt: skip
     key: Annotated[
         str | None,
-        Meta(description="where another program keeps a database as one whole object, as its key stands in the bucket, "
+        Meta(description="the key in the bucket under which another program keeps a database as one object, "
              "with {user} {tenant} {database}: read on first use, never written or removed"),
     ] = None  # fmt: skip
     session_ttl: Annotated[
         float,
         Meta(ge=10, le=600, extra={"unit": "seconds"},
-             description="how long a machine which has gone silent still counts as the owner of its users; it tells "
-             "the store three times as often that it lives"),
+             description="how long a machine without heartbeats keeps the leases of its users; it writes a "
+             "heartbeat to the store three times in this period"),
     ] = 30.0  # fmt: skip
     large: Annotated[
         Octets, Meta(description="litestream mode: larger databases are verified one at a time at stop; docs/deploy.md")
@@ -212,20 +212,20 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None  # fmt: skip
     replica: Annotated[
         str | None,
-        Meta(description="litestream mode: where another litestream has written our databases, as s3://BUCKET/PATH, "
+        Meta(description="litestream mode: where another litestream replicated our databases to, as s3://BUCKET/PATH, "
              "file:FOLDER or a key of the store, with {user} {tenant} {database}. Read on first use; never written"),
     ] = None  # fmt: skip
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """tenants.yaml."""
+    """The file tenants.yaml."""
 
     server: Server = field(default_factory=Server)
     app: App = field(default_factory=App)
     storage: Storage = field(default_factory=Storage)
     users: Annotated[
         dict[str, UserEntry | None],
-        Meta(description="the first path segment to its tenants; '*' stands for users not listed"),
+        Meta(description="from the first path segment to its tenants; '*' stands for users not listed"),
     ] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     cache: Cache = field(default_factory=Cache)
@@ -239,22 +239,22 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
-    """One tenant, complete. Equal values mean that nothing has to be restarted."""
+    """One tenant, complete. If old and new value are equal, no restart is needed."""
 
     user: str  # "bellevue"
-    name: str  # "2025/winter"; "" where the user is the tenant
-    prefix: str  # "/customers/bellevue/2025/winter": what its addresses begin with, no slash at the end
-    data: Path  # absolute: its own folder, nobody else's
+    name: str  # "2025/winter"; "" if the user is the tenant
+    prefix: str  # "/customers/bellevue/2025/winter": of all its paths, without a trailing slash
+    data: Path  # absolute, not shared with any other tenant
     app: App  # complete; directory, seed and pages are absolute paths
 
     @property
     def home(self) -> str:
-        """What all addresses of the user begin with: ``/customers/bellevue``."""
+        """The path prefix of the user: ``/customers/bellevue``."""
         return self.prefix.removesuffix(f"/{self.name}") if self.name else self.prefix
 
     @property
     def address(self) -> str:
-        """As people write it: ``bellevue/2025/winter``."""
+        """User and name: ``bellevue/2025/winter``."""
         return f"{self.user}/{self.name}" if self.name else self.user
 
     @property
@@ -268,12 +268,12 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
     match: str  # see config.user_pattern
     app: App
-    tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) where the user is the tenant
-    provision: bool = False  # on Fly: who has no machine gets one
+    tenants: tuple[tuple[str, App], ...]  # (name, app); (("", app),) if the user is the tenant
+    provision: bool = False  # on Fly: a user without a machine gets one
 
 
 class Pin(Struct, frozen=True, kw_only=True):
-    """Where tenants.yaml says that a user is served: one of the two."""
+    """The region or the machine that serves a user, as set in tenants.yaml."""
 
     region: str | None = None
     machine: str | None = None
@@ -290,35 +290,35 @@ class Config(Struct, frozen=True, kw_only=True):
     cache: Cache
     machine_idle: MachineIdle
     log: Logging
-    pages: dict[str, str]  # of app: at the top; for answers that belong to no tenant
+    pages: dict[str, str]  # of app: at the top; for responses without a tenant
     tenants: dict[str, Tenant]  # by address, in the file's order
     pattern: Pattern | None
-    users: frozenset[str] = frozenset()  # those listed by name: '*' is not for them
+    users: frozenset[str] = frozenset()  # those listed by name: '*' does not apply to them
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
-    pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for all that are not listed
-    only: str | None = None  # the one user whom this machine serves, as the environment says; None: all
+    pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for users not listed
+    only: str | None = None  # the only user served by this machine, from the environment; None: all
 
     def serves(self, user: str) -> bool:
-        """Whether this machine may."""
+        """Return whether this machine may serve the user."""
         return self.only is None or self.only == user
 
     def pin_of(self, user: str) -> Pin | None:
         return self.pins.get(user if user in self.users else ANYONE)
 
     def tenant_of_pattern(self, user: str, name: str) -> Tenant | None:
-        """The tenant that '*' makes of this user and name, where it matches. Hostile names never do."""
+        """Return the tenant of '*' for this user and name, or None if '*' does not match. Invalid names never match."""
         if self.pattern is None or not self.is_of_pattern(user):
             return None
         app = dict(self.pattern.tenants).get(name)
         return None if app is None else make_tenant(self.server, user, name, app)
 
     def provisions(self, user: str) -> bool:
-        """Whether a machine is to be made for him, if he has none."""
+        """Return whether a machine is created for the user if there is none."""
         return self.pattern is not None and self.pattern.provision and self.is_of_pattern(user)
 
     def is_of_pattern(self, user: str) -> bool:
-        """Whether '*' is for him. Hostile names never are."""
+        """Return whether '*' matches the user. Invalid names never match."""
         if self.pattern is None or user in self.users or USER.fullmatch(user) is None:
             return False
         from flyatc.config import user_pattern  # most configurations have none
@@ -326,7 +326,7 @@ class Config(Struct, frozen=True, kw_only=True):
         return user_pattern.compiled(self.pattern.match).matches(user)
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
-        """Whose folder, or place in the store, this is: configured or not, for what was written stays there."""
+        """Return the tenant with this folder or store key, even if it is no longer configured: its data remains."""
         name = key.replace("~", "/").strip("/")
         known = self.tenants.get(f"{user}/{name}" if name else user) or self.tenant_of_pattern(user, name)
         return known or make_tenant(self.server, user, name, App())

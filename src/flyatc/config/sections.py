@@ -1,8 +1,6 @@
-"""The sections which are the daemon's own, checked and made absolute: server and storage. Pure.
+"""Check the sections server, storage, fly and replay, and make their paths absolute. Pure.
 
-What storage says of litestream, checked and made absolute. Pure.
-
-The bucket that ``s3://…`` and the environment name together. Pure: nobody is asked whether it exists.
+The bucket results from ``s3://…`` and the environment together; its existence is not checked here.
 """
 
 import re
@@ -24,15 +22,15 @@ DEFAULT_URL = "file:./store"
 
 
 def server(server: Server, around: Context) -> Server:
-    """``data`` absolute, ``root`` without a slash at its end, the environment's variables put in, a bare control
-    port on loopback."""
+    """Return the section with ``data`` absolute, ``root`` without a trailing slash, the environment's variables
+    applied, and a bare control port on loopback."""
     control = server.control
     if control is not None and control.host is None:
         control = Listen(LOOPBACK, control.port)
     listen = _listen_of_environment(server.listen, around)
     data = around.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
-        around.faults.add(("server", "control"), f"is the port of visitors too ({listen}): take another")
+        around.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
     if fault := validate.root(server.root):
         around.faults.add(("server", "root"), fault)
     if server.health is not None and (fault := _health_fault(server.health)):
@@ -47,10 +45,10 @@ def server(server: Server, around: Context) -> Server:
 
 
 def fly(fly: Fly, around: Context) -> Fly:
-    faults, told = around.faults, around.environ.get("FLYATC_RESOLVER")
-    if told:
+    faults, resolver = around.faults, around.environ.get("FLYATC_RESOLVER")
+    if resolver:
         try:
-            fly = structs.replace(fly, resolver=Listen.parse(told))
+            fly = structs.replace(fly, resolver=Listen.parse(resolver))
         except ValueError as error:
             faults.add_environment("FLYATC_RESOLVER", str(error))
     if (
@@ -60,7 +58,7 @@ def fly(fly: Fly, around: Context) -> Fly:
     ):
         fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
-        faults.add(("fly", "metadata"), f"{fly.metadata!r} cannot be asked for by DNS: a-z, 0-9, - and _, at most 63")
+        faults.add(("fly", "metadata"), f"{fly.metadata!r} cannot be looked up by DNS: a-z, 0-9, - and _, at most 63")
     if fly.resolver is not None and (fly.resolver.host is None or not _is_address(fly.resolver.host)):
         faults.add(("fly", "resolver"), f"{fly.resolver} names no server: write its address, such as [fdaa::3]:53")
     return fly
@@ -82,13 +80,13 @@ def _is_address(host: str) -> bool:
 
 
 def storage(storage: Storage, data: str, around: Context) -> Storage:
-    """``url`` as ``s3://…``, or with an absolute folder. ``data``: the absolute folder of the running databases."""
+    """Return the section with ``url`` as ``s3://…`` or ``file:/absolute``. ``data``: the absolute server.data."""
     storage = streaming(storage, around)
     if storage.key is not None:
         check_placeholders("key", storage.key, around.faults)
     url = storage.url or _url_of_environment(storage, around)
     if url.startswith(SCHEME):
-        _tell_bucket(storage, url, around)
+        _check_bucket(storage, url, around)
         return structs.replace(storage, url=url)
     folder = _folder(url, around.faults)
     if folder is None:
@@ -104,7 +102,7 @@ def _url_of_environment(storage: Storage, around: Context) -> str:
     return f"{SCHEME}{name}" if name and storage.mode != "none" else DEFAULT_URL
 
 
-def _tell_bucket(storage: Storage, url: str, around: Context) -> None:
+def _check_bucket(storage: Storage, url: str, around: Context) -> None:
     for fault in url_faults(url):
         if storage.url:
             around.faults.add(("storage", "url"), fault)
@@ -152,7 +150,7 @@ _FILE = "file:"
 
 
 def streaming(storage: Storage, around: Context) -> Storage:
-    """``litestream`` and a ``file:`` of ``replica`` absolute."""
+    """Return the section with ``litestream`` and a ``file:`` in ``replica`` absolute."""
     for name in ("litestream", "replica"):
         if getattr(storage, name) is not None and storage.mode != "litestream":
             around.faults.add(("storage", name), f"is for litestream mode: this is {storage.mode}")
@@ -165,7 +163,7 @@ def streaming(storage: Storage, around: Context) -> Storage:
 def _replica(text: str, around: Context) -> str:
     check_placeholders("replica", text, around.faults)
     if text.startswith(SCHEME):
-        plain = re.sub(r"\{[a-z]*\}", "x", text)  # what will stand there is as plain
+        plain = re.sub(r"\{[a-z]*\}", "x", text)  # the values of placeholders are plain too
         faults = list(url_faults(plain))
         if not faults and not bucket_of(plain, {}).prefix:
             faults = [f"{text!r} names no path in its bucket"]
@@ -179,17 +177,17 @@ def _replica(text: str, around: Context) -> str:
 
 
 def check_placeholders(name: str, text: str, faults: Faults) -> None:
-    """Of a setting of storage: its placeholders are known."""
-    for word in re.findall(r"\{([^{}]*)\}", text):
-        if word not in PLACEHOLDERS:
+    """Check that the placeholders of a storage setting are known."""
+    for placeholder in re.findall(r"\{([^{}]*)\}", text):
+        if placeholder not in PLACEHOLDERS:
             known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            faults.add(("storage", name), f"{{{word}}} is not a placeholder: known are {known}")
+            faults.add(("storage", name), f"{{{placeholder}}} is not a placeholder: known are {known}")
 
 
 SCHEME = "s3://"
 KEY_ID, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 BUCKET_VARIABLE = "BUCKET_NAME"
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts, as for Amazon's own tools
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set is used, as in the AWS tools
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 TIGRIS = frozenset({"fly.storage.tigris.dev", "t3.storage.dev"})
 
@@ -199,8 +197,8 @@ _PREFIX = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*")
 
 class Bucket(Struct, frozen=True):
     name: str
-    prefix: str  # what all keys begin with: "", or it ends with a slash
-    endpoint: str | None  # https://host[:port]; None: Amazon's own
+    prefix: str  # of all keys: "", or ends with a slash
+    endpoint: str | None  # https://host[:port]; None: Amazon S3
     region: str
 
     @property
@@ -209,12 +207,12 @@ class Bucket(Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Where it is, for sentences."""
+        """The location, for messages."""
         return self.endpoint or f"Amazon S3 ({self.region})"
 
 
 def bucket_of(url: str, environ: Mapping[str, str]) -> Bucket:
-    """``url`` begins with ``s3://`` and has no ``faults``."""
+    """Return the bucket for ``url``, which begins with ``s3://`` and has no ``url_faults``."""
     name, _, prefix = url.removeprefix(SCHEME).partition("/")
     prefix = prefix.strip("/")
     endpoint = _first(ENDPOINTS, environ)
@@ -232,7 +230,7 @@ def url_faults(url: str) -> Iterator[str]:
 
 
 def environment_faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What the environment lacks, as (variable, sentence)."""
+    """Yield missing and invalid variables of the environment, as (variable, sentence)."""
     for name in (KEY_ID, SECRET):
         if not environ.get(name, "").strip():
             yield name, "is not set, and a bucket needs it: on Fly, 'fly storage create' sets it as a secret"

@@ -1,10 +1,10 @@
-"""Patterns for user names (``users."*".match``): a regular expression without what can make matching slow. Pure.
+"""Patterns for user names (``users."*".match``): regular expressions with linear matching time. Pure.
 
 Python's ``re`` backtracks: ``([a-z]+)+[0-9]`` takes seconds for a name of 26 letters, and clients choose the names.
-Here a pattern becomes a position automaton (Glushkov), which reads each character once. What a position automaton
-cannot do (look-around, back-references) is refused, and so is what means nothing where the whole name must match.
+Here a pattern becomes a position automaton (Glushkov), which reads each character once. Features that it cannot
+express (look-around, back-references) are refused, and so are those without meaning when the whole name must match.
 
-Supported, with the meaning that it has in ``re.fullmatch``: characters, ``.``, ``[a-z]``, ``[^a-z]``, ``\\d \\w \\s``
+Supported, with the meaning of ``re.fullmatch``: characters, ``.``, ``[a-z]``, ``[^a-z]``, ``\\d \\w \\s``
 and their opposites, ``(…)``, ``(?:…)``, ``|``, ``? * + {n} {n,} {n,m}``, ``^`` at the start and ``$`` at the end."""
 
 import re
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789_-"  # of user names (config.schema.USER)
-MOST_POSITIONS = 500  # characters of the pattern, each repetition with a bound written out
-_DEEPEST = 50  # groups within groups
-_MEMORY = 2000  # transitions that are remembered
+MOST_POSITIONS = 500  # characters of the pattern, bounded repetitions written out
+_DEEPEST = 50  # nested groups
+_MEMORY = 2000  # cached transitions
 
 _ANY = frozenset(ALPHABET)
 _DIGITS, _WORDS = frozenset("0123456789"), _ANY - {"-"}
@@ -24,7 +24,7 @@ _REPEAT = re.compile(r"\{(?:([0-9]{1,4})(?:(,)([0-9]{1,4})?)?|,([0-9]{1,4}))\}")
 
 
 class PatternError(ValueError):
-    """``at``: the character of the pattern, from 1."""
+    """Invalid pattern. ``at``: the character of the pattern, from 1."""
 
     def __init__(self, reason: str, at: int) -> None:
         super().__init__(f"{reason} (character {at})")
@@ -42,11 +42,11 @@ class _Chars:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One part after the other; or, where ``either``, one of them."""
+    """A sequence of parts; if ``either``, alternatives."""
 
     parts: tuple["_Node", ...]
     either: bool
-    size: int  # positions, and no less than the work to build them
+    size: int  # positions; an upper bound of the work to build them
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class _Parser:
         return _ANY - found if negated else found
 
     def _member(self, start: int) -> frozenset[str]:
-        """A character of a class, a range, or a kind."""
+        """Parse one member of a class: a character, a range or an escape such as ``\\d``."""
         low = self._next()
         if not low:
             raise self._error("this '[' is not closed", start)
@@ -206,9 +206,9 @@ class _Parser:
 
 @dataclass(slots=True)
 class _Part:
-    """Sets of positions are integers, a bit for each."""
+    """Automaton of a part. Sets of positions are integers, one bit each."""
 
-    empty: bool  # whether nothing at all matches, too
+    empty: bool  # the empty string matches too
     first: int
     last: int
 
@@ -223,7 +223,7 @@ class Pattern:
     _known: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def matches(self, name: str) -> bool:
-        """Whether the whole name matches: one step for each character, whatever the pattern is."""
+        """Return whether the whole name matches, in one step per character for any pattern."""
         state = 1
         for character in name:
             allowed = self._allowed.get(character, 0)
@@ -307,7 +307,7 @@ class Pattern:
 
 @lru_cache(8)
 def compiled(text: str) -> Pattern:
-    """Raises PatternError."""
+    """Compile a pattern. Raises PatternError."""
     node = _Parser(text).parse()
     if node.size > MOST_POSITIONS:
         raise PatternError(f"with its repetitions written out the pattern is longer than {MOST_POSITIONS}", len(text))

@@ -1,11 +1,10 @@
-"""What names in the file may look like. Each answers with the fault as a sentence, or None. Pure.
+"""Validate names and placeholders in the file. Pure.
 
-They become folders, keys of the store and parts of addresses: whatever is not plainly harmless is refused.
+Name checks return the fault as a sentence, or None. Names become folders, store keys and parts of addresses: only
+plainly harmless ones are accepted.
 
-What stands in braces in command, env, ready and seed: checked here, expanded when an app is started. Pure.
-
-``{port}`` and its like are the tenant's, ``${NAME}`` and ``${NAME:-default}`` the daemon's environment, ``{{`` and
-``}}`` are braces.
+Placeholders in command, env, ready and seed are checked here and expanded when an app is started. ``{port}`` and
+others are the tenant's, ``${NAME}`` and ``${NAME:-default}`` the daemon's environment; ``{{`` and ``}}`` are braces.
 """
 
 import difflib
@@ -19,7 +18,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _SEGMENTS = 8
-_LONGEST = 200  # a folder's name ends at 255, and the databases need some for names beside it
+_LONGEST = 200  # file names are limited to 255, and the databases append suffixes
 _BESIDE_DATABASES = ("-wal", "-shm", "-journal")  # sqlite.org/tempfiles.html
 
 
@@ -30,7 +29,7 @@ def user(name: str) -> str | None:
 
 
 def tenant(name: str) -> str | None:
-    """ "" is the user itself."""
+    """Check a tenant's name; ``""`` is the user itself."""
     segments = name.split("/") if name else []
     if len(segments) > _SEGMENTS or len(name) > _LONGEST:
         return f"{name[:80]!r} is too long: at most {_SEGMENTS} segments and {_LONGEST} characters"
@@ -96,7 +95,7 @@ _REFERENCE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-.*)?", r
 
 
 def faults(text: str, environ: Container[str]) -> Iterator[str]:
-    """A sentence for each thing in braces that would not be understood."""
+    """Yield a sentence for each invalid placeholder."""
     for token in _TOKEN.finditer(text):
         if token["variable"] is not None:
             yield from _of_variable(token["variable"], environ)
@@ -118,17 +117,17 @@ def _of_name(name: str) -> Iterator[str]:
     if name in KNOWN:
         return
     close = difflib.get_close_matches(name, KNOWN, 1)
-    known = f"did you mean {{{close[0]}}}?" if close else f"known are {' '.join(f'{{{word}}}' for word in KNOWN)}."
+    known = f"did you mean {{{close[0]}}}?" if close else f"known are {' '.join(f'{{{each}}}' for each in KNOWN)}."
     yield f"{{{name}}} is not a placeholder, {known} For braces themselves write {{{{ and }}}}"
 
 
 def literal(text: str) -> str | None:
-    """The text without its doubled braces; None where something must be put in."""
+    """Return the text with doubled braces resolved; None if it has placeholders."""
     if any(token["brace"] is None for token in _TOKEN.finditer(text)):
         return None
     return text.replace("{{", "{").replace("}}", "}")
 
 
 def escape(text: str) -> str:
-    """The text such that nothing in it is a placeholder."""
+    """Return the text with its braces doubled, so that nothing in it is a placeholder."""
     return text.replace("{", "{{").replace("}", "}}")

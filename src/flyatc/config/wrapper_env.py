@@ -1,7 +1,7 @@
-"""The settings of the wrapper (``flyatc run``): thruster's variables, with thruster's names and defaults. Pure.
+"""Settings of ``flyatc run`` from the environment: thruster's variables, with thruster's names and defaults. Pure.
 
-A variable counts as ``FLYATC_NAME``, ``THRUSTER_NAME`` or ``NAME``: the first of these that is set, also to nothing,
-which stands for the default. Whatever cannot be read is told, all at once; thruster takes the default in silence.
+A variable is read as ``FLYATC_NAME``, ``THRUSTER_NAME`` or ``NAME``: the first that is set. An empty value stands for
+the default. All invalid values are reported together; thruster silently uses the default instead.
 """
 
 import re
@@ -23,15 +23,15 @@ _NO_H2C = "flyatc speaks HTTP/1.1: unset it. Fly, kamal-proxy and Caddy take HTT
 
 
 class WrapperSettings(Struct, frozen=True, kw_only=True):
-    """Seconds and octets; 0 is no limit, unless it says otherwise."""
+    """Settings in seconds and octets; 0 is no limit, unless stated otherwise."""
 
-    http_port: int = 80  # where visitors come; 0: any that is free
-    target_port: int = 3000  # where the app listens: its PORT
+    http_port: int = 80  # for clients; 0: any free port
+    target_port: int = 3000  # the app's PORT
     verify_port: bool = True  # only a process of the app may listen there
-    start_timeout: float = 60.0  # how long requests wait for the app's first listening; 0: not at all
+    start_timeout: float = 60.0  # how long requests wait until the app first listens; 0: not at all
     http_idle_timeout: float = 60.0  # 0: as http_read_timeout
-    http_read_timeout: float = 30.0  # for a head to come, and for a pause in a body
-    http_write_timeout: float = 30.0  # in which a visitor takes nothing of an answer
+    http_read_timeout: float = 30.0  # for a head to arrive, and for a pause in a body
+    http_write_timeout: float = 30.0  # in which a client reads none of a response
     max_request_body: int = 0
     forward_headers: bool = True
     bad_gateway_page: str = "./public/502.html"  # "": none
@@ -43,7 +43,7 @@ class WrapperSettings(Struct, frozen=True, kw_only=True):
     compression_enabled: bool = True
     compression_disable_on_auth: bool = False
     compression_jitter: int = 32  # octets at most; 0: off
-    ignored: tuple[str, ...] = ()  # the variables which are set and mean nothing here
+    ignored: tuple[str, ...] = ()  # variables that are set and have no effect here
 
     @property
     def idle_timeout(self) -> float:
@@ -51,7 +51,7 @@ class WrapperSettings(Struct, frozen=True, kw_only=True):
 
 
 def read(environ: Mapping[str, str]) -> WrapperSettings:
-    """Raises ConfigError with every fault, each naming its variable."""
+    """Read the settings. Raises ConfigError with every fault, each naming its variable."""
     faults = Faults("environment", None)
     values: dict[str, object] = {}
     for field, (name, parse) in _VARIABLES.items():
@@ -67,13 +67,13 @@ def read(environ: Mapping[str, str]) -> WrapperSettings:
     settings = WrapperSettings(**values, ignored=tuple(_ignored(environ)))  # type: ignore[arg-type]  # one parser a field
     if settings.http_port == settings.target_port:
         variable, _ = _find("TARGET_PORT", environ)
-        faults.add_environment(variable, f"{settings.target_port} is HTTP_PORT too: visitors and the app need one each")
+        faults.add_environment(variable, f"{settings.target_port} is HTTP_PORT too: clients and the app need one each")
     faults.raise_if_any()
     return settings
 
 
 def _find(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The variable that counts for ``name``, and its text; where none is set, the name itself and nothing."""
+    """Return the variable used for ``name`` and its text; if none is set, the name itself and ``""``."""
     for prefix in PREFIXES:
         if prefix + name in environ:
             return prefix + name, environ[prefix + name]
@@ -105,9 +105,9 @@ def _ignored(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _flag(text: str) -> bool:
-    word = text.strip().lower()
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
+    flag = text.strip().lower()
+    if flag in _TRUE or flag in _FALSE:
+        return flag in _TRUE
     raise ValueError(f"{text!r} is neither on nor off: write 1 or 0, true or false, on or off")
 
 
@@ -119,7 +119,7 @@ def _port(text: str) -> int:
 
 def _target(text: str) -> int:
     if not (port := _port(text)):
-        raise ValueError("the app needs a port that we know: 0 is none")
+        raise ValueError("the app needs a known port: 0 is none")
     return port
 
 
@@ -138,7 +138,7 @@ def _jitter(text: str) -> int:
 
 
 def _positive(text: str) -> str:
-    """Without a sign; less than nothing is nothing, as in thruster."""
+    """Remove the sign; a negative number becomes 0, as in thruster."""
     return "0" if re.fullmatch(r"\s*-[0-9]+\s*", text) else re.sub(r"^\s*\+(?=[0-9])", "", text)
 
 

@@ -1,4 +1,4 @@
-"""When a call to the outside must have ended. Pure: times are seconds of one monotonic clock."""
+"""Deadlines of calls to external services. Pure: times are seconds of one monotonic clock."""
 
 import math
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from typing import Protocol
 
 @dataclass
 class CallProgress:
-    """How far a call has come. ``moved``: when it last made progress; ``total``: its size in bytes, 0 if unknown."""
+    """Progress of a call. ``moved``: time of the last progress; ``total``: size in bytes, 0 if unknown."""
 
     asked: float
-    begun: float | None = None  # None: it waits for a thread
+    begun: float | None = None  # None: waits for a thread
     moved: float = -math.inf
     total: int = 0
 
 
 class Deadline(Protocol):
     def due(self, course: CallProgress) -> float:
-        """The time at which the call is given up, as far as can be said now; ``inf``: not known yet."""
+        """Return the time at which the call is abandoned, as known now; ``inf``: not known yet."""
 
 
 @dataclass(frozen=True)
 class Within:
-    """A total time, the wait for a thread included."""
+    """A total time, including the wait for a thread."""
 
     seconds: float
 
@@ -32,8 +32,8 @@ class Within:
 
 @dataclass(frozen=True)
 class Moving:
-    """For transfers: no progress for ``stall`` seconds, or ``patience`` plus what the size takes at ``slowest`` bytes/s
-    in all. Counted from the moment at which a thread takes it: those before it have deadlines too."""
+    """For transfers: at most ``stall`` seconds without progress, and ``patience`` seconds plus the size at ``slowest``
+    bytes/s in total. Counted from when a thread takes the job: the jobs before it have deadlines too."""
 
     stall: float
     patience: float

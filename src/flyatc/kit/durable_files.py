@@ -1,4 +1,4 @@
-"""Files which are whole or not there, also after a power cut: written beside, synced, renamed, the folder synced."""
+"""Atomic, durable file replacement: write to a temporary file, fsync, rename, fsync the folder."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the renames and creations in it last. The same call as for a file; the name says what for."""
+    """Make renames and creations in the folder durable. The same system call as for a file."""
     sync_file(path)
 
 
 def make_folder(path: Path) -> None:
     """Create the folder and its missing parents, each with mode 0700 and synced into its parent.
 
-    ``Path.mkdir(mode=0o700, parents=True)`` would leave the parents readable for everybody. Folders that exist keep
+    ``Path.mkdir(mode=0o700, parents=True)`` would leave the parents readable for all. Folders that exist keep
     their mode.
     """
     if path.is_dir():
@@ -46,7 +46,7 @@ def open_private(path: str, flags: int) -> int:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Replace the file by ``body``, mode 0600. Its folder exists. One writer at a time: it writes ``<name>.new``."""
+    """Replace the file by ``body``, mode 0600. Its folder must exist. One writer at a time: ``<name>.new`` is used."""
     beside = path.with_name(f"{path.name}.new")
     with open(beside, "wb", opener=open_private) as file:
         file.write(body)

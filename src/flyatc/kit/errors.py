@@ -1,21 +1,21 @@
-"""The errors which cross a wall between rooms. Each is a sentence for people, and says what to do."""
+"""Errors that cross package boundaries. Each message is a sentence for people and says what to do."""
 
 
 class FlyatcError(Exception):
-    """Something the operator or the visitor must be told. Root of all that flyatc raises on purpose."""
+    """Base class of all errors that flyatc raises on purpose, with a message for the operator or the client."""
 
 
 class RestoreRefused(FlyatcError):
-    """The databases cannot be vouched for now (store away, snapshot damaged): the app must not start. Try later."""
+    """The databases cannot be verified now (store unreachable, snapshot damaged): the app must not start. Retry."""
 
 
 class OwnershipUnknown(FlyatcError):
-    """The store does not say who may write: nothing may be started, nothing was changed. Try later."""
+    """The lease holder cannot be read from the store: nothing may start, nothing was changed. Retry later."""
 
 
 class HeldElsewhere(FlyatcError):
-    """Another machine may write. ``machine``: its name, as "app/machine". ``settled``: nothing is left here to save.
-    ``removed``: no machine may, since the user was removed."""
+    """Another machine holds the lease. ``machine``: its name, as "app/machine". ``settled``: nothing is left to save
+    here. ``removed``: no machine may write, since the user was removed."""
 
     def __init__(self, machine: str, reason: str, *, removed: bool = False) -> None:
         super().__init__(machine, reason)
@@ -27,16 +27,16 @@ class HeldElsewhere(FlyatcError):
 
 
 class SaveFailed(FlyatcError):
-    """The store did not confirm the last save. The local copy is kept, and its record says so."""
+    """The store did not confirm the last save. The local copy is kept and recorded as unsaved."""
 
 
 class CopyLost(SaveFailed):
-    """The local copy was deleted while it was in use. What the store has is all there is."""
+    """The local copy was deleted while in use. Only the version in the store remains."""
 
 
 class StartFailed(FlyatcError):
-    """The app did not come up: it ended, or its command cannot be run."""
+    """The app did not become ready: it exited, or its command cannot be run."""
 
 
 class StillRunning(FlyatcError):
-    """Something of the app cannot be ended (it hangs in the kernel, or is another user's): it may still write."""
+    """A process of the app cannot be ended (hangs in the kernel, or belongs to another OS user); it may still write."""

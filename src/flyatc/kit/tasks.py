@@ -1,4 +1,4 @@
-"""Tasks are born here: named, held until they end, and never dead in silence."""
+"""Named asyncio tasks, kept referenced until they end, whose errors are never lost."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ _alive: set[asyncio.Task[Any]] = set()
 
 
 def start(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """A task that runs by itself. Its owner awaits it, or its error reaches the loop's exception handler."""
+    """Start a task. If it is not awaited, its error reaches the loop's exception handler."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _alive.add(task)
     task.add_done_callback(_alive.discard)
@@ -19,7 +19,7 @@ def start(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, Any]) -> None:
-    """Returns when the first has ended (its error is raised); the others are cancelled and waited for."""
+    """Wait until the first has ended, and raise its error; the others are cancelled and awaited."""
     tasks = [start(a, f"first of {len(awaitables)}") for a in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -33,7 +33,7 @@ async def first_of(*awaitables: Coroutine[Any, Any, Any]) -> None:
 
 
 async def every(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list[T]:
-    """All their results, in order. The first error ends the others, waits for them, and is raised."""
+    """Return all results, in order. On the first error the others are cancelled and awaited; then it is raised."""
     tasks = [start(c, name) for c in coroutines]
     try:
         if tasks:
@@ -49,10 +49,10 @@ async def every(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list
 
 
 async def joined(work: asyncio.Future[T]) -> T:
-    """The result of ``work``, which others may wait for too: a cancelled caller ends its own wait only.
+    """Return the result of shared ``work``: a cancelled caller ends only its own wait.
 
-    As ``asyncio.shield``, but an error that comes when every caller has left is dropped: it must not reach the loop's
-    exception handler as one that was never retrieved."""
+    Like ``asyncio.shield``, but an error raised after every caller has left is dropped: it must not reach the loop's
+    exception handler as never retrieved."""
     work.add_done_callback(_retrieve)
     await asyncio.wait([work])
     return work.result()
@@ -64,9 +64,9 @@ def _retrieve(work: asyncio.Future[Any]) -> None:
 
 
 async def to_the_end(work: asyncio.Future[T], cancelled: Callable[[], object] = lambda: None) -> T:
-    """The result of ``work``. Who is cancelled here first waits until it has ended all the same, and is cancelled then.
+    """Return the result of ``work``. On cancellation, wait until ``work`` has ended before raising CancelledError.
 
-    ``cancelled`` is called at once in that case: it may ask the work to be short."""
+    ``cancelled`` is called immediately in that case: it may shorten the work."""
     try:
         return await joined(work)
     except asyncio.CancelledError:

@@ -1,8 +1,8 @@
-"""Blocking work in a few threads of its own.
+"""Run blocking work in a few dedicated threads.
 
-A cancelled caller waits for the end of its work. Work with a deadline is given up when that passes: the caller gets
-``Late``, another thread takes the place, and the old one is interrupted if it runs Python code. One that hangs in a
-system call cannot be interrupted. It is left alone, and as a daemon thread it does not keep the interpreter from
+A cancelled caller waits until its work has ended. Work is abandoned when its deadline passes: the caller gets
+``Late``, a new thread replaces the old one, and the old one is interrupted if it runs Python code. A thread that hangs
+in a system call cannot be interrupted. It is left running; being a daemon thread, it does not keep the interpreter from
 exiting. The number of such threads is limited: beyond it, work is refused."""
 
 import asyncio
@@ -20,23 +20,23 @@ from flyatc.kit.deadlines import CallProgress, Deadline
 from flyatc.kit.types import Progress
 
 T = TypeVar("T")
-Tick = Callable[[int, int], None]  # (done, total) in bytes; called by the work, in its thread
+Tick = Callable[[int, int], None]  # (done, total) in bytes; called by the work in its thread
 
-MOST_HUNG = 16  # threads given up that have not ended
-RECHECK = 1.0  # s; while a deadline is not known yet
+MOST_HUNG = 16  # abandoned threads that have not ended
+RECHECK = 1.0  # s, while the deadline is not known yet
 
 
 class Abandoned(Exception):
-    """Raised by a tick inside the work: nobody waits for it any more."""
+    """Raised by a tick inside the work: its caller was cancelled or its deadline has passed."""
 
 
 class Interrupted(SystemExit):
-    """Raised inside work that was given up. Not an Exception, so that no library takes it for a failed attempt; and a
-    SystemExit, which ends a thread without a traceback wherever it is raised."""
+    """Raised inside abandoned work. Not an Exception, so that no library handles it as a failed attempt. A SystemExit
+    ends a thread without a traceback wherever it is raised."""
 
 
 class Late(Exception):
-    """The deadline has passed. ``begun``: whether the work may have had an effect. ``hung``: threads that hang now."""
+    """The deadline has passed. ``begun``: the work may have had an effect. ``hung``: the number of hanging threads."""
 
     def __init__(self, after: float, *, begun: bool, hung: int) -> None:
         super().__init__(f"given up after {after:.0f} s")
@@ -44,16 +44,16 @@ class Late(Exception):
 
 
 class Exhausted(Late):
-    """Refused at once: too many threads hang."""
+    """Refused immediately: too many threads hang."""
 
     def __init__(self, hung: int) -> None:
         super().__init__(0.0, begun=False, hung=hung)
 
 
 class _Job(Generic[T]):
-    """``outcome``: a lock that is taken once, by the thread when the work has ended or by the loop when it gives the
-    work up. Only in the latter case is the thread interrupted, and then it takes no lock of ours any more: an exception
-    that comes from outside between taking a lock and the ``with`` block would leave it locked."""
+    """One piece of work. ``outcome`` is a lock taken once: by the thread when the work has ended, or by the loop when
+    it abandons the work. Only in the second case is the thread interrupted, and it then takes none of our locks: an
+    asynchronous exception between taking a lock and entering the ``with`` block would leave it locked."""
 
     def __init__(self, work: Callable[[], T], deadline: Deadline | None) -> None:
         self.work, self.deadline = work, deadline
@@ -65,7 +65,7 @@ class _Job(Generic[T]):
         self.timer: asyncio.TimerHandle | None = None
 
     def perform(self) -> bool:
-        """Do the work, in a thread. False: it was given up meanwhile."""
+        """Do the work, in a thread. Return False if it was abandoned meanwhile."""
         try:
             value, error = self.work(), None
         except Interrupted:
@@ -74,7 +74,7 @@ class _Job(Generic[T]):
             value, error = None, raised
         if not self.outcome.acquire(blocking=False):
             return False
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there is no caller
             self.loop.call_soon_threadsafe(self.settle, value, error)
         return True
 
@@ -89,13 +89,13 @@ class _Job(Generic[T]):
             self.result.set_result(value)
 
     def drop(self) -> None:
-        """It will never begin."""
+        """Cancel a job that will never begin."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.result.cancel)
 
 
 class Threads:
-    """``count`` threads at most, started as needed. All methods but ``close`` are called on a loop."""
+    """A pool of at most ``count`` threads, started as needed. All methods except ``close`` are called on a loop."""
 
     def __init__(self, count: int, name: str) -> None:
         self._count, self._name = count, name
@@ -107,14 +107,14 @@ class Threads:
         self._closed = False
 
     async def run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
-        """The result of ``work``. A cancelled caller waits for its end, or for the deadline. Raises Late."""
+        """Return the result of ``work``. A cancelled caller waits for its end or its deadline. Raises Late."""
         job = _Job(work, deadline)
         return await self._do(job, lambda: self._take_back(job))
 
     async def watch(
         self, work: Callable[[Tick], T], step: str, progress: Progress, deadline: Deadline | None = None
     ) -> T:
-        """As ``run``. The work's ticks go to ``progress`` on the loop, and end it when nobody waits any more."""
+        """Like ``run``; the work's ticks call ``progress`` on the loop, and raise Abandoned once the caller is gone."""
         stop = threading.Event()
 
         def tick(done: int, total: int) -> None:
@@ -139,7 +139,7 @@ class Threads:
         return await tasks.to_the_end(job.result, cancelled)
 
     def _put(self, job: _Job[Any]) -> None:
-        """Raises Exhausted."""
+        """Enqueue the job. Raises Exhausted."""
         with self._changed:
             if self._closed:
                 raise RuntimeError(f"the threads {self._name!r} are closed")
@@ -149,7 +149,7 @@ class Threads:
             self._staff()
 
     def _staff(self) -> None:
-        """A thread for the newest job in the queue, if there may be one."""
+        """Wake or start a thread for the newest job in the queue, if the limits allow it."""
         if self._idle >= len(self._queue):
             self._changed.notify()
         elif len(self._workers) < self._count and self._count_hung() < MOST_HUNG:
@@ -163,7 +163,7 @@ class Threads:
         return len(self._hung)
 
     def _take_back(self, job: _Job[Any]) -> None:
-        """Nobody waits for it: if it has not begun, it never will."""
+        """Remove a job whose caller was cancelled from the queue, if it has not begun."""
         with self._changed:
             if job not in self._queue:
                 return
@@ -187,7 +187,7 @@ class Threads:
             if thread is None:
                 self._queue.remove(job)
             elif not job.outcome.acquire(blocking=False):
-                return  # it has just ended: the outcome is on its way
+                return  # it has just ended: its result is about to be set
             else:
                 self._replace(thread)
             hung, refused = self._count_hung(), self._refused()
@@ -204,7 +204,7 @@ class Threads:
         self._changed.notify_all()
 
     def _refused(self) -> list[_Job[Any]]:
-        """Queued jobs that no thread will ever take."""
+        """Remove and return the queued jobs that no thread will ever take."""
         if self._workers:
             return []
         refused = list(self._queue)
@@ -217,7 +217,7 @@ class Threads:
         me = threading.current_thread()
         while (job := self._next(me)) is not None:
             if not job.perform():
-                return  # its place has been taken
+                return  # another thread has replaced this one
         with self._changed:
             self._workers.discard(me)
             self._changed.notify_all()
@@ -235,7 +235,7 @@ class Threads:
             return job
 
     def close(self, *, wait: bool = True) -> None:
-        """Wait for what is running, but not for what was given up; what is queued is dropped."""
+        """Drop queued jobs; wait for running ones, but not for abandoned ones."""
         with self._changed:
             self._closed = True
             for job in self._queue:
@@ -247,6 +247,6 @@ class Threads:
 
 
 def _interrupt(thread: threading.Thread) -> None:
-    """Raise Interrupted where it runs Python code, as in a loop that never ends. No effect on a blocked system call."""
+    """Raise Interrupted in the thread's Python code, such as an endless loop. No effect on a blocked system call."""
     if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))

@@ -1,9 +1,9 @@
-"""A token bucket for work on behalf of names that anybody can make up. Pure: the time, in seconds, is passed in."""
+"""Token bucket for work on behalf of names that clients may have made up. Pure: times in seconds are passed in."""
 
 
 class TokenBucket:
-    """The first ``at_once`` without delay, then ``a_second`` each second; ``under_way`` at the same time. A name that
-    turns out to be known is given its token back."""
+    """A burst of ``at_once``, then ``a_second`` each second; at most ``under_way`` at the same time. The token is
+    returned if the name turns out to be known."""
 
     def __init__(self, at_once: float, a_second: float, under_way: int) -> None:
         self._at_once, self._a_second, self._most = at_once, a_second, under_way
@@ -11,16 +11,16 @@ class TokenBucket:
         self._under_way = 0
 
     def allows(self, now: float) -> bool:
-        """Whether one more may begin."""
+        """Return whether one more may begin."""
         return self._under_way < self._most and self._refilled(now) >= 1.0
 
     def enter(self, now: float) -> None:
-        """One begins."""
+        """Take a token: one begins."""
         self._left, self._at = self._refilled(now) - 1.0, now
         self._under_way += 1
 
     def exit(self, *, known: bool) -> None:
-        """It is over. ``known``: the name was not made up."""
+        """One has ended. ``known``: the name exists, so its token is returned."""
         self._under_way -= 1
         if known:
             self._left = min(self._at_once, self._left + 1.0)

@@ -1,7 +1,4 @@
-"""How a process ended.
-
-How a long step tells how far it has come.
-"""
+"""Process exit status and effort; progress callbacks of long steps."""
 
 import signal as signals
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 @dataclass(frozen=True)
 class Exit:
-    """``code`` 0-255, or ``signal`` where one killed it; the last lines of its output."""
+    """A process exit: ``code`` 0-255, or the ``signal`` that killed it; ``output``: its last lines."""
 
     code: int | None
     signal: int | None = None
@@ -26,7 +23,7 @@ class Exit:
 
 
 class Effort(NamedTuple):
-    """The work of an app's processes. ``cpu``: seconds used; ``wants``: one is running, waits for a core or a disk."""
+    """CPU use of an app's processes. ``cpu``: seconds used; ``wants``: one is running or waits for a core or disk."""
 
     cpu: float
     wants: bool
@@ -34,8 +31,8 @@ class Effort(NamedTuple):
 
 class Progress(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
-        """``step`` is a word for people (copy, upload, download); done and total in bytes. Called on the loop."""
+        """Report progress. ``step``: such as copy, for people; done and total in bytes. Called on the loop."""
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Progress callback that does nothing."""

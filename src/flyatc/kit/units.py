@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them. Pure."""
+"""Parse and format durations and sizes. Pure."""
 
 import re
 
@@ -6,12 +6,12 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-LONGEST = 3650 * 86400.0  # ten years: more is a slip of the pen, and timers of the system end somewhere
-LARGEST = 2**63 - 1  # what the system calls take
+LONGEST = 3650 * 86400.0  # ten years: more is a typing error, and system timers have limits
+LARGEST = 2**63 - 1  # the limit of the system calls
 
 
 def seconds(text: str) -> float:
-    """``"5m"`` → 300.0, ``"1h30m"`` → 5400.0, ``"2.5"`` → 2.5 (a bare number is seconds).
+    """Parse a duration: ``"5m"`` → 300.0, ``"1h30m"`` → 5400.0, ``"2.5"`` → 2.5 (a bare number is seconds).
 
     Raises ValueError with a sentence for people."""
     text = text.strip()
@@ -27,7 +27,7 @@ def seconds(text: str) -> float:
 
 
 def written_seconds(value: float) -> str:
-    """The shortest text which ``seconds`` reads as this, to the millisecond: 300.0 → ``"5m"``, 5400.0 → ``"1h30m"``."""
+    """Return the shortest text that ``seconds`` parses to this, to the millisecond: 300.0 → ``"5m"``."""
     left, parts = round(value * 1000), []
     for unit, size in (("d", 86400000), ("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1)):
         count, left = divmod(left, size)
@@ -37,7 +37,7 @@ def written_seconds(value: float) -> str:
 
 
 def octets(text: str) -> int:
-    """``"64KB"`` → 65536, ``"1MiB"`` → 1048576, ``"10"`` → 10 (a bare number is bytes; K is 1024).
+    """Parse a size: ``"64KB"`` → 65536, ``"1MiB"`` → 1048576, ``"10"`` → 10 (a bare number is bytes; K is 1024).
 
     Raises ValueError with a sentence for people."""
     match = _SIZE.fullmatch(text.strip())
@@ -50,7 +50,7 @@ def octets(text: str) -> int:
 
 
 def written_octets(count: int) -> str:
-    """The shortest text which ``octets`` reads as this: 65536 → ``"64KB"``, 1000 → ``"1000"``."""
+    """Return the shortest text that ``octets`` parses to this: 65536 → ``"64KB"``, 1000 → ``"1000"``."""
     for unit in ("", "KB", "MB", "GB"):
         if count == 0 or count % 1024:
             return f"{count}{unit}"
@@ -68,7 +68,7 @@ def human_octets(count: float) -> str:
 
 
 def human_seconds(value: float) -> str:
-    """0.0123 → ``"12 ms"``, 95 → ``"1m35s"``."""
+    """Format a duration for people: 0.0123 → ``"12 ms"``, 95 → ``"1m35s"``."""
     if value < 0.9995:
         return f"{value * 1000:.0f} ms"
     if value < 59.95:

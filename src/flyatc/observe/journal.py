@@ -1,9 +1,9 @@
-"""The last lines of the log, for ``flyatc logs``; bounded in number and in bytes."""
+"""The latest log lines in memory, for ``flyatc logs``, bounded in bytes."""
 
 import asyncio
 from collections import deque
 
-# (number, tenant or None, one JSON object without newline): tuples, since every request adds one
+# (number, tenant or None, JSON object without newline). A tuple, since every request adds one
 Entry = tuple[int, str | None, bytes]
 
 
@@ -23,7 +23,7 @@ class Journal:
         self._more.set()
 
     def since(self, number: int, tenant: str | None = None) -> list[Entry]:
-        """Entries after ``number``, oldest first; of a tenant or of all whose address begins with ``tenant/``."""
+        """Return the entries after ``number``, oldest first; of ``tenant`` and of addresses below ``tenant/``."""
         found: list[Entry] = []
         for entry in reversed(self._entries):
             if entry[0] <= number:
@@ -34,6 +34,6 @@ class Journal:
         return found
 
     async def more(self) -> None:
-        """Returns after the next entry."""
+        """Wait for the next entry."""
         self._more.clear()
         await self._more.wait()

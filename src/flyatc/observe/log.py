@@ -1,7 +1,7 @@
-"""One line for each thing that happened: requests, the daemon's own events, the children's output.
+"""The log: one line for each request, daemon event and line of app output.
 
-JSON lines on standard output, or readable text, in colour on a terminal. Lines are gathered and handed to one writer
-thread in batches, so that neither a slow disk nor a blocked pipe ever holds up the loop.
+JSON lines on standard output, or readable text, in colour on a terminal. Lines are passed to a writer thread in
+batches, so that neither a slow disk nor a blocked pipe blocks the loop.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 POLL_SECONDS = 0.001
 BATCH_SECONDS = 0.05
 BATCH_OCTETS = 1 << 16
-BACKLOG_OCTETS = 16 << 20  # beyond this, lines are counted instead of kept: memory is bounded
-STALL_SECONDS = 5.0  # who has read nothing for so long is not waited for
+BACKLOG_OCTETS = 16 << 20  # beyond this, lines are dropped and counted: memory is bounded
+STALL_SECONDS = 5.0  # a reader that has read nothing for so long is not waited for
 STDOUT = 1
-LOCKED = "database is locked"  # SQLite's words for SQLITE_BUSY, in each language's binding
+LOCKED = "database is locked"  # SQLite's message for SQLITE_BUSY, in every language binding
 MOST_LOCKED = 10_000  # tenants
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
@@ -38,11 +38,11 @@ def stamp(now: float) -> str:
 
 
 class Log:
-    """``text``: readable lines instead of JSON, in colour where ``out`` is a terminal and https://no-color.org does not
-    say otherwise. ``level``: the least level of own events that is written."""
+    """The log writer. ``text``: readable lines instead of JSON, in colour if ``out`` is a terminal and $NO_COLOR is not
+    set (https://no-color.org). ``level``: the lowest level of daemon events that is written."""
 
     def __init__(self, out: BinaryIO | None = None, *, text: bool = False, level: str = "info") -> None:
-        # not sys.stdout: it has a lock, which Python must have at its end and which a stuck writer would hold
+        # not sys.stdout: Python takes its lock at exit, and a blocked writer would hold it
         self._out = out if out is not None else io.FileIO(STDOUT, "wb", closefd=False)
         self._text, self._least = text, LEVELS[level]
         self._colour = self._out.isatty() and not os.environ.get("NO_COLOR")
@@ -50,42 +50,42 @@ class Log:
         self._octets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-        self._handed = self._written = 0  # octets; only the loop changes the first, only the writer the second
-        self._moved = monotonic()  # when the writer last came on
+        self._handed = self._written = 0  # octets; the first is changed by the loop only, the second by the writer only
+        self._moved = monotonic()  # when the writer last made progress
         self._dropped = 0
         self.journal = Journal()
-        self.locked: set[str] = set()  # tenants whose app says so; whoever looks takes them out
+        self.locked: set[str] = set()  # tenants whose app logged LOCKED; the reader removes them
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
-    # --- what may be told ---
+    # --- entries ---
 
     def event(self, level: str, message: str, /, **fields: Any) -> None:
-        """One of the daemon's own events. ``tenant`` among the fields files it under that tenant."""
+        """Log a daemon event. A field ``tenant`` files it under that tenant."""
         if LEVELS[level] < self._least:
             return
-        self._tell(fields.get("tenant"), {"time": stamp(time()), "level": level, "msg": message, **fields})
+        self._add(fields.get("tenant"), {"time": stamp(time()), "level": level, "msg": message, **fields})
 
     def output(self, tenant: str, stream: str, text: str) -> None:
-        """One line that a child wrote to ``stream`` (stdout, stderr)."""
+        """Log a line that an app wrote to ``stream`` (stdout, stderr)."""
         if LOCKED in text and len(self.locked) < MOST_LOCKED:
             self.locked.add(tenant)
-        self._tell(tenant, {"time": stamp(time()), "level": "info", "msg": text, "tenant": tenant, "stream": stream})
+        self._add(tenant, {"time": stamp(time()), "level": "info", "msg": text, "tenant": tenant, "stream": stream})
 
     def request(self, tenant: str | None, line: bytes) -> None:
-        """One finished request, already encoded (the edge does it: this is the hot path)."""
+        """Log a finished request, already encoded by the edge (hot path)."""
         self.journal.add(tenant, line)
         self._put(line)
 
-    def _tell(self, tenant: str | None, record: dict[str, Any]) -> None:
+    def _add(self, tenant: str | None, record: dict[str, Any]) -> None:
         line = inert_json(_encode(record))
         self.journal.add(tenant, line)
         self._put(line)
 
     @property
     def crowded(self) -> bool:
-        """Whether the reader of our output is behind and does read: a child's output should wait. Who does not read at
-        all must not bring the apps to a stand."""
+        """True if the reader of our output is slow but still reads: app output should wait. A reader that does not read
+        at all must not block the apps."""
         return self._backlog > BACKLOG_OCTETS // 4 and monotonic() - self._moved < STALL_SECONDS
 
     # --- batches ---
@@ -107,17 +107,17 @@ class Log:
         elif self._timer is None:
             try:
                 self._timer = asyncio.get_running_loop().call_later(BATCH_SECONDS, self.flush)
-            except RuntimeError:  # no loop: before the start, after the end
+            except RuntimeError:  # no loop: before start or after shutdown
                 self.flush()
 
     def flush(self) -> None:
-        """Hands the batch to the writer."""
+        """Pass the batch to the writer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._dropped and self._backlog < BACKLOG_OCTETS // 2:
             count, self._dropped = self._dropped, 0
-            self.event("warning", "log lines dropped: whoever reads our output is too slow", lines=count)
+            self.event("warning", "log lines dropped: the reader of our output is too slow", lines=count)
             return self.flush()
         if self._batch:
             self._batch.append(b"")
@@ -128,7 +128,7 @@ class Log:
             self._batch, self._octets = [], 0
 
     def settle(self, patience: float = 0.2) -> None:
-        """Blocks until all is written, so many seconds at most: before the machine is frozen, and what was told too."""
+        """Block until all is written, at most ``patience`` seconds. For use before the machine is suspended."""
         self.flush()
         until = monotonic() + patience
         while self._handed != self._written and monotonic() < until:
@@ -141,12 +141,12 @@ class Log:
                 while rest:
                     rest = rest[self._write_some(rest) :]
                 self._out.flush()
-            except (OSError, ValueError):  # nobody reads any more: the daemon goes on
+            except (OSError, ValueError):  # the reader is gone: the daemon continues
                 self._written += len(rest)
 
     def _write_some(self, data: memoryview) -> int:
         count = self._out.write(data)
-        if count is None:  # a terminal or a pipe which somebody else has made non-blocking
+        if count is None:  # a terminal or pipe that another process made non-blocking
             select.select([], [self._out], [])
             return 0
         self._written += count
@@ -154,7 +154,7 @@ class Log:
         return count
 
     def close(self, patience: float = 2.0) -> None:
-        """Writes what is left; waits ``patience`` seconds at most."""
+        """Write the rest and stop the writer; wait at most ``patience`` seconds."""
         self.flush()
         self._queue.put(None)
         self._writer.join(patience)
@@ -163,5 +163,5 @@ class Log:
 def _encode(record: dict[str, Any]) -> bytes:
     try:
         return _encoder.encode(record)
-    except UnicodeEncodeError:  # a file name which is no UTF-8
+    except UnicodeEncodeError:  # such as a file name that is not UTF-8
         return _encoder.encode({name: str(value).encode(errors="replace").decode() for name, value in record.items()})

@@ -1,4 +1,4 @@
-"""One line of the log for people: on the daemon's terminal, and from ``flyatc logs``. Pure."""
+"""Log lines as readable text, for terminals and ``flyatc logs``. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -12,58 +12,51 @@ from flyatc.kit.units import human_seconds
 BOLD, DIM, RED, GREEN, YELLOW, MAGENTA, CYAN = 1, 2, 31, 32, 33, 35, 36  # ECMA-48, SGR
 
 _LEVELS = {"debug": DIM, "info": CYAN, "warning": YELLOW, "error": RED}
-_KNOWN = (
-    "time",
-    "level",
-    "msg",
-    "tenant",
-    "stream",
-    "output",
-)  # what an app has put out stands above, and in the reason
+_KNOWN = ("time", "level", "msg", "tenant", "stream", "output")  # output: already logged line by line, and in reason
 
 _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 Record = dict[str, Any]
 
 
 def readable(line: bytes, *, colour: bool) -> str:
-    """``line``: one JSON object of ours; anything else is shown as it is. Nothing in it that came from a visitor or an
-    app can move the cursor or change the colours."""
+    """Format ``line``, a JSON object of the log; anything else is returned as it is. Text from clients and apps is
+    escaped: it cannot move the cursor or change colours."""
     paint = _in_colour if colour else _without
     try:
         record = msgspec.json.decode(line, type=Record)
         clock = datetime.fromisoformat(record["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         return plain(line.decode(errors="replace"))
-    kind, *told = _parts(record, paint)
-    who = [paint(plain(str(record["tenant"])), BOLD)] if record.get("tenant") else []
-    return " ".join(part for part in (paint(clock, DIM), kind, *who, *told) if part)
+    kind, *rest = _parts(record, paint)
+    tenant = [paint(plain(str(record["tenant"])), BOLD)] if record.get("tenant") else []
+    return " ".join(part for part in (paint(clock, DIM), kind, *tenant, *rest) if part)
 
 
 def plain(text: str) -> str:
-    """What cannot move the cursor or change the colours of a terminal."""
+    """Escape everything that could move a terminal's cursor or change its colours."""
     return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def plain_lines(text: str) -> str:
-    """The same for a text of several lines."""
+    """Like ``plain``, for a text of several lines."""
     return "\n".join(map(plain, text.split("\n")))
 
 
 def inert_json(text: bytes) -> bytes:
-    """JSON with DEL and the C1 control characters (U+0080 to U+009F) escaped. JSON lets them stand as they are, and
-    terminals obey them: U+009B begins a command as ESC [ does."""
+    """Escape DEL and the C1 control characters (U+0080 to U+009F) in JSON. JSON allows them unescaped, and terminals
+    obey them: U+009B begins a control sequence like ESC [."""
     if b"\xc2" not in text and b"\x7f" not in text:
         return text
     return _CONTROLS.sub(lambda match: b"\\u00%02x" % match[0][-1], text)
 
 
 def span(ms: float) -> str:
-    """``"0.3 ms"``, ``"85 ms"``, ``"20.0 s"``."""
+    """Format milliseconds: ``"0.3 ms"``, ``"85 ms"``, ``"20.0 s"``."""
     return f"{ms:.1f} ms" if ms < 10 else human_seconds(ms / 1000)
 
 
 class _Paint:
-    """Text to text, in a colour or not."""
+    """Wrap text in a colour, if enabled."""
 
     def __init__(self, *, colour: bool) -> None:
         self._colour = colour
@@ -98,19 +91,19 @@ def _event(record: Record, paint: _Paint) -> Iterator[str]:
     level = str(record.get("level", ""))
     yield paint(f"{plain(level):<7}", _LEVELS.get(level, DIM))
     yield _text(record, "msg")
-    told = {name: value for name, value in record.items() if name not in _KNOWN and value is not None}
-    if "was" in told:  # one state of a tenant follows another; the message says which
-        yield paint(f"(was {plain(str(told.pop('was')))} for {span(told.pop('ms', 0))})", DIM)
-        told.pop("state", None)
-    took = told.pop("ms", None)
-    for name, value in told.items():
+    fields = {name: value for name, value in record.items() if name not in _KNOWN and value is not None}
+    if "was" in fields:  # a change of a tenant's state; the message names the new one
+        yield paint(f"(was {plain(str(fields.pop('was')))} for {span(fields.pop('ms', 0))})", DIM)
+        fields.pop("state", None)
+    took = fields.pop("ms", None)
+    for name, value in fields.items():
         yield paint(f"{plain(name)}=", DIM) + _value(value)
     if took is not None:
         yield paint(span(took), DIM)
 
 
 def _value(value: object) -> str:
-    """What has several lines, a traceback, stands below."""
+    """Format a value; one of several lines, such as a traceback, goes below, indented."""
     first, *more = (plain(line) for line in str(value).rstrip("\n").split("\n"))
     return "".join((f"\n    {first}" if more else first, *(f"\n    {line}" for line in more)))
 
