@@ -17,7 +17,7 @@ from flyatc.control import server as control_server
 from flyatc.control.types import Overview
 from flyatc.databases.litestream.client import Control, ControlFailed
 from flyatc.fly import api_http, local_api
-from flyatc.fly.api_http import ApiLine, Request
+from flyatc.fly.api_http import ApiTransport, Request
 from flyatc.fly.api_types import Away, NotFound
 from flyatc.fly.environment import Machine
 from flyatc.fly.local_api import LocalApi, NotAsked, Unanswered
@@ -31,7 +31,7 @@ async def test_a_machines_api_that_never_ends_its_answer_is_away(monkeypatch: py
         monkeypatch.setattr(api_http, name, 0.3)
     with refusals.refusing(404, "NotFound", "x" * 5000) as server, line(server.port) as wire:
         environ = {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{wire.port}", "FLY_API_TOKEN": "token"}
-        api = ApiLine(environ, patience=0.3)
+        api = ApiTransport(environ, patience=0.3)
         wire.endless() if fault == "endless" else wire.drip(0.1)
         for _ in range(api_http.AT_ONCE + 1):
             began = time.monotonic()

@@ -34,7 +34,7 @@ class FakeOwned:
     def mark_saved(self, part: str = "") -> None:
         self.dirty.clear()
 
-    async def rise(self, above: int) -> None:
+    async def raise_epoch(self, above: int) -> None:
         self.epoch = above + 1
 
     def end(self, *, lost: bool) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.fly.dns_answers import Answer, NoRecord, NoRecords, NoSuchName, is_answer, question
+from flyatc.fly.dns_answers import AddressResponse, NoRecord, NoRecords, NoSuchName, is_response, question
 
 NAME = "ann.customer_id.kv._metadata.shop.internal"
 ONE, TWO = "fdaa:0:1:a7b:1::2", "fdaa:0:1:a7b:2::2"
@@ -26,8 +26,8 @@ def answered(*addresses: str, kind: str = "AAAA", code: int = dns.rcode.NOERROR,
 
 
 def found(data: bytes) -> list[str] | None:
-    assert is_answer(data, ASKED)
-    return Answer(NAME, ASKED, data).addresses()
+    assert is_response(data, ASKED)
+    return AddressResponse(NAME, ASKED, data).addresses()
 
 
 def test_the_question_is_the_one_which_dnspython_asks() -> None:
@@ -63,10 +63,10 @@ def test_what_is_not_ordinary_is_left_to_those_who_know_more() -> None:
 
 def test_only_the_answer_to_this_question_is_one() -> None:
     data = answered(ONE)
-    assert not is_answer(b"\x43\x21" + data[2:], ASKED), "another identity"
-    assert not is_answer(data.replace(b"\x03ann", b"\x03bob"), ASKED), "another name"
-    assert not is_answer(ASKED, ASKED), "a question"
-    assert not is_answer(data[:20], ASKED)
+    assert not is_response(b"\x43\x21" + data[2:], ASKED), "another identity"
+    assert not is_response(data.replace(b"\x03ann", b"\x03bob"), ASKED), "another name"
+    assert not is_response(ASKED, ASKED), "a question"
+    assert not is_response(data[:20], ASKED)
 
 
 def test_a_server_may_write_the_name_larger_or_refuse_without_it() -> None:
@@ -79,9 +79,9 @@ def test_no_octets_of_a_server_are_an_error_of_ours(at: int, noise: bytes) -> No
     data = answered(ONE, TWO)
     data = data[:at] + noise + data[at + len(noise) :]
     for one in (data, ASKED[:2] + b"\x80" + noise + ASKED[3 + len(noise) :] + noise):
-        if is_answer(one, ASKED):
+        if is_response(one, ASKED):
             try:
-                addresses = Answer(NAME, ASKED, one).addresses()
+                addresses = AddressResponse(NAME, ASKED, one).addresses()
             except NoRecord:
                 continue
             assert addresses is None or all(addresses)

@@ -324,10 +324,10 @@ async def test_a_record_deleted_by_hand_is_noticed_and_the_epoch_goes_on(store: 
 async def test_data_which_know_a_higher_epoch_raise_the_record(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
-    await owned.rise(16)
+    await owned.raise_epoch(16)
     assert (owned.epoch, owned.line, store.owner().epoch) == (17, 17, 17)
     assert owned.valid()
-    await owned.rise(5)
+    await owned.raise_epoch(5)
     assert owned.epoch == 17
     assert (await machine.live(known=20)).epoch == 21
 
@@ -337,7 +337,7 @@ async def test_what_cannot_be_raised_is_lost(store: FakeStore) -> None:
     owned = await machine.live()
     machine.link.once("late", "put", USER)
     with pytest.raises(OwnershipUnknown):
-        await owned.rise(16)
+        await owned.raise_epoch(16)
     assert owned.lost
     assert not owned.valid()
 

@@ -49,7 +49,7 @@ async def examine_fly(config: Config, environ: Mapping[str, str]) -> list[Findin
         me = environment.of(environ)
     except FlyatcError as error:
         return [Finding("fault", WHAT, str(error), "unset it where this is not Fly; requests are not replayed so")]
-    lacking = provision.lacking(config, environ)
+    lacking = provision.why_unable(config, environ)
     if me is None or (lacking is None and not environ.get(api_http.TOKEN)):
         return []
     if lacking is not None:

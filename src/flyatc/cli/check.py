@@ -39,7 +39,7 @@ def summary(config: Config) -> str:
         f"  store     {store}",
     ]
     if config.pattern is not None and config.pattern.provision:
-        lacking = provision.lacking(config, os.environ)
+        lacking = provision.why_unable(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
         lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
     if (why := local_api.reason(config, os.environ)) is not None:

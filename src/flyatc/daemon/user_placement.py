@@ -129,7 +129,7 @@ class UserPlacement:
         only = self._config.only
         return place if only in (None, user) else placement.unless_reserved(place, only)
 
-    async def _by_record(self, names: UserLookup, user: str, found: dns_answers.Told) -> placement.Place:
+    async def _by_record(self, names: UserLookup, user: str, found: dns_answers.LookupResult) -> placement.Place:
         pin = self._config.pin_of(user)
         try:
             async with self._turns:
@@ -142,7 +142,9 @@ class UserPlacement:
         place = placement.recorded(self._me, owner, last, pin)
         return await self._by_list(user, found, place) if place is None or last is Last.GONE else place
 
-    async def _by_list(self, user: str, found: dns_answers.Told, otherwise: placement.Place | None) -> placement.Place:
+    async def _by_list(
+        self, user: str, found: dns_answers.LookupResult, otherwise: placement.Place | None
+    ) -> placement.Place:
         """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
         made; else ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None

@@ -121,7 +121,7 @@ class Parts:
 
     def _platform(self, config: Config, me: environment.Machine) -> tuple[MachineList, Provisioner] | tuple[None, None]:
         """None: what the Machines API knows is not asked for."""
-        if (why := provision.lacking(config, self.environ)) is not None:
+        if (why := provision.why_unable(config, self.environ)) is not None:
             self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
         try:
             self.api = api = MachinesApi(me.app, self.environ)

@@ -127,7 +127,7 @@ async def take_over(
         current = await remote_database.current()
         owner = current.owner if current is not None else 0
         if owner > owned.epoch:
-            await owned.rise(owner)
+            await owned.raise_epoch(owner)
         mark = streamed(current)
         if owner == owned.epoch and not (mark and (current is None or not current.streamed)):
             return current

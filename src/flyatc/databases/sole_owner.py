@@ -56,7 +56,7 @@ class Lease(Protocol):
     def mark_saved(self, part: str = "") -> None:
         """Record that the store has all of ``part`` again."""
 
-    async def rise(self, above: int) -> None:
+    async def raise_epoch(self, above: int) -> None:
         """Raise the epoch above ``above``, which was found in the store's data and is higher than the record's.
 
         Raises OwnershipUnknown, HeldElsewhere."""
@@ -87,7 +87,7 @@ class SoleLease:
     def mark_saved(self, part: str = "") -> None:
         """Do nothing: there is no release."""
 
-    async def rise(self, above: int) -> None:
+    async def raise_epoch(self, above: int) -> None:
         raise OwnershipUnknown(
             f"the store belongs to machines which agree upon an owner (epoch {above}): this one does not take part"
         )

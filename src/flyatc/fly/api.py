@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from flyatc.config.schema_sections import MACHINE
-from flyatc.fly.api_http import PATIENCE, READ_SECONDS, ApiLine, Request
+from flyatc.fly.api_http import PATIENCE, READ_SECONDS, ApiTransport, Request
 from flyatc.fly.api_types import (
     ApiError,
     Away,
@@ -43,14 +43,14 @@ class MachinesApi:
         if APP.fullmatch(app) is None:
             raise ApiError(f"{app!r} is no name of an app on Fly")
         self.app = app
-        self._line = ApiLine(environ, patience)
+        self._transport = ApiTransport(environ, patience)
 
     def hang_up(self) -> None:
-        """See ApiLine."""
-        self._line.hang_up()
+        """See ApiTransport."""
+        self._transport.hang_up()
 
     def close(self) -> None:
-        self._line.close()
+        self._transport.close()
 
     # --- machines ---
 
@@ -63,11 +63,11 @@ class MachinesApi:
         if region is not None:
             query["region"] = region
         path = self._path() + (f"?{urlencode(query)}" if query else "")
-        return _decoded(await self._line.send(Request("GET", path, again=True, patience=patience)), list[Machine])
+        return _decoded(await self._transport.send(Request("GET", path, again=True, patience=patience)), list[Machine])
 
     async def get(self, machine: str, patience: float | None = None) -> Machine:
         request = Request("GET", self._path(machine), again=True, patience=patience)
-        return _decoded(await self._line.send(request), Machine)
+        return _decoded(await self._transport.send(request), Machine)
 
     async def config(self, machine: str) -> dict[str, Any]:
         """The whole of it, to be changed and given to ``create``."""
@@ -84,7 +84,7 @@ class MachinesApi:
         if name:
             _checked(name, _NAME, "name of a machine")
         wanted = msgspec.json.encode(Create(dict(config), name, region, skip_launch))
-        return _decoded(await self._line.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
+        return _decoded(await self._transport.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
 
     async def start(self, machine: str, nonce: str | None = None) -> None:
         """Of one which is started nothing is asked. It goes on after the answer: ``wait``."""
@@ -117,7 +117,7 @@ class MachinesApi:
 
     async def _has_become(self, state: str, request: Request) -> bool:
         try:
-            await self._line.send(request)
+            await self._transport.send(request)
         except TooSlow:
             return False
         except NotFound:
@@ -129,7 +129,7 @@ class MachinesApi:
         """``force``: though it runs. One which is gone is no error."""
         path = self._path(machine) + ("?force=true" if force else "")
         try:
-            await self._line.send(Request("DELETE", path, nonce=nonce, again=True))
+            await self._transport.send(Request("DELETE", path, nonce=nonce, again=True))
         except NotFound:
             return
 
@@ -144,7 +144,7 @@ class MachinesApi:
         """Runs it inside, and waits. What failed is told by its ``exit_code``."""
         wanted = msgspec.json.encode({"command": command, "timeout": round(patience)})
         request = Request("POST", self._path(machine, "exec"), wanted, read=patience + READ_SECONDS)
-        ran = _decoded(await self._line.send(request), Executed)
+        ran = _decoded(await self._transport.send(request), Executed)
         return Ran(ran.exit_code, ran.stdout or "", ran.stderr or "")
 
     # --- leases: who has one may change the machine, others get Conflict ---
@@ -160,7 +160,7 @@ class MachinesApi:
     async def drop_lease(self, machine: str, nonce: str) -> None:
         """One which is gone is no error."""
         try:
-            await self._line.send(Request("DELETE", self._path(machine, "lease"), nonce=nonce, again=True))
+            await self._transport.send(Request("DELETE", self._path(machine, "lease"), nonce=nonce, again=True))
         except NotFound:
             return
 
@@ -168,7 +168,7 @@ class MachinesApi:
         wanted = msgspec.json.encode({"ttl": seconds} | ({"description": description} if description else {}))
         path = f"{self._path(machine, 'lease')}?ttl={seconds}"  # Fly's own client says it there
         again = nonce is not None
-        return _decoded(await self._line.send(Request("POST", path, wanted, nonce, again)), Leased).data
+        return _decoded(await self._transport.send(Request("POST", path, wanted, nonce, again)), Leased).data
 
     # --- metadata: no restart, no new version ---
 
@@ -177,12 +177,12 @@ class MachinesApi:
 
     async def set_metadata(self, machine: str, key: str, value: str) -> None:
         path, wanted = self._key(machine, key), msgspec.json.encode({"value": value})
-        await self._line.send(Request("POST", path, wanted, again=True))
+        await self._transport.send(Request("POST", path, wanted, again=True))
 
     async def delete_metadata(self, machine: str, key: str) -> None:
         """One which is not there is no error."""
         try:
-            await self._line.send(Request("DELETE", self._key(machine, key), again=True))
+            await self._transport.send(Request("DELETE", self._key(machine, key), again=True))
         except NotFound:
             return
 
@@ -195,13 +195,15 @@ class MachinesApi:
         """``guest``: of the machine it is for, as its config has it: it must fit on the same host."""
         wanted = {"name": name, "region": region, "size_gb": size_gb} | ({} if guest is None else {"compute": guest})
         path = f"/v1/apps/{self.app}/volumes"
-        return _decoded(await self._line.send(Request("POST", path, msgspec.json.encode(wanted), read=60.0)), Volume)
+        return _decoded(
+            await self._transport.send(Request("POST", path, msgspec.json.encode(wanted), read=60.0)), Volume
+        )
 
     async def destroy_volume(self, volume: str) -> None:
         """One which is gone is no error."""
         path = f"/v1/apps/{self.app}/volumes/{_checked(volume, _VOLUME, 'id of a volume')}"
         try:
-            await self._line.send(Request("DELETE", path, again=True))
+            await self._transport.send(Request("DELETE", path, again=True))
         except NotFound:
             return
 
@@ -217,7 +219,7 @@ class MachinesApi:
         return f"{self._path(machine, 'metadata')}/{quote(_checked(key, _NAME, 'key of metadata'), safe='')}"
 
     async def _get(self, path: str) -> bytes:
-        return await self._line.send(Request("GET", path, again=True))
+        return await self._transport.send(Request("GET", path, again=True))
 
     async def _post(
         self,
@@ -229,7 +231,7 @@ class MachinesApi:
         again: bool = True,
     ) -> None:
         body = None if wanted is None else msgspec.json.encode(wanted)
-        await self._line.send(Request("POST", self._path(machine, verb), body, nonce, again))
+        await self._transport.send(Request("POST", self._path(machine, verb), body, nonce, again))
 
 
 def _checked(word: str, form: re.Pattern[str], what: str) -> str:

@@ -55,7 +55,7 @@ class _Failure(Struct):
     message: str = ""
 
 
-class ApiLine:
+class ApiTransport:
     """Raises NoToken, or ApiError where the environment names no address."""
 
     def __init__(self, environ: Mapping[str, str], patience: float = PATIENCE) -> None:

@@ -40,7 +40,7 @@ class Dns:
     def __init__(self, server: Listen | None) -> None:
         self._server = server
         self._resolver: Resolver | None = None
-        self._doors: dict[str, Door] = {}  # by the server's address
+        self._doors: dict[str, QuerySocket] = {}  # by the server's address
         self._away_until = 0.0  # 0: it answers
 
     def forget(self) -> None:
@@ -67,12 +67,12 @@ class Dns:
             raise TimedOut(_LATE.format(name))
         raise ServerFailed(f"{name}: {late}")
 
-    async def _quickly(self, server: str, port: int, name: str, patience: float) -> dns_answers.Answer | None:
+    async def _quickly(self, server: str, port: int, name: str, patience: float) -> dns_answers.AddressResponse | None:
         """None: dnspython knows the way. Raises TimeoutError, OSError."""
         door = self._doors.get(server)
         if door is None or not door.welcomes():
             try:
-                door = self._doors[server] = Door(server, port)
+                door = self._doors[server] = QuerySocket(server, port)
             except ValueError:
                 return None
         return await door.ask(name, patience)
@@ -155,7 +155,7 @@ SOCKET_SECONDS = (
 )
 
 
-class Door:
+class QuerySocket:
     """Open while somebody waits for an answer; a storm of questions shares it. To be asked at once when it was made."""
 
     def __init__(self, server: str, port: int) -> None:
@@ -176,7 +176,7 @@ class Door:
         """Whether it is open, and may be used once more."""
         return bool(self._waiting) and self._loop.time() < self._until
 
-    async def ask(self, name: str, patience: float) -> dns_answers.Answer | None:
+    async def ask(self, name: str, patience: float) -> dns_answers.AddressResponse | None:
         """For its AAAA. None: that cannot be asked for in this way. Raises TimeoutError, OSError."""
         asked = dns_answers.question(self._identity(), name)
         if asked is None:
@@ -187,7 +187,7 @@ class Door:
         self._waiting[asked[:2]] = asked, answer
         try:
             self._socket.send(asked)
-            return dns_answers.Answer(name, asked, await answer)
+            return dns_answers.AddressResponse(name, asked, await answer)
         finally:
             late.cancel()
             del self._waiting[asked[:2]]
@@ -203,7 +203,7 @@ class Door:
             while True:
                 data = self._socket.recv(65535)
                 asked, answer = self._waiting.get(data[:2], (b"", None))
-                if answer is not None and not answer.done() and dns_answers.is_answer(data, asked):
+                if answer is not None and not answer.done() and dns_answers.is_response(data, asked):
                     answer.set_result(data)
         except BlockingIOError:
             return

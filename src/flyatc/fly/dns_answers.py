@@ -51,7 +51,7 @@ class Unknown:
     why: str
 
 
-Told = Found | Absent | Unknown
+LookupResult = Found | Absent | Unknown
 
 
 def pointer(name: str, app: str) -> str | None:
@@ -134,7 +134,7 @@ def question(identity: bytes, name: str) -> bytes | None:
     return identity + _WISHES + text + b"\0" + _AAAA_IN
 
 
-def is_answer(data: bytes, asked: bytes) -> bool:
+def is_response(data: bytes, asked: bytes) -> bool:
     """Whether it answers this question, or refuses to without repeating it, as some do. Anything else was sent by
     somebody else, or for an earlier one."""
     if len(data) < _HEAD.size or data[:2] != asked[:2] or data[2] < 0x80:
@@ -144,7 +144,7 @@ def is_answer(data: bytes, asked: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AddressResponse:
     """``data``: for which ``is_answer`` holds."""
 
     name: str

@@ -35,7 +35,7 @@ class MachineList:
         self._late = False  # somebody has waited for the list in vain: the others do not wait any more
         self._doubled: dict[str, tuple[str, ...]] = {}  # of which users it was told that they have several
 
-    async def machine_of(self, user: str) -> dns_answers.Told:
+    async def machine_of(self, user: str) -> dns_answers.LookupResult:
         """``Found``: in whatever state. ``Absent``: he has none at all. Nothing is raised."""
         found, why = await self._listing()
         if found is None:

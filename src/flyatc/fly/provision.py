@@ -141,7 +141,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-Told = Callable[[str], None]  # gets a sentence for each volume which is made, or cannot be destroyed: they cost
+Report = Callable[[str], None]  # gets a sentence for each volume which is made, or cannot be destroyed: they cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Copy:
     new: bool = True
 
 
-async def copy_machine(api: MachinesApi, like: str, name: str, region: str, key: str, user: str, told: Told) -> Copy:
+async def copy_machine(api: MachinesApi, like: str, name: str, region: str, key: str, user: str, told: Report) -> Copy:
     """``like``: its id. The copy is the user's by its metadata, and starts. One which has the name and is his already
     is taken for it. Raises ApiError; then no volume is left."""
     config = await api.config(like)
@@ -175,7 +175,7 @@ async def copy_machine(api: MachinesApi, like: str, name: str, region: str, key:
     return Copy(made, tuple(volumes))
 
 
-async def undo(api: MachinesApi, copy: Copy, told: Told) -> None:
+async def undo(api: MachinesApi, copy: Copy, told: Report) -> None:
     """Raises ApiError."""
     await api.destroy(copy.machine.id, force=True)
     await _drop(api, list(copy.volumes), told)
@@ -186,7 +186,7 @@ async def _named(api: MachinesApi, name: str, key: str, user: str) -> Machine | 
     return next((one for one in his if one.name == name and one.state not in GONE), None)
 
 
-async def _volumes(api: MachinesApi, like: list[str], region: str, guest: object, told: Told) -> list[str]:
+async def _volumes(api: MachinesApi, like: list[str], region: str, guest: object, told: Report) -> list[str]:
     """One for each, of its name and its size, and empty: what is to be in them comes from the store."""
     if not like:
         return []
@@ -206,7 +206,7 @@ async def _volumes(api: MachinesApi, like: list[str], region: str, guest: object
     return made
 
 
-async def _drop(api: MachinesApi, volumes: list[str], told: Told) -> None:
+async def _drop(api: MachinesApi, volumes: list[str], told: Report) -> None:
     """They were made for a machine that was not. One which is mounted all the same cannot be destroyed."""
     for volume in volumes:
         try:
@@ -215,7 +215,7 @@ async def _drop(api: MachinesApi, volumes: list[str], told: Told) -> None:
             told(f"volume {volume} is left, and nobody uses it: {error}")
 
 
-def lacking(config: Config, environ: Mapping[str, str]) -> str | None:
+def why_unable(config: Config, environ: Mapping[str, str]) -> str | None:
     """Why no machine can be made. None: it can, or none is asked for."""
     if config.pattern is None or not config.pattern.provision:
         return None

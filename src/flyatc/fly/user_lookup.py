@@ -25,13 +25,13 @@ class UserLookup:
 
     def __init__(self, dns: Dns, me: Machine, key: str, log: Log) -> None:
         self._dns, self._me, self._key, self._log = dns, me, key, log
-        self._users: AsyncCache[str, dns_answers.Told] = AsyncCache(self._look, _keep, MOST)
+        self._users: AsyncCache[str, dns_answers.LookupResult] = AsyncCache(self._look, _keep, MOST)
         self._lists: AsyncCache[str, list[str]] = AsyncCache(dns.texts, lambda _: LISTED, 16)
         self._pointers: AsyncCache[str, str] = AsyncCache(dns.pointer, lambda _: LISTED, MOST)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._silent_until = 0.0
 
-    async def machine_of(self, user: str) -> dns_answers.Told:
+    async def machine_of(self, user: str) -> dns_answers.LookupResult:
         """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
         return await self._users.get(user)
 
@@ -52,7 +52,7 @@ class UserLookup:
             return None
         return None if app == self._me.app and self._me.id not in listed else machine in listed
 
-    async def _look(self, user: str) -> dns_answers.Told:
+    async def _look(self, user: str) -> dns_answers.LookupResult:
         found, before = await self._asked(user), self._users.last(user)
         if (
             not isinstance(found, dns_answers.Unknown)
@@ -66,7 +66,7 @@ class UserLookup:
             before.machine, f"{found.why}; before, it was machine {before.machine}", before.at, stale=True
         )
 
-    async def _asked(self, user: str) -> dns_answers.Told:
+    async def _asked(self, user: str) -> dns_answers.LookupResult:
         name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
         async with self._turns:
             try:
@@ -76,7 +76,7 @@ class UserLookup:
             except Unanswered as error:
                 return dns_answers.Unknown(str(error))
 
-    async def _found(self, user: str, addresses: list[str]) -> dns_answers.Told:
+    async def _found(self, user: str, addresses: list[str]) -> dns_answers.LookupResult:
         """Raises Unanswered."""
         machines = {one for address in addresses if (one := await self._id(address)) is not None}
         if not machines:
@@ -112,7 +112,7 @@ class UserLookup:
         return listed.get(found) if found is not None else None
 
 
-def _keep(answer: dns_answers.Told) -> float:
+def _keep(answer: dns_answers.LookupResult) -> float:
     match answer:
         case dns_answers.Found(stale=False):
             return FOUND

@@ -15,7 +15,7 @@ from flyatc.kit.threads import Tick
 from flyatc.kit.types import Progress
 from flyatc.objects import store
 from flyatc.objects.calls import Calls
-from flyatc.objects.s3_client import READ_SECONDS, Clients, date, door
+from flyatc.objects.s3_client import READ_SECONDS, Clients, date, translate_errors
 from flyatc.objects.s3_transfer import Transfers
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
 from flyatc.observe.log import Log
@@ -39,7 +39,7 @@ class S3Store:
     ) -> None:
         self._hurried, self.conditional_deletes = hurried, False
         self._clients = Clients(bucket, environ, hurried=hurried)
-        self._small, self._transfers = Small(self._clients), Transfers(self._clients)
+        self._small, self._transfers = SmallObjects(self._clients), Transfers(self._clients)
         name = "s3-hurried" if hurried is not None else "s3"
         self._calls = Calls(name, bucket.place, log, seconds=hurried, replace=self._clients.replace)
 
@@ -108,14 +108,14 @@ class S3Store:
 CHUNK = 64 << 10
 
 
-class Small:
+class SmallObjects:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._bucket = clients.bucket
 
     def probe(self) -> None:
         """Raises StoreRefused where credentials or bucket are wrong."""
-        with door(self._bucket):
+        with translate_errors(self._bucket):
             self._clients.retrying.list_objects_v2(
                 Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}checks/", MaxKeys=1
             )
@@ -123,7 +123,7 @@ class Small:
     def look(self, key: str) -> Seen | None:
         name = self.name(key)
         try:
-            with door(self._bucket):
+            with translate_errors(self._bucket):
                 answer = self._clients.retrying.get_object(Bucket=self._bucket.name, Key=name)
                 body = _read(answer, key)
         except Absent:
@@ -140,7 +140,7 @@ class Small:
         elif match is not None:
             request = partial(self._clients.once.put_object, IfMatch=f'"{match}"')
         try:
-            with door(self._bucket):
+            with translate_errors(self._bucket):
                 answer = request(Bucket=self._bucket.name, Key=self.name(key), Body=body)
         except ConditionFailed as error:
             why = "exists already" if create else "has been written by somebody else"
@@ -152,7 +152,7 @@ class Small:
     def head(self, key: str) -> Stored | None:
         """By a listing: what S3 answers to HEAD does not tell a missing bucket from a missing key."""
         name = self.name(key)
-        with door(self._bucket):
+        with translate_errors(self._bucket):
             answer = self._clients.retrying.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
             found = [entry for entry in answer.get("Contents", ()) if entry["Key"] == name]
         return self._stored(found[0]) if found else None
@@ -161,7 +161,7 @@ class Small:
         if not prefix.endswith("/"):
             raise ValueError(f"{prefix!r} does not end with a slash")
         check_key(prefix.removesuffix("/"))
-        with door(self._bucket):
+        with translate_errors(self._bucket):
             pages = self._clients.retrying.get_paginator("list_objects_v2")
             found: list[Stored] = []
             for answer in pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}"):
@@ -172,13 +172,13 @@ class Small:
     def delete(self, key: str, *, match: str | None = None) -> None:
         if match is not None:
             return self._delete_matching(key, match)
-        with contextlib.suppress(Absent), door(self._bucket):
+        with contextlib.suppress(Absent), translate_errors(self._bucket):
             self._clients.retrying.delete_object(Bucket=self._bucket.name, Key=self.name(key))
         return None
 
     def _delete_matching(self, key: str, etag: str) -> None:
         try:
-            with door(self._bucket):
+            with translate_errors(self._bucket):
                 self._clients.once.delete_object(Bucket=self._bucket.name, Key=self.name(key), IfMatch=f'"{etag}"')
         except (Absent, ConditionFailed) as error:
             raise ConditionFailed(f"{key} is not there any more, or has been written by somebody else") from error

@@ -78,7 +78,7 @@ class Clients:
     def _both(self) -> "tuple[S3Client, S3Client]":
         if (made := self._made) is not None:
             return made
-        with self._making, door(self.bucket):  # it reads the files of Amazon's tools, if there are any
+        with self._making, translate_errors(self.bucket):  # it reads the files of Amazon's tools, if there are any
             if (made := self._made) is None:
                 once = self._client(1)
                 made = self._made = (once if self._hurried else self._client(ATTEMPTS)), once
@@ -154,7 +154,7 @@ def date(metadata: "ResponseMetadataTypeDef") -> float:
 
 
 @contextlib.contextmanager
-def door(bucket: Bucket) -> Iterator[None]:
+def translate_errors(bucket: Bucket) -> Iterator[None]:
     """What the SDK raises becomes Absent, ConditionFailed, StoreRefused or StoreUnavailable."""
     from botocore.exceptions import BotoCoreError, ClientError, SSLError
     from urllib3.exceptions import HTTPError

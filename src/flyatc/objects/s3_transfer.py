@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from flyatc.kit.threads import Tick
 from flyatc.objects.calls import SLOWEST, STALL
-from flyatc.objects.s3_client import ATTEMPTS, Clients, door
+from flyatc.objects.s3_client import ATTEMPTS, Clients, translate_errors
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable, check_key
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Transfers:
     def sweep(self) -> None:
         """Gives up the uploads which somebody began a day ago and did not live to end: nobody sees them, all pay."""
         bucket, prefix = self._bucket.name, self._bucket.prefix
-        with contextlib.suppress(StoreUnavailable, Absent), door(self._bucket):
+        with contextlib.suppress(StoreUnavailable, Absent), translate_errors(self._bucket):
             listed = self._clients.once.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
             for upload in listed.get("Uploads", ()):
                 if upload["Initiated"].timestamp() < time() - LEFTOVER_SECONDS:
@@ -78,7 +78,7 @@ class Transfers:
         if size > PART:
             return self._send_parts(key, file, size, create, pace)
         put = partial(self._clients.once.put_object, IfNoneMatch="*") if create else self._clients.retrying.put_object
-        with door(self._bucket), _slice(file, 0, size, pace) as body:
+        with translate_errors(self._bucket), _slice(file, 0, size, pace) as body:
             answer = put(Bucket=self._bucket.name, Key=self._name(key), Body=body)
         pace.reached(size)
         return answer["ETag"].strip('"')
@@ -89,20 +89,20 @@ class Transfers:
         complete = (
             partial(once.complete_multipart_upload, IfNoneMatch="*") if create else once.complete_multipart_upload
         )
-        with door(self._bucket):
+        with translate_errors(self._bucket):
             begun = retrying.create_multipart_upload(Bucket=bucket, Key=name, ChecksumAlgorithm="CRC32")["UploadId"]
         try:
             parts = [self._send_part(name, begun, number, body) for number, body in _slices(file, size, pace)]
-            with door(self._bucket):
+            with translate_errors(self._bucket):
                 answer = complete(Bucket=bucket, Key=name, UploadId=begun, MultipartUpload={"Parts": parts})
         except BaseException:
-            with contextlib.suppress(StoreUnavailable, Absent), door(self._bucket):
+            with contextlib.suppress(StoreUnavailable, Absent), translate_errors(self._bucket):
                 once.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=begun)
             raise
         return answer["ETag"].strip('"')
 
     def _send_part(self, name: str, upload: str, number: int, body: io.BufferedReader) -> "CompletedPartTypeDef":
-        with door(self._bucket), body:
+        with translate_errors(self._bucket), body:
             answer = self._clients.retrying.upload_part(
                 Bucket=self._bucket.name,
                 Key=name,
@@ -153,7 +153,7 @@ class _Download:
 
     def _go_on(self) -> None:
         """One connection. Raises StoreUnavailable; what has come until then stays."""
-        with door(self._bucket), self._ask() as answer:
+        with translate_errors(self._bucket), self._ask() as answer:
             total = self._done + answer["ContentLength"]
             self._etag = answer["ETag"]
             self._pace.total = total

@@ -42,7 +42,7 @@ class RecordStore(Protocol):
     async def delete(self, key: str, *, match: str | None = None) -> None: ...
 
 
-class Lanes:
+class LimitedStore:
     """A store in which no more than ``count`` calls are under way: the client's other threads are left to those who
     must not wait."""
 
@@ -158,7 +158,7 @@ class Taker:
     async def _decide(self, user: str, owner: Owner | None, known: int) -> Take:
         decision = self.rules.take(owner, self.me, known)
         if isinstance(decision, Promised):
-            forsaken = await self.forsakes(user, decision.heir)
+            forsaken = await self.forsakes(user, decision.successor)
             decision = self.rules.take(owner, self.me, known, forsaken=forsaken)
         if owner is None or isinstance(decision, Take):
             assert isinstance(decision, Take)
@@ -168,7 +168,7 @@ class Taker:
         if isinstance(decision, Ask):
             return await self._ask(user, owner, known)
         if isinstance(decision, Promised):
-            raise HeldElsewhere(user, decision.heir, why=f"{owner.holder} has released it", since=owner.data.since)
+            raise HeldElsewhere(user, decision.successor, why=f"{owner.holder} has released it", since=owner.data.since)
         raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason, since=owner.data.since)
 
     async def _ask(self, user: str, owner: Owner, known: int) -> Take:
@@ -187,7 +187,7 @@ class Taker:
                         return decision.take
                     continue  # broken for another of its users, or alive after all
                 case ReplaceMissingSession():
-                    await mourn(self.store, self.rules, owner)
+                    await replace_missing_session(self.store, self.rules, owner)
             break
         raise HeldElsewhere(user, owner.holder, since=owner.data.since)
 
@@ -211,7 +211,7 @@ async def break_session(store: RecordStore, rules: Rules, session: Session, etag
     return isinstance(outcome, Landed)
 
 
-async def mourn(store: RecordStore, rules: Rules, owner: Owner) -> None:
+async def replace_missing_session(store: RecordStore, rules: Rules, owner: Owner) -> None:
     """Puts a session for the holder, whose own has vanished: if it lives, it learns of it at its next renewal."""
     holder = owner.holder
     stand_in = Session(

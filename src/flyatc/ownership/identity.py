@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
-from flyatc.ownership.record import Machine, Me, Process, Unique, Word
+from flyatc.ownership.record import Label, Machine, Me, Process, Unique
 
 PROC = Path("/proc")
 REMEMBERED = 20  # runs; only the last which wrote a session matters
@@ -40,8 +40,8 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
         durable_files.write(path, msgspec.json.encode(now))
         return Me(
             machine=now.machine,
-            app=msgspec.convert(environ.get("FLY_APP_NAME") or "local", Word),
-            region=msgspec.convert(environ.get("FLY_REGION", ""), Word),
+            app=msgspec.convert(environ.get("FLY_APP_NAME") or "local", Label),
+            region=msgspec.convert(environ.get("FLY_REGION", ""), Label),
             boot=boot,
             process=_ourselves(data),
             boots=frozenset(file.boots),

@@ -24,7 +24,7 @@ class PreviousLease:
 
 
 class HeldLease:
-    """``epoch`` and ``line`` change by ``rise`` only.
+    """``epoch`` and ``line`` change by ``raise_epoch`` only.
 
     ``doubted``: the session has not been confirmed for long: new requests are held. Cleared when it is confirmed.
     ``ended``: no writer any more: the app is killed now, without a last save. Never cleared."""
@@ -37,14 +37,14 @@ class HeldLease:
         *,
         doubted: asyncio.Event,
         valid: Callable[[bool], bool],
-        rise: Callable[["HeldLease", int], Awaitable[None]],
+        raise_epoch: Callable[["HeldLease", int], Awaitable[None]],
     ) -> None:
         self.epoch, self.line, self.former = epoch, line, former
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
         self.leaving = False
         self.traceless = False  # neither this machine nor the store has anything of the user: its record may go
-        self._valid, self._rise = valid, rise
+        self._valid, self._raise_epoch = valid, raise_epoch
         self._dirty: dict[str, str] = {}
 
     @property
@@ -73,10 +73,10 @@ class HeldLease:
         """Why the store has not all; empty: it has."""
         return "; ".join(self._dirty.values())
 
-    async def rise(self, above: int) -> None:
+    async def raise_epoch(self, above: int) -> None:
         """The store's data tell of a higher epoch than the record did: writes one above it, before anything is
         stamped. Raises OwnershipUnknown; HeldElsewhere where it is lost by that."""
-        await self._rise(self, above)
+        await self._raise_epoch(self, above)
 
     def end(self, why: str, *, lost: bool) -> None:
         """For the keeper. ``lost``: somebody else has it, or may have."""

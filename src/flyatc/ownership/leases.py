@@ -10,7 +10,7 @@ from msgspec import structs
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
 from flyatc.ownership import acquire, record
-from flyatc.ownership.acquire import Lanes, RecordStore, Taken, Taker, remove, swap
+from flyatc.ownership.acquire import LimitedStore, RecordStore, Taken, Taker, remove, swap
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.lease import HeldLease, PreviousLease
@@ -59,7 +59,7 @@ class LeaseManager:
         self._rules = Rules(terms)
         self._clock = clock or Clock()
         self._heart = SessionKeeper(store, me, self._rules, log, self._clock, on_deadline)
-        self._store = Lanes(store, LANES)
+        self._store = LimitedStore(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
         self._awake = asyncio.Event()  # not set: nobody is taken, see ``rest``
@@ -132,7 +132,7 @@ class LeaseManager:
                 place.taking = tasks.start(self._take(user, place, known), f"take {user}")
             owned = await tasks.joined(place.taking)
         if known > owned.epoch:
-            await owned.rise(known)
+            await owned.raise_epoch(known)
         return owned
 
     async def _take(self, user: str, place: _Place, known: int) -> HeldLease:
@@ -179,7 +179,7 @@ class LeaseManager:
             former,
             doubted=self._heart.doubted,
             valid=self._heart.valid,
-            rise=lambda owned, above: self._rise(user, place, owned, above),
+            raise_epoch=lambda owned, above: self._raise_epoch(user, place, owned, above),
         )
         self._heart.hold(place.owned)
         self._unsettled.discard(user)
@@ -192,7 +192,7 @@ class LeaseManager:
             self._heart.owned.discard(place.owned)
             place.owned = None
 
-    async def _rise(self, user: str, place: _Place, owned: HeldLease, above: int) -> None:
+    async def _raise_epoch(self, user: str, place: _Place, owned: HeldLease, above: int) -> None:
         async with place.turn:
             if place.owned is not owned or owned.ended.is_set() or place.owner is None:
                 raise OwnershipUnknown(f"{user} is not owned any more: {owned.why}")

@@ -80,7 +80,7 @@ async def _free(
     owner, seen = case.owner
     if not isinstance(case.decision, Free):
         if isinstance(case.decision, Denied) and case.decision.vanished:
-            await acquire.mourn(store, rules, owner)
+            await acquire.replace_missing_session(store, rules, owner)
         return case.decision
     if case.decision.breaks and case.session is not None:
         session, at = case.session

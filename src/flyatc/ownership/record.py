@@ -18,7 +18,7 @@ VERSION = 1
 
 MACHINE = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 Machine = Annotated[str, Meta(pattern=f"^{MACHINE.pattern}$")]  # becomes a key, and a header
-Word = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,63}$")]
+Label = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,63}$")]
 Unique = Annotated[str, Meta(min_length=1, max_length=64)]
 Epoch = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -40,8 +40,8 @@ class Process(Struct, frozen=True):
 class Session(Struct, frozen=True, kw_only=True):
     v: int = VERSION
     machine: Machine
-    app: Word
-    region: Word
+    app: Label
+    region: Label
     boot: Unique  # one run of the daemon
     seq: int
     nonce: Unique  # new in every write: equal bodies have equal etags
@@ -52,9 +52,9 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class Holder(Struct, frozen=True):
-    app: Word
+    app: Label
     machine: Machine
-    region: Word
+    region: Label
     boot: Unique
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Holder(Struct, frozen=True):
 class Successor(Struct, frozen=True):
     """The machine to which a user was released."""
 
-    app: Word
+    app: Label
     machine: Machine
 
     def __str__(self) -> str:

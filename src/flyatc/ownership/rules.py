@@ -143,7 +143,7 @@ class Gone:
 class Promised:
     """It was released to another machine. That it never comes is for others to say; then ask again."""
 
-    heir: Successor
+    successor: Successor
 
 
 # --- what to do about our own session ---

@@ -59,7 +59,7 @@ def pinned(me: Machine, pin: Pin | None) -> Place | None:
     return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
 
 
-def named(me: Machine, found: dns_answers.Told) -> Place | None:
+def named(me: Machine, found: dns_answers.LookupResult) -> Place | None:
     """A machine has him in its metadata."""
     return at(me, found) if isinstance(found, dns_answers.Found) else None
 
@@ -104,7 +104,7 @@ def removed(owner: Owner | None) -> Nowhere | None:
     return Nowhere(404, "the user was removed: flyatc users add adds it again")
 
 
-def absent(dns: dns_answers.Told, listed: dns_answers.Told | None) -> dns_answers.Told:
+def absent(dns: dns_answers.LookupResult, listed: dns_answers.LookupResult | None) -> dns_answers.LookupResult:
     """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
     the machines which sleep as well, and so its word is the last."""
     if listed is None or isinstance(listed, dns_answers.Unknown):
@@ -114,7 +114,7 @@ def absent(dns: dns_answers.Told, listed: dns_answers.Told | None) -> dns_answer
     return listed
 
 
-def unowned(found: dns_answers.Told, *, invited: bool) -> Place:
+def unowned(found: dns_answers.LookupResult, *, invited: bool) -> Place:
     """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
     pins him to where we are: then any machine may have him which is asked. Others must have one."""
     if isinstance(found, dns_answers.Found):

@@ -48,7 +48,7 @@ async def make_whole(
 ) -> list[StreamedDatabase]:
     """All are as the store has them, or newer; all stream; the record says that they are in use.
 
-    Raises RestoreRefused; StoreUnavailable, OSError, and what ``Owned.rise`` raises."""
+    Raises RestoreRefused; StoreUnavailable, OSError, and what ``Lease.raise_epoch`` raises."""
     begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
@@ -120,9 +120,9 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
 
 async def take_over(database: Database, found: Lines) -> Current | None:
     """The store's pointer as it was. From now on it bears our epoch, and that litestream writes where that may be.
-    Raises StoreUnavailable, and what ``Owned.rise`` raises."""
+    Raises StoreUnavailable, and what ``Lease.raise_epoch`` raises."""
     if found.last is not None and found.last.number > database.owned.epoch:
-        await database.owned.rise(found.last.number)  # an owner's record which was lost counts anew
+        await database.owned.raise_epoch(found.last.number)  # an owner's record which was lost counts anew
     return await restore.take_over(database, may_be_streamed)
 
 
