@@ -42,7 +42,7 @@ def test_elsewhere_than_on_fly_it_is_told_and_nothing_is_done(tmp_path: Path, th
     told = f"machine_idle.then: {then} needs Fly, and this is none of its machines: it stays awake"
     assert local_api.reason(config, {}) == told
     assert told in summary(config)
-    assert "nobody on Fly is called" in str(local_api.reason(config, FLY | {"FLY_MACHINE_ID": "../x"}))
+    assert "not a valid name on Fly" in str(local_api.reason(config, FLY | {"FLY_MACHINE_ID": "../x"}))
 
 
 def test_on_fly_it_needs_the_socket(tmp_path: Path, api: dict[str, str]) -> None:

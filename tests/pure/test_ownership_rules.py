@@ -110,7 +110,7 @@ def test_we_stop_before_others_may_begin() -> None:
     assert not RULES.may_write(sent, RULES.deadline(sent), suspected=True, leaving=False)
     assert not RULES.may_write(sent, RULES.deadline(sent), suspected=False, leaving=True)
     assert RULES.dead(session(), DEAD - 0.1) is None
-    assert RULES.dead(session(), DEAD) == "it has given no sign for 38 s"
+    assert RULES.dead(session(), DEAD) == "its session has not been renewed for 38 s"
     assert RULES.dead(session(ttl=60), DEAD) is None
     assert RULES.dead(session(broken="m3"), 0) == "its session is broken"
     assert RULES.dead(session(broken="m2"), 0) == "its session has ended"
@@ -152,7 +152,7 @@ def test_a_write_is_ours_if_the_nonce_is() -> None:
     [
         (ME, session("b2"), 0, False, Begin("it is ours")),
         (ME, session("b1"), 0, True, Begin("it is of an earlier run on this data folder")),
-        (ME, session("b0"), DEAD, True, Begin("it has given no sign for 38 s")),
+        (ME, session("b0"), DEAD, True, Begin("its session has not been renewed for 38 s")),
         (ME, session("b0", broken="m3"), 0, True, Begin("its session is broken")),
         (ME, session("b0", kernel="k1"), 0, False, Wait),  # a machine's name alone proves nothing
         (FLY, session("b1", kernel="k1"), 0, True, Begin("the machine has been restarted since")),
@@ -172,8 +172,8 @@ def test_a_session_under_our_name_is_ours_only_if_its_process_is_surely_dead(
 
 
 def test_who_takes_what_nobody_owned_begins_above_all_that_is_known() -> None:
-    assert RULES.take(None, ME, 0) == Take(1, Data(line=1, since=1), True, "nobody has owned it")
-    assert RULES.take(None, ME, 16) == Take(17, Data(line=17, since=16), True, "nobody has owned it")
+    assert RULES.take(None, ME, 0) == Take(1, Data(line=1, since=1), True, "no machine has owned it")
+    assert RULES.take(None, ME, 16) == Take(17, Data(line=17, since=16), True, "no machine has owned it")
 
 
 @pytest.mark.parametrize(
@@ -258,9 +258,9 @@ def test_local_files_count_if_nobody_else_can_have_written_since() -> None:
 @pytest.mark.parametrize(
     ("found", "there", "age", "release", "takeover"),
     [
-        (None, None, 0, "nobody has ever owned", "nobody has ever owned"),
+        (None, None, 0, "no machine has ever owned", "no machine has ever owned"),
         (owner(state=State.RELEASED), None, 0, "free already", "free already"),
-        (owner(), session(), 10, "gave a sign 10 s ago.* wait 28 s", "gave a sign"),
+        (owner(), session(), 10, "renewed its session 10 s ago.* wait 28 s", "renewed its session"),
         (owner(), None, 0, "try again in 38 s", "try again"),
         (owner(), session(), DEAD, "", ""),
         (owner(), session(broken="m2"), 0, "", ""),

@@ -120,7 +120,7 @@ def test_ownership_is_told_released_and_taken_over(start: StartDaemon) -> None:
     assert daemon.status("bob")["state"] == "ready"
     assert read(daemon, "ownership", "ann")[0]["state"] == "released"
     assert "free already" in said(daemon, "release", "ann", code=1)
-    assert "nobody has ever owned eve" in said(daemon, "release", "eve", code=1)
+    assert "no machine has ever owned eve" in said(daemon, "release", "eve", code=1)
     assert "names no user" in said(daemon, "release", "ANN", code=2)
     assert count(daemon) == 1, "the next visit takes it again"
 

@@ -174,7 +174,7 @@ def test_a_machine_whose_name_no_header_can_carry_serves_and_says_that_it_replay
     with serving(tmp_path, parrot(), on_fly("m_1", "iad")) as daemon:
         assert get(daemon, "/ann/seen").status == 200
         told = daemon.until_told("no request is replayed to other machines")
-        assert told["reason"] == "FLY_MACHINE_ID is 'm_1', which nobody on Fly is called"
+        assert told["reason"] == "FLY_MACHINE_ID is 'm_1', which is not a valid name on Fly"
 
 
 @pytest.mark.parametrize("trusted", [False, True])

@@ -1,1 +1,1 @@
-"""The platform: who we are on Fly, and what its private DNS knows."""
+"""The Fly platform: this machine's environment, private DNS, Machines API and local API."""

@@ -1,7 +1,7 @@
-"""The Machines API of Fly, as far as flyatc needs it: https://docs.machines.dev (OpenAPI),
+"""Calls of Fly's Machines API: https://docs.machines.dev (OpenAPI),
 https://fly.io/docs/machines/api/machines-resource/ and https://fly.io/docs/machines/api/volumes-resource/.
 
-All raise api_errors.ApiError. ``nonce``: of a lease on the machine, where somebody has one."""
+All raise api_types.ApiError. ``nonce``: of a lease on the machine, if there is one."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from flyatc.fly.api_types import (
 )
 from flyatc.fly.environment import APP
 
-WAIT = 5.0  # seconds of one question for a state: who leaves meanwhile waits no longer
+WAIT = 5.0  # seconds of one request for a state; a cancelled wait ends with it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # of machines, volumes and keys of metadata
 _VOLUME = re.compile(r"vol_[0-9a-z]{4,40}")
 
@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 
 class MachinesApi:
-    """Of one app. ``patience``: seconds for a call with all its tries. Raises ApiError for an app that is none, NoToken
-    where the environment has no FLY_API_TOKEN. To be closed."""
+    """The API for one app. ``patience``: seconds for a call with all its retries. Raises ApiError for an invalid app
+    name, NoToken if the environment has no FLY_API_TOKEN. To be closed."""
 
     def __init__(self, app: str, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
         if APP.fullmatch(app) is None:
@@ -57,8 +57,8 @@ class MachinesApi:
     async def machines(
         self, *, metadata: tuple[str, str] | None = None, region: str | None = None, patience: float | None = None
     ) -> list[Machine]:
-        """In any state but destroyed. ``metadata``: the key and the value they have; ``patience``: as of all, or in
-        seconds; 0: nothing is asked twice."""
+        """List the machines that are not destroyed. ``metadata``: their key and value; ``patience``: seconds instead of
+        the default; 0: no retries."""
         query = {} if metadata is None else {f"metadata.{_checked(metadata[0], _NAME, 'key of metadata')}": metadata[1]}
         if region is not None:
             query["region"] = region
@@ -70,30 +70,31 @@ class MachinesApi:
         return _decoded(await self._transport.send(request), Machine)
 
     async def config(self, machine: str) -> dict[str, Any]:
-        """The whole of it, to be changed and given to ``create``."""
+        """Return the whole config, which can be changed and given to ``create``."""
         found = _decoded(await self._get(self._path(machine)), dict[str, Any]).get("config")
         if not isinstance(found, dict):
-            raise Away("the Machines API tells nothing of the machine's config", done=False)
+            raise Away("the Machines API returned no config of the machine", done=False)
         return found
 
     async def create(
         self, config: Mapping[str, Any], *, region: str = "", name: str = "", skip_launch: bool = False
     ) -> Machine:
-        """A new machine, which starts at once, or with ``skip_launch`` stays ``created``. Raises NameTaken; after any
-        error with ``done`` there may be one: find out by its name."""
+        """Create a machine; it starts at once, or with ``skip_launch`` stays ``created``. Raises NameTaken. After an
+        error with ``done`` the machine may exist: look for its name."""
         if name:
             _checked(name, _NAME, "name of a machine")
         wanted = msgspec.json.encode(Create(dict(config), name, region, skip_launch))
         return _decoded(await self._transport.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
 
     async def start(self, machine: str, nonce: str | None = None) -> None:
-        """Of one which is started nothing is asked. It goes on after the answer: ``wait``."""
+        """Start a machine; no error if it is started. Returns before it has started: see ``wait``."""
         await self._post(machine, "start", nonce=nonce)
 
     async def stop(
         self, machine: str, *, signal: str = "SIGINT", grace: float | None = None, nonce: str | None = None
     ) -> None:
-        """``grace``: seconds until it is killed; else its own. It goes on after the answer: ``wait``."""
+        """Stop a machine. ``grace``: seconds until it is killed, default its own. Returns before it stops: see
+        ``wait``."""
         wanted = {"signal": signal} | ({} if grace is None else {"timeout": f"{grace:g}s"})
         await self._post(machine, "stop", wanted, nonce=nonce)
 
@@ -101,8 +102,8 @@ class MachinesApi:
         await self._post(machine, "suspend", nonce=nonce, again=False)
 
     async def wait(self, machine: str, state: str, seconds: float, version: str | None = None) -> None:
-        """Until it is ``started``, ``stopped``, ``suspended`` or ``destroyed``. ``version``: its ``instance_id``, which
-        is needed for stopped. Raises TooSlow."""
+        """Wait until it is ``started``, ``stopped``, ``suspended`` or ``destroyed``. ``version``: its ``instance_id``,
+        required for stopped. Raises TooSlow."""
         until = monotonic() + seconds
         while True:
             patience = max(1.0, min(WAIT, until - monotonic()))
@@ -126,7 +127,7 @@ class MachinesApi:
         return True
 
     async def destroy(self, machine: str, *, force: bool = False, nonce: str | None = None) -> None:
-        """``force``: though it runs. One which is gone is no error."""
+        """Destroy a machine; ``force``: even if it runs. No error if it is gone."""
         path = self._path(machine) + ("?force=true" if force else "")
         try:
             await self._transport.send(Request("DELETE", path, nonce=nonce, again=True))
@@ -134,31 +135,31 @@ class MachinesApi:
             return
 
     async def cordon(self, machine: str, nonce: str | None = None) -> None:
-        """Fly Proxy sends it nobody any more."""
+        """Make Fly Proxy send it no more requests."""
         await self._post(machine, "cordon", nonce=nonce)
 
     async def uncordon(self, machine: str, nonce: str | None = None) -> None:
         await self._post(machine, "uncordon", nonce=nonce)
 
     async def exec(self, machine: str, command: list[str], patience: float = 30.0) -> Ran:
-        """Runs it inside, and waits. What failed is told by its ``exit_code``."""
+        """Run a command in the machine and wait for it. A failed command has its ``exit_code``, and raises nothing."""
         wanted = msgspec.json.encode({"command": command, "timeout": round(patience)})
         request = Request("POST", self._path(machine, "exec"), wanted, read=patience + READ_SECONDS)
         ran = _decoded(await self._transport.send(request), Executed)
         return Ran(ran.exit_code, ran.stdout or "", ran.stderr or "")
 
-    # --- leases: who has one may change the machine, others get Conflict ---
+    # --- leases: only the holder may change the machine, others get Conflict ---
 
     async def take_lease(self, machine: str, seconds: int, description: str) -> Lease:
-        """Raises Conflict where another has it."""
+        """Take a lease. Raises Conflict if the machine is leased."""
         return await self._lease(machine, seconds, description, None)
 
     async def refresh_lease(self, machine: str, seconds: int, nonce: str) -> Lease:
-        """Longer, from now."""
+        """Extend a lease to ``seconds`` from now."""
         return await self._lease(machine, seconds, "", nonce)
 
     async def drop_lease(self, machine: str, nonce: str) -> None:
-        """One which is gone is no error."""
+        """Release a lease; no error if it is gone."""
         try:
             await self._transport.send(Request("DELETE", self._path(machine, "lease"), nonce=nonce, again=True))
         except NotFound:
@@ -166,7 +167,7 @@ class MachinesApi:
 
     async def _lease(self, machine: str, seconds: int, description: str, nonce: str | None) -> Lease:
         wanted = msgspec.json.encode({"ttl": seconds} | ({"description": description} if description else {}))
-        path = f"{self._path(machine, 'lease')}?ttl={seconds}"  # Fly's own client says it there
+        path = f"{self._path(machine, 'lease')}?ttl={seconds}"  # as Fly's own client does
         again = nonce is not None
         return _decoded(await self._transport.send(Request("POST", path, wanted, nonce, again)), Leased).data
 
@@ -180,7 +181,7 @@ class MachinesApi:
         await self._transport.send(Request("POST", path, wanted, again=True))
 
     async def delete_metadata(self, machine: str, key: str) -> None:
-        """One which is not there is no error."""
+        """Delete a key; no error if it is absent."""
         try:
             await self._transport.send(Request("DELETE", self._key(machine, key), again=True))
         except NotFound:
@@ -192,7 +193,7 @@ class MachinesApi:
         return _decoded(await self._get(f"/v1/apps/{self.app}/volumes"), list[Volume])
 
     async def create_volume(self, name: str, region: str, size_gb: int, guest: Mapping[str, Any] | None) -> Volume:
-        """``guest``: of the machine it is for, as its config has it: it must fit on the same host."""
+        """Create a volume. ``guest``: from the config of the machine that will mount it, to place both on one host."""
         wanted = {"name": name, "region": region, "size_gb": size_gb} | ({} if guest is None else {"compute": guest})
         path = f"/v1/apps/{self.app}/volumes"
         return _decoded(
@@ -200,7 +201,7 @@ class MachinesApi:
         )
 
     async def destroy_volume(self, volume: str) -> None:
-        """One which is gone is no error."""
+        """Destroy a volume; no error if it is gone."""
         path = f"/v1/apps/{self.app}/volumes/{_checked(volume, _VOLUME, 'id of a volume')}"
         try:
             await self._transport.send(Request("DELETE", path, again=True))
@@ -235,7 +236,7 @@ class MachinesApi:
 
 
 def _checked(word: str, form: re.Pattern[str], what: str) -> str:
-    """Raises ApiError."""
+    """Return ``word`` if it matches ``form``. Raises ApiError."""
     if form.fullmatch(word) is None:
         raise ApiError(f"{word[:80]!r} is no {what}")
     return word
@@ -245,4 +246,4 @@ def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        raise Away(f"what the Machines API answered cannot be read: {error}", done=True) from error
+        raise Away(f"the response of the Machines API cannot be read: {error}", done=True) from error

@@ -1,7 +1,7 @@
-"""Requests to the Machines API over HTTP. The only module which knows urllib3; it is imported with the first request.
+"""HTTP transport for the Machines API. The only module that uses urllib3, imported with the first request.
 
 https://fly.io/docs/machines/api/working-with-machines-api/ has the addresses, the statuses and the limits: one request
-a second for each action and machine or app, three at once. Who asks too often gets 429, and nothing was done.
+a second for each action and machine or app, three at once. Above the limit it responds 429, and nothing was done.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BASE, TOKEN = "FLY_FLAPS_BASE_URL", "FLY_API_TOKEN"  # names of variables
 CONNECT_SECONDS, READ_SECONDS = 3.0, 10.0
 PATIENCE = 15.0  # seconds for a call with all its tries
 FIRST, MOST = 0.5, 4.0  # seconds before the next try
-LARGEST = 64 << 20  # octets of an answer: some 20 000 machines
+LARGEST = 64 << 20  # octets of a response: some 20 000 machines
 AT_ONCE = 4  # requests
 _PIECE = 1 << 16
 _TAKEN = re.compile(r"unique machine name violation(?:, machine ID ([0-9a-z]{8,20}))?")
@@ -36,8 +36,8 @@ _TOKEN = re.compile(r"[!-~]+(?: [!-~]+)*")
 
 
 class Request(Struct, frozen=True):
-    """``path``: quoted, with its query; ``again``: twice does no harm; ``read``: seconds of silence;
-    ``patience``: other than that of the line."""
+    """A request. ``path``: quoted, with its query; ``again``: it may be repeated; ``read``: read timeout in seconds;
+    ``patience``: overrides that of the transport."""
 
     method: str
     path: str
@@ -49,14 +49,14 @@ class Request(Struct, frozen=True):
 
 
 class _Failure(Struct):
-    """Most failures are told in ``error``, those of leases in ``message``."""
+    """The error text of a response: in ``error``, but for leases in ``message``."""
 
     error: str = ""
     message: str = ""
 
 
 class ApiTransport:
-    """Raises NoToken, or ApiError where the environment names no address."""
+    """Sends requests, with retries. Raises NoToken; ApiError if the environment names no valid address."""
 
     def __init__(self, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
         self.base, self._token, self._patience = base(environ), token(environ), patience
@@ -64,8 +64,8 @@ class ApiTransport:
         self._pool: PoolManager | None = None
 
     async def send(self, request: Request) -> bytes:
-        """The body of the answer. Raises ApiError; what may be repeated has been, and what was lost on the way and
-        may not be says ``done``."""
+        """Return the response's body. Raises ApiError once repeating does not help; with ``done`` set if the request
+        may have taken effect and must not be repeated."""
         patience = self._patience if request.patience is None else request.patience
         until, failures = monotonic() + patience, 0
         while True:
@@ -79,22 +79,22 @@ class ApiTransport:
             await asyncio.sleep(wait)
 
     async def _in_time(self, request: Request, patience: float) -> bytes:
-        """One attempt, which ends whatever the other side does. Raises ApiError."""
+        """Make one attempt, with a deadline. Raises ApiError."""
         deadline = Within(CONNECT_SECONDS + request.read + READ_SECONDS + patience)
         try:
             return await self._threads.run(functools.partial(self._ask, request), deadline)
         except Late as late:
             self._pool = None  # its connections may hang too
-            told = f"the Machines API at {self.base} does not come to an end: given up after {late.after:.0f} s"
-            raise Away(f"{told} ({late.hung} calls hang)", done=late.begun) from late
+            reason = f"the Machines API at {self.base} did not finish: given up after {late.after:.0f} s"
+            raise Away(f"{reason} ({late.hung} calls hang)", done=late.begun) from late
 
     def hang_up(self) -> None:
-        """Closes the connections which nobody uses: after a sleep they are dead without our knowing."""
+        """Close unused connections: after a sleep they may be dead without notice."""
         if self._pool is not None:
             self._pool.clear()
 
     def close(self) -> None:
-        """Requests which are under way end in their own time: nobody is to wait for an API which hangs."""
+        """Close without waiting for running requests, since the API may hang."""
         self._threads.close(wait=False)
 
     # --- in a thread ---
@@ -107,7 +107,7 @@ class ApiTransport:
         if pool is None:
             pool = self._pool = urllib3.PoolManager(maxsize=AT_ONCE, retries=False)
         try:
-            answer = pool.request(
+            response = pool.request(
                 request.method,
                 self.base + request.path,
                 body=request.body,
@@ -116,17 +116,17 @@ class ApiTransport:
                 preload_content=False,
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=request.read),
             )
-            with answer:
-                body = _read(answer, monotonic() + request.read + READ_SECONDS)
+            with response:
+                body = _read(response, monotonic() + request.read + READ_SECONDS)
         except SSLError as error:
             raise Refused(f"{self.base} shows a certificate that is not trusted: {self._clean(error)}") from error
         except HTTPError as error:
             sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
-            cause = self._clean(error).rpartition(": ")[2]  # before it stands where the pool lies in memory
-            told = f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?"
-            raise Away(told, done=sent) from error
-        if not 200 <= answer.status < 300:
-            self._refused(answer.status, body)
+            cause = self._clean(error).rpartition(": ")[2]  # the part before is the pool's memory address
+            reason = f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?"
+            raise Away(reason, done=sent) from error
+        if not 200 <= response.status < 300:
+            self._refused(response.status, body)
         return body
 
     def _headers(self, request: Request) -> dict[str, str]:
@@ -138,33 +138,33 @@ class ApiTransport:
         return headers
 
     def _refused(self, status: int, body: bytes) -> NoReturn:
-        text = self._clean(_said(body))
-        told = f"the Machines API answered {status}: {text}"
+        text = self._clean(_error_text(body))
+        reason = f"the Machines API answered {status}: {text}"
         taken = _TAKEN.search(text)
         if taken is not None:
-            raise NameTaken(told, taken[1])
+            raise NameTaken(reason, taken[1])
         if status in (401, 403):
-            raise NoToken(f'{told}. Make {TOKEN} anew: fly secrets set {TOKEN}="$(fly tokens create deploy)"')
+            raise NoToken(f'{reason}. Make {TOKEN} anew: fly secrets set {TOKEN}="$(fly tokens create deploy)"')
         if status == 404:
-            raise NotFound(told)
+            raise NotFound(reason)
         if status in (409, 412):
-            raise Conflict(told)
+            raise Conflict(reason)
         if status == 429:
-            raise TooMany(f"{told}. It takes one request a second for each machine or app: try later")
+            raise TooMany(f"{reason}. It takes one request a second for each machine or app: try later")
         if status == 408:
-            raise TooSlow(told)
+            raise TooSlow(reason)
         if status >= 500:
-            raise Away(f"{told}. Try later, and look at https://status.flyio.net", done=True)
-        raise Refused(told)
+            raise Away(f"{reason}. Try later, and look at https://status.flyio.net", done=True)
+        raise Refused(reason)
 
-    def _clean(self, told: object) -> str:
-        """One line, without the token."""
-        text = str(told).replace(self._token, "…")
-        return " ".join(text.split())[:300] or "without a word"
+    def _clean(self, message: object) -> str:
+        """Return a text as one line, without the token."""
+        text = str(message).replace(self._token, "…")
+        return " ".join(text.split())[:300] or "no reason given"
 
 
 def base(environ: Mapping[str, str]) -> str:
-    """Where the API is. Raises ApiError."""
+    """Return the API's base URL. Raises ApiError."""
     found = environ.get(BASE) or (INSIDE if environ.get("FLY_MACHINE_ID") else OUTSIDE)
     try:
         parts = urlsplit(found.strip())
@@ -177,34 +177,34 @@ def base(environ: Mapping[str, str]) -> str:
 
 
 def token(environ: Mapping[str, str]) -> str:
-    """Raises NoToken."""
+    """Return the API token. Raises NoToken."""
     found = environ.get(TOKEN, "").strip()
     if not found:
         raise NoToken(
-            f"{TOKEN} is not set, and the Machines API answers nobody without: on Fly set it by "
+            f"{TOKEN} is not set, and the Machines API requires it: on Fly set it by "
             f'fly secrets set {TOKEN}="$(fly tokens create deploy)"'
         )
     if _TOKEN.fullmatch(found) is None:
-        raise NoToken(f"{TOKEN} has characters which no token has: set it anew")
+        raise NoToken(f"{TOKEN} has characters that no token has: set it anew")
     return found
 
 
-def _read(answer: "BaseHTTPResponse", until: float) -> bytes:
-    """Raises Away, HTTPError."""
+def _read(response: "BaseHTTPResponse", until: float) -> bytes:
+    """Read the whole body. Raises Away, HTTPError."""
     pieces, total = [], 0
-    while piece := answer.read(_PIECE):
+    while piece := response.read(_PIECE):
         pieces.append(piece)
         total += len(piece)
         if total > LARGEST:
             raise Away(f"the Machines API answered with more than {LARGEST >> 20} MB", done=True)
         if monotonic() > until:
-            raise Away("the Machines API did not come to the end of its answer in time", done=True)
+            raise Away("the Machines API did not finish its response in time", done=True)
     return b"".join(pieces)
 
 
-def _said(body: bytes) -> str:
+def _error_text(body: bytes) -> str:
     try:
-        told = msgspec.json.decode(body, type=_Failure)
+        failure = msgspec.json.decode(body, type=_Failure)
     except msgspec.MsgspecError:
         return body[:300].decode("utf-8", "replace")
-    return told.error or told.message
+    return failure.error or failure.message

@@ -1,6 +1,6 @@
-"""The JSON of the Machines API, as https://docs.machines.dev (OpenAPI) has it: the fields we need.
+"""JSON types and errors of the Machines API, see https://docs.machines.dev (OpenAPI); only the fields used here.
 
-Why the Machines API did not do what it was asked. Each says what to do; none has anything of the token in it.
+Error texts say what to do, and never contain the token.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from flyatc.kit.errors import FlyatcError
 
-GONE: Final = frozenset(("destroying", "destroyed", "replaced", "migrated"))  # states of which nobody comes back
+GONE: Final = frozenset(("destroying", "destroyed", "replaced", "migrated"))  # final states
 
 
 class Guest(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Guest(Struct, frozen=True):
 
 
 class Mount(Struct, frozen=True):
-    """``name``: of the volume."""
+    """A mounted volume. ``name``: of the volume."""
 
     volume: str = ""
     path: str = ""
@@ -29,7 +29,7 @@ class Mount(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """What we read of it; see ``MachinesApi.config`` for the whole."""
+    """Part of a machine's config; ``MachinesApi.config`` returns the whole."""
 
     image: str = ""
     metadata: dict[str, str] | None = None
@@ -38,8 +38,8 @@ class Config(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True):
-    """``state``: https://fly.io/docs/machines/machine-states/; ``instance_id``: of its version; ``created_at``: RFC
-    3339; ``private_ip``: 6PN."""
+    """A machine. ``state``: https://fly.io/docs/machines/machine-states/; ``instance_id``: of its version;
+    ``created_at``: RFC 3339; ``private_ip``: 6PN."""
 
     id: str
     state: str
@@ -56,7 +56,7 @@ class Machine(Struct, frozen=True):
 
 
 class Lease(Struct, frozen=True):
-    """``expires_at``: Unix seconds."""
+    """A lease on a machine. ``expires_at``: Unix seconds."""
 
     nonce: str
     expires_at: int = 0
@@ -64,7 +64,7 @@ class Lease(Struct, frozen=True):
 
 
 class Ran(Struct, frozen=True):
-    """What a command came to."""
+    """The result of a command."""
 
     exit_code: int = 0
     stdout: str = ""
@@ -98,17 +98,17 @@ class Create(Struct, omit_defaults=True):
 
 
 class ApiError(FlyatcError):
-    """Root of them. ``done``: it may have been done all the same."""
+    """Base class. ``done``: the request may have taken effect all the same."""
 
     done = False
 
 
 class NoToken(ApiError):
-    """There is none, or it is not accepted, or may not do this (401, 403)."""
+    """The token is missing, not accepted, or not permitted to do this (401, 403)."""
 
 
 class Refused(ApiError):
-    """400, 422 and what else is no use to repeat: a fault in what was asked, no capacity, a limit of the account."""
+    """400, 422 and other errors not worth repeating: an invalid request, no capacity, a limit of the account."""
 
 
 class NotFound(ApiError):
@@ -116,11 +116,11 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409, 412: somebody has a lease on the machine, or its state does not allow it."""
+    """409, 412: the machine is leased, or its state does not allow the request."""
 
 
 class NameTaken(Conflict):
-    """A machine of this name is there already. ``machine``: its id, where it is told."""
+    """A machine of this name exists already. ``machine``: its id, if the API gave it."""
 
     def __init__(self, text: str, machine: str | None) -> None:
         super().__init__(text)
@@ -128,11 +128,11 @@ class NameTaken(Conflict):
 
 
 class TooMany(ApiError):
-    """429, to the last try."""
+    """429, also for the last retry."""
 
 
 class Away(ApiError):
-    """Not reached, no answer in time, 5xx, or an answer which cannot be read."""
+    """No connection, no response in time, 5xx, or an unreadable response."""
 
     def __init__(self, text: str, *, done: bool) -> None:
         super().__init__(text)
@@ -140,4 +140,4 @@ class Away(ApiError):
 
 
 class TooSlow(ApiError):
-    """408: what was waited for has not come in time, such as the state of a machine."""
+    """408, or a wait, as for a machine's state, that timed out."""

@@ -1,8 +1,6 @@
-"""Who we are on Fly, from the environment of the machine (https://fly.io/docs/machines/runtime-environment/). Pure.
+"""App, machine, region and private network (6PN) on Fly.
 
-Which app on Fly is meant, where nobody runs inside it: said, in the environment, or in fly.toml as for flyctl.
-
-The private network of an organization on Fly, 6PN (https://fly.io/docs/networking/private-networking/).
+Sources: https://fly.io/docs/machines/runtime-environment/ and https://fly.io/docs/networking/private-networking/.
 """
 
 import re
@@ -23,7 +21,7 @@ APP = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # like MACHINE it bec
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``address``: its own on the private network (6PN), where the platform tells it."""
+    """A Fly machine. ``address``: its own on the private network (6PN), if the platform gives it."""
 
     app: str
     id: str
@@ -32,7 +30,7 @@ class Machine:
 
 
 def of(environ: Mapping[str, str]) -> Machine | None:
-    """None: we are not on Fly. Raises FlyatcError where the platform's variables are no names."""
+    """Return this machine; None if not on Fly. Raises FlyatcError if the platform's variables are not valid names."""
     app, identity = environ.get("FLY_APP_NAME"), environ.get("FLY_MACHINE_ID")
     if not app or not identity:
         return None
@@ -40,7 +38,7 @@ def of(environ: Mapping[str, str]) -> Machine | None:
     checks = (("FLY_APP_NAME", app, APP), ("FLY_MACHINE_ID", identity, MACHINE), ("FLY_REGION", region, REGION))
     for variable, value, form in checks:
         if form.fullmatch(value) is None:
-            raise FlyatcError(f"{variable} is {value!r}, which nobody on Fly is called")
+            raise FlyatcError(f"{variable} is {value!r}, which is not a valid name on Fly")
     return Machine(app, identity, region, environ.get("FLY_PRIVATE_IP") or None)
 
 
@@ -48,7 +46,9 @@ FILE = "fly.toml"
 
 
 def name(given: str | None, environ: Mapping[str, str], folder: Path) -> str:
-    """Raises FlyatcError where nobody says it, or it is no name."""
+    """Return the app's name: ``given``, else FLY_APP_NAME, else that of fly.toml, as in flyctl.
+
+    Raises FlyatcError if none is set or it is not valid."""
     found = given or environ.get("FLY_APP_NAME") or _of_file(folder / FILE)
     if not found:
         raise FlyatcError(
@@ -74,10 +74,10 @@ OURS = IPv6Network("fdaa::/16")
 
 
 def real(address: str, port: int, environ: Mapping[str, str]) -> Listen:
-    """Where this address of the private network really is: as it says, but for ``flyatc sim``, which has no such
-    network, and names in FLYATC_NETWORK a file of JSON, ``{"fdaa:…": "127.0.0.1:20001"}``.
+    """Return the address to use for one of the private network: itself, except under ``flyatc sim``, which has no such
+    network. There FLYATC_NETWORK names a JSON file, ``{"fdaa:…": "127.0.0.1:20001"}``.
 
-    Raises FlyatcError for what is no such address: what listens there must not be seen from anywhere else."""
+    Raises FlyatcError for any other address, since the listener must not be reachable from outside."""
     found = dns_answers.ip(address)
     if found is None or found not in OURS:
         raise FlyatcError(f"{address!r} is no address of Fly's private network")

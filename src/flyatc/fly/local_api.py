@@ -1,8 +1,6 @@
-"""What a machine may ask of the platform about itself: https://fly.io/docs/reference/suspend-resume/.
+"""Stop or suspend this machine from within: https://fly.io/docs/reference/suspend-resume/.
 
-A unix socket with HTTP and without a token. It is documented for ``suspend``; ``stop`` works in the same way.
-
-Why this machine cannot be stopped or suspended from within, where it is to be.
+The API is HTTP over a unix socket, without a token. Documented for ``suspend``; ``stop`` works in the same way.
 """
 
 import asyncio
@@ -26,21 +24,21 @@ from flyatc.wire.head import ResponseParser
 Verb = Literal["stop", "suspend"]
 SOCKET = "/.fly/api"
 CONNECT = 3.0  # s
-PATIENCE = 10.0  # s; for the answer
-WORDS = 1.0  # s; for the reason in it
-LONGEST_HEAD, LONGEST_WORDS = 1 << 14, 1 << 12
+PATIENCE = 10.0  # s; for the response
+REASON = 1.0  # s; for the body with the reason
+LONGEST_HEAD, LONGEST_REASON = 1 << 14, 1 << 12  # octets
 
 
 class NotAsked(FlyatcError):
-    """Nobody takes the question."""
+    """The request could not be sent."""
 
 
 class Refused(FlyatcError):
-    """The platform does not do it."""
+    """The platform refused."""
 
 
 class Unanswered(FlyatcError):
-    """It was asked, and may do it all the same."""
+    """The request was sent without a response; the platform may still act on it."""
 
 
 class _Failure(Struct):
@@ -48,25 +46,27 @@ class _Failure(Struct):
 
 
 class LocalApi:
+    """Client of the local API; ``path``: of its socket."""
+
     def __init__(self, path: Path, me: Machine) -> None:
         self._path, self._me = path, me
 
     async def ask(self, verb: Verb) -> None:
-        """Returns when the platform is willing; this machine may be frozen or be told to end at any moment from the
-        call on. Raises NotAsked, Refused, Unanswered."""
+        """Ask for ``verb``; returns once the platform accepts. This machine may be frozen or stopped at any moment from
+        the call on. Raises NotAsked, Refused, Unanswered."""
         try:
             async with asyncio.timeout(CONNECT):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_HEAD)
         except TimeoutError as error:
-            raise NotAsked(f"nobody takes the connection at {self._path} within {CONNECT:g} s") from error
+            raise NotAsked(f"no connection to {self._path} within {CONNECT:g} s") from error
         except OSError as error:
-            raise NotAsked(f"nobody can be asked at {self._path}: {error.strerror or error}") from error
+            raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
         try:
             async with asyncio.timeout(PATIENCE):
                 writer.write(self._request(verb))
                 head = ResponseParser().parse(await reader.readuntil(b"\r\n\r\n"), b"POST")
         except (OSError, EOFError, TimeoutError, BadMessage, asyncio.LimitOverrunError) as error:
-            raise Unanswered(f"no answer from {self._path}: {str(error) or type(error).__name__}") from error
+            raise Unanswered(f"no response from {self._path}: {str(error) or type(error).__name__}") from error
         else:
             if not 200 <= head.status < 300:
                 raise Refused(f"{head.status} {await _reason(reader, head.length)}".rstrip())
@@ -79,11 +79,11 @@ class LocalApi:
 
 
 async def _reason(reader: asyncio.StreamReader, length: int) -> str:
-    """In the words of the Machines API, where they can be had."""
+    """Read the error text of the response; if it is no JSON, the body as it is."""
     data = b""
     with contextlib.suppress(OSError, EOFError, TimeoutError):
-        async with asyncio.timeout(WORDS):
-            data = await reader.readexactly(min(length, LONGEST_WORDS))
+        async with asyncio.timeout(REASON):
+            data = await reader.readexactly(min(length, LONGEST_REASON))
     try:
         return msgspec.json.decode(data, type=_Failure).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -95,7 +95,7 @@ def socket_of(environ: Mapping[str, str]) -> Path:
 
 
 def missing_settings(environ: Mapping[str, str]) -> str | None:
-    """Why nobody can be asked. None: somebody seems to be there."""
+    """Return why the local API cannot be used; None if it seems to be available."""
     path = socket_of(environ)
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
@@ -106,7 +106,7 @@ def missing_settings(environ: Mapping[str, str]) -> str | None:
 
 
 def reason(config: Config, environ: Mapping[str, str]) -> str | None:
-    """A sentence. None: it can be, or need not."""
+    """Return why this machine cannot stop or suspend itself as configured; None if it can, or need not."""
     then = config.machine_idle.then
     if then not in ("stop", "suspend"):
         return None
@@ -124,7 +124,7 @@ def reason(config: Config, environ: Mapping[str, str]) -> str | None:
 
 
 def loses_disk(config: Config, environ: Mapping[str, str]) -> bool:
-    """Whether ``server.data`` goes with the machine when it stops, or when its snapshot is lost."""
+    """Return whether ``server.data`` is lost when the machine stops, or when its suspend snapshot is lost."""
     if "FLY_MACHINE_ID" not in environ:
         return False
     return Path(config.server.data).stat().st_dev == Path("/").stat().st_dev

@@ -1,7 +1,7 @@
-"""Which machine has a user, asleep or not: asked of the Machines API, which knows them in every state.
+"""Look up a user's machine with the Machines API, which lists machines in every state, also stopped ones.
 
-One list of all machines answers for every user. Who comes with thousands of unknown names costs one question in some
-seconds: the API takes one a second, of all machines of the app together."""
+One list of all machines serves every user, so thousands of unknown names cost one request in some seconds. The API
+allows one request a second from all machines of the app together."""
 
 import asyncio
 
@@ -14,17 +14,17 @@ from flyatc.kit import backoff
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log
 
-PATIENCE = 5.0  # seconds for which a visitor waits for the list
+PATIENCE = 5.0  # seconds for which a client waits for the list
 HURRIED = 3.0  # seconds for all tries
-STALE = 60.0  # seconds; how old a list may be which stands in for none
-AGAIN, LONGEST = 2.0, 60.0  # seconds to the next question after a failure
-KNOWN = 3.0  # seconds for which it is kept whether a machine exists
-MOST = 1000  # of these
+STALE = 60.0  # seconds; maximum age of a list used when a new one fails
+AGAIN, LONGEST = 2.0, 60.0  # seconds to the next request after a failure
+KNOWN = 3.0  # seconds for which the existence of a machine is cached
+MOST = 1000  # entries of that cache
 ALL = "machines"
 
 
 class MachineList:
-    """``key``: of the metadata which names a machine's user."""
+    """The app's machines by user. ``key``: of the metadata that names a machine's user."""
 
     def __init__(self, api: MachinesApi, me: Me, key: str, log: Log) -> None:
         self._api, self._me, self._key, self._log = api, me, key, log
@@ -32,11 +32,11 @@ class MachineList:
         self._known: AsyncCache[str, bool | None] = AsyncCache(self._ask, lambda _: KNOWN, MOST)
         self._last: Listing | None = None
         self._failures = 0
-        self._late = False  # somebody has waited for the list in vain: the others do not wait any more
-        self._doubled: dict[str, tuple[str, ...]] = {}  # of which users it was told that they have several
+        self._late = False  # a wait for the list timed out: further requests do not wait
+        self._doubled: dict[str, tuple[str, ...]] = {}  # users logged as having several machines
 
     async def machine_of(self, user: str) -> dns_answers.LookupResult:
-        """``Found``: in whatever state. ``Absent``: he has none at all. Nothing is raised."""
+        """Return the user's machine. ``Found``: in any state. ``Absent``: the user has none at all. Raises nothing."""
         found, why = await self._listing()
         if found is None:
             return dns_answers.Unknown(why)
@@ -55,17 +55,17 @@ class MachineList:
         return dns_answers.Found(chosen, reason, found.at, stale=bool(why), launched=state != "created")
 
     def forget(self) -> None:
-        """All that was told: we have slept, and know nothing."""
+        """Forget all results, after this machine has slept."""
         self._lists.clear()
         self._known.clear()
         self._last, self._late = None, False
 
     async def deployed(self, machine: str) -> bool | None:
-        """Whether there is such a machine, asleep or not. None: not known now."""
+        """Return whether the machine exists, in any state. None: unknown now."""
         return await self._known.get(machine)
 
     async def _ask(self, machine: str) -> bool | None:
-        """Not of the list, which may be behind, or not whole."""
+        """Query the machine itself, since the list may be old or incomplete."""
         try:
             there = (await self._api.get(machine, patience=HURRIED)).state not in GONE
         except NotFound:
@@ -77,19 +77,19 @@ class MachineList:
         return there
 
     async def machines(self) -> int | None:
-        """How many there are. None: not known now."""
+        """Return the number of machines. None: unknown now."""
         found, why = await self._listing()
         return None if found is None or why else len(found.states)
 
     def made(self, machine: Machine) -> None:
-        """By us, just now: the next list will have it, and need not come before its time."""
+        """Add a machine made just now, so that no early new list is needed."""
         if self._last is not None:
             one = listing([machine], self._key, self._last.at)
             self._last.states.update(one.states)
             self._last.users.update(one.users)
 
     async def _listing(self) -> tuple[Listing | None, str]:
-        """The newest there is; and why it is an old one, or none."""
+        """Return the newest list, and why it is an old one or None."""
         try:
             async with asyncio.timeout(0.0 if self._late else PATIENCE):
                 found = await self._lists.get(ALL)
@@ -110,7 +110,7 @@ class MachineList:
         finally:
             self._late = False
         found = await asyncio.to_thread(listing, machines, self._key, began)  # there may be thousands
-        if self._me.id not in found.states:  # it has told an empty or a partial list before: fly.io/infra-log
+        if self._me.id not in found.states:  # the API has returned empty and partial lists before: fly.io/infra-log
             return self._failed(f"the Machines API lists {len(found.states)} machines, and not this one")
         if self._failures:
             self._log.event("info", "the Machines API lists the machines again", machines=len(found.states))
@@ -119,7 +119,7 @@ class MachineList:
         return found
 
     def _patience(self) -> float:
-        """With a list that will do nobody presses: other machines ask the same API."""
+        """Return 0, for no retries, while the last list is usable: other machines share the API's limit."""
         return 0.0 if self._last is not None and _now() - self._last.at <= STALE else HURRIED
 
     def _failed(self, why: str) -> dns_answers.Unknown:
@@ -130,9 +130,9 @@ class MachineList:
             )
         return dns_answers.Unknown(why)
 
-    def _keep(self, answer: Listing | dns_answers.Unknown) -> float:
-        if isinstance(answer, Listing):
-            return answer.good_for
+    def _keep(self, result: Listing | dns_answers.Unknown) -> float:
+        if isinstance(result, Listing):
+            return result.good_for
         return backoff.delay(self._failures, AGAIN, LONGEST)
 
 

@@ -1,8 +1,6 @@
-"""All machines of the app, as the Machines API lists them, by the user in their metadata. Pure.
+"""Machine lists by user; names, configs and limits of new machines. Pure.
 
-A machine for one more user: what it is called, how it is made of this one's config, and how many there may be. Pure.
-
-https://fly.io/docs/machines/api/machines-resource/ has the config.
+The config is described in https://fly.io/docs/machines/api/machines-resource/.
 """
 
 import copy
@@ -17,13 +15,13 @@ from flyatc.config.schema import USER, USER_VARIABLE
 from flyatc.config.schema_sections import MACHINE
 from flyatc.fly.api_types import GONE, Machine
 
-LEAST, MOST = 3.0, 30.0  # seconds for which it is good
+LEAST, MOST = 3.0, 30.0  # seconds for which a list is used
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """``states``: by id; ``users``: the ids of each one's machines, in the order in which they were made; ``at``: when,
-    in seconds of the loop."""
+    """All machines of the app. ``states``: by id; ``users``: ids of each user's machines, oldest first; ``at``: time of
+    the list, in seconds of the loop."""
 
     states: dict[str, str]
     users: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -31,13 +29,13 @@ class Listing:
 
     @property
     def good_for(self) -> float:
-        """The API takes one such question a second, of all machines of the app together; and each of those which run
-        may be asked for users whom it does not know."""
+        """Seconds for which to use the list: the API allows one such request a second from all machines of the app
+        together, and each running machine may need one for unknown users."""
         running = sum(state == "started" for state in self.states.values())
         return max(LEAST, min(MOST, float(running)))
 
     def strike(self, machine: str) -> None:
-        """It is gone since."""
+        """Remove a machine that is gone."""
         if self.states.pop(machine, None) is not None:
             for user in [user for user, machines in self.users.items() if machine in machines]:
                 left = tuple(one for one in self.users.pop(user) if one != machine)
@@ -45,7 +43,7 @@ class Listing:
 
 
 def listing(machines: Iterable[Machine], key: str, at: float) -> Listing:
-    """``key``: of the metadata which names a machine's user. What is on its way out does not count."""
+    """Build a list. ``key``: of the metadata that names a machine's user. Machines being destroyed are left out."""
     states: dict[str, str] = {}
     users: dict[str, tuple[str, ...]] = {}
     for one in oldest_first(machines):
@@ -57,28 +55,28 @@ def listing(machines: Iterable[Machine], key: str, at: float) -> Listing:
 
 
 def oldest_first(machines: Iterable[Machine]) -> list[Machine]:
-    """The same order for all who look: of two which were made at once for one user, the first is to stay."""
+    """Sort by creation, the same on every machine: of two made at once for one user, the first one stays."""
     alive = (one for one in machines if one.state not in GONE and MACHINE.fullmatch(one.id))
     return sorted(alive, key=lambda one: (one.created_at, one.id))
 
 
-LEFT = "flyatc_left"  # the key of metadata which names the user who was moved away from a machine
+LEFT = "flyatc_left"  # key of the metadata that names the user moved away from a machine
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_NOT_ITS_OWN = ("standbys", "schedule", "auto_destroy")  # of what it is a copy of; a user's machine stays
+_NOT_ITS_OWN = ("standbys", "schedule", "auto_destroy")  # settings not to be copied: a user's machine is permanent
 
 
 def name_of(user: str) -> str:
-    """The same on every machine: Fly lets an app have one machine of a name (409), so that two which make one for the
-    same user at once do not make two. ``user``: as config.schema.USER has it."""
+    """Return the name of a user's machine, the same on every machine: Fly refuses a second machine of the same name
+    (409), so two machines cannot both make one. ``user``: matches config.schema.USER."""
     if _PLAIN.fullmatch(user):
         return f"user-{user}"
     return f"user--{hashlib.sha256(user.encode()).hexdigest()[:24]}"
 
 
 def clone(config: Mapping[str, Any], key: str, user: str, volumes: Sequence[str]) -> dict[str, Any]:
-    """``config``: of this machine, as the API tells it; ``volumes``: one for each of its mounts. What ``fly deploy``
-    knows its machines by stays in the metadata, so that it updates this one with the others. Where this machine is
-    told whose it is (flyatc serve --user), so is the other."""
+    """Return the config of a user's machine. ``config``: of this machine, from the API; ``volumes``: one for each
+    mount. The metadata of ``fly deploy`` are kept, so that it updates the copy too. If this machine is bound to a user
+    (flyatc serve --user), the copy is bound to ``user``."""
     made = {name: copy.deepcopy(value) for name, value in config.items() if name not in _NOT_ITS_OWN}
     made["metadata"] = {**(made.get("metadata") or {}), key: user}
     made["metadata"].pop(LEFT, None)
@@ -91,12 +89,12 @@ def clone(config: Mapping[str, Any], key: str, user: str, volumes: Sequence[str]
 
 
 def mounted(config: Mapping[str, Any]) -> list[str]:
-    """The volumes of a machine, by id: each can be mounted by one machine only."""
+    """Return the ids of a machine's volumes; each can be mounted by one machine only."""
     return [str(mount.get("volume", "")) for mount in config.get("mounts") or ()]
 
 
 class Budget:
-    """So many in a minute. ``now``: seconds."""
+    """At most ``a_minute`` takes in any 60 seconds. ``now``: seconds."""
 
     def __init__(self, a_minute: int) -> None:
         self._most = a_minute

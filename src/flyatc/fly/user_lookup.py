@@ -1,7 +1,7 @@
-"""Who of the started machines has a user, by the metadata of the machines; and which machines there are at all.
+"""Look up a user's started machine, and existing machines, with the private DNS.
 
-Asked of the private DNS: ``<user>.<key>.kv._metadata.<app>.internal`` AAAA, then the id by PTR, which Fly does not
-document, or by ``_instances.internal`` TXT, which it does."""
+The address is the AAAA of ``<user>.<key>.kv._metadata.<app>.internal``, by the metadata of the machines. The id comes
+from PTR, which Fly does not document, or from ``_instances.internal`` TXT, which it does."""
 
 import asyncio
 
@@ -12,16 +12,16 @@ from flyatc.fly.environment import Machine
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log
 
-FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which an answer is kept
-STALE = 600.0  # seconds; how old an answer may be which stands in for none
-LISTED = 2.0  # seconds for which it is kept which machines there are, and at which address
-MOST = 10_000  # users remembered
-AT_ONCE = 32  # questions
-SILENT = 600.0  # seconds; a server without PTR is not asked for it again
+FOUND, ABSENT, UNKNOWN = 10.0, 2.0, 1.0  # seconds for which a result is cached
+STALE = 600.0  # seconds; maximum age of a result used when a new query fails
+LISTED = 2.0  # seconds for which lists of machines and addresses are cached
+MOST = 10_000  # users cached
+AT_ONCE = 32  # concurrent queries
+SILENT = 600.0  # seconds without PTR queries after one failed
 
 
 class UserLookup:
-    """``key``: of the metadata which names a machine's user."""
+    """Users' started machines. ``key``: of the metadata that names a machine's user."""
 
     def __init__(self, dns: Dns, me: Machine, key: str, log: Log) -> None:
         self._dns, self._me, self._key, self._log = dns, me, key, log
@@ -32,18 +32,18 @@ class UserLookup:
         self._silent_until = 0.0
 
     async def machine_of(self, user: str) -> dns_answers.LookupResult:
-        """``user``: as config.schema.USER has it, which is a label of DNS. Nothing is raised."""
+        """Return the user's started machine. ``user``: matches config.schema.USER, a DNS label. Raises nothing."""
         return await self._users.get(user)
 
     def forget(self) -> None:
-        """All that was told: we have slept, and know nothing."""
+        """Forget all results, after this machine has slept."""
         self._users.clear()
         self._lists.clear()
         self._pointers.clear()
         self._dns.forget()
 
     async def deployed(self, app: str, machine: str) -> bool | None:
-        """Whether there is such a machine, asleep or not. None: not known now, as from a list which has not even us."""
+        """Return whether the machine exists, in any state. None: unknown now, also if the list lacks this machine."""
         try:
             listed = dns_answers.deployed(await self._lists.get(f"all.vms.{app}.internal"))
         except NoRecord:
@@ -53,7 +53,7 @@ class UserLookup:
         return None if app == self._me.app and self._me.id not in listed else machine in listed
 
     async def _look(self, user: str) -> dns_answers.LookupResult:
-        found, before = await self._asked(user), self._users.last(user)
+        found, before = await self._query(user), self._users.last(user)
         if (
             not isinstance(found, dns_answers.Unknown)
             or not isinstance(before, dns_answers.Found)
@@ -61,18 +61,18 @@ class UserLookup:
         ):
             return found
         if not before.stale:
-            self._log.event("warning", "the last answer of the DNS has to do", user=user, reason=found.why)
+            self._log.event("warning", "DNS lookup failed: the last result is used", user=user, reason=found.why)
         return dns_answers.Found(
             before.machine, f"{found.why}; before, it was machine {before.machine}", before.at, stale=True
         )
 
-    async def _asked(self, user: str) -> dns_answers.LookupResult:
+    async def _query(self, user: str) -> dns_answers.LookupResult:
         name = f"{user}.{self._key}.kv._metadata.{self._me.app}.internal"
         async with self._turns:
             try:
                 return await self._found(user, await self._dns.addresses(name))
             except NoRecord as error:
-                return dns_answers.Absent(f"no started machine has him: {error}")
+                return dns_answers.Absent(f"no started machine has the user: {error}")
             except Unanswered as error:
                 return dns_answers.Unknown(str(error))
 
@@ -80,7 +80,9 @@ class UserLookup:
         """Raises Unanswered."""
         machines = {one for address in addresses if (one := await self._id(address)) is not None}
         if not machines:
-            return dns_answers.Unknown(f"a machine at {addresses[0]} has him, and its id is in neither PTR nor TXT")
+            return dns_answers.Unknown(
+                f"a machine at {addresses[0]} has the user, but its id is in neither PTR nor TXT"
+            )
         chosen = dns_answers.one_of(machines, self._me.id)
         if len(machines) > 1:
             self._log.event(
@@ -112,8 +114,8 @@ class UserLookup:
         return listed.get(found) if found is not None else None
 
 
-def _keep(answer: dns_answers.LookupResult) -> float:
-    match answer:
+def _keep(result: dns_answers.LookupResult) -> float:
+    match result:
         case dns_answers.Found(stale=False):
             return FOUND
         case dns_answers.Absent():

@@ -1,7 +1,4 @@
-"""Taking a user over: look, decide, write; from whoever had it.
-
-Writing a record on condition, and what to make of the answer.
-"""
+"""Compare-and-swap on records, and the takeover of a user: read, decide, write."""
 
 import asyncio
 import uuid
@@ -33,7 +30,7 @@ from flyatc.ownership.rules import (
 
 
 class RecordStore(Protocol):
-    """What is needed of an ``ObjectStore``."""
+    """The part of ``ObjectStore`` used here."""
 
     async def look(self, key: str) -> Seen | None: ...
 
@@ -43,8 +40,7 @@ class RecordStore(Protocol):
 
 
 class LimitedStore:
-    """A store in which no more than ``count`` calls are under way: the client's other threads are left to those who
-    must not wait."""
+    """A store limited to ``count`` concurrent calls, so that the client's other threads stay free for urgent ones."""
 
     def __init__(self, store: RecordStore, count: int) -> None:
         self._store, self._free = store, asyncio.Semaphore(count)
@@ -63,7 +59,8 @@ class LimitedStore:
 
 
 async def remove(store: RecordStore, key: str, matched: str) -> Outcome:
-    """Deletes what has the etag ``matched``. One try; where the answer is lost or no, it is read back."""
+    """Delete the object if its etag is ``matched``. One try; if it fails or the response is lost, the key is read
+    back."""
     try:
         await store.delete(key, match=matched)
     except (ConditionFailed, StoreUnavailable) as error:
@@ -72,7 +69,7 @@ async def remove(store: RecordStore, key: str, matched: str) -> Outcome:
         except StoreUnavailable:
             return Unsure(str(error))
         if seen is not None:
-            return Unsure(str(error)) if seen.etag == matched else Refused("somebody else has written it")
+            return Unsure(str(error)) if seen.etag == matched else Refused("another writer has changed it")
     return Landed("", "")
 
 
@@ -84,8 +81,8 @@ async def swap(
     rules: Rules,
     ours: Collection[str] = (),
 ) -> Outcome:
-    """Writes ``new`` over what has the etag ``matched`` (None: over nothing). One try; where the answer is lost or no,
-    it is read back. ``ours``: nonces sent before, of which nothing is known."""
+    """Write ``new`` if the key's etag is ``matched`` (None: if the key is absent). One try; if it fails or the response
+    is lost, the key is read back. ``ours``: nonces sent before, with unknown outcome."""
     try:
         etag = await store.put(key, record.write(new), create=matched is None, match=matched)
     except (ConditionFailed, StoreUnavailable) as error:
@@ -111,7 +108,7 @@ def _found(seen: Seen | None) -> Found | None:
     return Found(seen.etag, seen.age, nonce)
 
 
-ROUNDS = 3  # each is lost only to somebody who won it
+ROUNDS = 3  # a round is lost only to another writer who won it
 
 R = TypeVar("R", Session, Owner)
 Read = tuple[Owner, Seen]
@@ -119,7 +116,7 @@ Read = tuple[Owner, Seen]
 
 @dataclass(frozen=True)
 class Taken:
-    """``before``: what was taken over. None: nobody had ever owned it."""
+    """A takeover. ``before``: the record replaced; None: the user never had an owner."""
 
     owner: Owner
     etag: str
@@ -128,13 +125,14 @@ class Taken:
 
 
 async def look(store: RecordStore, user: str) -> Read | None:
-    """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
+    """Read the owner's record. None: the user surely never had an owner. Raises OwnershipUnknown."""
     return await read(store, record.owner_key(user), Owner)
 
 
 @dataclass(frozen=True)
 class Taker:
-    """``forsakes``: whether the machine which a user was released to does not come for him: then anybody may."""
+    """Takes users for this machine. ``forsakes``: returns whether the machine to which a user was released will not
+    take it; then any machine may."""
 
     store: RecordStore
     me: Me
@@ -142,7 +140,8 @@ class Taker:
     forsakes: Callable[[str, Successor], Awaitable[bool]]
 
     async def take(self, user: str, found: Read | None, known: int) -> Taken:
-        """Our session is valid. ``found``: what ``look`` saw. Raises HeldElsewhere, OwnershipUnknown."""
+        """Take ``user``; our session is valid. ``found``: the result of ``look``. Raises HeldElsewhere,
+        OwnershipUnknown."""
         for _ in range(ROUNDS):
             before, etag = (None, None) if found is None else (found[0], found[1].etag)
             decision = await self._decide(user, before, known)
@@ -172,7 +171,7 @@ class Taker:
         raise HeldElsewhere(user, owner.holder, dirty=decision.dirty, why=decision.reason, since=owner.data.since)
 
     async def _ask(self, user: str, owner: Owner, known: int) -> Take:
-        """What the holder's session allows."""
+        """Decide by the holder's session. Raises HeldElsewhere, OwnershipUnknown."""
         key = record.session_key(owner.holder.machine)
         for _ in range(ROUNDS):
             found = await read(self.store, key, Session)
@@ -185,7 +184,7 @@ class Taker:
                 case Break() if session is not None and seen is not None:
                     if await break_session(self.store, self.rules, session, seen.etag, by=self.me.machine):
                         return decision.take
-                    continue  # broken for another of its users, or alive after all
+                    continue  # another machine has broken it, or it is alive after all
                 case ReplaceMissingSession():
                     await replace_missing_session(self.store, self.rules, owner)
             break
@@ -203,7 +202,9 @@ class Taker:
 
 
 async def break_session(store: RecordStore, rules: Rules, session: Session, etag: str, by: str) -> bool:
-    """True: from now on the holder's renewal fails. False: it has been written meanwhile. Raises OwnershipUnknown."""
+    """Break a session. True: the holder's renewals fail from now on. False: the session was written meanwhile.
+
+    Raises OwnershipUnknown."""
     broken = structs.replace(session, broken=by, nonce=uuid.uuid4().hex)
     outcome = await swap(store, record.session_key(session.machine), broken, etag, rules)
     if isinstance(outcome, Unsure):
@@ -212,7 +213,7 @@ async def break_session(store: RecordStore, rules: Rules, session: Session, etag
 
 
 async def replace_missing_session(store: RecordStore, rules: Rules, owner: Owner) -> None:
-    """Puts a session for the holder, whose own has vanished: if it lives, it learns of it at its next renewal."""
+    """Write a session for the holder, whose own is missing. If the holder is alive, its next renewal fails."""
     holder = owner.holder
     stand_in = Session(
         machine=holder.machine,
@@ -228,7 +229,7 @@ async def replace_missing_session(store: RecordStore, rules: Rules, owner: Owner
 
 
 async def read(store: RecordStore, key: str, kind: type[R]) -> tuple[R, Seen] | None:
-    """None: surely absent. Raises OwnershipUnknown."""
+    """Read a record. None: surely absent. Raises OwnershipUnknown."""
     try:
         seen = await store.look(key)
         return None if seen is None else (record.read(seen.body, kind, key), seen)

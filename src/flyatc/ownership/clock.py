@@ -1,4 +1,4 @@
-"""The clocks of a machine, and what the calling thread did with the time (proc(5), "schedstat")."""
+"""The clocks of a machine, and the calling thread's scheduling times (proc(5), "schedstat")."""
 
 import time
 from collections.abc import Callable
@@ -22,9 +22,9 @@ def _scheduled() -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds. ``boottime`` runs on while the kernel suspends the machine, ``monotonic`` does not, and ``wall`` is set
-    from outside: together they show that it was suspended, see clock_gettime(2). ``scheduled``: for how long the
-    calling thread has run, and has waited for a core."""
+    """Clocks in seconds. ``boottime`` runs on while the machine is suspended, ``monotonic`` does not, and ``wall`` is
+    set from outside: together they reveal a suspension, see clock_gettime(2). ``scheduled``: how long the calling
+    thread has run, and has waited for a core."""
 
     boottime: Callable[[], float] = _boottime
     wall: Callable[[], float] = time.time

@@ -1,4 +1,4 @@
-"""Why a user's databases may not be written here."""
+"""Errors for a user's databases that may not be written here."""
 
 from flyatc.kit import errors
 from flyatc.kit.errors import OwnershipUnknown
@@ -8,8 +8,8 @@ __all__ = ["HeldElsewhere", "OwnershipUnknown"]
 
 
 class HeldElsewhere(errors.HeldElsewhere):
-    """Another machine is the owner, or is to be. ``dirty``: it has stopped, and has what the store has not. ``since``:
-    the epoch from which on nobody else has owned it. ``removed``: no machine may serve the user."""
+    """Another machine is the owner, or the next one. ``dirty``: it has stopped with data that the store lacks.
+    ``since``: all owners from this epoch on were the same machine. ``removed``: no machine may serve the user."""
 
     def __init__(
         self,

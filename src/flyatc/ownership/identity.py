@@ -1,4 +1,4 @@
-"""Which machine this is, and which run of the daemon."""
+"""Stable machine ids, and ids of the daemon's runs."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.ownership.record import Label, Machine, Me, Process, Unique
 
 PROC = Path("/proc")
-REMEMBERED = 20  # runs; only the last which wrote a session matters
+REMEMBERED = 20  # runs; only the last one that wrote a session matters
 
 
 class _File(Struct, frozen=True, kw_only=True):
@@ -26,8 +26,8 @@ class _File(Struct, frozen=True, kw_only=True):
 
 
 def read(data: Path, environ: Mapping[str, str]) -> Me:
-    """Who we are, and puts this run on record. To be called once, by a daemon which holds the lock of the data folder:
-    whoever ran on it before has ended. Raises FlyatcError."""
+    """Return this machine and run, and record the run. To be called once, by a daemon that holds the data folder's
+    lock, so that all earlier runs on it have ended. Raises FlyatcError."""
     path, boot = data / ".flyatc" / "machine.json", uuid.uuid4().hex
     try:
         given = msgspec.convert(environ.get("FLY_MACHINE_ID") or None, Machine | None)
@@ -54,7 +54,7 @@ def read(data: Path, environ: Mapping[str, str]) -> Me:
 
 
 def rewrite(data: Path, me: Me) -> None:
-    """The folder was deleted, and is there again: it is still ours. Raises OSError."""
+    """Write the record again after the folder was deleted and made anew. Raises OSError."""
     path = data / ".flyatc" / "machine.json"
     durable_files.make_folder(path.parent)
     boots = [*sorted(me.boots), me.boot][-REMEMBERED:]
@@ -64,8 +64,8 @@ def rewrite(data: Path, me: Me) -> None:
 
 
 def folder_mark(data: Path) -> str:
-    """Names the data folder among all that processes on this kernel can see: the same path in another container is
-    another folder. Empty where that cannot be told."""
+    """Return a hash that identifies the data folder on this kernel: the same path in another container is another
+    folder. Empty if it cannot be determined."""
     try:
         spaces = [(PROC / "self/ns" / name).stat().st_ino for name in ("pid", "mnt")]
     except OSError:
@@ -75,13 +75,13 @@ def folder_mark(data: Path) -> str:
 
 
 def ended(process: Process, me: Me) -> bool:
-    """Whether a daemon that ran on our data folder surely runs no more, whatever it was called. We hold the folder, and
-    what it had left running was ended when we started."""
+    """Return whether a daemon on our data folder, under any machine name, has surely ended. The folder is locked by us,
+    and our start ended its leftover processes."""
     return bool(process.folder) and process.folder == me.process.folder and not lives(process)
 
 
 def name(data: Path, environ: Mapping[str, str]) -> str | None:
-    """This machine's, as it is on record. None: no daemon has run on the data folder. Changes nothing. Raises
+    """Return this machine's recorded name, without changes. None: no daemon has run on the data folder. Raises
     OSError."""
     path = data / ".flyatc" / "machine.json"
     file = _read(path, path.parent.stat().st_ino) if path.exists() else None
@@ -89,12 +89,12 @@ def name(data: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def lives(process: Process) -> bool:
-    """Whether it runs here and now. Of use only where it was this machine's, since its last boot."""
+    """Return whether the process runs now. Valid only for one of this machine since its last boot."""
     return _started(process.pid) == process.started
 
 
 def _read(path: Path, folder: int) -> _File | None:
-    """None: there is none, it is damaged, or it came with a copy. Then this is a new machine, which is always safe."""
+    """Read the record. None if absent, damaged, or from a copied folder: this is then a new machine, which is safe."""
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -115,7 +115,7 @@ def _kernel() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Clock ticks since boot: proc_pid_stat(5), field 22. The name before it stands in brackets and may hold any."""
+    """Start time in clock ticks since boot: proc_pid_stat(5), field 22. The name in brackets may hold any character."""
     try:
         text = (PROC / str(pid) / "stat").read_bytes()
     except OSError:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PreviousLease:
-    """Whom it was taken over from. ``epoch`` 0: nobody. ``clean``: nobody, or the store has all of it. ``line``: the
-    path which was written last (litestream mode); it, or one before it if that is still empty, has the data.
+    """The ownership that a lease replaced. ``epoch`` 0: the user had no owner. ``clean``: no owner, or the store has
+    all data. ``line``: the replica path written last (litestream mode); it has the data, or an earlier one if it is
+    empty.
 
-    ``since``: from this epoch on all owners were the same machine."""
+    ``since``: all owners from this epoch on were the same machine."""
 
     epoch: int
     clean: bool
@@ -18,16 +19,16 @@ class PreviousLease:
     since: int
 
     def covers(self, epoch: int) -> bool:
-        """Whether nobody else can have written since a local file whose record tells of this epoch. Not only the last
-        one: a daemon may be killed after it took a user, and before it wrote the new epoch down."""
+        """Return whether no other machine can have written since a local file recorded at ``epoch``. Epochs before the
+        last one count too: a daemon may be killed between taking a user and recording the new epoch."""
         return self.since <= epoch <= self.epoch
 
 
 class HeldLease:
-    """``epoch`` and ``line`` change by ``raise_epoch`` only.
+    """The right to write one user's databases. ``epoch`` and ``line`` change by ``raise_epoch`` only.
 
-    ``doubted``: the session has not been confirmed for long: new requests are held. Cleared when it is confirmed.
-    ``ended``: no writer any more: the app is killed now, without a last save. Never cleared."""
+    ``doubted``: set while the session is overdue for confirmation; new requests are paused until it is confirmed.
+    ``ended``: set when the lease ends; the app is killed without a final save. Never cleared."""
 
     def __init__(
         self,
@@ -43,43 +44,44 @@ class HeldLease:
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
         self.leaving = False
-        self.traceless = False  # neither this machine nor the store has anything of the user: its record may go
+        self.traceless = False  # neither this machine nor the store has data of the user: the record may be deleted
         self._valid, self._raise_epoch = valid, raise_epoch
         self._dirty: dict[str, str] = {}
 
     @property
     def known(self) -> bool:
-        """Whether anything was on record of the user before."""
+        """True if the user had an owner record before."""
         return self.former.epoch > 0
 
     def valid(self) -> bool:
-        """Whether we may write now. Cheap: to be asked before each request is let in, and each answer let out."""
+        """Return whether this machine may write now. Cheap: called before each request and each response is passed
+        on."""
         return not self.ended.is_set() and self._valid(self.leaving)
 
     def mark_dirty(self, why: str, part: str = "") -> None:
-        """A save of ``part`` (a tenant, say) has failed for good: when it is released the record will say so."""
+        """Note that a save of ``part`` (such as a tenant) failed for good; the release then records ``dirty``."""
         self._dirty[part] = why
 
     def mark_saved(self, part: str = "") -> None:
-        """What was dirty is in the store after all."""
+        """Clear the mark of ``part``: its data are in the store after all."""
         self._dirty.pop(part, None)
 
     def marked(self, part: str) -> bool:
-        """Whether it is known that ``part`` is dirty."""
+        """Return whether ``part`` is marked dirty."""
         return part in self._dirty
 
     @property
     def dirty(self) -> str:
-        """Why the store has not all; empty: it has."""
+        """Why the store lacks some data; empty if it lacks none."""
         return "; ".join(self._dirty.values())
 
     async def raise_epoch(self, above: int) -> None:
-        """The store's data tell of a higher epoch than the record did: writes one above it, before anything is
-        stamped. Raises OwnershipUnknown; HeldElsewhere where it is lost by that."""
+        """Write an epoch above ``above``, which the store's data had and the record had not; to be called before any
+        pointer is stamped. Raises OwnershipUnknown; if it fails, the lease is lost."""
         await self._raise_epoch(self, above)
 
     def end(self, why: str, *, lost: bool) -> None:
-        """For the keeper. ``lost``: somebody else has it, or may have."""
+        """End the lease; called by LeaseManager. ``lost``: another machine has the user, or may have."""
         if lost or not self.ended.is_set():
             self.lost, self.why = self.lost or lost, why
         self.ended.set()

@@ -1,4 +1,4 @@
-"""The door to this room: a user's databases may be written here while they are held."""
+"""Acquire, share and release leases: while one is held, this machine may write the user's databases."""
 
 import asyncio
 import contextlib
@@ -18,29 +18,30 @@ from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.rules import Landed, Outcome, Refused, Rules, Terms
 from flyatc.ownership.session import SessionKeeper
 
-LANES = 3  # calls of the store at once, beside those of the session: its client needs one thread more than that
+LANES = 3  # concurrent store calls, besides those of the session: the store's client needs one thread more
 
 
-async def _never(user: str, heir: Successor) -> bool:
+async def _never(user: str, successor: Successor) -> bool:
     return False
 
 
 class _Place:
-    """What is known here of one user."""
+    """The state of one user's lease on this machine."""
 
     def __init__(self) -> None:
         self.holds = self.entries = 0
-        self.turn = asyncio.Lock()  # taking, rising and giving back, one after the other
+        self.turn = asyncio.Lock()  # serializes taking, raising the epoch and releasing
         self.taking: asyncio.Task[HeldLease] | None = None
         self.owned: HeldLease | None = None
         self.owner: Owner | None = None  # as we wrote it last
         self.etag = ""
-        self.chain = 0  # of the session by which it is ours
+        self.chain = 0  # the session's ``chain`` when it was taken
 
 
 class LeaseManager:
-    """``store``: a client of its own which does not retry, with LANES + 1 threads; its calls take no longer than
-    ``terms.patience``. Whoever made it closes it, after ``close``. Raises ValueError where the terms do not hold."""
+    """Leases of this machine. ``store``: a client of its own which does not retry, with LANES + 1 threads; its calls
+    take no longer than ``terms.patience``. Its creator closes it, after ``close``. Raises ValueError if the terms are
+    unsafe."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class LeaseManager:
         clock: Clock | None = None,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """``forsakes``: see taking.Taker; ``on_deadline``: see Heartbeat."""
+        """``forsakes``: see Taker; ``on_deadline``: see SessionKeeper."""
         terms.check()
         self._log = log
         self._rules = Rules(terms)
@@ -62,16 +63,16 @@ class LeaseManager:
         self._store = LimitedStore(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
-        self._awake = asyncio.Event()  # not set: nobody is taken, see ``rest``
+        self._awake = asyncio.Event()  # not set: no user is taken, see ``rest``
         self._awake.set()
-        self._unsettled: set[str] = set()  # users of whom we may have what the store has not, and it does not know
+        self._unsettled: set[str] = set()  # users with data that may be only here, unknown to the store
 
     @contextlib.asynccontextmanager
     async def hold(self, user: str, known: int = 0) -> AsyncIterator[HeldLease]:
-        """Entry: this machine may write the user's databases. ``known``: the highest epoch that local files tell of.
-        Raises HeldElsewhere, OwnershipUnknown. Holds of one user share one ownership, also while it is being taken.
+        """Hold a lease: within the block this machine may write the user's databases. ``known``: the highest epoch in
+        local files. Holds of one user share one lease, also while it is being taken.
 
-        Exit of the last: it is given back, unless it has ended; from then on we are no writer."""
+        The last exit releases it, unless it has ended. Raises HeldElsewhere, OwnershipUnknown."""
         place = self._places.setdefault(user, _Place())
         place.holds += 1
         place.entries += 1
@@ -85,27 +86,28 @@ class LeaseManager:
                 await tasks.to_the_end(tasks.start(self._leave(user, place), f"give back {user}"))
 
     def holds(self, user: str) -> bool:
-        """Whether somebody here holds him, or is about to. Cheap."""
+        """Return whether the user is held here, or about to be. Cheap."""
         place = self._places.get(user)
         return place is not None and place.holds > 0
 
     async def look(self, user: str) -> Owner | None:
-        """None: surely nobody has ever owned it. Raises OwnershipUnknown."""
+        """Read the owner's record. None: the user surely never had an owner. Raises OwnershipUnknown."""
         found = await acquire.look(self._store, user)
         return found[0] if found is not None else None
 
     async def close(self) -> None:
-        """Nothing is renewed any more, and nothing valid. Others need not wait until our session has run out, unless
-        something is still held, or is left here which they must not overlook: then our restart should come first."""
+        """Stop renewals; no lease is valid any more. The session is ended in the store, so that other machines need not
+        wait for its expiry, unless users are still held or have unsaved data here: then our restart should come
+        first."""
         held = any(place.holds for place in self._places.values())
         await self._heart.close(ended=not held and not self._unsettled)
 
     # --- sleep ---
 
     async def rest(self) -> None:
-        """The machine is about to be suspended, and its clocks to stand still unseen. From now on nothing is valid and
-        nobody is taken: who comes waits for ``wake``. Raises OwnershipUnknown, and then the machine must not sleep:
-        something is held or left here, or the store does not confirm that our session has ended."""
+        """Prepare for suspension, during which clocks stand still unnoticed. From now on no lease is valid, and takes
+        wait for ``wake``. Raises OwnershipUnknown if the machine must not sleep: users are held, data are unsaved, or
+        the store does not confirm the end of our session."""
         if self._unsettled or any(place.holds for place in self._places.values()):
             raise OwnershipUnknown("this machine still has users, or what is not in the store")
         self._awake.clear()
@@ -116,11 +118,11 @@ class LeaseManager:
             raise
 
     async def slept(self) -> bool:
-        """Whether the machine has been suspended since ``rest``, by the store's clock. False: not as far as we know."""
+        """Return whether, by the store's clock, the machine was suspended since ``rest``. False: no, or unknown."""
         return await self._heart.slept()
 
     def wake(self) -> None:
-        """It is over, or called off. Whoever is taken now needs a session which the store confirms after this."""
+        """End the rest: suspension is over or cancelled. Takes resume, with a session confirmed after this call."""
         self._awake.set()
 
     # --- taking ---
@@ -142,8 +144,8 @@ class LeaseManager:
             chain, found = await tasks.every([self._chain(), self._find(user)], f"look at {user}")
             assert isinstance(chain, int)
             assert not isinstance(found, int)
-            if (former := self._resumes(place, found, chain)) is not None:
-                reason = "our session had expired, and nobody has taken it meanwhile"
+            if (former := self._resumed(place, found, chain)) is not None:
+                reason = "our session had expired, and no other machine has taken it meanwhile"
             else:
                 self._forget(place)
                 taken = await self._taker.take(user, found, known)
@@ -160,8 +162,9 @@ class LeaseManager:
         return await acquire.look(self._store, user)
 
     @staticmethod
-    def _resumes(place: _Place, found: acquire.Read | None, chain: int) -> PreviousLease | None:
-        """Our session was never broken, and the record is as we wrote it: nobody has been here."""
+    def _resumed(place: _Place, found: acquire.Read | None, chain: int) -> PreviousLease | None:
+        """Return the lease to resume after an expiry: our session was never broken, and the record is as we wrote
+        it."""
         if place.owned is None or place.owned.lost or place.chain != chain or found is None:
             return None
         owner, seen = found
@@ -201,18 +204,18 @@ class LeaseManager:
             epoch = above + 1
             new = structs.replace(place.owner, epoch=epoch, nonce=_nonce(), data=record.Data(line=epoch, since=epoch))
             outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
-            if not isinstance(outcome, Landed):  # also when it may still land: then the record is not as we know it
+            if not isinstance(outcome, Landed):  # also if it may still land: the record is then unknown
                 owned.end(f"the record of {user} cannot be raised: {outcome.reason}", lost=True)
                 raise OwnershipUnknown(owned.why)
             place.owner, place.etag = new, outcome.etag
             owned.epoch = owned.line = epoch
             self._log.event("warning", "epoch raised: the store's data knew a higher one", user=user, epoch=epoch)
 
-    # --- giving back ---
+    # --- releasing ---
 
     def may_forget(self, user: str) -> int | None:
-        """Whether the rules permit it, and there is one hold only: then the number of holds there have been, which is
-        the same later if nobody has come meanwhile."""
+        """Return the count of entries so far if the record may be deleted and there is only one hold, else None. The
+        count is the same later if there was no further entry."""
         place = self._places.get(user)
         if place is None or place.holds != 1 or place.owner is None or not self._rules.may_forget(place.owner):
             return None
@@ -223,7 +226,7 @@ class LeaseManager:
             await asyncio.wait([place.taking])
         async with place.turn:
             if place.holds:
-                return  # somebody has come meanwhile
+                return  # held again meanwhile
             owned = place.owned
             if owned is not None and not owned.ended.is_set():
                 await self._give_back(user, place, owned)
@@ -234,7 +237,7 @@ class LeaseManager:
                 self._places.pop(user, None)
 
     async def _give_back(self, user: str, place: _Place, owned: HeldLease) -> None:
-        """We are no writer before it is sent, whatever the answer."""
+        """Release the user. Writing is forbidden before the request is sent, whatever its outcome."""
         owned.leaving = True
         self._forget(place)
         owner, why = place.owner, owned.dirty

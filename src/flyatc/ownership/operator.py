@@ -1,4 +1,4 @@
-"""``flyatc release`` and ``flyatc takeover``: what they would do, and doing it. No daemon is needed, only the store."""
+"""Plan and run ``flyatc release`` and ``flyatc takeover``. Needs the store, but no daemon."""
 
 import uuid
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ class _Case:
 
 
 async def plan(store: RecordStore, user: str, terms: Terms, *, accept_loss: bool) -> Free | Denied | Settled:
-    """What ``free`` would do. Changes nothing. Raises OwnershipUnknown."""
+    """Return what ``release`` or ``takeover`` would do, without changes. Raises OwnershipUnknown."""
     return (await _case(store, user, Rules(terms), accept_loss)).decision
 
 
 async def release(
     store: RecordStore, user: str, terms: Terms, to: str | None = None, *, remove: bool = False
 ) -> Free | Denied | Settled:
-    """Where it is released, says for which machine; None: whoever comes next may take it. So it does for a holder that
-    is dead: if that is the next to come, nothing is lost. ``remove``: nobody may take it. Raises OwnershipUnknown."""
+    """Release a user whose holder has released it or is dead, to machine ``to``; None: to any machine. If a dead holder
+    is the next owner, nothing is lost. ``remove``: no machine may take the user. Raises OwnershipUnknown."""
     return await _free(store, user, Rules(terms), accept_loss=False, to=to, remove=remove)
 
 
 async def add(store: RecordStore, user: str, terms: Terms) -> bool:
-    """A removed user is released: whoever comes next may take it. False: it is not removed. Raises OwnershipUnknown."""
+    """Release a removed user, so that any machine may take it. False: it is not removed. Raises OwnershipUnknown."""
     found = await acquire.look(store, user)
     if found is None or found[0].state is not State.REMOVED:
         return False
@@ -45,8 +45,7 @@ async def add(store: RecordStore, user: str, terms: Terms) -> bool:
 
 
 async def takeover(store: RecordStore, user: str, terms: Terms) -> Free | Denied | Settled:
-    """As ``release``, also where the holder said that it could not save all; what it has does not count any more.
-    Raises OwnershipUnknown."""
+    """Release the user even if the holder has unsaved data, which do not count any more. Raises OwnershipUnknown."""
     return await _free(store, user, Rules(terms), accept_loss=True)
 
 
@@ -85,14 +84,14 @@ async def _free(
     if case.decision.breaks and case.session is not None:
         session, at = case.session
         if not await acquire.break_session(store, rules, session, at.etag, by=OPERATOR):
-            raise OwnershipUnknown(f"{owner.holder} has just given a sign: try again")
+            raise OwnershipUnknown(f"{owner.holder} has just renewed its session: try again")
     new = release_rules.freed(owner, uuid.uuid4().hex, accept_loss=accept_loss, to=to, remove=remove)
     await _write(store, user, new, seen.etag, rules)
     return case.decision
 
 
 async def _write(store: RecordStore, user: str, new: Owner, etag: str | None, rules: Rules) -> None:
-    """Raises OwnershipUnknown where somebody else has written it meanwhile."""
+    """Write the record. Raises OwnershipUnknown if it was written meanwhile, or if the outcome is unknown."""
     outcome = await swap(store, record.owner_key(user), new, etag, rules)
     if not isinstance(outcome, Landed):
         raise OwnershipUnknown(f"{user} is not {new.state.value}: {outcome.reason}")

@@ -1,7 +1,7 @@
-"""The two records in the store which say who may write: what is in them, and how they are read. Pure.
+"""JSON records of sessions and owners in the store, and their codecs. Pure.
 
-``machines/<machine>.json`` is a machine's session, ``users/<user>/owner.json`` says who owns a user. What cannot be
-read is never taken for absent and never overwritten.
+``machines/<machine>.json`` is a machine's session, ``users/<user>/owner.json`` the owner of a user. An unreadable
+record is never treated as absent and never overwritten.
 """
 
 import re
@@ -27,7 +27,7 @@ LONGEST_WHY = 500  # characters
 
 
 class Unreadable(FlyatcError):
-    """The record is there and cannot be understood: damaged, or of a newer flyatc."""
+    """The record exists but cannot be decoded: it is damaged, or of a newer flyatc."""
 
 
 class Process(Struct, frozen=True):
@@ -48,7 +48,7 @@ class Session(Struct, frozen=True, kw_only=True):
     ttl: Seconds
     process: Process
     version: str = ""  # of flyatc
-    broken: str | None = None  # by which machine; by itself: it has ended, and writes nothing any more
+    broken: str | None = None  # by which machine; if by its own: the session has ended, and the machine writes no more
 
 
 class Holder(Struct, frozen=True):
@@ -73,15 +73,15 @@ class Successor(Struct, frozen=True):
 
 class State(Enum):
     HELD = "held"
-    RELEASED = "released"  # all is in the store
-    DIRTY = "dirty"  # the holder has stopped, and has something which the store has not
+    RELEASED = "released"  # the store has all data
+    DIRTY = "dirty"  # the holder has stopped with data that the store lacks
     REMOVED = "removed"  # released, and no machine may take the user until an operator adds it again
 
 
 class Data(Struct, frozen=True):
-    line: Epoch  # litestream mode: the path that is written. Its number is the epoch which began it
-    since: Epoch  # all owners since this epoch were the same machine: what it has on disk from then on is the newest
-    fence: bool = False  # whoever comes next begins a new line: the last holder did not let go by itself
+    line: Epoch  # litestream mode: the replica path written to, numbered by the epoch that began it
+    since: Epoch  # all owners since this epoch were the same machine; its files from then on are the newest
+    fence: bool = False  # the next owner begins a new line: the last holder did not release the user itself
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -90,14 +90,14 @@ class Owner(Struct, frozen=True, kw_only=True):
     state: State
     holder: Holder
     nonce: Unique
-    ttl: Seconds  # of the holder's session, should that vanish
+    ttl: Seconds  # of the holder's session, in case that vanishes
     data: Data
-    why: Annotated[str, Meta(max_length=LONGEST_WHY)] = ""  # it is dirty; for people
-    to: Successor | None = None  # released, and meant for that machine; until somebody takes it
+    why: Annotated[str, Meta(max_length=LONGEST_WHY)] = ""  # reason for ``dirty``, for display
+    to: Successor | None = None  # released to this machine; kept until a machine takes the user
 
     @property
     def awaited(self) -> Holder | Successor:
-        """Who is to serve next: whom it was released to, else who had it last."""
+        """The machine to serve next: the one it was released to, else the last holder."""
         return self.to or self.holder
 
 
@@ -105,8 +105,8 @@ class Owner(Struct, frozen=True, kw_only=True):
 class Me:
     """This machine and this run of the daemon.
 
-    ``boots``: earlier runs on this data folder, which we hold locked: they have ended. ``platform``: the platform
-    gave us ``machine``, and vouches that it runs once."""
+    ``boots``: earlier runs on this data folder; they have ended, since this run holds its lock. ``platform``:
+    ``machine`` was given by the platform, which guarantees that it runs once."""
 
     machine: str
     app: str
@@ -137,7 +137,7 @@ R = TypeVar("R", Session, Owner)
 
 
 def read(body: bytes, kind: type[R], key: str) -> R:
-    """Raises Unreadable."""
+    """Decode a record. Raises Unreadable."""
     try:
         version = msgspec.json.decode(body, type=_Versioned).v
         if version > VERSION:

@@ -1,4 +1,4 @@
-"""What an operator may do about a user whose owner does not come back: a decision with its reason. Pure."""
+"""Decide what an operator may do about a user whose owner does not come back, with a reason. Pure."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from flyatc.ownership.rules import Rules
 
 @dataclass(frozen=True)
 class Free:
-    """It will be ``released``. ``loses``: what nobody will see again without digging for it. Empty: nothing."""
+    """The user becomes ``released``. ``loses``: the data lost unless restored by hand; empty: none."""
 
     reason: str
     loses: str
@@ -26,7 +26,7 @@ class Denied:
 
 @dataclass(frozen=True)
 class Settled:
-    """It is as it is to be."""
+    """Nothing is left to do."""
 
     reason: str
 
@@ -42,8 +42,9 @@ def decide(
     to: str | None = None,
     remove: bool = False,
 ) -> Free | Denied | Settled:
-    """``session``: the holder's, and its age in seconds. ``accept_loss``: the operator has been told. ``to``: the
-    machine which is to be the next; None: whoever is asked. ``remove``: no machine is."""
+    """Decide about the release of ``user``. ``session``: the holder's; ``age``: of that, in seconds. ``accept_loss``:
+    the operator accepts a loss of data. ``to``: the next machine; None: any. ``remove``: no machine may take the
+    user."""
     if owner is None or owner.state in (State.RELEASED, State.REMOVED):
         return _removal(owner) if remove else _unheld(user, owner, to)
     if to is not None and owner.state is State.HELD and owner.holder.machine == to:
@@ -60,14 +61,16 @@ def decide(
     dead = rules.dead(session, age)
     if dead is None:
         left = max(1.0, session.ttl + rules.terms.grace - age)
-        return Denied(f"{where} gave a sign {age:.0f} s ago: stop {user} there, or that machine; or wait {left:.0f} s")
+        return Denied(
+            f"{where} renewed its session {age:.0f} s ago: stop {user} there, or that machine; or wait {left:.0f} s"
+        )
     return Free(f"{where}: {dead}", _loses(user, owner), breaks=session.broken is None)
 
 
 def _removal(owner: Owner | None) -> Free | Settled:
-    """No machine has it."""
+    """Decide about a removal of a user that no machine holds."""
     if owner is None:
-        return Free("nobody has ever owned it", "")
+        return Free("no machine has ever owned it", "")
     if owner.state is State.REMOVED:
         return Settled("it is removed")
     return Free(f"{owner.holder} has released it", "")
@@ -75,14 +78,14 @@ def _removal(owner: Owner | None) -> Free | Settled:
 
 def _unheld(user: str, owner: Owner | None, to: str | None) -> Free | Denied | Settled:
     if owner is None:
-        return Denied(f"nobody has ever owned {user}: there is nothing to release")
+        return Denied(f"no machine has ever owned {user}: there is nothing to release")
     return Denied(removal(user)) if owner.state is State.REMOVED else _direct(user, owner, to)
 
 
 def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
-    """It is released: all that may change is for whom."""
+    """Decide about a released user: only the machine to which it is released may change."""
     if to is None and owner.to is None:
-        return Denied(f"{user} is free already: {owner.holder} has released it, and the next visit takes it")
+        return Denied(f"{user} is free already: {owner.holder} has released it, and the next request takes it")
     if owner.to is not None and to == owner.to.machine:
         return Settled(f"{owner.holder} has released {user}, for machine {to}")
     before = f", for {owner.to}" if owner.to is not None else ""
@@ -90,29 +93,29 @@ def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
 
 
 def freed(owner: Owner, nonce: str, *, accept_loss: bool, to: str | None = None, remove: bool = False) -> Owner:
-    """The record when it is done. Without ``accept_loss`` what the holder has on its disk still counts, if it is the
-    next to come. ``to``, ``remove``: as in ``decide``."""
+    """Return the released record. Without ``accept_loss`` the holder's local files still count if it is the next
+    owner. ``to``, ``remove``: as in ``decide``."""
     if remove:
         return structs.replace(freed(owner, nonce, accept_loss=accept_loss), state=State.REMOVED)
-    heir = Successor(app=owner.holder.app, machine=to) if to is not None else None
+    successor = Successor(app=owner.holder.app, machine=to) if to is not None else None
     if owner.state is State.RELEASED:
-        return structs.replace(owner, nonce=nonce, to=heir)
+        return structs.replace(owner, nonce=nonce, to=successor)
     epoch = owner.epoch + 1 if accept_loss else owner.epoch
     since = epoch if accept_loss else owner.data.since
     data = structs.replace(owner.data, since=since, fence=True)
-    return structs.replace(owner, epoch=epoch, state=State.RELEASED, nonce=nonce, data=data, why="", to=heir)
+    return structs.replace(owner, epoch=epoch, state=State.RELEASED, nonce=nonce, data=data, why="", to=successor)
 
 
 def never_owned(nonce: str, ttl: float) -> Owner:
-    """The record of a user that is removed before any machine has owned it. Whoever takes it later begins anew."""
-    nobody = Holder(app="", machine="none", region="", boot="none")
+    """Return the record of a user removed before any machine owned it. A later owner begins anew."""
+    none = Holder(app="", machine="none", region="", boot="none")
     return Owner(
-        epoch=1, state=State.REMOVED, holder=nobody, nonce=nonce, ttl=ttl, data=Data(line=1, since=1, fence=True)
+        epoch=1, state=State.REMOVED, holder=none, nonce=nonce, ttl=ttl, data=Data(line=1, since=1, fence=True)
     )
 
 
 def added(owner: Owner, nonce: str) -> Owner:
-    """The record of a removed user that is added again: released, with all that is in the store."""
+    """Return the record of a removed user that is added again: released, with all its data in the store."""
     return structs.replace(owner, nonce=nonce, state=State.RELEASED)
 
 

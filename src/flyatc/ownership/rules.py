@@ -1,8 +1,6 @@
-"""Who may write: every decision, with its reason. Pure: what was read and what time it is are told.
+"""Lease and takeover decisions, each with its reason, and their timing. Pure: records and times are arguments.
 
-Why these rules suffice is in ``design.md``.
-
-How long a session is good for, and the margins around it. Pure.
+``design.md`` explains why these rules suffice.
 """
 
 from collections.abc import Collection
@@ -10,16 +8,16 @@ from dataclasses import dataclass
 
 from flyatc.ownership.record import Data, Me, Owner, Session, State, Successor
 
-DRIFT = 0.01  # how wrong the rate of a machine's clock may be; crystals are wrong by 0.0001
-SKEW = 2.0  # s; the store tells ages in whole seconds, and its servers' clocks differ a little
-KILL = 2.0  # s; from the deadline until an app that was sent SIGKILL has written its last
+DRIFT = 0.01  # allowed error in the rate of a machine's clock; crystals are off by 0.0001
+SKEW = 2.0  # s; the store reports ages in whole seconds, and its servers' clocks differ a little
+KILL = 2.0  # s; from the deadline until the last write of an app that was sent SIGKILL
 
 
 @dataclass(frozen=True)
 class Terms:
-    """All in seconds. A session is valid for ``ttl - margin`` from before it was sent; others may break it ``ttl +
-    grace`` after it was written. ``doubt``: so long before the deadline new requests are held. ``patience``: what one
-    call of the store's hurried client may take."""
+    """Session timing, in seconds. A session is valid for ``ttl - margin`` after it was sent; others may break it ``ttl
+    + grace`` after it was written. ``doubt``: new requests pause this long before the deadline. ``patience``: the limit
+    of one call of the store's hurried client."""
 
     ttl: float = 30.0
     margin: float = 5.0
@@ -29,7 +27,7 @@ class Terms:
 
     @classmethod
     def of(cls, ttl: float) -> "Terms":
-        """Sound ones for a session of ``ttl`` seconds, 10 at least."""
+        """Return safe terms for a session of ``ttl`` seconds, at least 10. Raises ValueError."""
         margin = doubt = max(min(ttl / 6, 5.0), 2.5 * DRIFT * ttl)
         patience = min(3.0, (ttl - margin - doubt - ttl / 3 - 1) / 3)
         terms = cls(ttl=ttl, margin=margin, grace=max(SKEW + KILL, min(ttl / 4, 8.0)), doubt=doubt, patience=patience)
@@ -46,7 +44,7 @@ class Terms:
         return self.ttl - self.margin
 
     def check(self) -> None:
-        """Raises ValueError with a sentence unless two machines can never both be right."""
+        """Raise ValueError unless the terms exclude two writers at once."""
         if min(self.ttl, self.margin, self.grace, self.doubt, self.patience) <= 0:
             raise ValueError("ttl, margin, grace, doubt and patience must be above 0")
         if self.margin < DRIFT * self.ttl * 2:
@@ -59,19 +57,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class Found:
-    """What a key of the store held. ``age``: seconds since it was written, by the store's clock."""
+    """The object found at a key. ``age``: seconds since it was written, by the store's clock."""
 
     etag: str
     age: float
     nonce: str
 
 
-# --- what became of a write ---
+# --- the outcome of a write ---
 
 
 @dataclass(frozen=True)
 class Landed:
-    """It is in the store, or an earlier one of ours is: the one with this nonce."""
+    """Our write with this nonce is in the store: the one just sent, or an earlier one."""
 
     etag: str
     nonce: str
@@ -79,14 +77,14 @@ class Landed:
 
 @dataclass(frozen=True)
 class Refused:
-    """It is not in the store, and never will be."""
+    """The write is not in the store, and never will be."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unsure:
-    """It is not in the store now, as far as we could see. It may still come."""
+    """The write was not seen in the store; it may still land."""
 
     reason: str
 
@@ -99,7 +97,7 @@ Outcome = Landed | Refused | Unsure
 
 @dataclass(frozen=True)
 class Take:
-    """Write ``held``. ``clean``: the former owner says that the store has all."""
+    """Write ``held``. ``clean``: the previous owner recorded that the store has all data."""
 
     epoch: int
     data: Data
@@ -109,39 +107,41 @@ class Take:
 
 @dataclass(frozen=True)
 class Ask:
-    """It depends on the session of this machine."""
+    """Read the session of ``machine`` to decide."""
 
     machine: str
 
 
 @dataclass(frozen=True)
 class Break:
-    """First break the holder's session; then take."""
+    """Break the holder's session first, then take."""
 
     take: Take
 
 
 @dataclass(frozen=True)
 class ReplaceMissingSession:
-    """The holder's session is not there. Put one in its place which nobody renews; it counts from now."""
+    """The holder's session is missing: write one in its place, never renewed, whose age counts from now."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Elsewhere:
+    """Another machine has the user. ``dirty``: it has stopped with data that the store lacks."""
+
     dirty: bool
     reason: str
 
 
 @dataclass(frozen=True)
 class Gone:
-    """An operator has removed the user: no machine takes it until it is added again."""
+    """An operator removed the user: no machine takes it until it is added again."""
 
 
 @dataclass(frozen=True)
 class Promised:
-    """It was released to another machine. That it never comes is for others to say; then ask again."""
+    """The user was released to another machine. If the caller learns that it never comes: call ``take`` again."""
 
     successor: Successor
 
@@ -151,7 +151,7 @@ class Promised:
 
 @dataclass(frozen=True)
 class Begin:
-    """Write our session over what is there."""
+    """Write our session over the one in the store."""
 
     reason: str
 
@@ -168,38 +168,40 @@ class Rules:
     # --- time ---
 
     def deadline(self, sent: float) -> float:
-        """Until when a session is valid which was sent at ``sent``, read before the request: by our own clock."""
+        """Return when a session sent at ``sent`` expires. Both by our own clock, ``sent`` read before the request."""
         return sent + self.terms.valid
 
     def may_write(self, now: float, deadline: float, *, suspected: bool, leaving: bool) -> bool:
-        """``suspected``: our clock stood still meanwhile, or may have: the deadline means nothing. ``leaving``:
-        ``released`` is about to be sent, or was. Whatever becomes of it, others may act on it."""
+        """Return whether this machine may write. ``suspected``: our clock may have stood still, so the deadline means
+        nothing. ``leaving``: ``released`` is about to be sent, or was; others may act on it, even if it seems lost."""
         return now < deadline and not suspected and not leaving
 
     def dead(self, session: Session, age: float) -> str | None:
-        """Why nobody writes by virtue of this session any more, or will when it is broken. None: it may be alive."""
+        """Return why this session permits no writes any more, at the latest once it is broken; None: it may be
+        alive."""
         if session.broken is not None:
             return "its session has ended" if session.broken == session.machine else "its session is broken"
         if age >= session.ttl + self.terms.grace:
-            return f"it has given no sign for {age:.0f} s"
+            return f"its session has not been renewed for {age:.0f} s"
         return None
 
     # --- writes ---
 
     def concluded(self, ours: Collection[str], matched: str | None, found: Found | None) -> Outcome:
-        """What a read-back says of a write whose answer was lost, or which was refused: it may be our own that came
-        before it. ``ours``: the nonces which we have sent and know nothing of. ``matched``: the etag it was to
-        replace, None: it was to create."""
+        """Judge by a read-back a write that was refused or whose response was lost; an earlier write of ours may have
+        landed before it. ``ours``: nonces sent without a known outcome. ``matched``: the etag to replace; None: the
+        write was to create."""
         if found is not None and found.nonce in ours:
             return Landed(found.etag, found.nonce)
         if (found.etag if found is not None else None) == matched:
             return Unsure("the store has not confirmed it")
-        return Refused("somebody else has written it" if found is not None else "it has vanished from the store")
+        return Refused("another writer has changed it" if found is not None else "it has vanished from the store")
 
     # --- our own session ---
 
     def begin(self, session: Session, age: float, me: Me, *, lives: bool) -> Begin | Wait:
-        """``session``: what is there under our machine's name. ``lives``: its process runs on this machine."""
+        """Decide whether to begin a session over one stored under our machine's name. ``lives``: its process runs
+        here."""
         if session.boot == me.boot:
             return Begin("it is ours")
         if session.boot in me.boots:
@@ -218,10 +220,10 @@ class Rules:
     def take(
         self, owner: Owner | None, me: Me, known: int, *, forsaken: bool = False
     ) -> Take | Ask | Elsewhere | Promised | Gone:
-        """We have a session. ``known``: the highest epoch that local files or the store's data tell of. ``forsaken``:
-        the machine to which it was released does not come for it."""
+        """Decide whether to take a user; our session is valid. ``known``: the highest epoch in local files or the
+        store's data. ``forsaken``: the machine to which it was released will not take it."""
         if owner is None:
-            return Take(known + 1, Data(line=known + 1, since=max(known, 1)), True, "nobody has owned it")
+            return Take(known + 1, Data(line=known + 1, since=max(known, 1)), True, "no machine has owned it")
         if owner.state is State.REMOVED:
             return Gone()
         epoch, data = 1 + max(owner.epoch, known), owner.data
@@ -236,7 +238,7 @@ class Rules:
             reason = f"{owner.holder} has released it"
             return Take(owner.epoch if again else epoch, Data(line=line, since=since), not data.fence, reason)
         if mine:
-            # Its boot has no session any more: ours has taken its place, and that was decided by ``begin``.
+            # That run has no session any more: ours replaced it, as ``begin`` decided.
             line = data.line if continues else epoch
             reason = "it was ours before" if continues else "it was ours before, but what was on the disk is gone"
             return Take(epoch, Data(line=line, since=since), False, reason)
@@ -245,23 +247,22 @@ class Rules:
         return Ask(owner.holder.machine)
 
     def may_forget(self, owner: Owner) -> bool:
-        """Whether the record may be deleted, by its holder, which has nothing of the user on its disk any more, while
-        the store has nothing either. Epochs begin anew then, so no other disk may know one: no other machine has ever
-        owned the user."""
+        """Return whether the holder may delete the record, once neither its disk nor the store has data of the user.
+        Epochs then begin anew, so no other disk may know one: no other machine may ever have owned the user."""
         return owner.data.since == 1 and owner.state is State.HELD and owner.to is None
 
     def steal(
         self, owner: Owner, session: Session | None, age: float, known: int, *, ended: bool = False
     ) -> Take | Break | ReplaceMissingSession | Elsewhere:
-        """``session``: of the machine which holds the user, and is not us. ``ended``: it was a daemon on our own data
-        folder, and its process has ended."""
+        """Decide whether to take a user held by another machine. ``session``: that machine's. ``ended``: it was a
+        daemon on our own data folder, and its process has ended."""
         if session is None:
             return ReplaceMissingSession("its session has vanished from the store")
         reason = self.dead(session, age)
         if reason is None and ended:
             reason = "it ran on this data folder, which has been deleted since, and its process has ended"
         if reason is None:
-            return Elsewhere(False, "its session lives")
+            return Elsewhere(False, "its session is alive")
         epoch = 1 + max(owner.epoch, known)
         take = Take(epoch, Data(line=epoch, since=epoch), False, f"taken from {owner.holder}: {reason}")
         return take if session.broken is not None else Break(take)

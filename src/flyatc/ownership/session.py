@@ -1,4 +1,4 @@
-"""This machine's session: begun, renewed while anything is owned, and given up. One for all users."""
+"""Session of this machine: begun, renewed while any lease is held, and ended. One for all users."""
 
 import asyncio
 import math
@@ -20,17 +20,17 @@ from flyatc.ownership.lease import HeldLease
 from flyatc.ownership.record import Me, Session, Unreadable
 from flyatc.ownership.rules import SKEW, Landed, Refused, Rules, Wait
 
-TICK = 1.0  # s; the clocks are compared, whatever else goes on
+TICK = 1.0  # s; the longest interval between comparisons of the clocks
 SHORTEST = 0.01  # s; the loop's clock and ours do not agree to the last digit
-RETRY = 1.0  # s; from a renewal which came to nothing to the next
+RETRY = 1.0  # s; from a failed renewal to the next
 JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
-STOOD_STILL = SKEW + 1.0  # s; by which the store's clock must be ahead of ours to show that ours stood still
-REMEMBERED = 64  # renewals of which nothing is known; should an older one land after all, the session counts as lost
+STOOD_STILL = SKEW + 1.0  # s; lead of the store's clock that shows that ours stood still
+REMEMBERED = 64  # renewals with unknown outcome; should an older one land after all, the session counts as lost
 
 
 class SessionKeeper:
-    """``chain`` grows when the session is lost: whatever was owned by virtue of it is void. ``owned``: what ends with
-    it; while any of them has not ended, the session is renewed."""
+    """Keeps the session. ``chain`` grows when the session is lost, which voids all leases based on it. ``owned``:
+    leases that end with it; while any of them has not ended, the session is renewed."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class SessionKeeper:
         clock: Clock,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """``on_deadline`` is called with each new deadline, on CLOCK_BOOTTIME: somebody outside of the event loop is to
-        kill the apps when it passes, since the loop may stand still then."""
+        """``on_deadline`` is called with each new deadline, on CLOCK_BOOTTIME: another process must kill the apps when
+        it passes, since the event loop may be stuck then."""
         self._on_deadline = on_deadline
         self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
         self.chain = 0
@@ -50,27 +50,27 @@ class SessionKeeper:
         self.doubted = asyncio.Event()
         self._key = record.session_key(me.machine)
         self._etag: str | None = None
-        self._sent: dict[str, float] = {}  # nonce: when; since the last that landed
+        self._sent: dict[str, float] = {}  # nonce: send time; since the last that landed
         self._seq = 0
         self._deadline = self._due = -math.inf  # changed by _set_deadline only
         self._offset = clock.wall() - clock.boottime()
-        self._suspected: float | None = None  # since when the clocks are not to be trusted
+        self._suspected: float | None = None  # time from which the clocks are not trusted
         self._reason = ""
         self._renewal: asyncio.Task[None] | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._loop: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._rested: tuple[float, str] | None = None  # our session's last words: when they were sent, and their etag
+        self._rested: tuple[float, str] | None = None  # send time and etag of the record that ended our session
 
-    # --- what others ask ---
+    # --- interface ---
 
     def valid(self, leaving: bool = False) -> bool:
-        now = self._compare_clocks()  # read once: this is asked for each request
+        now = self._compare_clocks()  # read once: called for each request
         suspected = self._suspected is not None
         return self._rules.may_write(now, self._deadline, suspected=suspected, leaving=leaving)
 
     async def ensure(self) -> int:
-        """The chain; the session is valid, and not about to end. Raises OwnershipUnknown."""
-        for _ in range(2):  # what was broken while we owned nothing is begun anew
+        """Return the chain, with the session valid and not about to expire. Raises OwnershipUnknown."""
+        for _ in range(2):  # a session broken while no lease was held is begun anew
             if self._fresh():
                 return self.chain
             await tasks.joined(self._renew_now())
@@ -79,28 +79,28 @@ class SessionKeeper:
         raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")
 
     def hold(self, owned: HeldLease) -> None:
-        """From now on it ends with the session, which is renewed for it."""
+        """Add a lease: it ends with the session, which is renewed for it."""
         self.owned.add(owned)
-        if self._beating is None or self._beating.done():
-            self._beating = tasks.start(self._beat(), "session")
+        if self._loop is None or self._loop.done():
+            self._loop = tasks.start(self._renew_loop(), "session")
 
     async def close(self, *, ended: bool) -> None:
-        """No renewals any more. ``ended``: others need not wait until it has run out."""
-        await self._still()
+        """Stop renewals. ``ended``: end the session in the store too, so that others need not wait for its expiry."""
+        await self._stop_renewals()
         self._set_deadline(-math.inf)
         if ended and self._etag is not None:
             last = structs.replace(self._new(), broken=self._me.machine)
             await swap(self._store, self._key, last, self._etag, self._rules, tuple(self._sent))
 
     async def rest(self) -> None:
-        """Nothing is owned. Ends the session, in the store and here, so that nothing which our clocks say later can
-        make it valid again: the next ``ensure`` begins another. Raises OwnershipUnknown where that is not confirmed."""
+        """End the session, in the store and here, while no lease is held. No later reading of our clocks can make it
+        valid again; the next ``ensure`` begins another. Raises OwnershipUnknown if the store does not confirm."""
         await self.ensure()
-        await self._still()
+        await self._stop_renewals()
         etag, ours = self._etag, tuple(self._sent)
         last, sent = structs.replace(self._new(), broken=self._me.machine), self._clock.boottime()
         self._set_deadline(-math.inf)
-        self._etag, self._rested = None, None  # whatever becomes of it, it may land
+        self._etag, self._rested = None, None  # the write may land, whatever its outcome
         self._sent.clear()
         self.chain += 1
         outcome = await swap(self._store, self._key, last, etag, self._rules, ours)
@@ -109,8 +109,8 @@ class SessionKeeper:
         self._rested = sent, outcome.etag
 
     async def slept(self) -> bool:
-        """Whether our clock has stood still since ``rest``: the store's says so, long before ours is set anew. Our own
-        reckoning is as long as it can be: read before the last words were sent, and again after the answer."""
+        """Return whether our clock stood still since ``rest``, by the store's clock, before ours is set anew. Our
+        interval is the longest possible: from before the ending record was sent until after the response."""
         if self._rested is None:
             return False
         sent, etag = self._rested
@@ -120,18 +120,18 @@ class SessionKeeper:
             return False
         return seen is not None and seen.etag == etag and seen.age > self._clock.boottime() - sent + STOOD_STILL
 
-    async def _still(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
+    async def _stop_renewals(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop])
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
 
-    # --- the beat ---
+    # --- renewal loop ---
 
-    async def _beat(self) -> None:
+    async def _renew_loop(self) -> None:
         while True:
-            self._judge()
+            self._check_deadline()
             if all(owned.ended.is_set() for owned in self.owned):
                 return
             now = self._clock.boottime()
@@ -146,7 +146,7 @@ class SessionKeeper:
             except TimeoutError:
                 continue
 
-    def _judge(self) -> None:
+    def _check_deadline(self) -> None:
         now = self._compare_clocks()
         if now >= self._deadline:
             self._expire()
@@ -156,7 +156,7 @@ class SessionKeeper:
     def _doubt(self) -> None:
         if not self.doubted.is_set():
             self.doubted.set()
-            self._tell("warning", "session in doubt: new requests wait", reason=self._reason)
+            self._event("warning", "session in doubt: new requests wait", reason=self._reason)
 
     def _expire(self) -> None:
         self._doubt()
@@ -164,10 +164,10 @@ class SessionKeeper:
         for owned in running:
             owned.end(f"the store did not confirm our session in time: {self._reason}", lost=False)
         if running:
-            self._tell("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
+            self._event("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
 
     def _compare_clocks(self) -> float:
-        """What time it is."""
+        """Return CLOCK_BOOTTIME, after a check for a jump of the wall clock."""
         clock = self._clock
         now = clock.boottime()
         offset = clock.wall() - now
@@ -178,7 +178,7 @@ class SessionKeeper:
         return now
 
     def _suspect(self, now: float, jump: float) -> None:
-        """However long we slept, the store knows whether we are still the owner."""
+        """Distrust the clocks until a renewal is confirmed: after a sleep only the store knows the owner."""
         self._suspected, self._due = now, now
         self._set_deadline(min(self._deadline, now + self._rules.terms.doubt))
         self._reason = f"the wall clock jumped by {jump:.1f} s"
@@ -198,7 +198,7 @@ class SessionKeeper:
 
     def _renew_now(self) -> asyncio.Task[None]:
         if self._renewal is None or self._renewal.done():
-            self._due = math.inf  # until there is an answer
+            self._due = math.inf  # until there is a response
             self._renewal = tasks.start(self._renew(), "session renewal")
         return self._renewal
 
@@ -228,7 +228,7 @@ class SessionKeeper:
         await self._write(None if seen is None else seen.etag)
 
     async def _write(self, matched: str | None) -> None:
-        """The time is read before the request is sent: however late it lands, we never think it newer than it is."""
+        """Write the session. The time is read before the request is sent, so a late write is never thought newer."""
         self._compare_clocks()
         new = self._new()
         self._sent[new.nonce] = self._clock.boottime()
@@ -262,13 +262,13 @@ class SessionKeeper:
         self._etag, self._due = etag, sent + self._rules.terms.renew
         self._sent.clear()
         if self._suspected is not None and sent < self._suspected:
-            self._due = self._suspected  # sent before the machine slept: it says nothing of now
+            self._due = self._suspected  # sent before the machine slept: no evidence for now
             return
         self._suspected = None
         self._set_deadline(self._rules.deadline(sent))
         if self._fresh() and self.doubted.is_set():
             self.doubted.clear()
-            self._tell("info", "session confirmed")
+            self._event("info", "session confirmed")
 
     def _lose(self, reason: str) -> None:
         held, self._etag = self._etag is not None, None
@@ -280,7 +280,7 @@ class SessionKeeper:
         for owned in lost:
             owned.end(f"the session of this machine is lost: {reason}", lost=True)
         if held:
-            self._tell("error", "session lost: whatever was owned by it is lost", reason=reason, users=len(lost))
+            self._event("error", "session lost, with all leases based on it", reason=reason, users=len(lost))
 
-    def _tell(self, level: str, message: str, **fields: Any) -> None:
+    def _event(self, level: str, message: str, **fields: Any) -> None:
         self._log.event(level, message, machine=self._me.machine, **fields)
