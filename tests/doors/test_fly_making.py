@@ -192,7 +192,7 @@ async def test_only_so_many_are_made(fly: Fly, log: Log, tmp_path: Path) -> None
     async with edge(fly, log, "m2", Settings(machines_most=3)) as other:
         full = await other.making.machine_for("400")
         assert isinstance(full, NotMade)
-        assert full.why == "there are 3 machines: none is made for him (fly.machines_most)"
+        assert full.why == "there are 3 machines: none is made for the user (fly.machines_most)"
     assert written(log, tmp_path).count("no machine is made for a user") == 2
 
 

@@ -132,7 +132,7 @@ async def test_who_cannot_wait_for_his_machine_is_told_that_it_is_being_made(
     monkeypatch.setattr("flyatc.fly.provision.PATIENCE", 0.0)
     placing.use(configured(tmp_path, PROVISION))
     place = await placing.find("300")
-    assert place == Nowhere(503, "a machine is being made for him", soon=True)
+    assert place == Nowhere(503, "a machine is being made for the user", soon=True)
     monkeypatch.setattr("flyatc.fly.provision.PATIENCE", 20.0)
     assert isinstance(await placing.find("300"), There)
 

@@ -1,14 +1,10 @@
-"""What the platform tells of users and machines, and the answers of its private DNS, read
-(https://fly.io/docs/networking/private-networking/). Pure.
+"""Lookup results, DNS errors, parsers of Fly's private DNS records, and a codec for AAAA queries. Pure.
 
-The names of people's users and machines are checked before they become a part of a name: see ``Names``.
+The records are described in https://fly.io/docs/networking/private-networking/. Errors keep surely absent and unknown
+apart. User and machine names are checked before they become part of a DNS name: see ``UserLookup``.
 
-Why a question to the DNS has no answer. What is surely absent, and what is not known, are different things.
-
-The one question which is asked for each user, and its ordinary answer, as octets (RFC 1035 §4; RFC 3596). Pure.
-
-dnspython takes a millisecond of CPU for it, which a storm of users whom nobody knows turns into a machine that does
-nothing else. Whatever is not quite ordinary is left to dnspython: see ``fly.dns``.
+The codec (RFC 1035 §4, RFC 3596) handles ordinary responses; all others are left to dnspython, see ``fly.dns``.
+dnspython needs a millisecond of CPU for a query, so a flood of unknown users would occupy the machine.
 """
 
 import re
@@ -27,20 +23,20 @@ _DEPLOYED = re.compile(r"(?:^|,)\s*([0-9a-z]{8,20}) [a-z0-9]+(?=,|$)")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A machine of the user; of the DNS a started one. ``at``: when that was said, in seconds of the loop; ``stale``:
-    whoever said it does not answer any more."""
+    """A machine of the user; from the DNS, a started one. ``at``: time of the result, in seconds of the loop;
+    ``stale``: it is an old one, since its source does not respond."""
 
     machine: str
     why: str
     at: float
     stale: bool = False
-    launched: bool = True  # False: made, and never started, which Fly Proxy does not do
+    launched: bool = True  # False: created but never started; Fly Proxy does not start such a machine
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Surely none of his machines is started: he may have one that sleeps, or none. Of the Machines API: he has none;
-    ``stale``: some time ago."""
+    """Surely no result. From the DNS: the user has no started machine, but maybe a stopped one. From the Machines API:
+    none at all; ``stale``: according to an old list."""
 
     why: str
     stale: bool = False
@@ -48,6 +44,8 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
+    """The lookup failed."""
+
     why: str
 
 
@@ -55,14 +53,15 @@ LookupResult = Found | Absent | Unknown
 
 
 def pointer(name: str, app: str) -> str | None:
-    """The id in a PTR of one of the app's machines, ``3d8dd15c1ed778.vm.shop.internal.``"""
+    """Return the machine id in a PTR of the app's machines, ``3d8dd15c1ed778.vm.shop.internal.``; None if of
+    another."""
     match = _POINTER.fullmatch(name.lower())
     return match[1] if match is not None and match[2] == app else None
 
 
 def instances(texts: Iterable[str], app: str) -> dict[IPv6Address, str]:
-    """The app's started machines by address, of ``_instances.internal``; the separator between them is not
-    documented, and need not be."""
+    """Parse ``_instances.internal``: the app's started machines by address. The separator is undocumented, and not
+    relied on."""
     return {address: identity for identity, of, address in _instances(texts) if of == app}
 
 
@@ -74,7 +73,7 @@ def _instances(texts: Iterable[str]) -> Iterator[tuple[str, str, IPv6Address]]:
 
 
 def deployed(texts: Iterable[str]) -> frozenset[str]:
-    """The ids in ``all.vms.<app>.internal``, ``3d8dd15c1ed778 iad,148e21dad76789 bos``: in whatever state."""
+    """Parse ``all.vms.<app>.internal``, ``3d8dd15c1ed778 iad,148e21dad76789 bos``: ids of machines in any state."""
     return frozenset(one for text in texts for one in _DEPLOYED.findall(text))
 
 
@@ -86,14 +85,14 @@ def ip(text: str) -> IPv6Address | None:
 
 
 def one_of(machines: Iterable[str], me: str) -> str:
-    """Of several machines of one user: this one, else that with the lowest id, so that all choose the same. Whoever
-    owns him is told by the record, when he comes to another."""
+    """Choose among several machines of a user: this one, else the lowest id, so that all machines choose the same. If
+    another machine is the owner, the owner's record corrects the choice later."""
     found = sorted(one for one in machines if MACHINE.fullmatch(one))
     return me if me in found else found[0]
 
 
 class NoRecord(FlyatcError):
-    """There is surely no such record."""
+    """The record surely does not exist."""
 
 
 class NoSuchName(NoRecord):
@@ -105,54 +104,56 @@ class NoRecords(NoRecord):
 
 
 class Unanswered(FlyatcError):
-    """Not known now."""
+    """The result is unknown now."""
 
 
 class TimedOut(Unanswered):
-    """No server has answered in time."""
+    """No server responded in time."""
 
 
 class ServerFailed(Unanswered):
-    """SERVFAIL, REFUSED, an answer that cannot be read, or no server to ask."""
+    """SERVFAIL, REFUSED, an unreadable response, or no server configured."""
 
 
 _HEAD = struct.Struct("!6H")
-_WISHES = b"\x01\0\0\x01\0\0\0\0\0\0"  # recursion; one question
-_KIND, _CUT, _CODE = 0x7800, 0x0200, 0x000F  # of the flags: what was asked for, TC, RCODE
+_FLAGS = b"\x01\0\0\x01\0\0\0\0\0\0"  # recursion; one question
+_KIND, _CUT, _CODE = 0x7800, 0x0200, 0x000F  # bits of the flags: OPCODE, TC, RCODE
 _NO_SUCH_NAME = 3
 _AAAA_IN = b"\x00\x1c\x00\x01"
-_SAME_NAME = b"\xc0\x0c"  # a pointer to the question's name, which follows the head
+_SAME_NAME = b"\xc0\x0c"  # compression pointer to the question's name after the header
 _RECORD = 28  # octets: name, AAAA IN, TTL, length, address
 
 
 def question(identity: bytes, name: str) -> bytes | None:
-    """For the AAAA of ``name``. ``identity``: two octets. None: that cannot be asked for in this way."""
+    """Encode a query for the AAAA of ``name``. ``identity``: two octets. None: the name cannot be encoded here."""
     labels = name.encode().split(b".")
     if not name.isascii() or not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
         return None
     text = b"".join([bytes((len(label),)) + label for label in labels])
-    return identity + _WISHES + text + b"\0" + _AAAA_IN
+    return identity + _FLAGS + text + b"\0" + _AAAA_IN
 
 
 def is_response(data: bytes, asked: bytes) -> bool:
-    """Whether it answers this question, or refuses to without repeating it, as some do. Anything else was sent by
-    somebody else, or for an earlier one."""
+    """Return whether ``data`` responds to this query. An error may lack the question, as some servers send it. Any
+    other packet is spoofed, or late for an earlier query."""
     if len(data) < _HEAD.size or data[:2] != asked[:2] or data[2] < 0x80:
         return False
     refuses = data[3] & _CODE != 0 and data[4:6] == b"\0\0"
-    return refuses or data[12 : len(asked)].lower() == asked[12:].lower()  # no label is so long as a capital is high
+    return (
+        refuses or data[12 : len(asked)].lower() == asked[12:].lower()
+    )  # label lengths, below 64, are no capital letters
 
 
 @dataclass(frozen=True, slots=True)
 class AddressResponse:
-    """``data``: for which ``is_answer`` holds."""
+    """A response to an AAAA query. ``data``: must satisfy ``is_response``."""
 
     name: str
     asked: bytes
     data: bytes
 
     def addresses(self) -> list[str] | None:
-        """None: somebody who knows more of DNS should look at it. Raises NoSuchName, NoRecords."""
+        """Return the addresses. None: dnspython is needed. Raises NoSuchName, NoRecords."""
         _, flags, questions, count, _, _ = _HEAD.unpack_from(self.data)
         code = flags & _CODE
         if flags & (_KIND | _CUT) or questions != 1 or code not in (0, _NO_SUCH_NAME) or (code and count):
