@@ -1,7 +1,7 @@
-"""The calls of one store: each in a thread and with a deadline.
+"""Calls of a store in threads, each with a deadline.
 
-A call that exceeds it is given up: it is "unknown" (StoreUnavailable), an error in the log, and its thread and the
-client's connections are replaced. See ``kit.threads``."""
+A call that exceeds its deadline is given up: its outcome is unknown (StoreUnavailable), an error is logged, and its
+thread and the client's connections are replaced. See ``kit.threads``."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,15 +15,15 @@ from flyatc.observe.log import Log
 T = TypeVar("T")
 
 SECONDS = 40.0  # for a small call, its retries included
-STALL = 60.0  # s; a transfer that makes no progress for so long is given up
-SLOWEST = 64 << 10  # bytes/s; a transfer may take STALL plus what its size takes at this rate
+STALL = 60.0  # s; a transfer without progress for this long is given up
+SLOWEST = 64 << 10  # bytes/s; a transfer may take STALL plus its size divided by this rate
 LISTING = 600.0  # s; for all pages of a listing
 SMALL, LARGE = 4, 8  # threads: 4 restores and 4 saves run at once
 
 
 class Calls:
-    """``place``: the store's name for people; ``seconds``: for a small call, SECONDS by default; ``replace``: drops the
-    client, so that the next call makes another."""
+    """Runs a store's calls. ``place``: the store's display name; ``seconds``: for a small call, SECONDS by default;
+    ``replace``: drops the client, so that the next call makes another."""
 
     def __init__(
         self, name: str, place: str, log: Log | None, *, seconds: float | None, replace: Callable[[], None]
@@ -33,14 +33,14 @@ class Calls:
         self._small, self._large = Threads(SMALL, name), Threads(LARGE, f"{name}-transfers")
 
     async def small(self, what: str, work: Callable[[], T], seconds: float | None = None) -> T:
-        """``what``: names the call in the log. Raises StoreUnavailable; so do the others."""
+        """Run a small call. ``what``: its name in the log. Raises StoreUnavailable, as do the other methods."""
         try:
             return await self._small.run(work, Within(self._seconds if seconds is None else seconds))
         except Late as late:
             raise self._lost(what, late) from late
 
     async def pages(self, what: str, work: Callable[[Tick], T]) -> T:
-        """A listing, which ticks at each page: a page may take as long as a small call."""
+        """Run a listing that ticks at each page; a page may take as long as a small call."""
         deadline = Moving(self._seconds, max(LISTING, self._seconds), SLOWEST)
         return await self._watched(self._small, what, work, "list", silent, deadline)
 
@@ -67,21 +67,21 @@ class Calls:
                 f"{late.hung} calls of the store at {self._place} hang and cannot be ended (at most {MOST_HUNG}), so "
                 "no more are made: see whether the disk or the network hangs, then restart flyatc"
             )
-            self._tell("no call of the store is made any more", what, reason, late)
+            self._log_error("no call of the store is made any more", what, reason, late)
         elif not late.begun:
             reason = f"the store at {self._place} is too slow: {what} did not get its turn in {late.after:.0f} s"
-            self._tell("a call of the store was not made", what, reason, late)
+            self._log_error("a call of the store was not made", what, reason, late)
         else:
             self._replace()
             reason = f"the store at {self._place} did not end {what} in {late.after:.0f} s: it was given up"
-            self._tell("a call of the store was given up, its thread and client are replaced", what, reason, late)
+            self._log_error("a call of the store was given up, its thread and client are replaced", what, reason, late)
         return StoreUnavailable(reason)
 
-    def _tell(self, message: str, what: str, reason: str, late: Late) -> None:
+    def _log_error(self, message: str, what: str, reason: str, late: Late) -> None:
         if self._log is not None:
             self._log.event("error", message, call=what, reason=reason, hung=late.hung)
 
     def close(self) -> None:
-        """Wait for what is running, save what was given up."""
+        """Wait for running calls, except those given up."""
         for threads in (self._small, self._large):
             threads.close()

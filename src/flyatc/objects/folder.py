@@ -1,10 +1,8 @@
-"""A folder as a store: the async door. What it does to the disk is in ``disk``.
+"""Store on a local folder: ``FolderStore`` is async, ``Disk`` its blocking part.
 
-A folder as a store: the blocking part.
-
-Objects are files named by their keys. Beside them, in ``.flyatc``: ``id`` (whether this is still the folder which was
-opened, and not the empty mount point below it), ``lock`` (``flock``, so that conditions hold between processes) and
-``new`` (files on their way in). Changes are made under the lock; readers need none, for files come whole, by rename.
+Objects are files named by their keys. Beside them, in ``.flyatc``: ``id`` (identifies the folder, to notice that it
+was unmounted), ``lock`` (``flock``, so that conditions hold between processes) and ``new`` (files being written).
+Changes are made under the lock; readers need none, since files appear whole, by rename.
 """
 
 import contextlib
@@ -42,11 +40,11 @@ class FolderStore:
         self.conditional_deletes = False
 
     async def open(self) -> None:
-        """Makes the folder if it is not there. If it vanishes later it is not made again: that is StoreUnavailable."""
+        """Make the folder if it is absent. If it vanishes later it is not made again: calls raise StoreUnavailable."""
         await self._calls.small("open", self._disk.open)
 
     async def check(self) -> None:
-        """The self-test before first use. Raises StoreUnavailable."""
+        """Run the self-test, before first use. Raises StoreRefused, StoreUnavailable."""
         self.conditional_deletes = await store.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
@@ -72,7 +70,7 @@ class FolderStore:
         await self._calls.transfer(f"download {key}", work, "download", progress)
 
     async def borrow(self, key: str, path: Path, progress: Progress) -> None:
-        """A folder's keys have no slashes in front: they are left out."""
+        """Download an object of another program. Leading slashes, which a folder's keys cannot have, are removed."""
         await self.download(key.strip("/"), path, progress)
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
@@ -80,7 +78,7 @@ class FolderStore:
         return await self._calls.transfer(f"upload {key}", work, "upload", progress)
 
     async def hang_up(self) -> None:
-        """There is nobody at the other end."""
+        """Do nothing: a folder has no connections."""
 
     def close(self) -> None:
         self._calls.close()
@@ -88,35 +86,37 @@ class FolderStore:
 
 CHUNK = 1 << 20
 USELESS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
-LOCK_SECONDS = 30.0  # it is held for one rename: longer means that its holder hangs
-LEFTOVER_SECONDS = 86400.0  # a file on its way in for a day belongs to nobody any more
+LOCK_SECONDS = 30.0  # the lock is held for one rename: longer means that its holder hangs
+LEFTOVER_SECONDS = 86400.0  # age from which a file in ``new`` is abandoned
 
 
 class Disk:
+    """Blocking operations on the folder."""
+
     def __init__(self, root: Path, patience: float = LOCK_SECONDS) -> None:
         """``patience``: seconds for the lock."""
         self._root, self._inner, self._patience = root, root / ".flyatc", patience
         self._id = b""
 
     def open(self) -> None:
-        """Raises StoreRefused where only the operator can help, StoreUnavailable."""
+        """Open the folder. Raises StoreRefused if only the operator can help, StoreUnavailable."""
         try:
             self._open()
         except StoreUnavailable as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in USELESS:
-                raise StoreRefused(f"{error}: correct storage.url, or who may write there") from error
+                raise StoreRefused(f"{error}: correct storage.url, or the permissions there") from error
             raise
 
     def _open(self) -> None:
-        with self._door():
+        with self._store_errors():
             durable_files.make_folder(self._inner / "new")
             (self._inner / "lock").touch(mode=0o600)
             with self._flock():
                 if not (self._inner / "id").exists():
                     durable_files.write(self._inner / "id", uuid.uuid4().hex.encode())
                 self._id = (self._inner / "id").read_bytes()
-            for folder in self._root.iterdir():  # the root itself may be a mount point which is meant to be open
+            for folder in self._root.iterdir():  # the root itself may be a mount point meant to be accessible
                 if folder.is_dir():
                     durable_files.close_folder(folder)
             for leftover in (self._inner / "new").iterdir():
@@ -127,32 +127,32 @@ class Disk:
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         path = self._path(key)
-        with self._door():
+        with self._store_errors():
             try:
                 with path.open("rb") as file:
                     return _read_small(file, key), _etag(file)
             except FileNotFoundError:
-                self._vouch()
+                self._check_identity()
                 return None
 
     def look(self, key: str) -> Seen | None:
         path = self._path(key)
-        with self._door():
+        with self._store_errors():
             try:
                 with path.open("rb") as file:
                     body, etag, written = _read_small(file, key), _etag(file), os.fstat(file.fileno()).st_mtime
             except FileNotFoundError:
-                self._vouch()
+                self._check_identity()
                 return None
             return Seen(body, etag, max(0.0, self._now() - written))
 
     def head(self, key: str) -> Stored | None:
         path = self._path(key)
-        with self._door():
+        with self._store_errors():
             try:
                 return _stored(key, path)
             except FileNotFoundError:
-                self._vouch()
+                self._check_identity()
                 return None
 
     def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
@@ -160,30 +160,30 @@ class Disk:
             raise ValueError(f"{prefix!r} does not end with a slash")
         folder = self._path(prefix.removesuffix("/"))
         found: list[Stored] = []
-        with self._door():
+        with self._store_errors():
             for directory, _, names in os.walk(folder, onerror=_unless_absent):
                 tick(len(found), 0)
                 for name in names:
                     path = Path(directory, name)
                     with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                         found.append(_stored(path.relative_to(self._root).as_posix(), path))
-            self._vouch()
+            self._check_identity()
         return tuple(sorted(found, key=lambda stored: stored.key))
 
     def download(self, key: str, path: Path, tick: Tick) -> None:
         source = self._path(key)
-        with self._door():
+        with self._store_errors():
             try:
                 file = source.open("rb")
             except FileNotFoundError:
-                self._vouch()
+                self._check_identity()
                 raise Absent(f"the store has no {key}") from None
 
         def read() -> bytes:
-            with self._door():
+            with self._store_errors():
                 return file.read(CHUNK)
 
-        with file, path.open("xb") as copy:  # what fails here is the local disk, not the store
+        with file, path.open("xb") as copy:  # errors here are of the local disk, not the store
             _pour(read, copy, _size(file), tick)
 
     # --- changing ---
@@ -192,26 +192,27 @@ class Disk:
         if len(body) > SMALL:
             raise ValueError(f"{key} has {len(body)} octets: put is for {SMALL} at most, upload for the rest")
         path = self._path(key)
-        with self._door(), self._coming() as (new, file):
+        with self._store_errors(), self._new_file() as (new, file):
             file.write(body)
-            return self._take_in(new, file, path, create=create, match=match)
+            return self._move_into_place(new, file, path, create=create, match=match)
 
     def upload(self, key: str, source: Path, create: bool, tick: Tick) -> str:
         path = self._path(key)
-        with self._door(), self._coming() as (new, file):
+        with self._store_errors(), self._new_file() as (new, file):
             with source.open("rb") as original:
                 _pour(partial(original.read, CHUNK), file, _size(original), tick)
-            return self._take_in(new, file, path, create=create, match=None)
+            return self._move_into_place(new, file, path, create=create, match=None)
 
     def delete(self, key: str, *, match: str | None = None) -> None:
         path = self._path(key)
-        with self._door(), self._lock(), contextlib.suppress(FileNotFoundError):
+        with self._store_errors(), self._lock(), contextlib.suppress(FileNotFoundError):
             self._condition(path, create=False, match=match)
             path.unlink()
             durable_files.sync_folder(self._pruned(path.parent))
 
     def _pruned(self, folder: Path) -> Path:
-        """Removes ``folder`` and those above it as far as they are empty; the first that is left. The lock is held."""
+        """Remove ``folder`` and its parents while they are empty; return the first that is left. The lock must be
+        held."""
         while folder != self._root:
             try:
                 folder.rmdir()
@@ -220,7 +221,7 @@ class Disk:
             folder = folder.parent
         return folder
 
-    def _take_in(self, new: Path, file: BinaryIO, path: Path, *, create: bool, match: str | None) -> str:
+    def _move_into_place(self, new: Path, file: BinaryIO, path: Path, *, create: bool, match: str | None) -> str:
         file.flush()
         os.fsync(file.fileno())
         with self._lock():
@@ -241,16 +242,16 @@ class Disk:
             except FileNotFoundError:
                 raise ConditionFailed(f"{name} is not there any more") from None
             if found != match:
-                raise ConditionFailed(f"{name} has been written by somebody else")
+                raise ConditionFailed(f"{name} was changed by another writer")
 
-    # --- the ground it stands on ---
+    # --- paths, errors, lock ---
 
     def _path(self, key: str) -> Path:
         check_key(key)
         return self._root / key
 
     @contextlib.contextmanager
-    def _door(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -258,7 +259,7 @@ class Disk:
             raise StoreUnavailable(f"the store at {self._root} does not answer: {what}: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def _coming(self) -> Iterator[tuple[Path, BinaryIO]]:
+    def _new_file(self) -> Iterator[tuple[Path, BinaryIO]]:
         new = self._inner / "new" / uuid.uuid4().hex
         with open(new, "xb+", opener=durable_files.open_private) as file:
             try:
@@ -269,7 +270,7 @@ class Disk:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         with self._flock():
-            self._vouch()
+            self._check_identity()
             yield
 
     @contextlib.contextmanager
@@ -279,19 +280,20 @@ class Disk:
             deadline, pause = monotonic() + self._patience, threading.Event()
             while not _locked(descriptor):
                 if monotonic() > deadline:
-                    raise StoreUnavailable(f"{self._inner / 'lock'} is held by another process which does not let go")
+                    raise StoreUnavailable(f"{self._inner / 'lock'} is held by another process, which may hang")
                 pause.wait(0.002)
             yield
         finally:
             os.close(descriptor)
 
     def _now(self) -> float:
-        """By the clock which stamps the files. On a network filesystem that is not ours."""
+        """Return the time by the clock that stamps the files; on a network filesystem it is not ours."""
         os.utime(self._inner / "lock")
         return (self._inner / "lock").stat().st_mtime
 
-    def _vouch(self) -> None:
-        """Raises unless the folder is the one that was opened: only then does "no such file" mean "surely absent"."""
+    def _check_identity(self) -> None:
+        """Raise StoreUnavailable unless this is the folder that was opened; only then is a missing file surely
+        absent."""
         found = (self._inner / "id").read_bytes()
         if not self._id or found != self._id:
             raise StoreUnavailable(f"{self._root} is not the store it was: has something else been mounted there?")
@@ -319,12 +321,13 @@ def _stored(key: str, path: Path) -> Stored:
 def _read_small(file: BinaryIO, key: str) -> bytes:
     body = file.read(SMALL + 1)
     if len(body) > SMALL:
-        raise StoreUnavailable(f"{key} is larger than the {SMALL} octets which it may have")
+        raise StoreUnavailable(f"{key} is larger than the {SMALL} octets allowed")
     return body
 
 
 def _etag(file: BinaryIO) -> str:
-    """What is small is named by its content, as in S3. What is not, by its inode and times: it is never matched on."""
+    """Return the etag: of the content for a small file, as in S3; else of inode and times, never used in a
+    condition."""
     status = os.fstat(file.fileno())
     if status.st_size > SMALL:
         return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"

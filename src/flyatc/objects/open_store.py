@@ -1,4 +1,4 @@
-"""Which store the configuration means."""
+"""Make the store for a configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,28 +13,28 @@ from flyatc.observe.log import Log
 
 
 class OwnedStore(ObjectStore, Protocol):
-    """A store for the one who opens and closes it."""
+    """A store with the methods for its owner, which opens and closes it."""
 
     async def open(self) -> None:
-        """To be called first. Raises StoreRefused where the settings are wrong, StoreUnavailable."""
+        """Open the store; to be called first. Raises StoreRefused if the settings are wrong, StoreUnavailable."""
 
     async def check(self) -> None:
-        """Whether it keeps conditions. Raises StoreRefused where it does not, StoreUnavailable."""
+        """Test that conditional writes work. Raises StoreRefused if they do not, StoreUnavailable."""
 
     async def hang_up(self) -> None:
-        """Closes the connections which nobody uses: after a sleep they are dead without our knowing."""
+        """Close unused connections: after a sleep they may be dead without notice."""
 
     def close(self) -> None:
-        """Waits for the calls which are running."""
+        """Close the store after running calls have ended."""
 
 
 def store_of(
     storage: Storage, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None
 ) -> OwnedStore | None:
-    """None where nothing is stored. ``storage`` is resolved, so the environment has what a bucket needs.
+    """Return the store, None if ``storage.mode`` is none. ``storage`` is resolved: the environment has a bucket's
+    settings.
 
-    ``hurried``: the seconds which one call may take on S3, without retries: see S3Store. ``log``: for calls that had to
-    be given up."""
+    ``hurried``: seconds for one call on S3, without retries: see S3Store. ``log``: for calls that are given up."""
     if storage.mode == "none":
         return None
     if storage.url.startswith(sections.SCHEME):

@@ -1,7 +1,4 @@
-"""A bucket as a store: the async door. The requests are in ``s3_small`` and ``s3_transfers``.
-
-A bucket as a store: small objects, listing and deleting. The blocking part.
-"""
+"""Store on S3 or Tigris: ``S3Store`` is async; ``SmallObjects`` and ``s3_transfer`` are its blocking parts."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -26,13 +23,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAKING = 30.0  # s; the first time boto3 is imported, which takes long on a busy machine
+MAKING = 30.0  # s; for making the client, with the import of boto3, which is slow on a busy machine
 
 
 class S3Store:
     """An ObjectStore. ``environ`` has the credentials. Each call has a deadline: see ``calls``.
 
-    ``hurried``: one attempt, which ends within so many seconds: for records which are of no use when they come late."""
+    ``hurried``: seconds for a call, made without retries: for records that are useless when late."""
 
     def __init__(
         self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None
@@ -44,13 +41,13 @@ class S3Store:
         self._calls = Calls(name, bucket.place, log, seconds=hurried, replace=self._clients.replace)
 
     async def open(self) -> None:
-        """Raises StoreRefused where credentials or bucket are wrong, StoreUnavailable."""
+        """Open the bucket. Raises StoreRefused if credentials or bucket are wrong, StoreUnavailable."""
         await self._call("open", self._small.probe)
         if not self._hurried:
             await self._call("sweep", self._transfers.sweep)
 
     async def check(self) -> None:
-        """The self-test before first use. Raises StoreRefused where conditions are ignored, StoreUnavailable."""
+        """Run the self-test, before first use. Raises StoreRefused if conditions are ignored, StoreUnavailable."""
         self.conditional_deletes = await store.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
@@ -67,7 +64,7 @@ class S3Store:
         return await self._call(f"head {key}", partial(self._small.head, key))
 
     async def list(self, prefix: str) -> tuple[Stored, ...]:
-        await self._made()
+        await self._make_client()
         return await self._calls.pages(f"list {prefix}", partial(self._small.list, prefix))
 
     async def delete(self, key: str, *, match: str | None = None) -> None:
@@ -83,25 +80,25 @@ class S3Store:
         return await self._transfer("upload", key, partial(self._transfers.upload, key, path, create), progress)
 
     async def hang_up(self) -> None:
-        """The client opens new connections when it is asked again. A call which is under way keeps its own."""
+        """Close unused connections; new ones are opened when needed. A running call keeps its own."""
         await self._calls.small("hang up", self._clients.close)
 
     def close(self) -> None:
-        """Waits for what is running."""
+        """Close the store after running calls have ended."""
         self._calls.close()
         self._clients.close()
 
-    async def _made(self) -> None:
-        """The client is made by a call of its own, so that a short deadline need not cover it."""
+    async def _make_client(self) -> None:
+        """Make the client in a separate call, so that a short deadline need not cover it."""
         if not self._clients.made:
             await self._calls.small("make the client", self._clients.make, MAKING)
 
     async def _call(self, what: str, work: Callable[[], T]) -> T:
-        await self._made()
+        await self._make_client()
         return await self._calls.small(what, work)
 
     async def _transfer(self, step: str, key: str, work: Callable[[Tick], T], progress: Progress) -> T:
-        await self._made()
+        await self._make_client()
         return await self._calls.transfer(f"{step} {key}", work, step, progress)
 
 
@@ -109,12 +106,14 @@ CHUNK = 64 << 10
 
 
 class SmallObjects:
+    """Blocking requests: small objects, listing and deleting."""
+
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._bucket = clients.bucket
 
     def probe(self) -> None:
-        """Raises StoreRefused where credentials or bucket are wrong."""
+        """Test access to the bucket. Raises StoreRefused if credentials or bucket are wrong."""
         with translate_errors(self._bucket):
             self._clients.retrying.list_objects_v2(
                 Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}checks/", MaxKeys=1
@@ -124,12 +123,12 @@ class SmallObjects:
         name = self.name(key)
         try:
             with translate_errors(self._bucket):
-                answer = self._clients.retrying.get_object(Bucket=self._bucket.name, Key=name)
-                body = _read(answer, key)
+                response = self._clients.retrying.get_object(Bucket=self._bucket.name, Key=name)
+                body = _read(response, key)
         except Absent:
             return None
-        age = date(answer["ResponseMetadata"]) - answer["LastModified"].timestamp()
-        return Seen(body, answer["ETag"].strip('"'), max(0.0, age))
+        age = date(response["ResponseMetadata"]) - response["LastModified"].timestamp()
+        return Seen(body, response["ETag"].strip('"'), max(0.0, age))
 
     def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str:
         if len(body) > SMALL:
@@ -141,20 +140,20 @@ class SmallObjects:
             request = partial(self._clients.once.put_object, IfMatch=f'"{match}"')
         try:
             with translate_errors(self._bucket):
-                answer = request(Bucket=self._bucket.name, Key=self.name(key), Body=body)
+                response = request(Bucket=self._bucket.name, Key=self.name(key), Body=body)
         except ConditionFailed as error:
-            why = "exists already" if create else "has been written by somebody else"
+            why = "exists already" if create else "was changed by another writer"
             raise ConditionFailed(f"{key} {why}") from error
         except Absent as error:
             raise ConditionFailed(f"{key} is not there any more") from error
-        return answer["ETag"].strip('"')
+        return response["ETag"].strip('"')
 
     def head(self, key: str) -> Stored | None:
-        """By a listing: what S3 answers to HEAD does not tell a missing bucket from a missing key."""
+        """Look the key up by a listing: S3's response to HEAD is the same for a missing bucket and a missing key."""
         name = self.name(key)
         with translate_errors(self._bucket):
-            answer = self._clients.retrying.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
-            found = [entry for entry in answer.get("Contents", ()) if entry["Key"] == name]
+            response = self._clients.retrying.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
+            found = [entry for entry in response.get("Contents", ()) if entry["Key"] == name]
         return self._stored(found[0]) if found else None
 
     def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]:
@@ -164,8 +163,8 @@ class SmallObjects:
         with translate_errors(self._bucket):
             pages = self._clients.retrying.get_paginator("list_objects_v2")
             found: list[Stored] = []
-            for answer in pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}"):
-                found += [self._stored(entry) for entry in answer.get("Contents", ())]
+            for response in pages.paginate(Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}{prefix}"):
+                found += [self._stored(entry) for entry in response.get("Contents", ())]
                 tick(len(found), 0)
         return tuple(sorted(found, key=lambda stored: stored.key))
 
@@ -181,7 +180,7 @@ class SmallObjects:
             with translate_errors(self._bucket):
                 self._clients.once.delete_object(Bucket=self._bucket.name, Key=self.name(key), IfMatch=f'"{etag}"')
         except (Absent, ConditionFailed) as error:
-            raise ConditionFailed(f"{key} is not there any more, or has been written by somebody else") from error
+            raise ConditionFailed(f"{key} is not there any more, or was changed by another writer") from error
 
     def name(self, key: str) -> str:
         check_key(key)
@@ -192,15 +191,15 @@ class SmallObjects:
         return Stored(key, entry["Size"], entry["ETag"].strip('"'), float(int(entry["LastModified"].timestamp())))
 
 
-def _read(answer: "GetObjectOutputTypeDef", key: str) -> bytes:
-    """Whole, or an error: each read is bounded by the socket, and all of them together here."""
+def _read(response: "GetObjectOutputTypeDef", key: str) -> bytes:
+    """Read the whole body, or raise StoreUnavailable. The socket limits each read; the total time is limited here."""
     parts, size, until = [], 0, monotonic() + READ_SECONDS
-    with contextlib.closing(answer["Body"]) as body:  # not the body itself: that gives a stream which counts nothing
+    with contextlib.closing(response["Body"]) as body:  # ``with body`` would skip length checks
         while chunk := body.read(CHUNK):
             parts.append(chunk)
             size += len(chunk)
             if size > SMALL:
-                raise StoreUnavailable(f"{key} is larger than the {SMALL} octets which it may have")
+                raise StoreUnavailable(f"{key} is larger than the {SMALL} octets allowed")
             if monotonic() > until:
                 raise StoreUnavailable(f"{key} comes too slowly")
     return b"".join(parts)

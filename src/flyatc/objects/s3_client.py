@@ -1,6 +1,6 @@
-"""The bucket's client, made when it is first needed, and the one place where the SDK's errors become ours.
+"""boto3 clients of a bucket, made at first use, and the translation of the SDK's errors.
 
-boto3 costs a quarter of a second and 40 MB: it is imported in the thread which makes the first request.
+The import of boto3 takes a quarter of a second and 40 MB: it happens in the thread of the first request.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ ATTEMPTS = 3
 
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure", "InvalidToken", "ExpiredToken"})
 _REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
-HURRIED_SHARE = 0.45  # of a hurried call's time, for each of connecting and an answer; the rest is for all else
+HURRIED_SHARE = 0.45  # of a hurried call's time: the connect timeout, and the read timeout; the rest is spare
 
 
 class Clients:
-    """``retrying`` repeats what failed; ``once`` never does: a conditional write whose answer was lost and which is
-    then repeated is refused because of itself, and nobody could tell."""
+    """Clients of one bucket. ``retrying`` repeats failed requests; ``once`` never does: a conditional write repeated
+    after a lost response would be refused because of itself, unnoticed."""
 
     def __init__(self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None) -> None:
         self.bucket = bucket
@@ -47,18 +47,18 @@ class Clients:
         if hurried is not None:
             self._connect = self._read = HURRIED_SHARE * hurried
         self._made: tuple[S3Client, S3Client] | None = None
-        self._making = threading.Lock()  # several threads may come first
+        self._making = threading.Lock()  # several threads may make the first request
 
     @property
     def made(self) -> bool:
         return self._made is not None
 
     def make(self) -> None:
-        """Before the first request, which would do it too. Raises StoreRefused."""
+        """Make the clients ahead of the first request. Raises StoreRefused."""
         self._both()
 
     def replace(self) -> None:
-        """A call hangs: the next one makes new clients, and waits for nothing that the old ones hold."""
+        """Drop the clients after a hung call. The next call makes new ones, without waiting for the old ones' locks."""
         self._made, self._making = None, threading.Lock()
 
     @property
@@ -70,7 +70,7 @@ class Clients:
         return self._both()[1]
 
     def close(self) -> None:
-        """Its connections; another request would open new ones."""
+        """Close all connections; another request opens new ones."""
         if (made := self._made) is not None:
             for client in set(made):
                 client.close()
@@ -78,7 +78,7 @@ class Clients:
     def _both(self) -> "tuple[S3Client, S3Client]":
         if (made := self._made) is not None:
             return made
-        with self._making, translate_errors(self.bucket):  # it reads the files of Amazon's tools, if there are any
+        with self._making, translate_errors(self.bucket):  # reads the AWS config files, if there are any
             if (made := self._made) is None:
                 once = self._client(1)
                 made = self._made = (once if self._hurried else self._client(ATTEMPTS)), once
@@ -101,14 +101,14 @@ class Clients:
                 connect_timeout=self._connect,
                 read_timeout=self._read,
                 retries={"mode": "standard", "total_max_attempts": attempts},
-                max_pool_connections=12,  # as many as there are threads
+                max_pool_connections=12,  # the number of threads
                 tcp_keepalive=True,
                 request_checksum_calculation="when_supported",
-                response_checksum_validation="when_required",  # lengths are checked here, contents by who asked
+                response_checksum_validation="when_required",  # lengths are checked here, contents by the caller
             ),
         )
         client.meta.events.register_last("before-call.s3", _without_expect)
-        client.meta.events.register("before-parse.s3", _whole)
+        client.meta.events.register("before-parse.s3", _check_complete)
         if self.bucket.on_tigris:
             client.meta.events.register("before-call.s3", _consistent)
         return client
@@ -116,19 +116,19 @@ class Clients:
 
 @functools.cache
 def _session() -> "boto3.Session":
-    """One for all clients: it holds what boto3 knows of S3, 10 MB."""
+    """Return the session shared by all clients: boto3's data on S3 take 10 MB."""
     import boto3
 
     return boto3.Session()
 
 
 def _without_expect(params: dict[str, dict[str, str]], **_: object) -> None:
-    """No ``Expect: 100-continue``: botocore loops for ever where the connection ends within the interim response."""
+    """Remove ``Expect: 100-continue``: botocore loops forever if the connection ends within the interim response."""
     params["headers"].pop("Expect", None)
 
 
-def _whole(response_dict: "_Response", operation_model: "OperationModel", **_: object) -> None:
-    """Raises StoreUnavailable."""
+def _check_complete(response_dict: "_Response", operation_model: "OperationModel", **_: object) -> None:
+    """Check that a response is complete. Raises StoreUnavailable."""
     from botocore.response import StreamingBody
 
     body = response_dict["body"]
@@ -141,28 +141,28 @@ def _whole(response_dict: "_Response", operation_model: "OperationModel", **_: o
 
 
 def _consistent(params: dict[str, dict[str, str]], **_: object) -> None:
-    """Asks Tigris' leader, not a copy in this region, which may be behind."""
+    """Make Tigris read from the leader, since a copy in this region may be behind."""
     params["headers"]["X-Tigris-Consistent"] = "true"
 
 
 def date(metadata: "ResponseMetadataTypeDef") -> float:
-    """When the store answered: Unix time, by its own clock. Raises StoreUnavailable."""
+    """Return the Date of the response: Unix time, by the store's clock. Raises StoreUnavailable."""
     try:
         return email.utils.parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).timestamp()
     except (KeyError, ValueError) as error:
-        raise StoreUnavailable("the store's answer has no Date: what stands between us and it?") from error
+        raise StoreUnavailable("the store's answer has no Date: is there a proxy in between?") from error
 
 
 @contextlib.contextmanager
 def translate_errors(bucket: Bucket) -> Iterator[None]:
-    """What the SDK raises becomes Absent, ConditionFailed, StoreRefused or StoreUnavailable."""
+    """Translate the SDK's errors into Absent, ConditionFailed, StoreRefused or StoreUnavailable."""
     from botocore.exceptions import BotoCoreError, ClientError, SSLError
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ClientError as error:
-        _answered(bucket, error)
+        _raise_translated(bucket, error)
     except SSLError as error:
         raise StoreRefused(f"{bucket.place} shows a certificate that is not trusted: {_cause(error)}") from error
     except (BotoCoreError, HTTPError) as error:
@@ -170,35 +170,35 @@ def translate_errors(bucket: Bucket) -> Iterator[None]:
         raise StoreUnavailable(f"{bucket.place} does not answer: {_cause(error)}; is {doubtful} right?") from error
 
 
-def _answered(bucket: Bucket, error: "ClientError") -> NoReturn:
-    said = error.response.get("Error", {})
-    word, status = said.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    told = f"{status} {word}: {said.get('Message', '')}"[:300]
-    if word == "NoSuchKey":  # in so many words: any other 404 may come from anybody
+def _raise_translated(bucket: Bucket, error: "ClientError") -> NoReturn:
+    details = error.response.get("Error", {})
+    code, status = details.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    text = f"{status} {code}: {details.get('Message', '')}"[:300]
+    if code == "NoSuchKey":  # exactly this code: any other 404 may come from a proxy
         raise Absent("the store has no such key") from error
-    if word == "NoSuchBucket":
+    if code == "NoSuchBucket":
         what = f"{bucket.place} has no bucket {bucket.name}: create it, or correct storage.url or BUCKET_NAME"
         raise StoreRefused(what) from error
     if status == 412:
-        raise ConditionFailed("somebody else has written it") from error
-    if word in _REGION or status in (301, 307):
+        raise ConditionFailed("another writer has changed it") from error
+    if code in _REGION or status in (301, 307):
         raise StoreRefused(
             f"the bucket {bucket.name} is not in the region {bucket.region}: correct AWS_REGION or "
-            f"AWS_ENDPOINT_URL_S3 ({told})"
+            f"AWS_ENDPOINT_URL_S3 ({text})"
         ) from error
-    if word == "RequestTimeTooSkewed":
-        raise StoreUnavailable(f"this machine's clock is too far from the store's: set it ({told})") from error
-    if word in _CREDENTIALS:
+    if code == "RequestTimeTooSkewed":
+        raise StoreUnavailable(f"this machine's clock is too far from the store's: set it ({text})") from error
+    if code in _CREDENTIALS:
         names = f"{places.KEY_ID} and {places.SECRET}"
-        raise StoreRefused(f"{bucket.place} does not know these credentials: correct {names} ({told})") from error
+        raise StoreRefused(f"{bucket.place} does not know these credentials: correct {names} ({text})") from error
     if status in (401, 403):
         raise StoreRefused(
             f"the key of {places.KEY_ID} may not do this in the bucket {bucket.name}: let it read, write, delete and "
-            f"list there ({told})"
+            f"list there ({text})"
         ) from error
-    raise StoreUnavailable(f"{bucket.place} answered {told}") from error
+    raise StoreUnavailable(f"{bucket.place} answered {text}") from error
 
 
 def _cause(error: Exception) -> str:
-    """One line, without the traceback of three libraries."""
+    """Return the first line of the error."""
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

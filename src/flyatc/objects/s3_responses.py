@@ -1,8 +1,8 @@
-"""Checks that an S3 response is whole. Pure.
+"""Check that an S3 response is complete. Pure.
 
-Python's HTTP client takes the end of a connection for the end of the head. What is left then lacks headers or has half
-of one, and the body is taken to be empty: a listing with nothing in it, that is "surely absent". Neither it nor boto3
-compares the length of such a body with the Content-Length."""
+Python's HTTP client treats the end of a connection as the end of the head. Headers are then missing or cut, and the
+body seems empty: an empty listing would mean "surely absent". Neither it nor boto3 compares the length of such a body
+with the Content-Length."""
 
 import re
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ _LENGTH = re.compile(r"[0-9]+")
 
 
 def flaw(operation: str, status: int, headers: Mapping[str, str], came: int | None) -> str | None:
-    """Why it cannot be trusted; None: it can. ``headers``: by any case of their names. ``came``: octets of the body;
-    None: it is still to be read."""
+    """Return why the response is incomplete, else None. ``headers``: case-insensitive. ``came``: octets of the body;
+    None: not read yet."""
     if status in BODILESS:
         return None
     length = headers.get("content-length", "").strip()

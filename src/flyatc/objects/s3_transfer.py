@@ -1,7 +1,7 @@
-"""A bucket as a store: large objects, to and from files. The blocking part; memory does not grow with the size.
+"""Blocking upload and download of large S3 objects, to and from files; memory does not grow with their size.
 
-One stream at a time: on two cores more of them only wait for each other, and several transfers run side by side.
-Downloads go on where a connection broke; uploads repeat the part which failed.
+A transfer uses one stream at a time: on two cores more gain nothing, and several transfers run concurrently. Downloads
+resume after a broken connection; uploads repeat the failed part.
 """
 
 import contextlib
@@ -24,25 +24,27 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
 
 CHUNK = 256 << 10
-PART = 16 << 20  # octets; what is larger goes up in parts of this size
-MOST_PARTS = 9_000  # S3 takes 10 000
+PART = 16 << 20  # octets; larger objects are uploaded in parts of this size
+MOST_PARTS = 9_000  # S3 allows 10 000
 TICK_OCTETS, TICK_SECONDS = 1 << 20, 0.2
 LEFTOVER_SECONDS = 86400.0
-PAUSE = 0.2  # s, before a download goes on
+PAUSE = 0.2  # s, before a download resumes
 
 
 class Transfers:
+    """Transfers of one bucket."""
+
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._bucket = clients.bucket
 
     def download(self, key: str, path: Path, tick: Tick) -> None:
-        """``path`` is not there yet, and is not there if this fails."""
+        """Download to ``path``, which must not exist, and does not after a failure."""
         check_key(key)
         self._download(self._name(key), path, tick)
 
     def borrow(self, key: str, path: Path, tick: Tick) -> None:
-        """``key`` as it stands in the bucket."""
+        """Download by the full key in the bucket, without our prefix."""
         self._download(key, path, tick)
 
     def _download(self, name: str, path: Path, tick: Tick) -> None:
@@ -64,7 +66,7 @@ class Transfers:
                 raise ConditionFailed(f"{key} exists already") from error
 
     def sweep(self) -> None:
-        """Gives up the uploads which somebody began a day ago and did not live to end: nobody sees them, all pay."""
+        """Abort multipart uploads begun over a day ago and never completed: they are invisible, but cost money."""
         bucket, prefix = self._bucket.name, self._bucket.prefix
         with contextlib.suppress(StoreUnavailable, Absent), translate_errors(self._bucket):
             listed = self._clients.once.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
@@ -79,9 +81,9 @@ class Transfers:
             return self._send_parts(key, file, size, create, pace)
         put = partial(self._clients.once.put_object, IfNoneMatch="*") if create else self._clients.retrying.put_object
         with translate_errors(self._bucket), _slice(file, 0, size, pace) as body:
-            answer = put(Bucket=self._bucket.name, Key=self._name(key), Body=body)
+            response = put(Bucket=self._bucket.name, Key=self._name(key), Body=body)
         pace.reached(size)
-        return answer["ETag"].strip('"')
+        return response["ETag"].strip('"')
 
     def _send_parts(self, key: str, file: BinaryIO, size: int, create: bool, pace: "_Pace") -> str:
         bucket, name = self._bucket.name, self._name(key)
@@ -94,16 +96,16 @@ class Transfers:
         try:
             parts = [self._send_part(name, begun, number, body) for number, body in _slices(file, size, pace)]
             with translate_errors(self._bucket):
-                answer = complete(Bucket=bucket, Key=name, UploadId=begun, MultipartUpload={"Parts": parts})
+                response = complete(Bucket=bucket, Key=name, UploadId=begun, MultipartUpload={"Parts": parts})
         except BaseException:
             with contextlib.suppress(StoreUnavailable, Absent), translate_errors(self._bucket):
                 once.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=begun)
             raise
-        return answer["ETag"].strip('"')
+        return response["ETag"].strip('"')
 
     def _send_part(self, name: str, upload: str, number: int, body: io.BufferedReader) -> "CompletedPartTypeDef":
         with translate_errors(self._bucket), body:
-            answer = self._clients.retrying.upload_part(
+            response = self._clients.retrying.upload_part(
                 Bucket=self._bucket.name,
                 Key=name,
                 UploadId=upload,
@@ -111,8 +113,8 @@ class Transfers:
                 Body=body,
                 ChecksumAlgorithm="CRC32",
             )
-        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
-        if checksum := answer.get("ChecksumCRC32"):
+        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": response["ETag"]}
+        if checksum := response.get("ChecksumCRC32"):
             part["ChecksumCRC32"] = checksum
         return part
 
@@ -121,13 +123,13 @@ class Transfers:
 
 
 class _Download:
-    """One object on its way into a file, over as many connections as it takes."""
+    """Download of one object into a file, over as many connections as needed."""
 
     def __init__(self, clients: Clients, name: str, file: BinaryIO, tick: Tick) -> None:
         self._clients, self._bucket = clients, clients.bucket
         self._name, self._file = name, file
         self._pace = _Pace(tick, 0)
-        self._etag: str | None = None  # of what has come so far
+        self._etag: str | None = None  # of the data received so far
         self._done = 0
 
     def run(self) -> None:
@@ -135,29 +137,29 @@ class _Download:
         while True:
             before = self._done
             try:
-                return self._go_on()
+                return self._resume()
             except (Absent, ConditionFailed) as error:
                 if self._etag is None:
                     raise Absent(f"the store has no {self._name}") from error
-                raise StoreUnavailable(f"{self._name} was changed while it came") from error
+                raise StoreUnavailable(f"{self._name} was changed during the download") from error
             except StoreRefused:
                 raise
             except StoreUnavailable:
                 if self._etag is not None and self._done == self._pace.total:
-                    return None  # it broke behind the last octet
+                    return None  # the connection broke after the last octet
                 left = ATTEMPTS if self._done - before > PART else left - 1
                 if left == 0:
                     raise
                 threading.Event().wait(PAUSE)
                 self._pace.reached(self._done)
 
-    def _go_on(self) -> None:
-        """One connection. Raises StoreUnavailable; what has come until then stays."""
-        with translate_errors(self._bucket), self._ask() as answer:
-            total = self._done + answer["ContentLength"]
-            self._etag = answer["ETag"]
+    def _resume(self) -> None:
+        """Download over one connection. Raises StoreUnavailable; the data received until then are kept."""
+        with translate_errors(self._bucket), self._request() as response:
+            total = self._done + response["ContentLength"]
+            self._etag = response["ETag"]
             self._pace.total = total
-            while chunk := answer["Body"].read(CHUNK):
+            while chunk := response["Body"].read(CHUNK):
                 self._file.write(chunk)
                 self._done += len(chunk)
                 self._pace.reached(self._done)
@@ -165,47 +167,47 @@ class _Download:
             raise StoreUnavailable(f"{self._name} ended after {self._done} of {total} octets")
 
     @contextlib.contextmanager
-    def _ask(self) -> "Iterator[GetObjectOutputTypeDef]":
-        """For what has not come yet."""
+    def _request(self) -> "Iterator[GetObjectOutputTypeDef]":
+        """Request the remaining data."""
         bucket, name = self._bucket.name, self._name
         if self._etag is None:
-            answer = self._clients.once.get_object(Bucket=bucket, Key=name)
+            response = self._clients.once.get_object(Bucket=bucket, Key=name)
         else:
             rest = f"bytes={self._done}-"
-            answer = self._clients.once.get_object(Bucket=bucket, Key=name, Range=rest, IfMatch=self._etag)
-        with answer["Body"]:
-            if self._done and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
+            response = self._clients.once.get_object(Bucket=bucket, Key=name, Range=rest, IfMatch=self._etag)
+        with response["Body"]:
+            if self._done and response["ResponseMetadata"]["HTTPStatusCode"] != 206:
                 raise StoreUnavailable(
                     f"{self._bucket.place} cannot go on with {self._name} where the connection broke"
                 )
-            yield answer
+            yield response
 
 
 class _Pace:
-    """Ticks as often as people and cancelling need it, and ends what is far too slow."""
+    """Limits ticks to the rate that display and cancellation need, and aborts a transfer that is far too slow."""
 
     def __init__(self, tick: Tick, total: int) -> None:
         self.total = total
         self._tick = tick
         self._began = monotonic()
-        self._told, self._told_at = 0, self._began
+        self._ticked, self._ticked_at = 0, self._began
 
     def reached(self, done: int) -> None:
-        """Raises StoreUnavailable; and what the tick raises when nobody waits any more."""
+        """Report progress. Raises StoreUnavailable if too slow, and the tick's exception once cancelled."""
         now = monotonic()
         if now - self._began > STALL + self.total / SLOWEST:
             raise StoreUnavailable(
                 f"the store takes too long: {done} of {self.total} octets in {now - self._began:.0f} s"
             )
-        if done - self._told >= TICK_OCTETS or now - self._told_at >= TICK_SECONDS or done == self.total:
-            self._told, self._told_at = done, now
+        if done - self._ticked >= TICK_OCTETS or now - self._ticked_at >= TICK_SECONDS or done == self.total:
+            self._ticked, self._ticked_at = done, now
             self._tick(done, self.total)
 
 
 class _Slice(io.RawIOBase):
-    """Part of a file as a file, which the SDK reads once to sum it and once to send it, and again when it tries again.
+    """Part of a file as a file object. The SDK reads it for the checksum, to send it, and again for each retry.
 
-    It is read where it is sent, so that it needs no memory, and ends when nobody waits for it any more."""
+    It is read while it is sent, so that it needs no memory, and aborts on cancellation."""
 
     def __init__(self, file: BinaryIO, start: int, size: int, pace: _Pace) -> None:
         self._descriptor = file.fileno()

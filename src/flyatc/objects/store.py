@@ -1,8 +1,7 @@
-"""The store behind one small interface: what every kind of store promises, and how it says no.
+"""Object-store interface, its errors, and the self-test of conditional writes.
 
-Three outcomes which are never mixed: *found*; *surely absent* (None, or ``Absent``); *unknown* (``StoreUnavailable``).
-
-Whether a store keeps its conditions. Several S3 look-alikes ignore them in silence, and would lose data.
+Three outcomes are never mixed: *found*; *surely absent* (None, or ``Absent``); *unknown* (``StoreUnavailable``).
+The self-test exists because several S3 look-alikes silently ignore conditions, and would lose data.
 """
 
 import uuid
@@ -13,15 +12,15 @@ from typing import Protocol
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 
-SMALL = 256 << 10  # octets; what ``get`` and ``put`` are for
+SMALL = 256 << 10  # octets; the limit of ``get`` and ``put``
 
 
 class StoreUnavailable(FlyatcError):
-    """Whether it is there, or whether it was done, is not known: try later, conclude nothing."""
+    """The outcome is unknown: the object may exist, or the change may be done. Retry later, conclude nothing."""
 
 
 class StoreRefused(StoreUnavailable):
-    """It will not do as it is set up: no such bucket, wrong credentials, no conditions. Trying again does not help."""
+    """The store is unusable as configured: no such bucket, wrong credentials, no conditions. Retries do not help."""
 
 
 class ConditionFailed(FlyatcError):
@@ -29,7 +28,7 @@ class ConditionFailed(FlyatcError):
 
 
 class Absent(FlyatcError):
-    """The store answered, and it surely has no such key."""
+    """The store responded that it has no such key."""
 
 
 @dataclass(frozen=True, slots=True)  # a listing may have a million of them
@@ -44,61 +43,62 @@ class Stored:
 class Seen:
     body: bytes
     etag: str
-    age: float  # seconds since it was written, by the store's clock alone; never below 0. S3 tells whole seconds: ± 1
+    age: float  # seconds since it was written, by the store's clock alone; never below 0. S3 gives whole seconds: ± 1
 
 
 class ObjectStore(Protocol):
-    """Each call may raise StoreUnavailable. Keys are ``a/b/c``: see ``check_key``.
+    """An object store. Each call may raise StoreUnavailable. Keys are ``a/b/c``: see ``check_key``.
 
-    An object appears whole or not at all, and is on the disk when the call returns. Equal bodies may have equal etags
-    (in S3 they do): where that matters, as for a record which is compared and swapped, the body must never repeat."""
+    An object appears whole or not at all, and is durable when the call returns. Equal bodies may have equal etags (in
+    S3 they do): a body used for compare-and-swap must never repeat."""
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
-        """(body, etag); None: surely absent."""
+        """Return (body, etag); None: surely absent."""
 
     async def look(self, key: str) -> Seen | None:
-        """As ``get``, and how old it is. None: surely absent."""
+        """Return body, etag and age. None: surely absent."""
 
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
-        """The new etag. ``create``: only if absent; ``match``: only if this is its etag; else ConditionFailed.
+        """Write, and return the new etag. ``create``: only if absent; ``match``: only if its etag; else
+        ConditionFailed.
 
         Raises ValueError above SMALL octets."""
 
     async def head(self, key: str) -> Stored | None:
-        """None: surely absent."""
+        """Return the object's attributes. None: surely absent."""
 
     async def list(self, prefix: str) -> tuple[Stored, ...]:
-        """All keys below ``prefix``, which ends with a slash; sorted by key."""
+        """List all objects below ``prefix``, which ends with a slash; sorted by key."""
 
     @property
     def conditional_deletes(self) -> bool:
-        """Whether ``delete`` keeps its condition, as ``check`` has found out; False before that."""
+        """True if ``check`` found that ``delete`` honours its condition; False before."""
 
     async def delete(self, key: str, *, match: str | None = None) -> None:
-        """It is absent afterwards, whether or not it was there. ``match``: only if this is its etag, else
-        ConditionFailed, also where it was not there."""
+        """Delete the object; no error if absent. ``match``: only if this is its etag, else ConditionFailed, also if
+        absent."""
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
-        """Writes the object to ``path``, which is not there yet. Raises Absent."""
+        """Write the object to ``path``, which must not exist. Raises Absent."""
 
     async def borrow(self, key: str, path: Path, progress: Progress) -> None:
-        """As ``download``, for an object which somebody else keeps: ``key`` as it stands in the bucket, without our
-        prefix, be it with slashes in front. Raises Absent."""
+        """Download an object of another program. ``key``: the full key in the bucket, without our prefix, possibly
+        with leading slashes. Raises Absent."""
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
-        """The new etag. With ``create``, ConditionFailed if the key exists."""
+        """Upload a file, and return the new etag. With ``create``, raises ConditionFailed if the key exists."""
 
 
 def check_key(key: str) -> None:
-    """Raises ValueError unless it is relative, without empty, ``.`` or ``..`` segments, and outside ``.flyatc``."""
+    """Raise ValueError unless ``key`` is relative, without empty, ``.`` or ``..`` segments, and outside ``.flyatc``."""
     segments = key.split("/")
     if "\0" in key or "\\" in key or segments[0] == ".flyatc" or not {"", ".", ".."}.isdisjoint(segments):
         raise ValueError(f"{key!r} is not a key of the store")
 
 
 async def check(store: ObjectStore) -> bool:
-    """Writes, tries what must fail, and cleans up. Whether it keeps conditions on deletions too, which not every store
-    does that is fit for use. StoreUnavailable: it is away; StoreRefused: it is heedless."""
+    """Test conditional writes on a temporary key. Return whether conditions on deletions work too, which some usable
+    stores lack. Raises StoreRefused if the store ignores conditions on writes; StoreUnavailable."""
     key = f"checks/{uuid.uuid4().hex}"
     etag = await store.put(key, b"1", create=True)
     try:
@@ -116,12 +116,12 @@ async def check(store: ObjectStore) -> bool:
 
 
 async def _deletes_on_condition(store: ObjectStore, key: str, before: str, now: str) -> bool:
-    """It is there with the etag ``now``, and may be deleted."""
+    """Test conditional deletion. The object exists with the etag ``now``, and may be deleted."""
     try:
         await store.delete(key, match=before)
     except ConditionFailed:
         pass
-    except StoreUnavailable:  # it knows no such request
+    except StoreUnavailable:  # the store does not support such a request
         return False
     else:
         return False
