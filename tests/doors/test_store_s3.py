@@ -251,7 +251,7 @@ async def test_a_download_of_what_was_replaced_meanwhile_is_no_mixture(
             replaced = True
             moto_server.client.put_object(Bucket=bucket, Key="a", Body=b"other")
 
-    with pytest.raises(StoreUnavailable, match="was changed while it came"):
+    with pytest.raises(StoreUnavailable, match="was changed during the download"):
         await store.download("a", tmp_path / "copy", replace)
     assert not (tmp_path / "copy").exists()
 

@@ -41,13 +41,13 @@ class FakeStore:
         if create and found is not None:
             raise ConditionFailed(f"{key} exists already")
         if match is not None and (found is None or _etag(found[0]) != match):
-            raise ConditionFailed(f"{key} has been written by somebody else")
+            raise ConditionFailed(f"{key} was changed by another writer")
         self.write(key, body)
         return _etag(body)
 
     def remove(self, key: str, match: str | None) -> None:
         if match is not None and (key not in self._objects or _etag(self.body(key)) != match):
-            raise ConditionFailed(f"{key} has been written by somebody else")
+            raise ConditionFailed(f"{key} was changed by another writer")
         self._objects.pop(key, None)
 
     # --- what a test does and asks ---

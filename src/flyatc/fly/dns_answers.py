@@ -139,9 +139,8 @@ def is_response(data: bytes, asked: bytes) -> bool:
     if len(data) < _HEAD.size or data[:2] != asked[:2] or data[2] < 0x80:
         return False
     refuses = data[3] & _CODE != 0 and data[4:6] == b"\0\0"
-    return (
-        refuses or data[12 : len(asked)].lower() == asked[12:].lower()
-    )  # label lengths, below 64, are no capital letters
+    # lower() leaves label lengths as they are: they are below 64, capital letters above
+    return refuses or data[12 : len(asked)].lower() == asked[12:].lower()
 
 
 @dataclass(frozen=True, slots=True)
