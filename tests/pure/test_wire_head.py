@@ -166,7 +166,7 @@ def test_how_a_request_ends(noted: dict[bytes, list[bytes]], minor: int, expecte
 def test_how_an_answer_ends(
     method: bytes, status: int, noted: dict[bytes, list[bytes]], expected: tuple[str, int]
 ) -> None:
-    assert head.answer_framing(method, status, noted) == expected
+    assert head.response_framing(method, status, noted) == expected
 
 
 def test_a_parser_that_is_used_again_knows_nothing_of_the_last_request() -> None:

@@ -34,7 +34,7 @@ def test_a_header_of_one_value_that_comes_with_two_is_refused(name: str, daemon:
     reply = ask(daemon, request("/ann/seen", f"{name}: Basic YQ==", "Cookie: a=1", f"{name.upper()}: Basic Yg=="))
     assert reply.status == 400
     identity = reply.one("X-Request-Id")
-    assert daemon.until_told("refused", request_id=identity)["reason"] == f"several {name} headers which differ"
+    assert daemon.until_told("refused", request_id=identity)["reason"] == f"several {name} headers that differ"
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Origin"])

@@ -82,7 +82,7 @@ def test_an_answer_that_is_broken_off_is_told_as_what_it_was(one: Wrapped) -> No
         assert not line.get(half, "X-Request-Id: broken").complete
     line_of_log = told(one, "broken")
     assert (line_of_log["status"], line_of_log["resp_content_length"]) == (200, 4)
-    assert line_of_log["reason"] == "the app closed the connection amid its answer"
+    assert line_of_log["reason"] == "the app closed the connection in the middle of its response"
 
 
 def test_a_visitor_who_leaves_amid_an_answer_is_told(one: Wrapped) -> None:

@@ -187,18 +187,18 @@ class RefreshRequest:
         if not connection.alive:
             return self._end(failed=True)
         self._app = connection
-        self._timer = asyncio.get_running_loop().call_later(MOST_SECONDS, self.answer_failed, "it takes too long")
+        self._timer = asyncio.get_running_loop().call_later(MOST_SECONDS, self.response_failed, "it takes too long")
         return connection.ask(self, self._method, self._head)
 
-    def interim(self, answer: head.ResponseHead) -> None:
+    def interim(self, response_head: head.ResponseHead) -> None:
         """Ignored: there is no client."""
 
-    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
-        named = not answer.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
-        file = self._delivery.sendfile.find(answer) if named and self._delivery.sendfile is not None else None
-        if named and file is None and answer.status != 304:
+    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+        named = not response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
+        file = self._delivery.sendfile.find(response_head) if named and self._delivery.sendfile is not None else None
+        if named and file is None and response_head.status != 304:
             return self._end(failed=True)  # X-Sendfile was switched off meanwhile: the body is not the file
-        if static_files.record(self._recording, answer, file) is not None:
+        if static_files.record(self._recording, response_head, file) is not None:
             return self._end(reuse=complete, ended=True)
         if file is not None:
             return self._take_file(file, reuse=complete)
@@ -212,13 +212,13 @@ class RefreshRequest:
         file.close()
         return self._end(reuse=reuse)
 
-    def answer_body(self, data: bytes) -> None:
+    def response_body(self, data: bytes) -> None:
         self._recording.body(data)
 
-    def answer_end(self, trailers: list[bytes]) -> None:
+    def response_end(self, trailers: list[bytes]) -> None:
         self._end(reuse=True)
 
-    def answer_failed(self, reason: str) -> None:
+    def response_failed(self, reason: str) -> None:
         self._end(failed=True)
 
     def app_writable(self, ready: bool) -> None:

@@ -24,16 +24,7 @@ class ColdStart(exchange.WaitingReceiver):
     disconnect, which does not cancel the start."""
 
     __slots__ = (
-        "_delivery",
-        "_found",
-        "_instead_of",
-        "_replayer",
-        "_responder",
-        "_serve",
-        "_since",
-        "_task",
-        "_tenant",
-        "_to",
+        "_delivery", "_found", "_instead_of", "_replayer", "_responder", "_serve", "_since", "_task", "_tenant", "_to",
     )  # fmt: skip
 
     def __init__(

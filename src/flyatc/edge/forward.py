@@ -53,7 +53,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._app = connection
         if self._sent_all:
             connection.ask(self, self._request.head.method, self._head)
-            return self._await_answer()
+            return self._await_response()
         if b"expect" in self._request.head.noted and self._request.head.minor:
             self._later(upstream_exchange.CONTINUE_SECONDS, self._continue)
         connection.ask(self, self._request.head.method, b"")
@@ -62,14 +62,14 @@ class Forward(upstream_exchange.UpstreamExchange):
     # --- the client's side (wire.server.Receiver) ---
 
     def body_failed(self, fault: BadMessage) -> None:
-        if self._request.answered:
+        if self._request.response_started:
             self._cut(fault.reason)
         else:
             self._fail(fault.status, fault.reason, close=True)
 
     def gone(self) -> None:
         if not self._over:
-            if not self._request.answered:
+            if not self._request.response_started:
                 self._exchange.status = 499
             self._exchange.reason = "the client left"
             self._leave()
@@ -84,38 +84,38 @@ class Forward(upstream_exchange.UpstreamExchange):
 
     # --- the app's side (wire.upstream_connection.ResponseReceiver) ---
 
-    def interim(self, answer_head: head.ResponseHead) -> None:
+    def interim(self, response_head: head.ResponseHead) -> None:
         if self._request.head.minor == 0:
             return
-        if answer_head.status == 100:
+        if response_head.status == 100:
             if b"expect" in self._request.head.noted:
                 self._continue()
             return
         self._request.interim(
-            headers.towards_client(answer_head, framing=b"", identity=self._exchange.identity, date=b"", close=False)
+            headers.towards_client(response_head, framing=b"", identity=self._exchange.identity, date=b"", close=False)
         )
 
-    def answer(self, answer_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         self._cancel_timer()
         to, request = self._exchange, self._request
         if not self._gateway.may_answer():
             return self._fail(503, "this machine may not write the databases any more: the app's response is not sent")
-        to.status = answer_head.status
-        if answer_head.status == 101:
-            return self._upgrade(answer_head)
-        file = None if answer_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(answer_head)
-        if to.recording is not None and self._record(to.recording, answer_head, body, complete, file):
+        to.status = response_head.status
+        if response_head.status == 101:
+            return self._upgrade(response_head)
+        file = None if response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(response_head)
+        if to.recording is not None and self._record(to.recording, response_head, body, complete, file):
             return None
         if file is not None:
-            return self._send_file(answer_head, file, complete)
+            return self._send_file(response_head, file, complete)
         settings = self._delivery.compression
-        if settings is not None and (plan := compression.wanted(request.head, answer_head, settings)) is not None:
-            plan.apply(answer_head)
+        if settings is not None and (plan := compression.wanted(request.head, response_head, settings)) is not None:
+            plan.apply(response_head)
             if plan.coding is not None:
-                return self._encode(answer_head, body, complete, plan)
-        if not complete and upstream_exchange.possible(request, answer_head, to.recording):
-            return self._splice(self._client_head(answer_head) + body)
-        self._send_head(answer_head, body)
+                return self._encode(response_head, body, complete, plan)
+        if not complete and upstream_exchange.possible(request, response_head, to.recording):
+            return self._splice(self._client_head(response_head) + body)
+        self._send_head(response_head, body)
         if complete:
             self._finish()
         return None
@@ -135,29 +135,29 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._exchange.recorded()
         return self._finish()
 
-    def _file(self, answer_head: head.ResponseHead) -> static_files.Named | None:
+    def _file(self, response_head: head.ResponseHead) -> static_files.Named | None:
         """Return the file that the app names in X-Sendfile in place of its body, None if there is none."""
         if self._delivery.sendfile is not None:
-            return self._delivery.sendfile.find(answer_head)
+            return self._delivery.sendfile.find(response_head)
         self._exchange.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
         return None
 
     def _record(
         self,
         recording: Recording,
-        answer_head: head.ResponseHead,
+        response_head: head.ResponseHead,
         body: bytes,
         complete: bool,
         file: static_files.Named | None,
     ) -> bool:
         """Pass the response to the cache. Return whether a stored response was sent instead of the app's."""
-        served = static_files.record(recording, answer_head, file)
+        served = static_files.record(recording, response_head, file)
         if served is not None:
             self._exchange.recording = None
             self._done_with_app(complete)
             caching.send(self._exchange, served, self._delivery, self._responder)
             return True
-        answer_head.kept.append(recording.cache_lines)
+        response_head.kept.append(recording.cache_lines)
         if not recording.listens:
             self._exchange.recording = None
             return False
@@ -167,13 +167,13 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._exchange.recorded()
         return False
 
-    def _send_file(self, answer_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
+    def _send_file(self, response_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
         """Send the file in place of the app's body."""
         self._done_with_app(complete)
         to, asked = self._exchange, self._request.head
-        outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, answer_head, now=time())
-        reason = answer_head.reason if outcome.status == answer_head.status else None
-        static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=answer_head.dated)
+        outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, response_head, now=time())
+        reason = response_head.reason if outcome.status == response_head.status else None
+        static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=response_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
         """Give up the app's connection, since another response is sent; keep it alive if the app's is complete."""
@@ -181,31 +181,31 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._let_go()
         self._leave()
 
-    def _send_head(self, answer_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
+    def _send_head(self, response_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
         """Send the head and ``body``, the part of the body so far. ``framing``: from ``_framing``."""
-        data = self._client_head(answer_head, framing)
+        data = self._client_head(response_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body
         self._request.send(data)
 
-    def _client_head(self, answer_head: head.ResponseHead, framing: bytes | None = None) -> bytes:
+    def _client_head(self, response_head: head.ResponseHead, framing: bytes | None = None) -> bytes:
         to, request = self._exchange, self._request
         if framing is None:
-            framing = self._framing(answer_head.framing)
+            framing = self._framing(response_head.framing)
         self._last = self._last or not request.keep_alive or not request.body_done
         return headers.towards_client(
-            answer_head, framing=framing, identity=to.identity, date=response.date_line(), close=self._last
+            response_head, framing=framing, identity=to.identity, date=response.date_line(), close=self._last
         )
 
-    def _encode(self, answer_head: head.ResponseHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
+    def _encode(self, response_head: head.ResponseHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
         if self._request.head.method == b"HEAD":
-            self._send_head(answer_head, b"", b"")
+            self._send_head(response_head, b"", b"")
             return self._finish()
         if complete and len(body) <= app_delivery.WHOLE:
             made = self._delivery.whole(plan, body)
-            self._send_head(answer_head, made, b"\r\nContent-Length: %d" % len(made))
+            self._send_head(response_head, made, b"\r\nContent-Length: %d" % len(made))
             return self._finish()
-        self._send_head(answer_head, b"", self._framing(head.CHUNKED))
+        self._send_head(response_head, b"", self._framing(head.CHUNKED))
         encoder = self._delivery.stream(plan)
         self._outlet = app_delivery.Outlet(
             self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
@@ -215,17 +215,17 @@ class Forward(upstream_exchange.UpstreamExchange):
         if body:
             self._outlet.body(body)
         if complete:
-            self.answer_end([])
+            self.response_end([])
         return None
 
-    def answer_body(self, data: bytes) -> None:
+    def response_body(self, data: bytes) -> None:
         if self._exchange.recording is not None:
             self._exchange.recording.body(data)
         if self._outlet is not None:
             return self._outlet.body(data)
         return self._request.send(chunked.encode([data]) if self._chunks else data)
 
-    def answer_end(self, trailers: list[bytes]) -> None:
+    def response_end(self, trailers: list[bytes]) -> None:
         self._exchange.recorded()
         if self._outlet is not None:
             self._let_go()  # from now on the app's connection is independent of this request
@@ -234,13 +234,13 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._request.send(chunked.last(trailers))
         return self._finish()
 
-    def answer_failed(self, reason: str) -> None:
+    def response_failed(self, reason: str) -> None:
         app, self._app = self._app, None
         if self._over:
             return
-        if self._request.answered:
+        if self._request.response_started:
             return self._cut(reason)
-        if app is not None and not app.answering and self._may_retry(app):
+        if app is not None and not app.responding and self._may_retry(app):
             self._cancel_timer()
             return self._retry(app)
         return self._fail(502, reason)
@@ -258,12 +258,12 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._last = True
         return b""
 
-    def _upgrade(self, answer_head: head.ResponseHead) -> None:
+    def _upgrade(self, response_head: head.ResponseHead) -> None:
         app, to, request = self._app, self._exchange, self._request
         assert app is not None
         if request.head.upgrade is None:
             return self._fail(502, "the app responded 101, but the request asked for no upgrade")
-        request.send(headers.towards_client(answer_head, framing=b"", identity=to.identity, date=b"", close=False))
+        request.send(headers.towards_client(response_head, framing=b"", identity=to.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
         join(to, app, self._gateway)

@@ -140,9 +140,9 @@ class _ForwardToPeer(forward.Forward):
 
     __slots__ = ()
 
-    def answer(self, answer_head: head.ResponseHead, body: bytes, complete: bool) -> None:
-        if answer_head.status == 403 and answer_head.line(request_signature.HEADER) == REFUSED:
+    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+        if response_head.status == 403 and response_head.line(request_signature.HEADER) == REFUSED:
             self._cancel_timer()
             why = "it refuses our signature: its log says why (same FLYATC_SECRET and correct time on all machines?)"
             return self._fail(503, why)
-        return super().answer(answer_head, body, complete)
+        return super().response(response_head, body, complete)

@@ -101,7 +101,7 @@ class UpstreamExchange(ABC):
             self.gone()
             return request.abort()
         if moving.fault is splice.STALLED:
-            return self._cut("the app takes no more of the request") if request.answered else self._too_late()
+            return self._cut("the app takes no more of the request") if request.response_started else self._too_late()
         return None  # the app has closed: its connection reports its response, or the lack of one
 
     def _stop_upload(self) -> None:
@@ -117,12 +117,12 @@ class UpstreamExchange(ABC):
         self._sent_all = True
         if self._app is not None and self._request.head.framing is head.CHUNKED:
             self._app.send(chunked.last(trailers))
-        self._await_answer()
+        self._await_response()
 
     def app_writable(self, ready: bool) -> None:
         self._request.hold_body(not ready)
         if not ready:
-            self._await_answer()
+            self._await_response()
         elif not self._sent_all:
             self._cancel_timer()
 
@@ -137,9 +137,9 @@ class UpstreamExchange(ABC):
             self._continued = True
             self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _await_answer(self) -> None:
+    def _await_response(self) -> None:
         """Start the response timeout: the app has the whole request, or accepts no more of it."""
-        if self._settings.response_timeout and not self._request.answered:
+        if self._settings.response_timeout and not self._request.response_started:
             self._later(self._settings.response_timeout, self._too_late)
 
     def _too_late(self) -> None:
@@ -193,9 +193,9 @@ def start_upload(
     return True
 
 
-def possible(request: server.Request, answer_head: head.ResponseHead, recording: Recording | None) -> bool:
+def possible(request: server.Request, response_head: head.ResponseHead, recording: Recording | None) -> bool:
     """Return whether the response body can be spliced: long, of known length, and not wanted by ``recording``."""
-    if answer_head.framing is not head.LENGTH or answer_head.length < splice.WORTH or not splice.POSSIBLE:
+    if response_head.framing is not head.LENGTH or response_head.length < splice.WORTH or not splice.POSSIBLE:
         return False
     client = request.transport
     if client is None or client.get_write_buffer_size() or not request.body_done:

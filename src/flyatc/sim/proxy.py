@@ -239,7 +239,7 @@ class _ProxiedRequest:
         """502 with nothing in it: the reason is in the log of the proxy only."""
         self._note(f"502 {code}: {words}")
         request = self._request
-        if request.answered:
+        if request.response_started:
             return request.abort()
         close = not request.keep_alive or not self._body.whole
         request.receiver = None

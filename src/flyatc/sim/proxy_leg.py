@@ -101,7 +101,7 @@ class Body:
 
 
 class Leg:
-    """``wire.client.Client``. Until ``deliver`` what comes of the answer's body is kept."""
+    """``wire.upstream_connection.ResponseReceiver``. Until ``deliver`` what comes of the answer's body is kept."""
 
     def __init__(self, connection: upstream_connection.AppConnection, request: server.Request, body: Body) -> None:
         self._connection, self._request, self._body = connection, request, body
@@ -150,32 +150,32 @@ class Leg:
         self._connection.release(reuse=False)
         self._body.dam()
 
-    # --- wire.client.Client ---
+    # --- wire.upstream_connection.ResponseReceiver ---
 
-    def interim(self, answer: head.ResponseHead) -> None:
+    def interim(self, response_head: head.ResponseHead) -> None:
         """1xx: 100 was the proxy's own to say; others are not handed on."""
 
-    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
+    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         if body:
             self._pieces.append(body)
         if complete:
             self._complete.set()
-        elif answer.status != 101:
+        elif response_head.status != 101:
             self._connection.hold(True)  # until it is known whether the visitor gets it
         if not self.came.done():
-            self.came.set_result(answer)
+            self.came.set_result(response_head)
 
-    def answer_body(self, data: bytes) -> None:
+    def response_body(self, data: bytes) -> None:
         if self._delivering:
             self._send(data)
         else:
             self._pieces.append(data)
 
-    def answer_end(self, trailers: list[bytes]) -> None:
+    def response_end(self, trailers: list[bytes]) -> None:
         self._trailers = trailers
         self._complete.set()
 
-    def answer_failed(self, reason: str) -> None:
+    def response_failed(self, reason: str) -> None:
         self._failed = reason
         self._complete.set()
         if not self.came.done():

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire: heads, framing, a visitor's connection, a connection to an app. Knows nothing of tenants.
+"""HTTP/1.1 on the wire: heads, framing, connections from clients and to apps. Independent of tenants.
 
-Heads are parsed by llhttp (httptools); everything around them is ours, because this is the path of every byte.
+Heads are parsed by llhttp (httptools); the rest is written here, because this is the path of every byte.
 """

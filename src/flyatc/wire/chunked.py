@@ -1,4 +1,4 @@
-"""The chunked coding (RFC 9112 §7.1), decoded strictly and written anew: its framing never passes through. Pure."""
+"""The chunked coding (RFC 9112 §7.1): a strict decoder, and an encoder. Framing is never copied from input. Pure."""
 
 import re
 
@@ -15,25 +15,25 @@ LAST = b"0\r\n\r\n"
 
 
 class Decoder:
-    """Takes the bytes after a head, gives the body's. ``rest`` is what followed the message, once it is ``done``."""
+    """Decodes the bytes after a head. ``rest``: the bytes that followed the message, once it is ``done``."""
 
     __slots__ = ("_ending", "_extensions", "_held", "_left", "_trailers", "_trailers_size", "done", "rest")
 
     def __init__(self) -> None:
         self._held = b""
         self._left = 0  # of the present chunk
-        self._ending = False  # a chunk's data has ended, its CRLF has not come
+        self._ending = False  # a chunk's data has ended, its CRLF has not arrived
         self._trailers: list[bytes] | None = None
         self._trailers_size = self._extensions = 0
         self.done, self.rest = False, b""
 
     @property
     def trailers(self) -> list[bytes]:
-        """Header lines which came after the body, without those that may not."""
+        """The trailer lines, without those that a trailer may not carry."""
         return _trailer_lines(self._trailers or [])
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Pieces of the body in ``data``, not empty. Raises BadMessage."""
+        """Return the pieces of the body in ``data``, none of them empty. Raises BadMessage."""
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[bytes] = []
@@ -94,7 +94,7 @@ class Decoder:
 
 
 def encode(pieces: list[bytes]) -> bytes:
-    """One chunk of all the pieces; nothing for nothing (an empty chunk would end the body)."""
+    """Return one chunk of all the pieces; empty if they are (an empty chunk would end the body)."""
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
@@ -104,12 +104,12 @@ def last(trailers: list[bytes]) -> bytes:
 
 
 def _trailer_lines(lines: list[bytes]) -> list[bytes]:
-    """Trailer fields as header lines, less those which a trailer may not carry. Raises BadMessage."""
+    """Return trailer fields as header lines, without those that a trailer may not carry. Raises BadMessage."""
     kept = []
     for line in lines:
         match = _FIELD.fullmatch(line)
         if match is None:
-            raise BadMessage(400, "a trailer which is no header field")
+            raise BadMessage(400, "a trailer is not a header field")
         if header_names.is_trailer(match[1].lower().replace(b"_", b"-")):
             kept.append(match[1] + b": " + match[2].rstrip(b" \t") + b"\r\n")
     return kept

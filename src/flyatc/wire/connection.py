@@ -1,6 +1,6 @@
-"""A visitor's connection: requests come out of it one at a time, answers go into it.
+"""A client connection: reads requests one at a time, writes responses, enforces time limits.
 
-The connection reads a head, hands a ``Request`` to the handler and then waits for its end; what the visitor sends ahead
+The connection reads a head, passes a ``Request`` to the handler and waits for its end; what the client sends ahead
 (pipelining) stays in the buffer. Nothing here awaits: a warm request needs no task.
 """
 
@@ -13,10 +13,10 @@ from typing import cast
 from flyatc.wire import chunked, head, server, target
 from flyatc.wire.errors import BadMessage
 
-LINGER_SECONDS = 2.0  # after a last answer, what still comes is read and thrown away, so that no RST eats the answer
+LINGER_SECONDS = 2.0  # after a last response, input is read and discarded, so that no RST destroys the response
 LONGEST_LINGER_SECONDS = 30.0
 AHEAD_OCTETS = 65536  # how much of the next requests is read ahead
-TURN = 16  # requests sent ahead that are handled in one turn of the loop: other connections get theirs in between
+TURN = 16  # pipelined requests handled in one turn of the loop, so that other connections progress
 _RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7): close(2) sends RST
 
 
@@ -31,19 +31,19 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self._transport: asyncio.Transport | None = None
         self._parser = head.RequestParser()
-        self._buffer = bytearray()  # the start of a head, or what was sent ahead
+        self._buffer = bytearray()  # the start of a head, or pipelined requests
         self._request: server.Request | None = None
         self._decoder: chunked.Decoder | None = None
-        self._octets = 0  # of the present body: still to come (LENGTH) or come so far (CHUNKED)
-        self._feeding = False  # the body goes to the receiver
-        self._held = False  # the receiver wants no more for now
-        self._paused = False  # we told the transport not to read
-        self._stalled = False  # too much waits to be sent: nothing more is begun
-        self._unsent, self._taken = 0, 0.0  # octets that waited when last looked at, and when that number last changed
-        self._since = monotonic()  # of the last thing that happened
-        self._lingering = 0.0  # since when; 0: not
+        self._octets = 0  # of the present body: not yet received (LENGTH), or received so far (CHUNKED)
+        self._feeding = False  # the body is passed to the receiver
+        self._held = False  # the receiver applies backpressure
+        self._paused = False  # reading of the transport is paused
+        self._stalled = False  # the write buffer is full: no more requests are begun
+        self._unsent, self._taken = 0, 0.0  # octets in the write buffer at the last check; when that number changed
+        self._since = monotonic()  # the time of the last progress
+        self._lingering = 0.0  # since when; 0: not lingering
         self._deep = False
-        self._turn: asyncio.Handle | None = None  # goes on with what was sent ahead
+        self._turn: asyncio.Handle | None = None  # continues with pipelined requests
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
                 self._pause(True)
 
     def eof_received(self) -> bool:
-        """A visitor who closes his side is taken for gone: a vanished one looks the same, and keeps an app busy."""
+        """Close: a client that half-closes is treated as gone. A vanished one looks the same and keeps an app busy."""
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
     # --- heads ---
 
     def _more_of_head(self, data: bytes) -> None:
-        """Append to the start of a head. Only what is new is searched: a head may come octet by octet."""
+        """Append to the start of a head. Searches only the new bytes: a head may arrive octet by octet."""
         start = len(self._buffer) - 3
         self._buffer += data
         if start < 0 or self._buffer.find(b"\r\n\r\n", start) >= 0:
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
             return self._refuse(fault, bytes(self._buffer))
 
     def _heads(self, data: bytes) -> None:
-        """Takes one request from the front of ``data``; the rest waits in the buffer."""
+        """Handle one request from the front of ``data``; the rest waits in the buffer."""
         if data[:2] == b"\r\n":  # RFC 9112 §2.2
             data = data[2:]
         end = data.find(b"\r\n\r\n")
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         self.server.handle(request)
 
     def _refuse(self, fault: BadMessage, data: bytes) -> None:
-        """Answers what is no request, and ends the connection."""
+        """Respond to a malformed request, and end the connection."""
         self.write(self.server.refuse(self, fault, data))
         self._linger()
 
@@ -222,14 +222,14 @@ class Connection(asyncio.Protocol):
         if request.body_done and self._request is request:
             receiver.body_end(trailers)
 
-    # --- answers ---
+    # --- responses ---
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
 
     def finished(self, close: bool) -> None:
-        """The present answer is complete; the next request, or the end."""
+        """End the present response; then handle the next request, or close."""
         request, self._request = self._request, None
         if request is None or self._transport is None:
             return
@@ -240,8 +240,8 @@ class Connection(asyncio.Protocol):
         return self._next()
 
     def _next(self) -> None:
-        """Goes on with what was sent ahead, one request after the other (not one within the other). Who does not take
-        the answers gets no more of them: a pipeline of requests must not fill our memory."""
+        """Handle pipelined requests one after the other, without recursion. Stop while the client does not read the
+        responses: a pipeline must not fill the memory."""
         self._since = monotonic()
         if self._stalled or self._lingering or self._deep or self._turn is not None:
             return
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
                 data = self._taken_out()
                 self._heads(data)
                 if len(self._buffer) == len(data):
-                    return  # the rest of a head is yet to come
+                    return  # the head is incomplete
         finally:
             self._deep = False
         self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def _taken_out(self) -> bytes:
-        """What the buffer holds; it is empty afterwards."""
+        """Return the content of the buffer, and empty it."""
         data, self._buffer = bytes(self._buffer), bytearray()
         return data
 
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
     # --- ends ---
 
     def _linger(self) -> None:
-        """Sends what is written, then FIN; reads on for a moment, since closing with unread bytes sends an RST."""
+        """Send what is written, then FIN; read on for a moment, since closing with unread bytes sends an RST."""
         self._request, self._buffer = None, bytearray()
         self._lingering = self._since = monotonic()
         if self._transport is not None:
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write_eof()
 
     def abort(self) -> None:
-        """By an RST: for a visitor of HTTP/1.0 a FIN would be the orderly end of the body."""
+        """Close by an RST: for an HTTP/1.0 client a FIN would be the regular end of the body."""
         if self._transport is not None:
             own = self._transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def check(self, now: float) -> None:
-        """Enforces the limits of time."""
+        """Enforce the time limits. ``now``: monotonic."""
         transport, request = self._transport, self._request
         if transport is None:
             return
@@ -325,7 +325,7 @@ class Connection(asyncio.Protocol):
             and self._awaits_body(request)
             and request.receiver is not None
         ):
-            request.receiver.body_failed(BadMessage(408, "the request's body stopped coming"))
+            request.receiver.body_failed(BadMessage(408, "the request's body stopped arriving"))
 
     def _check_taking(self, transport: asyncio.Transport, limit: float, now: float) -> None:
         unsent = transport.get_write_buffer_size()

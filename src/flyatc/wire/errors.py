@@ -1,10 +1,10 @@
-"""What can be wrong with a message, and the status which says so."""
+"""The error for a malformed or oversized HTTP message, with the status to respond."""
 
 from flyatc.kit.errors import FlyatcError
 
 
 class BadMessage(FlyatcError):
-    """A peer sent what HTTP/1.1 does not allow, or more than we take. ``status`` is the answer for a visitor."""
+    """A peer violated HTTP/1.1, or exceeded a limit. ``status``: of the response to the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

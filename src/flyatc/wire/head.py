@@ -1,6 +1,6 @@
-"""Heads of messages: parsed by llhttp, judged here (RFC 9112 §2-§6). Pure.
+"""Parse and validate request and response heads (RFC 9112 §2-§6). llhttp checks the grammar. Pure.
 
-What is conflicting or malformed is refused, never guessed: each guess is somebody's request smuggling.
+Conflicting or malformed heads are refused, never interpreted: a guess would allow request smuggling.
 """
 
 import re
@@ -12,15 +12,15 @@ from flyatc.wire.errors import BadMessage
 
 NEVER, LENGTH, CHUNKED, UNTIL_CLOSE = "never", "length", "chunked", "until close"
 
-_STAYS = [b"keep-alive"]  # what browsers say
+_STAYS = [b"keep-alive"]  # as browsers send it
 _KEPT_THOUGH_NAMED = frozenset(
     (
         b"",
         *b"close content-length transfer-encoding host date connection keep-alive upgrade te".split(),
         *b"x-forwarded-for x-forwarded-host x-forwarded-proto".split(),
-    )  # "Connection: X-Forwarded-For" would hide a client
+    )  # "Connection: X-Forwarded-For" would hide a client's address
 )
-MOST_LINES = 1000  # of a head: what is done for each line stays within milliseconds, however large a head may be
+MOST_LINES = 1000  # of a head: bounds the work per line to milliseconds, whatever the size limit of a head
 _FEW = 4 * MOST_LINES  # octets: a shorter head cannot have more lines ("a:" and CR LF)
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = {
@@ -29,15 +29,15 @@ _STATUS = {
 }
 
 
-_USUAL_AGENT = b"\r\nUser-Agent: "  # as nearly everybody writes it: found in a fifth of the time
+_USUAL_AGENT = b"\r\nUser-Agent: "  # the usual spelling: found in a fifth of the time
 _USER_AGENT = re.compile(rb"\r\nuser-agent:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class Head:
-    """What requests and answers share. All bytes as they came.
+    """Base of request and response heads. All values are bytes as received.
 
-    ``kept``: the header lines that are handed on, in pieces, each line *begun* by CR LF; ``noted``: lower-case name →
-    values of the headers above; ``framing`` and ``length`` of the body; ``minor``: of HTTP/1.x; ``size``: octets.
+    ``kept``: the header lines to forward, in pieces, each line *begun* by CR LF; ``noted``: lower-case name → values of
+    the headers in ``header_names``; ``framing`` and ``length`` of the body; ``minor``: of HTTP/1.x; ``size``: octets.
     """
 
     __slots__ = ("framing", "keep_alive", "kept", "length", "minor", "noted", "size")
@@ -51,19 +51,19 @@ class Head:
     size: int
 
     def one(self, name: bytes) -> bytes | None:
-        """The first value of a noted header."""
+        """Return the first value of a noted header, None if there is none."""
         values = self.noted.get(name)
         return values[0] if values else None
 
     def joined(self, name: bytes) -> bytes | None:
-        """All values of a noted header as one (RFC 9110 §5.3)."""
+        """Return all values of a noted header joined by commas (RFC 9110 §5.3), None if there is none."""
         values = self.noted.get(name)
         if values is None or len(values) == 1:
             return None if values is None else values[0]
         return b", ".join(values)
 
     def line(self, name: bytes) -> bytes | None:
-        """The first value of a header that is handed on (``name`` in lower case; a search)."""
+        """Return the first value of a forwarded header (``name`` in lower case). Slow: a search."""
         block = b"".join(self.kept)
         at = block.lower().find(b"\r\n" + name + b":")
         if at < 0:
@@ -73,7 +73,7 @@ class Head:
         return block[at : end if end >= 0 else len(block)].strip(b" \t")
 
     def every(self, name: bytes) -> list[bytes]:
-        """All values of a header that is handed on, one a line (``name`` in lower case; for the rare)."""
+        """Return all values of a forwarded header, one per line (``name`` in lower case). For rare cases."""
         block, start = b"".join(self.kept), name + b":"
         if b"\r\n" + start not in block.lower():
             return []
@@ -86,8 +86,8 @@ class Head:
         self.kept = [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in unwanted]
 
     def note(self, data: bytes, start: int, finder: re.Pattern[bytes]) -> bool:
-        """Takes the header lines of ``data``, which begin at ``start`` with the CR LF that ends the first line. Returns
-        whether a noted header is there more than once."""
+        """Set ``kept`` and ``noted`` from the header lines of ``data``, which begin at ``start`` with the CR LF that
+        ends the first line. Return whether a noted header is repeated."""
         kept: list[bytes] = []
         noted: dict[bytes, list[bytes]] = {}
         end, repeated = len(data) - 4, False
@@ -105,11 +105,11 @@ class Head:
         self.kept, self.noted = kept, noted
         return repeated
 
-    def settle_connection(self) -> None:
+    def apply_connection(self) -> None:
         """Apply ``Connection``: it may end the connection, and names headers that end at this hop (RFC 9110 §7.6.1).
 
-        The lines of the head are looked at once, not once for each name: there may be thousands of both. Headers of
-        trusted proxies stay: a client must not be able to remove what the proxy in front of us has set."""
+        Each line is examined once, not once per name: there may be thousands of both. Headers of trusted proxies stay:
+        a client must not be able to remove those that the proxy in front of flyatc has set."""
         if self.noted[b"connection"] == _STAYS:
             return
         named = frozenset(tokens(self.noted[b"connection"]))
@@ -127,7 +127,7 @@ class Head:
 
 
 class RequestHead(Head):
-    """A visitor's request, without its body. ``upgrade``: the protocols asked for, where an upgrade is possible."""
+    """The head of a client's request. ``upgrade``: the requested protocols, None if no upgrade is possible."""
 
     __slots__ = ("method", "path", "query", "upgrade")
 
@@ -136,21 +136,21 @@ class RequestHead(Head):
     query: bytes | None
     upgrade: bytes | None
 
-    def host_is(self, host: bytes) -> None:
-        """The target has named it, which wins over ``Host`` (RFC 9112 §3.2.2)."""
+    def set_host(self, host: bytes) -> None:
+        """Replace ``Host`` by the host named in the target, which takes precedence (RFC 9112 §3.2.2)."""
         self.drop(b"host")
         self.noted[b"host"] = [host]
         self.kept.append(b"\r\nHost: " + host)
 
-    def settle_repeated(self) -> None:
-        """Refuse a request in which a header that has one value is there twice with two: the app might believe another
-        one than the proxy that has checked it. Of equal ones the first is forwarded. Raises BadMessage."""
+    def merge_repeated(self) -> None:
+        """Merge equal repeats of the headers in ``header_names.SINGLE`` into one. Raises BadMessage if they differ: the
+        app might use another value than the one that a proxy has checked."""
         for name in header_names.SINGLE:
             values = self.noted.get(name, ())
             if len(values) < 2:
                 continue
             if values.count(values[0]) < len(values):
-                raise BadMessage(400, f"several {name.decode().title()} headers which differ")
+                raise BadMessage(400, f"several {name.decode().title()} headers that differ")
             self.drop(name)
             self.noted[name] = values[:1]
             self.kept.append(b"\r\n%b: %b" % (name.title(), values[0]))
@@ -169,7 +169,7 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    """An app's answer, without its body."""
+    """The head of an app's response."""
 
     __slots__ = ("dated", "reason", "status")
 
@@ -179,9 +179,9 @@ class ResponseHead(Head):
 
 
 class _Silent:
-    """llhttp checks the grammar; its calls for each header would cost more than the check.
+    """A protocol for httptools without callbacks: calls for each header would cost more than the grammar check.
 
-    The names stand here as None because looking for a missing one costs httptools an exception for each parser."""
+    The callbacks are None because a missing attribute costs httptools an exception for each parser."""
 
     on_message_begin = on_url = on_status = on_header = on_headers_complete = on_body = None
     on_message_complete = on_chunk_header = on_chunk_complete = None
@@ -191,7 +191,7 @@ _silent = _Silent()
 
 
 class RequestParser:
-    """Parses the heads of one connection's requests."""
+    """Parses the request heads of one connection."""
 
     __slots__ = ("_parser",)
 
@@ -199,7 +199,7 @@ class RequestParser:
         self._parser: httptools.HttpRequestParser | None = None
 
     def parse(self, data: bytes) -> RequestHead:
-        """``data`` is one head, up to and with its empty line. Raises BadMessage."""
+        """Parse ``data``: one head, up to and including its empty line. Raises BadMessage."""
         if len(data) > _FEW:
             _count_lines(data, 431)
         parser = self._parser or httptools.HttpRequestParser(_silent)
@@ -218,24 +218,24 @@ class RequestParser:
         head.keep_alive = head.minor == 1
         head.upgrade = None
         if head.note(data, end, header_names.IN_REQUEST):
-            head.settle_repeated()
+            head.merge_repeated()
         noted = head.noted
         head.framing, head.length = request_framing(noted, head.minor)
         if b"connection" in noted:
-            head.settle_connection()
+            head.apply_connection()
             if b"upgrade" in noted and b"upgrade" in tokens(noted[b"connection"]):
                 _upgrade(head)
         if head.framing is NEVER and b"upgrade" not in noted:
-            self._parser = parser  # it is at the end of a message: good for the next one
+            self._parser = parser  # at the end of a message, so reusable for the next
         head.path, head.query, host = target.split(method, aim, head.noted.get(b"host"), head.minor)
         if host is not None:
-            head.host_is(host)
+            head.set_host(host)
         return head
 
 
 class ResponseParser:
-    """Parses the heads of one connection's answers. ``replays``: the app's own Fly-Replay reaches Fly's proxy, and so
-    may send the visitor to any app of the organization."""
+    """Parses the response heads of one connection. ``replays``: forward the app's Fly-Replay to Fly Proxy; it can send
+    the client's request to any app of the organization."""
 
     __slots__ = ("_finder",)
 
@@ -243,7 +243,8 @@ class ResponseParser:
         self._finder = header_names.IN_UNFILTERED_RESPONSE if replays else header_names.IN_RESPONSE
 
     def parse(self, data: bytes, method: bytes) -> ResponseHead:
-        """``data`` is one head, up to and with its empty line; ``method`` of its request. Raises BadMessage (502)."""
+        """Parse ``data``: one head, up to and including its empty line. ``method``: of the request. Raises BadMessage
+        (502)."""
         if len(data) > _FEW:
             _count_lines(data, 502)
         parser = httptools.HttpResponseParser(_silent)
@@ -252,38 +253,39 @@ class ResponseParser:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
-            raise BadMessage(502, f"the app's answer is not HTTP/1.1: {error}") from error
+            raise BadMessage(502, f"the app's response is not HTTP/1.1: {error}") from error
         head = ResponseHead()
         end = data.find(b"\r\n")
         head.status, head.reason = parser.get_status_code(), data[13:end]
         head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
         if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
-            raise BadMessage(502, "the app's answer is not HTTP/1.1")
+            raise BadMessage(502, "the app's response is not HTTP/1.1")
         head.note(data, end, self._finder)
         if self._finder is header_names.IN_RESPONSE and header_names.REPLAY in data.lower():
             head.drop(b"content-type")
         head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
-        head.framing, head.length = answer_framing(method, head.status, head.noted)
+        head.framing, head.length = response_framing(method, head.status, head.noted)
         head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE
         if b"connection" in head.noted:
-            head.settle_connection()
+            head.apply_connection()
         return head
 
 
 def idle_seconds(keep_alive: bytes, longest: float) -> float:
-    """How long an idle connection may be used: ``Keep-Alive: timeout=5`` means less than that."""
+    """Return for how many seconds an idle connection may be reused: one less than ``Keep-Alive: timeout=…``, at most
+    ``longest``."""
     name, _, value = keep_alive.partition(b",")[0].partition(b"=")
     value = value.strip()
     return min(longest, max(0.0, int(value[:6]) - 1.0)) if name == b"timeout" and value.isdigit() else longest
 
 
 def may_start_response(data: bytearray, start: int) -> bool:
-    """Whether a head may begin like this. ``start``: of what was not checked before."""
+    """Return whether ``data`` may be the start of a response head. ``start``: offset of the unchecked part."""
     return b"HTTP/1.".startswith(bytes(data[:7])) and data.find(b"\n\n", start) < 0
 
 
 def request_framing(noted: dict[bytes, list[bytes]], minor: int) -> tuple[str, int]:
-    """How a request's body is delimited (RFC 9112 §6). Raises BadMessage."""
+    """Return how a request's body is delimited, and its length (RFC 9112 §6). Raises BadMessage."""
     encodings, lengths = noted.get(b"transfer-encoding"), noted.get(b"content-length")
     if encodings:
         if lengths:
@@ -299,23 +301,23 @@ def request_framing(noted: dict[bytes, list[bytes]], minor: int) -> tuple[str, i
     return NEVER, 0
 
 
-def answer_framing(method: bytes, status: int, noted: dict[bytes, list[bytes]]) -> tuple[str, int]:
-    """How an answer's body is delimited (RFC 9112 §6.3). Raises BadMessage."""
+def response_framing(method: bytes, status: int, noted: dict[bytes, list[bytes]]) -> tuple[str, int]:
+    """Return how a response's body is delimited, and its length (RFC 9112 §6.3). Raises BadMessage."""
     encodings, lengths = noted.get(b"transfer-encoding"), noted.get(b"content-length")
     if encodings and lengths:
-        raise BadMessage(502, "the app's answer has both Transfer-Encoding and Content-Length")
+        raise BadMessage(502, "the app's response has both Transfer-Encoding and Content-Length")
     length = _length(lengths, 502) if lengths else None
     if status < 200 or status in (204, 304) or method == b"HEAD":
         return NEVER, length or 0
     if encodings:
         if [e.lower() for e in encodings] != [b"chunked"]:
-            raise BadMessage(502, "the app's answer has a Transfer-Encoding other than chunked")
+            raise BadMessage(502, "the app's response has a Transfer-Encoding other than chunked")
         return CHUNKED, 0
     return (UNTIL_CLOSE, 0) if length is None else (LENGTH, length)
 
 
 def tokens(values: list[bytes] | tuple[bytes, ...]) -> list[bytes]:
-    """``[b"keep-alive, Upgrade"]`` → ``[b"keep-alive", b"upgrade"]``."""
+    """Split lists of tokens: ``[b"keep-alive, Upgrade"]`` → ``[b"keep-alive", b"upgrade"]``."""
     return [*map(bytes.strip, b",".join(values).lower().split(b","))]
 
 
@@ -326,7 +328,7 @@ def _count_lines(data: bytes, status: int) -> None:
 
 def _length(values: list[bytes], status: int) -> int:
     if len(set(values)) > 1:
-        raise BadMessage(status, "several Content-Length which differ")
+        raise BadMessage(status, "several Content-Length headers that differ")
     value = values[0]
     if not value.isdigit() or len(value) > 18:
         raise BadMessage(status, "Content-Length is not a number")
@@ -336,5 +338,5 @@ def _length(values: list[bytes], status: int) -> int:
 def _upgrade(head: RequestHead) -> None:
     protocols = tokens(head.noted[b"upgrade"])
     if b"h2c" in protocols or head.framing is not NEVER or head.minor == 0:
-        return  # answered as an ordinary HTTP/1.1 request (RFC 9110 §7.8: an upgrade may be ignored)
+        return  # handled as an ordinary HTTP/1.1 request (RFC 9110 §7.8: an upgrade may be ignored)
     head.upgrade = b", ".join(head.noted[b"upgrade"])

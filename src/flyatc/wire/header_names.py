@@ -1,9 +1,9 @@
-"""Names of headers that mean something to whoever hands messages on, and how to find them. Pure."""
+"""Names of headers that a proxy removes, reads or forbids in trailers, and patterns that find them. Pure."""
 
 import re
 from collections.abc import Iterable
 
-# Headers which belong to one hop, or of which we have something to say: noted, and cut out of what is handed on.
+# Hop-by-hop headers, and those that flyatc sets itself: noted, and removed from the forwarded message.
 _CUT_OF_REQUEST = (
     b"connection keep-alive proxy-connection proxy-authorization proxy te trailer transfer-encoding upgrade "
     b"http2-settings expect forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix "
@@ -13,21 +13,21 @@ _CUT_OF_RESPONSE = (
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
     b"transfer-encoding upgrade x-request-id x-sendfile x-accel-redirect"
 ).split()
-_OF_FLY = (b"fly-replay", b"fly-replay-cache")  # cut out of answers too, unless the app may say where visitors go
-REPLAY = b"application/vnd.fly.replay"  # the other form of it: the body says where to
-SINGLE = (b"authorization", b"content-type", b"origin")  # in a request: two which differ are read in two ways
-LEFT = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)  # noted, and left where they stand
-_RESERVED = (b"fly-", b"flyatc-")  # beginnings of names that Fly Proxy or flyatc alone may set
+_OF_FLY = (b"fly-replay", b"fly-replay-cache")  # removed from responses too, unless the app may replay requests
+REPLAY = b"application/vnd.fly.replay"  # Content-Type of the other form of a replay: its target is in the body
+SINGLE = (b"authorization", b"content-type", b"origin")  # in requests: two different values would be ambiguous
+LEFT = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)  # noted, but not removed
+_RESERVED = (b"fly-", b"flyatc-")  # prefixes of names that only Fly Proxy or flyatc may set
 
 
 def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """Finds the named lines in a head that llhttp has passed. WSGI, CGI and Rack turn "-" and "_" into the same letter:
-    X_Forwarded_For would pass for X-Forwarded-For, so it is found (and cut) as well."""
+    """Return a pattern for the named lines in a head that llhttp has accepted. WSGI, CGI and Rack treat "-" and "_" as
+    the same: X_Forwarded_For would pass for X-Forwarded-For, so it is found (and removed) as well."""
     return re.compile(rb"\r\n(%b):[ \t]*([^\r\n]*)" % _either(sorted(set(names))), re.IGNORECASE)
 
 
 def _either(names: list[bytes]) -> bytes:
-    """A pattern for any of the names that tells a stranger by its first letters: four times as fast as a list."""
+    """Return a pattern for any of the names, as a prefix tree: four times as fast as a list of alternatives."""
     branches = []
     for letter in sorted({name[:1] for name in names if name}):
         rests = [name[1:] for name in names if name[:1] == letter]
@@ -43,13 +43,13 @@ IN_UNFILTERED_RESPONSE = _finder((*_CUT_OF_RESPONSE, b"content-length"))
 
 
 def is_reserved(name: bytes) -> bool:
-    """Whether only a trusted proxy may set the header, so that a client must not remove it either (``name`` in lower
-    case)."""
+    """Return whether only a trusted proxy may set the header; then a client must not remove it either (``name`` in
+    lower case)."""
     return name.startswith(_RESERVED)
 
 
 def is_trailer(name: bytes) -> bool:
-    """Whether the field may be sent after a body (``name`` in lower case, with ``-`` for ``_``)."""
+    """Return whether the field may be sent after a body (``name`` in lower case, with ``-`` for ``_``)."""
     return name not in _NO_TRAILERS and not name.startswith(_RESERVED)
 
 

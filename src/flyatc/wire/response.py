@@ -1,4 +1,4 @@
-"""Answers of our own, as bytes. Pure but for the date, which is kept for a second."""
+"""Build small complete responses as bytes. Pure except for the date, which is cached for a second."""
 
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -14,7 +14,7 @@ def reason(status: int) -> bytes:
 
 
 def date_line() -> bytes:
-    """``Date: …\\r\\n`` of now (RFC 9110 §6.6.1)."""
+    """Return the present time as ``\\r\\nDate: …`` (RFC 9110 §6.6.1)."""
     global _date
     now = int(time())
     if _date[0] != now:
@@ -23,7 +23,7 @@ def date_line() -> bytes:
 
 
 def build(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, head_only: bool, close: bool) -> bytes:
-    """A whole answer with its Content-Length."""
+    """Return a complete response with its Content-Length."""
     parts = [b"HTTP/1.1 %d %b" % (status, reason(status)), date_line()]
     parts += [b"\r\n" + name + b": " + value for name, value in headers]
     if status >= 200 and status not in (204, 304):

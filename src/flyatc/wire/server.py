@@ -1,7 +1,7 @@
-"""Visitors' requests, and what their connections share.
+"""Client requests, and the state shared by client connections.
 
-A connection (``wire.connection``) hands each ``Request`` to the handler. Whoever deals with it is its ``receiver`` and
-is told of the body, of backpressure, and of a visitor who left.
+A connection (``wire.connection``) passes each ``Request`` to the handler. The object that processes it becomes its
+``receiver``, which gets the body, backpressure and disconnects.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from flyatc.config.schema import Limits
 from flyatc.wire import head, splice
 from flyatc.wire.errors import BadMessage
 
-WRITE_HIGH = 131072  # octets which may wait to be sent before the receiver is told
+WRITE_HIGH = 131072  # octets that may wait to be sent before backpressure is applied
 
 
 class Receiver(Protocol):
-    """Deals with one request. Called on the loop, never after ``Request.end`` or ``Request.abort``."""
+    """Processes one request. Called on the loop, never after ``Request.end`` or ``Request.abort``."""
 
     def body(self, data: bytes) -> None:
-        """A piece of the request's body."""
+        """Receive a piece of the request's body."""
 
     def body_end(self, trailers: list[bytes]) -> None:
         """The body is complete."""
@@ -29,14 +29,14 @@ class Receiver(Protocol):
         """The body is malformed, too large (413) or stopped coming (408)."""
 
     def gone(self) -> None:
-        """The visitor has left; nothing more can be sent."""
+        """The client has disconnected; nothing more can be sent."""
 
     def writable(self, ready: bool) -> None:
-        """Whether more of the answer should come now (backpressure)."""
+        """Apply backpressure (``ready`` False), or lift it, on the response."""
 
 
 class Connection(Protocol):
-    """What a connection (``wire.connection``) does for its request and its server."""
+    """The interface of a connection (``wire.connection``) for its request and its server."""
 
     server: "Server"
     peer: str
@@ -68,53 +68,56 @@ class Connection(Protocol):
 
 
 class Request:
-    """One request on a connection, and the way to answer it."""
+    """One request on a connection, with methods to read its body and to respond."""
 
-    __slots__ = ("_connection", "answered", "body_done", "head", "moving", "opening", "peer", "receiver", "sent")
+    __slots__ = (
+        "_connection", "body_done", "head", "moving", "opening", "peer", "receiver", "response_started", "sent",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, request_head: head.RequestHead) -> None:
         self._connection = connection
         self.head = request_head
         self.peer = connection.peer
         self.receiver: Receiver | None = None
-        self.moving: splice.Splice | None = None  # moves the body past us
+        self.moving: splice.Splice | None = None  # copies the body in the kernel
         self.body_done = request_head.framing is head.NEVER
-        self.answered = False  # whether a byte of the final answer was written
-        self.opening = b""  # of the answer: its head, and maybe some of its body
-        self.sent = 0  # octets of answers
+        self.response_started = False  # whether a byte of the final response was written
+        self.opening = b""  # the first bytes of the response: its head, and maybe some of its body
+        self.sent = 0  # octets of responses
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection may stay after this answer."""
+        """True if the connection may stay open after this response."""
         return self.head.keep_alive and not self._connection.server.closing
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """For who sends past us; None: the visitor has left."""
+        """The transport, for code that writes to the socket directly; None: the client has disconnected."""
         return self._connection.transport
 
     @property
     def write_timeout(self) -> float:
-        """Seconds in which the visitor has to take something; 0: none."""
+        """Seconds in which the client has to accept some data; 0: no limit."""
         return self._connection.server.limits.write_timeout
 
     def receive(self) -> None:
-        """From now on the body comes to the receiver."""
+        """Start passing the body to the receiver."""
         self._connection.read_body()
 
     def hold_body(self, held: bool) -> None:
-        """Backpressure towards the visitor."""
+        """Apply or lift backpressure on the client."""
         self._connection.hold_body(held)
 
     @property
     def body_left(self) -> int:
-        """Octets which have not come yet; of a body in chunks 0."""
+        """Octets of the body that have not arrived yet; 0 if it is chunked."""
         return self._connection.body_left()
 
     def lend_body(self) -> tuple[asyncio.Transport, bytes]:
-        """The transport, for who moves what is left past us, and what has come. Instead of ``receive``.
+        """Return the transport, to splice the rest of the body from, and the part that has arrived.
 
-        He sets ``moving``; and calls ``body_returned`` when all is moved, or ``receive`` if he cannot begin."""
+        Called instead of ``receive``. The caller sets ``moving``, and calls ``body_returned`` when all is moved, or
+        ``receive`` if it cannot begin."""
         return self._connection.lend_body()
 
     def body_returned(self) -> None:
@@ -122,36 +125,36 @@ class Request:
         self._connection.body_returned()
 
     def interim(self, data: bytes) -> None:
-        """Sends a 1xx answer."""
+        """Send an interim response (1xx)."""
         self._connection.write(data)
 
     def send(self, data: bytes) -> None:
-        """Sends a part of the answer. Bytes of the head count too."""
-        if not self.answered:
-            self.answered, self.opening = True, data
+        """Send a part of the response. Bytes of the head count too."""
+        if not self.response_started:
+            self.response_started, self.opening = True, data
         self.sent += len(data)
         self._connection.write(data)
 
     def moved(self, octets: int) -> None:
-        """Somebody wrote a part of the answer into the socket, past us."""
-        self.answered = True
+        """Count octets of the response that were written to the socket directly."""
+        self.response_started = True
         self.sent += octets
 
     def end(self, *, close: bool = False) -> None:
-        """The answer is complete. ``close``: the visitor was told of the connection's end, or it ends the body."""
+        """End the response. ``close``: close the connection, as announced to the client or to delimit the body."""
         self._connection.finished(close or not self.keep_alive)
 
     def abort(self) -> None:
-        """Cuts the connection, so that nobody takes a part for the whole."""
+        """Cut the connection, so that a partial response is not taken for a complete one."""
         self._connection.abort()
 
     def upgrade(self) -> tuple[asyncio.Transport, bytes]:
-        """Gives the transport away, for a tunnel, and what the visitor has already sent ahead."""
+        """Detach and return the transport, for a tunnel, and the bytes that the client has already sent ahead."""
         return self._connection.give_away()
 
 
 class Server:
-    """What all connections of one listener share."""
+    """The state shared by all connections of one listener."""
 
     def __init__(
         self,
@@ -159,14 +162,14 @@ class Server:
         refuse: Callable[[Connection, BadMessage, bytes], bytes],
         limits: Limits,
     ) -> None:
-        """``handle`` deals with a request; ``refuse`` makes the answer to what is none, given what came of it."""
+        """``handle`` processes a request; ``refuse`` returns the response to a malformed one, from its bytes so far."""
         self.handle, self.refuse, self.limits = handle, refuse, limits
         self.connections: set[Connection] = set()
         self.closing = False
         self._fewer = asyncio.Event()
 
     def sweep(self) -> None:
-        """Ends what has been too slow for too long. How often it is called is the precision of all limits."""
+        """End connections that exceed a time limit. The precision of all limits is the interval of these calls."""
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
@@ -176,13 +179,13 @@ class Server:
         self._fewer.set()
 
     async def emptied(self) -> None:
-        """Returns when no connection is left."""
+        """Wait until no connection is left."""
         while self.connections:
             self._fewer.clear()
             await self._fewer.wait()
 
     def close_idle(self) -> None:
-        """No new requests: idle connections end now, busy ones after their answer."""
+        """Accept no new requests: idle connections close now, busy ones after their response."""
         self.closing = True
         for connection in list(self.connections):
             connection.close_if_idle()

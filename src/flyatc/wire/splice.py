@@ -1,7 +1,7 @@
-"""Moves a long body from one socket to another without its bytes ever coming into this process (splice(2), Linux).
+"""Copy a long body from one socket to another in the kernel (splice(2), Linux).
 
-Both transports stay what they are; meanwhile the one is not read and the other not written by anybody else. uvloop
-forbids to watch a transport's own descriptor, so dups of them are watched.
+Both transports stay open; meanwhile nothing else may read the source or write to the target. uvloop forbids watching
+a transport's own descriptor, so duplicates are watched.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 WORTH = 1 << 18  # octets from which it pays
 PIPE = 1 << 20  # octets between the sockets at most
-TURN = 1 << 21  # octets that one body may move before it is the others' turn
+TURN = 1 << 21  # octets that one body may move in one turn of the loop
 _FLAGS = (os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK) if hasattr(os, "splice") else 0
 POSSIBLE = hasattr(os, "splice")  # not on macOS
 
@@ -23,9 +23,11 @@ Ended = Callable[[str | None], None]
 
 
 class Splice:
-    """``ended`` is called once: with None when all is moved, else with the reason. ``moved`` is told of octets that
-    were taken by the target. ``patience``: seconds in which it must take something; 0: for ever. ``fault``: whose it is
-    where it breaks; ``progress``: the loop's time when something was taken last."""
+    """One copy from ``source`` to ``target``.
+
+    ``ended`` is called once: with None when all is moved, else with the reason. ``moved`` is called with the octets
+    that the target accepted. ``patience``: seconds in which it must accept some; 0: no limit. ``fault``: the side that
+    failed (SOURCE, TARGET, STALLED); ``progress``: the loop's time of the last accepted octets."""
 
     __slots__ = (
         "_count", "_ended", "_first", "_from", "_in_pipe", "_loop", "_moved", "_patience", "_pipe", "_queued",
@@ -43,7 +45,7 @@ class Splice:
         moved: Callable[[int], None],
         ended: Ended,
     ) -> None:
-        """``first``: what goes out before (the head); ``count``: octets to come from the source. Raises OSError."""
+        """``first``: sent before the body (the head); ``count``: octets to copy from the source. Raises OSError."""
         self._first, self._count = first, count
         self._patience, self._moved, self._ended = patience, moved, ended
         self._loop = asyncio.get_running_loop()
@@ -70,13 +72,13 @@ class Splice:
         self._turn()
 
     def stop(self) -> None:
-        """Somebody else has ended it: ``ended`` is not called."""
+        """Stop without calling ``ended``."""
         self._watch(reading=False, writing=False)
         self._close()
 
     @property
     def awaits_source(self) -> bool:
-        """Whether it is the source's turn."""
+        """True if the copy waits for the source."""
         return self._reading
 
     # --- the work ---
@@ -95,13 +97,13 @@ class Splice:
             full = bool(self._first or self._in_pipe)
             return self._watch(reading=not full, writing=full)
         except EOFError:
-            return self._end("the app closed the connection amid its answer")
+            return self._end("the app closed the connection in the middle of its response")
         except OSError as error:
             return self._end(f"the connection broke: {error.strerror}")
         return self._watch(reading=False, writing=True)
 
     def _pull(self) -> None:
-        """From the source into the pipe. Raises EOFError, OSError."""
+        """Move octets from the source into the pipe. Raises EOFError, OSError."""
         self.fault = SOURCE
         count = os.splice(self._from, self._pipe[1], min(self._count, PIPE), flags=_FLAGS)
         if not count:
@@ -110,7 +112,7 @@ class Splice:
         self._in_pipe += count
 
     def _push(self) -> int:
-        """Out of the pipe to the target."""
+        """Move octets from the pipe to the target. Raises OSError."""
         self.fault = TARGET
         if self._first:
             count = os.write(self._to, self._first)
@@ -131,7 +133,7 @@ class Splice:
             self._loop.add_writer(self._to, self._turn) if writing else self._loop.remove_writer(self._to)
 
     def _look(self) -> None:
-        """Ends a target which takes nothing."""
+        """End the copy if the target has accepted nothing for ``patience`` seconds."""
         now = self._loop.time()
         left = self.progress + self._patience - now
         if left <= 0 and self._writing:
@@ -159,7 +161,7 @@ class Splice:
 
 
 def unacknowledged(descriptor: int) -> int:
-    """Octets which a socket's other side has not taken (tcp(7): SIOCOUTQ, the same number as TIOCOUTQ).
+    """Return the octets that the socket's peer has not acknowledged (tcp(7): SIOCOUTQ, the same number as TIOCOUTQ).
 
-    A full socket tells of room only when a third of it is free; whether this gets less tells slow from gone."""
+    A full socket becomes writable only when a third of it is free. If this number falls, the peer is slow, not gone."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)

@@ -1,4 +1,4 @@
-"""Where a request goes: its first line, its target and its host (RFC 9112 §3). Pure."""
+"""Parse the request line, the target and the host of a request (RFC 9112 §3). Pure."""
 
 import re
 
@@ -8,8 +8,8 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{
 
 
 def check_start(data: bytes | bytearray, start: int, limit: int) -> None:
-    """Refuse the start of a head as soon as it cannot become one of at most ``limit`` octets. ``start``: of what was
-    not checked before. Raises BadMessage."""
+    """Refuse the start of a head as soon as it cannot become one of at most ``limit`` octets. ``start``: offset of the
+    unchecked part. Raises BadMessage."""
     if len(data) > limit:
         raise BadMessage(431, "the request's head is too large")
     if data and data != b"\r" and not (65 <= data[0] <= 90):
@@ -19,19 +19,19 @@ def check_start(data: bytes | bytearray, start: int, limit: int) -> None:
 
 
 def request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
-    """``GET /path HTTP/1.1``, single spaces (RFC 9112 §3: anything else may be read in two ways)."""
+    """Split ``GET /path HTTP/1.1``; only single spaces (RFC 9112 §3: others are ambiguous). Raises BadMessage."""
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[1]:
         raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
-    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # which begins HTTP/2 (RFC 9113 §3.4)
-        raise BadMessage(505, "only HTTP/1.1 is spoken here")
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # PRI begins HTTP/2 (RFC 9113 §3.4)
+        raise BadMessage(505, "only HTTP/1.1 is supported")
     return parts[0], parts[1], parts[2]
 
 
 def split(
     method: bytes, target: bytes, hosts: list[bytes] | None, minor: int
 ) -> tuple[bytes, bytes | None, bytes | None]:
-    """Its path, its query, and the host where the target names one (RFC 9112 §3.2). Raises BadMessage."""
+    """Return the target's path, its query, and the host if the target names one (RFC 9112 §3.2). Raises BadMessage."""
     named = None
     if method == b"CONNECT":
         raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
@@ -42,13 +42,13 @@ def split(
         if minor:
             raise BadMessage(400, "no Host header")
     elif len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
-        raise BadMessage(400, "several Host headers, or one that is no host")
+        raise BadMessage(400, "several Host headers, or an invalid one")
     path, mark, query = target.partition(b"#")[0].partition(b"?")
     return path, query if mark else None, named
 
 
 def _absolute(target: bytes) -> tuple[bytes, bytes]:
-    """``http://host/path`` → its host, and ``/path``."""
+    """Split ``http://host/path`` into the host and ``/path``. Raises BadMessage."""
     scheme, _, rest = target.partition(b"://")
     if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?"):
         raise BadMessage(400, "the request's target is neither a path nor an http address")

@@ -1,4 +1,4 @@
-"""A raw relay between two transports, for what was upgraded. Half-close passes through; there are no time limits."""
+"""Relay bytes between two transports after an upgrade. Half-close passes through; there are no time limits."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,27 +7,27 @@ WRITE_HIGH = 65536
 
 
 class Tunnel:
-    """``ended(octets_to_visitor)`` is called once, when both sides are gone."""
+    """A relay between client and app. ``ended(octets_to_client)`` is called once, when both sides are closed."""
 
-    __slots__ = ("_ended", "_open", "app", "octets", "visitor")
+    __slots__ = ("_ended", "_open", "app", "client", "octets")
 
     def __init__(
         self,
-        visitor: asyncio.Transport,
+        client: asyncio.Transport,
         app: asyncio.Transport,
         ended: Callable[[int], None],
     ) -> None:
         self._ended, self._open, self.octets = ended, 2, 0
-        self.visitor, self.app = _Side(self, visitor, app, counts=False), _Side(self, app, visitor, counts=True)
-        for side, transport in ((self.visitor, visitor), (self.app, app)):
+        self.client, self.app = _Side(self, client, app, counts=False), _Side(self, app, client, counts=True)
+        for side, transport in ((self.client, client), (self.app, app)):
             transport.set_protocol(side)
             transport.set_write_buffer_limits(high=WRITE_HIGH)
             if not transport.is_reading():
                 transport.resume_reading()
 
     def cut(self) -> None:
-        """Ends both sides, what is written is sent first."""
-        self.visitor.close()
+        """Close both sides after sending what is written."""
+        self.client.close()
         self.app.close()
 
     def one_lost(self) -> None:

@@ -1,7 +1,7 @@
-"""Connections to one app: a pool that keeps them alive, and the reading of answers.
+"""Connections to one app: a keep-alive pool, and the parsing of responses.
 
-An answer goes to the ``Client`` of the connection in as few calls as it came in reads; an ordinary one (head and body
-in one read) in a single call. Nothing here awaits but the dialling.
+A response is passed to the ``ResponseReceiver`` in as few calls as it took reads; an ordinary one (head and body in one
+read) in a single call. Only dialing awaits.
 """
 
 import asyncio
@@ -12,43 +12,43 @@ from typing import Protocol, cast
 from flyatc.wire import chunked, head
 from flyatc.wire.errors import BadMessage
 
-HEAD_LIMIT = 262144  # an app may set many cookies; beyond this it is not a head
-MOST_INTERIM = 64  # 1xx responses to one request; more are an app gone wrong, or one that keeps the client for ever
+HEAD_LIMIT = 262144  # octets of a head; apps may set many cookies
+MOST_INTERIM = 64  # 1xx responses to one request; more are a fault, or keep the client waiting for ever
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
-FRESH_SECONDS = 1.0  # a connection used this recently is good for what may not be sent twice: the app may close it
+FRESH_SECONDS = 1.0  # an older idle connection may be closing: not used for requests that must not be sent twice
 WRITE_HIGH = 131072
 APP = "the app"
 
 
 class ResponseReceiver(Protocol):
-    """Who waits for an answer."""
+    """Receives the response to one request."""
 
-    def interim(self, answer: head.ResponseHead) -> None:
-        """A 1xx answer, not 101."""
+    def interim(self, response_head: head.ResponseHead) -> None:
+        """Receive an interim response (1xx), except 101."""
 
-    def answer(self, answer: head.ResponseHead, body: bytes, complete: bool) -> None:
-        """The head, with what came of the body in the same read. ``complete``: that was all of it."""
+    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+        """Receive the head, with the part of the body from the same read. ``complete``: nothing follows."""
 
-    def answer_body(self, data: bytes) -> None:
-        """More of the body, without its framing."""
+    def response_body(self, data: bytes) -> None:
+        """Receive more of the body, without its framing."""
 
-    def answer_end(self, trailers: list[bytes]) -> None:
+    def response_end(self, trailers: list[bytes]) -> None:
         """The body is complete."""
 
-    def answer_failed(self, reason: str) -> None:
-        """The app closed early, or sent what is no answer. Nothing follows."""
+    def response_failed(self, reason: str) -> None:
+        """The app closed early, or sent a malformed response. Nothing follows."""
 
     def app_writable(self, ready: bool) -> None:
-        """Whether more of the request's body should come now (backpressure)."""
+        """Apply backpressure (``ready`` False), or lift it, on the request's body."""
 
 
 class AppConnection(asyncio.Protocol):
-    """One connection to an app. ``used``: whether an answer came over it before (it may be dead by now)."""
+    """One connection to an app. ``used``: whether it has carried a response before (it may be closed by now)."""
 
     __slots__ = (
         "_buffer", "_decoder", "_framing", "_interim", "_left", "_method", "_parser", "_pool", "_reusable",
-        "_transport", "_until", "answering", "client", "since", "unread", "used",
+        "_transport", "_until", "receiver", "responding", "since", "unread", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -57,24 +57,24 @@ class AppConnection(asyncio.Protocol):
         self._parser = head.ResponseParser(replays=pool.replays)
         self._buffer = bytearray()
         self._interim = 0  # 1xx responses so far to the present request
-        self._framing: str | None = None  # of the body being read; None: a head is awaited
+        self._framing: str | None = None  # of the body being read; None: waiting for a head
         self._left = 0
         self._decoder: chunked.Decoder | None = None
         self._method = b""
         self._reusable = False
         self._until = IDLE_SECONDS
-        self.client: ResponseReceiver | None = None
-        self.answering = False  # a byte of the answer has come
+        self.receiver: ResponseReceiver | None = None
+        self.responding = False  # a byte of the response has arrived
         self.used = False
-        self.unread = False  # it was reset: the app has gone without reading what was sent to it (tcp(7): else a FIN)
+        self.unread = False  # it was reset: the app closed it without reading all that was sent (tcp(7): else a FIN)
         self.since = 0.0  # when it became idle
 
-    # --- for the one who asks ---
+    # --- requests ---
 
-    def ask(self, client: ResponseReceiver, method: bytes, data: bytes) -> None:
-        """Sends the start of a request: its head, maybe some of its body; or nothing, where another sends that."""
-        self.client, self._method = client, method
-        self._framing, self.answering = None, False
+    def ask(self, receiver: ResponseReceiver, method: bytes, data: bytes) -> None:
+        """Begin a request. ``data``: its head, maybe some of its body; empty if the caller sends that later."""
+        self.receiver, self._method = receiver, method
+        self._framing, self.responding = None, False
         if data:
             self.send(data)
 
@@ -83,7 +83,7 @@ class AppConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def hold(self, held: bool) -> None:
-        """Backpressure towards the app."""
+        """Apply or lift backpressure on the app."""
         if self._transport is not None:
             if held:
                 self._transport.pause_reading()
@@ -91,8 +91,8 @@ class AppConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def release(self, *, reuse: bool) -> None:
-        """The asker is done with it. ``reuse``: its request was sent completely."""
-        self.client = None
+        """Return the connection to the pool, or close it. ``reuse``: whether the request was sent completely."""
+        self.receiver = None
         if self._transport is None:
             return
         if reuse and self._reusable and self._framing is None and not self._buffer and self._transport.is_reading():
@@ -102,16 +102,16 @@ class AppConnection(asyncio.Protocol):
             self._transport.abort()
 
     def lend(self) -> tuple[asyncio.Transport, int]:
-        """The transport, and how many octets of the body are still to come, for one who moves them past us.
+        """Return the transport, to splice the rest of the response body from, and the octets that have not arrived.
 
-        He calls ``returned`` when all are moved, or ``release`` where that fails."""
+        The caller calls ``returned`` when all are moved, or ``release`` if that fails."""
         assert self._transport is not None
         assert self._framing is head.LENGTH
         return self._transport, self._left
 
     @property
     def unwritten(self) -> asyncio.Transport | None:
-        """The transport, for one who moves a request's body past us; None: some of ours still waits to be written."""
+        """The transport, to splice a request's body to; None: closed, or its write buffer is not empty."""
         transport = self._transport
         return None if transport is None or transport.get_write_buffer_size() else transport
 
@@ -120,11 +120,11 @@ class AppConnection(asyncio.Protocol):
         self.hold(False)
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
-        """The transport, for a tunnel, and what the app has already sent after its 101."""
+        """Detach and return the transport, for a tunnel, and the bytes that the app has already sent after its 101."""
         transport, early = self._transport, bytes(self._buffer)
         assert transport is not None
         self._pool.forget(self)
-        self._transport, self.client, self._buffer = None, None, bytearray()
+        self._transport, self.receiver, self._buffer = None, None, bytearray()
         return transport, early
 
     def close(self) -> None:
@@ -132,9 +132,9 @@ class AppConnection(asyncio.Protocol):
             self._transport.abort()
 
     def notice_silence(self, idle: int, taking: int) -> None:
-        """For another host, which may vanish without a word (tcp(7)). ``idle``: seconds after which it is asked whether
-        it is there; ``taking``: in which it must take something of what is sent: an app that is just being started
-        there takes nothing for a while."""
+        """Detect a peer host that vanishes without a FIN (tcp(7)). ``idle``: seconds of silence before keepalive
+        probes; ``taking``: seconds in which sent data must be acknowledged, long because an app that is being started
+        there reads nothing for a while."""
         if self._transport is not None:
             own = self._transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -159,18 +159,18 @@ class AppConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def data_received(self, data: bytes) -> None:
-        client = self.client
-        if client is None:
-            return self.close()  # nobody asked
+        receiver = self.receiver
+        if receiver is None:
+            return self.close()  # data without a request
         if self._framing is head.LENGTH:
-            self._counted(client, data)
+            self._counted(receiver, data)
         elif self._framing is None:
-            self.answering = True
-            self._heads(client, data)
+            self.responding = True
+            self._heads(receiver, data)
         elif self._framing is head.CHUNKED:
-            self._chunks(client, data)
+            self._chunks(receiver, data)
         else:
-            client.answer_body(data)
+            receiver.response_body(data)
 
     def eof_received(self) -> bool:
         return False
@@ -179,133 +179,133 @@ class AppConnection(asyncio.Protocol):
         self._transport = None
         self.unread = isinstance(error, ConnectionResetError | BrokenPipeError)
         self._pool.forget(self)
-        client, self.client = self.client, None
-        if client is None:
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:
             return
         if self._framing is head.UNTIL_CLOSE and error is None:
-            client.answer_end([])
+            receiver.response_end([])
         elif self._framing is None:
-            how = "amid a head" if self._buffer else "without an answer"
-            client.answer_failed(f"{self._pool.named} closed the connection {how}")
+            how = "in the middle of a head" if self._buffer else "without a response"
+            receiver.response_failed(f"{self._pool.named} closed the connection {how}")
         else:
-            client.answer_failed(f"{self._pool.named} closed the connection amid its answer")
+            receiver.response_failed(f"{self._pool.named} closed the connection in the middle of its response")
 
     def pause_writing(self) -> None:
-        if self.client is not None:
-            self.client.app_writable(False)
+        if self.receiver is not None:
+            self.receiver.app_writable(False)
 
     def resume_writing(self) -> None:
-        if self.client is not None:
-            self.client.app_writable(True)
+        if self.receiver is not None:
+            self.receiver.app_writable(True)
 
-    # --- answers ---
+    # --- responses ---
 
-    def _heads(self, client: ResponseReceiver, data: bytes) -> None:
-        if self._buffer and not (data := self._joined(client, data)):
+    def _heads(self, receiver: ResponseReceiver, data: bytes) -> None:
+        if self._buffer and not (data := self._joined(receiver, data)):
             return None
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0:
-                return self._hold_start(client, data, 0)
+                return self._hold_start(receiver, data, 0)
             end += 4
             try:
-                answer = self._parser.parse(data if end == len(data) else data[:end], self._method)
+                response_head = self._parser.parse(data if end == len(data) else data[:end], self._method)
             except BadMessage as fault:
-                return self._broken(client, fault.reason)
+                return self._broken(receiver, fault.reason)
             data = data[end:]
-            if answer.status >= 200 or answer.status == 101:
+            if response_head.status >= 200 or response_head.status == 101:
                 break
-            if not self._interim_passes(client, answer) or not data:
+            if not self._interim_passes(receiver, response_head) or not data:
                 return None
         self._interim = 0
-        if answer.status == 101:
+        if response_head.status == 101:
             self._buffer += data
-            return client.answer(answer, b"", False)
-        self._reusable = answer.keep_alive
-        hint = answer.one(b"keep-alive")
+            return receiver.response(response_head, b"", False)
+        self._reusable = response_head.keep_alive
+        hint = response_head.one(b"keep-alive")
         self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint, IDLE_SECONDS)
-        return self._first(client, answer, data)
+        return self._first(receiver, response_head, data)
 
-    def _interim_passes(self, client: ResponseReceiver, answer: head.ResponseHead) -> bool:
-        """Whether the client still waits for more."""
+    def _interim_passes(self, receiver: ResponseReceiver, response_head: head.ResponseHead) -> bool:
+        """Pass on an interim response. Return whether the receiver still waits for more."""
         self._interim += 1
         if self._interim <= MOST_INTERIM:
-            client.interim(answer)
+            receiver.interim(response_head)
         else:
-            self._broken(client, f"the app sent more than {MOST_INTERIM} interim responses (1xx)")
-        return self.client is client
+            self._broken(receiver, f"the app sent more than {MOST_INTERIM} interim responses (1xx)")
+        return self.receiver is receiver
 
-    def _joined(self, client: ResponseReceiver, data: bytes) -> bytes:
-        """The held start of a head and ``data``; empty: the head is not whole. Only what is new is searched."""
+    def _joined(self, receiver: ResponseReceiver, data: bytes) -> bytes:
+        """Return the held start of a head joined with ``data``, empty if incomplete. Searches only the new bytes."""
         start = max(0, len(self._buffer) - 3)
         if b"\r\n\r\n" not in self._buffer[start:] + data:
-            self._hold_start(client, data, start)
+            self._hold_start(receiver, data, start)
             return b""
         data, self._buffer = bytes(self._buffer + data), bytearray()
         return data
 
-    def _hold_start(self, client: ResponseReceiver, data: bytes, start: int) -> None:
-        """``start``: of what was not checked before."""
+    def _hold_start(self, receiver: ResponseReceiver, data: bytes, start: int) -> None:
+        """Keep the start of a head. ``start``: offset of the unchecked part."""
         self._buffer += data
         if len(self._buffer) > HEAD_LIMIT or not head.may_start_response(self._buffer, start):
-            self._broken(client, "the app's answer is not HTTP/1.1")
+            self._broken(receiver, "the app's response is not HTTP/1.1")
 
-    def _first(self, client: ResponseReceiver, answer: head.ResponseHead, data: bytes) -> None:
-        framing = answer.framing
+    def _first(self, receiver: ResponseReceiver, response_head: head.ResponseHead, data: bytes) -> None:
+        framing = response_head.framing
         if framing is head.CHUNKED:
             self._framing, self._decoder = framing, chunked.Decoder()
-            client.answer(answer, b"", False)
-            if data and self.client is client:
-                self._chunks(client, data)
+            receiver.response(response_head, b"", False)
+            if data and self.receiver is receiver:
+                self._chunks(receiver, data)
             return
         if framing is head.UNTIL_CLOSE:
             self._framing = framing
-            return client.answer(answer, data, False)
-        wanted = answer.length if framing is head.LENGTH else 0
+            return receiver.response(response_head, data, False)
+        wanted = response_head.length if framing is head.LENGTH else 0
         if len(data) > wanted:
-            data, self._reusable = data[:wanted], False  # more than it announced: not to be trusted again
+            data, self._reusable = data[:wanted], False  # more than announced: the connection is not reused
         self._left = wanted - len(data)
         self._framing = head.LENGTH if self._left else None
-        client.answer(answer, data, not self._left)
+        receiver.response(response_head, data, not self._left)
 
-    def _counted(self, client: ResponseReceiver, data: bytes) -> None:
+    def _counted(self, receiver: ResponseReceiver, data: bytes) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
-            return client.answer_body(data)
+            return receiver.response_body(data)
         if left:
             data, self._reusable = data[:left], False
         self._left, self._framing = 0, None
-        client.answer_body(data)
-        if self.client is client:
-            client.answer_end([])
+        receiver.response_body(data)
+        if self.receiver is receiver:
+            receiver.response_end([])
 
-    def _chunks(self, client: ResponseReceiver, data: bytes) -> None:
+    def _chunks(self, receiver: ResponseReceiver, data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         try:
             pieces = decoder.feed(data)
             trailers = decoder.trailers if decoder.done else []
         except BadMessage as fault:
-            return self._broken(client, fault.reason)
+            return self._broken(receiver, fault.reason)
         if decoder.done:
             self._framing = self._decoder = None
             if decoder.rest:
                 self._reusable = False
         if pieces:
-            client.answer_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if decoder.done and self.client is client:
-            client.answer_end(trailers)
+            receiver.response_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if decoder.done and self.receiver is receiver:
+            receiver.response_end(trailers)
 
-    def _broken(self, client: ResponseReceiver, reason: str) -> None:
-        self.client = None
+    def _broken(self, receiver: ResponseReceiver, reason: str) -> None:
+        self.receiver = None
         self.close()
-        client.answer_failed(reason)
+        receiver.response_failed(reason)
 
 
 class Pool:
-    """The idle connections to one app, the last used first, and the way to new ones. ``replays``: see
-    ``head.AnswerParser``; ``named``: what it is called in reasons."""
+    """The connections to one app; idle ones are reused, the last used first. ``replays``: see
+    ``head.ResponseParser``; ``named``: its name in error texts."""
 
     def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
         self.host, self._port, self.replays, self.named = host, port, replays, named
@@ -313,7 +313,7 @@ class Pool:
         self._all: set[AppConnection] = set()
 
     def idle(self, *, repeatable: bool) -> AppConnection | None:
-        """A connection that can be used at once; a request which is not ``repeatable`` gets only a fresh one."""
+        """Return an idle connection, None if there is none. Only a fresh one if the request is not ``repeatable``."""
         while self._idle:
             connection = self._idle[-1]
             if not connection.alive or connection.expired:
@@ -326,7 +326,7 @@ class Pool:
         return None
 
     async def dial(self) -> AppConnection:
-        """A new connection. Raises OSError."""
+        """Open a new connection. Raises OSError."""
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: AppConnection(self), self.host, self._port)
         self._all.add(connection)
@@ -344,7 +344,7 @@ class Pool:
             self._idle.remove(connection)
 
     def close(self) -> None:
-        """Cuts every connection."""
+        """Cut every connection."""
         for connection in list(self._all):
             connection.close()
         self._idle.clear()

@@ -82,7 +82,7 @@ class Sending:
 
     def begin(self) -> None:
         self._request.receiver = self
-        self._request.answered = True
+        self._request.response_started = True
         try:
             self._fd = os.dup(self._transport.get_extra_info("socket").fileno())
         except OSError as error:
