@@ -1,6 +1,6 @@
-# Needs Python 3.11 or newer with its venv module, and make. All else goes into .venv.
-#   make serve      the daemon with the example of tenants.yaml, on http://localhost:3000
-#   make test       everything that must hold: lint, types, walls, tests
+# Needs Python 3.11 or newer with its venv module, and make. Everything else is installed into .venv.
+#   make serve      run the daemon with the example tenants.yaml, on http://localhost:3000
+#   make test       run all checks and tests: lint, types, import rules, tests
 # Another Python: make PYTHON=/opt/python3.13/bin/python3 serve
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -13,42 +13,42 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@sed -n 's/^#   //p' Makefile
 
-# .venv/bin stands first, so that the example runs on the Python that was found here
+# .venv/bin comes first, so that the example runs on the Python of .venv
 serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
-# The tests start hundreds of daemons: bytecode is kept, whatever the environment says of it. They wait more than they
-# compute: one worker more than there are cores.
+# The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait more than they
+# compute, hence one worker more than there are cores.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 test: check
 	$(PYTEST)
 
-#   make test-fast  the tests without processes and network, in half a minute
+#   make test-fast  run the tests without processes and network, in half a minute
 test-fast: .venv/.dev
 	$(PYTEST) tests/pure tests/story
 
-#   make torture    everything that goes wrong, twenty times in each mode (60 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
+#   make torture    run the fault injection, twenty times in each mode (60 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev
 	PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m torture.run $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
 
-#   make check      lint, types and walls, without the tests
+#   make check      check lint, types and import rules, without the tests
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-#   make bench      measures flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
+#   make bench      measure flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
 bench: .venv/.serve
 	$(BIN)/python bench/run.py $(ARGS)
 
-#   make wheel      builds dist/flyatc-VERSION-py3-none-any.whl, to install on another machine
+#   make wheel      build dist/flyatc-VERSION-py3-none-any.whl, to install on another machine
 wheel: .venv/.dev
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-#   make lock       renews the locks to the newest versions within the ranges of pyproject.toml, once a week: make lock test,
-#                   commit both files. After a change of pyproject.toml: make lock KEEP=1 test, which leaves the rest as it is
+#   make lock       update the locks to the newest versions within the ranges of pyproject.toml, once a week: make lock test,
+#                   commit both files. After a change of pyproject.toml: make lock KEEP=1 test, which keeps all other versions
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(if $(KEEP),,--upgrade)
 
@@ -57,23 +57,23 @@ lock: | $(BIN)/pip
 	$(LOCK) --group dev --output-file tests/requirements.lock
 	$(LOCK) --group build --constraint tests/requirements.lock --output-file tests/requirements-serve.lock
 
-#   make fix        lets ruff repair and format
+#   make fix        have ruff repair and format
 fix: .venv/.dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-#   make clean      removes .venv and caches; never data or store
+#   make clean      remove .venv and caches; never data or store
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find src tests examples bench -name __pycache__ -prune -exec rm -rf {} +
 
-# pip is the last thing that venv makes: where it is missing, the attempt before this one had failed
+# venv creates pip last: if it is missing, an earlier attempt has failed
 $(BIN)/pip:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or say make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or run make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-# Installs exactly what the lock names, the build backend included, and then flyatc itself without asking for anything else.
-# The stamps spare the second run the installation.
+# Install exactly the locked versions, the build backend included, and then flyatc itself without dependencies. The stamp
+# files skip the installation in later runs.
 .venv/.serve: pyproject.toml tests/requirements-serve.lock | $(BIN)/pip
 	$(INSTALL) --require-hashes -r tests/requirements-serve.lock
 	$(INSTALL) --no-deps --no-build-isolation --editable .

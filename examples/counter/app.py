@@ -1,12 +1,12 @@
-"""A visit counter with one SQLite database: an app written for one customer, which knows nothing of flyatc.
+"""A visit counter with one SQLite database: an app written for one customer, which knows nothing about flyatc.
 
-It needs Python 3.11 and nothing else. What it is told, it is told by its environment:
+It needs Python 3.11 and nothing else. Its settings come from the environment:
 
   PORT           where to listen, on 127.0.0.1
-  PREFIX         what its addresses begin with, e.g. /bellevue/2025/winter; empty: the root
+  PREFIX         the beginning of its paths, e.g. /bellevue/2025/winter; empty: the root
   DATABASE_PATH  the counter's file; default counter.sqlite3
-  IDLE           after how many quiet seconds it is stopped; only to say so on the page
-  SISTERS        addresses of other counters, separated by spaces; only to link to them
+  IDLE           seconds of idleness until it is stopped; only shown on the page
+  SISTERS        paths of other counters, separated by spaces; only linked on the page
 
 Try it alone:  PORT=8000 python3 app.py
 """
