@@ -129,7 +129,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
         found = await store_access.look(config, os.environ, store, [user])
-        if found and found[0].state == "held" and await _restored_folder(Path(config.server.data)):
+        if found and found[0].state in ("held", "dirty") and await _restored_folder(Path(config.server.data)):
             found = await store_access.look(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             done = await _by_daemon(config, store, user, to, remove)

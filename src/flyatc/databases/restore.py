@@ -32,6 +32,7 @@ from flyatc.databases.restore_plan import (
     Unknown,
     plan,
 )
+from flyatc.databases.sole_owner import last_writer
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
@@ -88,8 +89,8 @@ async def make_whole(
 async def _survey(database: Database, streamed: LastStreamed, tools: Workers) -> Survey:
     here = await tools.quick.run(partial(local_files.look, database.path))
     there, pointer = await _ask(database, streamed)
-    former, entry = database.owned.former, database.entry
-    sole = former.clean or former.covers(entry.epoch)
+    owned, entry = database.owned, database.entry
+    sole = owned.former.clean or last_writer(owned.former, owned.epoch, entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 

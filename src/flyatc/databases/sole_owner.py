@@ -21,6 +21,14 @@ class PreviousHolder(Protocol):
         """Return whether no other machine can have written since a local file recorded at ``epoch``."""
 
 
+def last_writer(previous: PreviousHolder, own: int, epoch: int) -> bool:
+    """Return whether no other machine can have written since a local file recorded at ``epoch``.
+
+    All epochs above the one that was taken over, up to ``own``, are ours: after a save that failed an app may be
+    started again while the lease is still held."""
+    return previous.epoch < epoch <= own or previous.covers(epoch)
+
+
 class Lease(Protocol):
     """The right to write the databases of one user, from its acquisition to its release."""
 

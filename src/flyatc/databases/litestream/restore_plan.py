@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
-from flyatc.databases.sole_owner import PreviousHolder
+from flyatc.databases.sole_owner import PreviousHolder, last_writer
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class PlanInput:
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json
     current: int  # the line which is to be written
+    epoch: int = 0  # of this machine
 
 
 def plan(asked: PlanInput) -> Plan:
@@ -185,7 +186,7 @@ def _latest(asked: PlanInput) -> bool:
     entry = asked.entry
     if entry.epoch == 0 and asked.current > 0:
         return False
-    return asked.former.covers(entry.epoch) and (entry.in_use or _was_saved(entry))
+    return last_writer(asked.former, asked.epoch, entry.epoch) and (entry.in_use or _was_saved(entry))
 
 
 def _was_saved(entry: Entry) -> bool:
