@@ -39,7 +39,7 @@ def test_who_wrote_last_keeps_what_is_here() -> None:
 def test_a_file_of_an_epoch_of_ours_is_the_newest_whoever_had_it_before() -> None:
     robbed = FakeFormer(4, clean=False)
     here = replace(asked(entry=Entry(epoch=5, in_use=True), former=robbed), epoch=6)
-    assert plan(here) == Keep("nobody has written it since this machine did", verify=True)
+    assert plan(here) == Keep("no other machine has written it since", verify=True)
     assert isinstance(
         plan(replace(here, entry=Entry(epoch=4, in_use=True, txid=1), former=FakeFormer(4, False, 3))), Keep
     )
