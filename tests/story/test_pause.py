@@ -59,7 +59,7 @@ class Gate:
     def _serve(self, to: Exchange) -> None:
         path = to.request.head.path.decode()
         responder = Responder(Pages([]), {})
-        if not self.barrier.stops(to, self.tenants[path[1]], lambda: self._serve(to), responder):
+        if not self.barrier.intercept(to, self.tenants[path[1]], lambda: self._serve(to), responder):
             self.served.append(path)
             responder.plain(to, 200, b"ok")
 

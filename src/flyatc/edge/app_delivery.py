@@ -25,8 +25,8 @@ from flyatc.kit import tasks
 from flyatc.process import launch_plan
 from flyatc.wire import chunked, server
 
-MOST_PACKED = 1 << 20  # octets of a file that is encoded
-MOST = 4096  # AppDelivery objects kept; the users of a pattern are unlimited
+MOST_ENCODED_FILE = 1 << 20  # octets of a file that is encoded
+MOST_APPS = 4096  # AppDelivery objects kept; the users of a pattern are unlimited
 
 
 class AppDelivery:
@@ -81,7 +81,7 @@ class AppDelivery:
         if self.cache is not None:
             self.cache.keep_form(entry, coding.encode(), form)
 
-    def press(self, entry: Entry, coding: Coding) -> None:
+    def encode_later(self, entry: Entry, coding: Coding) -> None:
         """Encode a large body for later requests, one slice per turn of the loop."""
         if (entry, coding) not in self._encoding:
             self._encoding.add((entry, coding))
@@ -93,13 +93,13 @@ class AppDelivery:
         known = File(file.path, file.modified, file.size)
         if self.cache is not None and (found := self.cache.packed(known, coding.encode())) is not None:
             return found or None
-        if file.size > (MOST_PACKED if self.cache is not None else WHOLE) or known in self._encoding:
+        if file.size > (MOST_ENCODED_FILE if self.cache is not None else ONE_STEP_OCTETS) or known in self._encoding:
             return None
         try:
             body = os.pread(file.fd, file.size, 0)
         except OSError:
             return None  # sending the file will fail as well, and report it
-        if file.size > WHOLE:
+        if file.size > ONE_STEP_OCTETS:
             self._encoding.add(known)
             tasks.start(self._pack(known, coding, body), "encode a file for the cache")
             return None
@@ -147,7 +147,7 @@ class AppDeliveries:
         found = self._made.get(tenant.address)
         if found is not None and found[0] is tenant:
             return found[1]
-        if len(self._made) >= MOST:
+        if len(self._made) >= MOST_APPS:
             self._made.clear()
         delivery = AppDelivery(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
         self._made[tenant.address] = tenant, delivery
@@ -159,13 +159,13 @@ class AppDeliveries:
         return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
 
 
-def alone(app: App, cache: Cache | None) -> AppDelivery:
+def without_tenant(app: App, cache: Cache | None) -> AppDelivery:
     """Return the delivery of an app without tenants, which runs in the current directory."""
     here = str(Path.cwd())
     return AppDelivery(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
 
 
-WHOLE = 65536  # octets; a complete body up to this size is encoded in one step
+ONE_STEP_OCTETS = 65536  # octets; a complete body up to this size is encoded in one step
 
 
 class Source(Protocol):
@@ -175,7 +175,7 @@ class Source(Protocol):
         """Apply or lift backpressure."""
 
 
-class Outlet:
+class CompressedBody:
     """Compresses a streamed body. Small pieces are sent at once; of large ones one slice per turn of the loop, so that
     other requests progress. Meanwhile, and while the client's buffer is full, the source is held; pieces that still
     arrive are queued.

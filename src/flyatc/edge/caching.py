@@ -134,10 +134,10 @@ def _encode(asked: head.RequestHead, served: CacheHit, at: app_delivery.AppDeliv
         served.lines = b"".join(answer.kept)
         return
     form = entry.forms.get(coding.encode())
-    if form is None and len(entry.answer.body) > app_delivery.WHOLE:
+    if form is None and len(entry.answer.body) > app_delivery.ONE_STEP_OCTETS:
         compression.Plan(None, plan.why).apply(answer)
         served.lines = b"".join(answer.kept)
-        at.press(entry, coding)
+        at.encode_later(entry, coding)
         return
     if form is None or not form.lines:
         body = form.body if form is not None else at.encoders.whole(coding, entry.answer.body, jitter=at.jitter)

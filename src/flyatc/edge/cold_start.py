@@ -70,17 +70,17 @@ class ColdStart(exchange.WaitingReceiver):
         self._waited()
         if not isinstance(visit, InFlightRequest):
             assert self._replayer is not None
-            return self._replayer.answer(self._to, self._tenant, visit, self._responder)
+            return self._replayer.respond(self._to, self._tenant, visit, self._responder)
         return self._serve(to, self._found, self._tenant, visit)
 
     async def _served(self) -> InFlightRequest | fly_replay.Away:
         replayer = self._replayer
-        if replayer is not None and (away := await replayer.away(self._to, self._tenant)) is not None:
+        if replayer is not None and (away := await replayer.find_elsewhere(self._to, self._tenant)) is not None:
             return away
         try:
             return await self._tenant.serving(self._instead_of, comes_again=responses.shows_page(self._to))
         except (errors.Elsewhere, errors.NoSuchUser):
-            if replayer is None or not replayer.sent_here(self._to, self._tenant):
+            if replayer is None or not replayer.sent_by_peer(self._to, self._tenant):
                 raise
             await self._tenant.look_again()  # the user may just have been released to this machine
             return await self._tenant.serving()
@@ -94,7 +94,7 @@ class ColdStart(exchange.WaitingReceiver):
             self._to.reason = f"stale-if-error: {error}"
             return caching.send(self._to, served, self._delivery, self._responder)
         replayer = self._replayer if isinstance(error, errors.Elsewhere) else None
-        if replayer is not None and replayer.follows(self._to, self._tenant, error, self._responder):
+        if replayer is not None and replayer.respond_with_owner(self._to, self._tenant, error, self._responder):
             return None
         status, retry, place = 503, RETRY_SECONDS, None
         close = False

@@ -33,8 +33,8 @@ class Exchange:
     """One request, from its head to the last byte of its response."""
 
     __slots__ = (
-        "_ended", "_recorder", "began", "cache", "came", "identity", "on_end", "onward", "reason", "recording",
-        "remote", "request", "silent", "start", "status", "tenant", "user", "wait",
+        "_ended", "_recorder", "began", "cache", "forwarded", "forwarded_to", "identity", "on_end", "reason",
+        "recording", "remote", "request", "silent", "start", "status", "tenant", "user", "wait",
     )  # fmt: skip
 
     def __init__(self, recorder: ExchangeRecorder, request: server.Request, identity: bytes, remote: str) -> None:
@@ -48,8 +48,8 @@ class Exchange:
         self.wait: float | None = None
         self.reason: str | None = None
         self.cache: str | None = None  # the value of X-Cache: hit, miss, bypass
-        self.came: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
-        self.onward: str | None = None  # for the log: the machine it was forwarded to, and why
+        self.forwarded: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
+        self.forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
         self.silent = False
         self.on_end: Callable[[], None] | None = None
         self.recording: Recording | None = None  # receives the app's response, for the cache
@@ -85,8 +85,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        if self.onward is not None:
-            self.reason = self.onward if self.reason is None else f"{self.onward}; {self.reason}"
+        if self.forwarded_to is not None:
+            self.reason = self.forwarded_to if self.reason is None else f"{self.forwarded_to}; {self.reason}"
         if self.recording is not None:
             if self.status >= 500:
                 self.not_recorded()

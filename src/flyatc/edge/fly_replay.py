@@ -54,23 +54,23 @@ class FlyReplay:
         self._replays, self._places, self._only, self._peer_forwards = replays, places, config.only, peer_forwards
         self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
-    def sends(self, to: exchange.Exchange, tenant: Tenant, responder: responses.Responder) -> bool:
+    def respond_if_elsewhere(self, to: exchange.Exchange, tenant: Tenant, responder: responses.Responder) -> bool:
         """Respond if another machine is known to serve the user. Return whether a response was sent."""
         if (failed := self._failed(to)) is not None:
             self._places.failed(tenant.spec.user, failed.seconds)
             self._instructions.failed(tenant.spec.user)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
         if place is not None:
-            self.answer(to, tenant, place, responder)
+            self.respond(to, tenant, place, responder)
         return place is not None
 
-    async def away(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
-        """Look up the place to pass to ``answer``. None: this machine serves the user, or tries to."""
-        if self.sent_here(to, tenant):
-            return self._misled(tenant)
+    async def find_elsewhere(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
+        """Look up the place to pass to ``respond``. None: this machine serves the user, or tries to."""
+        if self.sent_by_peer(to, tenant):
+            return self._refuse_other_user(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
 
-    def sent_here(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+    def sent_by_peer(self, to: exchange.Exchange, tenant: Tenant) -> bool:
         """Return whether another machine of this system sent the request here."""
         return self._source(to, tenant).sent
 
@@ -79,15 +79,15 @@ class FlyReplay:
         served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
         if place is None or isinstance(place, placement.Here):
             return None
-        return self._misled(tenant) if self.sent_here(to, tenant) else place
+        return self._refuse_other_user(tenant) if self.sent_by_peer(to, tenant) else place
 
-    def _misled(self, tenant: Tenant) -> placement.Nowhere | None:
+    def _refuse_other_user(self, tenant: Tenant) -> placement.Nowhere | None:
         """Return a refusal if a request sent here is for a user that this machine does not serve."""
         if self._only in (None, tenant.spec.user):
             return None
         return placement.Nowhere(503, f"another machine sent this user here, and this one serves {self._only} only")
 
-    def answer(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
+    def respond(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
         if place.soon and responses.shows_page(to):
@@ -95,7 +95,7 @@ class FlyReplay:
         retry = RETRY_SECONDS if place.status == 503 else None
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 
-    def follows(
+    def respond_with_owner(
         self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: responses.Responder
     ) -> bool:
         """Send the request to the owner named by ``error``, if it is a machine on Fly. Return whether that was done."""
@@ -120,7 +120,7 @@ class FlyReplay:
         to.start = to.wait = None  # nothing was started
         if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
             status, retry = 503, RETRY_SECONDS
-        elif (unfit := replay.too_much(head)) is not None or to.came is not None:
+        elif (unfit := replay.too_much(head)) is not None or to.forwarded is not None:
             if isinstance(self._peer_forwards, peer_forward.PeerForwards):
                 return self._forward(to, tenant, place, source.hops, self._peer_forwards, responder)
             status, why = unfit or (503, "it came over the private network")
@@ -155,8 +155,8 @@ class FlyReplay:
         return replay.failed(to.request.head.every(b"fly-replay-failed"))
 
     def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
-        if to.came is not None:
-            return replay.Source(to.came.hops, sent=True)
+        if to.forwarded is not None:
+            return replay.Source(to.forwarded.hops, sent=True)
         return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())
 
 
@@ -168,7 +168,7 @@ class Instructions:
     ``ReplaySuccesses``, seconds."""
 
     def __init__(self, replays: replay.Replays, cache: float, timeout: float) -> None:
-        self._replays, self._cache, self._proofs = replays, cache, ReplaySuccesses(timeout)
+        self._replays, self._cache, self._successes = replays, cache, ReplaySuccesses(timeout)
 
     def of(
         self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, unreachable: bool
@@ -176,14 +176,14 @@ class Instructions:
         """Return the header lines of the response. ``unreachable``: recent replays to the target failed."""
         came = replay_cache.came(head.every(SOURCE), head.every(replay_cache.STATUS), source.hops)
         if self._cache and target.id is not None and target.app == self._replays.me.app:  # others report no failures
-            if came is replay_cache.Came.FIRST and self._proofs.proven(spec.user, target, monotonic()):
+            if came is replay_cache.Came.FIRST and self._successes.proven(spec.user, target, monotonic()):
                 cached = replay_cache.headers(head.one(b"host"), spec.home, self._cache)
                 if cached is not None:
                     return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
-            self._proofs.sent(spec.user, target, monotonic())
+            self._successes.sent(spec.user, target, monotonic())
         lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), unreachable=unreachable))]
         return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Came.REMEMBERED else lines
 
     def failed(self, user: str) -> None:
         """Record that a request of the user reports a failed replay."""
-        self._proofs.failed(user)
+        self._successes.failed(user)

@@ -22,7 +22,7 @@ class Forward(upstream_exchange.UpstreamExchange):
     """One proxied request: the wire.server.Receiver of the client's connection, and the ResponseReceiver of the app's
     (wire.upstream_connection)."""
 
-    __slots__ = ("_chunks", "_delivery", "_exchange", "_head", "_held", "_last", "_moving", "_outlet", "_responder")
+    __slots__ = ("_chunks", "_compressed", "_delivery", "_exchange", "_head", "_held", "_last", "_moving", "_responder")
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._exchange = to
         self._delivery, self._head, self._responder = at, app_head, responder
         self._chunks = False  # the response body is sent in the chunked coding
-        self._outlet: app_delivery.Outlet | None = None  # encodes the response body
+        self._compressed: app_delivery.CompressedBody | None = None  # encodes the response body
         self._moving: splice.Splice | None = None  # copies the response body in the kernel
         self._last = False  # the connection closes after this response (Connection: close)
         self._held = False  # the client's connection accepts no more data for now
@@ -77,8 +77,8 @@ class Forward(upstream_exchange.UpstreamExchange):
 
     def writable(self, ready: bool) -> None:
         self._held = not ready
-        if self._outlet is not None:
-            self._outlet.writable(ready)
+        if self._compressed is not None:
+            self._compressed.writable(ready)
         else:
             self.hold(not ready)
 
@@ -113,7 +113,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             plan.apply(response_head)
             if plan.coding is not None:
                 return self._encode(response_head, body, complete, plan)
-        if not complete and upstream_exchange.possible(request, response_head, to.recording):
+        if not complete and upstream_exchange.can_splice_response(request, response_head, to.recording):
             return self._splice(self._client_head(response_head) + body)
         self._send_head(response_head, body)
         if complete:
@@ -122,7 +122,7 @@ class Forward(upstream_exchange.UpstreamExchange):
 
     def _splice(self, first: bytes) -> None:
         assert self._app is not None
-        self._moving = upstream_exchange.prepare(self._request, self._app, first, self._spliced)
+        self._moving = upstream_exchange.prepare_response_splice(self._request, self._app, first, self._spliced)
         if self._moving is not None:
             self._moving.begin()
 
@@ -201,19 +201,19 @@ class Forward(upstream_exchange.UpstreamExchange):
         if self._request.head.method == b"HEAD":
             self._send_head(response_head, b"", b"")
             return self._finish()
-        if complete and len(body) <= app_delivery.WHOLE:
+        if complete and len(body) <= app_delivery.ONE_STEP_OCTETS:
             made = self._delivery.whole(plan, body)
             self._send_head(response_head, made, b"\r\nContent-Length: %d" % len(made))
             return self._finish()
         self._send_head(response_head, b"", self._framing(head.CHUNKED))
         encoder = self._delivery.stream(plan)
-        self._outlet = app_delivery.Outlet(
+        self._compressed = app_delivery.CompressedBody(
             self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
         if self._held:
-            self._outlet.writable(False)
+            self._compressed.writable(False)
         if body:
-            self._outlet.body(body)
+            self._compressed.body(body)
         if complete:
             self.response_end([])
         return None
@@ -221,15 +221,15 @@ class Forward(upstream_exchange.UpstreamExchange):
     def response_body(self, data: bytes) -> None:
         if self._exchange.recording is not None:
             self._exchange.recording.body(data)
-        if self._outlet is not None:
-            return self._outlet.body(data)
+        if self._compressed is not None:
+            return self._compressed.body(data)
         return self._request.send(chunked.encode([data]) if self._chunks else data)
 
     def response_end(self, trailers: list[bytes]) -> None:
         self._exchange.recorded()
-        if self._outlet is not None:
+        if self._compressed is not None:
             self._let_go()  # from now on the app's connection is independent of this request
-            return self._outlet.end(trailers)
+            return self._compressed.end(trailers)
         if self._chunks:
             self._request.send(chunked.last(trailers))
         return self._finish()
@@ -283,7 +283,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         """Release the app's connection: its response is complete."""
         app, self._app = self._app, None
         if app is not None:
-            if self._held or self._outlet is not None:
+            if self._held or self._compressed is not None:
                 app.hold(False)
             app.release(reuse=self._sent_all)
 
@@ -309,8 +309,8 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._stop_upload()
         app, self._app = self._app, None
         self._request.receiver = None
-        if self._outlet is not None:
-            self._outlet.close()
+        if self._compressed is not None:
+            self._compressed.close()
         if self._moving is not None:
             self._moving.stop()
             self._moving = None

@@ -83,9 +83,9 @@ class Handler:
         Proxy had delivered it; otherwise respond 403."""
         if isinstance(came, request_signature.InvalidSignature):
             to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
-            return self._responder.distrust(to, came.reason)
+            return self._responder.reject_signature(to, came.reason)
         to = self._begin(request)
-        to.came = came
+        to.forwarded = came
         return self._route(to)
 
     def _route(self, to: exchange.Exchange) -> None:
@@ -96,14 +96,16 @@ class Handler:
             return self._responder.refuse(to, found.status, found.reason)
         if isinstance(found, route.Redirect):
             if self._belongs_elsewhere(found.user):
-                return self._responder.as_on_fly(to)
+                return self._responder.imitate_replay(to)
             return self._responder.redirect(to, found.location, found.reason)
         tenant = self._fleet.find(found.user, found.name)
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
         to.user, to.tenant = found.user, tenant.spec.address
-        if to.came is not None and to.came.user != found.user:
-            return self._responder.distrust(to, f"it was sent as a request of {to.came.user}: the files differ")
+        if to.forwarded is not None and to.forwarded.user != found.user:
+            return self._responder.reject_signature(
+                to, f"it was sent as a request of {to.forwarded.user}: the files differ"
+            )
         if self._largest_body and request.head.length > self._largest_body:
             reason = f"the body is larger than {self._largest_body} bytes"
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
@@ -121,7 +123,7 @@ class Handler:
         if self._maintenance.closed:
             closed = self._maintenance.judge(tenant.spec.address)
             if isinstance(closed, maintenance_rules.Closed):
-                return self._responder.closed(to, closed, tenant.spec.app.pages)
+                return self._responder.maintenance(to, closed, tenant.spec.app.pages)
         if at.cache is None or (outcome := caching.look_up(to, at, at.cache)) is None:
             return self._need_app(to, found, tenant)
         if isinstance(outcome, Ready):
@@ -133,17 +135,17 @@ class Handler:
         """Forward to the running app; else pause, replay to another machine, or start the app."""
         if self._maintenance.paused:
             again = partial(self._deliver_again, to, found, tenant)
-            if self._maintenance.stops(to, tenant.spec, again, self._responder):
+            if self._maintenance.intercept(to, tenant.spec, again, self._responder):
                 return None
         visit = tenant.visit()
         if visit is not None:
             to.start = "warm"
             return self.serve(to, found, tenant, visit)
-        if self._replayer is not None and self._replayer.sends(to, tenant, self._responder):
+        if self._replayer is not None and self._replayer.respond_if_elsewhere(to, tenant, self._responder):
             return None
         if self._belongs_elsewhere(tenant.spec.user):
             to.sent_on()
-            return self._responder.as_on_fly(to)
+            return self._responder.imitate_replay(to)
         at = self._deliveries.of(tenant.spec)
         return cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at).begin(self._replayer)
 
@@ -216,7 +218,7 @@ class Handler:
         """Return the response to a malformed request, and log it."""
         identity = headers.new_id()
         self._recorder.refused(of.peer, identity.decode(), fault)
-        return self._responder.no_request(fault.status, identity, started)
+        return self._responder.malformed(fault.status, identity, started)
 
     def _begin(self, request: server.Request) -> exchange.Exchange:
         head, settings = request.head, self._settings
@@ -227,12 +229,12 @@ class Handler:
 class PrivateHandler:
     """Handler of the private network: verifies signatures. Serves only requests for users, not the server's health."""
 
-    def __init__(self, seals: request_signature.RequestSigner, within: Handler) -> None:
-        self._seals, self._within = seals, within
+    def __init__(self, signer: request_signature.RequestSigner, within: Handler) -> None:
+        self._signer, self._within = signer, within
 
     def handle(self, request: server.Request) -> None:
         head = request.head
-        came = self._seals.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
+        came = self._signer.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
         if isinstance(came, request_signature.ForwardedRequest):
             head.drop(request_signature.HEADER)
             request.peer = came.peer or request.peer

@@ -67,10 +67,10 @@ def towards_app(
 _AS_THEY_CAME = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
 
 
-def towards_peer(request: head.RequestHead, *, seal: bytes, identity: bytes, milliseconds: int) -> bytes:
+def towards_peer(request: head.RequestHead, *, signature: bytes, identity: bytes, milliseconds: int) -> bytes:
     """Return the head for a peer machine: as it arrived, so that the peer sees what Fly Proxy would have sent it.
 
-    ``seal``: the signature's header line, begun by CR LF; ``milliseconds``: as in ``towards_app``. The connection is
+    ``signature``: its header line, begun by CR LF; ``milliseconds``: as in ``towards_app``. The connection is
     for this request only: on a reused one a failure does not show whether the request was begun."""
     noted = request.noted
     parts = [b"%b %b HTTP/1.1" % (request.method, target(request)), *request.kept]
@@ -81,7 +81,7 @@ def towards_peer(request: head.RequestHead, *, seal: bytes, identity: bytes, mil
     start = request.one(b"x-request-start") or b"t=%d" % milliseconds
     parts.append(b"\r\nX-Request-Id: %b\r\nX-Request-Start: %b" % (identity, start))
     _of_this_hop(request, parts)
-    parts.append(seal)
+    parts.append(signature)
     parts.append(b"\r\nConnection: close\r\n\r\n")
     return b"".join(parts)
 

@@ -53,7 +53,7 @@ class Listener:
         assert self._wire is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._wire.emptied()
+                await self._wire.wait_empty()
         self._wire.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()

@@ -68,7 +68,7 @@ class PausedRequest(exchange.WaitingReceiver):
     def close(self, closed: maintenance_rules.Closed) -> None:
         """Respond 503: maintenance has begun."""
         self._end()
-        self._responder.closed(self._to, closed, self._tenant.app.pages)
+        self._responder.maintenance(self._to, closed, self._tenant.app.pages)
 
     def refuse(self, reason: str, *, close: bool = False) -> None:
         """Respond 503 with Retry-After. Not 504: the app has not seen the request, so a retry repeats nothing."""
@@ -135,18 +135,18 @@ class Maintenance:
 
     # --- for the handler ---
 
-    def stops(
+    def intercept(
         self, to: exchange.Exchange, tenant: Tenant, go: Callable[[], None], responder: responses.Responder
     ) -> bool:
         """Hold or refuse a request about to be forwarded to the app. Return whether that was done.
 
-        ``go``: called when the request is released; it looks into the cache again, and calls ``stops`` again."""
+        ``go``: called when the request is released; it looks into the cache again, and calls ``intercept`` again."""
         found = self.judge(tenant.address)
         if found is None:
             return False
         to.not_recorded()  # other requests must not wait for its response meanwhile
         if isinstance(found, Closed):
-            responder.closed(to, found, tenant.app.pages)
+            responder.maintenance(to, found, tenant.app.pages)
         else:
             self._hold(PausedRequest(to, tenant, go, responder, self._left), found)
         return True

@@ -44,8 +44,8 @@ class PeerConnections(Protocol):
 class PeerForwards:
     """The state shared by all requests forwarded to peers. ``open``: how many there are."""
 
-    def __init__(self, seals: request_signature.RequestSigner, ways: PeerConnections) -> None:
-        self.seals, self.ways = seals, ways
+    def __init__(self, signer: request_signature.RequestSigner, connections: PeerConnections) -> None:
+        self.signer, self.connections = signer, connections
         self.open = 0
         self._none = asyncio.Event()
 
@@ -96,7 +96,7 @@ class PeerForward(exchange.WaitingReceiver):
     async def _go(self, quick: bool) -> None:
         to, pages, target = self._to, self._app.pages, self._place.target
         try:
-            through = await self._all.ways.reach(target, quick=quick)
+            through = await self._all.connections.reach(target, quick=quick)
         except Unreachable as error:
             to.request.receiver = None
             if error.after:
@@ -108,8 +108,10 @@ class PeerForward(exchange.WaitingReceiver):
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=pages)
             raise
         to.request.receiver = None
-        to.onward = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
-        return _ForwardToPeer(to, through, app_delivery.alone(self._app, None), self._head(), self._responder).begin()
+        to.forwarded_to = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
+        return _ForwardToPeer(
+            to, through, app_delivery.without_tenant(self._app, None), self._head(), self._responder
+        ).begin()
 
     def _head(self) -> bytes:
         """Build and sign the head. Not earlier: waking the machine may have taken long, and signatures expire."""
@@ -119,11 +121,11 @@ class PeerForward(exchange.WaitingReceiver):
         )  # the signature replaces both; a client may have forged them
         assert to.user is not None
         what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.request.peer)
-        seal = self._all.seals.seal(
+        signature = self._all.signer.seal(
             self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
         )
-        line = b"\r\n%b: %b" % (request_signature.HEADER.title(), seal)
-        return headers.towards_peer(asked, seal=line, identity=to.identity, milliseconds=int(now * 1000))
+        line = b"\r\n%b: %b" % (request_signature.HEADER.title(), signature)
+        return headers.towards_peer(asked, signature=line, identity=to.identity, milliseconds=int(now * 1000))
 
     # --- the client meanwhile (wire.server.Receiver) ---
 

@@ -161,7 +161,7 @@ class Responder:
             headers.append((b"Allow", b"GET, HEAD"))
         self._send(to, status, headers, body, reason, close=close)
 
-    def closed(self, to: exchange.Exchange, found: maintenance_rules.Closed, own: Mapping[str, str]) -> None:
+    def maintenance(self, to: exchange.Exchange, found: maintenance_rules.Closed, own: Mapping[str, str]) -> None:
         """Respond 503 with the operator's maintenance message."""
         identity, retry, message = to.identity.decode("latin-1"), CLOSED_RETRY_SECONDS, found.message
         if wants_html(to):
@@ -183,11 +183,11 @@ class Responder:
             to, REPLAYED, headers, b"Another machine serves this; Fly Proxy replays the request there.\n", reason
         )
 
-    def distrust(self, to: exchange.Exchange, reason: str) -> None:
+    def reject_signature(self, to: exchange.Exchange, reason: str) -> None:
         """Respond 403 on the private network: missing or invalid signature. The response gives no details."""
         self._send(to, 403, [(b"Flyatc-Seal", b"refused"), (b"Cache-Control", b"no-store")], b"", reason, close=True)
 
-    def no_request(self, status: int, identity: bytes, started: bytes) -> bytes:
+    def malformed(self, status: int, identity: bytes, started: bytes) -> bytes:
         """Return the response to a malformed request. ``started``: its bytes so far; if they name text/html the
         response is a page, as for a browser whose cookies are too large (431)."""
         html = b"text/html" in started
@@ -207,7 +207,7 @@ class Responder:
         ]
         self._send(to, 503, headers, body, reason)
 
-    def as_on_fly(self, to: exchange.Exchange) -> None:
+    def imitate_replay(self, to: exchange.Exchange) -> None:
         """Respond as js-sqlite-in-tigris does, outside Fly, on another user's machine: to GET and HEAD exactly its 200
         with a replay to a machine that does not exist. It has no other methods: they get REPLAYED, so that no client
         takes them for success."""

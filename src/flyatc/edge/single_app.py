@@ -29,7 +29,7 @@ class SingleApp:
         bad_gateway: bytes | None,
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._delivery = app_delivery.alone(App(delivery=_delivery(settings)), cache)
+        self._delivery = app_delivery.without_tenant(App(delivery=_delivery(settings)), cache)
         self._responder = _Responder(bad_gateway)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
@@ -91,7 +91,7 @@ class SingleApp:
         """Return the response to a malformed request, and log it."""
         identity = headers.new_id()
         self._recorder.refused(of.peer, identity.decode(), fault)
-        return self._responder.no_request(fault.status, identity, started)
+        return self._responder.malformed(fault.status, identity, started)
 
 
 def _delivery(settings: WrapperSettings) -> Delivery:

@@ -122,7 +122,7 @@ class Localhost(Gateway):
         super().__init__("127.0.0.1", port, replays=True)
         self._other = upstream_connection.Pool("::1", port, replays=True)
 
-    def belongs_to(self, owner: PortOwner) -> None:
+    def check_owner(self, owner: PortOwner) -> None:
         """Check the owner of the port from now on: the app has been started."""
         self._owner = owner
 

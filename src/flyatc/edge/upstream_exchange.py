@@ -84,7 +84,7 @@ class UpstreamExchange(ABC):
     def _upload(self, app: upstream_connection.AppConnection, app_head: bytes) -> None:
         """Send the head and the body; a long body of known length is spliced."""
         request, settings = self._request, self._settings
-        if not start_upload(request, app, app_head, settings.response_timeout, self._moved):
+        if not start_upload_splice(request, app, app_head, settings.response_timeout, self._moved):
             app.send(app_head)
             request.receive()
 
@@ -167,7 +167,7 @@ class UpstreamExchange(ABC):
     def _fail(self, status: int, reason: str) -> None: ...
 
 
-def start_upload(
+def start_upload_splice(
     request: server.Request,
     app: upstream_connection.AppConnection,
     app_head: bytes,
@@ -193,7 +193,7 @@ def start_upload(
     return True
 
 
-def possible(request: server.Request, response_head: head.ResponseHead, recording: Recording | None) -> bool:
+def can_splice_response(request: server.Request, response_head: head.ResponseHead, recording: Recording | None) -> bool:
     """Return whether the response body can be spliced: long, of known length, and not wanted by ``recording``."""
     if response_head.framing is not head.LENGTH or response_head.length < splice.WORTH or not splice.POSSIBLE:
         return False
@@ -203,7 +203,7 @@ def possible(request: server.Request, response_head: head.ResponseHead, recordin
     return recording is None or not recording.listens
 
 
-def prepare(
+def prepare_response_splice(
     request: server.Request, app: upstream_connection.AppConnection, first: bytes, ended: Callable[[str | None], None]
 ) -> splice.Splice | None:
     """Prepare to splice the response body to the client, after ``first``. ``ended``: as in ``Splice``; it must call

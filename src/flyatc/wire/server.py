@@ -178,7 +178,7 @@ class Server:
         self.connections.discard(connection)
         self._fewer.set()
 
-    async def emptied(self) -> None:
+    async def wait_empty(self) -> None:
         """Wait until no connection is left."""
         while self.connections:
             self._fewer.clear()

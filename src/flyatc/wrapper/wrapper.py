@@ -146,7 +146,7 @@ class Wrapper:
         self._app = app = ForegroundApp(command, environ, self._signals.before)
         owner = _owner(self._settings, app.pid)
         if owner is not None:
-            self._gateway.belongs_to(owner)
+            self._gateway.check_owner(owner)
         self._log.event("info", "app started", pid=app.pid, command=list(command))
         background = [
             tasks.start(self._release(owner), "the app's first listening"),
