@@ -139,7 +139,7 @@ async def test_a_machine_which_cannot_be_reached_is_given_up_when_we_have_tried(
     assert placing.unreachable("ann", THERE)
     place = await placing.find("ann")
     assert isinstance(place, Here)
-    assert place.reason == f"machine {OTHER} in iad had him last, and it cannot be reached"
+    assert place.reason == f"machine {OTHER} in iad had the user last, and it cannot be reached"
 
 
 async def test_what_the_record_told_somebody_is_known_to_all_for_a_while(

@@ -84,15 +84,15 @@ def test_whatever_comes_is_no_reason_to_fail(value: bytes) -> None:
 def test_it_is_good_for_the_machine_or_region_which_it_names() -> None:
     region = seal(Target("shop", region="bos"))
     assert isinstance(opened(region), ForwardedRequest)
-    assert why(opened(region, by=RequestSigner(ME, SECRET))).startswith("its seal is not one of ours")
-    assert why(opened(seal(), by=RequestSigner(ME, SECRET))).startswith("its seal is not one of ours")
-    assert why(opened(seal(Target("other", id=OTHER.id)))).startswith("its seal is not one of ours")
-    assert why(opened(seal(secret=b"another"))).startswith("its seal is not one of ours")
+    assert why(opened(region, by=RequestSigner(ME, SECRET))).startswith("its signature is not valid")
+    assert why(opened(seal(), by=RequestSigner(ME, SECRET))).startswith("its signature is not valid")
+    assert why(opened(seal(Target("other", id=OTHER.id)))).startswith("its signature is not valid")
+    assert why(opened(seal(secret=b"another"))).startswith("its signature is not valid")
 
 
 def test_it_is_needed_once() -> None:
-    assert why(opened()) == "it has no seal"
-    assert why(opened(seal(), seal(nonce=b"x" * 16))) == "its seal cannot be read"
+    assert why(opened()) == "it has no signature"
+    assert why(opened(seal(), seal(nonce=b"x" * 16))) == "its signature cannot be parsed"
 
 
 @pytest.mark.parametrize(("late", "good"), [(-29, True), (29, True), (-31, False), (32, False), (86400, False)])
@@ -104,9 +104,9 @@ def test_it_is_good_once_as_long_as_it_is_good() -> None:
     by = RequestSigner(OTHER, SECRET)
     assert isinstance(opened(seal(), by=by, late=-29), ForwardedRequest)
     for late in (-29, 0, 29):
-        assert why(opened(seal(), by=by, late=late)).startswith("its seal was used before")
-    assert why(opened(seal(), by=by, late=100)).startswith("its seal is of 100 s ago")
-    assert why(opened(seal(), by=by, late=0)).startswith("its seal was used before"), "a clock may jump"
+        assert why(opened(seal(), by=by, late=late)).startswith("its signature was used before")
+    assert why(opened(seal(), by=by, late=100)).startswith("its signature was made 100 s ago")
+    assert why(opened(seal(), by=by, late=0)).startswith("its signature was used before"), "a clock may jump"
     assert isinstance(opened(seal(nonce=b"x" * 16), by=by), ForwardedRequest)
 
 

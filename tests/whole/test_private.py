@@ -244,7 +244,9 @@ def test_an_owner_who_dies_amid_it_is_502_and_it_is_not_tried_again(world: World
     assert reply.status == 502
     assert len(world.far.heard) == 1
     told = world.away.until_told("request", request_id=reply.one("x-request-id"))
-    assert told["reason"].startswith(f"forwarded to shop/{FAR}: tenants.yaml pins him to machine {FAR}; machine {FAR} ")
+    assert told["reason"].startswith(
+        f"forwarded to shop/{FAR}: tenants.yaml pins the user to machine {FAR}; machine {FAR} "
+    )
 
 
 def test_an_owner_who_dies_amid_its_answer_cuts_the_visitors_connection(world: World) -> None:
@@ -321,11 +323,11 @@ def test_who_has_no_good_seal_is_refused_and_told_nothing(world: World) -> None:
     good = by(BOS, ann, "/ann/one/add")
     assert knock(world, BOS, good).json == {"count": before + 1}
     bad = {
-        "it has no seal": (),
-        "its seal was used before": (good,),
-        "its seal is of": (by(BOS, ann, "/ann/one/add", late=-60),),
-        "its seal is not one of ours": (by(BOS, ann, "/ann/one/count"),),
-        "its seal cannot be read": (by(BOS, ann, "/ann/one/add"), by(BOS, ann, "/ann/one/add")),
+        "it has no signature": (),
+        "its signature was used before": (good,),
+        "its signature was made": (by(BOS, ann, "/ann/one/add", late=-60),),
+        "its signature is not valid": (by(BOS, ann, "/ann/one/count"),),
+        "its signature cannot be parsed": (by(BOS, ann, "/ann/one/add"), by(BOS, ann, "/ann/one/add")),
         "it was sent as a request of bos": (by(BOS, ForwardedRequest("bos", 1, ""), "/ann/one/add"),),
     }
     for reason, lines in bad.items():

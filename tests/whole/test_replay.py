@@ -135,8 +135,8 @@ def test_what_a_visitor_claims_does_not_make_a_machine_take_a_user(pair: tuple[D
     assert failed.status == 503
     told = home.until_told("request", user="lost", status=503)
     assert told["reason"].endswith(
-        f"tenants.yaml pins him to machine {NOBODY}. If that is gone for good, name another there, or none: then "
-        "whoever is asked takes him over"
+        f"tenants.yaml pins the user to machine {NOBODY}. If it is gone for good, pin another machine or remove the "
+        "pin: then the machine that is asked takes over"
     )
     assert not home.told("user owned", user="lost")
 

@@ -1,1 +1,1 @@
-"""Whose request is it, and which machine serves it? Pure."""
+"""Routing of a request to a user, a tenant and a machine. Pure."""

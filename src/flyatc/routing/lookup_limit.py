@@ -1,14 +1,13 @@
-"""How many users whom nobody knows are looked up: the first ones at once, and then so many a second. Pure: what time it
-is, in seconds, is told.
+"""Rate limit for lookups of unknown users. Pure: the time, in seconds, is an argument.
 
-Each costs questions to the DNS and a read of the store, and anybody can think of a million names. Who turns out to be
-known costs nothing here: after a restart all are looked up as they come."""
+Each lookup costs DNS queries and a read of the store, and any client can invent a million names. A user who turns out
+to be known costs no token: after a restart all known users are looked up without delay."""
 
 from flyatc.kit.token_bucket import TokenBucket
 
 AT_ONCE = 500.0
 A_SECOND = 100.0
-UNDER_WAY = 200  # that have not been answered
+UNDER_WAY = 200  # concurrent lookups
 
 
 class LookupLimit(TokenBucket):

@@ -1,8 +1,8 @@
-"""Where a user is served: here, by another machine, or not at all; and why. Pure: what was looked up is told.
+"""Decide where a user is served: here, by another machine, or not at all; and why. Pure: lookup results are arguments.
 
-The rungs, from top to bottom: who owns him is asked first of all and not here, since it costs nothing; the file's pin;
-the names in the platform's DNS; the record of the last owner; the Machines API; nobody. A rung which says nothing
-returns None.
+The rules, in order of precedence: the lease held by this machine (checked by the caller first, since it costs nothing);
+the pin in tenants.yaml; the platform's DNS; the record of the last owner; the Machines API; no machine. A rule that
+does not apply returns None.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """``advice``: what a person may do where the target cannot be reached."""
+    """``advice``: what an operator can do if the target cannot be reached."""
 
     target: Target
     reason: str
@@ -30,14 +30,14 @@ class There:
 
     @property
     def explanation(self) -> str:
-        """For who cannot be sent there."""
+        """Reason and advice, for a client that cannot be sent there."""
         return ". ".join(filter(None, (self.reason, self.advice)))
 
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """``status``: 404 where nobody is to serve him, 503 where that is not known now. ``soon``: his machine is being
-    made."""
+    """``status``: 404 if no machine is to serve the user, 503 if that is not known now. ``soon``: the user's machine is
+    being created."""
 
     status: int
     reason: str
@@ -45,22 +45,24 @@ class Nowhere:
 
 
 Place = Here | There | Nowhere
-CROWDED = Nowhere(503, "more users whom nobody knows are asked for than are looked up")
-UNPIN = "If that is gone for good, name another there, or none: then whoever is asked takes him over"
+CROWDED = Nowhere(503, "too many lookups of unknown users")
+UNPIN = "If it is gone for good, pin another machine or remove the pin: then the machine that is asked takes over"
 
 
 def pinned(me: Machine, pin: Pin | None) -> Place | None:
-    """The file names his machine or his region. Here for a region: other rungs may know which machine of it."""
+    """The machine or region pinned in tenants.yaml.
+
+    None also for a pin to this machine's region: later rules may know which machine of the region serves the user."""
     if pin is None:
         return None
     to = Target(me.app, id=pin.machine, region=pin.region)
     if not to.is_at(me):
-        return There(to, f"tenants.yaml pins him to {to}", UNPIN)
-    return Here("tenants.yaml pins him to this machine") if pin.machine is not None else None
+        return There(to, f"tenants.yaml pins the user to {to}", UNPIN)
+    return Here("tenants.yaml pins the user to this machine") if pin.machine is not None else None
 
 
 def named(me: Machine, found: dns_answers.LookupResult) -> Place | None:
-    """A machine has him in its metadata."""
+    """The machine whose metadata names the user."""
     return at(me, found) if isinstance(found, dns_answers.Found) else None
 
 
@@ -70,31 +72,33 @@ def at(me: Machine, found: dns_answers.Found) -> Here | There:
 
 
 class Last(Enum):
-    """What is known of the machine which had a user last, or is to have him next."""
+    """State of the machine that last owned a user, or that the user was released to."""
 
     EXPECTED = "it may be asleep"
-    GONE = "it does not exist any more"
+    GONE = "it no longer exists"
     DEAD = "it cannot be reached"
 
 
 def recorded(me: Machine, owner: Owner | None, last: Last, pin: Pin | None) -> Place | None:
-    """The machine which he was released to, else the last owner. It may be asleep, and is woken rather than robbed:
-    what an owner has on his disk is the newest. Where that is hopeless we try; and take the user only if his owner's
-    session has ended. ``last``: of that machine; ``pin``: to our region, or none."""
+    """The machine that the user was released to, else the last owner.
+
+    That machine may be asleep. It is woken rather than bypassed, since its disk has the newest data. If it cannot be
+    reached, the user is served here, provided that the owner's session has ended. ``last``: state of that machine;
+    ``pin``: to our region, or None."""
     if owner is None:
         return None
     holder, awaited = owner.holder, owner.awaited
-    told = f"{holder} had him last" if owner.to is None else f"{holder} has released him to {owner.to}"
+    reason = f"{holder} had the user last" if owner.to is None else f"{holder} has released the user to {owner.to}"
     to = target(f"{awaited.app}/{awaited.machine}")
     if to is None or to.is_at(me):
-        return Here(told if to is not None else f"{told}, and {awaited} is none of Fly")
+        return Here(reason if to is not None else f"{reason}, and {awaited} is not a Fly machine")
     if owner.to is None and owner.state is State.RELEASED and owner.data.fence:
-        return Here(f"{told}, and an operator has released him since")
+        return Here(f"{reason}, and an operator has released the user since")
     if last is not Last.EXPECTED:
-        return Here(f"{told}, and {last.value}")
+        return Here(f"{reason}, and {last.value}")
     if pin is not None and owner.to is None and owner.state is State.RELEASED and holder.region != pin.region:
-        return Here(f"{told}, and tenants.yaml pins him to {pin}")
-    return There(to, told)
+        return Here(f"{reason}, and tenants.yaml pins the user to {pin}")
+    return There(to, reason)
 
 
 def removed(owner: Owner | None) -> Nowhere | None:
@@ -105,8 +109,10 @@ def removed(owner: Owner | None) -> Nowhere | None:
 
 
 def absent(dns: dns_answers.LookupResult, listed: dns_answers.LookupResult | None) -> dns_answers.LookupResult:
-    """What is known of a user whom neither has told. ``listed``: by the Machines API, where it can be asked; it knows
-    the machines which sleep as well, and so its word is the last."""
+    """Combine negative DNS and API results.
+
+    ``listed``: the result of the Machines API, or None if it cannot be asked. It takes precedence, since it also knows
+    sleeping machines, except that an outdated Absent does not override an Unknown of the DNS."""
     if listed is None or isinstance(listed, dns_answers.Unknown):
         return listed or dns
     if isinstance(listed, dns_answers.Absent) and listed.stale and isinstance(dns, dns_answers.Unknown):
@@ -115,30 +121,33 @@ def absent(dns: dns_answers.LookupResult, listed: dns_answers.LookupResult | Non
 
 
 def unowned(found: dns_answers.LookupResult, *, invited: bool) -> Place:
-    """Nobody has ever had him. ``found``: a machine only if it cannot be reached. ``invited``: the file names him, or
-    pins him to where we are: then any machine may have him which is asked. Others must have one."""
+    """Placement of a user that no machine has ever owned.
+
+    ``found``: a machine only if it cannot be reached. ``invited``: tenants.yaml lists the user, or pins the user here:
+    then any machine that is asked may take the user. Other users must have a machine of their own."""
     if isinstance(found, dns_answers.Found):
-        return Here(f"nobody has had him yet, and though {found.why}, that one cannot be reached")
+        return Here(f"no machine has had the user yet, and though {found.why}, it cannot be reached")
     if isinstance(found, dns_answers.Unknown):
-        return Nowhere(503, f"nobody has had him yet, and whether a machine is meant for him is unknown: {found.why}")
+        why = f"no machine has had the user yet, and whether one is meant for the user is unknown: {found.why}"
+        return Nowhere(503, why)
     if invited:
-        return Here("nobody has had him yet")
-    return Nowhere(404, f"nobody has him: {found.why}")
+        return Here("no machine has had the user yet")
+    return Nowhere(404, f"no machine has the user: {found.why}")
 
 
 def unless_reserved(place: Place, only: str) -> Place:
-    """On a machine which is ``only``'s, for another user."""
+    """Refuse to serve the user here: this machine is reserved for ``only``, another user."""
     if isinstance(place, Here):
         return Nowhere(503, f"{place.reason}; but this machine serves {only} only")
     return place
 
 
 def refusal(to: Target, me: Machine, source: Source, failed: Failed | None) -> str | None:
-    """Why the request is not to be sent on; None: it is."""
+    """The reason not to replay or forward the request, or None."""
     if failed is not None:
         return f"Fly Proxy could not reach {to}: {failed}"
     if source.hops >= MOST_HOPS:
         return f"it has been replayed {source.hops} times: the machines do not agree on where it belongs"
     if to.is_at(me):
-        return f"{to} is this one, which cannot serve him now"
+        return f"{to} is this machine, which cannot serve the user now"
     return None

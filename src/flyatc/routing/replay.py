@@ -1,11 +1,11 @@
-"""The answer which makes Fly Proxy send a request to another machine, and what it says when one was sent. Pure.
+"""Build the Fly-Replay header and read the headers of replayed requests. Pure.
 
-https://fly.io/docs/networking/dynamic-request-routing/ has the fields. Targets are hard (``instance=``, ``region=``):
-after a soft one (``prefer_instance``) the request may land anywhere, and no failure is told.
+Fields: https://fly.io/docs/networking/dynamic-request-routing/. Targets are hard (``instance=``, ``region=``): with a
+soft one (``prefer_instance``) the request may arrive anywhere, and no failure is reported.
 
-The form in JSON is never written: all that we say are ids, regions and apps, checked names of a-z, 0-9 and ``-``, and
-a state of hex and dots, so nothing has to be quoted. What only JSON can say, ``transform``, is not needed: path and
-query reach the owner as they came, and where headers are set the proxy has been seen to drop ``Authorization``.
+The JSON form is never used. All values are checked ids, regions and apps of a-z, 0-9 and ``-``, and a state of hex and
+dots, so no quoting is needed. ``transform``, which only JSON offers, is not needed: path and query reach the owner
+unchanged, and the proxy has been seen to drop ``Authorization`` where headers are set.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from flyatc.config.schema_sections import MACHINE
 from flyatc.fly.environment import APP, Machine
 from flyatc.wire.head import CHUNKED, RequestHead
 
-LARGEST_BODY = 1_000_000  # octets; "larger than 1MB cannot be replayed", and nobody says which megabyte
-MOST_HOPS = 4  # a pin, a name in DNS and a record may disagree; Fly itself ends at 10 (PA02)
-QUICK = 5.0  # seconds for which the proxy shall try to reach a machine where it has tried in vain before
-FRESH = 300.0  # seconds in which what we wrote is believed; a machine may have to wake first, and its clock be behind
+LARGEST_BODY = 1_000_000  # octets; "larger than 1MB cannot be replayed"; which megabyte is not documented
+MOST_HOPS = 4  # pin, DNS and record may disagree; Fly itself stops at 10 (PA02)
+QUICK = 5.0  # seconds for which the proxy tries to reach a machine after it failed to do so
+FRESH = 300.0  # seconds for which a signed state is valid; the target may wake first, and its clock may lag
 
-_LONGEST = 2048  # octets of a header that is read at all
-_ENDS = 8  # headers that are read from either end of a long row of them: the proxy's own stands at one of them
+_LONGEST = 2048  # octets; a longer header is ignored
+_ENDS = 8  # headers read from each end of a long list: the proxy's own is at one end
 _STATE = re.compile(r"flyatc\.([0-9]{1,2})\.([0-9]{1,12})\.([mr])\.([0-9a-f]{32})")
 _WORD = re.compile(r"[a-z_]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -43,7 +43,7 @@ class Target:
 
     @property
     def owner(self) -> str | None:
-        """As ``target`` reads it. None: any machine in a region."""
+        """``app/machine``, as ``target`` parses it; None for a region."""
         return f"{self.app}/{self.id}" if self.id else None
 
     def is_at(self, me: Machine) -> bool:
@@ -53,7 +53,7 @@ class Target:
 
 
 def target(owner: str) -> Target | None:
-    """``owner``: "app/machine", as tenants.errors.Elsewhere tells it. None: that is no machine of Fly."""
+    """Parse ``owner``: "app/machine", as in tenants.errors.Elsewhere. None: not a Fly machine."""
     app, _, identity = owner.partition("/")
     if APP.fullmatch(app) is None or MACHINE.fullmatch(identity) is None:
         return None
@@ -62,8 +62,10 @@ def target(owner: str) -> Target | None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the request tells of earlier replays. ``hops``: how many of ours; anybody may claim some, and ends but his
-    own request by it. ``sent``: one of ours, which has our key, sent this user to us, just now."""
+    """Earlier replays of a request.
+
+    ``hops``: their number; a client may forge it, which only ends that client's own request. ``sent``: a recent
+    replay of this user to this machine carries a valid signature."""
 
     hops: int = 0
     sent: bool = False
@@ -71,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The proxy could not deliver our replay. ``reason``: timeout, retries_exhausted, no_candidate; ``after``: ms."""
+    """A replay the proxy could not deliver. ``reason``: timeout, retries_exhausted, no_candidate; ``after``: ms."""
 
     reason: str
     after: str
@@ -81,13 +83,15 @@ class Failed:
 
     @property
     def seconds(self) -> float:
-        """0 where it is not told."""
+        """0 if unknown."""
         return int(self.after) / 1000 if self.after.isdigit() else 0.0
 
 
 class Replays:
-    """``secret``: None where the machines share none. Then nobody is believed, and only the hops are counted.
-    ``patience``: seconds for which the proxy shall try to reach the target, waking included."""
+    """Writes and verifies replay headers.
+
+    ``secret``: None if the machines share none; then no state is trusted, and only hops are counted. ``patience``:
+    seconds for which the proxy tries to reach the target, waking included."""
 
     def __init__(self, me: Machine, secret: bytes | None, patience: float) -> None:
         self.me, self._patience = me, patience
@@ -106,12 +110,12 @@ class Replays:
         return ";".join(fields).encode()
 
     def plain(self, to: Target) -> str:
-        """Nothing but where to."""
+        """The target only, without options."""
         where = f"instance={to.id}" if to.id is not None else f"region={to.region}"
         return where if to.app == self.me.app else f"app={to.app};{where}"
 
     def source(self, values: Iterable[bytes], user: str, now: float) -> Source:
-        """``values``: of all the Fly-Replay-Src headers; the visitor may have written some of them."""
+        """Read earlier replays. ``values``: all Fly-Replay-Src headers, some possibly forged by the client."""
         found, row = Source(), list(values)
         for value in row if len(row) <= 2 * _ENDS else (*row[:_ENDS], *row[-_ENDS:]):
             state = _STATE.fullmatch(fields(value).get("state", ""))
@@ -137,23 +141,23 @@ class Replays:
 
 
 def secret(environ: Mapping[str, str]) -> bytes | None:
-    """What all machines of an app know, and nobody else: FLYATC_SECRET, else the key of the bucket they share."""
+    """The secret shared by all machines of an app: FLYATC_SECRET, else the secret key of their bucket; or None."""
     given = environ.get("FLYATC_SECRET") or environ.get("AWS_SECRET_ACCESS_KEY")
     return given.encode() if given else None
 
 
 def failed(values: Iterable[bytes]) -> Failed | None:
-    """``values``: of all the Fly-Replay-Failed headers. A fallback cannot be replayed again."""
+    """Read all Fly-Replay-Failed headers; None if there are none. A fallback cannot be replayed again."""
     for value in values:
-        told = fields(value)
-        reason, after = told.get("reason", ""), told.get("elapsed_ms", "")
+        found = fields(value)
+        reason, after = found.get("reason", ""), found.get("elapsed_ms", "")
         known = _WORD.fullmatch(reason) is not None, _NUMBER.fullmatch(after) is not None
         return Failed(reason if known[0] else "unknown reason", after if known[1] else "unknown")
     return None
 
 
 def fields(value: bytes) -> dict[str, str]:
-    """``a=1;b=2`` of Fly's request headers. What is no such field is left out, and so is all that is too long."""
+    """Parse ``a=1;b=2`` of Fly's request headers. Malformed fields are skipped; a value that is too long yields {}."""
     if len(value) > _LONGEST:
         return {}
     pairs = (part.strip().partition("=") for part in value.decode("latin-1").split(";"))
@@ -161,9 +165,9 @@ def fields(value: bytes) -> dict[str, str]:
 
 
 def too_much(request: RequestHead) -> tuple[int, str] | None:
-    """Why Fly Proxy could not replay its body, and the status to say so with. None: it can."""
+    """The status and reason if Fly Proxy cannot replay the request's body, or None."""
     if request.framing is CHUNKED:
-        return 411, "its body comes in chunks, of which the proxy cannot tell whether it can replay them"
+        return 411, "its body is chunked, so the proxy cannot know whether it can replay it"
     if request.length > LARGEST_BODY:
-        return 413, f"its body is larger than the {LARGEST_BODY} bytes which the proxy replays"
+        return 413, f"its body is larger than the {LARGEST_BODY} bytes that the proxy replays"
     return None

@@ -1,18 +1,16 @@
-"""Replays which Fly Proxy remembers, and what ends that when a user has moved. Pure.
+"""Cached replays, and the history of successful and failed replays. Pure: times, in seconds, are arguments.
 
-https://fly.io/docs/networking/dynamic-request-routing/ (Replay Caching). A replay that is to be remembered may have no
-``state``, ``timeout`` or ``fallback``, and its target may have none remembered in turn. The target invalidates "by
-issuing a fly-replay back to the origin": that is an app, as the page's example in JSON says it, and ours is one. So a
-target which does not serve the user sends the request on to the machine which does, as ever, and invalidates with that.
+Replay caching (https://fly.io/docs/networking/dynamic-request-routing/): a replay that Fly Proxy is to cache may have
+no ``state``, ``timeout`` or ``fallback``, and its target may not cache replays in turn. The target invalidates "by
+issuing a fly-replay back to the origin". According to the page's JSON example the origin is an app, which includes this
+one. So a target that does not serve the user replays the request to the machine that does, and invalidates thereby.
 
-Which machines do serve whom we send there: a replay to no other may be remembered, since of one that is remembered
-nobody hears that it fails. Pure: what time it is, in seconds, is told.
+Only replays to targets that recently accepted replays may be cached (``ReplaySuccesses``): failures of cached replays
+are not reported.
 
-Replays to machines which may never answer. Pure: what time it is, in seconds, is told.
-
-That a replay has failed is told in a request header, which a visitor may write as well. It counts only where we have
-sent the user there ourselves for so long, and just now: a machine that can be woken is awake by then, and has taken
-him. The record of his owner says so, whatever visitors say.
+A failed replay is reported in a request header, which a client may forge. It counts (``ReplayFailures``) only if this
+machine has replayed the user's requests to that target for long enough, and recently. A machine that can wake is awake
+by then and holds the user's lease, and the lease record shows that, whatever clients claim.
 """
 
 import re
@@ -32,24 +30,26 @@ _HOST = re.compile(rb"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[0-9]{1,5})?")
 
 
 class Came(Enum):
-    """How a request found us, as it says itself; a visitor may lie, which changes but what is remembered for him."""
+    """How a request arrived, according to its headers. A forged one affects only the client's own cached replays."""
 
     FIRST = "no other machine was asked"
     REPLAYED = "another machine replayed it"
-    REMEMBERED = "a replay which is remembered led here"
+    REMEMBERED = "a cached replay led here"
 
 
 def came(sources: Collection[bytes], statuses: Collection[bytes], hops: int) -> Came:
-    """``sources``, ``statuses``: of Fly-Replay-Src and Fly-Replay-Cache-Status; ``hops``: see routing.replay.Source.
-    All our replays count theirs, but those which are to be remembered."""
+    """Classify a request's arrival. ``sources``, ``statuses``: Fly-Replay-Src and Fly-Replay-Cache-Status.
+
+    ``hops``: see routing.replay.Source; every replay carries them, except those to be cached."""
     if b"hit" in statuses or (b"miss" in statuses and hops == 0):
         return Came.REMEMBERED
     return Came.REPLAYED if sources or statuses else Came.FIRST
 
 
 def headers(host: bytes | None, prefix: str, seconds: float) -> list[Header] | None:
-    """What has a replay remembered for all that lies below ``prefix`` ("/customers/100", as it stands in the request),
-    on this host only. None: it cannot be said."""
+    """Headers that cache a replay for all paths below ``prefix``, on this host only.
+
+    ``prefix``: "/customers/100", as in the request. None if this cannot be expressed."""
     named = _HOST.fullmatch((host or b"").lower())
     if named is None or "*" in prefix or seconds < LEAST_REPLAY_CACHE:
         return None
@@ -57,13 +57,13 @@ def headers(host: bytes | None, prefix: str, seconds: float) -> list[Header] | N
     return [(b"Fly-Replay-Cache", pattern), (b"Fly-Replay-Cache-TTL-Secs", b"%d" % seconds)]
 
 
-LASTING = 30.0  # seconds without a replay of which we would hear that it failed; then nothing is proven any more
+LASTING = 30.0  # seconds without a replay whose failure would be reported; then the target is no longer proven
 MOST = 1000  # users
 
 
 @dataclass(slots=True)
 class _SuccessSeries:
-    """``well``: when that was sent since which nobody has told of a failure."""
+    """``well``: time of the first replay since which no failure was reported."""
 
     to: Target
     well: float
@@ -71,14 +71,16 @@ class _SuccessSeries:
 
 
 class ReplaySuccesses:
-    """``timeout``: seconds for which the proxy tries before it tells of a failure, or a little more."""
+    """Targets that recently accepted replays.
+
+    ``timeout``: seconds after which the proxy reports a failure, or a little more."""
 
     def __init__(self, timeout: float) -> None:
         self._enough = 1.5 * timeout
         self._series: dict[str, _SuccessSeries] = {}
 
     def sent(self, user: str, to: Target, now: float) -> None:
-        """One of his requests was replayed there, in such a way that we hear if it fails."""
+        """Record a replay whose failure would be reported."""
         series = self._series.pop(user, None)
         if series is None or series.to != to or now - series.last > LASTING:
             series = _SuccessSeries(to, now, now)
@@ -88,7 +90,7 @@ class ReplaySuccesses:
             del self._series[next(iter(self._series))]
 
     def failed(self, user: str) -> None:
-        """Somebody says so: anybody may."""
+        """Record a reported failure, which any client may forge."""
         self._series.pop(user, None)
 
     def proven(self, user: str, to: Target, now: float) -> bool:
@@ -98,14 +100,14 @@ class ReplaySuccesses:
         return now - series.last <= LASTING and now - series.well > self._enough
 
 
-PATIENCE = 10.0  # seconds in which a machine wakes, if it can
-LATE = 10.0  # seconds; from when the proxy gives up until we are told of it
-MEMORY = 90.0  # seconds for which it is of no use to try
+PATIENCE = 10.0  # seconds in which a machine wakes, if it can at all
+LATE = 10.0  # seconds from the proxy's timeout until its report arrives
+MEMORY = 90.0  # seconds for which a target counts as unreachable
 
 
 @dataclass(slots=True)
 class _FailureSeries:
-    """``since``, ``last``: of what was sent. ``failing``: since when; ``failed``: the last time we were told so."""
+    """``since``, ``last``: first and last replay. ``failing``: start of the failures; ``failed``: last report."""
 
     to: Target
     since: float
@@ -115,12 +117,14 @@ class _FailureSeries:
 
 
 class ReplayFailures:
+    """Targets to which replays fail."""
+
     def __init__(self) -> None:
         self._series: dict[str, _FailureSeries] = {}
-        self.timeout = 0.0  # seconds for which the proxy tries before it tells of a failure
+        self.timeout = 0.0  # seconds after which the proxy reports a failure
 
     def sent(self, user: str, to: Target, now: float) -> None:
-        """A request of his was replayed there."""
+        """Record a replay."""
         series = self._of(user, to, now)
         if series is not None:
             series.last = now
@@ -131,7 +135,7 @@ class ReplayFailures:
         self._series[user] = _FailureSeries(to, now, now)
 
     def failed(self, user: str, after: float, now: float) -> bool:
-        """Somebody says that it came to nothing, ``after`` so many seconds. Whether it is of no use by now."""
+        """Record a failure reported ``after`` so many seconds. Return whether the target is now unreachable."""
         series = self._series.get(user)
         if series is None or now - series.last > self.timeout + LATE:
             return False
@@ -141,7 +145,7 @@ class ReplayFailures:
         return self.unreachable(user, series.to, now)
 
     def unreachable(self, user: str, to: Target, now: float) -> bool:
-        """Whether it is of no use to send him there."""
+        """Return whether replays there have failed for long enough, and recently."""
         series = self._of(user, to, now)
         if series is None or series.failed is None:
             return False

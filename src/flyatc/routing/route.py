@@ -1,6 +1,6 @@
-"""A path's user and tenant, by the longest configured match on whole segments. Pure.
+"""Map a path to user and tenant by the longest configured match on whole segments. Pure.
 
-The raw path decides, as it came: what is percent-encoded in the part that names a tenant matches nobody.
+The raw path is matched: a percent-encoded user or tenant segment matches none.
 """
 
 import re
@@ -10,29 +10,29 @@ from urllib.parse import unquote_to_bytes
 
 from flyatc.config.schema import App, Config, Tenant, prefix_of
 
-RECENT = 4096  # paths remembered
-LONGEST_RECENT = 256  # octets of a path that is remembered: together they stay below 2 MB
-MOST_ESCAPES = 1024  # in a path: each is decoded twice; 341 letters of Chinese, more than any file name has
+RECENT = 4096  # cached paths
+LONGEST_RECENT = 256  # octets; longer paths are not cached, so that all together stay below 2 MB
+MOST_ESCAPES = 1024  # each is decoded twice; enough for 341 Chinese characters, more than any file name has
 USER = re.compile(rb"[a-z0-9][a-z0-9_-]{0,62}")
 _SLASHES = bytes.maketrans(b"\\", b"/")
-_DOTS = (b"/./", b"/../", b"/.;", b"/..;")  # "..;" is one for servers in Java
-MOST_KNOWN = 10_000  # users by pattern that are kept: they are without number
+_DOTS = (b"/./", b"/../", b"/.;", b"/..;")  # Java servers take "..;" for ".."
+MOST_KNOWN = 10_000  # cached users of the pattern, whose number is unlimited
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The request belongs to this tenant."""
+    """The tenant that a request belongs to."""
 
     user: str
     name: str
-    prefix: bytes  # of the path: what strip_prefix strips
-    health: bytes | None  # the path that asks for the app's readiness: not a visit
-    slash: bool = True  # whether the bare prefix is redirected to its address with a slash
+    prefix: bytes  # of the path; removed by strip_prefix
+    health: bytes | None  # path of the readiness check, which does not count as activity
+    slash: bool = True  # redirect the bare prefix to the same path with a slash
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The tenant's address without its last slash."""
+    """Redirect from the tenant's path without its final slash."""
 
     location: bytes
     reason: str
@@ -47,12 +47,12 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class _User:
-    names: dict[bytes, Here]  # the tenant's segments to where they lead
-    depth: int  # segments of the longest name
+    names: dict[bytes, Here]  # path of the tenant below the user → tenant
+    depth: int  # segments of the longest tenant name
 
 
 class Routes:
-    """Made once per configuration; a look-up costs the same for one tenant and for ten thousand."""
+    """Route table of one configuration. A lookup costs the same for one tenant and for ten thousand."""
 
     def __init__(self, config: Config) -> None:
         self._root = config.server.root.rstrip("/").encode() + b"/"
@@ -61,14 +61,14 @@ class Routes:
         for tenant in config.tenants.values():
             listed.setdefault(tenant.user, []).append(tenant)
         self._config = config
-        self._recent: dict[bytes, Here] = {}  # the paths asked for lately: most traffic is on few of them
+        self._recent: dict[bytes, Here] = {}  # recently requested paths: most traffic is on few of them
         self._users: dict[bytes, _User | Here] = {
             user.encode(): _entry(map(_listed, tenants)) for user, tenants in listed.items()
         }
-        self._known: dict[bytes, _User | Here] = {}  # of the pattern's
+        self._known: dict[bytes, _User | Here] = {}  # users that match the pattern
 
     def match(self, path: bytes, query: bytes | None) -> Here | Redirect | Refuse:
-        """``path`` raw, ``query`` raw or None; only a redirect carries the query."""
+        """Route a raw path. ``query``: raw, or None; used only in a redirect."""
         known = self._recent.get(path)
         if known is not None:
             return known
@@ -133,7 +133,7 @@ class Routes:
 
 
 def _entry(found: Iterable[Here]) -> _User | Here:
-    """Here: the user is the tenant, as most are."""
+    """Build a user's entry: a Here if the user has only the unnamed tenant, as most have."""
     here = {one.name.encode(): one for one in found}
     if here.keys() == {b""}:
         return here[b""]
@@ -145,7 +145,7 @@ def _listed(tenant: Tenant) -> Here:
 
 
 def _here(user: str, name: str, prefix: str, app: App) -> Here:
-    """``health``: where the app's ``ready`` stands in the address space of visitors."""
+    """Build a Here. ``health`` is the app's ``ready`` path as clients see it."""
     ready = app.ready
     if ready is None:
         return Here(user, name, prefix.encode(), None, app.slash)
@@ -156,9 +156,9 @@ def _here(user: str, name: str, prefix: str, app: App) -> Here:
 
 
 def dot_segments(path: bytes) -> Refuse | None:
-    """Refuses paths which an app might read as leading elsewhere: ``..``, ``%2e%2e``, ``%2f..``, ``..\\``, ``%00``.
+    """Refuse paths that an app might resolve elsewhere: ``..``, ``%2e%2e``, ``%2f..``, ``..\\``, ``%00``.
 
-    Decoded twice, since some do; the path itself is not changed."""
+    The path is decoded twice, as some apps do; it is not changed."""
     if path.count(b"%") > MOST_ESCAPES:
         return Refuse(414, f"the path has more than {MOST_ESCAPES} percent escapes")
     once = unquote_to_bytes(path)

@@ -1,14 +1,14 @@
-"""A shared cache of HTTP answers (RFC 9111): one for the daemon. Correct before clever. Pure: time is an argument.
+"""Shared HTTP cache (RFC 9111), one for the daemon. Correct before clever. Pure: time is an argument.
 
-A request is looked up; what comes of it is one of:
+Looking up a request yields one of:
 
-- ``Ready``: the answer is here, and was sent to others like this one;
-- ``Served``: the answer is here;
-- ``Recording``: the request goes to the app, its answer is fed to the recording;
-- ``Waiting``: the same request is on its way to the app already, and its answer may do for this one;
-- ``Refusal``: it may only be answered from the cache, and cannot.
+- ``Ready``: a pre-rendered hit, sent before to an equivalent request;
+- ``CacheHit``: a hit;
+- ``Recording``: the request goes to the app, and its response is passed to the recording;
+- ``Waiting``: an equal request is at the app already, and its response may serve this one too;
+- ``Refusal``: the request allows only a response from the cache (only-if-cached), and there is none.
 
-No two tenants ever meet: the tenant is the first part of every key.
+Tenants are isolated: the tenant is the first part of every key.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from flyatc.wire import head
 
 
 class Refusal(NamedTuple):
-    """An answer of our own is due."""
+    """A response that flyatc generates itself."""
 
     status: int
     reason: str
@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 Outcome = Ready | CacheHit | Recording | Waiting | Refusal
 
-_REFUSAL = Refusal(504, "only-if-cached, and it is not")
+_REFUSAL = Refusal(504, "only-if-cached, and nothing usable is stored")
 _READS = (b"GET", b"HEAD")
 _SAFE = (b"OPTIONS", b"TRACE")
 
@@ -46,13 +46,13 @@ _PART = way(b"bypass", b"bypass", "a part is asked for, and nothing is stored")
 _UNSAFE = way(b"method", b"bypass", "not GET or HEAD", unsafe=True)
 _NO_READ = way(b"method", b"bypass", "not GET or HEAD")
 
-# What the visitor's header says about his own copy, which is none of the store's business.
-_OF_ONE_VISITOR = (b"if-none-match", b"if-modified-since", b"range", b"if-range")
+# Request fields about the client's own copy; they are dropped when the cache revalidates.
+_OF_THE_CLIENT = (b"if-none-match", b"if-modified-since", b"range", b"if-range")
 
 
 class Cache:
-    """``bound``: octets of memory for all that is stored; ``item``: the most octets of one body; ``heuristic``: the
-    part of the time since Last-Modified for which an answer that says nothing is taken for fresh (0: for none)."""
+    """``bound``: octets of memory for all entries; ``item``: maximum octets of one body; ``heuristic``: fraction of the
+    time since Last-Modified for which a response without explicit freshness is fresh (0: never)."""
 
     def __init__(self, bound: int, item: int, heuristic: float = 0.0) -> None:
         self._books = CacheState(bound, item, heuristic)
@@ -67,17 +67,19 @@ class Cache:
         waiter: Callable[[bool], None] | None = None,
         settings: object = None,
     ) -> Outcome:
-        """``now``: Unix seconds. ``waiter``: given, where the request may wait for another's answer. It is called once,
-        when that has come: look up again, with a waiter only if it is called with True. Who stops waiting calls
-        ``Waiting.leave``, and may look up again without. ``settings``: see ``keep_ready``; by others, nothing is ready.
+        """Look up a request.
 
-        Of a Served with ``refresh``, see ``refresh``. A Recording has to be ended in any case: others wait for it."""
+        ``now``: Unix seconds. ``waiter``: pass it if the request may wait for another's response. It is called once,
+        when that is done: look up again, with a waiter only if called with True. To stop waiting, call
+        ``Waiting.leave``; then look up again without a waiter. ``settings``: see ``keep_ready``; a Ready is returned
+        only for the same object. For a CacheHit with ``refresh``, see ``refresh``. A Recording must always be ended:
+        others wait for it."""
         asked, books = CacheRequest(request, tenant), self._books
         resource = books.shelf.resource(asked.uri)
         if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
             return ready
         if resource is None and asked.ordinary and books.flights.lonely(asked.uri):
-            books.counts.misses += 1  # what is not for the cache comes here again and again, and should not pay for it
+            books.counts.misses += 1  # the cheap path for URIs that are known not to be cacheable
             return Recording(books, asked, _NEW, now)
         if (past := _past(asked)) is not None:
             books.counts.bypassed += 1
@@ -99,11 +101,13 @@ class Cache:
         return self._forward(asked, resource, entry, why, now, waiter)
 
     def refresh(self, served: CacheHit, request: head.RequestHead, tenant: str, now: float) -> Recording:
-        """For a Served with ``refresh``: the request is to be sent to the app as well, and the answer goes to nobody
-        but the recording. Until that ends, no other is told to refresh the same."""
+        """Start revalidating a CacheHit with ``refresh``.
+
+        Send the request to the app, and its response to the recording only. Until that ends, no other hit asks to
+        refresh the same entry."""
         asked = CacheRequest(request, tenant)
         recording = Recording(self._books, asked, _OLD, now, served.entry)
-        recording.drops = _OF_ONE_VISITOR
+        recording.drops = _OF_THE_CLIENT
         key = asked.uri, served.entry.selector
         if self._books.flights.begin(key):
             recording.lead(key)
@@ -112,32 +116,33 @@ class Cache:
     # --- what is stored ---
 
     def keep_form(self, entry: Entry, coding: bytes, form: Form) -> None:
-        """Keeps the entry's body in a content-coding: ``entry.forms[coding]``. Nothing happens where there is no
-        room."""
+        """Keep the entry's body in a content-coding as ``entry.forms[coding]``, if there is room."""
         self._books.shelf.add_form(entry, coding, form)
 
     def keep_ready(self, served: CacheHit, settings: object) -> None:
-        """What is sent of it now may be sent to all who say the same in Accept-Encoding, and ask for nothing special.
-        ``settings``: by which its coding was chosen."""
+        """Keep the rendered hit for plain requests with the same Accept-Encoding.
+
+        ``settings``: those its coding was chosen by."""
         asked = served.plain
         if asked is None or served.entry.answer.file is not None or len(asked.accepted or b"") > LONGEST:
             return
         self._books.shelf.add_ready(Ready(served.entry, asked.accepted, settings, served.lines, served.body))
 
     def packed(self, file: File, coding: bytes) -> bytes | None:
-        """A file's content in a content-coding; empty where it does not become smaller, None where it is not known."""
+        """A file's content in a content-coding; empty if that is not smaller, None if not stored."""
         return memory.find(self._books.shelf, file, coding)
 
     def keep_packed(self, file: File, coding: bytes, body: bytes) -> None:
         memory.keep(self._books.shelf, file, coding, body)
 
     def discard(self, entry: Entry) -> None:
-        """It is no good any more: the file that it names is gone."""
+        """Drop an entry whose file is gone."""
         self._books.shelf.discard(entry)
 
     def clear(self, tenants: str | None = None) -> int:
-        """Drops what is stored for "user/tenant", for all tenants of "user", or all; what is on its way is not stored.
-        How many answers there were."""
+        """Drop the entries of "user/tenant", of all tenants of "user", or all; return their number.
+
+        Responses being recorded are not stored."""
         return self._books.clear(tenants)
 
     @property
@@ -146,7 +151,7 @@ class Cache:
 
     @property
     def octets(self) -> int:
-        """Memory of what is stored."""
+        """Memory used."""
         return self._books.shelf.octets
 
     @property
@@ -155,7 +160,7 @@ class Cache:
 
     @property
     def evicted(self) -> int:
-        """Answers which had to make room for others."""
+        """Number of entries evicted to make room."""
         return self._books.shelf.evicted
 
     # --- decisions ---
@@ -163,7 +168,7 @@ class Cache:
     def _pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
         entry = self._books.shelf.pick(resource, asked)
         if entry is not None and asked.authorized and not entry.terms.authorized:
-            return None  # made for anybody: the app may have more for him whom it knows
+            return None  # stored for anonymous clients: the app may respond differently to an authorized one
         return entry
 
     def _ready(self, resource: Resource, asked: CacheRequest, settings: object, now: float) -> Ready | None:
@@ -211,7 +216,7 @@ class Cache:
         return recording
 
     def _key(self, asked: CacheRequest, resource: Resource | None, entry: Entry | None, why: Way) -> state.Key | None:
-        """Under which others may wait for this request's answer; None: it is this visitor's affair."""
+        """The key for others to wait for this request's response, or None if it cannot serve them."""
         if resource is None and self._books.flights.lonely(asked.uri):
             return None
         if why is _WISHED or not why.stores or asked.head.method != b"GET" or asked.authorized or asked.ranged:
@@ -219,13 +224,13 @@ class Cache:
         if entry is not None:
             return None if entry.terms.ask or not entry.terms.lifetime else (asked.uri, entry.selector)
         if asked.conditional:
-            return None  # a 304 for one is nothing for the others
+            return None  # a 304 for one client is useless to others
         names = resource.specs[0] if resource is not None else ()
         return asked.uri, asked.selector(b"GET", names)
 
 
 def _past(asked: CacheRequest) -> Way | None:
-    """The way past the cache, for what it has no say in."""
+    """The reason to bypass the cache, or None."""
     method = asked.head.method
     if method not in _READS:
         return _NO_READ if method in _SAFE else _UNSAFE

@@ -1,6 +1,6 @@
-"""A request which goes to the app, and what becomes of its answer: stored, or the word about what is stored. Pure.
+"""Record the app's response to a request, then store it, merge it into the stored one, or invalidate. Pure.
 
-Which addresses an unsafe request has changed (RFC 9111 §4.4). Pure.
+Invalidation covers all URIs that an unsafe request has changed (RFC 9111 §4.4).
 """
 
 import re
@@ -14,15 +14,15 @@ from flyatc.delivery.cache.state import CacheState, Way
 from flyatc.delivery.cache.stored import CacheHit, serve
 from flyatc.wire import head
 
-FAILED = frozenset((500, 502, 503, 504))  # what stale-if-error speaks of (RFC 5861 §4)
+FAILED = frozenset((500, 502, 503, 504))  # statuses covered by stale-if-error (RFC 5861 §4)
 
-_OF_ONE_REQUEST = (206, 304)  # what tells nothing of how the app answers others
-_OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # his, where the cache asks with its own
+_OF_ONE_REQUEST = (206, 304)  # they do not show how the app responds to other requests
+_OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # of the client, replaced by the cache's own validators
 _MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
 
 
 class RecordedResponse:
-    """An answer while it is recorded."""
+    """A response being recorded."""
 
     __slots__ = ("answer", "named", "octets", "pieces", "received", "terms")
 
@@ -35,13 +35,13 @@ class RecordedResponse:
 
 
 class Recording:
-    """Fed with the answer: ``answer``, ``body``…, and then one of ``end``, ``fail``, ``gone``; unless it is ``lost``.
-    Times in Unix seconds.
+    """Receives the app's response: ``answer``, ``body``…, then ``end``, ``fail`` or ``gone``; or only ``lost``.
 
-    ``adds``: header lines (begun by CR LF) for the request towards the app, which ask whether what is stored is still
-    good; ``drops``: lower-case names of the client's header fields which are then not sent; ``cache_lines``: header
-    lines for the client, once the head of the answer has come; ``reason``: why it goes to the app, or why it is not
-    stored."""
+    Times are in Unix seconds.
+
+    ``adds``: header lines (each preceded by CR LF) for the request to the app that revalidate the stored response;
+    ``drops``: lower-case names of the client's header fields that are then not sent; ``cache_lines``: header lines for
+    the client, set by ``answer``; ``reason``: why the request goes to the app, or why its response is not stored."""
 
     __slots__ = (
         "_books", "_entry", "_flight", "_since", "_stamp", "_tape", "adds", "asked", "cache_lines", "drops", "reason",
@@ -71,16 +71,17 @@ class Recording:
             self.drops = _OF_THE_VISITOR
 
     def lead(self, key: state.Key) -> None:
-        """Others wait for it."""
+        """Make this the request that others with the same key wait for."""
         self._flight = key
 
     # --- the answer ---
 
     def answer(self, came: head.ResponseHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
-        """Served: send this instead; the app's answer is not needed any more, and the recording is over. None: send the
-        app's answer, with ``cache_lines``, and go on; what is not for visitors is gone from its head.
+        """Process the head of the app's response.
 
-        ``file``: what is sent instead of the app's body: then no body is fed."""
+        CacheHit: send it instead; the app's response is not needed, and the recording is over. None: send the app's
+        response with ``cache_lines``, and go on; fields not meant for clients are removed from its head. ``file``: sent
+        instead of the app's body: then ``body`` is not called."""
         if self._entry is not None and (instead := self._instead(self._entry, came, now)) is not None:
             return instead
         kept, way = came.kept, self.way
@@ -102,11 +103,11 @@ class Recording:
 
     @property
     def listens(self) -> bool:
-        """Whether it wants the answer's body."""
+        """True if the body is recorded."""
         return self._tape is not None
 
     def body(self, data: bytes) -> None:
-        """A piece of the answer's body."""
+        """Record a piece of the body."""
         tape, books = self._tape, self._books
         if tape is None:
             return
@@ -119,7 +120,7 @@ class Recording:
             self._give_up("too much is being recorded")
 
     def end(self) -> None:
-        """The answer is complete."""
+        """Finish: the response is complete."""
         tape = self._stop()
         if tape is not None:
             self._store(tape)
@@ -127,7 +128,7 @@ class Recording:
             self._release(again=tape is not None)
 
     def fail(self, now: float) -> CacheHit | None:
-        """The app gave no answer, or broke it off: nothing is stored. Served: send this, where nothing was sent yet."""
+        """Finish after a missing or aborted response: nothing is stored. CacheHit: send it if nothing was sent yet."""
         self._stop()
         stored = self._entry
         instead = None if stored is None or self.cache_lines else self._stand_in(stored, now, b"")
@@ -135,16 +136,16 @@ class Recording:
         return instead
 
     def lost(self) -> None:
-        """The file which the app named cannot be sent: instead of ``answer``, and the end."""
-        self._refuse("the file which the app named cannot be sent", 404)
+        """Finish, instead of ``answer``: the file that the app named cannot be sent."""
+        self._refuse("the file that the app named cannot be sent", 404)
 
     def gone(self) -> None:
-        """The visitor left before the end: the app's answer is lost, but another may ask for it."""
+        """Finish: the client left before the end. Nothing is stored, but a waiting request may try next."""
         self._stop()
         self._release(again=True)
 
     def sent_on(self) -> None:
-        """Another machine answers: nothing is stored, and what the request may change there is forgotten here."""
+        """Finish: another machine responds. Nothing is stored; an unsafe request invalidates what is stored here."""
         self._stop()
         if self.way.unsafe:
             self._books.invalidate(self.asked.uri)
@@ -153,7 +154,7 @@ class Recording:
     # --- recording ---
 
     def _plain_refusal(self, marks: list[tuple[bytes, bytes]]) -> str | None:
-        """The quick noes: most answers are not for the cache, and should not pay for it."""
+        """Reasons against storing that are cheap to check, since most responses are not cacheable."""
         if not marks and not self._books.heuristic:
             return "nothing says that it may be stored"
         for name, value in marks:
@@ -162,20 +163,20 @@ class Recording:
         return None
 
     def _dull(self, marks: list[tuple[bytes, bytes]]) -> bool:
-        """Whether nothing need be done about the answer, as far as one look tells."""
+        """Return whether one cheap check shows that the response is not to be stored."""
         if not marks:
             return not self._books.heuristic
         name, value = marks[0]
         return len(marks) == 1 and name[:1] in b"cC" and policy.refusal(value) is not None
 
     def _begin(self, came: head.ResponseHead, now: float, file: stored_response.File | None) -> str | None:
-        """Starts recording, or says why not."""
+        """Start recording, or return the reason not to."""
         named, asked = conditional.parse_fields(came.kept), self.asked
         terms = self._terms(came.status, named, now)
         if isinstance(terms, str):
             return terms
         if terms.public and b"set-cookie" in named and b"set-cookie" not in terms.hidden:
-            came.drop(b"set-cookie")  # what is public is nobody's: else the first visitor's session would be too
+            came.drop(b"set-cookie")  # else all clients would share the first client's session
         if file is None and (reason := self._unfit(came)) is not None:
             return reason
         length = None
@@ -188,17 +189,17 @@ class Recording:
         if _for_others(terms):
             self._books.flights.remember(asked.uri, lonely=False)
         else:
-            self._alone("each has to ask for himself")
+            self._alone("each request has to ask the app")
         return None
 
     def _unfit(self, came: head.ResponseHead) -> str | None:
-        """Why its body cannot be stored."""
+        """The reason why the body cannot be stored, or None."""
         if came.framing is head.UNTIL_CLOSE:
-            return "nothing tells a complete body from a broken one"
+            return "a complete body cannot be distinguished from a truncated one"
         return "too big" if came.framing is head.LENGTH and came.length > self._books.item else None
 
     def _refuse(self, reason: str, status: int) -> None:
-        """The answer is not stored. Nor is it believed any longer what is, unless the app only fails."""
+        """Do not store the response. The stored entry is discarded too, unless the app merely failed (5xx)."""
         if status in _OF_ONE_REQUEST:
             self.reason = reason
             return self._release(again=False)
@@ -230,7 +231,7 @@ class Recording:
         return stored_response.Entry(self.asked.uri, selector, answer, named, terms, received)
 
     def _put(self, made: stored_response.Entry) -> bool:
-        """Stores it, unless the resource was changed while it came."""
+        """Store the entry, unless the resource was changed meanwhile. Return whether it was stored."""
         books = self._books
         return self._stamp == books.stamp(self.asked.uri) and books.shelf.put(made)
 
@@ -259,7 +260,7 @@ class Recording:
         return None
 
     def _not_modified(self, stored: stored_response.Entry, came: head.ResponseHead, now: float) -> CacheHit:
-        """What is stored is still good, with the new header fields (RFC 9111 §4.3.4)."""
+        """The stored response, updated with the header fields of the 304 (RFC 9111 §4.3.4)."""
         books = self._books
         block = stored_response.merged(stored.answer.lines, came.kept)
         named = conditional.parse_fields([block])
@@ -280,7 +281,7 @@ class Recording:
         return serve(made, self.asked, how if terms.public else how + stored_response.cookies(came.kept))
 
     def _stand_in(self, stored: stored_response.Entry, now: float, more: bytes) -> CacheHit | None:
-        """The stored answer for an app that fails (stale-if-error)."""
+        """The stored response in place of a failure of the app (stale-if-error), or None."""
         if not policy.on_error(stored.terms, stored.age(now), self.asked.control):
             return None
         self._books.counts.stale += 1
@@ -291,7 +292,7 @@ class Recording:
     # --- the others ---
 
     def _alone(self, reason: str) -> None:
-        """The answer is not stored: those who wait are not to wait for it."""
+        """Do not store the response, and let no other request wait for it."""
         self.reason = reason
         self._books.flights.remember(self.asked.uri, lonely=True)
         self._release(again=False)
@@ -303,21 +304,23 @@ class Recording:
 
 
 def _still(before: stored_response.Entry, after: stored_response.Entry) -> bool:
-    """Whether a 304 speaks of what is stored: its ETag, if it names one, is the same."""
+    """Return whether a 304 is about the stored response: its ETag, if any, matches."""
     one, other = before.validators.etag, after.validators.etag
     return one is None or other is None or conditional.alike(one, other)
 
 
 def _for_others(terms: policy.Terms) -> bool:
-    """Whether it may be used without asking, so that waiting for it is of use."""
+    """Return whether the response may be used without revalidation, so that others may wait for it."""
     return not terms.ask and terms.lifetime > terms.age
 
 
-_LONGEST = 4096  # octets of both addresses
+_LONGEST = 4096  # octets of both URIs together
 
 
 def changed(uri: Uri, came: head.ResponseHead) -> list[Uri]:
-    """Its own, and those in Location and Content-Location on the same host; ``came``: the answer, no error."""
+    """URIs changed by an unsafe request: its own, and Location and Content-Location on the same host.
+
+    ``came``: the response, which is no error."""
     found = [uri]
     for name in (b"location", b"content-location"):
         if (value := came.line(name)) is not None and (other := _resolve(uri, value)) is not None:
@@ -328,7 +331,7 @@ def changed(uri: Uri, came: head.ResponseHead) -> list[Uri]:
 def _resolve(uri: Uri, reference: bytes) -> Uri | None:
     tenant, host, path, query = uri
     if len(host) + len(path) + len(query or b"") + len(reference) > _LONGEST:
-        return None  # a cache may leave them alone (RFC 9111 §4.4), and urllib would remember such long texts
+        return None  # invalidating them is optional (RFC 9111 §4.4), and urllib would cache such long strings
     here = b"http://%b%b" % (host, path if query is None else path + b"?" + query)
     try:
         there = urlsplit(urljoin(here.decode("latin-1"), reference.decode("latin-1")))

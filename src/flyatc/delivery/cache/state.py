@@ -1,9 +1,4 @@
-"""What the parts of the cache share: the shelf, the flights, the counts.
-
-Why a request goes to the app, though there is a cache. Pure.
-
-Requests for the same at the same time: one goes to the app, the others wait for what becomes of it. Pure.
-"""
+"""Shared state of the cache: store, counters, request coalescing, and the reasons for a miss. Pure."""
 
 from array import array
 from collections.abc import Callable
@@ -18,9 +13,10 @@ _SLOTS = 4096
 
 @dataclass(slots=True)
 class Counts:
-    """Requests since the start: ``hits`` (``stale`` ones among them), ``misses``, ``bypassed``, how often one
-    ``waited`` for another's answer; answers ``stored``, ``refreshed`` by a 304, ``invalidated`` by an unsafe
-    method."""
+    """Counters since the start.
+
+    Requests: ``hits`` (including ``stale`` ones), ``misses``, ``bypassed``, ``waited`` (coalesced with another).
+    Responses: ``stored``, ``refreshed`` by a 304, ``invalidated`` by an unsafe method."""
 
     hits: int = 0
     stale: int = 0
@@ -33,8 +29,8 @@ class Counts:
 
 
 class CacheState:
-    """``item``: the most octets of one body; ``pending``: octets of bodies which are still coming in; ``heuristic``:
-    see ``freshness.lifetime``."""
+    """``item``: maximum octets of one body; ``pending``: octets of bodies being recorded; ``heuristic``: see
+    ``policy.freshness_lifetime``."""
 
     def __init__(self, bound: int, item: int, heuristic: float) -> None:
         self.shelf = memory.MemoryStore(bound)
@@ -46,12 +42,13 @@ class CacheState:
         self._clears = 0
 
     def stamp(self, uri: Uri) -> int:
-        """Changes when what an app said about the address until now is no longer to be believed (by hash: seldom too
-        often, never too seldom)."""
+        """A number that changes when earlier responses for the URI become invalid.
+
+        Kept by hash: it may rarely change without need, but never fails to change."""
         return self._clears + self._voided[hash(uri) % _SLOTS]
 
     def invalidate(self, uri: Uri) -> None:
-        """Drops what is stored for it, and sees to it that answers which are on their way are not stored."""
+        """Drop what is stored for the URI, and prevent storing responses that are being received."""
         self._voided[hash(uri) % _SLOTS] += 1
         if self.shelf.resource(uri) is not None:
             self.counts.invalidated += 1
@@ -63,9 +60,11 @@ class CacheState:
 
 
 class Way(NamedTuple):
-    """``forward``: why, in the words of RFC 9211 §2.2; ``cache``: in those of X-Cache;
-    ``stores``: its answer may be stored; ``unsafe``: its success changes the resource; ``reason``: for the log;
-    ``cache_lines``, ``cache_lines_stored``: header lines."""
+    """A reason why a request goes to the app.
+
+    ``forward``: as RFC 9211 §2.2 names it; ``cache``: as X-Cache names it; ``stores``: the response may be stored;
+    ``unsafe``: success changes the resource; ``reason``: for the log; ``cache_lines``, ``cache_lines_stored``: header
+    lines for the client."""
 
     forward: bytes
     cache: str
@@ -82,13 +81,13 @@ def way(forward: bytes, cache: bytes, reason: str, *, stores: bool = False, unsa
 
 
 Key = tuple[Uri, Selector]
-Landing = Callable[[bool], None]  # whether it may wait again, for another
+Landing = Callable[[bool], None]  # argument: whether it may wait again
 
 _FLIGHT_SLOTS = 8192
 
 
 class Waiting:
-    """One who waits for another's answer. He is called once, unless he leaves."""
+    """A request that waits for another's response. ``land`` is called once, unless ``leave`` was."""
 
     __slots__ = ("_flight", "land")
 
@@ -96,19 +95,21 @@ class Waiting:
         self._flight, self.land = flight, land
 
     def leave(self) -> None:
-        """The visitor left, or will wait no longer (then he looks up again, without waiting)."""
+        """Stop waiting: the client left, or waited long enough (then look up again without a waiter)."""
         self._flight.pop(self, None)
 
 
 class Coalescing:
+    """Coalesces equal concurrent requests: one goes to the app, the others wait for its response."""
+
     def __init__(self) -> None:
         self._open: dict[Key, dict[Waiting, None]] = {}
-        # Addresses whose answers are of no use to others, by hash: each slot holds one. It needs no clock and no
-        # upkeep; two that share a slot only cost a wait.
+        # URIs whose responses cannot serve other requests, by hash: each slot holds one. This needs no clock and no
+        # cleanup; two that share a slot only cost a wait.
         self._lonely = array("q", bytes(8 * _FLIGHT_SLOTS))
 
     def begin(self, key: Key) -> bool:
-        """Whether this one goes first, for others to wait; else ``join``."""
+        """Return whether this request leads, so that others wait for it; else call ``join``."""
         if key in self._open:
             return False
         self._open[key] = {}
@@ -124,7 +125,7 @@ class Coalescing:
         return waiting
 
     def land(self, key: Key, *, again: bool) -> None:
-        """It is over: all who waited look again."""
+        """Finish: all waiting requests look up again."""
         flight = self._open.pop(key)
         waiting = list(flight)
         flight.clear()
@@ -132,7 +133,7 @@ class Coalescing:
             one.land(again)
 
     def lonely(self, uri: Uri) -> bool:
-        """Whether to wait for another's answer is in vain, as far as is known."""
+        """Return whether waiting for another's response is known to be useless."""
         number = hash(uri)
         return self._lonely[number % _FLIGHT_SLOTS] == number
 

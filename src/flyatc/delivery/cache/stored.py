@@ -1,10 +1,7 @@
-"""A stored answer. Pure.
+"""Stored responses, and the hits made from them: whole, partial or not modified.
 
-Hits that are put together already: for a request which asks for nothing special the answer lies there, all but its
-age. Pure.
-
-Answers made of what is stored: whole, a part, not modified (RFC 9110 §13, §14; RFC 9111 §4.3.2). Pure but for the
-boundary between parts, which nobody may guess.
+See RFC 9110 §13, §14 and RFC 9111 §4.3.2. ``Ready`` is a hit rendered in advance, all but its age. Pure, but for the
+random boundary between parts, which must not be guessable.
 """
 
 from collections.abc import Mapping
@@ -16,29 +13,29 @@ from flyatc.delivery.cache import policy
 from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
 from flyatc.wire import head
 
-# What Python keeps for an entry besides the octets of its texts: the objects themselves and their places in our tables,
-# measured with tracemalloc, and what malloc adds (the test of the cache's memory tells when this is no longer true).
+# Overhead of an entry in memory besides its strings: the objects and their table slots, measured with tracemalloc, and
+# malloc's overhead (the test of the cache's memory fails when this no longer holds).
 ENTRY_OCTETS = 1800
 VARIED_OCTETS = 100  # for each name in Vary
 FORM_OCTETS = 250
 
 _MADE_ANEW = frozenset((b"set-cookie", b"age", b"x-cache", b"content-length"))
 
-# A 304 says nothing about the body that was stored: these stay what they were (RFC 9111 §3.2).
+# A 304 does not describe the stored body: these fields keep their stored values (RFC 9111 §3.2).
 _OF_THE_BODY = frozenset((b"content-length", b"content-encoding", b"content-range"))
 
 
 class Form(NamedTuple):
-    """The body in a content-coding, with the header lines that go with it (as in ``Entry.lines``).
+    """The body in a content-coding, with its header lines (as in ``StoredResponse.lines``).
 
-    ``lines`` is empty after the entry was freshened: then they have to be made anew from the entry's."""
+    ``lines`` is empty after the entry was refreshed: then they must be derived again from the entry's."""
 
     lines: bytes
     body: bytes
 
 
 class File(NamedTuple):
-    """What the app named to be sent instead of a body, and how it was then. ``modified``: nanoseconds since 1970."""
+    """A file that the app named to be sent as the body, as it was then. ``modified``: nanoseconds since 1970."""
 
     path: bytes
     modified: int
@@ -46,7 +43,7 @@ class File(NamedTuple):
 
 
 class StoredResponse(NamedTuple):
-    """``lines``: header lines, each begun by CR LF; ``file``: None where there is a body."""
+    """``lines``: header lines, each preceded by CR LF; ``file``: None if there is a body."""
 
     status: int
     reason: bytes
@@ -56,8 +53,10 @@ class StoredResponse(NamedTuple):
 
 
 class Entry:
-    """``received``: Unix seconds; ``forms``: by content-coding, added by ``Cache.keep_form``; ``octets``: what it
-    costs in memory, with its forms; ``date``: of the answer, Unix seconds."""
+    """A cache entry.
+
+    ``received``: Unix seconds; ``forms``: by content-coding, added by ``Cache.keep_form``; ``octets``: memory used,
+    forms included; ``date``: of the response, Unix seconds."""
 
     __slots__ = (
         "answer", "date", "forms", "octets", "received", "selector", "terms", "uri", "validators",
@@ -89,17 +88,17 @@ class Entry:
 
     @property
     def body_less(self) -> bool:
-        """Stored from a HEAD: good for no GET."""
+        """True if stored from a HEAD: cannot serve a GET."""
         return self.selector[0] == b"HEAD"
 
     def adopt(self, forms: Mapping[bytes, Form]) -> None:
-        """Takes over the bodies of the forms of an entry which this one replaces."""
+        """Take over the encoded bodies of an entry that this one replaces."""
         for coding, form in forms.items():
             self.forms[coding] = Form(b"", form.body)
             self.octets += FORM_OCTETS + len(form.body)
 
     def contradicts(self, came: head.ResponseHead) -> bool:
-        """Whether the answer to a HEAD shows that the resource is no longer what is stored (RFC 9111 §4.3.5)."""
+        """Return whether the response to a HEAD shows that the entry is outdated (RFC 9111 §4.3.5)."""
         named = conditional.parse_fields(came.kept)
         etag, modified = self.validators
         return (
@@ -112,17 +111,16 @@ class Entry:
         return policy.age(self.terms.age, self.received, now)
 
     def cache_lines(self, now: float, how: bytes) -> bytes:
-        """The header lines that the cache adds where this is sent. ``how``: parameters of Cache-Status (RFC 9211)."""
+        """Header lines that the cache adds to a hit. ``how``: parameters of Cache-Status (RFC 9211)."""
         return b"\r\nAge: %d\r\nCache-Status: flyatc%b\r\nX-Cache: hit" % (self.age(now), how)
 
     def hit(self, now: float) -> bytes:
-        """``cache_lines``, where the app is not asked."""
+        """``cache_lines`` for a hit without a request to the app."""
         return self.cache_lines(now, b"; hit; ttl=%d" % (self.terms.lifetime - self.age(now)))
 
 
 def lines(kept: list[bytes], terms: policy.Terms, received: float, length: int | None) -> bytes:
-    """What is kept of header lines, and a Date in any case (RFC 9110 §6.6.1). ``length``: the Content-Length, if
-    any."""
+    """The header lines to store, always with a Date (RFC 9110 §6.6.1). ``length``: the Content-Length, or None."""
     found = [
         (name, line) for name, line in conditional.lines(kept) if name not in _MADE_ANEW and name not in terms.hidden
     ]
@@ -139,42 +137,43 @@ def cookies(kept: list[bytes]) -> bytes:
 
 
 def merged(stored: bytes, kept: list[bytes]) -> bytes:
-    """Stored header lines, replaced by those of a 304 which have the same names (RFC 9111 §3.2). No cookies: they are
-    one visitor's."""
+    """Stored header lines, updated with those of a 304 (RFC 9111 §3.2). Cookies are left out: they are one client's."""
     new = [(name, line) for name, line in conditional.lines(kept) if name not in _OF_THE_BODY and name != b"set-cookie"]
-    replaced = {b"date", *(name for name, _ in new)}  # one which is not dated, was made now
+    replaced = {b"date", *(name for name, _ in new)}  # a 304 without Date was made now
     old = [line for name, line in conditional.lines([stored]) if name not in replaced]
     return b"".join(old + [line for _, line in new])
 
 
-MOST = 4  # of one address: browsers of a kind all say the same in Accept-Encoding
-OCTETS = 400  # what Python keeps for one besides the octets of its texts
+MOST = 4  # per URI: most browsers send the same Accept-Encoding
+OCTETS = 400  # memory overhead of one besides its strings
 
 
 class Ready:
-    """A whole answer while it is fresh. ``accepted``: the Accept-Encoding for which it is, None: without one;
-    ``settings``: the compression's, compared by identity; ``body``: the entry's, or that of one of its forms."""
+    """A pre-rendered whole response, usable while it is fresh.
+
+    ``accepted``: the Accept-Encoding it is for, None if the header is missing; ``settings``: of compression, compared
+    by identity; ``body``: the entry's, or that of one of its forms."""
 
     __slots__ = ("_began", "_head", "_lines", "_seconds", "_until", "accepted", "body", "entry", "settings")
 
     def __init__(self, stored: Entry, accepted: bytes | None, settings: object, lines: bytes, body: bytes) -> None:
-        """``lines``: header lines, as in ``Served``."""
+        """``lines``: header lines, as in ``CacheHit``."""
         self.entry, self.accepted, self.settings, self.body = stored, accepted, settings, body
         self._lines = b"HTTP/1.1 %d %b%b" % (stored.answer.status, stored.answer.reason, lines)
         self._began, self._until = stored.received, stored.received + stored.terms.lifetime - stored.terms.age
-        self._seconds: int | None = None  # for which ``_head`` is; below 0 where the clock was put back
+        self._seconds: int | None = None  # age that ``_head`` was rendered for; below 0 if the clock was set back
         self._head = b""
 
     @property
     def octets(self) -> int:
-        """Of memory; the body is the entry's."""
+        """Memory used, without the body, which is the entry's."""
         return OCTETS + 2 * len(self._lines) + len(self.accepted or b"")
 
     def serves(self, settings: object, now: float) -> bool:
         return now < self._until and self.settings is settings
 
     def head(self, now: float) -> bytes:
-        """As ``Served.head``; put together once a second."""
+        """As ``CacheHit.head``; rendered once a second."""
         seconds = int(now - self._began)
         if seconds != self._seconds:
             self._seconds, self._head = seconds, self._lines + self.entry.hit(now)
@@ -188,7 +187,7 @@ _NOT_IN_PART = frozenset((b"content-length",))
 _NOT_IN_PARTS = frozenset((b"content-length", b"content-type"))
 _NOT_IN_416 = frozenset((*_NOT_IN_304, b"etag", b"last-modified"))
 _REASONS = {206: b"Partial Content", 304: b"Not Modified", 416: b"Range Not Satisfiable"}
-_random = Random()  # noqa: S311 - seeded by the system; a guess wins nothing but a garbled download of one's own
+_random = Random()  # noqa: S311 - seeded by the system; guessing it only garbles one's own download
 
 
 class CacheHit:
@@ -213,11 +212,11 @@ class CacheHit:
         self.plain: CacheRequest | None = None
 
     def head(self) -> bytes:
-        """All of the head but what belongs to the visitor's connection, and the empty line."""
+        """The head, without the lines that belong to the client's connection and the final empty line."""
         return b"HTTP/1.1 %d %b%b%b" % (self.status, self.reason, self.lines, self.cache_lines)
 
     def encode(self, form: Form, *, head_only: bool) -> None:
-        """``form``: one of the entry's, with its lines."""
+        """Replace the body by ``form``, one of the entry's, with its lines."""
         self.lines, self.body = form.lines, b"" if head_only else form.body
 
     def _become(self, status: int, without: frozenset[bytes], more: bytes, body: bytes) -> None:
@@ -241,7 +240,7 @@ def serve(entry: Entry, asked: CacheRequest, cache_lines: bytes) -> CacheHit:
 
 
 def _known(entry: Entry, asked: CacheRequest) -> bool:
-    """Whether the visitor has it already. Without a Last-Modified, its Date stands for it (RFC 9111 §4.3.2)."""
+    """Return whether the client has the response already. Date replaces a missing Last-Modified (RFC 9111 §4.3.2)."""
     having = entry.validators
     if having.modified is None:
         having = having._replace(modified=entry.date)
