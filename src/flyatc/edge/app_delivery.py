@@ -1,6 +1,6 @@
 """Per-app delivery of responses: compression, static files, X-Sendfile, cache. Made once for all of its requests.
 
-``Outlet`` compresses a streamed body slice by slice; ``AppDelivery.whole`` a short one in one step.
+``CompressedBody`` compresses a streamed body slice by slice; ``AppDelivery.whole`` a short one in one step.
 """
 
 import asyncio

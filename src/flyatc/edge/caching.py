@@ -57,6 +57,7 @@ class Lookup(exchange.WaitingReceiver):
         self._turn: asyncio.Handle | None = None
 
     def take(self, outcome: Outcome) -> None:
+        """Respond from the cache, refuse, or wait for the response to another request."""
         to = self._to
         if isinstance(outcome, Ready):
             return send_ready(to, outcome)
@@ -106,6 +107,7 @@ def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, 
 
 
 def send_ready(to: exchange.Exchange, ready: Ready) -> None:
+    """Send a pre-rendered response and end the request."""
     to.cache = "hit"
     _send(to, ready.entry.answer.status, ready.head(time()), ready.body)
 

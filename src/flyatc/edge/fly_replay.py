@@ -75,7 +75,7 @@ class FlyReplay:
         return self._source(to, tenant).sent
 
     def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
-        """Return ``place`` if it is another machine and the request was not sent here by one of ours. Such a request is
+        """Return ``place`` if it is not this machine and no peer sent the request here. A request sent by a peer is
         served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
         if place is None or isinstance(place, placement.Here):
             return None
@@ -88,6 +88,7 @@ class FlyReplay:
         return placement.Nowhere(503, f"another machine sent this user here, and this one serves {self._only} only")
 
     def respond(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
+        """Replay or forward the request to ``place``, or respond with its reason (a waiting page or an error)."""
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
         if place.soon and responses.shows_page(to):

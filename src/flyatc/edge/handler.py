@@ -55,6 +55,7 @@ class Handler:
         self.use(config)
 
     def use(self, config: Config) -> None:
+        """Apply a configuration: routes, pages, limits."""
         self._serves = config.serves
         self._settings, self._largest_body = config.server, config.limits.request_body
         self._health = config.server.health.encode() if config.server.health else None
@@ -67,6 +68,7 @@ class Handler:
         self._maintenance.most = config.limits.held
 
     def handle(self, request: server.Request) -> None:
+        """Handle a request from a client or from Fly Proxy."""
         to = self._begin(request)
         path = request.head.path
         if path == self._health:
@@ -89,6 +91,7 @@ class Handler:
         return self._route(to)
 
     def _route(self, to: exchange.Exchange) -> None:
+        """Find the tenant, apply limits, and serve health checks and static files; else ``_deliver``."""
         request = to.request
         path = request.head.path
         found = self.routes.match(path, request.head.query)
@@ -110,7 +113,7 @@ class Handler:
             reason = f"the body is larger than {self._largest_body} bytes"
             return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
         if path == found.health:
-            return self._ask_health(to, found, tenant)
+            return self._check_health(to, found, tenant)
         at = self._deliveries.of(tenant.spec)
         if at.static is not None and static_files.serve_static(
             to, at.static, at.app, path[len(found.prefix) :], self._responder
@@ -203,7 +206,7 @@ class Handler:
             recording, through, self._deliveries.of(tenant.spec), to.request.head.method, app_head
         ).begin()
 
-    def _ask_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+    def _check_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Respond to a tenant's health check, which never starts an app and does not count as use. A stopped app is
         healthy; so is one in maintenance or paused, or a load balancer would take the whole machine out for it."""
         to.silent = True

@@ -127,6 +127,7 @@ class Maintenance:
             log.event("warning", "still paused", scope=maintenance_rules.named(scope), limit=pause.limit)
 
     def judge(self, address: str) -> Closed | Paused | None:
+        """Return the rule that applies to the tenant at ``address``, None if there is none."""
         return maintenance_rules.judge(address, self.closed, self.paused)
 
     def waiting(self, scope: str | None = None) -> int:

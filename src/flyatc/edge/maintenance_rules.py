@@ -72,4 +72,5 @@ def covers(scope: str, address: str) -> bool:
 
 
 def named(scope: str) -> str:
+    """Return the scope as it appears in logs and reasons."""
     return "everything" if scope == EVERYTHING else scope

@@ -130,6 +130,7 @@ class Responder:
         self._send(to, 308, [(b"Location", location)], b"", reason)
 
     def plain(self, to: exchange.Exchange, status: int, text: bytes) -> None:
+        """Respond with plain text, for health checks and ``OPTIONS *``."""
         self._send(
             to, status, [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")], text, None
         )

@@ -51,6 +51,7 @@ class Gateway:
         self._tunnels: set[tunnel.Tunnel] = set()
 
     def idle(self, *, repeatable: bool) -> upstream_connection.AppConnection | None:
+        """Return an idle connection, None if there is none (see ``Pool.idle``)."""
         return self._pool.idle(repeatable=repeatable)
 
     async def dial(self) -> upstream_connection.AppConnection:
@@ -93,10 +94,12 @@ class Gateway:
         self._tunnels.discard(one)
 
     def drain(self) -> None:
+        """Close all tunnels; requests in flight continue."""
         for one in list(self._tunnels):
             one.cut()
 
     def close(self) -> None:
+        """Close all tunnels and cut all connections."""
         self.drain()
         self._pool.close()
 

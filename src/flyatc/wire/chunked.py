@@ -100,6 +100,7 @@ def encode(pieces: list[bytes]) -> bytes:
 
 
 def last(trailers: list[bytes]) -> bytes:
+    """Return the last chunk with the trailer lines, each ended by CR LF."""
     return b"0\r\n" + b"".join(trailers) + b"\r\n" if trailers else LAST
 
 
