@@ -53,7 +53,7 @@ async def test_a_damaged_replica_is_an_alarm_and_never_a_new_tenant(machines: St
         whole = first.read_bytes()
         damage(first)
         with pytest.raises(
-            RestoreRefused, match=r"e000001 cannot be restored.*nothing begins empty.*--version 000001-"
+            RestoreRefused, match=r"e000001 cannot be restored.*no empty database was created.*--version 000001-"
         ):
             await b.session(after(two, clean=False))
         assert not b.path.exists()

@@ -75,7 +75,7 @@ async def test_a_proof_for_which_there_is_no_time_saves_nothing(
     session.cancel()
     with pytest.raises(asyncio.CancelledError):
         await session
-    assert "no time to prove" in one.dirty[0]
+    assert "no time to verify" in one.dirty[0]
     monkeypatch.undo()
     assert await a.session(after(one, clean=False), 2) == [1], "the local copy is kept, and goes on"
 

@@ -1,4 +1,4 @@
-"""The door to litestream mode: a tenant's databases made whole and streaming; their history, and going back in it."""
+"""Facade of litestream mode: restore and stream a tenant's databases; history and rollback."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from flyatc.observe.log import Log
 
 @dataclass(frozen=True)
 class Span:
-    """What one line of a database covers: any moment between the two can be gone back to, while litestream keeps it."""
+    """The time that one line covers: any moment in it can be restored, as long as litestream keeps it."""
 
     database: str
     line: str  # "e000005"
@@ -34,7 +34,7 @@ class Span:
 
 
 class LitestreamBackend:
-    """``folder``: of the daemon, for litestream's socket and settings. ``close`` it when nothing is held any more."""
+    """``folder``: the daemon's, for litestream's socket and settings. Call ``close`` when nothing is held any more."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class LitestreamBackend:
         return self._context.engine
 
     async def take(self, tenant: Tenant, record: Record, owned: Lease, seeds: Seeds) -> Replication:
-        """The tenant's folder is prepared. To be left, always, when the app has ended.
+        """Restore and attach; the tenant's folder is prepared. Always call ``leave`` when the app has ended.
 
         Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
@@ -62,7 +62,7 @@ class LitestreamBackend:
         return Replication(tenant, streams, record, owned, self._context)
 
     async def history(self, tenant: Tenant, record: Record, owned: Lease, only: str | None = None) -> list[Span]:
-        """Newest first, database by database. Raises StoreUnavailable."""
+        """Return the lines by database, newest first. Raises StoreUnavailable."""
         spans = []
         for name in tenant.app.databases:
             if only in (None, name):
@@ -82,8 +82,8 @@ class LitestreamBackend:
         choice: Choice,
         progress: Progress,
     ) -> Replication:
-        """Puts what was chosen in place of the local copies; what stood there is set aside. The tenant is stopped;
-        leave the answer, and it is confirmed in the store.
+        """Replace the local copies by the chosen state, and set the old ones aside. The tenant is stopped. Call
+        ``leave`` on the result to confirm it in the store.
 
         Raises RestoreRefused (nothing was changed); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, owned) for name in names]

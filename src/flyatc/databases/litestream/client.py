@@ -1,14 +1,11 @@
-"""litestream's control socket: JSON over HTTP on a unix socket, one short connection a call, each bounded in time.
+"""Client of the litestream program: find it, call its control socket, relay its log.
 
-HTTP/1.0: the answer is not chunked, and ends with the connection. Paths and answers as litestream 0.5.17 has them.
+The control socket takes JSON over HTTP on a unix socket: one short connection for each call, bounded in time. With
+HTTP/1.0 the response is not chunked, and ends with the connection. Paths and responses are those of litestream 0.5.17.
 
-``/sync`` is never called. litestream holds a read lock, which keeps others from restarting the WAL. It binds that lock
-to the call in which it takes it, so that the lock is given up when the call has been answered. From then on pages are
-lost: the replica cannot be restored, while every answer says "synced" (measured: 0.5.12 to 0.5.17).
-
-The litestream program: where it is, whether it is one that we can drive, and the environment it gets.
-
-What litestream says, into our log: its level kept, its fields beside the message, as a source of its own.
+``/sync`` is never called. litestream holds a read lock, which prevents others from restarting the WAL. It binds that
+lock to the call that takes it, and releases it with the response. From then on pages are lost: the replica cannot be
+restored, while every response says "synced" (measured: 0.5.12 to 0.5.17).
 """
 
 import asyncio
@@ -29,18 +26,18 @@ from flyatc.observe.log import LEVELS
 
 T = TypeVar("T")
 
-MARGIN = 1.0  # s; what litestream may take longer than it was told
-DONE = "update_metrics"  # the last phase of a reading which went well
-MOST_AT_ONCE = 64 << 20  # octets of a WAL, of which litestream makes one transaction; then it goes on at once
-LARGEST = 16 << 20  # octets of an answer; /list has some 150 a database
+MARGIN = 1.0  # s; that litestream may exceed its own timeout by
+DONE = "update_metrics"  # the last phase of a successful read
+MOST_AT_ONCE = 64 << 20  # octets of a WAL that litestream puts into one transaction; it continues at once with the rest
+LARGEST = 16 << 20  # octets of a response; /list has some 150 a database
 
 
 class ControlFailed(Exception):
-    """Nobody answers, or not in time, or nothing that makes sense: whether it was done is not known."""
+    """No response, a late one, or an invalid one: it is unknown whether the call was carried out."""
 
 
 class Refused(Exception):
-    """litestream's own words; ``status`` as in HTTP."""
+    """litestream's own error text; ``status`` as in HTTP."""
 
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
@@ -48,7 +45,7 @@ class Refused(Exception):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """The last reading of one database's WAL. ``started_at`` None: it was not read yet. ``wal_size``: octets read."""
+    """The last read of one database's WAL. ``started_at`` None: not read yet. ``wal_size``: octets read."""
 
     path: str
     active: bool = False
@@ -60,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def read_at(self) -> float | None:
-        """Unix time: all that was committed before is in ``txid`` or an earlier transaction. None: nothing is known."""
+        """Unix time; all commits before it are in ``txid`` or an earlier transaction. None: unknown."""
         done = not self.active and self.phase == DONE and not self.error and self.wal_size < MOST_AT_ONCE / 2
         return self.started_at.timestamp() if self.started_at is not None and done else None
 
@@ -86,43 +83,43 @@ class _Error(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """Each call raises Refused and ControlFailed."""
+    """The control socket. Each call raises Refused and ControlFailed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def register(self, path: Path, url: str) -> bool:
-        """False: it was registered before, *whatever the URL was then*, and that has not changed."""
+        """Register a database. False: it was registered before, *with whatever URL*, and that is unchanged."""
         body = {"path": str(path), "replica_url": url}
         return _decode(await self._ask("POST", "/register", body), _Registered).status == "registered"
 
     async def unregister(self, path: Path, seconds: int) -> None:
-        """Refused with 500: its last sync failed, and it is no longer registered all the same (0.5.17)."""
+        """Unregister a database. Refused with 500: its last sync failed; it is unregistered nevertheless (0.5.17)."""
         await self._ask("POST", "/unregister", {"path": str(path), "timeout": seconds}, seconds)
 
     async def listed(self) -> frozenset[str]:
-        """The paths which it has."""
+        """Return the registered paths."""
         return frozenset(database.path for database in _decode(await self._ask("GET", "/list", None), _List).databases)
 
     async def progress(self) -> dict[str, Progress]:
-        """Of all that it has, by path."""
+        """Return the progress of all registered databases, by path."""
         found = _decode(await self._ask("GET", "/debug/sync-status", None), _Status).databases
         return {one.path: one for one in found}
 
     async def _ask(self, method: str, path: str, body: object, seconds: float = 1.0) -> bytes:
         try:
             async with asyncio.timeout(seconds + MARGIN):
-                status, answer = await self._exchange(method, path, b"" if body is None else msgspec.json.encode(body))
+                status, reply = await self._exchange(method, path, b"" if body is None else msgspec.json.encode(body))
         except TimeoutError as error:
             raise ControlFailed(f"litestream does not answer {path} within {seconds + MARGIN:.0f} seconds") from error
         except (OSError, ValueError, IndexError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
             raise ControlFailed(f"litestream cannot be reached: {error}") from error
         if status != 200:
-            raise Refused(status, _words(answer))
-        return answer
+            raise Refused(status, _words(reply))
+        return reply
 
     async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # however deep it lies
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # allows a path of any length
         try:
             reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{self._path.name}")
         finally:
@@ -130,49 +127,49 @@ class Control:
         try:
             head = f"{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            response_head = await reader.readuntil(b"\r\n\r\n")
             rest = bytearray()
             while piece := await reader.read(1 << 16):
                 rest += piece
                 if len(rest) > LARGEST:
-                    raise ValueError("its answer has no end")
-            return int(answer.split(b" ", 2)[1]), bytes(rest)
+                    raise ValueError("its response is too large")
+            return int(response_head.split(b" ", 2)[1]), bytes(rest)
         finally:
-            writer.transport.abort()  # it need not take what is left of the question: nobody waits for that
+            writer.transport.abort()  # do not wait until the rest of the request is sent
 
 
-def _decode(answer: bytes, kind: type[T]) -> T:
+def _decode(response: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(answer, type=kind)
+        return msgspec.json.decode(response, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ControlFailed(f"litestream's answer is not understood: {error}") from error
+        raise ControlFailed(f"litestream's response is invalid: {error}") from error
 
 
-def _words(answer: bytes) -> str:
+def _words(response: bytes) -> str:
     try:
-        return msgspec.json.decode(answer, type=_Error).error
+        return msgspec.json.decode(response, type=_Error).error
     except msgspec.MsgspecError:
-        return answer.decode(errors="replace")[:300]
+        return response.decode(errors="replace")[:300]
 
 
-OLDEST = (0, 5, 17)  # the first whose control socket tells how far each database was read
-PATIENCE = 10.0  # s; to tell its version
+OLDEST = (0, 5, 17)  # the first whose control socket reports how far each database was read
+PATIENCE = 10.0  # s; to report its version
 
-# Soft limits for Go's heap. Measured: a gigabyte is restored in 90 MB instead of 139, no slower. The one which streams
-# needs 0.4 MB a database: its limit only keeps it from growing where it would not have to.
+# Soft limits for Go's heap. Measured: a gigabyte is restored in 90 MB instead of 139, no slower. The streaming process
+# needs 0.4 MB a database: its limit only prevents unnecessary growth.
 FOR_RESTORES, FOR_STREAMS = "64MiB", "256MiB"
 
-# AWS_CA_BUNDLE breaks every use of S3 in litestream 0.5 ("WithTransportOptions"): SSL_CERT_FILE does what it is for.
+# AWS_CA_BUNDLE breaks every use of S3 in litestream 0.5 ("WithTransportOptions"); SSL_CERT_FILE has the same purpose.
 _KEPT = {"PATH", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOMEMLIMIT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
 _DROPPED = {"AWS_CA_BUNDLE"}
 
 
 class LitestreamMissing(FlyatcError):
-    """There is none, or none that can be used: says what to do."""
+    """No usable litestream program; the text says what to do."""
 
 
 def find(configured: str | None, environ: Mapping[str, str]) -> Path:
-    """``configured`` if it is told, else from PATH, else beside our interpreter, where pip puts it.
+    """Return ``configured`` if given, else the one on PATH, else the one beside our interpreter, where pip installs it.
 
     Raises LitestreamMissing."""
     if configured is not None:
@@ -190,14 +187,14 @@ def find(configured: str | None, environ: Mapping[str, str]) -> Path:
 
 
 def check(program: Path) -> str:
-    """Its version. Blocking. Raises LitestreamMissing where it is too old, or does not answer."""
+    """Return its version. Blocking. Raises LitestreamMissing if it is too old or does not respond."""
     try:
-        answer = subprocess.run([program, "version"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        completed = subprocess.run([program, "version"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise LitestreamMissing(f"{program} cannot be run: {error}") from error
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.strip())
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", completed.stdout.strip())
     if found is None:
-        raise LitestreamMissing(f"{program} does not tell its version: is it litestream?")
+        raise LitestreamMissing(f"{program} does not report its version: is it litestream?")
     if tuple(map(int, found.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise LitestreamMissing(
@@ -207,7 +204,7 @@ def check(program: Path) -> str:
 
 
 def environment(environ: Mapping[str, str], memory: str) -> dict[str, str]:
-    """What litestream gets of ours: the credentials of the store, and nothing of the apps'. $GOMEMLIMIT wins."""
+    """Return litestream's environment: the store's credentials, nothing of the apps. Our $GOMEMLIMIT has precedence."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -216,8 +213,8 @@ def environment(environ: Mapping[str, str], memory: str) -> dict[str, str]:
     return {"GOMEMLIMIT": memory} | kept
 
 
-_DULL = ("no databases specified in configuration",)  # an error to litestream; our databases come by its socket
-_ROUTINE = "debug"  # what it tells as information is its inner life: "starting compaction monitor"
+_DULL = ("no databases specified in configuration",)  # an error to litestream; our databases come through its socket
+_ROUTINE = "debug"  # its information is internal: "starting compaction monitor"
 _TAKEN = {"time", "level", "msg"}
 
 
@@ -228,11 +225,13 @@ class EventLog(Protocol):
 
 
 class Relay:
+    """Relays litestream's output to our log: keeps level and fields, with source litestream."""
+
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
     def hear(self, stream: str, line: str) -> None:
-        """One line of its output: JSON, unless Go itself speaks (a panic)."""
+        """Log one line of its output: JSON, except for output of Go itself (a panic)."""
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.MsgspecError:

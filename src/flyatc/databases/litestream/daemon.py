@@ -1,21 +1,22 @@
-"""The machine's one litestream: started when it is first needed, driven over its socket, restarted when it dies.
+"""Supervise the one litestream process of the machine: started on first use, driven over its socket, restarted.
 
-What it must not be trusted with was measured (0.5.17); the numbers are used where each point is dealt with:
+Its limits were measured (0.5.17); comments refer to them by these numbers:
 
-1. its exit code: it ends with 0 though a last upload failed. So an end of it confirms nothing: the store does.
-2. it opens a database a second after it was registered. Until then others may restart the WAL: see ``Stream``.
-3. ``stop`` and ``unregister`` which fail forget the database all the same, and say "already" the next time. So nothing
+1. Its exit code is 0 even if a last upload failed. So its exit confirms nothing; only the store does.
+2. It opens a database a second after its registration. Until then others may restart the WAL: see ``Stream``.
+3. A failed ``stop`` or ``unregister`` forgets the database nevertheless, and the next one says "already". So nothing
    is concluded from them.
-4. its own end takes the databases one after the other, each up to its timeout: we let go of each before.
-5. a database that is replaced under it makes a replica that cannot be restored: see ``Stream``.
-6. nothing keeps a stale copy from overwriting a newer replica: see ``lines``, and who calls ``attach``.
-7. its retries on a store that is away take minutes, or for ever: each call has a timeout of ours.
-8. ``register`` of a path which it has with another URL changes nothing and says "already_registered".
-9. what it was told is in memory only. A new one is told nothing: where an app has written meanwhile, it would go on
-   behind a gap. Whoever streams attaches anew: see ``Stream``.
-10. ``/sync`` damages what it confirms: see ``control``. It is not called.
+4. Its shutdown handles one database after the other, each up to its timeout: we detach all of them before.
+5. A database that is replaced while it is attached makes a replica that cannot be restored: see ``Stream``.
+6. It does not prevent a stale copy from overwriting a newer replica: see ``replica_layout`` and the callers of
+   ``attach``.
+7. Its retries on an unreachable store take minutes, or for ever: each of our calls has a timeout.
+8. ``register`` of a known path with another URL changes nothing and says "already_registered".
+9. Its registrations are in memory only. A new process has none: if an app has written meanwhile, it would continue
+   after a gap. So each stream attaches again: see ``Stream``.
+10. ``/sync`` damages what it confirms: see ``client``. It is not called.
 
-What this room needs of ``process``, which it may not import: handed in by the daemon.
+``Running`` and ``Run`` describe what is needed of ``process``, which may not be imported; the daemon passes it in.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ from flyatc.observe.log import Log
 
 
 class Running(Protocol):
-    """A program. Leaving its hold ends its whole process group."""
+    """A running program. The exit of its context ends its whole process group."""
 
     @property
     def exited(self) -> asyncio.Event: ...
@@ -59,22 +60,22 @@ class Run(Protocol):
         hurry: Callable[[], bool],
         directory: Path,
     ) -> AbstractAsyncContextManager[Running]:
-        """Spawned on the way in, on record for the next daemon; on the way out SIGTERM, ``grace`` seconds, SIGKILL, or
-        SIGKILL at once where ``hurry()``. ``hear`` gets the stream's name and each line. Raises StartFailed."""
+        """Entry: spawn it, on record for the next daemon. Exit: SIGTERM, ``grace`` seconds, SIGKILL; SIGKILL at once if
+        ``hurry()``. ``hear`` gets the name of the stream and each line. Raises StartFailed."""
 
 
 T = TypeVar("T")
 
-START = 10.0  # s; until its socket answers
+START = 10.0  # s; until its socket responds
 GRACE = 5.0  # s; from SIGTERM to SIGKILL; it has no databases by then
-STEADY = 60.0  # s; who ran for so long and dies is started again at once
-LETTING_GO = 1.0  # s; for the upload which comes with unregister, where it is not needed
-FRESH = 0.1  # s; what is known of all databases is that old at most
+STEADY = 60.0  # s; after a run of this length it is restarted at once
+DETACH_SECONDS = 1.0  # s; for the upload that unregister makes, where it is not needed
+FRESH = 0.1  # s; the greatest age of the cached progress
 
 SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
 
-# No databases: they come by the socket, which is named from within its folder (unix(7): 108 octets at most). The
-# timeouts at its end are for those which we could not let go of.
+# No databases: they come through the socket, which is named relative to its folder (unix(7): 108 octets at most). The
+# shutdown timeouts are for databases that could not be detached.
 _CONTENT = f"""\
 socket: {{enabled: true, path: {SOCKET}, permissions: 0600}}
 logging: {{level: info, type: json, stderr: true}}
@@ -88,7 +89,7 @@ dbs: []
 
 
 class LitestreamFailed(FlyatcError):
-    """litestream did not do it, or nobody knows whether it did."""
+    """litestream did not do it, or the outcome is unknown."""
 
 
 class _State(Enum):
@@ -98,7 +99,7 @@ class _State(Enum):
 
 
 class LitestreamDaemon:
-    """``folder``: ours alone, for its socket and settings. To be made in a running loop; ``close`` it at the end."""
+    """``folder``: for its socket and settings only. Create it in a running loop; call ``close`` at the end."""
 
     def __init__(
         self, folder: Path, configured: str | None, environ: Mapping[str, str], run: Run, log: Log, threads: Threads
@@ -107,9 +108,9 @@ class LitestreamDaemon:
         self._log, self._threads = log, threads
         self._control = Control(folder / SOCKET)
         self._attached: dict[Path, str] = {}
-        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)  # so that what is let go of stays so
+        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)  # a detached database stays so
         self._state, self._changed = _State.DOWN, asyncio.Event()
-        self._life: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
         self._kill, self._closing = asyncio.Event(), asyncio.Event()
         self._program: Path | None = None
         self.starts = 0  # of the process
@@ -122,7 +123,7 @@ class LitestreamDaemon:
         return self._state is _State.UP
 
     async def program(self) -> Path:
-        """Raises LitestreamMissing. Asks once."""
+        """Return the program, checked once. Raises LitestreamMissing."""
         if self._program is None:
             found = client.find(self._configured, self.environ)
             version = await self._threads.run(partial(client.check, found))
@@ -130,35 +131,35 @@ class LitestreamDaemon:
             self._program = found
         return self._program
 
-    # --- what others ask for ---
+    # --- public ---
 
     async def begin(self) -> None:
-        """It comes up, whatever else happens meanwhile. Raises LitestreamMissing."""
-        if self._life is None:
+        """Start it in the background. Raises LitestreamMissing."""
+        if self._supervision is None:
             await self.program()
-        if self._life is None:
-            self._life = tasks.start(self._live(), "litestream")
+        if self._supervision is None:
+            self._supervision = tasks.start(self._supervise(), "litestream")
 
     async def attach(self, path: Path, url: str) -> None:
-        """From now on it streams to ``url``, as long as ``holds``. The file may come later. Raises EngineFailed,
-        LitestreamMissing."""
+        """Stream ``path`` to ``url``, as long as ``holds`` is true. The file may be created later. Raises
+        LitestreamFailed, LitestreamMissing."""
         await self._start()
         async with self._locks[path]:
             if self._attached.get(path, url) != url:
-                await self._let_go(path)  # 8
+                await self._detach(path)  # 8
             self._attached[path] = url
             try:
                 if not await self._ask(self._control.register(path, url)):
-                    await self._anew(path, url)
+                    await self._register_again(path, url)
             except LitestreamFailed:
-                await self._let_go(path)
+                await self._detach(path)
                 raise
-        async with self._asking:  # what was known of the path is of an earlier registration
+        async with self._asking:  # the cached progress of the path is of an earlier registration
             self._progress_at = -math.inf
 
     async def progress(self, path: Path) -> Progress | None:
-        """Since it was attached; None: litestream does not have this database, or does not run. One question serves all
-        databases. Raises EngineFailed."""
+        """Return its progress since it was attached; None: litestream does not have it, or does not run. One call
+        serves all databases. Raises LitestreamFailed."""
         if path not in self._attached or not self.up:
             return None
         async with self._asking:
@@ -168,13 +169,13 @@ class LitestreamDaemon:
                 self._progress_at = now
         return self._progress.get(str(path))
 
-    async def detach(self, path: Path, seconds: float = LETTING_GO) -> None:
-        """Nothing holds the file any more when it returns, whatever it takes; it is bounded in time. ``seconds``: for
-        litestream to read and send what is left; whether it did is not known afterwards."""
+    async def detach(self, path: Path, seconds: float = DETACH_SECONDS) -> None:
+        """Detach it: on return the file is closed, even if litestream has to be killed. Bounded in time. ``seconds``:
+        for litestream to read and send the rest; whether it did is unknown afterwards."""
         async with self._locks[path]:
-            await self._let_go(path, seconds)
+            await self._detach(path, seconds)
 
-    async def _let_go(self, path: Path, seconds: float = LETTING_GO) -> None:
+    async def _detach(self, path: Path, seconds: float = DETACH_SECONDS) -> None:
         if self._attached.pop(path, None) is None:
             return
         while self._state is _State.OPENING:
@@ -182,12 +183,12 @@ class LitestreamDaemon:
         if self._state is _State.DOWN:
             return
         try:
-            with contextlib.suppress(Refused):  # 3: forgotten all the same, as we see for ourselves
+            with contextlib.suppress(Refused):  # 3: forgotten nevertheless, as is checked here
                 await self._control.unregister(path, max(1, round(seconds)))
                 return
             if str(path) not in await self._control.listed():
                 return
-            reason = "it keeps a database which it was to let go of"
+            reason = "it keeps a database that it was to release"
         except (ControlFailed, Refused) as error:
             reason = str(error)
         await self._replace(reason)
@@ -196,20 +197,20 @@ class LitestreamDaemon:
         return path in self._attached
 
     async def close(self) -> None:
-        """The process has ended when it returns."""
+        """Stop the process; it has ended on return."""
         self._closing.set()
-        self._turn(self._state)
-        if self._life is not None:
-            await asyncio.wait([self._life])
+        self._set_state(self._state)
+        if self._supervision is not None:
+            await asyncio.wait([self._supervision])
 
-    # --- its life ---
+    # --- the process ---
 
     async def _start(self) -> None:
-        """It is up when it returns. Raises EngineFailed, LitestreamMissing."""
+        """Start it, and wait until it is up. Raises LitestreamFailed, LitestreamMissing."""
         await self.begin()
         await self._await(_State.UP, START)
 
-    async def _live(self) -> None:
+    async def _supervise(self) -> None:
         clock, failures = asyncio.get_running_loop().time, 0
         while not self._closing.is_set():
             began = clock()
@@ -224,29 +225,29 @@ class LitestreamDaemon:
         await self._threads.run(self._write)
         argv = [str(await self.program()), "replicate", "-config", str(self._folder / SETTINGS)]
         self._kill.clear()
-        self._turn(_State.OPENING)
+        self._set_state(_State.OPENING)
         try:
             hear = Relay(self._log).hear
             environ = client.environment(self.environ, client.FOR_STREAMS)
             async with self._run(argv, environ, hear, GRACE, self._kill.is_set, self._folder) as running:
                 self.starts += 1
                 await self._open(running)
-                self._turn(_State.UP)
+                self._set_state(_State.UP)
                 await tasks.first_of(running.exited.wait(), self._closing.wait(), self._kill.wait())
                 if running.exited.is_set():
                     self._log.event("error", "litestream has ended: it is started again", exit=str(running.exit))
         finally:
             self._attached.clear()  # 9
             self._progress_at = -math.inf
-            self._turn(_State.DOWN)
+            self._set_state(_State.DOWN)
 
     def _write(self) -> None:
         durable_files.make_folder(self._folder)
-        (self._folder / SOCKET).unlink(missing_ok=True)  # so that nobody answers but the one who is to come
+        (self._folder / SOCKET).unlink(missing_ok=True)  # so that only the new process can respond
         (self._folder / SETTINGS).write_text(_CONTENT)
 
     async def _open(self, running: Running) -> None:
-        """It answers. Raises EngineFailed."""
+        """Wait until its socket responds. Raises LitestreamFailed."""
         until = asyncio.get_running_loop().time() + START
         while True:
             try:
@@ -256,30 +257,28 @@ class LitestreamDaemon:
                 if running.exited.is_set() or self._closing.is_set():
                     raise LitestreamFailed(f"litestream has ended at its start: {running.exit}") from error
                 if asyncio.get_running_loop().time() > until:
-                    raise LitestreamFailed(f"litestream does not answer: {error}") from error
+                    raise LitestreamFailed(f"litestream does not respond: {error}") from error
             await asyncio.sleep(0.01)
 
     async def _replace(self, reason: str) -> None:
-        """Kills it, whatever it is doing: what it holds is free when it returns. The others see that it let go."""
+        """Kill it: on return all databases are detached. Other streams notice with ``holds``."""
         self._log.event("warning", "litestream is killed and started again", reason=reason)
         starts = self.starts
         self._kill.set()
         while self._state is not _State.DOWN and self.starts == starts:
             await self._wait_for_change()
 
-    async def _anew(self, path: Path, url: str) -> None:
-        """8: it had the path already, nobody knows with which URL."""
+    async def _register_again(self, path: Path, url: str) -> None:
+        """Register again, since the path was known already (8), with an unknown URL."""
         with contextlib.suppress(Refused):  # 3
-            await self._control.unregister(path, round(LETTING_GO))
+            await self._control.unregister(path, round(DETACH_SECONDS))
         if not await self._ask(self._control.register(path, url)):
-            await self._replace("it keeps a database which it was to let go of")
+            await self._replace("it keeps a database that it was to release")
             await self._await(_State.UP, START)
             self._attached[path] = url
             await self._ask(self._control.register(path, url))
 
-    # --- parts ---
-
-    def _turn(self, state: _State) -> None:
+    def _set_state(self, state: _State) -> None:
         self._state = state
         self._changed.set()
         self._changed = asyncio.Event()

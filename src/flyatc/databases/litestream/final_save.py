@@ -1,14 +1,14 @@
-"""The last save of one database after its app has ended: proven, and left as a snapshot besides.
+"""Final save of one streamed database after its app has ended: verify the stream, and leave a snapshot.
 
-A line of steps, each of which a crash, or a store that fails, may be the last of. Until the last one the record says
-``in_use``: then the local copy is what counts, and all of this happens again.
+A crash or a failure of the store may come after each step. Until the last one the record says ``in_use``: then the
+local copy is kept, and all steps are repeated.
 
-1. litestream sends what is left, and lets go. The store has all, as far as litestream says.
-2. what the stream restores is compared with the local database (``proof``). If it differs, the stream is begun anew,
-   as a new line, and proven again. If that fails too, the database is not saved: the user becomes *dirty*.
-3. the same content becomes a snapshot, by the steps of ``Database``. It bears the position of the stream, so that the
+1. litestream sends the rest and is detached. According to litestream, the store has everything.
+2. Restore the stream, and compare with the local database (``verify_replica``). If it differs, renew the stream as a
+   new line, and verify again. If that fails too, the database is not saved: the user becomes *dirty*.
+3. Save the same content as a snapshot, by the steps of ``Database``. It has the position of the stream, so that the
    next machine knows that both are the same, and reads the snapshot, which is one object.
-4. the record says what the store has. Only then may the user be released.
+4. Record what the store has. Only then may the lease be released.
 """
 
 from functools import partial
@@ -27,12 +27,12 @@ from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
-TRIES = 3  # a litestream which was let go of in vain may still write when it closes the database
-LARGE_SNAPSHOT_EACH = 10  # clean stops of a large database, then one leaves a snapshot
+TRIES = 3  # after a failed detach litestream may still write when it closes the database
+LARGE_SNAPSHOT_EACH = 10  # clean stops of a large database for each snapshot
 
 
 async def finish(stream: Stream, context: LitestreamContext) -> Entry:
-    """What is to be on record: all is in the store. The app has ended, and litestream is to be let go of in any case.
+    """Save all, and return the entry for the record. The app has ended; the caller detaches litestream in any case.
     Raises SaveFailed."""
     database = stream.database
     if not _is_there(stream) or _known(stream):
@@ -56,13 +56,13 @@ async def finish(stream: Stream, context: LitestreamContext) -> Entry:
 
 
 def _known(stream: Stream) -> bool:
-    """Nothing was written since it was proven, and that is in the line which is ours."""
+    """Return whether nothing was written since the last verified save in this line."""
     entry = stream.database.entry
     return entry.txid > 0 and local_files.untouched(entry.signature, local_files.signature(stream.database.path))
 
 
 async def renew(stream: Stream, reason: str, context: LitestreamContext) -> None:
-    """A new line, which has all and can be restored; the app may run meanwhile. Raises SaveFailed."""
+    """Start a new line, and verify that it can be restored; the app may run meanwhile. Raises SaveFailed."""
     database = stream.database
     await stream.begin_anew(reason)
     await stream.caught_up()
@@ -75,7 +75,7 @@ async def renew(stream: Stream, reason: str, context: LitestreamContext) -> None
 
 
 def _is_there(stream: Stream) -> bool:
-    """Raises SaveFailed where it has lost what it had."""
+    """Return whether there is a database to save. Raises SaveFailed if it is empty but had content."""
     database = stream.database
     if database.path.exists() and database.path.stat().st_size:
         return True
@@ -89,26 +89,28 @@ def _is_there(stream: Stream) -> bool:
 
 
 async def _proven(stream: Stream, place: Path, context: LitestreamContext) -> Proven:
-    """Raises SaveFailed."""
+    """Verify the stream; renew it once if it differs. Raises SaveFailed."""
     reason = await _try(stream, place / "first", context)
     if isinstance(reason, Proven):
         return reason
     await stream.begin_anew(f"what the store has of it is not what is here: {reason}")
     again = await _try(stream, place / "second", context)
     if isinstance(again, Proven):
-        stream.database.log_event("info", "what was begun anew restores into what is here", version=str(again.position))
+        stream.database.log_event(
+            "info", "the new stream restores into the local database", version=str(again.position)
+        )
         return again
     raise SaveFailed(
-        f"{stream.database} is not saved: what the store has of it is not what is here, also after all was sent again: "
+        f"{stream.database} is not saved: what the store has of it is not what is here, even after all was sent again: "
         f"{again}. The local copy is kept: start it again on this machine, and see flyatc history"
     )
 
 
 async def _try(stream: Stream, place: Path, context: LitestreamContext) -> Proven | str:
-    """Why the store does not have what is here. Raises SaveFailed where that cannot be found out.
+    """Verify once; return the difference as text if there is one. Raises SaveFailed if that cannot be determined.
 
-    litestream sends what is left when it lets go, which takes milliseconds: nobody writes any more. If that was not
-    all, it gets the database once more, and as much time as it needs."""
+    When detached, litestream sends the rest, which takes milliseconds since there are no writers. If that was not
+    everything, it is attached once more, with as much time as it needs."""
     if stream.begun:
         await stream.hand_over()
         found = await _compare(stream, place / "handed over", "", context)
@@ -118,14 +120,14 @@ async def _try(stream: Stream, place: Path, context: LitestreamContext) -> Prove
     behind = ""
     try:
         await stream.caught_up()
-    except SaveFailed as error:  # what is in the store decides
+    except SaveFailed as error:  # the comparison with the store decides
         behind = f" ({error})"
     await stream.detach()
     return await _compare(stream, place / "caught up", behind, context)
 
 
 async def _compare(stream: Stream, place: Path, behind: str, context: LitestreamContext) -> Proven | str:
-    """As ``_try``; litestream has let go."""
+    """As ``_try``, after litestream was detached."""
     database = stream.database
     for number in range(TRIES):
         if not database.owned.valid():
@@ -141,7 +143,7 @@ async def _compare(stream: Stream, place: Path, behind: str, context: Litestream
 
 
 async def _compare_once(stream: Stream, place: Path, behind: str, context: LitestreamContext) -> Proven | str:
-    """As ``_compare``, of files which nobody writes."""
+    """As ``_compare``, for files without writers."""
     database = stream.database
     await context.tools.quick.run(partial(place.mkdir, parents=True))
     try:
@@ -157,8 +159,8 @@ async def _compare_once(stream: Stream, place: Path, behind: str, context: Lites
 
 
 async def _snapshot(stream: Stream, proven: Proven) -> Pointer | None:
-    """None: it could not be made, which is told, and the stream has all nevertheless. Raises SaveFailed where somebody
-    else has written."""
+    """Publish the verified copy. None: it failed, which is logged; the stream has all nevertheless. Raises SaveFailed
+    if another machine has written."""
     database = stream.database
     try:
         pointer, published = await database.publish(proven.copy, proven.sha256, proven.position, silent)
@@ -171,7 +173,7 @@ async def _snapshot(stream: Stream, proven: Proven) -> Pointer | None:
 
 
 async def _save_beside(stream: Stream) -> str:
-    """The stream cannot be trusted: a snapshot at least. What is to be added to what is told."""
+    """Save at least a snapshot, since the stream cannot be trusted; return a text to append to the error."""
     await stream.detach()
     if not stream.database.owned.valid():
         return ""
@@ -179,7 +181,7 @@ async def _save_beside(stream: Stream) -> str:
         await stream.database.save(silent)
     except SaveFailed:
         return ""
-    return ". A snapshot of it is in the store: after flyatc takeover another machine can go on from that"
+    return ". A snapshot of it is in the store: after flyatc takeover another machine can continue from that"
 
 
 def _entry(stream: Stream, pointer: Pointer | None) -> Entry:

@@ -1,7 +1,7 @@
-"""Making the databases of a tenant whole and streaming before its app starts: all of them, or nothing changes.
+"""Make the databases of a tenant current and attach them before its app starts: all of them, or nothing changes.
 
-Ask (here, record, the store's lines) → plan → restore and check beside → only then, if nobody refused, put in place →
-attach and confirm: from then on every transaction of the app goes to the store.
+Survey (local file, record, the store's lines) → plan → restore and check beside → if no plan refuses, put in place →
+attach: from then on every transaction of the app goes to the store.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ class Survey:
     database: Database
     plan: Plan
     pointer: Pointer | None  # of the newest snapshot, if there is one
-    renewal: int  # of the line which is ours to write
+    renewal: int  # of the line that this machine writes
     marked: bool  # current.json says that it is streamed
 
 
 async def make_whole(
     tenant: Tenant, databases: list[Database], record: Record, seeds: Seeds, context: LitestreamContext
 ) -> list[StreamedDatabase]:
-    """All are as the store has them, or newer; all stream; the record says that they are in use.
+    """Make all databases as the store has them, or newer; record that they are in use; attach all.
 
-    Raises RestoreRefused; StoreUnavailable, OSError, and what ``Lease.raise_epoch`` raises."""
+    Raises RestoreRefused; StoreUnavailable, OSError, and the errors of ``Lease.raise_epoch``."""
     begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
     refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
@@ -64,7 +64,7 @@ async def make_whole(
 
 
 async def _begun(context: LitestreamContext) -> str | None:
-    """Why there can be no litestream."""
+    """Start litestream; return the reason if there is none."""
     try:
         await context.engine.begin()
     except LitestreamMissing as error:
@@ -75,8 +75,8 @@ async def _begun(context: LitestreamContext) -> str | None:
 async def attach(
     databases: list[Database], context: LitestreamContext, marked: frozenset[str]
 ) -> list[StreamedDatabase]:
-    """From now on what is there, and what comes, goes to the store; nobody waits for it. The record tells where to.
-    ``marked``: the names of those whose current.json says that they are streamed.
+    """Attach all: from now on present and later content goes to the store, in the background. The record names the
+    line. ``marked``: the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused: then nothing is attached."""
     streams = [StreamedDatabase(database, context, marked=database.name in marked) for database in databases]
@@ -85,7 +85,7 @@ async def attach(
     except BaseException as error:
         await tasks.to_the_end(tasks.start(_detach(streams), "detach"))
         if isinstance(error, SaveFailed):
-            raise RestoreRefused(f"{error}. It is not started: what it wrote could be lost") from error
+            raise RestoreRefused(f"{error}. It is not started: its writes could be lost") from error
         raise
     return streams
 
@@ -94,7 +94,7 @@ async def _detach(streams: list[StreamedDatabase]) -> None:
     await asyncio.gather(*(stream.detach() for stream in streams))
 
 
-# --- ask ---
+# --- survey ---
 
 
 async def _survey(database: Database, context: LitestreamContext) -> Survey:
@@ -120,20 +120,20 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
 
 
 async def take_over(database: Database, found: Lines) -> Current | None:
-    """The store's pointer as it was. From now on it bears our epoch, and that litestream writes where that may be.
-    Raises StoreUnavailable, and what ``Lease.raise_epoch`` raises."""
+    """Stamp the store's pointer with our epoch, and as streamed if that may be; return the pointer as it was. Raises
+    StoreUnavailable, and the errors of ``Lease.raise_epoch``."""
     if found.last is not None and found.last.number > database.owned.epoch:
-        await database.owned.raise_epoch(found.last.number)  # an owner's record which was lost counts anew
+        await database.owned.raise_epoch(found.last.number)  # epochs restart after the loss of a lease record
     return await restore.take_over(database, may_be_streamed)
 
 
 def may_be_streamed(current: Current | None) -> bool:
-    """It is new, or was streamed before."""
+    """Return whether it is new, or was streamed before."""
     return current is None or current.pointer is None or current.streamed or current.pointer.position is not None
 
 
 def renewal_of(database: Database, found: Lines) -> int:
-    """The last of our line which the store has, or which may be on its way there."""
+    """Return the last renewal of our line that the store has, or may get."""
     line, entry = database.owned.line, database.entry
     known = [one.renewal for one in found.found if one.number == line]
     return max([*known, entry.renewal if entry.line == line else 0])
@@ -154,7 +154,7 @@ async def saved_of(database: Database, current: Current | None, context: Litestr
 
 
 async def _prepare(survey: Survey, seeds: Seeds, place: Path, context: LitestreamContext) -> Restored | None:
-    """What is to be put in place; None: what is here stays. Raises RestoreRefused."""
+    """Return the file to put in place; None: the local file stays. Raises RestoreRefused."""
     database, pointer, tools = survey.database, survey.pointer, context.tools
     match survey.plan:
         case Keep(verify=True):
@@ -173,7 +173,7 @@ async def _prepare(survey: Survey, seeds: Seeds, place: Path, context: Litestrea
 async def _bring_either(
     database: Database, line: Line, pointer: Pointer, place: Path, context: LitestreamContext
 ) -> Restored:
-    """The snapshot; if that is damaged the stream, which is known to have the same. Raises as ``bring``."""
+    """Fetch the snapshot, or, if it is damaged, the stream with the same content. Raises as ``bring``."""
     try:
         return await restore.bring(database, pointer.key, pointer, place, context.tools, silent)
     except restore.SnapshotRefused as error:
@@ -192,8 +192,8 @@ async def bring(
     progress: Progress,
     pointer: Pointer | None,
 ) -> Restored:
-    """The database out of ``line``, as it was ``at`` that time (None: at the last). ``pointer``: an older snapshot, to
-    be told of where the line is damaged. Raises RestoreRefused, restoring.NoSuchTime; StoreUnavailable, OSError."""
+    """Restore the database from ``line``, as of ``at`` (None: the last state). ``pointer``: an older snapshot, to be
+    named if the line is damaged. Raises RestoreRefused, replica_restore.NoSuchTime; StoreUnavailable, OSError."""
     began = monotonic()
     url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     own = place / database.name.replace("/", "~")
@@ -205,7 +205,7 @@ async def bring(
     except replica_restore.NotRestored as error:
         if error.cause not in (Cause.DAMAGED, Cause.STORE_AWAY, Cause.UNKNOWN):
             raise _failed(database, line.name, error, pointer) from error
-        # litestream itself removes old files, also under a restore that has just begun to read them (its issue 1270).
+        # litestream itself removes old files, even while a restore reads them (its issue 1270).
         if await listed(database, context.store) == before:
             raise _failed(database, line.name, error, pointer) from error
         try:
@@ -230,7 +230,7 @@ async def _restore(
 def _failed(
     database: Database, where: str, error: replica_restore.NotRestored, pointer: Pointer | None = None
 ) -> RestoreRefused:
-    """Only a damaged replica is a reason for an earlier state."""
+    """Return the error to raise; it suggests an earlier state only if the replica is damaged."""
     if error.cause.passes:
         return RestoreRefused(f"{database} is not restored from {where}: {error.advice}")
     database.log_event("error", "a replica cannot be restored", replica=where, error=str(error))
@@ -239,13 +239,13 @@ def _failed(
     if pointer is not None:
         older = f", or the last snapshot, saved {pointer.saved}: {what} --version {manifest.version(pointer.key)}"
     return RestoreRefused(
-        f"{database}: its replica {where} cannot be restored: {error}. Nothing was overwritten, and nothing begins "
-        f"empty. Try an earlier state: {what} --at TIME{older}"
+        f"{database}: its replica {where} cannot be restored: {error}. Nothing was overwritten, and no empty "
+        f"database was created. Try an earlier state: {what} --at TIME{older}"
     )
 
 
 async def _adopt(database: Database, place: Path, context: LitestreamContext) -> Restored | None:
-    """What another litestream has written, if anything. Raises RestoreRefused; StoreUnavailable, OSError."""
+    """Restore the replica of another litestream, if any. Raises RestoreRefused; StoreUnavailable, OSError."""
     began = monotonic()
     url = await replica_restore.find(database.tenant, database.name, context)
     if url is None:
@@ -257,17 +257,19 @@ async def _adopt(database: Database, place: Path, context: LitestreamContext) ->
         where = url.partition("?")[0]
         if error.cause.passes:
             raise _failed(database, where, error) from error
-        raise RestoreRefused(f"{database}: {where} cannot be restored: {error}. Nothing begins empty") from error
+        raise RestoreRefused(
+            f"{database}: {where} cannot be restored: {error}. No empty database was created"
+        ) from error
     return Restored(raw, "adopted", url.partition("?")[0], local_files.octets(raw), began)
 
 
-# --- settle ---
+# --- put in place ---
 
 
 async def _settle(
     surveys: list[Survey], arrivals: list[Restored | None], record: Record, context: LitestreamContext
 ) -> None:
-    """Files first, then the record: a record of a file that is not there yet would let an older one pass."""
+    """Put files in place, then write the record: the other order could vouch for an older file after a crash."""
     for survey, arrival in zip(surveys, arrivals, strict=True):
         database, tools = survey.database, context.tools
         await tools.quick.run(partial(durable_files.make_folder, database.path.parent))
@@ -282,7 +284,7 @@ async def _settle(
 async def place_one(
     database: Database, arrival: Restored | None, decided: Plan, renewal: int, context: LitestreamContext
 ) -> None:
-    """Never under a litestream that has it open; and what that remembers is of another file, or of another line."""
+    """Put one in place after detaching it, and remove litestream's local state of another file or line."""
     await context.engine.detach(database.path)
     if arrival is not None:
         outdated = isinstance(decided, RestoreLine | RestoreSnapshotOrLine | Restore) and decided.outdated
@@ -292,13 +294,13 @@ async def place_one(
 
 
 def _goes_on(database: Database, renewal: int) -> bool:
-    """The line which is to be written is the one in which the record knows of something."""
+    """Return whether the line to write is the one of the record, which has transactions in it."""
     entry = database.entry
     return (entry.line, entry.renewal) == (database.owned.line, renewal) and entry.txid > 0
 
 
 def _entry(survey: Survey) -> Entry:
-    """What is true of the database now that its plan is carried out. ``txid``: of the line which is ours."""
+    """Return the record entry after the plan was carried out. ``txid``: in the line that this machine writes."""
     database, renewal, pointer = survey.database, survey.renewal, survey.pointer
     owned, entry = database.owned, database.entry
     now = Entry(

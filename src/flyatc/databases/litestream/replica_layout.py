@@ -1,16 +1,13 @@
-"""What the store has of a database in litestream mode: one line of transactions a stolen epoch. Pure.
+"""Replica paths and URLs: the lines of a database in the store, and where to find its state at some time. Pure.
 
 ``…/<database>/e000005/…/MIN-MAX.ltx``: litestream names its files by the first and last transaction in them, below
-``ltx/<level>/`` in a folder, ``000<level>/`` in S3. A line is a path of its own because litestream writes without
-conditions: a machine which was robbed, and does not know it yet, goes on writing to the line of its own epoch, from
-which nobody reads any more once there is a newer one.
+``ltx/<level>/`` in a folder, ``000<level>/`` in S3. There is one line of transactions for each epoch that was acquired
+without a clean release. Each has its own path because litestream writes without conditions: a machine that has lost
+its lease, and has not noticed yet, goes on writing to the line of its own epoch, which is not read any more once there
+is a newer one.
 
-A line which turned out to be damaged is left as it is, and begun anew beside it: ``e000005-01``. Who writes the line of
-an epoch is one machine, which needs to agree with nobody on the number of the renewal.
-
-Where litestream writes and reads: replica URLs, from the settings of the store. Pure.
-
-Where the state at some time may be found, of all that the store has of a database. Pure.
+A damaged line is left as it is, and a renewal is started beside it: ``e000005-01``. Only one machine writes the line of
+an epoch, so the number of the renewal needs no coordination.
 """
 
 import re
@@ -27,20 +24,20 @@ from flyatc.objects.store import Stored
 
 _FOLDER = r"e(?P<line>\d{6,})(?:-(?P<renewal>\d{2,}))?/"
 _FILE = re.compile(_FOLDER + r"(?:.+/)?(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})\.ltx")
-_OTHER = re.compile(_FOLDER + r".+(?<!\.tmp)")  # a .tmp: it was killed while it wrote; it is not there yet
+_OTHER = re.compile(_FOLDER + r".+(?<!\.tmp)")  # a .tmp: litestream was killed while it wrote; it does not count
 
 
 @dataclass(frozen=True)
 class Line:
-    """It has content. ``since`` and ``until``: Unix times of its oldest and newest object, by the store's clock."""
+    """A line with content. ``since``, ``until``: Unix times of its oldest and newest object, by the store's clock."""
 
     number: int
     txid: int  # of the last transaction
     octets: int  # in the store
     since: float
     until: float
-    whole: int = 0  # octets of its newest file with all pages, compressed: a restore takes at least so many
-    renewal: int = 0  # how often the owner of the line has begun it anew: see Stream.begin_anew
+    whole: int = 0  # octets of its newest file with all pages, compressed: the minimum for a restore
+    renewal: int = 0  # number of renewals: see Stream.begin_anew
 
     @property
     def name(self) -> str:
@@ -48,13 +45,13 @@ class Line:
 
     @property
     def position(self) -> Position:
-        """Of its last transaction."""
+        """Position of its last transaction."""
         return Position(self.number, self.renewal, self.txid)
 
 
 @dataclass(frozen=True)
 class Lines:
-    """``strange``: keys below the lines which are not litestream's."""
+    """All lines of a database. ``strange``: keys below them that are not litestream's."""
 
     found: tuple[Line, ...] = ()  # ascending
     strange: tuple[str, ...] = ()
@@ -72,13 +69,13 @@ def folder(line: int, renewal: int = 0) -> str:
 
 
 def file_of(position: Position, *, bucket: bool) -> str:
-    """The file in which litestream has first sent a transaction; it is compacted into others after minutes."""
+    """Return the name of the file in which litestream first sends a transaction; compacted after minutes."""
     level = "0000" if bucket else "ltx/0"
     return f"{folder(position.line, position.renewal)}/{level}/{position.txid:016x}-{position.txid:016x}.ltx"
 
 
 def read(there: Iterable[Stored], prefix: str) -> Lines:
-    """``there``: all keys below ``prefix``; those of snapshots do not count."""
+    """Read the lines from ``there``, all keys below ``prefix``. Snapshots are ignored."""
     files: dict[tuple[int, int], list[tuple[int, int, Stored]]] = {}
     strange = []
     for stored in there:
@@ -92,8 +89,8 @@ def read(there: Iterable[Stored], prefix: str) -> Lines:
 
 
 def at(lines: Lines, moment: float) -> list[tuple[Line, float | None]]:
-    """Where the state at ``moment`` may be found, the likeliest first; None: the last state of that line, behind which
-    litestream finds no moment."""
+    """Return the lines that may have the state at ``moment``, the likeliest first. None as time: the last state of the
+    line, since litestream cannot find a later time."""
     found: list[tuple[Line, float | None]] = []
     for line in reversed(lines.found):
         if line.since <= moment:
@@ -121,12 +118,12 @@ _UNSPEAKABLE = re.compile(r"[%?#]")
 
 
 def prefix(tenant: Tenant, database: str) -> str:
-    """Of all keys of the database in the store."""
+    """Return the prefix of all keys of the database in the store."""
     return f"users/{tenant.user}/{tenant.key}/{database.replace('/', '~')}/"  # no name holds a '~'
 
 
 class Addresses:
-    """``storage`` is resolved, and has a place to write to."""
+    """Builds replica URLs. ``storage`` is resolved, and has a URL."""
 
     def __init__(self, storage: Storage, environ: Mapping[str, str]) -> None:
         self._storage, self._environ = storage, environ
@@ -139,35 +136,35 @@ class Addresses:
         return self.of_key(f"{prefix(tenant, database)}{folder(line, renewal)}")
 
     def of_key(self, key: str) -> str:
-        """The replica below ``key`` of our store."""
+        """Return the URL of the replica below ``key`` of our store."""
         return self.of_url(f"{self._storage.url}/{key}", prefixed=key)
 
     def of_url(self, url: str, *, prefixed: str = "") -> str:
-        """As litestream wants it: ``s3://bucket/path`` with what the environment says of the endpoint, or a file."""
+        """Return litestream's form: ``s3://bucket/path`` with region and endpoint, or ``file://``."""
         if not url.startswith(sections.SCHEME):
             return f"file://{url.removeprefix('file:')}"
         there = sections.bucket_of(self._storage.url if prefixed else url, self._environ)
         path = f"{there.prefix}{prefixed}".rstrip("/")
         query = {"region": there.region}
         if there.endpoint is not None:
-            # Tigris is known to litestream by the exact host: then it asks for consistent answers.
+            # litestream recognizes Tigris by the exact host, and then requests consistent reads.
             query |= {"endpoint": there.endpoint, "force-path-style": "true"}
         return f"s3://{there.name}/{path}?{urlencode(query)}"
 
 
 def fault(text: str) -> str | None:
-    """Why litestream could not work with this path; None: it can."""
+    """Return why litestream cannot handle this path; None: it can."""
     found = _UNSPEAKABLE.search(text)
     if found is None:
         return None
-    return f"{text} has a {found[0]!r}, which litestream cannot have in a path: take another folder"
+    return f"{text} has a {found[0]!r}, which litestream does not support in a path: use another folder"
 
 
 Source = tuple[Line, float | None] | Picked
 
 
 def places_at(found: Lines, kept: Iterable[SavedVersion], moment: float) -> list[Source]:
-    """The likeliest first. A line which covers the moment is exact; else what was saved last before it."""
+    """Return the sources for the state at ``moment``, the likeliest first: lines that cover it, then earlier saves."""
     sources: list[tuple[bool, float, Source]] = [
         (time is not None, line.until, (line, time)) for line, time in at(found, moment)
     ]

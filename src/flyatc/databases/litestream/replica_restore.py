@@ -1,15 +1,10 @@
-"""One database from a replica to a whole, checked file in a fresh folder; put in its place by somebody else.
+"""Restore a replica into a complete, checked file in a new folder; list lines; find replicas of another litestream.
 
-Into an *empty* folder, always: beside a stale ``-wal`` litestream restores without a word, its own integrity check
-passes, and SQLite plays the old pages into the new file. ``-force`` does not help where the database itself is missing.
+Always into an *empty* folder: beside a stale ``-wal`` litestream restores without a warning, its own integrity check
+passes, and SQLite replays the old pages into the new file. ``-force`` does not help if the database itself is missing.
 
-Replicas which another litestream has written: looked for once, when our store has nothing of a database. Only read.
-
-That there is nothing is believed of a listing only, never of litestream, which says the same of a damaged replica.
-
-What the databases of all tenants share in litestream mode.
-
-What litestream has written of a database, as the store lists it.
+A replica written by another litestream is only read, and only looked for when our store has nothing of a database.
+Only a listing proves that there is no replica: litestream reports the same for a damaged one.
 """
 
 import asyncio
@@ -45,6 +40,8 @@ from flyatc.objects.store import ObjectStore
 
 @dataclass(frozen=True)
 class LitestreamContext:
+    """Shared by the databases of all tenants in litestream mode."""
+
     store: ObjectStore
     storage: Storage
     environ: Mapping[str, str]
@@ -55,14 +52,14 @@ class LitestreamContext:
 
 
 STALL = 30.0  # s without a new octet; litestream itself tries for two minutes, and on a silent endpoint for ever
-LOOK = 0.1  # s; between two looks at how far it is
+LOOK = 0.1  # s; between two progress checks
 FIRST_LOOK = 0.01
 KEPT = 5  # lines of its output, of the first and of the last ones
 LONGEST = 2000  # characters of a line
 
 
 class NotRestored(Exception):
-    """No database was made of what is in the replica; says why. ``cause``: whether the replica is to blame."""
+    """The replica was not restored; the text is the reason. ``cause`` says whether the replica is damaged."""
 
     def __init__(self, words: str, cause: Cause, room: Room | None = None) -> None:
         super().__init__(words)
@@ -70,7 +67,7 @@ class NotRestored(Exception):
 
     @property
     def advice(self) -> str:
-        """Of a cause that passes."""
+        """Advice to the operator, for a temporary cause."""
         return restore_failures.advice(self.cause, str(self), self.room)
 
 
@@ -79,7 +76,7 @@ class NoSuchTime(NotRestored):
 
 
 class Output:
-    """What litestream said: its first lines, where Go says why it gave up, and its last ones."""
+    """Output of litestream: its first lines, which have the reason of a Go crash, and its last ones."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -103,8 +100,8 @@ async def restore(
     progress: Progress,
     needed: int = 0,
 ) -> Path:
-    """A checked database below ``place``, which is new. ``at``: Unix time of the state that is wanted; None: the last.
-    ``octets``: of the replica, as a measure for progress. ``needed``: octets which it surely takes; 0: not known.
+    """Restore a checked database below ``place``, which is new. ``at``: Unix time of the wanted state; None: the last.
+    ``octets``: of the replica, for progress. ``needed``: minimal octets of the result; 0: unknown.
 
     Raises NotRestored; LitestreamMissing, OSError."""
     engine, tools = context.engine, context.tools
@@ -117,7 +114,7 @@ async def restore(
     environ = client.environment(engine.environ, client.FOR_RESTORES)
     said = Output()
     try:
-        # Killed when we leave: who leaves early does not want it any more.
+        # Killed on exit: after an early exit the result is not needed.
         async with context.run(argv, environ, said.hear, 0.0, lambda: True, place) as running:
             await _watch(running, Path(f"{raw}.tmp"), octets, progress)
             ended = running.exit
@@ -134,7 +131,7 @@ async def restore(
 
 
 async def _watch(running: Running, growing: Path, octets: int, progress: Progress) -> None:
-    """Until it has ended. Raises NotRestored when nothing comes any more."""
+    """Report progress until it has ended. Raises NotRestored if there is no progress for STALL seconds."""
     clock, before, pause = asyncio.get_running_loop().time, -1, FIRST_LOOK
     since = clock()
     ended = tasks.start(running.exited.wait(), "a restore's end")
@@ -146,7 +143,7 @@ async def _watch(running: Running, growing: Path, octets: int, progress: Progres
                 before, since = done, clock()
                 progress("restore", done, max(done, octets))
             elif clock() - since > STALL:
-                raise NotRestored(f"nothing has come for {STALL:.0f} seconds", Cause.STORE_AWAY)
+                raise NotRestored(f"no data was received for {STALL:.0f} seconds", Cause.STORE_AWAY)
     finally:
         ended.cancel()
         await asyncio.wait([ended])
@@ -159,7 +156,7 @@ def _size(path: Path) -> int:
 
 
 def _failure(ended: Exit | None, said: list[str], place: str, before: Room | None, after: Room | None) -> NotRestored:
-    """``place``: of the restore. ``before`` and ``after`` it: the room there."""
+    """Return the error. ``place``: of the restore. ``before``, ``after``: the space there at these times."""
     cause = restore_failures.of_litestream(
         said, ended, place, after.free if after is not None else restore_failures.FULL_BELOW
     )
@@ -174,7 +171,7 @@ def _words(said: list[str], ended: Exit | None, cause: Cause) -> str:
     with contextlib.suppress(msgspec.MsgspecError):
         last = str(msgspec.json.decode(last, type=dict[str, object]).get("error", last))
     if "no matching backup files" in last:
-        last = "the files which its state begins with are missing"
+        last = "the first files of that state are missing"
     return f"litestream says: {last}"
 
 
@@ -182,7 +179,7 @@ FILE = "file:"
 
 
 async def find(tenant: Tenant, database: str, context: LitestreamContext) -> str | None:
-    """The replica's URL, as litestream wants it, where there is something. Raises StoreUnavailable, OSError."""
+    """Return the URL of another litestream's replica, if it has files. Raises StoreUnavailable, OSError."""
     template = context.storage.replica
     if template is None:
         return None
@@ -197,7 +194,7 @@ async def find(tenant: Tenant, database: str, context: LitestreamContext) -> str
 
 
 async def _bucket_has(url: str, context: LitestreamContext) -> bool:
-    """It may be another bucket than ours; its credentials are the same."""
+    """Return whether it has objects. It may be another bucket than ours, with the same credentials."""
     there = sections.bucket_of(url, context.environ)
     store = store_of(structs.replace(context.storage, url=f"{sections.SCHEME}{there.name}"), context.environ)
     assert store is not None, "the mode is litestream"
@@ -221,12 +218,12 @@ def _unless_absent(error: OSError) -> None:
 
 
 async def listed(database: Database, store: ObjectStore, below: str = "") -> Lines:
-    """``below``: in this folder of a line only. Raises StoreUnavailable."""
+    """List the lines of a database. ``below``: only those in this folder. Raises StoreUnavailable."""
     own = prefix(database.tenant, database.name)
     return replica_layout.read(await store.list(f"{own}{below}"), own)
 
 
 async def newest(store: ObjectStore, database: Database) -> Position | None:
-    """None: it has written nothing. Raises StoreUnavailable."""
+    """Return the last position in the store; None: litestream has written nothing. Raises StoreUnavailable."""
     last = (await listed(database, store)).last
     return last.position if last is not None else None

@@ -1,9 +1,10 @@
-"""The databases of one tenant while it is up, in litestream mode: each streams, and every second it is asked how far
-the store is. What litestream sends by itself is seldom more than a second behind; what counts is what the store has.
+"""Replication of the databases of one running tenant in litestream mode, confirmed with the store every second.
 
-When the ownership ends, litestream lets go of them, and a last second's worth may still go up. That is no harm: what it
-writes is the line of our epoch, into which nobody else writes; and who takes the user from us without our release
-begins a new line, from which alone will be restored as soon as it has something.
+litestream is seldom more than a second behind, but only what the store has counts.
+
+When the lease ends, litestream is detached, and may still upload the last second's writes. That does no harm: it writes
+only the line of our epoch; and a machine that takes over without our release starts a new line, which is the only one
+restored as soon as it has content.
 """
 
 import asyncio
@@ -28,8 +29,8 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
 
-EVERY = 1.0  # s; between two looks
-SOON, AT_FIRST = 0.1, 10.0  # s; so often, and for so long, while the app is about to make a database
+EVERY = 1.0  # s; between two checks
+SOON, AT_FIRST = 0.1, 10.0  # s; interval, and its duration, while the app is about to create a database
 
 
 class Replication:
@@ -40,7 +41,7 @@ class Replication:
         self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
         self._ends: list[asyncio.Task[Entry]] = []
         self._leaving = asyncio.Event()
-        self._behind = False  # told
+        self._behind = False  # and logged
         self._began = monotonic()
         self._watching = tasks.start(self._watch(), f"stream {tenant.address}")
 
@@ -63,17 +64,17 @@ class Replication:
 
     @property
     def alarms(self) -> list[str]:
-        """What the operator should know, a sentence each."""
+        """Alarms for the operator, a sentence each."""
         return [alarm for stream in self.streams for alarm in stream.alarms]
 
     @property
     def expected(self) -> dict[str, str]:
-        """See ``Vault.expected``."""
+        """See ``DatabaseService.expected``."""
         return {one.database.name: kind for one in self.streams if (kind := one.expected) is not None}
 
     @property
     def gauges(self) -> dict[str, float]:
-        """For /metrics, by name: see control.metrics."""
+        """Gauges for /metrics, by name: see control.metrics."""
         watched = [stream.watch for stream in self.streams]
         return {
             "wal_bytes": float(max((watch.wal for watch in watched), default=0)),
@@ -83,16 +84,16 @@ class Replication:
 
     @property
     def renewed(self) -> dict[str, str]:
-        """Why a stream was begun anew, the last time, by database."""
+        """Reason of the last renewal of each stream, by database."""
         return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
 
     @property
     def txids(self) -> dict[str, int]:
-        """The last transaction which was confirmed, by database."""
+        """The last confirmed transaction, by database."""
         return {stream.database.name: stream.txid for stream in self.streams}
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
-        """All that was committed before is in the store when it returns. Raises SaveFailed."""
+        """Wait until the store has all that was committed before. Raises SaveFailed."""
         chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
@@ -101,8 +102,8 @@ class Replication:
         )
 
     async def begin_anew(self, database: str, reason: str) -> None:
-        """The stream of ``database`` is damaged, or not to be trusted: what was sent stays as it is, and all is sent
-        again, to a new line. The app may run. On return the store has it, and it can be restored. Raises SaveFailed."""
+        """Renew a stream that is damaged or not trusted: the old line stays, and the whole database is sent to a new
+        one. The app may run. On return the new line is complete and verified. Raises SaveFailed."""
         stream = next((one.stream for one in self.streams if one.database.name == database), None)
         if stream is None:
             raise SaveFailed(f"{self._tenant.address}: {database!r} is not streamed")
@@ -110,13 +111,13 @@ class Replication:
         await tasks.to_the_end(work)
 
     async def compare(self, name: str, version: str, raw: Path) -> str | None:
-        """See ``Vault.compare``."""
+        """See ``DatabaseService.compare``."""
         kept = next((one for one in self.streams if one.database.name == name), None)
         return await kept.compare(version, raw) if kept is not None else None
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
-        """The store's copy of a database is damaged: it gets a new one, made of the local file. False: not from here.
-        Raises SaveFailed."""
+        """Replace a damaged copy in the store by a new one of the local file. False: not possible here. Raises
+        SaveFailed."""
         kept = next((one for one in self.streams if one.database.name == name), None)
         if kept is None:
             return False
@@ -126,9 +127,9 @@ class Replication:
         return await tasks.to_the_end(tasks.start(kept.heal(kind), f"heal {kept.database}"))
 
     async def leave(self) -> None:
-        """The app has ended. All is in the store and proven, and litestream has let go of all. Raises SaveFailed; then
-        the local copy is kept, on record, and litestream has let go of it as well. Who is cancelled here does not wait
-        for a proof, and what is not proven is not saved."""
+        """Make the final saves after the app has ended, verified, and detach all. Raises SaveFailed; then the local
+        copy is kept, on record, and detached as well. If cancelled, it does not wait for the verification, and what is
+        not verified counts as not saved."""
         await tasks.to_the_end(tasks.start(self._leave(), f"last save {self._tenant.address}"), self._cut_short)
 
     def _cut_short(self) -> None:
@@ -158,7 +159,7 @@ class Replication:
         for error in errors:
             if isinstance(error, asyncio.CancelledError):
                 error = SaveFailed(
-                    f"{self._tenant.address}: there was no time to prove that the store has all. The local copy is "
+                    f"{self._tenant.address}: there was no time to verify that the store has all. The local copy is "
                     "kept: start it again on this machine, with a longer server.shutdown_timeout"
                 )
             if not isinstance(error, SaveFailed):
@@ -170,7 +171,7 @@ class Replication:
         self._owned.mark_saved(self._tenant.address)
 
     async def _finish(self, stream: StreamedDatabase) -> Entry:
-        """Saved and let go. Raises SaveFailed; then it was let go as well."""
+        """Save and detach one. Raises SaveFailed; it is detached then as well."""
         try:
             if not self._owned.lost:
                 return await stream.finish()
@@ -184,14 +185,14 @@ class Replication:
         return structs.replace(stream.database.entry, in_use=False)
 
     async def _set_aside(self, stream: StreamedDatabase) -> None:
-        """What somebody else may have built upon since is no longer ours to save. Raises SaveFailed."""
+        """Set aside an unsaved copy: another machine may have written since. Raises SaveFailed."""
         try:
             await orphans.set_aside(stream.database, self._context.tools, self._owned.why)
         except OSError as error:
             raise SaveFailed(f"{stream.database}: the unsaved copy cannot be set aside: {error}") from error
 
     async def _watch(self) -> None:
-        """Until it is left, or the ownership ends: then nothing is sent any more, as far as we can help it."""
+        """Check every second until the final save. If the lease ends, detach all."""
         while not self._leaving.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
@@ -230,7 +231,7 @@ class Replication:
 async def _every(
     streams: list[StreamedDatabase], what: str, call: Callable[[StreamedDatabase], Coroutine[Any, Any, None]]
 ) -> None:
-    """All of them, whatever becomes of one. Raises SaveFailed with all that went wrong."""
+    """Call it for all of them, even if one fails. Raises SaveFailed with all the errors."""
     work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:

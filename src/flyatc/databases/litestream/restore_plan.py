@@ -1,8 +1,8 @@
-"""What to do with a database before its app may start, in litestream mode: a decision with its reason. Pure.
+"""Decide what to do with a database before its app starts, in litestream mode. Pure.
 
-As in ``databases.plan`` nothing may be overwritten that is not in the store, nothing may start empty unless the store
-surely has nothing, and when in doubt nothing starts. What the store has was *listed*: litestream says the same of a
-replica that lost its first file as of one that never was.
+As in ``databases.restore_plan`` nothing is overwritten that is not in the store, nothing starts empty unless the store
+certainly has nothing, and in doubt the plan is to refuse. The content of the store was *listed*: litestream reports the
+same for a replica that lost its first file as for none. Each plan has its reason.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from flyatc.databases.sole_owner import PreviousHolder, last_writer
 
 @dataclass(frozen=True)
 class Saved:
-    """A snapshot: of the last clean stop, or from when it was not streamed. ``alone``: nothing was streamed since."""
+    """A snapshot of the last clean stop, or from before streaming. ``alone``: nothing was streamed since."""
 
     link: Link
     epoch: int
     modified: float  # Unix time, by the store's clock; counts where ``position`` is not known
     alone: bool = False
-    position: Position | None = None  # of the stream which had the same
+    position: Position | None = None  # of the stream with the same content
 
 
 @dataclass(frozen=True)
 class RestoreLine:
-    """From a line. Whatever is here is set aside. ``outdated``: that is a state which the store has had, not kept."""
+    """Restore a line, and set aside the local file. ``outdated``: the store has had its state, so it is not kept."""
 
     reason: str
     line: Line
@@ -35,7 +35,7 @@ class RestoreLine:
 
 @dataclass(frozen=True)
 class RestoreSnapshotOrLine:
-    """A snapshot and a line which have the same, by their position: the snapshot is one object, and quicker."""
+    """Restore the snapshot, which is one object and quicker, or the line at the same position."""
 
     reason: str
     line: Line
@@ -47,7 +47,7 @@ Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Refuse
 
 @dataclass(frozen=True)
 class PlanInput:
-    """``touched``: the files are not as they were when they were last known to be replicated."""
+    """State of a database. ``touched``: the files have changed since they were last known to be replicated."""
 
     here: Here
     entry: Entry
@@ -56,7 +56,7 @@ class PlanInput:
     lines: Lines
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json
-    current: int  # the line which is to be written
+    current: int  # the line that this machine writes
     epoch: int = 0  # of this machine
 
 
@@ -73,7 +73,7 @@ def plan(asked: PlanInput) -> Plan:
 
 @dataclass(frozen=True)
 class Newest:
-    """What the store has that is newest: ``saved``, ``line``, or both, which are the same. ``what``: in words."""
+    """The newest content of the store: ``saved``, ``line``, or both if they are the same. ``what``: as text."""
 
     saved: Saved | None
     line: Line | None
@@ -81,7 +81,7 @@ class Newest:
 
 
 def newest(saved: Saved | None, line: Line | None) -> Newest | None:
-    """None: the store has nothing. Positions decide; the store's clock only for a snapshot without one."""
+    """Choose by position, or by the store's clock if the snapshot has none. None: the store has nothing."""
     if line is None:
         return None if saved is None else Newest(saved, None, _of_snapshot(saved))
     if saved is None:
@@ -108,7 +108,7 @@ def _transaction(line: Line) -> str:
 
 
 def _later(saved: Saved, line: Line) -> bool:
-    """A line begins with the epoch it is named after: a snapshot of an earlier one cannot be newer."""
+    """Return whether the snapshot is newer. One of an epoch before the line's cannot be."""
     return saved.epoch >= line.number and (saved.alone or saved.modified > line.until)
 
 
@@ -119,7 +119,7 @@ def _doubt(asked: PlanInput) -> str | None:
     if line is not None and line.number > asked.current:
         return (
             f"the store has {folder(line.number)}, which is newer than what this machine may write "
-            f"({folder(asked.current)}): has somebody removed the owner's record?"
+            f"({folder(asked.current)}): was the owner's record removed?"
         )
     if asked.here is Here.OTHER:
         return "the local file is not a SQLite database: move it away, then the store's version is restored"
@@ -129,7 +129,7 @@ def _doubt(asked: PlanInput) -> str | None:
 
 
 def _snapshot(asked: PlanInput, saved: Saved) -> Plan:
-    """From when the mode was another one."""
+    """Plan for a newest snapshot from another storage mode."""
     what = _of_snapshot(saved)
     ours = asked.entry.descends_from(saved.link) or (asked.entry.epoch > 0 and _latest(asked))
     if asked.here is not Here.ABSENT and ours:
@@ -181,8 +181,8 @@ def _nothing(asked: PlanInput) -> Plan:
 
 
 def _latest(asked: PlanInput) -> bool:
-    """Nobody can have written after this machine: the record which was taken over is the one it wrote. Without owners
-    (epochs are 0) that holds only where it is agreed that there is nobody else (then lines are 0 as well)."""
+    """Return whether no other machine can have written after this one: the lease record it found is its own. Without
+    leases (epochs are 0) that holds only if this is the only machine (then lines are 0 as well)."""
     entry = asked.entry
     if entry.epoch == 0 and asked.current > 0:
         return False

@@ -1,4 +1,4 @@
-"""Going back in litestream mode: to any moment which a line covers, to a snapshot, or to what was set aside."""
+"""Restore a chosen state in litestream mode: any time that a line covers, a snapshot, or an orphaned copy."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from flyatc.kit.types import Progress
 
 @dataclass(frozen=True)
 class _There:
-    """What the store has of one database."""
+    """Content of the store for one database."""
 
     database: Database
     found: Lines
@@ -38,8 +38,8 @@ class _There:
 async def rewind(
     databases: list[Database], choice: Choice, record: Record, context: LitestreamContext, progress: Progress
 ) -> frozenset[str]:
-    """All are verified before the first is put in place; on return the record says that they are in use. The names of
-    those whose current.json says that they are streamed.
+    """Put the chosen state in place, and record it as in use. All are verified before the first is put in place. Return
+    the names of those whose current.json says that they are streamed.
 
     Raises RestoreRefused (nothing was changed), StoreUnavailable, OSError."""
     there = [await _look(database, context) for database in databases]

@@ -1,14 +1,14 @@
-"""One database which streams: attached to litestream, and asked again and again how far it is.
+"""Stream one database: attach it to litestream, and check its progress in the store.
 
-litestream holds a read lock, so that nobody restarts the WAL before it has read it. What an app writes and checkpoints
-while there is no such lock is in no transaction. litestream does not notice that if its own last frame is still in the
-WAL, and makes a replica which cannot be restored. So each time that it is attached one of these holds:
+litestream holds a read lock, so that no process restarts the WAL before litestream has read it. What an app writes and
+checkpoints without that lock is in no transaction. litestream does not notice that if its own last frame is still in
+the WAL, and makes a replica that cannot be restored. So one of these holds at each attach:
 
-* the files are as they were when all was in the store, and a read lock of ours stands until litestream has its own;
-* the WAL is empty: then nothing in it can be taken for what was there before, and litestream sends the whole database;
-* it is a new line (``begin_anew``), in which litestream finds nothing to go on from.
+* the files are as they were when all was in the store, and we hold a read lock until litestream has its own;
+* the WAL is empty: then no frame in it can be mistaken for an old one, and litestream sends the whole database;
+* it is a new line (``begin_anew``), in which litestream finds nothing to continue from.
 
-The same goes for a file which was replaced under it, by a rename as some apps do it: its inode is watched.
+The same applies if an app replaces the attached file by a rename: the inode is watched.
 """
 
 import asyncio
@@ -34,28 +34,28 @@ from flyatc.kit import backoff
 from flyatc.kit.errors import SaveFailed
 from flyatc.objects.store import StoreUnavailable
 
-ANSWER = 10.0  # s; for litestream to send what is small
-SLOW = 3  # so many times longer where nothing fails, on a busy machine
-RATE = 2 << 20  # octets a second; slower than that an upload counts as hung
-LISTED_EACH = 30  # so many looks for a transaction's file in vain, then all files are listed: it may be compacted
+ANSWER = 10.0  # s; for litestream to send a small database
+SLOW = 3  # factor on the patience if nothing fails, for a busy machine
+RATE = 2 << 20  # octets a second; a slower upload counts as hung
+LISTED_EACH = 30  # failed lookups of a transaction's file before all files are listed: it may be compacted
 
 
 class Stream:
-    """``renewal``: of the line which is ours to write, the last which may exist."""
+    """``renewal``: the last one that may exist of the line that this machine writes."""
 
     def __init__(self, database: Database, line: int, renewal: int, context: LitestreamContext) -> None:
         entry = database.entry
         self.database, self.line, self.renewal, self._context = database, line, renewal, context
         known = (entry.line, entry.renewal) == (line, renewal)
-        self.txid = entry.txid if known else 0  # the last which the store is known to have
+        self.txid = entry.txid if known else 0  # the last that the store is known to have
         self.saved_at = entry.saved_at
-        self.renewed: str | None = None  # why it was begun anew, the last time
+        self.renewed: str | None = None  # reason of the last renewal
         self._seen: Signature | None = entry.signature
-        self._whole_at = time()  # when all was known to be in the store
+        self._whole_at = time()  # Unix time; all was known to be in the store
         self._inode: int | None = None
-        self._read = False  # by litestream, since it was attached
+        self._read = False  # by litestream since it was attached
         self._guard: sqlite3.Connection | None = None
-        self._sought = 0  # looks in vain
+        self._sought = 0  # failed lookups
         self._lock = asyncio.Lock()
 
     @property
@@ -64,21 +64,21 @@ class Stream:
 
     @property
     def unsaved(self) -> bool:
-        """Whether something may have been written that is not confirmed. Cheap: three stats."""
+        """True if there may be unconfirmed writes. Cheap: three stats."""
         try:
             found = local_files.signature(self.database.path)
-        except OSError:  # the next look says what is wrong
+        except OSError:  # the next look reports it
             return True
         return found[0] is not None and found != self._seen
 
     @property
     def begun(self) -> bool:
-        """litestream has read it since it was attached."""
+        """True if litestream has read it since it was attached."""
         return self._read and self._context.engine.holds(self.database.path)
 
     @property
     def lag(self) -> float:
-        """Seconds since everything was in the store; 0: everything is."""
+        """Seconds since everything was in the store; 0: everything is now."""
         now = time()
         if not self.unsaved:
             self._whole_at = now
@@ -90,25 +90,25 @@ class Stream:
         return self._size("") + self._size("-wal")
 
     async def begin(self) -> None:
-        """The app does not run. From now on it streams, from its first transaction on if it is not there yet; nothing
-        is waited for. Raises SaveFailed."""
+        """Attach it before the app starts; the file may be created later. Does not wait for the upload. Raises
+        SaveFailed."""
         async with self._lock:
             await self._or_save_failed(self._begin(), "cannot be streamed")
 
     async def begin_new(self) -> None:
-        """The app runs, and has just made it: there is nothing that litestream could go on from. Raises SaveFailed."""
+        """Attach it after the running app has created it, without old state of litestream. Raises SaveFailed."""
         async with self._lock:
             await forget(self.database.path, self._context)
             await self._or_save_failed(self._attach(), "cannot be streamed")
 
     async def look(self) -> None:
-        """How far the store is. Raises SaveFailed."""
+        """Check what the store has. Raises SaveFailed."""
         async with self._lock:
             await self._or_save_failed(self._look(), "is not saved")
 
     async def caught_up(self) -> None:
-        """The store has all that was committed before. Waits as long as its size needs, longer where it is only slow.
-        Raises SaveFailed."""
+        """Wait until the store has all that was committed before: as long as the size requires, longer if it is only
+        slow. Raises SaveFailed."""
         began, since, failures = time(), monotonic(), 0
         patience = self.patience
         while True:
@@ -128,28 +128,28 @@ class Stream:
 
     @property
     def patience(self) -> float:
-        """Seconds in which all of it can be sent."""
+        """Seconds in which the whole database can be sent."""
         return ANSWER + self.octets / RATE
 
     async def hand_over(self) -> None:
-        """The app has ended. litestream reads and sends what is left, and lets go. The store must say if it did."""
+        """Let litestream send the rest, and detach, after the app has ended. Only the store can confirm it."""
         async with self._lock:
             await self._context.engine.detach(self.database.path, self.patience)
             await self._drop_guard()
 
     async def begin_anew(self, reason: str, level: str = "error") -> None:
-        """Leaves what was sent as it is, and sends all of it to a new line. Whether the app runs does not matter, if
-        only this machine may write. Raises SaveFailed."""
+        """Renew: leave the old line as it is, and send the whole database to a new one. The app may run; only this
+        machine may write. Raises SaveFailed."""
         async with self._lock:
             await self._or_save_failed(self._begin_anew(reason, level), "cannot be streamed anew")
 
     async def detach(self) -> None:
-        """Nothing holds its file any more."""
+        """Detach it; on return the file is closed."""
         async with self._lock:
-            await self._let_go()
+            await self._detach()
 
     async def settle(self) -> None:
-        """It is detached, the app has ended, and all is in the store: from now on any change of the files shows."""
+        """Take a signature that any later change alters. It is detached, the app has ended, the store has all."""
         for _ in range(4):
             self._seen = local_files.signature(self.database.path)
             if local_files.settled(self._seen):
@@ -158,12 +158,11 @@ class Stream:
 
     @property
     def signature(self) -> Signature | None:
-        """Of the files when they were last confirmed."""
+        """Signature of the files when they were last confirmed."""
         return self._seen
 
-    # --- parts ---
-
     async def _or_save_failed(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Await ``work``, and turn its errors into SaveFailed."""
         try:
             await work
         except (LitestreamFailed, LitestreamMissing, StoreUnavailable, sqlite.Unusable, OSError) as error:
@@ -184,7 +183,7 @@ class Stream:
         if not self.database.owned.valid():
             raise LitestreamFailed("this machine may not write at this moment")
         left = replica_layout.folder(self.line, self.renewal)
-        await self._let_go()
+        await self._detach()
         await forget(self.database.path, self._context)
         self.renewal, self.txid, self._seen, self._inode, self.renewed = self.renewal + 1, 0, None, None, reason
         now = replica_layout.folder(self.line, self.renewal)
@@ -195,7 +194,7 @@ class Stream:
         await self.database.note(entry)
         await self._attach()
 
-    async def _let_go(self) -> None:
+    async def _detach(self) -> None:
         await self._context.engine.detach(self.database.path)
         await self._drop_guard()
 
@@ -220,18 +219,18 @@ class Stream:
             await self._confirm(progress.txid, read_at, seen)
 
     def _missing(self, *, there: bool) -> None:
-        """The app has not made it, or has put nothing into it yet; or it has taken it away."""
+        """Handle an empty or absent file: not created or written yet, or removed by the app."""
         if there and self.txid:
             raise LitestreamFailed("it is empty although it had content; the store keeps what it had")
 
     async def _attach_again(self) -> None:
-        """Another litestream runs than before."""
+        """Attach it to a new litestream process."""
         if await self._hold_the_wal():
             return await self._attach()
         await self._begin_anew("litestream has ended while the database was being written", "warning")
 
     async def _confirm(self, txid: int, read_at: float, seen: Signature) -> None:
-        """litestream has read all that was committed before ``read_at``, after ``seen``."""
+        """Confirm what litestream has read: all commits before ``read_at``, which is after ``seen``."""
         if txid != self.txid and not await self._arrived(Position(self.line, self.renewal, txid)):
             return
         self.txid, self.saved_at, self._whole_at = txid, read_at, max(self._whole_at, read_at)
@@ -239,7 +238,7 @@ class Stream:
             self._seen = seen
 
     async def _arrived(self, position: Position) -> bool:
-        """One question, answered by the store itself."""
+        """Return whether the store has this position. Usually one request."""
         own = prefix(self.database.tenant, self.database.name)
         key = replica_layout.file_of(position, bucket=self._context.addresses.in_bucket)
         if await self._context.store.head(f"{own}{key}") is not None:
@@ -253,7 +252,7 @@ class Stream:
         return found is not None and found.position >= position
 
     async def _hold_the_wal(self) -> bool:
-        """Nobody restarts it, and nothing was written since all was known to be in the store."""
+        """Lock the WAL against a restart. Return whether nothing was written since the store had everything."""
         await self._drop_guard()
         self._guard = await self._context.tools.quick.run(partial(sqlite.reading, self.database.path))
         now = local_files.signature(self.database.path)
@@ -277,6 +276,5 @@ class Stream:
 
 
 async def forget(path: Path, context: LitestreamContext) -> None:
-    """What litestream remembers of a file which stood at ``path`` before, or of a line which was ours before. It is
-    detached."""
+    """Remove litestream's local state of a former file at ``path``, or of a former line. It is detached."""
     await context.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))

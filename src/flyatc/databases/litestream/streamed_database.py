@@ -1,8 +1,8 @@
-"""One database in litestream mode: streamed where its app keeps it in WAL mode, else saved as snapshots.
+"""One database in litestream mode: streamed if its app keeps it in WAL mode, else saved as snapshots.
 
-``wal_rules`` decides; here it is carried out. Between the two ways nothing is lost: the local copy is the newest in any
-case, the record says that it is in use, and the way that is left has let go before the other one begins. In the store
-the newer one is known by the pointer: it says ``streamed`` from before litestream is attached until the next snapshot.
+``wal_rules`` decides; this module carries it out. Nothing is lost in a change between the two: the local copy is always
+the newest, the record says that it is in use, and the old way stops before the new one starts. In the store the pointer
+shows which is newer: it says ``streamed`` from before litestream is attached until the next snapshot.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from flyatc.objects.store import ConditionFailed, StoreUnavailable
 
 
 class StreamedDatabase:
-    """``marked``: the store's pointer is known to say that it is streamed."""
+    """``marked``: the store's pointer says that it is streamed."""
 
     def __init__(self, database: Database, context: LitestreamContext, *, marked: bool) -> None:
         self.database, self._context, self._tools = database, context, context.tools
@@ -37,17 +37,17 @@ class StreamedDatabase:
         self._marked = marked
         self.stream: Stream | None = None  # while litestream has it
         self.mode = Mode.WAITING
-        self._since = self._saved = monotonic()  # in this mode; the last try to save a snapshot
+        self._since = self._saved = monotonic()  # start of this mode; last attempt of a snapshot
         self._probed = self._based = False
-        self._before: Signature | None = None  # when this mode began
+        self._before: Signature | None = None  # at the start of this mode
         self._first: int | None = None  # transaction of the stream, when all had been sent for the first time
         self._failures = 0
-        self.locked_out = False  # the app said so since the last look
+        self.locked_out = False  # the app reported it since the last look
         self._whole_at = time()
         self._lock = asyncio.Lock()
         self.watch = Watch()
 
-    # --- what is known of it ---
+    # --- state ---
 
     @property
     def unsaved(self) -> bool:
@@ -55,7 +55,7 @@ class StreamedDatabase:
 
     @property
     def due(self) -> bool:
-        """Whether it is to be confirmed now."""
+        """True if it should be confirmed now."""
         if self.stream is not None:
             return self.stream.unsaved or not self.stream.begun
         return bool(self._interval) and monotonic() - self._saved > self._interval and self.database.unsaved
@@ -86,26 +86,26 @@ class StreamedDatabase:
 
     @property
     def expected(self) -> str | None:
-        """What the store surely has of it: stream or snapshot."""
+        """What the store certainly has of it: stream, snapshot or None."""
         if self.stream is not None:
             return "stream" if self.stream.txid else None
         return "snapshot" if self.database.entry.base is not None else None
 
     @property
     def alarms(self) -> list[str]:
-        """For the operator."""
+        """Alarms for the operator, a sentence each."""
         found = [LEAVES_WAL] if self.mode is Mode.SAVED else []
         return [f"{self.database.name}: {sentence}" for sentence in (*found, *self.watch.sentences)]
 
-    # --- its life ---
+    # --- life cycle ---
 
     @property
     def renewed(self) -> str | None:
-        """Why all had to be sent again, the last time."""
+        """Reason of the last renewal."""
         return self.stream.renewed if self.stream is not None else None
 
     async def begin(self) -> None:
-        """Before the app starts: as ``Stream.begin`` where it may be streamed. Raises SaveFailed."""
+        """Attach it before the app starts, if it may be streamed: see ``Stream.begin``. Raises SaveFailed."""
         self._failures = self._tools.failures(self.database.tenant.address)
         self._tools.log.locked.discard(self.database.tenant.address)
         mode = wal_rules.first(await self._journal(), doubted=self.database.entry.doubted)
@@ -115,7 +115,7 @@ class StreamedDatabase:
         self._turn(mode)
 
     async def look(self) -> None:
-        """Once a second while the app runs. Raises SaveFailed."""
+        """Check it; called once a second while the app runs. Raises SaveFailed."""
         try:
             async with self._lock:
                 await self._look()
@@ -127,7 +127,7 @@ class StreamedDatabase:
             self._first = self.stream.txid
 
     async def confirm(self) -> None:
-        """The store has all that was committed before. Raises SaveFailed."""
+        """Wait until the store has all that was committed before. Raises SaveFailed."""
         async with self._lock:
             if self.mode is Mode.WAITING:
                 await self._look()
@@ -136,7 +136,7 @@ class StreamedDatabase:
         await self.stream.caught_up()
 
     async def compare(self, version: str, raw: Path) -> str | None:
-        """See ``Vault.compare``. Nothing opens the file meanwhile, which would drop SQLite's locks on it."""
+        """See ``DatabaseService.compare``. The lock prevents an open() elsewhere, which would drop SQLite's locks."""
         async with self._lock:
             return (
                 await verify_replica.compare(self.stream, version, raw, self._context)
@@ -145,7 +145,7 @@ class StreamedDatabase:
             )
 
     async def heal(self, kind: str) -> bool:
-        """See ``Streaming.heal``; of a stream it is ``Streaming.begin_anew``."""
+        """See ``Replication.heal``; for a stream it is ``Replication.begin_anew``."""
         async with self._lock:
             if self.stream is None and kind == "snapshot":
                 await self.database.save(silent, anew=True)
@@ -153,12 +153,12 @@ class StreamedDatabase:
         return False
 
     async def detach(self) -> None:
-        """litestream has it no more."""
+        """Detach it from litestream."""
         if self.stream is not None:
             await self.stream.detach()
 
     async def finish(self) -> Entry:
-        """The app has ended, and all is in the store. For the record. Raises SaveFailed."""
+        """Make the final save after the app has ended; return the entry for the record. Raises SaveFailed."""
         async with self._lock:
             if self.mode is Mode.WAITING:
                 await self._look()
@@ -168,8 +168,6 @@ class StreamedDatabase:
         doubted = self.mode is Mode.PROBED or (self._in_trouble() and not self._probed)
         return structs.replace(entry, in_use=False, epoch=self.database.owned.epoch, doubted=doubted)
 
-    # --- parts ---
-
     async def _journal(self) -> Journal:
         try:
             version = await self.database.format_version()
@@ -178,7 +176,7 @@ class StreamedDatabase:
         return {0: Journal.ABSENT, 2: Journal.WAL}.get(version, Journal.OTHER)
 
     async def _alarm(self) -> None:
-        """Raises SaveFailed."""
+        """Log alarms, and renew a stuck stream. Raises SaveFailed."""
         stream, now = self.stream, monotonic()
         position, patience = (None, 0.0) if stream is None else (stream.position, ANSWER + stream.octets / RATE)
         behind = stream is not None and stream.unsaved
@@ -190,7 +188,7 @@ class StreamedDatabase:
             await stream.begin_anew(f"it was written for {round(self.watch.stuck)} s, and the store got nothing of it")
 
     async def _store_answers(self) -> bool:
-        """Else a new line would be sent in vain."""
+        """Return whether the store responds: a new line would fail otherwise."""
         with contextlib.suppress(StoreUnavailable):
             await self.database.remote.current()
             return True
@@ -219,12 +217,12 @@ class StreamedDatabase:
             await self._attach_anew()
         elif self.stream is not None:
             await self.stream.detach()
-            await forget(self.database.path, self._context)  # what the app writes now, litestream does not see
+            await forget(self.database.path, self._context)  # litestream does not see what the app writes now
             self.stream = None
         self._turn(mode)
         if mode is Mode.PROBED:
             self._probed = True
-            reason = "the app fails while litestream has it: litestream lets go, to see whether it leaves WAL mode"
+            reason = "the app fails while litestream has it: detached, to see whether the app leaves WAL mode"
             self.database.log_event("warning", "not streamed for a moment", reason=reason)
         elif was is Mode.PROBED and mode is Mode.STREAMED:
             self.database.log_event("info", "streamed again: the app keeps WAL mode")
@@ -237,11 +235,11 @@ class StreamedDatabase:
             self.database.log_event("warning", "not streamed, saved as snapshots", reason=LEAVES_WAL)
 
     async def _attach(self) -> None:
-        """The app does not run yet."""
+        """Attach it before the app starts."""
         await self._start(Stream.begin)
 
     async def _attach_anew(self) -> None:
-        """The app runs, and may have written what litestream has not seen."""
+        """Attach it to a new line: the running app may have written what litestream has not seen."""
         reason = "it was not streamed for a while"
         await self._start(lambda stream: stream.begin_anew(reason, "info"))
 
@@ -259,7 +257,7 @@ class StreamedDatabase:
         self.stream = stream
 
     async def _mark(self) -> None:
-        """From now on the store's newest snapshot is not the newest there is."""
+        """Mark the pointer as streamed: the newest snapshot may be outdated from now on."""
         database = self.database
         try:
             current = await database.remote.current()
@@ -278,14 +276,14 @@ class StreamedDatabase:
         await self.database.save(silent)
 
     def _in_trouble(self) -> bool:
-        """Whether the app fails as one that is locked out: it says so, or answers 5xx and has not written yet."""
+        """Return whether the app fails like one that is locked out: it says so, or responds 5xx before any write."""
         log, address = self._tools.log, self.database.tenant.address
         failures, self._failures = self._failures, self._tools.failures(address)
         locked, self.locked_out = self.locked_out or address in log.locked, False
         return locked or (self._failures > failures and not self._written())
 
     def _written(self) -> bool:
-        """Whether the app has written in this mode. litestream itself writes when it is attached."""
+        """Return whether the app has written in this mode. litestream itself writes when it is attached."""
         if self.stream is None:
             return self._signature() != self._before
         return self._first is not None and self.stream.txid > self._first
@@ -297,5 +295,5 @@ class StreamedDatabase:
             return None
 
     def _wal_exists(self) -> bool:
-        """litestream keeps the database open, and so its WAL there."""
+        """Return whether there is a WAL. litestream keeps the database open, and so keeps its WAL."""
         return self.database.path.with_name(f"{self.database.path.name}-wal").exists()

@@ -1,7 +1,6 @@
-"""Whether the stream of a database restores into the database itself: what another machine would restore, from the
-store alone, is compared with the local file, page by page.
+"""Verify a stream: restore it from the store alone, as another machine would, and compare it with the local file.
 
-litestream's own checksums cannot be used for that: it writes its files without any of the database.
+The comparison is page by page. litestream's own checksums do not help: its files have no checksum of the database.
 """
 
 import asyncio
@@ -20,21 +19,21 @@ from flyatc.kit import tasks
 from flyatc.kit.threads import Tick
 from flyatc.kit.types import silent
 
-CHUNK = 1 << 20  # octets that are compared at once
+CHUNK = 1 << 20  # octets compared at once
 LARGEST_PAGE = 1 << 16
 
-# In the header of SQLite's copy, and not in the database itself (sqlite.org/fileformat.html): the change counter, the
+# Header fields that differ in SQLite's copy of a database (sqlite.org/fileformat.html): the change counter, the
 # schema cookie, and the version-valid-for number with the library's version.
 _COPYS_OWN = ((24, 28), (40, 44), (92, 100))
 
 
 class Differs(Exception):
-    """The store does not have what is here; says what was found."""
+    """The store's copy differs from the local file; the text is the difference."""
 
 
 @dataclass(frozen=True)
 class Proven:
-    """``copy``: of the local database, with its sha256; the store has the same at ``position``."""
+    """A verified copy of the local database, with its sha256. The store has the same at ``position``."""
 
     copy: Path
     sha256: str
@@ -42,9 +41,9 @@ class Proven:
 
 
 async def prove(database: Database, line: int, renewal: int, place: Path, context: LitestreamContext) -> Proven:
-    """The app has ended, and litestream has let go. ``place`` is empty.
+    """Restore the line, and compare. The app has ended, litestream is detached, and ``place`` is empty.
 
-    Raises Differs, restoring.NotRestored; sqlite.Unusable, StoreUnavailable, OSError."""
+    Raises Differs, replica_restore.NotRestored; sqlite.Unusable, StoreUnavailable, OSError."""
     found, copy = await newest(database, line, renewal, context), place / "copy"
     copying = tasks.start(database.copy(copy, silent, keep_wal=True), f"copy {database}")
     try:
@@ -61,7 +60,7 @@ async def prove(database: Database, line: int, renewal: int, place: Path, contex
 
 
 async def newest(database: Database, line: int, renewal: int, context: LitestreamContext) -> Line:
-    """What the store has of the line. Raises Differs: nothing; StoreUnavailable."""
+    """Return the line as listed in the store. Raises Differs if there is nothing; StoreUnavailable."""
     found = (await listed(database, context.store, f"{replica_layout.folder(line, renewal)}/")).last
     if found is None:
         raise Differs("the store has nothing of it")
@@ -69,7 +68,7 @@ async def newest(database: Database, line: int, renewal: int, context: Litestrea
 
 
 async def restore(database: Database, line: Line, place: Path, context: LitestreamContext) -> Path:
-    """Whole and checked, below ``place``. Raises restoring.NotRestored, OSError."""
+    """Restore the line below ``place``, checked. Raises replica_restore.NotRestored, OSError."""
     url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
     return await replica_restore.restore(url, place, None, line.octets, context, silent, line.whole)
 
@@ -88,8 +87,8 @@ class Sent(Protocol):
 
 
 async def compare(stream: Sent, version: str, raw: Path, context: LitestreamContext) -> str | None:
-    """What is different between ``raw``, which is what the store has at ``version``, and the local file; None: nothing,
-    or the app has written since, and nothing is known. Raises OSError."""
+    """Return the difference between ``raw``, restored from ``version``, and the local file. None: no difference, or
+    unknown since the app has written meanwhile. Raises OSError."""
     before = local_files.signature(stream.database.path)
     if stream.unsaved or str(stream.position) != version:
         return None
@@ -107,7 +106,7 @@ async def compare(stream: Sent, version: str, raw: Path, context: LitestreamCont
 
 
 def differ(copy: Path, restored: Path, tick: Tick) -> str | None:
-    """What is different; None: nothing. Blocking."""
+    """Return the first difference as text; None: equal. Blocking."""
     total = local_files.octets(copy)
     if local_files.octets(restored) != total:
         return f"what it restores has {local_files.octets(restored)} octets, the local database {total}"

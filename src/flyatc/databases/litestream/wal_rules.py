@@ -1,21 +1,21 @@
-"""Which databases may be streamed: those that are in WAL mode, as their app has left them. Pure.
+"""Rules for streaming a database: only in WAL mode, as set by its app. Pure.
 
 litestream sets journal_mode=WAL on whatever it gets, within a second and without a log line, and from then on holds a
 read lock. An app that sets another mode on each connection, as it may, then fails with "database is locked" for ever.
-So litestream only gets a database of which the file says WAL (bytes 18 and 19 of its header, fileformat2.html, 1.3),
-which stays so when the last connection is closed. All others are saved as snapshots.
+So litestream only gets a database whose header says WAL (bytes 18 and 19, fileformat2.html, 1.3), which persists after
+the last connection is closed. All others are saved as snapshots.
 
-A file may say WAL although its app wants to leave that mode, if a litestream or an earlier release of the app has set
-it. That app cannot leave it while litestream is there, and the file cannot show it; its errors do. So at the first sign
-of trouble litestream lets go once, for PROBE seconds at least: an app that wants another mode takes it with its next
-connection, and then the file shows it.
+A file may be in WAL mode although its app wants another mode, if a litestream or an earlier release of the app has set
+WAL. That app cannot change the mode while litestream is attached, so the file does not show it, but errors do. So at
+the first trouble litestream is detached once, for at least PROBE seconds: an app that wants another mode sets it with
+its next connection, and then the file shows it.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-PROBE = 10.0  # s; several requests of a client that tries again
-LONGEST_PROBE = 60.0  # s; where nobody writes, there is nothing to stream either
+PROBE = 10.0  # s; several requests of a client that retries
+LONGEST_PROBE = 60.0  # s; without writes there is nothing to stream either
 
 LEAVES_WAL = (
     "it is not in WAL mode, which litestream needs: it is saved as snapshots instead, at storage.interval and at stop. "
@@ -25,7 +25,7 @@ LEAVES_WAL = (
 
 
 class Journal(Enum):
-    """Of a database file, by its header."""
+    """Journal mode of a database file, by its header."""
 
     ABSENT = "absent"  # or empty
     WAL = "wal"
@@ -33,15 +33,15 @@ class Journal(Enum):
 
 
 class Mode(Enum):
-    WAITING = "waiting"  # the app has not made it yet
+    WAITING = "waiting"  # the app has not created it yet
     STREAMED = "streamed"
-    PROBED = "probed"  # litestream has let go, to see what the app does
+    PROBED = "probed"  # detached, to see what the app does
     SAVED = "saved"  # as snapshots, until the next start
 
 
 @dataclass(frozen=True)
 class Seen:
-    """``trouble``: the app failed since the last look. ``probed``: once in this run."""
+    """Facts of one look. ``trouble``: the app failed since the last look. ``probed``: already, in this run."""
 
     journal: Journal
     trouble: bool = False
@@ -51,7 +51,7 @@ class Seen:
 
 
 def first(journal: Journal, *, doubted: bool) -> Mode:
-    """``doubted``: the app failed as one that wants to leave WAL does, until the end of its last run."""
+    """Return the first mode. ``doubted``: until the end of its last run the app failed as if it wanted to leave WAL."""
     match journal:
         case Journal.ABSENT:
             return Mode.WAITING
@@ -61,7 +61,7 @@ def first(journal: Journal, *, doubted: bool) -> Mode:
 
 
 def following(mode: Mode, seen: Seen) -> Mode:
-    """The mode after one look."""
+    """Return the mode after one look."""
     if mode is Mode.SAVED or seen.journal is Journal.ABSENT:
         return mode
     if seen.journal is Journal.OTHER:
