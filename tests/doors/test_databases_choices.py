@@ -86,7 +86,7 @@ async def test_another_machine_gets_it_from_the_store(yard: Yard) -> None:
 async def test_a_name_under_which_nothing_was_set_aside_changes_nothing(yard: Yard, name: str) -> None:
     await set_aside(yard)
     b = yard.machine("b")
-    with pytest.raises(RestoreRefused, match=r"nothing was set aside as .*, neither here nor in the store"):
+    with pytest.raises(RestoreRefused, match=r"there is no orphaned copy .*, neither here nor in the store"):
         await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     assert await b.session() == [1, 2]
 
@@ -96,7 +96,9 @@ async def test_what_was_set_aside_and_is_damaged_refuses(yard: Yard) -> None:
     b, c = yard.machine("b"), yard.machine("c")
     [folder] = orphans.folders(b.tenant.data / ".flyatc")
     (folder.path / DATABASE).write_bytes((folder.path / DATABASE).read_bytes()[:5000])
-    with pytest.raises(RestoreRefused, match=r"(?s)set aside as .* is damaged: .*It stays at .*sqlite3's \.recover"):
+    with pytest.raises(
+        RestoreRefused, match=r"(?s)the orphaned copy .* is damaged: .*It stays at .*sqlite3's \.recover"
+    ):
         await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     [stored] = yard.orphans()
     stored.write_bytes(stored.read_bytes()[:-9])

@@ -86,7 +86,7 @@ async def test_what_was_written_before_somebody_stole_is_set_aside_and_sent_to_t
     (orphan,) = await a.vault.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
     await a.vault.sent()
-    (sent,) = a.events("what was set aside is in the store as well")
+    (sent,) = a.events("the orphaned copy is in the store as well")
     assert sent["name"] == orphan.name
     (stored,) = await yard.store.list("users/bellevue/orphans/")
     assert stored.key.endswith(f"/{orphan.name}.sqlite3.zst")
@@ -101,14 +101,14 @@ async def test_what_could_not_be_sent_is_sent_by_the_next_run(yard: Yard) -> Non
         yard.failing.fail()
         owned.end(lost=True)
     await a.vault.sent(patience=0.1)
-    assert len(a.events("what was set aside is on this machine only")) == 1
+    assert len(a.events("the orphaned copy is on this machine only")) == 1
     yard.failing.mend()
     for _ in range(2):
         again = yard.machine("a")
         await again.vault.send_orphans([again.tenant])
         await again.vault.sent()
     assert len(await yard.store.list("users/bellevue/orphans/")) == 1
-    assert again.events("what was set aside is in the store as well") == [], "it knows that it was sent"
+    assert again.events("the orphaned copy is in the store as well") == [], "it knows that it was sent"
 
 
 async def test_what_another_machine_owns_since_is_given_up_without_owning_it(yard: Yard) -> None:

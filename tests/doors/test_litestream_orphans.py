@@ -23,7 +23,7 @@ async def test_what_was_set_aside_comes_back_and_streams(tmp_path: Path) -> None
         (aside / DATABASE).write_bytes(a.path.read_bytes())
         await a.session(after(one), 2)
         three = after(after(one))
-        with pytest.raises(RestoreRefused, match="nothing was set aside as 'x'"):
+        with pytest.raises(RestoreRefused, match="there is no orphaned copy 'x'"):
             await a.door.roll_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice("x"), silent)
         back = await a.door.roll_back(a.tenant, await a.prepared(), three, [DATABASE], OrphanChoice(aside.name), silent)
         await back.leave()

@@ -72,10 +72,10 @@ def test_the_newest_line_counts() -> None:
     assert decided.line == newer
 
 
-def test_a_line_above_ours_is_a_riddle() -> None:
+def test_a_line_newer_than_ours_is_refused() -> None:
     refused = plan(asked(current=4))
     assert isinstance(refused, Refuse)
-    assert "removed the owner's record" in refused.reason
+    assert "was the owner's record removed" in refused.reason
 
 
 def test_without_owners_a_record_proves_something_only_where_nobody_else_takes_part() -> None:

@@ -53,7 +53,7 @@ def test_what_was_lost_comes_back(start: StartDaemon) -> None:
     assert count(daemon) == 1
 
     # what the way back has set aside
-    daemon.until_told("what was set aside is in the store as well", within=20)
+    daemon.until_told("the orphaned copy is in the store as well", within=20)
     [orphan] = read(daemon, "orphans", "ann")
     assert (orphan["tenant"], orphan["database"]) == ("ann/one", "app.sqlite3")
     assert orphan["size"] >= 8192
@@ -67,7 +67,7 @@ def test_what_was_lost_comes_back(start: StartDaemon) -> None:
     said(daemon, *command[1:])
     assert count(daemon) == 2
     assert len(read(daemon, "history", "ann/one")["versions"]) == 4
-    assert "nothing was set aside as 'x'" in said(daemon, "restore", "ann/one", "--orphan", "x", code=1)
+    assert "there is no orphaned copy 'x'" in said(daemon, "restore", "ann/one", "--orphan", "x", code=1)
 
     daemon.stop()
     assert len(read(daemon, "orphans")) == 2, "no daemon is needed"

@@ -70,7 +70,7 @@ def test_of_a_machine_which_has_gone_silent_the_user_is_taken_and_nothing_of_it_
     home.until_told("this machine may not write any more: the app is killed", tenant="ann/one")
     aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
     assert evidence.rows(aside / "app.sqlite3") == 2
-    home.until_told("what was set aside is in the store as well", tenant="ann/one")
+    home.until_told("the orphaned copy is in the store as well", tenant="ann/one")
     answer = home.get("/ann/one/count")
     assert answer.status == 503
     assert answer.headers["Flyatc-Owner"] == f"local/{evidence.machine(away)}"
@@ -92,7 +92,7 @@ def test_what_a_dead_machine_had_not_saved_is_set_aside_as_soon_as_it_is_back_th
     home.start()
     aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
     assert evidence.rows(aside / "app.sqlite3") == 2
-    home.until_told("what was set aside is in the store as well", tenant="ann/one")
+    home.until_told("the orphaned copy is in the store as well", tenant="ann/one")
     assert home.get("/ann/one/count").status == 503, "it is served elsewhere"
     assert not home.status("ann/one")["unsaved"]
     assert home.stop() == 0

@@ -22,10 +22,10 @@ DELETED = "its folder was deleted while it was in use: what was not saved is los
 
 class AutoSaver:
     def __init__(
-        self, tenant: Tenant, databases: list[Database], record: Record, owned: Lease, tools: Workers, interval: float
+        self, tenant: Tenant, databases: list[Database], record: Record, lease: Lease, tools: Workers, interval: float
     ) -> None:
         self._tools = tools
-        self._tenant, self._databases, self._record, self._owned = tenant, databases, record, owned
+        self._tenant, self._databases, self._record, self._lease = tenant, databases, record, lease
         self._leaving, self._since = asyncio.Event(), time()
         self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
 
@@ -91,17 +91,17 @@ class AutoSaver:
         try:
             if self._record.deleted and self._databases:
                 raise CopyLost(f"{self._tenant.address}: {DELETED}")
-            if self._owned.lost:
+            if self._lease.lost:
                 await self._set_aside()
-            elif self._owned.ended.is_set():
+            elif self._lease.ended.is_set():
                 self._keep()
             else:
                 await _save(self._databases, silent)
         except SaveFailed as error:
-            self._owned.mark_dirty(str(error), self._tenant.address)
+            self._lease.mark_dirty(str(error), self._tenant.address)
             raise
         else:
-            self._owned.mark_saved(self._tenant.address)
+            self._lease.mark_saved(self._tenant.address)
         finally:
             if not (self._record.deleted and self._databases):
                 await self._let_go()
@@ -112,14 +112,14 @@ class AutoSaver:
         for database in left:
             database.failed = True
         if left:
-            raise SaveFailed(f"{', '.join(map(str, left))}: {self._owned.why}. The local copy is kept")
+            raise SaveFailed(f"{', '.join(map(str, left))}: {self._lease.why}. The local copy is kept")
 
     async def _set_aside(self) -> None:
         """Set aside unsaved copies: another machine may have written since. Raises SaveFailed."""
         try:
             for database in self._databases:
                 if database.unsaved:
-                    await orphans.set_aside(database, self._tools, self._owned.why)
+                    await orphans.set_aside(database, self._tools, self._lease.why)
         except OSError as error:
             raise SaveFailed(f"{self._tenant.address}: the unsaved copy cannot be set aside: {error}") from error
 

@@ -41,13 +41,13 @@ PENDING = 8  # remembered publications of unknown outcome; older ones have long 
 
 class Database:
     def __init__(
-        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, owned: Lease, tools: Workers
+        self, tenant: Tenant, name: str, record: Record, store: ObjectStore, lease: Lease, tools: Workers
     ) -> None:
         self.tenant, self.name = tenant, name
         self.path = tenant.data / name
         self.folder = tenant.data / ".flyatc"
         self.remote = RemoteDatabase(store, tenant, name)
-        self.owned = owned
+        self.lease = lease
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()
         self.failed = False  # the last save failed
@@ -192,7 +192,7 @@ class Database:
 
     def _find_rival(self, current: Current) -> str | None:
         pointer, kept = current.pointer, f"The local copy is kept, and set aside below {self.folder / 'orphans'}"
-        if current.owner > self.owned.epoch:
+        if current.owner > self.lease.epoch:
             return f"{self} is not saved: another machine has taken it over. {kept} at the next start"
         if pointer is None or self.entry.descends_from(pointer.link):
             return None
@@ -200,7 +200,7 @@ class Database:
         return f"{self} is not saved: another machine has written version {version}. {kept} at the next start"
 
     def _may_write(self) -> None:
-        if not self.owned.valid():
+        if not self.lease.valid():
             raise SaveFailed(f"{self} is not saved: this machine may not write at this moment. The local copy is kept")
 
     async def _upload(
@@ -210,7 +210,7 @@ class Database:
         await self._tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", progress)
         there = await self.remote.snapshots()
         snapshot = Snapshot(
-            key=manifest.following(current.pointer if current else None, list(there), self.owned.epoch),
+            key=manifest.following(current.pointer if current else None, list(there), self.lease.epoch),
             size=local_files.octets(copy),
             compressed=local_files.octets(packed),
             sha256=digest,
@@ -226,7 +226,7 @@ class Database:
     async def _swap(self, snapshot: Snapshot, current: Current | None) -> Pointer:
         """Swap the pointer. After a refusal or a lost response, read it back to learn the outcome."""
         for last in (False, False, True):
-            pointer = manifest.point(snapshot, current.pointer if current else None, self.owned.epoch)
+            pointer = manifest.point(snapshot, current.pointer if current else None, self.lease.epoch)
             self._may_write()
             try:
                 await self.remote.point(pointer, current)

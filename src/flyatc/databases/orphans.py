@@ -78,7 +78,7 @@ async def _local(database: Database, name: str, place: Path, tools: Workers, pro
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except sqlite.Unusable as error:
         raise RestoreRefused(
-            f"{database}: what was set aside as {name} is damaged: {error}. Nothing was overwritten. It stays at "
+            f"{database}: the orphaned copy {name} is damaged: {error}. Nothing was overwritten. It stays at "
             f"{source}: sqlite3's .recover may get more out of it"
         ) from error
     await tools.quick.run(partial(durable_files.sync_file, raw))
@@ -89,7 +89,7 @@ async def _stored(database: Database, name: str, place: Path, tools: Workers, pr
     orphan_store, key = database.remote.orphan_store, f"{name}{SUFFIX}"
     if key not in await orphan_store.names():
         raise RestoreRefused(
-            f"{database}: nothing was set aside as {name!r}, neither here nor in the store: see flyatc orphans "
+            f"{database}: there is no orphaned copy {name!r}, neither here nor in the store: see flyatc orphans "
             f"{database.tenant.address}"
         )
     own = place / database.name.replace("/", "~")
@@ -99,7 +99,7 @@ async def _stored(database: Database, name: str, place: Path, tools: Workers, pr
             return await transfer.fetch(orphan_store, key, None, own, tools, progress)
     except transfer.SnapshotDamaged as error:
         raise RestoreRefused(
-            f"{database}: what was set aside as {name} is damaged in the store: {error}. Nothing was overwritten"
+            f"{database}: the orphaned copy {name} is damaged in the store: {error}. Nothing was overwritten"
         ) from error
 
 
@@ -152,8 +152,8 @@ async def _send(database: Database, aside: Path, tools: Workers) -> None:
             await database.remote.orphan_store.keep(f"{aside.name}{SUFFIX}", packed)
     await tools.quick.run((aside / SENT).touch)
     ms = round((monotonic() - began) * 1000)
-    database.log_event("warning", "what was set aside is in the store as well", name=aside.name, ms=ms)
+    database.log_event("warning", "the orphaned copy is in the store as well", name=aside.name, ms=ms)
 
 
 def _log_unsent(database: Database, aside: Path, error: Exception) -> None:
-    database.log_event("warning", "what was set aside is on this machine only", path=str(aside), error=str(error))
+    database.log_event("warning", "the orphaned copy is on this machine only", path=str(aside), error=str(error))

@@ -89,8 +89,8 @@ async def make_whole(
 async def _survey(database: Database, streamed: LastStreamed, tools: Workers) -> Survey:
     here = await tools.quick.run(partial(local_files.look, database.path))
     there, pointer = await _ask(database, streamed)
-    owned, entry = database.owned, database.entry
-    sole = owned.former.clean or last_writer(owned.former, owned.epoch, entry.epoch)
+    lease, entry = database.lease, database.entry
+    sole = lease.former.clean or last_writer(lease.former, lease.epoch, entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 
@@ -123,18 +123,18 @@ async def take_over(
     ``streamed``: whether to mark also that litestream may have newer content.
 
     Raises StoreUnavailable, OwnershipUnknown."""
-    remote_database, owned = database.remote, database.owned
+    remote_database, lease = database.remote, database.lease
     for _ in range(ATTEMPTS):
         current = await remote_database.current()
         owner = current.owner if current is not None else 0
-        if owner > owned.epoch:
-            await owned.raise_epoch(owner)
+        if owner > lease.epoch:
+            await lease.raise_epoch(owner)
         mark = streamed(current)
-        if owner == owned.epoch and not (mark and (current is None or not current.streamed)):
+        if owner == lease.epoch and not (mark and (current is None or not current.streamed)):
             return current
         began = await _began(database, current)
         with contextlib.suppress(ConditionFailed):  # an earlier holder's save has just arrived: read again
-            await remote_database.stamp(current, owned.epoch, began=began, streamed=True if mark else None)
+            await remote_database.stamp(current, lease.epoch, began=began, streamed=True if mark else None)
             return current
     raise StoreUnavailable(f"current.json of {database} changes all the time: another machine is writing")
 
@@ -143,7 +143,7 @@ async def _began(database: Database, current: remote.Current | None) -> int:
     """Return ``began``: our epoch if there is no snapshot yet, so that all later ones are known to follow; else 0."""
     if current is not None and (current.pointer is not None or current.began):
         return 0
-    return 0 if await database.remote.snapshots() else database.owned.epoch
+    return 0 if await database.remote.snapshots() else database.lease.epoch
 
 
 async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
@@ -256,7 +256,7 @@ async def _settle(surveys: list[Survey], arrivals: list[Restored | None], record
         elif isinstance(survey.plan, Keep) and survey.plan.lost:
             database.log_event("warning", "the store has lost a database", reason=survey.plan.reason)
     await record.put(
-        {s.database.name: structs.replace(_entry(s), in_use=True, epoch=s.database.owned.epoch) for s in surveys}
+        {s.database.name: structs.replace(_entry(s), in_use=True, epoch=s.database.lease.epoch) for s in surveys}
     )
 
 

@@ -83,7 +83,7 @@ async def _settle(
             base=pointer.link if pointer is not None else None,
             pending=database.entry.pending,  # one whose publication is undecided may be a base as well
             in_use=True,
-            epoch=database.owned.epoch,
+            epoch=database.lease.epoch,
             signature=await tools.quick.run(partial(local_files.signature, database.path)) if same else None,
             saved_at=manifest.saved_at(pointer) if pointer is not None else None,
         )

@@ -68,19 +68,19 @@ class DatabaseService:
 
     @contextlib.asynccontextmanager
     async def hold(
-        self, tenant: Tenant, owned: Lease | None = None
+        self, tenant: Tenant, lease: Lease | None = None
     ) -> AsyncIterator[AutoSaver | Replication | Unstored]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
-        ``owned`` None: no other machine uses the store."""
+        ``lease`` None: no other machine uses the store."""
         with self._alone(tenant):
-            owned = owned or SoleLease()
-            held = await self._take(tenant, owned)
+            lease = lease or SoleLease()
+            held = await self._take(tenant, lease)
             self._held[tenant.data] = _Hold(tenant, held, time())
             try:
                 yield held
             except StillRunning as error:
-                await self._leave_in_use(tenant, held, owned, str(error))
+                await self._leave_in_use(tenant, held, lease, str(error))
                 raise
             except BaseException:
                 await self._leave(tenant, held)
@@ -88,13 +88,13 @@ class DatabaseService:
             await self._leave(tenant, held)
 
     async def _leave_in_use(
-        self, tenant: Tenant, held: AutoSaver | Replication | Unstored, owned: Lease, why: str
+        self, tenant: Tenant, held: AutoSaver | Replication | Unstored, lease: Lease, why: str
     ) -> None:
         """Save while a process may still write: later writes would be unsaved, so the record keeps ``in_use``."""
         try:
             await self._leave(tenant, held)
         finally:
-            owned.mark_dirty(why, tenant.address)
+            lease.mark_dirty(why, tenant.address)
             if self._store is not None:
                 record = await self._record(tenant)
                 names = [name for name in tenant.app.databases if record.get(name) is not None]
@@ -104,7 +104,7 @@ class DatabaseService:
         self._held[tenant.data] = _Hold(tenant, None, time())
         await held.leave()
 
-    async def _take(self, tenant: Tenant, owned: Lease) -> AutoSaver | Replication | Unstored:
+    async def _take(self, tenant: Tenant, lease: Lease) -> AutoSaver | Replication | Unstored:
         seeds = partial(self._seed, tenant)
         with restore.refusing(tenant):
             await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
@@ -113,11 +113,11 @@ class DatabaseService:
                 return Unstored()
             record = await self._record(tenant)
             if self._streams is not None:
-                return await self._streams.take(tenant, record, owned, seeds)
-            databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
+                return await self._streams.take(tenant, record, lease, seeds)
+            databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
             streamed = partial(newest, self._store)
             await restore.make_whole(tenant, databases, record, seeds, streamed, self._tools)
-        return AutoSaver(tenant, databases, record, owned, self._tools, self._storage.interval)
+        return AutoSaver(tenant, databases, record, lease, self._tools, self._storage.interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
         """Return the store's versions by database, newest first. Raises RestoreRefused if it does not answer."""
@@ -137,7 +137,7 @@ class DatabaseService:
         database: str | None,
         choice: Choice,
         progress: Progress,
-        owned: Lease | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Replace the local copy of a database (None: of all) by the chosen version, and save that as a new version.
         The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
@@ -145,16 +145,16 @@ class DatabaseService:
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
                 record = await self._record(tenant)
-                owned = owned or SoleLease()
-                chosen = self._chosen(tenant, database, record, owned)
+                lease = lease or SoleLease()
+                chosen = self._chosen(tenant, database, record, lease)
                 if isinstance(choice, str | OrphanChoice) and len(chosen) != 1:
                     raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
                 if self._streams is not None:
                     names = [one.name for one in chosen]
-                    streaming = await self._streams.roll_back(tenant, record, owned, names, choice, progress)
+                    streaming = await self._streams.roll_back(tenant, record, lease, names, choice, progress)
                     return await streaming.leave()
                 await rollback.roll_back(choice, tenant, chosen, record, self._tools, progress)
-            await AutoSaver(tenant, chosen, record, owned, self._tools, interval=0).leave()
+            await AutoSaver(tenant, chosen, record, lease, self._tools, interval=0).leave()
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """Return the highest epoch in their local records; 0: none."""
@@ -165,7 +165,7 @@ class DatabaseService:
                 highest = max(highest, record.epoch)
         return highest
 
-    async def forget(self, tenant: Tenant, owned: Lease) -> bool:
+    async def forget(self, tenant: Tenant, lease: Lease) -> bool:
         """If the app has written nothing, remove its local folder and its objects in the store. Return whether nothing
         is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
         if self.holds(tenant):
@@ -177,7 +177,7 @@ class DatabaseService:
             if not await self._tools.quick.run(partial(local_files.unwritten, tenant.data)):
                 return False
             for name in {*tenant.app.databases, *record.names} if self._store is not None else ():
-                if not await self._database(tenant, name, record, owned).remote.clear(owned.epoch):
+                if not await self._database(tenant, name, record, lease).remote.clear(lease.epoch):
                     return False
             await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
         return True
@@ -305,16 +305,16 @@ class DatabaseService:
             self._log.event("warning", message, tenant=tenant.address)
         return record
 
-    def _database(self, tenant: Tenant, name: str, record: Record, owned: Lease) -> Database:
+    def _database(self, tenant: Tenant, name: str, record: Record, lease: Lease) -> Database:
         if self._store is None:
             raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
-        return Database(tenant, name, record, self._store, owned, self._tools)
+        return Database(tenant, name, record, self._store, lease, self._tools)
 
-    def _chosen(self, tenant: Tenant, name: str | None, record: Record, owned: Lease) -> list[Database]:
+    def _chosen(self, tenant: Tenant, name: str | None, record: Record, lease: Lease) -> list[Database]:
         if name is not None and name not in tenant.app.databases:
             names = ", ".join(tenant.app.databases) or "none"
             raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")
-        return [self._database(tenant, n, record, owned) for n in tenant.app.databases if name in (None, n)]
+        return [self._database(tenant, n, record, lease) for n in tenant.app.databases if name in (None, n)]
 
     def _seed(self, tenant: Tenant, database: str) -> Path | None:
         seed = tenant.app.seed

@@ -149,10 +149,10 @@ async def _described(stored: Stored, key: str, raw: Path, tools: Workers) -> Sna
 
 async def _publish(database: Database, snapshot: Snapshot) -> Pointer:
     """Publish it. Raises StoreUnavailable if another machine has changed current.json, or the response is lost."""
-    remote_database, owned = database.remote, database.owned
-    pointer = manifest.point(snapshot, None, owned.epoch)
+    remote_database, lease = database.remote, database.lease
+    pointer = manifest.point(snapshot, None, lease.epoch)
     current = await remote_database.current()
-    if current is None or current.pointer is not None or current.owner != owned.epoch or not owned.valid():
+    if current is None or current.pointer is not None or current.owner != lease.epoch or not lease.valid():
         raise StoreUnavailable(f"current.json of {database} has been changed just now")
     try:
         await remote_database.point(pointer, current)

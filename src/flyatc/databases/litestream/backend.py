@@ -53,20 +53,20 @@ class LitestreamBackend:
     def engine(self) -> LitestreamDaemon:
         return self._context.engine
 
-    async def take(self, tenant: Tenant, record: Record, owned: Lease, seeds: Seeds) -> Replication:
+    async def take(self, tenant: Tenant, record: Record, lease: Lease, seeds: Seeds) -> Replication:
         """Restore and attach; the tenant's folder is prepared. Always call ``leave`` when the app has ended.
 
         Raises RestoreRefused (then nothing was changed, or what was is on record); StoreUnavailable, OSError."""
-        databases = [self._database(tenant, name, record, owned) for name in tenant.app.databases]
+        databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
         streams = await prepare.make_whole(tenant, databases, record, seeds, self._context)
-        return Replication(tenant, streams, record, owned, self._context)
+        return Replication(tenant, streams, record, lease, self._context)
 
-    async def history(self, tenant: Tenant, record: Record, owned: Lease, only: str | None = None) -> list[Span]:
+    async def history(self, tenant: Tenant, record: Record, lease: Lease, only: str | None = None) -> list[Span]:
         """Return the lines by database, newest first. Raises StoreUnavailable."""
         spans = []
         for name in tenant.app.databases:
             if only in (None, name):
-                found = await listed(self._database(tenant, name, record, owned), self._context.store)
+                found = await listed(self._database(tenant, name, record, lease), self._context.store)
                 spans += [
                     Span(name, line.name, line.since, line.until, line.txid, line.octets)
                     for line in reversed(found.found)
@@ -77,7 +77,7 @@ class LitestreamBackend:
         self,
         tenant: Tenant,
         record: Record,
-        owned: Lease,
+        lease: Lease,
         names: list[str],
         choice: Choice,
         progress: Progress,
@@ -86,14 +86,14 @@ class LitestreamBackend:
         ``leave`` on the result to confirm it in the store.
 
         Raises RestoreRefused (nothing was changed); StoreUnavailable, OSError."""
-        databases = [self._database(tenant, name, record, owned) for name in names]
+        databases = [self._database(tenant, name, record, lease) for name in names]
         marked = await rollback.rewind(databases, choice, record, self._context, progress)
-        return Replication(tenant, await prepare.attach(databases, self._context, marked), record, owned, self._context)
+        return Replication(tenant, await prepare.attach(databases, self._context, marked), record, lease, self._context)
 
     async def close(self) -> None:
         await self._context.engine.close()
 
     # --- parts ---
 
-    def _database(self, tenant: Tenant, name: str, record: Record, owned: Lease) -> Database:
-        return Database(tenant, name, record, self._context.store, owned, self._context.tools)
+    def _database(self, tenant: Tenant, name: str, record: Record, lease: Lease) -> Database:
+        return Database(tenant, name, record, self._context.store, lease, self._context.tools)

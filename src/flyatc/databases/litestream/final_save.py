@@ -130,7 +130,7 @@ async def _compare(stream: Stream, place: Path, behind: str, context: Litestream
     """As ``_try``, after litestream was detached."""
     database = stream.database
     for number in range(TRIES):
-        if not database.owned.valid():
+        if not database.lease.valid():
             reason = "this machine may not write at this moment"
             raise SaveFailed(f"{database} is not saved: {reason}. The local copy is kept")
         before = local_files.signature(database.path)
@@ -175,7 +175,7 @@ async def _snapshot(stream: Stream, proven: Proven) -> Pointer | None:
 async def _save_beside(stream: Stream) -> str:
     """Save at least a snapshot, since the stream cannot be trusted; return a text to append to the error."""
     await stream.detach()
-    if not stream.database.owned.valid():
+    if not stream.database.lease.valid():
         return ""
     try:
         await stream.database.save(silent)
@@ -193,7 +193,7 @@ def _entry(stream: Stream, pointer: Pointer | None) -> Entry:
         in_use=False,
         signature=stream.signature,
         saved_at=stream.saved_at,
-        epoch=stream.database.owned.epoch,
+        epoch=stream.database.lease.epoch,
         line=stream.line,
         renewal=stream.renewal,
         txid=stream.txid,

@@ -109,12 +109,12 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
         here=here,
         entry=database.entry,
         touched=database.unsaved,
-        former=database.owned.former,
-        epoch=database.owned.epoch,
+        former=database.lease.former,
+        epoch=database.lease.epoch,
         lines=found,
         saved=await saved_of(database, current, context),
         strays=() if pointer is not None or found.found else tuple(await database.remote.snapshots()),
-        current=database.owned.line,
+        current=database.lease.line,
     )
     return Survey(database, plan(asked), pointer, renewal_of(database, found), may_be_streamed(current))
 
@@ -122,8 +122,8 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
 async def take_over(database: Database, found: Lines) -> Current | None:
     """Stamp the store's pointer with our epoch, and as streamed if that may be; return the pointer as it was. Raises
     StoreUnavailable, and the errors of ``Lease.raise_epoch``."""
-    if found.last is not None and found.last.number > database.owned.epoch:
-        await database.owned.raise_epoch(found.last.number)  # epochs restart after the loss of a lease record
+    if found.last is not None and found.last.number > database.lease.epoch:
+        await database.lease.raise_epoch(found.last.number)  # epochs restart after the loss of a lease record
     return await restore.take_over(database, may_be_streamed)
 
 
@@ -134,7 +134,7 @@ def may_be_streamed(current: Current | None) -> bool:
 
 def renewal_of(database: Database, found: Lines) -> int:
     """Return the last renewal of our line that the store has, or may get."""
-    line, entry = database.owned.line, database.entry
+    line, entry = database.lease.line, database.entry
     known = [one.renewal for one in found.found if one.number == line]
     return max([*known, entry.renewal if entry.line == line else 0])
 
@@ -296,17 +296,17 @@ async def place_one(
 def _goes_on(database: Database, renewal: int) -> bool:
     """Return whether the line to write is the one of the record, which has transactions in it."""
     entry = database.entry
-    return (entry.line, entry.renewal) == (database.owned.line, renewal) and entry.txid > 0
+    return (entry.line, entry.renewal) == (database.lease.line, renewal) and entry.txid > 0
 
 
 def _entry(survey: Survey) -> Entry:
     """Return the record entry after the plan was carried out. ``txid``: in the line that this machine writes."""
     database, renewal, pointer = survey.database, survey.renewal, survey.pointer
-    owned, entry = database.owned, database.entry
+    lease, entry = database.lease, database.entry
     now = Entry(
         in_use=True,
-        epoch=owned.epoch,
-        line=owned.line,
+        epoch=lease.epoch,
+        line=lease.line,
         renewal=renewal,
         base=pointer.link if pointer is not None else None,
         skipped=entry.skipped,
@@ -323,7 +323,7 @@ def _entry(survey: Survey) -> Entry:
                 doubted=entry.doubted,
             )
         case RestoreLine(line=line) | RestoreSnapshotOrLine(line=line):
-            txid = line.txid if (line.number, line.renewal) == (owned.line, renewal) else 0
+            txid = line.txid if (line.number, line.renewal) == (lease.line, renewal) else 0
             return structs.replace(now, txid=txid, signature=local_files.signature(database.path), saved_at=line.until)
         case Restore() if pointer is not None:
             saved_at = manifest.saved_at(pointer)

@@ -35,10 +35,10 @@ SOON, AT_FIRST = 0.1, 10.0  # s; interval, and its duration, while the app is ab
 
 class Replication:
     def __init__(
-        self, tenant: Tenant, streams: list[StreamedDatabase], record: Record, owned: Lease, context: LitestreamContext
+        self, tenant: Tenant, streams: list[StreamedDatabase], record: Record, lease: Lease, context: LitestreamContext
     ) -> None:
         self._context = context
-        self._tenant, self.streams, self._record, self._owned = tenant, streams, record, owned
+        self._tenant, self.streams, self._record, self._lease = tenant, streams, record, lease
         self._ends: list[asyncio.Task[Entry]] = []
         self._leaving = asyncio.Event()
         self._behind = False  # and logged
@@ -141,7 +141,7 @@ class Replication:
         await asyncio.wait([self._watching])
         if self._record.deleted and self.streams:
             await asyncio.gather(*(stream.detach() for stream in self.streams))
-            self._owned.mark_dirty(autosave.DELETED, self._tenant.address)
+            self._lease.mark_dirty(autosave.DELETED, self._tenant.address)
             raise CopyLost(f"{self._tenant.address}: {autosave.DELETED}")
         self._ends = [tasks.start(self._finish(stream), f"last save of {stream.database}") for stream in self.streams]
         results = await asyncio.gather(*self._ends, return_exceptions=True)
@@ -166,14 +166,14 @@ class Replication:
                 raise error
             failed.append(str(error))
         if failed:
-            self._owned.mark_dirty("; ".join(failed), self._tenant.address)
+            self._lease.mark_dirty("; ".join(failed), self._tenant.address)
             raise SaveFailed("; ".join(failed))
-        self._owned.mark_saved(self._tenant.address)
+        self._lease.mark_saved(self._tenant.address)
 
     async def _finish(self, stream: StreamedDatabase) -> Entry:
         """Save and detach one. Raises SaveFailed; it is detached then as well."""
         try:
-            if not self._owned.lost:
+            if not self._lease.lost:
                 return await stream.finish()
         except SaveFailed as error:
             stream.database.log_event("warning", "not saved", error=str(error))
@@ -187,7 +187,7 @@ class Replication:
     async def _set_aside(self, stream: StreamedDatabase) -> None:
         """Set aside an unsaved copy: another machine may have written since. Raises SaveFailed."""
         try:
-            await orphans.set_aside(stream.database, self._context.tools, self._owned.why)
+            await orphans.set_aside(stream.database, self._context.tools, self._lease.why)
         except OSError as error:
             raise SaveFailed(f"{stream.database}: the unsaved copy cannot be set aside: {error}") from error
 
@@ -196,8 +196,8 @@ class Replication:
         while not self._leaving.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
-                    await tasks.first_of(self._leaving.wait(), self._owned.ended.wait())
-            if self._owned.ended.is_set():
+                    await tasks.first_of(self._leaving.wait(), self._lease.ended.wait())
+            if self._lease.ended.is_set():
                 await asyncio.gather(*(stream.detach() for stream in self.streams))
                 return
             if not self._leaving.is_set():

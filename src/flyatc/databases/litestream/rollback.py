@@ -105,8 +105,8 @@ async def _put(there: list[_There], arrivals: list[Restored], record: Record, co
         await prepare.place_one(database, arrival, Restore("requested by the operator"), renewal, context)
         entries[database.name] = Entry(
             in_use=True,
-            epoch=database.owned.epoch,
-            line=database.owned.line,
+            epoch=database.lease.epoch,
+            line=database.lease.line,
             renewal=renewal,
             base=pointer.link if pointer is not None else None,
         )

@@ -121,7 +121,7 @@ class Stream:
             except SaveFailed as error:
                 trouble, within = str(error), patience
             waited = monotonic() - since
-            if waited > within or not self.database.owned.valid():
+            if waited > within or not self.database.lease.valid():
                 raise SaveFailed(f"{self.database} is not saved within {waited:.0f} s: {trouble}")
             failures += 1
             await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.2))
@@ -180,7 +180,7 @@ class Stream:
         await self._context.engine.attach(self.database.path, url)
 
     async def _begin_anew(self, reason: str, level: str) -> None:
-        if not self.database.owned.valid():
+        if not self.database.lease.valid():
             raise LitestreamFailed("this machine may not write at this moment")
         left = replica_layout.folder(self.line, self.renewal)
         await self._detach()
@@ -199,7 +199,7 @@ class Stream:
         await self._drop_guard()
 
     async def _look(self) -> None:
-        if not self.database.owned.valid():
+        if not self.database.lease.valid():
             raise LitestreamFailed("this machine may not write at this moment")
         seen = local_files.signature(self.database.path)
         if seen[0] is None or not seen[0][1]:

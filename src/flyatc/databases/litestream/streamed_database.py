@@ -166,7 +166,7 @@ class StreamedDatabase:
                 await self._snapshot()
         entry = self.database.entry if self.stream is None else await final_save.finish(self.stream, self._context)
         doubted = self.mode is Mode.PROBED or (self._in_trouble() and not self._probed)
-        return structs.replace(entry, in_use=False, epoch=self.database.owned.epoch, doubted=doubted)
+        return structs.replace(entry, in_use=False, epoch=self.database.lease.epoch, doubted=doubted)
 
     async def _journal(self) -> Journal:
         try:
@@ -248,7 +248,7 @@ class StreamedDatabase:
             await self._mark()
         # A snapshot saved since then has cleared the line in the record: the line of the lease is the right one.
         database = self.database
-        stream = Stream(database, database.owned.line, database.entry.renewal, self._context)
+        stream = Stream(database, database.lease.line, database.entry.renewal, self._context)
         try:
             await begin(stream)
         except BaseException:
@@ -262,7 +262,7 @@ class StreamedDatabase:
         try:
             current = await database.remote.current()
             if current is None or not current.streamed:
-                await database.remote.stamp(current, database.owned.epoch, streamed=True)
+                await database.remote.stamp(current, database.lease.epoch, streamed=True)
         except (StoreUnavailable, ConditionFailed) as error:
             raise SaveFailed(f"{database} cannot be streamed: {error}") from error
         self._marked = True
