@@ -35,7 +35,7 @@ async def test_a_machine_stops_and_suspends_itself_and_nobody_else(tmp_path: Pat
         with pytest.raises(Refused, match="412 unable to suspend machine"):
             await api_of(fly, "m1").ask("suspend")
         fly.simulator.break_things(Faults(api="429"))
-        with pytest.raises(Refused, match="429 the simulator was told to fail"):
+        with pytest.raises(Refused, match="429 the simulator is set to fail"):
             await api_of(fly, "m1").ask("stop")
         fly.simulator.break_things(Faults(api="away"))
         with pytest.raises(Unanswered):

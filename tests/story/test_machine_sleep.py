@@ -71,7 +71,7 @@ async def test_what_cannot_be_saved_keeps_it_awake_and_is_told_less_and_less_oft
 
 async def test_a_platform_which_refuses_is_asked_again_with_longer_pauses() -> None:
     async with night("stop") as one:
-        one.platform.answer = lambda: Refused("503 the simulator was told to fail")
+        one.platform.answer = lambda: Refused("503 the simulator is set to fail")
         await asyncio.sleep(900 + 1500)
         times = [at for at, _ in one.platform.asked]
         pauses = [round(after - before) for before, after in pairwise(times)]
@@ -79,7 +79,7 @@ async def test_a_platform_which_refuses_is_asked_again_with_longer_pauses() -> N
         assert pauses[0] < 10
         assert 300 <= pauses[-1] <= 306
         assert len(times) < 15
-        assert one.told("this machine cannot sleep now")[0]["reason"] == "503 the simulator was told to fail"
+        assert one.told("this machine cannot sleep now")[0]["reason"] == "503 the simulator is set to fail"
 
 
 async def test_after_a_refusal_visitors_are_served_at_once() -> None:

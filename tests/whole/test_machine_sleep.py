@@ -62,7 +62,7 @@ def test_what_is_not_saved_and_a_platform_which_refuses_keep_it_awake(sim: Sim) 
         assert len(sim.told("m2", "asks Fly")) == before
         assert sim.states()["m2"] == "started"
         sim.cli("fail", "--api", "503")
-    refused = {"reason": "503 the simulator was told to fail"}
+    refused = {"reason": "503 the simulator is set to fail"}
     eventually(lambda: sim.told("m2", "this machine cannot sleep now", **refused), WAIT, "the refusal")
     sim.cli("fail")
     until(sim, "m2", "suspended")

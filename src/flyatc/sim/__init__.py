@@ -1,1 +1,1 @@
-"""A small Fly on the laptop: proxy, DNS, Machines API and machines as processes, by the documented rules."""
+"""Local simulator of Fly: proxy, DNS, Machines API and machines as processes, by the documented rules."""

@@ -1,6 +1,6 @@
-"""The Machines API: https://fly.io/docs/machines/api/machines-resource/, with its limits and its refusals.
+"""Simulated Machines API, with its rate limits, errors and exec.
 
-Commands run inside a machine, for exec: https://fly.io/docs/machines/api/machines-resource/.
+https://fly.io/docs/machines/api/machines-resource/
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class NoCapacity(FlyatcError):
 
 
 class ApiCall(Struct):
-    """One call: ``nonce`` of a lease."""
+    """One API call. ``key``: the last path segment, for metadata; ``nonce``: of a lease, from the request."""
 
     call: Call
     app: str
@@ -47,7 +47,7 @@ class ApiCall(Struct):
     nonce: str | None
 
     def body(self, kind: type[S]) -> S:
-        """Raises BadMessage."""
+        """Decode the JSON body. Raises BadMessage."""
         try:
             return msgspec.json.decode(self.call.body or b"{}", type=kind)
         except msgspec.DecodeError as error:
@@ -56,12 +56,12 @@ class ApiCall(Struct):
 
 class MachinesApi:
     def __init__(self, machines: Machines, regions: tuple[str, ...]) -> None:
-        """``regions``: the first is where a machine is made of which nothing is said."""
+        """``regions``: the first is the default for new machines."""
         self._machines, self._regions = machines, regions
         self._rates, self._leases, self._volumes = Rates(), Leases(), Volumes()
 
     async def answer(self, call: Call, nonce: str | None) -> Answer:
-        """Raises FlyatcError; ``fault`` makes an answer of it."""
+        """Handle a call. Raises FlyatcError, which ``fault`` converts into a response."""
         match = _VOLUMES.fullmatch(call.path)
         if match is not None:
             return self._of_volumes(ApiCall(call, match["app"], "", nonce), match["id"])
@@ -100,24 +100,24 @@ class MachinesApi:
             raise BadMessage(400, f"invalid config: {error}") from error
         if not config.image:
             raise BadMessage(400, "config.image is required")
-        self._name_is_free(asked.app, wanted.name)
+        self._check_name(asked.app, wanted.name)
         region = self._region(wanted.region)
         volumes = [self._free_volume(asked.app, mount.volume, region) for mount in config.mounts or ()]
         metadata = config.metadata or {}
         one = self._machines.create(asked.app, region, metadata, wanted.name, wanted.config)
         for volume in volumes:
             volume.attached_machine_id = one.record.id
-        told = _json(types.machine(one))
+        created = _json(types.machine(one))
         if not wanted.skip_launch:
             tasks.start(one.start(), f"launch of {one.record.name}")
-        return told
+        return created
 
-    def _name_is_free(self, app: str, name: str) -> None:
-        """In Fly's own words, which tell the id."""
+    def _check_name(self, app: str, name: str) -> None:
+        """Raise BadMessage if the name is taken, with the id, in Fly's wording."""
         for one in self._machines:
             if name and (one.record.app, one.record.name) == (app, name):
-                told = f'machine ID {one.record.id} already exists with name "{name}"'
-                raise BadMessage(409, f"already_exists: unique machine name violation, {told}")
+                taken = f'machine ID {one.record.id} already exists with name "{name}"'
+                raise BadMessage(409, f"already_exists: unique machine name violation, {taken}")
 
     def _region(self, wanted: str) -> str:
         if wanted and wanted not in self._regions:
@@ -144,7 +144,7 @@ class MachinesApi:
         return _json(found)
 
     def _free_volume(self, app: str, volume: str, region: str) -> Volume:
-        """One for each machine: https://fly.io/docs/volumes/overview/."""
+        """Return an unattached volume; it can be attached to one machine: https://fly.io/docs/volumes/overview/."""
         found = self._volumes.find(app, volume)
         if found is None or found.region != region:
             raise BadMessage(400, f"volume {volume} does not exist in {region}")
@@ -175,7 +175,7 @@ class MachinesApi:
         return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
 
     async def _stop(self, asked: ApiCall, one: Machine) -> Answer:
-        """Answers at once: who must know waits."""
+        """Begin a stop and respond immediately; callers use ``wait`` to learn of its end."""
         wanted = asked.body(types.StopMachine)
         try:
             number = signal.Signals[wanted.signal.upper()]
@@ -193,7 +193,7 @@ class MachinesApi:
         return _json({"ok": True})
 
     async def _suspend(self, asked: ApiCall, one: Machine) -> Answer:
-        """Answers at once, like ``stop``: a machine which asks for itself could not be answered afterwards."""
+        """Respond immediately, like ``stop``: a machine that suspends itself could not read the response afterwards."""
         if one.state not in ("started", "suspended") or one.lost:
             raise WrongState(f"unable to suspend machine from current state: '{one.state}'")
         tasks.start(one.suspend(), f"suspend of {one.record.name}")
@@ -224,7 +224,7 @@ class MachinesApi:
         raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
 
     async def _exec(self, asked: ApiCall, one: Machine) -> Answer:
-        """200 though the command failed."""
+        """Run a command. The status is 200 even if the command fails."""
         wanted = asked.body(types.Exec)
         if not wanted.command:
             raise BadMessage(400, "command is required")
@@ -237,7 +237,7 @@ class MachinesApi:
         return _json({"ok": True})
 
     async def _metadata(self, asked: ApiCall, one: Machine) -> Answer:
-        """No new version, no restart."""
+        """Read or change metadata: no new version, no restart."""
         metadata = one.record.metadata
         if asked.call.method == "GET":
             return _json(metadata)
@@ -286,7 +286,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
 
 
 def _fits(one: Machine, asked: ApiCall) -> bool:
-    """``region=``, ``metadata.KEY=VALUE``; machines in any state."""
+    """Return whether a machine, in any state, matches the filters ``region=`` and ``metadata.KEY=VALUE``."""
     if one.record.app != asked.app:
         return False
     for name, value in asked.call.query.items():
@@ -301,11 +301,11 @@ def _json(value: Any, status: int = 200) -> Answer:
     return Answer(status, msgspec.json.encode(value))
 
 
-LARGEST = 1 << 20  # octets that are told of each stream
+LARGEST = 1 << 20  # octets returned of each stream
 
 
 class ExecResult(Struct):
-    """200 even where it failed."""
+    """Response of exec: 200 even if the command failed."""
 
     exit_code: int
     stdout: str
@@ -313,8 +313,8 @@ class ExecResult(Struct):
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float) -> ExecResult:
-    """Raises FlyatcError where it cannot be run, or does not end in time."""
-    path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"  # where an image has flyatc
+    """Run a command in a machine's environment. Raises FlyatcError if it cannot be run or does not end in time."""
+    path = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"  # an image has flyatc in its PATH
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -335,4 +335,4 @@ async def run(command: Sequence[str], environ: Mapping[str, str], seconds: float
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    return ExecResult(process.returncode or 0, *(told[:LARGEST].decode("utf-8", "replace") for told in (out, err)))
+    return ExecResult(process.returncode or 0, *(stream[:LARGEST].decode("utf-8", "replace") for stream in (out, err)))

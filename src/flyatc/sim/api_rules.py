@@ -1,29 +1,25 @@
-"""The Machines API's limits: https://fly.io/docs/machines/api/working-with-machines-api/. Pure; times are seconds.
+"""Rate limits, volumes and machine leases of the Machines API. Pure; times are seconds, of leases Unix time.
 
-Volumes: records only, since a machine's folder is its disk. Pure.
-
-https://fly.io/docs/machines/api/volumes-resource/; one volume for one machine, in one region:
-https://fly.io/docs/volumes/overview/
-
-Leases on machines: who has one may change the machine, others get 409. Pure; times are Unix seconds.
-
-https://fly.io/docs/machines/api/machines-resource/
+Limits: https://fly.io/docs/machines/api/working-with-machines-api/
+Volumes are records only, since a machine's folder is its disk: https://fly.io/docs/machines/api/volumes-resource/
+One volume is for one machine in one region: https://fly.io/docs/volumes/overview/
+Only the holder of a machine's lease may change it, others get 409: https://fly.io/docs/machines/api/machines-resource/
 """
 
 import secrets
 
 from msgspec import Struct
 
-USUAL = (1.0, 3.0)  # a second, and in a burst: for each action and machine or app
+USUAL = (1.0, 3.0)  # per second, and in a burst; for each action and machine or app
 GET_MACHINE = (5.0, 10.0)
 
 
 class Rates:
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # (left, when)
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # (tokens left, time)
 
     def allows(self, action: str, subject: str, now: float) -> bool:
-        """Takes one from the bucket, where there is one."""
+        """Take a token from the bucket; return False if it is empty."""
         rate, burst = GET_MACHINE if action == "get" else USUAL
         left, when = self._buckets.get((action, subject), (burst, now))
         left = min(burst, left + (now - when) * rate)
@@ -42,7 +38,7 @@ class Volume(Struct):
 
 
 class Volumes:
-    """Of one simulator: they end with it, as the config of machines which were made by the API does."""
+    """The volumes of one simulator; they end with it."""
 
     def __init__(self) -> None:
         self._all: dict[str, tuple[str, Volume]] = {}
@@ -63,7 +59,7 @@ class Volumes:
         self._all.pop(volume, None)
 
     def detach(self, machine: str) -> None:
-        """The machine is gone; its volumes stay."""
+        """Detach the volumes of a destroyed machine; they remain."""
         for _, one in self._all.values():
             if one.attached_machine_id == machine:
                 one.attached_machine_id = None
@@ -89,7 +85,7 @@ class Leases:
         return found is None or found.nonce == nonce
 
     def take(self, machine: str, nonce: str | None, description: str, ttl: int, now: float) -> Lease | None:
-        """A new one, or with its nonce the same one for longer. None: it is another's."""
+        """Return a new lease, or with its nonce the renewed one; None if another caller holds it."""
         if not self.allows(machine, nonce, now):
             return None
         found = self.find(machine, now)

@@ -1,8 +1,7 @@
-"""The listener of the Machines API, and of what ``flyatc sim`` itself asks below ``/sim``.
+"""Servers of the Machines API, with ``/sim`` for ``flyatc sim``, and of each machine's ``/.fly/api``.
 
-``/.fly/api`` of each machine: a unix socket on which it may stop or suspend itself, and nobody else.
-
-https://fly.io/docs/reference/suspend-resume/. It answers at once: what was asked comes afterwards.
+``/.fly/api`` is a unix socket on which a machine may stop or suspend only itself:
+https://fly.io/docs/reference/suspend-resume/. It responds before the action takes place.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ AWAY, LOST = "away", "lost"
 
 
 class ApiServer:
-    """``token``: what callers of the Machines API must show."""
+    """HTTP server of the Machines API. ``token``: required of its callers."""
 
     def __init__(
         self,
@@ -43,7 +42,7 @@ class ApiServer:
         self._api, self._machines, self._token = api, machines, token
         self._overview, self._break_things = overview, break_things
         self._calls: set[Exchange] = set()
-        self.fault = ""  # see shapes.Faults.api
+        self.fault = ""  # see types.Faults.api
         self.wire = server.Server(self._handle, _refuse, Limits(request_body=LARGEST_BODY, idle_timeout=0))
 
     async def close(self) -> None:
@@ -63,14 +62,14 @@ class ApiServer:
 
     async def of_fly(self, call: Call, request: server.Request) -> Answer:
         if self.fault and self.fault != LOST:
-            raise BadMessage(int(self.fault), "the simulator was told to fail")
+            raise BadMessage(int(self.fault), "the simulator is set to fail")
         if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
             raise BadMessage(401, "unauthenticated")
         nonce = request.head.line(b"fly-machine-lease-nonce")
-        told = await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
-        if self.fault == LOST and call.method != "GET":  # done, and nobody hears of it
+        answer = await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
+        if self.fault == LOST and call.method != "GET":  # the action is done, the response lost
             request.abort()
-        return told
+        return answer
 
     async def of_sim(self, call: Call) -> Answer:
         match (call.method, call.path.split("/")[2:]):
@@ -78,11 +77,11 @@ class ApiServer:
                 pass
             case ("POST", ["faults"]):
                 self._break_things(_decoded(call))
-            case ("POST", ["machines", word, verb]):
-                one = self._machines.named(word)
+            case ("POST", ["machines", name, verb]):
+                one = self._machines.named(name)
                 verbs = {"start": one.start, "stop": one.stop, "suspend": one.suspend, "kill": one.kill}
                 if verb not in verbs:
-                    raise BadMessage(404, f"a machine cannot be told to {verb}")
+                    raise BadMessage(404, f"a machine has no command {verb}")
                 await verbs[verb]()
             case _:
                 raise BadMessage(404, f"there is nothing at {call.path}")
@@ -90,7 +89,7 @@ class ApiServer:
 
 
 class _Handler:
-    """Of one call (control.call.Handler): it knows the request's headers."""
+    """Handler of one call (control.call.Handler), with the request's headers."""
 
     def __init__(self, door: ApiServer, request: server.Request, of_sim: bool) -> None:
         self._door, self._request, self._of_sim = door, request, of_sim
@@ -123,18 +122,17 @@ _SELF = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines/(?P<id>[^/]+)/(stop|suspen
 
 
 class LocalApis:
-    """``fault``: that of the Machines API, see shapes.Faults."""
+    """The ``/.fly/api`` sockets of all machines. ``fault``: as set for the Machines API, see types.Faults."""
 
     def __init__(self, api: MachinesApi, fault: Callable[[], str]) -> None:
         self._api, self._fault = api, fault
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="flyatc-"
-        )  # short: a socket's address has 108 bytes (unix(7))
+        # short: a socket's address is limited to 108 bytes (unix(7))
+        self._folder = tempfile.TemporaryDirectory(prefix="flyatc-")
         self._doors: list[_LocalApi] = []
         self._opening: list[asyncio.Task[None]] = []
 
     def open(self, app: str, machine: str) -> Path:
-        """The machine's socket."""
+        """Open the machine's socket and return its path."""
         path = Path(self._folder.name) / machine
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         one.bind(str(path))
@@ -151,7 +149,7 @@ class LocalApis:
 
 
 class _LocalApi:
-    """Handler of its own calls (control.call.Handler)."""
+    """The ``/.fly/api`` of one machine; handler of its calls (control.call.Handler)."""
 
     def __init__(self, api: MachinesApi, fault: Callable[[], str], app: str, machine: str) -> None:
         self._api, self._fault, self._app, self._machine = api, fault, app, machine
@@ -169,11 +167,11 @@ class _LocalApi:
         self._wire.close_idle()
         await asyncio.gather(*(exchange.cut() for exchange in self._calls))
         self._wire.abort()
-        await asyncio.sleep(0)  # the connections are told at the loop's next turn
+        await asyncio.sleep(0)  # connections close at the loop's next iteration
 
     async def answer(self, call: Call) -> Answer:
         if fault := self._fault():
-            raise BadMessage(int(fault), "the simulator was told to fail")
+            raise BadMessage(int(fault), "the simulator is set to fail")
         match = _SELF.fullmatch(call.path)
         if match is None or call.method != "POST":
             raise BadMessage(404, "404 page not found")

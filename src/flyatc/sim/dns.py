@@ -1,4 +1,4 @@
-"""The private DNS, over UDP and TCP. The only module of the simulator which knows dnspython."""
+"""Simulated private DNS server, over UDP and TCP. The only module of the simulator that uses dnspython."""
 
 import asyncio
 import contextlib
@@ -15,23 +15,23 @@ import dns.rrset
 
 from flyatc.sim.dns_records import NOTHING, Found
 
-TTL = 5  # s; the sample of the docs
-LARGEST_UDP = 512  # octets, where the asker does not say more (RFC 1035 §2.3.4; RFC 6891)
-PATIENCE = 10.0  # s; for the next question over TCP
+TTL = 5  # s; from the example in Fly's docs
+LARGEST_UDP = 512  # octets, unless the query allows more (RFC 1035 §2.3.4; RFC 6891)
+PATIENCE = 10.0  # s, for the next query over TCP
 FAULTS = ("", "silent", "servfail", "nxdomain")
 
 
 class DnsServer:
-    """``look_up`` says what a name has; ``told`` gets a line for each question."""
+    """DNS server. ``look_up`` returns the records of a name; ``log`` is called with a line for each query."""
 
-    def __init__(self, look_up: Callable[[str], Found], told: Callable[[str], None]) -> None:
-        self._look_up, self._told = look_up, told
+    def __init__(self, look_up: Callable[[str], Found], log: Callable[[str], None]) -> None:
+        self._look_up, self._log = look_up, log
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
-        self.fault = ""  # one of FAULTS: what is answered to everything
+        self.fault = ""  # one of FAULTS: the behaviour for all queries
 
     async def open(self, host: str, port: int) -> int:
-        """The port, of both. Raises OSError."""
+        """Listen on UDP and TCP; return the port of both. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._tcp = await asyncio.start_server(self._serve, host, port)
         port = int(self._tcp.sockets[0].getsockname()[1])
@@ -45,7 +45,7 @@ class DnsServer:
             self._tcp.close()
 
     def answer(self, data: bytes, *, limit: int = 65535) -> bytes | None:
-        """None: nothing is said. ``limit``: octets; 0: as the asker says."""
+        """Return the response to a query, or None to send nothing. ``limit``: octets; 0: as the query allows."""
         try:
             query = dns.message.from_wire(data)
         except (dns.exception.DNSException, ValueError):
@@ -53,7 +53,7 @@ class DnsServer:
         if query.flags & dns.flags.QR:
             return None
         if self.fault == "silent":
-            self._told("dns  a question, and no answer: the simulator was told to be silent")
+            self._log("dns  a query, and no response: the simulator is set to be silent")
             return None
         limit = limit or max(LARGEST_UDP, query.payload)
         with contextlib.suppress(dns.exception.TooBig):
@@ -78,11 +78,11 @@ class DnsServer:
         elif records:
             texts = [_quoted(one) if kind == "TXT" else one for one in records]
             response.answer.append(dns.rrset.from_text(question.name, TTL, "IN", kind, *texts))
-        self._told(f"dns {kind} {name}  {dns.rcode.to_text(response.rcode())} {' '.join(records)}".rstrip())
+        self._log(f"dns {kind} {name}  {dns.rcode.to_text(response.rcode())} {' '.join(records)}".rstrip())
         return response
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """TCP: each message after its length in two octets (RFC 1035 §4.2.2)."""
+        """Serve a TCP connection: each message follows its length in two octets (RFC 1035 §4.2.2)."""
         with contextlib.suppress(asyncio.IncompleteReadError, TimeoutError, OSError):
             while True:
                 async with asyncio.timeout(PATIENCE):
@@ -110,5 +110,5 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 def _quoted(text: str) -> str:
-    """As character-strings of 255 octets at most (RFC 1035 §3.3.14)."""
+    """Split into character-strings of at most 255 octets (RFC 1035 §3.3.14)."""
     return " ".join(f'"{text[at : at + 255]}"' for at in range(0, len(text), 255))

@@ -1,8 +1,8 @@
-"""What the private DNS knows. Pure: a name and a type, and all machines, in; the records, or that there are none, out.
+"""Records of ``.internal`` names, computed from all machines. Pure.
 
-https://fly.io/docs/networking/private-networking/. That page has no PTR; apps in the field ask for it, so it is here,
-and can be switched off. Nor does it say whether a machine at rest gives an empty answer or NXDOMAIN: here a name that
-some machine has is empty while that machine rests, and one that nobody has is NXDOMAIN.
+https://fly.io/docs/networking/private-networking/. That page does not mention PTR; existing apps use it, so it is
+included and can be switched off. Nor does it say whether stopped machines give an empty response or NXDOMAIN: here a
+name of a stopped machine has no records, and a name of no machine is NXDOMAIN.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ _REVERSE = re.compile(r"(?P<nibbles>(?:[0-9a-f]\.){32})ip6\.arpa")
 
 
 class KnownMachine(Struct, frozen=True):
-    """A machine as the DNS knows it."""
+    """A machine as the DNS sees it."""
 
     id: str
     app: str
@@ -33,7 +33,7 @@ class KnownMachine(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """``exists``: else NXDOMAIN. ``kind``: AAAA, TXT or PTR, of ``records``."""
+    """Result of a lookup. ``exists``: else NXDOMAIN. ``kind``: AAAA, TXT or PTR, of ``records``."""
 
     exists: bool
     kind: str = ""
@@ -44,8 +44,8 @@ NOTHING = Found(False)
 
 
 def look_up(name: str, machines: Sequence[KnownMachine], region: str, *, ptr: bool) -> Found:
-    """``name``: lower case, without the dot at its end; ``region``: of who asks. All that the name has, of whatever
-    type was asked for."""
+    """Return the records of a name, for any query type. ``name``: lower case, without the final dot; ``region``: of the
+    querying machine."""
     if (match := _REVERSE.fullmatch(name)) is not None:
         return _reverse(match["nibbles"], machines) if ptr else NOTHING
     inner, dot, last = name.rpartition(".")
@@ -59,19 +59,19 @@ def _texts(name: str, machines: Sequence[KnownMachine]) -> Found | None:
     if name == "_apps":
         return Found(True, "TXT", (",".join(sorted({m.app for m in machines})),))
     if (match := _INSTANCES.fullmatch(name)) is not None:
-        told = [f"instance={m.id},app={m.app},ip={m.address},region={m.region}"
-                for m in machines if m.started or match["all"]]  # fmt: skip
-        return Found(True, "TXT", (";".join(told),) if told else ())
+        listed = [f"instance={m.id},app={m.app},ip={m.address},region={m.region}"
+                  for m in machines if m.started or match["all"]]  # fmt: skip
+        return Found(True, "TXT", (";".join(listed),) if listed else ())
     if (match := _TXT.fullmatch(name)) is None:
         return None
     of_app = [m for m in machines if m.app == match["app"]]
     shown = [m for m in of_app if m.started or match["all"]]
-    told = [f"{m.id} {m.region}" for m in shown] if match["what"] == "vms" else sorted({m.region for m in shown})
-    return Found(bool(of_app), "TXT", (",".join(told),) if told else ())
+    listed = [f"{m.id} {m.region}" for m in shown] if match["what"] == "vms" else sorted({m.region for m in shown})
+    return Found(bool(of_app), "TXT", (",".join(listed),) if listed else ())
 
 
 def _addresses(name: str, machines: Sequence[KnownMachine], region: str) -> Found:
-    """Started machines only, under every name."""
+    """Return the addresses of started machines for any kind of name."""
     most = None
     if (match := _META.fullmatch(name)) is not None:
         key, value = match["key"], match["value"]

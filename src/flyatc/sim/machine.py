@@ -1,9 +1,8 @@
-"""One machine: its record, and the processes which it is.
+"""A simulated machine: its record and its processes.
 
 States: https://fly.io/docs/machines/machine-states/. A suspended machine is stopped by SIGSTOP, so its clock goes on;
-on Fly it lags after a resume (https://fly.io/docs/reference/suspend-resume/).
-
-All processes of a machine, found by what they have inherited: a machine's end ends its apps too, and theirs.
+on Fly it lags after a resume (https://fly.io/docs/reference/suspend-resume/). The processes of a machine, with all
+descendants, are found by an inherited environment variable and killed when it ends.
 """
 
 import asyncio
@@ -22,17 +21,17 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.sim.proxy_rules import MachineView
 
 MEMORY = "512"  # MB
-RESTARTS = 10  # policy on-failure: so many, then it stays stopped
+RESTARTS = 10  # of policy on-failure; then it stays stopped
 AGAIN_SECONDS = 0.2
 LOG = "machine.log"
 
 
 class WrongState(FlyatcError):
-    """412: nothing of that kind can be done to a machine in this state."""
+    """412: the action is not possible in the machine's state."""
 
 
 class Record(Struct, kw_only=True):
-    """What outlives the simulator."""
+    """Persistent data of a machine; outlives the simulator."""
 
     id: str
     name: str
@@ -40,24 +39,24 @@ class Record(Struct, kw_only=True):
     region: str
     address: str  # 6PN, fictitious
     port: int  # where it listens on 127.0.0.1
-    private: int = 0  # and where it listens there, in place of that address, for the other machines
+    private: int = 0  # its port on 127.0.0.1 for other machines, in place of ``address``
     metadata: dict[str, str] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)  # as it was given to the API
+    config: dict[str, Any] = field(default_factory=dict)  # as given to the API
     autostart: bool = True
     created: float = 0.0  # Unix time
 
 
 class Machine:
-    """``command``: what it runs; ``folder``: its disk; ``grace``: seconds from SIGINT to SIGKILL."""
+    """A machine. ``command``: its program; ``folder``: its disk; ``grace``: seconds from SIGINT to SIGKILL."""
 
     def __init__(self, record: Record, command: Sequence[str], environ: Mapping[str, str], folder: Path,
                  *, grace: float, stale: float) -> None:  # fmt: skip
-        """``stale``: how many seconds the proxy and the DNS go on to believe in a machine that was stopped."""
+        """``stale``: for how many seconds the proxy and the DNS still see a stopped machine as started."""
         self.record, self.folder = record, folder
         self.state = "created"
         self.updated = 0
         self.load = 0
-        self.lost = False  # its host has died: to all the others it looks as it was
+        self.lost = False  # its host has failed; proxy, DNS and API do not know it
         self.cordoned = False
         self._command, self.environ, self._grace, self._stale = list(command), dict(environ), grace, stale
         self._process: asyncio.subprocess.Process | None = None
@@ -72,38 +71,38 @@ class Machine:
         return self.state == "started" and not self.lost
 
     def seen(self) -> MachineView:
-        """As the proxy and the DNS see it: https://fly.io/docs/monitoring/error-codes/, PM11."""
+        """Return the machine as proxy and DNS see it (stale): https://fly.io/docs/monitoring/error-codes/, PM11."""
         fresh = self.state in ("stopping", "stopped", "suspending", "suspended")
-        believed = "started" if fresh and monotonic() - self._stopped_at < self._stale else self.state
+        visible = "started" if fresh and monotonic() - self._stopped_at < self._stale else self.state
         one = self.record
-        return MachineView(one.id, one.app, one.region, believed, one.autostart, self.cordoned, self.load)
+        return MachineView(one.id, one.app, one.region, visible, one.autostart, self.cordoned, self.load)
 
     async def until(self, state: str, seconds: float) -> bool:
-        """Whether it came to the state."""
+        """Wait for the state; return False if it is not reached in ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._changed:
                 await self._changed.wait_for(lambda: self.state == state)
                 return True
         return False
 
-    # --- what may be asked ---
+    # --- actions ---
 
-    # Who asked may leave meanwhile; what was begun is done to its end.
+    # Once started, an action runs to its end even if the caller is cancelled.
 
     async def start(self) -> str:
-        """The state before. Who is started already stays as he is. Raises Wrong."""
+        """Start the machine, unless it is started; return the state before. Raises WrongState."""
         return await tasks.joined(tasks.start(self._start(), f"start of {self.record.name}"))
 
     async def stop(self, number: int = signal.SIGINT, grace: float | None = None) -> str:
-        """The state before. Raises Wrong."""
+        """Stop the machine; return the state before. Raises WrongState."""
         return await tasks.joined(tasks.start(self._stop(number, grace), f"stop of {self.record.name}"))
 
     async def suspend(self) -> None:
-        """Raises Wrong."""
+        """Suspend the machine. Raises WrongState."""
         await tasks.joined(tasks.start(self._suspend(), f"suspend of {self.record.name}"))
 
     async def kill(self) -> None:
-        """Its host dies: no farewell, and nobody is told. ``start`` brings it back."""
+        """Simulate the loss of its host: kill its processes, keep its state. ``start`` brings it back."""
         await tasks.joined(tasks.start(self._kill(), f"loss of {self.record.name}"))
 
     async def destroy(self) -> None:
@@ -130,7 +129,7 @@ class Machine:
             if before == "suspended" or self.lost:  # the snapshot is dropped
                 kill_all(self.record.id)
             if before == "stopped":
-                await self._gone()  # it is not started again either
+                await self._gone()  # cancels a pending restart
             else:
                 await self._become("stopping")
                 await self._end(number, self._grace if grace is None else grace)
@@ -162,7 +161,7 @@ class Machine:
 
     async def _spawn(self) -> None:
         await self._become("starting")
-        kill_all(self.record.id)  # what a killed simulator left
+        kill_all(self.record.id)  # left by a killed simulator
         try:
             self._process = await self._run()
         except OSError as error:
@@ -173,7 +172,7 @@ class Machine:
         self._watch = tasks.start(self._watched(self._process), f"machine {self.record.name}")
 
     async def _run(self) -> asyncio.subprocess.Process:
-        """Raises OSError."""
+        """Start the process. Raises OSError."""
         durable_files.make_folder(self.folder)
         with (self.folder / LOG).open("ab") as log:
             return await asyncio.create_subprocess_exec(
@@ -186,7 +185,7 @@ class Machine:
             )
 
     async def _watched(self, process: asyncio.subprocess.Process) -> None:
-        """Policy on-failure: exit code 0 stays stopped."""
+        """Wait for the process to exit. Policy on-failure: after exit code 0 it stays stopped."""
         code = await process.wait()
         if self.state != "started" or self.lost:
             return
@@ -216,7 +215,7 @@ class Machine:
         if self._process is not None:
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._process.pid, signal.SIGKILL)  # should it have changed its environment
+                    os.kill(self._process.pid, signal.SIGKILL)  # in case it changed its environment
             await self._process.wait()
         if self._watch is not None:
             watch, self._watch = self._watch, None
@@ -234,11 +233,11 @@ class Machine:
 
 PROC = Path("/proc")
 ID_VARIABLE = "FLY_MACHINE_ID"
-ROUNDS = 100  # of killing: who is forked meanwhile is found in the next
+ROUNDS = 100  # of killing: processes forked meanwhile are found in the next round
 
 
 def pids_of(machine: str) -> Iterator[int]:
-    """Their pids, zombies not among them (proc_pid_environ(5) has none of theirs)."""
+    """Yield the pids of a machine's processes, without zombies (their environ is empty, proc_pid_environ(5))."""
     mark = f"{ID_VARIABLE}={machine}".encode()
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -248,7 +247,7 @@ def pids_of(machine: str) -> Iterator[int]:
 
 
 def send_signal(machine: str, number: int) -> int:
-    """A signal to all; how many there were."""
+    """Send a signal to all processes of a machine; return their number."""
     count = 0
     for pid in pids_of(machine):
         with contextlib.suppress(ProcessLookupError):
@@ -258,7 +257,7 @@ def send_signal(machine: str, number: int) -> int:
 
 
 def kill_all(machine: str) -> None:
-    """SIGKILL, until nobody is left."""
+    """Send SIGKILL until no process is left."""
     for _ in range(ROUNDS):
         if not send_signal(machine, signal.SIGKILL):
             return

@@ -1,4 +1,4 @@
-"""All machines of the small Fly, and what they are given at birth."""
+"""All machines of the simulator, their creation and their environment."""
 
 import ipaddress
 import os
@@ -17,12 +17,12 @@ from flyatc.sim.machine import MEMORY, Machine, Record, WrongState
 from flyatc.sim.proxy_rules import MachineView
 
 RECORDS, NETWORK = "machines.json", "network.json"
-WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # of our own environment
+WITHHELD = ("FLY_", "PORT", "CUSTOMER_ID")  # prefixes of variables not inherited from our environment
 
 
 class Machines:
-    """``command``: what a machine runs; ``environ``: what it is given besides our environment and Fly's variables;
-    ``folder``: below it each has its disk. ``stale``, ``grace``: see ``Machine``."""
+    """All machines. ``command``: a machine's program; ``environ``: variables in addition to our environment and Fly's;
+    ``folder``: contains each machine's disk. ``stale``, ``grace``: see ``Machine``."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Machines:
         return iter(list(self._all.values()))
 
     def load(self) -> None:
-        """Those which an earlier run made, all stopped. Raises FlyatcError."""
+        """Load the machines of earlier runs, all stopped. Raises FlyatcError."""
         path = self._folder / RECORDS
         try:
             records = msgspec.json.decode(path.read_bytes(), type=list[Record])
@@ -63,7 +63,7 @@ class Machines:
         name: str = "",
         config: Mapping[str, Any] | None = None,
     ) -> Machine:
-        """Not started yet. ``config``: as the API has it."""
+        """Create a machine, not started yet. ``config``: as in the API."""
         names = {one.record.name for one in self}
         name = name or next(f"m{number}" for number in range(1, len(names) + 2) if f"m{number}" not in names)
         record = Record(
@@ -80,7 +80,7 @@ class Machines:
 
     @property
     def network(self) -> Path:
-        """Where the addresses of the private network really are, for the machines: see fly.network."""
+        """File that maps private addresses to loopback ports, for the machines: see fly.environment."""
         return self._folder / NETWORK
 
     def _write(self, name: str, value: object) -> None:
@@ -99,12 +99,12 @@ class Machines:
     def get(self, machine: str) -> Machine | None:
         return self._all.get(machine)
 
-    def named(self, word: str) -> Machine:
-        """By id or name. Raises FlyatcError."""
+    def named(self, name: str) -> Machine:
+        """Return the machine with this id or name. Raises FlyatcError."""
         for one in self:
-            if word in (one.record.id, one.record.name):
+            if name in (one.record.id, one.record.name):
                 return one
-        raise FlyatcError(f"there is no machine {word}; flyatc sim ps lists them")
+        raise FlyatcError(f"there is no machine {name}; flyatc sim ps lists them")
 
     def apps(self) -> set[str]:
         return {one.record.app for one in self}
@@ -134,7 +134,8 @@ class Machines:
 
 
 def runtime_environment(record: Record) -> dict[str, str]:
-    """https://fly.io/docs/machines/runtime-environment/, and PORT, since all are on one host here."""
+    """Return Fly's variables and PORT, since all machines share a host:
+    https://fly.io/docs/machines/runtime-environment/."""
     return {
         "FLY_APP_NAME": record.app,
         "FLY_MACHINE_ID": record.id,
@@ -158,7 +159,7 @@ async def _stop(one: Machine) -> None:
 
 
 def _address() -> str:
-    """6PN: fdaa, 32 bits of network, 32 of host, 32 of machine, 16 free
+    """Return a random 6PN address: fdaa, 32 bits of network, 32 of host, 32 of machine, 16 free
     (https://fly.io/docs/networking/private-networking/)."""
     random = secrets.token_hex(6)
     text = f"fdaa:0:51:a7b:{random[:4]}:{random[4:8]}:{random[8:]}:2"

@@ -1,6 +1,6 @@
-"""Fly Proxy on the laptop: sends each request to a machine, and again to another where the answer is a replay.
+"""Simulated Fly Proxy: sends each request to a machine, and to another one if the response is a replay.
 
-https://fly.io/docs/networking/dynamic-request-routing/. One coroutine tells a visit from beginning to end.
+https://fly.io/docs/networking/dynamic-request-routing/. One coroutine handles a request from beginning to end.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ CACHED = "fly-replay-cache-status"
 
 
 class Hop(Struct):
-    """Where the request goes next. ``adds``: headers for this hop; ``origin``: who replayed."""
+    """The next target of a request. ``adds``: headers for this hop; ``origin``: the machine that replayed it."""
 
     want: Replay
     adds: dict[str, str]
     origin: Machine | None = None
-    final: bool = False  # it came by a fallback: it may not be replayed again
+    final: bool = False  # reached by a fallback: it may not be replayed again
 
 
 class Proxy:
-    """``edge``: the region where visitors come in; ``app``: the one that they ask for; ``told``: gets a line for each
-    finished request, with its hops."""
+    """The proxy. ``edge``: the region where requests arrive; ``app``: the app requested; ``log``: called with a line
+    for each finished request, with its hops."""
 
-    def __init__(self, reaching: Connector, app: str, edge: str, told: Callable[[str], None]) -> None:
-        self._reaching, self._app, self.edge, self._told = reaching, app, edge, told
+    def __init__(self, connector: Connector, app: str, edge: str, log: Callable[[str], None]) -> None:
+        self._connector, self._app, self.edge, self.log = connector, app, edge, log
         self._cache = Cache()
-        self._visits: set[asyncio.Task[None]] = set()
+        self._requests: set[asyncio.Task[None]] = set()
         self._tunnels: set[Tunnel] = set()
         self.wire = server.Server(self._handle, _refuse, Limits(idle_timeout=0, write_timeout=0, body_timeout=0))
         self.port = 0
@@ -51,24 +51,24 @@ class Proxy:
         self.wire.close_idle()
         for tunnel in list(self._tunnels):
             tunnel.cut()
-        for task in list(self._visits):
+        for task in list(self._requests):
             task.cancel()
-        if self._visits:
-            await asyncio.wait(self._visits)
+        if self._requests:
+            await asyncio.wait(self._requests)
         self.wire.abort()
 
     def _handle(self, request: server.Request) -> None:
-        task = tasks.start(_ProxiedRequest(self, request).live(), "visit")
-        self._visits.add(task)
-        task.add_done_callback(self._visits.discard)
+        task = tasks.start(_ProxiedRequest(self, request).run(), "request")
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
 
-    # --- for a visit ---
+    # --- for a request ---
 
     async def reach(self, hop: Hop, note: Callable[[str], None]) -> Reached | Unreached:
-        return await self._reaching.reach(hop.want, hop.origin.record.id if hop.origin else None, note)
+        return await self._connector.reach(hop.want, hop.origin.record.id if hop.origin else None, note)
 
     def first(self, request: head.RequestHead) -> Hop:
-        """Before any machine was asked: what the visitor's own headers and the cache of replays say."""
+        """Return the first hop, from the client's headers and the replay cache."""
         prefer = _text(request, b"fly-prefer-instance-id")
         force = _text(request, b"fly-force-instance-id")
         region = _text(request, b"fly-force-region") or ",".join(
@@ -84,7 +84,7 @@ class Proxy:
         return Hop(found.target, {CACHED: "hit"})
 
     def next(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
-        """Raises BadReplay."""
+        """Return the hop that a replay from machine ``came`` requests. Raises BadReplay."""
         want = structs.replace(found, app=found.app or came.record.app)
         own = came.record
         source = replay.source(own.id, own.region, int(time() * 1e6), found.state)
@@ -98,20 +98,17 @@ class Proxy:
     def tunnel(self, request: server.Request, leg: Leg, data: bytes) -> None:
         request.send(data)
         transport, early = leg.give_away()
-        visitor, ahead = request.upgrade()
-        one = Tunnel(visitor, transport, lambda _: self._tunnels.discard(one))
+        client, ahead = request.upgrade()
+        one = Tunnel(client, transport, lambda _: self._tunnels.discard(one))
         self._tunnels.add(one)
         if early:
-            visitor.write(early)
+            client.write(early)
         if ahead:
             transport.write(ahead)
 
-    def tell(self, line: str) -> None:
-        self._told(line)
-
 
 class _ProxiedRequest:
-    """One request of a visitor."""
+    """One request of a client."""
 
     def __init__(self, proxy: Proxy, request: server.Request) -> None:
         self._proxy, self._request = proxy, request
@@ -119,16 +116,16 @@ class _ProxiedRequest:
         self._began = monotonic()
         self._hops: list[str] = []
         self._body = Body(request)
-        self._lines = proxy_rules.from_visitor(
+        self._lines = proxy_rules.from_client(
             request.head, request.peer, proxy.port, proxy.edge, f"{self._identity}-{proxy.edge}"
         )
 
-    async def live(self) -> None:
-        """Until it is answered, or the visitor has left."""
+    async def run(self) -> None:
+        """Handle the request until it has a response or the client has disconnected."""
         head_of = self._request.head
         if head_of.minor and b"expect" in head_of.noted:
             self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
-        route = tasks.start(self._route(), "route of a visit")
+        route = tasks.start(self._route(), "route of a request")
         try:
             await asyncio.wait([route, self._body.left], return_when=asyncio.FIRST_COMPLETED)
             if not route.done():
@@ -140,7 +137,7 @@ class _ProxiedRequest:
             route.result()
         target = head_of.path.decode("latin-1")
         took = (monotonic() - self._began) * 1000
-        self._proxy.tell(f"{head_of.method.decode('latin-1')} {target}  {'  →  '.join(self._hops)}  {took:.0f} ms")
+        self._proxy.log(f"{head_of.method.decode('latin-1')} {target}  {'  →  '.join(self._hops)}  {took:.0f} ms")
 
     def _note(self, text: str) -> None:
         self._hops.append(text)
@@ -160,7 +157,7 @@ class _ProxiedRequest:
             self._error("PU02", str(error))
 
     async def _follow(self, hop: Hop) -> Hop | None:
-        """One hop. The next one; None: it is answered."""
+        """Follow one hop. Return the next one, or None if the response was sent."""
         began = monotonic()
         reached = await self._proxy.reach(hop, self._note)
         if isinstance(reached, Unreached):
@@ -190,15 +187,15 @@ class _ProxiedRequest:
 
     def _next(self, hop: Hop, found: Replay, machine: Machine) -> Hop:
         if hop.final:
-            raise BadReplay("what came back by a fallback cannot be replayed again")
+            raise BadReplay("a request returned by a fallback cannot be replayed again")
         if not self._body.replayable:
             raise TooLarge("the request's body is larger than 1 MB, and cannot be replayed")
         if (hop.adds.get(CACHED) == "hit" or hop.want.is_cached) and found.is_cached:
-            raise BadReplay("one step is looked up in the cache: what its target has cached is undefined")
+            raise BadReplay("only one step is looked up in the cache: caching by its target is undefined")
         return self._proxy.next(self._request.head, found, machine)
 
     async def _replay(self, leg: Leg, came: head.ResponseHead) -> Replay | None:
-        """What the answer asks for. Raises BadReplay."""
+        """Return the replay that a response requests, or None. Raises BadReplay."""
         if (came.line(b"content-type") or b"").partition(b";")[0].strip().lower() == replay.JSON:
             return replay.of_json(await leg.json())
         value = came.line(b"fly-replay")
@@ -212,7 +209,7 @@ class _ProxiedRequest:
         origin = hop.origin
         self._note(f"{why.code} {why.reason}")
         if origin is None or not hop.want.fallback:
-            self._error(why.code, why.words)
+            self._error(why.code, why.message)
             return None
         want = Replay(app=origin.record.app, instance=origin.record.id)
         if hop.want.fallback == "prefer_self":
@@ -221,23 +218,23 @@ class _ProxiedRequest:
         return Hop(want, {"fly-replay-failed": failed}, final=True)
 
     async def _deliver(self, leg: Leg, came: head.ResponseHead) -> bool:
-        """Whether the connection was given away. Raises NoAnswer."""
+        """Send the response to the client. Return True if the connection became a tunnel. Raises NoResponse."""
         request = self._request
         if came.status == 101 and request.head.upgrade is not None:
-            data = proxy_rules.towards_visitor(came, self._identity, chunks=False, close=False)
+            data = proxy_rules.towards_client(came, self._identity, chunks=False, close=False)
             self._proxy.tunnel(request, leg, data)
             return True
         chunks = came.framing in (head.CHUNKED, head.UNTIL_CLOSE) and request.head.minor > 0
         close = not request.keep_alive or not self._body.whole or (came.framing is head.UNTIL_CLOSE and not chunks)
         close = close or (came.framing is head.CHUNKED and not chunks)
-        await leg.deliver(proxy_rules.towards_visitor(came, self._identity, chunks=chunks, close=close), chunks=chunks)
+        await leg.deliver(proxy_rules.towards_client(came, self._identity, chunks=chunks, close=close), chunks=chunks)
         request.receiver = None
         request.end(close=close)
         return False
 
-    def _error(self, code: str, words: str) -> None:
-        """502 with nothing in it: the reason is in the log of the proxy only."""
-        self._note(f"502 {code}: {words}")
+    def _error(self, code: str, message: str) -> None:
+        """Respond with an empty 502; the reason is only in the proxy's log."""
+        self._note(f"502 {code}: {message}")
         request = self._request
         if request.response_started:
             return request.abort()
@@ -253,16 +250,16 @@ def _text(request: head.RequestHead, name: bytes) -> str:
 
 
 def _host(request: head.RequestHead) -> str:
-    """Without its port."""
+    """Return the host without its port."""
     return (request.one(b"host") or b"").decode("latin-1").lower().rpartition("]")[2].partition(":")[0]
 
 
 def _shown(found: Replay) -> str:
-    """Its fields, without ``state``: that may be a secret."""
-    told = {
+    """Format the fields of a replay, without ``state``, which may be secret."""
+    fields = {
         name: getattr(found, name) for name in ("instance", "prefer_instance", "region", "app", "timeout", "fallback")
     }
-    return " ".join([f"{name}={value}" for name, value in told.items() if value] + ["elsewhere"] * found.elsewhere)
+    return " ".join([f"{name}={value}" for name, value in fields.items() if value] + ["elsewhere"] * found.elsewhere)
 
 
 def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:

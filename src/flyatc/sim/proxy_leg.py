@@ -1,7 +1,6 @@
-"""One request's way to one machine, and the answer on its way back. A replay gives up one leg and takes another.
+"""Connect to a machine and exchange one request and response with it. A replay drops one leg and begins another.
 
-From a wish to a connection: candidates are tried, sleepers woken, until one takes it or the time is up.
-
+Candidates are tried, and stopped ones started, until one accepts the connection or the time is up:
 https://fly.io/docs/networking/dynamic-request-routing/ (timeout, fallback) and
 https://fly.io/docs/monitoring/error-codes/ (PR03, PR04, PM07 to PM11).
 """
@@ -19,16 +18,16 @@ from flyatc.sim.replay import Replay
 from flyatc.wire import chunked, head, server, upstream_connection
 from flyatc.wire.errors import BadMessage
 
-LARGEST_REPLAY = 1 << 20  # octets of a request's body; "1 MB" of the docs
-LARGEST_JSON = 1 << 16  # of an answer that is a replay
+LARGEST_REPLAY = 1 << 20  # octets of a request's body; "1 MB" in the docs
+LARGEST_JSON = 1 << 16  # octets, of a replay in JSON
 
 
 class NoAnswer(FlyatcError):
-    """The machine took the connection and did not answer: PU02."""
+    """The machine accepted the connection and sent no response: PU02."""
 
 
 class Body:
-    """The visitor's request body (wire.server.Receiver): sent on as it comes, and kept up to what can be replayed."""
+    """The request body (wire.server.Receiver): forwarded as it arrives, and kept as long as it can be replayed."""
 
     def __init__(self, request: server.Request) -> None:
         self._request = request
@@ -37,8 +36,10 @@ class Body:
         self._octets = 0
         self._sink: upstream_connection.AppConnection | None = None
         self.replayable = request.head.length <= LARGEST_REPLAY
-        self.settled = asyncio.Event()  # it is known whether it can be replayed
-        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the visitor has gone
+        self.settled = asyncio.Event()  # set when it is known whether it can be replayed
+        self.left: asyncio.Future[None] = (
+            asyncio.get_running_loop().create_future()
+        )  # done when the client has disconnected
         self.delivering: upstream_connection.AppConnection | None = None
         request.receiver = self
         if self.whole or not self.replayable:
@@ -50,7 +51,7 @@ class Body:
         return self._request.body_done
 
     def flow_to(self, sink: upstream_connection.AppConnection) -> None:
-        """From its beginning; only while ``replayable``, or for the first time."""
+        """Send the body from its beginning; only while ``replayable``, or the first time."""
         self._sink = sink
         for piece in self._kept:
             sink.send(piece)
@@ -59,7 +60,7 @@ class Body:
         self.hold(False)
 
     def dam(self) -> None:
-        """Nobody takes it for now; what can be replayed goes on to come."""
+        """Detach from the machine; reading continues while the body can be replayed."""
         self._sink = None
         self.hold(not self.replayable)
 
@@ -101,7 +102,7 @@ class Body:
 
 
 class Leg:
-    """``wire.upstream_connection.ResponseReceiver``. Until ``deliver`` what comes of the answer's body is kept."""
+    """One request to one machine (a ``ResponseReceiver``). The response body is kept until ``deliver``."""
 
     def __init__(self, connection: upstream_connection.AppConnection, request: server.Request, body: Body) -> None:
         self._connection, self._request, self._body = connection, request, body
@@ -117,7 +118,7 @@ class Leg:
         self._body.flow_to(self._connection)
 
     async def json(self) -> bytes:
-        """The body of an answer which is a replay. Raises NoAnswer."""
+        """Return the body of a replay response. Raises NoAnswer."""
         self._connection.hold(False)
         await self._complete.wait()
         if self._failed is not None:
@@ -125,7 +126,7 @@ class Leg:
         return b"".join(self._pieces)[:LARGEST_JSON]
 
     async def deliver(self, data: bytes, *, chunks: bool) -> None:
-        """The head, and all of the body as it comes. Returns at its end. Raises NoAnswer where it is cut."""
+        """Send the head, and the body as it arrives, until its end. Raises NoAnswer if it is cut off."""
         self._chunks, self._delivering = chunks, True
         self._body.delivering = self._connection
         if not self._complete.is_set():
@@ -145,7 +146,7 @@ class Leg:
         return self._connection.give_away()
 
     def drop(self) -> None:
-        """The machine sees its connection closed."""
+        """Close the connection to the machine."""
         self._body.delivering = None
         self._connection.release(reuse=False)
         self._body.dam()
@@ -153,7 +154,7 @@ class Leg:
     # --- wire.upstream_connection.ResponseReceiver ---
 
     def interim(self, response_head: head.ResponseHead) -> None:
-        """1xx: 100 was the proxy's own to say; others are not handed on."""
+        """Ignore 1xx: the proxy itself sends 100; others are not forwarded."""
 
     def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
         if body:
@@ -161,7 +162,7 @@ class Leg:
         if complete:
             self._complete.set()
         elif response_head.status != 101:
-            self._connection.hold(True)  # until it is known whether the visitor gets it
+            self._connection.hold(True)  # until it is known whether it is sent to the client
         if not self.came.done():
             self.came.set_result(response_head)
 
@@ -180,7 +181,7 @@ class Leg:
         self._complete.set()
         if not self.came.done():
             self.came.set_exception(NoAnswer(reason))
-            self.came.exception()  # seen, also where nobody waits
+            self.came.exception()  # mark as retrieved, even if nothing awaits it
 
     def app_writable(self, ready: bool) -> None:
         self._body.hold(not ready)
@@ -194,11 +195,11 @@ HOST = "127.0.0.1"
 
 
 class Unreached(Struct, frozen=True):
-    """``reason``: as in ``fly-replay-failed``; ``code``: as in Fly's log."""
+    """No machine was reached. ``reason``: as in ``fly-replay-failed``; ``code``: as in Fly's log."""
 
     reason: str
     code: str
-    words: str
+    message: str
 
 
 class Reached(Struct, frozen=True):
@@ -207,12 +208,14 @@ class Reached(Struct, frozen=True):
 
 
 class Connector:
+    """Connects requests to machines."""
+
     def __init__(self, machines: Machines, edge: str, *, give_up: float) -> None:
-        """``give_up``: seconds of trying where the replay says nothing of a timeout."""
+        """``give_up``: timeout in seconds for replays without their own."""
         self._machines, self._edge, self._give_up = machines, edge, give_up
 
     async def reach(self, want: Replay, origin: str | None, note: Callable[[str], None]) -> Reached | Unreached:
-        """``want.app`` is filled in; ``note`` is told what is done."""
+        """Connect to a candidate. ``want.app`` must be set; ``note`` is called with each step."""
         patience = want.patience
         last = Unreached("no_candidate", "PR04", "could not find a good candidate within 90 attempts at load balancing")
         try:
@@ -220,7 +223,7 @@ class Connector:
                 while True:
                     found = candidates(self._machines.seen(), want, self._edge, origin)
                     if not found:
-                        return self._nobody(want)
+                        return self._no_candidate(want)
                     for seen in found:
                         one = self._machines.get(seen.id)
                         if one is not None and (connection := await self._try(one, note)) is not None:
@@ -228,9 +231,9 @@ class Connector:
                     last = Unreached("retries_exhausted", "PR03", "could not find a good candidate within 90 attempts")
                     await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
-            return last if patience is None else Unreached("timeout", "PR04", f"nobody within {want.timeout}")
+            return last if patience is None else Unreached("timeout", "PR04", f"no machine within {want.timeout}")
 
-    def _nobody(self, want: Replay) -> Unreached:
+    def _no_candidate(self, want: Replay) -> Unreached:
         if want.app not in self._machines.apps():
             return Unreached("no_candidate", "PA04", f"app {want.app} not found")
         if want.instance and self._machines.get(want.instance) is None:
@@ -238,12 +241,12 @@ class Connector:
         return Unreached("no_candidate", "PR01", "no candidates found")
 
     async def _try(self, one: Machine, note: Callable[[str], None]) -> upstream_connection.AppConnection | None:
-        """None: it does not take a connection now."""
-        if one.state in STARTABLE and one.seen().state != RUNNING:  # else it is still believed to run: PM11
+        """Start the machine if necessary and connect to it; None if it accepts no connection now."""
+        if one.state in STARTABLE and one.seen().state != RUNNING:  # else the proxy still sees it as started: PM11
             note(f"wakes {one.record.name} ({one.state})")
             try:
                 await one.start()
-            except WrongState:  # somebody else was first: PM07, PM08
+            except WrongState:  # a concurrent action was first: PM07, PM08
                 return None
         if not one.reachable:
             return None

@@ -1,19 +1,15 @@
-"""Which machine Fly Proxy sends a request to. Pure.
+"""Rules of Fly Proxy: choice of machines, replay cache, rewriting of heads. Pure; times are passed in, in seconds.
 
-https://fly.io/docs/networking/dynamic-request-routing/, https://fly.io/docs/reference/load-balancing/ and
+Choice: https://fly.io/docs/networking/dynamic-request-routing/, https://fly.io/docs/reference/load-balancing/ and
 https://fly.io/docs/reference/fly-proxy-autostop-autostart/.
 
-Cached replays: by path, for a host, for a while. Pure; times are the caller's, in seconds.
+Cache, by host and path: https://fly.io/docs/networking/dynamic-request-routing/ (Replay Caching). Caching by session,
+configured in fly.toml, is not simulated. That page lets the target invalidate by "a fly-replay back to the origin",
+and does not define other targets: here the replay must lead to the app that had the entry cached.
 
-https://fly.io/docs/networking/dynamic-request-routing/ (Replay Caching). Those by session, which fly.toml asks for, are
-not simulated. That page lets the target invalidate by "a fly-replay back to the origin", and does not say what happens
-to another: here it has to lead to the app which had it cached.
-
-What Fly Proxy does to the heads of requests and answers. Pure.
-
-https://fly.io/docs/networking/request-headers/ and https://fly.io/docs/networking/services/. What these pages do not
-say to be replaced comes through as the visitor sent it, his own ``fly-replay-src`` among it: an app that trusts it
-should learn that here.
+Heads: https://fly.io/docs/networking/request-headers/ and https://fly.io/docs/networking/services/. Headers that these
+pages do not name as replaced pass through as the client sent them, including ``fly-replay-src``: an app that trusts
+that one should fail here too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +32,7 @@ STARTABLE = frozenset(("stopped", "suspended", "suspending"))  # created, replac
 
 
 class MachineView(Struct, frozen=True):
-    """A machine as the proxy sees it, which may be as it was a while ago. ``load``: requests in flight."""
+    """A machine as the proxy sees it, possibly outdated. ``load``: requests in flight."""
 
     id: str
     app: str
@@ -52,8 +48,8 @@ class MachineView(Struct, frozen=True):
 
 
 def candidates(machines: Sequence[MachineView], want: Replay, edge: str, origin: str | None) -> list[MachineView]:
-    """Best first; ``want.app`` is filled in. ``edge``: the region where the visitor came in; ``origin``: the machine
-    that replayed."""
+    """Return the usable machines, best first. ``want.app`` must be set. ``edge``: the region where the request arrived;
+    ``origin``: the machine that replayed."""
     found = [m for m in machines if m.app == want.app and m.usable and not m.cordoned]
     if want.instance:
         found = [m for m in found if m.id == want.instance]
@@ -76,7 +72,7 @@ def candidates(machines: Sequence[MachineView], want: Replay, edge: str, origin:
 
 
 def _rank(machine: MachineView, regions: Sequence[str]) -> int | None:
-    """The place of the first wanted region that the machine is in. None: it is in none of them."""
+    """Return the index of the first wanted region that the machine is in, or None."""
     for place, region in enumerate(regions):
         if region in (ANYWHERE, machine.region) or machine.region in ALIASES.get(region, "").split():
             return place
@@ -89,7 +85,7 @@ class Entry(Struct, frozen=True):
     until: float
     target: Replay
     allow_bypass: bool
-    origin: str  # the app which had it cached
+    origin: str  # the app that had it cached
 
 
 class Cache:
@@ -97,25 +93,25 @@ class Cache:
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def find(self, host: str, path: str, now: float) -> Entry | None:
-        """The one with the longest prefix."""
+        """Return the entry with the longest matching prefix."""
         self._entries = {key: one for key, one in self._entries.items() if one.until > now}
         fitting = [one for one in self._entries.values() if one.host == host and path.startswith(one.prefix)]
         return max(fitting, key=lambda one: len(one.prefix), default=None)
 
     def keep(self, host: str, path: str, replay: Replay, rule: Caching, origin: str, now: float) -> None:
-        """``origin``: the app which replays. Raises BadReplay where the pattern does not fit the request which is being
-        answered. Each pattern "implicitly ends with a wildcard", of whole segments."""
+        """Add an entry. ``origin``: the app that replays. Raises BadReplay if the pattern does not match the request.
+        Each pattern "implicitly ends with a wildcard", of whole segments."""
         named, slash, rest = rule.prefix.partition("/")
         prefix = (slash + rest).removesuffix("*").rstrip("/") + "/"
         if (named and named.lower() != host) or not path.startswith(prefix):
-            raise BadReplay(f"fly-replay-cache: {rule.prefix} does not match the request it answers")
+            raise BadReplay(f"fly-replay-cache: {rule.prefix} does not match the request")
         target = Replay(
             instance=replay.instance, prefer_instance=replay.prefer_instance, region=replay.region, app=replay.app
         )
         self._entries[host, prefix] = Entry(host, prefix, now + rule.ttl, target, rule.allow_bypass, origin)
 
     def forget(self, host: str, path: str, towards: str) -> None:
-        """``towards``: the app to which the invalidating replay leads."""
+        """Remove matching entries. ``towards``: the target app of the invalidating replay."""
         self._entries = {
             key: one
             for key, one in self._entries.items()
@@ -136,7 +132,7 @@ Line = tuple[bytes, bytes]
 
 
 def lines_of(request: head.Head) -> list[Line]:
-    """The header lines that the wire hands on."""
+    """Return the header lines kept by the wire package."""
     found = []
     for line in b"".join(request.kept).split(b"\r\n"):
         name, colon, value = line.partition(b":")
@@ -145,8 +141,8 @@ def lines_of(request: head.Head) -> list[Line]:
     return found
 
 
-def from_visitor(request: head.RequestHead, peer: str, port: int, region: str, identity: str) -> list[Line]:
-    """The lines that every machine gets of this request. ``port``: of ours, where the visitor came in."""
+def from_client(request: head.RequestHead, peer: str, port: int, region: str, identity: str) -> list[Line]:
+    """Return the header lines of this request for every machine. ``port``: the proxy's port."""
     given = lines_of(request)
     noted = request.noted
     came = [*noted.get(b"x-forwarded-for", ()), peer.encode(), OF_APP]
@@ -169,10 +165,10 @@ def from_visitor(request: head.RequestHead, peer: str, port: int, region: str, i
 
 def towards_machine(request: head.RequestHead, lines: Iterable[Line], of_hop: Mapping[str, str],
                     transform: Transform) -> bytes:  # fmt: skip
-    """The head for one machine, with its empty line. ``of_hop``: what this hop adds, in place of what it has."""
+    """Return the request head for one machine, with the empty line. ``of_hop``: headers that this hop replaces."""
     gone = {name.lower().encode() for name in [*of_hop, *transform.delete_headers]}
     gone |= {header.name.lower().encode() for header in transform.set_headers}
-    if of_hop:  # what an earlier hop was told is not for the next
+    if of_hop:  # headers of an earlier hop are not for the next
         gone.update(_OF_A_HOP)
     target = request.path if request.query is None else request.path + b"?" + request.query
     parts = [b"%b %b HTTP/1.1" % (request.method, transform.path.encode() or target)]
@@ -188,8 +184,8 @@ def towards_machine(request: head.RequestHead, lines: Iterable[Line], of_hop: Ma
     return b"".join([*parts, b"\r\n\r\n"])
 
 
-def towards_visitor(answer: head.ResponseHead, identity: str, *, chunks: bool, close: bool) -> bytes:
-    """With its empty line. ``chunks``: the body goes out in chunks."""
+def towards_client(answer: head.ResponseHead, identity: str, *, chunks: bool, close: bool) -> bytes:
+    """Return the response head for the client, with the empty line. ``chunks``: the body is sent chunked."""
     gone = {b"server", b"via", b"fly-request-id"}
     via = [value for name, value in lines_of(answer) if name.lower() == b"via"]
     parts = [b"HTTP/1.1 %d %b" % (answer.status, answer.reason)]

@@ -1,7 +1,7 @@
-"""What an answer asks of Fly Proxy: ``fly-replay`` and its JSON form. Pure.
+"""Parse replays: the ``fly-replay`` header and its JSON form. Pure.
 
-Rules: https://fly.io/docs/networking/dynamic-request-routing/. Where that page is silent, the stricter reading is
-taken, so that what works here does not rest on a guess.
+Rules: https://fly.io/docs/networking/dynamic-request-routing/. Where that page is silent, the stricter interpretation
+is used, so that success here does not depend on a guess.
 """
 
 import re
@@ -21,13 +21,13 @@ _FIELD = re.compile(r'\s*([a-z_]+)\s*=\s*("[^"]*"|[^;"]*)\s*(?:;|$)')
 
 
 class BadReplay(FlyatcError):
-    """The answer is a replay that cannot be followed. ``code``: of https://fly.io/docs/monitoring/error-codes/."""
+    """The response is a replay that cannot be followed. ``code``: of https://fly.io/docs/monitoring/error-codes/."""
 
     code = "PA03"
 
 
 class TooLarge(BadReplay):
-    """The request's body, for a replay."""
+    """The request's body is too large for a replay."""
 
     code = "PA01"
 
@@ -44,7 +44,7 @@ class Transform(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Caching(Struct, frozen=True, forbid_unknown_fields=True):
-    """``prefix``: ``/path/*`` or ``host/path/*``; ``ttl``: seconds."""
+    """Replay caching. ``prefix``: ``/path/*`` or ``host/path/*``; ``ttl``: seconds."""
 
     prefix: str = ""
     ttl: int = LEAST_TTL
@@ -53,7 +53,7 @@ class Caching(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Replay(Struct, frozen=True, forbid_unknown_fields=True):
-    """As it is written; ``timeout`` with its unit."""
+    """A replay as written; ``timeout`` with its unit."""
 
     instance: str = ""
     prefer_instance: str = ""
@@ -72,17 +72,17 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_cached(self) -> bool:
-        """Whether the proxy is to remember it."""
+        """True if the proxy is to cache it."""
         return self.cache is not None and not self.cache.invalidate
 
     @property
     def patience(self) -> float | None:
-        """``timeout`` in seconds."""
+        """``timeout`` in seconds, or None."""
         return _seconds(self.timeout) if self.timeout else None
 
 
 def of_header(value: str, cache: Caching | None = None) -> Replay:
-    """``instance=e286;state=x;timeout=10s``. ``cache``: what the other headers say. Raises BadReplay."""
+    """Parse ``instance=e286;state=x;timeout=10s``. ``cache``: from the other headers. Raises BadReplay."""
     found: dict[str, str] = {}
     at = 0
     while value[at:].strip():
@@ -99,7 +99,7 @@ def of_header(value: str, cache: Caching | None = None) -> Replay:
 
 
 def of_json(body: bytes) -> Replay:
-    """Raises BadReplay."""
+    """Parse a replay in JSON. Raises BadReplay."""
     try:
         return _checked(msgspec.json.decode(body, type=Replay))
     except msgspec.DecodeError as error:
@@ -107,7 +107,7 @@ def of_json(body: bytes) -> Replay:
 
 
 def caching_of_headers(prefix: str | None, ttl: str | None, bypass: str | None) -> Caching | None:
-    """``fly-replay-cache``, ``fly-replay-cache-ttl-secs``, ``fly-replay-cache-allow-bypass``. Raises BadReplay."""
+    """Parse ``fly-replay-cache`` and its headers ``-ttl-secs`` and ``-allow-bypass``. Raises BadReplay."""
     if prefix is None:
         return None
     if prefix == "invalidate":
@@ -146,12 +146,12 @@ def _seconds(text: str) -> float:
 
 
 def source(instance: str, region: str, microseconds: int, state: str) -> str:
-    """``fly-replay-src``, as the target is given it."""
+    """Return ``fly-replay-src`` for the target."""
     return f"instance={instance};region={region};t={microseconds}" + (f";state={state}" if state else "")
 
 
 def failed(replay: Replay, machine: str, reason: str, milliseconds: int) -> str:
-    """``fly-replay-failed``, as who replayed is given it. ``machine``: who replayed; ``reason``: timeout,
+    """Return ``fly-replay-failed`` for the machine that replayed. ``machine``: its id; ``reason``: timeout,
     retries_exhausted or no_candidate."""
     wanted = replay.instance or replay.prefer_instance
     return (

@@ -1,6 +1,6 @@
-"""``flyatc sim``: the simulator in the foreground, its machines running ``flyatc serve``.
+"""``flyatc sim``: run the simulator in the foreground, its machines running ``flyatc serve``.
 
-Where a running simulator is found, and how ``flyatc sim ps`` and its sisters ask it.
+Its discovery file, and the calls of ``flyatc sim ps`` and other commands to a running simulator.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from flyatc.sim.proxy_leg import HOST
 from flyatc.sim.simulator import Settings, Simulator
 from flyatc.sim.types import Failure, Faults, Overview
 
-PATIENCE = 20.0  # s; for the machines to listen
+PATIENCE = 20.0  # s, for the machines to listen
 
 
 def run(
     settings: Settings,
     config: Path,
     machines: Mapping[str, Mapping[str, str]],
-    told: Callable[[str], None],
+    log: Callable[[str], None],
     ready: Callable[[Simulator, list[str]], None],
 ) -> None:
-    """Until SIGINT or SIGTERM. ``machines``: their names → their metadata; ``ready`` is called once they listen, with
-    the names of those which do not. Raises FlyatcError."""
+    """Run until SIGINT or SIGTERM. ``machines``: name → metadata; ``ready`` is called when they listen or PATIENCE is
+    over, with the names of those that do not. Raises FlyatcError."""
     lock = claim(settings.folder)
     try:
-        asyncio.run(_live(settings, config.absolute(), machines, told, ready))
+        asyncio.run(_live(settings, config.absolute(), machines, log, ready))
     finally:
         os.close(lock)
 
@@ -45,7 +45,7 @@ async def _live(
     settings: Settings,
     config: Path,
     machines: Mapping[str, Mapping[str, str]],
-    told: Callable[[str], None],
+    log: Callable[[str], None],
     ready: Callable[[Simulator, list[str]], None],
 ) -> None:
     def command(record: Record, folder: Path) -> list[str]:
@@ -54,7 +54,7 @@ async def _live(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    simulator = Simulator(settings, command, told)
+    simulator = Simulator(settings, command, log)
     try:
         await simulator.open(machines)
         write_discovery(settings.folder, Running(HOST, simulator.api_port))
@@ -71,7 +71,7 @@ async def _greet(simulator: Simulator, ready: Callable[[Simulator, list[str]], N
 
 FILE = "running.json"
 LOCK = "lock"
-STOP_PATIENCE = 120.0  # s; a stop waits for the machine's end
+STOP_PATIENCE = 120.0  # s; a stop waits until the machine has stopped
 
 
 class Running(Struct, frozen=True):
@@ -80,7 +80,7 @@ class Running(Struct, frozen=True):
 
 
 def claim(folder: Path) -> int:
-    """The descriptor of the lock; one simulator for each folder. Raises FlyatcError."""
+    """Lock the folder, for one simulator; return the lock's descriptor. Raises FlyatcError."""
     durable_files.make_folder(folder)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -96,17 +96,17 @@ def write_discovery(folder: Path, running: Running) -> None:
 
 
 def get_overview(folder: Path) -> Overview:
-    """Raises FlyatcError."""
+    """Return the simulator's overview. Raises FlyatcError."""
     return _ask(folder, "GET", "/sim/status", b"")
 
 
 def command(folder: Path, machine: str, verb: str) -> Overview:
-    """Raises FlyatcError."""
+    """Run a command for a machine: start, stop, suspend or kill. Raises FlyatcError."""
     return _ask(folder, "POST", f"/sim/machines/{machine}/{verb}", b"")
 
 
 def break_things(folder: Path, faults: Faults) -> Overview:
-    """Raises FlyatcError."""
+    """Set the faults to simulate. Raises FlyatcError."""
     return _ask(folder, "POST", "/sim/faults", msgspec.json.encode(faults))
 
 
@@ -116,12 +116,12 @@ def _ask(folder: Path, method: str, path: str, body: bytes) -> Overview:
         connection = http.client.HTTPConnection(where.host, where.port, timeout=STOP_PATIENCE)
         try:
             connection.request(method, path, body)
-            answer = connection.getresponse()
-            data = answer.read()
+            response = connection.getresponse()
+            data = response.read()
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise FlyatcError(f"no simulator runs with {folder}: start it with flyatc sim, or name its --data") from error
-    if answer.status != 200:
+    if response.status != 200:
         raise FlyatcError(msgspec.json.decode(data, type=Failure).error)
     return msgspec.json.decode(data, type=Overview)

@@ -1,4 +1,4 @@
-"""A small Fly, built from its parts: all of it on loopback."""
+"""Build and run the simulator from its parts, all on loopback."""
 
 import asyncio
 import os
@@ -24,11 +24,11 @@ from flyatc.wire import connection, server
 from flyatc.wire.errors import BadMessage
 
 SWEEP_SECONDS = 1.0
-TOKEN = "simulated"  # noqa: S105  # there is nothing to protect
+TOKEN = "simulated"  # noqa: S105  # nothing to protect
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """``regions``: the first is where visitors come in. Ports: 0: any. Times in seconds."""
+    """Settings. ``regions``: the first is the edge for clients. Port 0: any free port. Times in seconds."""
 
     folder: Path
     app: str = "sim"
@@ -36,26 +36,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int = 0
     api_port: int = 0
     dns_port: int = 0
-    ptr: bool = True  # undocumented by Fly, so it can be off
-    stale: float = 1.5  # a stopped machine is believed to run for so long; on Fly up to 5 minutes
-    give_up: float = 8.0  # of trying to reach a machine
+    ptr: bool = True  # undocumented by Fly, so it can be switched off
+    stale: float = 1.5  # a stopped machine is seen as started for so long; on Fly up to 5 minutes
+    give_up: float = 8.0  # limit for reaching a machine
     grace: float = 30.0  # kill_timeout
-    config: Path | None = None  # what flyatc within a machine reads, by whatever command
+    config: Path | None = None  # read by any flyatc command in a machine
 
 
 class Simulator:
-    """``command``: what a machine runs; ``told``: gets a line for each request and each question to the DNS."""
+    """The simulator. ``command``: a machine's program; ``log``: called with a line for each request and DNS query."""
 
     def __init__(
-        self, settings: Settings, command: Callable[[Record, Path], list[str]], told: Callable[[str], None]
+        self, settings: Settings, command: Callable[[Record, Path], list[str]], log: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self.machines = Machines(
             settings.folder, command, self._environment, stale=settings.stale, grace=settings.grace
         )
         edge = settings.regions[0]
-        self.proxy = Proxy(Connector(self.machines, edge, give_up=settings.give_up), settings.app, edge, told)
-        self.dns = DnsServer(self._look_up, told)
+        self.proxy = Proxy(Connector(self.machines, edge, give_up=settings.give_up), settings.app, edge, log)
+        self.dns = DnsServer(self._look_up, log)
         api = MachinesApi(self.machines, settings.regions)
         self.api = ApiServer(api, self.machines, TOKEN, self.overview, self.break_things)
         self._local = LocalApis(api, lambda: self.api.fault)
@@ -64,7 +64,7 @@ class Simulator:
         self._ports = {"proxy": 0, "api": 0, "dns": 0}
 
     async def open(self, users: Mapping[str, Mapping[str, str]]) -> None:
-        """``users``: the name of each machine there shall be → its metadata. Raises FlyatcError."""
+        """Listen, and start all machines. ``users``: name → metadata; missing ones are created. Raises FlyatcError."""
         wanted = self._settings
         self._ports["proxy"] = self.proxy.port = await self._listen(self.proxy.wire, wanted.port)
         self._ports["api"] = await self._listen(self.api.wire, wanted.api_port)
@@ -81,7 +81,7 @@ class Simulator:
         await self.machines.start_all()
 
     async def ready(self, seconds: float) -> list[str]:
-        """Once every machine listens; or after so long the names of those that do not."""
+        """Wait until every machine listens, at most ``seconds``; return the names of those that do not."""
         waits = {
             one.record.name: tasks.start(readiness.answering(one.record.port, None), f"wait for {one.record.name}")
             for one in self.machines
@@ -95,7 +95,7 @@ class Simulator:
                 task.cancel()
 
     async def close(self) -> None:
-        """Every machine is stopped as Fly stops it."""
+        """Stop everything; machines are stopped as Fly stops them."""
         for listener in self._listeners:
             listener.close()
         await self.proxy.close()
@@ -108,7 +108,7 @@ class Simulator:
 
     @property
     def port(self) -> int:
-        """Where visitors come."""
+        """The port of the proxy, for clients."""
         return self._ports["proxy"]
 
     @property
@@ -131,13 +131,13 @@ class Simulator:
         )
 
     def break_things(self, faults: types.Faults) -> None:
-        """Raises BadMessage."""
+        """Set the faults to simulate. Raises BadMessage."""
         if faults.dns not in FAULTS:
             raise BadMessage(400, f"dns: {faults.dns!r} is none of {', '.join(FAULTS[1:])}")
         self.api.fault, self.dns.fault = faults.api, faults.dns
 
     def _environment(self, record: Record, folder: Path) -> Mapping[str, str]:
-        """Where a machine finds the platform, and its disk."""
+        """Return the variables by which a machine finds the platform and its disk."""
         config = self._settings.config
         return {
             **({"FLYATC_CONFIG": str(config)} if config is not None else {}),
@@ -145,7 +145,7 @@ class Simulator:
             "FLYATC_DATA": str(folder / "data"),
             "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
-            "FLYATC_METADATA": next(iter(record.metadata), ""),  # which of them names the user, as fly.metadata does
+            "FLYATC_METADATA": next(iter(record.metadata), ""),  # the key that names the user, like fly.metadata
             "FLYATC_NETWORK": str(self.machines.network),
             "FLYATC_FLY_API": str(self._local.open(record.app, record.id)),
             "FLY_FLAPS_BASE_URL": f"http://{HOST}:{self.api_port}",

@@ -1,4 +1,4 @@
-"""The JSON of the Machines API, as https://docs.machines.dev (OpenAPI) has it, and of the simulator's own calls."""
+"""JSON types of the Machines API (OpenAPI: https://docs.machines.dev) and of the simulator's own calls."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ class Mount(Struct):
 
 
 class Config(Struct):
-    """What is looked at of a machine's config. The rest (guest, services …) is kept, and told when asked."""
+    """The fields of a machine's config used here. The rest (guest, services …) is stored and returned unchanged."""
 
     image: str = ""
     metadata: dict[str, str] | None = None
@@ -24,7 +24,7 @@ class Config(Struct):
 
 
 class CreateMachine(Struct):
-    """``POST /v1/apps/{app}/machines``. A process on a laptop takes ``metadata`` and ``env`` of it."""
+    """``POST /v1/apps/{app}/machines``. Of the config, only ``metadata`` and ``env`` have an effect."""
 
     config: dict[str, Any] = field(default_factory=dict)
     name: str = ""
@@ -33,7 +33,7 @@ class CreateMachine(Struct):
 
 
 class StopMachine(Struct):
-    """``timeout``: seconds, or a duration in Go's words."""
+    """``POST …/stop``. ``timeout``: seconds, or a duration in Go's format."""
 
     signal: str = "SIGINT"
     timeout: float | str | None = None
@@ -64,15 +64,15 @@ class Failure(Struct):
 
 
 class Faults(Struct, forbid_unknown_fields=True):
-    """What is to go wrong. ``api``: "", "away", "lost" (what changes something is done, and not
-    answered), or a status to answer; ``dns``: see dns_server.FAULTS."""
+    """Injected faults. ``api``: "", "away", "lost" (changes are made, their responses lost), or an error status;
+    ``dns``: see dns.FAULTS."""
 
     api: str = ""
     dns: str = ""
 
 
 class MachineStatus(Struct):
-    """A machine, for ``flyatc sim ps``."""
+    """Status of a machine, for ``flyatc sim ps``."""
 
     name: str
     id: str
@@ -121,7 +121,7 @@ def machine(one: Machine) -> dict[str, Any]:
 
 
 def instance(record: Record) -> str:
-    """Of the machine's only version."""
+    """Return the instance id of the machine's only version."""
     return f"01SIM{record.id.upper()}"
 
 
