@@ -249,7 +249,7 @@ async def test_a_command_that_cannot_be_run_says_so(room: Room, command: list[st
 
 
 async def test_a_directory_that_is_missing_says_so(room: Room) -> None:
-    with pytest.raises(StartFailed, match=r"/nowhere, is not there"):
+    with pytest.raises(StartFailed, match=r"/nowhere, does not exist"):
         async with room.hold(room.tenant(directory="/nowhere")):
             pass
 
@@ -263,7 +263,7 @@ async def test_a_folder_that_cannot_be_made_says_so(room: Room) -> None:
 
 async def test_an_app_that_cannot_be_put_on_record_does_not_run(room: Room) -> None:
     (room.folder / ".flyatc").write_text("a file stands in the way")
-    with pytest.raises(StartFailed, match=r"cannot be put on record"):
+    with pytest.raises(StartFailed, match=r"cannot be recorded"):
         async with room.hold(room.tenant()):
             pass
 

@@ -221,7 +221,7 @@ async def test_where_the_root_of_a_run_is_killed_what_it_held_is_ended_and_nothi
     if some.groups.usable:  # an empty cgroup is a proof
         await holds.__aexit__(None, None, None)
     else:
-        with pytest.raises(StillRunning, match="the one that held them together was killed"):
+        with pytest.raises(StillRunning, match="their root process was killed"):
             await holds.__aexit__(None, None, None)
         await child.settle("u/a", some.log, some.records, some.launcher)
     assert not runs(pid)

@@ -52,7 +52,7 @@ async def test_a_flood_beyond_its_budget_waits_and_nothing_is_lost(log: Log, wri
     begun = monotonic()
     writer = threading.Thread(target=write, args=(output.open("stdout"), line * count))
     writer.start()
-    assert await output.heard_out(30)
+    assert await output.wait_drained(30)
     assert monotonic() - begun >= 0.9
     writer.join()
     await output.close()

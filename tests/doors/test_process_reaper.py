@@ -11,7 +11,7 @@ from slowness import SLOWNESS
 
 ADOPTED = """
 import os, time
-from flyatc.process import table
+from flyatc.process import proc
 from flyatc.process.reaper import Reaper, adopt_orphans
 
 assert adopt_orphans()
@@ -25,12 +25,12 @@ if os.fork() == 0:                                  # a child ...
     os._exit(0)
 os.wait()
 orphan = int(os.read(told, 20))
-while not table.find(orphan).ended:
+while not proc.find(orphan).ended:
     time.sleep(0.001)
 reaper = Reaper(frozenset)
 assert reaper.sweep() == []
 assert reaper.sweep() == [orphan]
-assert table.find(orphan) is None
+assert proc.find(orphan) is None
 """
 
 

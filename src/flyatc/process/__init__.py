@@ -1,1 +1,1 @@
-"""The child: how it is run, watched, asked, heard, and ended with all that came from it."""
+"""Child processes: start, supervision, readiness, output, and termination with all descendants."""

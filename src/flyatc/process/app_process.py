@@ -1,4 +1,4 @@
-"""An app and all that came from it, as its root reports them (see ``run_root``)."""
+"""An app process and its descendants, as its root reports them (see ``run_root``)."""
 
 import asyncio
 import os
@@ -10,11 +10,11 @@ from flyatc.process.members import Target
 from flyatc.process.spawn import Pipe
 from flyatc.process.termination import Needed
 
-LINES = 512  # octets read at once
+LINES = 512  # bytes read at once
 
 
 class NotStarted(Exception):
-    """``number``: the errno; None: the supervisor has ended before the app was started."""
+    """The app could not be started. ``number``: the errno; None: the supervisor ended before the start."""
 
     def __init__(self, number: int | None) -> None:
         super().__init__(number)
@@ -22,31 +22,31 @@ class NotStarted(Exception):
 
 
 class AppProcess:
-    """``begun`` first. ``exited``: the app itself has ended. ``gone``: nobody is left of what it started."""
+    """A started app; await ``begun`` first. ``exited``: the app itself has ended. ``gone``: no process is left."""
 
     def __init__(self, mark: str, cgroup: str, report: Pipe, name: str) -> None:
-        self.mark, self.cgroup, self.made = mark, cgroup, cgroup  # ``made``: also where it could not be entered
+        self.mark, self.cgroup, self.made = mark, cgroup, cgroup  # ``made``: set even if the app is not in it
         self.pid, self.started = 0, 0
         self.target: Target | None = None
         self.returncode: int | None = None
         self.exited, self.gone = asyncio.Event(), asyncio.Event()
-        self.unproven = False  # its root was killed: what it was the parent of may have got away
+        self.unproven = False  # its root was killed without a cgroup: descendants may have escaped
         self._report, self._begun = report, asyncio.Event()
         self._errno: int | None = None
         self._reader = tasks.start(self._read(), f"report of {name}")
 
     async def begun(self) -> None:
-        """Returns when the program runs. Raises NotStarted."""
+        """Wait until the program runs. Raises NotStarted."""
         await self._begun.wait()
         if self.target is None:
             raise NotStarted(self._errno)
 
     def members(self) -> list[int]:
-        """The pids of all processes of this run: whoever is none of them is a stranger. Costs some 50 µs each."""
+        """Return the pids of all processes of this run. Costs some 50 µs each."""
         return self.target.find() if self.target is not None and not self.gone.is_set() else []
 
     async def end(self, grace: float, hurry: Callable[[], bool]) -> Needed:
-        """See ``ending.end``."""
+        """End all processes of the run: see ``termination.end``."""
         if self.target is None:
             return Needed.NOTHING
         needed = await termination.end(
@@ -63,10 +63,10 @@ class AppProcess:
         return Needed.MORE if self.unproven else needed
 
     def survivors(self) -> str:
-        """For an error message."""
+        """Describe the processes that are left, for an error message."""
         if found := self.members():
             return "; ".join(map(members.describe, found))
-        return "unknown processes: the one that held them together was killed" if self.unproven else "none"
+        return "unknown processes: their root process was killed" if self.unproven else "none"
 
     def _is_gone(self) -> bool:
         if not self.gone.is_set() and self._reader.done() and not self.members() and not self.members():
@@ -75,18 +75,18 @@ class AppProcess:
         return self.gone.is_set()
 
     async def _read(self) -> None:
-        """Ends with the root: nobody else holds the other end."""
+        """Read the reports until the end of the root, which alone holds the other end."""
         rest = b""
         while data := await self._report.read(LINES):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._take(line.decode().split())
+                self._handle(line.decode().split())
         if self.returncode is None:
-            self.returncode = -9  # nobody has seen how it ended
+            self.returncode = -9  # its exit status is unknown
         self._begun.set()
         self.exited.set()
 
-    def _take(self, words: list[str]) -> None:
+    def _handle(self, words: list[str]) -> None:
         match words:
             case ["runs", root, root_started, pid, started, inside]:
                 self.pid, self.started = int(pid), int(started)

@@ -1,4 +1,4 @@
-"""One running app: spawned on the way in, and ended with all that came from it on the way out."""
+"""A running app as a context manager: spawned on entry, ended with all its descendants on exit."""
 
 import asyncio
 import os
@@ -23,13 +23,13 @@ from flyatc.process.port_pool import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.process.termination import Needed
 
-LAST_LINES = 0.05  # s; how long the news of an end waits for its last lines, if a grandchild keeps the pipe open
+LAST_LINES = 0.05  # s; delay of ``exited`` for the last lines of output, if a grandchild keeps the pipe open
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
-HEARD = 5.0  # s; until the end of an app that is gone has been told
+EXIT_TIMEOUT = 5.0  # s; limit for ``exited`` to be set after all processes have ended
 
 
 class RunningChild:
-    """Made by ``hold``."""
+    """A running app; created by ``hold``."""
 
     def __init__(
         self, tenant: Tenant, launch: launch_plan.Launch, port: int, output: Output, sockets: SocketTable
@@ -43,16 +43,16 @@ class RunningChild:
 
     @property
     def pid(self) -> int:
-        assert self.process is not None, "spawned before anybody gets hold of it"
+        assert self.process is not None, "spawned before it is handed out"
         return self.process.pid
 
     def members(self) -> list[int]:
-        """The pids of all processes that came from the command: see AppProcess."""
+        """Return the pids of the command's process and all its descendants: see AppProcess."""
         return self.process.members() if self.process is not None else []
 
     @property
     def exit(self) -> Exit | None:
-        """None while it runs. Lines that came late are in what is asked later."""
+        """Exit status with the last lines of output, including late ones; None while it runs."""
         code = None if self.process is None else self.process.returncode
         if code is None:
             return None
@@ -70,17 +70,17 @@ class RunningChild:
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def ready(self) -> None:
-        """Returns once the app answers. Raises StartFailed if it ends before that. Has no deadline of its own."""
+        """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""
         answering = readiness.answering(self.port, self._launch.ready, admit=self._admit)
         await tasks.first_of(self.exited.wait(), answering)
         if self.exited.is_set():
             stranger = await self._stranger()
             lines = "".join(f"\n  {line}" for line in self._output.last)
-            said = f"; its last lines:{lines}" if lines else ", and said nothing"
+            said = f"; its last lines:{lines}" if lines else "; it wrote no output"
             raise StartFailed(f"{self._tenant.address} ended before it answered ({self.exit}){stranger}{said}")
 
     async def _admit(self) -> None:
-        """Of the connection just made, before the app is asked for anything. Raises StartFailed, NotYet."""
+        """Check which process listens, after connecting and before sending anything. Raises StartFailed, NotYet."""
         if self.port_owner is None:
             return
         owner = await self.port_owner.look()
@@ -90,14 +90,14 @@ class RunningChild:
             raise StartFailed(f"{self._tenant.address} is not started: {owner.reason}")
 
     async def _stranger(self) -> str:
-        """Why the app may have ended at once: its port was taken before it could bind it."""
+        """Return a clause for the error if another process has the port, since then the app could not bind it."""
         if self.port_owner is None:
             return ""
         owner = await self.port_owner.look()
         return f"; {owner.reason}" if owner.verdict is Verdict.STRANGER else ""
 
     async def spawn(self, launcher: Launcher, mark: str, cgroup: str) -> AppProcess:
-        """Raises StartFailed."""
+        """Start the app through the supervisor. Raises StartFailed."""
         pipes: list[int] = []
         try:
             for stream in ("stdout", "stderr"):
@@ -116,17 +116,17 @@ class RunningChild:
 
     async def _watched(self, process: AppProcess) -> None:
         await process.exited.wait()
-        await self._output.heard_out(LAST_LINES)
+        await self._output.wait_drained(LAST_LINES)
         self.exited.set()
 
     async def end(self, hurry: Callable[[], bool]) -> Needed:
-        """Returns when nobody of the run is left."""
+        """End all processes of the run and close the output."""
         needed = Needed.NOTHING
         if self.process is not None:
             needed = await self.process.end(self._tenant.app.stop_grace, hurry)
         await self._output.close()
         if self._watch is not None:
-            await asyncio.wait([self._watch], timeout=HEARD)
+            await asyncio.wait([self._watch], timeout=EXIT_TIMEOUT)
         return needed
 
     def __repr__(self) -> str:
@@ -146,22 +146,21 @@ async def hold(
     sockets: SocketTable,
     launcher: Launcher,
 ) -> AsyncIterator[RunningChild]:
-    """The tenant's app runs inside. On the way out every process that came from its command is ended: SIGTERM,
-    ``app.stop_grace``, SIGKILL; or SIGKILL at once where ``hurry()`` says so, which is also asked during the grace.
-    Then nobody of it is left, not even where the life was cancelled. Raises StartFailed; StillRunning on the way out,
-    where something cannot be ended."""
+    """Run the tenant's app inside the context. On exit every process that came from its command is ended: SIGTERM,
+    ``app.stop_grace``, SIGKILL; or SIGKILL at once if ``hurry()``, which is also called during the grace. This also
+    happens on cancellation. Raises StartFailed; StillRunning on exit if a process cannot be ended."""
     port = ports.take()
     child = None
     try:
         launch = launch_plan.plan(tenant, port, environ)
-        _look_at_folders(tenant, launch)
+        _check_folders(tenant, launch)
         child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:
-            await _whatever_comes(_begin(child, tenant, records, launcher), f"start of {tenant.address}")
+            await _to_the_end(_begin(child, tenant, records, launcher), f"start of {tenant.address}")
             yield child
         finally:
             finish = _finish(child, tenant, hurry, log, records, launcher)
-            await _whatever_comes(finish, f"end of {tenant.address}")
+            await _to_the_end(finish, f"end of {tenant.address}")
     finally:
         ports.give_back(port, contested=child is not None and child.stranger is not None)
 
@@ -175,7 +174,7 @@ async def _begin(child: RunningChild, tenant: Tenant, records: Records, launcher
             records.add_run(tenant.address, process)
     except OSError as error:
         raise StartFailed(
-            f"the process of {tenant.address} cannot be put on record: {error}. "
+            f"the process of {tenant.address} cannot be recorded: {error}. "
             "Look at the space and the permissions of server.data"
         ) from error
     finally:
@@ -189,7 +188,7 @@ async def _finish(
     needed = await child.end(hurry)
     if (process := child.process) is None:
         return
-    if needed is Needed.MORE:  # the record stays: the next start must not take the databases for free
+    if needed is Needed.MORE:  # the record stays, so that the next start knows that the databases may be written
         launcher.survivors[tenant.address] = process
         who = process.survivors()
         log.event("error", "the app survived SIGKILL: its databases may be written", tenant=tenant.address, left=who)
@@ -201,7 +200,7 @@ async def _finish(
 
 
 async def settle(address: str, log: Log, records: Records, launcher: Launcher) -> None:
-    """What could not be ended when this tenant was stopped is ended now. Raises StillRunning."""
+    """End the processes that survived the last stop of this tenant. Raises StillRunning."""
     process = launcher.survivors.get(address)
     if process is None:
         return
@@ -210,13 +209,13 @@ async def settle(address: str, log: Log, records: Records, launcher: Launcher) -
     launcher.survivors.pop(address, None)
     launcher.drop(process.mark, process.made)
     records.remove_run(process)
-    log.event("info", "what had survived SIGKILL has ended", tenant=address)
+    log.event("info", "the processes that survived SIGKILL have ended", tenant=address)
 
 
-def _look_at_folders(tenant: Tenant, launch: launch_plan.Launch) -> None:
+def _check_folders(tenant: Tenant, launch: launch_plan.Launch) -> None:
     if not Path(launch.directory).is_dir():
         raise StartFailed(
-            f"the directory of {tenant.address}, {launch.directory}, is not there: see app.directory in tenants.yaml"
+            f"the directory of {tenant.address}, {launch.directory}, does not exist: see app.directory in tenants.yaml"
         )
     try:
         durable_files.make_folder(tenant.data)
@@ -224,15 +223,15 @@ def _look_at_folders(tenant: Tenant, launch: launch_plan.Launch) -> None:
         raise StartFailed(f"the data folder of {tenant.address} cannot be made: {error}") from error
 
 
-async def _whatever_comes(step: Coroutine[Any, Any, None], name: str) -> None:
-    """Does the step to its end even if we are cancelled, and only then is cancelled."""
+async def _to_the_end(step: Coroutine[Any, Any, None], name: str) -> None:
+    """Run the step to its end even if cancelled; the cancellation is raised afterwards."""
     failed = await tasks.to_the_end(tasks.start(_outcome(step), name))
     if failed is not None:
         raise failed
 
 
 async def _outcome(step: Coroutine[Any, Any, None]) -> Exception | None:
-    """The error of a step as a value: it is its caller's, not the death of a task."""
+    """Return the error of a step as a value, so that the task does not fail and the caller raises it."""
     try:
         await step
     except Exception as error:

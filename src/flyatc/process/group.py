@@ -1,4 +1,4 @@
-"""A child and all that came from it: its process group, and whatever else is in its session."""
+"""A process group and the other processes of its session: list, signal, end."""
 
 import asyncio
 import os
@@ -6,34 +6,35 @@ import signal as signals
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 
 from flyatc.process import proc
+from flyatc.process.termination import Needed
 
-POLL = 0.05  # s; between two looks at the group, and at ``hurry``
+POLL = 0.05  # s; between two checks of the group and of ``hurry``
 FIRST_POLL = 0.002
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 
 
 @dataclass(frozen=True)
 class Group:
-    """Known by its leader, which also leads its session; the leader itself may be dead.
+    """A process group, identified by its leader, which also leads its session. The leader itself may be dead.
 
-    While any member lives the kernel gives the leader's number to nobody else, so a process of that number which
-    started at another time proves that the group is gone, and that its number means strangers now."""
+    While any member lives, the kernel does not reuse the leader's pid. So a process of that pid with another start
+    time proves that the group is gone, and the pid must not be signalled."""
 
     leader: int
     started: int  # of the leader, clock ticks since boot
 
     def gone(self) -> bool:
-        """Cheap while the leader runs. Looks twice: who forks and ends during a scan may be missed with its child."""
+        """Return whether no member is left. Cheap while the leader runs. Scans twice: a process that forks and ends
+        during a scan may be missed together with its child."""
         first = proc.find(self.leader)
         if first is not None and first.started == self.started and not first.ended:
             return False
         return not self.members() and not self.members()
 
     def members(self) -> list[proc.Process]:
-        """Who of it still runs; zombies are not counted: they hold no file."""
+        """Return the members that still run. Zombies are not counted: they hold no file."""
         first = proc.find(self.leader)
         if first is not None and first.started != self.started:
             return []
@@ -47,33 +48,24 @@ class Group:
         ]
 
     def signal(self, number: signals.Signals) -> None:
-        """To all members."""
+        """Send the signal to all members."""
         members = self.members()
         if any(process.group == self.leader for process in members):
-            _send(os.killpg, self.leader, number)  # one call: a member that forks at this moment cannot slip away
+            _send(os.killpg, self.leader, number)  # one call: a member that forks at this moment cannot escape
         for process in members:
             if process.group != self.leader:
                 _send(os.kill, process.pid, number)
 
 
 def _send(kill: Callable[[int, int], None], target: int, number: int) -> None:
-    # Gone meanwhile; or another user's, which the last look will tell.
+    # Gone meanwhile; or another user's, then the final check finds it.
     with suppress(ProcessLookupError, PermissionError):
         kill(target, number)
 
 
-class Needed(Enum):
-    """What it took to end a group."""
-
-    NOTHING = "nothing"
-    TERM = "SIGTERM"
-    KILL = "SIGKILL"
-    MORE = "more than SIGKILL"  # somebody still lives
-
-
 async def end(group: Group, grace: float, hurry: Callable[[], bool]) -> Needed:
-    """SIGTERM to all, up to ``grace`` seconds, then SIGKILL (at once where ``hurry`` says so, also during the grace).
-    Returns when nobody is left, or when somebody has survived SIGKILL for KILL_PATIENCE."""
+    """Send SIGTERM to all, wait up to ``grace`` seconds, then send SIGKILL (at once if ``hurry``, also in the grace).
+    Returns when no process is left, or when one has survived SIGKILL for KILL_PATIENCE."""
     clock = asyncio.get_running_loop().time
     if group.gone():
         return Needed.NOTHING
@@ -87,7 +79,7 @@ async def end(group: Group, grace: float, hurry: Callable[[], bool]) -> Needed:
             pause = min(2 * pause, POLL)
     deadline, pause = clock() + KILL_PATIENCE, FIRST_POLL
     while True:
-        group.signal(signals.SIGKILL)  # again and again: outside of the process group a fork may have slipped away
+        group.signal(signals.SIGKILL)  # repeatedly: outside of the process group a fork may have escaped
         if clock() > deadline:
             return Needed.MORE
         await asyncio.sleep(pause)

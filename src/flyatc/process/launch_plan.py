@@ -1,13 +1,13 @@
-"""What is run for one tenant: arguments, environment, directory. Pure: the environment is an argument.
+"""Launch plan of a tenant's app: arguments, environment, directory. Pure: the environment is an argument.
 
 Placeholders are ``{port} {user} {tenant} {prefix} {data}``, ``${NAME}`` and ``${NAME:-default}`` (as in a shell, the
 default also stands for an empty variable); ``{{`` and ``}}`` are braces, so ``${{NAME}}`` reaches the app as
-``${NAME}``. They are filled in one pass over the operator's text: what a placeholder inserted is never looked at again,
-and no shell is between, so that one item of the command stays one argument whatever a user is called.
+``${NAME}``. They are expanded in one pass over the operator's text: inserted values are not expanded again. There is
+no shell, so one item of the command stays one argument for any user name.
 
-The app's environment is ours *without what belongs to the daemon*. The prior art handed every tenant all the secrets
-of the daemon; but the credentials of the store open every customer's databases, and one customer's app is not the place
-for them. What an app really needs is given back by naming it: ``env: {AWS_REGION: "${AWS_REGION}"}``.
+The app gets the daemon's environment *without the daemon's own variables*: the credentials of the store open every
+customer's databases, so no app may have them. An app that needs such a variable must name it:
+``env: {AWS_REGION: "${AWS_REGION}"}``.
 """
 
 import re
@@ -18,7 +18,7 @@ from flyatc.config.schema import Tenant
 from flyatc.kit.errors import StartFailed
 
 WITHHELD_PREFIXES = ("AWS_", "FLYATC_", "LITESTREAM_")
-FOLDER_VARIABLE = "FLYATC_FOLDER"  # by which a process of a deleted data folder is found
+FOLDER_VARIABLE = "FLYATC_FOLDER"  # identifies processes after their data folder was deleted
 WITHHELD = frozenset({"BUCKET_NAME", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
 
 _PART = re.compile(
@@ -31,11 +31,11 @@ class Launch:
     argv: tuple[str, ...]
     env: dict[str, str]
     directory: str
-    ready: str | None  # the path to ask, placeholders filled in
+    ready: str | None  # the path of the readiness request, placeholders expanded
 
 
 def words(tenant: Tenant, port: int) -> dict[str, str]:
-    """What the placeholders in braces stand for. ``{tenant}`` is the part after the user, empty where there is none."""
+    """Return the values of the placeholders in braces. ``{tenant}`` is the part after the user; it may be empty."""
     return {
         "port": str(port),
         "user": tenant.user,
@@ -46,7 +46,7 @@ def words(tenant: Tenant, port: int) -> dict[str, str]:
 
 
 def expand(text: str, known: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    """``text`` with its placeholders filled in. Raises StartFailed where one is unknown or its variable is not set."""
+    """Return ``text`` with placeholders expanded. Raises StartFailed if one is unknown or its variable is not set."""
 
     def fill(match: re.Match[str]) -> str:
         if match[0] in ("{{", "}}"):
@@ -75,7 +75,7 @@ def _variable(name: str, default: str | None, text: str, environ: Mapping[str, s
 
 
 def plan(tenant: Tenant, port: int, environ: Mapping[str, str]) -> Launch:
-    """Raises StartFailed with a sentence for the operator."""
+    """Return the launch plan of the tenant. Raises StartFailed with a sentence for the operator."""
     app = tenant.app
     if not app.command:
         raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")

@@ -28,14 +28,14 @@ _INTERFACE = struct.Struct("=III")  # of inet_diag_sockid: interface, cookie
 _OWNER = struct.Struct("=II")  # at 64 of inet_diag_msg: uid, inode
 _OWNER_AT, _ATTRIBUTES_AT = 64, 72
 _ATTRIBUTE = struct.Struct("=HH")
-_ANSWER = 1 << 16  # octets; the kernel sends at most 32 KB at once
+_ANSWER = 1 << 16  # bytes; the kernel sends at most 32 KB at once
 
 PROC_FILES = ((socket.AF_INET, Path("/proc/net/tcp")), (socket.AF_INET6, Path("/proc/net/tcp6")))
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening socket. ``inode`` names it; ``uid`` is the user that created it."""
+    """A listening socket, identified by ``inode``; ``uid`` is the user that created it."""
 
     address: str
     port: int
@@ -44,7 +44,7 @@ class Listener:
     v6only: bool = False
 
     def receives(self, host: str) -> bool:
-        """Whether a connection to ``host`` (127.0.0.1 or ::1) may arrive here."""
+        """Return whether a connection to ``host`` (127.0.0.1 or ::1) may arrive here."""
         address = ipaddress.ip_address(self.address)
         if isinstance(address, ipaddress.IPv6Address):
             if address.is_unspecified:
@@ -62,7 +62,7 @@ class SocketTable:
         self.fast = True  # inet_diag works
 
     def listeners(self, host: str, port: int) -> list[Listener]:
-        """The listening sockets to which a connection to ``host``:``port`` may come. Raises OSError."""
+        """Return the listening sockets that may receive a connection to ``host``:``port``. Raises OSError."""
         if self.fast:
             try:
                 answers = [*_ask(socket.AF_INET, NLM_F_DUMP, port), *_ask(socket.AF_INET6, NLM_F_DUMP, port)]
@@ -74,19 +74,19 @@ class SocketTable:
         return [one for one in found if one.port == port and one.receives(host)]
 
     def receiver(self, host: str, port: int) -> int | None:
-        """The inode of the listening socket that the kernel chooses for a connection to ``host``:``port``; None: it
-        names none. Where several share the port by SO_REUSEPORT it is one of them. Only while ``fast``. 5 µs."""
+        """Return the inode of the listening socket that the kernel chooses for a connection to ``host``:``port``, or
+        None. If several share the port by SO_REUSEPORT, it is one of them. Only while ``fast``. 5 µs."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         address = socket.inet_pton(family, host)
         try:
             found = _ask(family, 0, port, address, address)
-        except OSError:  # ENOENT: nobody listens
+        except OSError:  # ENOENT: no socket listens
             return None
         return next((_OWNER.unpack_from(payload, _OWNER_AT)[1] for payload in found if payload[1] == LISTEN), None)
 
 
 def _ask(family: int, flags: int, port: int, source: bytes = b"", target: bytes = b"") -> list[bytes]:
-    """The answer of the kernel: inet_diag_msg, each with its attributes. Raises OSError."""
+    """Query inet_diag; return each inet_diag_msg with its attributes. Raises OSError."""
     body = (
         _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 1 << LISTEN)
         + _PORTS.pack(port, 0)
@@ -96,7 +96,7 @@ def _ask(family: int, flags: int, port: int, source: bytes = b"", target: bytes 
     )
     found: list[bytes] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
-        netlink.setblocking(False)  # the kernel answers within send(2)
+        netlink.setblocking(False)  # the kernel replies within send(2)
         netlink.send(_MESSAGE.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | flags, 1, 0) + body)
         while True:
             for kind, payload in messages(netlink.recv(_ANSWER)):
@@ -111,7 +111,7 @@ def _ask(family: int, flags: int, port: int, source: bytes = b"", target: bytes 
 
 
 def messages(data: bytes) -> list[tuple[int, bytes]]:
-    """The netlink messages of one datagram: type and payload. Raises OSError for what is none."""
+    """Split a datagram into netlink messages: type and payload. Raises OSError if it is malformed."""
     found, start = [], 0
     while start + _MESSAGE.size <= len(data):
         length, kind, *_ = _MESSAGE.unpack_from(data, start)
@@ -123,7 +123,7 @@ def messages(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _listener(payload: bytes) -> Listener:
-    """From an inet_diag_msg."""
+    """Decode an inet_diag_msg."""
     family = payload[0]
     size = 16 if family == socket.AF_INET6 else 4
     uid, inode = _OWNER.unpack_from(payload, _OWNER_AT)
@@ -147,7 +147,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def read_proc() -> list[Listener]:
-    """All listening sockets. Raises OSError where /proc/net/tcp cannot be read."""
+    """Return all listening sockets. Raises OSError if /proc/net/tcp cannot be read."""
     found: list[Listener] = []
     for family, path in PROC_FILES:
         try:
@@ -160,7 +160,7 @@ def read_proc() -> list[Listener]:
 
 
 def parse_proc(family: int, lines: Iterable[str]) -> Iterator[Listener]:
-    """From /proc/net/tcp or tcp6. Listening sockets come first there: what follows them is not read."""
+    """Parse /proc/net/tcp or tcp6. Listening sockets come first, so reading stops at the first other one."""
     numbered = iter(lines)
     next(numbered, None)  # the names of the columns
     for line in numbered:

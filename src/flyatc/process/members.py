@@ -1,16 +1,14 @@
-"""The processes of one run: found, signalled and killed.
+"""Find, signal and kill the processes of one run; create its cgroup.
 
-Imported by the supervisor (``supervisor.py``) as well, which is to start within milliseconds and to stay small: the
-standard library only, and little of it.
+The supervisor imports this module and must start within milliseconds and stay small. So it uses little of the standard
+library and nothing else.
 
-A run has a *root*: a process that is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so everything started below
-it stays below it, whatever sessions and environments are changed. Two further traces serve where the root is gone: the
-run's cgroup, and FLYATC_RUN in the environment.
+A run has a *root*: a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so everything started below it stays below
+it, even with a new session or environment. If the root is gone, the processes are found by the run's cgroup and by
+FLYATC_RUN in the environment.
 
-A cgroup of its own for each run, where this process may make one: cgroups(7), version 2.
-
-The kernel then keeps the list of the run's processes, and kills all of them at once (cgroup.kill, Linux 5.14). Without
-it they are found by descent (see ``members``).
+Each run gets its own cgroup (cgroups(7), version 2) if this process may create one. The kernel then lists the run's
+processes and kills all at once (cgroup.kill, Linux 5.14).
 """
 
 import contextlib
@@ -22,15 +20,15 @@ from pathlib import Path
 PROC = "/proc"
 MARK = "FLYATC_RUN"  # in the environment of the app
 VARIABLE = f"{MARK}=".encode()
-ROUNDS = 50  # of stopping what forks while it is being counted
-LONGEST = 200  # characters of a command line, as it is shown
+ROUNDS = 50  # of SIGSTOP to processes that fork during the scan
+LONGEST = 200  # characters shown of a command line
 
 # state, parent, process group, session, start in clock ticks since boot, ticks of CPU time (waited children's as well)
 Stat = tuple[str, int, int, int, int, int]
 
 
 def stat(pid: int) -> Stat | None:
-    """None where there is no such process. proc_pid_stat(5)."""
+    """Read the process's stat, or None if there is no such process. proc_pid_stat(5)."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
             text = file.read()
@@ -53,7 +51,7 @@ def pids() -> list[int]:
 
 
 class Target:
-    """The processes of one run. ``root`` itself is not one of them, nor are ``spared`` and what is below those."""
+    """The processes of one run, without ``root`` itself, ``spared`` and the descendants of those."""
 
     __slots__ = ("cgroup", "mark", "root", "spared", "started")
 
@@ -62,12 +60,12 @@ class Target:
         self.spared = frozenset(spared)
 
     def rooted(self) -> bool:
-        """Whether the root still runs."""
+        """Return whether the root still runs."""
         found = stat(self.root)
         return found is not None and found[4] == self.started and found[0] not in "ZX"
 
     def find(self, look: "ProcessScan | None" = None) -> list[int]:
-        """The pids, without zombies: those hold no file. ``look``: where several targets share one."""
+        """Return the pids, without zombies, which hold no file. ``look``: a scan shared by several targets."""
         look = look or ProcessScan()
         found = set(_in_cgroup(self.cgroup))
         if self.rooted():
@@ -81,9 +79,9 @@ class Target:
 
 
 def kill(targets: Iterable[Target]) -> None:
-    """Sends SIGKILL to all of all. To be repeated until nobody is left.
+    """Send SIGKILL to all processes of the targets. Repeat until none is left.
 
-    Whoever may fork faster than the list is read is stopped first: a stopped process does not fork."""
+    They get SIGSTOP first, as they may fork faster than the list is read: a stopped process does not fork."""
     targets = list(targets)
     for target in targets:
         _write(f"{target.cgroup}/cgroup.kill" if target.cgroup else "", "1")
@@ -102,12 +100,12 @@ def send(to: Iterable[int], number: int) -> None:
     for pid in to:
         try:
             os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):  # gone, or another user's: the next look finds it again
+        except (ProcessLookupError, PermissionError):  # gone, or another user's: the next scan finds it again
             continue
 
 
 def describe(pid: int) -> str:
-    """The pid and its command line, for an error message."""
+    """Return the pid and its command line, for an error message."""
     try:
         with open(f"{PROC}/{pid}/cmdline", "rb") as file:
             text = file.read(4 * LONGEST).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
@@ -122,7 +120,7 @@ def _runs(pid: int) -> bool:
 
 
 def _in_cgroup(path: str) -> set[int]:
-    """Of the run's cgroup and of those that the app has made below it. A cgroup that is gone has no members."""
+    """Return the pids in the run's cgroup and in those that the app created below it; none if it is gone."""
     found: set[int] = set()
     for folder, _, _ in os.walk(path) if path else ():
         try:
@@ -134,7 +132,7 @@ def _in_cgroup(path: str) -> set[int]:
 
 
 class ProcessScan:
-    """One look at the processes, shared by all who ask at a time: what costs much is read once, and only if needed."""
+    """A scan of the processes, shared by several targets: expensive data is read once, and only if needed."""
 
     def __init__(self) -> None:
         self._lists = os.path.exists(f"{PROC}/self/task/{os.getpid()}/children")
@@ -142,8 +140,8 @@ class ProcessScan:
         self._marks: dict[bytes, set[int]] | None = None
 
     def children(self, pid: int) -> list[int]:
-        """By its own list: the cost depends on the run, not on the machine. Where the kernel has no such lists
-        (CONFIG_PROC_CHILDREN), by the parents of all processes."""
+        """Return the children from the process's own list, whose cost depends on the run, not on the machine. If the
+        kernel has no such lists (CONFIG_PROC_CHILDREN), by the parents of all processes."""
         if self._lists:
             return _children(pid)
         if self._parents is None:
@@ -154,7 +152,7 @@ class ProcessScan:
         return self._parents.get(pid, [])
 
     def marked(self, mark: str) -> set[int]:
-        """Those with the mark in their environment. It is as they were given it, unless they have written over it."""
+        """Return the pids with the mark in their initial environment, unless they have overwritten it."""
         if self._marks is None:
             self._marks = {}
             for pid in pids():
@@ -205,18 +203,18 @@ def _write(path: str, text: str) -> None:
 
 
 MOUNTS, MINE = Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")
-SWITCH = "FLYATC_CGROUPS"  # "off": none are made
+SWITCH = "FLYATC_CGROUPS"  # "off": none are created
 
 
 class Cgroups:
-    """Below one folder of this daemon. ``base`` None: none can be made, and ``make`` returns an empty path."""
+    """Creates cgroups below this daemon's ``base``. None: no cgroup can be created, and ``make`` returns ""."""
 
     def __init__(self, base: Path | None) -> None:
         self._base = base
 
     @classmethod
     def of(cls, wanted: str | None) -> "Cgroups":
-        """Looks once whether cgroups can be made here. ``wanted``: the value of FLYATC_CGROUPS."""
+        """Check once whether cgroups can be created here. ``wanted``: the value of FLYATC_CGROUPS."""
         if wanted == "off" or (ours := _ours()) is None:
             return cls(None)
         for left in ours.glob("flyatc-*"):
@@ -239,7 +237,7 @@ class Cgroups:
         return self._base is not None
 
     def make(self, name: str) -> str:
-        """The path of a new one; empty where it cannot be made."""
+        """Create a cgroup and return its path; empty if it cannot be created."""
         if self._base is None:
             return ""
         path = self._base / name
@@ -250,20 +248,20 @@ class Cgroups:
         return str(path)
 
     def close(self) -> None:
-        """No run is left."""
+        """Remove the base; call when no run is left."""
         if self._base is not None:
             remove(str(self._base))
 
 
 def remove(path: str) -> None:
-    """With those which the app has made below it. One that still has processes stays."""
+    """Remove the cgroup and those that the app created below it, except cgroups that still have processes."""
     for folder, _, _ in os.walk(path, topdown=False) if path else ():
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
 
 
 def _ours() -> Path | None:
-    """The folder of the cgroup that we are in."""
+    """Return the folder of this process's cgroup."""
     try:
         mounts, mine = MOUNTS.read_text(), MINE.read_text()
     except OSError:
@@ -272,7 +270,7 @@ def _ours() -> Path | None:
 
 
 def locate(mounts: str, mine: str) -> Path | None:
-    """From the texts of /proc/self/mountinfo and /proc/self/cgroup: proc_pid_mountinfo(5), cgroups(7)."""
+    """Find the folder in /proc/self/mountinfo and /proc/self/cgroup: proc_pid_mountinfo(5), cgroups(7)."""
     path = next((line[3:] for line in mine.splitlines() if line.startswith("0::/")), None)
     for line in mounts.splitlines() if path is not None else ():
         fields, _, rest = line.partition(" - ")

@@ -1,10 +1,9 @@
-"""What a child says, line by line into our log.
+"""Copy a child's output to the log, line by line and rate limited.
 
-The pipes are our own, not asyncio's: uvloop would give the child socketpairs, on which opening /dev/stdout fails
-(nginx, PHP); and some versions of asyncio call a child ended only when its pipes are closed, which a grandchild may put
-off for ever.
+The pipes are not asyncio's: uvloop would give the child socketpairs, on which opening /dev/stdout fails (nginx, PHP).
+And some versions of asyncio report a child's end only when its pipes are closed, which a grandchild may prevent.
 
-Bytes into lines, and what lines may cost. Pure.
+Lines and Budget are pure.
 """
 
 import asyncio
@@ -14,18 +13,18 @@ from flyatc.kit import tasks
 from flyatc.observe.log import Log
 from flyatc.process.spawn import Pipe
 
-BURST = 4 << 20  # octets, envelopes included
-RATE = 1 << 20  # octets a second after that: the child waits in write(2), nothing is lost
-KEPT = 20  # lines, for whoever asks why it ended
-PIECE = 16 << 10  # octets read at once
-TURN = 50  # lines told in one turn of the loop: half a millisecond, then it is the others' turn
+BURST = 4 << 20  # bytes, envelopes included
+RATE = 1 << 20  # bytes a second after that: the child waits in write(2), nothing is lost
+KEPT = 20  # last lines, to explain the end of the child
+PIECE = 16 << 10  # bytes read at once
+TURN = 50  # lines logged in one iteration of the loop: half a millisecond
 CROWDED_PAUSE = 0.05
-SILENCE = 0.2  # s; how long we listen to a pipe that somebody else keeps open after the group is gone
-LAST_WORDS = 2.0  # s; at most, even if it goes on talking
+SILENCE = 0.2  # s; wait for data in pipes that another process keeps open after the group is gone
+LAST_WORDS = 2.0  # s; limit of reading after the end, even if data keeps coming
 
 
 class Output:
-    """The output of one child. ``open`` twice, then ``close`` once, always."""
+    """The output of one child. Call ``open`` twice, then always ``close`` once."""
 
     def __init__(self, tenant: str, log: Log) -> None:
         self._tenant, self._log = tenant, log
@@ -34,15 +33,15 @@ class Output:
         self._pipes: list[Pipe] = []
         self._readers: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
-        self._heard = 0
+        self._bytes_read = 0
 
     def open(self, stream: str) -> int:
-        """The descriptor which the child gets for ``stream`` (stdout, stderr); the caller closes its own copy.
+        """Return the child's descriptor for ``stream`` (stdout, stderr); the caller closes its own copy.
 
         Raises OSError."""
         pipe = Pipe()
         self._pipes.append(pipe)
-        self._readers.append(tasks.start(self._carry(pipe, stream), f"{stream} of {self._tenant}"))
+        self._readers.append(tasks.start(self._copy(pipe, stream), f"{stream} of {self._tenant}"))
         return pipe.theirs
 
     @property
@@ -50,45 +49,45 @@ class Output:
         """The last lines, oldest first."""
         return tuple(self._kept)
 
-    async def heard_out(self, patience: float) -> bool:
-        """Whether all that can be said has been; waits up to ``patience`` seconds for it."""
+    async def wait_drained(self, patience: float) -> bool:
+        """Wait up to ``patience`` seconds for the end of the output; return whether it was reached."""
         if self._readers:
             await asyncio.wait(self._readers, timeout=patience)
         return all(reader.done() for reader in self._readers)
 
     async def close(self) -> None:
-        """Takes what is left in the pipes; waits for their end only as long as something comes."""
+        """Read what is left in the pipes; wait for their end only as long as data arrives."""
         self._ending.set()
         clock = asyncio.get_running_loop().time
         deadline, before = clock() + LAST_WORDS, -1
-        while self._heard != before and clock() < deadline:
-            before = self._heard
-            if await self.heard_out(SILENCE):
+        while self._bytes_read != before and clock() < deadline:
+            before = self._bytes_read
+            if await self.wait_drained(SILENCE):
                 break
         for pipe in self._pipes:
-            pipe.close()  # the readers see the end of their streams, and tell what they hold
-        if not await self.heard_out(SILENCE):
+            pipe.close()  # the readers see the end of their streams and log what they hold
+        if not await self.wait_drained(SILENCE):
             for reader in self._readers:
                 reader.cancel()
-            await self.heard_out(SILENCE)
+            await self.wait_drained(SILENCE)
 
-    async def _carry(self, pipe: Pipe, stream: str) -> None:
+    async def _copy(self, pipe: Pipe, stream: str) -> None:
         lines = Lines()
         while data := await pipe.read(PIECE):
-            self._heard += len(data)
-            await self._tell(stream, lines.feed(data))
-        await self._tell(stream, lines.end())
+            self._bytes_read += len(data)
+            await self._log_lines(stream, lines.feed(data))
+        await self._log_lines(stream, lines.end())
 
-    async def _tell(self, stream: str, lines: list[str]) -> None:
+    async def _log_lines(self, stream: str, lines: list[str]) -> None:
         for start in range(0, len(lines), TURN):
             some = lines[start : start + TURN]
             for line in some:
                 self._kept.append(line)
                 self._log.output(self._tenant, stream, line)
-            await self._rest(sum(map(len, some)) + ENVELOPE * len(some))
+            await self._throttle(sum(map(len, some)) + ENVELOPE * len(some))
 
-    async def _rest(self, octets: int) -> None:
-        """Until more may be told. Once the child is ending only what is in the pipes can come: it need not wait."""
+    async def _throttle(self, octets: int) -> None:
+        """Wait until more may be logged. No wait once the child is ending: only the pipes' content can follow."""
         now = asyncio.get_running_loop().time()
         if debt := self._budget.spend(octets, now):
             await self._wait(debt)
@@ -104,18 +103,18 @@ class Output:
             pass
 
 
-LONGEST = 16 << 10  # octets; a longer line is told in parts
-ENVELOPE = 100  # octets; what the log adds to each line
+LONGEST = 16 << 10  # bytes; a longer line is logged in parts
+ENVELOPE = 100  # bytes that the log adds to each line
 
 
 class Lines:
-    """Cuts a stream of octets into lines, wherever its pieces begin and end. Memory is bounded by LONGEST."""
+    """Splits a stream of bytes into lines. Memory is bounded by LONGEST."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines which are complete now."""
+        """Return the lines that are complete now."""
         *complete, self._rest = (self._rest + data).split(b"\n")
         found = [part for line in complete for part in _parts(line)]
         while len(self._rest) > LONGEST:
@@ -125,7 +124,7 @@ class Lines:
         return found
 
     def end(self) -> list[str]:
-        """What came after the last newline, if anything did."""
+        """Return the rest after the last newline, if any."""
         rest, self._rest = self._rest, b""
         return _parts(rest) if rest else []
 
@@ -141,7 +140,7 @@ def _parts(line: bytes) -> list[str]:
 
 
 def _boundary(line: bytes) -> int:
-    """The last place up to LONGEST which is not inside a UTF-8 character."""
+    """Return the last position up to LONGEST that is not inside a UTF-8 character."""
     for cut in range(LONGEST, LONGEST - 4, -1):
         if line[cut] & 0xC0 != 0x80:
             return cut
@@ -153,14 +152,14 @@ def _text(line: bytes) -> str:
 
 
 class Budget:
-    """So many octets at once, then so many a second. What is spent beyond it is a debt, to be waited off."""
+    """Rate limit: ``burst`` bytes at once, then ``rate`` a second. Overspending is a debt to wait for."""
 
     def __init__(self, burst: int, rate: int, now: float) -> None:
         self._burst, self._rate = float(burst), rate
         self._left, self._at = float(burst), now
 
     def spend(self, octets: int, now: float) -> float:
-        """Seconds to wait before more is spent."""
+        """Spend; return the seconds to wait before the next call."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate) - octets
         self._at = now
         return max(0.0, -self._left / self._rate)

@@ -1,16 +1,9 @@
-"""Which children run, on record: after a SIGKILL of the daemon its next start ends them, before it touches a
-database.
+"""Records of running children. After a SIGKILL of the daemon, its next start ends them before it opens a database.
 
-An app that is just being spawned is not on record yet: for these moments it is known by the environment it is given.
-
-A daemon that is killed then leaves a note with a hash of that environment. No stranger has the same one: our port and
-the folder of one tenant are in it. An app that has changed its environment block meanwhile is not found, and no harm is
-done to anybody else.
-
-Processes that an earlier daemon started for this data folder, found without its records.
-
-Records of running apps lie in the data folder (``records``). Where a daemon was killed and the folder was deleted, only
-the environment of the processes still tells where they belong.
+- ``Record``: a running child. ``Start``: an app that is being started.
+- ``Note``: a program that is being spawned, as a hash of its environment, which no other process has. If the program
+  has changed its environment block meanwhile it is not found, but no other process is affected.
+- Without records, because the data folder was deleted: processes whose environment names the folder.
 """
 
 import asyncio
@@ -37,16 +30,16 @@ T = TypeVar("T")
 
 FOLDER = Path(".flyatc/children")
 GRACE = 5.0  # s; for what an earlier daemon left behind
-LARGEST = 64 << 10  # octets of a record
+LARGEST = 64 << 10  # bytes of a record
 
-Number = Annotated[int, msgspec.Meta(gt=1)]  # kill(2): 0, 1 and what is below are not one process
+Number = Annotated[int, msgspec.Meta(gt=1)]  # kill(2): 0 and negative numbers mean groups or all processes; 1 is init
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid: Number  # leads its group and its session
     started: Annotated[int, msgspec.Meta(ge=0)]  # clock ticks since boot
     boot: str
-    tenant: str  # its address, for people
+    tenant: str  # its address, for messages
     mark: str = ""  # of an app: see ``members``
     root: int = 0
     root_started: int = 0
@@ -54,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run of which no pid is known yet."""
+    """A run whose pid is not known yet."""
 
     boot: str
     tenant: str
@@ -65,8 +58,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Records:
     """The children of this daemon, one file each in the ``data`` folder of the server.
 
-    A file appears at once or not at all, by a rename. It is not synced: what it tells is of interest only as long as
-    the machine runs."""
+    Files are written atomically, by a rename. They are not synced, since they matter only until the next boot."""
 
     def __init__(self, data: Path) -> None:
         self._folder = data / FOLDER
@@ -75,23 +67,23 @@ class Records:
 
     @contextmanager
     def launching(self, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
-        """While its app is spawned, until it is added. Raises OSError."""
+        """Note a program while it is spawned, until ``add``. Raises OSError."""
         with noted(self._folder, tenant, environ, port):
             yield
 
     def add(self, tenant: str, leader: group.Group) -> None:
-        """Raises OSError."""
+        """Record a group. Raises OSError."""
         self._live.add(leader.leader)
         self._write(Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant))
 
     def remove(self, leader: group.Group) -> None:
-        """The group is gone."""
+        """Remove the record; the group is gone."""
         self._live.discard(leader.leader)
         _remove(self._path(leader.leader, leader.started))
 
     @contextmanager
     def starting(self, tenant: str, mark: str, cgroup: str) -> Iterator[None]:
-        """While an app is started, until its run is added. Raises OSError."""
+        """Record an app while it is started, until ``add_run``. Raises OSError."""
         durable_files.make_folder(self._folder)
         path = self._folder / f"{mark}.start"
         path.write_bytes(msgspec.json.encode(Start(boot=self._boot, tenant=tenant, mark=mark, cgroup=cgroup)))
@@ -101,13 +93,13 @@ class Records:
             _remove(path)
 
     def add_run(self, tenant: str, run: AppProcess) -> None:
-        """Raises OSError."""
+        """Record a run. Raises OSError."""
         assert run.target is not None
         root, root_started = run.target.root, run.target.started
         self._write(Record(run.pid, run.started, self._boot, tenant, run.mark, root, root_started, run.made))
 
     def remove_run(self, run: AppProcess) -> None:
-        """Nobody of it is left."""
+        """Remove the record; no process of the run is left."""
         _remove(self._path(run.pid, run.started))
 
     def _write(self, record: Record) -> None:
@@ -118,7 +110,7 @@ class Records:
         beside.replace(path)
 
     def known(self) -> frozenset[int]:
-        """The pids which asyncio waits for: nobody else may reap them."""
+        """Return the pids that are waited for elsewhere: the reaper must not reap them."""
         return frozenset(self._live)
 
     def _path(self, pid: int, started: int) -> Path:
@@ -126,8 +118,8 @@ class Records:
 
 
 async def end_leftovers(data: Path, log: Log) -> None:
-    """Ends what an earlier daemon on this ``data`` folder left running, grandchildren of dead children too, and clears
-    its records. Raises FlyatcError if something cannot be ended: then no database may be touched."""
+    """End the processes that an earlier daemon on this ``data`` folder left running, with their descendants, and
+    remove its records. Raises FlyatcError if one cannot be ended: then no database may be opened."""
     folder = data / FOLDER
     on_record = [_end_leftover(path, log) for path in _files(folder)]
     launched = [_end_launched(path, log) for path in sorted(folder.glob("*.launch"))]
@@ -147,12 +139,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # a record of what is gone does no harm
+    with suppress(OSError):  # a stale record does no harm
         path.unlink()
 
 
 async def _end_leftover(path: Path, log: Log) -> str | None:
-    """What could not be ended."""
+    """End a recorded child. Returns a description if it cannot be ended."""
     record = _read(path, Record, log)
     if record is not None and record.boot == proc.boot():
         leader = group.Group(record.pid, record.started)
@@ -169,7 +161,7 @@ async def _end_leftover(path: Path, log: Log) -> str | None:
 
 
 async def _end_started(path: Path, log: Log) -> str | None:
-    """What could not be ended of a run that was about to begin."""
+    """End a run that was being started. Returns a description if it cannot be ended."""
     start = _read(path, Start, log)
     if start is not None and start.boot == proc.boot():
         stubborn = await _end_run(start.tenant, Target(0, 0, start.mark, start.cgroup), None, log)
@@ -182,7 +174,7 @@ async def _end_started(path: Path, log: Log) -> str | None:
 
 
 async def _end_run(tenant: str, target: Target, leader: group.Group | None, log: Log) -> str | None:
-    """By descent, cgroup and mark; where its root is gone the session of the app besides."""
+    """End a run, found by descent, cgroup and mark, then the rest of the leader's session if it is given."""
 
     def gone() -> bool:
         return not any(target.rooted() or target.find() for _ in range(2))
@@ -197,14 +189,14 @@ async def _end_run(tenant: str, target: Target, leader: group.Group | None, log:
 
 
 def _remove_base(cgroup: str) -> None:
-    """Of the daemon which made it, with the last of its runs."""
+    """Remove the cgroup base of the earlier daemon, if it is empty."""
     if cgroup:
         with suppress(OSError):
             Path(cgroup).parent.rmdir()
 
 
 async def _end_launched(path: Path, log: Log) -> str | None:
-    """What could not be ended of those who were not on record yet."""
+    """End programs that were being spawned. Returns a description if one cannot be ended."""
     note = _read(path, Note, log)
     if note is not None:
         for leader in find(note):
@@ -217,9 +209,9 @@ async def _end_launched(path: Path, log: Log) -> str | None:
 
 async def _end(tenant: str, leader: group.Group, log: Log) -> str | None:
     needed = await group.end(leader, GRACE, hurry=lambda: False)
-    if needed is group.Needed.MORE:
+    if needed is termination.Needed.MORE:
         return f"{tenant} (process group {leader.leader})"
-    if needed is not group.Needed.NOTHING:
+    if needed is not termination.Needed.NOTHING:
         log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=leader.leader, needed=needed.value)
     return None
 
@@ -235,13 +227,13 @@ def _read(path: Path, kind: type[T], log: Log) -> T | None:
 
 class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: str
-    tenant: str  # its address, for people
+    tenant: str  # its address, for messages
     environ: str  # a hash
 
 
 @contextlib.contextmanager
 def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
-    """While the app is spawned and put on record. Raises OSError."""
+    """Keep a note while the program is spawned and recorded. Raises OSError."""
     durable_files.make_folder(folder)
     variables = [os.fsencode(f"{name}={value}") for name, value in environ.items()]
     note = Note(boot=proc.boot(), tenant=tenant, environ=_hash(variables))
@@ -250,12 +242,12 @@ def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> I
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a note of what is on record does no harm
+        with contextlib.suppress(OSError):  # a stale note does no harm
             path.unlink()
 
 
 def find(note: Note) -> list[group.Group]:
-    """The groups of those who lead a session and have this environment."""
+    """Return the groups of the session leaders that have this environment."""
     if note.boot != proc.boot():
         return []
     leaders = (process for process in proc.scan() if process.session == process.pid and not process.ended)
@@ -275,24 +267,24 @@ def _hash(variables: list[bytes]) -> str:
 
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 POLL = 0.02  # s
-LARGEST_ENVIRONMENT = 4 << 20  # octets of an environment
+LARGEST_ENVIRONMENT = 4 << 20  # bytes of an environment
 
 
 def environment(mark: str) -> dict[str, str]:
-    """``mark``: names the data folder; empty: it cannot be told."""
+    """Return the variable that marks the daemon's processes. ``mark``: identifies the data folder; empty: unknown."""
     return {VARIABLE: mark} if mark else {}
 
 
 async def end_unrecorded(data: Path, environ: Mapping[str, str], log: Log) -> None:
-    """Where there are no records: ends every process whose environment names the folder as ours does. Raises
-    FlyatcError if one cannot be ended: then no database may be touched."""
+    """If there are no records, end every process with the same folder mark in its environment. Raises FlyatcError if
+    one cannot be ended: then no database may be opened."""
     mark = environ.get(VARIABLE)
     if mark is None or (data / FOLDER).exists():
         return
     entry = f"{VARIABLE}={mark}".encode()
     spared = await asyncio.to_thread(_ancestors)
     clock = asyncio.get_running_loop().time
-    begun, told = clock(), set[int]()
+    begun, signalled = clock(), set[int]()
     while left := await asyncio.to_thread(_find, entry, spared):
         waited = clock() - begun
         if waited > GRACE + KILL_PATIENCE:
@@ -301,11 +293,11 @@ async def end_unrecorded(data: Path, environ: Mapping[str, str], log: Log) -> No
                 "the machine), then start again: their databases may still be written"
             )
         for pid in left:
-            if waited > GRACE or pid not in told:
+            if waited > GRACE or pid not in signalled:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL if waited > GRACE else signal.SIGTERM)
-            if pid not in told:
-                told.add(pid)
+            if pid not in signalled:
+                signalled.add(pid)
                 log.event("warning", "ended an app of an earlier run whose data folder was deleted", pid=pid)
         await asyncio.sleep(POLL)
 
@@ -323,7 +315,7 @@ def _has(pid: int, entry: bytes) -> bool:
 
 
 def _ancestors() -> frozenset[int]:
-    """We, and those who started us."""
+    """Return this process and its ancestors."""
     found, pid = set[int](), os.getpid()
     while pid > 0 and pid not in found:
         found.add(pid)

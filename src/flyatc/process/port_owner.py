@@ -1,7 +1,7 @@
-"""The owner of an app's port: whether every socket that listens there is held by a process of this run.
+"""Check that every socket listening on an app's port is held by a process of its run.
 
-A port is chosen free, but another process may bind it before the app does, or after the app has ended. Its sockets are
-named by their inodes; which process holds an inode is in ``/proc/PID/fd``."""
+A free port is chosen, but another process may bind it before the app does, or after the app has ended. Sockets are
+identified by inode; ``/proc/PID/fd`` lists the inodes of a process."""
 
 import asyncio
 import os
@@ -22,22 +22,22 @@ COMMAND_LINE = 120  # characters of a stranger's command line that are shown
 class Verdict(Enum):
     NOBODY = "nobody"  # no socket listens
     OURS = "ours"
-    STRANGER = "stranger"
+    STRANGER = "stranger"  # a process outside of the run holds one
     UNKNOWN = "unknown"  # a process of the run may hold it, but its descriptors cannot be read
 
 
 @dataclass(frozen=True)
 class Owner:
     verdict: Verdict
-    reason: str = ""  # of STRANGER and UNKNOWN: a sentence for the operator
+    reason: str = ""  # for STRANGER and UNKNOWN: a sentence for the operator
 
 
 class StrangerListens(ConnectionRefusedError):
-    """The port belongs to no process of the run: nothing was sent. It counts as a refused connection."""
+    """No process of the run holds the port; nothing was sent. Counts as a refused connection."""
 
 
 class PortOwner:
-    """For one run. ``leader``: its first process; ``members`` lists the pids of all its processes."""
+    """The check for one run. ``leader``: the pid of its first process; ``members`` lists the pids of all."""
 
     def __init__(
         self,
@@ -47,22 +47,22 @@ class PortOwner:
         sockets: SocketTable,
         setting: str = "app.verify_port: false",
     ) -> None:
-        self._setting = setting  # what turns this check off, for people
+        self._setting = setting  # turns this check off; for messages
         self._port, self._leader, self._members, self._sockets = port, leader, members, sockets
         self._proved: frozenset[int] = frozenset()  # inodes that were found in processes of the run
         self._looked_at = 0.0
         self.stranger: str | None = None  # the reason of the last refusal
 
     def doubt(self) -> None:
-        """A connection was refused: the next one is checked in full."""
+        """Check the next connection in full, since one was refused."""
         self._proved = frozenset()
 
     async def admit(self, host: str = "127.0.0.1") -> None:
-        """To be called with each new connection to ``host``, before a byte is sent. Raises StrangerListens.
+        """Check a new connection to ``host`` before a byte is sent. Raises StrangerListens.
 
-        The socket that listens now was there when the connection was made: a port cannot change hands while one
-        listens. So it is enough that it is one of those which were proved. Only SO_REUSEPORT lets another socket join
-        them, of the same user: all are listed again after LOOK_AGAIN."""
+        A port cannot change hands while a socket listens. So the socket that listens now also did when the connection
+        was made, and it suffices that it was checked before. Only SO_REUSEPORT lets another socket of the same user
+        join: all are listed again after LOOK_AGAIN."""
         if self._proved and not self._sockets.fast:
             return  # reading all sockets is too much for each connection
         fresh = self._proved and monotonic() < self._looked_at + LOOK_AGAIN
@@ -75,7 +75,7 @@ class PortOwner:
             raise StrangerListens(owner.reason)
 
     async def look(self, host: str = "127.0.0.1") -> Owner:
-        """The whole check: all sockets that listen, and all processes of the run."""
+        """Run the full check: all listening sockets, and all processes of the run."""
         try:
             found = self._sockets.listeners(host, self._port)
         except OSError as error:
@@ -86,7 +86,7 @@ class PortOwner:
         if inodes <= self._proved or not inodes - _held(self._leader, inodes, QUICK_FDS):
             return self._accept(inodes)
         missing, hidden = await asyncio.to_thread(self._missing, inodes)
-        if missing:  # looked at twice: a process that forks and ends during the first look is missed with its child
+        if missing:  # scanned twice: a process that forks and ends during the first scan is missed with its child
             missing, hidden = await asyncio.to_thread(self._missing, inodes)
         if not missing:
             return self._accept(inodes)
@@ -96,7 +96,7 @@ class PortOwner:
         return await asyncio.to_thread(self._explain, [one for one in found if one.inode in missing], hidden)
 
     def _missing(self, inodes: frozenset[int]) -> tuple[frozenset[int], list[int]]:
-        """Those that no process of the run holds, and the processes whose descriptors cannot be read."""
+        """Return the inodes that no process of the run holds, and the pids whose descriptors cannot be read."""
         missing, hidden = inodes, []
         for pid in (self._leader, *self._members()):
             try:
@@ -127,7 +127,7 @@ class PortOwner:
             who = f"a process that cannot be seen from here, of user id {strangers[0].uid}"
         return self._refuse(
             Verdict.STRANGER,
-            f"port {self._port} is listened on by another process ({who}), which is none of this app. If it does serve "
+            f"port {self._port} is listened on by another process ({who}), which is not of this app. If it does serve "
             f"this app (docker run, a service manager), set {self._setting}",
         )
 
@@ -141,7 +141,7 @@ class PortOwner:
 
 
 def _held(pid: int, inodes: frozenset[int], at_most: int) -> frozenset[int]:
-    """As ``held``; whatever cannot be read holds nothing."""
+    """Like ``held``, but return nothing if the descriptors cannot be read."""
     try:
         return held(pid, inodes, at_most)
     except PermissionError:
@@ -149,7 +149,7 @@ def _held(pid: int, inodes: frozenset[int], at_most: int) -> frozenset[int]:
 
 
 def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset[int]:
-    """Which of the sockets a process has open. Raises PermissionError where it may not be read."""
+    """Return the sockets among ``inodes`` that a process has open. Raises PermissionError if it may not be read."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: set[int] = set()
     try:
@@ -171,7 +171,7 @@ def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset
 
 
 def command_line(pid: int) -> str:
-    """For people: the start of it, in one line of printable characters."""
+    """Return the start of a command line for messages: one line of printable characters."""
     try:
         with (proc.PROC / str(pid) / "cmdline").open("rb") as file:
             words = file.read(4 * COMMAND_LINE).rstrip(b"\0").split(b"\0")

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1 for the children."""
+"""Pool of free ports on 127.0.0.1 for apps."""
 
 import random
 import socket
@@ -11,18 +11,18 @@ from flyatc.kit.errors import StartFailed
 FIRST = 20000
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 CONTESTED = 60.0  # s; how long a port that another process has taken is not handed out
-LEAST = 1000  # a range smaller than this is not worth having
+LEAST = 1000  # smallest usable range
 
 
 class PortPool:
-    """Hands out ports below those which the kernel gives to outgoing connections: a port that was free a moment ago
-    could otherwise be any client's before the child binds it. One after the other from a random start, so that a port
-    that was given back rests (its last connections are in TIME_WAIT) and two daemons rarely meet."""
+    """Hands out ports below the kernel's ephemeral range. Otherwise an outgoing connection could take a port before
+    the child binds it. Ports are taken in turn from a random start, so that a returned port is not reused soon (its
+    last connections are in TIME_WAIT) and two daemons rarely collide."""
 
     def __init__(
         self, first: int | None = None, end: int | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
-        """``end`` is the first port that is not ours. By default what the kernel's own range leaves above 20000."""
+        """Use ports from ``first`` up to but not including ``end``. Default: from 20000 to the ephemeral range."""
         default = _range()
         self._first, self._end = first or default[0], end or default[1]
         self._next = random.randrange(self._first, self._end)  # noqa: S311  # spread, not secrecy
@@ -31,7 +31,7 @@ class PortPool:
         self._clock = clock
 
     def take(self) -> int:
-        """A port that is not handed out, and that nobody uses. Raises StartFailed where there is none."""
+        """Return a port that is neither handed out nor in use. Raises StartFailed if there is none."""
         for _ in range(self._end - self._first):
             port = self._next
             self._next = port + 1 if port + 1 < self._end else self._first
@@ -40,16 +40,16 @@ class PortPool:
                 return port
         raise StartFailed(
             f"no port between {self._first} and {self._end - 1} is free for another app: "
-            "lower limits.running, or end what uses them"
+            "lower limits.running, or end the processes that use them"
         )
 
     @property
     def taken(self) -> int:
-        """How many are handed out."""
+        """Number of ports handed out."""
         return len(self._taken)
 
     def give_back(self, port: int, *, contested: bool = False) -> None:
-        """``contested``: another process has taken it; it is set aside for CONTESTED seconds."""
+        """Return a port. ``contested``: another process has taken it; it is not handed out for CONTESTED seconds."""
         self._taken.discard(port)
         if contested:
             self._contested[port] = self._clock() + CONTESTED
@@ -71,14 +71,14 @@ def _range() -> tuple[int, int]:
         low, high = 32768, 60999
     if low >= FIRST + LEAST:
         return FIRST, low
-    if high + LEAST <= 65536:  # somebody moved the kernel's range down: above it, then
+    if high + LEAST <= 65536:  # the kernel's range was moved down: use the ports above it
         return high + 1, 65536
-    return FIRST, 32768  # it is everywhere: a clash is possible, but the start would say so
+    return FIRST, 32768  # it leaves no room: a clash is possible, but then the start fails with an error
 
 
 def _free(port: int) -> bool:
-    """Bound without SO_REUSEADDR and on all addresses: fails if anybody listens or is bound anywhere, and while old
-    connections linger. ip(7), socket(7)."""
+    """Return whether the port can be bound without SO_REUSEADDR on all addresses. It cannot if any socket is bound to
+    it on any address, or while old connections linger. ip(7), socket(7)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind(("0.0.0.0", port))  # noqa: S104  # never listens

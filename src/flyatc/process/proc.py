@@ -1,4 +1,4 @@
-"""The kernel's table of processes, as /proc shows it (proc(5), "/proc/pid/stat")."""
+"""Process table from /proc (proc(5), "/proc/pid/stat")."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Process:
     parent: int
     group: int
     session: int
-    started: int  # clock ticks since boot; with the pid and the boot, it names a process for good
+    started: int  # clock ticks since boot; with pid and boot id it identifies a process uniquely
 
-    ticks: int = 0  # of CPU time used, by its children that were waited for as well
+    ticks: int = 0  # of CPU time used, including waited-for children
 
     @property
     def ended(self) -> bool:
@@ -28,7 +28,7 @@ class Process:
 
 
 def find(pid: int) -> Process | None:
-    """None where there is no such process."""
+    """Return the process, or None if there is none."""
     found = members.stat(pid)
     if found is None:
         return None
@@ -37,14 +37,14 @@ def find(pid: int) -> Process | None:
 
 
 def scan() -> Iterator[Process]:
-    """All processes that can be seen. Costs some 20 µs each."""
+    """Yield all visible processes. Costs some 20 µs each."""
     for pid in members.pids():
         if (process := find(pid)) is not None:
             yield process
 
 
 def descendants(pid: int) -> list[Process]:
-    """Its children, their children and so on, zombies not counted."""
+    """Return all descendants of a process, without zombies."""
     children: dict[int, list[Process]] = {}
     for process in scan():
         children.setdefault(process.parent, []).append(process)
@@ -58,7 +58,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def boot() -> str:
-    """Differs from boot to boot."""
+    """Return the boot id, which differs from boot to boot; empty if unavailable."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:

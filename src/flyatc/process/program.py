@@ -1,5 +1,5 @@
-"""A program of our own beside the apps, such as litestream: spawned on the way in, ended with its group on the way out.
-It is on record as the apps are, so that the next start ends what a killed daemon left running."""
+"""A helper program such as litestream, as a context manager: spawned on entry, ended with its group on exit.
+It is recorded as the apps are, so that the next start ends it if the daemon is killed."""
 
 import asyncio
 import os
@@ -11,25 +11,25 @@ from pathlib import Path
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.types import Exit
-from flyatc.process import group, launch_plan
+from flyatc.process import group, launch_plan, termination
 from flyatc.process.output import Lines
 from flyatc.process.pidfiles import Records
 from flyatc.process.spawn import Leader, Pipe, spawn
 
-OnLine = Callable[[str, str], None]  # of the stream (stdout, stderr) and a line
+OnLine = Callable[[str, str], None]  # called with the stream (stdout, stderr) and a line
 
-PIECE = 16 << 10  # octets read at once
-LAST_WORDS = 0.5  # s; for what is still in its pipes when it has ended
-REAPED = 5.0  # s
+PIECE = 16 << 10  # bytes read at once
+LAST_WORDS = 0.5  # s; for output still in the pipes when it has ended
+REAPED = 5.0  # s; for the process to be reaped and its output read
 
-_numbers = count(1 << 16)  # for notes of launches; apps have theirs by port
+_numbers = count(1 << 16)  # for names of launch notes, beyond all port numbers
 
 
 class RunningProgram:
-    """Made by ``hold``."""
+    """A running program; created by ``hold``."""
 
-    def __init__(self, hear: OnLine) -> None:
-        self._hear = hear
+    def __init__(self, on_line: OnLine) -> None:
+        self._on_line = on_line
         self.exited = asyncio.Event()
         self.leader: Leader | None = None
         self._pipes: list[Pipe] = []
@@ -37,17 +37,17 @@ class RunningProgram:
 
     @property
     def exit(self) -> Exit | None:
-        """None while it runs."""
+        """Exit status; None while it runs."""
         code = None if self.leader is None else self.leader.returncode
         return None if code is None else Exit(code if code >= 0 else None, None if code >= 0 else -code)
 
     @property
     def pid(self) -> int:
-        assert self.leader is not None, "spawned before anybody gets hold of it"
+        assert self.leader is not None, "spawned before it is handed out"
         return self.leader.pid
 
     def spawn(self, launch: launch_plan.Launch) -> Leader:
-        """Raises StartFailed, OSError."""
+        """Start the program and the readers of its output. Raises StartFailed, OSError."""
         self._pipes = [Pipe(), Pipe()]
         try:
             self.leader = leader = spawn(launch, self._pipes[0].theirs, self._pipes[1].theirs)
@@ -55,28 +55,28 @@ class RunningProgram:
             for pipe in self._pipes:
                 os.close(pipe.theirs)
         readers = [
-            tasks.start(self._carry(pipe, stream), f"{stream} of {launch.argv[0]}")
+            tasks.start(self._copy(pipe, stream), f"{stream} of {launch.argv[0]}")
             for pipe, stream in zip(self._pipes, ("stdout", "stderr"), strict=True)
         ]
         self._tasks = [*readers, tasks.start(self._watch(leader, readers), f"end of {launch.argv[0]}")]
         return leader
 
-    async def _carry(self, pipe: Pipe, stream: str) -> None:
+    async def _copy(self, pipe: Pipe, stream: str) -> None:
         lines = Lines()
         while data := await pipe.read(PIECE):
             for line in lines.feed(data):
-                self._hear(stream, line)
+                self._on_line(stream, line)
         for line in lines.end():
-            self._hear(stream, line)
+            self._on_line(stream, line)
 
     async def _watch(self, leader: Leader, readers: list[asyncio.Task[None]]) -> None:
         await leader.wait()
         await asyncio.wait(readers, timeout=LAST_WORDS)
         self.exited.set()
 
-    async def end(self, grace: float, hurry: Callable[[], bool]) -> group.Needed:
-        """Returns when nobody of the group is left."""
-        needed = group.Needed.NOTHING
+    async def end(self, grace: float, hurry: Callable[[], bool]) -> termination.Needed:
+        """End all processes of the group and close the pipes."""
+        needed = termination.Needed.NOTHING
         if self.leader is not None:
             needed = await group.end(self.leader.group, grace, hurry)
         if self._tasks:
@@ -90,24 +90,24 @@ class RunningProgram:
 async def hold(
     argv: Sequence[str],
     environ: Mapping[str, str],
-    hear: OnLine,
+    on_line: OnLine,
     grace: float,
     hurry: Callable[[], bool],
     directory: Path,
     records: Records,
 ) -> AsyncIterator[RunningProgram]:
-    """It runs inside. On the way out: SIGTERM, ``grace`` seconds, SIGKILL; or SIGKILL at once where ``hurry()``.
-    Then nobody of it is left, also where the caller was cancelled. Raises StartFailed."""
-    program, name = RunningProgram(hear), Path(argv[0]).name
+    """Run the program inside the context. On exit, also on cancellation, its group is ended: SIGTERM, ``grace``
+    seconds, SIGKILL; or SIGKILL at once if ``hurry()``. Raises StartFailed."""
+    program, name = RunningProgram(on_line), Path(argv[0]).name
     launch = launch_plan.Launch(argv=tuple(argv), env=dict(environ), directory=str(directory), ready=None)
     try:
         try:
             with records.launching(name, environ, next(_numbers)):
                 records.add(name, program.spawn(launch).group)
         except OSError as error:
-            raise StartFailed(f"{name} cannot be started and put on record: {error}") from error
+            raise StartFailed(f"{name} cannot be started and recorded: {error}") from error
         yield program
     finally:
         needed = await tasks.to_the_end(tasks.start(program.end(grace, hurry), f"end of {name}"))
-        if program.leader is not None and needed is not group.Needed.MORE:
+        if program.leader is not None and needed is not termination.Needed.MORE:
             records.remove(program.leader.group)

@@ -1,4 +1,4 @@
-"""Asks a starting app until it answers."""
+"""Poll a starting app until it responds."""
 
 import asyncio
 import re
@@ -8,33 +8,33 @@ from urllib.parse import quote
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05  # s
 SHARE = 0.05  # of the time waited so far
-ONE_TRY = 5.0  # s; an app that has taken a question and is silent is asked anew
-POLITE = 0.01  # s; how long the rest of an answer is taken, so that the app does not see a broken pipe
-HEAD = 64 << 10  # octets of an answer in which its status must be found
+ONE_TRY = 5.0  # s; timeout of one request, then a new one is sent
+POLITE = 0.01  # s; how long the rest of a response is read, so that the app does not get a broken pipe
+HEAD = 64 << 10  # bytes of a response in which its status must be found
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r\n]")
 _PATH_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
 class NotYet(Exception):
-    """Nobody answers, or nobody that speaks HTTP."""
+    """The app does not respond yet, or not in HTTP/1."""
 
 
 def pause(waited: float) -> float:
-    """Seconds until the next try: a share of what was waited already. An app that takes 100 ms loses at most 5 to it;
-    doubling up to the same limit would lose half a pause, 25 ms, on the average start."""
+    """Return the seconds until the next try: a share of the time waited so far. An app that takes 100 ms loses at most
+    5 ms to it; doubling up to the same limit would lose half a pause, 25 ms, on average."""
     return min(LONGEST_PAUSE, max(FIRST_PAUSE, SHARE * waited))
 
 
 async def _trusted() -> None:
-    """Accepts whoever listens."""
+    """Accept any listener."""
 
 
 async def answering(
     port: int, path: str | None, one_try: float = ONE_TRY, admit: Callable[[], Awaitable[None]] = _trusted
 ) -> None:
-    """Returns once 127.0.0.1:``port`` takes a connection or, where a ``path`` is given, answers a GET of it with a
-    status below 500. ``admit`` is called with each connection before anything is sent: OSError or NotYet from it is a
+    """Wait until 127.0.0.1:``port`` accepts a connection or, if ``path`` is given, responds to a GET of it with a
+    status below 500. ``admit`` is called after each connect, before anything is sent: OSError or NotYet from it is a
     failed try, any other error is raised. Has no deadline of its own."""
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -57,11 +57,11 @@ async def _ask(port: int, path: str | None, admit: Callable[[], Awaitable[None]]
             await loop.sock_sendall(sock, request(path))
             if await _status(sock) >= 500:
                 raise NotYet
-            await _hear_out(sock)
+            await _drain(sock)
 
 
 def request(path: str) -> bytes:
-    """A GET of ``path``; whatever is no path character goes as %XX, so that nothing can be added to the head."""
+    """Return a GET of ``path``. Other characters than those of a path are sent as %XX, which prevents injection."""
     target = quote(path if path.startswith("/") else f"/{path}", safe=_PATH_SAFE)
     return (
         f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: flyatc-readiness\r\nAccept: */*\r\n"
@@ -70,7 +70,7 @@ def request(path: str) -> bytes:
 
 
 async def _status(sock: socket.socket) -> int:
-    """Of the final answer; interim ones (1xx) are passed over."""
+    """Read the status of the final response; interim ones (1xx) are skipped."""
     data = b""
     while len(data) < HEAD and (more := await asyncio.get_running_loop().sock_recv(sock, 4096)):
         data += more
@@ -82,8 +82,8 @@ async def _status(sock: socket.socket) -> int:
 
 
 def status_of(data: bytes) -> int | None:
-    """The status that a head begins with; None while it cannot be told, or is an interim one not yet complete.
-    Raises NotYet for what is not HTTP/1."""
+    """Return the status of the first head; None if its status line, or an interim head, is still incomplete.
+    Raises NotYet if it is not HTTP/1."""
     line, newline, _ = data.partition(b"\n")
     if not newline:
         return None
@@ -94,7 +94,7 @@ def status_of(data: bytes) -> int | None:
     return status if status >= 200 or b"\r\n\r\n" in data else None
 
 
-async def _hear_out(sock: socket.socket) -> None:
+async def _drain(sock: socket.socket) -> None:
     try:
         async with asyncio.timeout(POLITE):
             while await asyncio.get_running_loop().sock_recv(sock, 65536):

@@ -1,4 +1,4 @@
-"""Orphans: what a child left behind becomes ours, and must be reaped when it ends."""
+"""Adopt orphaned descendants, and reap them when they end."""
 
 import asyncio
 import ctypes
@@ -12,7 +12,7 @@ EVERY = 1.0  # s
 
 
 def adopt_orphans() -> bool:
-    """Makes this process the parent of all its orphaned descendants, as PID 1 is by nature. Whether that worked."""
+    """Make this process the parent of all its orphaned descendants, as PID 1 always is. Returns whether it worked."""
     try:
         return bool(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):  # not Linux
@@ -20,30 +20,30 @@ def adopt_orphans() -> bool:
 
 
 class Reaper:
-    """Reaps zombies that nobody waits for. ``known`` tells the pids that asyncio reaps itself.
+    """Reaps zombies that no other code waits for. ``known`` returns the pids that are reaped elsewhere.
 
-    A child which asyncio has only just begun to wait for may not be known yet, so only a zombie that was seen in two
-    successive sweeps is taken: asyncio reaps its own within milliseconds."""
+    A child may not be known yet just after its start. So only a zombie seen in two successive sweeps is reaped: known
+    children are reaped within milliseconds."""
 
     def __init__(self, known: Callable[[], Collection[int]]) -> None:
         self._known = known
         self._seen: frozenset[int] = frozenset()
 
     async def run(self) -> None:
-        """Never returns."""
+        """Sweep every second; never returns."""
         while True:
             await asyncio.sleep(EVERY)
             self.sweep()
 
     def sweep(self) -> list[int]:
-        """The pids that were reaped."""
+        """Reap once; return the pids that were reaped."""
         zombies = _zombies() - set(self._known())
         ripe, self._seen = zombies & self._seen, frozenset(zombies)
         return [pid for pid in sorted(ripe) if _reap(pid)]
 
 
 def _zombies() -> set[int]:
-    """Our own children that have ended. One system call where there are none, which is nearly always."""
+    """Return this process's children that have ended. One system call if there are none, which is nearly always."""
     try:
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return set()
@@ -56,5 +56,5 @@ def _zombies() -> set[int]:
 def _reap(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:  # somebody was quicker
+    except ChildProcessError:  # reaped elsewhere meanwhile
         return False

@@ -1,16 +1,16 @@
-"""The root of a run: the process between the supervisor and an app, in which nothing gets lost.
+"""The root of a run: the process between the supervisor and an app, ancestor of all processes of the run.
 
-Being a child subreaper it becomes the parent of each process below it whose own parent has ended, so it can neither be
-left by a new session nor by a new environment; and it ends only when nobody is left. Its end is the proof.
+As a child subreaper it becomes the parent of each process below it whose own parent has ended, so no process can
+escape by a new session or environment. It ends only when no process is left: its end proves that.
 
-What it reports, a line each, on a pipe that nobody else holds:
+It reports lines on a pipe that no other process holds:
 
-    runs ROOT STARTED APP STARTED CGROUP   the program runs; CGROUP: 1 where it was started inside of the run's cgroup
-    failed ERRNO                           it does not; nothing follows
-    exit STATUS                            the app itself has ended, as waitpid(2) tells it
-    empty                                  nobody is left
+    runs ROOT STARTED APP STARTED CGROUP   the program runs; CGROUP: 1 if it was started inside of the run's cgroup
+    failed ERRNO                           it does not run; nothing follows
+    exit STATUS                            the app itself has ended, with the status of waitpid(2)
+    empty                                  no process is left
 
-Forked from the supervisor, so most of its memory is shared with that."""
+It is forked from the supervisor, so most of its memory is shared."""
 
 import ctypes
 import gc
@@ -36,7 +36,7 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 
 
 def prepare() -> None:
-    """Before the first fork: what is never freed is not looked at again, so its pages stay shared."""
+    """Exclude all objects from garbage collection before the first fork, so that their pages stay shared."""
     gc.disable()
     gc.freeze()
 
@@ -46,7 +46,7 @@ def failed(number: int | None) -> bytes:
 
 
 def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoReturn":
-    """The life of a forked process."""
+    """Run the app in a forked process until no process of it is left; never returns."""
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as in the supervisor, no status could be waited for
@@ -54,13 +54,13 @@ def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoR
         _libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
         _supervise(*_read(launch), stdout, stderr, report, cgroup)
     except OSError as error:
-        tell(report, failed(error.errno))
+        send_report(report, failed(error.errno))
     finally:
         os._exit(0)
 
 
 def _read(launch: int) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
-    """argv, environment and directory: strings as execve(2) takes them, none of which can contain NUL."""
+    """Read argv, environment and directory, separated by NUL, which execve(2) does not allow in them."""
     with open(launch, "rb", closefd=False) as file:
         count, directory, *strings = file.read().split(b"\0")
     split = int(count)
@@ -70,7 +70,7 @@ def _read(launch: int) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
 def _supervise(
     argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, report: int, cgroup: str
 ) -> None:
-    hears, says = os.pipe()  # says is closed by execve: silence means that the program runs
+    hears, says = os.pipe()  # says is closed by execve: an empty read means that the program runs
     app, inside = _clone(cgroup)
     if app == 0:
         _become(argv, env, directory, stdout, stderr, says)
@@ -79,14 +79,14 @@ def _supervise(
         os.close(file)
     if why := os.read(hears, 16):
         os.waitpid(app, 0)
-        tell(report, failed(int(why)))
+        send_report(report, failed(int(why)))
         return
     root, itself = os.getpid(), stat(os.getpid())
     assert itself is not None
     started = found[4] if found is not None else 0
-    tell(report, f"runs {root} {itself[4]} {app} {started} {int(inside)}\n".encode())
+    send_report(report, f"runs {root} {itself[4]} {app} {started} {int(inside)}\n".encode())
     _wait(app, report)
-    tell(report, b"empty\n")
+    send_report(report, b"empty\n")
 
 
 def _wait(app: int, report: int) -> None:
@@ -96,11 +96,11 @@ def _wait(app: int, report: int) -> None:
         except ChildProcessError:
             return
         if pid == app:
-            tell(report, f"exit {status}\n".encode())
+            send_report(report, f"exit {status}\n".encode())
 
 
-def tell(report: int, line: bytes) -> None:
-    """To the daemon, as long as there is one."""
+def send_report(report: int, line: bytes) -> None:
+    """Write a report line to the daemon, if it still runs."""
     try:
         os.write(report, line)
     except OSError:
@@ -108,8 +108,8 @@ def tell(report: int, line: bytes) -> None:
 
 
 def _clone(cgroup: str) -> tuple[int, bool]:
-    """As fork(2), but the child begins in the cgroup: it can start nothing outside of it. Moving it there afterwards
-    would leave it time to, and may take the kernel 20 ms."""
+    """Fork; the child starts inside the cgroup, so it cannot start a process outside. Moving it there afterwards would
+    leave such a gap, and may take the kernel 20 ms. Returns the pid, and whether the cgroup was entered."""
     if cgroup:
         try:
             folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,14 +1,12 @@
-"""Starting a program, and learning of its end.
+"""Start a program, wait for its end by a pidfd, and read a pipe.
 
-Not by the loop's own subprocesses: uvloop starts a child by fork(2), which stops everybody for 3 ms and for longer the
-more memory we use, where subprocess takes vfork(2) and 1 ms; it hands a script without ``#!`` to a shell; and the loops
-differ in when they call a child ended. A pidfd is the same on all of them, and needs neither SIGCHLD nor a thread.
+The event loop's subprocesses are not used. uvloop starts a child by fork(2), which blocks the daemon for 3 ms, longer
+with more memory; subprocess uses vfork(2) and takes 1 ms. uvloop runs a script without ``#!`` in a shell. And loops
+differ in when they report a child's end. A pidfd works the same on all, and needs neither SIGCHLD nor a thread.
 
-The pipe on which we hear a child: our end of it is read, and closed, by us alone.
-
-Not by ``loop.connect_read_pipe``: uvloop closes such a descriptor twice, in libuv and by its file object, and counts
-on EBADF. Between the two, one of our threads may have been given the same number: then its file is closed, be it a
-database, or a visitor's connection.
+``loop.connect_read_pipe`` is not used for pipes: uvloop closes such a descriptor twice, in libuv and by its file
+object, and relies on EBADF. In between, another thread may have got the same number: then its file is closed, which
+may be a database or a client's connection.
 """
 
 import asyncio
@@ -21,14 +19,13 @@ from flyatc.process import group, launch_plan, proc
 
 
 class Leader:
-    """A program that we started; ``group`` is of use where it leads a session of its own. Its zombie is reaped by
-    ``wait`` and by nobody else."""
+    """A started program. ``group`` is meaningful only if it leads its own session. Only ``wait`` may reap it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """Raises OSError."""
         self._process = process
         itself = proc.find(process.pid)
-        assert itself is not None, "nobody else reaps it"
+        assert itself is not None, "only wait() reaps it"
         self.group = group.Group(process.pid, itself.started)
         self._pidfd = os.pidfd_open(process.pid)
 
@@ -38,11 +35,11 @@ class Leader:
 
     @property
     def returncode(self) -> int | None:
-        """As subprocess tells it: -N where signal N killed it, None while it runs."""
+        """As in subprocess: -N if signal N killed it, None while it runs."""
         return self._process.returncode
 
     async def wait(self) -> None:
-        """Until it has ended, once; then it is reaped."""
+        """Wait for its end and reap it. Call once."""
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()  # pidfd_open(2): it becomes readable when the process ends
         loop.add_reader(self._pidfd, readable.set)
@@ -55,7 +52,7 @@ class Leader:
 
 
 def spawn(launch: launch_plan.Launch, stdout: int, stderr: int) -> Leader:
-    """Returns when the program runs. Raises StartFailed with a sentence for the operator."""
+    """Start the program in a new session. Raises StartFailed with a sentence for the operator."""
     program = launch.argv[0]
     try:
         process = subprocess.Popen(
@@ -84,16 +81,17 @@ def spawn(launch: launch_plan.Launch, stdout: int, stderr: int) -> Leader:
 
 
 class Pipe:
+    """A pipe from a child. ``theirs`` is the child's end; the caller closes it."""
+
     def __init__(self) -> None:
-        """Raises OSError. ``theirs`` is the end for the child; the caller closes it."""
+        """Raises OSError."""
         ours, self.theirs = os.pipe()
         os.set_blocking(ours, False)
         self._ours: int | None = ours
         self._news = asyncio.Event()
 
     async def read(self, most: int) -> bytes:
-        """What has come, as soon as something has; nothing at the end of the stream, or when it was closed. For one
-        reader."""
+        """Wait for data and return it; b"" at the end of the stream or once closed. For one reader."""
         while self._ours is not None:
             try:
                 return os.read(self._ours, most)
@@ -112,7 +110,7 @@ class Pipe:
                 loop.remove_reader(ours)
 
     def close(self) -> None:
-        """May be called more than once. What nobody has read is lost."""
+        """Close the read end; unread data is lost. May be called more than once."""
         ours, self._ours = self._ours, None
         if ours is not None:
             asyncio.get_running_loop().remove_reader(ours)

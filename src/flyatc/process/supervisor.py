@@ -1,21 +1,21 @@
-"""The supervisor: a small process of its own, one per daemon. It starts the apps, and kills them when the lease ends.
+"""The supervisor: a small separate process, one per daemon. It starts the apps, and kills them when the lease ends.
 
-It does not depend on the daemon's event loop: with the daemon stopped (SIGSTOP), stuck or dead, it still holds the
-deadline. It runs with ``python -I -S`` and imports little, so it starts in 15 ms.
+It does not depend on the daemon's event loop: it enforces the deadline even if the daemon is stopped (SIGSTOP), stuck
+or dead. It runs with ``python -I -S`` and imports little, so it starts in 15 ms.
 
 Messages from the daemon (SOCK_SEQPACKET; fields separated by NUL):
 
     start    MARK CGROUP                       with four descriptors: launch, stdout, stderr, report
     adopt    MARK CGROUP ROOT STARTED SPARED…  a run that another supervisor, or the daemon, has started
-    drop     MARK                              nobody of that run is left
-    deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless another follows
+    drop     MARK                              no process of that run is left
+    deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless a new one follows
 
-A run reports through its own pipe (see ``run_root``). To the daemon goes one message only, for its log:
+A run reports through its own pipe (see ``run_root``). The supervisor sends the daemon only one message, for its log:
 
-    killed   COUNT                             runs, because the deadline has passed
+    killed   COUNT                             the number of runs killed because the deadline has passed
 
-When the daemon is gone, all runs end:
-SIGTERM, some seconds, SIGKILL; nobody serves them any more, and the next daemon must not wait for them."""
+When the daemon is gone, all runs are ended: SIGTERM, GRACE seconds, SIGKILL. They get no requests any more, and the
+next daemon must not wait for them."""
 
 import os
 import select
@@ -28,11 +28,11 @@ from collections.abc import Iterable
 from flyatc.process import run_root
 from flyatc.process.members import ProcessScan, Target, kill, send, stat
 
-TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least so often
-AGAIN = 0.02  # s; from one SIGKILL to the next look
+TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least this often
+AGAIN = 0.02  # s; from one SIGKILL to the next check
 GRACE = 5.0  # s; after the daemon's death, from SIGTERM to SIGKILL
-PATIENCE = 30.0  # s; after the daemon's death, for what does not end
-MESSAGE = 1 << 16  # octets
+PATIENCE = 30.0  # s; after the daemon's death, until the supervisor gives up
+MESSAGE = 1 << 16  # bytes
 FILES = 4  # descriptors with a message
 FOREVER = float("inf")
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)
@@ -52,7 +52,7 @@ class Supervisor:
         self._poll.register(channel, select.POLLIN)
 
     def serve(self) -> None:
-        """Until the daemon has closed its end, or is dead; then until all runs have ended."""
+        """Handle messages until the daemon closes the channel or dies, then end all runs."""
         while self._listen(self._pause()):
             self._judge()
         self._end_all()
@@ -67,7 +67,7 @@ class Supervisor:
     def _judge(self) -> None:
         if self._runs and boottime() >= self._deadline and (new := self._runs.keys() - self._condemned):
             self._condemned |= new
-            self._tell(f"killed\0{len(new)}")
+            self._send(f"killed\0{len(new)}")
         if self._condemned:
             kill([self._runs[mark] for mark in self._condemned])
             self._forget_ended(self._condemned)
@@ -84,7 +84,7 @@ class Supervisor:
         self._condemned.discard(mark)
 
     def _listen(self, pause: float) -> bool:
-        """Takes all messages that are there: a later deadline counts before the former is judged."""
+        """Handle all queued messages, so that a new deadline counts before the old one is checked. False: closed."""
         self._poll.poll(None if pause == FOREVER else pause * 1000)
         while True:
             try:
@@ -96,24 +96,25 @@ class Supervisor:
             if not data:
                 return False
             try:
-                self._take(data.decode("utf-8", "surrogateescape").split("\0"), files)
+                self._handle(data.decode("utf-8", "surrogateescape").split("\0"), files)
             finally:
                 for file in files:
                     os.close(file)
 
-    def _tell(self, message: str) -> None:
+    def _send(self, message: str) -> None:
         try:
             self._channel.send(message.encode(), socket.MSG_DONTWAIT)
         except OSError:  # the daemon is gone, or has not read for long: killing is what matters
             return
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        """socket.recv_fds ignores its flags in some versions of Python; and without CLOEXEC the apps would inherit."""
+        """Receive a message and its descriptors. Not by socket.recv_fds, which ignores its flags in some versions of
+        Python: without CLOEXEC the apps would inherit the descriptors."""
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         data, ancillary, _, _ = self._channel.recvmsg(MESSAGE, socket.CMSG_LEN(FILES * 4), flags)
         return data, [file for _, _, packed in ancillary for file in struct.unpack(f"{len(packed) // 4}i", packed)]
 
-    def _take(self, words: list[str], files: list[int]) -> None:
+    def _handle(self, words: list[str], files: list[int]) -> None:
         match words:
             case ["start", mark, cgroup]:
                 self._start(mark, cgroup, files)
@@ -129,10 +130,10 @@ class Supervisor:
         try:
             pid = os.fork()
         except OSError as error:
-            run_root.tell(report, run_root.failed(error.errno))
+            run_root.send_report(report, run_root.failed(error.errno))
             return
         if pid == 0:
-            self._channel.close()  # the daemon learns of the supervisor's death by the last copy
+            self._channel.close()  # the daemon sees the supervisor's death when the last copy is closed
             run_root.run(launch, stdout, stderr, report, cgroup)
         found = stat(pid)
         self._runs[mark] = Target(pid, found[4] if found else 0, mark, cgroup)

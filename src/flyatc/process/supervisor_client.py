@@ -1,4 +1,4 @@
-"""The daemon's end of the supervisor: apps are started through it, and it is told how long they may live."""
+"""The daemon's client of the supervisor: starts apps through it, and sets their deadline."""
 
 import asyncio
 import contextlib
@@ -20,22 +20,22 @@ from flyatc.process.spawn import Pipe
 
 PATIENCE = 30.0  # s; for the report that a program runs
 AGAIN = 0.05  # s; from one SIGKILL to the next
-MESSAGE = 64  # octets
+MESSAGE = 64  # bytes
 FAREWELL = 2.0  # s; for the supervisor to end
-MOST_DEATHS, WITHIN = 5, 10.0  # of the supervisor; so many in so many seconds: it does not work here
+MOST_DEATHS, WITHIN = 5, 10.0  # ends of the supervisor, in this many seconds, after which it is not restarted
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from flyatc.process import supervisor; supervisor.main({})"
 
 
 class Launcher:
-    """The supervisor is started with the first app. Where it dies another takes its place at once, and is told of all
-    runs; where that cannot be, they are killed: nobody would end them with the lease."""
+    """Starts the supervisor with the first app. If the supervisor dies, a new one is started at once and adopts all
+    runs. If this fails, the runs are killed, since they would not be ended with the lease."""
 
     def __init__(self, log: Log, groups: Cgroups, data: Path) -> None:
-        """``data``: the folder of the daemon, by which people recognize the supervisor in a list of processes."""
+        """``data``: the daemon's folder, which identifies the supervisor in a list of processes."""
         self._data = str(data)
         self._log, self._cgroups = log, groups
         self._runs: dict[str, Target] = {}
-        self.survivors: dict[str, AppProcess] = {}  # by tenant: what SIGKILL has not ended
+        self.survivors: dict[str, AppProcess] = {}  # by tenant: apps that SIGKILL has not ended
         self._deadline: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -43,15 +43,15 @@ class Launcher:
 
     @property
     def pid(self) -> int | None:
-        """Of the supervisor."""
+        """The supervisor's pid."""
         return None if self._process is None else self._process.pid
 
     def cgroup(self, mark: str) -> str:
-        """A new one for a run; empty where none can be made."""
+        """Create a run's cgroup and return its path; empty if it cannot be created."""
         return self._cgroups.make(mark)
 
     async def start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
-        """Returns when the program runs. Raises StartFailed with a sentence for the operator."""
+        """Start an app and wait until it runs. Raises StartFailed with a sentence for the operator."""
         for last in (False, True):
             try:
                 return await self._start(launch, mark, cgroup, stdout, stderr, name)
@@ -65,15 +65,15 @@ class Launcher:
 
     async def _start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
         try:
-            paper, report = _paper(launch, mark), Pipe()
+            file, report = _launch_file(launch, mark), Pipe()
         except (OSError, ValueError) as error:
             raise StartFailed(f"{launch.argv[0]!r} cannot be started: {error}") from error
         process = AppProcess(mark, cgroup, report, name)
         try:
             self.open()
-            self._send(["start", mark, cgroup], [paper, stdout, stderr, report.theirs])
+            self._send(["start", mark, cgroup], [file, stdout, stderr, report.theirs])
         finally:
-            os.close(paper)
+            os.close(file)
             os.close(report.theirs)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -87,25 +87,25 @@ class Launcher:
         return process
 
     def adopt(self, target: Target) -> None:
-        """A run which was started otherwise. Raises StartFailed."""
+        """Register a run that was started otherwise. Raises StartFailed."""
         self.open()
         self._runs[target.mark] = target
         self._send_adopt(target)
 
     def drop(self, mark: str, cgroup: str) -> None:
-        """Nobody of that run is left."""
+        """Forget a run and remove its cgroup; no process of it is left."""
         if self._runs.pop(mark, None) is not None and self._channel is not None:
             self._send(["drop", mark])
         members.remove(cgroup)
 
     def deadline(self, moment: float) -> None:
-        """On CLOCK_BOOTTIME. All runs are killed then, unless another follows; also those which are started later."""
+        """Set the time on CLOCK_BOOTTIME when all runs, also later ones, are killed unless a new deadline follows."""
         self._deadline = moment
         if self._channel is not None:
             self._send(["deadline", repr(moment)])
 
     def open(self) -> None:
-        """Starts the supervisor where it does not run. Does not wait for it. Raises StartFailed."""
+        """Start the supervisor if it does not run; does not wait for it. Raises StartFailed."""
         if self._channel is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -125,15 +125,15 @@ class Launcher:
             theirs.close()
         ours.setblocking(False)
         self._channel = ours
-        asyncio.get_running_loop().add_reader(ours, self._hear)
+        asyncio.get_running_loop().add_reader(ours, self._receive)
         if self._deadline is not None:
             self._send(["deadline", repr(self._deadline)])
         for target in self._runs.values():
             self._send_adopt(target)
 
     async def close(self) -> None:
-        """No run is left."""
-        self._hang_up()
+        """End the supervisor; call when no run is left."""
+        self._close_channel()
         if (process := self._process) is not None:
             try:
                 await asyncio.to_thread(process.wait, FAREWELL)
@@ -154,10 +154,10 @@ class Launcher:
             socket.send_fds(self._channel, ["\0".join(words).encode("utf-8", "surrogateescape")], files or [])
         except BlockingIOError:
             self._replace("it reads no messages")
-        except OSError:  # it has ended: the reader is about to say so
+        except OSError:  # it has ended: the reader is about to notice
             return
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         assert self._channel is not None
         try:
             message = self._channel.recv(MESSAGE)
@@ -173,7 +173,7 @@ class Launcher:
         return None
 
     def _replace(self, why: str) -> None:
-        self._hang_up()
+        self._close_channel()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -185,11 +185,11 @@ class Launcher:
                 raise StartFailed(f"the supervisor has ended {MOST_DEATHS} times in {WITHIN:g} s")
             self.open()
         except StartFailed as error:
-            self._log.event("error", "nobody supervises the apps: they are killed", reason=str(error))
+            self._log.event("error", "the apps are killed: they have no supervisor", reason=str(error))
             for target in self._runs.values():
                 target.kill()
 
-    def _hang_up(self) -> None:
+    def _close_channel(self) -> None:
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
             self._channel.close()
@@ -197,7 +197,7 @@ class Launcher:
 
 
 async def _undo(process: AppProcess, mark: str, cgroup: str) -> None:
-    """It may run after all. What is found by mark or cgroup is killed until its root has ended."""
+    """Kill a start that may succeed late: what is found by mark or cgroup, until the run's root has ended."""
     target = Target(0, 0, mark, cgroup)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
@@ -206,18 +206,18 @@ async def _undo(process: AppProcess, mark: str, cgroup: str) -> None:
                 await asyncio.sleep(AGAIN)
 
 
-def _paper(launch: Launch, mark: str) -> int:
-    """A file with what is to be run, as ``run_root`` reads it. Raises OSError, ValueError."""
+def _launch_file(launch: Launch, mark: str) -> int:
+    """Return a file with argv, environment and directory for ``run_root``. Raises OSError, ValueError."""
     env = {**launch.env, MARK: mark}
     strings = [*launch.argv, *(f"{name}={value}" for name, value in env.items())]
     words = [os.fsencode(one) for one in (str(len(launch.argv)), launch.directory, *strings)]
     if any(b"\0" in word for word in words):
         raise ValueError("embedded null byte")
-    paper = os.memfd_create("launch")
-    with open(paper, "wb", closefd=False) as file:
+    descriptor = os.memfd_create("launch")
+    with open(descriptor, "wb", closefd=False) as file:
         file.write(b"\0".join(words))
-    os.lseek(paper, 0, os.SEEK_SET)
-    return paper
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _reason(launch: Launch, number: int) -> str:

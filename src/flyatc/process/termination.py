@@ -1,4 +1,4 @@
-"""How the processes of a run are ended: SIGTERM, a grace, SIGKILL until nobody is left."""
+"""End the processes of a run: SIGTERM, a grace period, SIGKILL until none is left."""
 
 import asyncio
 import os
@@ -9,45 +9,45 @@ from enum import Enum
 
 from flyatc.process.members import Target, send
 
-POLL = 0.05  # s; between two looks at ``hurry``, and at what has ended
+POLL = 0.05  # s; between two checks of ``hurry`` and ``gone``
 FIRST_POLL = 0.002
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 
 
 class Needed(Enum):
-    """What it took to end them."""
+    """The signal that was needed to end the processes."""
 
     NOTHING = "nothing"
     TERM = "SIGTERM"
     KILL = "SIGKILL"
-    MORE = "more than SIGKILL"  # somebody still lives
+    MORE = "more than SIGKILL"  # a process still lives
 
 
 class Signals:
-    """SIGTERM, once to each."""
+    """Sends SIGTERM once to each process."""
 
     def __init__(self, target: Target, leader: int) -> None:
         self._target, self._leader = target, leader
-        self._told: set[int] = set()
+        self._sent_to: set[int] = set()
 
     def group(self) -> None:
-        """To the process group of the leader in one call: a member that forks at this moment cannot slip away. To all
-        others besides."""
+        """Signal the leader's process group in one call, so that a member that forks at this moment cannot escape;
+        then all others."""
         members = self._target.find()
         if self._leader in members:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._leader, signal.SIGTERM)
-                self._told |= {pid for pid in members if _group(pid) == self._leader}
-        self._tell(members)
+                self._sent_to |= {pid for pid in members if _group(pid) == self._leader}
+        self._send(members)
 
     def rest(self) -> None:
-        """To those that have not been told."""
-        self._tell(self._target.find())
+        """Signal the processes that have not been signalled yet."""
+        self._send(self._target.find())
 
-    def _tell(self, members: list[int]) -> None:
-        new = set(members) - self._told
+    def _send(self, members: list[int]) -> None:
+        new = set(members) - self._sent_to
         send(new, signal.SIGTERM)
-        self._told |= new
+        self._sent_to |= new
 
 
 async def end(
@@ -59,9 +59,9 @@ async def end(
     grace: float,
     hurry: Callable[[], bool],
 ) -> Needed:
-    """Returns when ``gone()``, or when somebody has survived SIGKILL for KILL_PATIENCE. All get SIGTERM and ``grace``
-    seconds; when the ``leader`` has ended (``led()`` is false) those that came later get it as well, and what is left
-    of the time. SIGKILL at once where ``hurry()``, which is asked during the grace too."""
+    """Send SIGTERM to all, wait up to ``grace`` seconds, then send SIGKILL. When the ``leader`` has ended (``led()`` is
+    false), processes started since get SIGTERM and the rest of the grace. SIGKILL at once if ``hurry()``, which is also
+    called during the grace. Returns when ``gone()``, or when a process has survived SIGKILL for KILL_PATIENCE."""
     clock = asyncio.get_running_loop().time
     if gone():
         return Needed.NOTHING

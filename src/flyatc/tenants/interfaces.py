@@ -31,7 +31,7 @@ class Lease(Protocol):
 
     @property
     def known(self) -> bool:
-        """Whether the user had a lease or data before."""
+        """True if the user had a lease or data before."""
 
     def valid(self) -> bool:
         """Return whether this machine holds the lease now. Cheap: called for each request and response."""
@@ -73,7 +73,7 @@ class Databases(Protocol):
 
     @property
     def unsaved(self) -> bool:
-        """Whether the local copy may have changes that the store lacks. Cheap."""
+        """True if the local copy may have changes that the store lacks. Cheap."""
 
     @property
     def saved_at(self) -> float | None:

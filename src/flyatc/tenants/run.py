@@ -100,12 +100,12 @@ class Run:
 
     @property
     def certain(self) -> bool:
-        """Whether it may serve now: the lease is valid and not in doubt."""
+        """True if it may serve now: the lease is valid and not in doubt."""
         return self.owned is not None and self.owned.valid() and not self.owned.doubted.is_set()
 
     @property
     def dying(self) -> bool:
-        """Whether its app has ended; the run may not have reacted yet."""
+        """True if its app has ended; the run may not have reacted yet."""
         return self.child is not None and self.child.exited.is_set()
 
     async def confirm_exit(self, visit: InFlightRequest) -> None:

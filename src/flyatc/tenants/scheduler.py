@@ -32,7 +32,7 @@ class ScheduledTenant(Protocol):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it is starting or stopping, or has unsaved data."""
+        """True if it is starting or stopping, or has unsaved data."""
 
     async def closed(self) -> None:
         """Wait until it is stopped, and saved or given up."""
@@ -166,7 +166,7 @@ class RunningLimit:
 
     @property
     def full(self) -> bool:
-        """Whether a new tenant has to wait."""
+        """True if a new tenant has to wait."""
         return bool(self._line) or len(self.inside) >= self._limit
 
     @property

@@ -254,7 +254,7 @@ class Tenant:
 
     @property
     def at_rest(self) -> bool:
-        """Whether it has no run and no unsaved data."""
+        """True if it has no run and no unsaved data."""
         return self._run is None and self._record.unsaved is None
 
     # --- runs ---

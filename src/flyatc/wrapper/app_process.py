@@ -1,8 +1,6 @@
-"""An app that runs as if we were not there: with our terminal, our output, our process group and our environment.
+"""The wrapped app in the foreground, with flyatc's terminal, output, process group and environment.
 
-Signals for one who hands them on: taken one by one, with where they came from.
-
-Output that is shared with a child which writes to it as it likes.
+Also the relay of signals to it, and log output that does not mix with its lines.
 """
 
 import asyncio
@@ -26,17 +24,17 @@ OF_TERMINAL = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.
 
 
 class ForegroundApp:
-    """``blocked``: the mask of signals that it begins with. To be made in the main thread: the kernel ends it with
-    the thread that made it."""
+    """The running app. ``blocked``: its initial signal mask. Create it in the main thread: the kernel kills the app
+    when the creating thread ends (PR_SET_PDEATHSIG)."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], blocked: Collection[int]) -> None:
         """Raises StartFailed."""
         prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
         def in_the_child() -> None:
-            """Between fork and exec: three system calls, all looked up before."""
+            """Make three system calls between fork and exec, all looked up before."""
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:  # we have died meanwhile
+            if os.getppid() != parent:  # flyatc has died meanwhile
                 os._exit(1)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -50,19 +48,20 @@ class ForegroundApp:
         return self._leader.pid
 
     async def wait(self) -> int:
-        """Its exit code; 128 + N where signal N ended it."""
+        """Wait for its end and return its exit code; 128 + N if signal N ended it."""
         await self._leader.wait()
         code = self._leader.returncode
         assert code is not None, "it has ended"
         return code if code >= 0 else 128 - code
 
     def relay(self, number: signal.Signals, *, by_kernel: bool) -> bool:
-        """Whether it was sent. Not what the terminal has sent to the whole group, where the app is still of that."""
+        """Send a signal to the app and return True. Skip it, and return False, if the app has ended or has got it from
+        the terminal with the whole process group."""
         if self._leader.returncode is not None:
             return False
         if by_kernel and number in OF_TERMINAL and os.getpgid(self.pid) == os.getpgrp():
             return False
-        os.kill(self.pid, number)  # it is not reaped yet: the number is nobody else's
+        os.kill(self.pid, number)  # it is not reaped yet: the pid is not reused
         return True
 
 
@@ -73,7 +72,7 @@ def _why(error: Exception, program: str) -> str:
         case FileNotFoundError():
             return "there is no such program; if it is a script, look at its #! line"
         case PermissionError():
-            return "it may not be executed: chmod +x" if Path(program).is_file() else "it is no program"
+            return "it may not be executed: chmod +x" if Path(program).is_file() else "it is not a program"
         case OSError():
             return str(error.strerror)
     return str(error)
@@ -93,32 +92,32 @@ RELAYED = (
 
 
 class Signals:
-    """Made before any other thread: from then on they are blocked everywhere, and wait for ``listen``. ``before``: what
-    was blocked already; a child must get that back.
+    """Blocks the RELAYED signals until ``listen``. Create it before any other thread, so that all threads block them.
+    ``before``: the previous mask, which a child must get.
 
-    By sigwaitinfo(2), since a handler is not told who sent a signal: what the terminal sent (Ctrl-C, a new size) went
-    to our whole process group, and who relayed that too would interrupt the app twice."""
+    Uses sigwaitinfo(2), since a handler does not get the sender: signals from the terminal (Ctrl-C, a new size) reach
+    the whole process group, and relaying them too would interrupt the app twice."""
 
     def __init__(self) -> None:
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, RELAYED)
 
-    def listen(self, tell: Callable[[signal.Signals, bool], None]) -> None:
-        """From now on each is told on the loop that runs now; the second argument: whether the kernel sent it."""
+    def listen(self, callback: Callable[[signal.Signals, bool], None]) -> None:
+        """Call ``callback`` for each signal on the current loop. Its second argument: whether the kernel sent it."""
         loop = asyncio.get_running_loop()
 
         def wait() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is to be told any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 while True:
                     came = signal.sigwaitinfo(RELAYED)
                     # sigaction(2): SI_KERNEL is above 0, what a process sent (SI_USER, SI_QUEUE, SI_TKILL) is not
-                    loop.call_soon_threadsafe(tell, signal.Signals(came.si_signo), came.si_code > 0)
+                    loop.call_soon_threadsafe(callback, signal.Signals(came.si_signo), came.si_code > 0)
 
         threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
 class WholeLines(io.FileIO):
-    """Writes no more than a pipe takes at once, and ends with a line's end where it can: so no line of the child's
-    comes amid one of ours, however much is written. pipe(7), PIPE_BUF."""
+    """Writes at most PIPE_BUF bytes at once, up to a line's end if possible, so that the child's output never splits a
+    log line. pipe(7)."""
 
     def write(self, data: Any) -> int:
         end = bytes(data[: select.PIPE_BUF]).rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""The databases of an app that runs without users: locked, made whole before it starts, saved when it has ended."""
+"""Databases of the wrapped app: locked, restored before it starts, saved when it has ended."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,11 @@ from flyatc.process.members import MARK, Cgroups, Target, describe
 from flyatc.process.pidfiles import Records, end_leftovers
 from flyatc.process.supervisor_client import Launcher
 
-OWNER_PAUSE = 0.5  # s; between two looks at who owns the databases
+OWNER_PAUSE = 0.5  # s; between two attempts to acquire the lease
 
 
 def environment(config: Config | None, environ: Mapping[str, str], port: int, mark: str) -> dict[str, str]:
-    """What the app is given: all of ours, its PORT, and the file's ``app.env``. Raises StartFailed."""
+    """Return the app's environment: flyatc's own, its PORT, and the file's ``app.env``. Raises StartFailed."""
     whole = {**environ, "PORT": str(port)}
     if config is None:
         return whole
@@ -44,7 +44,7 @@ def environment(config: Config | None, environ: Mapping[str, str], port: int, ma
 
 @contextlib.contextmanager
 def locked(config: Config | None) -> Iterator[None]:
-    """Nobody else uses the data folder. Raises FlyatcError."""
+    """Lock the data folder against other daemons. Raises FlyatcError."""
     lock = None if config is None else DataLock(Path(config.server.data))
     try:
         yield
@@ -55,49 +55,50 @@ def locked(config: Config | None) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
-    """Entry: the databases are whole, and nobody writes them; raises FlyatcError, RestoreRefused. The mark for the
-    app's environment; empty where there are no databases. Exit: whoever the app left behind is ended, and they are
-    saved; raises SaveFailed, StillRunning."""
+    """Open the databases. Yields the mark for the app's environment; empty if there are no databases.
+
+    Entry makes them current and acquires the lease; raises FlyatcError, RestoreRefused. Exit ends the processes that
+    the app left behind and saves the databases; raises SaveFailed, StillRunning."""
     if config is None:
         yield ""
         return
     tenant = config.tenants[ALONE]
     store = store_of(config.storage, os.environ, log=log)
     records = Records(Path(config.server.data))
-    vault = DatabaseService(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
+    service = DatabaseService(store, config.storage, log, _expand, streams_of(config, store, os.environ, records, log))
     launcher = Launcher(log, Cgroups(None), Path(config.server.data))
-    owning = DaemonLeases(config, os.environ, log, vault, launcher.deadline)
+    leases = DaemonLeases(config, os.environ, log, service, launcher.deadline)
     try:
         await end_leftovers(Path(config.server.data), log)
         if store is not None:
-            await _opened(store, owning, tenant.app.start_timeout, log)
-        async with _owned(owning, tenant, log) as owned, vault.hold(tenant, owned):
+            await _opened(store, leases, tenant.app.start_timeout, log)
+        async with _acquired(leases, tenant, log) as lease, service.hold(tenant, lease):
             launcher.open()
-            others = {process.pid for process in _children()}  # litestream; and whoever became us by exec had some
+            others = {process.pid for process in _children()}  # litestream, and children from before an exec of flyatc
             with records.starting(tenant.address, mark := secrets.token_hex(8), ""):
                 launcher.adopt(Target(os.getpid(), _started(), mark, spared=others))
                 try:
                     yield mark
                 finally:
-                    spared = {*others, *filter(None, [launcher.pid])}  # it may be another than before
+                    spared = {*others, *filter(None, [launcher.pid])}  # the supervisor may have been replaced
                     await _end_the_rest(spared, tenant.app.stop_grace, log)
                     launcher.drop(mark, "")
     finally:
         await launcher.close()
-        await vault.still()
-        await owning.leave()
-        await asyncio.to_thread(partial(_close, vault, owning, store))  # it waits for threads
+        await service.still()
+        await leases.leave()
+        await asyncio.to_thread(partial(_close, service, leases, store))  # it waits for threads
 
 
-async def _opened(store: OwnedStore, owning: DaemonLeases, patience: float, log: Log) -> None:
-    """The store may be away when a machine boots: it is tried again for ``patience`` seconds.
+async def _opened(store: OwnedStore, leases: DaemonLeases, patience: float, log: Log) -> None:
+    """Open the store. It may be unavailable while a machine boots, so retry for ``patience`` seconds.
 
     Raises StoreRefused, StoreUnavailable."""
     clock, failures = asyncio.get_running_loop().time, 0
     until = clock() + patience
     while True:
         try:
-            await owning.open()
+            await leases.open()
             await store.open()
             return await store.check()
         except StoreUnavailable as error:
@@ -110,49 +111,49 @@ async def _opened(store: OwnedStore, owning: DaemonLeases, patience: float, log:
 
 
 @contextlib.asynccontextmanager
-async def _owned(owning: DaemonLeases, tenant: Tenant, log: Log) -> AsyncIterator[Lease]:
-    """At a deploy the former machine may still be saving: it is waited for, ``start_timeout`` at most.
+async def _acquired(leases: DaemonLeases, tenant: Tenant, log: Log) -> AsyncIterator[Lease]:
+    """Acquire the lease. At a deploy the previous machine may still be saving, so retry for ``start_timeout``.
 
     Raises HeldElsewhere, OwnershipUnknown."""
-    clock, told = asyncio.get_running_loop().time, False
+    clock, logged = asyncio.get_running_loop().time, False
     until = clock() + tenant.app.start_timeout
     while True:
         try:
             async with contextlib.AsyncExitStack() as taken:
-                owned = await taken.enter_async_context(owning.hold(tenant))
+                lease = await taken.enter_async_context(leases.hold(tenant))
                 held = taken.pop_all()
             break
         except (HeldElsewhere, OwnershipUnknown) as error:
             if clock() > until:
                 raise
-            if not told:
+            if not logged:
                 log.event("info", "the databases are not free yet: waiting", reason=str(error))
-            told = True
+            logged = True
             await asyncio.sleep(OWNER_PAUSE)
     async with held:
-        yield owned
+        yield lease
 
 
 def _expand(text: str, tenant: Tenant) -> str:
     return launch_plan.expand(text, launch_plan.words(tenant, 0), os.environ)
 
 
-def _close(vault: DatabaseService, owning: DaemonLeases, store: OwnedStore | None) -> None:
-    vault.close()
-    owning.close()
+def _close(service: DatabaseService, leases: DaemonLeases, store: OwnedStore | None) -> None:
+    service.close()
+    leases.close()
     if store is not None:
         store.close()
 
 
 def _children() -> list[proc.Process]:
-    """Our own, and the orphans that we have adopted."""
+    """Return the children of this process, including adopted orphans."""
     me = os.getpid()
     return [process for process in proc.scan() if process.parent == me and not process.ended]
 
 
 async def _end_the_rest(spared: set[int], grace: float, log: Log) -> None:
-    """The app has ended, and what it started may still write: SIGTERM, then SIGKILL. As a subreaper we are the root of
-    all that it has started. Raises StillRunning."""
+    """End the processes that the app left behind, which may still write: SIGTERM, then SIGKILL. As a subreaper this
+    process is their root. Raises StillRunning."""
     target = Target(os.getpid(), _started(), "", spared=spared)
 
     def gone() -> bool:

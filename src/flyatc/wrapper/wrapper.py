@@ -1,4 +1,4 @@
-"""One app at ``/``, without tenants: what thruster does, and its databases saved besides."""
+"""``flyatc run``: one app at ``/``, without tenants, as thruster does, and its databases saved."""
 
 import asyncio
 import contextlib
@@ -30,15 +30,15 @@ from flyatc.wire import server
 from flyatc.wrapper import databases
 from flyatc.wrapper.app_process import ForegroundApp, Signals, WholeLines
 
-LARGEST_HEAD = 1 << 20  # octets, as thruster's
-PATIENCE = 5.0  # s; for answers in progress when the app has ended
+LARGEST_HEAD = 1 << 20  # bytes, as thruster's
+PATIENCE = 5.0  # s; for responses in progress when the app has ended
 ENDING = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 FAILED = 1
 
 
 def run(command: Sequence[str], file: Path | None) -> int:
-    """The command's exit code, 128 + N where signal N ended it; 1 where it could not be started, or its databases not
-    be saved. ``file``: a tenants.yaml, for its databases. Everything is told in the log."""
+    """Run the command and return its exit code: 128 + N if signal N ended it; 1 if it could not be started or its
+    databases not saved. ``file``: a tenants.yaml, for its databases. Errors are logged."""
     signals = Signals()
     try:
         settings, config = _read(command, file, os.environ)
@@ -69,7 +69,7 @@ async def _live(
 def _read(
     command: Sequence[str], file: Path | None, environ: Mapping[str, str]
 ) -> tuple[WrapperSettings, Config | None]:
-    """Raises ConfigError with the faults of both."""
+    """Read the variables and the file. Raises ConfigError with the faults of both."""
     faults: list[Fault] = []
     settings, config = WrapperSettings(), None
     try:
@@ -78,7 +78,7 @@ def _read(
         faults += error.faults
     try:
         if file is not None:
-            # PORT is the app's here, and none of ours
+            # PORT belongs to the app here
             others = {name: value for name, value in environ.items() if name != "PORT"}
             config = load.load(load.find(file), others, alone=command)
     except ConfigError as error:
@@ -98,10 +98,10 @@ def _log(*, debug: bool) -> Iterator[Log]:
 
 
 class Wrapper:
-    """To be made in the loop in which it lives."""
+    """The server and the app. Create it in its event loop."""
 
     def __init__(self, settings: WrapperSettings, config: Config | None, log: Log, signals: Signals) -> None:
-        """Raises FlyatcError when the port is taken."""
+        """Raises FlyatcError if the port is taken."""
         self._settings, self._config, self._log, self._signals = settings, config, log, signals
         self._listener = Listener(Listen(None, settings.http_port), named="HTTP_PORT")
         self._gateway = Localhost(settings.target_port)
@@ -110,11 +110,11 @@ class Wrapper:
         self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings))
         self._app: ForegroundApp | None = None
         self._main = asyncio.current_task()
-        self._asked: signal.Signals | None = None  # to end, before there was an app
+        self._stop_signal: signal.Signals | None = None  # received before there was an app
         self._drained: asyncio.Task[None] | None = None
 
     async def live(self, command: Sequence[str]) -> int:
-        """Until the app has ended and its databases are saved; its exit code. Raises FlyatcError."""
+        """Run until the app has ended and its databases are saved; return its exit code. Raises FlyatcError."""
         await self._open()
         try:
             async with databases.held(self._config, self._log) as mark:
@@ -123,9 +123,9 @@ class Wrapper:
                 finally:
                     self._drain()  # while the databases are saved
         except asyncio.CancelledError:
-            if self._asked is None:
+            if self._stop_signal is None:
                 raise
-            return 128 + self._asked
+            return 128 + self._stop_signal
         finally:
             await self._drain()
 
@@ -133,7 +133,7 @@ class Wrapper:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: daemon.tell_unexpected(self._log, context))
         reaper.adopt_orphans()
         await self._listener.open(self._wire)
-        self._signals.listen(self._came)
+        self._signals.listen(self._on_signal)
         on = f"*:{self._listener.port}"
         self._log.event("info", "listening", on=on, version=__version__, app=self._settings.target_port)
         if self._settings.ignored:
@@ -141,7 +141,7 @@ class Wrapper:
         self._log.flush()  # before the app says anything
 
     async def _run(self, command: Sequence[str], mark: str) -> int:
-        """Raises StartFailed."""
+        """Run the app; return its exit code. Raises StartFailed."""
         environ = databases.environment(self._config, os.environ, self._settings.target_port, mark)
         self._app = app = ForegroundApp(command, environ, self._signals.before)
         owner = _owner(self._settings, app.pid)
@@ -162,7 +162,7 @@ class Wrapper:
         return code
 
     async def _release(self, owner: PortOwner | None) -> None:
-        """Requests have waited for the app to listen."""
+        """Wait for the app to listen, then let the waiting requests through."""
         clock = asyncio.get_running_loop().time
         began, limit, reported = clock(), self._settings.start_timeout, False
         try:
@@ -187,15 +187,15 @@ class Wrapper:
         return True
 
     def _drain(self) -> asyncio.Task[None]:
-        """The last answers; begun once."""
+        """Start finishing the last responses; starts once."""
         if self._drained is None:
             self._listener.shut()
             self._single.release()
             self._gateway.drain()
-            self._drained = tasks.start(self._listener.close(PATIENCE), "last answers")
+            self._drained = tasks.start(self._listener.close(PATIENCE), "last responses")
         return self._drained
 
-    def _came(self, number: signal.Signals, by_kernel: bool) -> None:
+    def _on_signal(self, number: signal.Signals, by_kernel: bool) -> None:
         if self._drained is not None:
             if number in ENDING:
                 self._wire.abort()
@@ -203,23 +203,23 @@ class Wrapper:
             if self._app.relay(number, by_kernel=by_kernel):
                 level = "debug" if number is signal.SIGWINCH else "info"
                 self._log.event(level, f"relaying {number.name} to the app")
-        elif number in ENDING and self._asked is None and self._main is not None:
+        elif number in ENDING and self._stop_signal is None and self._main is not None:
             self._log.event("info", f"{number.name}: not started")
-            self._asked = number
+            self._stop_signal = number
             self._main.cancel()
 
     def _page(self) -> bytes | None:
-        """Read once, before the app starts."""
+        """Read the 502 page, once, before the app starts."""
         path = self._settings.bad_gateway_page
         try:
             return Path(path).read_bytes() if path else None
         except OSError as error:
-            self._log.event("debug", "502s have no page", path=path, reason=error.strerror)
+            self._log.event("debug", "the page for 502 responses cannot be read", path=path, reason=error.strerror)
             return None
 
 
 def _owner(settings: WrapperSettings, leader: int) -> PortOwner | None:
-    """Whatever descends from us is the app's. None: the check is turned off."""
+    """Return the port check, which counts all descendants of flyatc as the app's. None: it is turned off."""
     if not settings.verify_port:
         return None
 
