@@ -282,7 +282,7 @@ async def test_following_ends_quietly_at_ctrl_c_and_with_a_sentence_at_the_daemo
         _, told = await asyncio.wait_for(children[0].communicate(), 20 * SLOWNESS)
         assert (children[0].returncode, told.strip()) == (130, b"")
     _, told = await asyncio.wait_for(children[1].communicate(), 20 * SLOWNESS)
-    assert (children[1].returncode, told) == (1, b"the daemon ended in the midst of its answer\n")
+    assert (children[1].returncode, told) == (1, b"the daemon ended in the midst of its response\n")
 
 
 async def test_backup_and_restore_print_the_versions(here: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_longest_name_wins_and_says_so() -> None:
 
 def test_the_user_is_the_tenant_where_no_name_fits() -> None:
     assert explained("/bellevue/elsewhere").tenant == "bellevue"
-    assert "none of his named tenants fits" in explained("/bellevue/elsewhere").why
+    assert "none of its named tenants fits" in explained("/bellevue/elsewhere").why
 
 
 def test_a_user_by_pattern_is_told_as_such() -> None:

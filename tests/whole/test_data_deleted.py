@@ -144,7 +144,7 @@ def test_of_two_daemons_on_one_path_the_one_whose_folder_was_deleted_ends(
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
     assert daemon.wait() == 1
-    assert daemon.told("the data folder was deleted, and is not to be had again")
+    assert daemon.told("the data folder was deleted, and cannot be restored")
     assert not evidence.alive(pid)
     assert owner(tmp_path)["state"] != "released" or second.get("/ann/one/count").status == 200
 

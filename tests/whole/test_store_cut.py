@@ -10,7 +10,7 @@ import pytest
 
 from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
-from flyatc.control import server
+from flyatc.control import socket_path
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, config, eventually
 
@@ -112,12 +112,12 @@ def test_the_session_is_renewed_when_its_connection_hangs_and_users_are_served(
 
 def test_an_operator_who_never_reads_his_answers_holds_up_nobody(start: StartDaemon, tmp_path: Path) -> None:
     daemon = start(config())
-    path = server.socket_of(daemon.folder / "data")
+    path = socket_path.socket_of(daemon.folder / "data")
     ask = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n"
     others = []
     for _ in range(5):
         other = socket.socket(socket.AF_UNIX)
-        with server.short(path) as name:
+        with socket_path.short(path) as name:
             other.connect(name)
         other.settimeout(0.5)
         try:

@@ -1,4 +1,4 @@
-""""""
+"""The commands check and doctor."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from flyatc.fly import provision
 @common.config_file
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of tenants.yaml, for editors.")
 def check(config_path: Path | None, schema: bool) -> None:
-    """Tell every fault of tenants.yaml at once, each with its line and key."""
+    """Print every fault of tenants.yaml at once, each with its line and key."""
     if schema:
         return output.json(reference.json_schema())
     click.echo(summary(common.read(config_path)))
@@ -54,7 +54,7 @@ COLOURS = {"good": "green", "doubt": "yellow", "fault": "red"}
 @common.config_file
 @common.as_json
 def doctor(config_path: Path | None, as_json: bool) -> int:
-    """Try what flyatc stands on: the store, the disk, the platform's limits; and say what to change.
+    """Check the store, the disk and the platform's limits, and say what to change.
 
     The exit code is 1 where something will not work."""
     found = asyncio.run(_examine(common.read(config_path), quiet=as_json))

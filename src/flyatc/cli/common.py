@@ -1,7 +1,4 @@
-"""What most commands take.
-
-A tenant as people paste it: ``bellevue/2025/winter``, ``/bellevue/2025/winter/``, a page's whole URL.
-"""
+"""Options and arguments shared by commands; tenant addresses as people paste them."""
 
 import os
 from pathlib import Path
@@ -30,12 +27,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 
 def read(path: Path | None) -> Config:
-    """Raises ConfigError with every fault."""
+    """Load the configuration. Raises ConfigError with every fault."""
     return load.load(load.find(path), os.environ)
 
 
 def client(config: Config) -> "Client":
-    from flyatc.control.client import Client  # http.client would cost each start of the daemon 30 ms
+    from flyatc.control.client import Client  # imported late: http.client would add 30 ms to each start of the daemon
 
     return Client(config.server.data)
 
@@ -44,7 +41,8 @@ scope = click.argument("scope", metavar="[USER[/TENANT]]", required=False)
 
 
 def of(config: Config, pasted: str) -> str:
-    """The address: ``bellevue/2025/winter``, or a user alone. Whether there is such a tenant is the daemon's to say."""
+    """Address in ``bellevue/2025/winter``, ``/bellevue/2025/winter/``, a user alone, or a page's whole URL. The daemon
+    checks that it exists."""
     text = pasted.strip()
     if "://" in text:
         found = explain.explain(config, Routes(config), text)
@@ -68,7 +66,7 @@ def named(scope: str | None) -> str:
 
 
 def _alone(config: Config, user: str) -> bool:
-    """Whether the user has no named tenants: his address then means himself, and not all of them."""
+    """True if the user has no named tenants: the user's address then means that single tenant."""
     listed = [one.name for one in config.tenants.values() if one.user == user]
     if not listed and config.pattern is not None:
         listed = [name for name, _ in config.pattern.tenants]
@@ -76,7 +74,7 @@ def _alone(config: Config, user: str) -> bool:
 
 
 def user_of(config: Config, pasted: str) -> str:
-    """A user alone, also where a tenant of his was named."""
+    """The user of an address, without the tenant."""
     user = of(config, pasted).partition("/")[0]
     if USER.fullmatch(user) is None:
         raise click.BadParameter(f"{pasted!r} names no user")
@@ -84,10 +82,10 @@ def user_of(config: Config, pasted: str) -> str:
 
 
 def within(tenant: str, scope: str | None) -> bool:
-    """Whether what is said of a tenant, a user or (None) everything is said of this tenant."""
+    """True if the scope (a tenant, a user or None: everything) includes this tenant."""
     return scope in (None, tenant, tenant.partition("/")[0])
 
 
 def belongs(tenant: str, address: str) -> bool:
-    """Whether a command for ``address`` was for this tenant too."""
+    """True if a command for ``address`` applies to this tenant."""
     return tenant == address or tenant.startswith(f"{address}/")

@@ -1,11 +1,10 @@
-"""The kept versions of databases, as a table.
+"""The commands backup, history and restore; parsing of times for ``--at``."""
 
-A moment in the past, as people write it. Pure, but for the time zone of the machine.
-"""
-
+import re
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,11 @@ import click
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
 from flyatc.control.types import History, Version
+from flyatc.kit import units
 from flyatc.kit.units import human_octets
 
 if TYPE_CHECKING:
     from flyatc.control.client import Client
-import re
-from datetime import datetime
-
-from flyatc.kit import units
 
 
 @click.command()
@@ -38,7 +34,7 @@ def backup(tenant: str, database: str | None, config_path: Path | None, as_json:
     wanted = common.of(config, tenant)
     daemon = common.client(config)
     output.watch(daemon.post_lines("/backup", address=wanted, database=database), quiet=as_json)
-    tell(current(ask(daemon, wanted, database)), as_json=as_json)
+    print_history(current(ask(daemon, wanted, database)), as_json=as_json)
 
 
 @click.command()
@@ -50,11 +46,11 @@ def history(tenant: str, database: str | None, config_path: Path | None, as_json
     """List the kept versions of a tenant's databases, newest first. flyatc restore brings any of them back."""
     config = common.read(config_path)
     found = ask(common.client(config), common.of(config, tenant), database)
-    tell(found, as_json=as_json)
+    print_history(found, as_json=as_json)
 
 
 class Time(click.ParamType[float]):
-    """→ Unix time."""
+    """Click parameter: a time, as Unix time."""
 
     name = "time"
 
@@ -103,7 +99,7 @@ def restore(
         lines = daemon.post_lines("/restore", address=wanted, database=database, **chosen)
         output.watch(lines, quiet=as_json)
     history = ask(daemon, wanted, database)
-    tell(history if only_list else current(history), as_json=as_json)
+    print_history(history if only_list else current(history), as_json=as_json)
     return 0
 
 
@@ -111,7 +107,7 @@ def _agreed(address: str, database: str | None, chosen: Mapping[str, str | float
     if not sys.stdin.isatty():
         return True
     what = database or "all databases"
-    return click.confirm(f"Replace {what} of {address} by {_named(chosen)}? Its visitors wait meanwhile.", err=True)
+    return click.confirm(f"Replace {what} of {address} by {_named(chosen)}? Its requests wait meanwhile.", err=True)
 
 
 def _named(chosen: Mapping[str, str | float]) -> str:
@@ -132,7 +128,7 @@ def ask(daemon: "Client", address: str, database: str | None) -> History:
     return daemon.get("/history", History, address=address, database=database)
 
 
-def tell(history: History, *, as_json: bool) -> None:
+def print_history(history: History, *, as_json: bool) -> None:
     if as_json:
         return output.json(history)
     if history.versions:
@@ -149,7 +145,7 @@ def current(history: History) -> History:
 
 
 def row(one: Version, now: float | None) -> list[Cell]:
-    """``now`` None: for programs."""
+    """``now``: Unix time; None: for programs."""
     return [
         Cell(one.database, "bold"),
         Cell(one.id),
@@ -161,22 +157,22 @@ def row(one: Version, now: float | None) -> list[Cell]:
 
 
 def size(octets: int | None, now: float | None) -> str:
-    """``now`` as above."""
+    """``now``: see ``row``."""
     if octets is None:
         return ""
     return str(octets) if now is None else human_octets(octets)
 
 
-SLACK = 60.0  # s; a clock read on another machine a moment ago may be ahead of ours
+SLACK = 60.0  # s; the clock of another machine may be ahead of ours
 
 _LOCAL = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")
 _ZONED = re.compile(_LOCAL.pattern + r"(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 
 
 def unix(text: str, now: float) -> float:
-    """``2026-11-21T14:30:00Z`` (RFC 3339), ``2026-11-21 14:30`` (local time), ``2h`` (so long ago). ``now``: Unix time.
+    """Parse ``2026-11-21T14:30:00Z`` (RFC 3339), ``2026-11-21 14:30`` (local time), ``2h`` (so long ago).
 
-    Raises ValueError with a sentence for people."""
+    ``now`` and the result are Unix time. Raises ValueError with a message for the user."""
     text = text.strip()
     if _ZONED.fullmatch(text) or _LOCAL.fullmatch(text):
         try:

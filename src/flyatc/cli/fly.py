@@ -1,4 +1,4 @@
-"""Users and their machines on Fly. Each command is an async body and a dry run which prints what it would do."""
+"""The commands users and machines, for users and their machines on Fly. A dry run prints the plan only."""
 
 import asyncio
 import os
@@ -29,14 +29,14 @@ _USER_STYLES = {
 }
 
 app = click.option("--app", "app_name", metavar="NAME", help="Default: $FLY_APP_NAME, then app in ./fly.toml.")
-_dry = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+_dry = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
 @click.group()
 def users() -> None:
     """Users and their machines on Fly: list, add, remove, move. FLY_API_TOKEN is needed, on a laptop or in a machine.
 
-    Whatever is broken off is finished by saying it again.
+    An interrupted command is completed by running it again.
     """
 
 
@@ -61,7 +61,7 @@ def list_(app_name: str | None, config_path: Path | None, as_json: bool) -> None
 @users.command()
 @click.argument("user")
 @click.option("--region", metavar="R", help="Default: that of the machine which is copied.")
-@click.option("--like", metavar="MACHINE", help="Whose config is copied; default: another user's.")
+@click.option("--like", metavar="MACHINE", help="The machine whose config is copied; default: another user's.")
 @_dry
 @app
 @common.config_file
@@ -78,7 +78,7 @@ def add(
 
 @users.command()
 @click.argument("user")
-@click.option("--yes", is_flag=True, help="Do it. Without it nothing is done, and said what would be.")
+@click.option("--yes", is_flag=True, help="Do it. Without it, only print what would be done.")
 @app
 @common.config_file
 def remove(user: str, yes: bool, app_name: str | None, config_path: Path | None) -> None:
@@ -100,7 +100,7 @@ def remove(user: str, yes: bool, app_name: str | None, config_path: Path | None)
 @click.option("--to", metavar="MACHINE", help="Its id or its name.")
 @click.option("--region", metavar="R", help="To a machine there, which is made if there is none.")
 @click.option("--destroy", is_flag=True, help="Destroy the old machine afterwards; needs --yes.")
-@click.option("--yes", is_flag=True, help="Destroy it indeed. Without it --destroy only says what would be done.")
+@click.option("--yes", is_flag=True, help="Confirm. Without it, --destroy only prints what would be done.")
 @_dry
 @app
 @common.config_file
@@ -114,7 +114,7 @@ def move(
     app_name: str | None,
     config_path: Path | None,
 ) -> None:
-    """Hand a user over to another machine, which alone takes him. His requests wait meanwhile, and go on there."""
+    """Hand a user over to one other machine. Its requests wait meanwhile, and go on there."""
     from flyatc.admin import users_plan
 
     if (to is None) == (region is None):
@@ -159,7 +159,7 @@ def _conclusion(made: "Plan", *, dry: bool, unless: str) -> str:
     if not made.steps:
         return "nothing is to be done"
     if dry:
-        return f"nothing was done: say {unless} to do it" if unless else "nothing was done"
+        return f"nothing was done: add {unless} to do it" if unless else "nothing was done"
     return "done"
 
 
@@ -169,7 +169,7 @@ def _say(text: str) -> None:
 
 def warn(seen: "Seen") -> None:
     if seen.owners is None:
-        click.echo(output.plain(f"who owns whom is not known: {seen.why}"), err=True)
+        click.echo(output.plain(f"the owners are not known: {seen.why}"), err=True)
 
 
 def _row(one: "User") -> list[Cell]:
@@ -200,7 +200,7 @@ _MACHINE_STYLES = {"started": "green", "stopped": "dim", "suspended": "yellow"}
 @common.config_file
 @common.as_json
 def machines(app_name: str | None, config_path: Path | None, as_json: bool) -> None:
-    """List the app's machines on Fly: whose they are, and which users they hold. FLY_API_TOKEN is needed."""
+    """List the app's machines on Fly, their users, and the users they hold. FLY_API_TOKEN is needed."""
     from flyatc.admin import users_view
 
     seen = asyncio.run(look(common.read(config_path), app_name))

@@ -18,14 +18,14 @@ FAILED, INTERRUPTED = 1, 130
 COMMANDS = {
     "serve": ("serve", "Run the daemon."),
     "run": ("serve", "Run one app, without tenants: in place of thruster."),
-    "check": ("check", "Tell every fault of tenants.yaml at once."),
+    "check": ("check", "Print every fault of tenants.yaml at once."),
     "doctor": ("check", "Try the store, the disk and the platform's limits; say what to change."),
     "status": ("status", "List the tenants: which run, since when, how well saved."),
     "start": ("tenants", "Start a tenant, or all of a user."),
     "stop": ("tenants", "Save and stop a tenant, or all of a user."),
     "restart": ("tenants", "Stop and start a tenant, or all of a user."),
     "logs": ("status", "Print the last lines of the log, the apps' own among them."),
-    "route": ("status", "Tell whose request a path is, where it is served, and why."),
+    "route": ("status", "Show which user and tenant a path belongs to, where it is served, and why."),
     "backup": ("databases", "Save a tenant's databases now."),
     "history": ("databases", "List the kept versions of a tenant's databases."),
     "restore": ("databases", "Bring back a version of a tenant's databases, or what was set aside."),
@@ -35,12 +35,12 @@ COMMANDS = {
     "release": ("ownership", "Let another machine take a user."),
     "takeover": ("ownership", "Take a user away from a machine that never comes back."),
     "users": ("fly", "Users and their machines on Fly: list, add, remove, move."),
-    "machines": ("fly", "List the machines on Fly: whose they are, and whom they hold."),
+    "machines": ("fly", "List the machines on Fly, their users, and the users they hold."),
     "reload": ("serve", "Have the daemon read tenants.yaml again."),
     "maintenance": ("traffic", "Close a tenant, a user or everything for a while, and open it again."),
     "pause": ("traffic", "Hold the requests for a tenant, a user or everything."),
-    "resume": ("traffic", "Let go what is paused."),
-    "cache": ("traffic", "Forget the answers that are cached."),
+    "resume": ("traffic", "End a pause."),
+    "cache": ("traffic", "Forget the cached responses."),
     "sim": ("sim", "A small Fly on this machine, to try many machines."),
     "version": ("serve", "Print the version."),
 }
@@ -61,9 +61,9 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """What is no command of ours is somebody else's program, to be run; a slip of the finger is not."""
+        """Run an unknown command as a program, unless it looks like a misspelt command."""
         if args[0] not in COMMANDS:
-            import difflib  # neither need cost the others a millisecond
+            import difflib  # imported late: other commands need neither
             import shutil
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
@@ -74,7 +74,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -92,7 +92,7 @@ def main() -> NoReturn:
 
 
 def _fill_standard_descriptors() -> None:
-    """Whoever starts us may have closed them (``>&-``): a database must never get the number which logs go to."""
+    """Open descriptors which the parent has closed (``>&-``): a database must never get the number of a log."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -111,11 +111,11 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:  # who read us has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except FlyatcError as error:
-        from flyatc.cli import output  # it may hold what a store or an app has said
+        from flyatc.cli import output  # the message may hold text of a store or an app
 
         click.echo(output.plain_lines(str(error)), err=True)
         return FAILED

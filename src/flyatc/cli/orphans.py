@@ -1,6 +1,7 @@
-""""""
+"""The commands orphans and verify."""
 
 import asyncio
+import io
 import os
 import time
 from pathlib import Path
@@ -10,18 +11,12 @@ import click
 
 from flyatc.cli import common, databases, output
 from flyatc.cli.output import Cell
-
-if TYPE_CHECKING:
-    from flyatc.admin.store_access import Orphan
-import io
-from typing import TYPE_CHECKING
-
 from flyatc.config.schema import Config
 from flyatc.kit.units import human_octets
 
 if TYPE_CHECKING:
+    from flyatc.admin.store_access import Orphan
     from flyatc.databases.verify import Verdict
-
 
 HEADINGS = ("TENANT", "DATABASE", "SET ASIDE", "SIZE", "STORED", "HERE", "TO GET IT BACK")
 
@@ -31,10 +26,10 @@ HEADINGS = ("TENANT", "DATABASE", "SET ASIDE", "SIZE", "STORED", "HERE", "TO GET
 @common.config_file
 @common.as_json
 def orphans(scope: str | None, config_path: Path | None, as_json: bool) -> None:
-    """List what was set aside: local copies which another version has taken the place of.
+    """List orphans: local copies which were replaced by another version.
 
-    They are on this machine, and in the store as well. flyatc never removes them: what you need no more, delete.
-    No daemon is needed; it takes one to get something back.
+    They are on this machine, and in the store as well. flyatc never removes them: delete what you no longer need.
+    No daemon is needed to list them, but to restore one.
     """
     from flyatc.admin import store_access
 
@@ -119,5 +114,5 @@ def _print(one: "Verdict") -> None:
     if output.on_terminal() and output.in_colour():
         state = click.style(state, COLOURS[one.state])
     size = human_octets(one.octets) if output.on_terminal() else str(one.octets)
-    told = [one.tenant, one.database, one.version or "-", size, f"{one.ms} ms", one.why]
-    click.echo(f"{state}  {output.plain('  '.join(part for part in told if part))}")
+    fields = [one.tenant, one.database, one.version or "-", size, f"{one.ms} ms", one.why]
+    click.echo(f"{state}  {output.plain('  '.join(part for part in fields if part))}")

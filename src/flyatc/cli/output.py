@@ -1,9 +1,4 @@
-"""How commands print: tables and colour on a terminal, plain columns and JSON for programs.
-
-Times and texts as people read them. Pure.
-
-How far backup and restore have come.
-"""
+"""Output of commands: tables, colour and progress on a terminal, plain columns and JSON for programs."""
 
 import os
 import sys
@@ -37,12 +32,12 @@ def json(value: object) -> None:
 
 
 def in_colour() -> bool:
-    """On a terminal; https://no-color.org is respected."""
+    """True unless NO_COLOR is set (https://no-color.org); for terminals."""
     return not os.environ.get("NO_COLOR")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """Nothing is written as ``-`` where a program reads, so that columns can be cut."""
+    """Print a table. For programs an empty cell is ``-``, so that columns can be cut."""
     if on_terminal():
         return _rich(headings, rows)
     lines = [list(headings), *([plain(cell.text) or "-" for cell in row] for row in rows)]
@@ -77,9 +72,9 @@ def ago(stamp: str, now: float) -> str:
     return "now"
 
 
-def count(number: int, word: str) -> str:
+def count(number: int, noun: str) -> str:
     """``"1 user"``, ``"2 users"``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 Update = Callable[[str, int, int], None]
@@ -93,7 +88,7 @@ class Line(Struct, frozen=True):
 
 
 def watch(lines: Iterator[bytes], *, quiet: bool) -> None:
-    """Returns when the daemon has said that it is done. Shows a bar on a terminal. Raises what the client raises."""
+    """Show progress, on a terminal as a bar, until the daemon reports the end. Raises as the client."""
     with _bar() if sys.stderr.isatty() and not quiet else _nothing() as update:
         for raw in lines:
             line = msgspec.json.decode(raw, type=Line)

@@ -1,4 +1,4 @@
-""""""
+"""The commands serve, run, reload and version."""
 
 import os
 import platform
@@ -17,17 +17,19 @@ from flyatc.kit.errors import FlyatcError
 
 @click.command()
 @common.config_file
-@click.option("--user", metavar="USER", help="Serve him only; $CUSTOMER_ID does the same. Others are sent elsewhere.")
+@click.option(
+    "--user", metavar="USER", help="Serve this user only; $CUSTOMER_ID does the same. Others are sent elsewhere."
+)
 def serve(config_path: Path | None, user: str | None) -> int:
     """Run the daemon in the foreground.
 
-    SIGTERM and Ctrl-C end it: visitors are served to the end, every tenant is saved and stopped. A second one hurries.
-    SIGHUP reads the configuration again.
+    SIGTERM and Ctrl-C end it: requests finish, every tenant is saved and stopped. A second signal hurries. SIGHUP
+    reads the configuration again.
     """
     from flyatc import daemon
 
     if user is not None:
-        os.environ[USER_VARIABLE] = user  # what is started for him may look there too
+        os.environ[USER_VARIABLE] = user  # apps may read it too
     return daemon.run(load.find(config_path))
 
 
@@ -44,10 +46,10 @@ def serve(config_path: Path | None, user: str | None) -> int:
 def run(ctx: click.Context, config_path: Path | None, command: tuple[str, ...]) -> int:
     """Run one app, without tenants: in place of thruster, and with its variables.
 
-    Visitors come to HTTP_PORT (80), the app listens on TARGET_PORT (3000), which is its PORT. Signals are handed on to
-    it, and its exit code is ours.
+    Clients connect to HTTP_PORT (80), the app listens on TARGET_PORT (3000), which is its PORT. Signals are passed on,
+    and its exit code is ours.
 
-    Of FILE count storage, server.data (the folder of the databases), and of app: databases, seed, env and stop_grace.
+    Used of FILE: storage, server.data (the folder of the databases), and of app: databases, seed, env and stop_grace.
 
     "flyatc CMD" is the same as "flyatc run -- CMD" where CMD is none of flyatc's own commands.
     """
@@ -60,7 +62,7 @@ def run(ctx: click.Context, config_path: Path | None, command: tuple[str, ...]) 
     return wrapper.run(command, config_path)
 
 
-_TOLD = {
+_TEXTS = {
     "added": "added",
     "removed": "removed, stopping",
     "changed": "changed, restarting when idle",
@@ -76,7 +78,7 @@ def reload(config_path: Path | None) -> None:
     found = {name: entries for name, entries in structs.asdict(reloaded).items() if entries}
     for name, entries in found.items():
         for entry in entries:
-            click.echo(f"{output.plain(entry)}: {_TOLD[name]}")
+            click.echo(f"{output.plain(entry)}: {_TEXTS[name]}")
     if not found:
         click.echo("reloaded: no tenant is added, removed or changed")
 
@@ -88,7 +90,7 @@ def version(config_path: Path | None) -> None:
     click.echo(f"flyatc {__version__} (Python {platform.python_version()})")
     try:
         daemon = common.client(common.read(config_path)).get("/status", Overview).daemon
-    except FlyatcError:  # no configuration here, or no daemon: nothing more to tell
+    except FlyatcError:  # no configuration here, or no daemon
         return
     if daemon.version != __version__:
         click.echo(f"the running daemon is {daemon.version}: restart it")

@@ -1,4 +1,4 @@
-"""A small Fly on this machine, and what can be done to its machines while it runs."""
+"""The commands of ``flyatc sim``: a small Fly on this machine, and changes to its machines while it runs."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ _folder = click.option(
     default=Path(".flyatc-sim"),
     show_default=True,
     metavar="FOLDER",
-    help="Where the machines have their disks.",
+    help="The folder of the machines' disks.",
 )
 
 
@@ -45,12 +45,12 @@ _folder = click.option(
 @click.option(
     "--users",
     metavar="A,B,C",
-    help="Whose machines they are; by default 100,200,300 and so on, or whom the file lists.",
+    help="Users of the machines; default: 100,200,300 and so on, or the users of the file.",
 )
 @click.option("--key", help="The metadata which names the user; default: fly.metadata, else customer_id.")
 @click.option("--app", default="sim", show_default=True)
-@click.option("--regions", default="iad,ams,syd,waw", show_default=True, help="The first is where visitors come in.")
-@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="For visitors.")
+@click.option("--regions", default="iad,ams,syd,waw", show_default=True, help="Requests come in at the first.")
+@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="For clients.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=4280, show_default=True)
 @click.option("--dns-port", type=click.IntRange(0, 65535), default=5300, show_default=True)
 @click.option("--no-ptr", is_flag=True, help="The DNS has no PTR records: Fly's documentation has none either.")
@@ -85,7 +85,7 @@ def sim(
         raise FlyatcError(f"--regions {more['regions']}: a region is three letters, such as iad,ams")
     if re.fullmatch("[a-z0-9-]+", str(more["app"])) is None:
         raise FlyatcError(f"--app {more['app']}: an app's name is of a-z, 0-9 and -")
-    named = users.split(",") if users else _whose(config, count)
+    named = users.split(",") if users else _users(config, count)
     key = key or config.fly.metadata or "customer_id"
     machines = {f"m{number}": {key: user} for number, user in enumerate(named, 1)}
     settings = Settings(
@@ -98,8 +98,8 @@ def sim(
         ptr=not more["no_ptr"],
         config=load.find(config_path).absolute(),
     )
-    told = click.echo if more["watch"] else lambda line: None
-    run.run(settings, load.find(config_path), machines, told, partial(_greet, config, folder))
+    report = click.echo if more["watch"] else lambda line: None
+    run.run(settings, load.find(config_path), machines, report, partial(_greet, config, folder))
 
 
 @sim.command()
@@ -158,7 +158,7 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
     "--api",
     default="",
     metavar="away|lost|STATUS",
-    help="The Machines API is away, does what it is told without an answer, or answers with a status.",
+    help="The Machines API is away, executes requests without a response, or responds with a status.",
 )
 @click.option("--dns", default="", type=click.Choice(["", "silent", "servfail", "nxdomain"]))
 @_folder
@@ -188,15 +188,15 @@ def _table(overview: "Overview") -> None:
     output.table(HEADINGS, rows)
 
 
-def _whose(config: Config, count: int) -> list[str]:
-    """The users for that many machines."""
+def _users(config: Config, count: int) -> list[str]:
+    """Users for ``count`` machines."""
     numbers = [str(100 * number) for number in range(1, count + 1)]
     listed = list(dict.fromkeys(tenant.user for tenant in config.tenants.values()))
     return numbers if _address(config, numbers[0]) else [*listed, *numbers][:count]
 
 
 def _address(config: Config, user: str) -> str | None:
-    """Where a user's first tenant is visited; None: the file has no such user."""
+    """Path of a user's first tenant; None: the file has no such user."""
     names = [] if config.pattern is None else [name for name, _ in config.pattern.tenants]
     by_pattern = [config.tenant_of_pattern(user, name) for name in names]
     listed = [tenant for tenant in config.tenants.values() if tenant.user == user]
@@ -211,7 +211,7 @@ def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]
     _table(overview)
     token = f"FLY_API_TOKEN={TOKEN}"
     click.echo()
-    _greet_visitors(config, overview)
+    _greet_clients(config, overview)
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   ({token})")
     click.echo(f"users    FLY_APP_NAME={overview.app} {token} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
@@ -219,15 +219,15 @@ def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)
     click.echo(
-        "then     flyatc sim ps, stop, start, suspend, kill, fail; logs M says why a visit failed; Ctrl-C ends all"
+        "then     flyatc sim ps, stop, start, suspend, kill, fail; logs M says why a request failed; Ctrl-C ends all"
     )
 
 
-def _greet_visitors(config: Config, overview: "Overview") -> None:
+def _greet_clients(config: Config, overview: "Overview") -> None:
     users = [(user, one.name) for one in overview.machines for user in one.metadata.values()]
     shown = [(address, name) for user, name in users if (address := _address(config, user))][:SHOWN]
-    for word, (address, name) in zip(("open", *[""] * SHOWN), shown, strict=False):
-        click.echo(f"{word:8} {overview.proxy}{address}   {name}")
+    for label, (address, name) in zip(("open", *[""] * SHOWN), shown, strict=False):
+        click.echo(f"{label:8} {overview.proxy}{address}   {name}")
     if not shown:
         names = ", ".join(user for user, _ in users)
         click.echo(f"open     {overview.proxy}, but the file has none of the users {names}: name its own by --users")

@@ -1,4 +1,4 @@
-"""start, stop, restart: by hand what visits and silence do by themselves."""
+"""The commands start, stop and restart."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ tenant = click.argument("tenant", metavar="USER[/TENANT]")
 
 
 class Done(Struct, frozen=True):
-    pass
+    """An empty response."""
 
 
 @click.command()
 @tenant
 @common.config_file
 def start(tenant: str, config_path: Path | None) -> None:
-    """Start a tenant, or all of a user; returns when the apps answer."""
+    """Start a tenant, or all of a user; returns when the apps are ready."""
     ask("start", tenant, config_path)
 
 
@@ -28,7 +28,7 @@ def start(tenant: str, config_path: Path | None) -> None:
 @tenant
 @common.config_file
 def stop(tenant: str, config_path: Path | None) -> None:
-    """Save and stop a tenant, or all of a user. The next visitor starts it again."""
+    """Save and stop a tenant, or all of a user. The next request starts it again."""
     ask("stop", tenant, config_path)
 
 
@@ -36,7 +36,7 @@ def stop(tenant: str, config_path: Path | None) -> None:
 @tenant
 @common.config_file
 def restart(tenant: str, config_path: Path | None) -> None:
-    """Stop and start a tenant, or all of a user. Visitors wait meanwhile."""
+    """Stop and start a tenant, or all of a user. Requests wait meanwhile."""
     ask("restart", tenant, config_path)
 
 
@@ -45,8 +45,8 @@ def ask(verb: str, pasted: str, config_path: Path | None) -> None:
     wanted = common.of(config, pasted)
     daemon = common.client(config)
     daemon.post(f"/{verb}", Done, address=wanted)
-    told = [line(one) for one in daemon.get("/status", Overview).tenants if common.belongs(one.tenant, wanted)]
-    for text in told or [f"{wanted} is stopped"]:  # those of '*' are forgotten when they are stopped
+    lines = [line(one) for one in daemon.get("/status", Overview).tenants if common.belongs(one.tenant, wanted)]
+    for text in lines or [f"{wanted} is stopped"]:  # stopped tenants of '*' are not listed
         click.echo(text)
 
 

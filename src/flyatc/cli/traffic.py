@@ -1,4 +1,4 @@
-""""""
+"""The commands maintenance, pause, resume and cache."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from flyatc.kit.errors import FlyatcError
 
 @click.group()
 def maintenance() -> None:
-    """Closed for maintenance: visitors get 503 and a page; static files and health checks are still answered."""
+    """Closed for maintenance: clients get 503 and a page; static files and health checks are still served."""
 
 
 @maintenance.command()
 @common.scope
-@click.option("--message", metavar="TEXT", help="What visitors are told.")
+@click.option("--message", metavar="TEXT", help="Text for clients.")
 @common.config_file
 def on(scope: str | None, message: str | None, config_path: Path | None) -> None:
     """Close a tenant, all of a user, or everything. It stays so over a restart."""
@@ -45,15 +45,15 @@ def off(scope: str | None, config_path: Path | None) -> None:
 def pause(scope: str | None, limit: str, config_path: Path | None) -> None:
     """Hold the requests for a tenant, all of a user, or everything, until flyatc resume.
 
-    Returns when the apps have answered those which they had. Open WebSockets go on. Static files, cached answers and
-    health checks are answered meanwhile. It stays so over a restart."""
+    Returns when the apps have finished their present requests. Open WebSockets go on. Static files, cached responses
+    and health checks are served meanwhile. It stays so over a restart."""
     seconds, config = _seconds(limit), common.read(config_path)
     wanted = common.of_scope(config, scope)
     drained = common.client(config).post("/pause", Drained, address=wanted, limit=seconds)
     name = common.named(wanted)
     if drained.requests:
         left = output.count(drained.requests, "request")
-        raise FlyatcError(f"{name} is paused, but after {limit} {left} still in flight; flyatc resume lets visitors in")
+        raise FlyatcError(f"{name} is paused, but after {limit} {left} still in flight; flyatc resume lets requests in")
     tunnels = f"; {output.count(drained.tunnels, 'open tunnel')} left alone" if drained.tunnels else ""
     click.echo(f"{name} is paused, nothing is in flight{tunnels}")
 
@@ -74,27 +74,27 @@ def _seconds(limit: str) -> float:
 @common.scope
 @common.config_file
 def resume(scope: str | None, config_path: Path | None) -> None:
-    """Let go what was paused by that name; without a name, everything. Who waited is served, first come first."""
+    """End the pause of that name; without a name, all. Waiting requests are served in order of arrival."""
     config = common.read(config_path)
     wanted = common.of_scope(config, scope)
     released = common.client(config).post("/resume", Resumed, address=wanted).released
     name = common.named(wanted)
-    told = (
+    text = (
         f"{name} was not paused" if released is None else f"{name} goes on; {output.count(released, 'request')} waited"
     )
-    click.echo(told)
+    click.echo(text)
 
 
 @click.group()
 def cache() -> None:
-    """The answers which are kept in memory, for all tenants."""
+    """The cache of responses in memory, for all tenants."""
 
 
 @cache.command()
 @common.scope
 @common.config_file
 def clear(scope: str | None, config_path: Path | None) -> None:
-    """Forget the cached answers of a tenant, of all tenants of a user, or of all. What is on its way is not kept."""
+    """Forget the cached responses of a tenant, of a user, or of all. Responses under way are not stored."""
     config = common.read(config_path)
     cleared = common.client(config).post("/cache/clear", Cleared, address=common.of_scope(config, scope))
     click.echo(f"{output.count(cleared.answers, 'answer')} forgotten")

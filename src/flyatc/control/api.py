@@ -1,7 +1,4 @@
-"""What operators may ask, and who answers it. Errors become answers by one table.
-
-The journal told to an operator, and then what comes, as he can take it.
-"""
+"""Routes of the control API, and the mapping of errors to statuses."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -35,8 +32,8 @@ _STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
 
 
 class Target(Struct, frozen=True, forbid_unknown_fields=True):
-    """``address``: ``bellevue/2025/winter``. None: all databases, the current version. Instead of a version there may
-    be a moment ``at`` in Unix time, or the name of an ``orphan``."""
+    """Body of commands on a tenant. ``address``: ``bellevue/2025/winter``. ``database`` None: all. At most one of
+    ``version``, ``at`` (Unix time) and ``orphan`` (its name); none: the current version."""
 
     address: str
     database: str | None = None
@@ -46,7 +43,7 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def choice(self) -> Choice:
-        """Raises BadMessage."""
+        """The version to restore. Raises BadMessage if more than one is given."""
         if sum(one is not None for one in (self.version, self.at, self.orphan)) > 1:
             raise BadMessage(400, "version, at and orphan: one of them at most")
         if self.at is not None:
@@ -55,13 +52,13 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """None: of all tenants."""
+    """Body of commands on a scope. ``address`` None: all tenants."""
 
     address: str | None = None
 
 
 class MaintenanceRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``message``: for visitors; None: our own words."""
+    """``message``: shown to clients; None: the default text."""
 
     closed: bool
     address: str | None = None
@@ -69,14 +66,14 @@ class MaintenanceRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PauseRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``limit``: seconds."""
+    """``limit``: longest wait of a request, in seconds."""
 
     limit: Annotated[float, Meta(gt=0, le=LONGEST_HOLD)]
     address: str | None = None
 
 
 class ReleaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``to``: a machine of our app; None: whoever comes. ``remove``: nobody."""
+    """``to``: the next holder, a machine of our app; None: any. ``remove``: no machine may hold the user."""
 
     user: str
     to: str | None = None
@@ -88,13 +85,13 @@ class Failure(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The last line of backup and restore."""
+    """Last line of backup and restore."""
 
     finished: bool = True
 
 
 class Api:
-    """``admin`` False: only what monitoring reads."""
+    """Dispatch of calls. ``admin`` False: only the routes for monitoring."""
 
     def __init__(self, operations: Operations, log: Log, *, admin: bool) -> None:
         self._operations, self._log = operations, log
@@ -115,8 +112,8 @@ class Api:
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
             return _json(Failure(str(error).encode(errors="replace").decode()), status)  # file names may be no UTF-8
         where = f"{call.method} {call.path}"
-        told = "".join(traceback.format_exception(error))
-        self._log.event("error", "an operator's call failed: a bug in flyatc", call=where, error=told)
+        trace = "".join(traceback.format_exception(error))
+        self._log.event("error", "an operator's call failed: a bug in flyatc", call=where, error=trace)
         return _json(Failure(f"a bug in flyatc: {type(error).__name__}; the daemon's log says more"), 500)
 
     @staticmethod
@@ -154,20 +151,20 @@ class Api:
         return _json(Done())
 
     async def release(self, call: Call) -> Answer:
-        gift = _decoded(call, ReleaseRequest)
-        await self._operations.release(gift.user, gift.to, remove=gift.remove)
+        body = _decoded(call, ReleaseRequest)
+        await self._operations.release(body.user, body.to, remove=body.remove)
         return _json(Done())
 
     async def reload(self, call: Call) -> Answer:
         return _json(await self._operations.reload())
 
     async def maintain(self, call: Call) -> Answer:
-        sign = _decoded(call, MaintenanceRequest)
-        return _json(Switched(await self._operations.maintain(sign.address, sign.message, closed=sign.closed)))
+        body = _decoded(call, MaintenanceRequest)
+        return _json(Switched(await self._operations.maintain(body.address, body.message, closed=body.closed)))
 
     async def pause(self, call: Call) -> Answer:
-        hold = _decoded(call, PauseRequest)
-        return _json(await self._operations.pause(hold.address, hold.limit))
+        body = _decoded(call, PauseRequest)
+        return _json(await self._operations.pause(body.address, body.limit))
 
     async def resume(self, call: Call) -> Answer:
         return _json(Resumed(await self._operations.resume(_decoded(call, Part).address)))
@@ -181,12 +178,12 @@ class Api:
 
     async def backup(self, call: Call) -> None:
         target = _target(call)
-        await self._operations.backup(target.address, target.database, _telling(call))
+        await self._operations.backup(target.address, target.database, _progress(call))
         await _finish(call)
 
     async def restore(self, call: Call) -> None:
         target = _target(call)
-        await self._operations.restore(target.address, target.database, target.choice, _telling(call))
+        await self._operations.restore(target.address, target.database, target.choice, _progress(call))
         await _finish(call)
 
     async def logs(self, call: Call) -> None:
@@ -194,7 +191,7 @@ class Api:
         if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise BadMessage(400, f"lines={number[:20]!r} is not a number")
         follow = call.query.get("follow") == "1"
-        await tell(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
+        await send_journal(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
 
 
 PUBLIC: dict[tuple[str, str], Route] = {
@@ -242,7 +239,7 @@ def _needed(call: Call, name: str) -> str:
     return value
 
 
-def _telling(call: Call) -> Progress:
+def _progress(call: Call) -> Progress:
     def progress(step: str, done: int, total: int) -> None:
         call.offer(msgspec.json.encode(Step(step, done, total)) + b"\n")
 
@@ -253,10 +250,10 @@ async def _finish(call: Call) -> None:
     await call.write(msgspec.json.encode(Done()) + b"\n")
 
 
-async def tell(journal: Journal, call: Call, address: str | None, lines: int, *, follow: bool) -> None:
-    """The last ``lines``, as JSON lines; ``follow``: and all later ones, until the operator leaves.
+async def send_journal(journal: Journal, call: Call, address: str | None, lines: int, *, follow: bool) -> None:
+    """Send the last ``lines`` as JSON lines; ``follow``: and all later ones, until the operator disconnects.
 
-    Who reads too slowly misses what the journal has no room for: memory is bounded."""
+    A slow reader misses lines which the bounded journal has dropped."""
     entries = journal.since(0, address)
     number = journal.last
     await call.write(_joined(entries[max(0, len(entries) - lines) :]))

@@ -1,4 +1,4 @@
-"""One call of an operator: its body gathered, its coroutine run, its answer sent whole or line by line."""
+"""One call of the control API: read its body, run its coroutine, send the response whole or line by line."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from flyatc.wire import chunked, response, server
 from flyatc.wire.errors import BadMessage
 
 LARGEST_BODY = 1 << 20
-MOST_FIELDS = 16  # of a query
+MOST_FIELDS = 16  # in a query
 JSON = "application/json"
 LINES = "application/x-ndjson"
 
@@ -25,19 +25,19 @@ class Answer(Struct, frozen=True):
 
 class Handler(Protocol):
     async def answer(self, call: "Call") -> Answer | None:
-        """None: it has sent lines. May raise anything."""
+        """Response to a call; None: it has sent lines. May raise anything."""
 
     def fault(self, call: "Call", error: Exception) -> Answer:
-        """What is told of an error: the whole answer, or the last line of one that has begun."""
+        """Response to an error: the whole response, or the last line of one that has begun."""
 
 
 class Call:
-    """``query``: the last value of each name."""
+    """A call and its response. ``query``: the last value of each name."""
 
     def __init__(self, request: server.Request) -> None:
         self._request = request
-        self._room = asyncio.Event()
-        self._room.set()
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._begun = False
         self.method = request.head.method.decode("latin-1")
         self.path = request.head.path.decode("latin-1")
@@ -52,23 +52,23 @@ class Call:
             raise BadMessage(400, "the query has too many fields") from error
 
     async def write(self, data: bytes) -> None:
-        """Sends whole lines, and waits until there is room for more. Nothing: the answer begins all the same."""
+        """Send whole lines, and wait until the buffer has room. Empty ``data`` sends just the head."""
         self._send(data)
-        await self._room.wait()
+        await self._writable.wait()
 
     def offer(self, line: bytes) -> None:
-        """Sends a line, or drops it when the operator does not keep up."""
-        if self._room.is_set():
+        """Send a line, or drop it if the client does not keep up."""
+        if self._writable.is_set():
             self._send(line)
 
     def writable(self, ready: bool) -> None:
         if ready:
-            self._room.set()
+            self._writable.set()
         else:
-            self._room.clear()
+            self._writable.clear()
 
     def end(self, last: Answer | None) -> None:
-        """None: the lines are complete."""
+        """End the response. ``last`` None: the lines are complete."""
         if not self._begun and last is not None:
             return self._whole(last)
         self._send(b"" if last is None else last.body + b"\n")
@@ -113,7 +113,7 @@ class Call:
 
 
 class Exchange:
-    """The ``wire.server.Receiver`` of one call. ``over`` is called when nothing of it is left."""
+    """The ``wire.server.Receiver`` of one call. ``over`` is called once the call has ended."""
 
     def __init__(self, request: server.Request, handler: Handler, over: Callable[["Exchange"], None]) -> None:
         self._request, self._handler, self._over = request, handler, over
@@ -123,7 +123,7 @@ class Exchange:
 
     def begin(self) -> None:
         self._request.receiver = self
-        if self._request.head.length > LARGEST_BODY:  # what comes in chunks is counted by the wire
+        if self._request.head.length > LARGEST_BODY:  # chunked bodies are limited by wire
             self.body_failed(BadMessage(413, f"the body is larger than {LARGEST_BODY} bytes"))
         elif self._request.body_done:
             self.body_end([])
@@ -152,7 +152,7 @@ class Exchange:
             self._task.cancel()
 
     async def cut(self) -> None:
-        """Ends the call at once, and waits for its end."""
+        """Abort the call, and wait for its end."""
         self._request.abort()
         if self._task is not None:
             self._task.cancel()
@@ -161,6 +161,6 @@ class Exchange:
     async def _run(self) -> None:
         try:
             last = await self._handler.answer(self._call)
-        except Exception as error:  # whatever a call dies of, the operator is told
+        except Exception as error:  # every error is reported to the operator
             last = self._handler.fault(self._call, error)
         self._call.end(last)

@@ -1,4 +1,4 @@
-"""The commands' side of the control socket. Synchronous: a command is a process that asks, prints and ends."""
+"""Client of the control socket, for commands. Synchronous."""
 
 import contextlib
 import http.client
@@ -10,29 +10,27 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from flyatc.control import server
+from flyatc.control import socket_path
 from flyatc.kit.errors import FlyatcError
 
 T = TypeVar("T")
 READ_OCTETS = 65536
-PATIENCE = 120.0  # s of silence; a look at the store's versions may take long, what is done (post) as long as it takes
+PATIENCE = 120.0  # s without data for GET, since the store's versions may be slow to list; POST has no limit
 
 
 class NoDaemon(FlyatcError):
-    """Nobody listens."""
+    """No daemon listens."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.path = path
 
     def __str__(self) -> str:
-        return (
-            f"no daemon is running with this configuration (nobody answers at {self.path}): start it with flyatc serve"
-        )
+        return f"no daemon is running with this configuration (no response at {self.path}): start it with flyatc serve"
 
 
 class Refused(FlyatcError):
-    """The daemon's own sentence; ``status`` as in HTTP."""
+    """The daemon's error message; ``status`` as in HTTP."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -40,28 +38,28 @@ class Refused(FlyatcError):
 
 
 class Cut(FlyatcError):
-    """The daemon ended in the midst of an answer."""
+    """The daemon ended in the midst of a response."""
 
     def __str__(self) -> str:
-        return "the daemon ended in the midst of its answer"
+        return "the daemon ended in the midst of its response"
 
 
 class Silent(FlyatcError):
-    """The daemon is there, and does not answer."""
+    """The daemon runs, and does not respond."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    error: str = "the daemon refuses, and does not say why"
+    error: str = "the daemon refuses, without a reason"
 
 
 class Client:
-    """``data``: server.data, absolute. Each call raises NoDaemon, Refused or Cut."""
+    """``data``: server.data, absolute. Each call raises NoDaemon, Refused, Silent or Cut."""
 
     def __init__(self, data: str) -> None:
-        self._path = server.socket_of(data)
+        self._path = socket_path.socket_of(data)
 
     def get(self, path: str, kind: type[T], /, **query: str | None) -> T:
-        """The answer, read as ``kind``."""
+        """The response, decoded as ``kind``."""
         with self._ask("GET", path, query, None, PATIENCE) as response:
             return _decode(response.read(), kind)
 
@@ -70,7 +68,7 @@ class Client:
             return _decode(response.read(), kind)
 
     def read_lines(self, path: str, /, **query: str | None) -> Generator[bytes]:
-        """The lines of the answer as they come."""
+        """The lines of the response as they arrive."""
         with self._ask("GET", path, query, None) as response:
             yield from _lines(response)
 
@@ -114,7 +112,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with server.short(self._path) as name:
+            with socket_path.short(self._path) as name:
                 self.sock.connect(name)
             self.sock.settimeout(self._patience)
         except PermissionError as error:
@@ -124,9 +122,9 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Raises Refused for an error that came as the last line, when the answer had already begun."""
+    """Lines of a response. Raises Refused for an error in the last line."""
     rest = b""
-    while data := response.read1(READ_OCTETS):  # readline takes a cut answer for a complete one
+    while data := response.read1(READ_OCTETS):  # readline takes a truncated response for a complete one
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line.startswith(b'{"error":'):
@@ -138,4 +136,4 @@ def _decode(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise FlyatcError("the daemon's answer cannot be read: it is of another version. Restart it.") from error
+        raise FlyatcError("the daemon's response cannot be read: it is of another version. Restart it.") from error

@@ -1,4 +1,4 @@
-"""Whose request would this be, and why? For ``flyatc route``, with a daemon and without. Pure."""
+"""Explain the routing of a URL, for ``flyatc route``, with a daemon or without. Pure."""
 
 import re
 
@@ -12,7 +12,7 @@ _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
-    """``url``: a path or a whole URL, as people paste it. ``routes`` are those of ``config``."""
+    """``url``: a path or a whole URL. ``routes``: those of ``config``."""
     path, query = split(url)
     text = path if query is None else f"{path}?{query}"
     if path == config.server.health:
@@ -32,7 +32,7 @@ def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
 
 
 def split(url: str) -> tuple[str, str | None]:
-    """The raw path and query of what was pasted; ``bellevue/2025`` is ``/bellevue/2025``."""
+    """Raw path and query of a pasted URL or path; ``bellevue/2025`` is ``/bellevue/2025``."""
     path, mark, query = _HOST.sub("", url).partition("#")[0].partition("?")
     return f"/{path}" if path[:1] != "/" else path, query if mark else None
 
@@ -41,7 +41,7 @@ def _here(config: Config, tenant: Tenant, text: str, *, health: bool) -> Explana
     by_pattern = tenant.address not in config.tenants
     why = f"{tenant.name!r} is the longest name of {tenant.user}'s tenants that the path goes on with"
     if not tenant.name:
-        why = "the user is the tenant, and none of his named tenants fits"
+        why = "the user is the tenant, and none of its named tenants fits"
     if by_pattern and config.pattern is not None:
         why = f"the user is not listed and matches '*' ({config.pattern.match}); {why}"
     return Explanation(

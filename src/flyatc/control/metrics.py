@@ -1,4 +1,4 @@
-"""/metrics, in the text format of Prometheus. Its library is imported at the first scrape: few daemons see one."""
+"""Metrics in Prometheus' text format. The client library is imported at the first scrape: few daemons see one."""
 
 import asyncio
 import os
@@ -18,17 +18,17 @@ from flyatc.tenants.state import State, Status
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_BY_NAME = ("requests", "cache")  # of Counters: those which are no single numbers
+_BY_NAME = ("requests", "cache")  # fields of Counters which are not single numbers
 _OF_DATABASES = {  # Status.gauges
     "wal_bytes": "Of the largest WAL among its databases.",
-    "stuck_seconds": "Its databases are written, and for so long the store has got nothing of it; 0: it gets it.",
+    "stuck_seconds": "For so long databases are written and the store has received nothing; 0: it receives.",
     "unstreamed": "Databases in litestream mode which are saved as snapshots, since their app does not use WAL mode.",
 }
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What one scrape is of: taken on the loop, told in a thread."""
+    """Input of one scrape: taken on the loop, rendered in a thread."""
 
     overview: Overview
     requests: dict[tuple[str, str], int]  # (tenant, "2xx") → number
@@ -82,15 +82,15 @@ def _of_requests(reading: Reading) -> Iterator["Metric"]:
     labelled = [((tenant, status), float(number)) for (tenant, status), number in reading.requests.items()]
     yield _counter("requests", "Requests answered.", labelled, "tenant", "status")
     yield _counter("request_seconds", "Time spent on requests, in all.", [((), sums["seconds"])])
-    yield _counter("sent_bytes", "Octets sent to visitors, with heads.", [((), sums["octets"])])
+    yield _counter("sent_bytes", "Octets sent to clients, with heads.", [((), sums["octets"])])
     yield _counter("cold_starts", "Requests that waited for an app to start.", [((), sums["cold"])])
     yield _counter("cold_start_seconds", "Time which those waited, in all.", [((), sums["cold_seconds"])])
-    yield _counter("refused", "What was no request: 400, 408, 413, 431.", [((), sums["refused"])])
+    yield _counter("refused", "Malformed requests: 400, 408, 413, 431.", [((), sums["refused"])])
     kinds = [((kind,), float(number)) for kind, number in reading.cache.items()]
-    yield _counter("cache_requests", "What became of requests and answers in the cache.", kinds, "kind")
-    yield _gauge("cache_bytes", "Memory of what is cached now.", [((), sums["cache_octets"])])
-    yield _gauge("cache_entries", "Answers which are cached now.", [((), sums["cache_entries"])])
-    yield _gauge("requests_in_flight", "Requests being answered now.", [((), sums["in_flight"])])
+    yield _counter("cache_requests", "Requests and responses by result in the cache.", kinds, "kind")
+    yield _gauge("cache_bytes", "Memory of cached responses now.", [((), sums["cache_octets"])])
+    yield _gauge("cache_entries", "Responses which are cached now.", [((), sums["cache_entries"])])
+    yield _gauge("requests_in_flight", "Requests being served now.", [((), sums["in_flight"])])
     yield _gauge("tunnels", "WebSockets and the like open now.", [((), sums["tunnels"])])
 
 
@@ -101,10 +101,10 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     yield _gauge("tenants", "Tenants by state.", [((state.value,), states[state]) for state in State], "state")
     yield _counter("app_starts", "Starts of the app.", [((one.tenant,), one.starts) for one in alive], "tenant")
     yield _counter(
-        "app_crashes", "Ends which nobody asked for.", [((one.tenant,), one.crashes) for one in alive], "tenant"
+        "app_crashes", "Unexpected ends of the app.", [((one.tenant,), one.crashes) for one in alive], "tenant"
     )
     unsaved = [((one.tenant,), float(one.unsaved)) for one in tenants if one.starts or one.unsaved]
-    yield _gauge("tenant_unsaved", "1: the local copy may have what the store has not.", unsaved, "tenant")
+    yield _gauge("tenant_unsaved", "1: the local copy may have unsaved data.", unsaved, "tenant")
     ages = [((one.tenant,), age) for one in tenants if (age := _save_age(one, reading.now)) is not None]
     yield _gauge("tenant_save_age_seconds", "Since the last save which the store confirmed.", ages, "tenant")
 
@@ -114,14 +114,14 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     octets = [((one.tenant,), float(one.octets or 0)) for one in running]
     yield _gauge("tenant_database_bytes", "Of the local databases.", octets, "tenant")
     renewed = [((one.tenant,), float(len(one.renewed))) for one in tenants if one.starts]
-    yield _gauge("tenant_renewed", "Databases of which litestream had to send all again.", renewed, "tenant")
-    for name, told in _OF_DATABASES.items():
+    yield _gauge("tenant_renewed", "Databases which litestream had to send again in full.", renewed, "tenant")
+    for name, text in _OF_DATABASES.items():
         values = [((one.tenant,), one.gauges[name]) for one in running if name in one.gauges]
-        yield _gauge(f"tenant_{name}", told, values, "tenant")
+        yield _gauge(f"tenant_{name}", text, values, "tenant")
     alarms = [((one.tenant,), float(len(one.alarms))) for one in running]
     yield _gauge("tenant_alarms", "What is wrong with its databases; flyatc status says what.", alarms, "tenant")
     epochs = [((one.tenant,), float(one.epoch)) for one in running if one.epoch is not None]
-    yield _gauge("tenant_epoch", "How often the user has changed hands.", epochs, "tenant")
+    yield _gauge("tenant_epoch", "Epoch of the user's lease: one more for each new holder.", epochs, "tenant")
 
 
 def _of_drills(reading: Reading) -> Iterator["Metric"]:
@@ -131,14 +131,14 @@ def _of_drills(reading: Reading) -> Iterator["Metric"]:
     bad = Counter(one.state for one in verified.bad)
     states = [((state,), float(bad[state])) for state in ("damaged", "unknown")]
     yield _gauge("verified_databases", "Databases of the store which storage.verify knows.", [((), verified.databases)])
-    yield _gauge("verified_bad", "Those which could not be restored, or not be tried.", states, "state")
+    yield _gauge("verified_bad", "Databases whose test restore failed, or was not possible.", states, "state")
     damaged = [((), float(verified.damaged))]
     yield _counter("verified_damaged", "Copies in the store found damaged by storage.verify.", damaged)
     healed = [((), float(verified.healed))]
     yield _counter("verified_healed", "Of those, replaced at once by a new copy of the local file.", healed)
     if verified.first is not None:
         age = max(0.0, reading.now - datetime.fromisoformat(verified.first).timestamp())
-        yield _gauge("verified_age_seconds", "Since the drill of the one whose turn was the longest ago.", [((), age)])
+        yield _gauge("verified_age_seconds", "Age of the oldest test restore.", [((), age)])
 
 
 def _of_daemon(reading: Reading) -> Iterator["Metric"]:
@@ -153,19 +153,19 @@ def _of_daemon(reading: Reading) -> Iterator["Metric"]:
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
-def _counter(name: str, told: str, samples: Samples, *labels: str) -> "Metric":
+def _counter(name: str, text: str, samples: Samples, *labels: str) -> "Metric":
     from prometheus_client.core import CounterMetricFamily
 
-    family = CounterMetricFamily(f"flyatc_{name}", told, labels=labels)
+    family = CounterMetricFamily(f"flyatc_{name}", text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family
 
 
-def _gauge(name: str, told: str, samples: Samples, *labels: str) -> "Metric":
+def _gauge(name: str, text: str, samples: Samples, *labels: str) -> "Metric":
     from prometheus_client.core import GaugeMetricFamily
 
-    family = GaugeMetricFamily(f"flyatc_{name}", told, labels=labels)
+    family = GaugeMetricFamily(f"flyatc_{name}", text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family
@@ -176,5 +176,5 @@ def _save_age(one: Status, now: float) -> float | None:
 
 
 def _resident() -> int:
-    """proc(5), /proc/pid/statm: the second number, in pages."""
+    """Octets; proc(5), /proc/pid/statm: the second number, in pages."""
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -1,14 +1,8 @@
-"""The operators' doors: a unix socket with everything, and on TCP, where it is asked for, what monitoring reads.
-
-Where the daemon and its commands meet: a socket in the folder of the running databases.
-"""
+"""Listeners of the control API: a unix socket in the data folder with everything, a TCP port for metrics and health."""
 
 import asyncio
-import contextlib
-import os
 import socket
 import stat
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +10,7 @@ from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
+from flyatc.control.socket_path import short, socket_of
 from flyatc.control.types import Operations
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
@@ -28,7 +23,7 @@ SWEEP_SECONDS = 1.0
 
 
 class Server:
-    """``data``: server.data; ``listen``: server.control."""
+    """Both listeners. ``data``: server.data; ``listen``: server.control."""
 
     def __init__(self, operations: Operations, log: Log, data: Path, listen: Listen | None) -> None:
         self._admin = ControlListener(
@@ -42,11 +37,11 @@ class Server:
 
     @property
     def port(self) -> int | None:
-        """Of the TCP door, once it is open."""
+        """Port of the TCP listener, once it is open."""
         return self._port
 
     async def open(self) -> None:
-        """Raises FlyatcError when a daemon already serves this folder, or an address cannot be had."""
+        """Raises FlyatcError if a daemon already serves this folder, or an address is not available."""
         await self._open_unix()
         try:
             await self._open_tcp()
@@ -72,7 +67,7 @@ class Server:
             self._log.event("info", "metrics are served", on=f"http://{host}:{self._port}/metrics")
 
     async def close(self) -> None:
-        """Cuts what is under way, and takes the socket away."""
+        """Abort calls under way, and remove the socket."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._is_there():
@@ -93,10 +88,10 @@ class Server:
             self._admin.wire.sweep()
             self._public.wire.sweep()
             if not lost and not self._is_there():
-                lost = not await self._mend()
+                lost = not await self._reopen_unix()
 
-    async def _mend(self) -> bool:
-        """Who deletes the data folder deletes the socket: the daemon must be reached, and found, all the same."""
+    async def _reopen_unix(self) -> bool:
+        """Make the socket again after it was deleted, as with the whole data folder."""
         try:
             await self._open_unix()
         except FlyatcError as error:
@@ -128,7 +123,7 @@ class ControlListener:
         self.wire.close_idle()
         await asyncio.gather(*(exchange.cut() for exchange in self._calls))
         self.wire.abort()
-        await asyncio.sleep(0)  # the connections are told at the loop's next turn
+        await asyncio.sleep(0)  # the connections are notified at the loop's next turn
 
     def _handle(self, request: server.Request) -> None:
         exchange = Exchange(request, self._api, self._calls.discard)
@@ -136,16 +131,16 @@ class ControlListener:
         exchange.begin()
 
     def _refuse(self, _: server.Connection, fault: BadMessage, came: bytes) -> bytes:
-        told = self._api.refusal(fault)
-        kind = [(b"Content-Type", told.kind.encode())]
-        return response.build(told.status, kind, told.body, head_only=False, close=True)
+        refusal = self._api.refusal(fault)
+        kind = [(b"Content-Type", refusal.kind.encode())]
+        return response.build(refusal.status, kind, refusal.body, head_only=False, close=True)
 
 
 def claim(path: Path) -> socket.socket:
-    """The socket, listening, for its owner only. One that a dead daemon left is replaced: who calls holds the folder's
-    lock, so nobody does the same at the same time.
+    """Bind and listen on a unix socket for its owner only. One left by a dead daemon is replaced: the caller holds the
+    folder's lock, so this happens once at a time.
 
-    Raises FlyatcError where a live one is, or something that is no socket; OSError."""
+    Raises FlyatcError if a live daemon listens there or the path is no socket; OSError."""
     durable_files.make_folder(path.parent)
     path.parent.chmod(0o700)
     with short(path) as name:
@@ -153,7 +148,7 @@ def claim(path: Path) -> socket.socket:
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             one.bind(name)
-            path.chmod(0o600)  # nobody can connect before it listens
+            path.chmod(0o600)  # no client can connect before it listens
             one.listen(BACKLOG)
         except BaseException:
             one.close()
@@ -187,7 +182,7 @@ def _is_live(name: str) -> bool:
 
 
 def bind(where: Listen) -> socket.socket:
-    """Raises FlyatcError."""
+    """Bind the TCP port of server.control. Raises FlyatcError."""
     host = where.host or "127.0.0.1"
     one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -198,20 +193,3 @@ def bind(where: Listen) -> socket.socket:
         raise FlyatcError(f"cannot listen on {where} for server.control: {error.strerror}. Is it in use?") from error
     one.setblocking(False)
     return one
-
-
-def socket_of(data: str | Path) -> Path:
-    """``data``: server.data, absolute."""
-    return Path(data) / ".flyatc" / "control.sock"
-
-
-@contextlib.contextmanager
-def short(path: Path) -> Iterator[str]:
-    """A name of ``path`` that fits a socket's address, which has 108 bytes (unix(7)), however deep the folder lies.
-
-    Raises OSError when the folder cannot be reached."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

@@ -1,48 +1,54 @@
-"""What the daemon tells its operators: the shapes of the JSON, for both sides. Times are RFC 3339 in UTC. Pure.
+"""Types of the control API, for both sides: JSON shapes, and the Operations protocol which the daemon implements.
 
-What control needs of the daemon. ``daemon.py`` implements it and hands it in.
+Times are RFC 3339 in UTC. Pure.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from flyatc.databases.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
-from flyatc.observe.journal import Journal
 from flyatc.tenants.state import Status
+
+if TYPE_CHECKING:
+    from flyatc.observe.journal import Journal  # it imports asyncio, which commands need not load
 
 
 class Daemon(Struct, frozen=True, kw_only=True):
+    """The daemon itself."""
+
     version: str
     pid: int
     started: str
-    listen: str  # where visitors come: "*:3000"
+    listen: str  # address for clients: "*:3000"
     config: str  # the file, absolute
     running: int  # apps
     limit: int  # limits.running
-    idle_at: str | None = None  # when machine_idle.then is done if no request comes
+    idle_at: str | None = None  # time of machine_idle.then if no request comes
     idle_then: str = "none"  # machine_idle.then
-    store: str | None = None  # why the store cannot be used yet, and no tenant can start; None: it can
+    store: str | None = None  # why the store cannot be used and no tenant can start; None: it can
 
 
 class Closed(Struct, frozen=True, kw_only=True):
-    """For maintenance."""
+    """A scope closed for maintenance."""
 
     scope: str | None  # an address or a user; None: everything
     message: str
 
 
 class Paused(Struct, frozen=True, kw_only=True):
+    """A paused scope."""
+
     scope: str | None
     since: str
-    limit: float  # how many seconds a request is held at most
-    waiting: int  # requests, held by this pause
+    limit: float  # longest wait of a request, in seconds
+    waiting: int  # requests held by this pause
 
 
 class Bad(Struct, frozen=True, kw_only=True):
-    """A database of the store which the drill could not restore. ``state``: damaged, or unknown (it was not tried)."""
+    """A database in the store without a successful test restore. ``state``: damaged, or unknown (not tested)."""
 
     tenant: str
     database: str
@@ -53,7 +59,7 @@ class Bad(Struct, frozen=True, kw_only=True):
 
 
 class Verified(Struct, frozen=True, kw_only=True):
-    """By storage.verify. ``first``: of the one which was verified the longest ago."""
+    """Results of storage.verify. ``first``, ``last``: times of the oldest and the newest test."""
 
     databases: int
     bad: list[Bad]
@@ -64,6 +70,8 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 class Overview(Struct, frozen=True, kw_only=True):
+    """The response to GET /status."""
+
     tenants: list[Status]
     daemon: Daemon
     closed: list[Closed] = []
@@ -72,7 +80,7 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):
-    """Addresses of tenants; ``restart``: settings which wait for a restart of the daemon (``server.listen``)."""
+    """Addresses of tenants. ``restart``: settings which need a restart of the daemon (``server.listen``)."""
 
     added: list[str] = []
     removed: list[str] = []
@@ -92,12 +100,14 @@ class Version(Struct, frozen=True, kw_only=True):
 
 
 class History(Struct, frozen=True, kw_only=True):
+    """Versions and orphans of a tenant."""
+
     versions: list[Version]  # newest first, database by database
-    orphans: list[str] = []  # folders with what was set aside
+    orphans: list[str] = []  # folders with displaced copies
 
 
 class Step(Struct, frozen=True):
-    """A line of the answer to backup and restore: how far one step has come, in octets."""
+    """A line of the response to backup and restore: progress of one step, in octets."""
 
     step: str
     done: int
@@ -105,105 +115,105 @@ class Step(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """Whose a request is, where it would be served, and why."""
+    """Routing of a URL: user, tenant, outcome and reason."""
 
     path: str
     outcome: str  # "here", "redirect" or "refuse"
     why: str
-    status: int | None = None  # of our own answer, where we give one
+    status: int | None = None  # of flyatc's own response, if any
     location: str | None = None
     tenant: str | None = None  # its address
     user: str | None = None
-    name: str | None = None  # of the tenant below the user; "" where the user is the tenant
+    name: str | None = None  # of the tenant below the user; "" if the user is the tenant
     prefix: str | None = None
-    app_path: str | None = None  # what the app is asked for
+    app_path: str | None = None  # path of the request to the app
     strip_prefix: bool = False
-    by_pattern: bool = False  # the user is not listed, '*' admits him
-    pin: str | None = None  # the region or machine which the file names for the user, on Fly
-    health: bool = False  # the path of the app's own readiness: no visit, it wakes nobody
-    state: str | None = None  # None: not known, no daemon was asked
+    by_pattern: bool = False  # the user is not listed, but matches '*'
+    pin: str | None = None  # region or machine of the user in the file, on Fly
+    health: bool = False  # the app's readiness path, which starts no app
+    state: str | None = None  # None: unknown, no daemon was asked
 
 
 class Switched(Struct, frozen=True):
-    """Maintenance: whether it was otherwise before."""
+    """Response to maintenance. ``changed``: False if it was so already."""
 
     changed: bool
 
 
-LONGEST_HOLD = 3600.0  # seconds; who waits longer is no visitor
+LONGEST_HOLD = 3600.0  # seconds; limit of a pause
 
 
 class Drained(Struct, frozen=True):
-    """Of what is paused: requests which the app still has, though the limit is over, and tunnels, which go on."""
+    """In flight when ``pause`` returns: requests which exceeded the limit, and tunnels, which go on."""
 
     requests: int
     tunnels: int
 
 
 class Resumed(Struct, frozen=True):
-    """``released``: how many requests were held; None: it was not paused."""
+    """``released``: number of held requests; None: it was not paused."""
 
     released: int | None
 
 
 class Cleared(Struct, frozen=True):
-    """How many answers the cache has dropped."""
+    """``answers``: number of responses dropped from the cache."""
 
     answers: int
 
 
 class Operations(Protocol):
-    """Called on the loop. An operator who leaves cancels what he asked for. Whatever cannot be done is a FlyatcError;
-    an address that names nobody is tenants.errors.NoSuchTenant."""
+    """Operations of the daemon, called on the loop. If the operator disconnects, the call is cancelled. Raises
+    FlyatcError; tenants.errors.NoSuchTenant for an unknown address."""
 
     @property
-    def journal(self) -> Journal: ...
+    def journal(self) -> "Journal": ...
 
     @property
     def counters(self) -> Counters: ...
 
     @property
     def stopping(self) -> bool:
-        """Whether the daemon is on its way out."""
+        """True while the daemon shuts down."""
 
     def status(self) -> Overview:
-        """Every configured tenant, and those of '*' that live."""
+        """Every configured tenant, and those of '*' which exist."""
 
     def explain(self, url: str) -> Explanation:
-        """``control.explain.explain`` by the present configuration, with the tenant's state."""
+        """``control.explain.explain`` with the present configuration and the tenant's state."""
 
     async def start(self, address: str) -> None:
-        """A user alone: all his tenants. Returns when they are ready."""
+        """Start a tenant, or all of a user. Returns when they are ready."""
 
     async def stop(self, address: str) -> None:
-        """Returns when they are saved and stopped."""
+        """Stop a tenant, or all of a user. Returns when they are saved and stopped."""
 
     async def restart(self, address: str) -> None: ...
 
     async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
-        """All his tenants are saved and stopped, and he is given back: to a machine of our app, or whoever comes.
-        ``remove``: to nobody. Goes on, should the operator leave."""
+        """Save and stop all tenants of a user and release the lease, for the machine ``to`` of our app, or any.
+        ``remove``: for none. Continues if the operator disconnects."""
 
     async def reload(self) -> Reloaded:
-        """Reads the file again. Raises ConfigError; then nothing has changed."""
+        """Read the file again. Raises ConfigError; then nothing has changed."""
 
     async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
-        """Closes for maintenance, or opens again; None: everything. Whether that changes anything."""
+        """Close for maintenance, or open again; ``address`` None: everything. True if that changed anything."""
 
     async def pause(self, address: str | None, limit: float) -> Drained:
-        """Holds new requests, ``limit`` seconds each; None: all. Returns when the apps have none any more, or the limit
-        is over. Who leaves before that leaves it paused."""
+        """Hold new requests, ``limit`` seconds each; ``address`` None: all. Returns when the apps have no more requests
+        or the limit is over. If the operator disconnects before that, the pause stays."""
 
     async def resume(self, address: str | None) -> int | None:
-        """None: all pauses. How many requests were released; None: it was not paused."""
+        """End a pause; ``address`` None: all. Returns the number of released requests; None: it was not paused."""
 
     async def clear_cache(self, address: str | None) -> int:
-        """A user alone: all his tenants; None: everything. How many answers there were."""
+        """Drop cached responses of a tenant, of all of a user, or (None) all. Returns their number."""
 
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
-        """Saves now what has changed; None: all databases."""
+        """Save what has changed; ``database`` None: all."""
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
-        """Puts what was chosen in place of the local copy; a running app is stopped meanwhile."""
+        """Replace the local copy by the chosen version; a running app is stopped meanwhile."""
 
     async def history(self, address: str, database: str | None) -> History: ...

@@ -1,10 +1,10 @@
-"""Builds every part from the Config, runs it, stops it: the only wiring."""
+"""The daemon: builds every part from the Config, runs it and stops it."""
 
 from pathlib import Path
 
 
 def run(config_path: Path) -> int:
-    """See ``running.run``."""
-    from flyatc.daemon import daemon  # commands which use a part of this room need not wait for all of it
+    """Run the daemon: see ``daemon.run``."""
+    from flyatc.daemon import daemon  # imported late: commands which use one module of this package need not load all
 
     return daemon.run(config_path)

@@ -1,4 +1,4 @@
-"""A daemon's life: from the configuration to the last save."""
+"""A daemon from start to exit: load the configuration, serve, reload, save and shut down."""
 
 import asyncio
 import contextlib
@@ -31,16 +31,16 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import pidfiles, reaper
 
-MOST_ADDRESSES = 12  # told at the start
+MOST_ADDRESSES = 12  # logged at the start
 FAILED = 1
-LAST_SECONDS = 0.5  # at the end, for what needs no patience
+LAST_SECONDS = 0.5  # at least, for the last steps of a shutdown
 LATER = "the local copies are kept and will be saved at the next start"
 
 
 def run(path: Path) -> int:
-    """Serves until a signal ends it; the exit code: 0, or 1 when it could not start or something could not be saved.
+    """Serve until a signal. Returns the exit code: 0, or 1 if the start or a save failed.
 
-    Its last words go to the log, in the log's format. Raises ConfigError on a terminal."""
+    Errors go to the log, in the log's format; on a terminal ConfigError is raised."""
     began = monotonic()
     try:
         config = load.load(path, os.environ)
@@ -57,24 +57,24 @@ def run(path: Path) -> int:
         except FlyatcError as error:
             log.event("error", f"not started: {error}")
         except Exception as error:
-            tell_unexpected(log, {"message": "the daemon ends", "exception": error})
+            log_unexpected(log, {"message": "the daemon ends", "exception": error})
         return FAILED
 
 
-def in_a_loop(life: Coroutine[Any, Any, int]) -> int:
+def in_a_loop(main: Coroutine[Any, Any, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(life)
+        return runner.run(main)
 
 
 def settle_memory() -> None:
-    """All is made that lives for ever: it need not be looked at again."""
+    """Exclude all present objects from garbage collection: they live as long as the process."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-def tell_unexpected(log: Log, context: dict[str, Any]) -> None:
-    """``context``: as a loop's exception handler is given it."""
+def log_unexpected(log: Log, context: dict[str, Any]) -> None:
+    """Log a bug. ``context``: as for a loop's exception handler."""
     error = context.get("exception")
     trace = traceback.format_exception(error) if isinstance(error, BaseException) else []
     log.event(
@@ -120,7 +120,7 @@ class Daemon:
         self.control = Server(Operations(self, self.parts), log, self.parts.data, config.server.control)
         self.stopping = False
         self._stop = asyncio.Event()
-        self._looked = asyncio.Event()  # it is known which tenants are unsaved
+        self._looked = asyncio.Event()  # set once it is known which tenants are unsaved
         self._folder = DataFolder(self.parts.data, lock, self.parts.fleet, self._rewrite, self.stop, log)
         self.parts.owning.present = self._folder.present
         resting = Resting(self.parts, lambda: self.config, self._looked)
@@ -128,10 +128,10 @@ class Daemon:
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Raises FlyatcError when the store refuses us, or what an earlier daemon left running cannot be ended."""
+        """Start serving. Raises FlyatcError if the store refuses us, or leftover processes cannot be ended."""
         parts, loop = self.parts, asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
-        for number in (signal.SIGTERM, signal.SIGINT):  # first of all: who signals now is heard when we are up
+        for number in (signal.SIGTERM, signal.SIGINT):  # first: a signal during the start takes effect after it
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
         reaper.adopt_orphans()
@@ -158,10 +158,10 @@ class Daemon:
         settle_memory()
 
     async def live(self) -> int:
-        """Until it is asked to stop; then the orderly end. The exit code."""
+        """Wait for the request to stop, then shut down in order. Returns the exit code."""
         await self._stop.wait()
         self.stopping = True
-        self.parts.owning.wake()  # should it be about to sleep: that ends here
+        self.parts.owning.wake()  # ends an attempt to sleep
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
         if self.parts.private is not None:
@@ -185,7 +185,7 @@ class Daemon:
         return 1
 
     async def _known_what_is_unsaved(self, patience: float) -> None:
-        """Who is stopped at once after a start has to save what the last run could not."""
+        """A daemon stopped right after its start still has to save what the last run could not."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._looked.wait()
@@ -203,10 +203,10 @@ class Daemon:
             self.parts.placing.close()
         await self.control.close()
         await self.parts.launcher.close()
-        await asyncio.to_thread(self.parts.close)  # it waits for the threads which work for the store
+        await asyncio.to_thread(self.parts.close)  # waits for the threads of the store
 
     def _cut(self) -> NoReturn:
-        """A store or a disk hangs, and a thread with it, which nothing can interrupt and Python would wait for."""
+        """Exit although a thread hangs in the store or the disk: Python would wait for it for ever."""
         self.log.event("error", f"stopped, but the store or a disk hangs: {LATER}")
         self.log.close()
         os._exit(1)
@@ -222,11 +222,11 @@ class Daemon:
         return self._stop.set()
 
     def _hup(self) -> None:
-        with contextlib.suppress(FlyatcError):  # told by reload
+        with contextlib.suppress(FlyatcError):  # logged by reload
             self.reload()
 
     def reload(self) -> reload.Changes:
-        """Takes the configuration anew. Raises ConfigError, and then nothing has changed."""
+        """Reload the configuration. Raises ConfigError; then nothing has changed."""
         try:
             new = load.load(self.config.path, os.environ)
         except ConfigError as error:
@@ -251,7 +251,7 @@ class Daemon:
         return found
 
     def _rewrite(self) -> None:
-        """The data folder was deleted: what the daemon has in memory is put on disk again. Raises OSError."""
+        """Write to a restored data folder what the daemon has in memory. Raises OSError."""
         self.parts.owning.rewrite()
         self.parts.barrier.rewrite()
 
@@ -262,7 +262,7 @@ class Daemon:
     # --- in the background ---
 
     async def _open_store(self) -> None:
-        """Where it was away: whoever failed for that may try again at once."""
+        """Open the store. If it was away, tenants which failed for that may start again at once."""
         away = not self.parts.store_start.ready
         await self.parts.store_start.run()
         if away:
@@ -270,13 +270,13 @@ class Daemon:
                 tenant.reset_backoff()
 
     async def _recover(self) -> None:
-        """After a SIGKILL the local copies are newer than the store: saved without waiting for a visitor."""
+        """Save what an earlier run left unsaved, as after a SIGKILL, without waiting for a request."""
         on_disk, start = await kept(self.config), self.parts.store_start
         waits = not start.ready
         if not waits:
             await self.parts.vault.send_orphans(on_disk)
         unsaved = await self.parts.vault.unsaved(on_disk)
-        self._looked.set()  # the fleet knows as well before anybody else runs
+        self._looked.set()  # the fleet is informed before another task runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
         if waits:
@@ -284,13 +284,13 @@ class Daemon:
             await self.parts.vault.send_orphans(on_disk)
 
     def idle_at(self) -> float | None:
-        """Unix time at which machine_idle.then is done if no request comes."""
+        """Unix time of machine_idle.then if no request comes; None: never, or not counting down."""
         return self._idling.due_at()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Nobody waits for these before the end: a death would go unseen."""
+        """Report a failed background task at once: it is awaited only at shutdown."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._unexpected(task.get_loop(), {"message": task.get_name(), "exception": error})
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        tell_unexpected(self.log, context)
+        log_unexpected(self.log, context)

@@ -1,8 +1,8 @@
-"""The data folder while the daemon runs: somebody may delete it, or a part of it.
+"""Recover if the data folder, or a part of it, is deleted while the daemon runs.
 
-Apps go on writing to files that have no name any more: nobody can save those. So an app whose folder is gone is killed,
-what it had not saved counts as lost, and the tenant goes on from the store. Where the whole folder is gone, lock,
-identity and maintenance are written again first, so that no second daemon can take the place."""
+Apps go on writing to deleted files, which can no longer be saved. So an app whose folder is gone is killed, what it had
+not saved is lost, and the tenant continues from the store. If the whole folder is gone, lock, identity and maintenance
+are written again first, so that no second daemon can start on it."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,8 +19,7 @@ WHY = "its data folder was deleted"
 
 
 class DataFolder:
-    """``rewrite`` puts on disk again what the daemon keeps in memory; raises OSError, FlyatcError. ``stop`` ends the
-    daemon."""
+    """``rewrite``: writes the state in memory to disk; raises OSError, FlyatcError. ``stop``: ends the daemon."""
 
     def __init__(
         self,
@@ -35,10 +34,10 @@ class DataFolder:
         self._rewrite, self._stop, self._log = rewrite, stop, log
         self._recovery: asyncio.Task[None] | None = None
         self._lost_to_another = False
-        self.losses = 0  # how often something was deleted
+        self.losses = 0  # number of deletions
 
     async def watch(self) -> None:
-        """Never returns."""
+        """Check every LOOK seconds. Never returns."""
         while True:
             await asyncio.sleep(LOOK)
             if not self._lock.holds():
@@ -47,11 +46,11 @@ class DataFolder:
                 self.losses += 1
 
     async def present(self) -> None:
-        """Returns once the folder is there and ours. Raises OwnershipUnknown."""
+        """Wait until the folder exists and is locked by us. Raises OwnershipUnknown."""
         if not self._lock.holds():
             await self._recovered()
         if self._lost_to_another or not self._lock.holds():
-            raise OwnershipUnknown(f"the data folder {self._data} was deleted, and is not to be had again")
+            raise OwnershipUnknown(f"the data folder {self._data} was deleted, and cannot be restored")
 
     async def _recovered(self) -> None:
         if self._recovery is None or self._recovery.done():
@@ -66,7 +65,7 @@ class DataFolder:
             self._lock.retake()
         except FlyatcError as error:
             self._lost_to_another = True
-            self._log.event("error", "the data folder was deleted, and is not to be had again", reason=str(error))
+            self._log.event("error", "the data folder was deleted, and cannot be restored", reason=str(error))
         if same and not self._lost_to_another:
             self._log.event("warning", "the lock of the data folder was deleted: made again", folder=str(self._data))
             return

@@ -80,7 +80,7 @@ class DaemonLeases:
         return await self.keeper.look(user) if self.keeper is not None else None
 
     async def release(self, tenant: Tenant, to: str | None, *, remove: bool = False) -> None:
-        """Release a user of whom no tenant is held. A lease which an earlier run left held or dirty is acquired and
+        """Release a user without held tenants. A lease which an earlier run left held or dirty is acquired and
         released. ``to``: reserve the user for that machine of our app. ``remove``: for no machine. Raises
         OwnershipUnknown, HeldElsewhere, FlyatcError if another machine holds the user."""
         if self.store is None:

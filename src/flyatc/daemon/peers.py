@@ -1,6 +1,5 @@
-"""Ways to our other machines over the private network; one that sleeps is woken through the Machines API.
-
-Requests which Fly Proxy cannot replay: the door for those of our other machines, and the way to them.
+"""Connect to our other machines over the private network, and listen for them. Used for requests which Fly Proxy cannot
+replay. A machine that sleeps is woken through the Machines API.
 """
 
 import asyncio
@@ -26,25 +25,25 @@ from flyatc.routing.replay import QUICK, Target
 from flyatc.routing.request_signature import RequestSigner
 from flyatc.wire import server
 
-FOUND = 5.0  # seconds for which an address is kept that takes connections
+FOUND = 5.0  # seconds for which a working address is cached
 FIRST, MOST = 0.1, 0.4  # seconds until the next try
-WOKEN = 2.0  # seconds for which a machine that was told to start is not told again
+WOKEN = 2.0  # seconds between two requests to start the same machine
 TOKENLESS = "and nothing here may wake it: fly secrets set FLY_API_TOKEN=$(fly tokens create deploy)"
 
 
 @dataclass
 class _Search:
-    """``why``: what came of the last try."""
+    """State of one search. ``why``: result of the last attempt."""
 
     to: Target
-    why: str = "nobody was asked"
-    anew: bool = False  # what was found before is of no use
-    address: str | None = None  # as the Machines API tells it
+    why: str = "no lookup was made"
+    anew: bool = False  # the cached addresses did not work
+    address: str | None = None  # from the Machines API
 
 
 class PeerDialer:
-    """``api``: of our app; None without a token. ``port``: on which each machine listens for the others; ``patience``:
-    seconds, waking included; ``replays``: see ``head.ResponseParser``."""
+    """Dial other machines. ``api``: of our app; None without a token. ``port``: each machine's private listener;
+    ``patience``: seconds, waking included; ``replays``: see ``head.ResponseParser``."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class PeerDialer:
             pause = min(2 * pause, MOST)
 
     async def _addresses(self, search: _Search) -> list[str]:
-        """Of machines which run, by the DNS. Where it does not answer, what the API has told."""
+        """Addresses of running machines by the DNS; if it does not answer, the one from the API."""
         to = search.to
         name = f"{to.id}.vm.{to.app}.internal" if to.id is not None else f"{to.region}.{to.app}.internal"
         try:
@@ -132,17 +131,17 @@ class PeerDialer:
                 raise Unreachable(f"{to} cannot be woken: {error}") from error
 
     async def _start(self, machine: str) -> str:
-        """Its address; "" where that is not told."""
+        """Start the machine. Returns its private address, or "" if unknown."""
         assert self._api is not None
         await self._api.start(machine)
         return (await self._api.get(machine)).private_ip
 
 
-LAST_SECONDS = 0.2  # for answers which are written, and not yet taken
+LAST_SECONDS = 0.2  # for responses which are not yet sent
 
 
 class PrivateListener:
-    """Made before the ``Handler``, which it is given in ``open``. ``onwards``: the ways, or why there are none."""
+    """Listener for requests forwarded by other machines. ``onwards``: connections to them, or why there are none."""
 
     def __init__(
         self,
@@ -154,7 +153,7 @@ class PrivateListener:
         environ: Mapping[str, str],
         log: Log,
     ) -> None:
-        """``api``: None where we have no token."""
+        """``api``: None without a token."""
         self._config, self._environ, self._log = config, environ, log
         self._listener: Listener | None = None
         self.onwards: PeerForwards | str
@@ -173,7 +172,7 @@ class PrivateListener:
         self.onwards = PeerForwards(self._seals, ways)
 
     def _bound(self, me: Machine, secret: bytes | None) -> Listener:
-        """Raises FlyatcError."""
+        """Bind the private address. Raises FlyatcError if forwarding is off or impossible."""
         if not self._config.fly.private:
             raise FlyatcError("fly.private is 0")
         if secret is None:
@@ -189,17 +188,18 @@ class PrivateListener:
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 
     def use(self, limits: Limits) -> None:
-        """At a reload."""
+        """Apply reloaded limits."""
         if self._listener is not None:
             self._listener.use(limits)
 
     def shut(self) -> None:
-        """See edge.listener."""
+        """Stop accepting: see edge.listener."""
         if self._listener is not None:
             self._listener.shut()
 
     async def close(self, patience: float) -> None:
-        """What is being forwarded has so many seconds; what was forwarded to us had its time with the fleet."""
+        """Close, after at most ``patience`` seconds for requests which we forward. Those forwarded to us ended with the
+        fleet."""
         if self._listener is None or isinstance(self.onwards, str):
             return
         with contextlib.suppress(TimeoutError):

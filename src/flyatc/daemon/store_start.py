@@ -1,8 +1,8 @@
-"""Opens and tests the store at the start; where it is away, in the background until it is back.
+"""Open and test the store at the start; if it is away, retry in the background until it is back.
 
 Until then the daemon serves what needs no store, and no tenant starts. A store that refuses us at once (credentials, no
-such bucket, no conditional writes) ends the daemon instead: a deploy with a wrong setting must not look healthy. Later
-it is treated like one that is away, since the daemon may be serving already, and the cause may pass."""
+such bucket, no conditional writes) ends the daemon: a deploy with a wrong setting must not look healthy. A later
+refusal is treated like an outage: the daemon may be serving already, and the cause may pass."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ MOST = 15.0  # s; between two attempts
 
 
 class StoreStart:
-    """``hurried``: the client for ownership; it is asked first, since it tells within seconds that nobody answers.
+    """``hurried``: the client for leases; it is opened first, since it fails within seconds if the store is away.
     ``store`` None: nothing is stored, and there is nothing to wait for."""
 
     def __init__(self, hurried: OwnedStore | None, store: OwnedStore | None, log: Log) -> None:
@@ -58,12 +58,12 @@ class StoreStart:
                 await tasks.joined(attempt)
             except StoreUnavailable as error:
                 failures += 1
-                self._tell(error)
+                self._log_failure(error)
                 await asyncio.sleep(backoff.delay(failures, first=0.5, most=MOST))
         if failures:
             self._log.event("info", "the store can be used: tenants may start", attempts=failures + 1)
 
-    def _tell(self, error: StoreUnavailable) -> None:
+    def _log_failure(self, error: StoreUnavailable) -> None:
         refused = isinstance(error, StoreRefused)
         message = "the store refuses us" if refused else "the store is away"
         level = "error" if refused else "warning"

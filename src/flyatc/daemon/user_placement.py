@@ -1,4 +1,4 @@
-"""Who serves a user, on Fly: the rungs of ``routing.placement``, and what is looked up for each."""
+"""Find the machine that serves a user, on Fly: lookups for the rules of ``routing.placement``."""
 
 import asyncio
 from typing import Protocol
@@ -18,13 +18,13 @@ from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
 from flyatc.routing.replay_cache import ReplayFailures
 
-KEPT = 2.0  # seconds; as long as a tenant believes that another machine serves it
+KEPT = 2.0  # seconds for which a result is cached
 MOST = 10_000  # users remembered
-LOOKS = 2  # records read at once: whoever is about to own a user needs the store as well
+LOOKS = 2  # lease records read at once: acquiring a lease needs the store as well
 
 
 class Owners(Protocol):
-    """See daemon.owning."""
+    """Leases: see daemon.leases."""
 
     def held(self, user: str) -> bool: ...
 
@@ -32,8 +32,8 @@ class Owners(Protocol):
 
 
 class UserPlacement:
-    """``names``: None where the metadata of machines says nothing of users; ``inventory``, ``making``: where the
-    Machines API can be asked."""
+    """Cached placement of users. ``names``: None without fly.metadata; ``inventory``, ``making``: None without the
+    Machines API."""
 
     def __init__(
         self,
@@ -53,20 +53,20 @@ class UserPlacement:
         self.use(config)
 
     def use(self, config: Config) -> None:
-        """At a reload."""
+        """Apply a reloaded configuration."""
         self._config = config
         self._tries.timeout = config.replay.timeout
         self._found.clear()
 
     def forget(self) -> None:
-        """All that was looked up: we have slept, and know nothing."""
+        """Drop all cached lookups, after a sleep."""
         self._found.clear()
         for source in (self._names, self._inventory):
             if source is not None:
                 source.forget()
 
     def known(self, user: str) -> placement.Place | None:
-        """See edge.signpost.Places. Who is owned here is served here, whatever else is said of him."""
+        """Placement without a lookup; None if one is needed, or the user is held here. See edge.fly_replay.Places."""
         if self._owners.held(user) and self._config.serves(user):
             return None
         pinned = placement.pinned(self._me, self._config.pin_of(user))
@@ -78,11 +78,12 @@ class UserPlacement:
         return found
 
     async def find(self, user: str) -> placement.Place:
+        """Placement of the user, looked up if not cached."""
         if self._owners.held(user) and self._config.serves(user):
-            return placement.Here("this machine owns him")
+            return placement.Here("this machine holds the user")
         known = self.known(user)
         if known is None and self._names is None:
-            return self._checked(user, placement.Here("whoever is asked may have him"))
+            return self._checked(user, placement.Here("any machine may take the user"))
         return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
@@ -99,7 +100,7 @@ class UserPlacement:
         self._found.put(user, place)
 
     def _is_strange(self, user: str) -> bool:
-        """Whether it would be news that somebody serves him."""
+        """True for a user who is not in tenants.yaml and was served by no machine at the last lookup."""
         if self._names is None or user in self._config.users:
             return False
         return isinstance(self._found.last(user), placement.Nowhere | None)
@@ -125,7 +126,7 @@ class UserPlacement:
         return self._checked(user, place)
 
     def _checked(self, user: str, place: placement.Place) -> placement.Place:
-        """A machine which is one user's serves no other."""
+        """Refuse other users on a machine which serves one user only."""
         only = self._config.only
         return place if only in (None, user) else placement.unless_reserved(place, only)
 
@@ -145,8 +146,8 @@ class UserPlacement:
     async def _by_list(
         self, user: str, found: dns_answers.LookupResult, otherwise: placement.Place | None
     ) -> placement.Place:
-        """Nobody has ever had him, or his machine is gone: one which was never visited may be meant for him, or one is
-        made; else ``otherwise``."""
+        """Place a user without a lease record, or whose machine is gone: on a listed machine, on a new one, or as
+        ``otherwise``."""
         listed = await self._inventory.machine_of(user) if self._inventory is not None else None
         place = await self._launched(user, listed) if isinstance(listed, dns_answers.Found) else None
         if place is not None:
@@ -162,7 +163,7 @@ class UserPlacement:
         return placement.unowned(known, invited=named and self._config.serves(user))
 
     async def _launched(self, user: str, listed: dns_answers.Found) -> placement.Place | None:
-        """None: it cannot be reached."""
+        """Placement on the listed machine, started if need be. None: it cannot be reached."""
         if self._making is not None and not listed.launched:
             return self._made(await self._making.launched(user, listed.machine))
         place = placement.at(self._me, listed)
@@ -171,16 +172,16 @@ class UserPlacement:
     def _made(self, made: str | NotMade) -> placement.Place:
         if isinstance(made, NotMade):
             return placement.Nowhere(503, made.why, made.soon)
-        return placement.at(self._me, dns_answers.Found(made, f"machine {made} was made for him", _now()))
+        return placement.at(self._me, dns_answers.Found(made, f"machine {made} was made for the user", _now()))
 
     def close(self) -> None:
-        """Machines which are being made are left as they are."""
+        """Stop waiting for machines under construction; they are left as they are."""
         if self._making is not None:
             self._making.close()
 
-    async def forsaken(self, user: str, heir: Successor) -> bool:
-        """Whether the machine which he was released to does not come for him."""
-        return self._names is not None and await self._last(self._names, user, heir) is not Last.EXPECTED
+    async def forsaken(self, user: str, successor: Successor) -> bool:
+        """True if the machine which the user was released to is gone or unreachable."""
+        return self._names is not None and await self._last(self._names, user, successor) is not Last.EXPECTED
 
     async def _last(self, names: UserLookup, user: str, awaited: Holder | Successor) -> Last:
         last = target(f"{awaited.app}/{awaited.machine}")
@@ -191,7 +192,7 @@ class UserPlacement:
         return Last.DEAD if self.unreachable(user, last) else Last.EXPECTED
 
     async def _is_gone(self, names: UserLookup, last: Target) -> bool:
-        """Surely. The DNS is asked first, which costs less; what it does not list, or not tell, the API knows."""
+        """True if the machine is certainly gone. The DNS is asked first, as it costs less; then the API."""
         assert last.id is not None
         deployed = await names.deployed(last.app, last.id)
         if deployed is not True and self._inventory is not None and last.app == self._me.app:

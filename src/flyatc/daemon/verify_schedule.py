@@ -1,9 +1,9 @@
-"""``storage.verify``: test restores of what the store has, one at a time and rarely, so that the load stays small.
+"""``storage.verify``: restore tests of the databases in the store, one at a time and rarely, to keep the load small.
 
-With an interval: of each database in the store. Without one: of the databases of tenants which have run here for EVERY;
-shorter runs are proved when they end. What was found is on the disk, so that a machine which often stops does not begin
-anew each time. A damaged copy is an error; where its tenant runs, the store gets a new one at once, made of the local
-file. Nothing is ever removed from here."""
+With an interval: each database in the store. Without one: the databases of tenants which have run here for EVERY;
+shorter runs are verified when they end. Results are kept on disk, so that a machine which often stops does not start
+over each time. A damaged copy is an error; if its tenant runs, the store gets a new copy of the local file at once.
+Nothing is removed from the store."""
 
 import asyncio
 import zlib
@@ -27,27 +27,25 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log, stamp
 from flyatc.process.pidfiles import Records
 
-SHARE = 0.1  # of the time it may be at work, on average
+SHARE = 0.1  # of the time spent verifying, on average
 PAUSE = 1.0  # s; between two databases, at least
-FIRST = 30.0  # s; after the start, which has other things to do
-LOOKS = 24  # how often within a period it is looked whether one is due
-EVERY = (
-    86400.0  # s; without storage.verify. One whole read of each database a day: 4 GB of databases are 50 KB a second
-)
-EARLIEST = 0.5  # of the period: from then on the first turns come, spread over the rest of it
+FIRST = 30.0  # s; after the start of the daemon
+LOOKS = 24  # checks per period
+EVERY = 86400.0  # s; without storage.verify. Each database is read once a day: 4 GB of databases are 50 KB a second
+EARLIEST = 0.5  # of the period, before the first tests; they are spread over the rest of it
 
-LOST = "the store has nothing of it any more: has somebody, or a rule of the bucket, removed it?"
+LOST = "the store has nothing of it any more: did an operator, or a rule of the bucket, remove it?"
 
 _LEVELS = {"ok": "info", "damaged": "error", "unknown": "warning"}
-_WORDS = {
+_MESSAGES = {
     "ok": "verified",
     "damaged": "what the store has cannot be restored",
-    "unknown": "not verified: it could not be tried",
+    "unknown": "not verified: the test could not be made",
 }
 
 
 class Drilled(Struct, frozen=True, kw_only=True):
-    """``at``: Unix time. No verdicts: nothing was saved of it yet."""
+    """Result of one test. ``at``: Unix time. No verdicts: nothing was saved yet."""
 
     tenant: str
     database: str
@@ -57,7 +55,7 @@ class Drilled(Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> str:
-        """The worst."""
+        """The worst state of all verdicts."""
         return max((one.state for one in self.verdicts), key=["ok", "unknown", "damaged"].index, default="ok")
 
 
@@ -67,14 +65,14 @@ class _File(Struct, frozen=True):
 
 
 def due(known: Mapping[tuple[str, str], Drilled], every: float, now: float) -> list[tuple[str, str]]:
-    """Of those which are known: whose turn it is again. What could not be tried is tried again at each look."""
+    """Known databases which are due again. An untested one is due at each check."""
     return [name for name, one in known.items() if one.state == "unknown" or not now - every < one.at <= now]
 
 
 def due_of_running(
     known: Mapping[tuple[str, str], Drilled], there: Iterable[tuple[str, str]], since: float, every: float, now: float
 ) -> list[tuple[str, str]]:
-    """Of the databases of a tenant which runs since then: whose turn it is. First turns are spread by name."""
+    """Databases due of a tenant which runs since ``since`` (Unix time). First tests are spread by name."""
     found = []
     for name in there:
         one = known.get(name)
@@ -87,24 +85,24 @@ def due_of_running(
 
 
 def _spread(name: tuple[str, str]) -> float:
-    """From 0 to 1, the same each time."""
+    """Hash of the name, from 0 to 1."""
     return zlib.crc32("\0".join(name).encode()) / 2**32
 
 
 class Running(Protocol):
-    """The tenants which run here. The vault is one."""
+    """The tenants which run here. DatabaseService implements it."""
 
     def running(self) -> dict[str, float]:
-        """Addresses, and since when (Unix time)."""
+        """Start times (Unix time) by address."""
 
     def expected(self, address: str) -> dict[str, str]:
-        """What the store surely has of it: stream or snapshot, by database."""
+        """Copies which the store must have: stream or snapshot, by database."""
 
     async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
-        """See databases.drill.Compare."""
+        """See databases.verify.Compare."""
 
     async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
-        """A new copy for the store, made of the local file. False: not from here. Raises SaveFailed."""
+        """Replace the store's copy by one of the local file. False: not possible here. Raises SaveFailed."""
 
 
 class VerifySchedule:
@@ -119,7 +117,7 @@ class VerifySchedule:
     ) -> None:
         self._config, self._environ, self._store = config, environ, store
         self._records, self._log, self._here = records, log, here
-        self.damaged = self.healed = 0  # copies found damaged since the start, and those which were replaced
+        self.damaged = self.healed = 0  # copies since the start
         self._path = Path(config.server.data) / ".flyatc" / "verified.json"
         self._known: dict[tuple[str, str], Drilled] = {}
 
@@ -150,7 +148,7 @@ class VerifySchedule:
         )
 
     async def run(self) -> None:
-        """Never returns."""
+        """Verify databases as they become due. Never returns."""
         configured = self._config.storage.verify
         every = EVERY if configured is None else configured
         self._known = await asyncio.to_thread(self._read)
@@ -201,7 +199,7 @@ class VerifySchedule:
         began = monotonic()
         tenant = self._config.tenant_kept_as(one.user, one.key)
         verdicts = self._with_lost(await drill.verify(tenant, one), tenant.address, one.database)
-        self._tell(verdicts)
+        self._log_verdicts(verdicts)
         healed = False
         for verdict in verdicts:
             if verdict.state == "damaged":
@@ -209,7 +207,7 @@ class VerifySchedule:
                 healed |= await self._heal(verdict)
         if healed:
             verdicts = await drill.verify(tenant, one)
-            self._tell(verdicts)
+            self._log_verdicts(verdicts)
         name = self._name(one)
         self._known[name] = Drilled(
             tenant=tenant.address, database=one.database, at=time(), verdicts=verdicts, healed=healed
@@ -218,36 +216,36 @@ class VerifySchedule:
         await asyncio.sleep(max(PAUSE, (monotonic() - began) * (1 / SHARE - 1)))
 
     def _with_lost(self, verdicts: list[Verdict], address: str, database: str) -> list[Verdict]:
-        """And what the store has lost altogether."""
+        """Add a verdict if the expected copy is missing from the store."""
         kind = self._here.expected(address).get(database) if self._here is not None else None
         if kind is None or any(verdict.kind == kind for verdict in verdicts):
             return verdicts
         lost = Verdict(tenant=address, database=database, kind=kind, state="damaged", why=LOST)
         return [*verdicts, lost]
 
-    def _tell(self, verdicts: list[Verdict]) -> None:
+    def _log_verdicts(self, verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
-            told = structs.asdict(verdict)
-            self._log.event(_LEVELS[verdict.state], _WORDS[told.pop("state")], **told)
+            fields = structs.asdict(verdict)
+            self._log.event(_LEVELS[verdict.state], _MESSAGES[fields.pop("state")], **fields)
 
     async def _heal(self, verdict: Verdict) -> bool:
-        """Whether the store has a new copy now."""
-        who = {"tenant": verdict.tenant, "database": verdict.database}
+        """Replace a damaged copy. True if the store has a new one."""
+        labels = {"tenant": verdict.tenant, "database": verdict.database}
         if self._here is None:
             return False
         reason = f"the store's copy ({verdict.version}) cannot be restored: {verdict.why}"
         try:
             healed = await self._here.heal(verdict.tenant, verdict.database, verdict.kind, reason)
         except SaveFailed as error:
-            self._log.event("error", "a damaged copy in the store cannot be replaced yet", error=str(error), **who)
+            self._log.event("error", "a damaged copy in the store cannot be replaced yet", error=str(error), **labels)
             return False
         if healed:
             self.healed += 1
-            self._log.event("warning", "the store has a new copy, made of the local file", **who)
+            self._log.event("warning", "the store has a new copy, made of the local file", **labels)
         return healed
 
     def _expected_of(self, address: str) -> dict[tuple[str, str], StoredDatabase]:
-        """Also where the store has nothing of it any more."""
+        """Databases expected in the store, even if it has nothing of them."""
         user, _, name = address.partition("/")
         key, databases = name.replace("/", "~") or "~", self._here.expected(address) if self._here is not None else {}
         return {(address, one): StoredDatabase(user, key, one, snapshots=False, lines=False) for one in databases}
@@ -259,7 +257,7 @@ class VerifySchedule:
         return msgspec.json.encode(_File(list(self._known.values())))
 
     def _read(self) -> dict[tuple[str, str], Drilled]:
-        """What cannot be understood is verified anew."""
+        """Read earlier results. Unreadable ones are ignored."""
         try:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except (OSError, ValueError):

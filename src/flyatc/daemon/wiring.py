@@ -1,9 +1,4 @@
-"""The parts of a daemon and how they are joined. Nothing else constructs a collaborator.
-
-Litestream mode, made ready for a configuration.
-
-One daemon per data folder.
-"""
+"""Construct and join the parts of a daemon, and lock its data folder. No other module constructs a collaborator."""
 
 import contextlib
 import fcntl
@@ -53,13 +48,13 @@ from flyatc.tenants.interfaces import Databases, Tools
 from flyatc.wire import server
 
 KEYLESS = (
-    "the machines share no secret, and cannot tell each other's replays from what visitors claim: "
+    "the machines share no secret, and cannot distinguish each other's replays from forged ones: "
     "fly secrets set FLYATC_SECRET=$(openssl rand -hex 32)"
 )
 
 
 class Parts:
-    """To be made in a running loop, by a daemon which holds the lock of the data folder."""
+    """All parts of a daemon. Make it in a running loop, while holding the lock of the data folder."""
 
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.log, self.listener = log, listener
@@ -99,10 +94,10 @@ class Parts:
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
     def _signpost(self, config: Config) -> FlyReplay | None:
-        """None: we are not on Fly, or cannot say who we are there."""
+        """None: not on Fly, or the identity of this machine there is unknown."""
         try:
             me = environment.of(self.environ)
-        except FlyatcError as error:  # who was served before goes on to be: 503 and the owner's name for the rest
+        except FlyatcError as error:  # users of this machine are still served; others get 503 with the owner's name
             self.log.event("warning", "no request is replayed to other machines", reason=str(error))
             return None
         if me is None:
@@ -120,12 +115,12 @@ class Parts:
         return FlyReplay(config, replays, self.placing, self.private.onwards)
 
     def _platform(self, config: Config, me: environment.Machine) -> tuple[MachineList, Provisioner] | tuple[None, None]:
-        """None: what the Machines API knows is not asked for."""
+        """Machine list and provisioner; None if the Machines API is not used."""
         if (why := provision.why_unable(config, self.environ)) is not None:
             self.log.event("warning", "users.'*'.provision: no machine can be made", reason=why)
         try:
             self.api = api = MachinesApi(me.app, self.environ)
-        except ApiError:  # nobody need have a token
+        except ApiError:  # a token is optional
             return None, None
         if (key := config.fly.metadata) is None:
             return None, None
@@ -146,14 +141,14 @@ class Parts:
         )
 
     def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[HeldLease | SoleLease]:
-        """The supervisor takes some 20 ms to start: it does so while the lease is taken."""
-        with contextlib.suppress(StartFailed):  # told when the app is started
+        """Acquire the lease; meanwhile start the supervisor, which takes some 20 ms."""
+        with contextlib.suppress(StartFailed):  # reported when the app is started
             self.launcher.open()
         return self.owning.hold(tenant)
 
     @contextlib.asynccontextmanager
     async def _restored(self, tenant: Tenant, owned: HeldLease | SoleLease) -> AsyncIterator[Databases]:
-        """Only when nobody of an earlier run may still write."""
+        """Restore databases, once no process of an earlier run can still write."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)
         except StillRunning as error:
@@ -169,12 +164,12 @@ class Parts:
         return launch_plan.expand(text, launch_plan.words(tenant, 0), self.environ)
 
     def known(self) -> set[int]:
-        """The pids of children that are waited for: nobody else may reap them."""
+        """Pids of children which have a waiter: the reaper must not reap them."""
         supervisor = self.launcher.pid
         return {*self.records.known(), *([] if supervisor is None else [supervisor])}
 
     async def forget(self) -> None:
-        """What others told, and the connections to them: after a sleep they are worth nothing."""
+        """Drop cached lookups and open connections: after a sleep they are stale."""
         if self.placing is not None:
             self.placing.forget()
         if self.api is not None:
@@ -201,7 +196,7 @@ def _gateway(
 def streams_of(
     config: Config, store: ObjectStore | None, environ: Mapping[str, str], records: Records, log: Log
 ) -> Callable[[Workers], LitestreamBackend] | None:
-    """Makes the door once the vault has its tools; None in another mode."""
+    """Factory of the litestream backend, for DatabaseService; None in another mode."""
     if config.storage.mode != "litestream" or store is None:
         return None
     run, folder = partial(program.hold, records=records), Path(config.server.data) / ".flyatc"
@@ -209,15 +204,15 @@ def streams_of(
 
 
 class DataLock:
-    """Held until ``release`` or the process's end (flock(2)): nobody else runs apps on these databases."""
+    """Lock of the data folder, held until ``release`` or the process's end (flock(2)): one daemon per data folder."""
 
     def __init__(self, data: Path) -> None:
-        """Makes the folder. Raises FlyatcError when it is taken or cannot be made."""
+        """Make and lock the folder. Raises FlyatcError if it is locked or cannot be made."""
         self._data = data
         self._file, self._folder = self._take()
 
     def _take(self) -> tuple[int, int]:
-        """The locked file, and the inode of its folder."""
+        """Lock the folder. Returns the descriptor and the folder's inode."""
         folder = self._data / ".flyatc"
         try:
             durable_files.make_folder(folder)
@@ -246,18 +241,18 @@ class DataLock:
             return False
 
     def holds(self) -> bool:
-        """Whether the folder's lock is still the one that we hold: a deleted file keeps nobody out. Cheap."""
+        """True if the lock file in the folder is still the one we hold: a deleted one keeps no process out. Cheap."""
         return self._is_at(self._file)
 
     def same_folder(self) -> bool:
-        """Whether the folder is the one that was locked, whatever became of the lock in it."""
+        """True if the folder is the one that was locked, with or without its lock file."""
         try:
             return (self._data / ".flyatc").stat().st_ino == self._folder
         except OSError:
             return False
 
     def retake(self) -> None:
-        """Locks the folder that is there now, or makes it. Raises FlyatcError as at first; then nothing has changed."""
+        """Lock the present folder, or make it. Raises FlyatcError as ``__init__``; then nothing has changed."""
         file, folder = self._take()
         os.close(self._file)
         self._file, self._folder = file, folder

@@ -130,7 +130,7 @@ class Wrapper:
             await self._drain()
 
     async def _open(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: daemon.tell_unexpected(self._log, context))
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: daemon.log_unexpected(self._log, context))
         reaper.adopt_orphans()
         await self._listener.open(self._wire)
         self._signals.listen(self._on_signal)
