@@ -42,9 +42,9 @@ async def hold(path: Path, key: str | None = None) -> dict[str, object]:
     # litestream may still be sending a large one anew when we leave; the line which was restored from is there
     forgiven = contextlib.suppress(SaveFailed) if config.storage.mode == "litestream" else contextlib.nullcontext()
     with Children() as children, forgiven:
-        async with parts.vault.hold(tenant):
+        async with parts.databases.hold(tenant):
             seconds, grown = time.monotonic() - began, measure.peak_octets(os.getpid()) - before
-    await parts.vault.still()
+    await parts.databases.still()
     transfer = time.monotonic()
     if key is not None:
         await parts.store.download(key, tenant.data / "alone", silent)

@@ -28,7 +28,7 @@ async def test_a_version_a_moment_or_an_orphan_but_one_of_them(tmp_path: Path) -
         await restore(orphan="20261121T143000.123456Z-abcd1234")
         assert desk.told == [
             "restore b a.db Moment(at=1795262400.5)",
-            "restore b a.db Aside(name='20261121T143000.123456Z-abcd1234')",
+            "restore b a.db OrphanChoice(name='20261121T143000.123456Z-abcd1234')",
         ]
         with pytest.raises(client.Refused, match="version, at and orphan: one of them at most"):
             await restore(at=1.0, version="000001-000000001")

@@ -1,18 +1,18 @@
 """Whose turn it is to be drilled again."""
 
-from flyatc.daemon.verify_schedule import Drilled, due, due_of_running
+from flyatc.daemon.verify_schedule import VerifyResult, due, due_of_running
 from flyatc.databases.verify import Verdict
 
 DAY = 86400.0
 NOW = 1795262400.0
 
 
-def drilled(at: float, *states: str) -> Drilled:
+def drilled(at: float, *states: str) -> VerifyResult:
     verdicts = [Verdict(tenant="ann", database="a.db", state=state) for state in states]
-    return Drilled(tenant="ann", database="a.db", at=at, verdicts=verdicts)
+    return VerifyResult(tenant="ann", database="a.db", at=at, verdicts=verdicts)
 
 
-def turns(one: Drilled) -> bool:
+def turns(one: VerifyResult) -> bool:
     return bool(due({("ann", "a.db"): one}, DAY, NOW))
 
 
@@ -35,7 +35,7 @@ def test_a_clock_which_was_put_back_does_not_put_it_off_for_ever() -> None:
 NAMES = [("ann", f"{number}.db") for number in range(40)]
 
 
-def running(since: float, known: dict[tuple[str, str], Drilled] | None = None) -> list[tuple[str, str]]:
+def running(since: float, known: dict[tuple[str, str], VerifyResult] | None = None) -> list[tuple[str, str]]:
     return due_of_running(known or {}, NAMES, since, DAY, NOW)
 
 
@@ -46,7 +46,7 @@ def test_first_turns_of_what_runs_are_spread_over_the_second_half_of_a_period() 
 
 
 def test_what_was_drilled_in_this_run_has_its_turn_a_period_later() -> None:
-    def known(at: float, state: str = "ok") -> dict[tuple[str, str], Drilled]:
+    def known(at: float, state: str = "ok") -> dict[tuple[str, str], VerifyResult]:
         return {NAMES[0]: drilled(at, state)}
 
     week = NOW - 7 * DAY

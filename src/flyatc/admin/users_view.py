@@ -18,7 +18,7 @@ from flyatc.fly.machine_rules import LEFT, oldest_first
 from flyatc.kit.errors import FlyatcError
 
 
-class User(Struct, frozen=True, kw_only=True):
+class UserRow(Struct, frozen=True, kw_only=True):
     """A user and one machine. ``machine``: by its metadata; empty if there is none. ``owned``: held, released, dirty,
     removed, unknown; empty if there is no record, or the records are unavailable. ``owner``: the machine of the lease
     record, present or last; ``sign``: seconds since its last heartbeat. ``tenants``: those in tenants.yaml."""
@@ -36,7 +36,7 @@ class User(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Silo(Struct, frozen=True, kw_only=True):
+class MachineRow(Struct, frozen=True, kw_only=True):
     """A machine. ``holds``: users whose lease it holds; ``version``: of its flyatc, if known."""
 
     machine: str
@@ -50,14 +50,14 @@ class Silo(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def users(seen: Seen, config: Config) -> list[User]:
+def users(seen: Seen, config: Config) -> list[UserRow]:
     """Users with a machine, a lease record, or an entry in tenants.yaml."""
     marked = {user for one in seen.machines if (user := seen.user_of(one)) is not None}
     named = sorted(marked | set(seen.owners or ()) | set(config.users))
     return [row for user in named for row in _rows(seen, config, user)]
 
 
-def _rows(seen: Seen, config: Config, user: str) -> list[User]:
+def _rows(seen: Seen, config: Config, user: str) -> list[UserRow]:
     """One row for each machine of the user."""
     owner, machines = seen.owner(user), seen.of(user)
     note = f"{len(machines)} machines have this user: flyatc users move makes it one" if len(machines) > 1 else ""
@@ -68,8 +68,8 @@ def _rows(seen: Seen, config: Config, user: str) -> list[User]:
     return [_row(config, user, machine, owner, note) for machine in (machines or (None,))]
 
 
-def _row(config: Config, user: str, machine: Machine | None, owner: Owner | None, note: str) -> User:
-    return User(
+def _row(config: Config, user: str, machine: Machine | None, owner: Owner | None, note: str) -> UserRow:
+    return UserRow(
         user=user,
         machine=machine.id if machine is not None else "",
         name=machine.name if machine is not None else "",
@@ -84,14 +84,14 @@ def _row(config: Config, user: str, machine: Machine | None, owner: Owner | None
     )
 
 
-def machines(seen: Seen) -> list[Silo]:
-    return [_silo(seen, one) for one in seen.machines]
+def machines(seen: Seen) -> list[MachineRow]:
+    return [_machine_row(seen, one) for one in seen.machines]
 
 
-def _silo(seen: Seen, machine: Machine) -> Silo:
+def _machine_row(seen: Seen, machine: Machine) -> MachineRow:
     on_record = [one for one in (seen.owners or {}).values() if one.machine == machine.id]
     left = machine.metadata.get(LEFT)
-    return Silo(
+    return MachineRow(
         machine=machine.id,
         name=machine.name,
         region=machine.region,

@@ -15,7 +15,7 @@ from flyatc.config.schema import Config
 if TYPE_CHECKING:
     from flyatc.admin.users_plan import Seen
     from flyatc.admin.users_steps import Plan
-    from flyatc.admin.users_view import User
+    from flyatc.admin.users_view import UserRow
 
 
 USER_HEADINGS = ("USER", "MACHINE", "NAME", "REGION", "STATE", "OWNED", "BY", "LAST SIGN", "TENANTS", "NOTE")
@@ -172,7 +172,7 @@ def warn(seen: "Seen") -> None:
         click.echo(output.plain(f"the owners are not known: {seen.why}"), err=True)
 
 
-def _row(one: "User") -> list[Cell]:
+def _row(one: "UserRow") -> list[Cell]:
     return [
         Cell(one.user, "bold"),
         Cell(one.machine),

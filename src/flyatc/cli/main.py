@@ -1,4 +1,4 @@
-"""The command line. Each command is a file of its own, imported when it is run: asking for help loads none of them."""
+"""The command line. The module of a command is imported when the command runs; help imports none of them."""
 
 import importlib
 import os

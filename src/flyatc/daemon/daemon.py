@@ -22,7 +22,7 @@ from flyatc.control.server import Server
 from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.leases import kept
 from flyatc.daemon.machine_idle import IdleWatcher
-from flyatc.daemon.machine_sleep import Resting
+from flyatc.daemon.machine_sleep import DaemonMachine
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.wiring import DataLock, Parts
 from flyatc.edge.listener import Listener
@@ -101,7 +101,7 @@ async def _serve(config: Config, log: Log, began: float) -> int:
                   **{"only": config.only} if config.only else {})  # fmt: skip
         for url in _addresses(config, listener.port):
             log.event("info", f"open {url}")
-        return await daemon.live()
+        return await daemon.serve()
     finally:
         lock.release()
 
@@ -122,9 +122,9 @@ class Daemon:
         self._stop = asyncio.Event()
         self._looked = asyncio.Event()  # set once it is known which tenants are unsaved
         self._folder = DataFolder(self.parts.data, lock, self.parts.fleet, self._rewrite, self.stop, log)
-        self.parts.owning.present = self._folder.present
-        resting = Resting(self.parts, lambda: self.config, self._looked)
-        self._idling = IdleWatcher(resting, lambda: self.config, self.parts.environ, self.stop, log)
+        self.parts.leases.present = self._folder.present
+        machine = DaemonMachine(self.parts, lambda: self.config, self._looked)
+        self._idle_watcher = IdleWatcher(machine, lambda: self.config, self.parts.environ, self.stop, log)
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -147,34 +147,34 @@ class Daemon:
             tasks.start(reaper.Reaper(parts.known).run(), "reaper"),
             tasks.start(self._open_store(), "open the store"),
             tasks.start(self._recover(), "recover what is unsaved"),
-            tasks.start(self._idling.run(), "machine idle"),
-            tasks.start(self._idling.watch(), "clocks"),
+            tasks.start(self._idle_watcher.run(), "machine idle"),
+            tasks.start(self._idle_watcher.watch(), "clocks"),
             tasks.start(self._folder.watch(), "data folder"),
         ]
-        if parts.verifying is not None:
-            self._background.append(tasks.start(parts.verifying.run(), "verify"))
+        if parts.verification is not None:
+            self._background.append(tasks.start(parts.verification.run(), "verify"))
         for task in self._background:
             task.add_done_callback(self._ended)
         settle_memory()
 
-    async def live(self) -> int:
+    async def serve(self) -> int:
         """Wait for the request to stop, then shut down in order. Returns the exit code."""
         await self._stop.wait()
         self.stopping = True
-        self.parts.owning.wake()  # ends an attempt to sleep
+        self.parts.leases.wake()  # ends an attempt to sleep
         until = monotonic() + self.config.server.shutdown_timeout
         self.parts.listener.shut()
         if self.parts.private is not None:
             self.parts.private.shut()
-        self.parts.barrier.end("the daemon is going away")
-        await self._known_what_is_unsaved((until - monotonic()) / 4)
+        self.parts.maintenance.end("the daemon is going away")
+        await self._wait_for_unsaved((until - monotonic()) / 4)
         losses = self._folder.losses
         saved = await self.parts.fleet.close(until - monotonic())
         try:
             async with asyncio.timeout(max(LAST_SECONDS, until - monotonic())):
-                await self._let_go(until)
+                await self._close_parts(until)
         except TimeoutError:
-            self._cut()
+            self._exit_at_once()
         if self._folder.losses > losses:
             self.log.event("error", "stopped, but what was not saved when the data folder was deleted is lost")
             return 1
@@ -184,28 +184,28 @@ class Daemon:
         self.log.event("error", f"stopped, but not all could be saved: {LATER}")
         return 1
 
-    async def _known_what_is_unsaved(self, patience: float) -> None:
+    async def _wait_for_unsaved(self, patience: float) -> None:
         """A daemon stopped right after its start still has to save what the last run could not."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._looked.wait()
 
-    async def _let_go(self, until: float) -> None:
+    async def _close_parts(self, until: float) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.wait(self._background)
         if self.parts.private is not None:
             await self.parts.private.close(max(0.1, until - monotonic() - LAST_SECONDS))
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
-        await self.parts.vault.still()
-        await self.parts.owning.leave()
-        if self.parts.placing is not None:
-            self.parts.placing.close()
+        await self.parts.databases.still()
+        await self.parts.leases.leave()
+        if self.parts.user_placement is not None:
+            self.parts.user_placement.close()
         await self.control.close()
         await self.parts.launcher.close()
         await asyncio.to_thread(self.parts.close)  # waits for the threads of the store
 
-    def _cut(self) -> NoReturn:
+    def _exit_at_once(self) -> NoReturn:
         """Exit although a thread hangs in the store or the disk: Python would wait for it for ever."""
         self.log.event("error", f"stopped, but the store or a disk hangs: {LATER}")
         self.log.close()
@@ -238,8 +238,8 @@ class Daemon:
         self.config = found.config
         parts.fleet.apply(found.config)
         parts.handler.use(found.config)
-        if parts.placing is not None:
-            parts.placing.use(found.config)
+        if parts.user_placement is not None:
+            parts.user_placement.use(found.config)
         parts.listener.use(found.config.limits)
         if parts.private is not None:
             parts.private.use(found.config.limits)
@@ -252,8 +252,8 @@ class Daemon:
 
     def _rewrite(self) -> None:
         """Write to a restored data folder what the daemon has in memory. Raises OSError."""
-        self.parts.owning.rewrite()
-        self.parts.barrier.rewrite()
+        self.parts.leases.rewrite()
+        self.parts.maintenance.rewrite()
 
     def stop(self, why: str) -> None:
         self.log.event("info", f"{why}: stopping")
@@ -274,18 +274,18 @@ class Daemon:
         on_disk, start = await kept(self.config), self.parts.store_start
         waits = not start.ready
         if not waits:
-            await self.parts.vault.send_orphans(on_disk)
-        unsaved = await self.parts.vault.unsaved(on_disk)
+            await self.parts.databases.send_orphans(on_disk)
+        unsaved = await self.parts.databases.unsaved(on_disk)
         self._looked.set()  # the fleet is informed before another task runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])
         if waits:
             await start.passed()
-            await self.parts.vault.send_orphans(on_disk)
+            await self.parts.databases.send_orphans(on_disk)
 
     def idle_at(self) -> float | None:
         """Unix time of machine_idle.then if no request comes; None: never, or not counting down."""
-        return self._idling.due_at()
+        return self._idle_watcher.due_at()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Report a failed background task at once: it is awaited only at shutdown."""

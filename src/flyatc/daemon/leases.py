@@ -31,14 +31,14 @@ class DaemonLeases:
         config: Config,
         environ: Mapping[str, str],
         log: Log,
-        vault: DatabaseService,
+        databases: DatabaseService,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
         """``on_deadline``: see SessionKeeper. Raises FlyatcError if this machine has no usable id."""
-        self._config, self._vault = config, vault
+        self._config, self._databases = config, databases
         self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
         self.forsakes: Callable[[str, Successor], Awaitable[bool]] | None = (
-            None  # see user_placement.UserPlacement.forsaken; None: unknown
+            None  # see user_placement.UserPlacement.successor_is_gone; None: unknown
         )
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
@@ -50,7 +50,9 @@ class DaemonLeases:
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
             self._machine, self._me = me.machine, me
-            self.keeper = LeaseManager(self.store, me, terms, log, forsakes=self._is_forsaken, on_deadline=on_deadline)
+            self.keeper = LeaseManager(
+                self.store, me, terms, log, forsakes=self._successor_is_gone, on_deadline=on_deadline
+            )
 
     def rewrite(self) -> None:
         """Write the machine id again, after the data folder was deleted and restored. Raises OSError."""
@@ -97,7 +99,7 @@ class DaemonLeases:
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 
-    async def _is_forsaken(self, user: str, successor: Successor) -> bool:
+    async def _successor_is_gone(self, user: str, successor: Successor) -> bool:
         return self.forsakes is not None and await self.forsakes(user, successor)
 
     @contextlib.asynccontextmanager
@@ -113,12 +115,12 @@ class DaemonLeases:
             await self.require()
         siblings = await kept(self._config, tenant.user)
         async with contextlib.AsyncExitStack() as held:
-            hold = self.keeper.hold(tenant.user, await self._vault.known(siblings))
+            hold = self.keeper.hold(tenant.user, await self._databases.known(siblings))
             try:
                 owned = await held.enter_async_context(hold)
             except HeldElsewhere as error:
                 with contextlib.suppress(OSError):  # tried again when it is asked for again
-                    error.settled = await self._vault.give_up(tenant, error.since, str(error))
+                    error.settled = await self._databases.give_up(tenant, error.since, str(error))
                 raise
             try:
                 yield owned
@@ -132,10 +134,10 @@ class DaemonLeases:
         Tenants which are held are left out: they report when they are released, and the local record read here may be
         older than a save under way. Unsaved data older than another machine's epoch is left out too: it will be set
         aside here, and no machine need wait for it."""
-        at_rest = [one for one in await kept(self._config, user) if not self._vault.holds(one)]
-        for tenant in await self._vault.unsaved(at_rest):
-            overtaken = 0 < await self._vault.known([tenant]) < owned.former.since
-            if not overtaken and not self._vault.holds(tenant) and not owned.marked(tenant.address):
+        at_rest = [one for one in await kept(self._config, user) if not self._databases.holds(one)]
+        for tenant in await self._databases.unsaved(at_rest):
+            overtaken = 0 < await self._databases.known([tenant]) < owned.former.since
+            if not overtaken and not self._databases.holds(tenant) and not owned.marked(tenant.address):
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
     async def _is_traceless(self, owned: HeldLease, tenant: Tenant) -> bool:
@@ -160,7 +162,7 @@ class DaemonLeases:
         """Remove empty tenants. True if nothing is left of any, here and in the store."""
         try:
             for tenant in tenants:
-                if tenant.user in self._config.users or not await self._vault.forget(tenant, owned):
+                if tenant.user in self._config.users or not await self._databases.forget(tenant, owned):
                     return False
         except (StoreUnavailable, ConditionFailed, OSError):  # what is left does no harm
             return False

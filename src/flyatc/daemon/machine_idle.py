@@ -39,12 +39,12 @@ class IdleWatcher:
         self._body, self._config, self._environ, self._end, self._log = body, config, environ, end, log
         self._platform, self._clock = platform, clock or Clock()
         self._up_since = self._clock.boottime()
-        self._falling = False
+        self._sleeping = False
         self._stalls = StallReports()
         self._first = self._before = self._read()
         self._failures, self._failed_at = 0, -math.inf
         self._checked: MachineIdle | None = None
-        self._sleepless: str | None = None
+        self._obstacle: str | None = None
 
     async def run(self) -> None:
         """Act when the machine is idle. Returns only after ``end``."""
@@ -62,7 +62,7 @@ class IdleWatcher:
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
-            found = None if self._falling else gap(self._first, self._before, now, BEAT + STALL)
+            found = None if self._sleeping else gap(self._first, self._before, now, BEAT + STALL)
             self._before = now
             if isinstance(found, Slept):
                 self._log.event("info", f"this machine slept: {FORGOTTEN}", sign=found.sign)
@@ -93,13 +93,13 @@ class IdleWatcher:
         if settings == self._checked:
             return
         self._checked = settings
-        self._sleepless = None if self._platform is not None else local_api.reason(self._config(), self._environ)
-        if self._sleepless is not None:
-            self._log.event("warning", self._sleepless)
+        self._obstacle = None if self._platform is not None else local_api.reason(self._config(), self._environ)
+        if self._obstacle is not None:
+            self._log.event("warning", self._obstacle)
 
     def _judge(self) -> Due | NotYet:
-        if self._sleepless is not None:
-            return NotYet(self._sleepless, math.inf)
+        if self._obstacle is not None:
+            return NotYet(self._obstacle, math.inf)
         now = self._clock.boottime()
         seen = Seen(self._body.quiet_for(), now - self._up_since, self._failures, now - self._failed_at)
         return judge(self._config().machine_idle, seen)
@@ -110,13 +110,13 @@ class IdleWatcher:
             return await self._exit(settings, reason)
         assert settings.then != "none"
         self._log.event("info", f"{reason}: going to sleep", then=settings.then)
-        self._falling = True
+        self._sleeping = True
         try:
-            outcome = await MachineSleep(self._body, self._fly(), self._log, self._clock).fall(
+            outcome = await MachineSleep(self._body, self._fly(), self._log, self._clock).attempt(
                 settings.then, settings.after
             )
         finally:
-            self._falling, self._first = False, self._read()
+            self._sleeping, self._first = False, self._read()
             self._before = self._first
         self._note(outcome)
         return False

@@ -75,7 +75,7 @@ class MachineSleep:
         self._machine, self._platform, self._log = machine, platform, log
         self._clock = clock or Clock()
 
-    async def fall(self, verb: Verb, after: float) -> Outcome:
+    async def attempt(self, verb: Verb, after: float) -> Outcome:
         """Stop or suspend the machine. ``after``: machine_idle.after. A successful stop does not return: a signal ends
         the daemon."""
         try:
@@ -100,7 +100,7 @@ class MachineSleep:
             await self._machine.rest()
             if self._disturbed(after):
                 return Outcome.DISTURBED
-            sign = await self._frozen()
+            sign = await self._suspended()
             await self._machine.forget()
         finally:
             self._machine.wake()
@@ -111,7 +111,7 @@ class MachineSleep:
         """True if a request arrived. Do not await between this and the request to the platform."""
         return self._machine.quiet_for() < after
 
-    async def _frozen(self) -> str:
+    async def _suspended(self) -> str:
         """Suspend the machine. Returns after it woke, with the evidence."""
         watch = tasks.start(self._watch(), "sleep")  # before asking: the suspension may come at once
         try:
@@ -167,7 +167,7 @@ def _asleep(found: Slept | Stalled | None) -> str | None:
 MOST_NAMED = 5  # tenants named in one log line
 
 
-class Resting:
+class DaemonMachine:
     """Implementation of ``Machine`` by the daemon's parts. ``looked``: set once it is known what an earlier run left
     unsaved."""
 
@@ -177,7 +177,7 @@ class Resting:
     def quiet_for(self) -> float:
         """Seconds since the last request, including requests served without an app and requests held by a pause."""
         parts = self._parts
-        if parts.recorder.counters.in_flight or parts.barrier.waiting():
+        if parts.recorder.counters.in_flight or parts.maintenance.waiting():
             return 0.0
         return min(parts.fleet.quiet_for(), monotonic() - parts.recorder.served_at)
 
@@ -192,24 +192,24 @@ class Resting:
 
     async def _settled(self) -> None:
         """Check that nothing on the disk is unsaved, whichever tenant it belongs to. Raises SaveFailed."""
-        vault, config = self._parts.vault, self._config()
-        tenants = [one for one in await kept(config) if not vault.holds(one)]
-        if unsaved := await vault.unsaved(tenants):
+        databases, config = self._parts.databases, self._config()
+        tenants = [one for one in await kept(config) if not databases.holds(one)]
+        if unsaved := await databases.unsaved(tenants):
             names = ", ".join(one.address for one in unsaved[:MOST_NAMED])
             raise SaveFailed(f"not everything is saved: {names}{'…' if len(unsaved) > MOST_NAMED else ''}")
-        if local_api.loses_disk(config, self._parts.environ) and (stranded := await vault.stranded(tenants)):
+        if local_api.loses_disk(config, self._parts.environ) and (stranded := await databases.stranded(tenants)):
             raise SaveFailed(f"what was set aside is not in the store yet: {stranded[0]}")
 
     async def rest(self) -> None:
         """Release all leases and close connections, which would be dead after a sleep. Raises OwnershipUnknown."""
-        await self._parts.owning.rest()
+        await self._parts.leases.rest()
         await self.forget()
 
     async def slept(self) -> bool:
-        return await self._parts.owning.slept()
+        return await self._parts.leases.slept()
 
     def wake(self) -> None:
-        self._parts.owning.wake()
+        self._parts.leases.wake()
 
     async def forget(self) -> None:
         await self._parts.forget()

@@ -66,17 +66,20 @@ class Operations:
     def status(self) -> types.Overview:
         config = self._daemon.config
         tenants = self._parts.fleet.status()
-        idle_at, barrier = self._daemon.idle_at(), self._parts.barrier
+        idle_at, maintenance = self._daemon.idle_at(), self._parts.maintenance
         return types.Overview(
             tenants=tenants,
-            closed=[types.Closed(scope=_address(one), message=text) for one, text in barrier.closed.items()],
+            closed=[types.Closed(scope=_address(one), message=text) for one, text in maintenance.closed.items()],
             paused=[
                 types.Paused(
-                    scope=_address(scope), since=stamp(pause.since), limit=pause.limit, waiting=barrier.waiting(scope)
+                    scope=_address(scope),
+                    since=stamp(pause.since),
+                    limit=pause.limit,
+                    waiting=maintenance.waiting(scope),
                 )
-                for scope, pause in barrier.paused.items()
+                for scope, pause in maintenance.paused.items()
             ],
-            verified=None if self._parts.verifying is None else self._parts.verifying.summary(),
+            verified=None if self._parts.verification is None else self._parts.verification.summary(),
             daemon=types.Daemon(
                 version=__version__,
                 pid=os.getpid(),
@@ -117,7 +120,7 @@ class Operations:
 
     async def _release(self, user: str, to: str | None, remove: bool) -> None:
         async with self._parts.fleet.emptied(user):
-            await self._parts.owning.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
+            await self._parts.leases.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
         if remove:
             await self.clear_cache(user)
             self._parts.log.event("info", "user removed", user=user)
@@ -125,9 +128,9 @@ class Operations:
             self._parts.log.event("info", "user released to a machine", user=user, machine=to)
 
     async def _refuse_elsewhere(self, address: str) -> None:
-        placing = self._parts.placing
+        user_placement = self._parts.user_placement
         user = self._parts.fleet.select(address)[0].spec.user
-        place = await placing.find(user) if placing is not None else None
+        place = await user_placement.find(user) if user_placement is not None else None
         if isinstance(place, placement.There):
             raise FlyatcError(f"{user} belongs to {place.target}: start it there. {place.explanation}")
 
@@ -141,20 +144,20 @@ class Operations:
         )
 
     async def maintain(self, address: str | None, message: str | None, *, closed: bool) -> bool:
-        barrier = self._parts.barrier
-        scope = self._scope(address, barrier.closed)
+        maintenance = self._parts.maintenance
+        scope = self._scope(address, maintenance.closed)
         if not closed:
-            return _written(lambda: barrier.open(scope))
-        _written(lambda: barrier.close(scope, message))
+            return _written(lambda: maintenance.open(scope))
+        _written(lambda: maintenance.close(scope, message))
         return True
 
     async def pause(self, address: str | None, limit: float) -> types.Drained:
-        barrier, log, began = self._parts.barrier, self._parts.log, monotonic()
-        scope = self._scope(address, barrier.paused)
-        _written(lambda: barrier.pause(scope, limit))
+        maintenance, log, began = self._parts.maintenance, self._parts.log, monotonic()
+        scope = self._scope(address, maintenance.paused)
+        _written(lambda: maintenance.pause(scope, limit))
         name = maintenance_rules.named(scope)
         while (left := self._in_flight(scope)).requests:
-            if scope not in barrier.paused:
+            if scope not in maintenance.paused:
                 raise FlyatcError(f"{name} was resumed by another operator before the apps had responded to all")
             if monotonic() - began > limit:
                 log.event("warning", "paused, but not drained within the limit", scope=name, requests=left.requests)
@@ -165,9 +168,9 @@ class Operations:
         return left
 
     async def resume(self, address: str | None) -> int | None:
-        barrier = self._parts.barrier
-        scope = self._scope(address, barrier.paused)
-        return _written(lambda: barrier.resume(scope))
+        maintenance = self._parts.maintenance
+        scope = self._scope(address, maintenance.paused)
+        return _written(lambda: maintenance.resume(scope))
 
     def _in_flight(self, scope: str) -> types.Drained:
         """Count requests which apps are serving, or which wait for a start under way. Tunnels are counted apart: they
@@ -202,13 +205,13 @@ class Operations:
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
         tenant = self._parts.fleet.one(address).spec
-        async with self._parts.fleet.paused(address), self._parts.owning.hold(tenant) as owned:
-            await self._parts.vault.restore(tenant, database, choice, progress, owned)
+        async with self._parts.fleet.paused(address), self._parts.leases.hold(tenant) as owned:
+            await self._parts.databases.restore(tenant, database, choice, progress, owned)
 
     async def history(self, address: str, database: str | None) -> types.History:
         tenant = self._parts.fleet.one(address).spec
-        versions = await self._parts.vault.history(tenant, database)
-        orphans = await self._parts.vault.orphans(tenant)
+        versions = await self._parts.databases.history(tenant, database)
+        orphans = await self._parts.databases.orphans(tenant)
         return types.History(
             versions=[
                 types.Version(

@@ -141,7 +141,7 @@ LAST_SECONDS = 0.2  # for responses which are not yet sent
 
 
 class PrivateListener:
-    """Listener for requests forwarded by other machines. ``onwards``: connections to them, or why there are none."""
+    """Listener for requests forwarded by other machines. ``forwards``: connections to them, or why there are none."""
 
     def __init__(
         self,
@@ -156,20 +156,20 @@ class PrivateListener:
         """``api``: None without a token."""
         self._config, self._environ, self._log = config, environ, log
         self._listener: Listener | None = None
-        self.onwards: PeerForwards | str
+        self.forwards: PeerForwards | str
         try:
             self._listener = self._bound(me, secret)
         except FlyatcError as error:
-            self.onwards = str(error)
+            self.forwards = str(error)
             if config.fly.private:
                 log.event("warning", "requests which Fly Proxy cannot replay are refused", reason=str(error))
             return
         assert secret is not None
-        self._seals = RequestSigner(me, secret)
-        ways = PeerDialer(
+        self._signer = RequestSigner(me, secret)
+        dialer = PeerDialer(
             me, dns, api, config.fly.private, config.replay.timeout, environ, replays=config.replay.trust_app
         )
-        self.onwards = PeerForwards(self._seals, ways)
+        self.forwards = PeerForwards(self._signer, dialer)
 
     def _bound(self, me: Machine, secret: bytes | None) -> Listener:
         """Bind the private address. Raises FlyatcError if forwarding is off or impossible."""
@@ -183,7 +183,7 @@ class PrivateListener:
 
     async def open(self, handler: Handler, limits: Limits) -> None:
         if self._listener is not None:
-            door = PrivateHandler(self._seals, handler)
+            door = PrivateHandler(self._signer, handler)
             await self._listener.open(server.Server(door.handle, door.refuse, limits))
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 
@@ -200,9 +200,9 @@ class PrivateListener:
     async def close(self, patience: float) -> None:
         """Close, after at most ``patience`` seconds for requests which we forward. Those forwarded to us ended with the
         fleet."""
-        if self._listener is None or isinstance(self.onwards, str):
+        if self._listener is None or isinstance(self.forwards, str):
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self.onwards.over()
+                await self.forwards.over()
         await self._listener.close(LAST_SECONDS)

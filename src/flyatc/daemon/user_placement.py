@@ -47,15 +47,15 @@ class UserPlacement:
         self._me, self._owners, self._names = me, owners, names
         self._inventory, self._making = inventory, making
         self._found: AsyncCache[str, placement.Place] = AsyncCache(self._look_up, lambda _: KEPT, MOST)
-        self._tries = ReplayFailures()
-        self._strangers = LookupLimit()
+        self._failures = ReplayFailures()
+        self._lookup_limit = LookupLimit()
         self._turns = asyncio.Semaphore(LOOKS)
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Apply a reloaded configuration."""
         self._config = config
-        self._tries.timeout = config.replay.timeout
+        self._failures.timeout = config.replay.timeout
         self._found.clear()
 
     def forget(self) -> None:
@@ -73,7 +73,7 @@ class UserPlacement:
         if pinned is not None:
             return self._checked(user, pinned)
         found = self._found.fresh(user)
-        if found is None and self._is_strange(user) and not self._strangers.allows(_now()):
+        if found is None and self._is_unknown(user) and not self._lookup_limit.allows(_now()):
             return placement.CROWDED
         return found
 
@@ -87,34 +87,34 @@ class UserPlacement:
         return known or await self._found.get(user)
 
     def sent(self, user: str, to: Target) -> None:
-        self._tries.sent(user, to, _now())
+        self._failures.sent(user, to, _now())
 
     def failed(self, user: str, after: float) -> None:
-        if self._tries.failed(user, after, _now()):
+        if self._failures.failed(user, after, _now()):
             self._found.drop(user)
 
     def unreachable(self, user: str, to: Target) -> bool:
-        return self._tries.unreachable(user, to, _now())
+        return self._failures.unreachable(user, to, _now())
 
     def learn(self, user: str, place: placement.There) -> None:
         self._found.put(user, place)
 
-    def _is_strange(self, user: str) -> bool:
+    def _is_unknown(self, user: str) -> bool:
         """True for a user who is not in tenants.yaml and was served by no machine at the last lookup."""
         if self._names is None or user in self._config.users:
             return False
         return isinstance(self._found.last(user), placement.Nowhere | None)
 
     async def _look_up(self, user: str) -> placement.Place:
-        if not self._is_strange(user):
+        if not self._is_unknown(user):
             return await self._looked_up(user)
-        self._strangers.enter(_now())
+        self._lookup_limit.enter(_now())
         known = False
         try:
             found = await self._looked_up(user)
             known = not isinstance(found, placement.Nowhere)
         finally:
-            self._strangers.exit(known=known)
+            self._lookup_limit.exit(known=known)
         return found
 
     async def _looked_up(self, user: str) -> placement.Place:
@@ -179,7 +179,7 @@ class UserPlacement:
         if self._making is not None:
             self._making.close()
 
-    async def forsaken(self, user: str, successor: Successor) -> bool:
+    async def successor_is_gone(self, user: str, successor: Successor) -> bool:
         """True if the machine which the user was released to is gone or unreachable."""
         return self._names is not None and await self._last(self._names, user, successor) is not Last.EXPECTED
 

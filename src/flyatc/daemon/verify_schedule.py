@@ -44,7 +44,7 @@ _MESSAGES = {
 }
 
 
-class Drilled(Struct, frozen=True, kw_only=True):
+class VerifyResult(Struct, frozen=True, kw_only=True):
     """Result of one test. ``at``: Unix time. No verdicts: nothing was saved yet."""
 
     tenant: str
@@ -60,17 +60,21 @@ class Drilled(Struct, frozen=True, kw_only=True):
 
 
 class _File(Struct, frozen=True):
-    databases: list[Drilled]
+    databases: list[VerifyResult]
     v: int = 1
 
 
-def due(known: Mapping[tuple[str, str], Drilled], every: float, now: float) -> list[tuple[str, str]]:
+def due(known: Mapping[tuple[str, str], VerifyResult], every: float, now: float) -> list[tuple[str, str]]:
     """Known databases which are due again. An untested one is due at each check."""
     return [name for name, one in known.items() if one.state == "unknown" or not now - every < one.at <= now]
 
 
 def due_of_running(
-    known: Mapping[tuple[str, str], Drilled], there: Iterable[tuple[str, str]], since: float, every: float, now: float
+    known: Mapping[tuple[str, str], VerifyResult],
+    there: Iterable[tuple[str, str]],
+    since: float,
+    every: float,
+    now: float,
 ) -> list[tuple[str, str]]:
     """Databases due of a tenant which runs since ``since`` (Unix time). First tests are spread by name."""
     found = []
@@ -119,7 +123,7 @@ class VerifySchedule:
         self._records, self._log, self._here = records, log, here
         self.damaged = self.healed = 0  # copies since the start
         self._path = Path(config.server.data) / ".flyatc" / "verified.json"
-        self._known: dict[tuple[str, str], Drilled] = {}
+        self._known: dict[tuple[str, str], VerifyResult] = {}
 
     def summary(self) -> types.Verified:
         """Results for ``flyatc status``."""
@@ -209,7 +213,7 @@ class VerifySchedule:
             verdicts = await drill.verify(tenant, one)
             self._log_verdicts(verdicts)
         name = self._name(one)
-        self._known[name] = Drilled(
+        self._known[name] = VerifyResult(
             tenant=tenant.address, database=one.database, at=time(), verdicts=verdicts, healed=healed
         )
         await asyncio.to_thread(partial(durable_files.write, self._path, self._written()))
@@ -256,7 +260,7 @@ class VerifySchedule:
     def _written(self) -> bytes:
         return msgspec.json.encode(_File(list(self._known.values())))
 
-    def _read(self) -> dict[tuple[str, str], Drilled]:
+    def _read(self) -> dict[tuple[str, str], VerifyResult]:
         """Read earlier results. Unreadable ones are ignored."""
         try:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)

@@ -64,36 +64,36 @@ class Parts:
         self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
         self.store = store_of(config.storage, self.environ, log=log)
         streams = streams_of(config, self.store, self.environ, self.records, log)
-        self.vault = DatabaseService(self.store, config.storage, log, self._expand, streams)
-        self.owning = DaemonLeases(config, self.environ, log, self.vault, self.launcher.deadline)
-        self.store_start = StoreStart(self.owning.store, self.store, log)
-        self.owning.require = self.store_start.require
-        self.owning.deletes = lambda: self.store is not None and self.store.conditional_deletes
-        self.verifying: VerifySchedule | None = None
+        self.databases = DatabaseService(self.store, config.storage, log, self._expand, streams)
+        self.leases = DaemonLeases(config, self.environ, log, self.databases, self.launcher.deadline)
+        self.store_start = StoreStart(self.leases.store, self.store, log)
+        self.leases.require = self.store_start.require
+        self.leases.deletes = lambda: self.store is not None and self.store.conditional_deletes
+        self.verification: VerifySchedule | None = None
         if self.store is not None and config.storage.verify != 0:
-            self.verifying = VerifySchedule(config, self.environ, self.store, self.records, log, self.vault)
+            self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases)
         tools = Tools(
-            self._owned,
-            self._restored,
+            self._hold_lease,
+            self._hold_databases,
             self._child(PortPool()),
             partial(_gateway, config.replay.trust_app),
             self._forget,
-            self.owning.known,
+            self.leases.known,
         )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
         self.recorder = access_log.Recorder(log, lines=config.log.requests)
-        self.vault.hear_failures(self.recorder.failures)
-        self.barrier = maintenance.Maintenance(self.data / ".flyatc", log, config.limits.held)
-        self.placing: UserPlacement | None = None
+        self.databases.hear_failures(self.recorder.failures)
+        self.maintenance = maintenance.Maintenance(self.data / ".flyatc", log, config.limits.held)
+        self.user_placement: UserPlacement | None = None
         self.private: PrivateListener | None = None
         self.api: MachinesApi | None = None
         self.handler = handler.Handler(
-            config, self.fleet, self.recorder, self.cache, self.barrier, self._signpost(config)
+            config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config)
         )
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
 
-    def _signpost(self, config: Config) -> FlyReplay | None:
+    def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""
         try:
             me = environment.of(self.environ)
@@ -105,14 +105,14 @@ class Parts:
         dns, names = Dns(config.fly.resolver), None
         if config.fly.metadata is not None:
             names = UserLookup(dns, me, config.fly.metadata, self.log)
-        self.placing = UserPlacement(config, me, self.owning, names, *self._platform(config, me))
-        self.owning.forsakes = self.placing.forsaken
+        self.user_placement = UserPlacement(config, me, self.leases, names, *self._platform(config, me))
+        self.leases.forsakes = self.user_placement.successor_is_gone
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         self.private = PrivateListener(config, me, secret, dns, self.api, self.environ, self.log)
         replays = replay.Replays(me, secret, config.replay.timeout)
-        return FlyReplay(config, replays, self.placing, self.private.onwards)
+        return FlyReplay(config, replays, self.user_placement, self.private.forwards)
 
     def _platform(self, config: Config, me: environment.Machine) -> tuple[MachineList, Provisioner] | tuple[None, None]:
         """Machine list and provisioner; None if the Machines API is not used."""
@@ -140,20 +140,20 @@ class Parts:
             launcher=self.launcher,
         )
 
-    def _owned(self, tenant: Tenant) -> AbstractAsyncContextManager[HeldLease | SoleLease]:
+    def _hold_lease(self, tenant: Tenant) -> AbstractAsyncContextManager[HeldLease | SoleLease]:
         """Acquire the lease; meanwhile start the supervisor, which takes some 20 ms."""
         with contextlib.suppress(StartFailed):  # reported when the app is started
             self.launcher.open()
-        return self.owning.hold(tenant)
+        return self.leases.hold(tenant)
 
     @contextlib.asynccontextmanager
-    async def _restored(self, tenant: Tenant, owned: HeldLease | SoleLease) -> AsyncIterator[Databases]:
+    async def _hold_databases(self, tenant: Tenant, owned: HeldLease | SoleLease) -> AsyncIterator[Databases]:
         """Restore databases, once no process of an earlier run can still write."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)
         except StillRunning as error:
             raise RestoreRefused(str(error)) from error
-        async with self.vault.hold(tenant, owned) as held:
+        async with self.databases.hold(tenant, owned) as held:
             yield held
 
     def _forget(self, tenant: Tenant) -> None:
@@ -170,17 +170,17 @@ class Parts:
 
     async def forget(self) -> None:
         """Drop cached lookups and open connections: after a sleep they are stale."""
-        if self.placing is not None:
-            self.placing.forget()
+        if self.user_placement is not None:
+            self.user_placement.forget()
         if self.api is not None:
             self.api.hang_up()
-        for store in (self.store, self.owning.store):
+        for store in (self.store, self.leases.store):
             if store is not None:
                 await store.hang_up()
 
     def close(self) -> None:
-        self.vault.close()
-        self.owning.close()
+        self.databases.close()
+        self.leases.close()
         if self.store is not None:
             self.store.close()
         if self.api is not None:
