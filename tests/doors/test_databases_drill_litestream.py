@@ -33,8 +33,8 @@ async def drill(machines: Streamers, machine: Streamer) -> list[Verdict]:
     config = load.load(file, {})
     log = Log(io.BytesIO())
     try:
-        found = await store_access.stock(machine.store, "bellevue/2025/winter")
-        async with store_access.ready(
+        found = await store_access.take_inventory(machine.store, "bellevue/2025/winter")
+        async with store_access.open_verifier(
             config, machines.environ, machine.store, Records(machines.root / "drills"), log
         ) as made:
             return [verdict for one in found.databases for verdict in await made.verify(machine.tenant, one)]

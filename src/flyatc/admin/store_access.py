@@ -44,7 +44,7 @@ async def opened(
         yield store
 
 
-async def stock(store: ObjectStore, address: str | None) -> Inventory:
+async def take_inventory(store: ObjectStore, address: str | None) -> Inventory:
     """Inventory of a tenant, of a user, or (None) of everything in the store. Raises StoreUnavailable."""
     user, _, name = (address or "").partition("/")
     found = inventory.take(await store.list(inventory.folder(user or None)))
@@ -52,7 +52,7 @@ async def stock(store: ObjectStore, address: str | None) -> Inventory:
 
 
 @contextlib.asynccontextmanager
-async def ready(
+async def open_verifier(
     config: Config, environ: Mapping[str, str], store: ObjectStore, records: Records, log: Log
 ) -> AsyncIterator[Verifier]:
     """Set up a restore test with threads of its own, so that no tenant waits for it. ``records``: of the children.
@@ -100,13 +100,13 @@ class Orphan(Struct, frozen=True, kw_only=True):
     stored: int | None = None
 
 
-async def find(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
+async def find_orphans(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
     """Orphans of a tenant, of a user, or (None) all; oldest first. Raises StoreUnavailable, OSError."""
     here = await asyncio.to_thread(partial(_here, config, address))
     there: list[StoredOrphan] = []
     if config.storage.mode != "none":
         async with opened(config, environ) as store:
-            there = (await stock(store, address)).orphans
+            there = (await take_inventory(store, address)).orphans
     found = dict(here)
     for kept in there:
         tenant = config.tenant_kept_as(kept.user, kept.key)
@@ -174,7 +174,9 @@ class Owner(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-async def look(config: Config, environ: Mapping[str, str], store: RecordStore, users: Iterable[str]) -> list[Owner]:
+async def read_owners(
+    config: Config, environ: Mapping[str, str], store: RecordStore, users: Iterable[str]
+) -> list[Owner]:
     """Lease records of those users who have one."""
     me = await asyncio.to_thread(partial(identity.name, Path(config.server.data), environ))
     rules, turns = Rules(Terms.of(config.storage.session_ttl)), asyncio.Semaphore(AT_ONCE)

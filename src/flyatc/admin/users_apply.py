@@ -80,8 +80,8 @@ class Records:
         from flyatc.admin import store_access
 
         async with store_access.opened(self.config, self.environ, hurried=store_access.PATIENCE) as store:
-            users = [user] if user is not None else (await store_access.stock(store, None)).users
-            return {one.user: one for one in await store_access.look(self.config, self.environ, store, users)}
+            users = [user] if user is not None else (await store_access.take_inventory(store, None)).users
+            return {one.user: one for one in await store_access.read_owners(self.config, self.environ, store, users)}
 
 
 STARTING = 120.0  # seconds; an image may have to be pulled

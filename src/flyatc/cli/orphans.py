@@ -34,7 +34,7 @@ def orphans(scope: str | None, config_path: Path | None, as_json: bool) -> None:
     from flyatc.admin import store_access
 
     config = common.read(config_path)
-    found = asyncio.run(store_access.find(config, os.environ, common.of_scope(config, scope)))
+    found = asyncio.run(store_access.find_orphans(config, os.environ, common.of_scope(config, scope)))
     if as_json:
         return output.json(found)
     if found:
@@ -97,8 +97,8 @@ async def _verify(config: Config, wanted: str | None, *, quiet: bool) -> list["V
     found: list[Verdict] = []
     try:
         async with store_access.opened(config, os.environ) as store:
-            stock = await store_access.stock(store, wanted)
-            async with store_access.ready(config, os.environ, store, records, log) as drill:
+            stock = await store_access.take_inventory(store, wanted)
+            async with store_access.open_verifier(config, os.environ, store, records, log) as drill:
                 for one in stock.databases:
                     verdicts = await drill.verify(config.tenant_kept_as(one.user, one.key), one)
                     found += verdicts

@@ -45,8 +45,8 @@ async def _look(config: Config, user: str | None) -> list["Owner"]:
     from flyatc.admin import store_access
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
-        users = [user] if user is not None else (await store_access.stock(store, None)).users
-        return await store_access.look(config, os.environ, store, users)
+        users = [user] if user is not None else (await store_access.take_inventory(store, None)).users
+        return await store_access.read_owners(config, os.environ, store, users)
 
 
 def row(one: "Owner") -> list[Cell]:
@@ -128,9 +128,9 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
     from flyatc.ownership.rules import Terms
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
-        found = await store_access.look(config, os.environ, store, [user])
+        found = await store_access.read_owners(config, os.environ, store, [user])
         if found and found[0].state in ("held", "dirty") and await _restored_folder(Path(config.server.data)):
-            found = await store_access.look(config, os.environ, store, [user])
+            found = await store_access.read_owners(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             done = await _by_daemon(config, store, user, to, remove)
             if done is not None:
@@ -172,7 +172,7 @@ async def _by_daemon(
         if to is None and not remove:
             return None
         return 1, f"only a daemon here can save what is on this disk, which may be the newest: {error}"
-    looked = await store_access.look(config, os.environ, store, [user])
+    looked = await store_access.read_owners(config, os.environ, store, [user])
     if not looked:
         text = f"{user} is stopped, and has no record any more: nothing was ever written for it"
         return int(to is not None), f"{text}. {_next(None, remove=False)}"

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
-from flyatc.control.call import Answer, Call
+from flyatc.control.call import ApiResponse, Call
 from flyatc.control.types import LONGEST_HOLD, Cleared, Operations, Resumed, Step, Switched
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -20,7 +20,7 @@ from flyatc.tenants.errors import NoSuchTenant, Unavailable
 from flyatc.wire.errors import BadMessage
 
 S = TypeVar("S", bound=Struct)
-Route = Callable[["Api", Call], Awaitable[Answer | None]]
+Route = Callable[["Api", Call], Awaitable[ApiResponse | None]]
 
 _STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
     (NoSuchTenant, 404),
@@ -97,7 +97,7 @@ class Api:
         self._operations, self._log = operations, log
         self._routes = PUBLIC | ADMIN if admin else PUBLIC
 
-    async def answer(self, call: Call) -> Answer | None:
+    async def answer(self, call: Call) -> ApiResponse | None:
         route = self._routes.get((call.method, call.path))
         if route is not None:
             return await route(self, call)
@@ -105,7 +105,7 @@ class Api:
             raise BadMessage(405, f"{call.path} takes another method than {call.method}")
         raise BadMessage(404, f"there is nothing at {call.path}")
 
-    def fault(self, call: Call, error: Exception) -> Answer:
+    def fault(self, call: Call, error: Exception) -> ApiResponse:
         if isinstance(error, BadMessage):
             return self.refusal(error)
         if isinstance(error, FlyatcError):
@@ -117,62 +117,62 @@ class Api:
         return _json(Failure(f"a bug in flyatc: {type(error).__name__}; the daemon's log says more"), 500)
 
     @staticmethod
-    def refusal(fault: BadMessage) -> Answer:
+    def refusal(fault: BadMessage) -> ApiResponse:
         return _json(Failure(fault.reason), fault.status)
 
     # --- monitoring ---
 
-    async def health(self, call: Call) -> Answer:
+    async def health(self, call: Call) -> ApiResponse:
         stopping = self._operations.stopping
         return _json({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
-    async def metrics(self, call: Call) -> Answer:
+    async def metrics(self, call: Call) -> ApiResponse:
         body = await metrics.scrape(self._operations.status(), self._operations.counters)
-        return Answer(200, body, metrics.KIND)
+        return ApiResponse(200, body, metrics.KIND)
 
     # --- administration ---
 
-    async def status(self, call: Call) -> Answer:
+    async def status(self, call: Call) -> ApiResponse:
         return _json(self._operations.status())
 
-    async def route(self, call: Call) -> Answer:
+    async def route(self, call: Call) -> ApiResponse:
         return _json(self._operations.explain(_needed(call, "path")))
 
-    async def start(self, call: Call) -> Answer:
+    async def start(self, call: Call) -> ApiResponse:
         await self._operations.start(_target(call).address)
         return _json(Done())
 
-    async def stop(self, call: Call) -> Answer:
+    async def stop(self, call: Call) -> ApiResponse:
         await self._operations.stop(_target(call).address)
         return _json(Done())
 
-    async def restart(self, call: Call) -> Answer:
+    async def restart(self, call: Call) -> ApiResponse:
         await self._operations.restart(_target(call).address)
         return _json(Done())
 
-    async def release(self, call: Call) -> Answer:
+    async def release(self, call: Call) -> ApiResponse:
         body = _decoded(call, ReleaseRequest)
         await self._operations.release(body.user, body.to, remove=body.remove)
         return _json(Done())
 
-    async def reload(self, call: Call) -> Answer:
+    async def reload(self, call: Call) -> ApiResponse:
         return _json(await self._operations.reload())
 
-    async def maintain(self, call: Call) -> Answer:
+    async def maintain(self, call: Call) -> ApiResponse:
         body = _decoded(call, MaintenanceRequest)
         return _json(Switched(await self._operations.maintain(body.address, body.message, closed=body.closed)))
 
-    async def pause(self, call: Call) -> Answer:
+    async def pause(self, call: Call) -> ApiResponse:
         body = _decoded(call, PauseRequest)
         return _json(await self._operations.pause(body.address, body.limit))
 
-    async def resume(self, call: Call) -> Answer:
+    async def resume(self, call: Call) -> ApiResponse:
         return _json(Resumed(await self._operations.resume(_decoded(call, Part).address)))
 
-    async def clear_cache(self, call: Call) -> Answer:
+    async def clear_cache(self, call: Call) -> ApiResponse:
         return _json(Cleared(await self._operations.clear_cache(_decoded(call, Part).address)))
 
-    async def history(self, call: Call) -> Answer:
+    async def history(self, call: Call) -> ApiResponse:
         database = call.query.get("database")
         return _json(await self._operations.history(_needed(call, "address"), database))
 
@@ -217,8 +217,8 @@ ADMIN: dict[tuple[str, str], Route] = {
 }
 
 
-def _json(value: object, status: int = 200) -> Answer:
-    return Answer(status, msgspec.json.encode(value))
+def _json(value: object, status: int = 200) -> ApiResponse:
+    return ApiResponse(status, msgspec.json.encode(value))
 
 
 def _target(call: Call) -> Target:

@@ -17,17 +17,17 @@ JSON = "application/json"
 LINES = "application/x-ndjson"
 
 
-class Answer(Struct, frozen=True):
+class ApiResponse(Struct, frozen=True):
     status: int
     body: bytes
     kind: str = JSON
 
 
 class Handler(Protocol):
-    async def answer(self, call: "Call") -> Answer | None:
+    async def answer(self, call: "Call") -> ApiResponse | None:
         """Response to a call; None: it has sent lines. May raise anything."""
 
-    def fault(self, call: "Call", error: Exception) -> Answer:
+    def fault(self, call: "Call", error: Exception) -> ApiResponse:
         """Response to an error: the whole response, or the last line of one that has begun."""
 
 
@@ -67,7 +67,7 @@ class Call:
         else:
             self._writable.clear()
 
-    def end(self, last: Answer | None) -> None:
+    def end(self, last: ApiResponse | None) -> None:
         """End the response. ``last`` None: the lines are complete."""
         if not self._begun and last is not None:
             return self._whole(last)
@@ -84,7 +84,7 @@ class Call:
     def _close(self) -> bool:
         return not self._chunked or not self._request.keep_alive or not self._request.body_done
 
-    def _whole(self, last: Answer) -> None:
+    def _whole(self, last: ApiResponse) -> None:
         headers = [(b"Content-Type", last.kind.encode()), (b"Cache-Control", b"no-store")]
         close, head_only = self._close, self._request.head.method == b"HEAD"
         self._request.send(response.build(last.status, headers, last.body, head_only=head_only, close=close))

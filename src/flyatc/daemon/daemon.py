@@ -20,7 +20,7 @@ from flyatc.config.errors import ConfigError
 from flyatc.config.schema import Config
 from flyatc.control.server import Server
 from flyatc.daemon.data_folder import DataFolder
-from flyatc.daemon.leases import kept
+from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.machine_idle import IdleWatcher
 from flyatc.daemon.machine_sleep import DaemonMachine
 from flyatc.daemon.operations import Operations
@@ -271,7 +271,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Save what an earlier run left unsaved, as after a SIGKILL, without waiting for a request."""
-        on_disk, start = await kept(self.config), self.parts.store_start
+        on_disk, start = await local_tenants(self.config), self.parts.store_start
         waits = not start.ready
         if not waits:
             await self.parts.databases.send_orphans(on_disk)

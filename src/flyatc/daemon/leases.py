@@ -113,7 +113,7 @@ class DaemonLeases:
             return
         if self.require is not None:
             await self.require()
-        siblings = await kept(self._config, tenant.user)
+        siblings = await local_tenants(self._config, tenant.user)
         async with contextlib.AsyncExitStack() as held:
             hold = self.keeper.hold(tenant.user, await self._databases.known(siblings))
             try:
@@ -134,7 +134,7 @@ class DaemonLeases:
         Tenants which are held are left out: they report when they are released, and the local record read here may be
         older than a save under way. Unsaved data older than another machine's epoch is left out too: it will be set
         aside here, and no machine need wait for it."""
-        at_rest = [one for one in await kept(self._config, user) if not self._databases.holds(one)]
+        at_rest = [one for one in await local_tenants(self._config, user) if not self._databases.holds(one)]
         for tenant in await self._databases.unsaved(at_rest):
             overtaken = 0 < await self._databases.known([tenant]) < owned.former.since
             if not overtaken and not self._databases.holds(tenant) and not owned.marked(tenant.address):
@@ -151,7 +151,7 @@ class DaemonLeases:
             return False  # dirty: processes of the app may still run, and write
         try:
             async with asyncio.timeout(FORGETTING):
-                if not await self._forget([tenant, *await kept(self._config, user)], owned):
+                if not await self._forget([tenant, *await local_tenants(self._config, user)], owned):
                     return False
                 left = await self.store.list(f"users/{user}/")
         except (StoreUnavailable, TimeoutError):  # what is left does no harm
@@ -190,11 +190,11 @@ class DaemonLeases:
             self.store.close()
 
 
-async def kept(config: Config, user: str = "*") -> list[Tenant]:
+async def local_tenants(config: Config, user: str = "*") -> list[Tenant]:
     """Tenants with a folder on this machine, configured or not. ``user``: without glob characters; default: all."""
-    return await asyncio.to_thread(_kept, config, user)
+    return await asyncio.to_thread(_local_tenants, config, user)
 
 
-def _kept(config: Config, user: str) -> list[Tenant]:
+def _local_tenants(config: Config, user: str) -> list[Tenant]:
     folders = sorted(Path(config.server.data).glob(f"tenants/{user}/*"))
     return [config.tenant_kept_as(folder.parent.name, folder.name) for folder in folders]

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from flyatc.config.schema import Config
-from flyatc.daemon.leases import kept
+from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.machine_rules import Cause, Reading, Slept, Stalled, gap
 from flyatc.daemon.wiring import Parts
 from flyatc.fly import local_api
@@ -193,7 +193,7 @@ class DaemonMachine:
     async def _settled(self) -> None:
         """Check that nothing on the disk is unsaved, whichever tenant it belongs to. Raises SaveFailed."""
         databases, config = self._parts.databases, self._config()
-        tenants = [one for one in await kept(config) if not databases.holds(one)]
+        tenants = [one for one in await local_tenants(config) if not databases.holds(one)]
         if unsaved := await databases.unsaved(tenants):
             names = ", ".join(one.address for one in unsaved[:MOST_NAMED])
             raise SaveFailed(f"not everything is saved: {names}{'…' if len(unsaved) > MOST_NAMED else ''}")

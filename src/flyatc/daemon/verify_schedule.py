@@ -165,7 +165,7 @@ class VerifySchedule:
             await asyncio.sleep(max(PAUSE, every / LOOKS))
 
     async def _look(self, every: float) -> None:
-        found = (await store_access.stock(self._store, None)).databases
+        found = (await store_access.take_inventory(self._store, None)).databases
         there: dict[tuple[str, str], StoredDatabase] = {}
         for address in self._here.running() if self._here is not None else ():
             there |= self._expected_of(address)
@@ -183,7 +183,9 @@ class VerifySchedule:
         there: dict[tuple[str, str], StoredDatabase] = {}
         for address, since in running.items():
             if time() - since > every * EARLIEST:
-                found = {self._name(one): one for one in (await store_access.stock(self._store, address)).databases}
+                found = {
+                    self._name(one): one for one in (await store_access.take_inventory(self._store, address)).databases
+                }
                 there |= self._expected_of(address)
                 there |= {name: one for name, one in found.items() if name[0] == address}
                 turns += due_of_running(
@@ -193,7 +195,9 @@ class VerifySchedule:
 
     async def _take_turns(self, turns: list[tuple[str, str]], there: Mapping[tuple[str, str], StoredDatabase]) -> None:
         if turns:
-            async with store_access.ready(self._config, self._environ, self._store, self._records, self._log) as drill:
+            async with store_access.open_verifier(
+                self._config, self._environ, self._store, self._records, self._log
+            ) as drill:
                 if self._here is not None:
                     drill.compare = self._here.compare
                 for name in turns:

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Struct
 
-from flyatc.control.call import Answer, Call
+from flyatc.control.call import ApiResponse, Call
 from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim import types
@@ -60,7 +60,7 @@ class MachinesApi:
         self._machines, self._regions = machines, regions
         self._rates, self._leases, self._volumes = Rates(), Leases(), Volumes()
 
-    async def answer(self, call: Call, nonce: str | None) -> Answer:
+    async def answer(self, call: Call, nonce: str | None) -> ApiResponse:
         """Handle a call. Raises FlyatcError, which ``fault`` converts into a response."""
         match = _VOLUMES.fullmatch(call.path)
         if match is not None:
@@ -74,7 +74,7 @@ class MachinesApi:
         return await self._of_machine(asked, match["id"], match["verb"] or "")
 
     @staticmethod
-    def fault(error: FlyatcError) -> Answer:
+    def fault(error: FlyatcError) -> ApiResponse:
         status = 412 if isinstance(error, WrongState) else 422 if isinstance(error, NoCapacity) else 400
         if isinstance(error, BadMessage):
             status = error.status
@@ -84,7 +84,7 @@ class MachinesApi:
         if not self._rates.allows(action, subject, monotonic()):
             raise BadMessage(429, "rate limit exceeded")
 
-    async def _of_app(self, asked: ApiCall) -> Answer:
+    async def _of_app(self, asked: ApiCall) -> ApiResponse:
         if asked.call.method == "GET":
             self._limit("list", asked.app)
             return _json([types.machine(one) for one in self._machines if _fits(one, asked)])
@@ -93,7 +93,7 @@ class MachinesApi:
             return self._create(asked, asked.body(types.CreateMachine))
         raise BadMessage(405, "method not allowed")
 
-    def _create(self, asked: ApiCall, wanted: types.CreateMachine) -> Answer:
+    def _create(self, asked: ApiCall, wanted: types.CreateMachine) -> ApiResponse:
         try:
             config = msgspec.convert(wanted.config, types.Config)
         except msgspec.ValidationError as error:
@@ -126,7 +126,7 @@ class MachinesApi:
 
     # --- volumes ---
 
-    def _of_volumes(self, asked: ApiCall, volume: str | None) -> Answer:
+    def _of_volumes(self, asked: ApiCall, volume: str | None) -> ApiResponse:
         if (asked.call.method, volume) == ("GET", None):
             self._limit("list volumes", asked.app)
             return _json(self._volumes.of(asked.app))
@@ -152,7 +152,7 @@ class MachinesApi:
             raise WrongState(f"volume {volume} is in use by machine {found.attached_machine_id}")
         return found
 
-    async def _of_machine(self, asked: ApiCall, machine: str, verb: str) -> Answer:
+    async def _of_machine(self, asked: ApiCall, machine: str, verb: str) -> ApiResponse:
         one = self._machines.get(machine)
         if one is None or one.record.app != asked.app:
             raise BadMessage(404, "machine not found")
@@ -168,13 +168,13 @@ class MachinesApi:
 
     # --- one machine ---
 
-    async def _get(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _get(self, asked: ApiCall, one: Machine) -> ApiResponse:
         return _json(types.machine(one))
 
-    async def _start(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _start(self, asked: ApiCall, one: Machine) -> ApiResponse:
         return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
 
-    async def _stop(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _stop(self, asked: ApiCall, one: Machine) -> ApiResponse:
         """Begin a stop and respond immediately; callers use ``wait`` to learn of its end."""
         wanted = asked.body(types.StopMachine)
         try:
@@ -192,14 +192,14 @@ class MachinesApi:
         tasks.start(one.stop(number, grace), f"stop of {one.record.name}")
         return _json({"ok": True})
 
-    async def _suspend(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _suspend(self, asked: ApiCall, one: Machine) -> ApiResponse:
         """Respond immediately, like ``stop``: a machine that suspends itself could not read the response afterwards."""
         if one.state not in ("started", "suspended") or one.lost:
             raise WrongState(f"unable to suspend machine from current state: '{one.state}'")
         tasks.start(one.suspend(), f"suspend of {one.record.name}")
         return _json({"ok": True})
 
-    async def _delete(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _delete(self, asked: ApiCall, one: Machine) -> ApiResponse:
         if one.state not in ("stopped", "created", "suspended") and asked.call.query.get("force") != "true":
             raise WrongState(
                 f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended"
@@ -208,7 +208,7 @@ class MachinesApi:
         self._volumes.detach(one.record.id)
         return _json({"ok": True})
 
-    async def _wait(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _wait(self, asked: ApiCall, one: Machine) -> ApiResponse:
         query = asked.call.query
         state, version = query.get("state", "started"), query.get("instance_id")
         if state not in ("started", "stopped", "suspended", "destroyed"):
@@ -223,7 +223,7 @@ class MachinesApi:
             return _json({"ok": True})
         raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
 
-    async def _exec(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _exec(self, asked: ApiCall, one: Machine) -> ApiResponse:
         """Run a command. The status is 200 even if the command fails."""
         wanted = asked.body(types.Exec)
         if not wanted.command:
@@ -232,11 +232,11 @@ class MachinesApi:
             raise WrongState(f"machine is not running, but {one.state}")
         return _json(await run(wanted.command, one.environ, wanted.timeout))
 
-    async def _cordon(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _cordon(self, asked: ApiCall, one: Machine) -> ApiResponse:
         one.cordoned = asked.call.path.endswith("/cordon")
         return _json({"ok": True})
 
-    async def _metadata(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _metadata(self, asked: ApiCall, one: Machine) -> ApiResponse:
         """Read or change metadata: no new version, no restart."""
         metadata = one.record.metadata
         if asked.call.method == "GET":
@@ -248,9 +248,9 @@ class MachinesApi:
         else:
             metadata.pop(asked.key, None)
         self._machines.save()
-        return Answer(HTTPStatus.NO_CONTENT, b"")
+        return ApiResponse(HTTPStatus.NO_CONTENT, b"")
 
-    async def _lease(self, asked: ApiCall, one: Machine) -> Answer:
+    async def _lease(self, asked: ApiCall, one: Machine) -> ApiResponse:
         machine, now = one.record.id, time()
         if asked.call.method == "POST":
             wanted = asked.body(types.TakeLease)
@@ -269,7 +269,7 @@ class MachinesApi:
         return _json({"status": "success", "data": found})
 
 
-Route = Callable[[MachinesApi, ApiCall, Machine], Awaitable[Answer]]
+Route = Callable[[MachinesApi, ApiCall, Machine], Awaitable[ApiResponse]]
 _ROUTES: dict[tuple[str, str], Route] = {
     ("GET", ""): MachinesApi._get,
     ("DELETE", ""): MachinesApi._delete,
@@ -297,8 +297,8 @@ def _fits(one: Machine, asked: ApiCall) -> bool:
     return True
 
 
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(status, msgspec.json.encode(value))
+def _json(value: Any, status: int = 200) -> ApiResponse:
+    return ApiResponse(status, msgspec.json.encode(value))
 
 
 LARGEST = 1 << 20  # octets returned of each stream

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from flyatc.config.schema import Limits
-from flyatc.control.call import LARGEST_BODY, Answer, Call, Exchange
+from flyatc.control.call import LARGEST_BODY, ApiResponse, Call, Exchange
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim.api import MachinesApi
@@ -60,7 +60,7 @@ class ApiServer:
 
     # --- for a handler ---
 
-    async def of_fly(self, call: Call, request: server.Request) -> Answer:
+    async def of_fly(self, call: Call, request: server.Request) -> ApiResponse:
         if self.fault and self.fault != LOST:
             raise BadMessage(int(self.fault), "the simulator is set to fail")
         if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
@@ -71,7 +71,7 @@ class ApiServer:
             request.abort()
         return answer
 
-    async def of_sim(self, call: Call) -> Answer:
+    async def of_sim(self, call: Call) -> ApiResponse:
         match (call.method, call.path.split("/")[2:]):
             case ("GET", ["status"]):
                 pass
@@ -85,7 +85,7 @@ class ApiServer:
                 await verbs[verb]()
             case _:
                 raise BadMessage(404, f"there is nothing at {call.path}")
-        return Answer(200, msgspec.json.encode(self._overview()))
+        return ApiResponse(200, msgspec.json.encode(self._overview()))
 
 
 class _Handler:
@@ -94,13 +94,13 @@ class _Handler:
     def __init__(self, door: ApiServer, request: server.Request, of_sim: bool) -> None:
         self._door, self._request, self._of_sim = door, request, of_sim
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Call) -> ApiResponse:
         return await (self._door.of_sim(call) if self._of_sim else self._door.of_fly(call, self._request))
 
-    def fault(self, call: Call, error: Exception) -> Answer:
+    def fault(self, call: Call, error: Exception) -> ApiResponse:
         if isinstance(error, FlyatcError):
             return MachinesApi.fault(error)
-        return Answer(500, msgspec.json.encode(Failure("".join(traceback.format_exception(error)))))
+        return ApiResponse(500, msgspec.json.encode(Failure("".join(traceback.format_exception(error)))))
 
 
 def _decoded(call: Call) -> Faults:
@@ -169,7 +169,7 @@ class _LocalApi:
         self._wire.abort()
         await asyncio.sleep(0)  # connections close at the loop's next iteration
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Call) -> ApiResponse:
         if fault := self._fault():
             raise BadMessage(int(fault), "the simulator is set to fail")
         match = _SELF.fullmatch(call.path)
@@ -179,10 +179,10 @@ class _LocalApi:
             raise BadMessage(403, "a machine may stop and suspend itself only")
         return await self._api.answer(call, None)
 
-    def fault(self, call: Call, error: Exception) -> Answer:
+    def fault(self, call: Call, error: Exception) -> ApiResponse:
         if isinstance(error, FlyatcError):
             return self._api.fault(error)
-        return Answer(500, b"")
+        return ApiResponse(500, b"")
 
     def _handle(self, request: server.Request) -> None:
         if self._fault() == UNREACHABLE:
