@@ -134,7 +134,7 @@ def judged(
 MINUTE = "max-age=60"
 TOLD_NOTHING = "nothing says that it may be stored"
 USELESS = "stale at once, and without a validator"
-KIND = "an answer of this kind is not stored"
+KIND = "a response of this kind is not stored"
 COOKIE = "sets a cookie, and is not public"
 
 

@@ -1,1 +1,1 @@
-"""What is done to answers on their way: caching, compression, files. Knows nothing of connections and apps."""
+"""Caching, compression and files: response processing, independent of connections and apps."""

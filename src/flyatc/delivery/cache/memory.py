@@ -1,7 +1,7 @@
-"""Where stored answers are kept: by address and by what they depend on, within a bound of octets. Pure.
+"""LRU store of responses, by URI and selection fields, bounded by octets; also stores encoded files. Pure.
 
-Files in content-codings, kept beside the answers. By path, not by tenant: many tenants serve the same stylesheet,
-and what makes it theirs was judged when it was opened. Pure.
+Encoded files are stored by path, not by tenant: many tenants serve the same stylesheet, and access was checked when the
+file was opened.
 """
 
 from collections import OrderedDict
@@ -11,15 +11,15 @@ from flyatc.delivery.cache import policy, stored
 from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
 from flyatc.delivery.cache.stored import FORM_OCTETS, Entry, File, Form, StoredResponse
 
-MOST_VARIANTS = 64  # of one address; else one stranger with invented User-Agents fills the cache and slows the look-up
-MOST_SPECS = 4  # different Vary of one address
+MOST_VARIANTS = 64  # per URI; else one client with invented User-Agents fills the cache and slows lookups
+MOST_SPECS = 4  # different Vary headers per URI
 _BY_CODING = frozenset((b"accept-encoding",))
 _NONE: Mapping[bytes | None, stored.Ready] = {}
 
 
 class Resource:
-    """All that is stored for one address. ``specs``: the Vary seen, the newest first; ``ready``: by Accept-Encoding,
-    gone as soon as anything else changes."""
+    """All entries of one URI. ``specs``: Vary headers seen, newest first; ``ready``: by Accept-Encoding, dropped when
+    any entry changes."""
 
     __slots__ = ("entries", "ready", "ready_octets", "specs")
 
@@ -31,7 +31,7 @@ class Resource:
 
 
 class MemoryStore:
-    """``bound``: octets, for all entries together. ``evicted``: how many had to go, so far."""
+    """The store. ``bound``: octets of all entries together; ``evicted``: number of evictions so far."""
 
     def __init__(self, bound: int) -> None:
         self.bound, self.octets, self.evicted = bound, 0, 0
@@ -45,8 +45,9 @@ class MemoryStore:
         return self._resources.get(uri)
 
     def pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
-        """The entry meant for the request, the newest where there are several (RFC 9111 §4.1): a HEAD may be answered
-        from what is stored for GET."""
+        """The entry selected by the request, the newest if there are several (RFC 9111 §4.1).
+
+        A HEAD may use an entry stored for GET."""
         entries = resource.entries
         methods = (b"GET",) if asked.head.method == b"GET" else (b"GET", b"HEAD")
         found = [
@@ -60,12 +61,12 @@ class MemoryStore:
         return found[0] if found else None
 
     def touch(self, entry: Entry) -> None:
-        """It was used. Nothing for one that is gone."""
+        """Mark an entry as used. Does nothing if it was dropped."""
         if entry in self._order:
             self._order.move_to_end(entry)
 
     def put(self, entry: Entry) -> bool:
-        """Whether it is in; not if it alone is more than the bound."""
+        """Store an entry. Return False if it alone exceeds the bound."""
         if entry.octets > self.bound:
             return False
         resource = self._resources.get(entry.uri)
@@ -82,7 +83,7 @@ class MemoryStore:
         return True
 
     def add_form(self, entry: Entry, coding: bytes, form: Form) -> None:
-        """Nothing for an entry that is gone."""
+        """Add an encoded body. Does nothing if the entry was dropped, or would exceed the bound."""
         if entry not in self._order:
             return
         old = entry.forms.get(coding)
@@ -98,7 +99,7 @@ class MemoryStore:
         self._shrink()
 
     def remove(self, uri: Uri) -> None:
-        """All that is stored for the address."""
+        """Drop all entries of the URI."""
         if (resource := self._resources.get(uri)) is not None:
             for entry in list(resource.entries.values()):
                 self._drop(entry)
@@ -108,20 +109,20 @@ class MemoryStore:
             self._drop(entry)
 
     def clear(self, tenants: str | None) -> int:
-        """``tenants``: "user/tenant", or "user" for all of his; None: everything. How many entries went."""
+        """Drop the entries of "user/tenant", of all tenants of "user", or all (None); return their number."""
         gone = [entry for entry in self._order if tenants is None or _belongs(entry.uri[0], tenants)]
         for entry in gone:
             self._drop(entry)
         return len(gone)
 
     def by_coding(self, entry: Entry) -> bool:
-        """Whether the entry is stored, and which one is meant depends on nothing but Accept-Encoding."""
+        """Return whether the entry is stored, and selection for its URI depends on nothing but Accept-Encoding."""
         if entry not in self._order:
             return False
         return all(_BY_CODING.issuperset(names) for names in self._resources[entry.uri].specs)
 
     def add_ready(self, one: stored.Ready) -> None:
-        """Nothing for an entry that is gone, or is not the only one that matters to such requests."""
+        """Add a pre-rendered hit. Does nothing if its entry was dropped, or if it would exceed the bound."""
         if one.entry not in self._order:
             return
         resource = self._resources[one.entry.uri]
@@ -141,7 +142,7 @@ class MemoryStore:
     def _remember(self, resource: Resource, entry: Entry) -> None:
         self._forget_ready(resource)
         resource.entries[entry.selector] = entry
-        self._resources[entry.uri] = resource  # dropping the last of its entries had dropped it
+        self._resources[entry.uri] = resource  # it was removed with its last entry
         names = entry.terms.varies
         if names in resource.specs:
             resource.specs.remove(names)
@@ -173,12 +174,12 @@ def _belongs(tenant: str, wanted: str) -> bool:
     return tenant == wanted or tenant.startswith(wanted + "/")
 
 
-_HOST = b"/file"  # no request can name such a host
+_HOST = b"/file"  # no request can have such a host
 _NO_TERMS = policy.Terms(0, 0, True, True, 0, 0, False, False, frozenset(), ())
 
 
 def find(among: MemoryStore, file: File, coding: bytes) -> bytes | None:
-    """Its content in the coding. Empty: it is known that it does not become smaller."""
+    """A file's content in the coding, or None. Empty: known not to become smaller."""
     resource = among.resource(_uri(file))
     entry = None if resource is None else resource.entries.get(_selector(file, coding))
     if entry is None:
@@ -188,7 +189,7 @@ def find(among: MemoryStore, file: File, coding: bytes) -> bytes | None:
 
 
 def keep(among: MemoryStore, file: File, coding: bytes, body: bytes) -> None:
-    """In the place of what the file was before."""
+    """Store a file's content in the coding, replacing that of earlier versions of the file."""
     uri = _uri(file)
     resource = among.resource(uri)
     if resource is not None and any(selector[3] != (_mark(file),) for selector in resource.entries):

@@ -1,12 +1,7 @@
-"""Whether an answer may be stored, and on which terms (RFC 9111 §3). Pure.
+"""Rules of the cache: storability, freshness, reuse, Vary and Cache-Control. Pure; all times are Unix seconds.
 
-Whether a stored answer may be used for a request now (RFC 9111 §4, §5.2.1; RFC 5861). Pure.
-
-How long a stored answer is good, and how old it is (RFC 9111 §4.2). Pure; all times are Unix seconds.
-
-Cache-Control (RFC 9111 §5.2): its directives. Pure.
-
-Which stored answer of a resource is meant for a request (RFC 9111 §4.1). Pure.
+RFC 9111: §3 (storing), §4 and §5.2.1 (reuse), §4.1 (Vary), §4.2 (freshness, age), §5.2 (Cache-Control); RFC 5861
+(stale responses). Bare section numbers below refer to RFC 9111.
 """
 
 import re
@@ -18,17 +13,17 @@ from flyatc.delivery import conditional
 
 Directives = Mapping[bytes, bytes | None]  # lower-case name → argument without quotes, None where there is none
 
-FOR_EVER = 2**31  # what counts as infinite (§1.2.2)
+FOR_EVER = 2**31  # counts as infinite (§1.2.2)
 NONE: Directives = {}
 
 _MEMBER = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*")+', re.DOTALL)
-_LONGEST = 256  # longer values are read anew each time, so that no stranger can fill our memory with them
-_LONGEST_READ = 2048  # octets; a value beyond it is not read, and so forbids everything
+_LONGEST = 256  # longer values are parsed each time, so that clients cannot fill the memory with them
+_LONGEST_READ = 2048  # octets; a longer value is not parsed, and forbids everything
 _UNREAD: Directives = {b"no-store": None, b"no-cache": None, b"no-transform": None}
 
 
 def parse_directives(value: bytes) -> Directives:
-    """Never fails. What is malformed is read so that more is forbidden, never less."""
+    """Parse Cache-Control. Never fails: a malformed value forbids more, never less."""
     return _cached_directives(value) if len(value) <= _LONGEST else _parse_directives(value)
 
 
@@ -36,7 +31,7 @@ def _parse_directives(value: bytes) -> Directives:
     if len(value) > _LONGEST_READ:
         return _UNREAD
     found: dict[bytes, bytes | None] = {}
-    # With a quote that is never closed, any member may be the one that forbids: quotes are then taken for nothing.
+    # With an unbalanced quote any member may be a forbidding directive: quotes are then ignored.
     members = _MEMBER.findall(value) if value.count(b'"') % 2 == 0 and b"\\" not in value else value.split(b",")
     for member in members:
         name, equals, argument = member.partition(b"=")
@@ -51,7 +46,7 @@ _cached_directives = lru_cache(1024)(_parse_directives)
 
 
 def _both(name: bytes, one: bytes | None, other: bytes | None) -> bytes | None:
-    """A directive that is there twice (§4.2.1): the stricter."""
+    """The stricter of two arguments of a repeated directive (§4.2.1)."""
     if one is None or other is None:
         return None
     if name in (b"private", b"no-cache"):
@@ -60,27 +55,27 @@ def _both(name: bytes, one: bytes | None, other: bytes | None) -> bytes | None:
 
 
 def seconds(argument: bytes | None) -> int | None:
-    """Delta-seconds (§1.2.2), at most FOR_EVER; None for what is no number."""
+    """Parse delta-seconds (§1.2.2), at most FOR_EVER; None if not a number."""
     if argument is None or not argument.isdigit():
         return None
     return min(int(argument), FOR_EVER) if len(argument) <= 10 else FOR_EVER
 
 
 def field_names(argument: bytes | None) -> frozenset[bytes]:
-    """The fields in ``no-cache="a, b"`` and ``private="a, b"``, in lower case."""
+    """Parse the field names in ``no-cache="a, b"`` and ``private="a, b"``, in lower case."""
     if not argument:
         return frozenset()
     return frozenset(name.strip(b" \t").lower() for name in argument.split(b",")) - {b""}
 
 
-LONGEST = 1024  # octets of a Vary that is read; a longer one counts as "*"
-_LONGEST_VALUE = 4096  # octets of a header that is normalized; a longer one counts as it is written
+LONGEST = 1024  # octets; a longer Vary counts as "*"
+_LONGEST_VALUE = 4096  # octets; a longer header is compared without normalization
 Names = tuple[bytes, ...]
 Values = tuple[bytes | None, ...]
 
 
 def vary_names(fields: Mapping[bytes, bytes]) -> Names | None:
-    """The request's fields, in lower case and sorted, on which the answer depends; None: on more than those (``*``)."""
+    """The request fields that the response depends on, in lower case and sorted; None for ``Vary: *``."""
     value = fields.get(b"vary")
     if not value:
         return ()
@@ -91,35 +86,35 @@ def vary_names(fields: Mapping[bytes, bytes]) -> Names | None:
 
 
 def values(wanted: Names, request: Mapping[bytes, bytes]) -> Values:
-    """What the request says of them, so written that the same meaning is the same value. None: it says nothing."""
+    """The normalized values of the wanted fields: equal meaning, equal value. None for a missing field."""
     return tuple(None if (value := request.get(name)) is None else _normal(name, value) for name in wanted)
 
 
 def _normal(name: bytes, value: bytes) -> bytes:
-    """Whitespace around commas means nothing; in Accept-Encoding, neither do case and order (RFC 9110 §12.5.3)."""
+    """Drop whitespace around commas; in Accept-Encoding, also case and order (RFC 9110 §12.5.3)."""
     if len(value) > _LONGEST_VALUE:
         return value
     if name == b"accept-encoding":
         members = sorted({member.strip(b" \t").lower() for member in value.split(b",")} - {b""})
         return b",".join(members)
     if b'"' in value:
-        return value  # a comma between quotes is no separator
+        return value  # a quoted comma is not a separator
     return b",".join(member.strip(b" \t") for member in value.split(b","))
 
 
-HEURISTIC_MOST = 86400  # seconds; a guess is not trusted for longer
-HEURISTIC_STATUS = frozenset((200, 203, 204, 300, 301, 308))  # §4.2.2: of those which are stored here
+HEURISTIC_MOST = 86400  # seconds; the maximum of a heuristic lifetime
+HEURISTIC_STATUS = frozenset((200, 203, 204, 300, 301, 308))  # §4.2.2, as far as they are stored here
 
 
 def freshness_lifetime(
     fields: Mapping[bytes, bytes], control: Directives, status: int, received: float, heuristic: float
 ) -> int:
-    """Seconds for which the answer is fresh (§4.2.1, for a shared cache), 0 where it never is.
+    """Seconds for which the response is fresh (§4.2.1, for a shared cache), 0 if never.
 
-    ``heuristic``: the part of the time since Last-Modified that an answer which says nothing is taken for fresh."""
+    ``heuristic``: fraction of the time since Last-Modified for which a response without explicit freshness is fresh."""
     for name in (b"s-maxage", b"max-age"):
         if name in control:
-            return seconds(control[name]) or 0  # what is no number: stale
+            return seconds(control[name]) or 0  # not a number: stale
     date = conditional.parse_date(fields.get(b"date", b""))
     start = int(received) if date is None else date
     if (expires := fields.get(b"expires")) is not None:
@@ -131,15 +126,15 @@ def freshness_lifetime(
 
 
 def initial_age(fields: Mapping[bytes, bytes], asked: float, received: float) -> int:
-    """The age of an answer when it came (§4.2.3). ``asked``: when its request went out."""
+    """The age of a response at its arrival (§4.2.3). ``asked``: when its request was sent."""
     date = conditional.parse_date(fields.get(b"date", b""))
     apparent = 0 if date is None else int(received) - date
-    told = seconds(fields.get(b"age", b"0").partition(b",")[0].strip(b" \t")) or 0
-    return _within(max(apparent, told + _within(int(received - asked))))
+    given = seconds(fields.get(b"age", b"0").partition(b",")[0].strip(b" \t")) or 0
+    return _within(max(apparent, given + _within(int(received - asked))))
 
 
 def age(initial: int, received: float, now: float) -> int:
-    """How old it is now. A clock that was put back makes nothing younger than it came."""
+    """The current age; at least the initial one, even if the clock was set back."""
     return _within(initial + max(0, int(now - received)))
 
 
@@ -147,20 +142,21 @@ def _within(number: int) -> int:
     return max(0, min(number, FOR_EVER))
 
 
-# Understood, and stored where the app says so. Errors never are, not even by an app's wish: a mistake would last.
+# Statuses that may be stored. Errors never are, even if the app allows it: a mistake would last.
 STATUS = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308))
 
 
-_LONGEST_CACHED = 256  # octets of a Cache-Control that is remembered
+_LONGEST_CACHED = 256  # octets; longer values are not memoized
 
 
 class Terms(NamedTuple):
-    """``lifetime``, ``age``: seconds, when it came; ``ask``: the app is asked before each use (no-cache); ``exact``:
-    never stale by the visitor's wish (must-revalidate, proxy-revalidate, s-maxage); ``meanwhile``, ``on_error``:
-    seconds of stale-while-revalidate and stale-if-error (RFC 5861): beside s-maxage they are the app's own, more
-    exact, word, and count; beside must-revalidate they do not; ``authorized``: also for requests with Authorization;
-    ``public``: said so, in that word; ``hidden``: fields which the app keeps from the store; ``varies``: the
-    request's fields on which it depends."""
+    """The terms on which a response is stored.
+
+    ``lifetime``, ``age``: seconds, at arrival; ``ask``: revalidate before each use (no-cache); ``exact``: the client
+    cannot get it stale (must-revalidate, proxy-revalidate, s-maxage); ``meanwhile``, ``on_error``: seconds of
+    stale-while-revalidate and stale-if-error (RFC 5861), which count beside s-maxage, since they are more specific, but
+    not beside must-revalidate; ``authorized``: may serve requests with Authorization; ``public``: has the directive
+    public; ``hidden``: fields that must not be stored; ``varies``: the request fields that it depends on."""
 
     lifetime: int
     age: int
@@ -178,14 +174,14 @@ _FOR_STALE = (b"stale-while-revalidate", b"stale-if-error")
 
 
 class Times(NamedTuple):
-    """Unix seconds: when the request went out, when the head of its answer came."""
+    """Unix seconds: when the request was sent, and when the head of its response arrived."""
 
     asked: float
     received: float
 
 
 def refusal(value: bytes) -> str | None:
-    """``forbidden``, of a Cache-Control as it came: apps have few of them."""
+    """``forbidden`` for a raw Cache-Control, memoized: apps use few different ones."""
     return _cached_forbidden(value) if len(value) <= _LONGEST_CACHED else forbidden(parse_directives(value))
 
 
@@ -195,7 +191,7 @@ def _cached_forbidden(value: bytes) -> str | None:
 
 
 def forbidden(control: Directives) -> str | None:
-    """The plain noes, why; None where Cache-Control alone does not forbid storing."""
+    """The Cache-Control directive that forbids storing, or None."""
     if b"no-store" in control:
         return "no-store"
     if b"private" in control and not control[b"private"]:
@@ -206,12 +202,14 @@ def forbidden(control: Directives) -> str | None:
 def terms(
     status: int, fields: Mapping[bytes, bytes], *, authorized: bool, times: Times, heuristic: float
 ) -> Terms | str:
-    """``authorized``: the request had Authorization. A text is the reason why the answer may not be stored."""
+    """The terms for storing a response, or the reason (text) why it may not be stored.
+
+    ``authorized``: the request had Authorization."""
     control = parse_directives(fields[b"cache-control"]) if b"cache-control" in fields else NONE
     if (reason := forbidden(control)) is not None:
         return reason
     if status not in STATUS or b"content-range" in fields:
-        return "an answer of this kind is not stored"
+        return "a response of this kind is not stored"
     shared = b"public" in control or b"s-maxage" in control or b"must-revalidate" in control
     if authorized and not shared:
         return "the request has Authorization"  # §3.5
@@ -240,9 +238,9 @@ def terms(
 
 
 def _useless(fields: Mapping[bytes, bytes], control: Directives, lifetime: int) -> str | None:
-    """Why storing it would gain nothing."""
-    told = b"expires" in fields or not control.keys().isdisjoint((b"public", b"max-age", b"s-maxage"))
-    if not told and not lifetime:
+    """The reason why storing it would be useless, or None."""
+    explicit = b"expires" in fields or not control.keys().isdisjoint((b"public", b"max-age", b"s-maxage"))
+    if not explicit and not lifetime:
         return "nothing says that it may be stored"
     at_once = not lifetime or _asks(control)
     if at_once and fields.keys().isdisjoint((b"etag", b"last-modified")) and control.keys().isdisjoint(_FOR_STALE):
@@ -251,7 +249,7 @@ def _useless(fields: Mapping[bytes, bytes], control: Directives, lifetime: int) 
 
 
 def _asks(control: Directives) -> bool:
-    """Whether it is no-cache as a whole: with field names, it means only those fields (§5.2.2.4)."""
+    """Return whether no-cache covers the whole response: with field names, it covers only those (§5.2.2.4)."""
     return b"no-cache" in control and not control[b"no-cache"]
 
 
@@ -259,8 +257,10 @@ FRESH, STALE, MEANWHILE, ASK = "fresh", "stale, as the request allows", "stale, 
 
 
 class Use(NamedTuple):
-    """``way``: one of the four above; ``left``: seconds of freshness, below 0 where it is stale; ``reason``: for ASK;
-    ``wished``: it is the request that asks, not the age of what is stored."""
+    """How a stored response may be used.
+
+    ``way``: one of the four above; ``left``: seconds of freshness, negative if stale; ``reason``: for ASK; ``wished``:
+    ASK because of the request, not because of the entry's age."""
 
     way: str
     left: int
@@ -269,7 +269,7 @@ class Use(NamedTuple):
 
 
 def weigh(terms: Terms, age: int, control: Directives) -> Use:
-    """``control``: the request's Cache-Control; ``age``: of the entry, now."""
+    """Decide how to use an entry. ``control``: the request's Cache-Control; ``age``: of the entry, now."""
     left = terms.lifetime - age
     if terms.ask:
         return Use(ASK, left, "no-cache: the app is asked each time")
@@ -285,7 +285,7 @@ def weigh(terms: Terms, age: int, control: Directives) -> Use:
 
 
 def on_error(terms: Terms, age: int, control: Directives) -> bool:
-    """Whether it may stand in for an app that fails. The request's no-cache forbids it."""
+    """Return whether the entry may replace a failure of the app. The request's no-cache forbids it."""
     late = age - terms.lifetime
     if terms.ask or b"no-cache" in control:
         return False
@@ -304,11 +304,11 @@ def _wish(age: int, left: int, control: Directives) -> str | None:
 
 
 def _older(age: int, most: int | None) -> bool:
-    """``max-age=0`` is a browser's reload: what came this very second is not meant either."""
+    """``max-age=0`` is a browser's reload: it excludes even an entry received in the same second."""
     return not most or age > most
 
 
 def _limit(control: Directives, name: bytes) -> int:
-    """Without a number, any."""
+    """The directive's seconds; FOR_EVER without an argument."""
     argument = control[name]
     return FOR_EVER if argument is None else seconds(argument) or 0

@@ -17,7 +17,7 @@ from flyatc.wire import head
 FAILED = frozenset((500, 502, 503, 504))  # statuses covered by stale-if-error (RFC 5861 §4)
 
 _OF_ONE_REQUEST = (206, 304)  # they do not show how the app responds to other requests
-_OF_THE_VISITOR = (b"if-none-match", b"if-modified-since")  # of the client, replaced by the cache's own validators
+_OF_THE_CLIENT = (b"if-none-match", b"if-modified-since")  # of the client, replaced by the cache's own validators
 _MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
 
 
@@ -68,7 +68,7 @@ class Recording:
         if modified is not None:
             self.adds += b"\r\nIf-Modified-Since: " + conditional.write(modified)
         if self.adds:
-            self.drops = _OF_THE_VISITOR
+            self.drops = _OF_THE_CLIENT
 
     def lead(self, key: state.Key) -> None:
         """Make this the request that others with the same key wait for."""

@@ -1,4 +1,4 @@
-"""A request as the cache sees it. Pure."""
+"""Cache key, selection fields and Cache-Control of a request. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from flyatc.wire import head
 
 Uri = tuple[str, bytes, bytes, bytes | None]  # tenant, host in lower case, raw path, raw query
 Origin = tuple[bytes, ...]
-Selector = tuple[bytes, Origin, policy.Names, policy.Values]  # method; see ORIGIN; what the answer depends on
+Selector = tuple[bytes, Origin, policy.Names, policy.Values]  # method; see ORIGIN; names and values of Vary
 
-# One search for all the header lines that mean anything here: most requests have none of them, and pay no more.
+# One search for all header lines that matter to the cache: most requests have none, and need no more work.
 _MARKS = re.compile(
     rb"\r\n(?=[acfirx])(range:|if-(?:none-)?match:|if-(?:un)?modified-since:|cache-control:[^\r]*|authorization:|x[-_]"
     rb"|front[-_])",
@@ -24,8 +24,8 @@ _MATTERS = frozenset((b"range", *_FOR_THE_APP))  # even where nothing is stored
 _NONE: frozenset[bytes] = frozenset()
 _OTHER_ADDRESS = frozenset((b"x-", b"x_", b"front-", b"front_"))
 
-# Apps build links, redirects and routes of these too. An answer made for one of them is no answer for others: whoever
-# could slip one in would poison the cache for all. Python and Ruby take "_" for "-".
+# Apps also build links, redirects and routes from these headers, so they are part of the key: otherwise a client could
+# poison the cache for all by sending one. Python and Ruby take "_" for "-".
 ORIGIN = re.compile(
     rb"\r\n((?:x[-_](?:forwarded|original|rewrite|http[-_]method|method|url|host)|front[-_]end[-_]https)[^:\r]*:[^\r]*)",
     re.IGNORECASE,
@@ -34,15 +34,17 @@ _NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
 
 
 class CacheRequest:
-    """``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's own Cache-Control (Pragma is not
-    looked at, RFC 9111 §5.4)."""
+    """A request as seen by the cache.
+
+    ``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's Cache-Control (Pragma is ignored,
+    RFC 9111 §5.4)."""
 
     __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "uri")
 
     def __init__(self, request: head.RequestHead, tenant: str) -> None:
         self.head = request
         noted, kept = request.noted, request.kept
-        self._kept = kept  # the edge may drop lines on the way to the app: for us the visitor has said them
+        self._kept = kept  # as the client sent them: the edge may drop lines before the app
         host = noted.get(b"host")
         self.uri: Uri = (tenant, host[0].lower() if host else b"", request.path, request.query)
         block = kept[0] if len(kept) == 1 else b"".join(kept)
@@ -65,7 +67,7 @@ class CacheRequest:
 
     @property
     def plain(self) -> bool:
-        """A GET of which at most Accept-Encoding says which answer is meant, and how it is wanted."""
+        """True for a GET whose response depends on no request field but Accept-Encoding."""
         request = self.head
         if self._marks or self.control or self.origin or request.upgrade is not None:
             return False
@@ -73,12 +75,12 @@ class CacheRequest:
 
     @property
     def accepted(self) -> bytes | None:
-        """Accept-Encoding, as it came."""
+        """The raw Accept-Encoding."""
         return self.head.joined(b"accept-encoding")
 
     @property
     def ordinary(self) -> bool:
-        """A GET of which the cache has nothing to say where nothing is stored."""
+        """True for a GET that is forwarded without further checks if nothing is stored."""
         request, control = self.head, self.control
         return (
             request.method == b"GET"
@@ -90,7 +92,7 @@ class CacheRequest:
 
     @property
     def fields(self) -> conditional.Fields:
-        """The header fields, read when first needed."""
+        """The header fields, parsed on first use."""
         if self._fields is None:
             self._fields = conditional.parse_fields(self._kept)
         return self._fields
@@ -111,14 +113,14 @@ class CacheRequest:
         return method, self.origin, names, policy.values(names, self.fields) if names else ()
 
     def unfit(self) -> str | None:
-        """Why a GET or HEAD has to go past the cache."""
+        """The reason why a GET or HEAD must bypass the cache, or None."""
         request = self.head
         if request.framing is not head.NEVER:
-            return "the request has a body"  # no key holds it
+            return "the request has a body"  # it is not part of the key
         if request.upgrade is not None:
-            return "an upgrade is asked for"
+            return "the request asks for an upgrade"
         if not self._marks.isdisjoint(_FOR_THE_APP):
-            return "only the app can say whether its state is still the one meant"  # RFC 9111 §4.3.2
+            return "If-Match or If-Unmodified-Since: only the app can evaluate it"  # RFC 9111 §4.3.2
         return None
 
 

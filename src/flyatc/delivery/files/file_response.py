@@ -1,6 +1,6 @@
-"""The answer which a file makes to a request: whole, in part, or not at all (RFC 9110 §13-§15).
+"""Responses for a file: 200, 206, 304, 412 or 416 (RFC 9110 §13-§15); and media types.
 
-The media type of a file, by the end of its name. The same on every machine: /etc/mime.types is not asked.
+The media type depends on the file name only. It is the same on every machine: /etc/mime.types is not read.
 """
 
 import mimetypes
@@ -12,18 +12,20 @@ from flyatc.delivery import conditional
 from flyatc.delivery.files.open_file import Opened
 from flyatc.wire import head
 
-Line = tuple[bytes, bytes]  # (lower-case name, the whole line begun by CR LF), as ``fields.lines`` makes them
+Line = tuple[bytes, bytes]  # (lower-case name, the whole line begun by CR LF), as from ``conditional.lines``
 
-UNTRUE_TIME = 1  # reproducible builds set all times to 0 or 1: they say nothing, and must not vouch for a content
+UNTRUE_TIME = 1  # reproducible builds set all times to 0 or 1: such times do not identify a content
 _OURS = frozenset((b"content-length", b"content-range", b"last-modified", b"accept-ranges"))
 _STAYS = (b"content-location", b"content-security-policy", b"content-security-policy-report-only")
 _OF_THE_WHOLE = frozenset((b"cache-control", b"expires", b"etag", b"last-modified"))
 
 
 class FileResponse(NamedTuple):
-    """``lines``: the head's, each begun by CR LF, with Content-Length (but for 304) and without Date, Connection and
-    X-Request-Id. ``pieces``: the body, literal or out of ``file``, which whoever sends it closes (``sending.send``),
-    and which is None where no piece needs it. ``length``: octets of all pieces."""
+    """A response for a file.
+
+    ``lines``: header lines, each preceded by CR LF, with Content-Length (except for 304), without Date, Connection and
+    X-Request-Id. ``pieces``: the body, literal or as spans of ``file``. ``file``: closed by its sender
+    (``send_file.send``); None if no piece needs it. ``length``: octets of all pieces."""
 
     status: int
     lines: list[bytes]
@@ -32,7 +34,7 @@ class FileResponse(NamedTuple):
     file: Opened | None
 
     def body(self) -> bytes:
-        """All of it, read now and closed: for short ones. Raises EOFError where the file has shrunk."""
+        """Read the whole body and close the file; for short bodies. Raises EOFError if the file has shrunk."""
         try:
             return b"".join(piece if isinstance(piece, bytes) else self._read(piece) for piece in self.pieces)
         finally:
@@ -51,8 +53,9 @@ class FileResponse(NamedTuple):
 
 
 class FileRefused(NamedTuple):
-    """An answer of our own instead: 403, 404, 405 (with ``Allow: GET, HEAD``) or 500, without the app's Cache-Control
-    and ETag. ``reason``: for the log, not for the visitor. ``loud``: a warning is in place, somebody should look."""
+    """A refusal: 403, 404, 405 (with ``Allow: GET, HEAD``) or 500, without the app's Cache-Control and ETag.
+
+    ``reason``: for the log, not for the client; ``loud``: log it as a warning for the operator."""
 
     status: int
     reason: str
@@ -68,11 +71,11 @@ def build(
     now: float,
     packed: bytes | None = None,
 ) -> FileResponse:
-    """``kept``: the head so far; what the file knows better is replaced. Takes the file over. ``packed``: its content
-    in the content-coding that ``kept`` names: of that no parts are sent.
+    """Build the response. Takes ownership of the file.
 
-    With any status but 200 the whole file is the body: an error page has no parts. Conditions are for GET and HEAD,
-    ranges for GET (§14.2): what another method does is done by now."""
+    ``kept``: the header lines so far; those that the file determines are replaced. ``packed``: the file's content in
+    the content-coding named in ``kept``; no ranges of it are served. With a status other than 200 the whole file is the
+    body. Conditions apply to GET and HEAD only, ranges to GET only (§14.2)."""
     modified = file.modified // 1_000_000_000
     lines = [line for line in kept if line[0] not in _OURS]
     known = None
@@ -120,7 +123,7 @@ def _packed(file: Opened, request: head.RequestHead, lines: list[Line], packed: 
 
 
 def _bodiless(file: Opened, lines: list[Line], status: int) -> FileResponse:
-    """304, 412 and 416: what describes the body is left out (§15.4.5), and of a failure, how long to keep it."""
+    """304, 412 or 416: without fields that describe the body (§15.4.5); 412 and 416 also without caching fields."""
     file.close()
     out = [
         line
@@ -149,7 +152,7 @@ def _parts(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> Fi
 
 
 def _several(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> FileResponse:
-    boundary = secrets.token_hex(12).encode()  # nobody can put it into a file beforehand
+    boundary = secrets.token_hex(12).encode()  # cannot be put into a file beforehand
     parts = conditional.multipart(spans, file.size, _value(lines, b"content-type"), boundary)
     out = [line for name, line in lines if name != b"content-type"]
     out.append(b"\r\nContent-Type: %b\r\nContent-Length: %d" % (parts.kind, parts.length))
@@ -161,7 +164,7 @@ def _several(file: Opened, lines: list[Line], spans: list[conditional.Span]) -> 
 
 
 def _etag(file: Opened, lines: list[Line]) -> bytes:
-    """Strong: nanoseconds and size tell any two contents apart, and the coding tells apart what lies in several."""
+    """A strong ETag: modification time (ns) and size distinguish contents, the content-coding encodings."""
     coding = _value(lines, b"content-encoding")
     return b'"%x-%x%b"' % (file.modified, file.size, b"" if coding is None else b"-" + coding)
 
@@ -170,9 +173,9 @@ def _value(lines: list[Line], name: bytes) -> bytes | None:
     return next((line.partition(b":")[2].strip(b" \t") for given, line in lines if given == name), None)
 
 
-UNKNOWN = b"application/octet-stream"  # a browser saves it, and does not guess that it is a page
+UNKNOWN = b"application/octet-stream"  # browsers save it, and do not treat it as a page
 
-_OWN_TYPES = {  # what Python's own table lacks, or says in a way of the past
+_OWN_TYPES = {  # missing or outdated in Python's table
     "apng": "image/apng",
     "avif": "image/avif",
     "br": "application/octet-stream",
@@ -218,7 +221,7 @@ _TYPES = {
 
 
 def of(name: bytes) -> bytes:
-    """``b"app-1f.css"`` → ``b"text/css; charset=utf-8"``; any path will do for a name."""
+    """The Content-Type of a file name or path: ``b"app-1f.css"`` → ``b"text/css; charset=utf-8"``."""
     stem, dot, ending = name.rpartition(b".")
     if not dot or stem.endswith(b"/") or not stem:
         return UNKNOWN

@@ -1,7 +1,7 @@
-"""Opens files for visitors: only regular ones, and only below the folders which are meant for them.
+"""Open regular files safely, only below allowed folders.
 
-What is judged is what was opened, not what its path said a moment before: the path is opened with O_PATH (which touches
-neither devices nor fifos), the kernel says where that really is, and only then is the same inode opened for reading.
+The check applies to what was opened, not to what the path meant a moment before: the path is opened with O_PATH (which
+touches neither devices nor fifos), the kernel reports its real path, and only then is that inode opened for reading.
 """
 
 import errno
@@ -14,7 +14,7 @@ _NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 
 
 class FileFault(Exception):
-    """The file cannot be served. ``path`` is the one asked for, ``reason`` a sentence for the log, not for visitors."""
+    """The file cannot be served. ``path``: as requested; ``reason``: for the log, not for clients."""
 
     def __init__(self, path: bytes, reason: str) -> None:
         super().__init__(f"{os.fsdecode(path)!r} {reason}")
@@ -22,11 +22,11 @@ class FileFault(Exception):
 
 
 class Missing(FileFault):
-    """There is no such file, or it is none: a folder, a device, a fifo."""
+    """There is no such file, or it is not regular: a folder, a device, a fifo."""
 
 
 class Outside(FileFault):
-    """It is really at ``real``, where visitors have no business. Somebody should look at this."""
+    """Its real path is ``real``, outside the allowed folders. An operator should look at this."""
 
     def __init__(self, path: bytes, real: bytes) -> None:
         super().__init__(path, f"is outside of the folders whose files may be sent: it is {os.fsdecode(real)!r}")
@@ -34,8 +34,8 @@ class Outside(FileFault):
 
 
 class Unreadable(FileFault):
-    """It is there, but the system refuses it. ``forbidden``: by its permissions, not for a fault of the disk or too
-    many open files."""
+    """It exists, but cannot be opened. ``forbidden``: because of its permissions, not a disk fault or too many open
+    files."""
 
     def __init__(self, path: bytes, error: OSError) -> None:
         super().__init__(path, f"cannot be read: {error.strerror}")
@@ -43,7 +43,7 @@ class Unreadable(FileFault):
 
 
 class Opened:
-    """A regular file, open for reading. ``modified``: nanoseconds since 1970. To be closed."""
+    """A regular file, open for reading; must be closed. ``modified``: nanoseconds since 1970."""
 
     __slots__ = ("fd", "modified", "path", "size")
 
@@ -52,7 +52,7 @@ class Opened:
         self.size, self.modified = about.st_size, about.st_mtime_ns
 
     def close(self) -> None:
-        """Once is enough, more does no harm."""
+        """Close the file. Idempotent."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -65,16 +65,19 @@ class Opened:
 
 
 class Roots:
-    """Folders below which files may be sent. ``closed``: folders below which they may not. Of several around a file the
-    innermost decides, so a tenant's own data can be open within the closed data of all."""
+    """Folders below which files may be sent. ``closed``: folders below which they may not.
+
+    The innermost folder around a file decides: a tenant's own data can be open within the closed data of all."""
 
     def __init__(self, opened: Iterable[bytes], closed: Iterable[bytes] = ()) -> None:
         self._folders = [(folder, True) for folder in opened] + [(folder, False) for folder in closed]
 
     def hold(self, real: bytes) -> bool:
-        """Whether the file at the resolved path ``real`` may be sent. The folders are resolved now, since a deploy may
-        turn a link to another release. Raises OSError where that cannot be told."""
-        real += b"/"  # so that a root itself is within; it is no file, and nothing to be loud about
+        """Return whether the file at the resolved path ``real`` may be sent.
+
+        The folders are resolved at each call, since a deploy may switch a link to another release. Raises OSError if
+        that fails."""
+        real += b"/"  # so that a root itself counts as within: it is not a file, and needs no warning
         inmost, allowed = -1, False
         for folder, opened in self._folders:
             below = _really(folder)
@@ -86,7 +89,7 @@ class Roots:
 
 
 def open_below(path: bytes, roots: Roots) -> Opened:
-    """Opens the regular file at the absolute ``path``. Links are followed; where they end is what counts.
+    """Open the regular file at the absolute ``path``. Links are followed; their target is checked.
 
     Raises Missing, Outside or Unreadable."""
     try:
@@ -110,13 +113,13 @@ def _judged(path: bytes, mark: int, roots: Roots) -> Opened:
         raise Missing(path, "is not a regular file")
     if not about.st_nlink:
         raise Missing(path, "was just deleted")
-    # The inode which was judged, whatever the path means by now.
+    # The checked inode, whatever the path refers to by now.
     fd = os.open(b"/proc/self/fd/%d" % mark, os.O_RDONLY | os.O_CLOEXEC)
     return Opened(fd, path, os.fstat(fd))
 
 
 def _really(folder: bytes) -> bytes | None:
-    """The resolved path of a folder, with a slash at its end; None where there is none."""
+    """The resolved path of a folder, with a final slash; None if it does not exist."""
     try:
         mark = os.open(folder, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
     except OSError as error:

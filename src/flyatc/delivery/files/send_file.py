@@ -1,8 +1,8 @@
-"""Sends the body of a file's answer: the kernel copies it from the page cache to the socket (sendfile(2)).
+"""Send the body of a file response with sendfile(2), from the page cache to the socket.
 
-Once the transport's own buffer is empty, the pieces are written straight into the socket, past the transport; when it
-is full, the loop tells when there is room again. uvloop forbids to watch a transport's own descriptor, so a dup of it
-is watched. Nothing but the socket's buffer holds bytes, whatever the visitor's speed.
+Once the transport's buffer is empty, the pieces are written directly to the socket, bypassing the transport. When the
+socket is full, the event loop signals when it is writable again. uvloop forbids watching a transport's own descriptor,
+so a dup of it is watched. Only the socket's buffer holds data, however slow the client is.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from flyatc.delivery.files.file_response import FileResponse
 from flyatc.wire import server, splice
 from flyatc.wire.errors import BadMessage
 
-AT_ONCE = 65536  # bodies up to this are read, and go out in one write with their head
-TURN = 2 << 20  # octets that one visitor is given before it is the others' turn; nginx gives as many
+AT_ONCE = 65536  # bodies up to this size are read, and sent in one write with their head
+TURN = 2 << 20  # octets sent to one client before others get their turn, as in nginx
 
 Ended = Callable[[str | None], None]
 
@@ -30,12 +30,12 @@ def send(
     timeout: float,
     ended: Ended,
 ) -> None:
-    """Sends ``head`` (complete, with its empty line) and the answer's body, and closes the file in any case.
+    """Send ``head`` (complete, with its empty line) and the body, and close the file in any case.
 
-    ``transport``: the request's, None where the visitor has left. ``timeout``: seconds in which he has to take
-    something (he is given up after twice as many at most), 0 for none. ``ended`` is called once, maybe before this
-    returns: with None when all is written, and ``request.end`` is to follow; with the reason where it was cut, and the
-    connection is gone."""
+    ``transport``: the request's, None if the client has left. ``timeout``: seconds in which the client must receive
+    something (the connection is aborted after at most twice as many), 0 for none. ``ended`` is called once, possibly
+    before this returns: with None when all is written (then call ``request.end``), or with the reason if the connection
+    was aborted."""
     if transport is None or transport.is_closing():
         answer.close()
         return ended("the client left")
@@ -52,7 +52,7 @@ def send(
 
 
 class Sending:
-    """One body on its way. While it lasts it is the request's receiver."""
+    """A body being sent. It is the request's receiver until the end."""
 
     __slots__ = (
         "_answer", "_ended", "_fd", "_full", "_loop", "_moved", "_pieces", "_queued", "_request", "_timeout", "_timer",
@@ -73,11 +73,11 @@ class Sending:
         self._timeout, self._ended = timeout, ended
         self._pieces: deque[bytes | Span] = deque((head, *answer.pieces))
         self._loop = asyncio.get_running_loop()
-        self._fd = -1  # the visitor's socket, by a number of our own
-        self._full = False  # the socket took less than it was given
+        self._fd = -1  # a dup of the client's socket
+        self._full = False  # the socket accepted less than it was offered
         self._watching = False
-        self._moved = self._loop.time()  # when something went into the socket, or out of it
-        self._queued = -1  # octets in the socket, when last looked
+        self._moved = self._loop.time()  # when data last went into the socket, or out of it
+        self._queued = -1  # octets in the socket at the last check
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -86,13 +86,13 @@ class Sending:
         try:
             self._fd = os.dup(self._transport.get_extra_info("socket").fileno())
         except OSError as error:
-            return self._cut(f"the socket could not be had: {error.strerror}")
+            return self._cut(f"the socket could not be duplicated: {error.strerror}")
         if self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=0)  # writable(True) comes when all of it is written
             return None
         return self._start()
 
-    # --- the visitor (wire.server.Receiver) ---
+    # --- the client (wire.server.Receiver) ---
 
     def writable(self, ready: bool) -> None:
         if ready and not self._watching:
@@ -103,10 +103,10 @@ class Sending:
         self._end("the client left")
 
     def body(self, data: bytes) -> None:
-        """The answer stands already: what still comes is thrown away."""
+        """Discard the rest of the request body: the response is already determined."""
 
     def body_end(self, trailers: list[bytes]) -> None:
-        """As ``body``."""
+        """See ``body``."""
 
     def body_failed(self, fault: BadMessage) -> None:
         self._cut(fault.reason)
@@ -114,13 +114,13 @@ class Sending:
     # --- the work ---
 
     def _start(self) -> None:
-        """From here on nobody but us writes; until here the connection minds who is slow."""
+        """Start writing. From here on only this object writes; before, the connection enforces the timeout."""
         if self._timeout:
             self._timer = self._loop.call_later(self._timeout, self._look)
         self._turn()
 
     def _turn(self) -> None:
-        """Writes until the socket is full or the turn is over. Called again by the loop when there is room."""
+        """Write until the socket is full or the turn is over. The loop calls it again when the socket is writable."""
         left = TURN
         try:
             while self._pieces and left > 0:
@@ -129,7 +129,7 @@ class Sending:
                     return self._cut("the file has shrunk while it was sent")
                 left -= written
                 if self._full:
-                    break  # to ask again would be told so by an error, which costs as much as a hundred kilobytes
+                    break  # another call would fail with EAGAIN, which costs as much as a hundred kilobytes
         except BlockingIOError:
             pass
         except (ConnectionError, TimeoutError):
@@ -146,7 +146,7 @@ class Sending:
         return None
 
     def _write(self, piece: bytes | Span, left: int) -> int:
-        """Takes from the first piece what the socket takes, ``left`` octets at most. Gives how many."""
+        """Write from the first piece as much as the socket accepts, at most ``left`` octets; return how many."""
         if isinstance(piece, bytes):
             count = os.write(self._fd, piece)
             rest: bytes | Span = piece[count:]
@@ -167,8 +167,10 @@ class Sending:
         return count
 
     def _look(self) -> None:
-        """Ends a visitor who takes nothing. A full socket takes no more before a third of it is free, which may last:
-        what counts is whether its queue gets shorter."""
+        """Abort if the client receives nothing.
+
+        A full socket accepts no more until a third of it is free, which may take long: so the shrinking of its queue
+        counts as progress."""
         now = self._loop.time()
         left = self._moved + self._timeout - now
         if left <= 0:

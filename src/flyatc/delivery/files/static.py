@@ -1,7 +1,4 @@
-"""Files of the app which are sent without it: a request for a stylesheet does not start an app.
-
-Which file of which folder an address stands for. Pure: whether there is one, the disk says.
-"""
+"""Serve static files without starting the app: map URLs to files below configured folders."""
 
 import os
 import re
@@ -20,13 +17,13 @@ _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNFIT = re.compile(
     rb"[/\\\x00]"
 )  # in a decoded segment: a slash in disguise, another system's slash, the end of a C string
-_LONGEST = 3 * 4096  # octets of a path with all of them escaped: PATH_MAX, and so no file has a longer one
-_MOST_SEGMENTS = 2048  # the same, of one letter each
+_LONGEST = 3 * 4096  # octets of a fully escaped path of PATH_MAX; no file has a longer one
+_MOST_SEGMENTS = 2048  # the same limit, for segments of one letter
 
 
 class Place(NamedTuple):
-    """``number``: of the folder in the list that was given; ``inner``: the path within it, decoded, with no slash at
-    either end; ``slash``: whether the address ends in one, which asks for an index."""
+    """A possible file. ``number``: index of the folder; ``inner``: the decoded path within it, without outer slashes;
+    ``slash``: the URL ends in a slash, which requests an index."""
 
     number: int
     inner: bytes
@@ -34,19 +31,21 @@ class Place(NamedTuple):
 
 
 class Nowhere(NamedTuple):
-    """It is an address of the folder, but no file can be meant."""
+    """A URL below the folder that cannot name a file."""
 
     number: int
     reason: str
 
 
 class StaticMap:
+    """Maps URL paths to places below the folders. Pure."""
+
     def __init__(self, folders: Sequence[Folder]) -> None:
         begins = [(folder.path.rstrip("/").encode() + b"/", number) for number, folder in enumerate(folders)]
         self._begins = sorted(begins, key=lambda one: -len(one[0]))
 
     def find(self, path: bytes) -> list[Place | Nowhere]:
-        """Where to look in turn, for a raw path below the tenant's prefix, without its query. Empty: not ours."""
+        """Places to try in order, for a raw path below the tenant's prefix, without query. Empty: no folder matches."""
         return [
             _place(number, path[len(begin) :], path.endswith(b"/"))
             for begin, number in self._begins
@@ -55,7 +54,7 @@ class StaticMap:
 
 
 def _place(number: int, rest: bytes, slash: bool) -> Place | Nowhere:
-    """Decodes once, segment by segment, and judges what came out."""
+    """Decode once, segment by segment, and check the result."""
     if len(rest) > _LONGEST or rest.count(b"/") > _MOST_SEGMENTS:
         return Nowhere(number, "longer than the path of any file")
     if _ESCAPE.search(rest):
@@ -73,24 +72,26 @@ def _place(number: int, rest: bytes, slash: bool) -> Place | Nowhere:
     return Place(number, b"/".join(segments), slash)
 
 
-_ENDINGS: dict[Coding, bytes] = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}  # of equals, the first
+_ENDINGS: dict[Coding, bytes] = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}  # the first of equal weight wins
 
 
 class Redirect(NamedTuple):
-    """308 to ``location``: a folder is addressed with a slash at its end, else its page's relative links go astray."""
+    """308 to ``location``: a folder's URL needs a final slash, else relative links on its page break."""
 
     location: bytes
 
 
 class PassToApp(NamedTuple):
-    """The app is asked. ``warning``: what somebody should look at: a link which leads out of its folder."""
+    """Forward to the app. ``warning``: for the operator: a link leads out of its folder."""
 
     warning: str | None
 
 
 class FileCompression(NamedTuple):
-    """How files are encoded that have no precompressed siblings. ``codings``: see ``negotiate``; ``least``: octets;
-    ``pack``: the content in a coding, None where the file is sent as it is."""
+    """Encoding of files without precompressed siblings.
+
+    ``codings``: see ``negotiate``; ``least``: minimum octets; ``pack``: returns the content in a coding, or None to
+    send the file as it is."""
 
     codings: tuple[Coding, ...]
     least: int
@@ -108,7 +109,7 @@ class _Shelf(NamedTuple):
 
 
 class Static:
-    """For one tenant. ``directory``: the app's, absolute."""
+    """Static files of one tenant. ``directory``: the app's, absolute."""
 
     def __init__(self, folders: Sequence[Folder], directory: str, packing: FileCompression | None = None) -> None:
         self._map = StaticMap(folders)
@@ -119,9 +120,9 @@ class Static:
             self._shelves.append(_Shelf(one, place, open_file.Roots([place]), None if whole else packing))
 
     def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
-        """``path``: raw, below the tenant's prefix; ``request.path`` is the whole, and what a redirect repeats.
+        """Respond to a request. ``path``: raw, below the tenant's prefix; a redirect uses the whole ``request.path``.
 
-        What is not there, the next folder is asked for, and at last the app."""
+        Folders are tried in order, then the app."""
         warning: str | None = None
         for place in self._map.find(path):
             shelf = self._shelves[place.number]
@@ -142,7 +143,7 @@ class Static:
 
 
 def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
-    """None: there is nothing. Raises Outside or Unreadable."""
+    """The response for one place, or None if there is no file. Raises Outside or Unreadable."""
     path = shelf.place + b"/" + place.inner
     if place.inner and not place.slash and (file := _open(path, shelf)) is not None:
         if _reading(request):
@@ -150,12 +151,12 @@ def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) ->
         file.close()
         return _not_allowed()
     if not _reading(request) or (file := _index(path, shelf)) is None:
-        return None  # a form may well be posted to a folder's address
+        return None  # forms may be posted to a folder's URL
     if place.slash:
         return _represent(shelf, file, request, now)
     file.close()
     query = b"" if request.query is None else b"?" + request.query
-    return Redirect(request.path + b"/" + query)  # no empty segment was let in: it cannot become //another.host/
+    return Redirect(request.path + b"/" + query)  # empty segments were refused: it cannot become //another.host/
 
 
 def _index(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
@@ -173,7 +174,7 @@ def _open(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
 def _represent(
     shelf: _Shelf, file: open_file.Opened, request: head.RequestHead, now: float
 ) -> file_response.FileResponse:
-    """The file as it is, its compressed sibling, or, where it has none, compressed by us."""
+    """The file as it is, its precompressed sibling, or, without siblings, compressed by flyatc."""
     kind = file_response.of(file.path)
     lines = [(b"content-type", b"\r\nContent-Type: " + kind)]
     if (header := shelf.settings.header) is not None:
@@ -200,8 +201,9 @@ def _chosen(request: head.RequestHead, codings: tuple[Coding, ...], lines: list[
 
 
 def _siblings(file: open_file.Opened) -> tuple[Coding, ...]:
-    """The codings in which a file lies beside it, and is not older: else somebody has forgotten to compress it anew. In
-    whole seconds, as not every tool that copies a time copies its fractions."""
+    """Codings of the file's precompressed siblings. Siblings older than the file are outdated, and ignored.
+
+    Times are compared in whole seconds, as not every tool copies fractions."""
     found: list[Coding] = []
     for coding, ending in _ENDINGS.items():
         try:
@@ -209,7 +211,7 @@ def _siblings(file: open_file.Opened) -> tuple[Coding, ...]:
         except OSError:
             continue
         newer = int(about.st_mtime) >= file.modified // 1_000_000_000
-        if newer and about.st_size and stat.S_ISREG(about.st_mode):  # nothing compresses to nothing
+        if newer and about.st_size and stat.S_ISREG(about.st_mode):  # no content compresses to 0 octets
             found.append(coding)
     return tuple(found)
 
@@ -217,7 +219,7 @@ def _siblings(file: open_file.Opened) -> tuple[Coding, ...]:
 def _sibling(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
     try:
         return open_file.open_below(path, shelf.roots)
-    except open_file.FileFault:  # the file itself is there: that one serves as well
+    except open_file.FileFault:  # the uncompressed file is sent instead
         return None
 
 

@@ -1,8 +1,7 @@
 """X-Sendfile, and the plain form of X-Accel-Redirect: the app names a file, and flyatc sends it.
 
-The wire cuts these headers out of every head, so that none gets through when this is switched off: ``FROM_VISITORS``
-out of requests (by X-Accel-Mapping a visitor could tell Rack which path to name: CVE-2025-61780), ``FROM_APPS`` out of
-answers.
+The wire removes these headers from every head, so that none passes when this is disabled: ``FROM_APPS`` from responses;
+X-Sendfile-Type, X-Accel-Mapping from requests (by the latter a client could make Rack name any path: CVE-2025-61780).
 """
 
 import os
@@ -16,7 +15,7 @@ from flyatc.delivery.files import file_response, open_file
 from flyatc.wire import head
 
 FROM_APPS = (b"x-sendfile", b"x-accel-redirect")
-OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # to the app, where it is switched on: Rack waits for it
+OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # sent to the app if enabled: Rack requires it
 
 _LONGEST = 3 * 4096  # octets of an escaped path: PATH_MAX, with all of them escaped
 _BODILESS = (204, 205, 304)
@@ -24,16 +23,19 @@ _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Sendfile:
-    """For one tenant. ``directory``: the app's, absolute; ``roots``: absolute; ``closed``: the folder of all tenants'
-    data: within it only ``roots`` are open."""
+    """X-Sendfile of one tenant.
+
+    ``directory``: the app's, absolute; ``roots``: absolute; ``closed``: the folder of all tenants' data, in which only
+    ``roots`` are open."""
 
     def __init__(self, directory: str, roots: Sequence[str], closed: Sequence[str] = ()) -> None:
         self._directory = os.fsencode(directory)
         self._roots = open_file.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
 
     def find(self, response: head.ResponseHead) -> open_file.Opened | file_response.FileRefused | None:
-        """What to send instead of the app's body, which is to be thrown away: a file, for ``build``, or to be closed.
-        None: the app names no file."""
+        """The file to send instead of the app's body, which must be discarded; or a refusal; None: no file is named.
+
+        The caller passes the file to ``build``, or closes it."""
         path = self._named(response)
         if path is None or response.status in _BODILESS:
             return None
@@ -46,8 +48,9 @@ class Sendfile:
     def again(
         self, named: stored.File, request: head.RequestHead, kept: list[file_response.Line], *, status: int, now: float
     ) -> file_response.FileResponse | file_response.FileRefused:
-        """As ``find`` and ``build``, long after the app named the file. ``kept``: the header lines. Where the file is
-        another by now, the app's ETag was not meant for it."""
+        """Like ``find`` and ``build``, for a stored response that names a file. ``kept``: the header lines.
+
+        If the file has changed since, the app's ETag is dropped."""
         found = self._open(named.path)
         if isinstance(found, file_response.FileRefused):
             return found
@@ -66,7 +69,7 @@ class Sendfile:
             return file_response.FileRefused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
 
     def _named(self, response: head.ResponseHead) -> bytes | None:
-        """The absolute path of the file; None: no file is named; empty: something else is."""
+        """The absolute path of the file; None: none is named; empty: something else is named."""
         plain, accel = response.one(FROM_APPS[0]), response.one(FROM_APPS[1])
         if plain:
             return plain if plain[:1] == b"/" else self._directory + b"/" + plain
@@ -81,14 +84,16 @@ class Sendfile:
 def build(
     file: open_file.Opened, request: head.RequestHead, response: head.ResponseHead, *, now: float
 ) -> file_response.FileResponse:
-    """A status of 200 may become 206, 304, 412 or 416; any other is kept. The app's own header lines are kept: a
-    Content-Encoding means that the file is encoded already. Takes the file over."""
-    status = 200 if response.status == 206 else response.status  # a part of what, only the file tells
+    """Build the response for a file that the app named. Takes ownership of the file.
+
+    A status of 200 may become 206, 304, 412 or 416; others are kept. The app's header lines are kept: a
+    Content-Encoding means that the file is already encoded."""
+    status = 200 if response.status == 206 else response.status  # the range is computed from the file
     return _build(file, request, conditional.lines(response.kept), status, now)
 
 
 def remembered(file: open_file.Opened) -> stored.File:
-    """What is stored of it."""
+    """The file's identity, as stored in the cache."""
     return stored.File(file.path, file.modified, file.size)
 
 
