@@ -16,7 +16,7 @@ Key: TypeAlias = tuple[str | int, ...]  # the path from the top: ("app", "comman
 
 
 class ScalarNode(Struct, frozen=True):
-    """``plain``: without quotes, so that ``null`` and ``true`` may have their YAML meaning."""
+    """A scalar. ``plain``: without quotes, so that ``null`` and ``true`` may have their YAML meaning."""
 
     line: int
     text: str

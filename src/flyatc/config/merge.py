@@ -40,7 +40,7 @@ class Context(Struct, frozen=True):
 Check = Callable[[Any, Key, Context], object]
 
 
-def lay(app: App, layer: Layer | None, key: Key, around: Context) -> App:
+def lay(app: App, layer: Layer | None, key: Key, context: Context) -> App:
     """Return ``app`` overridden by ``layer``, paths absolute. Faults of the layer itself are reported."""
     if layer is None:
         return app
@@ -50,7 +50,7 @@ def lay(app: App, layer: Layer | None, key: Key, around: Context) -> App:
         if value is UNSET:
             continue
         check = _CHECKS.get(name)
-        value = check(value, (*key, name), around) if check else value
+        value = check(value, (*key, name), context) if check else value
         changes[name] = _merged(getattr(app, name), value) if name in _MERGED else value
     return structs.replace(app, **changes) if changes else app
 
@@ -62,17 +62,17 @@ def _merged(below: Any, value: Any) -> Any:
     return structs.replace(below, **made)
 
 
-def check_whole(app: App, layers: list[tuple[Key, Layer | None]], around: Context) -> None:
+def check_whole(app: App, layers: list[tuple[Key, Layer | None]], context: Context) -> None:
     """Check the complete settings of a tenant. A fault is reported at the layer that set the value last."""
     command = _last("command", layers)
-    if not app.command and not around.faults.reported(command):
-        around.faults.add(command, "is missing: write the program and its arguments, such as [python3, app.py]")
+    if not app.command and not context.faults.reported(command):
+        context.faults.add(command, "is missing: write the program and its arguments, such as [python3, app.py]")
     if app.seed is None:
         return
     seed = _last("seed", layers)
     fault = _seed_without_database(app)
-    if fault and not around.faults.reported(_last("databases", layers)):
-        around.faults.add(seed, fault)
+    if fault and not context.faults.reported(_last("databases", layers)):
+        context.faults.add(seed, fault)
 
 
 def _last(name: str, layers: list[tuple[Key, Layer | None]]) -> Key:
@@ -92,102 +92,102 @@ def _seed_without_database(app: App) -> str | None:
     return f"{unknown[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
 
 
-def _command(command: list[str], key: Key, around: Context) -> list[str]:
+def _command(command: list[str], key: Key, context: Context) -> list[str]:
     for index, argument in enumerate(command):
-        _check_placeholders(argument, (*key, index), around)
+        _check_placeholders(argument, (*key, index), context)
     if command and not command[0].strip():
-        around.faults.add((*key, 0), "is empty: it must be the program")
+        context.faults.add((*key, 0), "is empty: it must be the program")
     return command
 
 
-def _env(env: dict[str, str | None], key: Key, around: Context) -> dict[str, str | None]:
+def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, str | None]:
     for name, value in env.items():
         if fault := validate.variable(name):
-            around.faults.add((*key, name), fault)
+            context.faults.add((*key, name), fault)
         if value is not None:
-            _check_placeholders(value, (*key, name), around)
+            _check_placeholders(value, (*key, name), context)
     return env
 
 
-def _ready(ready: str | None, key: Key, around: Context) -> str | None:
+def _ready(ready: str | None, key: Key, context: Context) -> str | None:
     if ready is not None:
-        _check_placeholders(ready, key, around)
+        _check_placeholders(ready, key, context)
         path = ready.startswith(("/", "{prefix}")) and ready.isprintable() and " " not in ready
-        if not path and not around.faults.reported(key):
-            around.faults.add(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
+        if not path and not context.faults.reported(key):
+            context.faults.add(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
     return ready
 
 
-def _directory(directory: str, key: Key, around: Context) -> str:
-    absolute = around.absolute(directory)
-    if not around.disk.is_directory(Path(absolute)):
-        around.faults.add(key, f"{absolute} is not a directory")
+def _directory(directory: str, key: Key, context: Context) -> str:
+    absolute = context.absolute(directory)
+    if not context.disk.is_directory(Path(absolute)):
+        context.faults.add(key, f"{absolute} is not a directory")
     return absolute
 
 
-def _databases(databases: list[str], key: Key, around: Context) -> list[str]:
+def _databases(databases: list[str], key: Key, context: Context) -> list[str]:
     counts = Counter(databases)
     for index, name in enumerate(databases):
         if fault := validate.database(name):
-            around.faults.add((*key, index), fault)
+            context.faults.add((*key, index), fault)
         elif counts[name] > 1 and databases.index(name) < index:
-            around.faults.add((*key, index), f"{name!r} is listed twice")
+            context.faults.add((*key, index), f"{name!r} is listed twice")
         elif any(other.startswith(f"{name}/") for other in databases):
-            around.faults.add((*key, index), f"{name!r} cannot be a database and the folder of another")
+            context.faults.add((*key, index), f"{name!r} cannot be a database and the folder of another")
     return databases
 
 
-def _seed(seed: str | dict[str, str] | None, key: Key, around: Context) -> str | dict[str, str] | None:
+def _seed(seed: str | dict[str, str] | None, key: Key, context: Context) -> str | dict[str, str] | None:
     if isinstance(seed, str):
-        return _seed_file(seed, key, around)
+        return _seed_file(seed, key, context)
     if seed is None:
         return None
-    return {name: _seed_file(path, (*key, name), around) for name, path in seed.items()}
+    return {name: _seed_file(path, (*key, name), context) for name, path in seed.items()}
 
 
-def _seed_file(path: str, key: Key, around: Context) -> str:
+def _seed_file(path: str, key: Key, context: Context) -> str:
     """Return the absolute path, still a template: it is expanded when the seed is needed."""
-    _check_placeholders(path, key, around)
+    _check_placeholders(path, key, context)
     file = validate.literal(path)
-    if file is not None and around.disk.readable_octets(Path(around.absolute(file))) is None:
-        around.faults.add(key, f"{around.absolute(file)} is not a file that can be read")
-    return _template(path, around)
+    if file is not None and context.disk.readable_octets(Path(context.absolute(file))) is None:
+        context.faults.add(key, f"{context.absolute(file)} is not a file that can be read")
+    return _template(path, context)
 
 
-def _template(path: str, around: Context) -> str:
+def _template(path: str, context: Context) -> str:
     """Return the absolute path, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):
         return path
-    return validate.escape(str(around.folder)).rstrip("/") + "/" + path
+    return validate.escape(str(context.folder)).rstrip("/") + "/" + path
 
 
-def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, around: Context) -> Delivery | DeliveryOverrides:
+def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, context: Context) -> Delivery | DeliveryOverrides:
     """Make the roots absolute templates. Static folders stay relative: another layer may change the app's directory."""
     sendfile = delivery.sendfile
     if sendfile is UNSET or not sendfile.roots:
         return delivery
     for index, root in enumerate(sendfile.roots):
-        _check_placeholders(root, (*key, "sendfile", "roots", index), around)
-    roots = [_template(root, around) for root in sendfile.roots]
+        _check_placeholders(root, (*key, "sendfile", "roots", index), context)
+    roots = [_template(root, context) for root in sendfile.roots]
     return structs.replace(delivery, sendfile=structs.replace(sendfile, roots=roots))
 
 
-def _pages(pages: dict[str, str], key: Key, around: Context) -> dict[str, str]:
+def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
     for name, path in pages.items():
         if fault := validate.page(name):
-            around.faults.add((*key, name), fault)
-        octets = around.disk.readable_octets(Path(around.absolute(path)))
+            context.faults.add((*key, name), fault)
+        octets = context.disk.readable_octets(Path(context.absolute(path)))
         if octets is None:
-            around.faults.add((*key, name), f"{around.absolute(path)} is not a file that can be read")
+            context.faults.add((*key, name), f"{context.absolute(path)} is not a file that can be read")
         elif octets > _LARGEST_PAGE:
-            around.faults.add((*key, name), f"{around.absolute(path)} is larger than 1 MB")
-    return {name: around.absolute(path) for name, path in pages.items()}
+            context.faults.add((*key, name), f"{context.absolute(path)} is larger than 1 MB")
+    return {name: context.absolute(path) for name, path in pages.items()}
 
 
-def _check_placeholders(text: str, key: Key, around: Context) -> None:
+def _check_placeholders(text: str, key: Key, context: Context) -> None:
     if "{" in text or "}" in text:
-        for fault in validate.faults(text, around.environ):
-            around.faults.add(key, fault)
+        for fault in validate.faults(text, context.environ):
+            context.faults.add(key, fault)
 
 
 _CHECKS: dict[str, Check] = {

@@ -37,22 +37,22 @@ def resolve(
     """Resolve a file. ``path``: of the file, absolute. ``alone``: the command of an app without users; it is then the
     only tenant, ``server.data`` itself is its folder, and the users of the file are ignored. The result is only valid
     if ``faults`` is empty."""
-    around = Context(path.parent, environ, disk, faults)
-    server = sections.server(file.server, around)
-    app = merge.lay(App(), file.app, ("app",), around)
+    context = Context(path.parent, environ, disk, faults)
+    server = sections.server(file.server, context)
+    app = merge.lay(App(), file.app, ("app",), context)
     tenants: dict[str, Tenant] = {}
     users = file.users
     if alone:
-        users, tenants = {}, {ALONE: _alone(structs.replace(app, command=list(alone)), server, around)}
+        users, tenants = {}, {ALONE: _alone(structs.replace(app, command=list(alone)), server, context)}
     elif not users and not faults.reported(("users",)):
         faults.add(("users",), "at least one user is needed, or '*' for all that match a pattern")
     pattern, pins = None, {}
     for user, entry in users.items():
         if (pin := _pin(user, entry, faults)) is not None:
             pins[user] = pin
-        apps = tuple(_tenants(user, entry, app, around))
+        apps = tuple(_tenants(user, entry, app, context))
         if user == ANYONE:
-            pattern = _pattern(entry, app, apps, around)
+            pattern = _pattern(entry, app, apps, context)
             continue
         _check_user(user, entry, server, faults)
         for name, whole in apps:
@@ -61,12 +61,12 @@ def resolve(
     config = Config(
         path=path,
         server=server,
-        storage=sections.storage(file.storage, server.data, around),
+        storage=sections.storage(file.storage, server.data, context),
         limits=file.limits,
         cache=file.cache,
         machine_idle=file.machine_idle,
-        fly=sections.fly(file.fly, around),
-        replay=sections.replay(file.replay, around),
+        fly=sections.fly(file.fly, context),
+        replay=sections.replay(file.replay, context),
         log=file.log,
         pages=app.pages,
         tenants=tenants,
@@ -74,27 +74,27 @@ def resolve(
         users=frozenset(users) - {ANYONE},
         pins=pins,
     )
-    return config if alone else _only(config, around)
+    return config if alone else _only(config, context)
 
 
-def _only(config: Config, around: Context) -> Config:
+def _only(config: Config, context: Context) -> Config:
     """Restrict the configuration to the one user served by this machine, if the environment names one."""
-    user = around.environ.get(USER_VARIABLE)
+    user = context.environ.get(USER_VARIABLE)
     if not user:
         return config
     unmatched = config.pattern is None or not any(
         config.tenant_of_pattern(user, name) for name, _ in config.pattern.tenants
     )
-    if user not in config.users and unmatched and not around.faults.reported(("users",)):
-        around.faults.add_environment(
+    if user not in config.users and unmatched and not context.faults.reported(("users",)):
+        context.faults.add_environment(
             USER_VARIABLE,
             f"names the only user that this machine serves (--user), and {user!r} is no user of this file",
         )
     return structs.replace(config, only=user)
 
 
-def _alone(app: App, server: Server, around: Context) -> Tenant:
-    merge.check_whole(app, [], around)
+def _alone(app: App, server: Server, context: Context) -> Tenant:
+    merge.check_whole(app, [], context)
     return Tenant(user=ALONE, name="", prefix="", data=Path(server.data), app=app)
 
 
@@ -106,15 +106,15 @@ class _Entry(Struct, frozen=True):
     layer: AppOverrides | None
 
 
-def _tenants(user: str, entry: UserEntry | None, app: App, around: Context) -> Iterator[tuple[str, App]]:
+def _tenants(user: str, entry: UserEntry | None, app: App, context: Context) -> Iterator[tuple[str, App]]:
     """Yield each tenant of a user with its complete app."""
     key: Key = ("users", user)
-    of_user = merge.lay(app, entry, key, around)
-    for tenant in _entries(entry, key, around.faults):
+    of_user = merge.lay(app, entry, key, context)
+    for tenant in _entries(entry, key, context.faults):
         if fault := validate.tenant(tenant.name):
-            around.faults.add(tenant.key, fault)
-        whole = merge.lay(of_user, tenant.layer, tenant.key, around)
-        merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], around)
+            context.faults.add(tenant.key, fault)
+        whole = merge.lay(of_user, tenant.layer, tenant.key, context)
+        merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], context)
         yield tenant.name, whole
 
 
@@ -166,19 +166,21 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
     return Pin(region=entry.region or None, machine=entry.machine or None)
 
 
-def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], around: Context) -> Pattern | None:
+def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], context: Context) -> Pattern | None:
     match = UNSET if entry is None else entry.match
     key: Key = ("users", ANYONE, "match")
     if match is UNSET:
-        if not around.faults.reported(key):
-            around.faults.add(key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'")
+        if not context.faults.reported(key):
+            context.faults.add(
+                key, "is missing: a pattern that the whole user segment must match, such as '[0-9]{1,9}'"
+            )
         return None
     from flyatc.config import user_pattern  # most configurations have none
 
     try:
         user_pattern.compiled(match)
     except user_pattern.PatternError as error:
-        around.faults.add(key, f"{match!r} cannot be used: {error}")
+        context.faults.add(key, f"{match!r} cannot be used: {error}")
         return None
-    of_all, provision = merge.lay(app, entry, ("users", ANYONE), around), entry is not None and entry.provision is True
+    of_all, provision = merge.lay(app, entry, ("users", ANYONE), context), entry is not None and entry.provision is True
     return Pattern(match=match, app=of_all, tenants=apps, provision=provision)

@@ -21,40 +21,40 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_URL = "file:./store"
 
 
-def server(server: Server, around: Context) -> Server:
+def server(server: Server, context: Context) -> Server:
     """Return the section with ``data`` absolute, ``root`` without a trailing slash, the environment's variables
     applied, and a bare control port on loopback."""
     control = server.control
     if control is not None and control.host is None:
         control = Listen(LOOPBACK, control.port)
-    listen = _listen_of_environment(server.listen, around)
-    data = around.environ.get("FLYATC_DATA") or server.data
+    listen = _listen_of_environment(server.listen, context)
+    data = context.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
-        around.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
+        context.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
     if fault := validate.root(server.root):
-        around.faults.add(("server", "root"), fault)
+        context.faults.add(("server", "root"), fault)
     if server.health is not None and (fault := _health_fault(server.health)):
-        around.faults.add(("server", "health"), fault)
+        context.faults.add(("server", "health"), fault)
     return structs.replace(
         server,
         listen=listen,
         control=control,
         root=server.root.rstrip("/") or "/",
-        data=around.absolute(data),
+        data=context.absolute(data),
     )
 
 
-def fly(fly: Fly, around: Context) -> Fly:
-    faults, resolver = around.faults, around.environ.get("FLYATC_RESOLVER")
+def fly(fly: Fly, context: Context) -> Fly:
+    faults, resolver = context.faults, context.environ.get("FLYATC_RESOLVER")
     if resolver:
         try:
             fly = structs.replace(fly, resolver=Listen.parse(resolver))
         except ValueError as error:
             faults.add_environment("FLYATC_RESOLVER", str(error))
     if (
-        key := around.environ.get("FLYATC_METADATA")
+        key := context.environ.get("FLYATC_METADATA")
         or fly.metadata
-        or (around.environ.get(USER_VARIABLE) and USER_VARIABLE.lower())
+        or (context.environ.get(USER_VARIABLE) and USER_VARIABLE.lower())
     ):
         fly = structs.replace(fly, metadata=key)
     if fly.metadata is not None and re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", fly.metadata) is None:
@@ -64,9 +64,9 @@ def fly(fly: Fly, around: Context) -> Fly:
     return fly
 
 
-def replay(replay: Replay, around: Context) -> Replay:
+def replay(replay: Replay, context: Context) -> Replay:
     if 0 < replay.cache < LEAST_REPLAY_CACHE:
-        around.faults.add(
+        context.faults.add(
             ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
         )
     return replay
@@ -79,49 +79,49 @@ def _is_address(host: str) -> bool:
         return False
 
 
-def storage(storage: Storage, data: str, around: Context) -> Storage:
+def storage(storage: Storage, data: str, context: Context) -> Storage:
     """Return the section with ``url`` as ``s3://…`` or ``file:/absolute``. ``data``: the absolute server.data."""
-    storage = streaming(storage, around)
+    storage = streaming(storage, context)
     if storage.key is not None:
-        check_placeholders("key", storage.key, around.faults)
-    url = storage.url or _url_of_environment(storage, around)
+        check_placeholders("key", storage.key, context.faults)
+    url = storage.url or _url_of_environment(storage, context)
     if url.startswith(SCHEME):
-        _check_bucket(storage, url, around)
+        _check_bucket(storage, url, context)
         return structs.replace(storage, url=url)
-    folder = _folder(url, around.faults)
+    folder = _folder(url, context.faults)
     if folder is None:
         return storage
-    absolute = around.absolute(folder)
+    absolute = context.absolute(folder)
     if Path(absolute) == Path(data) or Path(absolute).is_relative_to(Path(data) / "tenants"):
-        around.faults.add(("storage", "url"), "must not be where the running databases are (server.data)")
+        context.faults.add(("storage", "url"), "must not be where the running databases are (server.data)")
     return structs.replace(storage, url=f"file:{absolute}")
 
 
-def _url_of_environment(storage: Storage, around: Context) -> str:
-    name = around.environ.get(BUCKET_VARIABLE)
+def _url_of_environment(storage: Storage, context: Context) -> str:
+    name = context.environ.get(BUCKET_VARIABLE)
     return f"{SCHEME}{name}" if name and storage.mode != "none" else DEFAULT_URL
 
 
-def _check_bucket(storage: Storage, url: str, around: Context) -> None:
+def _check_bucket(storage: Storage, url: str, context: Context) -> None:
     for fault in url_faults(url):
         if storage.url:
-            around.faults.add(("storage", "url"), fault)
+            context.faults.add(("storage", "url"), fault)
         else:
-            around.faults.add_environment(
-                BUCKET_VARIABLE, f"{around.environ[BUCKET_VARIABLE]!r} is not the name of a bucket"
+            context.faults.add_environment(
+                BUCKET_VARIABLE, f"{context.environ[BUCKET_VARIABLE]!r} is not the name of a bucket"
             )
     if storage.mode != "none":
-        for variable, fault in environment_faults(around.environ):
-            around.faults.add_environment(variable, fault)
+        for variable, fault in environment_faults(context.environ):
+            context.faults.add_environment(variable, fault)
 
 
-def _listen_of_environment(listen: Listen, around: Context) -> Listen:
-    listen = Listen(around.environ.get("FLYATC_HOST") or listen.host, listen.port)
-    text = around.environ.get("PORT")
+def _listen_of_environment(listen: Listen, context: Context) -> Listen:
+    listen = Listen(context.environ.get("FLYATC_HOST") or listen.host, listen.port)
+    text = context.environ.get("PORT")
     if text is None:
         return listen
     if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
-        around.faults.add_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
+        context.faults.add_environment("PORT", f"{text!r} is not a port: it must be a number up to 65535, or unset")
         return listen
     return Listen(listen.host, int(text))
 
@@ -149,30 +149,30 @@ PLACEHOLDERS = ("user", "tenant", "database")
 _FILE = "file:"
 
 
-def streaming(storage: Storage, around: Context) -> Storage:
+def streaming(storage: Storage, context: Context) -> Storage:
     """Return the section with ``litestream`` and a ``file:`` in ``replica`` absolute."""
     for name in ("litestream", "replica"):
         if getattr(storage, name) is not None and storage.mode != "litestream":
-            around.faults.add(("storage", name), f"is for litestream mode: this is {storage.mode}")
+            context.faults.add(("storage", name), f"is for litestream mode: this is {storage.mode}")
     program, replica = storage.litestream, storage.replica
     if replica is not None:
-        replica = _replica(replica, around)
-    return structs.replace(storage, litestream=program and around.absolute(program), replica=replica)
+        replica = _replica(replica, context)
+    return structs.replace(storage, litestream=program and context.absolute(program), replica=replica)
 
 
-def _replica(text: str, around: Context) -> str:
-    check_placeholders("replica", text, around.faults)
+def _replica(text: str, context: Context) -> str:
+    check_placeholders("replica", text, context.faults)
     if text.startswith(SCHEME):
         plain = re.sub(r"\{[a-z]*\}", "x", text)  # the values of placeholders are plain too
         faults = list(url_faults(plain))
         if not faults and not bucket_of(plain, {}).prefix:
             faults = [f"{text!r} names no path in its bucket"]
         for fault in faults:
-            around.faults.add(("storage", "replica"), fault)
+            context.faults.add(("storage", "replica"), fault)
     elif text.startswith(_FILE):
-        return f"{_FILE}{around.absolute(re.sub('^/+', '/', text.removeprefix(_FILE)))}"
+        return f"{_FILE}{context.absolute(re.sub('^/+', '/', text.removeprefix(_FILE)))}"
     elif ":" in text or not {"", ".", ".."}.isdisjoint(text.strip("/").split("/")):
-        around.faults.add(("storage", "replica"), f"{text!r} is neither s3://BUCKET/PATH, file:FOLDER nor a plain key")
+        context.faults.add(("storage", "replica"), f"{text!r} is neither s3://BUCKET/PATH, file:FOLDER nor a plain key")
     return text
 
 

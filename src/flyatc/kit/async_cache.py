@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class AsyncCache(Generic[K, V]):
-    """``ask`` looks a key up; an error it raises reaches every waiting caller and is not cached. ``keep`` returns for
+    """The cache. ``ask`` looks a key up; its errors reach every waiting caller and are not cached. ``keep`` returns for
     how many seconds a value is fresh. ``most``: the number of values kept; the oldest are evicted."""
 
     def __init__(self, ask: Callable[[K], Awaitable[V]], keep: Callable[[V], float], most: int) -> None:

@@ -68,10 +68,10 @@ class MachinesApi:
         match = _MACHINES.fullmatch(call.path)
         if match is None:
             raise BadMessage(404, "404 page not found")
-        asked = ApiCall(call, match["app"], unquote(match["key"] or ""), nonce)
+        request = ApiCall(call, match["app"], unquote(match["key"] or ""), nonce)
         if match["id"] is None:
-            return await self._of_app(asked)
-        return await self._of_machine(asked, match["id"], match["verb"] or "")
+            return await self._of_app(request)
+        return await self._of_machine(request, match["id"], match["verb"] or "")
 
     @staticmethod
     def fault(error: FlyatcError) -> ApiResponse:
@@ -84,27 +84,27 @@ class MachinesApi:
         if not self._rates.allows(action, subject, monotonic()):
             raise BadMessage(429, "rate limit exceeded")
 
-    async def _of_app(self, asked: ApiCall) -> ApiResponse:
-        if asked.call.method == "GET":
-            self._limit("list", asked.app)
-            return _json([types.machine(one) for one in self._machines if _fits(one, asked)])
-        if asked.call.method == "POST":
-            self._limit("create", asked.app)
-            return self._create(asked, asked.body(types.CreateMachine))
+    async def _of_app(self, request: ApiCall) -> ApiResponse:
+        if request.call.method == "GET":
+            self._limit("list", request.app)
+            return _json([types.machine(one) for one in self._machines if _fits(one, request)])
+        if request.call.method == "POST":
+            self._limit("create", request.app)
+            return self._create(request, request.body(types.CreateMachine))
         raise BadMessage(405, "method not allowed")
 
-    def _create(self, asked: ApiCall, wanted: types.CreateMachine) -> ApiResponse:
+    def _create(self, request: ApiCall, wanted: types.CreateMachine) -> ApiResponse:
         try:
             config = msgspec.convert(wanted.config, types.Config)
         except msgspec.ValidationError as error:
             raise BadMessage(400, f"invalid config: {error}") from error
         if not config.image:
             raise BadMessage(400, "config.image is required")
-        self._check_name(asked.app, wanted.name)
+        self._check_name(request.app, wanted.name)
         region = self._region(wanted.region)
-        volumes = [self._free_volume(asked.app, mount.volume, region) for mount in config.mounts or ()]
+        volumes = [self._free_volume(request.app, mount.volume, region) for mount in config.mounts or ()]
         metadata = config.metadata or {}
-        one = self._machines.create(asked.app, region, metadata, wanted.name, wanted.config)
+        one = self._machines.create(request.app, region, metadata, wanted.name, wanted.config)
         for volume in volumes:
             volume.attached_machine_id = one.record.id
         created = _json(types.machine(one))
@@ -126,18 +126,18 @@ class MachinesApi:
 
     # --- volumes ---
 
-    def _of_volumes(self, asked: ApiCall, volume: str | None) -> ApiResponse:
-        if (asked.call.method, volume) == ("GET", None):
-            self._limit("list volumes", asked.app)
-            return _json(self._volumes.of(asked.app))
-        if (asked.call.method, volume) == ("POST", None):
-            self._limit("create volume", asked.app)
-            wanted = asked.body(types.CreateVolume)
-            return _json(self._volumes.create(asked.app, wanted.name, self._region(wanted.region), wanted.size_gb))
-        found = self._volumes.find(asked.app, volume or "")
+    def _of_volumes(self, request: ApiCall, volume: str | None) -> ApiResponse:
+        if (request.call.method, volume) == ("GET", None):
+            self._limit("list volumes", request.app)
+            return _json(self._volumes.of(request.app))
+        if (request.call.method, volume) == ("POST", None):
+            self._limit("create volume", request.app)
+            wanted = request.body(types.CreateVolume)
+            return _json(self._volumes.create(request.app, wanted.name, self._region(wanted.region), wanted.size_gb))
+        found = self._volumes.find(request.app, volume or "")
         if found is None:
             raise BadMessage(404, "volume not found")
-        if asked.call.method == "DELETE":
+        if request.call.method == "DELETE":
             if found.attached_machine_id is not None:
                 raise WrongState(f"volume is attached to machine {found.attached_machine_id}")
             self._volumes.remove(found.id)
@@ -152,31 +152,31 @@ class MachinesApi:
             raise WrongState(f"volume {volume} is in use by machine {found.attached_machine_id}")
         return found
 
-    async def _of_machine(self, asked: ApiCall, machine: str, verb: str) -> ApiResponse:
+    async def _of_machine(self, request: ApiCall, machine: str, verb: str) -> ApiResponse:
         one = self._machines.get(machine)
-        if one is None or one.record.app != asked.app:
+        if one is None or one.record.app != request.app:
             raise BadMessage(404, "machine not found")
-        action = verb or {"GET": "get", "DELETE": "delete"}.get(asked.call.method, "")
-        if action in _CHANGES and not self._leases.allows(machine, asked.nonce, time()):
+        action = verb or {"GET": "get", "DELETE": "delete"}.get(request.call.method, "")
+        if action in _CHANGES and not self._leases.allows(machine, request.nonce, time()):
             raise BadMessage(409, "failed to change the machine: machine lease currently held by sim@flyatc")
-        route = _ROUTES.get((asked.call.method, verb))
+        route = _ROUTES.get((request.call.method, verb))
         if route is None:
             raise BadMessage(404, "404 page not found")
         if action != "wait":
-            self._limit(action if action == "get" else f"{asked.call.method} {action}", machine)
-        return await route(self, asked, one)
+            self._limit(action if action == "get" else f"{request.call.method} {action}", machine)
+        return await route(self, request, one)
 
     # --- one machine ---
 
-    async def _get(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _get(self, request: ApiCall, one: Machine) -> ApiResponse:
         return _json(types.machine(one))
 
-    async def _start(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _start(self, request: ApiCall, one: Machine) -> ApiResponse:
         return _json({"previous_state": await one.start(), "migrated": False, "new_host": False})
 
-    async def _stop(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _stop(self, request: ApiCall, one: Machine) -> ApiResponse:
         """Begin a stop and respond immediately; callers use ``wait`` to learn of its end."""
-        wanted = asked.body(types.StopMachine)
+        wanted = request.body(types.StopMachine)
         try:
             number = signal.Signals[wanted.signal.upper()]
         except KeyError as error:
@@ -192,15 +192,15 @@ class MachinesApi:
         tasks.start(one.stop(number, grace), f"stop of {one.record.name}")
         return _json({"ok": True})
 
-    async def _suspend(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _suspend(self, request: ApiCall, one: Machine) -> ApiResponse:
         """Respond immediately, like ``stop``: a machine that suspends itself could not read the response afterwards."""
         if one.state not in ("started", "suspended") or one.lost:
             raise WrongState(f"unable to suspend machine from current state: '{one.state}'")
         tasks.start(one.suspend(), f"suspend of {one.record.name}")
         return _json({"ok": True})
 
-    async def _delete(self, asked: ApiCall, one: Machine) -> ApiResponse:
-        if one.state not in ("stopped", "created", "suspended") and asked.call.query.get("force") != "true":
+    async def _delete(self, request: ApiCall, one: Machine) -> ApiResponse:
+        if one.state not in ("stopped", "created", "suspended") and request.call.query.get("force") != "true":
             raise WrongState(
                 f"unable to destroy machine from current state: '{one.state}', not one of stopped, suspended"
             )
@@ -208,8 +208,8 @@ class MachinesApi:
         self._volumes.detach(one.record.id)
         return _json({"ok": True})
 
-    async def _wait(self, asked: ApiCall, one: Machine) -> ApiResponse:
-        query = asked.call.query
+    async def _wait(self, request: ApiCall, one: Machine) -> ApiResponse:
+        query = request.call.query
         state, version = query.get("state", "started"), query.get("instance_id")
         if state not in ("started", "stopped", "suspended", "destroyed"):
             raise BadMessage(400, f"invalid state {state}")
@@ -223,46 +223,46 @@ class MachinesApi:
             return _json({"ok": True})
         raise BadMessage(408, f"deadline_exceeded: machine is {one.state}, not {state}")
 
-    async def _exec(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _exec(self, request: ApiCall, one: Machine) -> ApiResponse:
         """Run a command. The status is 200 even if the command fails."""
-        wanted = asked.body(types.Exec)
+        wanted = request.body(types.Exec)
         if not wanted.command:
             raise BadMessage(400, "command is required")
         if not one.reachable:
             raise WrongState(f"machine is not running, but {one.state}")
         return _json(await run(wanted.command, one.environ, wanted.timeout))
 
-    async def _cordon(self, asked: ApiCall, one: Machine) -> ApiResponse:
-        one.cordoned = asked.call.path.endswith("/cordon")
+    async def _cordon(self, request: ApiCall, one: Machine) -> ApiResponse:
+        one.cordoned = request.call.path.endswith("/cordon")
         return _json({"ok": True})
 
-    async def _metadata(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _metadata(self, request: ApiCall, one: Machine) -> ApiResponse:
         """Read or change metadata: no new version, no restart."""
         metadata = one.record.metadata
-        if asked.call.method == "GET":
+        if request.call.method == "GET":
             return _json(metadata)
-        if not asked.key:
+        if not request.key:
             raise BadMessage(404, "404 page not found")
-        if asked.call.method == "POST":
-            metadata[asked.key] = asked.body(types.Value).value
+        if request.call.method == "POST":
+            metadata[request.key] = request.body(types.Value).value
         else:
-            metadata.pop(asked.key, None)
+            metadata.pop(request.key, None)
         self._machines.save()
         return ApiResponse(HTTPStatus.NO_CONTENT, b"")
 
-    async def _lease(self, asked: ApiCall, one: Machine) -> ApiResponse:
+    async def _lease(self, request: ApiCall, one: Machine) -> ApiResponse:
         machine, now = one.record.id, time()
-        if asked.call.method == "POST":
-            wanted = asked.body(types.TakeLease)
-            lease = self._leases.take(machine, asked.nonce, wanted.description, wanted.ttl, now)
+        if request.call.method == "POST":
+            wanted = request.body(types.TakeLease)
+            lease = self._leases.take(machine, request.nonce, wanted.description, wanted.ttl, now)
             if lease is None:
                 raise BadMessage(409, "machine lease currently held by sim@flyatc")
             return _json({"status": "success", "data": lease}, 201)
         found = self._leases.find(machine, now)
         if found is None:
             raise BadMessage(404, "lease not found")
-        if asked.call.method == "DELETE":
-            if asked.nonce != found.nonce:
+        if request.call.method == "DELETE":
+            if request.nonce != found.nonce:
                 raise BadMessage(409, "machine lease currently held by sim@flyatc")
             self._leases.release(machine)
             return _json({"ok": True})
@@ -285,11 +285,11 @@ _ROUTES: dict[tuple[str, str], Route] = {
 }
 
 
-def _fits(one: Machine, asked: ApiCall) -> bool:
+def _fits(one: Machine, request: ApiCall) -> bool:
     """Return whether a machine, in any state, matches the filters ``region=`` and ``metadata.KEY=VALUE``."""
-    if one.record.app != asked.app:
+    if one.record.app != request.app:
         return False
-    for name, value in asked.call.query.items():
+    for name, value in request.call.query.items():
         if name == "region" and one.record.region != value:
             return False
         if name.startswith("metadata.") and one.record.metadata.get(name[9:]) != value:

@@ -64,7 +64,7 @@ class Machine:
         self._stopped_at = -stale
         self._restarts = 0
         self._changed = asyncio.Condition()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def reachable(self) -> bool:
@@ -106,69 +106,70 @@ class Machine:
         await tasks.joined(tasks.start(self._kill(), f"loss of {self.record.name}"))
 
     async def destroy(self) -> None:
+        """End the machine for good."""
         await tasks.joined(tasks.start(self._destroy(), f"end of {self.record.name}"))
 
     async def _start(self) -> str:
-        async with self._turn:
+        async with self._lock:
             before = self.state
             if before not in ("created", "stopped", "suspended", "started", "failed"):
                 raise WrongState(f"unable to start machine from current state: '{before}'")
             if before == "suspended" and not self.lost:
                 send_signal(self.record.id, signal.SIGCONT)
-                await self._become("started")
+                await self._set_state("started")
             elif before != "started" or self.lost:
                 self._restarts = 0
                 await self._spawn()
             return before
 
     async def _stop(self, number: int, grace: float | None) -> str:
-        async with self._turn:
+        async with self._lock:
             before = self.state
             if before not in ("started", "suspended", "stopped"):
                 raise WrongState(f"unable to stop machine from current state: '{before}'")
             if before == "suspended" or self.lost:  # the snapshot is dropped
                 kill_all(self.record.id)
             if before == "stopped":
-                await self._gone()  # cancels a pending restart
+                await self._reap()  # cancels a pending restart
             else:
-                await self._become("stopping")
-                await self._end(number, self._grace if grace is None else grace)
+                await self._set_state("stopping")
+                await self._stop_process(number, self._grace if grace is None else grace)
             return before
 
     async def _suspend(self) -> None:
-        async with self._turn:
+        async with self._lock:
             if self.state == "suspended":
                 return
             if self.state != "started" or self.lost:
                 raise WrongState(f"unable to suspend machine from current state: '{self.state}'")
-            await self._become("suspending")
+            await self._set_state("suspending")
             send_signal(self.record.id, signal.SIGSTOP)
-            await self._become("suspended")
+            await self._set_state("suspended")
 
     async def _kill(self) -> None:
-        async with self._turn:
+        async with self._lock:
             self.lost = True
             kill_all(self.record.id)
-            await self._gone()
+            await self._reap()
 
     async def _destroy(self) -> None:
-        async with self._turn:
+        async with self._lock:
             kill_all(self.record.id)
-            await self._gone()
-            await self._become("destroyed")
+            await self._reap()
+            await self._set_state("destroyed")
 
     # --- its processes ---
 
     async def _spawn(self) -> None:
-        await self._become("starting")
+        await self._set_state("starting")
         kill_all(self.record.id)  # left by a killed simulator
         try:
             self._process = await self._run()
         except OSError as error:
-            await self._become("failed")
+            await self._set_state("failed")
             raise FlyatcError(f"{self.record.name} cannot be started: {error}") from error
         self.lost = False
-        await self._become("started")
+        await self._set_state("started")
         self._watch = tasks.start(self._watched(self._process), f"machine {self.record.name}")
 
     async def _run(self) -> asyncio.subprocess.Process:
@@ -189,16 +190,16 @@ class Machine:
         code = await process.wait()
         if self.state != "started" or self.lost:
             return
-        await self._become("stopped")
+        await self._set_state("stopped")
         kill_all(self.record.id)
         if code and self._restarts < RESTARTS:
             self._restarts += 1
             await asyncio.sleep(AGAIN_SECONDS)
-            async with self._turn:
+            async with self._lock:
                 if self.state == "stopped":
                     await self._spawn()
 
-    async def _end(self, number: int, grace: float) -> None:
+    async def _stop_process(self, number: int, grace: float) -> None:
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -207,11 +208,11 @@ class Machine:
                 async with asyncio.timeout(grace):
                     await process.wait()
         kill_all(self.record.id)
-        await self._gone()
+        await self._reap()
         self.lost = False
-        await self._become("stopped")
+        await self._set_state("stopped")
 
-    async def _gone(self) -> None:
+    async def _reap(self) -> None:
         if self._process is not None:
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -222,7 +223,7 @@ class Machine:
             watch.cancel()
             await asyncio.wait([watch])
 
-    async def _become(self, state: str) -> None:
+    async def _set_state(self, state: str) -> None:
         if state in ("stopping", "stopped", "suspending", "suspended"):
             self._stopped_at = monotonic()
         self.state = state

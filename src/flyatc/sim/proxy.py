@@ -67,7 +67,7 @@ class Proxy:
     async def reach(self, hop: Hop, note: Callable[[str], None]) -> Reached | Unreached:
         return await self._connector.reach(hop.want, hop.origin.record.id if hop.origin else None, note)
 
-    def first(self, request: head.RequestHead) -> Hop:
+    def first_hop(self, request: head.RequestHead) -> Hop:
         """Return the first hop, from the client's headers and the replay cache."""
         prefer = _text(request, b"fly-prefer-instance-id")
         force = _text(request, b"fly-force-instance-id")
@@ -83,7 +83,7 @@ class Proxy:
             return Hop(Replay(region=region, app=self._app), {CACHED: "bypass"})
         return Hop(found.target, {CACHED: "hit"})
 
-    def next(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
+    def next_hop(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
         """Return the hop that a replay from machine ``came`` requests. Raises BadReplay."""
         want = structs.replace(found, app=found.app or came.record.app)
         own = came.record
@@ -143,7 +143,7 @@ class _ProxiedRequest:
         self._hops.append(text)
 
     async def _route(self) -> None:
-        hop: Hop | None = self._proxy.first(self._request.head)
+        hop: Hop | None = self._proxy.first_hop(self._request.head)
         replays = 0
         try:
             while hop is not None:
@@ -192,7 +192,7 @@ class _ProxiedRequest:
             raise TooLarge("the request's body is larger than 1 MB, and cannot be replayed")
         if (hop.adds.get(CACHED) == "hit" or hop.want.is_cached) and found.is_cached:
             raise BadReplay("only one step is looked up in the cache: caching by its target is undefined")
-        return self._proxy.next(self._request.head, found, machine)
+        return self._proxy.next_hop(self._request.head, found, machine)
 
     async def _replay(self, leg: Leg, came: head.ResponseHead) -> Replay | None:
         """Return the replay that a response requests, or None. Raises BadReplay."""

@@ -59,7 +59,7 @@ class Body:
             self._kept.clear()
         self.hold(False)
 
-    def dam(self) -> None:
+    def detach(self) -> None:
         """Detach from the machine; reading continues while the body can be replayed."""
         self._sink = None
         self.hold(not self.replayable)
@@ -149,7 +149,7 @@ class Leg:
         """Close the connection to the machine."""
         self._body.delivering = None
         self._connection.release(reuse=False)
-        self._body.dam()
+        self._body.detach()
 
     # --- wire.upstream_connection.ResponseReceiver ---
 
