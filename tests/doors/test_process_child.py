@@ -220,7 +220,7 @@ async def test_without_the_check_whoever_listens_is_the_app(room: Room) -> None:
 
 async def test_an_app_that_exits_at_once_fails_with_its_last_words(room: Room) -> None:
     async with room.hold(room.tenant("--exit-at-once", "7", "--last-words", "no database here")) as app:
-        with pytest.raises(StartFailed, match=r"u/a ended before it answered \(exit code 7\)") as failed:
+        with pytest.raises(StartFailed, match=r"u/a ended before it responded \(exit code 7\)") as failed:
             await app.ready()
     assert "about to exit with 7" in str(failed.value)
     assert "no database here" in str(failed.value)

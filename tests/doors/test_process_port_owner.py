@@ -96,7 +96,7 @@ async def test_an_app_may_listen_on_any_address_that_takes_ipv4(sockets: SocketT
         await owner.admit()
         if sockets.fast:
             assert sockets.receiver("127.0.0.1", port) in {one.inode for one in sockets.listeners("127.0.0.1", port)}
-    assert (await owner.look()).verdict is Verdict.NOBODY
+    assert (await owner.look()).verdict is Verdict.UNUSED
     assert sockets.receiver("127.0.0.1", port) is None
     owner.doubt()
     with pytest.raises(StrangerListens, match="not listened on any more"):

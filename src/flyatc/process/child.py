@@ -77,14 +77,14 @@ class RunningChild:
             stranger = await self._stranger()
             lines = "".join(f"\n  {line}" for line in self._output.last)
             said = f"; its last lines:{lines}" if lines else "; it wrote no output"
-            raise StartFailed(f"{self._tenant.address} ended before it answered ({self.exit}){stranger}{said}")
+            raise StartFailed(f"{self._tenant.address} ended before it responded ({self.exit}){stranger}{said}")
 
     async def _admit(self) -> None:
         """Check which process listens, after connecting and before sending anything. Raises StartFailed, NotYet."""
         if self.port_owner is None:
             return
         owner = await self.port_owner.look()
-        if owner.verdict is Verdict.NOBODY:
+        if owner.verdict is Verdict.UNUSED:
             raise readiness.NotYet
         if owner.verdict is not Verdict.OURS:
             raise StartFailed(f"{self._tenant.address} is not started: {owner.reason}")

@@ -20,7 +20,7 @@ COMMAND_LINE = 120  # characters of a stranger's command line that are shown
 
 
 class Verdict(Enum):
-    NOBODY = "nobody"  # no socket listens
+    UNUSED = "unused"  # no socket listens
     OURS = "ours"
     STRANGER = "stranger"  # a process outside of the run holds one
     UNKNOWN = "unknown"  # a process of the run may hold it, but its descriptors cannot be read
@@ -69,7 +69,7 @@ class PortOwner:
         if fresh and self._sockets.receiver(host, self._port) in self._proved:
             return
         owner = await self.look(host)
-        if owner.verdict is Verdict.NOBODY:
+        if owner.verdict is Verdict.UNUSED:
             raise StrangerListens(f"port {self._port} is not listened on any more")
         if owner.verdict is not Verdict.OURS:
             raise StrangerListens(owner.reason)
@@ -82,7 +82,7 @@ class PortOwner:
             return self._refuse(Verdict.UNKNOWN, f"the listening sockets cannot be read ({error}): set {self._setting}")
         inodes = frozenset(one.inode for one in found)
         if not found:
-            return Owner(Verdict.NOBODY)
+            return Owner(Verdict.UNUSED)
         if inodes <= self._proved or not inodes - _held(self._leader, inodes, QUICK_FDS):
             return self._accept(inodes)
         missing, hidden = await asyncio.to_thread(self._missing, inodes)
@@ -92,7 +92,7 @@ class PortOwner:
             return self._accept(inodes)
         still = self._sockets.listeners(host, self._port)
         if not missing & {one.inode for one in still}:  # it has gone meanwhile
-            return Owner(Verdict.NOBODY)
+            return Owner(Verdict.UNUSED)
         return await asyncio.to_thread(self._explain, [one for one in found if one.inode in missing], hidden)
 
     def _missing(self, inodes: frozenset[int]) -> tuple[frozenset[int], list[int]]:
@@ -120,9 +120,9 @@ class PortOwner:
             if hidden:
                 return self._refuse(
                     Verdict.UNKNOWN,
-                    f"it cannot be determined who listens on port {self._port}: the descriptors of pid {hidden[0]}, a "
-                    "process of this app, cannot be read. Run the app as flyatc's user, give flyatc the capability "
-                    f"SYS_PTRACE, or set {self._setting}",
+                    f"it cannot be determined which process listens on port {self._port}: the descriptors of pid "
+                    f"{hidden[0]}, a process of this app, cannot be read. Run the app as flyatc's user, give flyatc "
+                    f"the capability SYS_PTRACE, or set {self._setting}",
                 )
             who = f"a process that cannot be seen from here, of user id {strangers[0].uid}"
         return self._refuse(

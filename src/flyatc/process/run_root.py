@@ -28,7 +28,7 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
 SYS_CLONE3 = 435  # on every architecture
 CLONE_INTO_CGROUP = 0x200000000
 NAME = b"flyatc-run"
-DEFAULTS = (  # what the supervisor ignores, and what Python does
+DEFAULTS = (  # signals that the supervisor or Python ignores
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ
 )  # fmt: skip
 

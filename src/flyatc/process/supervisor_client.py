@@ -79,7 +79,7 @@ class Launcher:
             async with asyncio.timeout(PATIENCE):
                 await process.begun()
         except TimeoutError:
-            self._replace("it does not answer")
+            self._replace("it does not respond")
             await _undo(process, mark, cgroup)
             raise StartFailed(f"{launch.argv[0]!r} did not run within {PATIENCE:g} s") from None
         assert process.target is not None

@@ -29,7 +29,7 @@ class Newcomers:
     def __init__(self, known: Known | None) -> None:
         self._known = known
         self._starts = TokenBucket(at_once=100, a_second=5, under_way=100)
-        self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store is needed for others too
+        self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store also serves other users
 
     async def is_one(self, user_of: Tenant, *, crowded: bool) -> bool:
         """Return whether to treat the tenant as a newcomer. Looks its user up only if all places are taken

@@ -105,9 +105,9 @@ class Record:
     failure: Failure | None = None  # of the last run; None after a success
     setbacks: StartBackoff = field(default_factory=StartBackoff)
     saved_at: float | None = None  # Unix time
-    unsaved: str | None = None  # why the local copy has something which the store has not; None: all is saved
+    unsaved: str | None = None  # why the store lacks changes of the local copy; None: all is saved
     failed_saves: int = 0  # in a row
-    renewed: dict[str, str] = field(default_factory=dict)  # databases which had to be sent again, and why the last time
+    renewed: dict[str, str] = field(default_factory=dict)  # databases uploaded in full again: the last reason
 
     def exited(self, end: Exit) -> None:
         lines = " | ".join(end.output[-LAST_LINES:])

@@ -58,7 +58,7 @@ class Run:
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
         self._killed = self._copy_lost = False
-        self._trouble: str | None = None  # what kept the databases from being opened
+        self._trouble: str | None = None  # why the databases could not be opened
         if not saves_only:
             record.failure = None
         tracker.to(State.OWNING)

@@ -203,12 +203,12 @@ class InFlight:
 
     ``within``: a parent counter of the non-zero counters. ``quiet`` is called whenever the count drops to zero."""
 
-    __slots__ = ("_nobody", "_now", "_quiet", "_within", "count", "quiet_since")
+    __slots__ = ("_empty", "_now", "_quiet", "_within", "count", "quiet_since")
 
     def __init__(self, within: "InFlight | None" = None, quiet: Callable[[], None] | None = None) -> None:
         self._now = asyncio.get_running_loop().time
         self._within, self._quiet = within, quiet
-        self._nobody: asyncio.Event | None = None
+        self._empty: asyncio.Event | None = None
         self.count = 0
         self.quiet_since = self._now()  # the loop's clock; meaningless while count > 0
 
@@ -222,8 +222,8 @@ class InFlight:
         if self.count:
             return
         self.quiet_since = self._now()
-        if self._nobody is not None:
-            self._nobody.set()
+        if self._empty is not None:
+            self._empty.set()
         if self._within is not None:
             self._within.exit()
         if self._quiet is not None:
@@ -232,8 +232,8 @@ class InFlight:
     async def gone(self) -> None:
         """Wait until the count is zero. For one caller, at a time when no new requests are admitted."""
         if self.count:
-            self._nobody = asyncio.Event()
-            await self._nobody.wait()
+            self._empty = asyncio.Event()
+            await self._empty.wait()
 
 
 class InFlightRequest:

@@ -138,7 +138,7 @@ class Wrapper:
         self._log.event("info", "listening", on=on, version=__version__, app=self._settings.target_port)
         if self._settings.ignored:
             self._log.event("warning", "these variables mean nothing here", variables=list(self._settings.ignored))
-        self._log.flush()  # before the app says anything
+        self._log.flush()  # before the app writes anything
 
     async def _run(self, command: Sequence[str], mark: str) -> int:
         """Run the app; return its exit code. Raises StartFailed."""
