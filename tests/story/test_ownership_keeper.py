@@ -1,4 +1,4 @@
-"""One user, several machines: taken, kept, given back."""
+"""One user, several machines: taken, kept, released."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -308,7 +308,7 @@ async def test_a_lost_answer_to_released_is_read_back(store: FakeStore) -> None:
     machine.link.once("deaf", "put", USER)
     await machine.leave()
     assert store.owner().state is State.RELEASED
-    assert "not given back" not in machine.log_lines()
+    assert "not released" not in machine.log_lines()
 
 
 async def test_a_record_deleted_by_hand_is_noticed_and_the_epoch_goes_on(store: FakeStore) -> None:
@@ -317,7 +317,7 @@ async def test_a_record_deleted_by_hand_is_noticed_and_the_epoch_goes_on(store: 
     await machine.live(known=6)
     store.delete(USER)
     await machine.leave()
-    assert "not given back" in machine.log_lines()
+    assert "not released" in machine.log_lines()
     assert (await machine.live(known=7)).epoch == 8
 
 

@@ -44,7 +44,7 @@ class Provisioner:
         self._logged_at: dict[str, float] = {}  # by setting: when its refusal was logged last
 
     async def machine_for(self, user: str) -> str | NotMade:
-        """Create a machine for a user who surely has none; return its id once started. Concurrent calls for the user
+        """Create a machine for a user that surely has none; return its id once started. Concurrent calls for the user
         share it; a cancelled call does not stop it."""
         return await self._one(user, None)
 

@@ -77,7 +77,7 @@ class UserLookup:
                 return dns_answers.Unknown(str(error))
 
     async def _found(self, user: str, addresses: list[str]) -> dns_answers.LookupResult:
-        """Raises Unanswered."""
+        """Choose the user's machine by its address. Raises Unanswered."""
         machines = {one for address in addresses if (one := await self._id(address)) is not None}
         if not machines:
             return dns_answers.Unknown(

@@ -137,7 +137,7 @@ def _check_complete(response_dict: "_Response", operation_model: "OperationModel
     if found is not None:
         if isinstance(body, StreamingBody):
             body.close()
-        raise StoreUnavailable(f"the store's answer {found}: the connection ended too soon")
+        raise StoreUnavailable(f"the store's response {found}: the connection ended too soon")
 
 
 def _consistent(params: dict[str, dict[str, str]], **_: object) -> None:
@@ -150,7 +150,7 @@ def date(metadata: "ResponseMetadataTypeDef") -> float:
     try:
         return email.utils.parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).timestamp()
     except (KeyError, ValueError) as error:
-        raise StoreUnavailable("the store's answer has no Date: is there a proxy in between?") from error
+        raise StoreUnavailable("the store's response has no Date: is there a proxy in between?") from error
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def _found(seen: Seen | None) -> Found | None:
     return Found(seen.etag, seen.age, nonce)
 
 
-ROUNDS = 3  # a round is lost only to another writer who won it
+ROUNDS = 3  # a round is lost only to another writer that won it
 
 R = TypeVar("R", Session, Owner)
 Read = tuple[Owner, Seen]

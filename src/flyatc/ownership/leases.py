@@ -32,7 +32,7 @@ class _Place:
         self.holds = self.entries = 0
         self.turn = asyncio.Lock()  # serializes taking, raising the epoch and releasing
         self.taking: asyncio.Task[HeldLease] | None = None
-        self.owned: HeldLease | None = None
+        self.lease: HeldLease | None = None
         self.owner: Owner | None = None  # as we wrote it last
         self.etag = ""
         self.chain = 0  # the session's ``chain`` when it was taken
@@ -59,7 +59,7 @@ class LeaseManager:
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
-        self._heart = SessionKeeper(store, me, self._rules, log, self._clock, on_deadline)
+        self._session = SessionKeeper(store, me, self._rules, log, self._clock, on_deadline)
         self._store = LimitedStore(store, LANES)
         self._taker = Taker(self._store, me, self._rules, forsakes)
         self._places: dict[str, _Place] = {}
@@ -77,13 +77,13 @@ class LeaseManager:
         place.holds += 1
         place.entries += 1
         try:
-            owned = await self._enter(user, place, known)
-            owned.traceless = False
-            yield owned
+            lease = await self._enter(user, place, known)
+            lease.traceless = False
+            yield lease
         finally:
             place.holds -= 1
             if place.holds == 0:
-                await tasks.to_the_end(tasks.start(self._leave(user, place), f"give back {user}"))
+                await tasks.to_the_end(tasks.start(self._leave(user, place), f"release {user}"))
 
     def holds(self, user: str) -> bool:
         """Return whether the user is held here, or about to be. Cheap."""
@@ -100,7 +100,7 @@ class LeaseManager:
         wait for its expiry, unless users are still held or have unsaved data here: then our restart should come
         first."""
         held = any(place.holds for place in self._places.values())
-        await self._heart.close(ended=not held and not self._unsettled)
+        await self._session.close(ended=not held and not self._unsettled)
 
     # --- sleep ---
 
@@ -112,14 +112,14 @@ class LeaseManager:
             raise OwnershipUnknown("this machine still has users, or what is not in the store")
         self._awake.clear()
         try:
-            await self._heart.rest()
+            await self._session.rest()
         except BaseException:
             self.wake()
             raise
 
     async def slept(self) -> bool:
         """Return whether, by the store's clock, the machine was suspended since ``rest``. False: no, or unknown."""
-        return await self._heart.slept()
+        return await self._session.slept()
 
     def wake(self) -> None:
         """End the rest: suspension is over or cancelled. Takes resume, with a session confirmed after this call."""
@@ -128,14 +128,14 @@ class LeaseManager:
     # --- taking ---
 
     async def _enter(self, user: str, place: _Place, known: int) -> HeldLease:
-        owned = place.owned
-        if owned is None or owned.ended.is_set():
+        lease = place.lease
+        if lease is None or lease.ended.is_set():
             if place.taking is None or place.taking.done():
                 place.taking = tasks.start(self._take(user, place, known), f"take {user}")
-            owned = await tasks.joined(place.taking)
-        if known > owned.epoch:
-            await owned.raise_epoch(known)
-        return owned
+            lease = await tasks.joined(place.taking)
+        if known > lease.epoch:
+            await lease.raise_epoch(known)
+        return lease
 
     async def _take(self, user: str, place: _Place, known: int) -> HeldLease:
         await self._awake.wait()
@@ -151,12 +151,12 @@ class LeaseManager:
                 taken = await self._taker.take(user, found, known)
                 place.owner, place.etag, place.chain = taken.owner, taken.etag, chain
                 former, reason = _former(taken), taken.decision.reason
-            if not self._heart.valid() or self._heart.chain != chain:
+            if not self._session.valid() or self._session.chain != chain:
                 raise OwnershipUnknown(f"{user} was taken, but our session has ended meanwhile")
-            return self._owns(user, place, former, reason, self._clock.boottime() - begun)
+            return self._new_lease(user, place, former, reason, self._clock.boottime() - begun)
 
     async def _chain(self) -> int | acquire.Read | None:
-        return await self._heart.ensure()
+        return await self._session.ensure()
 
     async def _find(self, user: str) -> int | acquire.Read | None:
         return await acquire.look(self._store, user)
@@ -165,50 +165,50 @@ class LeaseManager:
     def _resumed(place: _Place, found: acquire.Read | None, chain: int) -> PreviousLease | None:
         """Return the lease to resume after an expiry: our session was never broken, and the record is as we wrote
         it."""
-        if place.owned is None or place.owned.lost or place.chain != chain or found is None:
+        if place.lease is None or place.lease.lost or place.chain != chain or found is None:
             return None
         owner, seen = found
         if seen.etag != place.etag:
             return None
         return PreviousLease(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
 
-    def _owns(self, user: str, place: _Place, former: PreviousLease, reason: str, took: float) -> HeldLease:
+    def _new_lease(self, user: str, place: _Place, former: PreviousLease, reason: str, took: float) -> HeldLease:
         owner = place.owner
         assert owner is not None
         self._forget(place)
-        place.owned = HeldLease(
+        place.lease = HeldLease(
             owner.epoch,
             owner.data.line,
             former,
-            doubted=self._heart.doubted,
-            valid=self._heart.valid,
-            raise_epoch=lambda owned, above: self._raise_epoch(user, place, owned, above),
+            doubted=self._session.doubted,
+            valid=self._session.valid,
+            raise_epoch=lambda lease, above: self._raise_epoch(user, place, lease, above),
         )
-        self._heart.hold(place.owned)
+        self._session.hold(place.lease)
         self._unsettled.discard(user)
         level = "info" if former.clean else "warning"
         self._log.event(level, "user owned", user=user, epoch=owner.epoch, reason=reason, ms=round(took * 1000))
-        return place.owned
+        return place.lease
 
     def _forget(self, place: _Place) -> None:
-        if place.owned is not None:
-            self._heart.owned.discard(place.owned)
-            place.owned = None
+        if place.lease is not None:
+            self._session.leases.discard(place.lease)
+            place.lease = None
 
-    async def _raise_epoch(self, user: str, place: _Place, owned: HeldLease, above: int) -> None:
+    async def _raise_epoch(self, user: str, place: _Place, lease: HeldLease, above: int) -> None:
         async with place.turn:
-            if place.owned is not owned or owned.ended.is_set() or place.owner is None:
-                raise OwnershipUnknown(f"{user} is not owned any more: {owned.why}")
-            if above < owned.epoch:
+            if place.lease is not lease or lease.ended.is_set() or place.owner is None:
+                raise OwnershipUnknown(f"{user} is not owned any more: {lease.why}")
+            if above < lease.epoch:
                 return
             epoch = above + 1
             new = structs.replace(place.owner, epoch=epoch, nonce=_nonce(), data=record.Data(line=epoch, since=epoch))
             outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
             if not isinstance(outcome, Landed):  # also if it may still land: the record is then unknown
-                owned.end(f"the record of {user} cannot be raised: {outcome.reason}", lost=True)
-                raise OwnershipUnknown(owned.why)
+                lease.end(f"the record of {user} cannot be raised: {outcome.reason}", lost=True)
+                raise OwnershipUnknown(lease.why)
             place.owner, place.etag = new, outcome.etag
-            owned.epoch = owned.line = epoch
+            lease.epoch = lease.line = epoch
             self._log.event("warning", "epoch raised: the store's data knew a higher one", user=user, epoch=epoch)
 
     # --- releasing ---
@@ -227,39 +227,39 @@ class LeaseManager:
         async with place.turn:
             if place.holds:
                 return  # held again meanwhile
-            owned = place.owned
-            if owned is not None and not owned.ended.is_set():
-                await self._give_back(user, place, owned)
-            elif owned is not None and not owned.lost:
+            lease = place.lease
+            if lease is not None and not lease.ended.is_set():
+                await self._release(user, place, lease)
+            elif lease is not None and not lease.lost:
                 self._unsettled.add(user)
                 return  # to be resumed
             if not place.holds:
                 self._places.pop(user, None)
 
-    async def _give_back(self, user: str, place: _Place, owned: HeldLease) -> None:
+    async def _release(self, user: str, place: _Place, lease: HeldLease) -> None:
         """Release the user. Writing is forbidden before the request is sent, whatever its outcome."""
-        owned.leaving = True
+        lease.leaving = True
         self._forget(place)
-        owner, why = place.owner, owned.dirty
+        owner, why = place.owner, lease.dirty
         assert owner is not None
-        if owned.traceless and not why and self._rules.may_forget(owner):
+        if lease.traceless and not why and self._rules.may_forget(owner):
             outcome = await remove(self._store, record.owner_key(user), place.etag)
-            return self._given_back(user, owned, owner, outcome, "forgotten")
+            return self._released(user, lease, owner, outcome, "forgotten")
         state = State.DIRTY if why else State.RELEASED
         new = structs.replace(owner, state=state, nonce=_nonce(), why=why[: record.LONGEST_WHY])
         outcome = await swap(self._store, record.owner_key(user), new, place.etag, self._rules)
-        return self._given_back(user, owned, owner, outcome, state.value)
+        return self._released(user, lease, owner, outcome, state.value)
 
-    def _given_back(self, user: str, owned: HeldLease, owner: Owner, outcome: Outcome, what: str) -> None:
-        owned.end("it was given back", lost=False)
-        why = owned.dirty
+    def _released(self, user: str, lease: HeldLease, owner: Owner, outcome: Outcome, what: str) -> None:
+        lease.end("it was released", lost=False)
+        why = lease.dirty
         if isinstance(outcome, Landed):
             self._log.event("warning" if why else "info", f"user {what}", user=user, epoch=owner.epoch)
             return
         if why:
             self._unsettled.add(user)
         level = "error" if isinstance(outcome, Refused) else "warning"
-        self._log.event(level, "user not given back", user=user, epoch=owner.epoch, reason=outcome.reason)
+        self._log.event(level, "user not released", user=user, epoch=owner.epoch, reason=outcome.reason)
 
 
 def _former(taken: Taken) -> PreviousLease:

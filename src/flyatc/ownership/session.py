@@ -29,7 +29,7 @@ REMEMBERED = 64  # renewals with unknown outcome; should an older one land after
 
 
 class SessionKeeper:
-    """Keeps the session. ``chain`` grows when the session is lost, which voids all leases based on it. ``owned``:
+    """Keeps the session. ``chain`` grows when the session is lost, which voids all leases based on it. ``leases``:
     leases that end with it; while any of them has not ended, the session is renewed."""
 
     def __init__(
@@ -46,7 +46,7 @@ class SessionKeeper:
         self._on_deadline = on_deadline
         self._store, self._me, self._rules, self._log, self._clock = store, me, rules, log, clock
         self.chain = 0
-        self.owned: set[HeldLease] = set()
+        self.leases: set[HeldLease] = set()
         self.doubted = asyncio.Event()
         self._key = record.session_key(me.machine)
         self._etag: str | None = None
@@ -78,9 +78,9 @@ class SessionKeeper:
             return self.chain
         raise OwnershipUnknown(f"the session of this machine cannot be renewed: {self._reason}")
 
-    def hold(self, owned: HeldLease) -> None:
+    def hold(self, lease: HeldLease) -> None:
         """Add a lease: it ends with the session, which is renewed for it."""
-        self.owned.add(owned)
+        self.leases.add(lease)
         if self._loop is None or self._loop.done():
             self._loop = tasks.start(self._renew_loop(), "session")
 
@@ -132,7 +132,7 @@ class SessionKeeper:
     async def _renew_loop(self) -> None:
         while True:
             self._check_deadline()
-            if all(owned.ended.is_set() for owned in self.owned):
+            if all(lease.ended.is_set() for lease in self.leases):
                 return
             now = self._clock.boottime()
             if now >= self._due:
@@ -160,9 +160,9 @@ class SessionKeeper:
 
     def _expire(self) -> None:
         self._doubt()
-        running = [owned for owned in self.owned if not owned.ended.is_set()]
-        for owned in running:
-            owned.end(f"the store did not confirm our session in time: {self._reason}", lost=False)
+        running = [lease for lease in self.leases if not lease.ended.is_set()]
+        for lease in running:
+            lease.end(f"the store did not confirm our session in time: {self._reason}", lost=False)
         if running:
             self._event("error", "session expired: its apps are killed", users=len(running), reason=self._reason)
 
@@ -183,7 +183,7 @@ class SessionKeeper:
         self._set_deadline(min(self._deadline, now + self._rules.terms.doubt))
         self._reason = f"the wall clock jumped by {jump:.1f} s"
         self._wake.set()
-        if self.owned:
+        if self.leases:
             self._doubt()
 
     def _set_deadline(self, moment: float) -> None:
@@ -276,9 +276,9 @@ class SessionKeeper:
         self._set_deadline(-math.inf)
         self._suspected = None
         self.chain += 1
-        lost, self.owned = self.owned, set()
-        for owned in lost:
-            owned.end(f"the session of this machine is lost: {reason}", lost=True)
+        lost, self.leases = self.leases, set()
+        for lease in lost:
+            lease.end(f"the session of this machine is lost: {reason}", lost=True)
         if held:
             self._event("error", "session lost, with all leases based on it", reason=reason, users=len(lost))
 
