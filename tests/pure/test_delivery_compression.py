@@ -64,7 +64,7 @@ def coding(*answer: bytes, request: tuple[bytes, ...] = (GZIP,), settings: Setti
 def test_a_page_of_2000_octets_is_compressed_and_one_of_1023_is_not() -> None:
     answer = answered(HTML, LONG, b"Accept-Ranges: bytes")
     plan = wanted(asked(GZIP), answer, DEFAULT)
-    assert plan == Plan("gzip", "the visitor takes gzip", flushes=False, weak=True)
+    assert plan == Plan("gzip", "the client accepts gzip", flushes=False, weak=True)
     assert after(plan, answer) == [HTML, b"Vary: Accept-Encoding", b"Content-Encoding: gzip"]
     assert answer.one(b"content-length") is None
     assert wanted(asked(GZIP), answered(HTML, b"Content-Length: 1023"), DEFAULT) is None  # for nobody, so without Vary
@@ -143,7 +143,7 @@ def test_an_answer_for_everybody_is_compressed_all_the_same(line: bytes) -> None
 def test_unknown_length_is_always_compressed_with_each_piece_at_once() -> None:
     for framing in ([b"Transfer-Encoding: chunked"], []):
         plan = wanted(asked(ANY), answered(b"content-type: text/event-stream", *framing), DEFAULT)
-        assert plan == Plan("zstd", "the visitor takes zstd", flushes=True, weak=True)
+        assert plan == Plan("zstd", "the client accepts zstd", flushes=True, weak=True)
 
 
 @pytest.mark.parametrize(

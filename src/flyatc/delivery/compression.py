@@ -1,15 +1,11 @@
-"""Whether an answer goes out compressed, and what that makes of its head (RFC 9110 §8.4, §12.5.3). Pure.
+"""Decide whether and how to compress a response, and rewrite its head (RFC 9110 §8.4, §12.5.3). Pure.
 
-A HEAD is judged as the GET would be and gets its very head (RFC 9110 §9.3.2), Content-Encoding too: a cache that sees
-another ETag or Content-Length than it has stored must take what it has for stale (RFC 9111 §4.3.5).
+A HEAD gets the same head as the GET (RFC 9110 §9.3.2), including Content-Encoding: a cache that sees another ETag or
+Content-Length must treat its stored response as stale (RFC 9111 §4.3.5).
 
-Which coding of a body a visitor prefers (RFC 9110 §12.5.3). Pure.
-
-Which kinds of content become smaller when they are compressed. Pure.
-
-All but those which are known to be compressed already, as thruster does. Added to its exceptions: woff and woff2,
-office documents, packages and disk images, PDF (deflated inside, and read in ranges, which an encoded answer does not
-have), and application/octet-stream (unknown, so mostly a download that is some archive).
+All media types are compressible except those known to be compressed already, as in thruster. Added to its exceptions:
+woff and woff2, office documents, packages and disk images, PDF (deflated inside, and read in ranges, which encoded
+responses do not support), and application/octet-stream (unknown, mostly archives for download).
 """
 
 import functools
@@ -20,9 +16,9 @@ from flyatc.config.schema_sections import Coding, Compression
 from flyatc.delivery import conditional, encoders
 from flyatc.wire import head
 
-OPT_OUT = b"no-gzip-compression"  # an answer's header for us, of thruster's making: this one not
+OPT_OUT = b"no-gzip-compression"  # response header (from thruster) that disables compression
 
-_DIGESTS = (b"digest", b"content-md5", b"content-digest", b"repr-digest")  # all of the encoded octets: RFC 9530 §2, §3
+_DIGESTS = (b"digest", b"content-md5", b"content-digest", b"repr-digest")  # of the encoded octets: RFC 9530 §2, §3
 _UNTRUE = frozenset((b"content-length", b"accept-ranges", OPT_OUT, *_DIGESTS))
 _OWN = frozenset((OPT_OUT,))
 _OPT_OUT_LINE = b"\r\n" + OPT_OUT + b":"
@@ -31,16 +27,16 @@ _TYPE = b"\r\nContent-Type: "
 
 
 class Plan(NamedTuple):
-    """What becomes of one answer, and why."""
+    """The compression of one response, and the reason."""
 
-    coding: Coding | None  # None: the body goes out as it is
+    coding: Coding | None  # None: the body is sent as it is
     why: str
-    flushes: bool = False  # the length is unknown: each piece of the app's is to arrive at once
-    weak: bool = False  # a strong ETag becomes weak: it named the octets of the body as it was
+    flushes: bool = False  # the length is unknown: each piece from the app is sent at once
+    weak: bool = False  # a strong ETag becomes weak: it identified the unencoded body
 
     def apply(self, answer: head.ResponseHead) -> None:
-        """Puts other header lines in the place of the answer's. With a coding no length is left: the caller says it, or
-        sends chunks."""
+        """Rewrite the response's header lines. With a coding, Content-Length is removed: the caller sets it, or sends
+        chunks."""
         block = b"".join(answer.kept).lower()
         if self.coding is None and not self.weak and b"\r\nvary:" not in block and _OPT_OUT_LINE not in block:
             answer.kept = [*answer.kept, _VARY]
@@ -61,23 +57,24 @@ class Plan(NamedTuple):
         answer.kept = kept
 
     def trailers(self, lines: list[bytes]) -> list[bytes]:
-        """Those trailer lines (``Name: value CR LF``) which are still true of the encoded body."""
+        """The trailer lines (``Name: value CR LF``) that remain valid for the encoded body."""
         if self.coding is None:
             return lines
         return [line for line in lines if line.partition(b":")[0].lower() not in _DIGESTS]
 
 
-_NOT_ASKED = Plan(None, "the visitor asks for no coding that is offered")
-_NO_BODY = Plan(None, "an answer without a body")
+_NOT_ASKED = Plan(None, "the client accepts no coding that is offered")
+_NO_BODY = Plan(None, "a response without a body")
 _PART = Plan(None, "a part of a body")
-_OF_UNKNOWN_LENGTH = Plan(None, "HEAD, and the app does not tell the length")
+_OF_UNKNOWN_LENGTH = Plan(None, "HEAD, and the length is unknown")
 _UNCHANGED = Plan(None, "not modified")
-_UNCHANGED_ENCODED = Plan(None, "not modified, and the visitor has it encoded", weak=True)
+_UNCHANGED_ENCODED = Plan(None, "not modified, and the client has it encoded", weak=True)
 
 
 def wanted(request: head.RequestHead, answer: head.ResponseHead, settings: Compression) -> Plan | None:
-    """None: nothing of this answer depends on Accept-Encoding, for any visitor. A plan is to be applied even without a
-    coding: also the answers that go out as they are must tell that others may not (Vary, RFC 9110 §12.5.5)."""
+    """The plan for a response, or None if it does not depend on Accept-Encoding, for any client.
+
+    A plan must be applied even without a coding, since unencoded responses need Vary too (RFC 9110 §12.5.5)."""
     status = answer.status
     if not settings.enabled or status < 200 or status == 204 or _small(answer, settings.min_size):
         return None
@@ -94,12 +91,12 @@ def wanted(request: head.RequestHead, answer: head.ResponseHead, settings: Compr
 
 
 def _small(answer: head.ResponseHead, least: int) -> bool:
-    """Most answers of most apps are, and should not pay for more than this look. Of a 304 the length says nothing."""
+    """Cheap check, since most responses are small. The length of a 304 is meaningless."""
     return answer.length < least and b"content-length" in answer.noted and answer.status != 304
 
 
 def _too_little(request: head.RequestHead, answer: head.ResponseHead) -> Plan | None:
-    """A plan where there is no body, or a part of one, or nobody knows."""
+    """The plan if there is no body, only a part of one, or a HEAD without a length; else None."""
     if answer.status in (205, 206):
         return _NO_BODY if answer.status == 205 else _PART
     if answer.framing not in (head.NEVER, head.LENGTH) or b"transfer-encoding" in answer.noted:
@@ -113,17 +110,17 @@ def _judged(request: head.RequestHead, answer: head.ResponseHead, settings: Comp
     asked, answered = b"".join(request.kept).lower(), b"".join(answer.kept).lower()
     if (why := _refusal(asked, answered) or _secret(asked, answered, settings)) is not None:
         return Plan(None, why)
-    return Plan(coding, f"the visitor takes {coding}", answer.framing in (head.CHUNKED, head.UNTIL_CLOSE), weak=True)
+    return Plan(coding, f"the client accepts {coding}", answer.framing in (head.CHUNKED, head.UNTIL_CLOSE), weak=True)
 
 
 def _refusal(asked: bytes, answered: bytes) -> str | None:
-    """Both heads in lower case. Searched before they are taken apart, which costs ten times as much."""
-    if b"\r\ncontent-encoding:" in answered:  # "identity" as well: the app has thought about it
+    """The reason not to compress, or None. Both heads in lower case; searching is ten times cheaper than parsing."""
+    if b"\r\ncontent-encoding:" in answered:  # "identity" too: the app has decided
         return "the app has set Content-Encoding"
     if b"\r\ncontent-range:" in answered:
         return _PART.why
     if _OPT_OUT_LINE in answered:
-        return "the app does not want it compressed"
+        return "the app forbids compression"
     for side in (asked, answered):  # RFC 9111 §5.2.1.6, §5.2.2.6
         if b"no-transform" in side and encoders.forbids_transformation(conditional.parse_fields([side])):
             return "no-transform"
@@ -136,13 +133,14 @@ def _secret(asked: bytes, answered: bytes, settings: Compression) -> str | None:
     if encoders.asked_with_secrets(conditional.parse_fields([asked])) or encoders.answered_with_secrets(
         conditional.parse_fields([answered])
     ):
-        return "there may be a secret in it"
+        return "it may contain a secret"
     return None
 
 
 def _not_modified(request: head.RequestHead, answer: head.ResponseHead) -> Plan:
-    """A 304 tells Vary as the 200 did (RFC 9110 §15.4.5), of whatever kind: few apps repeat it. And the ETag as
-    the visitor knows it, if that is the one we weakened: a cache finds what it has stored by it (RFC 9111 §4.3.4)."""
+    """The plan for a 304: with the Vary of the 200 (RFC 9110 §15.4.5), for any media type, as few apps repeat it.
+
+    Also with the weakened ETag if the client sent it: a cache selects its stored response by it (RFC 9111 §4.3.4)."""
     tag, known = answer.line(b"etag"), request.line(b"if-none-match")
     if tag is not None and known is not None and tag[:1] == b'"' and b"W/" + tag in known:
         return _UNCHANGED_ENCODED
@@ -150,7 +148,7 @@ def _not_modified(request: head.RequestHead, answer: head.ResponseHead) -> Plan:
 
 
 def _value(of: head.Head, usual: bytes, name: bytes) -> bytes | None:
-    """The value of a header's first line; ``usual``: the line's begin as nearly everybody writes it, found quickly."""
+    """The value of a header's first line; ``usual``: the usual spelling of the line's start, found fast."""
     block = b"".join(of.kept)
     at = block.find(usual)
     if at < 0:
@@ -170,7 +168,7 @@ def _weakened(line: bytes) -> bytes:
 
 
 def _vary(lines: list[bytes], places: list[int]) -> None:
-    """Adds Accept-Encoding to the app's own Vary lines, which stand at ``places``: once, and not to ``*``."""
+    """Add Accept-Encoding to the app's Vary lines, at ``places``: once, and not to ``*``."""
     if not places:
         lines.append(_VARY)
         return
@@ -179,19 +177,19 @@ def _vary(lines: list[bytes], places: list[int]) -> None:
         lines[places[-1]] = b"\r\nVary: " + b", ".join(filter(None, (values[-1], b"Accept-Encoding")))
 
 
-LONGEST = 512  # octets of a header worth reading: browsers send about thirty
-MEMO = 256  # different headers remembered
+LONGEST = 512  # octets; longer headers are ignored: browsers send about thirty
+MEMO = 256  # memoized headers
 
 _Q = re.compile(rb"(0(?:\.[0-9]*)?|1(?:\.0*)?)")
 _OTHER_NAMES = {b"x-gzip": b"gzip"}  # RFC 9110 §8.4.1.3
 
 
 def negotiate(accept_encoding: bytes | None, offered: tuple[Coding, ...]) -> Coding | None:
-    """The coding with the highest weight, or None: as it is. Among equals the one which ``offered`` names first, and
-    any coding rather than none.
+    """Return the coding with the highest weight, or None to send the body as it is.
 
-    Without the header nothing is encoded, though the RFC would permit it: who does not ask often cannot decode. What is
-    too long or malformed counts as refused: the body as it is can be read by everybody."""
+    Among equals the first in ``offered``, and any coding rather than none. Without the header nothing is encoded,
+    though the RFC permits it: clients that do not ask often cannot decode. A header that is too long or malformed
+    counts as a refusal."""
     if not accept_encoding or len(accept_encoding) > LONGEST:
         return None
     return _choose(accept_encoding, offered)
@@ -203,7 +201,7 @@ def _choose(accept_encoding: bytes, offered: tuple[Coding, ...]) -> Coding | Non
     named = [(weights[coding.encode()], coding) for coding in offered if coding.encode() in weights]
     unnamed = [coding for coding in offered if coding.encode() not in weights]
     if b"*" in weights and unnamed:
-        # Who writes "*" promises to decode anything; what he surely can is gzip. At equal weights after the named.
+        # "*" accepts any coding; gzip is the most widely supported. At equal weights it comes after the named ones.
         named.append((weights[b"*"], "gzip" if "gzip" in unnamed else unnamed[0]))
     best, chosen = max(named, key=lambda one: one[0], default=(0.0, None))  # of equals, the first
     as_it_is = weights.get(b"identity", 0.0)
@@ -211,7 +209,7 @@ def _choose(accept_encoding: bytes, offered: tuple[Coding, ...]) -> Coding | Non
 
 
 def _weights(accept_encoding: bytes) -> dict[bytes, float]:
-    """Lower-case name → weight; of a name given twice the lower one."""
+    """Lower-case name → weight; for a repeated name the lowest."""
     weights: dict[bytes, float] = {}
     for member in accept_encoding.lower().split(b","):
         name, *parameters = (part.strip(b" \t") for part in member.split(b";"))
@@ -242,11 +240,11 @@ _NEVER = re.compile(
 _IMAGES = re.compile(rb"image/(?:svg\+xml|x-icon|vnd\.microsoft\.icon|bmp|x-bmp|x-ms-bmp|tiff)")
 
 
-LONGEST_TYPE = 128  # octets of a Content-Type; a longer one is taken for something that does not become smaller
+LONGEST_TYPE = 128  # octets; a longer Content-Type counts as incompressible
 
 
 def compressible(content_type: bytes) -> bool:
-    """``content_type``: the header's value; parameters and case do not matter."""
+    """Return whether the media type is compressible. Parameters and case of ``content_type`` are ignored."""
     return len(content_type) <= LONGEST_TYPE and _judge(content_type)
 
 

@@ -1,10 +1,6 @@
-"""Conditional requests (RFC 9110 §13): for the cache, for files. Pure.
+"""Conditional requests (RFC 9110 §13), HTTP dates (§5.6.7), byte ranges (§14) and parsing of header fields. Pure.
 
-Dates of HTTP (RFC 9110 §5.6.7). Pure.
-
-Byte ranges (RFC 9110 §14): what was asked for, and how it is answered. Pure.
-
-Header fields out of the raw lines of a head (``wire.head.Head.kept``). Pure.
+Header fields are parsed from the raw lines of a head (``wire.head.Head.kept``). Section numbers refer to RFC 9110.
 """
 
 import re
@@ -19,7 +15,7 @@ _TAG = re.compile(rb'(?:W/)?"[!#-~\x80-\xff]*"')
 
 
 class Validators(NamedTuple):
-    """``etag``: as in the header, quoted, with ``W/`` where it is weak; ``modified``: Last-Modified, Unix seconds."""
+    """``etag``: as in the header, quoted, with ``W/`` if weak; ``modified``: Last-Modified, Unix seconds."""
 
     etag: bytes | None = None
     modified: int | None = None
@@ -32,13 +28,13 @@ class Verdict(NamedTuple):
     reason: str
 
 
-GO_ON = Verdict(0, "no condition stands against it")
+GO_ON = Verdict(0, "no condition forbids it")
 
 
 def judge(fields: Mapping[bytes, bytes], method: bytes, having: Validators) -> Verdict:
-    """Weighs the request's conditions in their order (§13.2.2) against what exists and would be answered with 2xx.
+    """Evaluate the request's conditions in order (§13.2.2), for a resource whose response would be 2xx.
 
-    ``fields``: lower-case names to values, as ``fields.read`` makes them. Range and If-Range come after this."""
+    ``fields``: as from ``parse_fields``. Range and If-Range are evaluated after this."""
     if (wanted := fields.get(b"if-match")) is not None:
         if not _strong(wanted, having.etag):
             return Verdict(412, "If-Match does not match")
@@ -55,9 +51,9 @@ def judge(fields: Mapping[bytes, bytes], method: bytes, having: Validators) -> V
 
 
 def range_holds(if_range: bytes | None, having: Validators, date: float | None) -> bool:
-    """Whether a Range may be answered with a part (§13.1.5); where not, with the whole.
+    """Return whether a Range may be served in part (§13.1.5); if not, serve the whole.
 
-    ``date``: Unix seconds of the answer's Date. A Last-Modified of that very second is weak: a second change within it
+    ``date``: Unix seconds of the response's Date. A Last-Modified in the same second is weak: a change within it
     would not show (§8.8.2.2)."""
     if if_range is None:
         return True
@@ -73,12 +69,12 @@ def alike(one: bytes, other: bytes) -> bool:
 
 
 def tags(value: bytes) -> list[bytes]:
-    """``W/"a", "b"`` → ``[W/"a", "b"]``; what is no entity tag is passed over, and so matches nothing."""
+    """``W/"a", "b"`` → ``[W/"a", "b"]``; malformed tags are skipped, and match nothing."""
     return _TAG.findall(value) if len(value) <= _LONGEST else []
 
 
 def _weak(wanted: bytes, etag: bytes | None) -> bool:
-    """``*`` is any that exists."""
+    """``*`` matches any existing representation."""
     if wanted == b"*":
         return True
     return etag is not None and any(alike(etag, tag) for tag in tags(wanted))
@@ -91,7 +87,7 @@ def _strong(wanted: bytes, etag: bytes | None) -> bool:
 
 
 def _later(modified: int | None, since: bytes) -> bool:
-    """Whether it was modified later. What is no date, or has none, is no condition (§13.1.4)."""
+    """Return whether it was modified later. An invalid date, or an unknown one, is no condition (§13.1.4)."""
     limit = parse_date(since)
     return modified is not None and limit is not None and modified > limit
 
@@ -117,7 +113,7 @@ _LONGEST_DATE = 40
 
 
 def parse_date(value: bytes) -> int | None:
-    """Unix seconds of a date in any of the three forms; None for what is no date (two dates in one value too)."""
+    """Unix seconds of a date in any of the three forms; None if invalid (also for two dates in one value)."""
     return _read(value) if len(value) <= _LONGEST_DATE else None
 
 
@@ -128,7 +124,7 @@ def _read(value: bytes) -> int | None:
         return None
     year = int(match["year"])
     if len(match["year"]) == 2:
-        year += 2000 if year < 70 else 1900  # nobody has written this form since about 1996
+        year += 2000 if year < 70 else 1900  # this form has been out of use since about 1996
     try:
         moment = datetime(
             year,
@@ -149,23 +145,23 @@ def write(moment: float) -> bytes:
     return formatdate(int(moment), usegmt=True).encode()
 
 
-MOST = 32  # more ranges than this are an attack or a mistake: they get the whole (§17.15)
+MOST = 32  # more ranges are an attack or a mistake: the whole is sent (§17.15)
 
 _SPEC = re.compile(rb"(\d*)-(\d*)")
 
 
 class Span(NamedTuple):
-    """Octets ``start`` up to, not with, ``stop``: never empty, within the body."""
+    """Octets from ``start`` up to but excluding ``stop``: never empty, within the body."""
 
     start: int
     stop: int
 
 
 def parse_range(value: bytes, length: int) -> list[Span] | None:
-    """The parts of a body of ``length`` octets which the header ``Range: value`` asks for.
+    """Parse ``Range: value`` for a body of ``length`` octets.
 
-    None: it is to be ignored, and the whole is sent (another unit, malformed, too many, an empty body, or overlapping
-    so much that the parts are more than the whole). An empty list: 416."""
+    None: ignore it and send the whole (another unit, malformed, too many ranges, an empty body, or parts that together
+    exceed the whole). An empty list: 416."""
     unit, equals, specs = value.partition(b"=")
     if specs.count(b",") > 2 * MOST:  # most of them empty, or too many
         return None
@@ -194,7 +190,7 @@ def _orderly(first: bytes, last: bytes) -> bool:
 
 
 def _span(first: bytes, last: bytes, length: int) -> Span | None:
-    """The part of one specification, None where it cannot be satisfied."""
+    """The span of one range, or None if it cannot be satisfied."""
     if not first:
         start, stop = max(0, length - _number(last)), length
     else:
@@ -203,7 +199,7 @@ def _span(first: bytes, last: bytes, length: int) -> Span | None:
 
 
 def _number(digits: bytes) -> int:
-    """Python refuses to read 4301 digits, and nothing has 10**18 octets."""
+    """Parse a number, at most 10**18: Python refuses to parse 4301 digits."""
     digits = digits.lstrip(b"0") or b"0"
     return int(digits) if len(digits) <= 18 else 10**18
 
@@ -218,7 +214,7 @@ def unsatisfied(length: int) -> bytes:
 
 
 class Multipart(NamedTuple):
-    """A multipart/byteranges body (§14.6): before each part one of ``heads``, at last ``end``; ``length``: of all."""
+    """A multipart/byteranges body (§14.6): before each part one of ``heads``, finally ``end``; ``length``: in total."""
 
     kind: bytes
     heads: list[bytes]
@@ -227,7 +223,7 @@ class Multipart(NamedTuple):
 
 
 def multipart(spans: list[Span], length: int, kind: bytes | None, boundary: bytes) -> Multipart:
-    """``kind``: the Content-Type of the whole; ``boundary``: letters and digits which nobody can guess."""
+    """``kind``: the Content-Type of the whole; ``boundary``: unguessable letters and digits."""
     inner = b"" if kind is None else b"\r\nContent-Type: " + kind
     heads = [
         b"\r\n--%b%b\r\nContent-Range: %b\r\n\r\n" % (boundary, inner, content_range(span, length)) for span in spans
@@ -241,9 +237,9 @@ Fields = dict[bytes, bytes]
 
 
 def parse_fields(kept: Iterable[bytes]) -> Fields:
-    """Lower-case name → value; several lines of a name are one value, joined by ", " (RFC 9110 §5.3).
+    """Parse fields: lower-case name → value; several lines of a name are joined by ", " (§5.3).
 
-    That breaks Set-Cookie, which is here only to be known of."""
+    Joining breaks Set-Cookie, of which only the presence is used."""
     found: Fields = {}
     several: dict[bytes, list[bytes]] = {}  # joined once, at the end: linear, however many lines a name has
     for line in b"".join(kept).split(b"\r\n")[1:]:
@@ -259,5 +255,5 @@ def parse_fields(kept: Iterable[bytes]) -> Fields:
 
 
 def lines(kept: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    """(lower-case name, the whole line begun by CR LF), in their order."""
+    """Split into (lower-case name, the whole line preceded by CR LF), in order."""
     return [(line.partition(b":")[0].lower(), b"\r\n" + line) for line in b"".join(kept).split(b"\r\n")[1:]]
