@@ -192,7 +192,7 @@ class Encoders:
         self._resting, self._open = _Resting(_ZSTD), _Resting(_ZSTD_OPEN)
 
     def stream(self, coding: Coding, *, flushes: bool, jitter: int) -> Encoder:
-        """Create an encoder. ``flushes``: emit data at once, for unknown lengths; ``jitter``: most octets of padding."""
+        """Create an encoder. ``flushes``: emit data at once (unknown length); ``jitter``: most octets of padding."""
         if coding == "gzip":
             return Gzip(flushes, jitter, self._key)
         if coding == "br":
