@@ -74,7 +74,7 @@ class Recording:
         """Make this the request that others with the same key wait for."""
         self._flight = key
 
-    # --- the answer ---
+    # --- the response ---
 
     def answer(self, came: head.ResponseHead, now: float, file: stored_response.File | None = None) -> CacheHit | None:
         """Process the head of the app's response.
