@@ -156,7 +156,7 @@ def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> No
     sim.cli("suspend", "m2")
     plan = flyatc(sim, "users", "move", "200", "--to", "user-100", "--destroy").stdout
     assert [line for line in plan.splitlines() if "start machine" in line]
-    assert "say --yes to do it" in plan
+    assert "add --yes to do it" in plan
     flyatc(sim, "users", "move", "200", "--to", "user-100")
     assert add(sim, "200") == 2
     assert owner(sim, "200") == ("held", "syd")
