@@ -50,7 +50,9 @@ async def test_a_damaged_replica_is_an_alarm_and_never_a_new_tenant(machines: St
     b = await machines.machine("b")
     for damage in (truncated, emptied, removed):
         # litestream compacts every 30 seconds: then two files begin with the first transaction
-        whole = {file: file.read_bytes() for file in machines.ltx() if file.name.startswith(machines.ltx()[0].name[:16])}
+        whole = {
+            file: file.read_bytes() for file in machines.ltx() if file.name.startswith(machines.ltx()[0].name[:16])
+        }
         for file in whole:
             damage(file)
         with pytest.raises(
