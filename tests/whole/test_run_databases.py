@@ -48,6 +48,8 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(tmp_path: Path, moto_se
             assert not one.told("app started")
             wire.pass_through()
             one.until_told("app started", within=60)
+            one.port = int(one.until_told("listening")["on"].rpartition(":")[2])
+            assert one.get("/up").status == 200, "from now on the app handles SIGTERM"
             assert one.stop() == 0
 
 

@@ -21,7 +21,7 @@ def test_databases_come_back_from_the_bucket_and_the_app_sees_no_credentials(
     shutil.rmtree(daemon.folder / "data")
     daemon.start()
     assert daemon.get("/ann/one/count").json["count"] == 1
-    assert daemon.told("restored", tenant="ann/one")
+    daemon.until_told("restored", tenant="ann/one")
     assert daemon.stop() == 0
 
 

@@ -36,6 +36,7 @@ def added_and_saved(daemon: Daemon, wire: Line) -> None:
     wire.pass_through()
 
 
+@pytest.mark.timeout(180)
 def test_saves_and_renewals_that_are_cut_are_tried_again_and_nothing_is_lost(
     start: StartDaemon, moto_server: Server
 ) -> None:

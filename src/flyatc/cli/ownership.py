@@ -63,7 +63,7 @@ def row(one: "Owner") -> list[Cell]:
     ]
 
 
-PATIENCE = 3.0  # s; for a daemon to restore a deleted data folder
+PATIENCE = 6.0  # s; for a busy daemon to restore a deleted data folder
 LOOK = 0.1  # s between two checks
 NEXT_REQUEST = "the machine with the next request takes it"
 REMOVED = (
