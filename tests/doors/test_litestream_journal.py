@@ -204,6 +204,26 @@ async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamer
         two.end(lost=True)
 
 
+async def test_what_is_streamed_again_after_a_snapshot_is_newer_than_what_was_streamed_before_it(
+    machines: Streamers,
+) -> None:
+    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    async with a.hold(one):
+        await visit(a.path, "WAL", 1)
+    two = after(one)
+    async with a.hold(two) as held:
+        await visit(a.path, "WAL", 2)
+        await eventually(lambda: not held.unsaved)
+        a.log.output(a.tenant.address, "stderr", "database is locked")
+        await eventually(lambda: mode_of(held) is Mode.PROBED)
+        await visit(a.path, "WAL", 3)
+        await held.save(silent)
+        await eventually(lambda: mode_of(held) is Mode.STREAMED)
+        await visit(a.path, "WAL", 4)
+        await eventually(lambda: not held.unsaved)
+    assert await rows_elsewhere(machines, "b", after(two)) == [1, 2, 3, 4]
+
+
 async def test_a_new_database_streams_at_once_however_rarely_the_others_are_looked_at(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

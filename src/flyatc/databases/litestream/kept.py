@@ -244,8 +244,9 @@ class Kept:
     async def _start(self, begin: Callable[[Stream], Coroutine[Any, Any, None]]) -> None:
         if not self._marked:
             await self._mark()
-        entry = self.database.entry
-        stream = Stream(self.database, entry.line, entry.renewal, self._means)
+        # A snapshot that was saved since then has cleared the line on record: ours is the owner's, whatever was saved.
+        database = self.database
+        stream = Stream(database, database.owned.line, database.entry.renewal, self._means)
         try:
             await begin(stream)
         except BaseException:
