@@ -159,6 +159,7 @@ async def test_in_a_storm_of_strangers_only_some_are_looked_up_and_whoever_is_kn
 ) -> None:
     monkeypatch.setattr(strangers, "AT_ONCE", 20.0)
     monkeypatch.setattr(strangers, "A_SECOND", 0.0)
+    monkeypatch.setattr(placing, "_strangers", strangers.Strangers())
     owners.had("700", OTHER)
     assert where(await placing.find("700")) == THERE
     found = [await placing.find(str(number)) for number in range(1000, 1040)]

@@ -85,7 +85,10 @@ class Evidence:
         ``final``. ``lost``: the machine whose disk is not to be counted on."""
         commits = [commit for commit in self.commits if commit.at < moment]
         rows = {commit.row for commit in commits}
+        stolen = [one for one in self.stolen if one.at < moment]
         wiped = [one for one in self.wiped if one.at < moment]
+        # What a machine had not sent when it was taken over is on its own disk, which the store does not have.
+        wiped += [Wiped(name, one.at) for one in stolen for name in {c.machine for c in commits} - {one.by}]
         return replace(
             self,
             acknowledged=self.acknowledged & rows,
@@ -93,7 +96,7 @@ class Evidence:
             commits=commits,
             final=final,
             wiped=wiped if lost is None else [*wiped, Wiped(lost, moment)],
-            stolen=[one for one in self.stolen if one.at < moment],
+            stolen=stolen,
             faults=[],
         )
 
