@@ -160,6 +160,23 @@ async def test_nothing_is_saved_while_this_machine_may_not_write(yard: Yard) -> 
     assert len(yard.snapshots()) == 1
 
 
+async def test_an_app_that_starts_again_after_a_save_failed_goes_on_with_its_own_files(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    await session(a, FakeOwned(1), 1)
+    owned = FakeOwned(2, FakeFormer(1, clean=False))  # taken over, and held through both starts
+
+    async def unsaved() -> None:
+        async with b.vault.hold(b.tenant, owned):
+            add(b.path, 2)
+            owned.may = False
+
+    with pytest.raises(SaveFailed, match="may not write at this moment"):
+        await unsaved()
+    owned.may = True
+    assert await session(b, owned) == [1, 2]
+    assert await b.vault.orphans(b.tenant) == []
+
+
 async def test_what_is_unsaved_when_the_user_is_lost_is_set_aside_at_once(yard: Yard) -> None:
     a = yard.machine("a")
     await session(a, FakeOwned(1), 1)

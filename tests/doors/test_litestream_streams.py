@@ -133,6 +133,26 @@ async def test_an_app_which_replaces_its_database_under_way_is_streamed_anew(mac
     assert await b.session(after(one)) == [100, 101]
 
 
+async def test_an_app_that_starts_again_after_a_save_failed_goes_on_with_its_own_files(machines: Streamers) -> None:
+    a, b = await machines.machine("a"), await machines.machine("b")
+    one = FakeOwned(1, FIRST)
+    await a.session(one, 1)
+    two = after(one, clean=False)  # taken over, and held through both starts
+
+    async def unsaved() -> None:
+        async with b.hold(two):
+            app = Writer(b.path)
+            app.add(2)
+            app.close()
+            two.may = False
+
+    with pytest.raises(SaveFailed, match="may not write at this moment"):
+        await unsaved()
+    two.may = True
+    assert await b.session(two) == [1, 2]
+    assert list((b.tenant.data / ".flyatc").glob("orphans/*")) == []
+
+
 async def test_a_wall_clock_that_is_set_back_after_the_stream_began_delays_no_stop(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

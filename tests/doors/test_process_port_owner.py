@@ -29,8 +29,10 @@ s.bind((host, port)); s.listen()
 WAIT = "print('listening', flush=True); sys.stdin.read()"
 WORKER = """
 import os
+r, w = os.pipe()
 if os.fork():
-    s.close(); os.wait(); os._exit(0)
+    s.close(); os.write(w, b"closed"); os.wait(); os._exit(0)
+os.read(r, 6)
 """
 LOOK = """
 import asyncio, concurrent.futures.thread, ctypes, os, socket, sys

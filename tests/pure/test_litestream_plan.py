@@ -1,5 +1,7 @@
 """Which copy counts in litestream mode, and why."""
 
+from dataclasses import replace
+
 import pytest
 
 from fakes.owners import FakeFormer
@@ -32,6 +34,16 @@ def test_who_wrote_last_keeps_what_is_here() -> None:
     assert plan(asked(touched=True)) == Keep("nobody has written it since this machine did", verify=True)
     crashed = asked(entry=Entry(epoch=6, in_use=True), former=FakeFormer(6, clean=False), current=7)
     assert plan(crashed) == Keep("nobody has written it since this machine did", verify=True)
+
+
+def test_a_file_of_an_epoch_of_ours_is_the_newest_whoever_had_it_before() -> None:
+    robbed = FakeFormer(4, clean=False)
+    here = replace(asked(entry=Entry(epoch=5, in_use=True), former=robbed), epoch=6)
+    assert plan(here) == Keep("nobody has written it since this machine did", verify=True)
+    assert isinstance(
+        plan(replace(here, entry=Entry(epoch=4, in_use=True, txid=1), former=FakeFormer(4, False, 3))), Keep
+    )
+    assert isinstance(plan(replace(here, entry=Entry(epoch=3, in_use=True, txid=1))), Bring)
 
 
 def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:

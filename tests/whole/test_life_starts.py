@@ -70,7 +70,8 @@ def test_a_visitor_who_leaves_does_not_stop_the_start(start: StartDaemon) -> Non
 
 def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDaemon) -> None:
     late, deaf = ("--ready-after", "60"), ("--bind-late", "60")
-    daemon = start(config(users=users(late=late, deaf=deaf), app="  start_timeout: 400ms\n  waiting_page_after: 30s"))
+    app = f"  start_timeout: {round(400 * SLOWNESS)}ms\n  waiting_page_after: 30s"
+    daemon = start(config(users=users(late=late, deaf=deaf), app=app))
     with ThreadPoolExecutor(2) as pool:
         robot, page = pool.map(lambda asked: daemon.get(*asked), [("/late/up",), ("/deaf/up", PAGE)])
     assert robot.status == page.status == 503
@@ -131,7 +132,7 @@ def test_an_app_that_ends_at_once_is_502_within_a_second_and_says_why_in_the_log
 def test_an_app_that_answers_garbage_is_not_ready_and_never_passed_on(start: StartDaemon) -> None:
     daemon = start(
         config(users=users(checked=("--garbage",)) + f"\n  blind: {{command: {restless('--garbage')}, ready: null}}",
-               app="  ready: /up\n  start_timeout: 500ms")
+               app=f"  ready: /up\n  start_timeout: {round(500 * SLOWNESS)}ms")
     )  # fmt: skip
     assert daemon.get("/checked/up").status == 503
     answer = daemon.get("/blind/up")

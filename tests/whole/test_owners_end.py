@@ -83,7 +83,7 @@ def test_what_one_tenant_could_not_save_stands_in_the_record_when_the_other_is_l
         os.kill(pid, signal.SIGKILL)
     damaged = evidence.database(home, "ann/one")
     damaged.write_bytes(b"no database any more")
-    damaged.with_name("app.sqlite3-wal").unlink()
+    damaged.with_name("app.sqlite3-wal").unlink(missing_ok=True)
     home.start()
     home.until_told("not saved: the local copy is kept", tenant="ann/one")
     assert home.post("/ann/two/add").json["count"] == 2

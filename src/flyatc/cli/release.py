@@ -76,7 +76,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
 
     async with drills.opened(config, os.environ, hurried=drills.PATIENCE) as store:
         found = await owners.look(config, os.environ, store, [user])
-        if found and found[0].state == "held" and await _made_again(Path(config.server.data)):
+        if found and found[0].state in ("held", "dirty") and await _made_again(Path(config.server.data)):
             found = await owners.look(config, os.environ, store, [user])
         if found and found[0].here and found[0].state in ("held", "dirty") and found[0].machine != to:
             done = await _by_daemon(config, store, user, to, remove)

@@ -17,6 +17,7 @@ from flyatc.databases import adopting, fetch, files, lineage, orphans, room, sna
 from flyatc.databases.arrival import Arrival
 from flyatc.databases.database import Database
 from flyatc.databases.lineage import Entry, Pointer, Position
+from flyatc.databases.owned import last_writer
 from flyatc.databases.plan import (
     Adopt,
     Create,
@@ -88,8 +89,8 @@ async def make_whole(
 async def _survey(database: Database, streamed: LastStreamed, tools: Tools) -> Survey:
     here = await tools.quick.run(partial(files.look, database.path))
     there, pointer = await _ask(database, streamed)
-    former, entry = database.owned.former, database.entry
-    sole = former.clean or former.covers(entry.epoch)
+    owned, entry = database.owned, database.entry
+    sole = owned.former.clean or last_writer(owned.former, owned.epoch, entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 

@@ -21,6 +21,14 @@ class Former(Protocol):
         """Whether nobody else can have written since a local file whose record tells of this epoch."""
 
 
+def last_writer(former: Former, own: int, epoch: int) -> bool:
+    """Return whether no other machine can have written since a local file whose record has ``epoch``.
+
+    All epochs above the one that was taken over, up to ``own``, are ours: after a save that failed an app may be
+    started again while its user is still held."""
+    return former.epoch < epoch <= own or former.covers(epoch)
+
+
 class Owned(Protocol):
     """A user who is ours, from the taking to the release."""
 

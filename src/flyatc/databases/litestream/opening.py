@@ -110,6 +110,7 @@ async def _survey(database: Database, means: Means) -> Survey:
         entry=database.entry,
         touched=database.unsaved,
         former=database.owned.former,
+        epoch=database.owned.epoch,
         lines=found,
         saved=await saved_of(database, current, means),
         strays=() if pointer is not None or found.found else tuple(await database.shelf.snapshots()),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flyatc.databases.lineage import Entry, Link, Position, version
 from flyatc.databases.litestream.lines import Line, Lines, folder
-from flyatc.databases.owned import Former
+from flyatc.databases.owned import Former, last_writer
 from flyatc.databases.plan import Create, Here, Keep, Refuse, Restore
 
 
@@ -57,6 +57,7 @@ class Asked:
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json
     current: int  # the line which is to be written
+    epoch: int = 0  # of this machine
 
 
 def plan(asked: Asked) -> Plan:
@@ -181,7 +182,7 @@ def _latest(asked: Asked) -> bool:
     entry = asked.entry
     if entry.epoch == 0 and asked.current > 0:
         return False
-    return asked.former.covers(entry.epoch) and (entry.in_use or _was_saved(entry))
+    return last_writer(asked.former, asked.epoch, entry.epoch) and (entry.in_use or _was_saved(entry))
 
 
 def _was_saved(entry: Entry) -> bool:
