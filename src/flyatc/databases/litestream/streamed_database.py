@@ -86,7 +86,7 @@ class StreamedDatabase:
 
     @property
     def expected(self) -> str | None:
-        """What the store certainly has of it: stream, snapshot or None."""
+        """The copy that the store certainly has of it: stream, snapshot or None."""
         if self.stream is not None:
             return "stream" if self.stream.txid else None
         return "snapshot" if self.database.entry.base is not None else None
