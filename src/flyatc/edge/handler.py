@@ -218,10 +218,7 @@ class Handler:
         return self._forward(to, found, tenant, through)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        """Return the response to a malformed request, and log it."""
-        identity = headers.new_id()
-        self._recorder.refused(of.peer, identity.decode(), fault)
-        return self._responder.malformed(fault.status, identity, started)
+        return self._responder.malformed(self._recorder, of.peer, fault, started)
 
     def _begin(self, request: server.Request) -> exchange.Exchange:
         head, settings = request.head, self._settings

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from flyatc.edge import exchange, maintenance_rules
+from flyatc.edge import access_log, exchange, maintenance_rules
+from flyatc.edge.headers import new_id
 from flyatc.wire import response
+from flyatc.wire.errors import BadMessage
 
 TITLES = {
     400: ("This request cannot be understood", "Something between you and this server wrote it in an unexpected way."),
@@ -120,10 +122,13 @@ REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby se
 
 
 class Responder:
-    """Builds and sends the responses. ``top``: the configuration's pages for responses that belong to no tenant."""
+    """Builds and sends the responses. ``top``: the configuration's pages for responses that belong to no tenant.
+    ``fixed``: by status, headers and body of the errors that are the same for every client."""
 
-    def __init__(self, own: Pages, top: Mapping[str, str]) -> None:
-        self._own, self._top = own, top
+    def __init__(
+        self, own: Pages, top: Mapping[str, str], fixed: Mapping[int, tuple[Headers, bytes]] | None = None
+    ) -> None:
+        self._own, self._top, self._fixed = own, top, fixed or {}
 
     def redirect(self, to: exchange.Exchange, location: bytes, reason: str) -> None:
         """Redirect with 308, which keeps method and body (RFC 9110 §15.4.9)."""
@@ -188,13 +193,15 @@ class Responder:
         """Respond 403 on the private network: missing or invalid signature. The response gives no details."""
         self._send(to, 403, [(b"Flyatc-Seal", b"refused"), (b"Cache-Control", b"no-store")], b"", reason, close=True)
 
-    def malformed(self, status: int, identity: bytes, started: bytes) -> bytes:
-        """Return the response to a malformed request. ``started``: its bytes so far; if they name text/html the
-        response is a page, as for a browser whose cookies are too large (431)."""
+    def malformed(self, records: access_log.Recorder, peer: str, fault: BadMessage, started: bytes) -> bytes:
+        """Return the response to a malformed request, and log it. ``started``: its bytes so far; if they name text/html
+        the response is a page, as for a browser whose cookies are too large (431)."""
+        identity = new_id()
+        records.refused(peer, identity.decode(), fault)
         html = b"text/html" in started
-        headers, body = self._problem(status, identity.decode("latin-1"), None, self._top, html=html)
+        headers, body = self._problem(fault.status, identity.decode(), None, self._top, html=html)
         headers.append((b"X-Request-Id", identity))
-        return response.build(status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
+        return response.build(fault.status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
 
     def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str], place: int | None = None) -> None:
         """Send the waiting page, which reloads itself while the app starts. ``place``: in the start queue."""
@@ -226,6 +233,8 @@ class Responder:
         html: bool,
         place: int | None = None,
     ) -> tuple[Headers, bytes]:
+        if (fixed := self._fixed.get(status)) is not None:
+            return [*fixed[0]], fixed[1]
         if html:
             kind, body = b"text/html; charset=utf-8", self._own.own(own, str(status)) or builtin(status, identity)
         else:

@@ -1,7 +1,6 @@
 """The path of a request for ``flyatc run``: one app, no users, no tenants, no routing."""
 
 import os
-from collections.abc import Mapping
 from functools import partial
 from time import monotonic, time
 
@@ -30,7 +29,8 @@ class SingleApp:
     ) -> None:
         self._gateway, self._recorder = through, records
         self._delivery = app_delivery.without_tenant(App(delivery=_delivery(settings)), cache)
-        self._responder = _Responder(bad_gateway)
+        fixed = {502: _like_thruster(bad_gateway)}
+        self._responder = responses.Responder(responses.Pages(()), {}, fixed)
         self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
         self._on_fly = "FLY_APP_NAME" in os.environ
         self._waiting: dict[_Waiting, None] = {}  # in the order of their arrival
@@ -88,10 +88,7 @@ class SingleApp:
         self._waiting.pop(waiting, None)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        """Return the response to a malformed request, and log it."""
-        identity = headers.new_id()
-        self._recorder.refused(of.peer, identity.decode(), fault)
-        return self._responder.malformed(fault.status, identity, started)
+        return self._responder.malformed(self._recorder, of.peer, fault, started)
 
 
 def _delivery(settings: WrapperSettings) -> Delivery:
@@ -126,24 +123,8 @@ class _Waiting(exchange.WaitingReceiver):
         self._to.wait = monotonic() - self._to.began
 
 
-class _Responder(responses.Responder):
-    def __init__(self, bad_gateway: bytes | None) -> None:
-        super().__init__(responses.Pages(()), {})
-        self._bad_gateway = bad_gateway
-
-    def _problem(
-        self,
-        status: int,
-        identity: str,
-        retry: int | None,
-        own: Mapping[str, str],
-        *,
-        html: bool,
-        place: int | None = None,
-    ) -> tuple[responses.Headers, bytes]:
-        """Return a 502 like thruster's: the operator's page for every client, or an empty body."""
-        if status != 502:
-            return super()._problem(status, identity, retry, own, html=html, place=place)
-        if self._bad_gateway is None:
-            return [(b"Cache-Control", b"no-store")], b""
-        return [(b"Content-Type", b"text/html"), (b"Cache-Control", b"no-store")], self._bad_gateway
+def _like_thruster(bad_gateway: bytes | None) -> tuple[responses.Headers, bytes]:
+    """Return headers and body of a 502 like thruster's: the operator's page for every client, or an empty body."""
+    if bad_gateway is None:
+        return [(b"Cache-Control", b"no-store")], b""
+    return [(b"Content-Type", b"text/html"), (b"Cache-Control", b"no-store")], bad_gateway
