@@ -24,7 +24,7 @@ async def test_it_is_told_whether_the_api_knows_us_and_why_nobody_gets_a_machine
         told = []
         for environ, provision in (({}, "true"), (bare, "false"), (bare, "true"), (full, "true")):
             found = await doctor.examine_fly(config(provision), environ)
-            told.append([(one.state, one.told) for one in found])
+            told.append([(one.state, one.text) for one in found])
         assert told[:2] == [[], []]
         assert told[2][0][0] == "fault"
         assert "FLY_API_TOKEN is not set" in told[2][0][1]
@@ -33,4 +33,4 @@ async def test_it_is_told_whether_the_api_knows_us_and_why_nobody_gets_a_machine
         assert foreign.state == "doubt"
         fly.simulator.break_things(Faults(api="401"))
         (refused,) = await doctor.examine_fly(config("true"), full)
-        assert "401" in refused.told
+        assert "401" in refused.text

@@ -28,7 +28,7 @@ def seal(
     nonce: bytes = NONCE,
     secret: bytes = SECRET,
 ) -> bytes:
-    return RequestSigner(ME, secret).seal(to, method, target, what, NOW, nonce)
+    return RequestSigner(ME, secret).sign(to, method, target, what, NOW, nonce)
 
 
 def opened(
@@ -116,7 +116,7 @@ def test_what_is_remembered_is_bounded_and_forgotten_when_it_is_old(monkeypatch:
     outcomes = []
     for number in range(5):
         now = NOW + (0 if number < 4 else 31)
-        value = sender.seal(Target("shop", id=OTHER.id), b"POST", b"/", WHAT, now, bytes([number]) * 16)
+        value = sender.sign(Target("shop", id=OTHER.id), b"POST", b"/", WHAT, now, bytes([number]) * 16)
         outcomes.append(isinstance(by.open([value], b"POST", b"/", now), ForwardedRequest))
     assert outcomes == [True, True, True, False, True]
 

@@ -40,7 +40,7 @@ def test_visitors_are_told_and_what_needs_no_app_goes_on(start: StartDaemon, tmp
     assert daemon.get("/ann/one/up").text == daemon.get("/ann/two/up").text == "closed for maintenance (ann)\n"
     assert daemon.get("/bob/echo").status == 200  # not closed
     assert daemon.status("ann/two")["state"] == "stopped"
-    daemon.until_told("closed for maintenance", scope="ann", told="Back at <noon>")
+    daemon.until_told("closed for maintenance", scope="ann", page="Back at <noon>")
     line = daemon.until_told("request", path="/ann/two/", status=503)
     assert line["reason"] == "closed for maintenance (ann)"
 

@@ -307,7 +307,7 @@ def test_a_region_is_any_other_machine_in_it(world: World) -> None:
 def by(machine: str, what: ForwardedRequest, target: str, *, late: float = 0.0, secret: str = SECRET) -> str:
     """As machine FAR seals for another."""
     seals = RequestSigner(Machine("shop", FAR, "waw"), secret.encode())
-    value = seals.seal(Target("shop", id=machine), b"POST", target.encode(), what, time.time() + late,
+    value = seals.sign(Target("shop", id=machine), b"POST", target.encode(), what, time.time() + late,
                        secrets.token_bytes(16))  # fmt: skip
     return f"Flyatc-Seal: {value.decode()}"
 

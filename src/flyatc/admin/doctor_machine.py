@@ -26,7 +26,7 @@ class Finding:
 
     state: Literal["good", "doubt", "fault"]
     what: str  # two words at most: bucket, conditions, kill timeout
-    told: str  # the result as a sentence
+    text: str  # the result as a sentence
     advice: str = ""  # what to do; empty if nothing
 
 

@@ -78,6 +78,6 @@ def _print(finding: Finding) -> None:
     state = finding.state.ljust(5)
     if output.on_terminal() and output.in_colour():
         state = click.style(state, COLOURS[finding.state])
-    click.echo(f"{state}  {finding.what.ljust(12)}  {output.plain(finding.told)}")
+    click.echo(f"{state}  {finding.what.ljust(12)}  {output.plain(finding.text)}")
     if finding.advice:
         click.echo(f"{' ' * 21}→ {output.plain(finding.advice)}")

@@ -98,9 +98,9 @@ async def _verify(config: Config, wanted: str | None, *, quiet: bool) -> list["V
     try:
         async with store_access.opened(config, os.environ) as store:
             stock = await store_access.take_inventory(store, wanted)
-            async with store_access.open_verifier(config, os.environ, store, records, log) as drill:
+            async with store_access.open_verifier(config, os.environ, store, records, log) as verifier:
                 for one in stock.databases:
-                    verdicts = await drill.verify(config.tenant_kept_as(one.user, one.key), one)
+                    verdicts = await verifier.verify(config.tenant_kept_as(one.user, one.key), one)
                     found += verdicts
                     for verdict in () if quiet else verdicts:
                         _print(verdict)

@@ -197,16 +197,16 @@ class VerifySchedule:
         if turns:
             async with store_access.open_verifier(
                 self._config, self._environ, self._store, self._records, self._log
-            ) as drill:
+            ) as verifier:
                 if self._here is not None:
-                    drill.compare = self._here.compare
+                    verifier.compare = self._here.compare
                 for name in turns:
-                    await self._verify(drill, there[name])
+                    await self._verify(verifier, there[name])
 
-    async def _verify(self, drill: Verifier, one: StoredDatabase) -> None:
+    async def _verify(self, verifier: Verifier, one: StoredDatabase) -> None:
         began = monotonic()
         tenant = self._config.tenant_kept_as(one.user, one.key)
-        verdicts = self._with_lost(await drill.verify(tenant, one), tenant.address, one.database)
+        verdicts = self._with_lost(await verifier.verify(tenant, one), tenant.address, one.database)
         self._log_verdicts(verdicts)
         healed = False
         for verdict in verdicts:
@@ -214,7 +214,7 @@ class VerifySchedule:
                 self.damaged += 1
                 healed |= await self._heal(verdict)
         if healed:
-            verdicts = await drill.verify(tenant, one)
+            verdicts = await verifier.verify(tenant, one)
             self._log_verdicts(verdicts)
         name = self._name(one)
         self._known[name] = VerifyResult(

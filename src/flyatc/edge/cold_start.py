@@ -48,7 +48,7 @@ class ColdStart(exchange.WaitingReceiver):
         self._since = monotonic()  # excludes the time held by a pause
         self._to.start = "cold"
         self._to.request.receiver = self
-        self._task = tasks.start(self._wait(), f"arrival at {self._tenant.spec.address}")
+        self._task = tasks.start(self._wait(), f"cold start of {self._tenant.spec.address}")
 
     async def _wait(self) -> None:
         to, app = self._to, self._tenant.spec.app

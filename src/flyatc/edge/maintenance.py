@@ -169,7 +169,7 @@ class Maintenance:
         """Begin maintenance; requests held in the scope get its response. Raises OSError if it cannot be saved."""
         self._keep_closed(self.closed | {scope: message or TEXT})
         self._log.event(
-            "warning", "closed for maintenance", scope=maintenance_rules.named(scope), told=self.closed[scope]
+            "warning", "closed for maintenance", scope=maintenance_rules.named(scope), page=self.closed[scope]
         )
         self._review()
 

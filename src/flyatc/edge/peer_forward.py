@@ -121,7 +121,7 @@ class PeerForward(exchange.WaitingReceiver):
         )  # the signature replaces both; a client may have forged them
         assert to.user is not None
         what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.request.peer)
-        signature = self._all.signer.seal(
+        signature = self._all.signer.sign(
             self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
         )
         line = b"\r\n%b: %b" % (request_signature.HEADER.title(), signature)

@@ -21,7 +21,7 @@ MOST_NONCES = 20_000  # validly signed ones of the last minute; more requests th
 
 _LABEL = b"flyatc seal of a forwarded request"
 _PEER = re.compile(r"[0-9A-Fa-f:.]{0,45}")
-_SEAL = re.compile(
+_VALUE = re.compile(
     rb"(v1 t=(0|[1-9][0-9]{0,11}) n=([0-9a-f]{32}) k=([mr]) h=([1-9][0-9]?) u=([a-z0-9][a-z0-9_-]{0,62})"
     rb" p=([0-9A-Fa-f:.]{0,45})) s=([0-9a-f]{64})"
 )
@@ -56,7 +56,7 @@ class RequestSigner:
         self._me, self._key = me, hmac.digest(secret, _LABEL, "sha256")
         self._seen: dict[bytes, int] = {}  # nonce → Unix time of the signature, in order of arrival
 
-    def seal(self, to: Target, method: bytes, target: bytes, what: ForwardedRequest, now: float, nonce: bytes) -> bytes:
+    def sign(self, to: Target, method: bytes, target: bytes, what: ForwardedRequest, now: float, nonce: bytes) -> bytes:
         """Return the header. ``target``: of the request line; ``now``: Unix time; ``nonce``: 16 random octets."""
         kind, place = (b"m", to.id) if to.id is not None else (b"r", to.region)
         peer = what.peer if _PEER.fullmatch(what.peer) else ""
@@ -71,7 +71,7 @@ class RequestSigner:
         """Verify a signature; each is accepted once. ``values``: all headers of this name."""
         if not values:
             return InvalidSignature("it has no signature")
-        match = _SEAL.fullmatch(values[0]) if len(values) == 1 else None
+        match = _VALUE.fullmatch(values[0]) if len(values) == 1 else None
         if match is None:
             return InvalidSignature("its signature cannot be parsed")
         said, when, nonce, kind, hops, user, peer, signed = match.groups()

@@ -75,7 +75,7 @@ class Cache:
         only for the same object. For a CacheHit with ``refresh``, see ``refresh``. A Recording must always be ended:
         others wait for it."""
         asked, books = CacheRequest(request, tenant), self._books
-        resource = books.shelf.resource(asked.uri)
+        resource = books.memory.resource(asked.uri)
         if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
             return ready
         if resource is None and asked.ordinary and books.flights.lonely(asked.uri):
@@ -117,7 +117,7 @@ class Cache:
 
     def keep_form(self, entry: Entry, coding: bytes, form: Form) -> None:
         """Keep the entry's body in a content-coding as ``entry.forms[coding]``, if there is room."""
-        self._books.shelf.add_form(entry, coding, form)
+        self._books.memory.add_form(entry, coding, form)
 
     def keep_ready(self, served: CacheHit, settings: object) -> None:
         """Keep the rendered hit for plain requests with the same Accept-Encoding.
@@ -126,18 +126,18 @@ class Cache:
         asked = served.plain
         if asked is None or served.entry.answer.file is not None or len(asked.accepted or b"") > LONGEST:
             return
-        self._books.shelf.add_ready(Ready(served.entry, asked.accepted, settings, served.lines, served.body))
+        self._books.memory.add_ready(Ready(served.entry, asked.accepted, settings, served.lines, served.body))
 
     def packed(self, file: File, coding: bytes) -> bytes | None:
         """A file's content in a content-coding; empty if that is not smaller, None if not stored."""
-        return memory.find(self._books.shelf, file, coding)
+        return memory.find(self._books.memory, file, coding)
 
     def keep_packed(self, file: File, coding: bytes, body: bytes) -> None:
-        memory.keep(self._books.shelf, file, coding, body)
+        memory.keep(self._books.memory, file, coding, body)
 
     def discard(self, entry: Entry) -> None:
         """Drop an entry whose file is gone."""
-        self._books.shelf.discard(entry)
+        self._books.memory.discard(entry)
 
     def clear(self, tenants: str | None = None) -> int:
         """Drop the entries of "user/tenant", of all tenants of "user", or all; return their number.
@@ -152,21 +152,21 @@ class Cache:
     @property
     def octets(self) -> int:
         """Memory used."""
-        return self._books.shelf.octets
+        return self._books.memory.octets
 
     @property
     def entries(self) -> int:
-        return len(self._books.shelf)
+        return len(self._books.memory)
 
     @property
     def evicted(self) -> int:
         """Number of entries evicted to make room."""
-        return self._books.shelf.evicted
+        return self._books.memory.evicted
 
     # --- decisions ---
 
     def _pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
-        entry = self._books.shelf.pick(resource, asked)
+        entry = self._books.memory.pick(resource, asked)
         if entry is not None and asked.authorized and not entry.terms.authorized:
             return None  # stored for anonymous clients: the app may respond differently to an authorized one
         return entry
@@ -175,16 +175,16 @@ class Cache:
         ready = resource.ready.get(asked.accepted) if asked.plain else None
         if ready is None or not ready.serves(settings, now):
             return None
-        self._books.shelf.touch(ready.entry)
+        self._books.memory.touch(ready.entry)
         self._books.counts.hits += 1
         return ready
 
     def _serve(self, entry: Entry, asked: CacheRequest, use: policy.Use, now: float) -> CacheHit:
         books = self._books
-        books.shelf.touch(entry)
+        books.memory.touch(entry)
         books.counts.hits += 1
         served = serve(entry, asked, entry.hit(now))
-        if use.way is policy.FRESH and asked.plain and self._books.shelf.by_coding(entry):
+        if use.way is policy.FRESH and asked.plain and self._books.memory.by_coding(entry):
             served.plain = asked
         if use.way is not policy.FRESH:
             books.counts.stale += 1

@@ -204,7 +204,7 @@ class Recording:
             self.reason = reason
             return self._release(again=False)
         if self._entry is not None and status < 500:
-            self._books.shelf.discard(self._entry)
+            self._books.memory.discard(self._entry)
         return self._alone(reason)
 
     def _terms(self, status: int, named: conditional.Fields, now: float) -> policy.Terms | str:
@@ -233,7 +233,7 @@ class Recording:
     def _put(self, made: stored_response.Entry) -> bool:
         """Store the entry, unless the resource was changed meanwhile. Return whether it was stored."""
         books = self._books
-        return self._stamp == books.stamp(self.asked.uri) and books.shelf.put(made)
+        return self._stamp == books.stamp(self.asked.uri) and books.memory.put(made)
 
     def _give_up(self, reason: str) -> None:
         self._stop()
@@ -256,7 +256,7 @@ class Recording:
                 self._release(again=False)
             return instead
         if came.status == 200 and self.asked.head.method == b"HEAD" and stored.contradicts(came):
-            self._books.shelf.discard(stored)
+            self._books.memory.discard(stored)
         return None
 
     def _not_modified(self, stored: stored_response.Entry, came: head.ResponseHead, now: float) -> CacheHit:
@@ -271,7 +271,7 @@ class Recording:
         made = self._made(stored.selector[0], answer, named, terms, now)
         made.adopt(stored.forms)
         if self.way.stores:
-            books.shelf.discard(stored)
+            books.memory.discard(stored)
             if isinstance(found, str):
                 self.reason = found
             elif _still(stored, made):

@@ -33,7 +33,7 @@ class CacheState:
     ``policy.freshness_lifetime``."""
 
     def __init__(self, bound: int, item: int, heuristic: float) -> None:
-        self.shelf = memory.MemoryStore(bound)
+        self.memory = memory.MemoryStore(bound)
         self.flights = Coalescing()
         self.counts = Counts()
         self.item, self.heuristic = min(item, bound), heuristic
@@ -50,13 +50,13 @@ class CacheState:
     def invalidate(self, uri: Uri) -> None:
         """Drop what is stored for the URI, and prevent storing responses that are being received."""
         self._voided[hash(uri) % _SLOTS] += 1
-        if self.shelf.resource(uri) is not None:
+        if self.memory.resource(uri) is not None:
             self.counts.invalidated += 1
-            self.shelf.remove(uri)
+            self.memory.remove(uri)
 
     def clear(self, tenants: str | None) -> int:
         self._clears += 1
-        return self.shelf.clear(tenants)
+        return self.memory.clear(tenants)
 
 
 class Way(NamedTuple):

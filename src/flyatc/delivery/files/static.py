@@ -101,7 +101,7 @@ class FileCompression(NamedTuple):
 Outcome = file_response.FileResponse | file_response.FileRefused | Redirect | PassToApp
 
 
-class _Shelf(NamedTuple):
+class _StaticFolder(NamedTuple):
     settings: Folder
     place: bytes
     roots: open_file.Roots
@@ -113,11 +113,11 @@ class Static:
 
     def __init__(self, folders: Sequence[Folder], directory: str, packing: FileCompression | None = None) -> None:
         self._map = StaticMap(folders)
-        self._shelves = []
+        self._folders = []
         for one in folders:
             place = os.fsencode(Path(directory, one.folder))
             whole = packing is None or b"no-transform" in (one.header or b"").lower()
-            self._shelves.append(_Shelf(one, place, open_file.Roots([place]), None if whole else packing))
+            self._folders.append(_StaticFolder(one, place, open_file.Roots([place]), None if whole else packing))
 
     def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
         """Respond to a request. ``path``: raw, below the tenant's prefix; a redirect uses the whole ``request.path``.
@@ -125,11 +125,11 @@ class Static:
         Folders are tried in order, then the app."""
         warning: str | None = None
         for place in self._map.find(path):
-            shelf = self._shelves[place.number]
+            folder = self._folders[place.number]
             reason, loud = "static: no such file", False
             if isinstance(place, Place):
                 try:
-                    outcome = _look(shelf, place, request, now)
+                    outcome = _look(folder, place, request, now)
                     if outcome is not None:
                         return outcome
                 except open_file.Outside as fault:
@@ -137,56 +137,56 @@ class Static:
                     loud = True
                 except open_file.Unreadable as fault:
                     return file_response.FileRefused(403 if fault.forbidden else 500, f"static: {fault}", loud=True)
-            if not shelf.settings.fallthrough:
+            if not folder.settings.fallthrough:
                 return file_response.FileRefused(404, reason, loud) if _reading(request) else _not_allowed()
         return PassToApp(warning)
 
 
-def _look(shelf: _Shelf, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
+def _look(folder: _StaticFolder, place: Place, request: head.RequestHead, now: float) -> Outcome | None:
     """The response for one place, or None if there is no file. Raises Outside or Unreadable."""
-    path = shelf.place + b"/" + place.inner
-    if place.inner and not place.slash and (file := _open(path, shelf)) is not None:
+    path = folder.place + b"/" + place.inner
+    if place.inner and not place.slash and (file := _open(path, folder)) is not None:
         if _reading(request):
-            return _represent(shelf, file, request, now)
+            return _represent(folder, file, request, now)
         file.close()
         return _not_allowed()
-    if not _reading(request) or (file := _index(path, shelf)) is None:
+    if not _reading(request) or (file := _index(path, folder)) is None:
         return None  # forms may be posted to a folder's URL
     if place.slash:
-        return _represent(shelf, file, request, now)
+        return _represent(folder, file, request, now)
     file.close()
     query = b"" if request.query is None else b"?" + request.query
     return Redirect(request.path + b"/" + query)  # empty segments were refused: it cannot become //another.host/
 
 
-def _index(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
-    names = (path.rstrip(b"/") + b"/" + os.fsencode(name) for name in shelf.settings.index)
-    return next((file for name in names if (file := _open(name, shelf)) is not None), None)
+def _index(path: bytes, folder: _StaticFolder) -> open_file.Opened | None:
+    names = (path.rstrip(b"/") + b"/" + os.fsencode(name) for name in folder.settings.index)
+    return next((file for name in names if (file := _open(name, folder)) is not None), None)
 
 
-def _open(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
+def _open(path: bytes, folder: _StaticFolder) -> open_file.Opened | None:
     try:
-        return open_file.open_below(path, shelf.roots)
+        return open_file.open_below(path, folder.roots)
     except open_file.Missing:
         return None
 
 
 def _represent(
-    shelf: _Shelf, file: open_file.Opened, request: head.RequestHead, now: float
+    folder: _StaticFolder, file: open_file.Opened, request: head.RequestHead, now: float
 ) -> file_response.FileResponse:
     """The file as it is, its precompressed sibling, or, without siblings, compressed by flyatc."""
     kind = file_response.of(file.path)
     lines = [(b"content-type", b"\r\nContent-Type: " + kind)]
-    if (header := shelf.settings.header) is not None:
+    if (header := folder.settings.header) is not None:
         lines.append((b"cache-control", b"\r\nCache-Control: " + header))
     packed: bytes | None = None
-    if shelf.settings.precompressed and (codings := _siblings(file)):
+    if folder.settings.precompressed and (codings := _siblings(file)):
         chosen = _chosen(request, codings, lines)
-        if chosen is not None and (sibling := _sibling(file.path + _ENDINGS[chosen], shelf)) is not None:
+        if chosen is not None and (sibling := _sibling(file.path + _ENDINGS[chosen], folder)) is not None:
             file.close()
             file = sibling
             lines.append((b"content-encoding", b"\r\nContent-Encoding: " + chosen.encode()))
-    elif (packing := shelf.packing) is not None and file.size >= packing.least and compression.compressible(kind):
+    elif (packing := folder.packing) is not None and file.size >= packing.least and compression.compressible(kind):
         chosen = _chosen(request, packing.codings, lines)
         if chosen is not None and request.line(b"range") is None:
             packed = packing.pack(file, chosen)
@@ -216,9 +216,9 @@ def _siblings(file: open_file.Opened) -> tuple[Coding, ...]:
     return tuple(found)
 
 
-def _sibling(path: bytes, shelf: _Shelf) -> open_file.Opened | None:
+def _sibling(path: bytes, folder: _StaticFolder) -> open_file.Opened | None:
     try:
-        return open_file.open_below(path, shelf.roots)
+        return open_file.open_below(path, folder.roots)
     except open_file.FileFault:  # the uncompressed file is sent instead
         return None
 
