@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fakes.machines import Yard, add, rows
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.s3 import Server
 from fakes.streams import Streamers, after
 from flyatc.config.schema import Storage
@@ -107,7 +107,7 @@ async def test_it_is_taken_over_in_litestream_mode_as_well(tmp_path: Path) -> No
     add(tmp_path / "store" / THEIRS, 1, 2)
     machines = Streamers(tmp_path, Storage(mode="litestream", url=f"file:{tmp_path / 'store'}", key=KEY), {})
     try:
-        one = FakeOwned(1, FakeFormer(0, clean=True))
+        one = FakeLease(1, previous(0, clean=True))
         assert await (await machines.machine("a")).session(one) == [1, 2]
         assert await (await machines.machine("b")).session(after(one)) == [1, 2]
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers
 from flyatc.admin import store_access
 from flyatc.config import load
@@ -44,7 +44,7 @@ async def drill(machines: Streamers, machine: Streamer) -> list[Verdict]:
 
 async def test_a_replica_is_restored_and_a_damaged_one_is_told(machines: Streamers) -> None:
     a = await machines.machine("a")
-    await a.session(FakeOwned(1, FakeFormer(0, clean=True)), 1, 2, 3)
+    await a.session(FakeLease(1, previous(0, clean=True)), 1, 2, 3)
     [found, snapshot] = await drill(machines, a)
     assert snapshot.version == "000001-000000001"
     assert (found.tenant, found.database, found.state) == ("bellevue/2025/winter", "app.sqlite3", "ok")

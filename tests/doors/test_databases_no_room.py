@@ -10,14 +10,14 @@ import pytest
 from msgspec import structs
 
 from fakes.machines import Yard
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
 from flyatc.databases import restore_failures, sqlite
 from flyatc.databases.litestream import client
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 SMALL = 2 << 20
 
 
@@ -44,21 +44,21 @@ async def machines(tmp_path: Path) -> AsyncIterator[Streamers]:
 
 
 @pytest.fixture
-async def streamed(machines: Streamers) -> FakeOwned:
+async def streamed(machines: Streamers) -> FakeLease:
     """Some four megabytes are in the store, as a stream alone: the machine was lost. Who may come next."""
-    one, a = FakeOwned(1, FIRST), await machines.machine("a")
+    one, a = FakeLease(1, FIRST), await machines.machine("a")
     async with a.hold(one) as held:
         app = Writer(a.path)
         for number in range(80):
             app.add(number, filling=50_000)
         await held.save(silent)
         app.close()
-        one.end(lost=True)
+        one.expire(lost=True)
     return after(one, clean=False)
 
 
 async def test_a_full_disk_is_named_with_what_it_has_and_what_is_needed(
-    machines: Streamers, streamed: FakeOwned
+    machines: Streamers, streamed: FakeLease
 ) -> None:
     with mounted(machines.root / "b", f"size={SMALL}") as disk:
         b = await machines.machine("b")
@@ -77,7 +77,7 @@ async def test_a_full_disk_is_named_with_what_it_has_and_what_is_needed(
 
 
 async def test_a_disk_which_becomes_full_meanwhile_is_no_damage_either(
-    machines: Streamers, streamed: FakeOwned, monkeypatch: pytest.MonkeyPatch
+    machines: Streamers, streamed: FakeLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the store's sizes say is the least that is needed: here nothing is known of them."""
     monkeypatch.setattr(restore_failures.Room, "short", False)
@@ -128,7 +128,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 async def test_a_litestream_which_may_not_work_is_no_damaged_replica(
-    machines: Streamers, streamed: FakeOwned, tmp_path: Path, limit: str
+    machines: Streamers, streamed: FakeLease, tmp_path: Path, limit: str
 ) -> None:
     wrapper = tmp_path / "wrapper"
     real = client.find(None, {"PATH": os.environ["PATH"]})

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
 from flyatc.databases import alarms
 from flyatc.databases.litestream import replication, streamed_database
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 SETTINGS = "litestream.yml"
 
 
@@ -48,7 +48,7 @@ async def test_a_litestream_which_hangs_is_told_and_replaced_and_nothing_is_lost
     monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 1.0)
     monkeypatch.setattr(alarms, "RENEW", 2.0)
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(1)
@@ -75,7 +75,7 @@ async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 0.5)
     monkeypatch.setattr(alarms, "RENEW", 1.0)
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     store, away = machines.root / "store", machines.root / "away"
     async with a.hold(one) as held:
         app = Writer(a.path)
@@ -97,7 +97,7 @@ async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_told(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alarms, "LARGE_WAL", 1 << 20)
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(1)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer
 from flyatc.databases import sqlite
 from flyatc.databases.litestream import replication
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def restored(machine_path: Path, place: Path) -> Path:
 async def test_a_copy_which_is_whole_and_not_what_is_here_is_found(machines: Streamers, tmp_path: Path) -> None:
     """As litestream may make it: it passes every check, and a row is missing."""
     a = await machines.machine("a")
-    async with a.hold(FakeOwned(1, FIRST)) as held:
+    async with a.hold(FakeLease(1, FIRST)) as held:
         app = Writer(a.path)
         app.add(1, 2, 3)
         await eventually(lambda: held.streams[0].txid and not held.unsaved)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, after
 from flyatc.databases import local_files
 from flyatc.databases.litestream import replication, wal_rules
@@ -18,7 +18,7 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.kit.types import silent
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 APP = """
 import sqlite3, sys
 path, mode, *numbers = sys.argv[1:]
@@ -66,7 +66,7 @@ def mode_of(held: Replication) -> Mode:
     return held.streams[0].mode
 
 
-async def rows_elsewhere(machines: Streamers, name: str, owned: FakeOwned) -> list[int]:
+async def rows_elsewhere(machines: Streamers, name: str, owned: FakeLease) -> list[int]:
     """What the store has, as a machine without any files sees it."""
     shutil.rmtree(machines.root / name, ignore_errors=True)
     b = await machines.machine(name)
@@ -82,7 +82,7 @@ def lost(machine: Streamer) -> None:
 
 
 async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_told(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         await visit(a.path, "DELETE", 1)
         await eventually(lambda: mode_of(held) is Mode.SAVED)
@@ -102,7 +102,7 @@ async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_told(machines
 
 
 async def test_an_app_which_sets_no_mode_is_not_forced_into_wal(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         await visit(a.path, "", 1)
         await eventually(lambda: mode_of(held) is Mode.SAVED)
@@ -113,20 +113,20 @@ async def test_an_app_which_sets_no_mode_is_not_forced_into_wal(machines: Stream
 
 async def test_snapshots_are_made_at_the_interval_while_the_app_runs(machines: Streamers) -> None:
     a = await machines.machine("a", storage=structs.replace(machines.storage, interval=0.2))
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     async with a.hold(one) as held:
         for number in (1, 2):
             await visit(a.path, "DELETE", number)
             await eventually(lambda: mode_of(held) is Mode.SAVED and not held.unsaved and held.lag == 0.0)
         robbed = after(one, clean=False)
         assert await rows_elsewhere(machines, "b", robbed) == [1, 2], "also when this machine is lost now"
-        one.end(lost=True)
+        one.expire(lost=True)
 
 
 @pytest.mark.parametrize("sign", ["locked", "5xx"])
 async def test_an_app_which_leaves_wal_mode_gets_its_way_and_nothing_is_lost(machines: Streamers, sign: str) -> None:
     """A new release of it sets another mode: the file still says WAL, and litestream has it before the app starts."""
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
     assert machines.ltx()
@@ -149,7 +149,7 @@ async def test_an_app_which_leaves_wal_mode_gets_its_way_and_nothing_is_lost(mac
 
 
 async def test_an_app_which_comes_back_to_wal_mode_streams_from_its_next_start_on(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
     await visit(a.path, "DELETE", 2)  # while nobody looked
@@ -166,11 +166,11 @@ async def test_an_app_which_comes_back_to_wal_mode_streams_from_its_next_start_o
         await eventually(lambda: not held.unsaved)
         robbed = after(three, clean=False)
         assert await rows_elsewhere(machines, "b", robbed) == [1, 2, 3, 4], "the stream is newer than the snapshot"
-        three.end(lost=True)
+        three.expire(lost=True)
 
 
 async def test_a_start_which_failed_as_locked_begins_the_next_one_without_litestream(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
     two = after(one)
@@ -185,7 +185,7 @@ async def test_a_start_which_failed_as_locked_begins_the_next_one_without_litest
 
 
 async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
     two = after(one)
@@ -201,13 +201,13 @@ async def test_an_app_which_is_only_crowded_is_streamed_again(machines: Streamer
         assert mode_of(held) is Mode.STREAMED, "once in a run is enough"
         robbed = after(two, clean=False)
         assert await rows_elsewhere(machines, "b", robbed) == [1, 2, 3]
-        two.end(lost=True)
+        two.expire(lost=True)
 
 
 async def test_what_is_streamed_again_after_a_snapshot_is_newer_than_what_was_streamed_before_it(
     machines: Streamers,
 ) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
     two = after(one)
@@ -228,7 +228,7 @@ async def test_a_new_database_streams_at_once_however_rarely_the_others_are_look
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replication, "EVERY", 3600.0)
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         await visit(a.path, "WAL", 1)
         await eventually(lambda: mode_of(held) is Mode.STREAMED)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes.machines import DATABASE
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, after
 from flyatc.databases.version_choice import OrphanChoice
 from flyatc.kit.errors import RestoreRefused
@@ -16,7 +16,7 @@ async def test_what_was_set_aside_comes_back_and_streams(tmp_path: Path) -> None
     machines = Streamers.on_folder(tmp_path)
     try:
         a = await machines.machine("a")
-        one = FakeOwned(1, FakeFormer(0, clean=True))
+        one = FakeLease(1, previous(0, clean=True))
         await a.session(one, 1)
         aside = a.tenant.data / ".flyatc" / "orphans" / "20261121T143000.123456Z-abcd1234"
         aside.mkdir(parents=True)

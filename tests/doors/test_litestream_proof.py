@@ -10,13 +10,13 @@ from time import monotonic
 
 import pytest
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, after
 from flyatc.databases.litestream import replication, verify_replica
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 SECONDS = 4.0  # of writing; one burst of three was enough to damage a replica with /sync
 PAUSE = threading.Event()  # never set: to write at a rate
 
@@ -93,14 +93,14 @@ def rows(path: Path) -> list[tuple[object, ...]]:
         database.close()
 
 
-async def written(machine: Streamer, owned: FakeOwned, write: Callable[[sqlite3.Connection], None]) -> None:
+async def written(machine: Streamer, owned: FakeLease, write: Callable[[sqlite3.Connection], None]) -> None:
     """One run of the app, stopped at once after its last transaction."""
     async with machine.hold(owned):
         app = Busy(machine.path, write)
         await machine.tools.heavy.run(app.close)
 
 
-async def restored_from_the_stream_alone(machines: Streamers, name: str, owned: FakeOwned) -> list[tuple[object, ...]]:
+async def restored_from_the_stream_alone(machines: Streamers, name: str, owned: FakeLease) -> list[tuple[object, ...]]:
     """On a machine which has nothing, without any snapshot."""
     for kept in machines.stored().glob("*.zst"):
         kept.unlink()
@@ -118,7 +118,7 @@ async def restored_from_the_stream_alone(machines: Streamers, name: str, owned: 
 async def test_what_a_busy_app_wrote_until_its_end_is_restored_from_the_stream_alone(
     machines: Streamers, write: Callable[[sqlite3.Connection], None]
 ) -> None:
-    a, owned = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, owned = await machines.machine("a"), FakeLease(1, FIRST)
     for _ in range(2):  # the second run goes on in what the first one has left
         await written(a, owned, write)
         owned = after(owned)
@@ -129,7 +129,7 @@ async def test_what_a_busy_app_wrote_until_its_end_is_restored_from_the_stream_a
 
 async def test_a_busy_app_may_be_backed_up_and_its_lag_stays_near_its_true_value(machines: Streamers) -> None:
     a = await machines.machine("a")
-    async with a.hold(FakeOwned(1, FIRST)) as held:
+    async with a.hold(FakeLease(1, FIRST)) as held:
         app = Busy(a.path, large_rows)
         lags = []
         for _ in range(3):
@@ -140,7 +140,7 @@ async def test_a_busy_app_may_be_backed_up_and_its_lag_stays_near_its_true_value
 
 
 async def test_a_stream_may_be_begun_anew_while_the_app_writes(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Busy(a.path, transactions)
         await held.save(silent)
@@ -158,7 +158,7 @@ async def test_a_stream_may_be_begun_anew_while_the_app_writes(machines: Streame
 
 
 async def test_a_stream_whose_litestream_dies_while_the_app_writes_is_begun_anew(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Busy(a.path, checkpointing("RESTART"))
         await held.save(silent)
@@ -175,7 +175,7 @@ async def test_a_stream_whose_litestream_dies_while_the_app_writes_is_begun_anew
 async def test_a_stream_which_does_not_restore_into_what_is_here_is_healed_by_a_new_line(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     differences = [verify_replica.Differs("page 7 of 9 is not as in the local database")]
     whole = verify_replica.prove
 
@@ -203,7 +203,7 @@ async def test_a_stream_which_does_not_restore_into_what_is_here_is_healed_by_a_
 async def test_a_stream_which_is_damaged_again_and_again_ends_dirty_and_a_snapshot_has_all(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
 
     async def prove(*args: object) -> verify_replica.Proven:
         raise verify_replica.Differs("page 7 of 9 is not as in the local database")
@@ -219,7 +219,7 @@ async def test_a_stream_which_is_damaged_again_and_again_ends_dirty_and_a_snapsh
 
 async def test_what_another_program_has_taken_out_of_the_replica_is_found_and_sent_again(machines: Streamers) -> None:
     """The content of the store is compared, whoever is to blame."""
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = opened(a.path)
         for number in range(4):

@@ -12,14 +12,14 @@ import pytest
 from msgspec import structs
 
 from fakes.machines import DATABASE, Yard, add, rows
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, Writer, after
 from flyatc.databases.litestream import client
 from flyatc.databases.version_choice import Moment
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def removed(file: Path) -> None:
 async def test_a_damaged_replica_is_an_alarm_and_never_a_new_tenant(machines: Streamers) -> None:
     """Also where its first file is missing, which litestream calls "no backup"."""
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, -1)
     await a.cut(two := after(one), 0, 1, 2)
     b = await machines.machine("b")
@@ -69,7 +69,7 @@ async def test_a_damaged_replica_is_an_alarm_and_never_a_new_tenant(machines: St
 async def test_a_restore_under_which_files_vanish_is_tried_once_more(machines: Streamers) -> None:
     """litestream's issue 1270: its own retention removes what a restore has just planned to read."""
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.cut(one, 1)
     file = machines.ltx()[0]
     whole = file.read_bytes()
@@ -82,13 +82,13 @@ async def test_a_store_which_does_not_answer_starts_nothing(machines: Streamers,
     a = await machines.machine("a")
     (tmp_path / "store").rename(tmp_path / "away")
     with pytest.raises(RestoreRefused):
-        await a.session(FakeOwned(1, FIRST), 1)
+        await a.session(FakeLease(1, FIRST), 1)
     assert not a.path.exists()
 
 
 async def test_a_database_which_was_in_the_store_once_does_not_begin_anew(machines: Streamers) -> None:
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, 1)
     shutil.rmtree(machines.stored())
     a.path.unlink()
@@ -98,7 +98,7 @@ async def test_a_database_which_was_in_the_store_once_does_not_begin_anew(machin
 
 async def test_a_store_which_has_lost_it_gets_it_again(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, 1)
     shutil.rmtree(machines.stored())
     await a.session(after(one), 2)
@@ -111,7 +111,7 @@ async def test_a_seed_is_what_a_new_database_begins_with(machines: Streamers, tm
     seed.add(1)
     seed.close()
     a = await machines.machine("a", seed=tmp_path / "seed")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     assert await a.session(one, 2) == [1]
     assert await (await machines.machine("b", seed=tmp_path / "seed")).session(after(one)) == [1, 2]
 
@@ -130,7 +130,7 @@ async def test_a_replica_of_another_litestream_is_adopted_and_never_written(
     before = sorted(theirs.rglob("*"))
     storage = structs.replace(machines.storage, replica=template)
     a = await machines.machine("a", storage=storage)
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     assert await a.session(one, 4) == [1, 2, 3]
     assert sorted(theirs.rglob("*")) == before
     b = await machines.machine("b", storage=storage)
@@ -146,7 +146,7 @@ async def test_a_damaged_replica_of_others_starts_nothing_either(machines: Strea
     truncated(next(theirs.rglob("*.ltx")))
     a = await machines.machine("a", storage=structs.replace(machines.storage, replica=f"file:{theirs}"))
     with pytest.raises(RestoreRefused, match="cannot be restored"):
-        await a.session(FakeOwned(1, FIRST))
+        await a.session(FakeLease(1, FIRST))
     assert not a.path.exists()
 
 
@@ -161,21 +161,21 @@ async def test_what_was_saved_as_snapshots_goes_on_as_a_stream(machines: Streame
         async with before.vault.hold(before.tenant):
             add(before.path, 1, 2, wal=True)
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     assert await numbers(a, one) == [1, 2]
     assert await numbers(b, after(one)) == [1, 2]
     (restored,) = b.events("restored")
     assert "which is transaction" in str(restored["reason"]), "the snapshot of the last stop"
 
 
-async def numbers(machine: Streamer, owned: FakeOwned) -> list[int]:
+async def numbers(machine: Streamer, owned: FakeLease) -> list[int]:
     async with machine.hold(owned):
         return rows(machine.path)
 
 
 async def test_one_can_go_back_to_an_earlier_time(machines: Streamers) -> None:
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(1)

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from fakes import faults
 from fakes.faults import Line
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.s3 import Server, rclone_server
 from fakes.streams import Streamers, Writer, after
 from flyatc.config.schema import Storage
@@ -21,7 +21,7 @@ from flyatc.kit.types import silent
 from slowness import SLOWNESS
 
 __all__ = ["rclone_server"]
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ async def machines(tmp_path: Path, rclone_server: Server, line: Line) -> AsyncIt
 
 async def test_what_one_machine_streams_into_a_bucket_another_restores(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, *range(20))
     assert await b.session(after(one), 20) == list(range(20))
 
 
 async def test_with_a_wrong_secret_litestream_says_so_and_nothing_starts(machines: Streamers) -> None:
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     a = await machines.machine("a")
     await a.cut(one, 1)
     b = await machines.machine("b", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
@@ -60,7 +60,7 @@ async def test_what_litestream_cannot_send_is_never_called_saved_and_a_snapshot_
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "ANSWER", 1.0)
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     a = await machines.machine("a", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
     with pytest.raises(SaveFailed, match="A snapshot of it is in the store"):
         await a.session(one, 1)
@@ -74,7 +74,7 @@ async def test_a_restore_of_which_nothing_comes_is_given_up(
 ) -> None:
     """0.8: litestream itself would wait for ever."""
     monkeypatch.setattr(replica_restore, "STALL", 0.5)
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await (await machines.machine("a")).cut(one, 1)
     b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     line.black_hole()
@@ -96,18 +96,18 @@ async def test_a_replica_in_another_bucket_is_adopted(
     command = [str(client.find(None, {})), "replicate", "-once", str(tmp_path / "original"), url]
     subprocess.run(command, env=environ, check=True, capture_output=True)
     storage = structs.replace(machines.storage, replica=f"s3://{bucket}/old/{{user}}")
-    assert await (await machines.machine("a", storage=storage)).session(FakeOwned(1, FIRST)) == [1, 2]
+    assert await (await machines.machine("a", storage=storage)).session(FakeLease(1, FIRST)) == [1, 2]
     nothing = structs.replace(machines.storage, replica=f"s3://{bucket}/older/{{user}}", url=f"s3://{bucket}/new")
     c = await machines.machine("c", storage=structs.replace(nothing, replica="s3://no-such-bucket-here/older"))
     with pytest.raises(RestoreRefused, match="no-such-bucket-here"):
-        await c.session(FakeOwned(1, FIRST))
-    assert await (await machines.machine("b", storage=nothing)).session(FakeOwned(1, FIRST)) == []
+        await c.session(FakeLease(1, FIRST))
+    assert await (await machines.machine("b", storage=nothing)).session(FakeLease(1, FIRST)) == []
 
 
 async def test_an_app_need_not_wait_until_litestream_has_sent_what_was_restored(
     machines: Streamers, line: Line
 ) -> None:
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await (await machines.machine("a")).session(one, 1)
     b = await machines.machine("b", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     line.black_hole()
@@ -132,7 +132,7 @@ async def test_a_store_which_falls_silent_is_told_and_what_is_unsaved_stays(
     monkeypatch.setattr(stream, "SLOW", 1.0)
     monkeypatch.setattr(replica_restore, "STALL", 0.5)
     a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
 
     async def written_into_the_void() -> None:
         async with a.hold(one) as held:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
 from flyatc.databases.litestream import final_save, replication, stream, verify_replica
 from flyatc.databases.manifest import Position
@@ -15,7 +15,7 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_a_stop_cut_at_any_call_loses_nothing_whether_the_machine_is_lost_
     machines: Streamers, nth: int, after_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "ANSWER", 1.0)
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     await a.session(one, 1)
     two, failed = after(one), False
     try:
@@ -53,15 +53,15 @@ async def test_a_stop_cut_at_any_call_loses_nothing_whether_the_machine_is_lost_
     if after_it:
         assert await (await machines.machine("b")).session(after(two, clean=not failed)) == [1, 2], "a is lost"
         return
-    assert await a.session(FakeOwned(3, FakeFormer(2, clean=not failed), line=1), 3) == [1, 2], "a goes on"
+    assert await a.session(FakeLease(3, previous(2, clean=not failed), line=1), 3) == [1, 2], "a goes on"
     assert a.events("the local copy was set aside") == []
-    assert await (await machines.machine("b")).session(FakeOwned(4, FakeFormer(3, clean=True), line=1)) == [1, 2, 3]
+    assert await (await machines.machine("b")).session(FakeLease(4, previous(3, clean=True), line=1)) == [1, 2, 3]
 
 
 async def test_a_proof_for_which_there_is_no_time_saves_nothing(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, one, begun = await machines.machine("a"), FakeOwned(1, FIRST), asyncio.Event()
+    a, one, begun = await machines.machine("a"), FakeLease(1, FIRST), asyncio.Event()
 
     async def prove(*args: object) -> verify_replica.Proven:
         begun.set()
@@ -75,7 +75,7 @@ async def test_a_proof_for_which_there_is_no_time_saves_nothing(
     session.cancel()
     with pytest.raises(asyncio.CancelledError):
         await session
-    assert "no time to verify" in one.dirty[0]
+    assert "no time to verify" in one.dirty
     monkeypatch.undo()
     assert await a.session(after(one, clean=False), 2) == [1], "the local copy is kept, and goes on"
 
@@ -84,7 +84,7 @@ async def test_a_proof_for_which_there_is_no_time_saves_nothing(
 
 
 async def test_a_damaged_snapshot_gives_way_to_the_stream_which_has_the_same(machines: Streamers) -> None:
-    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeOwned(1, FIRST)
+    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeLease(1, FIRST)
     await a.session(one, 1, 2)
     (snapshot,) = machines.stored().glob("*.zst")
     snapshot.write_bytes(snapshot.read_bytes()[:-20])
@@ -94,7 +94,7 @@ async def test_a_damaged_snapshot_gives_way_to_the_stream_which_has_the_same(mac
 
 
 async def test_a_damaged_stream_does_no_harm_where_the_snapshot_has_the_same(machines: Streamers) -> None:
-    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeOwned(1, FIRST)
+    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeLease(1, FIRST)
     await a.session(one, 1, 2)
     for file in machines.ltx():
         file.write_bytes(file.read_bytes()[:-20])
@@ -103,7 +103,7 @@ async def test_a_damaged_stream_does_no_harm_where_the_snapshot_has_the_same(mac
 
 
 async def test_a_stream_that_is_newer_than_the_snapshot_is_restored(machines: Streamers) -> None:
-    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeOwned(1, FIRST)
+    a, b, one = await machines.machine("a"), await machines.machine("b"), FakeLease(1, FIRST)
     await a.session(one, 1)
     two = after(one)
     await a.cut(two, 2)
@@ -113,7 +113,7 @@ async def test_a_stream_that_is_newer_than_the_snapshot_is_restored(machines: St
 
 
 async def test_a_stop_without_changes_leaves_no_snapshot_and_asks_the_store_nothing_new(machines: Streamers) -> None:
-    a, one = await machines.machine("a"), FakeOwned(1, FIRST)
+    a, one = await machines.machine("a"), FakeLease(1, FIRST)
     await a.session(one, 1)
     before = sorted(machines.stored().rglob("*"))
     async with a.hold(after(one)):
@@ -127,7 +127,7 @@ async def test_a_large_database_is_proven_as_well_and_leaves_a_snapshot_now_and_
 ) -> None:
     monkeypatch.setattr(final_save, "LARGE_SNAPSHOT_EACH", 2)
     a = await machines.machine("a", storage=structs.replace(machines.storage, large=1))
-    owned = FakeOwned(1, FIRST)
+    owned = FakeLease(1, FIRST)
     counts = []
     for number in range(4):
         await a.session(owned, number)

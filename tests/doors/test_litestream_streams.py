@@ -10,7 +10,7 @@ from time import time
 
 import pytest
 
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
 from flyatc.databases.litestream import client, replication, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
@@ -18,7 +18,7 @@ from flyatc.kit.types import silent
 from flyatc.tenants.interfaces import Databases
 from slowness import SLOWNESS
 
-FIRST = FakeFormer(0, clean=True)
+FIRST = previous(0, clean=True)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def litestream_of(data: Path) -> int:
 
 async def test_what_one_machine_streams_another_restores(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     assert await a.session(one, *range(20)) == []
     assert await b.session(after(one), 20) == list(range(20))
     (restored,) = b.events("restored")
@@ -62,7 +62,7 @@ async def test_what_one_machine_streams_another_restores(machines: Streamers) ->
 
 async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Streamers) -> None:
     a = await machines.machine("a")
-    async with a.hold(FakeOwned(1, FIRST)) as held:
+    async with a.hold(FakeLease(1, FIRST)) as held:
         databases: Databases = held
         assert (databases.unsaved, held.lag) == (False, 0.0)
         app = Writer(a.path)
@@ -80,7 +80,7 @@ async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Strea
 
 async def test_a_database_which_the_app_makes_streams_soon_without_being_asked_to(machines: Streamers) -> None:
     a = await machines.machine("a")
-    async with a.hold(FakeOwned(1, FIRST)):
+    async with a.hold(FakeLease(1, FIRST)):
         app = Writer(a.path)
         app.add(1)
         await eventually(lambda: bool(machines.ltx("e000001")))
@@ -89,7 +89,7 @@ async def test_a_database_which_the_app_makes_streams_soon_without_being_asked_t
 
 async def test_the_same_machine_keeps_its_copy_and_uploads_nothing_that_is_there(machines: Streamers) -> None:
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, 1, 2)
     before = machines.ltx()
     async with a.hold(after(one)) as held:
@@ -100,7 +100,7 @@ async def test_the_same_machine_keeps_its_copy_and_uploads_nothing_that_is_there
 
 async def test_a_litestream_that_is_killed_is_started_again_and_nothing_is_lost(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(1, 2)
@@ -118,7 +118,7 @@ async def test_a_litestream_that_is_killed_is_started_again_and_nothing_is_lost(
 async def test_an_app_which_replaces_its_database_under_way_is_streamed_anew(machines: Streamers) -> None:
     """0.6: litestream would go on, and make a replica that cannot be restored."""
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(*range(50), filling=2000)
@@ -135,7 +135,7 @@ async def test_an_app_which_replaces_its_database_under_way_is_streamed_anew(mac
 
 async def test_an_app_that_starts_again_after_a_save_failed_goes_on_with_its_own_files(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, 1)
     two = after(one, clean=False)  # taken over, and held through both starts
 
@@ -157,7 +157,7 @@ async def test_a_wall_clock_that_is_set_back_after_the_stream_began_delays_no_st
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = await machines.machine("a")
-    began = FakeOwned(1, FIRST)
+    began = FakeLease(1, FIRST)
     monkeypatch.setattr(stream, "time", lambda: time() + 3600)  # what this process believes, and litestream does not
     async with asyncio.timeout(10 * SLOWNESS):
         assert await a.session(began, *range(20)) == []
@@ -168,7 +168,7 @@ async def test_a_wall_clock_that_is_set_back_after_the_stream_began_delays_no_st
 async def test_after_a_robbery_a_new_line_begins_and_the_robbed_cannot_disturb_it(machines: Streamers) -> None:
     """0.7: litestream has no fence, so lines are apart."""
     a, b, c = [await machines.machine(name) for name in "abc"]
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     two = after(one, clean=False)
 
     async def robbed() -> None:
@@ -194,14 +194,14 @@ async def test_after_a_robbery_a_new_line_begins_and_the_robbed_cannot_disturb_i
 
 async def test_when_the_ownership_ends_litestream_lets_go_and_the_local_copy_is_kept(machines: Streamers) -> None:
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
 
     async def written_after_the_end() -> None:
         async with a.hold(one) as held:
             app = Writer(a.path)
             app.add(1)
             await held.save(silent)
-            one.end(lost=False)
+            one.expire(lost=False)
             await eventually(lambda: not a.door.engine.holds(a.path))
             app.add(2)
             app.close()
@@ -209,18 +209,18 @@ async def test_when_the_ownership_ends_litestream_lets_go_and_the_local_copy_is_
     with pytest.raises(SaveFailed, match="may not write"):
         await written_after_the_end()
     assert one.dirty
-    assert await a.session(FakeOwned(2, FakeFormer(1, clean=False)), 3) == [1, 2], "nobody has it: it goes on"
-    assert await (await machines.machine("b")).session(FakeOwned(3, FakeFormer(2, clean=True), line=2)) == [1, 2, 3]
+    assert await a.session(FakeLease(2, previous(1, clean=False)), 3) == [1, 2], "nobody has it: it goes on"
+    assert await (await machines.machine("b")).session(FakeLease(3, previous(2, clean=True), line=2)) == [1, 2, 3]
 
 
 async def test_what_was_written_after_a_loss_is_set_aside(machines: Streamers) -> None:
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = Writer(a.path)
         app.add(1)
         await held.save(silent)
-        one.end(lost=True)
+        one.expire(lost=True)
         app.add(2)
         app.close()
     assert not a.path.exists()
@@ -231,7 +231,7 @@ async def test_what_was_written_after_a_loss_is_set_aside(machines: Streamers) -
 async def test_a_wal_which_stands_alone_is_not_played_into_what_is_restored(machines: Streamers) -> None:
     """0.5: litestream, its integrity check and SQLite would say nothing."""
     a, b = await machines.machine("a"), await machines.machine("b")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     await a.session(one, 1, 2)
     b.path.parent.mkdir(parents=True)
     stale = Writer(b.path)
@@ -247,8 +247,8 @@ async def test_a_wal_which_stands_alone_is_not_played_into_what_is_restored(mach
 
 async def test_a_store_with_a_newer_line_than_ours_raises_us_or_refuses(machines: Streamers) -> None:
     a, b = await machines.machine("a"), await machines.machine("b")
-    await a.session(FakeOwned(7, FakeFormer(6, clean=False)), 1)
-    low = FakeOwned(1, FIRST)
+    await a.session(FakeLease(7, previous(6, clean=False)), 1)
+    low = FakeLease(1, FIRST)
     with pytest.raises(RestoreRefused, match="was the owner's record removed"):
         await b.session(low)  # it rises, but its line does not
     assert low.epoch == 8
@@ -259,7 +259,7 @@ async def test_a_litestream_which_cannot_be_let_go_of_is_killed(
 ) -> None:
     monkeypatch.setattr(client, "MARGIN", 0.1)
     a = await machines.machine("a")
-    one = FakeOwned(1, FIRST)
+    one = FakeLease(1, FIRST)
     stopped = 0
     try:
         async with a.hold(one) as held:

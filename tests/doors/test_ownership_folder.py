@@ -42,7 +42,7 @@ async def test_two_daemons_hand_a_user_over(store: FolderStore, tmp_path: Path) 
             async with other.hold("u"):
                 raise AssertionError
     async with other.hold("u", known=0) as owned:
-        assert (owned.epoch, owned.former.clean) == (2, True)
+        assert (owned.epoch, owned.previous.clean) == (2, True)
         found = await one.look("u")
         assert found is not None
         assert found.state is State.HELD

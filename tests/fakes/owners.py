@@ -1,42 +1,31 @@
-"""Who may write, as a test wants it."""
+"""Leases as a test wants them."""
 
 import asyncio
-from dataclasses import dataclass
+
+from flyatc.ownership.lease import HeldLease, PreviousLease
 
 
-@dataclass(frozen=True)
-class FakeFormer:
-    epoch: int
-    clean: bool
-    since: int = 0  # 0: the epoch itself
-
-    def covers(self, epoch: int) -> bool:
-        return (self.since or self.epoch) <= epoch <= self.epoch
+def previous(epoch: int, clean: bool, since: int = 0) -> PreviousLease:
+    """``since`` 0: the epoch itself."""
+    return PreviousLease(epoch, clean, 0, since or epoch)
 
 
-class FakeOwned:
-    """Epoch and line as given; ``former``: by default a clean one."""
+class FakeLease(HeldLease):
+    """Lease without a record. Epoch and line as given; ``before``: by default a clean one. Valid while ``may``."""
 
-    def __init__(self, epoch: int, former: FakeFormer | None = None, line: int | None = None) -> None:
-        self.epoch, self.line = epoch, epoch if line is None else line
-        self.former = former or FakeFormer(epoch - 1, clean=True)
-        self.doubted, self.ended = asyncio.Event(), asyncio.Event()
-        self.lost, self.why = False, ""
-        self.dirty: list[str] = []
+    def __init__(self, epoch: int, before: PreviousLease | None = None, line: int | None = None) -> None:
+        super().__init__(
+            epoch,
+            epoch if line is None else line,
+            before or previous(epoch - 1, clean=True),
+            doubted=asyncio.Event(),
+            valid=lambda leaving: self.may,
+            raise_epoch=self._raise,
+        )
         self.may = True
 
-    def valid(self) -> bool:
-        return self.may and not self.ended.is_set()
-
-    def mark_dirty(self, why: str, part: str = "") -> None:
-        self.dirty.append(why)
-
-    def mark_saved(self, part: str = "") -> None:
-        self.dirty.clear()
-
-    async def raise_epoch(self, above: int) -> None:
+    async def _raise(self, lease: HeldLease, above: int) -> None:
         self.epoch = above + 1
 
-    def end(self, *, lost: bool) -> None:
-        self.lost, self.why = lost, "somebody else has it" if lost else "the store was silent"
-        self.ended.set()
+    def expire(self, *, lost: bool) -> None:
+        self.end("somebody else has it" if lost else "the store was silent", lost=lost)

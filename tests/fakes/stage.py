@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from fakes.owners import FakeLease, previous
 from flyatc.config import schema, schema_sections
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
 from flyatc.kit.types import Effort, Exit, Progress
@@ -99,20 +100,6 @@ class FakeDatabases:
         self.saved_at = EPOCH
 
 
-class FakeOwned:
-    def __init__(self) -> None:
-        self.doubted, self.ended, self.why = asyncio.Event(), asyncio.Event(), ""
-        self.may = True
-        self.epoch, self.known = 3, True
-
-    def valid(self) -> bool:
-        return self.may and not self.ended.is_set()
-
-    def end(self, why: str = "the store was silent for too long") -> None:
-        self.why = why
-        self.ended.set()
-
-
 class FakeGateway:
     def __init__(self, stage: "Stage", tenant: str) -> None:
         self._stage, self._tenant = stage, tenant
@@ -139,7 +126,7 @@ class Stage:
         self.at_step: Callable[[str, str], None] = lambda step, tenant: None
         self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
         self.children: list[FakeChild] = []
-        self.owned = FakeOwned()  # the last
+        self.owned = FakeLease(3)  # the last
         self.lazy: set[str] = set()  # tenants whose apps use no CPU while they start
         self.starting = self.most_starting = 0
         self.running = self.most_running = 0
@@ -206,11 +193,10 @@ class Stage:
         return self.on_record is None or spec.user in self.on_record
 
     @contextlib.asynccontextmanager
-    async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeOwned]:
+    async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeLease]:
         await self.step("own", spec.address)
         self.told(spec.address, "+owner")
-        self.owned = FakeOwned()
-        self.owned.known = await self._known(spec)
+        self.owned = FakeLease(3, previous(2 if await self._known(spec) else 0, clean=True))
         try:
             yield self.owned
         finally:
@@ -218,7 +204,7 @@ class Stage:
             self.told(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
 
     @contextlib.asynccontextmanager
-    async def _restored(self, spec: schema.Tenant, owned: FakeOwned) -> AsyncIterator[FakeDatabases]:
+    async def _restored(self, spec: schema.Tenant, owned: FakeLease) -> AsyncIterator[FakeDatabases]:
         if self.hang is not None:
             await self.hang()
         await self.step("restore", spec.address)

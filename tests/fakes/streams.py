@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from fakes.machines import DATABASE, FailingStore, Told
-from fakes.owners import FakeFormer, FakeOwned
+from fakes.owners import FakeLease, previous
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import local_files, restore
 from flyatc.databases.litestream.backend import LitestreamBackend
@@ -56,7 +56,7 @@ class Streamer:
         self.after_programs()
 
     @contextlib.asynccontextmanager
-    async def hold(self, owned: FakeOwned) -> AsyncIterator[Replication]:
+    async def hold(self, owned: FakeLease) -> AsyncIterator[Replication]:
         record = await self.prepared()
         with restore.refusing(self.tenant):
             held = await self.door.take(self.tenant, record, owned, lambda name: self.seed)
@@ -65,7 +65,7 @@ class Streamer:
         finally:
             await held.leave()
 
-    async def session(self, owned: FakeOwned, *numbers: int) -> list[int]:
+    async def session(self, owned: FakeLease, *numbers: int) -> list[int]:
         """Held, the numbers added by an app which is gone at the end, let go. What was in the database before."""
         async with self.hold(owned):
             app = Writer(self.path)
@@ -74,7 +74,7 @@ class Streamer:
             app.close()
         return before
 
-    async def cut(self, owned: FakeOwned, *numbers: int) -> None:
+    async def cut(self, owned: FakeLease, *numbers: int) -> None:
         """As ``session``, each number on its way by itself; then the machine is lost, before it can save."""
         async with self.hold(owned) as held:
             app = Writer(self.path)
@@ -82,7 +82,7 @@ class Streamer:
                 app.add(number, filling=9000)
                 await held.save(silent)
             app.close()
-            owned.end(lost=True)
+            owned.expire(lost=True)
 
     async def prepared(self) -> Record:
         local_files.prepare(self.tenant.data / ".flyatc")
@@ -161,7 +161,7 @@ class Streamers:
         return sorted((self.root / "store").glob(f"users/*/*/*/{line}/**/*.ltx"))
 
 
-def after(owned: FakeOwned, *, clean: bool = True) -> FakeOwned:
+def after(owned: FakeLease, *, clean: bool = True) -> FakeLease:
     """The next owner: of a user who was released, or robbed of it."""
     epoch = owned.epoch + 1
-    return FakeOwned(epoch, FakeFormer(owned.epoch, clean), line=owned.line if clean else epoch)
+    return FakeLease(epoch, previous(owned.epoch, clean), line=owned.line if clean else epoch)

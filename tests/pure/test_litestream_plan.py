@@ -1,14 +1,13 @@
 """Which copy counts in litestream mode, and why."""
 
-from dataclasses import replace
-
 import pytest
 
-from fakes.owners import FakeFormer
+from fakes.owners import FakeLease, previous
 from flyatc.databases.litestream.replica_layout import Line, Lines
 from flyatc.databases.litestream.restore_plan import PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, newest, plan
 from flyatc.databases.manifest import Entry, Link, Position
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
+from flyatc.ownership.lease import PreviousLease
 
 LINE = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0)
 SNAPSHOT = Link("000004-000000001.sqlite3.zst", "0" * 64)
@@ -19,47 +18,48 @@ def asked(
     here: Here = Here.SQLITE,
     entry: Entry = OURS,
     touched: bool = False,
-    former: FakeFormer = FakeFormer(6, clean=True),  # noqa: B008
+    before: PreviousLease = previous(6, clean=True),  # noqa: B008
     lines: tuple[Line, ...] = (LINE,),
     strange: tuple[str, ...] = (),
     saved: Saved | None = None,
     strays: tuple[str, ...] = (),
     current: int = 5,
+    epoch: int = 0,
 ) -> PlanInput:
-    return PlanInput(here, entry, touched, former, Lines(lines, strange), saved, strays, current)
+    sole = FakeLease(max(epoch, before.epoch), before).last_writer(entry.epoch)
+    return PlanInput(here, entry, touched, before.clean, sole, Lines(lines, strange), saved, strays, current)
 
 
 def test_who_wrote_last_keeps_what_is_here() -> None:
     assert plan(asked()) == Keep("no other machine has written it since")
     assert plan(asked(touched=True)) == Keep("no other machine has written it since", verify=True)
-    crashed = asked(entry=Entry(epoch=6, in_use=True), former=FakeFormer(6, clean=False), current=7)
+    crashed = asked(entry=Entry(epoch=6, in_use=True), before=previous(6, clean=False), current=7)
     assert plan(crashed) == Keep("no other machine has written it since", verify=True)
 
 
 def test_a_file_of_an_epoch_of_ours_is_the_newest_whoever_had_it_before() -> None:
-    robbed = FakeFormer(4, clean=False)
-    here = replace(asked(entry=Entry(epoch=5, in_use=True), former=robbed), epoch=6)
-    assert plan(here) == Keep("no other machine has written it since", verify=True)
-    assert isinstance(
-        plan(replace(here, entry=Entry(epoch=4, in_use=True, txid=1), former=FakeFormer(4, False, 3))), Keep
-    )
-    assert isinstance(plan(replace(here, entry=Entry(epoch=3, in_use=True, txid=1))), RestoreLine)
+    robbed = previous(4, clean=False)
+    failed = asked(entry=Entry(epoch=5, in_use=True), before=robbed, epoch=6)
+    assert plan(failed) == Keep("no other machine has written it since", verify=True)
+    twice = asked(entry=Entry(epoch=4, in_use=True, txid=1), before=previous(4, False, 3), epoch=6)
+    assert isinstance(plan(twice), Keep)
+    assert isinstance(plan(asked(entry=Entry(epoch=3, in_use=True, txid=1), before=robbed, epoch=6)), RestoreLine)
 
 
 def test_another_owner_who_wrote_nothing_leaves_ours_as_good() -> None:
-    later = FakeFormer(8, clean=True)
-    assert plan(asked(former=later)) == Keep("the store has transaction 7 of e000005, which is what is here")
-    assert isinstance(plan(asked(former=later, touched=True)), RestoreLine)
-    assert isinstance(plan(asked(former=later, entry=Entry(epoch=6, line=5, txid=7, in_use=True))), RestoreLine)
-    assert isinstance(plan(asked(former=FakeFormer(8, clean=False))), RestoreLine)
+    later = previous(8, clean=True)
+    assert plan(asked(before=later)) == Keep("the store has transaction 7 of e000005, which is what is here")
+    assert isinstance(plan(asked(before=later, touched=True)), RestoreLine)
+    assert isinstance(plan(asked(before=later, entry=Entry(epoch=6, line=5, txid=7, in_use=True))), RestoreLine)
+    assert isinstance(plan(asked(before=previous(8, clean=False))), RestoreLine)
 
 
 def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_it() -> None:
-    later, longer = FakeFormer(8, clean=True), (Line(5, 9, 100, 1000.0, 2000.0),)
+    later, longer = previous(8, clean=True), (Line(5, 9, 100, 1000.0, 2000.0),)
     reason = "the store has transaction 9 of e000005, the local copy is transaction 7 of e000005"
-    assert plan(asked(former=later, lines=longer)) == RestoreLine(reason, longer[0], outdated=True)
-    assert plan(asked(former=later, lines=longer, touched=True)) == RestoreLine(reason, longer[0], outdated=False)
-    unknown = plan(asked(former=later, entry=Entry()))
+    assert plan(asked(before=later, lines=longer)) == RestoreLine(reason, longer[0], outdated=True)
+    assert plan(asked(before=later, lines=longer, touched=True)) == RestoreLine(reason, longer[0], outdated=False)
+    unknown = plan(asked(before=later, entry=Entry()))
     assert unknown == RestoreLine(
         "the store has transaction 7 of e000005, and the origin of the local copy is unknown", LINE
     )
@@ -67,7 +67,7 @@ def test_what_another_wrote_is_taken_and_ours_is_kept_unless_the_store_has_had_i
 
 def test_the_newest_line_counts() -> None:
     newer = Line(8, 1, 10, 3000.0, 3000.0)
-    decided = plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, newer), current=8))
+    decided = plan(asked(before=previous(8, clean=True), lines=(LINE, newer), current=8))
     assert isinstance(decided, RestoreLine)
     assert decided.line == newer
 
@@ -79,10 +79,10 @@ def test_a_line_newer_than_ours_is_refused() -> None:
 
 
 def test_without_owners_a_record_proves_something_only_where_nobody_else_takes_part() -> None:
-    old, nobody = Entry(txid=3), FakeFormer(0, clean=True)
-    assert isinstance(plan(asked(entry=old, former=nobody)), RestoreLine)
+    old, nobody = Entry(txid=3), previous(0, clean=True)
+    assert isinstance(plan(asked(entry=old, before=nobody)), RestoreLine)
     alone = (Line(0, 7, 10, 1.0, 2.0),)
-    assert isinstance(plan(asked(entry=old, former=nobody, lines=alone, current=0)), Keep)
+    assert isinstance(plan(asked(entry=old, before=nobody, lines=alone, current=0)), Keep)
 
 
 def test_what_is_strange_or_no_database_starts_nothing() -> None:
@@ -118,7 +118,7 @@ def test_a_copy_which_comes_from_the_snapshot_is_kept() -> None:
     assert isinstance(plan(asked(entry=Entry(base=SNAPSHOT), lines=(), saved=saved)), Keep)
     assert isinstance(plan(asked(entry=Entry(), lines=(), saved=saved)), Restore)
     other = Entry(base=Link("000003-000000001.sqlite3.zst", "1" * 64))
-    assert isinstance(plan(asked(entry=other, former=FakeFormer(0, clean=True), lines=(), saved=saved)), Restore)
+    assert isinstance(plan(asked(entry=other, before=previous(0, clean=True), lines=(), saved=saved)), Restore)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,13 @@ def test_a_snapshot_and_a_line_which_are_the_same_are_either_good() -> None:
     decided = plan(asked(here=Here.ABSENT, entry=Entry(), saved=same))
     assert isinstance(decided, RestoreSnapshotOrLine)
     assert decided.line == LINE
-    outdated = plan(asked(former=FakeFormer(8, clean=True), entry=Entry(epoch=6, line=5, txid=6), saved=same))
+    outdated = plan(asked(before=previous(8, clean=True), entry=Entry(epoch=6, line=5, txid=6), saved=same))
     assert isinstance(outdated, RestoreSnapshotOrLine)
     assert outdated.outdated
-    kept = plan(asked(former=FakeFormer(8, clean=True), saved=same))
+    kept = plan(asked(before=previous(8, clean=True), saved=same))
     assert isinstance(kept, Keep), "what is here is that transaction"
 
 
 def test_the_copy_of_another_renewal_is_not_what_is_here() -> None:
     renewed = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0, renewal=1)
-    assert isinstance(plan(asked(former=FakeFormer(8, clean=True), lines=(LINE, renewed))), RestoreLine)
+    assert isinstance(plan(asked(before=previous(8, clean=True), lines=(LINE, renewed))), RestoreLine)

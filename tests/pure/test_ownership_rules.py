@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.owners import FakeLease
 from flyatc.ownership import record, release_rules
 from flyatc.ownership.lease import PreviousLease
 from flyatc.ownership.record import Data, Holder, Me, Owner, Process, Session, State, Successor, Unreadable
@@ -248,8 +249,8 @@ def test_the_epoch_never_falls_and_rises_with_each_holder_and_run(
 
 
 def test_local_files_count_if_nobody_else_can_have_written_since() -> None:
-    former = PreviousLease(epoch=7, clean=False, line=2, since=5)
-    assert [epoch for epoch in range(10) if former.covers(epoch)] == [5, 6, 7]
+    lease = FakeLease(8, PreviousLease(epoch=7, clean=False, line=2, since=5))
+    assert [epoch for epoch in range(10) if lease.last_writer(epoch)] == [5, 6, 7, 8]
 
 
 # --- what an operator may do ---
@@ -327,5 +328,6 @@ def test_without_that_rule_an_old_disk_would_pass_for_the_newest() -> None:
     restarted = msgspec.structs.replace(
         owner(Holder("app", "m3", "", "y"), State.RELEASED, since=begun.data.since), epoch=8
     )
-    former = PreviousLease(restarted.epoch, clean=True, line=2, since=restarted.data.since)
-    assert former.covers(7), "so the deletion must not happen where another machine may know an epoch"
+    before = PreviousLease(restarted.epoch, clean=True, line=2, since=restarted.data.since)
+    again = FakeLease(restarted.epoch, before)
+    assert again.last_writer(7), "so the deletion must not happen where another machine may know an epoch"

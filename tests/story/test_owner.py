@@ -16,7 +16,7 @@ async def test_the_app_is_killed_at_once_when_the_ownership_ends() -> None:
     stage = Stage()
     visitor = tasks.start(stage.visit(stay=1000), "visitor")
     await asyncio.sleep(3)
-    stage.owned.end()
+    stage.owned.expire(lost=False)
     await asyncio.sleep(0.01)
     assert stage.story["a"] == [*UP, "drain", "-gateway", "-app!", "-db", "saved", "-owner!"]
     assert stage.status().state == "stopped"
@@ -28,7 +28,7 @@ async def test_a_start_is_cut_short_when_the_ownership_ends_and_who_waits_gets_t
     visitor = tasks.start(stage.visit(), "visitor")
     await asyncio.sleep(1)
     first = stage.owned
-    first.end()
+    first.expire(lost=False)
     await visitor
     assert stage.owned is not first
     assert stage.story["a"] == ["+owner", "+db", "+app", "-app!", "-db", "saved", "-owner!", *UP]
@@ -40,7 +40,7 @@ async def test_who_waits_for_a_start_whose_ownership_ends_leaves_it_the_time_to_
     stage.takes = {step: 5.0, "save": 3.0, "disown": 2.0}
     visitors = [tasks.start(stage.visit(), "visitor") for _ in range(3)]
     await asyncio.sleep(1)
-    stage.owned.end()
+    stage.owned.expire(lost=False)
     stage.takes = {"save": 3.0, "disown": 2.0}
     async with asyncio.timeout(60):
         await asyncio.gather(*visitors)
@@ -66,7 +66,7 @@ async def test_who_waits_in_doubt_is_served_by_the_next_life_when_it_ends() -> N
     stage.owned.doubted.set()
     waiting = tasks.start(stage.visit(), "visitor")
     await asyncio.sleep(1)
-    stage.owned.end()
+    stage.owned.expire(lost=False)
     await waiting
     assert stage.story["a"][-len(UP) :] == UP
 

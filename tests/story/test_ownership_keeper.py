@@ -37,7 +37,7 @@ async def test_a_user_nobody_owned_is_taken_with_epoch_one_in_three_trips(store:
     """T1: an empty bucket."""
     machine = FakeMachine(store)
     owned = await machine.live()
-    assert (owned.epoch, owned.line, owned.former.clean, owned.former.epoch) == (1, 1, True, 0)
+    assert (owned.epoch, owned.line, owned.previous.clean, owned.previous.epoch) == (1, 1, True, 0)
     assert owned.valid()
     assert store.owner().state is State.HELD
     assert store.owner().holder == machine.me.holder
@@ -118,8 +118,8 @@ async def test_what_was_released_is_taken_by_another_at_once_and_its_line_goes_o
     await one.leave()
     owned = await other.live(known=0)
     assert (owned.epoch, owned.line) == (2, 1)
-    assert owned.former.clean
-    assert owned.former.epoch == 1
+    assert owned.previous.clean
+    assert owned.previous.epoch == 1
     assert store.owner().data.since == 2  # what m1 has on its disk does not count any more
 
 
@@ -128,7 +128,7 @@ async def test_who_takes_again_what_it_released_keeps_the_epoch(store: FakeStore
     await machine.live()
     await machine.leave()
     owned = await machine.live(known=1)
-    assert (owned.epoch, owned.line, owned.former.clean) == (1, 1, True)
+    assert (owned.epoch, owned.line, owned.previous.clean) == (1, 1, True)
 
 
 async def test_a_killed_daemon_is_succeeded_at_once_on_the_same_disk(store: FakeStore) -> None:
@@ -139,7 +139,7 @@ async def test_a_killed_daemon_is_succeeded_at_once_on_the_same_disk(store: Fake
     owned = await FakeMachine(store, run=2).live(known=1)
     assert now() < 1
     assert (owned.epoch, owned.line) == (2, 1)
-    assert (owned.former.epoch, owned.former.clean, owned.former.since) == (1, False, 1)
+    assert (owned.previous.epoch, owned.previous.clean, owned.previous.since) == (1, False, 1)
 
 
 async def test_a_daemon_killed_again_before_it_wrote_its_epoch_down_still_has_the_truth(store: FakeStore) -> None:
@@ -149,7 +149,7 @@ async def test_a_daemon_killed_again_before_it_wrote_its_epoch_down_still_has_th
         owned = await machine.live(known=1 if run > 1 else 0)
         machine.link.away()
     assert owned.epoch == 3
-    assert owned.former.since <= 1 <= owned.former.epoch
+    assert owned.previous.since <= 1 <= owned.previous.epoch
 
 
 async def test_a_wiped_machine_begins_a_new_line(store: FakeStore) -> None:
@@ -158,7 +158,7 @@ async def test_a_wiped_machine_begins_a_new_line(store: FakeStore) -> None:
     killed.link.away()
     machine = FakeMachine(store, run=2)
     owned = await machine.live(known=0)
-    assert (owned.epoch, owned.line, owned.former.line) == (2, 2, 1)
+    assert (owned.epoch, owned.line, owned.previous.line) == (2, 2, 1)
     assert "is gone" in machine.log_lines()
 
 
@@ -169,7 +169,7 @@ async def test_after_another_machine_had_it_the_local_files_are_old(store: FakeS
         await machine.live(known=known)
         await machine.leave()
     owned = await one.live(known=1)
-    assert owned.former.since == 2
+    assert owned.previous.since == 2
 
 
 async def test_two_daemons_which_call_themselves_the_same_machine_exclude_each_other(store: FakeStore) -> None:
@@ -198,7 +198,7 @@ async def test_a_silent_holder_is_succeeded_after_its_time_and_learns_of_it(stor
     owned = await other.live()
     assert now() - begun == pytest.approx(4 * TRIP)
     assert (owned.epoch, owned.line) == (2, 2)
-    assert (owned.former.epoch, owned.former.clean, owned.former.line) == (1, False, 1)
+    assert (owned.previous.epoch, owned.previous.clean, owned.previous.line) == (1, False, 1)
     assert store.session("m1").broken == "m2"
     one.link.back()
     with pytest.raises(HeldElsewhere) as refused:
@@ -226,7 +226,7 @@ async def test_whose_session_is_broken_loses_all_users_at_its_next_renewal_and_m
     assert all(one.ended.is_set() and one.lost for one in owned)
     again = await machine.live(known=1)
     assert again.valid()
-    assert (again.epoch, again.former.clean) == (2, False)
+    assert (again.epoch, again.previous.clean) == (2, False)
 
 
 async def test_a_holder_whose_session_vanished_has_its_time_before_it_is_succeeded(store: FakeStore) -> None:
@@ -290,7 +290,7 @@ async def test_what_could_not_be_saved_waits_for_its_machine(store: FakeStore) -
         await other.live()
     assert refused.value.dirty
     owned = await one.live(known=1)
-    assert (owned.epoch, owned.former.clean, owned.line) == (2, False, 1)
+    assert (owned.epoch, owned.previous.clean, owned.line) == (2, False, 1)
 
 
 async def test_what_was_saved_after_all_is_not_dirty(store: FakeStore) -> None:

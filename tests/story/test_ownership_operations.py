@@ -52,8 +52,8 @@ async def test_a_dead_owner_is_released_and_should_it_be_the_next_its_files_stil
     assert store.session("m1").broken == operator.OPERATOR
     machine.link.back()
     owned = await machine.live(known=1)
-    assert (owned.epoch, owned.line, owned.former.clean) == (2, 2, False)
-    assert owned.former.since <= 1
+    assert (owned.epoch, owned.line, owned.previous.clean) == (2, 2, False)
+    assert owned.previous.since <= 1
 
 
 async def test_what_is_dirty_is_taken_over_only_by_who_accepts_the_loss(store: FakeStore) -> None:
@@ -69,8 +69,8 @@ async def test_what_is_dirty_is_taken_over_only_by_who_accepts_the_loss(store: F
     assert isinstance(freed, Free)
     assert "flyatc orphans" in freed.loses
     owned = await other.live()
-    assert (owned.epoch, owned.line, owned.former.line, owned.former.clean) == (3, 3, 1, False)
-    assert not owned.former.since <= 1  # what m1 could not save does not count any more
+    assert (owned.epoch, owned.line, owned.previous.line, owned.previous.clean) == (3, 3, 1, False)
+    assert not owned.previous.since <= 1  # what m1 could not save does not count any more
 
 
 async def test_a_vanished_session_is_given_its_time(store: FakeStore) -> None:
@@ -106,7 +106,7 @@ async def test_who_is_released_to_a_machine_goes_there_and_nowhere_else(store: F
             await late.live(known=1)
         assert refused.value.machine == "app/m2"
     owned = await other.live()
-    assert (owned.epoch, owned.line, owned.former.clean) == (2, 1, True)
+    assert (owned.epoch, owned.line, owned.previous.clean) == (2, 1, True)
     assert store.owner().to is None
     assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
     await other.leave()
@@ -123,7 +123,7 @@ async def test_whom_it_was_released_to_and_who_never_comes_is_not_waited_for(sto
     await operator.release(Link(store), "u", TERMS, "m2")
     with pytest.raises(HeldElsewhere):
         await one.live()
-    assert (await third.live()).former.clean
+    assert (await third.live()).previous.clean
 
 
 async def test_an_operator_who_is_late_does_not_undo_that_somebody_has_taken_it(store: FakeStore) -> None:
@@ -165,7 +165,7 @@ async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: Fa
     assert await operator.add(Link(store), "u", TERMS)
     assert not await operator.add(Link(store), "u", TERMS)
     owned = await other.live()
-    assert (owned.epoch, owned.former.epoch, owned.former.clean) == (2, 1, True)
+    assert (owned.epoch, owned.previous.epoch, owned.previous.clean) == (2, 1, True)
 
 
 async def test_a_user_can_be_removed_before_any_machine_has_owned_it(store: FakeStore) -> None:
@@ -199,8 +199,8 @@ async def test_what_a_dead_holder_of_a_removed_user_has_is_the_newest_once_it_is
         await machine.live(known=1)
     assert await operator.add(Link(store), "u", TERMS)
     owned = await machine.live(known=1)
-    assert owned.former.since <= 1
-    assert not owned.former.clean
+    assert owned.previous.since <= 1
+    assert not owned.previous.clean
 
 
 async def test_of_a_removal_and_a_take_at_once_one_wins(store: FakeStore) -> None:

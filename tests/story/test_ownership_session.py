@@ -106,7 +106,7 @@ async def test_what_expired_is_resumed_on_the_same_epoch_if_nobody_came(store: F
     assert again.valid()
     assert not again.doubted.is_set()
     assert (again.epoch, again.line) == (1, 1)
-    assert (again.former.epoch, again.former.clean, again.former.since) == (1, False, 1)
+    assert (again.previous.epoch, again.previous.clean, again.previous.since) == (1, False, 1)
     assert machine.link.made("put", USER) == []
 
 
@@ -226,7 +226,7 @@ async def test_a_machine_that_leaves_something_unsaved_is_given_its_time_to_come
     await machine.keeper.close()
     assert store.session("m1").broken is None
     again = await FakeMachine(store, run=2).live(known=1)
-    assert again.former.since <= 1 <= again.former.epoch
+    assert again.previous.since <= 1 <= again.previous.epoch
 
 
 async def test_who_must_go_while_an_app_still_runs_does_not_say_that_it_has_ended(store: FakeStore) -> None:

@@ -41,7 +41,7 @@ async def test_after_a_sleep_whoever_was_robbed_is_told_although_no_clock_shows_
     await machine.keeper.rest()
     await suspended(machine, 5)
     owned = await other.live()
-    assert owned.former.clean
+    assert owned.previous.clean
     await suspended(machine, LONG)
     assert await machine.keeper.slept()
     machine.keeper.wake()
@@ -63,7 +63,7 @@ async def test_the_session_of_before_is_worth_nothing_after_it(store: FakeStore)
     assert owned.valid()
     assert machine.link.made("put", SESSION), "it was renewed first"
     assert store.session("m1").broken is None
-    assert (owned.epoch, owned.former.clean, owned.former.covers(1)) == (1, True, True)
+    assert (owned.epoch, owned.previous.clean, owned.last_writer(1)) == (1, True, True)
 
 
 async def test_others_need_not_wait_for_a_machine_that_sleeps(store: FakeStore) -> None:

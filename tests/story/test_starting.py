@@ -209,7 +209,7 @@ async def test_a_lease_that_ends_in_line_ends_the_wait() -> None:
     stage, names = herd(2, starting=1)
     first, second = (tasks.start(stage.visit(name), "cold") for name in names)
     await asyncio.sleep(0.5)
-    stage.owned.end()  # the last: of the second
+    stage.owned.expire(lost=False)  # the last: of the second
     await first
     assert "-owner!" in stage.story[names[1]]
     await second

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.databases.service import DatabaseService
-from flyatc.databases.sole_owner import SoleLease
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import identity, operator, record
 from flyatc.ownership.errors import HeldElsewhere
-from flyatc.ownership.lease import HeldLease
+from flyatc.ownership.lease import HeldLease, Lease, SoleLease
 from flyatc.ownership.leases import LeaseManager
 from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.release_rules import Denied
@@ -103,7 +102,7 @@ class DaemonLeases:
         return self.forsakes is not None and await self.forsakes(user, successor)
 
     @contextlib.asynccontextmanager
-    async def hold(self, tenant: Tenant) -> AsyncIterator[HeldLease | SoleLease]:
+    async def hold(self, tenant: Tenant) -> AsyncIterator[Lease]:
         """Hold the user's lease; without a store, a SoleLease. Raises HeldElsewhere, OwnershipUnknown."""
         if self.present is not None:
             await self.present()
@@ -136,7 +135,7 @@ class DaemonLeases:
         aside here, and no machine need wait for it."""
         at_rest = [one for one in await local_tenants(self._config, user) if not self._databases.holds(one)]
         for tenant in await self._databases.unsaved(at_rest):
-            overtaken = 0 < await self._databases.known([tenant]) < owned.former.since
+            overtaken = 0 < await self._databases.known([tenant]) < owned.previous.since
             if not overtaken and not self._databases.holds(tenant) and not owned.marked(tenant.address):
                 owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
@@ -158,7 +157,7 @@ class DaemonLeases:
             return False
         return [one.key for one in left] == [record.owner_key(user)] and self.keeper.may_forget(user) == alone
 
-    async def _forget(self, tenants: list[Tenant], owned: HeldLease | SoleLease) -> bool:
+    async def _forget(self, tenants: list[Tenant], owned: Lease) -> bool:
         """Remove empty tenants. True if nothing is left of any, here and in the store."""
         try:
             for tenant in tenants:

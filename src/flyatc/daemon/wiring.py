@@ -16,7 +16,6 @@ from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.service import DatabaseService
-from flyatc.databases.sole_owner import SoleLease
 from flyatc.databases.workers import Workers
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, handler, maintenance, upstream
@@ -35,7 +34,7 @@ from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
-from flyatc.ownership.lease import HeldLease
+from flyatc.ownership.lease import Lease
 from flyatc.process import child, launch_plan, members, pidfiles, program
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
@@ -140,14 +139,14 @@ class Parts:
             launcher=self.launcher,
         )
 
-    def _hold_lease(self, tenant: Tenant) -> AbstractAsyncContextManager[HeldLease | SoleLease]:
+    def _hold_lease(self, tenant: Tenant) -> AbstractAsyncContextManager[Lease]:
         """Acquire the lease; meanwhile start the supervisor, which takes some 20 ms."""
         with contextlib.suppress(StartFailed):  # reported when the app is started
             self.launcher.open()
         return self.leases.hold(tenant)
 
     @contextlib.asynccontextmanager
-    async def _hold_databases(self, tenant: Tenant, owned: HeldLease | SoleLease) -> AsyncIterator[Databases]:
+    async def _hold_databases(self, tenant: Tenant, owned: Lease) -> AsyncIterator[Databases]:
         """Restore databases, once no process of an earlier run can still write."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)

@@ -11,11 +11,11 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import alarms, local_files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
-from flyatc.databases.sole_owner import Lease
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress, silent
+from flyatc.ownership.lease import Lease
 
 DELETED = "its folder was deleted while it was in use: what was not saved is lost. It goes on from the store"
 

@@ -29,12 +29,12 @@ from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase
-from flyatc.databases.sole_owner import Lease
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable
 from flyatc.observe.log import stamp
+from flyatc.ownership.lease import Lease
 
 PENDING = 8  # remembered publications of unknown outcome; older ones have long been decided
 

@@ -32,7 +32,6 @@ from flyatc.databases.restore_plan import (
     Unknown,
     plan,
 )
-from flyatc.databases.sole_owner import last_writer
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
@@ -90,7 +89,7 @@ async def _survey(database: Database, streamed: LastStreamed, tools: Workers) ->
     here = await tools.quick.run(partial(local_files.look, database.path))
     there, pointer = await _ask(database, streamed)
     lease, entry = database.lease, database.entry
-    sole = lease.former.clean or last_writer(lease.former, lease.epoch, entry.epoch)
+    sole = lease.previous.clean or lease.last_writer(entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 

@@ -19,13 +19,13 @@ from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
-from flyatc.databases.sole_owner import Lease, SoleLease
 from flyatc.databases.version_choice import Choice, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
+from flyatc.ownership.lease import Lease, SoleLease
 
 SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
 

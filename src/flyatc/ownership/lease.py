@@ -1,8 +1,11 @@
-"""A user's databases, owned by this machine."""
+"""The right to write one user's databases: its protocol, and the leases with and without a shared store."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from flyatc.kit.errors import OwnershipUnknown
 
 
 @dataclass(frozen=True)
@@ -18,29 +21,76 @@ class PreviousLease:
     line: int
     since: int
 
-    def covers(self, epoch: int) -> bool:
-        """Return whether no other machine can have written since a local file recorded at ``epoch``. Epochs before the
-        last one count too: a daemon may be killed between taking a user and recording the new epoch."""
-        return self.since <= epoch <= self.epoch
+
+class Lease(Protocol):
+    """The right to write the databases of one user, from its acquisition to its release."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the record written by this machine, higher than any before it; 0: there is no shared store."""
+
+    @property
+    def line(self) -> int:
+        """Epoch of the last acquisition without a clean release: earlier writers may be unaware of it."""
+
+    @property
+    def previous(self) -> PreviousLease: ...
+
+    @property
+    def known(self) -> bool:
+        """True if the user had an owner record before."""
+
+    @property
+    def doubted(self) -> asyncio.Event:
+        """Set while the session is overdue for confirmation; new requests are paused until it is confirmed."""
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set when the lease has expired or is lost: the app is killed without a final save. Never cleared."""
+
+    @property
+    def lost(self) -> bool:
+        """True if it has ended and another machine may write by now: unsaved changes then belong to no history."""
+
+    @property
+    def why(self) -> str:
+        """Reason of the end."""
+
+    def valid(self) -> bool:
+        """Return whether this machine may write now. Cheap: called before each request and each response is passed
+        on."""
+
+    def last_writer(self, epoch: int) -> bool:
+        """Return whether no other machine can have written since a local file recorded at ``epoch``.
+
+        Epochs before the last one count too: a daemon may be killed between taking a user and recording the new epoch,
+        and after a save that failed an app may be started again while the lease is still held."""
+
+    def mark_dirty(self, why: str, part: str = "") -> None:
+        """Note that a save of ``part`` (such as a tenant) failed for good; the release then records ``dirty``."""
+
+    def mark_saved(self, part: str = "") -> None:
+        """Clear the mark of ``part``: its data are in the store after all."""
+
+    async def raise_epoch(self, above: int) -> None:
+        """Write an epoch above ``above``, which the store's data had and the record had not; to be called before any
+        pointer is stamped. Raises OwnershipUnknown, HeldElsewhere; if it fails, the lease is lost."""
 
 
 class HeldLease:
-    """The right to write one user's databases. ``epoch`` and ``line`` change by ``raise_epoch`` only.
-
-    ``doubted``: set while the session is overdue for confirmation; new requests are paused until it is confirmed.
-    ``ended``: set when the lease ends; the app is killed without a final save. Never cleared."""
+    """Lease recorded in the store (Lease). ``epoch`` and ``line`` change by ``raise_epoch`` only."""
 
     def __init__(
         self,
         epoch: int,
         line: int,
-        former: PreviousLease,
+        previous: PreviousLease,
         *,
         doubted: asyncio.Event,
         valid: Callable[[bool], bool],
         raise_epoch: Callable[["HeldLease", int], Awaitable[None]],
     ) -> None:
-        self.epoch, self.line, self.former = epoch, line, former
+        self.epoch, self.line, self.previous = epoch, line, previous
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
         self.leaving = False
@@ -50,20 +100,18 @@ class HeldLease:
 
     @property
     def known(self) -> bool:
-        """True if the user had an owner record before."""
-        return self.former.epoch > 0
+        return self.previous.epoch > 0
 
     def valid(self) -> bool:
-        """Return whether this machine may write now. Cheap: called before each request and each response is passed
-        on."""
         return not self.ended.is_set() and self._valid(self.leaving)
 
+    def last_writer(self, epoch: int) -> bool:
+        return self.previous.since <= epoch <= self.epoch
+
     def mark_dirty(self, why: str, part: str = "") -> None:
-        """Note that a save of ``part`` (such as a tenant) failed for good; the release then records ``dirty``."""
         self._dirty[part] = why
 
     def mark_saved(self, part: str = "") -> None:
-        """Clear the mark of ``part``: its data are in the store after all."""
         self._dirty.pop(part, None)
 
     def marked(self, part: str) -> bool:
@@ -76,8 +124,6 @@ class HeldLease:
         return "; ".join(self._dirty.values())
 
     async def raise_epoch(self, above: int) -> None:
-        """Write an epoch above ``above``, which the store's data had and the record had not; to be called before any
-        pointer is stamped. Raises OwnershipUnknown; if it fails, the lease is lost."""
         await self._raise_epoch(self, above)
 
     def end(self, why: str, *, lost: bool) -> None:
@@ -85,3 +131,30 @@ class HeldLease:
         if lost or not self.ended.is_set():
             self.lost, self.why = self.lost or lost, why
         self.ended.set()
+
+
+class SoleLease:
+    """Lease for a store used by one machine only (Lease): epoch 0, never ends."""
+
+    epoch, line, lost, why, known = 0, 0, False, "", True
+    previous = PreviousLease(0, clean=True, line=0, since=0)
+
+    def __init__(self) -> None:
+        self.doubted, self.ended = asyncio.Event(), asyncio.Event()
+
+    def valid(self) -> bool:
+        return True
+
+    def last_writer(self, epoch: int) -> bool:
+        return True
+
+    def mark_dirty(self, why: str, part: str = "") -> None:
+        """Do nothing: there is no release."""
+
+    def mark_saved(self, part: str = "") -> None:
+        """Do nothing: there is no release."""
+
+    async def raise_epoch(self, above: int) -> None:
+        raise OwnershipUnknown(
+            f"the store belongs to machines which agree upon an owner (epoch {above}): this one does not take part"
+        )

@@ -144,16 +144,16 @@ class LeaseManager:
             chain, found = await tasks.every([self._chain(), self._find(user)], f"look at {user}")
             assert isinstance(chain, int)
             assert not isinstance(found, int)
-            if (former := self._resumed(place, found, chain)) is not None:
+            if (previous := self._resumed(place, found, chain)) is not None:
                 reason = "our session had expired, and no other machine has taken it meanwhile"
             else:
                 self._forget(place)
                 taken = await self._taker.take(user, found, known)
                 place.owner, place.etag, place.chain = taken.owner, taken.etag, chain
-                former, reason = _former(taken), taken.decision.reason
+                previous, reason = _previous(taken), taken.decision.reason
             if not self._session.valid() or self._session.chain != chain:
                 raise OwnershipUnknown(f"{user} was taken, but our session has ended meanwhile")
-            return self._new_lease(user, place, former, reason, self._clock.boottime() - begun)
+            return self._new_lease(user, place, previous, reason, self._clock.boottime() - begun)
 
     async def _chain(self) -> int | acquire.Read | None:
         return await self._session.ensure()
@@ -172,21 +172,21 @@ class LeaseManager:
             return None
         return PreviousLease(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
 
-    def _new_lease(self, user: str, place: _Place, former: PreviousLease, reason: str, took: float) -> HeldLease:
+    def _new_lease(self, user: str, place: _Place, previous: PreviousLease, reason: str, took: float) -> HeldLease:
         owner = place.owner
         assert owner is not None
         self._forget(place)
         place.lease = HeldLease(
             owner.epoch,
             owner.data.line,
-            former,
+            previous,
             doubted=self._session.doubted,
             valid=self._session.valid,
             raise_epoch=lambda lease, above: self._raise_epoch(user, place, lease, above),
         )
         self._session.hold(place.lease)
         self._unsettled.discard(user)
-        level = "info" if former.clean else "warning"
+        level = "info" if previous.clean else "warning"
         self._log.event(level, "user owned", user=user, epoch=owner.epoch, reason=reason, ms=round(took * 1000))
         return place.lease
 
@@ -262,7 +262,7 @@ class LeaseManager:
         self._log.event(level, "user not released", user=user, epoch=owner.epoch, reason=outcome.reason)
 
 
-def _former(taken: Taken) -> PreviousLease:
+def _previous(taken: Taken) -> PreviousLease:
     before = taken.before
     if before is None:
         return PreviousLease(0, clean=True, line=0, since=0)

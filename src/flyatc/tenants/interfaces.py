@@ -8,33 +8,7 @@ from typing import Any, Protocol
 
 from flyatc.config.schema import Tenant
 from flyatc.kit.types import Effort, Exit, Progress
-
-
-class Lease(Protocol):
-    """The right to write a user's databases on this machine. Leaving its context releases it."""
-
-    @property
-    def doubted(self) -> asyncio.Event:
-        """Set while the lease may end soon: new requests wait."""
-
-    @property
-    def ended(self) -> asyncio.Event:
-        """Set when the lease has expired or was taken over: the app must be killed at once. Never cleared."""
-
-    @property
-    def why(self) -> str:
-        """The reason of the end."""
-
-    @property
-    def epoch(self) -> int:
-        """Number of changes of the holder; 0: there is no shared store."""
-
-    @property
-    def known(self) -> bool:
-        """True if the user had a lease or data before."""
-
-    def valid(self) -> bool:
-        """Return whether this machine holds the lease now. Cheap: called for each request and response."""
+from flyatc.ownership.lease import Lease
 
 
 class Child(Protocol):

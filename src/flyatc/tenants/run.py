@@ -12,8 +12,9 @@ from collections.abc import Callable
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.ownership.lease import Lease
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.interfaces import Child, Databases, Gateway, Lease
+from flyatc.tenants.interfaces import Child, Databases, Gateway
 from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.record import Failure, Record, StateTracker
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler

@@ -13,12 +13,12 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.wiring import DataLock, streams_of
 from flyatc.databases.service import DatabaseService
-from flyatc.databases.sole_owner import Lease
 from flyatc.kit import backoff
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
 from flyatc.objects.open_store import OwnedStore, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
+from flyatc.ownership.lease import Lease
 from flyatc.process import launch_plan, proc, termination
 from flyatc.process.members import MARK, Cgroups, Target, describe
 from flyatc.process.pidfiles import Records, end_leftovers

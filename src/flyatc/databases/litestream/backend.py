@@ -13,12 +13,12 @@ from flyatc.databases.litestream.replica_restore import LitestreamContext, liste
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.restore import Seeds
-from flyatc.databases.sole_owner import Lease
 from flyatc.databases.version_choice import Choice
 from flyatc.databases.workers import Workers
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
+from flyatc.ownership.lease import Lease
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
-from flyatc.databases.sole_owner import Lease
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
+from flyatc.ownership.lease import Lease
 
 EVERY = 1.0  # s; between two checks
 SOON, AT_FIRST = 0.1, 10.0  # s; interval, and its duration, while the app is about to create a database

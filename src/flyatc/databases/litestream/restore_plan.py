@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
-from flyatc.databases.sole_owner import PreviousHolder, last_writer
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,18 @@ Plan = Keep | RestoreLine | RestoreSnapshotOrLine | Restore | Create | Refuse
 
 @dataclass(frozen=True)
 class PlanInput:
-    """State of a database. ``touched``: the files have changed since they were last known to be replicated."""
+    """State of a database. ``touched``: the files have changed since they were last known to be replicated.
+    ``clean``: the previous holder has saved everything. ``sole``: no other machine can have written since ``entry``."""
 
     here: Here
     entry: Entry
     touched: bool
-    former: PreviousHolder
+    clean: bool
+    sole: bool
     lines: Lines
     saved: Saved | None
     strays: tuple[str, ...]  # snapshots without a current.json
     current: int  # the line that this machine writes
-    epoch: int = 0  # of this machine
 
 
 def plan(asked: PlanInput) -> Plan:
@@ -145,7 +145,7 @@ def _streamed(asked: PlanInput, found: Newest) -> Plan:
     if _latest(asked):
         return Keep("no other machine has written it since", verify=changed)
     at = found.line.position if found.line is not None else found.saved and found.saved.position
-    if asked.former.clean and entry.position == at and not changed:
+    if asked.clean and entry.position == at and not changed:
         return Keep(f"{found.what}, which is what is here")
     if not _was_saved(entry):
         return _bring(found, f"{found.what}, and the origin of the local copy is unknown")
@@ -186,7 +186,7 @@ def _latest(asked: PlanInput) -> bool:
     entry = asked.entry
     if entry.epoch == 0 and asked.current > 0:
         return False
-    return last_writer(asked.former, asked.epoch, entry.epoch) and (entry.in_use or _was_saved(entry))
+    return asked.sole and (entry.in_use or _was_saved(entry))
 
 
 def _was_saved(entry: Entry) -> bool:
