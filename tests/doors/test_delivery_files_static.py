@@ -102,6 +102,43 @@ def test_a_part_of_a_file(app: Path) -> None:
     assert taken(answer(app, "/app.css", "Range: bytes=1-2"))[::2] == (206, b"od")
 
 
+SOURCES = ["index.php", "up/x.PHTML", "a.rb", "v.html.erb", "m.py", "m.pyc", "i.jsp", "db.inc", "c.php~", "c.php.gz"]
+
+
+def test_source_code_is_never_sent_whatever_it_is_called(app: Path) -> None:
+    for name in SOURCES:
+        (app / "public" / name).parent.mkdir(exist_ok=True)
+        (app / "public" / name).write_text("<?php $password = 'SECRET';")
+        assert answer(app, f"/{name}") == PassToApp(None), name
+        refused = answer(app, "/" + name.replace(".", "%2e"), fallthrough=False)
+        assert (isinstance(refused, FileRefused), refused.status) == (True, 404), name  # type: ignore[union-attr]
+    for name in ("php.css", "a.phpx.txt", "a.rbs", "Gemfile.py.html"):
+        (app / "public" / name).write_text("fine")
+        assert taken(answer(app, f"/{name}"))[2] == b"fine"
+
+
+def test_source_code_is_not_sent_as_an_index_or_by_a_link(app: Path) -> None:
+    (app / "public/index.php").write_text("SECRET")
+    assert answer(app, "/", index=["index.php"]) == PassToApp(None)
+    for name, target in {"page.txt": "index.php", "env.txt": ".env", "git": ".git"}.items():
+        (app / "public" / name).symlink_to(target)
+    assert {answer(app, path) for path in ("/page.txt", "/env.txt", "/git/config")} == {PassToApp(None)}
+
+
+def test_a_folder_in_a_hidden_place_is_sent(tmp_path: Path) -> None:
+    app = made(tmp_path / ".releases")
+    assert taken(answer(app, "/app.css"))[2] == b"body{}"
+
+
+def test_a_closed_path_is_not_sent_though_a_link_in_the_folder_leads_there(app: Path) -> None:
+    (app / "public/data").mkdir()
+    (app / "public/data/app.sqlite3").write_text("SECRET")
+    (app / "public/x").symlink_to("data")
+    static = Static([Folder(path="/", folder="public")], str(app), closed=[os.fsencode(app / "public/data")])
+    for path in (b"/data/app.sqlite3", b"/x/app.sqlite3"):
+        assert static.answer(asked(path), path, now=NOW) == PassToApp(None)
+
+
 @pytest.mark.parametrize(
     "path", ["/none.css", "/.env", "/%2eenv", "/.git/config", "/empty/", "/empty", "/", "/app.css/"]
 )

@@ -67,6 +67,17 @@ FAULTS = [
     ("static: [{path: assets, folder: x}]", "static[0]: 'assets' is not a path: write / or /assets"),
     ("static: [{path: /, folder: x, index: [.x]}]", "static[0]: '.x' is not the name of an index file"),
     ('static: [{path: /, folder: x, cache_control: "a\\nb"}]', "static[0]: 'a\\nb' cannot be a header value"),
+    (
+        "static: [{path: /, folder: .}]",
+        "static[0].folder: /srv contains the data folder (server.data), which any client",
+    ),
+    ("static: [{path: /, folder: ..}]", "static[0].folder: / contains the configuration file, which any client"),
+    ("static: [{path: /, folder: ./store/x/..}]", "static[0].folder: /srv/store contains the store (storage.url)"),
+    ("static: [{path: /, folder: data/x}]", "static[0].folder: /srv/data/x lies within the data folder"),
+    (
+        "static: [{path: /, folder: public}, {path: /f, folder: f}]",
+        "static[1].folder: /srv/f contains the configuration",
+    ),
     ("compression: {codings: [deflate]}", "compression.codings[0]: 'deflate' is not one of br, gzip, zstd"),
     ("compression: {jitter: 70000}", "compression.jitter: must be at most 65533"),
     ("sendfile: {roots: ['{date}']}", "sendfile.roots[0]: {date} is not a placeholder, did you mean {data}?"),
@@ -78,6 +89,22 @@ def test_a_fault_names_its_place(section: str, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configured(section)
     assert f"app.delivery.{fault}" in str(caught.value)
+
+
+def test_the_fault_of_a_static_folder_is_reported_where_it_is_written() -> None:
+    folders = "{delivery: {static: [{path: /, folder: data}]}}"
+    for users, key in (
+        (f"a: {folders}", "users.a.delivery.static[0].folder"),
+        (f"a: {{tenants: {{b: {folders}}}}}", "users.a.tenants.b.delivery.static[0].folder"),
+        (
+            f"a: , '*': {{match: '[0-9]+', delivery: {{static: [{{path: /, folder: data}}]}}}}",
+            "users.*.delivery.static[0]",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            configured(users=users)
+        assert key in str(caught.value)
+    configured("static: [{path: /, folder: database}, {path: /s, folder: public/data}]")
 
 
 def test_the_size_of_the_cache_waits_for_a_restart() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import merge, sections, validate
+from flyatc.config import merge, private_paths, sections, validate
 from flyatc.config.errors import Faults, Key
 from flyatc.config.merge import Context, Disk
 from flyatc.config.schema import (
@@ -74,7 +74,10 @@ def resolve(
         users=frozenset(users) - {ANYONE},
         pins=pins,
     )
-    return config if alone else _only(config, context)
+    if alone:
+        return config
+    private_paths.check_static(file, config, faults)
+    return _only(config, context)
 
 
 def _only(config: Config, context: Context) -> Config:

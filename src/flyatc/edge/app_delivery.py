@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -45,8 +45,10 @@ class AppDelivery:
         encoding: set[File | tuple[Entry, Coding]],
         make_sendfile: Callable[[], Sendfile],
         cache: Cache | None,
+        closed: Sequence[bytes] = (),
     ) -> None:
-        """``encoding``: files and stored responses being encoded for later requests; shared by all apps."""
+        """``encoding``: files and stored responses being encoded for later requests; shared by all apps. ``closed``:
+        resolved paths of which no file is sent."""
         self.app, self.encoders = app, encoders
         self._make_sendfile = make_sendfile
         self._sendfile: Sendfile | None = None
@@ -59,7 +61,8 @@ class AppDelivery:
         packing = None
         if self.compression is not None:
             packing = FileCompression(tuple(settings.codings), max(settings.min_size, 1), self._packed)
-        self.static = Static(app.delivery.static, app.directory, packing) if app.delivery.static else None
+        static = app.delivery.static
+        self.static = Static(static, app.directory, packing, closed) if static else None
 
     @property
     def sendfile(self) -> Sendfile | None:
@@ -135,9 +138,11 @@ class AppDelivery:
 class AppDeliveries:
     """The AppDelivery objects of all tenants, made on demand. One for the daemon."""
 
-    def __init__(self, data: str, cache: Cache | None) -> None:
-        """``data``: the folder of all tenants' data, absolute."""
-        self._data, self.cache = data, cache
+    def __init__(self, closed: Sequence[str], cache: Cache | None) -> None:
+        """``closed``: absolute paths of which no file is sent: the data of all tenants, the store, the configuration.
+        A tenant's app may name files of its own data."""
+        self._closed, self.cache = closed, cache
+        self._resolved = [os.fsencode(Path(path).resolve()) for path in closed]
         self._encoders = Encoders(secrets.token_bytes(32))
         self._encoding: set[File | tuple[Entry, Coding]] = set()
         self._made: dict[str, tuple[Tenant, AppDelivery]] = {}
@@ -149,14 +154,16 @@ class AppDeliveries:
             return found[1]
         if len(self._made) >= MOST_APPS:
             self._made.clear()
-        delivery = AppDelivery(tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache)
+        delivery = AppDelivery(
+            tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache, self._resolved
+        )
         self._made[tenant.address] = tenant, delivery
         return delivery
 
     def _sendfile(self, tenant: Tenant) -> Sendfile:
         app, words = tenant.app, launch_plan.words(tenant, 0)
         roots = [launch_plan.expand(root, words, os.environ) for root in app.delivery.sendfile.roots]
-        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], [self._data])
+        return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], self._closed)
 
 
 def without_tenant(app: App, cache: Cache | None) -> AppDelivery:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from time import time
 
+from flyatc.config import private_paths
 from flyatc.config.schema import Config
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
@@ -50,7 +51,7 @@ class Handler:
         """``replayer``: on Fly, where other machines may serve a user; None elsewhere."""
         self._replayer = replayer
         self._fleet, self._recorder, self._maintenance = fleet, records, before
-        self._deliveries = app_delivery.AppDeliveries(config.server.data, cache)
+        self._deliveries = app_delivery.AppDeliveries(list(private_paths.private_paths(config)), cache)
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 

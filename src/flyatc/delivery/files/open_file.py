@@ -43,12 +43,13 @@ class Unreadable(FileFault):
 
 
 class Opened:
-    """A regular file, open for reading; must be closed. ``modified``: nanoseconds since 1970."""
+    """A regular file, open for reading; must be closed. ``modified``: nanoseconds since 1970; ``real``: its resolved
+    path."""
 
-    __slots__ = ("fd", "modified", "path", "size")
+    __slots__ = ("fd", "modified", "path", "real", "size")
 
-    def __init__(self, fd: int, path: bytes, about: os.stat_result) -> None:
-        self.fd, self.path = fd, path
+    def __init__(self, fd: int, path: bytes, about: os.stat_result, real: bytes) -> None:
+        self.fd, self.path, self.real = fd, path, real
         self.size, self.modified = about.st_size, about.st_mtime_ns
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class Roots:
         real += b"/"  # so that a root itself counts as within: it is not a file, and needs no warning
         inmost, allowed = -1, False
         for folder, opened in self._folders:
-            below = _really(folder)
+            below = really(folder)
             if below is None or not real.startswith(below):
                 continue
             if len(below) > inmost or (len(below) == inmost and not opened):
@@ -115,13 +116,13 @@ def _judged(path: bytes, mark: int, roots: Roots) -> Opened:
         raise Missing(path, "was just deleted")
     # The checked inode, whatever the path refers to by now.
     fd = os.open(b"/proc/self/fd/%d" % mark, os.O_RDONLY | os.O_CLOEXEC)
-    return Opened(fd, path, os.fstat(fd))
+    return Opened(fd, path, os.fstat(fd), real)
 
 
-def _really(folder: bytes) -> bytes | None:
-    """The resolved path of a folder, with a final slash; None if it does not exist."""
+def really(folder: bytes) -> bytes | None:
+    """The resolved path of a folder or file, with a final slash; None if it does not exist."""
     try:
-        mark = os.open(folder, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+        mark = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in _NOT_THERE:
             return None

@@ -19,6 +19,11 @@ _UNFIT = re.compile(
 )  # in a decoded segment: a slash in disguise, another system's slash, the end of a C string
 _LONGEST = 3 * 4096  # octets of a fully escaped path of PATH_MAX; no file has a longer one
 _MOST_SEGMENTS = 2048  # the same limit, for segments of one letter
+_SOURCE = re.compile(  # code that runs on the server, also as a backup or compressed: config.php~, app.rb.gz
+    rb".*\.(?:php[0-9s]?|phtml|phar|inc|py[coiw]?|rb|erb|rhtml|haml|slim|ru|rake|jspx?|jspf|aspx?|asax|ascx|ashx|cgi|"
+    rb"fcgi|p[lm]|cfm|cfc|exs?|eex|heex|leex|twig)(?:~|\.(?:gz|br|zst|bak|old|orig|save|sw[op]|tmp))*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Place(NamedTuple):
@@ -69,6 +74,8 @@ def _place(number: int, rest: bytes, slash: bool) -> Place | Nowhere:
             return Nowhere(number, "a segment which begins with a dot")
         if _UNFIT.search(segment):
             return Nowhere(number, "a slash, a backslash or a NUL within a segment")
+    if _SOURCE.fullmatch(segments[-1]):
+        return Nowhere(number, "the extension of a program")
     return Place(number, b"/".join(segments), slash)
 
 
@@ -106,18 +113,27 @@ class _StaticFolder(NamedTuple):
     place: bytes
     roots: open_file.Roots
     packing: FileCompression | None
+    closed: tuple[bytes, ...]
 
 
 class Static:
-    """Static files of one tenant. ``directory``: the app's, absolute."""
+    """Static files of one tenant. ``directory``: the app's, absolute; ``closed``: resolved paths of which nothing is
+    sent, even if a link leads there: data, store, configuration."""
 
-    def __init__(self, folders: Sequence[Folder], directory: str, packing: FileCompression | None = None) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Folder],
+        directory: str,
+        packing: FileCompression | None = None,
+        closed: Sequence[bytes] = (),
+    ) -> None:
         self._map = StaticMap(folders)
         self._folders = []
         for one in folders:
             place = os.fsencode(Path(directory, one.folder))
             whole = packing is None or b"no-transform" in (one.header or b"").lower()
-            self._folders.append(_StaticFolder(one, place, open_file.Roots([place]), None if whole else packing))
+            roots = open_file.Roots([place])
+            self._folders.append(_StaticFolder(one, place, roots, None if whole else packing, tuple(closed)))
 
     def answer(self, request: head.RequestHead, path: bytes, *, now: float) -> Outcome:
         """Respond to a request. ``path``: raw, below the tenant's prefix; a redirect uses the whole ``request.path``.
@@ -165,10 +181,27 @@ def _index(path: bytes, folder: _StaticFolder) -> open_file.Opened | None:
 
 
 def _open(path: bytes, folder: _StaticFolder) -> open_file.Opened | None:
+    """Open a file; None: there is none, or a link leads to a name that a URL may not have."""
     try:
-        return open_file.open_below(path, folder.roots)
+        file = open_file.open_below(path, folder.roots)
     except open_file.Missing:
         return None
+    if _forbidden(file.real, folder):
+        file.close()
+        return None
+    return file
+
+
+def _forbidden(real: bytes, folder: _StaticFolder) -> bool:
+    """Check the resolved path: links may have other names than the URL. Dots in the folder's own path are fine."""
+    if _SOURCE.fullmatch(real[real.rindex(b"/") + 1 :]):
+        return True
+    if any(real == one or real.startswith(one + b"/") for one in folder.closed):
+        return True
+    if b"/." not in real:
+        return False
+    below = open_file.really(folder.place)
+    return below is None or b"/." in b"/" + real.removeprefix(below)
 
 
 def _represent(
