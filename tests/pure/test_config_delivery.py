@@ -97,7 +97,7 @@ def test_the_fault_of_a_static_folder_is_reported_where_it_is_written() -> None:
         (f"a: {folders}", "users.a.delivery.static[0].folder"),
         (f"a: {{tenants: {{b: {folders}}}}}", "users.a.tenants.b.delivery.static[0].folder"),
         (
-            f"a: , '*': {{match: '[0-9]+', delivery: {{static: [{{path: /, folder: data}}]}}}}",
+            "a: , '*': {match: '[0-9]+', delivery: {static: [{path: /, folder: data}]}}",
             "users.*.delivery.static[0]",
         ),
     ):
