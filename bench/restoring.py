@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import uvloop
+from flyatc.databases.sole_owner import SoleLease
 
 import measure
 from flyatc.config import load
 from flyatc.daemon import daemon
 from flyatc.daemon.wiring import Parts
 from flyatc.databases.litestream.replica_layout import Addresses
-from flyatc.databases.sole_owner import SoleLease
 from flyatc.edge.listener import Listener
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
