@@ -1,4 +1,4 @@
-"""The command line as a process: what it prints, and how it ends. Where a daemon is asked: a fake on a real socket."""
+"""The command line as a process: output and exit code. The daemon is a fake on a real socket."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ def test_every_command_is_there_and_has_help() -> None:
             assert wanted in {option for parameter in one.params for option in parameter.opts}
 
 
-def test_a_command_that_asks_the_daemon_starts_without_the_daemons_libraries(here: Path) -> None:
+def test_a_command_that_calls_the_daemon_starts_without_the_daemons_libraries(here: Path) -> None:
     code = (
         "import sys; from flyatc.cli.main import run; run(['status']); run(['route', '/bellevue/2025/winter/']);"
         "heavy = {'asyncio', 'uvloop', 'httptools', 'zstandard', 'rich', 'prometheus_client'};"
@@ -138,7 +138,7 @@ def test_check_sums_up_a_sound_file(here: Path) -> None:
     assert "1 user, 2 tenants, and others by the pattern [0-9]+" in done.stdout
 
 
-def test_check_tells_all_faults_at_once(here: Path) -> None:
+def test_check_reports_all_faults_at_once(here: Path) -> None:
     (here / "tenants.yaml").write_text(TENANTS + "serve: 1\nlimits: {runing: 3}\n")
     for command in (["check"], ["status"], ["check", "--config", "tenants.yaml"]):
         done = run(here, *command)
@@ -153,7 +153,7 @@ def test_check_prints_the_schema_without_a_file(tmp_path: Path) -> None:
     assert json.loads(run(tmp_path, "check", "--schema").stdout)["title"] == "tenants.yaml"
 
 
-def test_no_configuration_is_told_with_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_reported_with_the_places_searched(tmp_path: Path) -> None:
     done = run(tmp_path, "status")
     assert done.returncode == 1
     assert "/etc/flyatc/tenants.yaml" in done.stderr
@@ -185,7 +185,7 @@ def test_route_works_from_the_file_alone(here: Path) -> None:
     assert json.loads(refused.stdout)["why"] == "no such user"
 
 
-def test_who_stops_reading_ends_the_command_quietly(here: Path) -> None:
+def test_a_closed_output_ends_the_command_without_an_error(here: Path) -> None:
     command = [sys.executable, "-m", "flyatc", "check", "--schema"]
     with subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -222,7 +222,7 @@ async def test_status_on_a_terminal_is_coloured_unless_asked_not_to(here: Path) 
         assert "listens on *:3000; 1 of 20 apps at most" in plain
 
 
-async def test_start_stop_and_restart_tell_what_became_of_it(here: Path) -> None:
+async def test_start_stop_and_restart_report_the_result(here: Path) -> None:
     async with daemon(here) as desk:
         for verb in ("start", "stop", "restart"):
             done = await ask(here, verb, "/bellevue/2025/winter/")
@@ -243,7 +243,7 @@ async def test_a_command_that_fails_says_why_in_a_sentence(here: Path) -> None:
         assert done.stderr == "the store is full; the local copy is kept\n"
 
 
-async def test_reload_tells_what_changed(here: Path) -> None:
+async def test_reload_reports_what_changed(here: Path) -> None:
     async with daemon(here):
         done = await ask(here, "reload")
         assert done.stdout == "boston: added\nserver.listen: waits for a restart of the daemon\n"

@@ -130,7 +130,9 @@ def test_a_name_too_long_for_the_disk_is_a_fault_and_no_crash(tmp_path: Path) ->
         ("#" * (4 * 1024 * 1024 + 1), "F: is larger than 4 MB; that is no configuration"),
     ],
 )
-def test_what_is_no_configuration_at_all_is_told_with_its_line(tmp_path: Path, text: str | bytes, fault: str) -> None:
+def test_a_file_that_is_no_configuration_is_reported_with_its_line(
+    tmp_path: Path, text: str | bytes, fault: str
+) -> None:
     assert told(written(tmp_path, text)) == [fault]
 
 

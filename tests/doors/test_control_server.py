@@ -57,7 +57,7 @@ async def asking(data: Path, request: bytes) -> AsyncIterator[asyncio.StreamRead
             await writer.wait_closed()
 
 
-async def test_status_is_told_over_a_socket_that_only_its_owner_may_use(tmp_path: Path) -> None:
+async def test_status_is_served_over_a_socket_that_only_its_owner_may_use(tmp_path: Path) -> None:
     async with serving(tmp_path):
         path = socket_path.socket_of(tmp_path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -131,7 +131,7 @@ async def test_commands_reach_the_daemon(tmp_path: Path) -> None:
         (ZeroDivisionError("oh"), 500, "a bug in flyatc: ZeroDivisionError"),
     ],
 )
-async def test_errors_become_answers(tmp_path: Path, error: Exception, status: int, sentence: str) -> None:
+async def test_errors_become_responses(tmp_path: Path, error: Exception, status: int, sentence: str) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.fails = error
         with pytest.raises(client.Refused, match=sentence) as caught:
@@ -154,7 +154,7 @@ async def test_a_bug_is_logged_with_its_call(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in json.loads(line)["error"]
 
 
-async def test_who_is_not_there_is_404_with_a_hint(tmp_path: Path) -> None:
+async def test_an_unknown_name_is_404_with_a_hint(tmp_path: Path) -> None:
     async with serving(tmp_path):
         with pytest.raises(client.Refused, match="did you mean bellevue/2025/winter") as caught:
             await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/start", dict, address="nobody"))
@@ -186,7 +186,7 @@ async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes
         assert desk.told == []
 
 
-async def test_an_operator_who_leaves_cancels_what_he_asked_for(tmp_path: Path) -> None:
+async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.gate.clear()
         body = b'{"address":"bellevue"}'
@@ -207,7 +207,7 @@ async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> N
         await asked
 
 
-async def test_progress_is_told_line_by_line_and_then_the_end(tmp_path: Path) -> None:
+async def test_progress_is_sent_line_by_line_and_then_the_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.steps = [("copy", 1, 2), ("copy", 2, 2), ("upload", 7, 7)]
         daemon = client.Client(str(tmp_path))
@@ -245,7 +245,7 @@ async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -
         assert 0 < count < 40_000
 
 
-async def test_who_follows_and_stalls_holds_up_nobody_and_costs_no_memory(tmp_path: Path) -> None:
+async def test_a_follower_that_stalls_delays_no_other_and_costs_no_memory(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         async with asking(tmp_path, b"GET /logs?lines=0&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n") as reader:
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * SLOWNESS)
@@ -279,7 +279,7 @@ async def test_logs_are_the_last_lines_and_then_what_comes(tmp_path: Path) -> No
         follower.close()
 
 
-async def test_an_old_visitor_gets_lines_until_the_connection_closes(tmp_path: Path) -> None:
+async def test_an_old_client_gets_lines_until_the_connection_closes(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.journal.add(None, b'{"n":1}')
         async with asking(tmp_path, b"GET /logs HTTP/1.0\r\n\r\n") as reader:
@@ -303,7 +303,7 @@ async def test_on_tcp_there_is_monitoring_and_nothing_else(tmp_path: Path) -> No
         assert (await over_tcp(one.port, "/healthz")).startswith(b"HTTP/1.1 503")
 
 
-async def test_a_control_port_in_use_is_told(tmp_path: Path) -> None:
+async def test_a_control_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = server.Server(Desk(), Log(io.BytesIO()), tmp_path, Listen("127.0.0.1", taken.getsockname()[1]))
         with pytest.raises(FlyatcError, match=r"server\.control"):

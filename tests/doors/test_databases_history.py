@@ -1,4 +1,4 @@
-"""What the store keeps of a database, going back in it, and snapshots that are not what they were."""
+"""The history of a database, going back in it, and damaged snapshots."""
 
 import json
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""A save or a restore may be cut at any step, by the store or by death: nothing is lost, the next start is right."""
+"""A save or a restore cut at any step, by the store or by a kill: nothing is lost, the next start is right."""
 
 import asyncio
 import sys
@@ -65,7 +65,7 @@ async def test_a_restore_cut_at_any_call_changes_nothing(yard: Yard, nth: int, a
     assert await b.session() == [1]
 
 
-async def test_publications_whose_answers_were_lost_are_recognised_as_our_own(yard: Yard) -> None:
+async def test_publications_whose_responses_were_lost_are_recognised_as_our_own(yard: Yard) -> None:
     """The pointer was swapped, but neither the answer nor the reading back came through, again and again."""
     a = yard.machine("a", interval=0)
     await a.session(1)

@@ -1,4 +1,4 @@
-"""Packed databases from a store that is not to be trusted."""
+"""Packed databases from an untrusted store."""
 
 import errno
 import hashlib

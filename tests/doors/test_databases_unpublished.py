@@ -1,4 +1,4 @@
-"""A first save is cut off between its upload and current.json, and the machine is lost with its disk."""
+"""A first save cut off between its upload and current.json, and the machine is lost with its disk."""
 
 import shutil
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What ``flyatc doctor`` says of the Machines API."""
+"""The findings of ``flyatc doctor`` about the Machines API."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from flyatc.sim.types import Faults
 FILE = "app: {{command: [x]}}\nusers: {{'*': {{match: '[0-9]+', provision: {provision}}}}}\nfly: {{metadata: user}}"
 
 
-async def test_it_is_told_whether_the_api_knows_us_and_why_nobody_gets_a_machine(tmp_path: Path) -> None:
+async def test_doctor_says_whether_the_api_accepts_us_and_why_no_user_gets_a_machine(tmp_path: Path) -> None:
     def config(provision: str) -> Config:
         (tmp_path / "tenants.yaml").write_text(FILE.format(provision=provision))
         return load.load(tmp_path / "tenants.yaml", {})

@@ -1,4 +1,4 @@
-"""A real client and a real, small server: what Fly's private DNS may answer, and what becomes of it."""
+"""A real client and a small real server: the responses that Fly's private DNS may send."""
 
 import asyncio
 import socket
@@ -59,7 +59,7 @@ async def test_absent_empty_late_and_failed_are_different_things(server: DnsServ
         await client.addresses("here.internal")
 
 
-async def test_of_those_who_ask_a_server_which_is_away_one_waits_for_it(
+async def test_of_the_queries_to_an_absent_server_one_waits_for_it(
     server: DnsServer, client: dns.Dns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dns, "AWAY", 0.05)
@@ -89,7 +89,7 @@ async def test_a_user_is_found_by_metadata_and_pointer(server: DnsServer, asked:
     assert [kind for _, kind in server.asked] == ["AAAA", "PTR"]
 
 
-async def test_where_there_is_no_pointer_the_list_of_instances_tells_and_the_pointer_is_not_asked_for_again(
+async def test_without_a_pointer_the_list_of_instances_decides_and_the_pointer_is_not_queried_again(
     server: DnsServer, asked: UserLookup
 ) -> None:
     server.add(NAME, "AAAA", THERE)
@@ -112,9 +112,7 @@ async def test_our_own_address_needs_no_pointer_and_of_several_machines_we_take_
     assert found.machine == ME.id
 
 
-async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
-    server: DnsServer, asked: UserLookup
-) -> None:
+async def test_an_address_without_a_name_is_unknown_rather_than_absent(server: DnsServer, asked: UserLookup) -> None:
     server.add(NAME, "AAAA", THERE)
     server.add_pointer(THERE, f"{THIRD}.vm.other.internal.")
     found = await asked.machine_of("ann")
@@ -122,7 +120,7 @@ async def test_an_address_which_nobody_can_name_is_not_known_rather_than_absent(
     assert THERE in found.why
 
 
-async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_open(
+async def test_an_unknown_name_is_absent_and_a_failing_server_leaves_it_open(
     server: DnsServer, asked: UserLookup
 ) -> None:
     assert isinstance(await asked.machine_of("gone"), dns_answers.Absent)
@@ -130,7 +128,7 @@ async def test_who_does_not_exist_is_absent_and_a_server_that_fails_leaves_it_op
     assert isinstance(await asked.machine_of("ann"), dns_answers.Unknown)
 
 
-async def test_while_the_server_is_away_its_last_answer_has_to_do(
+async def test_while_the_server_is_away_its_last_response_has_to_do(
     server: DnsServer, asked: UserLookup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Log
 ) -> None:
     monkeypatch.setattr(user_lookup, "FOUND", 0.0)
@@ -153,7 +151,7 @@ async def test_a_server_which_is_silent_is_not_asked_for_each_user(server: DnsSe
     assert len(server.asked) == before
 
 
-async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsServer, asked: UserLookup) -> None:
+async def test_a_sleeping_machine_is_distinguished_from_one_that_is_gone(server: DnsServer, asked: UserLookup) -> None:
     server.add("all.vms.shop.internal", "TXT", f"{OTHER} iad,{ME.id} bos")
     assert await asked.deployed("shop", OTHER) is True
     assert await asked.deployed("shop", THIRD) is False
@@ -163,7 +161,7 @@ async def test_a_machine_that_sleeps_is_told_from_one_that_is_gone(server: DnsSe
     assert await asked.deployed("third", OTHER) is None
 
 
-async def test_a_storm_of_questions_shares_a_port_and_each_gets_its_own_answer(
+async def test_a_storm_of_queries_shares_a_port_and_each_gets_its_own_response(
     server: DnsServer, client: dns.Dns
 ) -> None:
     users = range(50)
@@ -174,15 +172,13 @@ async def test_a_storm_of_questions_shares_a_port_and_each_gets_its_own_answer(
     assert len({port for _, port in server.askers}) < 10
 
 
-async def test_what_is_not_ordinary_is_asked_for_again_by_those_who_know_more(
-    server: DnsServer, client: dns.Dns
-) -> None:
+async def test_unusual_responses_are_queried_again_with_dnspython(server: DnsServer, client: dns.Dns) -> None:
     server.add("other.internal", "AAAA", THERE)
     server.aliases["here.internal"] = "other.internal"
     assert await client.addresses("here.internal") == [THERE]
 
 
-async def test_where_nobody_listens_is_not_where_nobody_is_known() -> None:
+async def test_an_unreachable_resolver_is_not_an_absent_name() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
         client = dns.Dns(Listen("127.0.0.1", gone.getsockname()[1]))

@@ -1,4 +1,4 @@
-"""What a machine asks of the platform about itself, before the simulator's socket and before worse ones."""
+"""A machine's requests to the platform about itself, to the simulator's socket and to worse ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ def api_of(fly: Fly, name: str, *, as_: str | None = None) -> LocalApi:
     return LocalApi(path, Machine(other.record.app, other.record.id, other.record.region))
 
 
-async def test_a_machine_stops_and_suspends_itself_and_nobody_else(tmp_path: Path) -> None:
+async def test_a_machine_stops_and_suspends_itself_and_no_other(tmp_path: Path) -> None:
     async with small_fly(tmp_path) as fly:
         await api_of(fly, "m1").ask("suspend")
         assert await fly["m1"].until("suspended", 10)
@@ -69,7 +69,7 @@ async def test_it_asks_as_fly_documents_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99999]
 )
-async def test_an_answer_which_is_none_leaves_it_open_whether_it_is_done(tmp_path: Path, answer: bytes) -> None:
+async def test_an_invalid_response_leaves_it_open_whether_it_is_done(tmp_path: Path, answer: bytes) -> None:
     async with answering(tmp_path / "api", answer):
         with pytest.raises(Unanswered):
             await LocalApi(tmp_path / "api", ME).ask("suspend")
@@ -81,7 +81,7 @@ async def test_a_refusal_without_words_is_one_as_well(tmp_path: Path) -> None:
             await LocalApi(tmp_path / "api", ME).ask("stop")
 
 
-def test_where_nobody_can_be_asked_it_is_said_why(tmp_path: Path) -> None:
+def test_a_missing_local_api_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert local_api.missing_settings({"FLYATC_FLY_API": str(tmp_path / "none")}) == (
         f"{tmp_path / 'none'} cannot be used: No such file or directory"

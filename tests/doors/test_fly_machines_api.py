@@ -101,7 +101,7 @@ async def test_metadata_is_read_written_and_deleted(fly: Fly, api: MachinesApi) 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_command_runs_inside_and_its_failure_is_told(fly: Fly, api: MachinesApi) -> None:
+async def test_a_command_runs_inside_and_its_failure_is_reported(fly: Fly, api: MachinesApi) -> None:
     ran = await api.exec(fly.id("m1"), ["sh", "-c", "echo $FLY_MACHINE_ID; echo no >&2; exit 3"])
     assert (ran.exit_code, ran.stdout, ran.stderr) == (3, f"{fly.id('m1')}\n", "no\n")
 
@@ -113,7 +113,7 @@ async def test_waiting_ends(fly: Fly, api: MachinesApi) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_who_asks_too_often_waits_for_his_turn_or_is_told(fly: Fly, api: MachinesApi) -> None:
+async def test_calls_beyond_the_rate_limit_wait_for_their_turn_or_fail(fly: Fly, api: MachinesApi) -> None:
     for _ in range(4):
         await api.cordon(fly.id("m1"))
         await api.uncordon(fly.id("m1"))
@@ -145,7 +145,7 @@ async def test_what_may_have_been_done_is_not_done_twice(fly: Fly, api: Machines
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_no_error_tells_the_token(fly: Fly) -> None:
+async def test_no_error_contains_the_token(fly: Fly) -> None:
     stranger = client(fly, "FlyV1 fm2_hidden,words")
     with pytest.raises(api_types.NoToken, match="401") as refused:
         await stranger.machines()
@@ -159,7 +159,7 @@ async def test_no_error_tells_the_token(fly: Fly) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_nobody_there_is_told_at_once_where_patience_has_an_end() -> None:
+async def test_an_unreachable_api_is_reported_at_once_where_patience_has_an_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     gone = MachinesApi("sim", {"FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{port}", "FLY_API_TOKEN": "x"}, patience=0)

@@ -1,4 +1,4 @@
-"""What ``.ci/run`` installs, tried with programs that only write down how they were called."""
+"""The installations of ``.ci/run``, tried with programs that only record their calls."""
 
 import os
 import shutil

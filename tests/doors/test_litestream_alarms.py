@@ -1,4 +1,4 @@
-"""A litestream that hangs, and a reader that never ends, while the app writes: told, and healed where possible."""
+"""A litestream that hangs, and a reader that never ends, while the app writes: reported, and healed if possible."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ def litestream_of(data: Path) -> int:
     raise AssertionError("litestream does not run")
 
 
-async def test_a_litestream_which_hangs_is_told_and_replaced_and_nothing_is_lost(
+async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_lost(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
@@ -93,7 +93,7 @@ async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     assert await (await machines.machine("b")).session(after(one)) == [1, 2]
 
 
-async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_told(
+async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_reported(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alarms, "LARGE_WAL", 1 << 20)

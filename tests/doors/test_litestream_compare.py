@@ -1,4 +1,4 @@
-"""What the store has of a tenant that runs is compared with its local file, where both are at the same position."""
+"""The store's copy of a running tenant is compared with its local file, at the same position of both."""
 
 import asyncio
 import contextlib

@@ -81,7 +81,7 @@ def lost(machine: Streamer) -> None:
     shutil.rmtree(machine.data)
 
 
-async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_told(machines: Streamers) -> None:
+async def test_an_app_which_is_not_in_wal_mode_is_served_saved_and_reported(machines: Streamers) -> None:
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         await visit(a.path, "DELETE", 1)

@@ -1,4 +1,4 @@
-"""What was set aside comes back in litestream mode as well, and streams. With the real litestream."""
+"""An orphaned copy is restored in litestream mode as well, and streams. With the real litestream."""
 
 from pathlib import Path
 

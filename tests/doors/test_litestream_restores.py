@@ -78,7 +78,7 @@ async def test_a_restore_under_which_files_vanish_is_tried_once_more(machines: S
     assert await b.session(after(one, clean=False)) == [1]
 
 
-async def test_a_store_which_does_not_answer_starts_nothing(machines: Streamers, tmp_path: Path) -> None:
+async def test_a_store_which_does_not_respond_starts_nothing(machines: Streamers, tmp_path: Path) -> None:
     a = await machines.machine("a")
     (tmp_path / "store").rename(tmp_path / "away")
     with pytest.raises(RestoreRefused):

@@ -124,7 +124,7 @@ async def test_an_app_need_not_wait_until_litestream_has_sent_what_was_restored(
     assert await (await machines.machine("c")).session(after(after(one))) == [1, 2]
 
 
-async def test_a_store_which_falls_silent_is_told_and_what_is_unsaved_stays(
+async def test_a_store_which_falls_silent_is_reported_and_unsaved_data_stay(
     machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.1, 0.3, 0.8: no end of litestream confirms anything."""

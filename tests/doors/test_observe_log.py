@@ -1,4 +1,4 @@
-"""The log into real pipes: nothing lost, nothing held up, and valid whatever is told."""
+"""The log into real pipes: nothing lost, no writer delayed, and always valid."""
 
 import io
 import json
@@ -20,7 +20,7 @@ def told(octets: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in octets.splitlines()]
 
 
-def test_what_is_told_last_is_written_before_it_closes() -> None:
+def test_the_last_event_is_written_before_the_log_closes() -> None:
     out = io.BytesIO()
     log = Log(out)
     for n in range(1000):
@@ -41,7 +41,7 @@ def test_nothing_that_an_app_or_a_client_wrote_is_a_command_for_the_terminal_tha
     assert told(out.getvalue())[1]["path"] == "\x9d"
 
 
-def test_a_pipe_that_somebody_made_non_blocking_gets_every_line_whole() -> None:
+def test_a_pipe_made_non_blocking_from_outside_gets_every_line_whole() -> None:
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     log = Log(os.fdopen(theirs, "wb", 0))
@@ -57,7 +57,7 @@ def test_a_pipe_that_somebody_made_non_blocking_gets_every_line_whole() -> None:
     assert [line["msg"][:5] for line in told(b"".join(parts))] == [f"{n:05}" for n in range(200)]
 
 
-def test_nobody_waits_for_a_reader_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_does_not_read_delays_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STALL_SECONDS", 0.2)
     ours, theirs = os.pipe()
     log = Log(os.fdopen(theirs, "wb", 0))
@@ -99,7 +99,7 @@ def test_lines_that_were_dropped_are_counted_once_it_is_read_again() -> None:
     assert dropped["lines"] == 2000 - (len(lines) - 1) > 0
 
 
-def test_who_went_away_ends_nothing() -> None:
+def test_a_client_that_left_ends_nothing() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     log = Log(os.fdopen(theirs, "wb", 0))
@@ -109,7 +109,7 @@ def test_who_went_away_ends_nothing() -> None:
     log._out.close()
 
 
-def test_every_line_is_json_whatever_is_told() -> None:
+def test_every_line_is_json_whatever_is_logged() -> None:
     out = io.BytesIO()
     log = Log(out)
     log.event("error", "a file", path="caf\udce9", folder=Path("/x"), error=OSError(28, "full"), tenant="ann")

@@ -1,4 +1,4 @@
-"""The other side takes a connection and then says nothing, never ends, or drips: every wait has an end."""
+"""A peer that accepts a connection and then is silent, never ends, or drips: every wait has an end."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ ME = Machine("sim", "3d8dd15c1ed778", "iad")
 
 
 @pytest.mark.parametrize("fault", ["endless", "drip"])
-async def test_a_machines_api_that_never_ends_its_answer_is_away(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+async def test_a_machines_api_that_never_ends_its_response_is_away(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     for name in ("CONNECT_SECONDS", "READ_SECONDS"):
         monkeypatch.setattr(api_http, name, 0.3)
     with refusals.refusing(404, "NotFound", "x" * 5000) as server, line(server.port) as wire:
@@ -59,7 +59,7 @@ def listening(path: Path, *, full: bool = False) -> Iterator[None]:
         yield
 
 
-async def test_a_platform_socket_at_which_nobody_accepts_is_not_waited_for(
+async def test_a_platform_socket_that_accepts_no_connection_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_api, "CONNECT", 0.2)
@@ -82,7 +82,7 @@ async def test_a_litestream_that_says_nothing_sensible_has_failed(tmp_path: Path
             await Control(tmp_path / "socket").listed()
 
 
-async def test_a_litestream_at_which_nobody_accepts_is_given_up(tmp_path: Path) -> None:
+async def test_a_litestream_that_accepts_no_connection_is_given_up(tmp_path: Path) -> None:
     with listening(tmp_path / "socket", full=True):
         began = time.monotonic()
         with pytest.raises(ControlFailed):

@@ -1,4 +1,4 @@
-"""The keeper on a real store, and who a machine thinks it is."""
+"""Leases on a real store, and the identity of a machine."""
 
 import asyncio
 import io
@@ -122,7 +122,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
         identity.read(tmp_path, {name: "../x\r\n"})
 
 
-def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"")
     with pytest.raises(FlyatcError, match="cannot be written"):
         identity.read(tmp_path / "data", {})

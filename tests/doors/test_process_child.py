@@ -1,4 +1,4 @@
-"""A real child, under both loops: how it is begun, how it ends, and that nobody of it is left."""
+"""A real child, under both loops: how it starts, how it ends, and that none of its processes is left."""
 
 import asyncio
 import io
@@ -153,7 +153,7 @@ async def test_an_app_is_not_ready_while_it_answers_with_a_fault(room: Room) -> 
         assert await ask(app.port, "/up") == b"up"
 
 
-async def test_garbage_is_no_answer(room: Room) -> None:
+async def test_garbage_is_no_response(room: Room) -> None:
     async with room.hold(room.tenant("--garbage", ready="/up")) as app:
         await eventually(lambda: any("listening" in line for line in room.said()))
         with pytest.raises(TimeoutError):
@@ -191,7 +191,7 @@ async def test_a_stranger_on_the_port_is_asked_nothing_and_the_next_start_has_an
     assert not any(heard)
 
 
-async def test_an_app_that_finds_its_port_taken_fails_with_the_name_of_who_has_it(room: Room) -> None:
+async def test_an_app_that_finds_its_port_taken_fails_with_the_name_of_the_process(room: Room) -> None:
     async with room.hold(room.tenant("--bind-late", "0.3", ready="/up")) as app:
         stranger = socket.create_server(("127.0.0.1", app.port))
         await app.exited.wait()  # it could not bind
@@ -211,7 +211,7 @@ async def test_of_two_daemons_with_the_same_ports_each_ends_up_with_its_own_app(
                 await late.ready()
 
 
-async def test_without_the_check_whoever_listens_is_the_app(room: Room) -> None:
+async def test_without_the_check_any_listener_is_the_app(room: Room) -> None:
     async with room.hold(room.tenant(command=["sleep", "60"], verify_port=False, stop_grace=0.1)) as app:
         with socket.create_server(("127.0.0.1", app.port)):
             await app.ready()
@@ -315,7 +315,7 @@ async def test_an_app_that_is_slow_to_end_is_let_end(room: Room) -> None:
     assert app.exit.code == 0
 
 
-async def test_in_a_hurry_nobody_is_asked(room: Room) -> None:
+async def test_in_a_hurry_the_app_gets_no_sigterm(room: Room) -> None:
     async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:
         await app.ready()
     assert app.exit is not None
@@ -350,14 +350,14 @@ async def test_grandchildren_of_an_app_that_died_are_ended_too(room: Room) -> No
     assert not runs(grandchild)
 
 
-async def test_a_death_is_known_at_once_and_told_by_its_code(room: Room) -> None:
+async def test_an_exit_is_known_at_once_with_its_code(room: Room) -> None:
     async with room.hold(room.tenant("--die-after", "0.2")) as app:
         await app.exited.wait()
         assert str(app.exit) == "exit code 9"
         assert repr(app) == f"<child {app.pid} of u/a on {app.port}: exit code 9>"
 
 
-async def test_a_cancelled_life_ends_its_group_first(room: Room) -> None:
+async def test_a_cancelled_run_ends_its_group_first(room: Room) -> None:
     up = asyncio.Event()
 
     async def live() -> None:
@@ -377,7 +377,7 @@ async def test_a_cancelled_life_ends_its_group_first(room: Room) -> None:
     assert not runs(grandchild)
 
 
-async def test_a_life_cancelled_at_any_step_leaves_nothing(room: Room) -> None:
+async def test_a_run_cancelled_at_any_step_leaves_nothing(room: Room) -> None:
     for turns in range(12):
         life = tasks.start(_one_life(room), "life")
         for _ in range(turns):

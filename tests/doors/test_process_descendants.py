@@ -1,4 +1,4 @@
-"""Whatever a command starts is ended with its run: in a cgroup of its own, and by descent where there is none."""
+"""All processes that a command starts are ended with its run: by cgroup, and by descent where there is none."""
 
 import asyncio
 import contextlib
@@ -210,7 +210,9 @@ async def test_another_run_is_left_alone(some: Runs) -> None:
     assert not runs(first)
 
 
-async def test_where_the_root_of_a_run_is_killed_what_it_held_is_ended_and_nothing_is_vouched_for(some: Runs) -> None:
+async def test_after_the_root_of_a_run_is_killed_its_processes_are_ended_and_the_databases_count_as_in_use(
+    some: Runs,
+) -> None:
     holds = some.hold("sh", "-c", f"(setsid sh -c '{LASTING}' &) ; exec sleep 600")
     app = await holds.__aenter__()
     (pid,) = await some.pids()
@@ -268,9 +270,7 @@ def test_the_folder_of_our_cgroup_is_found_in_every_kind_of_mount() -> None:
     assert locate(v1, "8:pids:/x\n") is None
 
 
-async def test_a_start_that_nobody_answers_fails_and_leaves_nothing(
-    some: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_start_without_a_reply_fails_and_leaves_nothing(some: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     async with some.hold("sleep", "600"):  # so that the supervisor runs
         assert some.launcher.pid is not None
         stuck = some.launcher.pid

@@ -1,4 +1,4 @@
-"""A daemon that is killed in the very moment between an app's birth and its record."""
+"""A daemon that is killed between the start of an app and its record."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def killed_daemon(data: Path) -> int:
     return pid
 
 
-async def test_an_app_that_was_not_on_record_yet_is_found_by_its_environment_and_nobody_else_is(tmp_path: Path) -> None:
+async def test_an_unrecorded_app_is_found_by_its_environment_and_no_other_process_is(tmp_path: Path) -> None:
     log = Log(io.BytesIO())
     environ = {**os.environ, "PORT": "20124"}
     with subprocess.Popen(["sleep", "600"], env=environ, start_new_session=True) as bystander:
@@ -54,7 +54,7 @@ async def test_an_app_that_was_not_on_record_yet_is_found_by_its_environment_and
     log.close()
 
 
-async def test_a_note_that_was_cut_short_is_told_and_removed(tmp_path: Path) -> None:
+async def test_a_truncated_record_is_reported_and_removed(tmp_path: Path) -> None:
     log = Log(io.BytesIO())
     folder = tmp_path / FOLDER
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Children which outlived their daemon, found by their records and ended; and nobody else."""
+"""Children which outlived their daemon, found by their records and ended; and no other process."""
 
 import asyncio
 import io
@@ -171,7 +171,7 @@ async def test_the_grandchildren_of_a_dead_leader_are_found(
     assert on_record(tmp_path) == []
 
 
-async def test_a_pid_that_was_given_to_somebody_else_is_not_hit(
+async def test_a_pid_that_was_given_to_another_process_is_not_hit(
     tmp_path: Path, log: Log, bystander: subprocess.Popen[bytes]
 ) -> None:
     now = proc.find(bystander.pid)

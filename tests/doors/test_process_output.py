@@ -86,7 +86,7 @@ async def test_output_waits_while_the_reader_of_the_log_is_behind() -> None:
     log.close()
 
 
-async def test_two_streams_are_told_apart(log: Log) -> None:
+async def test_two_streams_are_distinguished(log: Log) -> None:
     output = Output("u/a", log)
     for stream in ("stdout", "stderr"):
         pipe = output.open(stream)

@@ -1,4 +1,4 @@
-"""The pipe on which we hear a child."""
+"""The pipe for a child's output."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ async def hear(times: int) -> None:
 
 
 @pytest.mark.parametrize("loops", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_pipes_come_and_go_and_nobody_elses_file_is_closed(tmp_path: Path, loops: Loops) -> None:
+def test_pipes_come_and_go_and_no_other_file_is_closed(tmp_path: Path, loops: Loops) -> None:
     over, troubles = threading.Event(), list[OSError]()
     threads = [threading.Thread(target=use_files, args=(tmp_path / str(n), over, troubles)) for n in range(2)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Real sockets and processes: who listens on an app's port."""
+"""Real sockets and processes: the owner of an app's port."""
 
 import asyncio
 import os
@@ -149,7 +149,9 @@ async def test_beside_an_app_that_shares_its_port_a_stranger_is_found() -> None:
             assert (await of(port, app.pid, second.pid).look()).verdict is Verdict.OURS
 
 
-async def test_who_joins_a_shared_port_is_found_when_all_are_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_joins_a_shared_port_is_found_when_all_are_listed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     port = PortPool().take()
     with listening("127.0.0.1", port, "reuseport") as app:
         owner = of(port, app.pid)
@@ -172,7 +174,7 @@ async def test_a_socket_which_a_worker_of_the_run_has_inherited_is_ours() -> Non
         assert (await of(port, supervisor.pid).look()).verdict is Verdict.STRANGER, "the leader has closed its own"
 
 
-async def test_a_stranger_who_takes_the_port_of_an_app_which_has_ended_gets_no_connection() -> None:
+async def test_a_foreign_process_on_the_port_of_an_ended_app_gets_no_connection() -> None:
     port = PortPool().take()
     with listening("127.0.0.1", port) as app:
         owner = of(port, app.pid)

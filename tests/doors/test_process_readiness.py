@@ -1,4 +1,4 @@
-"""Real sockets: what counts as an answer, and what is asked again."""
+"""Real sockets: what counts as a response, and what is polled again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,7 +36,7 @@ async def app(answer: Answer) -> AsyncIterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"302 Found", b"401 Unauthorized", b"404 Not Found"])
-async def test_any_status_below_500_is_an_answer(status: bytes) -> None:
+async def test_any_status_below_500_is_a_response(status: bytes) -> None:
     async def answer(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
 
@@ -46,7 +46,7 @@ async def test_any_status_below_500_is_an_answer(status: bytes) -> None:
         assert len(asked) == 1
 
 
-async def test_a_fault_silence_garbage_and_a_hung_up_line_are_asked_again() -> None:
+async def test_a_fault_silence_garbage_and_a_closed_connection_are_polled_again() -> None:
     async def answer(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if times == 0:
             writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
@@ -62,7 +62,7 @@ async def test_a_fault_silence_garbage_and_a_hung_up_line_are_asked_again() -> N
         assert len(asked) >= 5
 
 
-async def test_an_answer_in_pieces_after_an_interim_one_is_understood() -> None:
+async def test_a_response_in_pieces_after_an_interim_one_is_understood() -> None:
     async def answer(times: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         status = b"500" if times == 0 else b"200"
         pieces = (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n", b"\r\nHTT", b"P/1.1 " + status, b" Status\r\n\r\n")
@@ -84,7 +84,7 @@ async def test_without_a_path_a_connection_is_enough() -> None:
         assert asked == []
 
 
-async def test_nobody_there_is_waited_for() -> None:
+async def test_a_closed_port_is_waited_for() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await answering(PortPool().take(), None)

@@ -1,4 +1,4 @@
-"""Real zombies: ours are reaped, those which asyncio waits for are not."""
+"""Real zombies: adopted ones are reaped, those which asyncio waits for are not."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def test_a_zombie_is_reaped_when_it_was_seen_twice() -> None:
     assert proc.find(pid) is None
 
 
-def test_a_child_that_is_waited_for_is_left_to_who_waits() -> None:
+def test_a_child_that_is_waited_for_is_not_reaped() -> None:
     pid = zombie()
     reaper = Reaper(lambda: {pid})
     assert not any(pid in reaper.sweep() for _ in range(3))

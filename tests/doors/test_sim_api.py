@@ -83,13 +83,13 @@ async def test_a_lease_keeps_others_from_changing_a_machine(fly: Fly) -> None:
     assert (await fly.api("POST", f"{path}/start")).status == 200
 
 
-async def test_who_asks_too_often_is_told_so(fly: Fly) -> None:
+async def test_calls_beyond_the_rate_limit_get_429(fly: Fly) -> None:
     path = f"/{fly.id('m1')}/start"
     assert [(await fly.api("POST", path)).status for _ in range(4)] == [200, 200, 200, 429]
     assert (await fly.api("GET", f"/{fly.id('m1')}")).status == 200, "each action has a limit of its own"
 
 
-async def test_a_cordoned_machine_gets_no_visitors(fly: Fly) -> None:
+async def test_a_cordoned_machine_gets_no_clients(fly: Fly) -> None:
     assert (await fly.api("POST", f"/{fly.id('m1')}/cordon")).status == 200
     assert (await fly.visit("/")).json["machine"] == fly.id("m2")
     assert (await fly.api("POST", f"/{fly.id('m1')}/uncordon")).status == 200
@@ -102,7 +102,7 @@ async def test_strangers_and_unknown_paths_are_refused(fly: Fly) -> None:
     assert (await fly.api("POST", f"/{fly.id('m1')}/signal")).status == 404
 
 
-async def test_the_api_can_be_told_to_fail(fly: Fly) -> None:
+async def test_the_api_can_be_made_to_fail(fly: Fly) -> None:
     fly.simulator.break_things(Faults(api="503"))
     assert (await fly.api("GET", "")).status == 503
     fly.simulator.break_things(Faults(api="away"))

@@ -1,4 +1,4 @@
-"""The simulator's DNS, asked by a real client: dnspython, and dig where it is installed."""
+"""The simulator's DNS, queried by real clients: dnspython, and dig where it is installed."""
 
 import asyncio
 import subprocess
@@ -48,7 +48,7 @@ async def test_metadata_name_the_machine_and_its_address_names_it_back(fly: Fly,
     assert await texts(fly, found[0]) == [address]
 
 
-async def test_a_name_has_all_its_machines_and_texts_tell_of_them(fly: Fly) -> None:
+async def test_a_name_has_all_its_machines_and_txt_records_list_them(fly: Fly) -> None:
     one, two = fly["m1"].record, fly["m2"].record
     assert sorted(await texts(fly, "sim.internal")) == sorted([one.address, two.address])
     assert await texts(fly, "ams.sim.internal") == [two.address]
@@ -60,7 +60,7 @@ async def test_a_name_has_all_its_machines_and_texts_tell_of_them(fly: Fly) -> N
     assert told.split(";")[1] == f"instance={two.id},app=sim,ip={two.address},region=ams"
 
 
-async def test_a_machine_at_rest_is_in_no_answer_but_that_of_all(fly: Fly) -> None:
+async def test_a_machine_at_rest_is_in_no_response_but_that_of_all(fly: Fly) -> None:
     await fly["m2"].suspend()
     for name in ("200.customer_id.kv._metadata.sim.internal", f"{fly.id('m2')}.vm.sim.internal"):
         with pytest.raises(dns.resolver.NoAnswer):
@@ -78,7 +78,7 @@ async def test_new_metadata_count_at_once(fly: Fly) -> None:
     assert await texts(fly, "400.customer_id.kv._metadata.sim.internal") == [fly["m1"].record.address]
 
 
-async def test_the_dns_can_be_told_to_fail(fly: Fly) -> None:
+async def test_the_dns_can_be_made_to_fail(fly: Fly) -> None:
     name = "sim.internal"
     query, port = dns.message.make_query(name, "AAAA"), fly.simulator.dns_port
     for fault, code in (("servfail", dns.rcode.SERVFAIL), ("nxdomain", dns.rcode.NXDOMAIN), ("", dns.rcode.NOERROR)):

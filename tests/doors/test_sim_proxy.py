@@ -26,7 +26,7 @@ def to(machine: str, more: str = "") -> dict[str, str]:
     return {"Fly-Replay": f"instance={machine}{more}"}
 
 
-async def test_a_request_goes_to_a_machine_of_the_visitors_region_with_flys_headers(fly: Fly) -> None:
+async def test_a_request_goes_to_a_machine_of_the_clients_region_with_flys_headers(fly: Fly) -> None:
     told = await fly.visit("/a?b=c", X_Forwarded_For="9.9.9.9", Fly_Client_IP="6.6.6.6", Via="1.1 cdn")
     seen = told.json
     assert (seen["machine"], seen["path"]) == (fly.id("m1"), "/a?b=c")
@@ -57,7 +57,7 @@ async def test_a_replay_may_name_regions_or_anything_else(fly: Fly, value: str) 
     assert (await fly.visit("/", {"m1": {"Fly-Replay": value}})).json["machine"] == fly.id("m2")
 
 
-async def test_a_preferred_machine_that_cannot_be_had_is_told_to_the_one_who_gets_the_request(fly: Fly) -> None:
+async def test_an_unavailable_preferred_machine_is_named_to_the_machine_that_gets_the_request(fly: Fly) -> None:
     seen = (await fly.visit("/", {"m1": {"Fly-Replay": "prefer_instance=gone;region=ams"}})).json
     assert seen["machine"] == fly.id("m2")
     assert seen["headers"]["fly-preferred-instance-unavailable"] == "gone"
@@ -119,7 +119,7 @@ async def test_without_autostart_a_sleeper_is_no_candidate_and_the_fallback_come
     assert "PR01 no_candidate  →  m1 503" in fly.hops[-1]
 
 
-async def test_a_fallback_tells_what_failed_and_may_not_replay_again(fly: Fly) -> None:
+async def test_a_fallback_names_what_failed_and_may_not_replay_again(fly: Fly) -> None:
     await fly["m2"].kill()
     asked = {"m1": to(fly.id("m2"), ";timeout=200ms;fallback=force_self"), "failed": to(fly.id("m2"))}
     told = await fly.visit("/", asked)
@@ -249,7 +249,7 @@ async def test_a_replay_in_json_is_cached_and_invalidated_as_well(fly: Fly) -> N
     assert (await fly.visit("/7/")).json["machine"] == fly.id("m1")
 
 
-async def test_visitors_may_aim_at_machines_themselves(fly: Fly) -> None:
+async def test_clients_may_aim_at_machines_themselves(fly: Fly) -> None:
     assert (await fly.visit("/", fly_force_instance_id=fly.id("m2"))).json["machine"] == fly.id("m2")
     assert (await fly.visit("/", fly_force_instance_id="nobody")).status == 502
     assert (await fly.visit("/", fly_prefer_instance_id=fly.id("m2"))).json["machine"] == fly.id("m2")
@@ -259,7 +259,7 @@ async def test_visitors_may_aim_at_machines_themselves(fly: Fly) -> None:
     assert (await fly.visit("/", fly_force_region="gru")).status == 502
 
 
-async def test_what_a_visitor_forged_reaches_the_app_but_not_the_target_of_a_replay(fly: Fly) -> None:
+async def test_what_a_client_forged_reaches_the_app_but_not_the_target_of_a_replay(fly: Fly) -> None:
     forged = "instance=evil;region=iad;t=1;state=x"
     assert (await fly.visit("/", fly_replay_src=forged)).json["headers"]["fly-replay-src"] == forged
     seen = (await fly.visit("/", {"m1": to(fly.id("m2"))}, fly_replay_src=forged)).json
@@ -285,7 +285,7 @@ async def test_a_machine_that_is_stopped_between_two_starts_stays_down(fly: Fly)
     assert not await fly["m1"].until("started", 2 * AGAIN_SECONDS)
 
 
-async def test_a_visitor_who_leaves_ends_his_own_request_only(fly: Fly) -> None:
+async def test_a_client_that_leaves_ends_its_own_request_only(fly: Fly) -> None:
     await fly["m2"].kill()
     _, writer = await asyncio.open_connection("127.0.0.1", fly.simulator.port)
     writer.write(f"GET /left HTTP/1.1\r\nHost: a\r\nfly-force-instance-id: {fly.id('m2')}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""What every kind of store must keep, asked of each of them through the same interface."""
+"""The contract of every kind of store, tested through the same interface."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ async def test_create_only_fails_when_it_is_there_and_changes_nothing(store: Obj
     assert found[0] == b"one"
 
 
-async def test_a_match_holds_until_somebody_else_has_written(store: ObjectStore) -> None:
+async def test_a_match_holds_until_another_writer_has_written(store: ObjectStore) -> None:
     first = await store.put("a", b"one")
     second = await store.put("a", b"two", match=first)
     assert first != second
@@ -71,7 +71,7 @@ async def test_a_match_holds_until_somebody_else_has_written(store: ObjectStore)
     assert await store.get("a") is None
 
 
-async def test_a_look_tells_how_old_it_is_by_the_stores_own_clock(store: ObjectStore) -> None:
+async def test_a_stat_has_the_age_by_the_stores_own_clock(store: ObjectStore) -> None:
     etag = await store.put("a", b"one")
     seen = await store.look("a")
     assert seen is not None
@@ -79,7 +79,7 @@ async def test_a_look_tells_how_old_it_is_by_the_stores_own_clock(store: ObjectS
     assert 0 <= seen.age < 10
 
 
-async def test_of_many_who_swap_at_once_one_wins_each_round(store: ObjectStore) -> None:
+async def test_of_many_concurrent_swaps_one_wins_each_round(store: ObjectStore) -> None:
     etag = await store.put("a", b"start")
     for turn in range(5):
         bodies = [f"{turn} {n}".encode() for n in range(8)]
@@ -93,7 +93,7 @@ async def test_of_many_who_swap_at_once_one_wins_each_round(store: ObjectStore) 
         etag = found[1]
 
 
-async def test_of_many_who_create_at_once_one_wins(store: ObjectStore) -> None:
+async def test_of_many_concurrent_creates_one_wins(store: ObjectStore) -> None:
     answers = await asyncio.gather(
         *(store.put("a", str(n).encode(), create=True) for n in range(20)), return_exceptions=True
     )
@@ -109,7 +109,7 @@ async def test_a_list_has_what_lies_below_a_prefix_sorted(store: ObjectStore) ->
     assert isinstance(found[0], Stored)
 
 
-async def test_a_file_goes_up_and_comes_down_whole_and_tells_how_far_it_is(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_file_is_uploaded_and_downloaded_whole_with_its_progress(store: ObjectStore, tmp_path: Path) -> None:
     body = bytes(range(256)) * (SMALL // 64)
     (tmp_path / "up").write_bytes(body)
     told: list[tuple[str, int, int]] = []
@@ -153,7 +153,7 @@ async def test_a_store_which_ignores_conditions_is_refused(tmp_path: Path) -> No
     heedless.close()
 
 
-async def test_a_record_that_somebody_made_huge_is_refused_and_not_read(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_record_of_a_huge_size_is_refused_and_not_read(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "huge").write_bytes(b"{" * (SMALL + 1))
     await store.upload("users/a/owner.json", tmp_path / "huge", create=True, progress=silent)
     for read in (store.get, store.look):

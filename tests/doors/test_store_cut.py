@@ -281,7 +281,7 @@ async def outcome(one: Scene, kind: str, octets: int, how: How, within: float) -
     ("kind", "interim"),
     [*((kind, False) for kind in KINDS), *((kind, True) for kind in AFTER_INTERIM)],
 )
-async def test_a_connection_that_ends_at_any_octet_of_an_answer_is_unknown_at_once(
+async def test_a_connection_that_ends_at_any_octet_of_a_response_is_unknown_at_once(
     moto_server: Server, tmp_path: Path, kind: str, interim: bool
 ) -> None:
     """Where an interim response comes first, only that is cut, at each octet; the rest is the same as without. At every
@@ -304,7 +304,7 @@ async def test_a_connection_that_ends_at_any_octet_of_an_answer_is_unknown_at_on
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_line_that_falls_silent_at_any_octet_of_an_answer_is_unknown_in_time(
+async def test_a_connection_silent_at_any_octet_of_a_response_is_unknown_in_time(
     moto_server: Server, tmp_path: Path, kind: str
 ) -> None:
     with contextlib.ExitStack() as made:
@@ -344,7 +344,7 @@ async def test_a_download_that_is_cut_goes_on_and_is_cut_again_at_any_octet(
 
 
 @pytest.mark.parametrize("status", [(304, "", ""), refusals.BROKEN, (503, "SlowDown", "Reduce your request rate.")])
-async def test_an_answer_that_says_nothing_is_unknown_wherever_it_is_cut(
+async def test_a_response_that_says_nothing_is_unknown_wherever_it_is_cut(
     tmp_path: Path, status: tuple[int, str, str]
 ) -> None:
     with refusals.refusing(*status) as server, line(server.port) as wire:
@@ -369,7 +369,7 @@ async def test_an_answer_that_says_nothing_is_unknown_wherever_it_is_cut(
 
 
 @pytest.mark.parametrize("fault", ["endless", "drip"])
-async def test_an_answer_that_never_ends_is_given_up_and_the_next_call_succeeds(
+async def test_a_response_that_never_ends_is_given_up_and_the_next_call_succeeds(
     moto_server: Server, tmp_path: Path, fault: str
 ) -> None:
     with scene(moto_server, tmp_path, hurried=2.0) as one:

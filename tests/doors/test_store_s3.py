@@ -1,4 +1,4 @@
-"""A bucket as a store: what only a bucket can do wrong, and lines which break."""
+"""A bucket as a store: faults that only a bucket has, and broken connections."""
 
 import asyncio
 import contextlib
@@ -101,7 +101,7 @@ async def test_a_bucket_which_is_not_there_is_never_taken_for_an_empty_one(moto_
     store.close()
 
 
-async def test_a_wrong_secret_is_told_by_the_names_of_the_variables(rclone_server: Server, tmp_path: Path) -> None:
+async def test_a_wrong_secret_is_reported_by_the_names_of_the_variables(rclone_server: Server, tmp_path: Path) -> None:
     store = opened(rclone_server.bucket(), rclone_server.environ(secret="wrong"))
     await everything_is_refused(store, tmp_path, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     store.close()
@@ -114,7 +114,7 @@ async def test_a_wrong_secret_is_told_by_the_names_of_the_variables(rclone_serve
         (refusals.BROKEN, "answered 500 InternalError"),
     ],
 )
-async def test_a_store_which_answers_nobody_now_is_unknown_not_empty(
+async def test_a_store_that_refuses_all_requests_now_is_unknown_not_empty(
     tmp_path: Path, refusal: tuple[int, str, str], told: str
 ) -> None:
     """Bad input: clock hours off. Navigator's case 24: the bucket returns 500."""
@@ -301,7 +301,7 @@ async def test_what_a_broken_line_asks_twice_for_is_had_once(store: S3Store, wir
 
 
 @pytest.mark.parametrize("fault", ["refuse", "reset"])
-async def test_a_store_nobody_answers_for_is_unknown_at_once(hurried: S3Store, wire: Line, fault: str) -> None:
+async def test_a_store_at_a_closed_port_is_unknown_at_once(hurried: S3Store, wire: Line, fault: str) -> None:
     getattr(wire, fault)()
     began = time.monotonic()
     for attempt in (hurried.get("a"), hurried.put("a", b"", create=True), hurried.list("a/")):

@@ -1,4 +1,4 @@
-"""Blocking work beside the loop: nobody is left behind, whoever was cancelled."""
+"""Blocking work beside the loop: no thread is left behind, whichever wait was cancelled."""
 
 import asyncio
 import gc
@@ -274,7 +274,7 @@ def test_a_thread_that_hangs_does_not_keep_the_interpreter_from_exiting(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
 
 
-async def test_of_many_who_are_given_up_and_end_at_the_same_time_each_has_one_outcome() -> None:
+async def test_of_many_calls_given_up_and_ended_at_the_same_time_each_has_one_outcome() -> None:
     """The race between a deadline and the end of the work."""
     threads, deadline = Threads(4, "test"), Within(0.02)
 

@@ -1,4 +1,4 @@
-"""``tests/CASES.md``: whatever it names is there."""
+"""The tests that tests/CASES.md names exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which bucket the file and the environment name, and what is told when they do not."""
+"""The bucket that the file and the environment name, and the faults of both."""
 
 from pathlib import Path
 
@@ -68,11 +68,11 @@ def test_the_endpoint_of_s3_wins_over_that_of_all_services() -> None:
         ({**FLY, "AWS_REGION": "Frankfurt (de)"}, "AWS_REGION: 'Frankfurt (de)' is not a region: write auto"),
     ],
 )
-def test_what_the_environment_lacks_is_told_by_its_name(environ: dict[str, str], fault: str) -> None:
+def test_a_missing_variable_is_reported_by_its_name(environ: dict[str, str], fault: str) -> None:
     assert any(f"{name}: {message}".startswith(fault) for name, message in environment_faults(environ))
 
 
-def test_all_faults_of_file_and_environment_are_told_at_once() -> None:
+def test_all_faults_of_file_and_environment_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         storage("{url: 's3://x', keep: 3}", {"AWS_ENDPOINT_URL_S3": "nowhere"})
     told = str(caught.value).split("\n")
@@ -84,7 +84,7 @@ def test_all_faults_of_file_and_environment_are_told_at_once() -> None:
     ]
 
 
-def test_a_bucket_name_which_is_none_is_told_as_the_variables_fault() -> None:
+def test_an_invalid_bucket_name_is_reported_as_the_variables_fault() -> None:
     with pytest.raises(ConfigError, match="environment: BUCKET_NAME: 'a b' is not the name of a bucket"):
         storage("{}", {**FLY, "BUCKET_NAME": "a b"})
 

@@ -88,7 +88,7 @@ def test_a_fault_names_its_file_line_key_and_remedy(text: str, fault: str) -> No
     assert line.startswith(fault)
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_faults_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = "log: {level: loud}\nserver:\n  listen: x\napp:\n  idel: 1\n  idle: never\nusers: {a: {b: c}}"
     assert [line.split(": ")[0:2] for line in told(text)] == [
         ["tenants.yaml:1", "log.level"],

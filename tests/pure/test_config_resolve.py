@@ -71,7 +71,7 @@ SECTIONS = [
 
 
 @pytest.mark.parametrize(("section", "fault"), SECTIONS)
-def test_a_fault_of_the_daemons_own_sections_is_told(section: str, fault: str) -> None:
+def test_a_fault_of_the_daemons_own_sections_is_reported(section: str, fault: str) -> None:
     (line,) = told(sound(section))
     assert line.startswith(f"tenants.yaml:1: {fault}")
 
@@ -112,7 +112,7 @@ APPS = [
 
 
 @pytest.mark.parametrize(("app", "fault"), APPS)
-def test_a_fault_of_an_app_is_told(app: str, fault: str) -> None:
+def test_a_fault_of_an_app_is_reported(app: str, fault: str) -> None:
     (line,) = told(sound(app=app))
     assert line.startswith(f"tenants.yaml:2: {fault}")
 
@@ -149,19 +149,19 @@ USERS = [
 
 
 @pytest.mark.parametrize(("users", "fault"), USERS)
-def test_a_fault_of_a_user_or_tenant_is_told(users: str, fault: str) -> None:
+def test_a_fault_of_a_user_or_tenant_is_reported(users: str, fault: str) -> None:
     (line,) = told(sound(users=users))
     assert line.startswith(f"tenants.yaml:3: {fault}")
 
 
-def test_a_user_is_pinned_by_his_own_entry_and_a_stranger_by_that_of_all_others() -> None:
+def test_a_user_is_pinned_by_its_own_entry_and_others_by_the_entry_for_all() -> None:
     users = "a: {region: bos}, b: {machine: 3d8dd15c1ed778}, c: , '*': {match: x+, region: waw}"
     config = resolved(sound(users=users))
     found = {user: config.pin_of(user) for user in ("a", "b", "c", "x")}
     assert found == {"a": Pin(region="bos"), "b": Pin(machine="3d8dd15c1ed778"), "c": None, "x": Pin(region="waw")}
 
 
-def test_the_environment_may_name_the_only_user_of_a_machine_if_the_file_knows_him() -> None:
+def test_the_environment_may_name_the_only_user_of_a_machine_if_the_file_has_it() -> None:
     users = "ann: , '*': {match: '[0-9]+'}"
     assert resolved(sound(users=users)).only is None
     for user in ("ann", "100"):
@@ -181,7 +181,7 @@ def test_no_user_at_all_is_a_fault() -> None:
     ]
 
 
-def test_a_missing_command_is_told_once_however_many_tenants_need_it() -> None:
+def test_a_missing_command_is_reported_once_however_many_tenants_need_it() -> None:
     (line,) = told("users: {a: , b: , c: {tenants: [d, e]}}")
     assert line.startswith("tenants.yaml: app.command: is missing: write the program")
 
@@ -191,12 +191,12 @@ def test_an_app_without_command_is_fine_where_every_tenant_has_one() -> None:
     assert [tenant.app.command for tenant in config.tenants.values()] == [["x"], ["y"]]
 
 
-def test_what_follows_from_a_fault_is_not_told_again() -> None:
+def test_what_follows_from_a_fault_is_not_reported_again() -> None:
     assert told("app: {command: [[x]]}\nusers: {a: }") == ["tenants.yaml:1: app.command[0]: must be text, not a list"]
     assert told("app: {command: [x]}\nusers: [a]") == ["tenants.yaml:2: users: must be a mapping, not a list"]
 
 
-def test_faults_of_reading_and_of_resolving_are_told_together() -> None:
+def test_faults_of_reading_and_of_resolving_are_reported_together() -> None:
     lines = told("server: {root: x}\napp:\n  command: [run]\n  idle: soon\nusers: {A: }")
     assert [line.split(": ")[:2] for line in lines] == [
         ["tenants.yaml:1", "server.root"],
@@ -287,7 +287,7 @@ def test_placeholders_braces_and_variables_that_exist_are_no_fault() -> None:
     assert resolved(sound(app=f"env: {env}, ready: '{{prefix}}/up'"), {"HOME": "/root"}).tenants["a"].app.env["D"]
 
 
-def test_a_variable_that_is_missing_is_told_where_it_stands_in_the_command() -> None:
+def test_a_missing_variable_is_reported_with_its_place_in_the_command() -> None:
     (line,) = told("app:\n  command:\n  - run\n  - --key=${KEY}\nusers: {a: }")
     assert line.startswith("tenants.yaml:4: app.command[1]: KEY is not in the environment")
 

@@ -1,4 +1,4 @@
-"""When a database's WAL or its stream is worth an alarm, and when all is sent anew."""
+"""Alarms about a database's WAL and its stream, and when everything is sent again."""
 
 import itertools
 
@@ -11,7 +11,7 @@ def see(
     return [level for level, _ in watch.see(now, wal, at, behind=behind, patience=patience)]
 
 
-def test_a_wal_which_grows_is_told_once_and_until_it_is_small_again() -> None:
+def test_a_wal_which_grows_is_reported_once_and_until_it_is_small_again() -> None:
     watch = Watch()
     assert see(watch, 0, wal=LARGE_WAL, behind=False) == []
     assert see(watch, 1, wal=LARGE_WAL + 1, behind=False) == ["warning"]
@@ -29,7 +29,7 @@ def test_a_position_which_moves_is_no_alarm_however_long_it_is_behind() -> None:
         assert see(watch, second, at=second // 20) == []
 
 
-def test_a_database_which_nobody_writes_is_no_alarm() -> None:
+def test_a_database_without_writes_is_no_alarm() -> None:
     watch = Watch()
     for second in range(1000):
         assert see(watch, second, behind=False) == []

@@ -1,4 +1,4 @@
-"""What a store has, by the names of its objects."""
+"""The contents of a store, by the names of its objects."""
 
 from flyatc.databases.inventory import Inventory, StoredDatabase, StoredOrphan, folder, take
 from flyatc.objects.store import Stored
@@ -30,11 +30,11 @@ def test_databases_are_known_by_their_pointers_snapshots_and_lines() -> None:
     ]
 
 
-def test_what_was_set_aside_is_told_apart_from_a_tenant_of_that_name() -> None:
+def test_an_orphaned_copy_is_distinguished_from_a_tenant_of_that_name() -> None:
     assert ALL.orphans == [StoredOrphan("ann", "one", "db/main.sqlite3", NAME, 100)]
 
 
-def test_every_user_is_told_also_one_without_databases() -> None:
+def test_every_user_is_listed_also_one_without_databases() -> None:
     assert ALL.users == ["ann", "bob", "eve", "ivy"]
 
 

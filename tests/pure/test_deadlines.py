@@ -1,4 +1,4 @@
-"""When a call is given up."""
+"""Deadlines of calls."""
 
 import math
 

@@ -119,7 +119,7 @@ def test_conditions_come_in_the_order_of_the_rfc(fields: dict[bytes, bytes], sta
         (b"", STRONG, MOMENT + 10, False),
     ],
 )
-def test_a_range_holds_only_for_exactly_what_the_visitor_has(
+def test_a_range_holds_only_for_exactly_what_the_client_has(
     value: bytes | None, having: Validators, date: float | None, holds: bool
 ) -> None:
     assert conditional.range_holds(value, having, date) is holds

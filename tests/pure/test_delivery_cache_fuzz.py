@@ -106,7 +106,7 @@ def whose(request: head.RequestHead, tenant: str) -> bytes:
     )
 
 
-def test_nothing_odd_raises_and_nobody_gets_what_is_anothers() -> None:
+def test_odd_input_raises_nothing_and_no_client_gets_the_response_of_another() -> None:
     odd, cache = Odd(SEED), Cache(100_000, 500)
     now, hits, shortened = START, 0, 0
     for number in range(ROUNDS):

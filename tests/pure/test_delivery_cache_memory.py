@@ -1,4 +1,4 @@
-"""The memory of the cache is what it says: measured, not believed."""
+"""The memory of the cache is as large as it reports: measured."""
 
 import tracemalloc
 

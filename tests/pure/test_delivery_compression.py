@@ -1,4 +1,4 @@
-"""Which answers are compressed, and what their heads say then."""
+"""Which responses are compressed, and their heads."""
 
 import pytest
 from hypothesis import given
@@ -87,7 +87,7 @@ def test_kinds_that_are_compressed_already_are_left_alone(kind: str) -> None:
     assert wanted(asked(ANY), answered(b"Content-Type: " + kind.encode(), LONG), DEFAULT) is None
 
 
-def test_an_answer_of_unknown_kind_is_left_alone() -> None:
+def test_a_response_of_unknown_kind_is_left_alone() -> None:
     assert wanted(asked(ANY), answered(LONG), DEFAULT) is None
     assert wanted(asked(ANY), answered(b"Content-Type:", LONG), DEFAULT) is None
 
@@ -114,7 +114,7 @@ def test_switched_off_nothing_is_done_not_even_vary() -> None:
 
 
 @pytest.mark.parametrize("line", [b"Cookie: a=b", b"Authorization: Basic eA==", b"X-CSRF-Token: x", b"cookie: a"])
-def test_who_is_logged_in_gets_no_compression_where_that_is_wanted(line: bytes) -> None:
+def test_a_logged_in_client_gets_no_compression_where_that_is_wanted(line: bytes) -> None:
     assert coding(HTML, LONG, request=(GZIP, line), settings=GUARDED) is None
     assert coding(HTML, LONG, request=(GZIP, line)) == "gzip"
     assert coding(HTML, LONG, settings=GUARDED) == "gzip"
@@ -127,13 +127,13 @@ def test_who_is_logged_in_gets_no_compression_where_that_is_wanted(line: bytes) 
         b'Cache-Control: private="x"', b"Vary: Accept, Cookie", b"vary: COOKIE",
     ],
 )  # fmt: skip
-def test_an_answer_for_one_visitor_is_not_compressed_where_that_is_wanted(line: bytes) -> None:
+def test_a_response_for_one_client_is_not_compressed_where_that_is_wanted(line: bytes) -> None:
     assert coding(HTML, LONG, line, settings=GUARDED) is None
     assert coding(HTML, LONG, line) == "gzip"
 
 
 @pytest.mark.parametrize("line", [b"Cache-Control: public, max-age=60", b"Vary: Accept", b"X-Set-Cookie: a"])
-def test_an_answer_for_everybody_is_compressed_all_the_same(line: bytes) -> None:
+def test_a_public_response_is_compressed_all_the_same(line: bytes) -> None:
     assert coding(HTML, LONG, line, settings=GUARDED) == "gzip"
 
 
@@ -149,7 +149,7 @@ def test_unknown_length_is_always_compressed_with_each_piece_at_once() -> None:
 @pytest.mark.parametrize(
     "status", [b"204 No Content", b"205 Reset Content", b"206 Partial Content", b"103 Early Hints"]
 )
-def test_answers_without_a_whole_body_are_not_compressed(status: bytes) -> None:
+def test_responses_without_a_whole_body_are_not_compressed(status: bytes) -> None:
     plan = wanted(asked(ANY), answered(HTML, LONG, status=status), DEFAULT)
     assert plan is None or plan.coding is None
 
@@ -193,7 +193,7 @@ def test_a_head_gets_the_very_header_lines_of_the_get(length: bytes) -> None:
     assert lines[0] == lines[1]
 
 
-def test_a_head_whose_get_cannot_be_foreseen_tells_vary_only() -> None:
+def test_a_head_response_whose_get_cannot_be_foreseen_has_vary_only() -> None:
     answer = answered(HTML, b'ETag: "a"', method=b"HEAD")
     plan = wanted(asked(ANY, method=b"HEAD"), answer, DEFAULT)
     assert after(plan, answer) == [HTML, b'ETag: "a"', b"Vary: Accept-Encoding"]
@@ -209,7 +209,7 @@ def test_a_head_whose_get_cannot_be_foreseen_tells_vary_only() -> None:
         (b"*", b'"a"', b'"a"'),
     ],
 )
-def test_not_modified_names_the_etag_that_the_visitor_has(known: bytes, tag: bytes, told: bytes) -> None:
+def test_not_modified_names_the_etag_that_the_client_has(known: bytes, tag: bytes, told: bytes) -> None:
     answer = answered(b"ETag: " + tag, status=b"304 Not Modified")
     plan = wanted(asked(GZIP, b"If-None-Match: " + known), answer, DEFAULT)
     assert after(plan, answer) == [b"ETag: " + told, b"Vary: Accept-Encoding"]

@@ -1,4 +1,4 @@
-"""What the encoders make is decoded by somebody else's decoders: at the end, and where it matters at every step."""
+"""Encoded bodies are decoded by other decoders: at the end, and where it matters after each step."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Which coding a visitor gets for what his Accept-Encoding says."""
+"""The coding for an Accept-Encoding."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which file an address may stand for."""
+"""The file of a URL."""
 
 from typing import Any
 

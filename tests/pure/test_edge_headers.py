@@ -1,4 +1,4 @@
-"""No header of one hop goes on to the next, in whatever way it is written."""
+"""No hop-by-hop header is forwarded, however it is written."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +62,7 @@ def test_what_belongs_to_one_hop_ends_and_the_rest_goes_on_in_order(names: list[
 
 @settings(deadline=None)
 @given(st.lists(our_names, max_size=6), st.booleans())
-def test_the_app_is_told_each_thing_once_and_by_us(names: list[str], forward: bool) -> None:
+def test_each_forwarded_header_reaches_the_app_once_and_is_ours(names: list[str], forward: bool) -> None:
     sent = towards_app(parsed([f"{name}: 6.6.6.6" for name in names]), forward=forward)
     told = [name.lower().replace("_", "-") for name, _ in sent]
     for name in OURS:
@@ -81,7 +81,7 @@ def test_what_connection_names_ends_here(name: str, connection: str) -> None:
     assert sent[:2] == [("Host", "here"), ("X-Last", "3")]
 
 
-def test_on_fly_only_the_proxy_is_believed_when_it_names_the_visitor() -> None:
+def test_on_fly_only_the_proxy_is_believed_when_it_names_the_client() -> None:
     request = parsed(["Fly-Client-IP: 2001:db8::7", "X-Forwarded-For: 6.6.6.6"])
     assert headers.remote(request, "172.16.0.2", None, True) == "2001:db8::7"
     assert headers.remote(request, "fdaa:0:1:a7b:2::2", None, True) == "fdaa:0:1:a7b:2::2", "a neighbour, directly"

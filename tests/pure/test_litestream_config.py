@@ -1,4 +1,4 @@
-"""What storage says of litestream."""
+"""Litestream settings of storage."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_paths_are_relative_to_the_file_and_keys_are_as_they_are() -> None:
         ("{mode: litestream, replica: ../b}", "is neither s3://BUCKET/PATH, file:FOLDER nor a plain key"),
     ],
 )
-def test_what_cannot_be_meant_is_told(text: str, told: str) -> None:
+def test_settings_that_cannot_be_meant_are_reported(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=None) as caught:
         storage(text)
     assert told in str(caught.value)

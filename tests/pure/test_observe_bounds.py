@@ -1,4 +1,4 @@
-"""What is kept of what happened: bounded, whoever comes."""
+"""Journal and counters are bounded."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_the_journal_keeps_the_newest_lines_that_fit() -> None:
     assert [entry[0] for entry in journal.since(9)] == [10]
 
 
-def test_the_journal_tells_of_a_tenant_or_of_all_of_a_user() -> None:
+def test_the_journal_returns_a_tenant_or_all_of_a_user() -> None:
     journal = Journal()
     for tenant in (None, "ann", "ann/one", "ann/one/deep", "anna", "bob/one"):
         journal.add(tenant, b"{}")

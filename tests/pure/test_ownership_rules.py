@@ -1,4 +1,4 @@
-"""Each decision about ownership, with its reason."""
+"""Each decision about leases, with its reason."""
 
 import dataclasses
 import re
@@ -172,7 +172,7 @@ def test_a_session_under_our_name_is_ours_only_if_its_process_is_surely_dead(
 # --- a user ---
 
 
-def test_who_takes_what_nobody_owned_begins_above_all_that_is_known() -> None:
+def test_a_user_without_holder_is_acquired_with_an_epoch_above_all_known_ones() -> None:
     assert RULES.take(None, ME, 0) == Take(1, Data(line=1, since=1), True, "no machine has owned it")
     assert RULES.take(None, ME, 16) == Take(17, Data(line=17, since=16), True, "no machine has owned it")
 
@@ -219,7 +219,7 @@ def test_what_was_released_to_a_machine_is_its_own_unless_it_never_comes() -> No
         assert RULES.take(msgspec.structs.replace(found, to=Successor("app", ME.machine)), ME, 7) == undirected
 
 
-def test_only_who_has_been_silent_for_long_is_succeeded_and_its_session_is_broken_first() -> None:
+def test_only_a_long_silent_holder_is_replaced_and_its_session_is_broken_first() -> None:
     taken = Data(line=8, since=8)
     assert isinstance(RULES.steal(owner(), session(), 37, 0), Elsewhere)
     assert isinstance(RULES.steal(owner(), None, 0, 0), ReplaceMissingSession)
@@ -234,7 +234,7 @@ def test_only_who_has_been_silent_for_long_is_succeeded_and_its_session_is_broke
 
 
 @given(st.integers(0, 50), st.sampled_from(State), st.sampled_from([US, THEM]), st.booleans())
-def test_the_epoch_never_falls_and_rises_with_each_holder_and_run(
+def test_the_epoch_never_decreases_and_increases_with_each_holder_and_run(
     known: int, state: State, holder: Holder, fence: bool
 ) -> None:
     found = owner(holder, state, fence=fence)
@@ -248,7 +248,7 @@ def test_the_epoch_never_falls_and_rises_with_each_holder_and_run(
         assert not decision.data.fence
 
 
-def test_local_files_count_if_nobody_else_can_have_written_since() -> None:
+def test_local_files_count_if_no_other_machine_can_have_written_since() -> None:
     lease = FakeLease(8, PreviousLease(epoch=7, clean=False, line=2, since=5))
     assert [epoch for epoch in range(10) if lease.last_writer(epoch)] == [5, 6, 7, 8]
 
@@ -282,7 +282,7 @@ def test_an_operator_may_free_what_its_owner_surely_does_not_write(
             assert decision.breaks == (there is not None and there.broken is None and found == owner())
 
 
-def test_what_is_released_may_be_given_to_a_machine_and_to_another_and_to_anybody() -> None:
+def test_a_release_may_name_a_machine_then_another_then_any() -> None:
     free = owner(state=State.RELEASED)
     given = release_rules.freed(free, "n2", accept_loss=False, to="m9")
     assert given == msgspec.structs.replace(free, nonce="n2", to=Successor(free.holder.app, "m9"))
@@ -313,7 +313,7 @@ def test_a_daemon_that_ended_on_our_own_data_folder_need_not_be_waited_for() -> 
     assert isinstance(RULES.steal(owner(), None, 1, 0, ended=True), ReplaceMissingSession)
 
 
-def test_only_a_user_whom_no_other_machine_has_ever_owned_may_be_forgotten() -> None:
+def test_only_a_user_that_no_other_machine_has_ever_held_may_be_forgotten() -> None:
     assert RULES.may_forget(owner(US, since=1))
     assert not RULES.may_forget(owner(US, since=2))
     assert not RULES.may_forget(owner(US, State.RELEASED, since=1))

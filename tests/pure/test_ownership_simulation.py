@@ -1,4 +1,4 @@
-"""The rules of ownership in a hostile world; and that each rule is needed: without it the world goes wrong."""
+"""The lease rules in a hostile world; and each rule is needed: without it the world goes wrong."""
 
 from collections.abc import Collection
 
@@ -127,15 +127,15 @@ def test_without_comparing_the_nonce_two_may_write() -> None:
     assert found(_TakesWhatIsReadBackForItsOwn(Terms()))
 
 
-def test_who_writes_while_released_is_on_its_way_is_one_too_many() -> None:
+def test_a_write_while_the_release_is_on_its_way_is_a_second_writer() -> None:
     assert found(_WritesUntilReleasedIsConfirmed(Terms()))
 
 
-def test_who_trusts_a_clock_that_stood_still_is_one_too_many() -> None:
+def test_a_machine_that_trusts_a_stopped_clock_is_a_second_writer() -> None:
     assert found(_TrustsItsClockAfterSleep(Terms()))
 
 
-def test_users_for_whom_nothing_was_ever_written_are_forgotten_and_nothing_goes_wrong() -> None:
+def test_users_without_any_write_are_forgotten_and_nothing_goes_wrong() -> None:
     worlds = [history(seed, TRUE, shy=shy) for seed in range(20) for shy in (0.9, 0.99)]
     assert [world.violations for world in worlds] == [[]] * 40
     for what in ("forgotten", "stolen", "saved", "kept"):

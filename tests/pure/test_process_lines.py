@@ -1,4 +1,4 @@
-"""Bytes into lines, and what they may cost."""
+"""Bytes into lines, with bounded cost."""
 
 import pytest
 from hypothesis import given
@@ -37,14 +37,14 @@ def test_no_text_is_lost_or_changed_by_how_it_arrives(texts: list[str], size: in
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [1000, LONGEST * 3])
-def test_a_long_line_is_told_in_parts_and_no_character_is_cut(ending: bytes, size: int) -> None:
+def test_a_long_line_is_logged_in_parts_and_no_character_is_cut(ending: bytes, size: int) -> None:
     data = ("x" + "€" * LONGEST).encode() + ending
     parts = told(*(data[i : i + size] for i in range(0, len(data), size)))
     assert "".join(parts) == "x" + "€" * LONGEST
     assert all(LONGEST - 3 <= len(part.encode()) <= LONGEST for part in parts[:-1])
 
 
-def test_a_long_line_of_nonsense_is_told_in_parts_too() -> None:
+def test_a_long_line_of_nonsense_is_logged_in_parts_too() -> None:
     assert [len(part) for part in told(b"\x80" * (LONGEST + 5))] == [LONGEST, 5]
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a starting app, how often, and what counts as an answer."""
+"""The readiness poll: the request, its pauses, and what counts as a response."""
 
 import pytest
 
@@ -51,6 +51,6 @@ def test_a_status_is_read_as_soon_as_it_is_there(data: bytes, status: int | None
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n", b"HTTP/2 200\r\n", b"\n", b"HTTP/1.1 2x0 OK\r\n"])
-def test_what_is_not_http_is_no_answer(data: bytes) -> None:
+def test_what_is_not_http_is_no_response(data: bytes) -> None:
     with pytest.raises(readiness.NotYet):
         readiness.status_of(data)

@@ -1,4 +1,4 @@
-"""Where a user is served: the rungs, one by one."""
+"""Where a user is served: the steps, one by one."""
 
 import msgspec
 import pytest
@@ -42,12 +42,12 @@ def test_a_name_sends_to_the_machine_which_runs_and_what_is_not_known_sends_nowh
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_last_owner_is_woken_rather_than_robbed(state: State) -> None:
+def test_the_last_holder_is_woken_and_keeps_its_lease(state: State) -> None:
     assert where(recorded(ME, owner(state), Last.EXPECTED, None)) == THERE
     assert where(recorded(ME, owner(state, ME.id), Last.EXPECTED, None)) is Here
 
 
-def test_who_was_released_to_a_machine_is_sent_there_from_everywhere_and_from_his_last_owner() -> None:
+def test_a_user_released_to_a_machine_is_sent_there_from_everywhere_and_from_the_last_holder() -> None:
     to_us = msgspec.structs.replace(owner(State.RELEASED), to=Successor("shop", ME.id))
     to_other = msgspec.structs.replace(owner(State.RELEASED, ME.id), to=Successor("shop", OTHER))
     assert where(recorded(ME, to_us, Last.EXPECTED, None)) is Here
@@ -57,19 +57,19 @@ def test_who_was_released_to_a_machine_is_sent_there_from_everywhere_and_from_hi
         assert where(recorded(ME, to_other, last, None)) is Here
 
 
-def test_a_last_owner_who_is_gone_or_dead_or_none_of_fly_is_not_waited_for() -> None:
+def test_a_last_holder_that_is_gone_dead_or_outside_fly_is_not_waited_for() -> None:
     assert recorded(ME, None, Last.EXPECTED, None) is None
     assert where(recorded(ME, owner(State.HELD), Last.GONE, None)) is Here
     assert where(recorded(ME, owner(State.HELD), Last.DEAD, None)) is Here
     assert where(recorded(ME, owner(State.HELD, "local-0123456789ab", "local"), Last.EXPECTED, None)) is Here
 
 
-def test_whom_an_operator_has_released_is_not_sent_to_his_dead_owner() -> None:
+def test_a_user_that_an_operator_released_is_not_sent_to_the_dead_holder() -> None:
     freed = structs.replace(owner(State.RELEASED), data=Data(line=1, since=1, fence=True))
     assert where(recorded(ME, freed, Last.EXPECTED, None)) is Here
 
 
-def test_a_pin_to_another_region_moves_who_has_been_released_and_nobody_else() -> None:
+def test_a_pin_to_another_region_moves_only_released_users() -> None:
     pin = Pin(region="bos")
     assert where(recorded(ME, owner(State.RELEASED), Last.EXPECTED, pin)) is Here
     assert where(recorded(ME, owner(State.RELEASED, region="bos"), Last.EXPECTED, pin)) == THERE
@@ -77,7 +77,7 @@ def test_a_pin_to_another_region_moves_who_has_been_released_and_nobody_else() -
     assert where(recorded(ME, owner(State.DIRTY), Last.EXPECTED, pin)) == THERE
 
 
-def test_whom_nobody_has_is_taken_where_he_is_invited_and_else_does_not_exist() -> None:
+def test_a_user_without_a_machine_is_taken_where_that_is_allowed_and_else_does_not_exist() -> None:
     assert isinstance(unowned(dns_answers.Absent(""), invited=True), Here)
     refused = unowned(dns_answers.Absent(""), invited=False)
     assert isinstance(refused, Nowhere)
@@ -148,7 +148,7 @@ def test_tries_are_bounded() -> None:
     assert (tries.unreachable("0", THERE, PATIENCE), tries.unreachable("1", THERE, PATIENCE)) == (False, True)
 
 
-def test_of_users_whom_the_dns_does_not_tell_the_list_of_all_machines_has_the_last_word() -> None:
+def test_users_missing_from_the_dns_are_decided_by_the_list_of_all_machines() -> None:
     unknown, none, old = dns_answers.Unknown("dns"), dns_answers.Absent("list"), dns_answers.Absent("list", stale=True)
     asleep, away = dns_answers.Found(OTHER, "list", 0), dns_answers.Unknown("list")
     for dns in (unknown, dns_answers.Absent("dns")):

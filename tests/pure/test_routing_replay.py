@@ -1,4 +1,4 @@
-"""What is said to Fly Proxy, and what is believed of what it says."""
+"""Replay headers: those flyatc writes, and those it trusts."""
 
 import pytest
 from hypothesis import given
@@ -51,7 +51,7 @@ def test_a_region_is_a_target_too() -> None:
     assert not replays(ME).source([src(value)], "ann", NOW).sent
 
 
-def test_whom_one_of_ours_has_sent_is_known_where_he_was_sent_to_and_nowhere_else() -> None:
+def test_a_replay_by_one_of_our_machines_is_recognised_by_its_target_only() -> None:
     value = src(replays().header(THERE, "ann", 1, NOW))
     assert replays(OTHER).source([value], "ann", NOW + 20) == Source(hops=2, sent=True)
     assert replays(OTHER).source([value], "bob", NOW + 20) == Source(hops=2, sent=False)
@@ -60,12 +60,12 @@ def test_whom_one_of_ours_has_sent_is_known_where_he_was_sent_to_and_nowhere_els
     assert replays(OTHER, b"another").source([value], "ann", NOW) == Source(hops=2, sent=False)
 
 
-def test_without_a_shared_secret_nobody_is_believed_and_loops_end_all_the_same() -> None:
+def test_without_a_shared_secret_no_replay_is_trusted_and_loops_end_all_the_same() -> None:
     value = src(replays(secret=None).header(THERE, "ann", 3, NOW))
     assert replays(OTHER, None).source([value], "ann", NOW) == Source(hops=4, sent=False)
 
 
-def test_what_a_visitor_writes_himself_sends_nobody_anywhere() -> None:
+def test_headers_that_a_client_writes_itself_cause_no_replay() -> None:
     mine = [b"instance=148e21dad76789", b"state=flyatc.1.1800000000.m." + b"0" * 32, b"state=1", b"", b"\xff;=;;"]
     assert replays(OTHER).source(mine, "ann", NOW) == Source(hops=1, sent=False)
     assert replays(OTHER).source([b"x" * 5000 + b";state=flyatc.9.1.m." + b"0" * 32], "ann", NOW) == Source()
@@ -93,7 +93,7 @@ def test_no_header_breaks_the_reading(value: bytes) -> None:
     assert str(told).isascii()
 
 
-def test_the_reason_of_a_failure_is_told_as_the_proxy_told_it() -> None:
+def test_the_reason_of_a_failure_is_reported_in_the_proxys_words() -> None:
     value = b"instance=3d8dd15c1ed778;app=shop;region=bos;replay_source=x;reason=no_candidate;elapsed_ms=800"
     assert replay.failed([value]) == Failed("no_candidate", "800")
     assert replay.failed([b"reason=<b>;elapsed_ms=-"]) == Failed("unknown reason", "unknown")
@@ -114,7 +114,7 @@ def test_only_what_the_proxy_can_replay_is_replayed(lines: tuple[str, ...], stat
     assert (None if unfit is None else unfit[0]) == status
 
 
-def test_an_owner_who_is_no_machine_of_fly_never_reaches_a_header() -> None:
+def test_an_owner_that_is_no_machine_of_fly_never_reaches_a_header() -> None:
     assert replay.target("shop/3d8dd15c1ed778") == THERE
     for owner in (
         "local/local-0123456789ab",
@@ -153,7 +153,7 @@ def test_a_request_is_not_sent_on_where_that_would_not_end() -> None:
 # --- who we are ---
 
 
-def test_on_fly_the_environment_says_who_we_are() -> None:
+def test_on_fly_the_environment_identifies_the_machine() -> None:
     environ = {
         "FLY_APP_NAME": "shop",
         "FLY_MACHINE_ID": "148e21dad76789",

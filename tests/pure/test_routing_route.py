@@ -1,4 +1,4 @@
-"""Routes: each tenant is found by its own address, and by nobody else's."""
+"""Routes: each tenant is found by its own path, and by no other."""
 
 from pathlib import Path
 from urllib.parse import unquote_to_bytes

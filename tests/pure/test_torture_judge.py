@@ -1,4 +1,4 @@
-"""What the torture test calls a loss, and what it calls two at once."""
+"""What the torture test counts as a loss, and as two writers at once."""
 
 import pytest
 
@@ -33,17 +33,17 @@ def test_a_row_which_is_nowhere_is_a_loss() -> None:
     assert "never wiped" in fault
 
 
-def test_what_nobody_was_told_of_may_be_lost() -> None:
+def test_unacknowledged_writes_may_be_lost() -> None:
     evidence = Evidence("snapshot", set(), commits(1, 2), set())
     assert judge(evidence).faults == ()
 
 
-def test_what_is_set_aside_is_told_with_its_place() -> None:
+def test_an_orphaned_copy_is_reported_with_its_place() -> None:
     found = verdict(*commits(1), aside={"m0: x": {row(10)}}, stolen=[Stolen("m1", 2, 3.0)])
     assert (found.faults, found.aside) == ((), {"m0: x": 1})
 
 
-def test_nothing_may_be_set_aside_where_nobody_has_taken_over_since() -> None:
+def test_nothing_may_be_set_aside_without_a_takeover_since() -> None:
     (fault,) = verdict(*commits(5), aside={"m0: x": {row(50)}}, stolen=[Stolen("m1", 2, 3.0)]).faults
     assert "nobody had taken over" in fault
 
@@ -100,7 +100,7 @@ def test_the_tenants_of_a_user_may_not_be_served_by_two_either() -> None:
     assert len(judge(evidence).faults) == 1
 
 
-def test_an_app_that_commits_what_it_had_read_before_it_was_stopped_serves_nobody() -> None:
+def test_an_app_that_commits_what_it_had_read_before_it_was_stopped_serves_no_client() -> None:
     late = commits(9.0)
     told = (*commits(1), *commits(5, 8, machine="m1", life="b"))
     evidence = Evidence("snapshot", {c.row for c in told}, [*told, *late], {c.row for c in told})

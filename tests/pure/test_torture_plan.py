@@ -20,7 +20,7 @@ def test_a_plan_keeps_its_time_and_its_machines(seed: int) -> None:
     assert all(fault.whom is None or 0 <= fault.whom < MACHINES for fault in plan.faults)
 
 
-def test_twenty_seeds_do_everything_to_whoever_serves_short_and_long() -> None:
+def test_twenty_seeds_contain_every_fault_of_a_holder_short_and_long() -> None:
     faults = [fault for seed in range(1, 21) for fault in draw(seed, "snapshot", 60).faults if fault.whom is None]
     assert {fault.kind for fault in faults} == set(Kind) - {Kind.DNS}  # which is the platform, and no machine
     long = {fault.kind for fault in faults if fault.lasts > TAKEN_OVER}
@@ -39,7 +39,7 @@ def test_the_short_plan_lets_others_take_over_once() -> None:
     assert max(fault.ends for fault in plan.faults if not fault.until_taken) <= plan.seconds
 
 
-def test_a_fault_is_told_in_words() -> None:
+def test_a_fault_is_described_in_words() -> None:
     assert str(Fault(3.0, Kind.DELAY, 2.0, None, 0.5)) == "   3.0 s: whoever serves: store is slow by +0.5 s, for 2.0 s"
     assert str(Fault(3.0, Kind.CRASH, 2.0, 1)) == "   3.0 s: m1: all killed, for 2.0 s"
 

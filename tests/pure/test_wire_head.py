@@ -108,7 +108,7 @@ def _framed_once(request: head.RequestHead, block: bytes) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(_answers.map(one_head), st.sampled_from([b"GET", b"HEAD"]))
-def test_an_answer_is_refused_or_can_be_handed_on(data: bytes, method: bytes) -> None:
+def test_a_response_is_refused_or_can_be_handed_on(data: bytes, method: bytes) -> None:
     try:
         answer = head.ResponseParser().parse(data, method)
     except BadMessage:
@@ -163,7 +163,7 @@ def test_how_a_request_ends(noted: dict[bytes, list[bytes]], minor: int, expecte
         (b"GET", 103, {}, (head.NEVER, 0)),
     ],
 )
-def test_how_an_answer_ends(
+def test_how_a_response_ends(
     method: bytes, status: int, noted: dict[bytes, list[bytes]], expected: tuple[str, int]
 ) -> None:
     assert head.response_framing(method, status, noted) == expected
@@ -198,7 +198,7 @@ def test_the_user_agent_is_found_however_it_is_written(line: bytes, agent: bytes
     assert head.RequestParser().parse(data).user_agent == agent
 
 
-def test_where_an_app_sends_visitors_is_cut_out_unless_it_may_say_so() -> None:
+def test_where_an_app_sends_clients_is_cut_out_unless_it_may_say_so() -> None:
     data = b"HTTP/1.1 200 OK\r\nFly-Replay: app=other\r\nfly-replay-cache: /x\r\nContent-Length: 0\r\n\r\n"
     for replays, kept in ((False, 1), (True, 3)):
         answer = head.ResponseParser(replays=replays).parse(data, b"GET")

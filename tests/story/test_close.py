@@ -1,4 +1,4 @@
-"""The daemon goes away."""
+"""The daemon shuts down."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_all_are_stopped_and_saved_in_parallel() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_nobody_is_let_in_any_more_and_who_waits_is_told() -> None:
+async def test_no_request_is_let_in_any_more_and_waiting_ones_get_the_reason() -> None:
     stage = Stage()
     waiting = tasks.start(stage.visit("a"), "waiting")
     await asyncio.sleep(1)
@@ -89,7 +89,7 @@ async def test_near_the_deadline_it_hurries_by_itself() -> None:
     assert hurried == [False, True]
 
 
-async def test_a_save_that_hangs_is_cut_at_the_deadline_and_told() -> None:
+async def test_a_save_that_hangs_is_cut_at_the_deadline_and_reported() -> None:
     stage = Stage()
     await stage.visit("a")
     await stage.visit("b")

@@ -86,7 +86,7 @@ async def test_a_tenant_of_the_pattern_which_crashes_again_and_again_backs_off()
     assert stage.fleet.made() == []
 
 
-async def test_a_tenant_found_once_is_the_same_while_anybody_holds_it() -> None:
+async def test_a_tenant_found_once_is_the_same_while_it_is_referenced() -> None:
     stage = Stage(make_config(pattern="[0-9]+"))
     held = stage.tenant("1")
     gc.collect()
@@ -95,7 +95,7 @@ async def test_a_tenant_found_once_is_the_same_while_anybody_holds_it() -> None:
     visit.end()
 
 
-async def test_status_tells_of_every_configured_tenant() -> None:
+async def test_status_lists_every_configured_tenant() -> None:
     stage = Stage(make_config("a", "b/x"))
     await stage.visit("a")
     warm, cold = stage.fleet.status()
@@ -133,7 +133,7 @@ async def test_an_unknown_tenant_is_refused_with_what_may_have_been_meant() -> N
         assert repr(wrong) in str(caught.value)
 
 
-async def test_restart_is_a_whole_new_life() -> None:
+async def test_restart_is_a_whole_new_run() -> None:
     stage = Stage()
     await stage.visit()
     await stage.fleet.restart("a")
@@ -195,7 +195,7 @@ async def test_the_databases_of_a_ready_tenant_can_be_had() -> None:
 # --- pauses ---
 
 
-async def test_a_paused_tenant_is_stopped_and_saved_while_its_visitors_wait_and_runs_again_after() -> None:
+async def test_a_paused_tenant_is_stopped_and_saved_while_its_clients_wait_and_runs_again_after() -> None:
     stage = Stage()
     await stage.visit()
     async with stage.fleet.paused("a") as ran:
@@ -209,7 +209,7 @@ async def test_a_paused_tenant_is_stopped_and_saved_while_its_visitors_wait_and_
     assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]
 
 
-async def test_a_user_is_emptied_at_once_and_no_tenant_of_his_begins_anew_before_all_have_ended() -> None:
+async def test_a_user_is_emptied_at_once_and_none_of_its_tenants_starts_again_before_all_have_ended() -> None:
     stage = Stage(make_config("a/1", "a/2", "b"))
     stage.takes["end", "a/2"] = 5.0
     for name in ("1", "2"):
@@ -236,7 +236,7 @@ async def test_a_tenant_which_did_not_run_before_its_pause_does_not_run_after() 
     assert stage.story == {}
 
 
-async def test_a_visitor_does_not_wait_for_ever_for_the_end_of_a_pause() -> None:
+async def test_a_client_does_not_wait_for_ever_for_the_end_of_a_pause() -> None:
     stage = Stage(make_config("a", start_timeout=30.0, drain_timeout=5.0, stop_grace=5.0))
     async with stage.fleet.paused("a"):
         with pytest.raises(NotReadyInTime):
@@ -308,7 +308,7 @@ async def test_a_tenant_removed_while_it_starts_fails_its_waiters_as_removed() -
         await visitor
 
 
-async def test_a_tenant_which_comes_back_while_it_drains_never_has_two_lives() -> None:
+async def test_a_tenant_which_comes_back_while_it_drains_never_has_two_runs() -> None:
     stage = Stage()
     visitor = tasks.start(stage.visit(stay=8), "visitor")
     await asyncio.sleep(3)
@@ -343,7 +343,7 @@ async def test_a_tenant_of_the_pattern_which_becomes_configured_is_the_same() ->
 # --- how long all has been quiet ---
 
 
-async def test_the_fleet_is_quiet_since_its_last_visitor_left() -> None:
+async def test_the_fleet_is_quiet_since_its_last_client_left() -> None:
     stage = Stage()
     await asyncio.sleep(10)
     assert stage.fleet.quiet_for() == 10
@@ -357,7 +357,7 @@ async def test_the_fleet_is_quiet_since_its_last_visitor_left() -> None:
     assert stage.fleet.quiet_for() == 30
 
 
-async def test_who_works_on_a_tenant_keeps_the_machine_from_being_idle() -> None:
+async def test_work_on_a_tenant_keeps_the_machine_from_being_idle() -> None:
     stage = Stage()
     async with stage.fleet.paused("a"):
         await asyncio.sleep(100)
@@ -369,7 +369,7 @@ async def test_who_works_on_a_tenant_keeps_the_machine_from_being_idle() -> None
 # --- before a machine sleeps ---
 
 
-async def test_at_rest_nobody_runs_all_is_saved_and_who_comes_meanwhile_gets_a_new_life() -> None:
+async def test_at_rest_no_app_runs_all_is_saved_and_a_request_meanwhile_gets_a_new_run() -> None:
     stage = Stage()
     stage.takes["end"] = 2.0
     await asyncio.gather(stage.visit("a"), stage.visit("b"))

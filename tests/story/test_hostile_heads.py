@@ -200,7 +200,7 @@ async def test_a_head_that_comes_octet_by_octet_is_copied_and_searched_once(here
         assert min(of(240_000) for _ in range(2)) < 9 * min(of(60_000) for _ in range(3))
 
 
-async def test_who_waits_for_anothers_response_leaves_at_the_same_cost_however_many_wait() -> None:
+async def test_a_waiter_leaves_at_the_same_cost_however_many_wait() -> None:
     flights = Coalescing()
     key: Key = (("t", b"h", b"/", None), (b"GET", (), (), ()))
     assert flights.begin(key)

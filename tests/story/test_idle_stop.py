@@ -1,4 +1,4 @@
-"""What nobody uses is stopped; what somebody uses never is; and nobody ever meets the gap between."""
+"""Idle tenants are stopped, used ones are not, and no request ever meets the gap between."""
 
 import asyncio
 import random
@@ -66,7 +66,7 @@ async def test_idle_zero_means_never(sweeping: list[asyncio.Task[None]]) -> None
     assert stage.status().idle_at is None
 
 
-async def test_an_app_whose_visitor_left_while_it_started_becomes_idle(sweeping: list[asyncio.Task[None]]) -> None:
+async def test_an_app_whose_client_left_while_it_started_becomes_idle(sweeping: list[asyncio.Task[None]]) -> None:
     stage = Stage(make_config("a", idle=10.0))
     sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
     visitor = tasks.start(stage.visit(), "visitor")
@@ -76,7 +76,7 @@ async def test_an_app_whose_visitor_left_while_it_started_becomes_idle(sweeping:
     assert stage.status().state is State.STOPPED
 
 
-async def test_who_waited_for_the_start_is_served_though_a_sweep_comes_in_the_turn_of_ready() -> None:
+async def test_a_request_that_waited_for_the_start_is_served_though_a_sweep_comes_in_the_turn_of_ready() -> None:
     """Those who wait must already count as visitors: between READY and their wake-up a sweep may look."""
     stage = Stage(make_config("a", idle=0.001, drain_timeout=0.0))
     swept = []
@@ -91,7 +91,7 @@ async def test_who_waited_for_the_start_is_served_though_a_sweep_comes_in_the_tu
     assert swept == [False, False]
 
 
-async def test_a_visitor_who_races_an_idle_stop_waits_for_the_next_life(sweeping: list[asyncio.Task[None]]) -> None:
+async def test_a_client_that_races_an_idle_stop_waits_for_the_next_run(sweeping: list[asyncio.Task[None]]) -> None:
     stage = Stage(make_config("a", idle=10.0))
     stage.takes |= {"end": 3.0, "save": 4.0}
     sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
@@ -103,7 +103,7 @@ async def test_a_visitor_who_races_an_idle_stop_waits_for_the_next_life(sweeping
     assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]
 
 
-async def test_no_visitor_is_refused_in_a_storm_of_visits_and_sweeps(sweeping: list[asyncio.Task[None]]) -> None:
+async def test_no_client_is_refused_in_a_storm_of_visits_and_sweeps(sweeping: list[asyncio.Task[None]]) -> None:
     chance = random.Random(7)
     names = [f"u{n}" for n in range(6)]
     stage = Stage(make_config(*names, idle=0.02, running=3))

@@ -1,4 +1,4 @@
-"""A machine which nobody visits: it falls asleep, is called off, refused, frozen and woken."""
+"""An idle machine: it falls asleep, is kept awake, refused, frozen and woken."""
 
 import asyncio
 from itertools import pairwise
@@ -13,7 +13,7 @@ from flyatc.kit.errors import SaveFailed
 pytestmark = pytest.mark.looptime
 
 
-async def test_all_is_saved_before_the_platform_is_asked_and_after_it_nobody_is_taken() -> None:
+async def test_all_is_saved_before_the_platform_is_asked_and_no_user_is_acquired_afterwards() -> None:
     async with night("suspend") as one:
         await asyncio.sleep(906)
         assert one.daemon.story == ["settle", "rest"]
@@ -25,7 +25,7 @@ async def test_all_is_saved_before_the_platform_is_asked_and_after_it_nobody_is_
         assert one.told("asks Fly to suspend this machine")
 
 
-async def test_who_comes_while_all_is_saved_calls_it_off() -> None:
+async def test_a_request_during_the_save_calls_the_sleep_off() -> None:
     async with night("suspend") as one:
         one.daemon.slow["settle"] = 10
         await asyncio.sleep(908)
@@ -38,7 +38,7 @@ async def test_who_comes_while_all_is_saved_calls_it_off() -> None:
         assert len(one.platform.asked) == 1, "and 900 s later it is tried again"
 
 
-async def test_who_comes_while_the_session_is_ended_calls_it_off_as_well() -> None:
+async def test_a_request_during_the_end_of_the_session_calls_the_sleep_off() -> None:
     async with night("suspend") as one:
         one.daemon.slow["rest"] = 3
         while "rest" not in one.daemon.story:
@@ -49,14 +49,14 @@ async def test_who_comes_while_the_session_is_ended_calls_it_off_as_well() -> No
         assert one.daemon.story == ["settle", "rest", "wake"]
 
 
-async def test_a_visitor_who_is_there_keeps_it_awake() -> None:
+async def test_a_request_in_flight_keeps_it_awake() -> None:
     async with night("stop") as one:
         one.daemon.visitors = 1
         await asyncio.sleep(2000)
         assert not one.daemon.story
 
 
-async def test_what_cannot_be_saved_keeps_it_awake_and_is_told_less_and_less_often() -> None:
+async def test_unsaved_data_keep_it_awake_and_are_reported_less_and_less_often() -> None:
     async with night("suspend") as one:
         one.daemon.faults["settle"] = SaveFailed("not everything is saved: ann")
         await asyncio.sleep(900 + 600)
@@ -82,7 +82,7 @@ async def test_a_platform_which_refuses_is_asked_again_with_longer_pauses() -> N
         assert one.told("this machine cannot sleep now")[0]["reason"] == "503 the simulator is set to fail"
 
 
-async def test_after_a_refusal_visitors_are_served_at_once() -> None:
+async def test_after_a_refusal_clients_are_served_at_once() -> None:
     async with night("suspend") as one:
         one.platform.answer = lambda: Refused("412 unable to suspend machine from current state: 'updating'")
         await asyncio.sleep(906)
@@ -90,7 +90,7 @@ async def test_after_a_refusal_visitors_are_served_at_once() -> None:
         assert one.daemon.story[:3] == ["settle", "rest", "wake"]
 
 
-async def test_who_comes_after_the_question_waits_until_the_machine_has_slept() -> None:
+async def test_a_request_after_the_platform_is_asked_waits_until_the_machine_has_slept() -> None:
     """Whoever were taken before it froze would be served after it, by a session which has long run out."""
     async with night("suspend") as one:
         await asyncio.sleep(906)
@@ -103,7 +103,7 @@ async def test_who_comes_after_the_question_waits_until_the_machine_has_slept() 
         assert one.daemon.story == ["settle", "rest", "forget", "wake"]
 
 
-async def test_before_its_clock_is_set_the_stores_clock_tells_that_it_slept() -> None:
+async def test_before_its_clock_is_set_the_stores_clock_shows_that_it_slept() -> None:
     async with night("suspend") as one:
         await asyncio.sleep(906)
         one.daemon.freeze(3600, clock_is_set=False)
@@ -112,7 +112,7 @@ async def test_before_its_clock_is_set_the_stores_clock_tells_that_it_slept() ->
         assert one.told("awake again")[0]["sign"] == "the store's clock went on while ours stood still"
 
 
-async def test_where_nothing_happens_the_visitor_is_served_in_the_end_and_it_is_tried_again() -> None:
+async def test_where_nothing_happens_the_client_is_served_in_the_end_and_it_is_tried_again() -> None:
     async with night("suspend") as one:
         one.platform.answer = lambda: Unanswered("no answer")
         await asyncio.sleep(906)
@@ -123,7 +123,7 @@ async def test_where_nothing_happens_the_visitor_is_served_in_the_end_and_it_is_
         assert len(one.platform.asked) == 2
 
 
-async def test_who_wakes_it_without_a_visit_finds_it_awake_for_as_long_as_after_a_visit() -> None:
+async def test_after_a_wake_without_a_request_it_stays_awake_as_long_as_after_one() -> None:
     async with night("suspend") as one:
         await asyncio.sleep(906)
         one.daemon.freeze(3600)
@@ -153,7 +153,7 @@ async def test_the_daemon_ends_only_when_all_is_saved() -> None:
         assert one.daemon.story.count("rest") == 0
 
 
-async def test_a_sleep_which_nobody_asked_for_is_noticed_and_what_was_known_is_forgotten() -> None:
+async def test_an_unrequested_sleep_is_noticed_and_what_was_known_is_forgotten() -> None:
     async with night("exit") as one:
         await asyncio.sleep(100)
         one.daemon.freeze(50)

@@ -91,7 +91,7 @@ async def test_doubt_ends_when_the_store_answers_again(store: FakeStore) -> None
     assert owned.valid()
 
 
-async def test_what_expired_is_resumed_on_the_same_epoch_if_nobody_came(store: FakeStore) -> None:
+async def test_an_expired_lease_is_resumed_on_the_same_epoch_if_no_machine_took_it(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
     machine.link.away()
@@ -155,14 +155,14 @@ async def test_after_the_machine_slept_nothing_is_valid_until_the_store_has_conf
     assert len(machine.link.made("put", SESSION)) == 2
 
 
-async def test_a_jump_of_the_clock_is_seen_within_a_second_although_nobody_asks(store: FakeStore) -> None:
+async def test_a_jump_of_the_clock_is_seen_within_a_second_without_any_request(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
     machine.skew = -7200
     await asyncio.wait_for(owned.doubted.wait(), 1.1)
 
 
-async def test_who_slept_and_finds_the_store_away_ends_soon(store: FakeStore) -> None:
+async def test_a_machine_that_slept_and_finds_the_store_away_ends_soon(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
     machine.link.away()
@@ -172,7 +172,7 @@ async def test_who_slept_and_finds_the_store_away_ends_soon(store: FakeStore) ->
     assert now() - begun < TERMS.doubt + 1.1
 
 
-async def test_an_answer_from_before_the_sleep_confirms_nothing(store: FakeStore) -> None:
+async def test_a_response_from_before_the_sleep_confirms_nothing(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
     machine.link.trip = 2.0
@@ -229,7 +229,7 @@ async def test_a_machine_that_leaves_something_unsaved_is_given_its_time_to_come
     assert again.previous.since <= 1 <= again.previous.epoch
 
 
-async def test_who_must_go_while_an_app_still_runs_does_not_say_that_it_has_ended(store: FakeStore) -> None:
+async def test_a_session_that_ends_while_an_app_runs_is_not_recorded_as_ended(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
     await machine.keeper.close()
@@ -237,7 +237,7 @@ async def test_who_must_go_while_an_app_still_runs_does_not_say_that_it_has_ende
     assert store.session("m1").broken is None
 
 
-async def test_a_machine_which_owned_nothing_says_nothing_at_its_end(store: FakeStore) -> None:
+async def test_a_machine_without_leases_writes_nothing_at_its_end(store: FakeStore) -> None:
     machine = FakeMachine(store)
     await machine.keeper.close()
     assert machine.link.calls == []
@@ -258,7 +258,7 @@ async def test_the_supervisor_knows_the_deadline_before_anything_is_owned_and_ea
     assert all(later - sooner == pytest.approx(TERMS.renew) for sooner, later in pairwise(machine.kill_at))
 
 
-async def test_the_supervisor_kills_before_anybody_else_may_own_the_user(store: FakeStore) -> None:
+async def test_the_supervisor_kills_before_another_machine_may_hold_the_user(store: FakeStore) -> None:
     silent, other = FakeMachine(store), FakeMachine(store, "m2")
     await silent.live()
     silent.link.away()

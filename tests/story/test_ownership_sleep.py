@@ -1,4 +1,4 @@
-"""A machine that is about to be suspended owns nothing, and what its clocks say afterwards gives it nothing."""
+"""A machine that is about to be suspended holds no lease, and what its clocks say afterwards gives it none."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def suspended(machine: FakeMachine, seconds: float) -> None:
     machine.lost += seconds
 
 
-async def test_after_a_sleep_whoever_was_robbed_is_told_although_no_clock_shows_it(store: FakeStore) -> None:
+async def test_after_a_sleep_a_lost_lease_is_noticed_although_no_clock_shows_it(store: FakeStore) -> None:
     machine, other = FakeMachine(store), FakeMachine(store, "m2")
     await machine.live()
     await machine.leave()
@@ -77,7 +77,7 @@ async def test_others_need_not_wait_for_a_machine_that_sleeps(store: FakeStore) 
     assert now() - began < 1, "nor need a machine whose snapshot was lost"
 
 
-async def test_nobody_is_taken_before_it_wakes(store: FakeStore) -> None:
+async def test_no_user_is_acquired_before_it_wakes(store: FakeStore) -> None:
     machine = FakeMachine(store)
     await machine.keeper.rest()
     waits = tasks.start(machine.live(), "visitor")

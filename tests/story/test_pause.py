@@ -1,4 +1,4 @@
-"""The pause in slow motion: visitors on connections of their own, held at the barrier."""
+"""The pause in fake time: clients on connections of their own, paused."""
 
 import asyncio
 import io
@@ -88,7 +88,7 @@ async def test_they_are_released_in_the_order_in_which_they_came(gate: Gate) -> 
     assert gate.recorder.counters.in_flight == 0
 
 
-async def test_each_waits_for_the_limit_since_he_came(gate: Gate) -> None:
+async def test_each_request_waits_for_the_limit_from_its_own_arrival(gate: Gate) -> None:
     gate.barrier.pause("a", 30.0)
     _, first = gate.visit("/a/1")
     await asyncio.sleep(20)
@@ -101,7 +101,7 @@ async def test_each_waits_for_the_limit_since_he_came(gate: Gate) -> None:
     assert second.written.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_who_leaves_between_his_release_and_his_turn_is_not_served(gate: Gate) -> None:
+async def test_a_client_that_leaves_between_release_and_turn_is_not_served(gate: Gate) -> None:
     gate.barrier.pause("a", 30.0)
     (leaver, _), (_, stayer) = gate.visit("/a/1"), gate.visit("/a/2")
     gate.barrier.resume("a")
@@ -112,7 +112,7 @@ async def test_who_leaves_between_his_release_and_his_turn_is_not_served(gate: G
     assert gate.recorder.counters.in_flight == 0
 
 
-async def test_a_pause_which_begins_anew_before_his_turn_holds_him_again(gate: Gate) -> None:
+async def test_a_pause_which_begins_anew_before_its_turn_holds_a_request_again(gate: Gate) -> None:
     gate.barrier.pause("a", 30.0)
     _, wire = gate.visit("/a/1")
     gate.barrier.resume("a")
@@ -133,7 +133,7 @@ async def test_what_cannot_be_written_down_is_not_done(gate: Gate, tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"a": {"limit": "long"}}'])
-async def test_what_cannot_be_read_pauses_nobody_and_is_told(tmp_path: Path, text: str) -> None:
+async def test_an_unreadable_file_pauses_no_request_and_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "paused.json").write_text(text)
     gate = Gate(tmp_path)
     gate.visit("/a/1")

@@ -1,4 +1,4 @@
-"""Everything at once, in random order: whatever happens, what must hold holds."""
+"""Everything at once, in random order: the invariants hold."""
 
 import asyncio
 import random
@@ -101,7 +101,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_without_faults_no_visitor_is_ever_refused(seed: int) -> None:
+async def test_without_faults_no_client_is_ever_refused(seed: int) -> None:
     storm = Storm(seed, faults=False)
     await storm.rage(600)
     assert storm.served > 400

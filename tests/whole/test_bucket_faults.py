@@ -1,4 +1,4 @@
-"""A bucket which is not what it should be: the daemon says what to do, begins nothing anew and overwrites nothing."""
+"""A faulty bucket: the daemon says what to do, begins nothing anew and overwrites nothing."""
 
 import contextlib
 import shutil
@@ -110,9 +110,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclon
         ("region", "is not in the region us-east-1: correct AWS_REGION or AWS_ENDPOINT_URL_S3"),
     ],
 )
-def test_a_bucket_which_cannot_be_used_is_told_and_nothing_is_begun(
-    outputs: dict[str, str], name: str, told: str
-) -> None:
+def test_an_unusable_bucket_is_reported_and_nothing_is_begun(outputs: dict[str, str], name: str, told: str) -> None:
     """T6; bad input: wrong secret, missing bucket, region typo. A store that is away: see test_store_start."""
     assert told in outputs[name]
     assert "Traceback" not in outputs[name]
@@ -164,7 +162,7 @@ def test_an_empty_pointer_is_no_new_tenant(daemon: Daemon, shop: Shop) -> None:
     assert shop.everything("users/hollow/", but=("owner.json",)) == {key: b""}
 
 
-def test_an_empty_snapshot_is_told_with_the_one_before_it(daemon: Daemon, shop: Shop) -> None:
+def test_an_empty_snapshot_is_reported_with_the_one_before_it(daemon: Daemon, shop: Shop) -> None:
     """Bad input: a 0-byte object."""
     for count in (1, 2):
         assert daemon.post("/shadow/add").json["count"] == count
@@ -183,7 +181,7 @@ def test_an_empty_snapshot_is_told_with_the_one_before_it(daemon: Daemon, shop: 
 # --- under way ---
 
 
-def test_a_bucket_which_hangs_or_has_vanished_is_503_and_makes_nobody_new(
+def test_a_bucket_which_hangs_or_has_vanished_is_503_and_creates_no_tenant(
     start: StartDaemon, moto_server: Server
 ) -> None:
     """T6; bad input: endpoint that hangs, missing bucket."""

@@ -1,4 +1,4 @@
-"""Where the store cannot be trusted, or cannot be written, nothing starts empty and nothing is overwritten."""
+"""If the store cannot be trusted or written, nothing starts empty and nothing is overwritten."""
 
 import resource
 import shutil

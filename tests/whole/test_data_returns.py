@@ -1,4 +1,4 @@
-"""What an app has written comes back: from the store, from the seed, from the local copy, whichever is the truth."""
+"""What an app has written comes back: from the store, the seed, or the local copy, whichever counts."""
 
 import shutil
 import sqlite3

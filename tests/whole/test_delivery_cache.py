@@ -1,4 +1,4 @@
-"""Answers out of the cache, seen by raw visitors of the daemon."""
+"""Responses from the cache, to raw clients of the daemon."""
 
 import gzip
 import threading
@@ -39,7 +39,7 @@ def told(reply: Reply) -> str:
     return reply.one("x-cache") or ""
 
 
-def test_the_second_visitor_is_answered_from_the_cache(daemon: Daemon) -> None:
+def test_the_second_client_is_served_from_the_cache(daemon: Daemon) -> None:
     first, second = (get(daemon, public("second")) for _ in range(2))
     assert (told(first), told(second)) == ("miss", "hit")
     assert first.body == second.body == b"hello"
@@ -55,7 +55,7 @@ def test_what_is_not_public_is_asked_each_time(daemon: Daemon) -> None:
     assert tally(daemon) == before + 3
 
 
-def test_no_tenant_sees_anothers_answers(daemon: Daemon) -> None:
+def test_no_tenant_sees_anothers_responses(daemon: Daemon) -> None:
     assert told(get(daemon, public("mine"))) == "miss"
     assert told(get(daemon, public("mine").replace("/ann/", "/bob/"))) == "miss"
 
@@ -85,7 +85,7 @@ def test_a_hit_is_encoded_once_and_kept(daemon: Daemon) -> None:
         assert bare.one("content-length") == str(len(replies[0].body))
 
 
-def test_a_large_hit_is_encoded_for_those_who_come_later(daemon: Daemon) -> None:
+def test_a_large_hit_is_encoded_for_later_requests(daemon: Daemon) -> None:
     with Line(daemon) as line:
         address = "/ann/write?mb=1&public=1"
         assert told(line.get(address)) == "miss"
@@ -98,7 +98,7 @@ def test_a_large_hit_is_encoded_for_those_who_come_later(daemon: Daemon) -> None
         assert len(eventually(encoded, what="the encoded form").body) < 1 << 18
 
 
-def test_twenty_visitors_at_once_are_one_request_of_the_app(daemon: Daemon) -> None:
+def test_twenty_clients_at_once_are_one_request_of_the_app(daemon: Daemon) -> None:
     before, replies = tally(daemon), []
     address = say(*(bytes([c]) for c in answer(b"Cache-Control: public, max-age=60")), more="&pause=0.005&name=storm")
     visitors = [threading.Thread(target=lambda: replies.append(get(daemon, address))) for _ in range(20)]
@@ -110,7 +110,7 @@ def test_twenty_visitors_at_once_are_one_request_of_the_app(daemon: Daemon) -> N
     assert tally(daemon) == before + 1
 
 
-def test_a_visitor_who_leaves_does_not_take_the_others_answer_along(daemon: Daemon) -> None:
+def test_a_client_that_leaves_does_not_take_the_others_response_along(daemon: Daemon) -> None:
     address = say(*(bytes([c]) for c in answer(b"Cache-Control: public, max-age=60")), more="&pause=0.005&name=left")
     with Line(daemon) as leader, Line(daemon) as other:
         leader.send(b"GET %b HTTP/1.1\r\nHost: here.example\r\n\r\n" % address.encode())
@@ -121,7 +121,7 @@ def test_a_visitor_who_leaves_does_not_take_the_others_answer_along(daemon: Daem
         assert other.reply().body == b"hello"
 
 
-def test_a_stale_answer_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
+def test_a_stale_response_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
     address = say(answer(b"Cache-Control: max-age=0, stale-while-revalidate=600"), more="&name=stale")
     before = tally(daemon)
     assert told(get(daemon, address)) == "miss"
@@ -129,7 +129,7 @@ def test_a_stale_answer_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
     eventually(lambda: tally(daemon) == before + 2, what="the refresh")
 
 
-def test_a_stale_answer_stands_in_for_an_app_that_does_not_start(daemon: Daemon) -> None:
+def test_a_stale_response_stands_in_for_an_app_that_does_not_start(daemon: Daemon) -> None:
     address = say(answer(b"Cache-Control: max-age=0, stale-if-error=600"), more="&name=ill").replace("/ann/", "/ill/")
     assert told(get(daemon, address)) == "miss"
     assert daemon.cli("stop", "ill").returncode == 0
@@ -144,7 +144,7 @@ def test_a_stale_answer_stands_in_for_an_app_that_does_not_start(daemon: Daemon)
     assert line["reason"].startswith("stale-if-error: ")
 
 
-def test_what_is_stored_is_revalidated_and_the_visitors_own_condition_stays_his(daemon: Daemon) -> None:
+def test_a_stored_response_is_revalidated_and_the_clients_own_condition_stays_its_own(daemon: Daemon) -> None:
     address = say(answer(b'ETag: "a"', b"Cache-Control: public, no-cache"), more="&name=asked")
     assert told(get(daemon, address)) == "miss"
     assert get(daemon, address, 'If-None-Match: "a"').status in (200, 304)

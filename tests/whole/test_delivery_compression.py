@@ -1,4 +1,4 @@
-"""Answers made smaller on their way, seen by raw visitors of the daemon."""
+"""Compressed responses, to raw clients of the daemon."""
 
 import gzip
 import threading
@@ -43,7 +43,7 @@ def told(daemon: Daemon, answer: list[bytes], *headers: str, version: str = "1.1
 @pytest.mark.parametrize(
     ("accepted", "coding"), [("gzip", "gzip"), ("br", "br"), ("zstd", "zstd"), ("gzip, br, zstd", "zstd")]
 )
-def test_a_page_goes_out_in_the_coding_that_the_visitor_takes(daemon: Daemon, accepted: str, coding: str) -> None:
+def test_a_page_goes_out_in_the_coding_that_the_client_takes(daemon: Daemon, accepted: str, coding: str) -> None:
     reply = told(daemon, [sized(PAGE[:20_000])], f"Accept-Encoding: {accepted}")
     assert (reply.one("content-encoding"), reply.one("vary")) == (coding, "Accept-Encoding")
     assert int(reply.one("content-length") or 0) == len(reply.body) < 5000
@@ -55,7 +55,7 @@ def unpacked(data: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(data)
 
 
-def test_who_does_not_ask_gets_it_as_it_is_and_caches_are_told(daemon: Daemon) -> None:
+def test_without_accept_encoding_it_is_sent_as_it_is_with_vary(daemon: Daemon) -> None:
     reply = told(daemon, [sized(PAGE[:20_000])])
     assert reply.body == PAGE[:20_000]
     assert reply.one("content-encoding") is None
@@ -95,7 +95,7 @@ def test_each_piece_of_unknown_length_arrives_at_once(daemon: Daemon) -> None:
         assert unzip.eof
 
 
-def test_a_visitor_of_http_1_0_gets_it_until_the_end_of_the_connection(daemon: Daemon) -> None:
+def test_a_client_of_http_1_0_gets_it_until_the_end_of_the_connection(daemon: Daemon) -> None:
     reply = told(daemon, chunks(b"first ", b"second"), GZIP, version="1.0")
     assert reply.one("transfer-encoding") is None
     assert reply.one("connection") == "close"
@@ -135,12 +135,12 @@ def test_others_are_served_while_a_large_page_is_encoded(daemon: Daemon) -> None
         assert time.monotonic() - began < 2 * SLOWNESS
 
 
-def test_an_app_that_breaks_off_cuts_the_encoded_answer_too(daemon: Daemon) -> None:
+def test_an_app_that_breaks_off_cuts_the_encoded_response_too(daemon: Daemon) -> None:
     reply = ask(daemon, request(say(sized(PAGE)[:5000], more="&close=1"), GZIP))
     assert not reply.complete
 
 
-def test_a_visitor_who_leaves_amid_slices_harms_nobody(daemon: Daemon) -> None:
+def test_a_client_that_leaves_amid_slices_harms_no_other(daemon: Daemon) -> None:
     with Line(daemon, 30) as line:
         line.send(request("/ann/write?mb=30", "Accept-Encoding: br"))
         line.until(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Files which the daemon sends: static folders, and what the app names in X-Sendfile."""
+"""Files sent by the daemon: static folders, and files named in X-Sendfile."""
 
 import gzip
 import os
@@ -45,7 +45,7 @@ def named(path: Path | str, *more: bytes, header: bytes = b"X-Sendfile") -> str:
 # --- static ---
 
 
-def test_a_stylesheet_wakes_nobody(daemon: Daemon) -> None:
+def test_a_stylesheet_starts_no_app(daemon: Daemon) -> None:
     reply = get(daemon, "/idle/assets/app.css")
     assert (reply.status, reply.body) == (200, b"body {}")
     assert reply.one("content-type") == "text/css; charset=utf-8"
@@ -66,7 +66,7 @@ def test_a_known_file_is_not_sent_again_and_a_part_is(daemon: Daemon) -> None:
         assert line.get("/ann/assets/app.css", method="HEAD").one("content-length") == "7"
 
 
-def test_the_packed_sibling_is_sent_to_whom_takes_it(daemon: Daemon) -> None:
+def test_the_precompressed_sibling_is_sent_to_clients_that_accept_it(daemon: Daemon) -> None:
     reply = get(daemon, "/ann/assets/app.css", "Accept-Encoding: gzip")
     assert (reply.one("content-encoding"), reply.body) == ("gzip", b"packed")
 
@@ -91,7 +91,7 @@ def test_a_large_file_comes_whole_and_the_connection_goes_on(daemon: Daemon) -> 
 
 
 @pytest.mark.parametrize(("user", "kept"), [("ann", True), ("bare", False)])
-def test_what_nobody_has_compressed_beforehand_is_compressed_here(daemon: Daemon, user: str, kept: bool) -> None:
+def test_a_file_without_precompressed_sibling_is_compressed_here(daemon: Daemon, user: str, kept: bool) -> None:
     address, accept = f"/{user}/assets/page.html", "Accept-Encoding: gzip"
     with Line(daemon) as line:
         plain = line.get(address)
@@ -151,7 +151,7 @@ def test_a_body_beside_the_header_is_thrown_away(daemon: Daemon) -> None:
         assert line.get("/ann/seen").status == 200
 
 
-def test_a_file_outside_is_not_found_and_told_loudly(daemon: Daemon) -> None:
+def test_a_file_outside_is_not_found_and_logged_as_warning(daemon: Daemon) -> None:
     reply = get(daemon, named("/etc/hostname", b"Cache-Control: public"))
     assert reply.status == 404
     assert reply.one("cache-control") == "no-store"
@@ -166,7 +166,7 @@ def test_a_tenants_own_data_is_open_and_anothers_is_not(daemon: Daemon) -> None:
         assert get(daemon, named(file)).status == status
 
 
-def test_the_app_is_told_that_it_may_and_no_visitor_can_say_so(daemon: Daemon) -> None:
+def test_the_app_learns_that_it_may_and_no_client_can_claim_so(daemon: Daemon) -> None:
     spoof = ("X-Sendfile-Type: X-Accel-Redirect", "X-Accel-Mapping: /=/etc", "X_Accel_Mapping: /=/etc")
     request = seen(get(daemon, "/ann/seen", *spoof))
     assert request.all("x-sendfile-type") == ["X-Sendfile"]
@@ -188,7 +188,7 @@ def told(reply: Reply) -> tuple[str | None, int, bytes]:
     return reply.one("x-cache"), reply.status, reply.body
 
 
-def test_a_public_answer_that_names_a_file_is_kept_as_its_head_and_the_file_is_read_anew(daemon: Daemon) -> None:
+def test_a_public_response_that_names_a_file_is_kept_as_its_head_and_the_file_is_read_anew(daemon: Daemon) -> None:
     file = daemon.folder / "public/edited.txt"
     file.write_bytes(b"before")
     address = named(file, PUBLIC, b'ETag: "theirs"', b"Content-Disposition: inline")

@@ -1,4 +1,4 @@
-"""``flyatc doctor`` against stores which are good, wrong, heedless and silent; all of them asked at once."""
+"""``flyatc doctor`` with stores that are good, wrong, careless and silent; all examined at once."""
 
 import json
 import subprocess
@@ -77,7 +77,7 @@ def test_a_good_bucket_passes_all_examinations(asked: Answers) -> None:
         ("short", "server.shutdown_timeout is 25 s: Fly would kill us while databases are saved"),
     ],
 )
-def test_what_will_not_work_is_told_with_what_to_do(asked: Answers, name: str, told: str) -> None:
+def test_what_will_not_work_is_reported_with_what_to_do(asked: Answers, name: str, told: str) -> None:
     code, output = asked[name]
     (fault,) = [shown for shown in output.splitlines() if shown.startswith("fault")]
     assert told in fault

@@ -1,4 +1,4 @@
-"""Answers of our own: pages for people, JSON for programs, the waiting page, and the operator's own."""
+"""Responses of flyatc itself: pages for browsers, JSON for programs, the waiting page, and the operator's own."""
 
 import time
 from collections.abc import Iterator
@@ -132,7 +132,7 @@ def test_an_error_to_a_head_has_a_length_and_no_body(daemon: Daemon, target: str
         assert line.get("/ann/seen", accept).status == 200
 
 
-def test_a_visitor_who_leaves_during_a_start_is_499_and_stops_no_start(tmp_path: Path) -> None:
+def test_a_client_that_leaves_during_a_start_is_499_and_stops_no_start(tmp_path: Path) -> None:
     config = parrot(users=f"users: {{cold: {{command: {restless('--bind-late', '0.8')}}}}}")
     with serving(tmp_path, config) as daemon:
         with Line(daemon) as line:

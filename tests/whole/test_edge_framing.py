@@ -1,4 +1,4 @@
-"""Where one message ends and the next begins, on the visitor's side."""
+"""Where one message ends and the next begins, on the client's side."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n", method: str = "POST", tar
     return request(target, CHUNKED, method=method) + body + end
 
 
-def test_one_connection_to_the_app_serves_many_requests_of_many_visitors(daemon: Daemon) -> None:
+def test_one_connection_to_the_app_serves_many_requests_of_many_clients(daemon: Daemon) -> None:
     numbers = set()
     for _ in range(3):
         with Line(daemon) as line:
@@ -54,7 +54,7 @@ def test_requests_sent_ahead_are_answered_in_their_order(daemon: Daemon) -> None
         assert line.ended()
 
 
-def test_a_thousand_requests_in_one_packet_are_a_thousand_answers(daemon: Daemon) -> None:
+def test_a_thousand_requests_in_one_packet_are_a_thousand_responses(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/ann") * 1000)
         assert {line.reply().status for _ in range(1000)} == {308}
@@ -78,7 +78,7 @@ def test_a_chunked_upload_is_framed_anew_and_keeps_its_trailers(daemon: Daemon) 
     assert app_saw.body.endswith(b"\r\n0\r\nX-Sum: 9\r\nX-More: \xe9\r\n\r\n")
 
 
-def test_an_answers_chunks_and_trailers_pass(daemon: Daemon) -> None:
+def test_a_responses_chunks_and_trailers_pass(daemon: Daemon) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X-T\r\n\r\n"
     parts = (head + b"5;x=y\r\nhe", b"llo\r", b"\n1\r\n!\r\n0\r\nX-T: last\r\nSet-Cookie: no=1\r\n", b"\r\n")
     with Line(daemon) as line:
@@ -95,7 +95,7 @@ def test_an_answers_chunks_and_trailers_pass(daemon: Daemon) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello",
     ],
 )
-def test_an_old_visitor_gets_neither_chunks_nor_keep_alive(daemon: Daemon, answer: bytes) -> None:
+def test_an_old_client_gets_neither_chunks_nor_keep_alive(daemon: Daemon, answer: bytes) -> None:
     with Line(daemon) as line:
         target = say(answer, more="&close=1")
         reply = line.send(request(target, "Connection: keep-alive", version="1.0")).reply()
@@ -105,7 +105,7 @@ def test_an_old_visitor_gets_neither_chunks_nor_keep_alive(daemon: Daemon, answe
         assert line.ended()
 
 
-def test_a_body_that_ends_with_the_apps_connection_is_chunked_for_visitors_of_today(daemon: Daemon) -> None:
+def test_a_body_that_ends_with_the_apps_connection_is_chunked_for_current_clients(daemon: Daemon) -> None:
     with Line(daemon) as line:
         reply = line.get(say(b"HTTP/1.1 200 OK\r\n\r\nhel", b"lo", more="&close=1&pause=0.02"))
         assert (reply.body, reply.one("Transfer-Encoding"), reply.one("Connection")) == (b"hello", "chunked", None)
@@ -124,7 +124,7 @@ def test_a_body_that_ends_with_the_apps_connection_is_chunked_for_visitors_of_to
         ("POST", b"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
-def test_answers_without_a_body_leave_the_connection_in_step(daemon: Daemon, method: str, answer: bytes) -> None:
+def test_responses_without_a_body_leave_the_connection_in_step(daemon: Daemon, method: str, answer: bytes) -> None:
     with Line(daemon) as line:
         reply = line.get(say(answer), method=method)
         assert reply.body == b""
@@ -136,7 +136,7 @@ def test_answers_without_a_body_leave_the_connection_in_step(daemon: Daemon, met
         assert line.get("/ann/seen").status == 200
 
 
-def test_early_hints_reach_visitors_of_today_only(daemon: Daemon) -> None:
+def test_early_hints_reach_current_clients_only(daemon: Daemon) -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\nConnection: x\r\n\r\n"
     parts = (hints, hints + b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     with Line(daemon) as line:
@@ -187,7 +187,7 @@ def test_framing_that_can_be_read_in_two_ways_is_refused(daemon: Daemon, given: 
         assert line.ended()
 
 
-def test_an_old_visitor_cannot_send_chunks(daemon: Daemon) -> None:
+def test_an_old_client_cannot_send_chunks(daemon: Daemon) -> None:
     assert ask(daemon, request("/ann/seen", CHUNKED, method="POST", version="1.0") + b"0\r\n\r\n").status == 400
 
 
@@ -216,7 +216,7 @@ def test_expect_is_for_the_app_to_answer(daemon: Daemon) -> None:
         assert line.reply().body == b"ok"
 
 
-def test_an_app_that_refuses_early_saves_the_visitor_the_body(daemon: Daemon) -> None:
+def test_an_app_that_refuses_early_saves_the_client_the_body(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request(say(b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno", more="&deaf=1&close=1"),
                           "Expect: 100-continue", "Content-Length: 5000000", method="POST"))  # fmt: skip
@@ -240,7 +240,7 @@ def test_a_body_of_every_byte_arrives_whole(daemon: Daemon) -> None:
     assert hashlib.sha256(app_saw.body).hexdigest() == digest
 
 
-def test_an_answer_before_the_body_has_come_ends_the_connection(daemon: Daemon) -> None:
+def test_a_response_before_the_body_has_come_ends_the_connection(daemon: Daemon) -> None:
     early = say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", more="&deaf=1")
     with Line(daemon) as line:
         line.send(request(early, "Content-Length: 1000", method="POST") + b"x" * 10)
@@ -250,7 +250,7 @@ def test_an_answer_before_the_body_has_come_ends_the_connection(daemon: Daemon) 
         assert line.ended()
 
 
-def test_a_visitor_who_leaves_is_told_to_the_app_and_to_the_log(daemon: Daemon) -> None:
+def test_a_client_that_leaves_is_noticed_by_the_app_and_logged(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/bob/hold", "X-Request-Id: left-early"))
         eventually(lambda: get(daemon, "/bob/tally").json.get("hold"), what="the request at the app")

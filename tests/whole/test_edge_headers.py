@@ -1,4 +1,4 @@
-"""What a request gains and loses on its way to the app, and an answer on its way back."""
+"""Headers that a request gains and loses on its way to the app, and a response on its way back."""
 
 import re
 import time
@@ -32,7 +32,7 @@ def remote(daemon: Daemon, *headers: str) -> str:
     return str(daemon.until_told("request", request_id=marker)["remote"])
 
 
-def test_the_app_is_told_who_came_how_and_when(daemon: Daemon) -> None:
+def test_the_app_gets_the_clients_address_scheme_and_time(daemon: Daemon) -> None:
     app_saw = seen(get(daemon, "/ann/seen", "Accept: */*"))
     assert app_saw.one("Host") == app_saw.one("X-Forwarded-Host") == "here.example"
     assert app_saw.one("X-Forwarded-For") == "127.0.0.1"
@@ -44,7 +44,7 @@ def test_the_app_is_told_who_came_how_and_when(daemon: Daemon) -> None:
     assert not app_saw.all("Connection")
 
 
-def test_what_proxies_before_us_told_is_kept_and_extended(daemon: Daemon) -> None:
+def test_headers_of_proxies_in_front_are_kept_and_extended(daemon: Daemon) -> None:
     app_saw = seen(
         get(
             daemon, "/ann/seen", "X-Forwarded-For: 1.2.3.4", "x-forwarded-proto: https", "X-Forwarded-For:  5.6.7.8 ",
@@ -89,7 +89,7 @@ def test_headers_of_one_hop_end_here(daemon: Daemon) -> None:
     assert app_saw.one("TE") == "trailers"
 
 
-def test_a_visitor_cannot_have_the_word_of_proxies_removed(daemon: Daemon) -> None:
+def test_a_client_cannot_have_the_headers_of_proxies_removed(daemon: Daemon) -> None:
     app_saw = seen(
         get(daemon, "/ann/seen", "X-Forwarded-For: 1.2.3.4", "Connection: X-Forwarded-For, Host, Content-Length, close")
     )
@@ -126,7 +126,7 @@ def test_duplicates_order_case_and_bytes_are_kept(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("given", ["abc-123", "x" * 200, "!~/+="])
-def test_a_sane_request_id_is_kept_and_told_to_all(daemon: Daemon, given: str) -> None:
+def test_a_sane_request_id_is_kept_and_passed_to_app_client_and_log(daemon: Daemon, given: str) -> None:
     reply = get(daemon, "/ann/seen", f"X-Request-Id: {given}")
     assert reply.one("X-Request-Id") == seen(reply).one("X-Request-Id") == given
     daemon.until_told("request", request_id=given)
@@ -147,7 +147,7 @@ def test_every_answer_has_an_id_also_refusals_and_redirects(daemon: Daemon) -> N
     daemon.until_told("refused", request_id=made)
 
 
-def test_an_answer_loses_what_belongs_to_one_hop_and_what_is_not_for_visitors(daemon: Daemon) -> None:
+def test_a_response_loses_what_belongs_to_one_hop_and_what_is_not_for_clients(daemon: Daemon) -> None:
     reply = get(
         daemon,
         say(
@@ -174,13 +174,13 @@ def test_a_date_is_added_where_there_is_none(daemon: Daemon) -> None:
     assert reply.one("Date") == "then"
 
 
-def test_an_old_visitor_needs_no_host(daemon: Daemon) -> None:
+def test_an_old_client_needs_no_host(daemon: Daemon) -> None:
     app_saw = seen(ask(daemon, b"GET /ann/seen HTTP/1.0\r\n\r\n"))
     assert app_saw.line == "GET /ann/seen HTTP/1.1"
     assert app_saw.one("Host") == app_saw.one("X-Forwarded-Host") == "localhost"
 
 
-def test_the_log_believes_no_address_that_a_visitor_could_have_written(daemon: Daemon, closed: Daemon) -> None:
+def test_the_log_believes_no_address_that_a_client_could_have_written(daemon: Daemon, closed: Daemon) -> None:
     assert remote(daemon, "X-Forwarded-For: 1.1.1.1", "Fly-Client-IP: 2.2.2.2") == "127.0.0.1"
     assert remote(closed, "X-Forwarded-For: 6.6.6.6, 1.1.1.1", "X-Forwarded-For: 2.2.2.2") == "1.1.1.1"
     assert remote(closed, "X-Forwarded-For: 2.2.2.2") == "127.0.0.1"

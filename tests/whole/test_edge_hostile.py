@@ -1,4 +1,4 @@
-"""Requests and responses that are meant to do harm: to memory, to the log, to what an app believes."""
+"""Requests and responses that are meant to do harm: to memory, to the log, to an app."""
 
 import socket
 from collections.abc import Iterator

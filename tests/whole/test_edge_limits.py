@@ -58,7 +58,7 @@ def test_a_body_that_grows_too_large_is_413(daemon: Daemon) -> None:
         assert line.ended()
 
 
-def test_a_large_refused_upload_reads_its_answer_and_no_reset(daemon: Daemon) -> None:
+def test_a_large_refused_upload_reads_its_response_and_no_reset(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/ann/seen", "Content-Length: 20000000", method="POST"))
         for _ in range(300):
@@ -78,7 +78,7 @@ def test_a_head_too_large_is_431_in_one_piece_or_in_many(daemon: Daemon) -> None
     assert get(daemon, "/ann/seen", "X: " + "x" * 3900).status == 200
 
 
-def test_a_browser_is_told_of_its_cookies_in_words(daemon: Daemon) -> None:
+def test_a_browser_gets_an_explanation_about_its_cookies(daemon: Daemon) -> None:
     reply = get(daemon, "/ann/seen", "Accept: text/html", "Cookie: " + "x" * 5000)
     assert (reply.status, reply.one("Content-Type")) == (431, "text/html; charset=utf-8")
     assert b"cookies" in reply.body
@@ -162,7 +162,7 @@ def test_nought_is_no_limit(loose: Daemon) -> None:
         assert len(seen(body.send(b"x" * 3_000_000).reply()).body) == 3_000_000
 
 
-def test_a_visitor_who_takes_nothing_of_an_answer_is_cut_off(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_client_that_takes_nothing_of_a_response_is_cut_off(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = parrot(top="limits: {write_timeout: 1s, idle_timeout: 300ms}")
     with serving(tmp_path_factory.mktemp("stuck"), config) as daemon, Line(daemon) as stuck, Line(daemon) as slow:
         stuck.send(request("/ann/pour?mb=30", "X-Request-Id: stuck"))

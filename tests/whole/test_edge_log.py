@@ -22,7 +22,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield one
 
 
-def test_the_line_tells_all_of_a_request(daemon: Daemon) -> None:
+def test_the_line_has_all_of_a_request(daemon: Daemon) -> None:
     reply = get(
         daemon, "/ann/one/seen?a=1&b", "User-Agent: Test/1.0 (x)", "X-Request-Id: cold-one", method="PUT", body=b"xyz"
     )
@@ -77,7 +77,7 @@ def test_hostile_words_stay_words(daemon: Daemon, agent: str, path: str) -> None
         assert (told["user_agent"] or "") == agent.strip(" \t")
 
 
-def test_what_was_no_request_is_told_without_its_bytes(daemon: Daemon) -> None:
+def test_an_unparsable_request_is_logged_without_its_bytes(daemon: Daemon) -> None:
     reply = ask(daemon, b'GET / HTTP/1.1\r\nHost: x\r\nX: \x00"\x1b[2J\r\n\r\n')
     told = daemon.until_told("refused", request_id=reply.one("X-Request-Id"))
     assert (told["status"], told["remote"]) == (400, "127.0.0.1")

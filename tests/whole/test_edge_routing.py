@@ -1,4 +1,4 @@
-"""Whose is it, and does the app see the address as it came?"""
+"""The tenant of a path, and the path that the app gets."""
 
 from collections.abc import Iterator
 
@@ -66,7 +66,7 @@ def test_the_longest_name_on_whole_segments_wins(daemon: Daemon, target: str, te
         "/ann//2025/", "/ann%2F2025/", "/ann/%32025/", "/12345/x/", "/1a/x/", "/17/y/", "/*/x/", "/~/",
     ],
 )  # fmt: skip
-def test_what_names_nobody_is_404(daemon: Daemon, target: str) -> None:
+def test_a_path_of_no_user_is_404(daemon: Daemon, target: str) -> None:
     assert get(daemon, target).status == 404
 
 
@@ -129,7 +129,7 @@ def test_an_app_may_have_its_address_without_a_slash_too(daemon: Daemon) -> None
     assert seen(get(daemon, "/cat/both?x")).line == "GET /?x HTTP/1.1"
 
 
-def test_a_stripped_prefix_is_told(daemon: Daemon) -> None:
+def test_a_stripped_prefix_is_named_in_a_header(daemon: Daemon) -> None:
     for target, cut in [("/cat/cut/a/seen?x", "/a/seen?x"), ("/cat/cut/?x", "/?x"), ("/cat/cut//seen", "//seen")]:
         app_saw = seen(get(daemon, target, "X-Forwarded-Prefix: /evil"))
         assert app_saw.line == f"GET {cut} HTTP/1.1"

@@ -60,7 +60,7 @@ def test_a_large_chunked_upload_to_a_slow_app_stays_small(daemon: Daemon) -> Non
         assert line.send(b"0\r\n\r\n").reply().json["length"] == 60 << 20
 
 
-def test_requests_sent_ahead_by_one_who_reads_nothing_fill_no_memory(daemon: Daemon) -> None:
+def test_requests_sent_ahead_by_a_client_that_reads_nothing_fill_no_memory(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request("/ann/pour?mb=1") * 500)
         threading.Event().wait(1.5)  # half a gigabyte of answers, if it were careless

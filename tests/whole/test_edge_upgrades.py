@@ -56,7 +56,7 @@ def test_the_case_of_the_protocol_does_not_matter(daemon: Daemon, name: str) -> 
         assert line.send(b"raw").take(3) == b"raw"
 
 
-def test_the_switch_keeps_the_apps_headers_and_tells_the_request(daemon: Daemon) -> None:
+def test_the_101_keeps_the_apps_headers_and_the_request_is_logged(daemon: Daemon) -> None:
     with Line(daemon) as line:
         reply = line.get(say(SWITCH, more="&close=1"), *WEBSOCKET, "X-Request-Id: switched")
         assert reply.status == 101
@@ -95,7 +95,7 @@ def test_a_half_close_passes_to_the_app_and_its_last_words_come_back(daemon: Dae
         assert line.rest() == b"x" * 1_000_000  # the echo ends when it has read our end
 
 
-def test_an_app_that_ends_its_side_still_hears_the_visitor(daemon: Daemon) -> None:
+def test_an_app_that_ends_its_side_still_hears_the_client(daemon: Daemon) -> None:
     with Line(daemon) as line:
         assert line.get(say(SWITCH + b"bye", more="&shut=1"), *WEBSOCKET).status == 101
         assert line.rest() == b"bye"
@@ -104,7 +104,7 @@ def test_an_app_that_ends_its_side_still_hears_the_visitor(daemon: Daemon) -> No
     eventually(lambda: get(daemon, "/ann/tally").json.get("heard") == 2000, what="the last words of the visitor")
 
 
-def test_a_refused_upgrade_is_an_ordinary_answer_and_the_connection_goes_on(daemon: Daemon) -> None:
+def test_a_refused_upgrade_is_an_ordinary_response_and_the_connection_goes_on(daemon: Daemon) -> None:
     with Line(daemon) as line:
         refused = line.get("/eve/upgrade?refuse=1", *WEBSOCKET)
         assert (refused.status, refused.body) == (403, b"refused")
@@ -143,7 +143,7 @@ def test_an_upgrade_that_was_not_properly_asked_for_is_no_upgrade(daemon: Daemon
         assert "upgrade" not in line.get("/ann/seen", *headers).json["head"].lower()
 
 
-def test_an_old_visitor_cannot_upgrade(daemon: Daemon) -> None:
+def test_an_old_client_cannot_upgrade(daemon: Daemon) -> None:
     with Line(daemon) as line:
         assert line.send(request(say(SWITCH), *WEBSOCKET, version="1.0")).reply().status == 502
 
@@ -167,7 +167,7 @@ def test_many_bytes_each_way_at_once_do_not_jam(daemon: Daemon) -> None:
     assert asyncio.run(both()) == 320 << 16
 
 
-def test_a_visitor_who_vanishes_from_a_tunnel_ends_it(daemon: Daemon) -> None:
+def test_a_client_that_vanishes_from_a_tunnel_ends_it(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.get("/eve/upgrade", *WEBSOCKET, "X-Request-Id: vanished")
         line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

@@ -1,4 +1,4 @@
-"""Long uploads of known length, which pass from the visitor's socket to the app's inside the kernel."""
+"""Long uploads of known length, which pass from the client's socket to the app's inside the kernel."""
 
 import hashlib
 import os
@@ -39,19 +39,19 @@ def test_it_arrives_whole_and_what_was_sent_behind_it_is_the_next_request(daemon
         assert line.send(BODY).reply().json["sha256"] == DIGEST
 
 
-def test_an_app_which_is_slower_than_the_visitor_may_take_its_time(daemon: Daemon) -> None:
+def test_an_app_which_is_slower_than_the_client_may_take_its_time(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(begun("/ann/upload?rate=12000000", length=16 << 20) + bytes(16 << 20))
         assert line.reply().json["length"] == 16 << 20
 
 
-def test_a_visitor_who_stops_sending_is_408(daemon: Daemon) -> None:
+def test_a_client_that_stops_sending_is_408(daemon: Daemon) -> None:
     with Line(daemon) as line:
         reply = line.send(begun("/ann/echo") + BODY[:400_000]).reply()
         assert (reply.status, reply.one("Connection")) == (408, "close")
 
 
-def test_a_visitor_who_leaves_is_gone(daemon: Daemon) -> None:
+def test_a_client_that_leaves_is_gone(daemon: Daemon) -> None:
     with Line(daemon) as line:
         assert line.send(begun("/ann/upload", "X-Request-Id: left", "Expect: 100-continue")).reply().status == 100
         line.send(BODY[:400_000])

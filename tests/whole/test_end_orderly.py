@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: what is in flight is finished, all are stopped in parallel, everything is saved, in time."""
+"""SIGTERM and SIGINT: requests in flight are finished, all apps stopped in parallel, everything saved, in time."""
 
 import contextlib
 import http.client
@@ -68,7 +68,7 @@ def test_a_second_signal_hurries(start: StartDaemon) -> None:
     assert evidence.stored_rows(evidence.shelf(daemon, "ann/one")) == 1
 
 
-def test_the_end_is_in_time_with_an_app_that_ignores_sigterm_and_a_visitor_who_is_stuck(start: StartDaemon) -> None:
+def test_the_end_is_in_time_with_an_app_that_ignores_sigterm_and_a_client_that_is_stuck(start: StartDaemon) -> None:
     stubborn = config(
         flags=("--ignore-term", "--fork-child"), server="  shutdown_timeout: 3s", app="  drain_timeout: 60s"
     ).replace("stop_grace: 2s", "stop_grace: 60s")
@@ -95,7 +95,7 @@ def test_the_end_does_not_wait_for_a_start(start: StartDaemon) -> None:
     assert evidence.processes_of(daemon.folder) == []
 
 
-def test_a_save_that_fails_makes_the_exit_code_1_and_the_next_start_saves_without_a_visitor(start: StartDaemon) -> None:
+def test_a_save_that_fails_makes_the_exit_code_1_and_the_next_start_saves_without_a_client(start: StartDaemon) -> None:
     daemon = start(config(server="  shutdown_timeout: 2s"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     with evidence.moved_away(evidence.store(daemon), instead=b""):
@@ -136,7 +136,7 @@ def test_what_a_killed_daemon_left_unsaved_is_saved_even_if_the_next_one_is_stop
     assert evidence.stored_rows(evidence.shelf(daemon, "ann/one")) == 1
 
 
-def test_a_machine_that_is_idle_saves_and_exits_whoever_asks_for_its_health(start: StartDaemon) -> None:
+def test_an_idle_machine_saves_and_exits_in_spite_of_health_checks(start: StartDaemon) -> None:
     daemon = start(config(server="  health: /healthz", top="machine_idle: {after: 500ms, then: exit}"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     with amid_an_answer(daemon, "/ann/one/sse?n=12&pause=0.1") as raw:

@@ -1,4 +1,4 @@
-"""A daemon that cannot run says so in a sentence, and has begun nothing."""
+"""A daemon that cannot run says so in a sentence, and has started nothing."""
 
 import socket
 import subprocess
@@ -30,7 +30,7 @@ def test_a_second_daemon_on_one_data_folder_refuses_and_the_first_is_undisturbed
     assert daemon.get("/ann/one/echo").json["pid"] == pid
 
 
-def test_a_busy_port_is_told_and_no_app_is_started_or_ended(tmp_path: Path) -> None:
+def test_a_busy_port_is_reported_and_no_app_is_started_or_ended(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = refused(tmp_path / "late", config().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
@@ -39,7 +39,7 @@ def test_a_busy_port_is_told_and_no_app_is_started_or_ended(tmp_path: Path) -> N
     assert evidence.processes_of(tmp_path) == []
 
 
-def test_all_faults_of_a_configuration_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
     faulty = config(app="  iddle: 5m\n  ready: up", server="  root: customers", users="users: {'../x': {}, ann: {}}")
     run = refused(tmp_path / "faulty", faulty)
     told = run.stdout + run.stderr
@@ -48,7 +48,7 @@ def test_all_faults_of_a_configuration_are_told_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "faulty" / "data").exists()
 
 
-def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "storeless"
     folder.mkdir()
     (folder / "store").write_bytes(b"")

@@ -108,7 +108,7 @@ def test_killed_as_soon_as_a_save_is_published(start: StartDaemon) -> None:
     end_is_sound(daemon, count)
 
 
-def test_killed_at_each_point_of_the_last_save_and_saved_without_a_visitor(start: StartDaemon) -> None:
+def test_killed_at_each_point_of_the_last_save_and_saved_without_a_client(start: StartDaemon) -> None:
     daemon = start(config(idle="100ms"))
     shelf = evidence.shelf(daemon, TENANT)
     assert daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}").status == 200
@@ -185,7 +185,7 @@ def test_killed_beside_an_app_that_ignores_sigterm_and_has_a_child_with_the_data
     end_is_sound(daemon, 1)
 
 
-def test_what_is_unsaved_of_a_user_by_pattern_is_saved_and_of_one_no_longer_configured_is_told(
+def test_unsaved_data_of_a_user_by_pattern_are_saved_and_of_a_removed_one_reported(
     start: StartDaemon,
 ) -> None:
     pattern = "'*': {match: '[0-9]+'}"

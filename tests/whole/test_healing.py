@@ -47,7 +47,7 @@ def needed(files: list[Path], mode: str) -> list[Path]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("mode", ["litestream", "snapshot"])
-def test_a_copy_damaged_while_its_tenant_runs_is_found_told_and_replaced(
+def test_a_copy_damaged_while_its_tenant_runs_is_found_reported_and_replaced(
     start: StartDaemon, mode: str, damage: Callable[[Path], None]
 ) -> None:
     text = config(server="  control: 127.0.0.1:0").replace(

@@ -1,4 +1,4 @@
-"""The end of a lease does not depend on the daemon's event loop: the apps are killed though the daemon stands still."""
+"""The end of a lease does not depend on the daemon's event loop: the apps are killed though the daemon hangs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Machines which nobody visits go to sleep by themselves, and whoever comes wakes them: real daemons, a small Fly."""
+"""Idle machines go to sleep by themselves, and requests wake them: real daemons, a small Fly."""
 
 from collections.abc import Iterator
 from pathlib import Path

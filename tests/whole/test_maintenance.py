@@ -1,4 +1,4 @@
-"""Closed for maintenance (navigator's case 53): visitors are told so, what needs no app goes on."""
+"""Maintenance (navigator's case 53): clients get its page, what needs no app goes on."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def closed(start: StartDaemon, folder: Path) -> Daemon:
     return daemon
 
 
-def test_visitors_are_told_and_what_needs_no_app_goes_on(start: StartDaemon, tmp_path: Path) -> None:
+def test_clients_get_the_maintenance_page_and_what_needs_no_app_goes_on(start: StartDaemon, tmp_path: Path) -> None:
     daemon = closed(start, tmp_path / "assets")
     page = daemon.get("/ann/two/", BROWSER)
     assert (page.status, page.headers["Retry-After"], page.headers["Cache-Control"]) == (503, "60", "no-store")
@@ -58,7 +58,7 @@ def test_it_lasts_over_a_restart_until_it_is_lifted(start: StartDaemon, tmp_path
     assert eventually(lambda: daemon.get("/ann/one/echo").status == 200)
 
 
-def test_a_name_that_nobody_has_is_told(start: StartDaemon) -> None:
+def test_an_unknown_name_is_reported(start: StartDaemon) -> None:
     daemon = start(config())
     run = daemon.cli("maintenance", "on", "anm")
     assert run.returncode == 1

@@ -72,14 +72,14 @@ def test_machines_which_disagree_about_a_user_make_no_circle(fly: Cloud) -> None
     assert [fly.add("/round", at=at) for at in ("m2", "m3", "m1")] == [1, 2, 3]
 
 
-def test_a_user_is_taken_by_one_of_many_who_are_asked_at_once(fly: Cloud) -> None:
+def test_a_user_is_taken_by_one_of_many_machines_asked_at_once(fly: Cloud) -> None:
     with ThreadPoolExecutor(9) as pool:
         counts = list(pool.map(lambda at: fly.add("/ann", at=at), [*HOMES] * 3))
     assert sorted(counts) == list(range(1, 10))
     assert fly.owner("ann") in HOMES
 
 
-def test_nobody_is_started_by_hand_on_the_wrong_machine(fly: Cloud) -> None:
+def test_no_user_is_started_by_hand_on_the_wrong_machine(fly: Cloud) -> None:
     refused = cli(fly, "m1", "start", "300")
     assert refused.returncode == 1
     assert f"300 belongs to machine {fly.id('m3')}: start it there" in refused.stderr
@@ -89,7 +89,7 @@ def test_nobody_is_started_by_hand_on_the_wrong_machine(fly: Cloud) -> None:
 
 
 @pytest.mark.parametrize("fault", ["silent", "servfail", "nxdomain"])
-def test_while_dns_and_api_are_away_all_whom_anybody_has_are_served(fly: Cloud, fault: str) -> None:
+def test_while_dns_and_api_are_away_all_users_with_a_machine_are_served(fly: Cloud, fault: str) -> None:
     fly.add("/cid", at="m2")
     before = {user: fly.get(f"/{user}/count").json["count"] for user in (*HOMES.values(), "ann", "cid")}
     fly.fail(dns=fault, api="away")
@@ -105,7 +105,7 @@ def test_while_dns_and_api_are_away_all_whom_anybody_has_are_served(fly: Cloud, 
     eventually(lambda: fly.get(stranger).status == 404)
 
 
-def test_who_sleeps_is_woken_with_all_that_he_had(fly: Cloud) -> None:
+def test_a_sleeping_user_is_woken_with_all_its_data(fly: Cloud) -> None:
     before = fly.add("/300")
     fly.stop("m3")
     assert fly.owner("300") is None
@@ -132,7 +132,7 @@ LIES = (
 
 
 @pytest.mark.parametrize("lies", LIES, ids=lambda lies: next(iter(lies)))
-def test_what_visitors_claim_makes_no_machine_serve_whom_it_has_not(fly: Cloud, lies: dict[str, str]) -> None:
+def test_no_header_of_a_client_makes_a_machine_serve_a_user_of_another(fly: Cloud, lies: dict[str, str]) -> None:
     """Each of them asks m1, in iad, for the user of m3, who may be released."""
     before = fly.add("/300")
     given = {name: text.format(home=fly.id("m3"), here=fly.id("m1")) for name, text in lies.items()}
@@ -148,7 +148,7 @@ def test_what_visitors_claim_makes_no_machine_serve_whom_it_has_not(fly: Cloud, 
     assert not fly.told("m1", "user owned", user="300")
 
 
-def test_the_visitors_address_is_what_the_proxy_says(fly: Cloud) -> None:
+def test_the_clients_address_is_what_the_proxy_says(fly: Cloud) -> None:
     fly.get("/100/echo", at="m1", fly_client_ip="203.0.113.9", x_forwarded_for="203.0.113.9")
     told = fly.until_told("m1", "request", path="/100/echo")
     assert told["remote"] == "127.0.0.1"
@@ -226,7 +226,9 @@ def test_what_comes_late_to_a_machine_which_has_lost_a_user_is_sent_on(fly: Clou
         assert talking(line, "/dan/upgrade", f"fly-force-instance-id: {fly.id('m2')}")
 
 
-def test_a_machine_which_finds_its_store_again_goes_on_with_whom_nobody_took(fly: Cloud, struck: Struck) -> None:
+def test_a_machine_which_finds_its_store_again_goes_on_with_users_that_were_not_taken(
+    fly: Cloud, struck: Struck
+) -> None:
     fly.lines["m2"].pass_through()
     found = eventually(lambda: (answer := fly.get("/200/count")).status == 200 and answer, 20)
     assert found.json["count"] == struck.rows["200"]

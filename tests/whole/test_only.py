@@ -1,4 +1,4 @@
-"""A machine which is one user's: what becomes of the others, on Fly and outside."""
+"""A machine of one user: what becomes of the others, on Fly and outside."""
 
 import time
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def test_outside_fly_others_are_answered_as_by_js_sqlite_in_tigris(laptop: Daemo
         assert answer.headers["content-length"] == "0"
 
 
-def test_outside_fly_nothing_that_changes_is_taken_for_done_and_nobody_else_is_started(laptop: Daemon) -> None:
+def test_outside_fly_no_change_counts_as_done_and_no_other_user_is_started(laptop: Daemon) -> None:
     answer = laptop.post("/customers/200/add")
     assert (answer.status, answer.headers["fly-replay"]) == (409, "instance=abcd1234")
     assert laptop.get("/customers/nobody/").status == 404
@@ -60,7 +60,7 @@ def test_outside_fly_nothing_that_changes_is_taken_for_done_and_nobody_else_is_s
     assert laptop.told("listening")[0]["only"] == "100"
 
 
-def test_on_fly_others_are_sent_to_the_machine_which_has_them_in_its_metadata_and_nobody_else_exists(
+def test_on_fly_others_are_sent_to_the_machine_with_them_in_its_metadata_and_no_one_else_exists(
     machine: Daemon,
 ) -> None:
     for method in ("GET", "POST", "PUT", "DELETE"):
@@ -72,7 +72,7 @@ def test_on_fly_others_are_sent_to_the_machine_which_has_them_in_its_metadata_an
     assert machine.get("/customers/100/count").status == 200
 
 
-def test_on_fly_a_machine_which_is_told_two_things_of_itself_neither_serves_nor_sends_in_circles(
+def test_on_fly_a_machine_with_contradictory_settings_neither_serves_nor_replays_in_circles(
     machine: Daemon,
 ) -> None:
     for path in ("/customers/300/count", "/customers/pat/count"):

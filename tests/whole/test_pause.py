@@ -79,7 +79,7 @@ def visitors(daemon: Daemon, *targets: str) -> Iterator[list[Line]]:
         yield lines
 
 
-def test_who_comes_is_held_wakes_nobody_and_is_served_at_resume(daemon: Daemon) -> None:
+def test_a_paused_request_starts_no_app_and_is_served_at_resume(daemon: Daemon) -> None:
     run = daemon.cli("pause", "ann")
     assert (run.returncode, run.stdout) == (0, "ann is paused, nothing is in flight\n")
     with visitors(daemon, "/ann/one/echo", "/ann/one/echo", "/ann/two/echo") as lines:
@@ -102,7 +102,7 @@ def test_who_comes_is_held_wakes_nobody_and_is_served_at_resume(daemon: Daemon) 
     assert line["ms"] > line["wait_ms"]  # which is of the start alone
 
 
-def test_who_waits_longer_than_the_limit_is_told_to_come_again(daemon: Daemon) -> None:
+def test_a_request_paused_beyond_the_limit_gets_503_with_retry_after(daemon: Daemon) -> None:
     pause(daemon, "bob", 0.2)
     answer, page = daemon.post("/bob/add"), daemon.get("/bob/echo", {"Accept": "text/html"})
     assert (answer.status, answer.headers["Retry-After"], answer.json["retry_after"]) == (503, "5", 5)
@@ -137,7 +137,7 @@ def test_what_needs_no_app_is_answered_meanwhile(daemon: Daemon) -> None:
     assert daemon.get(f"/joe/{PUBLIC}&set=X-Other:1").status == 503  # not in the cache
 
 
-def test_those_who_waited_for_the_same_share_one_answer(daemon: Daemon) -> None:
+def test_requests_that_waited_for_the_same_share_one_response(daemon: Daemon) -> None:
     pause(daemon, "kim")
     with visitors(daemon, *[f"/kim/{PUBLIC}"] * 3) as lines:
         resume(daemon)
@@ -172,7 +172,7 @@ def test_an_upgrade_is_held_and_an_open_tunnel_goes_on(daemon: Daemon) -> None:
         assert late.send(b"here now").take(8) == b"here now"
 
 
-def test_the_body_of_who_is_held_stays_with_him(daemon: Daemon) -> None:
+def test_the_body_of_a_paused_request_is_not_read(daemon: Daemon) -> None:
     body = os.urandom(1 << 20) * 16
     pause(daemon, "tom")
     with Line(daemon) as line:
@@ -189,7 +189,7 @@ def test_the_body_of_who_is_held_stays_with_him(daemon: Daemon) -> None:
         assert line.send(body[sent:]).reply().json["sha256"] == hashlib.sha256(body).hexdigest()
 
 
-def test_maintenance_wins_and_tells_those_who_wait(daemon: Daemon) -> None:
+def test_maintenance_wins_and_ends_the_wait_of_paused_requests(daemon: Daemon) -> None:
     pause(daemon, "ann/one")
     with visitors(daemon, "/ann/one/echo", "/ann/one/echo") as lines:
         close(daemon, "ann", "back at noon")
@@ -223,14 +223,16 @@ def test_one_pause_lifted_leaves_the_other(daemon: Daemon) -> None:
         (("pause", "ann", "--limit", "soon"), 2, "not a duration"),
     ],
 )
-def test_what_cannot_be_is_told(daemon: Daemon, arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_impossible_pauses_are_refused_with_the_reason(
+    daemon: Daemon, arguments: tuple[str, ...], code: int, told: str
+) -> None:
     run = daemon.cli(*arguments)
     assert run.returncode == code
     assert told in run.stderr
     assert not pauses(daemon)
 
 
-def test_a_pause_outlives_the_daemon_and_who_was_held_is_told(start: StartDaemon) -> None:
+def test_a_pause_outlives_the_daemon_and_paused_requests_get_503(start: StartDaemon) -> None:
     daemon = start(config())
     pause(daemon, "ann")
     with visitors(daemon, "/ann/one/echo") as (line,):

@@ -1,4 +1,4 @@
-"""Users who have no machine get one: on ``flyatc sim``, with real daemons."""
+"""Users without a machine get one: on ``flyatc sim``, with real daemons."""
 
 import signal
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def visit(sim: Sim, path: str, method: str = "GET", **headers: str) -> Told:
     return ask(sim.port, method, path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-def test_a_user_without_a_machine_gets_one_though_two_are_asked_for_him_at_once(sim: Sim) -> None:
+def test_a_user_without_a_machine_gets_one_though_two_get_its_requests_at_once(sim: Sim) -> None:
     at = sim.ids()
     assert set(at) == {"m1", "m2"}
     with ThreadPoolExecutor(4) as pool:

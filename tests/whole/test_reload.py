@@ -1,4 +1,4 @@
-"""SIGHUP: the file is taken anew, or nothing changes."""
+"""SIGHUP: the file is loaded again, or nothing changes."""
 
 import signal
 
@@ -30,7 +30,7 @@ def reload(daemon: Daemon, text: str, told: str = "reloaded") -> None:
     eventually(lambda: len(daemon.told(told)) > before, what=told)
 
 
-def test_a_bad_file_changes_nothing_and_all_its_faults_are_told(start: StartDaemon) -> None:
+def test_a_bad_file_changes_nothing_and_all_its_faults_are_reported(start: StartDaemon) -> None:
     daemon = start(config(users=users(kept="a")))
     before = pid(daemon, "kept")
     for text, fault in [
@@ -88,7 +88,7 @@ def test_a_request_in_flight_outlives_the_removal_of_its_tenant(start: StartDaem
     daemon.until_told("tenant stopped", tenant="ann/removed")
 
 
-def test_what_only_a_restart_can_change_is_told_and_does_not_change(start: StartDaemon) -> None:
+def test_what_only_a_restart_can_change_is_reported_and_does_not_change(start: StartDaemon) -> None:
     daemon = start(config())
     assert daemon.post("/ann/one/add").json["count"] == 1
     reload(daemon, config(server="  data: ./elsewhere", top="log: {level: error}").replace(":0", ":1"))
@@ -98,7 +98,7 @@ def test_what_only_a_restart_can_change_is_told_and_does_not_change(start: Start
     assert not (daemon.folder / "elsewhere").exists()
 
 
-def test_reloads_amid_requests_cost_nobody_anything(start: StartDaemon) -> None:
+def test_reloads_amid_requests_fail_no_request(start: StartDaemon) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     texts = [config(users=users(kept="a", changed=value), flags=()) for value in "ab"]

@@ -1,4 +1,4 @@
-"""Two machines on Fly with one store: who asks the wrong one is sent to the right one by Fly Proxy."""
+"""Two machines on Fly with one store: a request at the wrong one is replayed to the right one by Fly Proxy."""
 
 import http.client
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def rows(answer: Answer) -> int:
     return int(answer.json["count"])
 
 
-def test_who_asks_the_wrong_machine_is_sent_to_the_holder(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_request_at_the_wrong_machine_is_replayed_to_the_holder(pair: tuple[Daemon, Daemon]) -> None:
     home, away = pair
     before = rows(home.get("/ann/one/count"))
     for path in ("/ann/one/count", "/ann/two/count"):
@@ -76,7 +76,7 @@ def test_who_asks_the_wrong_machine_is_sent_to_the_holder(pair: tuple[Daemon, Da
     assert told["reason"].startswith(f"replayed to machine {BOS}: ann is served by machine {BOS} in bos")
 
 
-def test_a_user_is_sent_to_the_region_or_machine_which_the_file_names_before_he_is_taken(
+def test_a_user_is_sent_to_the_region_or_machine_of_the_file_before_it_is_acquired(
     pair: tuple[Daemon, Daemon],
 ) -> None:
     home, away = pair
@@ -86,7 +86,9 @@ def test_a_user_is_sent_to_the_region_or_machine_which_the_file_names_before_he_
     assert away.get("/moved/count").status == away.get("/fixed/count").status == home.get("/7/count").status == 200
 
 
-def test_whom_one_of_ours_sends_is_served_though_the_file_says_otherwise_here(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_replay_by_one_of_our_machines_is_served_though_the_file_says_otherwise_here(
+    pair: tuple[Daemon, Daemon],
+) -> None:
     """A deploy is under way, and the machines have read different files."""
     home, away = pair
     sent = home.get("/lost/count")
@@ -97,7 +99,7 @@ def test_whom_one_of_ours_sends_is_served_though_the_file_says_otherwise_here(pa
     assert home.get("/8/count", headers=as_replayed(region, IAD)).status == 200
 
 
-def test_what_could_not_be_replayed_ends_in_an_honest_503(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_request_that_could_not_be_replayed_ends_in_503(pair: tuple[Daemon, Daemon]) -> None:
     _, away = pair
     failed = {"fly-replay-failed": f"instance={BOS};app=shop;region=bos;reason=no_candidate;elapsed_ms=7500"}
     answer = away.get("/ann/one/count", headers=failed | {"accept": "text/html"})
@@ -121,7 +123,7 @@ def test_a_request_which_goes_round_in_circles_is_ended(pair: tuple[Daemon, Daem
     assert answer.headers["fly-replay"] is None
 
 
-def test_what_a_visitor_claims_does_not_make_a_machine_take_a_user(pair: tuple[Daemon, Daemon]) -> None:
+def test_what_a_client_claims_does_not_make_a_machine_take_a_user(pair: tuple[Daemon, Daemon]) -> None:
     home, _ = pair
     claims = {
         "fly-replay-src": f"instance={IAD};region=iad;t=1;state=flyatc.1.1800000000.m.{'0' * 32}",
@@ -164,7 +166,7 @@ def test_an_upgrade_is_replayed_before_it_is_accepted(pair: tuple[Daemon, Daemon
         assert reply.one("upgrade") is None
 
 
-def test_a_user_whom_nobody_has_is_taken_by_whoever_is_asked(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_user_without_a_machine_is_taken_by_the_machine_that_gets_the_request(pair: tuple[Daemon, Daemon]) -> None:
     home, away = pair
     assert away.get("/bob/count").status == 200
     assert sent_to(home.get("/bob/count")) == f"instance={IAD}"
@@ -178,7 +180,7 @@ def test_a_machine_whose_name_no_header_can_carry_serves_and_says_that_it_replay
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_an_app_sends_visitors_away_only_where_it_may(tmp_path: Path, trusted: bool) -> None:
+def test_an_app_sends_clients_away_only_where_it_may(tmp_path: Path, trusted: bool) -> None:
     top = "replay: {trust_app: true}" if trusted else ""
     say = "/ann/say?hex=" + (
         b"HTTP/1.1 200 OK\r\nfly-replay: app=other\r\nContent-Type: Application/vnd.Fly.replay+json\r\n"

@@ -93,7 +93,7 @@ def test_no_two_addresses_are_one(one: Wrapped, this: tuple[str, str, str], that
             assert told(line.send(request(target).replace(b"here.example", host.encode())).reply()) == "miss"
 
 
-def test_a_cookie_of_a_public_answer_reaches_nobody(one: Wrapped) -> None:
+def test_a_cookie_of_a_public_response_reaches_no_client(one: Wrapped) -> None:
     """Case 12."""
     with Line(one) as line:
         replies = [line.get(answering(PUBLIC, "Set-Cookie: session=1", more="cookie")) for _ in range(2)]
@@ -107,7 +107,7 @@ def test_other_cookies_pass_in_their_order(one: Wrapped) -> None:
     assert reply.all("set-cookie") == ["b=2", "a=1"]
 
 
-def test_a_visitor_who_has_it_is_told_so_from_the_cache(one: Wrapped) -> None:
+def test_a_client_that_has_it_gets_304_from_the_cache(one: Wrapped) -> None:
     """Case 13."""
     target = answering(PUBLIC, ETAG, "Content-Type: text/html", more="known")
     assert told(get(one, target)) == "miss"
@@ -116,7 +116,7 @@ def test_a_visitor_who_has_it_is_told_so_from_the_cache(one: Wrapped) -> None:
     assert (other.status, other.body, told(other)) == (200, b"hello", "hit")
 
 
-def test_head_is_kept_by_itself_and_is_no_answer_to_get(one: Wrapped) -> None:
+def test_head_is_kept_by_itself_and_is_no_response_to_get(one: Wrapped) -> None:
     """Case 14."""
     target = answering(PUBLIC, more="head")
     with Line(one) as line:
@@ -179,7 +179,7 @@ def test_every_line_of_vary_counts(one: Wrapped) -> None:
     assert told(get(one, target, "X-Colour: red")) == "hit"
 
 
-def test_who_wants_it_from_the_app_gets_it_from_there(one: Wrapped) -> None:
+def test_a_client_that_wants_the_apps_response_gets_it(one: Wrapped) -> None:
     """A difference from thruster that is meant: a browser's reload is heard."""
     target = answering(PUBLIC, more="reload")
     assert twice(one, target) == ["miss", "hit"]

@@ -1,4 +1,4 @@
-"""The wrapped program: what it is given, what it is told, and how its end becomes ours."""
+"""The wrapped program: its environment, its output, and how its exit becomes flyatc's."""
 
 import fcntl
 import json
@@ -41,7 +41,7 @@ def test_the_end_of_the_child_is_ours(tmp_path: Path, script: str, code: int) ->
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_who_ends_us_ends_the_child(tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_that_ends_flyatc_ends_the_child(tmp_path: Path, number: int, code: int) -> None:
     """Case 40. HUP is a difference from thruster that is meant: there it leaves the child an orphan."""
     with wrapped(tmp_path, *FOR_EVER) as one:
         app = one.app
@@ -50,7 +50,7 @@ def test_who_ends_us_ends_the_child(tmp_path: Path, number: int, code: int) -> N
         assert gone(app)
 
 
-def test_a_child_that_ends_in_its_own_way_tells_the_code(tmp_path: Path) -> None:
+def test_a_child_that_ends_by_itself_decides_the_exit_code(tmp_path: Path) -> None:
     """Case 40."""
     with wrapped(tmp_path, "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.02; done") as one:
         one.until_said("ready")
@@ -185,7 +185,7 @@ def test_a_command_needs_no_run_and_no_dashes(tmp_path: Path, arguments: tuple[s
         assert one.wait() == 9
 
 
-def test_a_busy_port_is_told_and_the_child_never_starts(tmp_path: Path) -> None:
+def test_a_busy_port_is_reported_and_the_child_never_starts(tmp_path: Path) -> None:
     """Case 41."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         env = {"HTTP_PORT": str(busy.getsockname()[1])}
@@ -196,7 +196,7 @@ def test_a_busy_port_is_told_and_the_child_never_starts(tmp_path: Path) -> None:
             assert not (tmp_path / "ran").exists()
 
 
-def test_wrong_settings_are_told_all_at_once_and_nothing_begins(tmp_path: Path) -> None:
+def test_wrong_settings_are_reported_all_at_once_and_nothing_begins(tmp_path: Path) -> None:
     """Cases 43, 45 and 46: what thruster takes for its default, and what flyatc leaves to others, is told."""
     env = {
         "THRUSTER_CACHE_SIZE": "lots",
@@ -219,7 +219,7 @@ def test_wrong_settings_are_told_all_at_once_and_nothing_begins(tmp_path: Path) 
         assert not (tmp_path / "ran").exists()
 
 
-def test_what_means_nothing_here_is_told_once(tmp_path: Path) -> None:
+def test_settings_without_a_meaning_here_are_reported_once(tmp_path: Path) -> None:
     env = {"ACME_DIRECTORY": "https://acme.example", "THRUSTER_STORAGE_PATH": "certificates"}
     with wrapping(tmp_path, "true", env=env) as one:
         assert one.run() == 0

@@ -1,4 +1,4 @@
-"""Answers of a wrapped app made smaller: thruster's cases 19 to 24 and 34, with the differences that are meant."""
+"""Compressed responses of a wrapped app: thruster's cases 19 to 24 and 34, with the differences that are meant."""
 
 import gzip
 import zlib
@@ -35,7 +35,7 @@ def coding(reply: Reply) -> str | None:
     return reply.one("content-encoding")
 
 
-def test_a_page_is_compressed_and_caches_are_told(one: Wrapped) -> None:
+def test_a_page_is_compressed_and_has_vary(one: Wrapped) -> None:
     """Case 19."""
     reply = get(one, answering(HTML, body=page()), GZIP)
     assert (coding(reply), gzip.decompress(reply.body), reply.one("vary")) == ("gzip", page(), "Accept-Encoding")
@@ -76,7 +76,7 @@ def test_what_is_small_already_is_left_alone(one: Wrapped, kind: str, expected: 
         ("gzip, deflate, br", "br"),
     ],
 )
-def test_the_visitors_wishes_count(one: Wrapped, accepted: str, expected: str | None) -> None:
+def test_the_clients_wishes_count(one: Wrapped, accepted: str, expected: str | None) -> None:
     """Case 21. Brotli and x-gzip (RFC 9110 §8.4.1.3) are differences that are meant."""
     assert coding(get(one, answering(HTML, body=page()), f"Accept-Encoding: {accepted}")) == expected
 
@@ -110,7 +110,7 @@ def test_the_blur_can_be_switched_off(guarded: Wrapped) -> None:
 
 
 @pytest.mark.parametrize("secret", ["Cookie: a=1", "Authorization: Bearer x", "X-Csrf-Token: x"])
-def test_who_is_logged_in_gets_nothing_compressed(one: Wrapped, guarded: Wrapped, secret: str) -> None:
+def test_a_logged_in_client_gets_nothing_compressed(one: Wrapped, guarded: Wrapped, secret: str) -> None:
     """Case 23."""
     target = answering(HTML, body=page())
     assert coding(get(guarded, target, GZIP, secret)) is None
@@ -121,7 +121,7 @@ def test_who_is_logged_in_gets_nothing_compressed(one: Wrapped, guarded: Wrapped
 @pytest.mark.parametrize(
     "line", ["Set-Cookie: session=1", "Cache-Control: private", "Cache-Control: no-store", "Vary: Cookie"]
 )
-def test_nor_is_what_is_meant_for_one_visitor(one: Wrapped, guarded: Wrapped, line: str) -> None:
+def test_nor_is_what_is_meant_for_one_client(one: Wrapped, guarded: Wrapped, line: str) -> None:
     """A difference from thruster that is meant: there this half of the guard does not work, and tells that it is."""
     target = answering(HTML, line, body=page())
     reply = get(guarded, target, GZIP)
@@ -135,7 +135,7 @@ def test_an_app_may_opt_out(one: Wrapped) -> None:
     assert coding(get(one, answering(HTML, "Cache-Control: no-transform", body=page()), GZIP)) is None
 
 
-def test_the_app_hears_of_no_coding_that_the_visitor_did_not_name(one: Wrapped) -> None:
+def test_the_app_hears_of_no_coding_that_the_client_did_not_name(one: Wrapped) -> None:
     """Case 24."""
     assert seen(get(one, "/seen")).all("accept-encoding") == []
     assert seen(get(one, "/seen", "Accept-Encoding: br;q=1")).all("accept-encoding") == ["br;q=1"]
@@ -172,7 +172,7 @@ def test_each_event_arrives_by_itself(one: Wrapped, asked: tuple[str, ...]) -> N
         assert all(event.startswith(b"data: ") and event.count(b"\n\n") == 1 for event in events)
 
 
-def test_what_was_sent_to_others_compressed_is_not_to_whoever_has_a_cookie(guarded: Wrapped) -> None:
+def test_a_compressed_page_is_not_compressed_for_a_client_with_a_cookie(guarded: Wrapped) -> None:
     target = answering(HTML, "Cache-Control: public, max-age=60", body=page())
     told = [get(guarded, target, GZIP, *more) for more in ((), (), ("Cookie: a=1",), ())]
     assert [coding(reply) for reply in told] == ["gzip", "gzip", None, "gzip"]

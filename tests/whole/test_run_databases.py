@@ -130,7 +130,7 @@ def test_a_store_that_is_away_at_the_end_is_1_and_loud_and_the_next_start_saves(
         assert one.start().get("/count").json == {"count": 1}
 
 
-def test_databases_that_cannot_be_vouched_for_start_nothing(tmp_path: Path) -> None:
+def test_databases_that_cannot_be_checked_start_nothing(tmp_path: Path) -> None:
     with stored(tmp_path) as one:
         one.start()
         one.post("/add")
@@ -144,7 +144,7 @@ def test_databases_that_cannot_be_vouched_for_start_nothing(tmp_path: Path) -> N
         assert not (tmp_path / "ran").exists()
 
 
-def test_who_is_ended_before_the_app_starts_starts_nothing(tmp_path: Path) -> None:
+def test_a_daemon_ended_before_the_app_starts_starts_nothing(tmp_path: Path) -> None:
     with stored(tmp_path) as one:
         one.start()
         one.post("/add")
@@ -174,7 +174,7 @@ def test_a_data_folder_serves_one_wrapper(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["same", "session"])
-def test_nobody_whom_the_app_left_behind_writes_after_the_save(tmp_path: Path, where: str) -> None:
+def test_no_process_left_behind_by_the_app_writes_after_the_save(tmp_path: Path, where: str) -> None:
     with stored(tmp_path, "--fork-child", where, "--child-holds-db") as one:
         one.start()
         one.post("/add")

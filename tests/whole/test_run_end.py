@@ -1,4 +1,4 @@
-"""How a wrapped app ends, as its visitors see it."""
+"""How a wrapped app ends, as its clients see it."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def test_a_websocket_ends_with_the_app(tmp_path: Path) -> None:
 LEAVES_THE_APP = ("sh", "-c", '"$@" & read line; exit 3', "sh", *RESTLESS_APP)
 
 
-def test_when_the_child_has_ended_answers_in_progress_are_finished_and_nobody_else_comes_in(tmp_path: Path) -> None:
+def test_when_the_child_has_ended_responses_in_progress_are_finished_and_no_request_comes_in(tmp_path: Path) -> None:
     with wrapped(tmp_path, *LEAVES_THE_APP) as one, ending(app_of(one)), Line(one) as line, upgraded(one) as websocket:
         begin(line, "/chunked?n=8&size=10&pause=0.1")
         one.end_input()
@@ -48,7 +48,7 @@ def test_when_the_child_has_ended_answers_in_progress_are_finished_and_nobody_el
         assert one.wait() == 3
 
 
-def test_who_signals_again_after_the_childs_end_does_not_wait_for_the_last_answers(tmp_path: Path) -> None:
+def test_a_second_signal_after_the_childs_end_does_not_wait_for_the_last_responses(tmp_path: Path) -> None:
     with wrapped(tmp_path, *LEAVES_THE_APP) as one, ending(app_of(one)), Line(one) as line:
         begin(line, "/chunked?n=1000&pause=0.1")
         one.end_input()
@@ -58,7 +58,7 @@ def test_who_signals_again_after_the_childs_end_does_not_wait_for_the_last_answe
         assert not line.reply().complete
 
 
-def test_who_still_waits_for_an_app_that_ended_is_502(tmp_path: Path) -> None:
+def test_a_client_still_waiting_for_an_app_that_ended_gets_502(tmp_path: Path) -> None:
     with wrapped(tmp_path, "sh", "-c", "read line; exit 4") as one, Line(one) as line:
         waits(line, visits.request("/up"))
         one.end_input()

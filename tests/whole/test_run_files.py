@@ -30,14 +30,14 @@ def named(one: Wrapped, path: str | Path, *more: str) -> str:
     return answering(f"X-Sendfile: {one.folder / path}", *more, body=b"")
 
 
-def test_the_app_is_told_that_it_may_name_files(one: Wrapped) -> None:
+def test_the_app_learns_that_it_may_name_files(one: Wrapped) -> None:
     """Case 1. No visitor can say so."""
     asked = seen(get(one, "/seen", "X-Sendfile-Type: X-Accel-Redirect", "X-Accel-Mapping: /=/etc"))
     assert (asked.all("x-sendfile-type"), asked.all("x-accel-mapping")) == (["X-Sendfile"], [])
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_the_file_is_sent_in_place_of_the_answer(one: Wrapped, absolute: bool) -> None:
+def test_the_file_is_sent_in_place_of_the_response(one: Wrapped, absolute: bool) -> None:
     """Case 25. A relative path begins where the wrapper was started."""
     reply = get(one, answering(f"X-Sendfile: {one.folder / 'public/file.txt' if absolute else 'public/file.txt'}"))
     assert (reply.status, reply.body) == (200, CONTENT)
@@ -112,7 +112,7 @@ def test_a_long_file_is_not_compressed_into_a_part(one: Wrapped) -> None:
     assert (reply.status, reply.one("content-encoding"), reply.body) == (206, None, CONTENT[:1500])
 
 
-def test_a_file_that_was_edited_is_sent_as_it_is_now_though_the_answer_came_from_the_cache(one: Wrapped) -> None:
+def test_a_file_that_was_edited_is_sent_as_it_is_now_though_the_response_came_from_the_cache(one: Wrapped) -> None:
     """Case 29."""
     file = one.folder / "public/edited.txt"
     file.write_bytes(b"before")

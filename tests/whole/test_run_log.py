@@ -1,4 +1,4 @@
-"""What a wrapped app's visits leave in the log: thruster's case 44, and what thruster tells wrongly or not at all."""
+"""The log lines of a wrapped app: thruster's case 44, and what thruster logs wrongly or not at all."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def told(one: Wrapped, identity: str) -> dict[str, Any]:
     return one.until_told("request", request_id=identity)
 
 
-def test_a_request_is_one_line_with_all_that_thruster_tells(one: Wrapped) -> None:
+def test_a_request_is_one_line_with_all_of_thrusters_fields(one: Wrapped) -> None:
     """Case 44. Of the first visit too, which waited for the app."""
     with Line(one) as line:
         for identity in ("first", "second"):
@@ -49,7 +49,7 @@ def test_a_request_is_one_line_with_all_that_thruster_tells(one: Wrapped) -> Non
             assert found["user"] is found["tenant"] is found["reason"] is None
 
 
-def test_bodies_in_chunks_have_no_announced_length_and_http_1_0_is_told(one: Wrapped) -> None:
+def test_bodies_in_chunks_have_no_announced_length_and_http_1_0_is_logged(one: Wrapped) -> None:
     with Line(one) as line:
         line.send(request("/seen", "Transfer-Encoding: chunked", "X-Request-Id: chunks", method="POST"))
         assert line.send(b"2\r\nxx\r\n0\r\n\r\n").reply().status == 200
@@ -66,7 +66,7 @@ def test_an_odd_type_of_the_apps_stays_a_word(one: Wrapped, kind: str) -> None:
     assert told(one, reply.one("x-request-id") or "")["resp_content_type"] == kind
 
 
-def test_what_the_cache_did_is_told(one: Wrapped) -> None:
+def test_the_cache_status_is_logged(one: Wrapped) -> None:
     with Line(one) as line:
         for cache, start in (("miss", "warm"), ("hit", None)):
             reply = line.get(answering("Cache-Control: public, max-age=60", "Content-Type: a/b", more="told"))
@@ -75,7 +75,7 @@ def test_what_the_cache_did_is_told(one: Wrapped) -> None:
             assert (line_of_log["resp_content_length"], line_of_log["resp_content_type"]) == (5, "a/b")
 
 
-def test_an_answer_that_is_broken_off_is_told_as_what_it_was(one: Wrapped) -> None:
+def test_a_response_that_breaks_off_is_logged_as_such(one: Wrapped) -> None:
     """A difference from thruster that is meant: it tells nothing of this."""
     half = say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", more="&close=1")
     with Line(one) as line:
@@ -85,7 +85,7 @@ def test_an_answer_that_is_broken_off_is_told_as_what_it_was(one: Wrapped) -> No
     assert line_of_log["reason"] == "the app closed the connection in the middle of its response"
 
 
-def test_a_visitor_who_leaves_amid_an_answer_is_told(one: Wrapped) -> None:
+def test_a_client_that_leaves_amid_a_response_is_logged(one: Wrapped) -> None:
     """A difference from thruster that is meant: it tells nothing of this."""
     with Line(one) as line:
         line.send(request("/clock?n=1000&pause=0.01", "X-Request-Id: left")).until(b"data:")
@@ -93,14 +93,14 @@ def test_a_visitor_who_leaves_amid_an_answer_is_told(one: Wrapped) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For: 6.6.6.6", "Fly-Client-IP: 6.6.6.6", "X-Real-IP: 6.6.6.6"])
-def test_no_visitor_can_say_where_he_comes_from(one: Wrapped, header: str) -> None:
+def test_no_client_can_choose_its_address(one: Wrapped, header: str) -> None:
     """A difference from thruster that is meant: it believes X-Forwarded-For."""
     with Line(one) as line:
         reply = line.get("/seen", header)
     assert told(one, reply.one("x-request-id") or "")["remote"] == "127.0.0.1"
 
 
-def test_requests_need_not_be_told_and_debugging_is_told_more(tmp_path: Path) -> None:
+def test_request_lines_can_be_switched_off_and_debug_logs_more(tmp_path: Path) -> None:
     """Case 44."""
     with wrapping(tmp_path, env={"LOG_REQUESTS": "0", "DEBUG": "1"}) as one:
         one.start()

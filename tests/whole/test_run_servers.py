@@ -43,7 +43,7 @@ def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield begun(running, request.param)
 
 
-def test_the_first_visitor_waits_for_the_server(one: Wrapped) -> None:
+def test_the_first_client_waits_for_the_server(one: Wrapped) -> None:
     told = one.get("/below/echo?a=b").json
     assert (told["method"], told["script_name"], told["path"], told["query"]) == ("GET", "", "/below/echo", "a=b")
 
@@ -111,7 +111,7 @@ def test_a_websocket_of_puma_is_hijacked_and_echoes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", [PUMA, "gunicorn"])
-def test_at_the_end_answers_in_progress_are_finished(tmp_path: Path, server: str) -> None:
+def test_at_the_end_responses_in_progress_are_finished(tmp_path: Path, server: str) -> None:
     with wrapping(tmp_path) as one, Line(begun(one, server), 30) as line:
         line.send(request("/stream?n=3&pause=0.2"))
         line.until(b"\r\n\r\n")
@@ -131,7 +131,7 @@ def visiting(one: Wrapped, done: threading.Event, seen: list[int]) -> None:
 
 @pytest.mark.needs("puma")
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGUSR2, "0"), (signal.SIGUSR1, "1")])
-def test_puma_restarts_and_nobody_notices(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+def test_puma_restarts_and_no_request_fails(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     """USR2: the whole of it, by exec. USR1: its workers, one after the other."""
     with wrapping(tmp_path, env={"WEB_CONCURRENCY": workers}) as one:
         begun(one, "puma")

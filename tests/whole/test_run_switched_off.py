@@ -1,4 +1,4 @@
-"""A wrapper of which everything is switched off that can be: it is then in nobody's way."""
+"""A wrapper with everything switched off that can be: it changes nothing."""
 
 from collections.abc import Iterator
 
@@ -46,13 +46,13 @@ def test_nothing_is_cached(one: Wrapped) -> None:
         assert line.get("/tally").json["say"] == 2
 
 
-def test_nothing_is_compressed_and_no_cache_is_told_of_it(one: Wrapped) -> None:
+def test_nothing_is_compressed_and_no_vary_is_added(one: Wrapped) -> None:
     """Case 22."""
     reply = get(one, answering("Content-Type: text/html", body=b"x" * 2000), "Accept-Encoding: gzip, br, zstd")
     assert (reply.one("content-encoding"), reply.one("vary"), reply.body) == (None, None, b"x" * 2000)
 
 
-def test_no_file_is_sent_and_the_apps_path_is_not_told(one: Wrapped) -> None:
+def test_no_file_is_sent_and_the_apps_path_is_not_revealed(one: Wrapped) -> None:
     """Case 30. That the header is cut out is a difference that is meant."""
     assert seen(get(one, "/seen", "X-Sendfile-Type: X-Sendfile")).all("x-sendfile-type") == []
     reply = get(one, answering(f"X-Sendfile: {one.folder / 'file'}", body=b"of the app"))

@@ -103,7 +103,7 @@ def test_uploads_arrive_whole(daemon: Daemon, server: str, chunked: bool) -> Non
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_answers_stream_as_they_are_made(daemon: Daemon, server: str) -> None:
+def test_responses_stream_as_they_are_made(daemon: Daemon, server: str) -> None:
     def gap() -> float:
         """Seconds between the first line and the last. A busy machine can only make it shorter than it was."""
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60 * SLOWNESS)
@@ -119,7 +119,7 @@ def test_answers_stream_as_they_are_made(daemon: Daemon, server: str) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_many_visitors_at_once_are_all_served(daemon: Daemon, server: str) -> None:
+def test_many_clients_at_once_are_all_served(daemon: Daemon, server: str) -> None:
     def visit(worker: int) -> list[int]:
         with Line(daemon, 60) as line:
             return [line.get(f"/{server}/echo?{worker}.{n}").status for n in range(10)]

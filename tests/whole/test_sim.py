@@ -29,7 +29,7 @@ def test_a_visit_goes_through_the_proxy_to_a_daemon_with_its_own_data(sim: Sim) 
     assert not (sim.folder / "data").exists()
 
 
-def test_machines_sleep_wake_and_tell_what_they_wrote(sim: Sim) -> None:
+def test_machines_sleep_wake_and_show_what_they_wrote(sim: Sim) -> None:
     assert sim.states() == {"m1": "started", "m2": "started"}
     assert sim.visit("/200/echo").status == 200, "from now on m2 is known to have him"
     assert "m2  " in sim.cli("suspend", "m2").stdout
@@ -55,14 +55,14 @@ def test_an_upload_for_a_machine_which_sleeps_wakes_it_and_lands_there(sim: Sim)
     assert not (sim.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / "200").exists()
 
 
-def test_the_platform_can_be_told_to_fail(sim: Sim) -> None:
+def test_the_platform_can_be_made_to_fail(sim: Sim) -> None:
     told = sim.cli("fail", "--api", "503", "--dns", "servfail").stdout
     assert told == "the API fails: 503; the DNS fails: servfail; flyatc sim fail ends it\n"
     assert json.loads(sim.cli("ps", "--json").stdout)["faults"] == {"api": "503", "dns": "servfail"}
     assert sim.cli("fail").stdout == "all is well\n"
 
 
-def test_at_the_end_nothing_is_left_and_nobody_to_ask(sim: Sim) -> None:
+def test_at_the_end_no_process_and_no_listener_is_left(sim: Sim) -> None:
     again = sim.cli("--port", "0", "--api-port", "0", "--dns-port", "0")
     assert "another flyatc sim runs" in again.stderr
     assert sim.stop() == 0

@@ -25,7 +25,7 @@ def test_databases_come_back_from_the_bucket_and_the_app_sees_no_credentials(
     assert daemon.stop() == 0
 
 
-def test_a_bucket_which_will_not_do_is_told_and_nothing_is_started(tmp_path: Path, rclone_server: Server) -> None:
+def test_an_unsuitable_bucket_is_reported_and_nothing_is_started(tmp_path: Path, rclone_server: Server) -> None:
     told = {
         "the store ignores conditions on writes": rclone_server.environ(rclone_server.bucket()),
         "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY": rclone_server.environ("ours", secret="wrong"),

@@ -111,7 +111,7 @@ def test_the_session_is_renewed_when_its_connection_hangs_and_users_are_served(
         assert daemon.stop() == 0
 
 
-def test_an_operator_who_never_reads_his_answers_holds_up_nobody(start: StartDaemon, tmp_path: Path) -> None:
+def test_an_operator_who_never_reads_the_responses_delays_no_other(start: StartDaemon, tmp_path: Path) -> None:
     daemon = start(config())
     path = socket_path.socket_of(daemon.folder / "data")
     ask = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -82,7 +82,7 @@ def test_a_daemon_whose_store_is_away_serves_what_it_can_and_goes_on_when_it_is_
         (refusals.CLOCK, "this machine's clock is too far from the store's: set it"),
     ],
 )
-def test_a_daemon_whose_store_answers_nobody_now_ends_in_time(
+def test_a_daemon_whose_store_refuses_all_requests_now_ends_in_time(
     start: StartDaemon, tmp_path: Path, refusal: tuple[int, str, str], why: str
 ) -> None:
     with refusals.refusing(*refusal) as server:
@@ -93,7 +93,7 @@ def test_a_daemon_whose_store_answers_nobody_now_ends_in_time(
         assert time.monotonic() - began < 15 * SLOWNESS
 
 
-def test_a_daemon_whose_store_has_a_name_that_nobody_knows_serves_what_it_can(
+def test_a_daemon_whose_store_has_an_unknown_host_name_serves_what_it_can(
     start: StartDaemon, moto_server: Server, tmp_path: Path
 ) -> None:
     environ = moto_server.environ("ours") | {"AWS_ENDPOINT_URL_S3": "http://nowhere.invalid:9"}
@@ -102,9 +102,7 @@ def test_a_daemon_whose_store_has_a_name_that_nobody_knows_serves_what_it_can(
     assert daemon.stop() == 0
 
 
-def test_a_daemon_that_is_told_to_stop_while_it_waits_for_the_store_does_so(
-    moto_server: Server, tmp_path: Path
-) -> None:
+def test_a_daemon_that_gets_sigterm_while_it_waits_for_the_store_stops(moto_server: Server, tmp_path: Path) -> None:
     with line(moto_server.port) as wire:
         wire.drip(0.2)  # the first answer takes a minute, and is given up after three seconds
         daemon = Daemon(tmp_path / "daemon", TEXT, moto_server.environ("ours", port=wire.port))

@@ -112,7 +112,7 @@ def written_all_the_time(sim: Sim, user: str) -> Iterator[None]:
     assert max(one.longest for one in writers) < BOUND * SLOWNESS
 
 
-def test_a_user_who_is_added_is_served_by_a_machine_of_his_own(sim: Sim) -> None:
+def test_an_added_user_is_served_by_a_machine_of_its_own(sim: Sim) -> None:
     assert ask(sim.port, "GET", "/400/count", None, {}).status == 404
     flyatc(sim, "users", "add", "400", "--region", "ams")
     assert eventually(lambda: ask(sim.port, "POST", "/400/add", b"", {}).status == 200, what="400 is known")
@@ -125,7 +125,7 @@ def test_a_user_who_is_added_is_served_by_a_machine_of_his_own(sim: Sim) -> None
     assert silo["version"]
 
 
-def test_a_user_moves_while_he_is_visited_and_nobody_notices_but_for_a_pause(sim: Sim) -> None:
+def test_a_user_moves_amid_requests_and_they_only_wait(sim: Sim) -> None:
     with written_all_the_time(sim, "100"):
         flyatc(sim, "users", "move", "100", "--region", "syd")
     assert served_in(sim, "100") == "syd"
@@ -151,7 +151,7 @@ def test_a_move_which_was_broken_off_is_finished_by_saying_it_again(sim: Sim) ->
     assert owner(sim, "100") == ("held", "iad")
 
 
-def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> None:
+def test_a_sleeping_machine_with_unsaved_data_is_woken_to_hand_over(sim: Sim) -> None:
     assert add(sim, "200") == 1
     sim.cli("suspend", "m2")
     plan = flyatc(sim, "users", "move", "200", "--to", "user-100", "--destroy").stdout
@@ -162,7 +162,7 @@ def test_who_sleeps_with_something_unsaved_is_woken_to_hand_over(sim: Sim) -> No
     assert owner(sim, "200") == ("held", "syd")
 
 
-def test_a_user_who_is_removed_is_saved_first_and_404_everywhere_until_it_is_added_again(sim: Sim) -> None:
+def test_a_removed_user_is_saved_first_and_404_everywhere_until_it_is_added_again(sim: Sim) -> None:
     flyatc(sim, "users", "add", "600", "--region", "ams")
     assert eventually(lambda: ask(sim.port, "POST", "/600/add", b"", {}).status == 200, what="600 is known")
     count = add(sim, "600")

@@ -1,0 +1,106 @@
+"""Command, environment and directory of a tenant: placeholders, variables, and what is withheld."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyatc.config.schema import App, Tenant
+from flyatc.kit.errors import StartFailed
+from flyatc.process import launch_plan
+
+ENVIRON = {"PATH": "/bin", "HOME": "/root", "PORT": "3000"}
+
+
+def tenant(*argv: str, name: str = "2025/winter", env: dict[str, str | None] | None = None, ready: str = "") -> Tenant:
+    return Tenant(
+        user="bellevue",
+        name=name,
+        prefix="/bellevue/2025/winter",
+        data=Path("/data/bellevue/2025~winter"),
+        app=App(command=list(argv), directory="/app", env=env or {}, ready=ready or None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{port}", "20001"),
+        ("-p{port}:{user}/{tenant}", "-p20001:bellevue/2025/winter"),
+        ("{data}{prefix}", "/data/bellevue/2025~winter/bellevue/2025/winter"),
+        ("${HOME}", "/root"),
+        ("${NONE:-fall back}", "fall back"),
+        ("${HOME:-unused}", "/root"),
+        ("${EMPTY:-default}", "default"),
+        ("${EMPTY}", ""),
+        ("{{port}}", "{port}"),
+        ("${{HOME}}", "${HOME}"),
+        ("$HOME $ 100 %", "$HOME $ 100 %"),
+        ('{{"a": {port}}}', '{"a": 20001}'),
+    ],
+)
+def test_placeholders_are_filled_in(text: str, expected: str) -> None:
+    launch = launch_plan.plan(tenant("app", text), 20001, {"HOME": "/root", "EMPTY": ""})
+    assert launch.argv == ("app", expected)
+
+
+@given(st.text())
+def test_what_was_inserted_is_never_expanded_and_stays_one_argument(value: str) -> None:
+    hostile = value + "{port}${HOME} ; rm -rf / {{"
+    assert launch_plan.expand("<${X}>", {"port": "1"}, {"X": hostile, "HOME": "/root"}) == f"<{hostile}>"
+    launch = launch_plan.plan(tenant("app", "${X}", "last"), 20001, {"X": hostile, "HOME": "/root"})
+    assert launch.argv == ("app", hostile, "last")
+
+
+@pytest.mark.parametrize("text", ["{nobody}", "{", "}", "{a,b}", "${bad-name}", "{port", "${HOME"])
+def test_a_brace_that_means_nothing_is_refused_with_a_way_out(text: str) -> None:
+    with pytest.raises(StartFailed, match=r"no placeholder; use \{port\} .*for braces"):
+        launch_plan.plan(tenant("app", text), 20001, ENVIRON)
+
+
+def test_a_missing_variable_refuses_the_start_and_names_itself() -> None:
+    with pytest.raises(StartFailed, match=r"needs the variable SECRET_KEY, which is not set"):
+        launch_plan.plan(tenant("app", env={"KEY": "${SECRET_KEY}"}), 20001, ENVIRON)
+
+
+def test_no_command_refuses_the_start() -> None:
+    with pytest.raises(StartFailed, match=r"set app\.command"):
+        launch_plan.plan(tenant(), 20001, ENVIRON)
+
+
+def test_what_belongs_to_the_daemon_is_withheld() -> None:
+    ours = dict.fromkeys(
+        [
+            "AWS_SECRET_ACCESS_KEY",
+            "FLYATC_X",
+            "LITESTREAM_X",
+            "BUCKET_NAME",
+            "FLY_API_TOKEN",
+            "LOG_LEVEL",
+            "NOTIFY_SOCKET",
+        ],
+        "secret",
+    )
+    launch = launch_plan.plan(tenant("app"), 20001, {**ENVIRON, **ours, "FLY_REGION": "iad"})
+    assert launch.env == {"PATH": "/bin", "HOME": "/root", "PORT": "20001", "FLY_REGION": "iad"}
+
+
+def test_the_operator_gives_a_withheld_variable_back_by_naming_it() -> None:
+    launch = launch_plan.plan(tenant("app", env={"AWS_REGION": "${AWS_REGION}"}), 20001, {"AWS_REGION": "auto"})
+    assert launch.env["AWS_REGION"] == "auto"
+
+
+def test_the_apps_own_environment_wins_and_null_removes() -> None:
+    env: dict[str, str | None] = {"HOME": None, "NEVER_SET": None, "PORT": "unix:{data}/s", "RAILS_ENV": "production"}
+    launch = launch_plan.plan(tenant("app", env=env), 20001, ENVIRON)
+    assert launch.env == {"PATH": "/bin", "PORT": "unix:/data/bellevue/2025~winter/s", "RAILS_ENV": "production"}
+
+
+def test_the_directory_and_the_path_to_ask_come_along() -> None:
+    launch = launch_plan.plan(tenant("app", ready="{prefix}/up"), 20001, ENVIRON)
+    assert (launch.directory, launch.ready) == ("/app", "/bellevue/2025/winter/up")
+
+
+def test_a_user_that_is_the_tenant_has_an_empty_tenant() -> None:
+    assert launch_plan.plan(tenant("app", "<{tenant}>", name=""), 1, ENVIRON).argv == ("app", "<>")
