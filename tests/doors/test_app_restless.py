@@ -12,7 +12,7 @@ from sys import executable
 import pytest
 import websockets
 
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")

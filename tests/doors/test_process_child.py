@@ -25,7 +25,7 @@ from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.pidfiles import FOLDER, Records
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.tenants import interfaces as tenants
 from slowness import SLOWNESS

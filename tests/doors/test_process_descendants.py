@@ -24,7 +24,7 @@ from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups, locate
 from flyatc.process.pidfiles import Records
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.process.supervisor import boottime
 from flyatc.process.supervisor_client import Launcher
 from slowness import SLOWNESS

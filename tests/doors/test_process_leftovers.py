@@ -16,7 +16,7 @@ import pytest
 
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import group, members, pidfiles, proc, termination
+from flyatc.process import members, pidfiles, proc, termination
 from flyatc.process.pidfiles import FOLDER, Record, Records, end_leftovers
 from slowness import SLOWNESS
 
@@ -31,7 +31,7 @@ from flyatc.process.members import Cgroups
 from flyatc.process.child import hold
 from flyatc.process.supervisor_client import Launcher
 from flyatc.process.listening_sockets import SocketTable
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.process.pidfiles import Records
 
 async def main():
@@ -233,7 +233,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
 
 def test_a_record_is_there_as_long_as_its_group(tmp_path: Path) -> None:
     ours = Records(tmp_path)
-    leader = group.Group(4242, 99)
+    leader = termination.Group(4242, 99)
     ours.add("u/a", leader)
     (path,) = on_record(tmp_path)
     assert msgspec.json.decode(path.read_bytes(), type=Record) == Record(4242, 99, proc.boot(), "u/a")

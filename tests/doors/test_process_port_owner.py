@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.process import listening_sockets, port_owner, proc
+from flyatc.process import listening_sockets, ports, proc
 from flyatc.process.listening_sockets import SocketTable
-from flyatc.process.port_owner import LOOK_AGAIN, PortOwner, StrangerListens, Verdict
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import LOOK_AGAIN, PortOwner, PortPool, StrangerListens, Verdict
 
 LISTEN = """
 import socket, sys
@@ -37,7 +36,7 @@ os.read(r, 6)
 LOOK = """
 import asyncio, concurrent.futures.thread, ctypes, os, socket, sys
 from flyatc.process.listening_sockets import SocketTable
-from flyatc.process.port_owner import PortOwner
+from flyatc.process.ports import PortOwner
 with socket.create_server(("127.0.0.1", 0)) as app:
     port, (r, w) = app.getsockname()[1], os.pipe()
     pid = os.fork()
@@ -157,7 +156,7 @@ async def test_a_process_that_joins_a_shared_port_is_found_when_all_are_listed_a
         owner = of(port, app.pid)
         await owner.admit()
         with listening("127.0.0.1", port, "reuseport") as second:
-            monkeypatch.setattr(port_owner, "monotonic", lambda: time.monotonic() + LOOK_AGAIN + 1)
+            monkeypatch.setattr(ports, "monotonic", lambda: time.monotonic() + LOOK_AGAIN + 1)
             with pytest.raises(StrangerListens, match=f"pid {second.pid}"):
                 await owner.admit()
 
@@ -223,7 +222,7 @@ async def test_a_table_that_cannot_be_read_is_no_proof(monkeypatch: pytest.Monke
 
 def test_a_command_line_is_cut_and_made_printable() -> None:
     with process("import sys; print('listening', flush=True); sys.stdin.read()", "\x1b[31mred\n", "x" * 5000) as one:
-        shown = port_owner.command_line(one.pid)
+        shown = ports.command_line(one.pid)
     assert "?[31mred?" in shown
-    assert len(shown) <= port_owner.COMMAND_LINE + 2
-    assert port_owner.command_line(2**22 + 1) == "its command line cannot be read"
+    assert len(shown) <= ports.COMMAND_LINE + 2
+    assert ports.command_line(2**22 + 1) == "its command line cannot be read"

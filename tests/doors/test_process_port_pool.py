@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flyatc.kit.errors import StartFailed
-from flyatc.process.port_pool import CONTESTED, PortPool
+from flyatc.process.ports import CONTESTED, PortPool
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.process.readiness import answering
 
 Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -6,13 +6,13 @@ import subprocess
 from sys import executable
 
 from flyatc.process import proc
-from flyatc.process.reaper import Reaper
+from flyatc.process.proc import Reaper
 from slowness import SLOWNESS
 
 ADOPTED = """
 import os, time
 from flyatc.process import proc
-from flyatc.process.reaper import Reaper, adopt_orphans
+from flyatc.process.proc import Reaper, adopt_orphans
 
 assert adopt_orphans()
 told, tell = os.pipe()

@@ -15,8 +15,8 @@ import pytest
 from flyatc.kit import tasks
 from flyatc.kit import threads as kit
 from flyatc.kit.async_cache import AsyncCache
-from flyatc.kit.deadlines import Moving, Within
 from flyatc.kit.threads import Abandoned, Exhausted, Interrupted, Late, Threads, Tick
+from flyatc.kit.timing import Moving, Within
 from flyatc.kit.types import silent
 
 SOON = Within(0.1)
@@ -261,7 +261,7 @@ async def test_closing_does_not_wait_for_what_was_given_up() -> None:
 def test_a_thread_that_hangs_does_not_keep_the_interpreter_from_exiting(tmp_path: Path) -> None:
     (tmp_path / "hang.py").write_text(
         "import asyncio, threading\n"
-        "from flyatc.kit.deadlines import Within\n"
+        "from flyatc.kit.timing import Within\n"
         "from flyatc.kit.threads import Late, Threads\n"
         "async def main():\n"
         "    try:\n"

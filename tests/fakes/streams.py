@@ -13,7 +13,7 @@ from flyatc.databases import local_files, restore
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
-from flyatc.databases.workers import Workers
+from flyatc.databases.resources import Workers
 from flyatc.kit.types import silent
 from flyatc.objects.open_store import OwnedStore, store_of
 from flyatc.process import program

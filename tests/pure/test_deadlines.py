@@ -2,7 +2,7 @@
 
 import math
 
-from flyatc.kit.deadlines import CallProgress, Moving, Within
+from flyatc.kit.timing import CallProgress, Moving, Within
 
 
 def test_a_total_time_includes_the_wait_for_a_thread() -> None:

@@ -1,12 +1,12 @@
 """Back-off between failed runs."""
 
-from flyatc.kit import backoff
+from flyatc.kit import timing
 from flyatc.tenants.record import StartBackoff
 
 
 def test_the_delay_doubles_up_to_its_bound() -> None:
-    assert [backoff.delay(n) for n in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
-    assert backoff.delay(100_000) == 60
+    assert [timing.delay(n) for n in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert timing.delay(100_000) == 60
 
 
 def test_failed_starts_wait_longer_each_time() -> None:

@@ -10,8 +10,7 @@ from fakes.stage import Stage, make_config, start_failed
 from flyatc.kit import tasks
 from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NotReadyInTime, Queued, Stopping
-from flyatc.tenants.start_queue import IDLE_LOOKS, LOOK, StartQueue
-from flyatc.tenants.start_wait import KEPT, LATE
+from flyatc.tenants.start_queue import IDLE_LOOKS, KEPT, LATE, LOOK, StartQueue
 
 pytestmark = pytest.mark.looptime
 

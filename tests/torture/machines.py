@@ -15,7 +15,7 @@ from typing import Any
 
 from fakes.faults import Line
 from fakes.s3 import Server
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from torture.clocks import Clocks
 from torture.judge import Hindered, Wiped
 from torture.plan import INTERVAL, SESSION, STORE, Fault, Habits, Kind

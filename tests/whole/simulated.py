@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.fly import Told, ask
-from flyatc.sim import run
+from flyatc.sim import simulator
 from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
 
@@ -52,7 +52,7 @@ class Sim:
         )  # fmt: skip
 
     def overview(self) -> Overview:
-        return run.get_overview(self.folder / ".flyatc-sim")
+        return simulator.get_overview(self.folder / ".flyatc-sim")
 
     def states(self) -> dict[str, str]:
         return {one.name: one.state for one in self.overview().machines}

@@ -16,7 +16,7 @@ import pytest
 
 from fakes.dns import DnsServer
 from flyatc.fly.environment import Machine
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.routing.replay import MOST_HOPS, Target
 from flyatc.routing.request_signature import ForwardedRequest, RequestSigner
 from whole.daemon import Answer, Daemon, config, eventually

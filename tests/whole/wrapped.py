@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flyatc.process import proc
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from whole import visits
 from whole.daemon import RESTLESS, SLOWNESS, Daemon, clean_environment, eventually
 from whole.visits import Line

@@ -14,8 +14,8 @@ from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
 from flyatc.databases.litestream.replica_restore import LitestreamContext
+from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifier
-from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.open_store import OwnedStore, store_of

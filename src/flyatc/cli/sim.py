@@ -77,7 +77,9 @@ def sim(
     config = common.read(config_path)
     if config.server.control is not None and config.server.control.port:
         raise FlyatcError("server.control is one port, and the machines share this host: take it out, or write 0")
-    from flyatc.sim import run
+    import asyncio
+
+    from flyatc.sim import simulator
     from flyatc.sim.simulator import Settings
 
     regions = tuple(str(more["regions"]).split(","))
@@ -99,7 +101,8 @@ def sim(
         config=load.find(config_path).absolute(),
     )
     report = click.echo if more["watch"] else lambda line: None
-    run.run(settings, load.find(config_path), machines, report, partial(_greet, config, folder))
+    greet = partial(_greet, config, folder)
+    asyncio.run(simulator.run(settings, load.find(config_path).absolute(), machines, report, greet))
 
 
 @sim.command()
@@ -107,9 +110,9 @@ def sim(
 @common.as_json
 def ps(folder: Path, as_json: bool) -> None:
     """List the machines."""
-    from flyatc.sim import run
+    from flyatc.sim import simulator
 
-    overview = run.get_overview(folder)
+    overview = simulator.get_overview(folder)
     if as_json:
         return output.json(overview)
     return _table(overview)
@@ -120,9 +123,9 @@ def _verb(name: str, text: str) -> click.Command:
     @click.argument("machine")
     @_folder
     def command(machine: str, folder: Path) -> None:
-        from flyatc.sim import run
+        from flyatc.sim import simulator
 
-        _table(run.command(folder, machine, name))
+        _table(simulator.command(folder, machine, name))
 
     return command
 
@@ -141,9 +144,9 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
     Readable on a terminal, JSON lines otherwise.
     """
-    from flyatc.sim import run
+    from flyatc.sim import simulator
 
-    one = next((one for one in run.get_overview(folder).machines if machine in (one.name, one.id)), None)
+    one = next((one for one in simulator.get_overview(folder).machines if machine in (one.name, one.id)), None)
     if one is None:
         raise FlyatcError(f"there is no machine {machine}; flyatc sim ps lists them")
     arguments = ["-n", str(number), *(["-F"] if follow else []), one.log]
@@ -164,10 +167,10 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:
     """Have the platform fail; without options, all is well again."""
-    from flyatc.sim import run
+    from flyatc.sim import simulator
     from flyatc.sim.types import Faults
 
-    faults = run.break_things(folder, Faults(api, dns)).faults
+    faults = simulator.break_things(folder, Faults(api, dns)).faults
     broken = [f"the {name} fails: {how}" for name, how in (("API", faults.api), ("DNS", faults.dns)) if how]
     click.echo("; ".join([*broken, "flyatc sim fail ends it"]) if broken else "all is well")
 

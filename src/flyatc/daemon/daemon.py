@@ -29,7 +29,7 @@ from flyatc.edge.listener import Listener
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import pidfiles, reaper
+from flyatc.process import pidfiles, proc
 
 MOST_ADDRESSES = 12  # logged at the start
 FAILED = 1
@@ -134,7 +134,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):  # first: a signal during the start takes effect after it
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
-        reaper.adopt_orphans()
+        proc.adopt_orphans()
         await pidfiles.end_unrecorded(parts.data, parts.environ, self.log)
         await pidfiles.end_leftovers(parts.data, self.log)
         await tasks.first_of(parts.store_start.first(), self._stop.wait())
@@ -144,7 +144,7 @@ class Daemon:
         await parts.listener.open(parts.wire)
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),
-            tasks.start(reaper.Reaper(parts.known).run(), "reaper"),
+            tasks.start(proc.Reaper(parts.known).run(), "reaper"),
             tasks.start(self._open_store(), "open the store"),
             tasks.start(self._recover(), "recover what is unsaved"),
             tasks.start(self._idle_watcher.run(), "machine idle"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.kit import backoff
+from flyatc.kit import timing
 
 JUMP = 1.0  # s; wall clock against CLOCK_BOOTTIME, or CLOCK_BOOTTIME against CLOCK_MONOTONIC
 REPORT_SECONDS = 60.0
@@ -42,7 +42,7 @@ def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
         return NotYet("machine_idle.then is none", math.inf)
     if not seen.quiet:
         return NotYet("a request is served", math.inf)
-    quiet, pause = min(seen.quiet, seen.up), backoff.delay(seen.failures, FIRST, MOST)
+    quiet, pause = min(seen.quiet, seen.up), timing.delay(seen.failures, FIRST, MOST)
     if quiet < settings.after:
         return NotYet(f"no request for {quiet:.0f} s of {settings.after:g}", settings.after - quiet)
     if seen.since < pause:

@@ -6,7 +6,7 @@ refusal is treated like an outage: the daemon may be serving already, and the ca
 
 import asyncio
 
-from flyatc.kit import backoff, tasks
+from flyatc.kit import tasks, timing
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.objects.open_store import OwnedStore
 from flyatc.objects.store import StoreRefused, StoreUnavailable
@@ -59,7 +59,7 @@ class StoreStart:
             except StoreUnavailable as error:
                 failures += 1
                 self._log_failure(error)
-                await asyncio.sleep(backoff.delay(failures, first=0.5, most=MOST))
+                await asyncio.sleep(timing.delay(failures, first=0.5, most=MOST))
         if failures:
             self._log.event("info", "the store can be used: tenants may start", attempts=failures + 1)
 

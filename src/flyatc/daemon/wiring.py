@@ -15,8 +15,8 @@ from flyatc.daemon.store_start import StoreStart
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.databases.litestream.backend import LitestreamBackend
+from flyatc.databases.resources import Workers
 from flyatc.databases.service import DatabaseService
-from flyatc.databases.workers import Workers
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, handler, maintenance, upstream
 from flyatc.edge.fly_replay import FlyReplay
@@ -39,7 +39,7 @@ from flyatc.process import child, launch_plan, members, pidfiles, program
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.pidfiles import Records
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet

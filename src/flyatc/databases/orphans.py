@@ -15,9 +15,9 @@ from time import monotonic
 from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.manifest import SUFFIX
+from flyatc.databases.resources import Workers
 from flyatc.databases.transfer import Restored
-from flyatc.databases.workers import Workers
-from flyatc.kit import backoff, durable_files, tasks
+from flyatc.kit import durable_files, tasks, timing
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
@@ -138,7 +138,7 @@ async def _sent(database: Database, aside: Path, tools: Workers) -> None:
         except (sqlite.Unusable, ConditionFailed, OSError) as error:
             return _log_unsent(database, aside, error)
         failures += 1
-        await asyncio.sleep(backoff.delay(failures, first=1.0, most=60.0))
+        await asyncio.sleep(timing.delay(failures, first=1.0, most=60.0))
 
 
 async def _send(database: Database, aside: Path, tools: Workers) -> None:

@@ -13,10 +13,11 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import disk_space, local_files, manifest, orphans, remote, sqlite, transfer
+from flyatc.databases import local_files, manifest, orphans, remote, resources, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position
+from flyatc.databases.resources import Workers
 from flyatc.databases.restore_plan import (
     Adopt,
     Create,
@@ -33,7 +34,6 @@ from flyatc.databases.restore_plan import (
     plan,
 )
 from flyatc.databases.transfer import Restored
-from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
@@ -63,7 +63,7 @@ def refusing(tenant: Tenant) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise disk_space.refused(tenant.address, error, disk_space.seen(tenant.data)) from error
+        raise resources.refused(tenant.address, error, resources.seen(tenant.data)) from error
     except StoreUnavailable as error:
         raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 
@@ -205,7 +205,7 @@ async def bring(
     await tools.quick.run(own.mkdir)
     try:
         async with tools.restores:
-            with disk_space.enough(str(database), place, needed):
+            with resources.enough(str(database), place, needed):
                 raw = await transfer.fetch(database.remote, key, known, own, tools, progress)
     except transfer.SnapshotDamaged as error:
         advice = transfer.older_version_advice(pointer, key, database) if pointer is not None else "Choose another one"

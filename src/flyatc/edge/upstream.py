@@ -16,7 +16,7 @@ def always() -> bool:
 
 
 class PortOwner(Protocol):
-    """Checks that the app's own process listens on its port (``process.port_owner``)."""
+    """Checks that the app's own process listens on its port (``process.ports``)."""
 
     async def admit(self, host: str) -> None:
         """Check a new connection before a byte is sent. Raises ConnectionRefusedError if another process has the

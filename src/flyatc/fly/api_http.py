@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Struct
 
 from flyatc.fly.api_types import ApiError, Away, Conflict, NameTaken, NotFound, NoToken, Refused, TooMany, TooSlow
-from flyatc.kit import backoff
-from flyatc.kit.deadlines import Within
+from flyatc.kit import timing
 from flyatc.kit.threads import Late, Threads
+from flyatc.kit.timing import Within
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -73,7 +73,7 @@ class ApiTransport:
                 return await self._in_time(request, patience)
             except (TooMany, Away) as error:
                 failures += 1
-                wait = backoff.delay(failures, FIRST, MOST)
+                wait = timing.delay(failures, FIRST, MOST)
                 if (error.done and not request.again) or monotonic() + wait > until:
                     raise
             await asyncio.sleep(wait)

@@ -10,7 +10,7 @@ from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import GONE, ApiError, Machine, NotFound
 from flyatc.fly.environment import Machine as Me
 from flyatc.fly.machine_rules import Listing, listing
-from flyatc.kit import backoff
+from flyatc.kit import timing
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log
 
@@ -133,7 +133,7 @@ class MachineList:
     def _keep(self, result: Listing | dns_answers.Unknown) -> float:
         if isinstance(result, Listing):
             return result.good_for
-        return backoff.delay(self._failures, AGAIN, LONGEST)
+        return timing.delay(self._failures, AGAIN, LONGEST)
 
 
 def _now() -> float:

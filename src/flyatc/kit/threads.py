@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from flyatc.kit import tasks
-from flyatc.kit.deadlines import CallProgress, Deadline
+from flyatc.kit.timing import CallProgress, Deadline
 from flyatc.kit.types import Progress
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ thread and the client's connections are replaced. See ``kit.threads``."""
 from collections.abc import Callable
 from typing import TypeVar
 
-from flyatc.kit.deadlines import Deadline, Moving, Within
 from flyatc.kit.threads import MOST_HUNG, Exhausted, Late, Threads, Tick
+from flyatc.kit.timing import Deadline, Moving, Within
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import Log

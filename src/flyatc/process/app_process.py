@@ -46,10 +46,10 @@ class AppProcess:
         return self.target.find() if self.target is not None and not self.gone.is_set() else []
 
     async def end(self, grace: float, hurry: Callable[[], bool]) -> Needed:
-        """End all processes of the run: see ``termination.end``."""
+        """End all processes of the run: see ``termination.end_run``."""
         if self.target is None:
             return Needed.NOTHING
-        needed = await termination.end(
+        needed = await termination.end_run(
             self.target,
             leader=self.pid,
             led=lambda: not self.exited.is_set(),

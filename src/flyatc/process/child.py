@@ -18,8 +18,7 @@ from flyatc.process.app_process import AppProcess
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
 from flyatc.process.pidfiles import Records
-from flyatc.process.port_owner import PortOwner, Verdict
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortOwner, PortPool, Verdict
 from flyatc.process.supervisor_client import Launcher
 from flyatc.process.termination import Needed
 

@@ -21,7 +21,7 @@ import msgspec
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import group, members, proc, termination
+from flyatc.process import members, proc, termination
 from flyatc.process.app_process import AppProcess
 from flyatc.process.launch_plan import FOLDER_VARIABLE as VARIABLE
 from flyatc.process.members import Target, describe
@@ -71,12 +71,12 @@ class Records:
         with noted(self._folder, tenant, environ, port):
             yield
 
-    def add(self, tenant: str, leader: group.Group) -> None:
+    def add(self, tenant: str, leader: termination.Group) -> None:
         """Record a group. Raises OSError."""
         self._live.add(leader.leader)
         self._write(Record(pid=leader.leader, started=leader.started, boot=self._boot, tenant=tenant))
 
-    def remove(self, leader: group.Group) -> None:
+    def remove(self, leader: termination.Group) -> None:
         """Remove the record; the group is gone."""
         self._live.discard(leader.leader)
         _remove(self._path(leader.leader, leader.started))
@@ -147,7 +147,7 @@ async def _end_leftover(path: Path, log: Log) -> str | None:
     """End a recorded child. Returns a description if it cannot be ended."""
     record = _read(path, Record, log)
     if record is not None and record.boot == proc.boot():
-        leader = group.Group(record.pid, record.started)
+        leader = termination.Group(record.pid, record.started)
         target = Target(record.root, record.root_started, record.mark, record.cgroup)
         stubborn = await (
             _end_run(record.tenant, target, leader, log) if record.mark else _end(record.tenant, leader, log)
@@ -173,14 +173,14 @@ async def _end_started(path: Path, log: Log) -> str | None:
     return None
 
 
-async def _end_run(tenant: str, target: Target, leader: group.Group | None, log: Log) -> str | None:
+async def _end_run(tenant: str, target: Target, leader: termination.Group | None, log: Log) -> str | None:
     """End a run, found by descent, cgroup and mark, then the rest of the leader's session if it is given."""
 
     def gone() -> bool:
         return not any(target.rooted() or target.find() for _ in range(2))
 
     pid = 0 if leader is None else leader.leader
-    needed = await termination.end(target, leader=pid, led=lambda: False, gone=gone, grace=GRACE, hurry=lambda: False)
+    needed = await termination.end_run(target, leader=pid, led=bool, gone=gone, grace=GRACE, hurry=bool)
     if needed is termination.Needed.MORE:
         return f"{tenant} ({'; '.join(map(describe, target.find()))})"
     if needed is not termination.Needed.NOTHING:
@@ -207,8 +207,8 @@ async def _end_launched(path: Path, log: Log) -> str | None:
     return None
 
 
-async def _end(tenant: str, leader: group.Group, log: Log) -> str | None:
-    needed = await group.end(leader, GRACE, hurry=lambda: False)
+async def _end(tenant: str, leader: termination.Group, log: Log) -> str | None:
+    needed = await termination.end_group(leader, GRACE, hurry=bool)
     if needed is termination.Needed.MORE:
         return f"{tenant} (process group {leader.leader})"
     if needed is not termination.Needed.NOTHING:
@@ -246,12 +246,12 @@ def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> I
             path.unlink()
 
 
-def find(note: Note) -> list[group.Group]:
+def find(note: Note) -> list[termination.Group]:
     """Return the groups of the session leaders that have this environment."""
     if note.boot != proc.boot():
         return []
     leaders = (process for process in proc.scan() if process.session == process.pid and not process.ended)
-    return [group.Group(one.pid, one.started) for one in leaders if _environ(one.pid) == note.environ]
+    return [termination.Group(one.pid, one.started) for one in leaders if _environ(one.pid) == note.environ]
 
 
 def _environ(pid: int) -> str | None:

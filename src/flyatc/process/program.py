@@ -11,7 +11,7 @@ from pathlib import Path
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.types import Exit
-from flyatc.process import group, launch_plan, termination
+from flyatc.process import launch_plan, termination
 from flyatc.process.output import Lines
 from flyatc.process.pidfiles import Records
 from flyatc.process.spawn import Leader, Pipe, spawn
@@ -78,7 +78,7 @@ class RunningProgram:
         """End all processes of the group and close the pipes."""
         needed = termination.Needed.NOTHING
         if self.leader is not None:
-            needed = await group.end(self.leader.group, grace, hurry)
+            needed = await termination.end_group(self.leader.group, grace, hurry)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=REAPED)
         for pipe in self._pipes:

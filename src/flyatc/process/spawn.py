@@ -15,7 +15,7 @@ import signal
 import subprocess
 
 from flyatc.kit.errors import StartFailed
-from flyatc.process import group, launch_plan, proc
+from flyatc.process import launch_plan, proc, termination
 
 
 class Leader:
@@ -26,7 +26,7 @@ class Leader:
         self._process = process
         itself = proc.find(process.pid)
         assert itself is not None, "only wait() reaps it"
-        self.group = group.Group(process.pid, itself.started)
+        self.group = termination.Group(process.pid, itself.started)
         self._pidfd = os.pidfd_open(process.pid)
 
     @property

@@ -12,7 +12,7 @@ import msgspec
 
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.process.port_pool import PortPool
+from flyatc.process.ports import PortPool
 from flyatc.sim.machine import MEMORY, Machine, Record, WrongState
 from flyatc.sim.proxy_rules import MachineView
 

@@ -1,14 +1,23 @@
-"""Build and run the simulator from its parts, all on loopback."""
+"""Build the simulator from its parts, all on loopback, and run it in the foreground (``flyatc sim``).
+
+Its discovery file, and the calls of ``flyatc sim ps`` and other commands to a running simulator.
+"""
 
 import asyncio
+import contextlib
+import fcntl
+import http.client
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
-from flyatc.kit import tasks
+from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.process import readiness
 from flyatc.sim import dns_records, types
@@ -20,6 +29,7 @@ from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
 from flyatc.sim.proxy_leg import HOST, Connector
 from flyatc.sim.proxy_rules import RUNNING
+from flyatc.sim.types import Failure, Faults, Overview
 from flyatc.wire import connection, server
 from flyatc.wire.errors import BadMessage
 
@@ -175,3 +185,94 @@ class Simulator:
             await asyncio.sleep(SWEEP_SECONDS)
             self.proxy.wire.sweep()
             self.api.wire.sweep()
+
+
+PATIENCE = 20.0  # s, for the machines to listen
+
+
+async def run(
+    settings: Settings,
+    config: Path,
+    machines: Mapping[str, Mapping[str, str]],
+    log: Callable[[str], None],
+    ready: Callable[[Simulator, list[str]], None],
+) -> None:
+    """Run until SIGINT or SIGTERM. ``config``: absolute; ``machines``: name → metadata; ``ready`` is called when they
+    listen or PATIENCE is over, with the names of those that do not. Raises FlyatcError."""
+    command = [sys.executable, "-m", "flyatc", "serve", "--config", str(config)]
+    with _locked(settings.folder):
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        simulator = Simulator(settings, lambda record, folder: command, log)
+        try:
+            await simulator.open(machines)
+            (settings.folder / FILE).write_bytes(msgspec.json.encode(Running(HOST, simulator.api_port)))
+            greeting = tasks.start(_greet(simulator, ready), "greeting")
+            await stop.wait()
+            greeting.cancel()
+        finally:
+            await simulator.close()
+
+
+async def _greet(simulator: Simulator, ready: Callable[[Simulator, list[str]], None]) -> None:
+    ready(simulator, await simulator.ready(PATIENCE))
+
+
+FILE = "running.json"
+LOCK = "lock"
+STOP_PATIENCE = 120.0  # s; a stop waits until the machine has stopped
+
+
+class Running(Struct, frozen=True):
+    host: str
+    port: int  # of the API
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, for one simulator. Raises FlyatcError."""
+    durable_files.make_folder(folder)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FlyatcError(
+                f"another flyatc sim runs with {folder}: stop it first, or name another --data"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def get_overview(folder: Path) -> Overview:
+    """Return the simulator's overview. Raises FlyatcError."""
+    return _ask(folder, "GET", "/sim/status", b"")
+
+
+def command(folder: Path, machine: str, verb: str) -> Overview:
+    """Run a command for a machine: start, stop, suspend or kill. Raises FlyatcError."""
+    return _ask(folder, "POST", f"/sim/machines/{machine}/{verb}", b"")
+
+
+def break_things(folder: Path, faults: Faults) -> Overview:
+    """Set the faults to simulate. Raises FlyatcError."""
+    return _ask(folder, "POST", "/sim/faults", msgspec.json.encode(faults))
+
+
+def _ask(folder: Path, method: str, path: str, body: bytes) -> Overview:
+    try:
+        where = msgspec.json.decode((folder / FILE).read_bytes(), type=Running)
+        connection = http.client.HTTPConnection(where.host, where.port, timeout=STOP_PATIENCE)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            data = response.read()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+        raise FlyatcError(f"no simulator runs with {folder}: start it with flyatc sim, or name its --data") from error
+    if response.status != 200:
+        raise FlyatcError(msgspec.json.decode(data, type=Failure).error)
+    return msgspec.json.decode(data, type=Overview)

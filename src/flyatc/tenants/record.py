@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flyatc.kit import backoff
+from flyatc.kit import timing
 from flyatc.kit.types import Exit
 from flyatc.tenants import state
 from flyatc.tenants.errors import Elsewhere, Failed, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
@@ -69,7 +69,7 @@ class StartBackoff:
             self.reset()
 
     def _wait(self, now: float) -> float:
-        seconds = backoff.delay(self._level)
+        seconds = timing.delay(self._level)
         self.until = now + seconds
         return seconds
 
@@ -132,7 +132,7 @@ class Record:
     @property
     def next_save(self) -> float:
         """Seconds until the next attempt to save."""
-        return backoff.delay(self.failed_saves)
+        return timing.delay(self.failed_saves)
 
     def reset_backoff(self) -> None:
         """Forget the failure and its back-off."""

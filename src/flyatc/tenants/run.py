@@ -15,10 +15,9 @@ from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, Restore
 from flyatc.ownership.lease import Lease
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.interfaces import Child, Databases, Gateway
-from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.record import Failure, Record, StateTracker
-from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
-from flyatc.tenants.start_wait import KEPT, StartWait
+from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler, TooManyNewcomers
+from flyatc.tenants.start_queue import KEPT, StartWait
 from flyatc.tenants.state import START_STATES, State
 
 ELSEWHERE_RETRY = 2.0  # seconds for which another machine's lease is remembered
@@ -52,7 +51,9 @@ class Run:
         self.gateway: Gateway | None = None
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
-        self._waiting = StartWait(spec.address, spec.app.start_timeout, self.visitors, tracker, self._give_up)
+        self._waiting = StartWait(
+            spec.address, spec.app.start_timeout, lambda: self.visitors.count, tracker, self._give_up
+        )
         self._refusal: Failure | None = None  # the error for requests that waited for this run
         self._has_place = False  # it has its place among limits.running
         self._stop_requested = asyncio.Event()  # set by ``stop``

@@ -1,18 +1,18 @@
-"""Shared state of a daemon's tenants: tools, idle sweep, ``limits.running`` with its queue, and in-flight counts."""
+"""Shared state of a daemon's tenants: tools, idle sweep, in-flight counts, and limits."""
 
 import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from flyatc.config.schema import App
+from flyatc.config.schema import App, Tenant
+from flyatc.kit.token_bucket import TokenBucket
 from flyatc.tenants import idle
 from flyatc.tenants.interfaces import EventLog, Gateway, Tools
-from flyatc.tenants.newcomers import Newcomers
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 
@@ -252,3 +252,60 @@ class InFlightRequest:
         visitors, self._visitors = self._visitors, None
         if visitors is not None:
             visitors.exit()
+
+
+Known = Callable[[Tenant], Awaitable[bool]]
+
+
+class TooManyNewcomers(Exception):
+    def __str__(self) -> str:
+        return "requests for unknown users come faster than such users are started"
+
+
+class Start(Protocol):
+    newcomer: bool  # set to False once its user proves to be known
+
+
+class Newcomers:
+    """Rate limits for users without an entry in tenants.yaml, a lease record or data: of starts and lookups. Anyone can
+    invent user names, and each start costs a place, a process and a write to the store.
+
+    ``known`` returns whether a user has data or a lease; None: every user has."""
+
+    def __init__(self, known: Known | None) -> None:
+        self._known = known
+        self._starts = TokenBucket(at_once=100, a_second=5, under_way=100)
+        self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store also serves other users
+
+    async def is_one(self, user_of: Tenant, *, crowded: bool) -> bool:
+        """Return whether to treat the tenant as a newcomer. Looks its user up only if all places are taken
+        (``crowded``) or newcomers exceed their rate; otherwise, or beyond the rate of lookups, returns True."""
+        if self._known is None:
+            return False
+        if (not crowded and self._starts.allows(_now())) or not self._looks.allows(_now()):
+            return True
+        self._looks.enter(_now())
+        found = False
+        try:
+            found = await self._known(user_of)
+        finally:
+            self._looks.exit(known=found)
+        return not found
+
+    @contextlib.contextmanager
+    def counted(self, start: Start) -> Iterator[None]:
+        """Count a newcomer while it waits for its place and its lease. Raises TooManyNewcomers."""
+        if not start.newcomer:
+            yield
+            return
+        if not self._starts.allows(_now()):
+            raise TooManyNewcomers
+        self._starts.enter(_now())
+        try:
+            yield
+        finally:
+            self._starts.exit(known=not start.newcomer)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

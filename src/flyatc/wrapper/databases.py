@@ -13,7 +13,7 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.wiring import DataLock, streams_of
 from flyatc.databases.service import DatabaseService
-from flyatc.kit import backoff
+from flyatc.kit import timing
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
 from flyatc.objects.open_store import OwnedStore, store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
@@ -103,7 +103,7 @@ async def _opened(store: OwnedStore, leases: DaemonLeases, patience: float, log:
             return await store.check()
         except StoreUnavailable as error:
             failures += 1
-            pause = backoff.delay(failures, first=0.5, most=5.0)
+            pause = timing.delay(failures, first=0.5, most=5.0)
             if isinstance(error, StoreRefused) or clock() + pause > until:
                 raise
             log.event("warning", "the store is away: the app waits for it", reason=str(error))
@@ -159,7 +159,7 @@ async def _end_the_rest(spared: set[int], grace: float, log: Log) -> None:
     def gone() -> bool:
         return not target.find() and not target.find()
 
-    needed = await termination.end(target, leader=0, led=bool, gone=gone, grace=grace, hurry=bool)
+    needed = await termination.end_run(target, leader=0, led=bool, gone=gone, grace=grace, hurry=bool)
     if needed is termination.Needed.MORE:
         left = "; ".join(map(describe, target.find()))
         log.event("error", "the app left a process that survives SIGKILL: its databases may be written", left=left)

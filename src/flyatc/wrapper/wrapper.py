@@ -23,9 +23,9 @@ from flyatc.edge.upstream import Localhost
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed, StartFailed
 from flyatc.observe.log import Log
-from flyatc.process import proc, readiness, reaper
+from flyatc.process import proc, readiness
 from flyatc.process.listening_sockets import SocketTable
-from flyatc.process.port_owner import PortOwner
+from flyatc.process.ports import PortOwner
 from flyatc.wire import server
 from flyatc.wrapper import databases
 from flyatc.wrapper.app_process import ForegroundApp, Signals, WholeLines
@@ -131,7 +131,7 @@ class Wrapper:
 
     async def _open(self) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: daemon.log_unexpected(self._log, context))
-        reaper.adopt_orphans()
+        proc.adopt_orphans()
         await self._listener.open(self._wire)
         self._signals.listen(self._on_signal)
         on = f"*:{self._listener.port}"
@@ -150,7 +150,7 @@ class Wrapper:
         self._log.event("info", "app started", pid=app.pid, command=list(command))
         background = [
             tasks.start(self._release(owner), "the app's first listening"),
-            tasks.start(reaper.Reaper(lambda: (app.pid,)).run(), "reaper"),
+            tasks.start(proc.Reaper(lambda: (app.pid,)).run(), "reaper"),
         ]
         daemon.settle_memory()
         try:

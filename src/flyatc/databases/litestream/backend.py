@@ -2,19 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Storage, Tenant
+from flyatc.databases import local_files, manifest, orphans
+from flyatc.databases import restore as snapshots
+from flyatc.databases import version_choice as versions
 from flyatc.databases.database import Database
-from flyatc.databases.litestream import prepare, rollback
+from flyatc.databases.litestream import prepare, replica_layout, replica_restore, restore_plan
 from flyatc.databases.litestream.daemon import LitestreamDaemon, Run
-from flyatc.databases.litestream.replica_layout import Addresses
+from flyatc.databases.litestream.replica_layout import Addresses, Lines
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry, Pointer
+from flyatc.databases.remote import Current
+from flyatc.databases.resources import Workers
 from flyatc.databases.restore import Seeds
-from flyatc.databases.version_choice import Choice
-from flyatc.databases.workers import Workers
+from flyatc.databases.restore_plan import Restore
+from flyatc.databases.transfer import Restored
+from flyatc.databases.version_choice import Choice, Moment, OrphanChoice, Picked
+from flyatc.kit import tasks
+from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
@@ -87,7 +97,7 @@ class LitestreamBackend:
 
         Raises RestoreRefused (nothing was changed); StoreUnavailable, OSError."""
         databases = [self._database(tenant, name, record, lease) for name in names]
-        marked = await rollback.rewind(databases, choice, record, self._context, progress)
+        marked = await rewind(databases, choice, record, self._context, progress)
         return Replication(tenant, await prepare.attach(databases, self._context, marked), record, lease, self._context)
 
     async def close(self) -> None:
@@ -97,3 +107,94 @@ class LitestreamBackend:
 
     def _database(self, tenant: Tenant, name: str, record: Record, lease: Lease) -> Database:
         return Database(tenant, name, record, self._context.store, lease, self._context.tools)
+
+
+@dataclass(frozen=True)
+class _There:
+    """Content of the store for one database."""
+
+    database: Database
+    found: Lines
+    current: Current | None
+
+    @property
+    def pointer(self) -> Pointer | None:
+        return self.current.pointer if self.current is not None else None
+
+
+async def rewind(
+    databases: list[Database], choice: Choice, record: Record, context: LitestreamContext, progress: Progress
+) -> frozenset[str]:
+    """Put the chosen state in place, and record it as in use. All are verified before the first is put in place. Return
+    the names of those whose current.json says that they are streamed.
+
+    Raises RestoreRefused (nothing was changed), StoreUnavailable, OSError."""
+    there = [await _look(database, context) for database in databases]
+    async with context.tools.workplace(databases[0].folder, "restore") as place:
+        arrivals = await tasks.every((_bring(one, choice, place, context, progress) for one in there), "restore")
+        put = tasks.start(_put(there, arrivals, record, context), f"settle {databases[0].tenant.address}")
+        await tasks.to_the_end(put)
+    return frozenset(one.database.name for one in there if prepare.may_be_streamed(one.current))
+
+
+async def _look(database: Database, context: LitestreamContext) -> _There:
+    found = await listed(database, context.store)
+    current = await prepare.take_over(database, found)
+    return _There(database, found, current)
+
+
+async def _bring(
+    there: _There, choice: Choice, place: Path, context: LitestreamContext, progress: Progress
+) -> Restored:
+    database, pointer = there.database, there.pointer
+    match choice:
+        case None:
+            return await _newest(there, place, context, progress)
+        case OrphanChoice():
+            return await orphans.bring(database, choice.name, place, context.tools, progress)
+        case Moment():
+            return await _at(there, choice.at, place, context, progress)
+    key = f"{choice}{manifest.SUFFIX}"
+    if key not in await database.remote.snapshots():
+        raise RestoreRefused(f"{database} has no snapshot {choice!r}: see flyatc history {database.tenant.address}")
+    return await snapshots.bring(database, key, pointer, place, context.tools, progress)
+
+
+async def _newest(there: _There, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
+    database, pointer = there.database, there.pointer
+    found = restore_plan.newest(await prepare.saved_of(database, there.current, context), there.found.last)
+    if found is None:
+        raise RestoreRefused(f"{database}: the store has nothing of it. Nothing was changed")
+    if found.saved is not None and pointer is not None:
+        return await snapshots.bring(database, pointer.key, pointer, place, context.tools, progress)
+    assert found.line is not None
+    return await prepare.bring(database, found.line, None, place, context, progress, pointer)
+
+
+async def _at(there: _There, moment: float, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
+    database, pointer = there.database, there.pointer
+    stored = {key: one.modified for key, one in (await database.remote.snapshots()).items()}
+    for source in replica_layout.places_at(there.found, versions.kept(pointer, stored), moment):
+        if isinstance(source, Picked):
+            return await snapshots.bring(database, source.key, pointer, place, context.tools, progress)
+        line, time = source
+        try:
+            return await prepare.bring(database, line, time, place, context, progress, pointer)
+        except replica_restore.NoSuchTime:
+            await context.tools.quick.run(partial(local_files.remove, place / database.name.replace("/", "~")))
+    raise RestoreRefused(f"{database}: the store has nothing of it from that time. Nothing was changed")
+
+
+async def _put(there: list[_There], arrivals: list[Restored], record: Record, context: LitestreamContext) -> None:
+    entries = {}
+    for one, arrival in zip(there, arrivals, strict=True):
+        database, pointer, renewal = one.database, one.pointer, prepare.renewal_of(one.database, one.found)
+        await prepare.place_one(database, arrival, Restore("requested by the operator"), renewal, context)
+        entries[database.name] = Entry(
+            in_use=True,
+            epoch=database.lease.epoch,
+            line=database.lease.line,
+            renewal=renewal,
+            base=pointer.link if pointer is not None else None,
+        )
+    await record.put(entries)

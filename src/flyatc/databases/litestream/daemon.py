@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar
 
 from flyatc.databases.litestream import client
 from flyatc.databases.litestream.client import Control, ControlFailed, Progress, Refused, Relay
-from flyatc.kit import backoff, durable_files, tasks
+from flyatc.kit import durable_files, tasks, timing
 from flyatc.kit.errors import FlyatcError, StartFailed
 from flyatc.kit.threads import Threads
 from flyatc.kit.types import Exit
@@ -219,7 +219,7 @@ class LitestreamDaemon:
             except (StartFailed, LitestreamFailed, OSError) as error:
                 self._log.event("error", "litestream does not start", error=str(error))
             failures = 1 if clock() - began > STEADY else failures + 1
-            await _within(self._closing.wait(), backoff.delay(failures, first=0.1, most=30.0))
+            await _within(self._closing.wait(), timing.delay(failures, first=0.1, most=30.0))
 
     async def _run_once(self) -> None:
         await self._threads.run(self._write)

@@ -30,7 +30,7 @@ from flyatc.databases.litestream.daemon import LitestreamFailed
 from flyatc.databases.litestream.replica_layout import prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.manifest import Position, Signature
-from flyatc.kit import backoff
+from flyatc.kit import timing
 from flyatc.kit.errors import SaveFailed
 from flyatc.objects.store import StoreUnavailable
 
@@ -124,7 +124,7 @@ class Stream:
             if waited > within or not self.database.lease.valid():
                 raise SaveFailed(f"{self.database} is not saved within {waited:.0f} s: {trouble}")
             failures += 1
-            await asyncio.sleep(backoff.delay(failures, first=0.05, most=0.2))
+            await asyncio.sleep(timing.delay(failures, first=0.05, most=0.2))
 
     @property
     def patience(self) -> float:

@@ -1,4 +1,4 @@
-"""Deadlines of calls to external services. Pure: times are seconds of one monotonic clock."""
+"""Deadlines of calls to external services, and retry delays. Pure: times are seconds of one monotonic clock."""
 
 import math
 from dataclasses import dataclass
@@ -44,3 +44,10 @@ class Moving:
             return math.inf
         stalled = max(course.begun, course.moved) + self.stall
         return min(stalled, course.begun + self.patience + course.total / self.slowest)
+
+
+def delay(failures: int, first: float = 1.0, most: float = 60.0) -> float:
+    """Return the delay in seconds after ``failures`` in a row: 0 → 0, 1 → ``first``, then doubling up to ``most``."""
+    if failures <= 0:
+        return 0.0
+    return min(most, first * 2.0 ** min(failures - 1, 60))
