@@ -51,9 +51,7 @@ class Run:
         self.gateway: Gateway | None = None
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
-        self._waiting = StartWait(
-            spec.address, spec.app.start_timeout, lambda: self.visitors.count, tracker, self._give_up
-        )
+        self._waiting = StartWait(spec, lambda: self.visitors.count, tracker, self._give_up)
         self._refusal: Failure | None = None  # the error for requests that waited for this run
         self._has_place = False  # it has its place among limits.running
         self._stop_requested = asyncio.Event()  # set by ``stop``
