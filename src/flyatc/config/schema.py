@@ -74,7 +74,10 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     directory: Annotated[str, Meta(description="where the command runs; relative to this file")] = "."
     env: Annotated[
         dict[str, str | None],
-        Meta(description="added to the app's environment, same placeholders; null removes a variable"),
+        Meta(
+            description="added to the app's environment; the same placeholders, and {secret} and {secret.base64}: "
+            "secrets of this tenant; null removes a variable"
+        ),
     ] = field(default_factory=dict)
     ready: Annotated[
         str | None,
