@@ -69,7 +69,7 @@ async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Strea
         app.add(1)
         assert databases.unsaved is True
         await databases.save(silent)
-        assert held.txids[a.path.name] > 0
+        assert held.streams[0].txid > 0
         assert databases.saved_at is not None
         assert held.octets > 0
         await eventually(lambda: not held.unsaved and held.lag == 0.0)

@@ -387,7 +387,7 @@ async def test_a_run_cancelled_at_any_step_leaves_nothing(room: Room) -> None:
         with pytest.raises(asyncio.CancelledError):
             await life
         assert room.on_record() == []
-        assert room.ports.taken == 0
+        assert not room.ports._taken
 
 
 async def _one_life(room: Room) -> None:

@@ -20,6 +20,8 @@ from flyatc.config.schema_sections import (
     PositiveSeconds,
     Replay,
     Seconds,
+    name_of,
+    segment_of,
 )
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
@@ -215,8 +217,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """One path segment for folders and keys: ``2025~winter``, ``~`` for no name. No name may contain ``~``."""
-        return self.name.replace("/", "~") or "~"
+        """The name as one path segment: ``2025~winter``, ``~`` for no name."""
+        return segment_of(self.name)
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -283,7 +285,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Return the tenant with this folder or store key, even if it is no longer configured: its data remains."""
-        name = key.replace("~", "/").strip("/")
+        name = name_of(key).strip("/")
         known = self.tenants.get(f"{user}/{name}" if name else user) or self.tenant_of_pattern(user, name)
         return known or make_tenant(self.server, user, name, App())
 
@@ -294,11 +296,10 @@ def prefix_of(server: Server, user: str, name: str) -> str:
 
 
 def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
-    key = name.replace("/", "~") or "~"
     return Tenant(
         user=user,
         name=name,
         prefix=prefix_of(server, user, name),
-        data=Path(server.data, "tenants", user, key),
+        data=Path(server.data, "tenants", user, segment_of(name)),
         app=app,
     )

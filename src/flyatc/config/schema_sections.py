@@ -205,6 +205,16 @@ class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "info"
 
 
+def segment_of(name: str) -> str:
+    """Return the name of a tenant or database as one path segment, for folders and keys. No name may contain ``~``."""
+    return name.replace("/", "~") or "~"
+
+
+def name_of(segment: str) -> str:
+    """Return the name of a segment; ``/`` for that of an empty name."""
+    return segment.replace("~", "/")
+
+
 class Listen(Struct, frozen=True):
     """An address: ``3000``, ``127.0.0.1:3000``, ``[::1]:3000``. Without a host: all interfaces, IPv4 and IPv6."""
 
