@@ -3,8 +3,9 @@
 import contextlib
 import io
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fakes.machines import DATABASE, FailingStore, Told
 from fakes.owners import FakeLease, previous
@@ -42,16 +43,8 @@ class Streamer:
         self.path = own / DATABASE
 
     @contextlib.asynccontextmanager
-    async def _run(
-        self,
-        argv: Sequence[str],
-        environ: Mapping[str, str],
-        hear: Callable[[str, str], None],
-        grace: float,
-        hurry: Callable[[], bool],
-        directory: Path,
-    ) -> AsyncIterator[program.RunningProgram]:
-        async with program.hold(argv, environ, hear, grace, hurry, directory, self._records) as running:
+    async def _run(self, *call: Any) -> AsyncIterator[program.RunningProgram]:
+        async with program.hold(*call, records=self._records) as running:
             yield running
         self.after_programs()
 
