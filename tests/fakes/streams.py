@@ -4,6 +4,7 @@ import contextlib
 import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fakes.owners import FakeLease, previous
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import local_files, restore
 from flyatc.databases.litestream.backend import LitestreamBackend
+from flyatc.databases.litestream.daemon import Run, Running
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.resources import Workers
@@ -43,8 +45,9 @@ class Streamer:
         self.path = own / DATABASE
 
     @contextlib.asynccontextmanager
-    async def _run(self, *call: Any) -> AsyncIterator[program.RunningProgram]:
-        async with program.hold(*call, records=self._records) as running:
+    async def _run(self, *call: Any) -> AsyncIterator[Running]:
+        hold: Run = partial(program.hold, records=self._records)
+        async with hold(*call) as running:
             yield running
         self.after_programs()
 
