@@ -15,6 +15,7 @@ PositiveOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={
 
 
 Coding = Literal["zstd", "br", "gzip"]
+CacheMode = Literal["assets", "rfc"]
 
 MOST_JITTER = 65_533  # octets: the limit of gzip's comment field
 
@@ -96,6 +97,13 @@ class Folder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Caching(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="false: every request goes to the app")] = True
+    mode: Annotated[
+        CacheMode,
+        Meta(
+            description="rfc: all that RFC 9111 permits; assets: only what the app says may be stored, and no error "
+            "but 404 and 410; see http.md"
+        ),
+    ] = "assets"
 
 
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
