@@ -182,7 +182,7 @@ def forbidden(control: Directives) -> str | None:
 
 
 class Asker(NamedTuple):
-    """What the request has: ``authorized``: Authorization; ``cookies``: Cookie."""
+    """Credentials of the request. ``authorized``: it has Authorization; ``cookies``: it has Cookie."""
 
     authorized: bool = False
     cookies: bool = False
