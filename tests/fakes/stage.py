@@ -12,7 +12,7 @@ import msgspec
 from fakes.owners import FakeLease, previous
 from flyatc.config import schema, schema_sections
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
-from flyatc.kit.types import Effort, Exit, Progress
+from flyatc.kit.types import Effort, Exit, Progress, Work
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.interfaces import Tools
 from flyatc.tenants.state import Status
@@ -64,6 +64,12 @@ class FakeChild:
     async def effort(self) -> Effort:
         return Effort(0.0, wants=self._tenant not in self._stage.lazy)
 
+    async def work(self, *, oldest: float, youngest: float) -> Work:
+        stage = self._stage
+        stage.looks.append((self._tenant, asyncio.get_running_loop().time()))
+        await stage.step("look", self._tenant)
+        return stage.work(self._tenant)
+
     async def ready(self) -> None:
         stage = self._stage
         stage.starting += 1
@@ -83,6 +89,7 @@ class FakeChild:
 class FakeDatabases:
     unsaved = False
     saved_at: float | None = None
+    changed: tuple[str, float] | None = None
     lag, octets = 0.0, 8192
 
     def __init__(self, renewed: dict[str, str]) -> None:
@@ -133,6 +140,8 @@ class Stage:
         self.saving = self.most_saving = 0
         self.alive: Counter[str] = Counter()  # databases held, by tenant
         self.events: list[dict[str, Any]] = []
+        self.work: Callable[[str], Work] = lambda tenant: Work({}, {})  # what the processes of a tenant do
+        self.looks: list[tuple[str, float]] = []  # at work: the tenant and the loop's clock
         self.renewed: dict[str, str] = {}  # what the databases tell
         self.config = config or make_config("a", "b")
         self.on_record: set[str] | None = None  # users; None: all

@@ -55,7 +55,7 @@ def test_a_changed_tenant_is_restarted_after_a_moment_without_clients() -> None:
 
 def test_a_changed_tenant_that_is_idle_too_is_only_stopped() -> None:
     stops, _ = idle.sweep([snapshot(changed=True)], now=300.0)
-    assert [stop.again for stop in stops] == [False]
+    assert [isinstance(stop, idle.Stop) and stop.again for stop in stops] == [False]
 
 
 def test_the_next_look_is_the_earliest_of_all() -> None:

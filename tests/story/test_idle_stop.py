@@ -8,6 +8,7 @@ import pytest
 
 from fakes.stage import DOWN, UP, Stage, changed, make_config
 from flyatc.kit import tasks
+from flyatc.kit.types import Work
 from flyatc.tenants.state import State
 
 pytestmark = pytest.mark.looptime
@@ -165,3 +166,85 @@ async def test_an_idle_changed_tenant_restarts_though_it_is_never_idle(sweeping:
     stage.fleet.apply(changed(stage.config, "a", env={"NEW": "1"}))
     await asyncio.sleep(2.1)
     assert stage.status().pid == 2
+
+
+async def test_an_app_that_works_without_requests_runs_on_until_its_work_ends(
+    sweeping: list[asyncio.Task[None]],
+) -> None:
+    stage = Stage(make_config("a", idle=300.0))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    stage.work = lambda tenant: Work({(1, 1): 0.2 * min(now(), 1000.0)}, {})  # it works until 1000
+    await stage.visit()
+    await asyncio.sleep(310)
+    assert stage.status().busy == "its processes use 20% of a core"
+    assert stage.fleet.quiet_for() == 0.0, "the machine does not sleep meanwhile"
+    await asyncio.sleep(990 - now())
+    assert stage.status().state is State.READY
+    await asyncio.sleep(600)
+    assert stage.status().state is State.STOPPED
+    assert stage.status().busy is None
+    assert stage.fleet.quiet_for() > 0
+    assert len(stage.looks) == 6, "at half of the time, and at each end"
+    said = [e["why"] for e in stage.events if e["msg"] == "kept running without requests"]
+    assert said == ["its processes use 20% of a core"], "once"
+
+
+async def test_an_app_that_never_rests_is_stopped_after_idle_most(sweeping: list[asyncio.Task[None]]) -> None:
+    stage = Stage(make_config("a", idle=10.0, idle_most=100.0))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    stage.work = lambda tenant: Work({(1, 1): now()}, {})
+    await stage.visit()
+    await asyncio.sleep(99.5)
+    assert stage.status().state is State.READY
+    await asyncio.sleep(1)
+    assert stage.status().state is State.STOPPED
+    why = next(e["why"] for e in stage.events if e.get("state") == "draining")
+    assert why == "no request for 1m40s (idle_most); its processes use 100% of a core"
+
+
+async def test_only_what_is_due_is_looked_at(sweeping: list[asyncio.Task[None]]) -> None:
+    stage = Stage(make_config("a", "b", "c", idle=10.0))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    for _ in range(20):  # a is used all the time, b once
+        await stage.visit("a")
+        await asyncio.sleep(4)
+    await stage.visit("b")
+    await asyncio.sleep(11)
+    assert [tenant for tenant, _ in stage.looks] == ["a", "a", "b", "b"]
+
+
+async def test_an_app_whose_work_cannot_be_seen_is_stopped_when_no_request_came(
+    sweeping: list[asyncio.Task[None]],
+) -> None:
+    stage = Stage(make_config("a", idle=10.0))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    stage.faults["look"] = PermissionError("not shown")
+    await stage.visit()
+    await asyncio.sleep(16)
+    assert stage.status().state is State.STOPPED
+    stage.faults.clear()
+    stage.takes["look"] = 1e9  # it hangs
+    await stage.visit()
+    await asyncio.sleep(40)
+    assert stage.status().state is State.STOPPED
+
+
+async def test_a_stop_for_another_reason_does_not_wait_for_work(sweeping: list[asyncio.Task[None]]) -> None:
+    stage = Stage(make_config("a", "b", idle=300.0, running=1))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    stage.work = lambda tenant: Work({(1, 1): now()}, {})
+    await stage.visit("a")
+    await asyncio.sleep(301)
+    assert stage.status("a").busy is not None
+    await stage.visit("b")
+    assert stage.status("a").state is State.STOPPED
+    assert stage.story["a"] == [*UP, "drain", *DOWN], "with its grace"
+
+
+async def test_with_requests_alone_nothing_is_looked_at(sweeping: list[asyncio.Task[None]]) -> None:
+    stage = Stage(make_config("a", idle=10.0, idle_counts=["requests"]))
+    sweeping.append(tasks.start(stage.fleet.sweep(), "sweep"))
+    stage.work = lambda tenant: Work({(1, 1): now()}, {})
+    await stage.visit()
+    await asyncio.sleep(10.1)
+    assert (stage.status().state, stage.looks) == (State.STOPPED, [])

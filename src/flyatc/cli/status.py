@@ -107,6 +107,8 @@ def _note(one: Status, now: float | None, standing: str) -> str:
     parts += [f"{name} was sent again: {why}" for name, why in one.renewed.items()]
     if one.restart_pending:
         parts.append("restarts when idle, with the new configuration")
+    if one.busy is not None:
+        parts.append(f"kept running: {one.busy}")
     if one.idle_at is not None and now is not None:
         parts.append(f"stops {output.ago(one.idle_at, now)} if no request comes")
     return "; ".join(part for part in parts if part)

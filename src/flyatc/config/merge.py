@@ -105,19 +105,8 @@ def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, st
         if fault := validate.variable(name):
             context.faults.add((*key, name), fault)
         if value is not None:
-            _check_placeholders(value, (*key, name), context, secrets=True)
-            _check_secret(value, context)
+            _check_placeholders(value, (*key, name), context)
     return env
-
-
-def _check_secret(value: str, context: Context) -> None:
-    given = context.environ.get(validate.SECRET_VARIABLE)
-    if given and len(given) < validate.SHORTEST_SECRET and validate.has_secret(value):
-        context.faults.add_environment(
-            validate.SECRET_VARIABLE,
-            f"is shorter than {validate.SHORTEST_SECRET} characters: an app could guess it by its {{secret}}. "
-            "openssl rand -hex 32 makes one",
-        )
 
 
 def _ready(ready: str | None, key: Key, context: Context) -> str | None:
@@ -134,6 +123,12 @@ def _directory(directory: str, key: Key, context: Context) -> str:
     if not context.disk.is_directory(Path(absolute)):
         context.faults.add(key, f"{absolute} is not a directory")
     return absolute
+
+
+def _idle_counts(counts: list[str], key: Key, context: Context) -> list[str]:
+    if "requests" not in counts and not context.faults.reported(key):
+        context.faults.add(key, f"requests always count: write [{', '.join(['requests', *counts])}]")
+    return counts
 
 
 def _databases(databases: list[str], key: Key, context: Context) -> list[str]:
@@ -195,9 +190,9 @@ def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
     return {name: context.absolute(path) for name, path in pages.items()}
 
 
-def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool = False) -> None:
+def _check_placeholders(text: str, key: Key, context: Context) -> None:
     if "{" in text or "}" in text:
-        for fault in validate.faults(text, context.environ, secrets=secrets):
+        for fault in validate.faults(text, context.environ):
             context.faults.add(key, fault)
 
 
@@ -206,6 +201,7 @@ _CHECKS: dict[str, Check] = {
     "env": _env,
     "ready": _ready,
     "directory": _directory,
+    "idle_counts": _idle_counts,
     "databases": _databases,
     "seed": _seed,
     "pages": _pages,

@@ -6,7 +6,7 @@ which every tenant has its complete ``App`` and every path is absolute.
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -20,8 +20,6 @@ from flyatc.config.schema_sections import (
     PositiveSeconds,
     Replay,
     Seconds,
-    name_of,
-    segment_of,
 )
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
@@ -76,10 +74,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     directory: Annotated[str, Meta(description="where the command runs; relative to this file")] = "."
     env: Annotated[
         dict[str, str | None],
-        Meta(
-            description="added to the app's environment; the same placeholders, and {secret} and {secret.base64}: "
-            "secrets of this tenant; null removes a variable"
-        ),
+        Meta(description="added to the app's environment, same placeholders; null removes a variable"),
     ] = field(default_factory=dict)
     ready: Annotated[
         str | None,
@@ -101,8 +96,22 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Seconds, Meta(description="longest wait for the head of a response, then 504; 0: none")
     ] = 0.0
     idle: Annotated[
-        Seconds, Meta(description="after so long without requests, the app is saved and stopped; 0: never")
+        Seconds,
+        Meta(
+            description="after so long without requests and work (idle_counts), the app is saved and stopped; 0: never"
+        ),
     ] = 300.0
+    idle_counts: Annotated[
+        list[Literal["requests", "cpu", "writes", "sleeps"]],
+        Meta(
+            description="what keeps an app running: requests always; cpu: its processes use more than 1% of a core; "
+            "writes: its databases change; sleeps: a thread or process that began during a request sleeps for a time"
+        ),
+    ] = field(default_factory=lambda: ["requests", "cpu", "writes", "sleeps"])
+    idle_most: Annotated[
+        Seconds,
+        Meta(description="after so long without requests, the app is stopped even if it works; 0: no limit"),
+    ] = 3600.0
     drain_timeout: Annotated[Seconds, Meta(description="how long requests in flight may take when the app stops")] = (
         10.0
     )
@@ -139,6 +148,8 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     waiting_page_after: Seconds | UnsetType = UNSET
     response_timeout: Seconds | UnsetType = UNSET
     idle: Seconds | UnsetType = UNSET
+    idle_counts: list[Literal["requests", "cpu", "writes", "sleeps"]] | UnsetType = UNSET
+    idle_most: Seconds | UnsetType = UNSET
     drain_timeout: Seconds | UnsetType = UNSET
     stop_grace: Seconds | UnsetType = UNSET
     strip_prefix: bool | UnsetType = UNSET
@@ -217,8 +228,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """The name as one path segment: ``2025~winter``, ``~`` for no name."""
-        return segment_of(self.name)
+        """One path segment for folders and keys: ``2025~winter``, ``~`` for no name. No name may contain ``~``."""
+        return self.name.replace("/", "~") or "~"
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -285,7 +296,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Return the tenant with this folder or store key, even if it is no longer configured: its data remains."""
-        name = name_of(key).strip("/")
+        name = key.replace("~", "/").strip("/")
         known = self.tenants.get(f"{user}/{name}" if name else user) or self.tenant_of_pattern(user, name)
         return known or make_tenant(self.server, user, name, App())
 
@@ -296,10 +307,11 @@ def prefix_of(server: Server, user: str, name: str) -> str:
 
 
 def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
+    key = name.replace("/", "~") or "~"
     return Tenant(
         user=user,
         name=name,
         prefix=prefix_of(server, user, name),
-        data=Path(server.data, "tenants", user, segment_of(name)),
+        data=Path(server.data, "tenants", user, key),
         app=app,
     )

@@ -38,6 +38,11 @@ class AutoSaver:
         return max((d.entry.saved_at for d in self._databases if d.entry.saved_at is not None), default=None)
 
     @property
+    def changed(self) -> tuple[str, float] | None:
+        """Name and Unix time of the last change of a database by its app."""
+        return max(((d.name, d.changed) for d in self._databases), key=lambda one: one[1], default=None)
+
+    @property
     def lag(self) -> float:
         """Seconds since the store had everything; 0: it has everything now."""
         return max(0.0, time() - (self.saved_at or self._since)) if self.unsaved else 0.0
@@ -159,6 +164,17 @@ class Unstored:
     unsaved = False
     saved_at = None
     lag, octets = 0.0, 0
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    @property
+    def changed(self) -> tuple[str, float] | None:
+        found = []
+        for name in self._tenant.app.databases:
+            with contextlib.suppress(OSError):
+                found.append((name, local_files.newest(local_files.signature(self._tenant.data / name))))
+        return max(found, key=lambda one: one[1], default=None)
 
     @property
     def alarms(self) -> list[str]:

@@ -51,6 +51,7 @@ class Database:
         self._record, self._tools = record, tools
         self._lock = asyncio.Lock()
         self.failed = False  # the last save failed
+        self._copied, self._changed = 0.0, 0.0  # Unix times of the last change: as our last copy left it, and before
         self._rival: str | None = None  # reason why no save can succeed any more
 
     def __str__(self) -> str:
@@ -74,6 +75,16 @@ class Database:
         if found[0] is None:
             return self._record.deleted
         return found != self.entry.signature
+
+    @property
+    def changed(self) -> float:
+        """Unix time of the last change by the app; 0: none is known. Our copies may checkpoint the WAL, which changes
+        the files: that does not count. Cheap."""
+        try:
+            newest = local_files.newest(local_files.signature(self.path))
+        except OSError:  # the next save reports it
+            return 0.0
+        return self._changed if newest == self._copied else newest
 
     def log_event(self, level: str, message: str, **fields: object) -> None:
         self._tools.log.event(level, message, tenant=self.tenant.address, database=self.name, **fields)
@@ -175,8 +186,9 @@ class Database:
     async def copy(self, copy: Path, progress: Progress, *, keep_wal: bool = False) -> str:
         """Make a checked copy, since a damaged database must not replace a good one; return its sha256. ``keep_wal``:
         as in ``sqlite.copy``. Raises sqlite.Unusable, OSError."""
-        heavy = self._tools.heavy
+        heavy, self._changed = self._tools.heavy, self.changed
         await heavy.watch(partial(sqlite.copy, self.path, copy, keep_wal=keep_wal), "copy", progress)
+        self._copied = local_files.newest(local_files.signature(self.path))
         await heavy.run(partial(sqlite.check_still, copy))
         return await heavy.watch(partial(local_files.digest, copy), "check", progress)
 

@@ -110,7 +110,7 @@ class DatabaseService:
             await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
             if self._store is None:
                 await restore.make_local(tenant, seeds, self._tools)
-                return Unstored()
+                return Unstored(tenant)
             record = await self._record(tenant)
             if self._streams is not None:
                 return await self._streams.take(tenant, record, lease, seeds)

@@ -29,6 +29,14 @@ class Effort(NamedTuple):
     wants: bool
 
 
+class Work(NamedTuple):
+    """Work of an app's processes at one moment. ``cpu``: seconds that each has used so far, by pid and start.
+    ``asleep``: the threads, by id and start, that sleep for a time (nanosleep(2)), each with its CPU time in ns."""
+
+    cpu: dict[tuple[int, int], float]
+    asleep: dict[tuple[int, int], int]
+
+
 class Progress(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
         """Report progress. ``step``: such as copy, for people; done and total in bytes. Called on the loop."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import StartFailed, StillRunning
-from flyatc.kit.types import Effort, Exit
+from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
-from flyatc.process import launch_plan, proc, readiness
+from flyatc.process import launch_plan, proc, readiness, work
 from flyatc.process.app_process import AppProcess
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
@@ -67,6 +67,9 @@ class RunningChild:
     def _effort(self) -> Effort:
         members = [found for pid in self.members() if (found := proc.find(pid)) is not None]
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
+
+    async def work(self, *, oldest: float, youngest: float) -> Work:
+        return await asyncio.to_thread(lambda: work.look(self.members(), oldest, youngest))
 
     async def ready(self) -> None:
         """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""
@@ -138,7 +141,7 @@ async def hold(
     tenant: Tenant,
     hurry: Callable[[], bool],
     *,
-    plan: Callable[[Tenant, int], launch_plan.Launch],
+    environ: Mapping[str, str],
     ports: PortPool,
     log: Log,
     records: Records,
@@ -147,12 +150,11 @@ async def hold(
 ) -> AsyncIterator[RunningChild]:
     """Run the tenant's app inside the context. On exit every process that came from its command is ended: SIGTERM,
     ``app.stop_grace``, SIGKILL; or SIGKILL at once if ``hurry()``, which is also called during the grace. This also
-    happens on cancellation. ``plan``: see launch_plan. Raises StartFailed; StillRunning on exit if a process cannot be
-    ended."""
+    happens on cancellation. Raises StartFailed; StillRunning on exit if a process cannot be ended."""
     port = ports.take()
     child = None
     try:
-        launch = plan(tenant, port)
+        launch = launch_plan.plan(tenant, port, environ)
         _check_folders(tenant, launch)
         child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:

@@ -54,6 +54,11 @@ class Value(Struct):
     value: str
 
 
+class TakeLease(Struct):
+    description: str = ""
+    ttl: int = 3600
+
+
 class Failure(Struct):
     error: str
 

@@ -40,6 +40,7 @@ def status(
         gauges={} if databases is None else databases.gauges,
         epoch=run.owned.epoch if run is not None and run.owned is not None else None,
         restart_pending=look.changed,
+        busy=look.seen.reason,
     )
 
 

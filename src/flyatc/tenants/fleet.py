@@ -161,8 +161,8 @@ class Fleet:
         await self._scheduler.sweep()
 
     def quiet_for(self) -> float:
-        """Seconds since the last request of any tenant ended; 0 while there is one. Background work does not count."""
-        if self._scheduler.visitors.count:
+        """Seconds since the last request of any tenant ended; 0 while there is one, or an app was last seen to work."""
+        if self._scheduler.visitors.count or self._scheduler.working:
             return 0.0
         return asyncio.get_running_loop().time() - self._scheduler.visitors.quiet_since
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flyatc.config.schema import Tenant
-from flyatc.kit.types import Effort, Exit, Progress
+from flyatc.kit.types import Effort, Exit, Progress, Work
 from flyatc.ownership.lease import Lease
 
 
@@ -35,6 +35,10 @@ class Child(Protocol):
     async def effort(self) -> Effort:
         """Return the CPU time of its processes so far, and whether one of them is runnable or waits for a disk."""
 
+    async def work(self, *, oldest: float, youngest: float) -> Work:
+        """Return what its processes do. Of the threads that sleep, only those that began between ``oldest`` and
+        ``youngest`` seconds ago are listed."""
+
     async def ready(self) -> None:
         """Wait until the app responds. Raises kit.errors.StartFailed if it ends before that, or if another process
         listens on its port.
@@ -60,6 +64,10 @@ class Databases(Protocol):
     @property
     def octets(self) -> int:
         """Size of the local files in bytes. Cheap."""
+
+    @property
+    def changed(self) -> tuple[str, float] | None:
+        """Name and Unix time of the last change of a database that was not flyatc's own. Cheap."""
 
     @property
     def alarms(self) -> list[str]:

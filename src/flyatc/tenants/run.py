@@ -6,22 +6,22 @@ earlier run when there are no requests. If the lease ends, the app is killed at 
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
-from flyatc.kit.errors import CopyLost, HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.kit.errors import CopyLost, HeldElsewhere
 from flyatc.ownership.lease import Lease
-from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
+from flyatc.tenants import idle
+from flyatc.tenants.errors import Failed, Unavailable
+from flyatc.tenants.idle_watch import IdleWatch
 from flyatc.tenants.interfaces import Child, Databases, Gateway
-from flyatc.tenants.record import Failure, Record, StateTracker
-from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler, TooManyNewcomers
+from flyatc.tenants.record import Record, StateTracker
+from flyatc.tenants.run_failures import RunFailures
+from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.start_queue import KEPT, StartWait
 from flyatc.tenants.state import START_STATES, State
 
-ELSEWHERE_RETRY = 2.0  # seconds for which another machine's lease is remembered
-FULL_RETRY = 5.0  # seconds; Retry-After where no place is free
 NEWS = 1.0  # seconds; the longest delay until the end of an app is noticed
 
 
@@ -42,18 +42,18 @@ class Run:
     ) -> None:
         self.newcomer = not listed and not saves_only  # set to False once its user proves to be known
         self.spec, self.saves_only = spec, saves_only
-        self.idle_after = spec.app.idle or math.inf  # seconds without requests until it is stopped or restarted
+        self.idle_after = idle.first_look(spec.app)  # seconds without requests until it is considered for a stop
         self.visitors = InFlight(scheduler.visitors, quiet)
         self.over = asyncio.Event()
         self.owned: Lease | None = None
         self.databases: Databases | None = None
         self.child: Child | None = None
         self.gateway: Gateway | None = None
+        self.watch: IdleWatch | None = None  # of the ready app
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
         self._waiting = StartWait(spec, lambda: self.visitors.count, tracker, self._give_up)
-        self._refusal: Failure | None = None  # the error for requests that waited for this run
-        self._has_place = False  # it has its place among limits.running
+        self._failures = RunFailures(spec, scheduler.log, record, tracker)
         self._stop_requested = asyncio.Event()  # set by ``stop``
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
@@ -80,7 +80,7 @@ class Run:
         Raises Unavailable."""
         self.visitors.enter()
         try:
-            await self._waiting.wait(self._late)
+            await self._waiting.wait(self._failures.late)
             if self._tracker.state is State.READY and self.certain:
                 return self.visit()
         except Unavailable:
@@ -89,8 +89,8 @@ class Run:
         finally:
             self.visitors.exit()
             self._waiting.left(KEPT if comes_again else 0.0)
-        if self._refusal is not None:
-            raise self._refusal.error(self._now())
+        if self._failures.refusal is not None:
+            raise self._failures.refusal.error(self._now())
         return None
 
     @property
@@ -121,7 +121,7 @@ class Run:
             reason = self.child.stranger
             if reason is None:
                 raise Failed(self.spec.address, "the app runs, but takes no connections", NEWS) from None
-            self._log_failure("another process has the app's port", reason=reason)
+            self._failures.log("another process has the app's port", reason=reason)
             self.stop("another process has its port")  # the next run has another one
             raise Failed(self.spec.address, reason, NEWS) from None
 
@@ -189,7 +189,7 @@ class Run:
         await tasks.first_of(self.child.exited.wait(), self._stop_requested.wait())
         self._record.setbacks.survived(self._now() - ready_at)
         if self._tracker.state is State.READY:
-            self._crashed(self.child)
+            self._failures.crashed(self.child)
         else:
             await self._drain(self.child)
 
@@ -200,7 +200,7 @@ class Run:
         with self._scheduler.newcomers.counted(self):
             if not self.saves_only:
                 await held.enter_async_context(self._scheduler.room.place(self.spec.address, newcomer=self.newcomer))
-            self._has_place = True
+            self._failures.has_place = True
             self.owned = await held.enter_async_context(tools.owned(self.spec))
             self.newcomer = self.newcomer and not self.owned.known
         held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
@@ -216,13 +216,17 @@ class Run:
             self._tracker.to(State.STARTING)
             self._record.starts += 1
             self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
+            self._failures.child = self.child
             with turn.watched(self.child.effort):
                 await self.child.ready()
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
+        assert self.databases is not None
         self.gateway = self._scheduler.tools.gateway(self.spec, child, self.owned.valid)
         held.callback(self.gateway.close)
+        self.watch = IdleWatch(self.spec, child, self.databases, self.visitors, self._scheduler, self._quiet)
+        held.callback(self.watch.close)
         self.visitors.quiet_since = self._now()
         self._tracker.to(State.READY)
         self._waiting.settled.set()
@@ -254,62 +258,16 @@ class Run:
     def _fail(self, error: Exception) -> None:
         if self._stop_requested.is_set():
             if not isinstance(error, TimeoutError):  # ``stop`` cuts the start short by a TimeoutError
-                self._log_failure("error while it was stopped", reason=str(error) or repr(error))
+                self._failures.log("error while it was stopped", reason=str(error) or repr(error))
             return
-        if isinstance(error, HeldElsewhere) and (error.settled or not self.saves_only):
-            return self._is_elsewhere(error)
-        if self.saves_only:
-            self._trouble = str(error) or "its databases could not be opened in time to save them"
-            return
-        if isinstance(error, TooManyNewcomers):
-            self._refusal = Failure(Full, self.spec.address, str(error), self._now() + FULL_RETRY)
-            return
-        if isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired():
-            waited = self._tracker.state is State.OWNING and not self._has_place
-            kind: type[Unavailable] = Full if waited else NotReadyInTime
-            reason = self._late()
-        else:
-            kind = Unsafe if isinstance(error, RestoreRefused | OwnershipUnknown) else Failed
-            reason = str(error) or repr(error)
-        self._log_failure("the start failed", kind=kind.__name__, reason=reason)
-        if kind is Full:
-            self._refusal = Failure(Full, self.spec.address, reason, self._now() + FULL_RETRY)
-        else:
-            self._refuse(kind, reason, self._record.setbacks.start_failed(self._now()))
-
-    def _is_elsewhere(self, error: HeldElsewhere) -> None:
-        if error.settled:
+        if isinstance(error, HeldElsewhere) and error.settled:
             self._record.saved()
         if self.saves_only:
+            if not isinstance(error, HeldElsewhere) or not error.settled:
+                self._trouble = str(error) or "its databases could not be opened in time to save them"
             return
-        address, until = self.spec.address, self._now() + ELSEWHERE_RETRY
-        if error.removed:
-            self._scheduler.log.event("info", "the user was removed", tenant=address, reason=str(error))
-            self._refusal = self._record.failure = Failure(NoSuchUser, address, str(error), until)
-            return
-        self._scheduler.log.event("info", "served elsewhere", tenant=address, owner=error.machine, reason=str(error))
-        self._refusal = self._record.failure = Failure(Elsewhere, address, str(error), until, error.machine)
-
-    def _crashed(self, child: Child) -> None:
-        self._record.crashes += 1
-        reason = f"the app ended by itself: {child.exit}"
-        self._log_failure("the app ended by itself", exit=str(child.exit))
-        seconds = self._record.setbacks.crashed(self._now())
-        if seconds:
-            self._refuse(Failed, f"{reason}, again and again", seconds)
-
-    def _refuse(self, kind: type[Unavailable], reason: str, seconds: float) -> None:
-        self._refusal = self._record.failure = Failure(kind, self.spec.address, reason, self._now() + seconds)
-
-    def _late(self) -> str:
-        if self._tracker.state is State.OWNING and not self._has_place:
-            return f"no place among limits.running became free within {self.spec.app.start_timeout:g} s"
-        return f"not ready within start_timeout ({self.spec.app.start_timeout:g} s); it was {self._tracker.state}"
-
-    def _log_failure(self, message: str, **fields: str) -> None:
-        end = self.child.exit if self.child is not None else None
-        output = list(end.output) if end is not None else []
-        self._scheduler.log.event("error", message, tenant=self.spec.address, output=output, **fields)
+        late = isinstance(error, TimeoutError) and self._limit is not None and self._limit.expired()
+        self._failures.start_failed(error, late=late)
 
     # --- release ---
 

@@ -28,6 +28,9 @@ class ScheduledTenant(Protocol):
 
     def stop(self, why: str, *, again: bool = False) -> None: ...
 
+    def look(self) -> None:
+        """Begin to look at the work of its app."""
+
     def status(self) -> Status: ...
 
     @property
@@ -54,6 +57,7 @@ class Scheduler:
     def __init__(self, tools: Tools, log: EventLog, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
         self.visitors = InFlight()  # counts the tenants with requests
+        self.working: set[str] = set()  # the tenants whose apps were last seen to work without requests
         self.awake: dict[str, ScheduledTenant] = {}
         self.room = RunningLimit(running, self._leaving, self._evict)
         self.newcomers = Newcomers(tools.known)
@@ -69,9 +73,12 @@ class Scheduler:
     async def sweep(self) -> None:
         """Stop idle tenants; never returns."""
         while True:
-            stops, self._look_at = idle.sweep(self._snapshots(), asyncio.get_running_loop().time() + TICK)
-            for stop in stops:
-                self.awake[stop.tenant].stop(stop.why, again=stop.again)
+            steps, self._look_at = idle.sweep(self._snapshots(), asyncio.get_running_loop().time() + TICK)
+            for step in steps:
+                if isinstance(step, idle.Look):
+                    self.awake[step.tenant].look()
+                else:
+                    self.awake[step.tenant].stop(step.why, again=step.again)
             self._look.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(None if self._look_at == math.inf else self._look_at):

@@ -278,6 +278,11 @@ class Tenant:
         )
         return self._run
 
+    def look(self) -> None:
+        """Begin to look at the work of its app."""
+        if self._run is not None and self._run.watch is not None:
+            self._run.watch.look()
+
     def _quiet(self) -> None:
         if self._run is not None:
             self._scheduler.quiet(self._run.visitors.quiet_since + self._run.idle_after)
@@ -334,15 +339,9 @@ class Tenant:
             idle=run.spec.app.idle if run is not None else 0.0,
             changed=run is not None and run.spec != self.spec,
             newcomer=run is not None and run.newcomer,
+            seen=run.watch.seen if run is not None and run.watch is not None else idle.UNSEEN,
         )
 
     def status(self) -> Status:
-        return describe.status(
-            self.spec,
-            self._record,
-            self._tracker,
-            self._run,
-            self.snapshot(),
-            self._between.count,
-            self._scheduler.wall(),
-        )
+        wall, look = self._scheduler.wall(), self.snapshot()
+        return describe.status(self.spec, self._record, self._tracker, self._run, look, self._between.count, wall)

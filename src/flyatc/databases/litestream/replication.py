@@ -54,6 +54,13 @@ class Replication:
         return max((s.saved_at for s in self.streams if s.saved_at is not None), default=None)
 
     @property
+    def changed(self) -> tuple[str, float] | None:
+        """Name and Unix time of the last change of a database."""
+        return max(
+            ((one.database.name, one.database.changed) for one in self.streams), key=lambda one: one[1], default=None
+        )
+
+    @property
     def lag(self) -> float:
         """Seconds since everything was in the store; 0: everything is."""
         return max((stream.lag for stream in self.streams), default=0.0)
@@ -86,6 +93,11 @@ class Replication:
     def renewed(self) -> dict[str, str]:
         """Reason of the last renewal of each stream, by database."""
         return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
+
+    @property
+    def txids(self) -> dict[str, int]:
+        """The last confirmed transaction, by database."""
+        return {stream.database.name: stream.txid for stream in self.streams}
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Wait until the store has all that was committed before. Raises SaveFailed."""

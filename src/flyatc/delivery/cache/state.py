@@ -29,13 +29,14 @@ class Counts:
 
 
 class CacheState:
-    """``item``: maximum octets of one body; ``pending``: octets of bodies being recorded."""
+    """``item``: maximum octets of one body; ``pending``: octets of bodies being recorded; ``heuristic``: see
+    ``policy.freshness_lifetime``."""
 
-    def __init__(self, bound: int, item: int) -> None:
+    def __init__(self, bound: int, item: int, heuristic: float) -> None:
         self.memory = memory.MemoryStore(bound)
         self.flights = Coalescing()
         self.counts = Counts()
-        self.item = min(item, bound)
+        self.item, self.heuristic = min(item, bound), heuristic
         self.pending, self.pending_bound = 0, max(bound // 4, self.item)
         self._voided = array("Q", bytes(8 * _SLOTS))
         self._clears = 0
@@ -53,7 +54,7 @@ class CacheState:
             self.counts.invalidated += 1
             self.memory.remove(uri)
 
-    def clear(self, tenants: frozenset[str]) -> int:
+    def clear(self, tenants: str | None) -> int:
         self._clears += 1
         return self.memory.clear(tenants)
 

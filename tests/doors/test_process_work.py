@@ -1,0 +1,96 @@
+"""What the work of real processes looks like: CPU time, and threads that sleep."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flyatc.process import work
+from slowness import SLOWNESS
+from whole.daemon import eventually
+
+PROGRAM = """
+import sys, threading, time
+print("ready", flush=True)
+for line in sys.stdin:
+    kind, seconds = line.split()
+    def burn():
+        until = time.process_time() + float(seconds)
+        while time.process_time() < until:
+            pass
+    def doze():
+        while True:
+            time.sleep(float(seconds))
+    target = {"burn": burn, "sleep": lambda: time.sleep(float(seconds)), "doze": doze,
+              "wait": lambda: threading.Event().wait(float(seconds))}[kind]
+    threading.Thread(target=target, daemon=True).start()
+    print(kind, flush=True)
+"""
+
+
+@contextmanager
+def app() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def ask(process: subprocess.Popen[str], what: str) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{what}\n")
+    process.stdin.flush()
+    process.stdout.readline()
+
+
+def test_cpu_time_is_counted_for_each_process() -> None:
+    with app() as process:
+        before = work.look([process.pid, 1 << 22], 1e6, 0)
+        ask(process, "burn 0.3")
+
+        def used() -> float:
+            ((key, cpu),) = work.look([process.pid], 1e6, 0).cpu.items()
+            return cpu - before.cpu[key]
+
+        eventually(lambda: used() >= 0.25, 10, "its CPU time")
+
+
+def test_a_thread_that_sleeps_is_found_with_the_same_mark_until_it_wakes() -> None:
+    with app() as process:
+        began = time.monotonic()
+        ask(process, "sleep 3600")
+
+        def look() -> dict[tuple[int, int], int]:
+            return work.look([process.pid], time.monotonic() - began + 0.02, 0).asleep
+
+        first = eventually(look, 10, "the thread")
+        assert len(first) == 1, "the main thread waits for a line, not for a time"
+        assert look() == first
+        ask(process, "doze 0.01")
+        second = eventually(lambda: len(found := look()) == 2 and found, 10, "the second")
+        ((loop, mark),) = set(second.items()) - set(first.items())
+        eventually(lambda: look().get(loop, mark) > mark, 10, "another mark of the one that woke")
+
+
+def test_only_threads_that_began_at_the_time_asked_for_are_found() -> None:
+    with app() as process:
+        ask(process, "sleep 3600")
+        eventually(lambda: work.look([process.pid], 1e6, 0).asleep, 10, "the thread")
+        age = 5.0 * SLOWNESS
+        assert work.look([process.pid], 1e6, age).asleep == {}, "it began later"
+        time.sleep(0.1)  # noqa: TID251 - it is to be older than the look allows
+        assert work.look([process.pid], 0.05, 0).asleep == {}, "it began earlier"
+
+
+def test_a_thread_that_waits_for_another_does_not_sleep() -> None:
+    with app() as process:
+        ask(process, "wait 3600")
+        ask(process, "sleep 3600")
+        eventually(lambda: work.look([process.pid], 1e6, 0).asleep, 10, "the one that sleeps")
+        assert len(work.look([process.pid], 1e6, 0).asleep) == 1
