@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test test-fast torture check bench wheel lock fix clean
+.PHONY: help serve test test-fast cache-tests torture check bench wheel lock fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -27,6 +27,10 @@ test: check
 #   make test-fast  run the tests without processes and network, in half a minute
 test-fast: .venv/.dev
 	$(PYTEST) tests/pure tests/story
+
+#   make cache-tests  run the public tests of HTTP caches, which npm fetches, and print how many pass
+cache-tests: .venv/.dev
+	$(BIN)/pytest -s tests/whole/test_cache_suite.py
 
 #   make torture    run the fault injection, twenty times in each mode (60 minutes); make torture SEED=7 MODE=snapshot, litestream or sim
 torture: .venv/.dev

@@ -15,10 +15,11 @@ import pytest
 from fakes.operations import WINTER, Desk
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema_sections import Listen
-from flyatc.control import client, server, socket_path
-from flyatc.control.types import History, Overview, Reloaded
+from flyatc.control import client, server
+from flyatc.control.types import History, Overview, Reloaded, socket_of
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
+from flyatc.kit.unix_socket import short
 from flyatc.observe.log import Log
 from flyatc.tenants.errors import Failed
 from slowness import SLOWNESS
@@ -46,7 +47,7 @@ async def eventually(check: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def asking(data: Path, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
-    with socket_path.short(socket_path.socket_of(data)) as name:
+    with short(socket_of(data)) as name:
         reader, writer = await asyncio.open_unix_connection(name)
     writer.write(request)
     try:
@@ -59,7 +60,7 @@ async def asking(data: Path, request: bytes) -> AsyncIterator[asyncio.StreamRead
 
 async def test_status_is_served_over_a_socket_that_only_its_owner_may_use(tmp_path: Path) -> None:
     async with serving(tmp_path):
-        path = socket_path.socket_of(tmp_path)
+        path = socket_of(tmp_path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         overview = await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
@@ -74,8 +75,8 @@ async def test_a_folder_deeper_than_a_sockets_address_serves_as_well(tmp_path: P
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
-    server.claim(socket_path.socket_of(tmp_path)).close()
-    assert socket_path.socket_of(tmp_path).is_socket()
+    server.claim(socket_of(tmp_path)).close()
+    assert socket_of(tmp_path).is_socket()
     async with serving(tmp_path):
         assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
 
@@ -91,13 +92,13 @@ async def test_a_live_socket_is_left_alone(tmp_path: Path) -> None:
 async def test_a_socket_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     async with serving(tmp_path):
         shutil.rmtree(tmp_path / ".flyatc")
-        await eventually(socket_path.socket_of(tmp_path).is_socket)
+        await eventually(socket_of(tmp_path).is_socket)
         assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
-    assert not socket_path.socket_of(tmp_path).exists()
+    assert not socket_of(tmp_path).exists()
 
 
 async def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
-    path = socket_path.socket_of(tmp_path)
+    path = socket_of(tmp_path)
     path.parent.mkdir()
     path.write_text("precious")
     with pytest.raises(FlyatcError, match="it is no socket"):
@@ -308,7 +309,7 @@ async def test_a_control_port_in_use_is_reported(tmp_path: Path) -> None:
         one = server.Server(Desk(), Log(io.BytesIO()), tmp_path, Listen("127.0.0.1", taken.getsockname()[1]))
         with pytest.raises(FlyatcError, match=r"server\.control"):
             await one.open()
-    assert not socket_path.socket_of(tmp_path).exists()
+    assert not socket_of(tmp_path).exists()
 
 
 async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
@@ -350,6 +351,6 @@ async def over_tcp(port: int, path: str) -> bytes:
 def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
         client.Client(str(tmp_path)).get("/status", Overview)
-    server.claim(socket_path.socket_of(tmp_path)).close()
+    server.claim(socket_of(tmp_path)).close()
     with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
         client.Client(str(tmp_path)).get("/status", Overview)

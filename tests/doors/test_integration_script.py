@@ -28,6 +28,7 @@ class Machine:
             found = shutil.which(tool)
             assert found is not None
             (self.programs / tool).symlink_to(found)
+        self.suite = self.checkout / "tests" / "cache_suite" / "node_modules" / "http-cache-tests"
         self.put("id", "echo 0")
         self.put("make")
 
@@ -66,13 +67,13 @@ def test_a_bare_debian_gets_all_that_is_missing(machine: Machine) -> None:
     (machine.programs / "ln").symlink_to(shutil.which("ln") or "")
     calls = machine.run()
     assert calls[1] == "update"
-    wanted = ["make", "python3", "python3-venv", "puma", "nodejs", "bind9-dnsutils", "node-express", "node-sqlite3"]
-    assert installed(calls) == wanted
+    missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils"]
+    assert installed(calls) == [*missing, "node-express", "node-sqlite3"]
 
 
 def test_only_what_is_missing_is_installed(machine: Machine) -> None:
     machine.put("apt-get")
-    for name in ("puma", "node", "python3"):
+    for name in ("puma", "node", "npm", "python3"):
         machine.put(name)
     assert installed(machine.run()) == ["bind9-dnsutils"]
 
@@ -80,12 +81,14 @@ def test_only_what_is_missing_is_installed(machine: Machine) -> None:
 def test_where_nothing_is_missing_nothing_is_asked_for(machine: Machine) -> None:
     for name in ("apt-get", "puma", "node", "dig", "python3", "npm"):
         machine.put(name)
+    machine.suite.mkdir(parents=True)
     assert [call.split()[0] for call in machine.run()] == ["id", "python3", "node", "node", "node", "make"]
 
 
 def test_a_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Machine) -> None:
     machine.put("apt-get", 'case "$*" in *" puma") exit 100;; esac')
     machine.put("node")
+    machine.put("npm")
     machine.put("python3")
     assert installed(machine.run()) == ["puma", "bind9-dnsutils"]
     assert "puma could not be installed" in machine.said
@@ -97,11 +100,21 @@ def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> No
         machine.put(name)
     machine.put("node", f"test -e {machine.calls}.modules")
     machine.put("npm", f"touch {machine.calls}.modules")
+    machine.suite.mkdir(parents=True)
     calls = machine.run()
     assert installed(calls) == []
     assert [call for call in calls if call.startswith("npm install")]
     assert machine.said == ""
     assert calls[-1] == "make test"
+
+
+def test_the_tests_of_caches_are_installed_by_npm_as_their_lock_says(machine: Machine) -> None:
+    (machine.programs / "mkdir").symlink_to(shutil.which("mkdir") or "")
+    for name in ("apt-get", "puma", "dig", "python3", "node"):
+        machine.put(name)
+    machine.put("npm", f"mkdir -p {machine.suite}")
+    assert [call for call in machine.run() if call.startswith("npm")] == ["npm ci --silent --prefix tests/cache_suite"]
+    assert machine.said == ""
 
 
 def test_without_root_and_without_the_registry_the_tests_are_run_all_the_same(machine: Machine) -> None:
@@ -112,6 +125,7 @@ def test_without_root_and_without_the_registry_the_tests_are_run_all_the_same(ma
     calls = machine.run()
     assert calls[-1] == "make test"
     assert "npm could not install express and sqlite3" in machine.said
+    assert "npm could not install the tests of HTTP caches" in machine.said
     assert not [call for call in calls if call.startswith(("install", "update"))]
 
 

@@ -1,45 +1,17 @@
 """A litestream that hangs, and a reader that never ends, while the app writes: reported, and healed if possible."""
 
-import asyncio
-import contextlib
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after
+from fakes.streams import Streamers, Writer, after, eventually, litestream_of
 from flyatc.databases import alarms
-from flyatc.databases.litestream import replication, streamed_database
+from flyatc.databases.litestream import streamed_database
 
 FIRST = previous(0, clean=True)
-SETTINGS = "litestream.yml"
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.1)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
-
-
-async def eventually(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not fact():
-            await asyncio.sleep(0.01)
-
-
-def litestream_of(data: Path) -> int:
-    """The pid of the process which has this data folder's settings."""
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and str(data / ".flyatc" / SETTINGS).encode() in (entry / "cmdline").read_bytes():
-                return int(entry.name)
-    raise AssertionError("litestream does not run")
 
 
 async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_lost(

@@ -1,33 +1,14 @@
 """The store's copy of a running tenant is compared with its local file, at the same position of both."""
 
-import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import pytest
-
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer
+from fakes.streams import Streamers, Writer, eventually
 from flyatc.databases import sqlite
-from flyatc.databases.litestream import replication
 
 FIRST = previous(0, clean=True)
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.1)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
-
-
-async def eventually(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not fact():
-            await asyncio.sleep(0.01)
 
 
 def restored(machine_path: Path, place: Path) -> Path:

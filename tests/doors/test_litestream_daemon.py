@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from time import time
@@ -13,7 +13,7 @@ from time import time
 import pytest
 
 from fakes.machines import Told
-from fakes.streams import Writer
+from fakes.streams import Writer, eventually
 from flyatc.databases.litestream import client
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.kit.threads import Threads
@@ -48,12 +48,6 @@ class Shop:
         await self.engine.close()
         self.threads.close()
         self.log.close()
-
-
-async def eventually(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not fact():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

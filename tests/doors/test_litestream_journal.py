@@ -4,14 +4,13 @@ is a process of its own, as SQLite's locks are a process's."""
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamer, Streamers, after
+from fakes.streams import Streamer, Streamers, after, eventually
 from flyatc.databases import local_files
 from flyatc.databases.litestream import replication, wal_rules
 from flyatc.databases.litestream.replication import Replication
@@ -30,6 +29,11 @@ print(*[row[0] for row in database.execute("SELECT n FROM t ORDER BY n")])
 """
 
 
+@pytest.fixture(autouse=True)
+def _probed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal_rules, "PROBE", 0.5)
+
+
 class Locked(Exception):
     pass
 
@@ -45,21 +49,6 @@ async def visit(path: Path, mode: str, *numbers: int) -> list[int]:
         assert b"database is locked" in err, err.decode()
         raise Locked
     return [int(word) for word in out.split()]
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.1)
-    monkeypatch.setattr(wal_rules, "PROBE", 0.5)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
-
-
-async def eventually(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not fact():
-            await asyncio.sleep(0.01)
 
 
 def mode_of(held: Replication) -> Mode:

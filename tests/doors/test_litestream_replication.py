@@ -4,47 +4,20 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import time
 
 import pytest
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after
-from flyatc.databases.litestream import client, replication, stream
+from fakes.streams import Streamers, Writer, after, eventually, litestream_of
+from flyatc.databases.litestream import client, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from flyatc.tenants.interfaces import Databases
 from slowness import SLOWNESS
 
 FIRST = previous(0, clean=True)
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.1)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
-
-
-async def eventually(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20 * SLOWNESS):
-        while not fact():
-            await asyncio.sleep(0.01)
-
-
-def litestream_of(data: Path) -> int:
-    """The pid of the process which has this data folder's settings."""
-    for entry in Path("/proc").iterdir():
-        try:
-            arguments = (entry / "cmdline").read_bytes() if entry.name.isdecimal() else b""
-        except OSError:
-            continue
-        if str(data / ".flyatc" / "litestream.yml").encode() in arguments:
-            return int(entry.name)
-    raise AssertionError("litestream does not run")
 
 
 async def test_what_one_machine_streams_another_restores(machines: Streamers) -> None:
@@ -69,7 +42,7 @@ async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Strea
         app.add(1)
         assert databases.unsaved is True
         await databases.save(silent)
-        assert held.txids[a.path.name] > 0
+        assert held.streams[0].txid > 0
         assert databases.saved_at is not None
         assert held.octets > 0
         await eventually(lambda: not held.unsaved and held.lag == 0.0)

@@ -4,7 +4,6 @@ earlier time. With the real litestream and a folder."""
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from time import time
 
@@ -20,13 +19,6 @@ from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 
 FIRST = previous(0, clean=True)
-
-
-@pytest.fixture
-async def machines(tmp_path: Path) -> AsyncIterator[Streamers]:
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
 
 
 def truncated(file: Path) -> None:

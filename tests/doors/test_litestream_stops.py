@@ -1,29 +1,19 @@
 """A stop in litestream mode: cut at any step; what it leaves; and which of the two copies the next machine takes."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases.litestream import final_save, replication, stream, verify_replica
+from flyatc.databases.litestream import final_save, stream, verify_replica
 from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 
 FIRST = previous(0, clean=True)
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.2)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
 
 
 # --- a stop that is cut short ---

@@ -4,7 +4,7 @@ import random
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -12,21 +12,13 @@ import pytest
 
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, after
-from flyatc.databases.litestream import replication, verify_replica
+from flyatc.databases.litestream import verify_replica
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 
 FIRST = previous(0, clean=True)
 SECONDS = 4.0  # of writing; one burst of three was enough to damage a replica with /sync
 PAUSE = threading.Event()  # never set: to write at a rate
-
-
-@pytest.fixture
-async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Streamers]:
-    monkeypatch.setattr(replication, "EVERY", 0.2)
-    made = Streamers.on_folder(tmp_path)
-    yield made
-    await made.close()
 
 
 def opened(path: Path) -> sqlite3.Connection:

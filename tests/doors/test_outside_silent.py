@@ -12,8 +12,8 @@ import pytest
 
 from fakes import refusals
 from fakes.faults import line
-from flyatc.control import client, socket_path
-from flyatc.control.types import Overview
+from flyatc.control import client
+from flyatc.control.types import Overview, socket_of
 from flyatc.databases.litestream.client import Control, ControlFailed
 from flyatc.fly import api_http, local_api
 from flyatc.fly.api_http import ApiTransport, Request
@@ -93,7 +93,7 @@ async def test_a_litestream_that_accepts_no_connection_is_given_up(tmp_path: Pat
 def test_a_command_to_a_daemon_that_hangs_ends_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was stopped by SIGSTOP: the kernel takes the connection."""
     monkeypatch.setattr(client, "PATIENCE", 0.3)
-    path = socket_path.socket_of(tmp_path)
+    path = socket_of(tmp_path)
     path.parent.mkdir(parents=True)
     with listening(path), pytest.raises(client.Silent, match="does not answer within"):
         client.Client(str(tmp_path)).get("/status", Overview)
@@ -102,7 +102,7 @@ def test_a_command_to_a_daemon_that_hangs_ends_and_says_so(tmp_path: Path, monke
 def test_a_command_waits_for_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop saves first, which may take longer than any patience for a question."""
     monkeypatch.setattr(client, "PATIENCE", 0.1)
-    path = socket_path.socket_of(tmp_path)
+    path = socket_of(tmp_path)
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))

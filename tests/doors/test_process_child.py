@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager as Hold
+from functools import partial
 from pathlib import Path
 from sys import executable
 from time import monotonic
@@ -20,7 +21,7 @@ from flyatc.config.schema import App, Tenant
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
-from flyatc.process import child, members, proc, termination
+from flyatc.process import child, launch_plan, members, proc, termination
 from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
@@ -61,7 +62,7 @@ class Room:
         return child.hold(
             tenant,
             hurry,
-            environ=environ,
+            plan=partial(launch_plan.plan, environ=environ),
             ports=self.ports,
             log=self.log,
             records=self.records,
@@ -386,7 +387,7 @@ async def test_a_run_cancelled_at_any_step_leaves_nothing(room: Room) -> None:
         with pytest.raises(asyncio.CancelledError):
             await life
         assert room.on_record() == []
-        assert room.ports.taken == 0
+        assert not room.ports._taken
 
 
 async def _one_life(room: Room) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager as Hold
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
@@ -19,7 +20,7 @@ from flyatc.config.schema import App, Tenant
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
 from flyatc.ownership import rules
-from flyatc.process import child, members, supervisor_client
+from flyatc.process import child, launch_plan, members, supervisor_client
 from flyatc.process.child import RunningChild
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups, locate
@@ -67,7 +68,7 @@ class Runs:
         return child.hold(
             tenant,
             bool,
-            environ=dict(os.environ),
+            plan=partial(launch_plan.plan, environ=dict(os.environ)),
             ports=self.ports,
             log=self.log,
             records=self.records,

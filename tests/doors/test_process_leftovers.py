@@ -24,9 +24,11 @@ RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
 DAEMON = """
 import asyncio, os, sys
+from functools import partial
 from pathlib import Path
 from flyatc.config.schema import App, Tenant
 from flyatc.observe.log import Log
+from flyatc.process import launch_plan
 from flyatc.process.members import Cgroups
 from flyatc.process.child import hold
 from flyatc.process.supervisor_client import Launcher
@@ -42,7 +44,7 @@ async def main():
     log = Log(open(os.devnull, "wb"))
     launcher = Launcher(log, Cgroups.of("auto"), data)
     tools = dict(ports=PortPool(), log=log, records=Records(data), sockets=SocketTable(), launcher=launcher)
-    async with hold(tenant, bool, environ=environ, **tools) as child:
+    async with hold(tenant, bool, plan=partial(launch_plan.plan, environ=environ), **tools) as child:
         await child.ready()
         print(child.pid, launcher.pid, flush=True)
         await asyncio.Event().wait()

@@ -20,7 +20,7 @@ def some_ports(count: int) -> tuple[int, int]:
 def test_a_port_is_never_handed_out_twice_and_is_outside_the_kernels_range() -> None:
     ports = PortPool()
     taken = [ports.take() for _ in range(50)]
-    assert len(set(taken)) == ports.taken == 50
+    assert len(set(taken)) == 50
     low, high = (int(word) for word in EPHEMERAL.read_text().split())
     assert not any(low <= port <= high for port in taken)
 
@@ -29,7 +29,6 @@ def test_a_port_that_was_given_back_rests_until_its_turn_comes() -> None:
     ports = PortPool()
     first = ports.take()
     ports.give_back(first)
-    assert ports.taken == 0
     assert ports.take() != first
 
 

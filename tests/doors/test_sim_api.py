@@ -70,19 +70,6 @@ async def test_metadata_change_without_a_restart(fly: Fly) -> None:
     assert fly["m1"].state == "started"
 
 
-async def test_a_lease_keeps_others_from_changing_a_machine(fly: Fly) -> None:
-    path = f"/{fly.id('m1')}"
-    assert (await fly.api("GET", f"{path}/lease")).status == 404
-    taken = await fly.api("POST", f"{path}/lease", {"ttl": 60, "description": "move"})
-    nonce = taken.json["data"]["nonce"]
-    assert taken.status == 201
-    assert (await fly.api("POST", f"{path}/lease", {})).status == 409
-    assert (await fly.api("POST", f"{path}/suspend")).status == 409
-    assert (await fly.api("POST", f"{path}/suspend", fly_machine_lease_nonce=nonce)).status == 200
-    assert (await fly.api("DELETE", f"{path}/lease", fly_machine_lease_nonce=nonce)).status == 200
-    assert (await fly.api("POST", f"{path}/start")).status == 200
-
-
 async def test_calls_beyond_the_rate_limit_get_429(fly: Fly) -> None:
     path = f"/{fly.id('m1')}/start"
     assert [(await fly.api("POST", path)).status for _ in range(4)] == [200, 200, 200, 429]

@@ -1,16 +1,21 @@
 """A machine in litestream mode, with the real litestream: a data folder, a tenant, a store which may be anywhere."""
 
+import asyncio
 import contextlib
 import io
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 from fakes.machines import DATABASE, FailingStore, Told
 from fakes.owners import FakeLease, previous
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import local_files, restore
 from flyatc.databases.litestream.backend import LitestreamBackend
+from flyatc.databases.litestream.daemon import SETTINGS, Run, Running
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.resources import Workers
@@ -18,6 +23,7 @@ from flyatc.kit.types import silent
 from flyatc.objects.open_store import OwnedStore, store_of
 from flyatc.process import program
 from flyatc.process.pidfiles import Records
+from slowness import SLOWNESS
 
 
 class Streamer:
@@ -42,16 +48,9 @@ class Streamer:
         self.path = own / DATABASE
 
     @contextlib.asynccontextmanager
-    async def _run(
-        self,
-        argv: Sequence[str],
-        environ: Mapping[str, str],
-        hear: Callable[[str, str], None],
-        grace: float,
-        hurry: Callable[[], bool],
-        directory: Path,
-    ) -> AsyncIterator[program.RunningProgram]:
-        async with program.hold(argv, environ, hear, grace, hurry, directory, self._records) as running:
+    async def _run(self, *call: Any) -> AsyncIterator[Running]:
+        hold: Run = partial(program.hold, records=self._records)
+        async with hold(*call) as running:
             yield running
         self.after_programs()
 
@@ -165,3 +164,20 @@ def after(owned: FakeLease, *, clean: bool = True) -> FakeLease:
     """The next owner: of a user who was released, or robbed of it."""
     epoch = owned.epoch + 1
     return FakeLease(epoch, previous(owned.epoch, clean), line=owned.line if clean else epoch)
+
+
+async def eventually(fact: Callable[[], object]) -> None:
+    """Wait until ``fact`` is true."""
+    began = monotonic()
+    while not fact():
+        assert monotonic() - began < 30 * SLOWNESS, "it did not come about"  # asked anew: the load may have grown
+        await asyncio.sleep(0.01)
+
+
+def litestream_of(data: Path) -> int:
+    """Pid of the litestream process with this data folder's settings."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and str(data / ".flyatc" / SETTINGS).encode() in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    raise AssertionError("litestream does not run")

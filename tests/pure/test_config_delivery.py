@@ -45,11 +45,11 @@ def test_everything_is_on_by_default_but_there_are_no_static_folders() -> None:
 
 def test_each_part_is_inherited_or_replaced_as_a_whole() -> None:
     found = of(
-        "compression: {min_size: 2KB, jitter: 0}, cache: {enabled: false}",
+        "compression: {min_size: 2KB, jitter: 0}, cache: {enabled: false, mode: rfc}",
         "a: {delivery: {compression: {codings: [gzip]}}}",
     )
     assert found.compression == Compression(codings=["gzip"])
-    assert not found.cache.enabled
+    assert (found.cache.enabled, found.cache.mode) == (False, "rfc")
 
 
 def test_a_static_folder_is_read_with_its_units() -> None:

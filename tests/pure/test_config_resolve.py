@@ -82,7 +82,7 @@ APPS = [
     ("ready: /a b", "app.ready: '/a b' must be a path"),
     ("ready: '{perfix}/up'", "app.ready: {perfix} is not a placeholder, did you mean {prefix}?"),
     ("ready: '/{usr}'", "app.ready: {usr} is not a placeholder, did you mean {user}? For braces themselves write {{"),
-    ("env: {A: '{xyz}'}", "app.env.A: {xyz} is not a placeholder, known are {port} {user} {tenant} {prefix} {data}."),
+    ("env: {A: '{xyz}'}", "app.env.A: {xyz} is not a placeholder, known are {port} {user} {tenant} {prefix} {data} {"),
     ("env: {A: 'a{b'}", "app.env.A: 'a{b' has a { without its partner: write it twice where the character is meant"),
     ("env: {A: '${HOME}'}", "app.env.A: HOME is not in the environment: set it, or write ${HOME:-default}"),
     ("env: {A: '${1}'}", "app.env.A: ${1} is not understood: write ${NAME} or ${NAME:-default}"),

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from random import Random
 
+import pytest
+
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit, File, Ready
@@ -106,14 +108,15 @@ def whose(request: head.RequestHead, tenant: str) -> bytes:
     )
 
 
-def test_odd_input_raises_nothing_and_no_client_gets_the_response_of_another() -> None:
+@pytest.mark.parametrize("rfc", [False, True])
+def test_odd_input_raises_nothing_and_no_client_gets_the_response_of_another(rfc: bool) -> None:
     odd, cache = Odd(SEED), Cache(100_000, 500)
     now, hits, shortened = START, 0, 0
     for number in range(ROUNDS):
         now += odd.random.choice((0, 0, 0.1, 3, -1))
         request, tenant = odd.request(), odd.random.choice(TENANTS)
         mine = whose(request, tenant)
-        found = cache.look_up(request, tenant, now, None)
+        found = cache.look_up(request, tenant, now, None, rfc=rfc)
         if isinstance(found, Recording):
             file = File(mine, 1, 1) if odd.random.random() < 0.05 else None
             instead = found.answer(odd.answer(request.method, 40), now, file)
@@ -127,7 +130,7 @@ def test_odd_input_raises_nothing_and_no_client_gets_the_response_of_another() -
                 found.body(b"<%b>" % mine)
                 found.end()
         if isinstance(found, Ready):  # as if it went the long way
-            ready, found = found, cache.look_up(request, tenant, now, None, "others")
+            ready, found = found, cache.look_up(request, tenant, now, None, "others", rfc=rfc)
             assert isinstance(found, CacheHit)
             assert (ready.head(now), ready.body) == (found.head(), found.body), number
             shortened += 1

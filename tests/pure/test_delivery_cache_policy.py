@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyatc.delivery import conditional
-from flyatc.delivery.cache import policy
+from flyatc.delivery.cache import policy, vary
 
 NOW = 1_800_000_000
 
@@ -63,15 +63,15 @@ def test_the_lifetime_is_that_of_the_first_directive_with_one(
     control: bytes, expires: bytes | None, seconds: int
 ) -> None:
     fields = {b"date": date(0)} | ({} if expires is None else {b"expires": expires})
-    assert policy.freshness_lifetime(fields, policy.parse_directives(control), 200, NOW, 0.0) == seconds
+    assert policy.freshness_lifetime(fields, policy.parse_directives(control), 200, NOW, rfc=False) == seconds
 
 
 def test_nothing_is_guessed_unless_wished() -> None:
     fields = {b"date": date(0), b"last-modified": date(-1000)}
-    assert policy.freshness_lifetime(fields, {}, 200, NOW, 0.0) == 0
-    assert policy.freshness_lifetime(fields, {}, 200, NOW, 0.1) == 100
-    assert policy.freshness_lifetime(fields, {}, 302, NOW, 0.1) == 0
-    assert policy.freshness_lifetime(fields | {b"last-modified": date(-(10**8))}, {}, 200, NOW, 0.1) == 86400
+    assert policy.freshness_lifetime(fields, {}, 200, NOW, rfc=False) == 0
+    assert policy.freshness_lifetime(fields, {}, 200, NOW, rfc=True) == 100
+    assert policy.freshness_lifetime(fields, {}, 302, NOW, rfc=True) == 0
+    assert policy.freshness_lifetime(fields | {b"last-modified": date(-(10**8))}, {}, 200, NOW, rfc=True) == 86400
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ texts = st.one_of(
 moments = st.one_of(st.floats(0, 4e9), st.just(0.0))
 
 
-@given(texts, texts, texts, texts, moments, moments, moments, st.sampled_from([0.0, 0.1, 1.0]))
+@given(texts, texts, texts, texts, moments, moments, moments, st.booleans())
 def test_no_time_is_negative_or_endless(
     control: bytes | None,
     expires: bytes | None,
@@ -107,12 +107,12 @@ def test_no_time_is_negative_or_endless(
     asked: float,
     received: float,
     now: float,
-    heuristic: float,
+    rfc: bool,
 ) -> None:
     given_ = {b"expires": expires, b"date": date, b"age": age, b"last-modified": expires}
     fields = {name: value for name, value in given_.items() if value is not None}
     said = {} if control is None else {b"max-age": control}
-    lifetime = policy.freshness_lifetime(fields, said, 200, received, heuristic)
+    lifetime = policy.freshness_lifetime(fields, said, 200, received, rfc=rfc)
     initial = policy.initial_age(fields, asked, received)
     current = policy.age(initial, received, now)
     assert 0 <= lifetime <= policy.FOR_EVER
@@ -125,12 +125,12 @@ def test_no_time_is_negative_or_endless(
 
 
 def judged(
-    control: str | None = None, status: int = 200, *, authorized: bool = False, **named: str
+    control: str | None = None, status: int = 200, asker: policy.Asker = policy.ANONYMOUS, /, **named: str
 ) -> policy.Terms | str:
     fields = {name.replace("_", "-").encode(): value.encode() for name, value in named.items()}
     if control is not None:
         fields[b"cache-control"] = control.encode()
-    return policy.terms(status, fields, authorized=authorized, times=policy.Times(NOW, NOW), heuristic=0.0)
+    return policy.terms(status, fields, asker=asker, times=policy.Times(NOW, NOW))
 
 
 MINUTE = "max-age=60"
@@ -145,7 +145,8 @@ COOKIE = "sets a cookie, and is not public"
     [
         (None, {}, TOLD_NOTHING),
         (None, {"etag": '"a"'}, TOLD_NOTHING),
-        ("no-cache", {"etag": '"a"'}, TOLD_NOTHING),
+        ("no-cache", {}, USELESS),
+        ('no-cache="a"', {"etag": '"a"'}, TOLD_NOTHING),
         ("no-transform, must-revalidate", {}, TOLD_NOTHING),
         ("s-max-age=60", {}, TOLD_NOTHING),
         (None, {"pragma": "public"}, TOLD_NOTHING),
@@ -161,19 +162,44 @@ COOKIE = "sets a cookie, and is not public"
         (MINUTE, {"vary": "Accept, *"}, "Vary: *"),
         (MINUTE, {"set_cookie": "a=b"}, COOKIE),
         ("s-maxage=60", {"set_cookie": "a=b"}, COOKIE),
-        (MINUTE, {"content_range": "bytes 0-1/2"}, KIND),
+        (MINUTE, {"content_range": "bytes 0-1/3"}, "a part with the status of the whole"),
     ],
 )
 def test_what_is_not_stored_and_why(control: str | None, more: dict[str, str], reason: str) -> None:
-    assert judged(control, 200, authorized=False, **more) == reason
+    assert judged(control, 200, **more) == reason
 
 
-@pytest.mark.parametrize("status", [100, 101, 201, 206, 304, 400, 404, 410, 500, 502, 503])
+@pytest.mark.parametrize("status", [100, 101, 201, 206, 304, 400, 412, 416, 500, 502, 503])
 def test_errors_and_parts_are_not_stored_even_by_wish(status: int) -> None:
     assert judged("public, max-age=60", status) == KIND
 
 
-@pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_absent_is_stored_only_with_explicit_freshness(status: int) -> None:
+    for control in (None, "public", "no-cache"):
+        assert judged(control, status, etag='"a"') == KIND
+    assert isinstance(judged(None, status, expires=date(5).decode()), policy.Terms)
+
+
+@pytest.mark.parametrize("value", ["bytes 0-1/2", "bytes 0-1/*", "bytes */2", "pages 1-2/9", "bytes 2-1/9", "x"])
+def test_a_content_range_without_a_meaning_does_not_matter(value: str) -> None:
+    assert isinstance(judged(MINUTE, content_range=value), policy.Terms)
+
+
+@pytest.mark.parametrize("status", [200, 203, 300, 301, 308])
+@pytest.mark.parametrize("validator", [{"etag": 'W/"a"'}, {"last_modified": date(-5).decode()}])
+def test_no_cache_with_a_validator_is_stored_to_be_validated(status: int, validator: dict[str, str]) -> None:
+    terms = judged("no-cache", status, **validator)
+    assert isinstance(terms, policy.Terms)
+    assert (terms.ask, terms.lifetime, terms.guessed) == (True, 0, False)
+
+
+def test_no_cache_alone_does_not_permit_to_store_every_status() -> None:
+    for status in (302, 303, 307):
+        assert judged("no-cache", status, etag='"a"') == TOLD_NOTHING
+
+
+@pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410])
 def test_responses_which_say_for_how_long_are_stored(status: int) -> None:
     terms = judged(MINUTE, status)
     assert isinstance(terms, policy.Terms)
@@ -185,7 +211,7 @@ def test_responses_which_say_for_how_long_are_stored(status: int) -> None:
     [(MINUTE, False), ("public, max-age=60", True), ("s-maxage=60", True), ("max-age=60, must-revalidate", True)],
 )
 def test_an_authorized_response_is_stored_only_by_permission(control: str, may: bool) -> None:
-    terms = judged(control, authorized=True)
+    terms = judged(control, 200, policy.Asker(authorized=True))
     assert isinstance(terms, policy.Terms) is may
     anybody = judged(control)
     assert isinstance(anybody, policy.Terms)
@@ -287,8 +313,8 @@ def test_when_a_stale_response_stands_in_for_an_app_that_fails(control: str, age
         (b"accept, *", None),
     ],
 )
-def test_the_names_in_vary(value: bytes | None, names: policy.Names | None) -> None:
-    assert policy.vary_names({} if value is None else {b"vary": value}) == names
+def test_the_names_in_vary(value: bytes | None, names: vary.Names | None) -> None:
+    assert vary.names({} if value is None else {b"vary": value}) == names
 
 
 @pytest.mark.parametrize(
@@ -308,7 +334,7 @@ def test_the_names_in_vary(value: bytes | None, names: policy.Names | None) -> N
 def test_values_that_mean_the_same_are_the_same(
     name: bytes, one: bytes | None, other: bytes | None, same: bool
 ) -> None:
-    values = [policy.values((name,), {} if v is None else {name: v}) for v in (one, other)]
+    values = [vary.values((name,), {} if v is None else {name: v}, rfc=False) for v in (one, other)]
     assert (values[0] == values[1]) is same
 
 
@@ -323,7 +349,7 @@ def test_requests_that_differ_in_more_than_spaces_never_share_a_response(
     one: dict[bytes, bytes], other: dict[bytes, bytes]
 ) -> None:
     names = (b"accept", b"accept-encoding", b"cookie")
-    if policy.values(names, one) == policy.values(names, other):
+    if vary.values(names, one, rfc=False) == vary.values(names, other, rfc=False):
         assert one.keys() == other.keys()
         for name in one.keys() - {b"accept-encoding"}:
             assert one[name].translate(None, b" \t") == other[name].translate(None, b" \t")

@@ -1,113 +1,13 @@
 """Requests through the cache to an app that records them. The clock is a number."""
 
-from collections.abc import Callable
-
 import pytest
 
+from fakes.cached_app import MINUTE, START, Answer, Seen, Stage, counting, outcomes, request, tagged
 from flyatc.delivery import conditional
-from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
-from flyatc.delivery.cache.stored import CacheHit, File, Form, Ready
+from flyatc.delivery.cache.stored import CacheHit, File, Form
 from flyatc.wire import head
-
-START = 1_800_000_000
-MINUTE = "Cache-Control: public, max-age=60"
-
-
-class Seen:
-    """What a visitor sees."""
-
-    def __init__(self, block: bytes, body: bytes) -> None:
-        first, *lines = block.decode("latin-1").split("\r\n")
-        self.status, self.body = int(first.split(" ")[1]), body
-        self.fields = [(n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in lines)]
-
-    def __getitem__(self, name: str) -> str | None:
-        return next((value for name_, value in self.fields if name_ == name), None)
-
-
-Answer = tuple[int, list[str], bytes]
-
-
-class Stage:
-    """``answer``: of the app, or how it makes one. ``asked``: what it was asked."""
-
-    def __init__(self, bound: int = 1 << 20, item: int = 1 << 16, heuristic: float = 0.0) -> None:
-        self.cache = Cache(bound, item, heuristic)
-        self.now: float = START
-        self.asked: list[head.RequestHead] = []
-        self.answer: Answer | Callable[[head.RequestHead], Answer] = (200, [MINUTE], b"hello")
-        self.framed = True
-
-    def visit(self, target: str = "/", *lines: str, method: str = "GET", tenant: str = "u/t", host: str = "h") -> Seen:
-        found = self.look_up(request(target, *lines, method=method, host=host), tenant)
-        return self.finish(found)
-
-    def look_up(
-        self, asked: head.RequestHead, tenant: str = "u/t", waiter: Callable[[bool], None] | None = None
-    ) -> Ready | CacheHit | Recording | Waiting | Refusal:
-        return self.cache.look_up(asked, tenant, self.now, waiter)
-
-    def finish(self, found: Ready | CacheHit | Recording | Waiting | Refusal) -> Seen:
-        if isinstance(found, Ready):
-            return Seen(found.head(self.now), found.body)
-        if isinstance(found, Refusal):
-            return Seen(b"HTTP/1.1 %d Refused" % found.status, b"")
-        if isinstance(found, CacheHit):
-            self.cache.keep_ready(found, None)  # from now on it goes the short way, where it may
-            return Seen(found.head(), found.body)
-        assert isinstance(found, Recording)
-        came, body = self.ask(found)
-        served = found.answer(came, self.now)
-        if served is not None:
-            return Seen(served.head(), served.body)
-        for at in range(0, len(body), 3):
-            found.body(body[at : at + 3])
-        found.end()
-        return Seen(b"HTTP/1.1 %d %b%b%b" % (came.status, came.reason, b"".join(came.kept), found.cache_lines), body)
-
-    def ask(self, recording: Recording) -> tuple[head.ResponseHead, bytes]:
-        """What the edge does: the request goes to the app without what is dropped and with what is added."""
-        asked = recording.asked.head
-        lines = b"".join(asked.kept).split(b"\r\n")[1:]
-        kept = [line for line in lines if line.partition(b":")[0].lower() not in recording.drops]
-        sent = b"%b %b HTTP/1.1" % (asked.method, asked.path)
-        sent += b"".join(b"\r\n" + line for line in kept) + recording.adds + b"\r\n\r\n"
-        self.asked.append(head.RequestParser().parse(sent))
-        status, more, body = self.answer(self.asked[-1]) if callable(self.answer) else self.answer
-        text = f"HTTP/1.1 {status} Fine" + "".join(f"\r\n{line}" for line in more)
-        if self.framed and status not in (204, 304):
-            text += f"\r\nContent-Length: {len(body)}"
-        came = head.ResponseParser().parse(text.encode("latin-1") + b"\r\n\r\n", asked.method)
-        return came, b"" if asked.method == b"HEAD" or status == 304 else body
-
-
-def request(target: str = "/", *lines: str, method: str = "GET", host: str = "h") -> head.RequestHead:
-    text = f"{method} {target} HTTP/1.1\r\nHost: {host}" + "".join(f"\r\n{line}" for line in lines)
-    return head.RequestParser().parse(text.encode("latin-1") + b"\r\n\r\n")
-
-
-def counting(*lines: str) -> Callable[[head.RequestHead], Answer]:
-    """An app whose answers are numbered."""
-    count = iter(range(1, 1000))
-    return lambda _: (200, list(lines), b"v%d" % next(count))
-
-
-def tagged(etag: str, *lines: str, body: bytes = b"hello") -> Callable[[head.RequestHead], Answer]:
-    """An app which knows its ETag."""
-
-    def answer(asked: head.RequestHead) -> Answer:
-        if asked.line(b"if-none-match") == etag.encode():
-            return 304, [f"ETag: {etag}", *lines], b""
-        return 200, [f"ETag: {etag}", *lines], body
-
-    return answer
-
-
-def outcomes(stage: Stage, *targets: str) -> list[str | None]:
-    return [stage.visit(target)["x-cache"] for target in targets]
-
 
 # --- thruster's contract (its cases, by number) ---
 
@@ -123,8 +23,8 @@ def test_06_a_public_response_is_asked_for_once() -> None:
     assert second["cache-status"] == "flyatc; hit; ttl=60"
 
 
-@pytest.mark.parametrize(("status", "hit"), [(404, False), (500, False), (301, True)])
-def test_08_errors_are_never_stored_and_redirects_are(status: int, hit: bool) -> None:
+@pytest.mark.parametrize(("status", "hit"), [(404, True), (400, False), (500, False), (301, True)])
+def test_08_errors_but_404_are_never_stored_and_redirects_are(status: int, hit: bool) -> None:
     stage = Stage()
     stage.answer = (status, [MINUTE, "Location: /x"], b"")
     assert outcomes(stage, "/", "/") == ["miss", "hit" if hit else "miss"]
@@ -824,11 +724,3 @@ def test_a_file_named_by_the_app_is_recorded_by_name_and_never_cut() -> None:
     assert isinstance(served, CacheHit)
     assert (served.file, served.status, served.whole, served.body) == (named, 200, False, b"")
     assert stage.finish(served)["content-length"] is None
-
-
-def test_guessing_is_off_unless_wished() -> None:
-    lines = [f"Last-Modified: {conditional.write(START - 1000).decode()}"]
-    for heuristic, cache in ((0.0, "miss"), (0.1, "hit")):
-        stage = Stage(heuristic=heuristic)
-        stage.answer = (200, lines, b"")
-        assert outcomes(stage, "/", "/") == ["miss", cache]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flyatc.kit import local_http
 from flyatc.process import readiness
 
 
@@ -47,10 +48,10 @@ def test_nothing_can_be_added_to_the_request_by_its_path(path: str, target: byte
     ],
 )
 def test_a_status_is_read_as_soon_as_it_is_there(data: bytes, status: int | None) -> None:
-    assert readiness.status_of(data) == status
+    assert local_http.status_of(data) == status
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-x\r\n", b"HTTP/2 200\r\n", b"\n", b"HTTP/1.1 2x0 OK\r\n"])
 def test_what_is_not_http_is_no_response(data: bytes) -> None:
-    with pytest.raises(readiness.NotYet):
-        readiness.status_of(data)
+    with pytest.raises(local_http.InvalidResponse):
+        local_http.status_of(data)

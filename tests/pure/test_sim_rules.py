@@ -3,7 +3,7 @@
 import pytest
 
 from flyatc.sim import replay
-from flyatc.sim.api_rules import Leases, Rates
+from flyatc.sim.api_rules import Rates
 from flyatc.sim.proxy_rules import Cache, MachineView, candidates
 from flyatc.sim.replay import BadReplay, Caching, Replay
 
@@ -107,14 +107,3 @@ def test_a_bucket_fills_again_with_time() -> None:
     assert [rates.allows("start", "a", 0.0) for _ in range(4)] == [True, True, True, False]
     assert rates.allows("start", "b", 0.0)
     assert [rates.allows("start", "a", 1.5) for _ in range(2)] == [True, False]
-
-
-def test_a_lease_ends_with_its_time_and_is_longer_with_its_nonce() -> None:
-    leases = Leases()
-    first = leases.take("m", None, "", 10, 0.0)
-    assert first is not None
-    assert leases.take("m", "other", "", 10, 5.0) is None
-    again = leases.take("m", first.nonce, "", 10, 5.0)
-    assert again is not None
-    assert (again.nonce, again.expires_at) == (first.nonce, 15)
-    assert leases.allows("m", None, 15.0)

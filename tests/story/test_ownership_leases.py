@@ -368,6 +368,13 @@ async def test_while_the_store_is_away_nothing_is_owned_and_nothing_written(stor
     assert (await machine.live()).epoch == 1
 
 
+async def test_a_read_that_fails_once_is_tried_again_and_the_user_is_acquired(store: FakeStore) -> None:
+    machine = FakeMachine(store)
+    machine.link.once("lost", "look", USER)
+    assert (await machine.live()).valid()
+    assert len(machine.link.made("look", USER)) == 2
+
+
 async def test_a_take_whose_answer_is_lost_is_read_back(store: FakeStore) -> None:
     machine = FakeMachine(store)
     machine.link.once("deaf", "put", USER)

@@ -82,6 +82,7 @@ def test_status_counts_requests_being_served(daemon: Daemon) -> None:
 
 def test_status_on_a_terminal_is_for_people(daemon: Daemon) -> None:
     daemon.get("/carl/echo")
+    eventually(lambda: "ago" in Terminal(daemon, ("status",)).end()[1], 10, "a second")  # until then: started now
     code, shown = Terminal(daemon, ("status",)).end()
     assert code == 0
     assert re.search(r"\x1b\[32mready", shown)

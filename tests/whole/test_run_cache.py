@@ -47,10 +47,12 @@ def test_what_is_public_comes_from_the_app_once(one: Wrapped) -> None:
     assert second.one("age") is not None
 
 
-@pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error"])
-def test_errors_are_never_kept(one: Wrapped, status: str) -> None:
-    """Case 8."""
-    assert twice(one, answering(PUBLIC, status=status)) == ["miss", "miss"]
+@pytest.mark.parametrize(
+    ("status", "cache"), [("400 Bad Request", "miss"), ("500 Internal Server Error", "miss"), ("404 Not Found", "hit")]
+)
+def test_of_errors_only_404_is_kept(one: Wrapped, status: str, cache: str) -> None:
+    """Case 8. A difference that is meant: thruster keeps no 404."""
+    assert twice(one, answering(PUBLIC, status=status)) == ["miss", cache]
 
 
 def test_a_redirect_is_kept(one: Wrapped) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flyatc.process import proc
+from flyatc.process.launch_plan import secret_words
 from whole.daemon import eventually
 from whole.wrapped import FOR_EVER, ending, gone, wrapped, wrapping
 
@@ -111,6 +112,19 @@ def test_the_child_has_our_environment_and_a_port_of_its_own(tmp_path: Path) -> 
         assert one.run() == 0
         environ = next(line for line in one.lines() if "PATH" in line)
         assert environ.items() >= {**env, "PORT": str(one.target), "TARGET_PORT": str(one.target)}.items()
+
+
+def test_the_child_has_its_secret_and_not_the_key_to_it(tmp_path: Path) -> None:
+    key = "k" * 32
+    (tmp_path / "app.yaml").write_text('app: {env: {SECRET_KEY_BASE: "{secret}"}}\nstorage: {url: "file:./store"}\n')
+    show = sys.executable, "-S", "-c", "import json, os; print(json.dumps(dict(os.environ)))"
+    for options in ((), ("--config", "app.yaml")):
+        with wrapping(tmp_path / str(len(options)), *show, env={"FLYATC_SECRET": key}, options=options) as one:
+            (one.folder / "app.yaml").write_bytes((tmp_path / "app.yaml").read_bytes())
+            assert one.run() == 0
+            environ = next(line for line in one.lines() if "PATH" in line)
+            assert "FLYATC_SECRET" not in environ
+            assert environ.get("SECRET_KEY_BASE") == (secret_words(key.encode(), "app")["secret"] if options else None)
 
 
 def test_the_child_has_our_input_our_folder_our_group_and_our_output_as_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
-from flyatc.control import socket_path
+from flyatc.control.types import socket_of
+from flyatc.kit.unix_socket import short
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, config, eventually
 
@@ -113,12 +114,12 @@ def test_the_session_is_renewed_when_its_connection_hangs_and_users_are_served(
 
 def test_an_operator_who_never_reads_the_responses_delays_no_other(start: StartDaemon, tmp_path: Path) -> None:
     daemon = start(config())
-    path = socket_path.socket_of(daemon.folder / "data")
+    path = socket_of(daemon.folder / "data")
     ask = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n"
     others = []
     for _ in range(5):
         other = socket.socket(socket.AF_UNIX)
-        with socket_path.short(path) as name:
+        with short(path) as name:
             other.connect(name)
         other.settimeout(0.5)
         try:

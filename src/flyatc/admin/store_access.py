@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from flyatc.config.schema import Config, Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import inventory, orphans
 from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
@@ -48,7 +49,7 @@ async def take_inventory(store: ObjectStore, address: str | None) -> Inventory:
     """Inventory of a tenant, of a user, or (None) of everything in the store. Raises StoreUnavailable."""
     user, _, name = (address or "").partition("/")
     found = inventory.take(await store.list(inventory.folder(user or None)))
-    return found.within(user or None, name.replace("/", "~") or None)
+    return found.within(user or None, segment_of(name) if name else None)
 
 
 @contextlib.asynccontextmanager

@@ -147,14 +147,14 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
 async def _restored_folder(data: Path) -> bool:
     """Wait until a running daemon has restored a deleted data folder, which takes a second or two; without the folder
     this machine's id is unknown. False: the folder was there, or no daemon runs."""
-    from flyatc.control import socket_path
+    from flyatc.control.types import socket_of
 
-    if socket_path.socket_of(data).exists():
+    if socket_of(data).exists():
         return False
     until = monotonic() + PATIENCE
     while monotonic() < until:
         await asyncio.sleep(LOOK)
-        if socket_path.socket_of(data).exists() and (data / ".flyatc" / "machine.json").exists():
+        if socket_of(data).exists() and (data / ".flyatc" / "machine.json").exists():
             return True
     return False
 

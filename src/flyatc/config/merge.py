@@ -105,8 +105,19 @@ def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, st
         if fault := validate.variable(name):
             context.faults.add((*key, name), fault)
         if value is not None:
-            _check_placeholders(value, (*key, name), context)
+            _check_placeholders(value, (*key, name), context, secrets=True)
+            _check_secret(value, context)
     return env
+
+
+def _check_secret(value: str, context: Context) -> None:
+    given = context.environ.get(validate.SECRET_VARIABLE)
+    if given and len(given) < validate.SHORTEST_SECRET and validate.has_secret(value):
+        context.faults.add_environment(
+            validate.SECRET_VARIABLE,
+            f"is shorter than {validate.SHORTEST_SECRET} characters: an app could guess it by its {{secret}}. "
+            "openssl rand -hex 32 makes one",
+        )
 
 
 def _ready(ready: str | None, key: Key, context: Context) -> str | None:
@@ -190,9 +201,9 @@ def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
     return {name: context.absolute(path) for name, path in pages.items()}
 
 
-def _check_placeholders(text: str, key: Key, context: Context) -> None:
+def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool = False) -> None:
     if "{" in text or "}" in text:
-        for fault in validate.faults(text, context.environ):
+        for fault in validate.faults(text, context.environ, secrets=secrets):
             context.faults.add(key, fault)
 
 

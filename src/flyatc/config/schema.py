@@ -20,6 +20,8 @@ from flyatc.config.schema_sections import (
     PositiveSeconds,
     Replay,
     Seconds,
+    name_of,
+    segment_of,
 )
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
@@ -74,7 +76,10 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     directory: Annotated[str, Meta(description="where the command runs; relative to this file")] = "."
     env: Annotated[
         dict[str, str | None],
-        Meta(description="added to the app's environment, same placeholders; null removes a variable"),
+        Meta(
+            description="added to the app's environment; the same placeholders, and {secret} and {secret.base64}: "
+            "secrets of this tenant; null removes a variable"
+        ),
     ] = field(default_factory=dict)
     ready: Annotated[
         str | None,
@@ -228,8 +233,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """One path segment for folders and keys: ``2025~winter``, ``~`` for no name. No name may contain ``~``."""
-        return self.name.replace("/", "~") or "~"
+        """The name as one path segment: ``2025~winter``, ``~`` for no name."""
+        return segment_of(self.name)
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -296,7 +301,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def tenant_kept_as(self, user: str, key: str) -> Tenant:
         """Return the tenant with this folder or store key, even if it is no longer configured: its data remains."""
-        name = key.replace("~", "/").strip("/")
+        name = name_of(key).strip("/")
         known = self.tenants.get(f"{user}/{name}" if name else user) or self.tenant_of_pattern(user, name)
         return known or make_tenant(self.server, user, name, App())
 
@@ -307,11 +312,10 @@ def prefix_of(server: Server, user: str, name: str) -> str:
 
 
 def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
-    key = name.replace("/", "~") or "~"
     return Tenant(
         user=user,
         name=name,
         prefix=prefix_of(server, user, name),
-        data=Path(server.data, "tenants", user, key),
+        data=Path(server.data, "tenants", user, segment_of(name)),
         app=app,
     )

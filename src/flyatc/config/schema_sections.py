@@ -15,6 +15,7 @@ PositiveOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={
 
 
 Coding = Literal["zstd", "br", "gzip"]
+CacheMode = Literal["assets", "rfc"]
 
 MOST_JITTER = 65_533  # octets: the limit of gzip's comment field
 
@@ -96,6 +97,13 @@ class Folder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Caching(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="false: every request goes to the app")] = True
+    mode: Annotated[
+        CacheMode,
+        Meta(
+            description="rfc: all that RFC 9111 permits; assets: only what the app says may be stored, and no error "
+            "but 404 and 410; see http.md"
+        ),
+    ] = "assets"
 
 
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -203,6 +211,16 @@ class Logging(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="the lowest level of daemon events")
     ] = "info"
+
+
+def segment_of(name: str) -> str:
+    """Return the name of a tenant or database as one path segment, for folders and keys. No name may contain ``~``."""
+    return name.replace("/", "~") or "~"
+
+
+def name_of(segment: str) -> str:
+    """Return the name of a segment; ``/`` for that of an empty name."""
+    return segment.replace("~", "/")
 
 
 class Listen(Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from msgspec import Struct
 
 from flyatc.config.errors import Faults
-from flyatc.config.schema_sections import MOST_JITTER
+from flyatc.config.schema_sections import MOST_JITTER, CacheMode
 from flyatc.kit import units
 
 PREFIXES = ("FLYATC_", "THRUSTER_", "")
@@ -38,6 +38,7 @@ class WrapperSettings(Struct, frozen=True, kw_only=True):
     log_requests: bool = True
     debug: bool = False
     cache_size: int = 64 << 20  # 0: nothing is cached
+    cache_mode: CacheMode = "assets"  # delivery.cache.mode of the daemon
     max_cache_item_size: int = 1 << 20
     x_sendfile_enabled: bool = True
     compression_enabled: bool = True
@@ -137,6 +138,15 @@ def _jitter(text: str) -> int:
     return octets
 
 
+def _mode(text: str) -> CacheMode:
+    match text.strip().lower():
+        case "assets":
+            return "assets"
+        case "rfc":
+            return "rfc"
+    raise ValueError(f"{text!r} is no mode of the cache: write assets or rfc")
+
+
 def _positive(text: str) -> str:
     """Remove the sign; a negative number becomes 0, as in thruster."""
     return "0" if re.fullmatch(r"\s*-[0-9]+\s*", text) else re.sub(r"^\s*\+(?=[0-9])", "", text)
@@ -156,6 +166,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "log_requests": ("LOG_REQUESTS", _flag),
     "debug": ("DEBUG", _flag),
     "cache_size": ("CACHE_SIZE", _octets),
+    "cache_mode": ("CACHE_MODE", _mode),
     "max_cache_item_size": ("MAX_CACHE_ITEM_SIZE", _octets),
     "x_sendfile_enabled": ("X_SENDFILE_ENABLED", _flag),
     "compression_enabled": ("GZIP_COMPRESSION_ENABLED", _flag),

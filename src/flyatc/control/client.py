@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from flyatc.control import socket_path
+from flyatc.control.types import socket_of
 from flyatc.kit.errors import FlyatcError
+from flyatc.kit.unix_socket import short
 
 T = TypeVar("T")
 READ_OCTETS = 65536
@@ -56,7 +57,7 @@ class Client:
     """``data``: server.data, absolute. Each call raises NoDaemon, Refused, Silent or Cut."""
 
     def __init__(self, data: str) -> None:
-        self._path = socket_path.socket_of(data)
+        self._path = socket_of(data)
 
     def get(self, path: str, kind: type[T], /, **query: str | None) -> T:
         """The response, decoded as ``kind``."""
@@ -112,7 +113,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with socket_path.short(self._path) as name:
+            with short(self._path) as name:
                 self.sock.connect(name)
             self.sock.settimeout(self._patience)
         except PermissionError as error:

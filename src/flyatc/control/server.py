@@ -10,10 +10,10 @@ from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
-from flyatc.control.socket_path import short, socket_of
-from flyatc.control.types import Operations
+from flyatc.control.types import Operations, socket_of
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
+from flyatc.kit.unix_socket import short
 from flyatc.observe.log import Log
 from flyatc.wire import connection, response, server
 from flyatc.wire.errors import BadMessage

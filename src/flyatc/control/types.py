@@ -3,6 +3,7 @@
 Times are RFC 3339 in UTC. Pure.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -14,6 +15,11 @@ from flyatc.tenants.state import Status
 
 if TYPE_CHECKING:
     from flyatc.observe.journal import Journal  # it imports asyncio, which commands need not load
+
+
+def socket_of(data: str | Path) -> Path:
+    """Path of the control socket. ``data``: server.data, absolute."""
+    return Path(data) / ".flyatc" / "control.sock"
 
 
 class Daemon(Struct, frozen=True, kw_only=True):

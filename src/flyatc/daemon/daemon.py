@@ -238,6 +238,8 @@ class Daemon:
         self.config = found.config
         parts.fleet.apply(found.config)
         parts.handler.use(found.config)
+        if parts.cache is not None and (found.changed or found.removed):
+            parts.cache.clear(*found.changed, *found.removed)  # stored by other rules
         if parts.user_placement is not None:
             parts.user_placement.use(found.config)
         parts.listener.use(found.config.limits)

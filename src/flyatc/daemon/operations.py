@@ -120,9 +120,11 @@ class Operations:
 
     async def _release(self, user: str, to: str | None, remove: bool) -> None:
         async with self._parts.fleet.emptied(user):
-            await self._parts.leases.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
+            try:
+                await self._parts.leases.release(self._parts.fleet.select(user)[0].spec, to, remove=remove)
+            finally:  # another machine may change its data from now on
+                await self.clear_cache(user)
         if remove:
-            await self.clear_cache(user)
             self._parts.log.event("info", "user removed", user=user)
         if to is not None:
             self._parts.log.event("info", "user released to a machine", user=user, machine=to)
@@ -193,7 +195,8 @@ class Operations:
         return address
 
     async def clear_cache(self, address: str | None) -> int:
-        return 0 if self._parts.cache is None else self._parts.cache.clear(address)
+        cache = self._parts.cache
+        return 0 if cache is None else cache.clear(*([] if address is None else [address]))
 
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         live = self._parts.fleet.databases(address)
@@ -206,7 +209,10 @@ class Operations:
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
         tenant = self._parts.fleet.one(address).spec
         async with self._parts.fleet.paused(address), self._parts.leases.hold(tenant) as owned:
-            await self._parts.databases.restore(tenant, database, choice, progress, owned)
+            try:
+                await self._parts.databases.restore(tenant, database, choice, progress, owned)
+            finally:  # what is cached was made of other data
+                await self.clear_cache(tenant.address)
 
     async def history(self, address: str, database: str | None) -> types.History:
         tenant = self._parts.fleet.one(address).spec

@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 
 from flyatc.admin import store_access
 from flyatc.config.schema import Config
+from flyatc.config.schema_sections import segment_of
 from flyatc.control import types
 from flyatc.databases.inventory import StoredDatabase
 from flyatc.databases.verify import Verdict, Verifier
@@ -255,7 +256,7 @@ class VerifySchedule:
     def _expected_of(self, address: str) -> dict[tuple[str, str], StoredDatabase]:
         """Databases expected in the store, even if it has nothing of them."""
         user, _, name = address.partition("/")
-        key, databases = name.replace("/", "~") or "~", self._here.expected(address) if self._here is not None else {}
+        key, databases = segment_of(name), self._here.expected(address) if self._here is not None else {}
         return {(address, one): StoredDatabase(user, key, one, snapshots=False, lines=False) for one in databases}
 
     def _name(self, one: StoredDatabase) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
 from flyatc.daemon.store_start import StoreStart
+from flyatc.daemon.tenant_secrets import TenantSecrets
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.databases.litestream.backend import LitestreamBackend
@@ -62,6 +63,7 @@ class Parts:
         self.records = Records(self.data)
         self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
         self.store = store_of(config.storage, self.environ, log=log)
+        self.secrets = TenantSecrets(self.environ, self.store, self.data)
         streams = streams_of(config, self.store, self.environ, self.records, log)
         self.databases = DatabaseService(self.store, config.storage, log, self._expand, streams)
         self.leases = DaemonLeases(config, self.environ, log, self.databases, self.launcher.deadline)
@@ -131,7 +133,7 @@ class Parts:
     ) -> Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[child.RunningChild]]:
         return partial(
             child.hold,
-            environ=self.environ,
+            plan=self._plan,
             ports=ports,
             log=self.log,
             records=self.records,
@@ -147,17 +149,21 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def _hold_databases(self, tenant: Tenant, owned: Lease) -> AsyncIterator[Databases]:
-        """Restore databases, once no process of an earlier run can still write."""
+        """Restore databases, once no process of an earlier run can still write, and get the tenant's secrets."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)
         except StillRunning as error:
             raise RestoreRefused(str(error)) from error
+        await self.secrets.load(tenant)
         async with self.databases.hold(tenant, owned) as held:
             yield held
 
     def _forget(self, tenant: Tenant) -> None:
         if self.cache is not None:
             self.cache.clear(tenant.address)
+
+    def _plan(self, tenant: Tenant, port: int) -> launch_plan.Launch:
+        return launch_plan.plan(tenant, port, self.environ, self.secrets.words(tenant))
 
     def _expand(self, text: str, tenant: Tenant) -> str:
         return launch_plan.expand(text, launch_plan.words(tenant, 0), self.environ)

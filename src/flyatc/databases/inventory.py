@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from flyatc.config.schema_sections import name_of
 from flyatc.databases.manifest import SUFFIX, number
 from flyatc.objects.store import Stored
 
@@ -62,13 +63,13 @@ def take(there: Iterable[Stored]) -> Inventory:
         place, _, last = rest.rpartition("/")
         parts = place.split("/")
         if len(parts) == 3 and parts[0] == "orphans" and last.endswith(SUFFIX):
-            orphans.append(StoredOrphan(user, parts[1], _name(parts[2]), last.removesuffix(SUFFIX), stored.size))
+            orphans.append(StoredOrphan(user, parts[1], name_of(parts[2]), last.removesuffix(SUFFIX), stored.size))
         elif len(parts) == 2 and (last == "current.json" or number(last) is not None):
             snapshots.add((user, parts[0], parts[1]))
         elif len(parts) > 2 and _LTX.fullmatch("/".join([*parts[2:], last])):
             lines.add((user, parts[0], parts[1]))
     databases = [
-        StoredDatabase(user, key, _name(name), (user, key, name) in snapshots, (user, key, name) in lines)
+        StoredDatabase(user, key, name_of(name), (user, key, name) in snapshots, (user, key, name) in lines)
         for user, key, name in sorted(snapshots | lines)
     ]
     return Inventory(databases, orphans, sorted(users))
@@ -76,7 +77,3 @@ def take(there: Iterable[Stored]) -> Inventory:
 
 def _within(one: StoredDatabase | StoredOrphan, user: str | None, key: str | None) -> bool:
     return user in (None, one.user) and key in (None, one.key)
-
-
-def _name(folder: str) -> str:
-    return folder.replace("~", "/")

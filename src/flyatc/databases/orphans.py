@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.manifest import SUFFIX
@@ -92,7 +93,7 @@ async def _stored(database: Database, name: str, place: Path, tools: Workers, pr
             f"{database}: there is no orphaned copy {name!r}, neither here nor in the store: see flyatc orphans "
             f"{database.tenant.address}"
         )
-    own = place / database.name.replace("/", "~")
+    own = place / segment_of(database.name)
     await tools.quick.run(own.mkdir)
     try:
         async with tools.restores:

@@ -7,6 +7,7 @@ from pathlib import Path
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import manifest
 from flyatc.databases.manifest import Pointer
 from flyatc.kit.types import Progress, silent
@@ -31,7 +32,7 @@ class RemoteDatabase:
 
     def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
         self._store = store
-        name = database.replace("/", "~")  # no name holds a '~'
+        name = segment_of(database)
         self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
         self.orphan_store = OrphanStore(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
 

@@ -4,15 +4,17 @@ Survey (local file, record, store) → plan → fetch and verify beside → if n
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any, TypeVar
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, orphans, remote, resources, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
@@ -38,6 +40,8 @@ from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
+
+R = TypeVar("R", Restored, Restored | None)
 
 ATTEMPTS = 5  # to stamp a pointer that others change meanwhile
 
@@ -75,14 +79,26 @@ async def make_whole(
 
     Raises RestoreRefused; StoreUnavailable, OSError."""
     surveys = await tasks.every((_survey(database, streamed, tools) for database in databases), "survey")
-    refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
-    if refused:
-        raise RestoreRefused("; ".join(refused))
+    raise_refusals((one.database, one.plan) for one in surveys)
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
         surveys = await tasks.every((_adopted(s, place, tools) for s in surveys), "adopt")
-        arrivals = await tasks.every((_prepare(s, seeds, place, tools) for s in surveys), "restore")
-        settle = _settle(surveys, arrivals, record, tools)  # quick; a partial record would cause needless orphans
-        await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+        arrivals = (_prepare(one, seeds, place, tools) for one in surveys)
+        await put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, tools))
+
+
+def raise_refusals(plans: Iterable[tuple[Database, object]]) -> None:
+    """Raise RestoreRefused if a plan refuses; it names all of them."""
+    if refused := [f"{database}: {plan.reason}" for database, plan in plans if isinstance(plan, Refuse)]:
+        raise RestoreRefused("; ".join(refused))
+
+
+async def put_all(
+    tenant: Tenant, arrivals: Iterable[Coroutine[Any, Any, R]], settle: Callable[[list[R]], Coroutine[Any, Any, None]]
+) -> None:
+    """Make all ``arrivals``, verified files; only when all are there, ``settle`` puts them in place and records it. It
+    is quick, and not cancelled: a partial record would cause needless orphans."""
+    found = await tasks.every(arrivals, "restore")
+    await tasks.to_the_end(tasks.start(settle(found), f"settle {tenant.address}"))
 
 
 async def _survey(database: Database, streamed: LastStreamed, tools: Workers) -> Survey:
@@ -152,7 +168,7 @@ async def _adopted(survey: Survey, place: Path, tools: Workers) -> Survey:
     database, decided = survey.database, survey.plan
     async with tools.restores:
         found = await transfer.adopt_unpublished(
-            database, decided.keys, place / f"{database.name.replace('/', '~')}~new", tools
+            database, decided.keys, place / f"{segment_of(database.name)}~new", tools
         )
     if found is None:
         database.log_event("warning", "the first save cannot be recovered", reason=decided.otherwise.reason)
@@ -200,7 +216,7 @@ async def bring(
 ) -> Restored:
     """Fetch and verify the snapshot ``key``. Raises RestoreRefused, StoreUnavailable, OSError."""
     began = monotonic()
-    own, known = place / database.name.replace("/", "~"), transfer.known(pointer, key)
+    own, known = place / segment_of(database.name), transfer.known(pointer, key)
     needed = known.size + known.compressed if known is not None else 0
     await tools.quick.run(own.mkdir)
     try:
@@ -220,7 +236,7 @@ async def copy_seed(path: Path, name: str, seeds: Seeds, place: Path, tools: Wor
     began, seed = monotonic(), seeds(name)
     if seed is None:
         return None
-    raw = place / name.replace("/", "~")
+    raw = place / segment_of(name)
     try:
         await tools.heavy.run(partial(local_files.copy_seed, seed, raw))
         await tools.heavy.run(partial(sqlite.check_still, raw))

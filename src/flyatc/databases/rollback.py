@@ -12,7 +12,6 @@ from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.resources import Workers
 from flyatc.databases.transfer import Restored
 from flyatc.databases.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
-from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 
@@ -31,10 +30,8 @@ async def roll_back(
     the next save publishes it. All are verified before the first is put in place. Raises RestoreRefused."""
     picks = [await _pick(choice, database) for database in databases]
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
-        work = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
-        arrivals = await tasks.every(work, "restore")
-        settle = _settle(databases, picks, arrivals, record, tools)
-        await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+        arrivals = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
+        await restore.put_all(tenant, arrivals, lambda found: _settle(databases, picks, found, record, tools))
 
 
 async def _pick(choice: Choice, database: Database) -> _Pick:

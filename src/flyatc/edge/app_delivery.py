@@ -31,11 +31,12 @@ MOST_APPS = 4096  # AppDelivery objects kept; the users of a pattern are unlimit
 
 class AppDelivery:
     """The delivery settings of one app. ``compression``, ``static``, ``sendfile``, ``cache``: None if disabled.
-    ``guarded``: whether compression of a response depends on the request's credentials."""
+    ``rfc``: ``delivery.cache.mode`` is ``rfc``. ``guarded``: whether compression of a response depends on the request's
+    credentials."""
 
     __slots__ = (
         "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
-        "static",
+        "rfc", "static",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +53,7 @@ class AppDelivery:
         self.app, self.encoders = app, encoders
         self._make_sendfile = make_sendfile
         self._sendfile: Sendfile | None = None
-        self.cache = cache if app.delivery.cache.enabled else None
+        self.cache, self.rfc = cache if app.delivery.cache.enabled else None, app.delivery.cache.mode == "rfc"
         self._encoding = encoding
         settings = app.delivery.compression
         self.jitter = settings.jitter

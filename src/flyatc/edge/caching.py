@@ -25,7 +25,7 @@ def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *
     None: forward it to the app; ``to.recording`` must receive the response. Otherwise pass the result to
     ``Lookup.take``, or a Ready to ``send_ready``."""
     waiter = _placeholder if wait else None
-    outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression)
+    outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression, rfc=at.rfc)
     if isinstance(outcome, Recording):
         to.recording, to.cache = outcome, outcome.way.cache
         return None

@@ -201,11 +201,10 @@ class Handler:
         if cache is None or through is None or self._maintenance.judge(tenant.spec.address) is not None:
             return
         assert isinstance(through, upstream.Gateway)
-        recording = cache.refresh(served, to.request.head, tenant.spec.address, time())
+        at = self._deliveries.of(tenant.spec)
+        recording = cache.refresh(served, to.request.head, tenant.spec.address, time(), rfc=at.rfc)
         app_head = self._app_head(to, found, tenant, recording)
-        caching.RefreshRequest(
-            recording, through, self._deliveries.of(tenant.spec), to.request.head.method, app_head
-        ).begin()
+        caching.RefreshRequest(recording, through, at, to.request.head.method, app_head).begin()
 
     def _check_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
         """Respond to a tenant's health check, which never starts an app and does not count as use. A stopped app is

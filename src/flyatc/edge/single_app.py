@@ -5,7 +5,7 @@ from functools import partial
 from time import monotonic, time
 
 from flyatc.config.schema import App
-from flyatc.config.schema_sections import Compression, Delivery, Sendfile
+from flyatc.config.schema_sections import Caching, Compression, Delivery, Sendfile
 from flyatc.config.wrapper_env import WrapperSettings
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
@@ -73,7 +73,7 @@ class SingleApp:
         return exchange.head(to, app, recording, path=path, forward=forward)
 
     def _refresh(self, to: exchange.Exchange, cache: Cache, served: CacheHit) -> None:
-        recording = cache.refresh(served, to.request.head, to.tenant or "", time())
+        recording = cache.refresh(served, to.request.head, to.tenant or "", time(), rfc=self._delivery.rfc)
         app_head = self._app_head(to, recording)
         caching.RefreshRequest(recording, self._gateway, self._delivery, to.request.head.method, app_head).begin()
 
@@ -99,6 +99,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
             disable_on_auth=settings.compression_disable_on_auth,
         ),
         sendfile=Sendfile(enabled=settings.x_sendfile_enabled),
+        cache=Caching(mode=settings.cache_mode),
     )
 
 

@@ -1,7 +1,7 @@
 """Calls of Fly's Machines API: https://docs.machines.dev (OpenAPI),
 https://fly.io/docs/machines/api/machines-resource/ and https://fly.io/docs/machines/api/volumes-resource/.
 
-All raise api_types.ApiError. ``nonce``: of a lease on the machine, if there is one."""
+All raise api_types.ApiError."""
 
 import re
 from collections.abc import Mapping
@@ -18,8 +18,6 @@ from flyatc.fly.api_types import (
     Away,
     Create,
     Executed,
-    Lease,
-    Leased,
     Machine,
     NotFound,
     Ran,
@@ -86,20 +84,13 @@ class MachinesApi:
         wanted = msgspec.json.encode(Create(dict(config), name, region, skip_launch))
         return _decoded(await self._transport.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
 
-    async def start(self, machine: str, nonce: str | None = None) -> None:
+    async def start(self, machine: str) -> None:
         """Start a machine; no error if it is started. Returns before it has started: see ``wait``."""
-        await self._post(machine, "start", nonce=nonce)
+        await self._post(machine, "start")
 
-    async def stop(
-        self, machine: str, *, signal: str = "SIGINT", grace: float | None = None, nonce: str | None = None
-    ) -> None:
-        """Stop a machine. ``grace``: seconds until it is killed, default its own. Returns before it stops: see
-        ``wait``."""
-        wanted = {"signal": signal} | ({} if grace is None else {"timeout": f"{grace:g}s"})
-        await self._post(machine, "stop", wanted, nonce=nonce)
-
-    async def suspend(self, machine: str, nonce: str | None = None) -> None:
-        await self._post(machine, "suspend", nonce=nonce, again=False)
+    async def stop(self, machine: str) -> None:
+        """Stop a machine, with SIGINT. Returns before it stops: see ``wait``."""
+        await self._post(machine, "stop", {"signal": "SIGINT"})
 
     async def wait(self, machine: str, state: str, seconds: float, version: str | None = None) -> None:
         """Wait until it is ``started``, ``stopped``, ``suspended`` or ``destroyed``. ``version``: its ``instance_id``,
@@ -126,20 +117,20 @@ class MachinesApi:
                 raise
         return True
 
-    async def destroy(self, machine: str, *, force: bool = False, nonce: str | None = None) -> None:
+    async def destroy(self, machine: str, *, force: bool = False) -> None:
         """Destroy a machine; ``force``: even if it runs. No error if it is gone."""
         path = self._path(machine) + ("?force=true" if force else "")
         try:
-            await self._transport.send(Request("DELETE", path, nonce=nonce, again=True))
+            await self._transport.send(Request("DELETE", path, again=True))
         except NotFound:
             return
 
-    async def cordon(self, machine: str, nonce: str | None = None) -> None:
+    async def cordon(self, machine: str) -> None:
         """Make Fly Proxy send it no more requests."""
-        await self._post(machine, "cordon", nonce=nonce)
+        await self._post(machine, "cordon")
 
-    async def uncordon(self, machine: str, nonce: str | None = None) -> None:
-        await self._post(machine, "uncordon", nonce=nonce)
+    async def uncordon(self, machine: str) -> None:
+        await self._post(machine, "uncordon")
 
     async def exec(self, machine: str, command: list[str], patience: float = 30.0) -> Ran:
         """Run a command in the machine and wait for it. A failed command has its ``exit_code``, and raises nothing."""
@@ -148,33 +139,7 @@ class MachinesApi:
         ran = _decoded(await self._transport.send(request), Executed)
         return Ran(ran.exit_code, ran.stdout or "", ran.stderr or "")
 
-    # --- leases: only the holder may change the machine, others get Conflict ---
-
-    async def take_lease(self, machine: str, seconds: int, description: str) -> Lease:
-        """Take a lease. Raises Conflict if the machine is leased."""
-        return await self._lease(machine, seconds, description, None)
-
-    async def refresh_lease(self, machine: str, seconds: int, nonce: str) -> Lease:
-        """Extend a lease to ``seconds`` from now."""
-        return await self._lease(machine, seconds, "", nonce)
-
-    async def drop_lease(self, machine: str, nonce: str) -> None:
-        """Release a lease; no error if it is gone."""
-        try:
-            await self._transport.send(Request("DELETE", self._path(machine, "lease"), nonce=nonce, again=True))
-        except NotFound:
-            return
-
-    async def _lease(self, machine: str, seconds: int, description: str, nonce: str | None) -> Lease:
-        wanted = msgspec.json.encode({"ttl": seconds} | ({"description": description} if description else {}))
-        path = f"{self._path(machine, 'lease')}?ttl={seconds}"  # as Fly's own client does
-        again = nonce is not None
-        return _decoded(await self._transport.send(Request("POST", path, wanted, nonce, again)), Leased).data
-
     # --- metadata: no restart, no new version ---
-
-    async def metadata(self, machine: str) -> dict[str, str]:
-        return _decoded(await self._get(self._path(machine, "metadata")), dict[str, str])
 
     async def set_metadata(self, machine: str, key: str, value: str) -> None:
         path, wanted = self._key(machine, key), msgspec.json.encode({"value": value})
@@ -222,17 +187,9 @@ class MachinesApi:
     async def _get(self, path: str) -> bytes:
         return await self._transport.send(Request("GET", path, again=True))
 
-    async def _post(
-        self,
-        machine: str,
-        verb: str,
-        wanted: Mapping[str, object] | None = None,
-        *,
-        nonce: str | None,
-        again: bool = True,
-    ) -> None:
+    async def _post(self, machine: str, verb: str, wanted: Mapping[str, object] | None = None) -> None:
         body = None if wanted is None else msgspec.json.encode(wanted)
-        await self._transport.send(Request("POST", self._path(machine, verb), body, nonce, again))
+        await self._transport.send(Request("POST", self._path(machine, verb), body, again=True))
 
 
 def _checked(word: str, form: re.Pattern[str], what: str) -> str:

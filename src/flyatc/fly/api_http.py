@@ -42,7 +42,6 @@ class Request(Struct, frozen=True):
     method: str
     path: str
     body: bytes | None = None
-    nonce: str | None = None
     again: bool = False
     read: float = READ_SECONDS
     patience: float | None = None
@@ -133,8 +132,6 @@ class ApiTransport:
         headers = {"Authorization": f"Bearer {self._token}", "User-Agent": "flyatc", "Accept": "application/json"}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        if request.nonce is not None:
-            headers["fly-machine-lease-nonce"] = request.nonce
         return headers
 
     def _refused(self, status: int, body: bytes) -> NoReturn:

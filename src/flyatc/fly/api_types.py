@@ -55,14 +55,6 @@ class Machine(Struct, frozen=True):
         return (self.config and self.config.metadata) or {}
 
 
-class Lease(Struct, frozen=True):
-    """A lease on a machine. ``expires_at``: Unix seconds."""
-
-    nonce: str
-    expires_at: int = 0
-    owner: str = ""
-
-
 class Ran(Struct, frozen=True):
     """The result of a command."""
 
@@ -78,10 +70,6 @@ class Volume(Struct, frozen=True):
     size_gb: int = 0
     state: str = ""
     attached_machine_id: str | None = None
-
-
-class Leased(Struct):
-    data: Lease
 
 
 class Executed(Struct):

@@ -17,16 +17,15 @@ from msgspec import Struct
 from flyatc.config.schema import Config
 from flyatc.fly import environment
 from flyatc.fly.environment import Machine
+from flyatc.kit import local_http
 from flyatc.kit.errors import FlyatcError
-from flyatc.wire.errors import BadMessage
-from flyatc.wire.head import ResponseParser
 
 Verb = Literal["stop", "suspend"]
 SOCKET = "/.fly/api"
 CONNECT = 3.0  # s
 PATIENCE = 10.0  # s; for the response
 REASON = 1.0  # s; for the body with the reason
-LONGEST_HEAD, LONGEST_REASON = 1 << 14, 1 << 12  # octets
+LONGEST_REASON = 1 << 12  # bytes
 
 
 class NotAsked(FlyatcError):
@@ -54,36 +53,35 @@ class LocalApi:
     async def ask(self, verb: Verb) -> None:
         """Ask for ``verb``; returns once the platform accepts. This machine may be frozen or stopped at any moment from
         the call on. Raises NotAsked, Refused, Unanswered."""
-        try:
-            async with asyncio.timeout(CONNECT):
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=LONGEST_HEAD)
-        except TimeoutError as error:
-            raise NotAsked(f"no connection to {self._path} within {CONNECT:g} s") from error
-        except OSError as error:
-            raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
-        try:
-            async with asyncio.timeout(PATIENCE):
-                writer.write(self._request(verb))
-                head = ResponseParser().parse(await reader.readuntil(b"\r\n\r\n"), b"POST")
-        except (OSError, EOFError, TimeoutError, BadMessage, asyncio.LimitOverrunError) as error:
-            raise Unanswered(f"no response from {self._path}: {str(error) or type(error).__name__}") from error
-        else:
-            if not 200 <= head.status < 300:
-                raise Refused(f"{head.status} {await _reason(reader, head.length)}".rstrip())
-        finally:
-            writer.close()
+        async with contextlib.AsyncExitStack() as opened:
+            try:
+                async with asyncio.timeout(CONNECT):
+                    connection = await opened.enter_async_context(local_http.connected(self._path))
+            except TimeoutError as error:
+                raise NotAsked(f"no connection to {self._path} within {CONNECT:g} s") from error
+            except OSError as error:
+                raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await connection.send(self._request(verb))
+                    status = await connection.status()
+                    await connection.head()
+            except (OSError, TimeoutError, local_http.InvalidResponse) as error:
+                raise Unanswered(f"no response from {self._path}: {str(error) or type(error).__name__}") from error
+            if not 200 <= status < 300:
+                raise Refused(f"{status} {await _reason(connection)}".rstrip())
 
     def _request(self, verb: Verb) -> bytes:
         path = f"/v1/apps/{self._me.app}/machines/{self._me.id}/{verb}"
         return f"POST {path} HTTP/1.1\r\nHost: flaps\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
 
 
-async def _reason(reader: asyncio.StreamReader, length: int) -> str:
+async def _reason(connection: local_http.Connection) -> str:
     """Read the error text of the response; if it is no JSON, the body as it is."""
     data = b""
-    with contextlib.suppress(OSError, EOFError, TimeoutError):
+    with contextlib.suppress(OSError, TimeoutError, local_http.InvalidResponse):
         async with asyncio.timeout(REASON):
-            data = await reader.readexactly(min(length, LONGEST_REASON))
+            data = await connection.body(LONGEST_REASON)
     try:
         return msgspec.json.decode(data, type=_Failure).error
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,6 +1,7 @@
 """Compare-and-swap on records, and the takeover of a user: read, decide, write."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -39,13 +40,21 @@ class RecordStore(Protocol):
     async def delete(self, key: str, *, match: str | None = None) -> None: ...
 
 
+READS = 2  # tries of a read; with a short session_ttl a call has so little time that a busy store may miss it
+
+
 class LimitedStore:
-    """A store limited to ``count`` concurrent calls, so that the client's other threads stay free for urgent ones."""
+    """A store limited to ``count`` concurrent calls, so that the client's other threads stay free for urgent ones. A
+    read that fails is tried once more: requests wait for it, and it may take longer than a renewal of the session."""
 
     def __init__(self, store: RecordStore, count: int) -> None:
         self._store, self._free = store, asyncio.Semaphore(count)
 
     async def look(self, key: str) -> Seen | None:
+        for _ in range(READS - 1):
+            with contextlib.suppress(StoreUnavailable):
+                async with self._free:
+                    return await self._store.look(key)
         async with self._free:
             return await self._store.look(key)
 

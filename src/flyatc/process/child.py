@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ async def hold(
     tenant: Tenant,
     hurry: Callable[[], bool],
     *,
-    environ: Mapping[str, str],
+    plan: Callable[[Tenant, int], launch_plan.Launch],
     ports: PortPool,
     log: Log,
     records: Records,
@@ -150,11 +150,12 @@ async def hold(
 ) -> AsyncIterator[RunningChild]:
     """Run the tenant's app inside the context. On exit every process that came from its command is ended: SIGTERM,
     ``app.stop_grace``, SIGKILL; or SIGKILL at once if ``hurry()``, which is also called during the grace. This also
-    happens on cancellation. Raises StartFailed; StillRunning on exit if a process cannot be ended."""
+    happens on cancellation. ``plan``: see launch_plan. Raises StartFailed; StillRunning on exit if a process cannot be
+    ended."""
     port = ports.take()
     child = None
     try:
-        launch = launch_plan.plan(tenant, port, environ)
+        launch = plan(tenant, port)
         _check_folders(tenant, launch)
         child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
         try:

@@ -2,18 +2,22 @@
 
 Placeholders are ``{port} {user} {tenant} {prefix} {data}``, ``${NAME}`` and ``${NAME:-default}`` (as in a shell, the
 default also stands for an empty variable); ``{{`` and ``}}`` are braces, so ``${{NAME}}`` reaches the app as
-``${NAME}``. They are expanded in one pass over the operator's text: inserted values are not expanded again. There is
-no shell, so one item of the command stays one argument for any user name.
+``${NAME}``. ``{secret}`` and ``{secret.base64}`` are known in the environment only. They are expanded in one pass over
+the operator's text: inserted values are not expanded again. There is no shell, so one item of the command stays one
+argument for any user name.
 
 The app gets the daemon's environment *without the daemon's own variables*: the credentials of the store open every
 customer's databases, so no app may have them. An app that needs such a variable must name it:
 ``env: {AWS_REGION: "${AWS_REGION}"}``.
 """
 
+import base64
+import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from flyatc.config import validate
 from flyatc.config.schema import Tenant
 from flyatc.kit.errors import StartFailed
 
@@ -22,14 +26,15 @@ FOLDER_VARIABLE = "FLYATC_FOLDER"  # identifies processes after their data folde
 WITHHELD = frozenset({"BUCKET_NAME", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
 
 _PART = re.compile(
-    r"\{\{|\}\}|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}|\{(?P<word>[a-z]+)\}|[{}]"
+    r"\{\{|\}\}|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}"
+    r"|\{(?P<word>[a-z]+(?:\.[a-z0-9]+)?)\}|[{}]"
 )
 
 
 @dataclass(frozen=True)
 class Launch:
     argv: tuple[str, ...]
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)  # it may hold secrets
     directory: str
     ready: str | None  # the path of the readiness request, placeholders expanded
 
@@ -42,6 +47,25 @@ def words(tenant: Tenant, port: int) -> dict[str, str]:
         "tenant": tenant.name,
         "prefix": tenant.prefix,
         "data": str(tenant.data),
+    }
+
+
+def needs_secret(tenant: Tenant) -> bool:
+    """Return whether a secret of the tenant is among its environment."""
+    return any(text is not None and validate.has_secret(text) for text in tenant.app.env.values())
+
+
+def secret_words(key: bytes, address: str) -> dict[str, str]:
+    """Return the values of ``{secret}`` (64 octets in hex, as Rails makes them) and ``{secret.base64}`` (32 octets, as
+    Laravel wants them) of the tenant at ``address``, derived from ``key`` by HMAC. Neither reveals the other.
+
+    The labels keep them apart from all else that is derived from FLYATC_SECRET: see routing.request_signature."""
+    of_tenants = hmac.digest(key, b"flyatc secrets of tenants", "sha256")
+    return {
+        "secret": hmac.digest(of_tenants, b"secret " + address.encode(), "sha512").hex(),
+        "secret.base64": base64.b64encode(
+            hmac.digest(of_tenants, b"secret.base64 " + address.encode(), "sha256")
+        ).decode(),
     }
 
 
@@ -74,8 +98,9 @@ def _variable(name: str, default: str | None, text: str, environ: Mapping[str, s
     )
 
 
-def plan(tenant: Tenant, port: int, environ: Mapping[str, str]) -> Launch:
-    """Return the launch plan of the tenant. Raises StartFailed with a sentence for the operator."""
+def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Launch:
+    """Return the launch plan of the tenant. ``secrets``: from ``secret_words``. Raises StartFailed with a sentence for
+    the operator."""
     app = tenant.app
     if not app.command:
         raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")
@@ -86,7 +111,7 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str]) -> Launch:
         if text is None:
             env.pop(name, None)
         else:
-            env[name] = expand(text, known, environ)
+            env[name] = expand(text, {**known, **(secrets or {})}, environ)
     if FOLDER_VARIABLE in environ:
         env[FOLDER_VARIABLE] = environ[FOLDER_VARIABLE]
     return Launch(

@@ -221,11 +221,6 @@ class PortPool:
             "lower limits.running, or end the processes that use them"
         )
 
-    @property
-    def taken(self) -> int:
-        """Number of ports handed out."""
-        return len(self._taken)
-
     def give_back(self, port: int, *, contested: bool = False) -> None:
         """Return a port. ``contested``: another process has taken it; it is not handed out for CONTESTED seconds."""
         self._taken.discard(port)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ from flyatc.control.call import ApiResponse, Call
 from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim import types
-from flyatc.sim.api_rules import Leases, Rates, Volume, Volumes
+from flyatc.sim.api_rules import Rates, Volume, Volumes
 from flyatc.sim.machine import Machine, WrongState
 from flyatc.sim.machines import Machines
 from flyatc.wire.errors import BadMessage
@@ -31,7 +31,6 @@ S = TypeVar("S", bound=Struct)
 LONGEST_WAIT = 60.0  # s
 _MACHINES = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines(?:/(?P<id>[^/]+)(?:/(?P<verb>[^/]+)(?:/(?P<key>[^/]+))?)?)?")
 _VOLUMES = re.compile(r"/v1/apps/(?P<app>[^/]+)/volumes(?:/(?P<id>[^/]+))?")
-_CHANGES = frozenset(("start", "stop", "suspend", "delete", "cordon", "uncordon"))
 
 
 class NoCapacity(FlyatcError):
@@ -39,12 +38,11 @@ class NoCapacity(FlyatcError):
 
 
 class ApiCall(Struct):
-    """One API call. ``key``: the last path segment, for metadata; ``nonce``: of a lease, from the request."""
+    """One API call. ``key``: the last path segment, for metadata."""
 
     call: Call
     app: str
     key: str
-    nonce: str | None
 
     def body(self, kind: type[S]) -> S:
         """Decode the JSON body. Raises BadMessage."""
@@ -58,17 +56,17 @@ class MachinesApi:
     def __init__(self, machines: Machines, regions: tuple[str, ...]) -> None:
         """``regions``: the first is the default for new machines."""
         self._machines, self._regions = machines, regions
-        self._rates, self._leases, self._volumes = Rates(), Leases(), Volumes()
+        self._rates, self._volumes = Rates(), Volumes()
 
-    async def answer(self, call: Call, nonce: str | None) -> ApiResponse:
+    async def answer(self, call: Call) -> ApiResponse:
         """Handle a call. Raises FlyatcError, which ``fault`` converts into a response."""
         match = _VOLUMES.fullmatch(call.path)
         if match is not None:
-            return self._of_volumes(ApiCall(call, match["app"], "", nonce), match["id"])
+            return self._of_volumes(ApiCall(call, match["app"], ""), match["id"])
         match = _MACHINES.fullmatch(call.path)
         if match is None:
             raise BadMessage(404, "404 page not found")
-        request = ApiCall(call, match["app"], unquote(match["key"] or ""), nonce)
+        request = ApiCall(call, match["app"], unquote(match["key"] or ""))
         if match["id"] is None:
             return await self._of_app(request)
         return await self._of_machine(request, match["id"], match["verb"] or "")
@@ -157,8 +155,6 @@ class MachinesApi:
         if one is None or one.record.app != request.app:
             raise BadMessage(404, "machine not found")
         action = verb or {"GET": "get", "DELETE": "delete"}.get(request.call.method, "")
-        if action in _CHANGES and not self._leases.allows(machine, request.nonce, time()):
-            raise BadMessage(409, "failed to change the machine: machine lease currently held by sim@flyatc")
         route = _ROUTES.get((request.call.method, verb))
         if route is None:
             raise BadMessage(404, "404 page not found")
@@ -250,24 +246,6 @@ class MachinesApi:
         self._machines.save()
         return ApiResponse(HTTPStatus.NO_CONTENT, b"")
 
-    async def _lease(self, request: ApiCall, one: Machine) -> ApiResponse:
-        machine, now = one.record.id, time()
-        if request.call.method == "POST":
-            wanted = request.body(types.TakeLease)
-            lease = self._leases.take(machine, request.nonce, wanted.description, wanted.ttl, now)
-            if lease is None:
-                raise BadMessage(409, "machine lease currently held by sim@flyatc")
-            return _json({"status": "success", "data": lease}, 201)
-        found = self._leases.find(machine, now)
-        if found is None:
-            raise BadMessage(404, "lease not found")
-        if request.call.method == "DELETE":
-            if request.nonce != found.nonce:
-                raise BadMessage(409, "machine lease currently held by sim@flyatc")
-            self._leases.release(machine)
-            return _json({"ok": True})
-        return _json({"status": "success", "data": found})
-
 
 Route = Callable[[MachinesApi, ApiCall, Machine], Awaitable[ApiResponse]]
 _ROUTES: dict[tuple[str, str], Route] = {
@@ -281,7 +259,6 @@ _ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "cordon"): MachinesApi._cordon,
     ("POST", "uncordon"): MachinesApi._cordon,
     **{(method, "metadata"): MachinesApi._metadata for method in ("GET", "POST", "DELETE")},
-    **{(method, "lease"): MachinesApi._lease for method in ("GET", "POST", "DELETE")},
 }
 
 

@@ -1,9 +1,8 @@
-"""Rate limits, volumes and machine leases of the Machines API. Pure; times are seconds, of leases Unix time.
+"""Rate limits and volumes of the Machines API. Pure; times are seconds.
 
 Limits: https://fly.io/docs/machines/api/working-with-machines-api/
 Volumes are records only, since a machine's folder is its disk: https://fly.io/docs/machines/api/volumes-resource/
 One volume is for one machine in one region: https://fly.io/docs/volumes/overview/
-Only the holder of a machine's lease may change it, others get 409: https://fly.io/docs/machines/api/machines-resource/
 """
 
 import secrets
@@ -63,35 +62,3 @@ class Volumes:
         for _, one in self._all.values():
             if one.attached_machine_id == machine:
                 one.attached_machine_id = None
-
-
-class Lease(Struct, frozen=True):
-    nonce: str
-    expires_at: int
-    owner: str
-    description: str
-
-
-class Leases:
-    def __init__(self) -> None:
-        self._held: dict[str, Lease] = {}
-
-    def find(self, machine: str, now: float) -> Lease | None:
-        found = self._held.get(machine)
-        return found if found is not None and found.expires_at > now else None
-
-    def allows(self, machine: str, nonce: str | None, now: float) -> bool:
-        found = self.find(machine, now)
-        return found is None or found.nonce == nonce
-
-    def take(self, machine: str, nonce: str | None, description: str, ttl: int, now: float) -> Lease | None:
-        """Return a new lease, or with its nonce the renewed one; None if another caller holds it."""
-        if not self.allows(machine, nonce, now):
-            return None
-        found = self.find(machine, now)
-        kept = found.nonce if found is not None else secrets.token_hex(6)
-        self._held[machine] = lease = Lease(kept, int(now) + ttl, "sim@flyatc", description)
-        return lease
-
-    def release(self, machine: str) -> None:
-        self._held.pop(machine, None)

@@ -65,8 +65,7 @@ class ApiServer:
             raise BadMessage(int(self.fault), "the simulator is set to fail")
         if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
             raise BadMessage(401, "unauthenticated")
-        nonce = request.head.line(b"fly-machine-lease-nonce")
-        answer = await self._api.answer(call, None if nonce is None else nonce.decode("latin-1"))
+        answer = await self._api.answer(call)
         if self.fault == LOST and call.method != "GET":  # the action is done, the response lost
             request.abort()
         return answer
@@ -177,7 +176,7 @@ class _LocalApi:
             raise BadMessage(404, "404 page not found")
         if (match["app"], match["id"]) != (self._app, self._machine):
             raise BadMessage(403, "a machine may stop and suspend itself only")
-        return await self._api.answer(call, None)
+        return await self._api.answer(call)
 
     def fault(self, call: Call, error: Exception) -> ApiResponse:
         if isinstance(error, FlyatcError):

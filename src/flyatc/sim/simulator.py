@@ -35,6 +35,7 @@ from flyatc.wire.errors import BadMessage
 
 SWEEP_SECONDS = 1.0
 TOKEN = "simulated"  # noqa: S105  # nothing to protect
+SECRET = 4 * TOKEN  # as long as it must be
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -153,7 +154,7 @@ class Simulator:
             **({"FLYATC_CONFIG": str(config)} if config is not None else {}),
             "FLYATC_HOST": HOST,
             "FLYATC_DATA": str(folder / "data"),
-            "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", TOKEN),
+            "FLYATC_SECRET": os.environ.get("FLYATC_SECRET", SECRET),
             "FLYATC_RESOLVER": f"{HOST}:{self.dns_port}",
             "FLYATC_METADATA": next(iter(record.metadata), ""),  # the key that names the user, like fly.metadata
             "FLYATC_NETWORK": str(self.machines.network),

@@ -54,11 +54,6 @@ class Value(Struct):
     value: str
 
 
-class TakeLease(Struct):
-    description: str = ""
-    ttl: int = 3600
-
-
 class Failure(Struct):
     error: str
 

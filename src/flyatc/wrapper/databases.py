@@ -7,10 +7,13 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from flyatc.config import validate
 from flyatc.config.resolve import ALONE
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
+from flyatc.daemon.tenant_secrets import TenantSecrets
 from flyatc.daemon.wiring import DataLock, streams_of
 from flyatc.databases.service import DatabaseService
 from flyatc.kit import timing
@@ -27,18 +30,28 @@ from flyatc.process.supervisor_client import Launcher
 OWNER_PAUSE = 0.5  # s; between two attempts to acquire the lease
 
 
-def environment(config: Config | None, environ: Mapping[str, str], port: int, mark: str) -> dict[str, str]:
-    """Return the app's environment: flyatc's own, its PORT, and the file's ``app.env``. Raises StartFailed."""
+class Held(NamedTuple):
+    """Additions to the app's environment. ``mark``: empty if there are no databases; ``secrets``: see launch_plan."""
+
+    mark: str
+    secrets: Mapping[str, str]
+
+
+def environment(config: Config | None, environ: Mapping[str, str], port: int, held: Held) -> dict[str, str]:
+    """Return the app's environment: flyatc's own except FLYATC_SECRET, its PORT, and the file's ``app.env``. Raises
+    StartFailed."""
     whole = {**environ, "PORT": str(port)}
+    whole.pop(validate.SECRET_VARIABLE, None)
     if config is None:
         return whole
-    whole[MARK] = mark
+    whole[MARK] = held.mark
     tenant = config.tenants[ALONE]
+    known = {**launch_plan.words(tenant, port), **held.secrets}
     for name, text in tenant.app.env.items():
         if text is None:
             whole.pop(name, None)
         else:
-            whole[name] = launch_plan.expand(text, launch_plan.words(tenant, port), environ)
+            whole[name] = launch_plan.expand(text, known, environ)
     return whole
 
 
@@ -54,13 +67,13 @@ def locked(config: Config | None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
-    """Open the databases. Yields the mark for the app's environment; empty if there are no databases.
+async def held(config: Config | None, log: Log) -> AsyncIterator[Held]:
+    """Open the databases. Yields additions to the app's environment.
 
     Entry makes them current and acquires the lease; raises FlyatcError, RestoreRefused. Exit ends the processes that
     the app left behind and saves the databases; raises SaveFailed, StillRunning."""
     if config is None:
-        yield ""
+        yield Held("", {})
         return
     tenant = config.tenants[ALONE]
     store = store_of(config.storage, os.environ, log=log)
@@ -72,13 +85,15 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[str]:
         await end_leftovers(Path(config.server.data), log)
         if store is not None:
             await _opened(store, leases, tenant.app.start_timeout, log)
+        keys = TenantSecrets(os.environ, store, Path(config.server.data))
+        await keys.load(tenant)
         async with _acquired(leases, tenant, log) as lease, service.hold(tenant, lease):
             launcher.open()
             others = {process.pid for process in _children()}  # litestream, and children from before an exec of flyatc
             with records.starting(tenant.address, mark := secrets.token_hex(8), ""):
                 launcher.adopt(Target(os.getpid(), _started(), mark, spared=others))
                 try:
-                    yield mark
+                    yield Held(mark, keys.words(tenant))
                 finally:
                     spared = {*others, *filter(None, [launcher.pid])}  # the supervisor may have been replaced
                     await _end_the_rest(spared, tenant.app.stop_grace, log)

@@ -117,9 +117,9 @@ class Wrapper:
         """Run until the app has ended and its databases are saved; return its exit code. Raises FlyatcError."""
         await self._open()
         try:
-            async with databases.held(self._config, self._log) as mark:
+            async with databases.held(self._config, self._log) as held:
                 try:
-                    return await self._run(command, mark)
+                    return await self._run(command, held)
                 finally:
                     self._drain()  # while the databases are saved
         except asyncio.CancelledError:
@@ -140,9 +140,9 @@ class Wrapper:
             self._log.event("warning", "these variables mean nothing here", variables=list(self._settings.ignored))
         self._log.flush()  # before the app writes anything
 
-    async def _run(self, command: Sequence[str], mark: str) -> int:
+    async def _run(self, command: Sequence[str], held: databases.Held) -> int:
         """Run the app; return its exit code. Raises StartFailed."""
-        environ = databases.environment(self._config, os.environ, self._settings.target_port, mark)
+        environ = databases.environment(self._config, os.environ, self._settings.target_port, held)
         self._app = app = ForegroundApp(command, environ, self._signals.before)
         owner = _owner(self._settings, app.pid)
         if owner is not None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Storage, Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, orphans
 from flyatc.databases import restore as snapshots
 from flyatc.databases import version_choice as versions
@@ -23,7 +24,6 @@ from flyatc.databases.restore import Seeds
 from flyatc.databases.restore_plan import Restore
 from flyatc.databases.transfer import Restored
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice, Picked
-from flyatc.kit import tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
@@ -131,9 +131,8 @@ async def rewind(
     Raises RestoreRefused (nothing was changed), StoreUnavailable, OSError."""
     there = [await _look(database, context) for database in databases]
     async with context.tools.workplace(databases[0].folder, "restore") as place:
-        arrivals = await tasks.every((_bring(one, choice, place, context, progress) for one in there), "restore")
-        put = tasks.start(_put(there, arrivals, record, context), f"settle {databases[0].tenant.address}")
-        await tasks.to_the_end(put)
+        arrivals = (_bring(one, choice, place, context, progress) for one in there)
+        await snapshots.put_all(databases[0].tenant, arrivals, lambda found: _put(there, found, record, context))
     return frozenset(one.database.name for one in there if prepare.may_be_streamed(one.current))
 
 
@@ -181,7 +180,7 @@ async def _at(there: _There, moment: float, place: Path, context: LitestreamCont
         try:
             return await prepare.bring(database, line, time, place, context, progress, pointer)
         except replica_restore.NoSuchTime:
-            await context.tools.quick.run(partial(local_files.remove, place / database.name.replace("/", "~")))
+            await context.tools.quick.run(partial(local_files.remove, place / segment_of(database.name)))
     raise RestoreRefused(f"{database}: the store has nothing of it from that time. Nothing was changed")
 
 

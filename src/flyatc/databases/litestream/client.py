@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from flyatc.kit import local_http
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import LEVELS
 
@@ -112,30 +113,20 @@ class Control:
                 status, reply = await self._exchange(method, path, b"" if body is None else msgspec.json.encode(body))
         except TimeoutError as error:
             raise ControlFailed(f"litestream does not answer {path} within {seconds + MARGIN:.0f} seconds") from error
-        except (OSError, ValueError, IndexError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
+        except (OSError, local_http.InvalidResponse) as error:
             raise ControlFailed(f"litestream cannot be reached: {error}") from error
         if status != 200:
             raise Refused(status, _words(reply))
         return reply
 
     async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # allows a path of any length
-        try:
-            reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{self._path.name}")
-        finally:
-            os.close(folder)
-        try:
-            head = f"{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            response_head = await reader.readuntil(b"\r\n\r\n")
-            rest = bytearray()
-            while piece := await reader.read(1 << 16):
-                rest += piece
-                if len(rest) > LARGEST:
-                    raise ValueError("its response is too large")
-            return int(response_head.split(b" ", 2)[1]), bytes(rest)
-        finally:
-            writer.transport.abort()  # do not wait until the rest of the request is sent
+        head = f"{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with local_http.connected(self._path) as connection:
+            await connection.send(head.encode() + body)
+            status, reply = await connection.status(), await connection.body(LARGEST + 1)
+        if len(reply) > LARGEST:
+            raise local_http.InvalidResponse("its response is too large")
+        return status, reply
 
 
 def _decode(response: bytes, kind: type[T]) -> T:

@@ -59,6 +59,7 @@ class Run(Protocol):
         grace: float,
         hurry: Callable[[], bool],
         directory: Path,
+        /,
     ) -> AbstractAsyncContextManager[Running]:
         """Entry: spawn it, on record for the next daemon. Exit: SIGTERM, ``grace`` seconds, SIGKILL; SIGKILL at once if
         ``hurry()``. ``hear`` gets the name of the stream and each line. Raises StartFailed."""

@@ -13,6 +13,7 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, restore
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import replica_restore
@@ -27,7 +28,7 @@ from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
 from flyatc.databases.restore import Seeds
 from flyatc.databases.restore_failures import Cause
-from flyatc.databases.restore_plan import Create, Keep, Refuse, Restore
+from flyatc.databases.restore_plan import Create, Keep, Restore
 from flyatc.databases.transfer import Restored
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
@@ -51,13 +52,10 @@ async def make_whole(
     Raises RestoreRefused; StoreUnavailable, OSError, and the errors of ``Lease.raise_epoch``."""
     begun = tasks.start(_begun(context), "start of litestream")  # while the databases are restored
     surveys = await tasks.every((_survey(database, context) for database in databases), "survey")
-    refused = [f"{s.database}: {s.plan.reason}" for s in surveys if isinstance(s.plan, Refuse)]
-    if refused:
-        raise RestoreRefused("; ".join(refused))
+    restore.raise_refusals((one.database, one.plan) for one in surveys)
     async with context.tools.workplace(tenant.data / ".flyatc", "restore") as place:
-        arrivals = await tasks.every((_prepare(s, seeds, place, context) for s in surveys), "restore")
-        settle = _settle(surveys, arrivals, record, context)
-        await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
+        arrivals = (_prepare(one, seeds, place, context) for one in surveys)
+        await restore.put_all(tenant, arrivals, lambda found: _settle(surveys, found, record, context))
     if (missing := await begun) is not None:
         raise RestoreRefused(missing)
     return await attach(databases, context, frozenset(s.database.name for s in surveys if s.marked))
@@ -196,7 +194,7 @@ async def bring(
     named if the line is damaged. Raises RestoreRefused, replica_restore.NoSuchTime; StoreUnavailable, OSError."""
     began = monotonic()
     url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
-    own = place / database.name.replace("/", "~")
+    own = place / segment_of(database.name)
     before = await listed(database, context.store)
     try:
         raw = await _restore(url, own, at, line.octets, context, progress, line.whole)
@@ -250,7 +248,7 @@ async def _adopt(database: Database, place: Path, context: LitestreamContext) ->
     url = await replica_restore.find(database.tenant, database.name, context)
     if url is None:
         return None
-    own = place / database.name.replace("/", "~")
+    own = place / segment_of(database.name)
     try:
         raw = await _restore(url, own, None, 0, context, silent)
     except replica_restore.NotRestored as error:

@@ -94,11 +94,6 @@ class Replication:
         """Reason of the last renewal of each stream, by database."""
         return {stream.database.name: stream.renewed for stream in self.streams if stream.renewed is not None}
 
-    @property
-    def txids(self) -> dict[str, int]:
-        """The last confirmed transaction, by database."""
-        return {stream.database.name: stream.txid for stream in self.streams}
-
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Wait until the store has all that was committed before. Raises SaveFailed."""
         chosen = [stream for stream in self.streams if only in (None, stream.database.name)]

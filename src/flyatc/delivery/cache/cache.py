@@ -19,7 +19,7 @@ from flyatc.delivery.cache.memory import Resource
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.request_key import CacheRequest
 from flyatc.delivery.cache.state import CacheState, Counts, Waiting, Way, way
-from flyatc.delivery.cache.stored import CacheHit, Entry, File, Form, Ready, serve
+from flyatc.delivery.cache.stored import CacheHit, Entry, File, Form, Ready, known, serve
 from flyatc.delivery.compression import LONGEST
 from flyatc.wire import head
 
@@ -43,6 +43,7 @@ _OLD = way(b"stale", b"miss", "stale", stores=True)
 _WISHED = way(b"request", b"miss", "the request wants it from the app", stores=True)
 _NOT_STORED = way(b"request", b"miss", "the request says no-store")
 _PART = way(b"bypass", b"bypass", "a part is asked for, and nothing is stored")
+_PARTLY = way(b"partial", b"miss", "another part is stored", stores=True)
 _UNSAFE = way(b"method", b"bypass", "not GET or HEAD", unsafe=True)
 _NO_READ = way(b"method", b"bypass", "not GET or HEAD")
 
@@ -51,11 +52,10 @@ _OF_THE_CLIENT = (b"if-none-match", b"if-modified-since", b"range", b"if-range")
 
 
 class Cache:
-    """``bound``: octets of memory for all entries; ``item``: maximum octets of one body; ``heuristic``: fraction of the
-    time since Last-Modified for which a response without explicit freshness is fresh (0: never)."""
+    """``bound``: octets of memory for all entries; ``item``: maximum octets of one body."""
 
-    def __init__(self, bound: int, item: int, heuristic: float = 0.0) -> None:
-        self._books = CacheState(bound, item, heuristic)
+    def __init__(self, bound: int, item: int) -> None:
+        self._books = CacheState(bound, item)
 
     # --- for each request ---
 
@@ -66,15 +66,17 @@ class Cache:
         now: float,
         waiter: Callable[[bool], None] | None = None,
         settings: object = None,
+        *,
+        rfc: bool = False,
     ) -> Outcome:
         """Look up a request.
 
         ``now``: Unix seconds. ``waiter``: pass it if the request may wait for another's response. It is called once,
         when that is done: look up again, with a waiter only if called with True. To stop waiting, call
         ``Waiting.leave``; then look up again without a waiter. ``settings``: see ``keep_ready``; a Ready is returned
-        only for the same object. For a CacheHit with ``refresh``, see ``refresh``. A Recording must always be ended:
-        others wait for it."""
-        asked, books = CacheRequest(request, tenant), self._books
+        only for the same object. ``rfc``: ``delivery.cache.mode`` is ``rfc``. For a CacheHit with ``refresh``, see
+        ``refresh``. A Recording must always be ended: others wait for it."""
+        asked, books = CacheRequest(request, tenant, rfc=rfc), self._books
         resource = books.memory.resource(asked.uri)
         if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
             return ready
@@ -87,7 +89,7 @@ class Cache:
         control = asked.control
         entry, why = None, _NEW
         if resource is not None:
-            entry, why = self._pick(resource, asked), _OTHER
+            entry, why = self._pick(resource, asked)
         if entry is not None:
             use = policy.weigh(entry.terms, entry.age(now), control)
             if use.way is not policy.ASK:
@@ -100,12 +102,14 @@ class Cache:
                 why = _NOT_STORED
         return self._forward(asked, resource, entry, why, now, waiter)
 
-    def refresh(self, served: CacheHit, request: head.RequestHead, tenant: str, now: float) -> Recording:
+    def refresh(
+        self, served: CacheHit, request: head.RequestHead, tenant: str, now: float, *, rfc: bool = False
+    ) -> Recording:
         """Start revalidating a CacheHit with ``refresh``.
 
         Send the request to the app, and its response to the recording only. Until that ends, no other hit asks to
         refresh the same entry."""
-        asked = CacheRequest(request, tenant)
+        asked = CacheRequest(request, tenant, rfc=rfc)
         recording = Recording(self._books, asked, _OLD, now, served.entry)
         recording.drops = _OF_THE_CLIENT
         key = asked.uri, served.entry.selector
@@ -139,11 +143,12 @@ class Cache:
         """Drop an entry whose file is gone."""
         self._books.memory.discard(entry)
 
-    def clear(self, tenants: str | None = None) -> int:
-        """Drop the entries of "user/tenant", of all tenants of "user", or all; return their number.
+    def clear(self, *tenants: str) -> int:
+        """Drop the entries of each "user/tenant", of all tenants of each "user", or all if none is named; return their
+        number.
 
         Responses being recorded are not stored."""
-        return self._books.clear(tenants)
+        return self._books.clear(frozenset(tenants))
 
     @property
     def counts(self) -> Counts:
@@ -165,11 +170,18 @@ class Cache:
 
     # --- decisions ---
 
-    def _pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
+    def _pick(self, resource: Resource, asked: CacheRequest) -> tuple[Entry | None, Way]:
+        """The entry for the request, or None with the reason."""
         entry = self._books.memory.pick(resource, asked)
-        if entry is not None and asked.authorized and not entry.terms.authorized:
-            return None  # stored for anonymous clients: the app may respond differently to an authorized one
-        return entry
+        if entry is None:
+            return None, _OTHER
+        if (asked.authorized and not entry.terms.authorized) or (entry.terms.guessed and asked.cookies):
+            return None, _OTHER  # stored for anonymous clients: the app may respond differently to a known one
+        if entry.answer.part is not None and not entry.covers(asked):
+            return None, _PARTLY
+        if entry.terms.ask and asked.conditional and not known(entry, asked):
+            return None, _OLD  # the client may have what the app has now: the app evaluates its condition
+        return entry, _OLD
 
     def _ready(self, resource: Resource, asked: CacheRequest, settings: object, now: float) -> Ready | None:
         ready = resource.ready.get(asked.accepted) if asked.plain else None
@@ -184,7 +196,7 @@ class Cache:
         books.memory.touch(entry)
         books.counts.hits += 1
         served = serve(entry, asked, entry.hit(now))
-        if use.way is policy.FRESH and asked.plain and self._books.memory.by_coding(entry):
+        if use.way is policy.FRESH and asked.plain and not entry.terms.guessed and self._books.memory.by_coding(entry):
             served.plain = asked
         if use.way is not policy.FRESH:
             books.counts.stale += 1
@@ -202,7 +214,7 @@ class Cache:
         waiter: Callable[[bool], None] | None,
     ) -> Recording | Waiting:
         books = self._books
-        if entry is None and asked.ranged:
+        if entry is None and asked.ranged and not asked.parts:
             books.counts.bypassed += 1
             return Recording(books, asked, _PART, now)
         key = None

@@ -7,14 +7,15 @@ file was opened.
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from flyatc.delivery.cache import policy, stored
-from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
+from flyatc.delivery.cache import policy, stored, vary
+from flyatc.delivery.cache.request_key import PART, CacheRequest, Selector, Uri
 from flyatc.delivery.cache.stored import FORM_OCTETS, Entry, File, Form, StoredResponse
 
 MOST_VARIANTS = 64  # per URI; else one client with invented User-Agents fills the cache and slows lookups
 MOST_SPECS = 4  # different Vary headers per URI
 _BY_CODING = frozenset((b"accept-encoding",))
 _NONE: Mapping[bytes | None, stored.Ready] = {}
+_OTHER = {b"GET": PART, PART: b"GET"}
 
 
 class Resource:
@@ -25,7 +26,7 @@ class Resource:
 
     def __init__(self) -> None:
         self.entries: dict[Selector, Entry] = {}
-        self.specs: list[policy.Names] = []
+        self.specs: list[vary.Names] = []
         self.ready: Mapping[bytes | None, stored.Ready] = _NONE
         self.ready_octets = 0
 
@@ -47,9 +48,11 @@ class MemoryStore:
     def pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
         """The entry selected by the request, the newest if there are several (RFC 9111 §4.1).
 
-        A HEAD may use an entry stored for GET."""
+        A HEAD may use an entry stored for GET, a request for a range may use a part."""
         entries = resource.entries
         methods = (b"GET",) if asked.head.method == b"GET" else (b"GET", b"HEAD")
+        if asked.rfc and asked.parts:
+            methods = (b"GET", PART)
         found = [
             entry
             for names in resource.specs
@@ -60,13 +63,18 @@ class MemoryStore:
             return max(found, key=lambda entry: (entry.date, entry.received))
         return found[0] if found else None
 
+    def sibling(self, entry: Entry, method: bytes) -> Entry | None:
+        """The entry for the same requests, stored for another method (or PART)."""
+        resource = self._resources.get(entry.uri)
+        return None if resource is None else resource.entries.get((method, *entry.selector[1:]))
+
     def touch(self, entry: Entry) -> None:
         """Mark an entry as used. Does nothing if it was dropped."""
         if entry in self._order:
             self._order.move_to_end(entry)
 
     def put(self, entry: Entry) -> bool:
-        """Store an entry. Return False if it alone exceeds the bound."""
+        """Store an entry. A whole body replaces a part, and a part the whole. Return False if it exceeds the bound."""
         if entry.octets > self.bound:
             return False
         resource = self._resources.get(entry.uri)
@@ -76,6 +84,8 @@ class MemoryStore:
             self._drop(old)
         elif len(resource.entries) >= MOST_VARIANTS:
             self._evict(next(iter(resource.entries.values())))
+        if (other := self.sibling(entry, _OTHER.get(entry.selector[0], b""))) is not None:
+            self._drop(other)
         self._remember(resource, entry)
         self._order[entry] = None
         self.octets += entry.octets
@@ -108,9 +118,10 @@ class MemoryStore:
         if entry in self._order:
             self._drop(entry)
 
-    def clear(self, tenants: str | None) -> int:
-        """Drop the entries of "user/tenant", of all tenants of "user", or all (None); return their number."""
-        gone = [entry for entry in self._order if tenants is None or _belongs(entry.uri[0], tenants)]
+    def clear(self, tenants: frozenset[str]) -> int:
+        """Drop the entries of each "user/tenant", of all tenants of each "user", or all (if empty); return their
+        number."""
+        gone = [entry for entry in self._order if not tenants or _belongs(entry.uri[0], tenants)]
         for entry in gone:
             self._drop(entry)
         return len(gone)
@@ -170,12 +181,13 @@ class MemoryStore:
             del self._resources[entry.uri]
 
 
-def _belongs(tenant: str, wanted: str) -> bool:
-    return tenant == wanted or tenant.startswith(wanted + "/")
+def _belongs(tenant: str, wanted: frozenset[str]) -> bool:
+    names = tenant.split("/")
+    return any("/".join(names[:count]) in wanted for count in range(1, len(names) + 1))
 
 
 _HOST = b"/file"  # no request can have such a host
-_NO_TERMS = policy.Terms(0, 0, True, True, 0, 0, False, False, frozenset(), ())
+_NO_TERMS = policy.Terms(0, 0, True, True, 0, 0, False, False, False, frozenset(), ())
 
 
 def find(among: MemoryStore, file: File, coding: bytes) -> bytes | None:

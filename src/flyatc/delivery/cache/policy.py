@@ -1,7 +1,7 @@
-"""Rules of the cache: storability, freshness, reuse, Vary and Cache-Control. Pure; all times are Unix seconds.
+"""Rules of the cache: storability, freshness, reuse and Cache-Control. Pure; all times are Unix seconds.
 
-RFC 9111: §3 (storing), §4 and §5.2.1 (reuse), §4.1 (Vary), §4.2 (freshness, age), §5.2 (Cache-Control); RFC 5861
-(stale responses). Bare section numbers below refer to RFC 9111.
+RFC 9111: §3 (storing), §4 and §5.2.1 (reuse), §4.2 (freshness, age), §5.2 (Cache-Control); RFC 5861 (stale responses).
+Bare section numbers below refer to RFC 9111. ``rfc``: ``delivery.cache.mode`` is ``rfc``, else ``assets``.
 """
 
 import re
@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from flyatc.delivery import conditional
+from flyatc.delivery.cache import partial, vary
 
 Directives = Mapping[bytes, bytes | None]  # lower-case name → argument without quotes, None where there is none
 
@@ -68,50 +69,17 @@ def field_names(argument: bytes | None) -> frozenset[bytes]:
     return frozenset(name.strip(b" \t").lower() for name in argument.split(b",")) - {b""}
 
 
-LONGEST = 1024  # octets; a longer Vary counts as "*"
-_LONGEST_VALUE = 4096  # octets; a longer header is compared without normalization
-Names = tuple[bytes, ...]
-Values = tuple[bytes | None, ...]
-
-
-def vary_names(fields: Mapping[bytes, bytes]) -> Names | None:
-    """The request fields that the response depends on, in lower case and sorted; None for ``Vary: *``."""
-    value = fields.get(b"vary")
-    if not value:
-        return ()
-    if len(value) > LONGEST:
-        return None
-    found = {name.strip(b" \t").lower() for name in value.split(b",")} - {b""}
-    return None if b"*" in found else tuple(sorted(found))
-
-
-def values(wanted: Names, request: Mapping[bytes, bytes]) -> Values:
-    """The normalized values of the wanted fields: equal meaning, equal value. None for a missing field."""
-    return tuple(None if (value := request.get(name)) is None else _normal(name, value) for name in wanted)
-
-
-def _normal(name: bytes, value: bytes) -> bytes:
-    """Drop whitespace around commas; in Accept-Encoding, also case and order (RFC 9110 §12.5.3)."""
-    if len(value) > _LONGEST_VALUE:
-        return value
-    if name == b"accept-encoding":
-        members = sorted({member.strip(b" \t").lower() for member in value.split(b",")} - {b""})
-        return b",".join(members)
-    if b'"' in value:
-        return value  # a quoted comma is not a separator
-    return b",".join(member.strip(b" \t") for member in value.split(b","))
-
-
+HEURISTIC = 0.1  # fraction of the time since Last-Modified for which a response is fresh (§4.2.2)
 HEURISTIC_MOST = 86400  # seconds; the maximum of a heuristic lifetime
-HEURISTIC_STATUS = frozenset((200, 203, 204, 300, 301, 308))  # §4.2.2, as far as they are stored here
+# May be stored without explicit freshness (RFC 9110 §15.1).
+HEURISTIC_STATUS = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
 
 
 def freshness_lifetime(
-    fields: Mapping[bytes, bytes], control: Directives, status: int, received: float, heuristic: float
+    fields: Mapping[bytes, bytes], control: Directives, status: int, received: float, *, rfc: bool
 ) -> int:
-    """Seconds for which the response is fresh (§4.2.1, for a shared cache), 0 if never.
-
-    ``heuristic``: fraction of the time since Last-Modified for which a response without explicit freshness is fresh."""
+    """Seconds for which the response is fresh (§4.2.1, for a shared cache), 0 if never. Without explicit freshness:
+    0, or with ``rfc`` a tenth of the time since Last-Modified."""
     for name in (b"s-maxage", b"max-age"):
         if name in control:
             return seconds(control[name]) or 0  # not a number: stale
@@ -120,9 +88,19 @@ def freshness_lifetime(
     if (expires := fields.get(b"expires")) is not None:
         return _within((conditional.parse_date(expires) or 0) - start)
     modified = conditional.parse_date(fields.get(b"last-modified", b""))
-    if heuristic > 0 and modified is not None and status in HEURISTIC_STATUS:
-        return min(_within(int((start - modified) * heuristic)), HEURISTIC_MOST)
+    if rfc and modified is not None and (status in HEURISTIC_STATUS or b"public" in control):
+        return min(_within(int((start - modified) * HEURISTIC)), HEURISTIC_MOST)
     return 0
+
+
+def _explicit(fields: Mapping[bytes, bytes], control: Directives) -> bool:
+    """Return whether the response says for how long it is fresh, if only for 0 seconds."""
+    return b"expires" in fields or b"max-age" in control or b"s-maxage" in control
+
+
+def _permitted(fields: Mapping[bytes, bytes], control: Directives) -> bool:
+    """Return whether the app says that the response may be stored (§3)."""
+    return b"public" in control or _explicit(fields, control)
 
 
 def initial_age(fields: Mapping[bytes, bytes], asked: float, received: float) -> int:
@@ -142,8 +120,10 @@ def _within(number: int) -> int:
     return max(0, min(number, FOR_EVER))
 
 
-# Statuses that may be stored. Errors never are, even if the app allows it: a mistake would last.
-STATUS = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308))
+STATUS = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308))  # stored in either mode
+ABSENT = frozenset((404, 410))  # in mode assets: only with explicit freshness. Other errors never: a mistake would last
+OF_ONE_REQUEST = frozenset((206, 304, 412, 416))  # depend on its conditions and Range: no response to other requests
+_UNDERSTOOD = STATUS | HEURISTIC_STATUS  # statuses that must-understand permits (§5.2.2.3)
 
 
 _LONGEST_CACHED = 256  # octets; longer values are not memoized
@@ -156,7 +136,8 @@ class Terms(NamedTuple):
     cannot get it stale (must-revalidate, proxy-revalidate, s-maxage); ``meanwhile``, ``on_error``: seconds of
     stale-while-revalidate and stale-if-error (RFC 5861), which count beside s-maxage, since they are more specific, but
     not beside must-revalidate; ``authorized``: may serve requests with Authorization; ``public``: has the directive
-    public; ``hidden``: fields that must not be stored; ``varies``: the request fields that it depends on."""
+    public; ``guessed``: nothing says that it may be stored, and its lifetime is heuristic; ``hidden``: fields that must
+    not be stored; ``varies``: the request fields that it depends on."""
 
     lifetime: int
     age: int
@@ -166,8 +147,9 @@ class Terms(NamedTuple):
     on_error: int
     authorized: bool
     public: bool
+    guessed: bool
     hidden: frozenset[bytes]
-    varies: Names
+    varies: vary.Names
 
 
 _FOR_STALE = (b"stale-while-revalidate", b"stale-if-error")
@@ -199,50 +181,76 @@ def forbidden(control: Directives) -> str | None:
     return None
 
 
-def terms(
-    status: int, fields: Mapping[bytes, bytes], *, authorized: bool, times: Times, heuristic: float
-) -> Terms | str:
-    """The terms for storing a response, or the reason (text) why it may not be stored.
+class Asker(NamedTuple):
+    """Credentials of the request. ``authorized``: it has Authorization; ``cookies``: it has Cookie."""
 
-    ``authorized``: the request had Authorization."""
+    authorized: bool = False
+    cookies: bool = False
+
+
+ANONYMOUS = Asker()
+
+
+def terms(
+    status: int, fields: Mapping[bytes, bytes], *, asker: Asker = ANONYMOUS, times: Times, rfc: bool = False
+) -> Terms | str:
+    """The terms for storing a response, or the reason (text) why it may not be stored."""
     control = parse_directives(fields[b"cache-control"]) if b"cache-control" in fields else NONE
-    if (reason := forbidden(control)) is not None:
+    if (reason := forbidden(control) or _unfit(status, fields, control, rfc=rfc)) is not None:
         return reason
-    if status not in STATUS or b"content-range" in fields:
-        return "a response of this kind is not stored"
     shared = b"public" in control or b"s-maxage" in control or b"must-revalidate" in control
-    if authorized and not shared:
+    if asker.authorized and not shared:
         return "the request has Authorization"  # §3.5
     hidden = field_names(control.get(b"private")) | field_names(control.get(b"no-cache"))
     if b"set-cookie" in fields and b"set-cookie" not in hidden and b"public" not in control:
         return "sets a cookie, and is not public"
-    varies = vary_names(fields)
+    varies = vary.names(fields)
     if varies is None:
         return "Vary: *"
-    lifetime = freshness_lifetime(fields, control, status, times.received, heuristic)
-    if (reason := _useless(fields, control, lifetime)) is not None:
+    lifetime = freshness_lifetime(fields, control, status, times.received, rfc=rfc)
+    if (reason := _useless(status, fields, control, lifetime)) is not None:
         return reason
+    guessed = not _asks(control) and not _permitted(fields, control)
+    if guessed and asker.cookies:
+        return "the request has cookies, and nothing says that it may be stored"
     strict = not control.keys().isdisjoint((b"must-revalidate", b"proxy-revalidate"))
     return Terms(
         lifetime=lifetime,
         age=initial_age(fields, times.asked, times.received),
         ask=_asks(control),
         exact=strict or b"s-maxage" in control,
-        meanwhile=0 if strict else seconds(control.get(b"stale-while-revalidate")) or 0,
+        meanwhile=0 if strict or status == 206 else seconds(control.get(b"stale-while-revalidate")) or 0,
         on_error=0 if strict else seconds(control.get(b"stale-if-error")) or 0,
         authorized=shared,
         public=b"public" in control,
+        guessed=guessed,
         hidden=hidden,
         varies=varies,
     )
 
 
-def _useless(fields: Mapping[bytes, bytes], control: Directives, lifetime: int) -> str | None:
+def _unfit(status: int, fields: Mapping[bytes, bytes], control: Directives, *, rfc: bool) -> str | None:
+    """The reason why a response with this status is not stored, or None. Of 206, see ``partial``."""
+    explicit = _explicit(fields, control)
+    fit = status in STATUS or (status in ABSENT and explicit)
+    if rfc and status >= 200:
+        fit = status == 206 or status not in OF_ONE_REQUEST
+        fit = fit and (explicit or status in HEURISTIC_STATUS or b"public" in control)
+    if not fit:
+        return "a response of this kind is not stored"
+    if b"must-understand" in control and status not in _UNDERSTOOD:
+        return "must-understand, and the status is unknown"
+    if status != 206 and (part := partial.parse(fields.get(b"content-range", b""))) and not part.complete:
+        return "a part with the status of the whole"  # else Content-Range has no meaning here (RFC 9110 §14.4)
+    return None
+
+
+def _useless(status: int, fields: Mapping[bytes, bytes], control: Directives, lifetime: int) -> str | None:
     """The reason why storing it would be useless, or None."""
-    explicit = b"expires" in fields or not control.keys().isdisjoint((b"public", b"max-age", b"s-maxage"))
-    if not explicit and not lifetime:
+    asks = _asks(control)
+    if not (lifetime or _permitted(fields, control) or (asks and status in HEURISTIC_STATUS)):
         return "nothing says that it may be stored"
-    at_once = not lifetime or _asks(control)
+    at_once = not lifetime or asks
     if at_once and fields.keys().isdisjoint((b"etag", b"last-modified")) and control.keys().isdisjoint(_FOR_STALE):
         return "stale at once, and without a validator"
     return None

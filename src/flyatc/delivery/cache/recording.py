@@ -1,22 +1,17 @@
-"""Record the app's response to a request, then store it, merge it into the stored one, or invalidate. Pure.
-
-Invalidation covers all URIs that an unsafe request has changed (RFC 9111 §4.4).
-"""
+"""Record the app's response to a request, then store it, merge it into the stored one, or invalidate. Pure."""
 
 import re
-from urllib.parse import urljoin, urlsplit
 
 from flyatc.delivery import conditional
-from flyatc.delivery.cache import policy, state
+from flyatc.delivery.cache import invalidation, partial, policy, state
 from flyatc.delivery.cache import stored as stored_response
-from flyatc.delivery.cache.request_key import CacheRequest, Uri
+from flyatc.delivery.cache.request_key import PART, CacheRequest
 from flyatc.delivery.cache.state import CacheState, Way
 from flyatc.delivery.cache.stored import CacheHit, serve
 from flyatc.wire import head
 
 FAILED = frozenset((500, 502, 503, 504))  # statuses covered by stale-if-error (RFC 5861 §4)
 
-_OF_ONE_REQUEST = (206, 304)  # they do not show how the app responds to other requests
 _OF_THE_CLIENT = (b"if-none-match", b"if-modified-since")  # of the client, replaced by the cache's own validators
 _MARKS = re.compile(rb"\r\n(cache-control|expires|x-cache):([^\r]*)", re.IGNORECASE)
 
@@ -94,7 +89,7 @@ class Recording:
             if refusal is not None:
                 self._refuse(refusal, came.status)
         elif way.unsafe and 200 <= came.status < 400:
-            for uri in changed(self.asked.uri, came):
+            for uri in invalidation.changed(self.asked.uri, came):
                 self._books.invalidate(uri)
         if any(name[:1] in b"xX" for name, _ in marks):
             came.drop(b"x-cache")
@@ -155,7 +150,7 @@ class Recording:
 
     def _plain_refusal(self, marks: list[tuple[bytes, bytes]]) -> str | None:
         """Reasons against storing that are cheap to check, since most responses are not cacheable."""
-        if not marks and not self._books.heuristic:
+        if not marks and not self.asked.rfc:
             return "nothing says that it may be stored"
         for name, value in marks:
             if name[:1] in b"cC" and (reason := policy.refusal(value)) is not None:
@@ -165,7 +160,7 @@ class Recording:
     def _dull(self, marks: list[tuple[bytes, bytes]]) -> bool:
         """Return whether one cheap check shows that the response is not to be stored."""
         if not marks:
-            return not self._books.heuristic
+            return not self.asked.rfc
         name, value = marks[0]
         return len(marks) == 1 and name[:1] in b"cC" and policy.refusal(value) is not None
 
@@ -175,6 +170,12 @@ class Recording:
         terms = self._terms(came.status, named, now)
         if isinstance(terms, str):
             return terms
+        part = None
+        if came.status == 206:
+            part = partial.parse(named.get(b"content-range", b"")) if asked.parts and file is None else None
+            if part is None:
+                return "a part of this kind is not stored"
+            terms = terms._replace(hidden=terms.hidden | {b"content-range"})
         if terms.public and b"set-cookie" in named and b"set-cookie" not in terms.hidden:
             came.drop(b"set-cookie")  # else all clients would share the first client's session
         if file is None and (reason := self._unfit(came)) is not None:
@@ -184,7 +185,7 @@ class Recording:
             length = came.length
         lines = stored_response.lines(came.kept, terms, now, length)
         self._tape = RecordedResponse(
-            stored_response.StoredResponse(came.status, came.reason, lines, b"", file), named, terms, now
+            stored_response.StoredResponse(came.status, came.reason, lines, b"", file, part), named, terms, now
         )
         if _for_others(terms):
             self._books.flights.remember(asked.uri, lonely=False)
@@ -200,7 +201,7 @@ class Recording:
 
     def _refuse(self, reason: str, status: int) -> None:
         """Do not store the response. The stored entry is discarded too, unless the app merely failed (5xx)."""
-        if status in _OF_ONE_REQUEST:
+        if status in policy.OF_ONE_REQUEST:
             self.reason = reason
             return self._release(again=False)
         if self._entry is not None and status < 500:
@@ -209,15 +210,35 @@ class Recording:
 
     def _terms(self, status: int, named: conditional.Fields, now: float) -> policy.Terms | str:
         times = policy.Times(self._since, now)
-        authorized, heuristic = self.asked.authorized, self._books.heuristic
-        return policy.terms(status, named, authorized=authorized, times=times, heuristic=heuristic)
+        asked = self.asked
+        asker = policy.Asker(asked.authorized, asked.rfc and asked.cookies)
+        return policy.terms(status, named, asker=asker, times=times, rfc=asked.rfc)
 
     def _store(self, tape: RecordedResponse) -> None:
         method, answer = self.asked.head.method, tape.answer
         body = b"".join(tape.pieces)
+        if answer.part is not None:
+            return self._store_part(tape, answer.part, body)
         if method == b"GET" and answer.file is None and answer.status != 204:
             answer = answer._replace(lines=answer.lines + b"\r\nContent-Length: %d" % len(body), body=body)
-        self._books.counts.stored += self._put(self._made(method, answer, tape.named, tape.terms, tape.received))
+        made = self._made(method, answer, tape.named, tape.terms, tape.received)
+        self._books.counts.stored += self._put(made)
+        return None
+
+    def _store_part(self, tape: RecordedResponse, part: partial.Part, body: bytes) -> None:
+        """Store a part, joined with what is stored of the same representation."""
+        if len(body) != part.stop - part.start:
+            return  # its Content-Range is wrong
+        made = self._made(PART, tape.answer._replace(body=body), tape.named, tape.terms, tape.received)
+        siblings = [self._books.memory.sibling(made, method) for method in (b"GET", PART)]
+        joined = [stored_response.join(one, made, self._books.item) for one in siblings if one is not None]
+        answer = next((one for one in joined if one is not None), None)
+        if answer is not None:
+            method, named = b"GET" if answer.part is None else PART, conditional.parse_fields([answer.lines])
+            made = self._made(method, answer, named, tape.terms, tape.received)
+        elif b"if-range" in self.asked.fields:
+            return  # it may lack fields that this client has already (RFC 9110 §15.3.7)
+        self._books.counts.stored += self._put(made)
 
     def _made(
         self,
@@ -274,7 +295,7 @@ class Recording:
             books.memory.discard(stored)
             if isinstance(found, str):
                 self.reason = found
-            elif _still(stored, made):
+            elif not _doubtful(stored, came):
                 books.counts.refreshed += self._put(made)
         how = made.cache_lines(now, b"; fwd=%b; fwd-status=304" % self.way.forward)
         self._release(again=_for_others(terms))
@@ -303,40 +324,14 @@ class Recording:
             self._books.flights.land(key, again=again)
 
 
-def _still(before: stored_response.Entry, after: stored_response.Entry) -> bool:
-    """Return whether a 304 is about the stored response: its ETag, if any, matches."""
-    one, other = before.validators.etag, after.validators.etag
-    return one is None or other is None or conditional.alike(one, other)
+def _doubtful(stored: stored_response.Entry, came: head.ResponseHead) -> bool:
+    """Return whether a 304 may be about another version: it names another ETag, and the app was sent a date as well.
+    Some apps look at nothing else. Without a date, only the stored ETag can have matched."""
+    etag, modified = stored.validators
+    other = conditional.parse_fields(came.kept).get(b"etag")
+    return etag is not None and modified is not None and other is not None and not conditional.alike(etag, other)
 
 
 def _for_others(terms: policy.Terms) -> bool:
     """Return whether the response may be used without revalidation, so that others may wait for it."""
     return not terms.ask and terms.lifetime > terms.age
-
-
-_LONGEST = 4096  # octets of both URIs together
-
-
-def changed(uri: Uri, came: head.ResponseHead) -> list[Uri]:
-    """URIs changed by an unsafe request: its own, and Location and Content-Location on the same host.
-
-    ``came``: the response, which is no error."""
-    found = [uri]
-    for name in (b"location", b"content-location"):
-        if (value := came.line(name)) is not None and (other := _resolve(uri, value)) is not None:
-            found.append(other)
-    return found
-
-
-def _resolve(uri: Uri, reference: bytes) -> Uri | None:
-    tenant, host, path, query = uri
-    if len(host) + len(path) + len(query or b"") + len(reference) > _LONGEST:
-        return None  # invalidating them is optional (RFC 9111 §4.4), and urllib would cache such long strings
-    here = b"http://%b%b" % (host, path if query is None else path + b"?" + query)
-    try:
-        there = urlsplit(urljoin(here.decode("latin-1"), reference.decode("latin-1")))
-    except ValueError:
-        return None
-    if there.scheme not in ("http", "https") or there.netloc.lower() != host.decode("latin-1"):
-        return None
-    return tenant, host, (there.path or "/").encode("latin-1"), there.query.encode("latin-1") if there.query else None

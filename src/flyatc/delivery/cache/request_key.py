@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 
 from flyatc.delivery import conditional
-from flyatc.delivery.cache import policy
+from flyatc.delivery.cache import policy, vary
 from flyatc.wire import head
 
 Uri = tuple[str, bytes, bytes, bytes | None]  # tenant, host in lower case, raw path, raw query
 Origin = tuple[bytes, ...]
-Selector = tuple[bytes, Origin, policy.Names, policy.Values]  # method; see ORIGIN; names and values of Vary
+Selector = tuple[bytes, Origin, vary.Names, vary.Values]  # method, or PART; see ORIGIN; names and values of Vary
+
+PART = b"PART"  # in place of the method, of a response that is only a part of the body
 
 # One search for all header lines that matter to the cache: most requests have none, and need no more work.
 _MARKS = re.compile(
@@ -37,12 +39,12 @@ class CacheRequest:
     """A request as seen by the cache.
 
     ``uri``: of the resource; ``origin``: see ORIGIN; ``control``: the request's Cache-Control (Pragma is ignored,
-    RFC 9111 §5.4)."""
+    RFC 9111 §5.4); ``rfc``: ``delivery.cache.mode`` is ``rfc``."""
 
-    __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "uri")
+    __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "rfc", "uri")
 
-    def __init__(self, request: head.RequestHead, tenant: str) -> None:
-        self.head = request
+    def __init__(self, request: head.RequestHead, tenant: str, *, rfc: bool = False) -> None:
+        self.head, self.rfc = request, rfc
         noted, kept = request.noted, request.kept
         self._kept = kept  # as the client sent them: the edge may drop lines before the app
         host = noted.get(b"host")
@@ -109,8 +111,17 @@ class CacheRequest:
     def ranged(self) -> bool:
         return b"range" in self._marks
 
-    def selector(self, method: bytes, names: policy.Names) -> Selector:
-        return method, self.origin, names, policy.values(names, self.fields) if names else ()
+    @property
+    def cookies(self) -> bool:
+        return b"cookie" in self.fields
+
+    @property
+    def parts(self) -> bool:
+        """True if a stored part may serve the request, and its partial response may be stored."""
+        return self.rfc and self.ranged and self.head.method == b"GET"
+
+    def selector(self, method: bytes, names: vary.Names) -> Selector:
+        return method, self.origin, names, vary.values(names, self.fields, rfc=self.rfc) if names else ()
 
     def unfit(self) -> str | None:
         """The reason why a GET or HEAD must bypass the cache, or None."""

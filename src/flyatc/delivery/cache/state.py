@@ -29,14 +29,13 @@ class Counts:
 
 
 class CacheState:
-    """``item``: maximum octets of one body; ``pending``: octets of bodies being recorded; ``heuristic``: see
-    ``policy.freshness_lifetime``."""
+    """``item``: maximum octets of one body; ``pending``: octets of bodies being recorded."""
 
-    def __init__(self, bound: int, item: int, heuristic: float) -> None:
+    def __init__(self, bound: int, item: int) -> None:
         self.memory = memory.MemoryStore(bound)
         self.flights = Coalescing()
         self.counts = Counts()
-        self.item, self.heuristic = min(item, bound), heuristic
+        self.item = min(item, bound)
         self.pending, self.pending_bound = 0, max(bound // 4, self.item)
         self._voided = array("Q", bytes(8 * _SLOTS))
         self._clears = 0
@@ -54,7 +53,7 @@ class CacheState:
             self.counts.invalidated += 1
             self.memory.remove(uri)
 
-    def clear(self, tenants: str | None) -> int:
+    def clear(self, tenants: frozenset[str]) -> int:
         self._clears += 1
         return self.memory.clear(tenants)
 

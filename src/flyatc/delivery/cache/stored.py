@@ -9,7 +9,8 @@ from random import Random
 from typing import NamedTuple
 
 from flyatc.delivery import conditional
-from flyatc.delivery.cache import policy
+from flyatc.delivery.cache import partial, policy
+from flyatc.delivery.cache.partial import Part
 from flyatc.delivery.cache.request_key import CacheRequest, Selector, Uri
 from flyatc.wire import head
 
@@ -21,8 +22,8 @@ FORM_OCTETS = 250
 
 _MADE_ANEW = frozenset((b"set-cookie", b"age", b"x-cache", b"content-length"))
 
-# A 304 does not describe the stored body: these fields keep their stored values (RFC 9111 §3.2).
-_OF_THE_BODY = frozenset((b"content-length", b"content-encoding", b"content-range"))
+# A 304 does not describe the stored body: these fields keep their stored values (RFC 9111 §3.2). So does ETag, below.
+_OF_THE_BODY = frozenset((b"content-length", b"content-encoding", b"content-range", b"content-md5", b"content-digest"))
 
 
 class Form(NamedTuple):
@@ -43,13 +44,15 @@ class File(NamedTuple):
 
 
 class StoredResponse(NamedTuple):
-    """``lines``: header lines, each preceded by CR LF; ``file``: None if there is a body."""
+    """``lines``: header lines, each preceded by CR LF; ``file``: None if there is a body; ``part``: of the body that
+    the app sent, without Content-Range in ``lines``; None for the whole."""
 
     status: int
     reason: bytes
     lines: bytes
     body: bytes
     file: File | None
+    part: Part | None = None
 
 
 class Entry:
@@ -90,6 +93,12 @@ class Entry:
     def body_less(self) -> bool:
         """True if stored from a HEAD: cannot serve a GET."""
         return self.selector[0] == b"HEAD"
+
+    def covers(self, asked: CacheRequest) -> bool:
+        """Return whether a part serves the request for a range."""
+        fields, part = asked.fields, self.answer.part
+        holds = conditional.range_holds(fields.get(b"if-range"), self.validators, self.date)
+        return part is not None and holds and part.covers(fields[b"range"])
 
     def adopt(self, forms: Mapping[bytes, Form]) -> None:
         """Take over the encoded bodies of an entry that this one replaces."""
@@ -138,10 +147,32 @@ def cookies(kept: list[bytes]) -> bytes:
 
 def merged(stored: bytes, kept: list[bytes]) -> bytes:
     """Stored header lines, updated with those of a 304 (RFC 9111 §3.2). Cookies are left out: they are one client's."""
-    new = [(name, line) for name, line in conditional.lines(kept) if name not in _OF_THE_BODY and name != b"set-cookie"]
+    old = conditional.lines([stored])
+    keeps = {*_OF_THE_BODY, b"set-cookie", *(name for name, _ in old if name == b"etag")}
+    new = [(name, line) for name, line in conditional.lines(kept) if name not in keeps]
     replaced = {b"date", *(name for name, _ in new)}  # a 304 without Date was made now
-    old = [line for name, line in conditional.lines([stored]) if name not in replaced]
-    return b"".join(old + [line for _, line in new])
+    return b"".join([line for name, line in old if name not in replaced] + [line for _, line in new])
+
+
+def join(stored: Entry, made: Entry, most: int) -> StoredResponse | None:
+    """The response of which both are parts (``stored`` may be the whole), or None: they must have the same strong ETag
+    (RFC 9111 §3.4), and no gap between them. ``most``: octets of its body."""
+    old, new = stored.answer, made.answer
+    if not partial.is_strong(made.validators.etag) or made.validators.etag != stored.validators.etag:
+        return None
+    if new.part is None or old.file is not None:
+        return None
+    length = len(old.body)
+    found = partial.join(old.part or Part(0, length, length), old.body, new.part, new.body)
+    if found is None or len(found[1]) > most:
+        return None
+    part, body = found
+    fields = merged(
+        b"".join([line for name, line in conditional.lines([old.lines]) if name != b"content-length"]), [new.lines]
+    )
+    if not part.complete:
+        return StoredResponse(206, new.reason, fields, body, None, part)
+    return StoredResponse(200, b"OK", fields + b"\r\nContent-Length: %d" % len(body), body, None)
 
 
 MOST = 4  # per URI: most browsers send the same Accept-Encoding
@@ -183,8 +214,8 @@ class Ready:
 _NOT_IN_304 = frozenset(
     (b"content-type", b"content-length", b"content-encoding", b"content-language", b"content-range")
 )
-_NOT_IN_PART = frozenset((b"content-length",))
-_NOT_IN_PARTS = frozenset((b"content-length", b"content-type"))
+_NOT_IN_PART = frozenset((b"content-length", b"content-range"))
+_NOT_IN_PARTS = frozenset((*_NOT_IN_PART, b"content-type"))
 _NOT_IN_416 = frozenset((*_NOT_IN_304, b"etag", b"last-modified"))
 _REASONS = {206: b"Partial Content", 304: b"Not Modified", 416: b"Range Not Satisfiable"}
 _random = Random()  # noqa: S311 - seeded by the system; guessing it only garbles one's own download
@@ -207,7 +238,7 @@ class CacheHit:
         self.entry, self.cache_lines = entry, cache_lines
         self.status, self.reason, self.file = answer.status, answer.reason, answer.file
         self.lines, self.body = answer.lines, answer.body
-        self.whole = answer.file is None and not entry.body_less
+        self.whole = answer.file is None and answer.part is None and not entry.body_less
         self.refresh = False
         self.plain: CacheRequest | None = None
 
@@ -230,16 +261,16 @@ def serve(entry: Entry, asked: CacheRequest, cache_lines: bytes) -> CacheHit:
     if served.file is not None:
         return served
     method, status = asked.head.method, served.status
-    if status < 300 and asked.conditional and _known(entry, asked):
+    if status < 300 and asked.conditional and known(entry, asked):
         served._become(304, _NOT_IN_304, b"", b"")
-    elif status == 200 and method == b"GET" and asked.ranged:
+    elif status == 206 or (status == 200 and method == b"GET" and asked.ranged):
         _cut(served, asked)
     if method == b"HEAD":
         served.body = b""
     return served
 
 
-def _known(entry: Entry, asked: CacheRequest) -> bool:
+def known(entry: Entry, asked: CacheRequest) -> bool:
     """Return whether the client has the response already. Date replaces a missing Last-Modified (RFC 9111 §4.3.2)."""
     having = entry.validators
     if having.modified is None:
@@ -249,12 +280,15 @@ def _known(entry: Entry, asked: CacheRequest) -> bool:
 
 def _cut(served: CacheHit, asked: CacheRequest) -> None:
     body, entry = served.body, served.entry
-    if not conditional.range_holds(asked.fields.get(b"if-range"), entry.validators, entry.date):
-        return
-    spans = conditional.parse_range(asked.fields[b"range"], len(body))
+    part = entry.answer.part
+    if part is None:
+        if not conditional.range_holds(asked.fields.get(b"if-range"), entry.validators, entry.date):
+            return
+        part = Part(0, len(body), len(body))
+    length = part.total
+    spans = conditional.parse_range(asked.fields[b"range"], length)
     if spans is None:
         return
-    length = len(body)
     if not spans:
         more = b"\r\nContent-Range: %b\r\nContent-Length: 0" % conditional.unsatisfied(length)
         served._become(416, _NOT_IN_416, more, b"")
@@ -264,7 +298,7 @@ def _cut(served: CacheHit, asked: CacheRequest) -> None:
             conditional.content_range(span, length),
             span.stop - span.start,
         )
-        served._become(206, _NOT_IN_PART, more, body[span.start : span.stop])
+        served._become(206, _NOT_IN_PART, more, body[span.start - part.start : span.stop - part.start])
     else:
         _parts(served, spans)
 

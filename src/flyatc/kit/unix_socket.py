@@ -1,14 +1,9 @@
-"""Path of the control socket, for the daemon and its commands. Imports nothing heavy: commands must start fast."""
+"""Addresses of unix sockets. Imports nothing heavy: commands must start fast."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-
-def socket_of(data: str | Path) -> Path:
-    """Path of the control socket. ``data``: server.data, absolute."""
-    return Path(data) / ".flyatc" / "control.sock"
 
 
 @contextlib.contextmanager
