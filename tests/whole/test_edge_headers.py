@@ -163,7 +163,7 @@ def test_a_response_loses_what_belongs_to_one_hop_and_what_is_not_for_clients(da
         "X-A", "Set-Cookie", "Set-Cookie", "ETag", "Content-Length", "x-a", "Cache-Status", "X-Cache", "Date",
         "X-Request-Id",
     ]  # fmt: skip
-    assert reply.all("set-cookie") == ["a=1", "b=2"]
+    assert reply.all("set-cookie") == ["a=1; Path=/ann", "b=2; Path=/ann"]
     assert reply.body == b"ok"
 
 

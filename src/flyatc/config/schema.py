@@ -127,6 +127,20 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slash: Annotated[
         bool, Meta(description="true: /bellevue is redirected to /bellevue/; false: the app gets both addresses")
     ] = True
+    cookies: Annotated[
+        Literal["tenant", "keep"],
+        Meta(
+            description="tenant: a cookie of the app is for this tenant only: a Path outside of its prefix, or none, "
+            "is moved below it; keep: cookies pass unchanged"
+        ),
+    ] = "tenant"
+    redirects: Annotated[
+        Literal["tenant", "keep"],
+        Meta(
+            description="tenant: with strip_prefix, a Location, Content-Location or Refresh to a path of the app gets "
+            "the prefix; keep: they pass unchanged"
+        ),
+    ] = "tenant"
     databases: Annotated[list[str], Meta(description="SQLite files, named below {data}")] = field(default_factory=list)
     seed: Annotated[
         str | dict[str, str] | None,
@@ -159,6 +173,8 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     stop_grace: Seconds | UnsetType = UNSET
     strip_prefix: bool | UnsetType = UNSET
     slash: bool | UnsetType = UNSET
+    cookies: Literal["tenant", "keep"] | UnsetType = UNSET
+    redirects: Literal["tenant", "keep"] | UnsetType = UNSET
     databases: list[str] | UnsetType = UNSET
     seed: str | dict[str, str] | UnsetType | None = UNSET
     pages: dict[str, str] | UnsetType = UNSET

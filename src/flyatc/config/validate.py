@@ -16,7 +16,7 @@ from flyatc.config.schema import USER
 from flyatc.config.schema_sections import MACHINE, REGION
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+_ROOT_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")  # a ";" would end the Path of a cookie
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _SEGMENTS = 8
 _LONGEST = 200  # file names are limited to 255, and the databases append suffixes
@@ -50,7 +50,9 @@ def root(path: str) -> str | None:
     segments = path.removesuffix("/")[1:].split("/")
     if all(_ROOT_SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in segments):
         return None
-    return f"{path!r} must be a plain path such as /customers: no '.', '..', '?', '#', '%', blanks or empty segments"
+    return (
+        f"{path!r} must be a plain path such as /customers: no '.', '..', '?', '#', '%', ';', blanks or empty segments"
+    )
 
 
 def database(name: str) -> str | None:

@@ -21,6 +21,7 @@ from flyatc.delivery.encoders import SLICE, Encoder, Encoders
 from flyatc.delivery.files.open_file import Opened
 from flyatc.delivery.files.static import FileCompression, Static
 from flyatc.delivery.files.x_sendfile import Sendfile
+from flyatc.edge import tenant_paths
 from flyatc.kit import tasks
 from flyatc.process import launch_plan
 from flyatc.wire import chunked, server
@@ -32,11 +33,11 @@ MOST_APPS = 4096  # AppDelivery objects kept; the users of a pattern are unlimit
 class AppDelivery:
     """The delivery settings of one app. ``compression``, ``static``, ``sendfile``, ``cache``: None if disabled.
     ``rfc``: ``delivery.cache.mode`` is ``rfc``. ``guarded``: whether compression of a response depends on the request's
-    credentials."""
+    credentials; ``paths``: keeps cookies and redirects below the tenant's prefix, None if they pass unchanged."""
 
     __slots__ = (
         "_encoding", "_make_sendfile", "_sendfile", "app", "cache", "compression", "encoders", "guarded", "jitter",
-        "rfc", "static",
+        "paths", "rfc", "static",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class AppDelivery:
         """``encoding``: files and stored responses being encoded for later requests; shared by all apps. ``closed``:
         resolved paths of which no file is sent."""
         self.app, self.encoders = app, encoders
+        self.paths: tenant_paths.TenantPaths | None = None
         self._make_sendfile = make_sendfile
         self._sendfile: Sendfile | None = None
         self.cache, self.rfc = cache if app.delivery.cache.enabled else None, app.delivery.cache.mode == "rfc"
@@ -139,10 +141,10 @@ class AppDelivery:
 class AppDeliveries:
     """The AppDelivery objects of all tenants, made on demand. One for the daemon."""
 
-    def __init__(self, closed: Sequence[str], cache: Cache | None) -> None:
+    def __init__(self, closed: Sequence[str], cache: Cache | None, is_tenant: Callable[[bytes], bool]) -> None:
         """``closed``: absolute paths of which no file is sent: the data of all tenants, the store, the configuration.
-        A tenant's app may name files of its own data."""
-        self._closed, self.cache = closed, cache
+        A tenant's app may name files of its own data. ``is_tenant``: see tenant_paths."""
+        self._closed, self.cache, self._is_tenant = closed, cache, is_tenant
         self._resolved = [os.fsencode(Path(path).resolve()) for path in closed]
         self._encoders = Encoders(secrets.token_bytes(32))
         self._encoding: set[File | tuple[Entry, Coding]] = set()
@@ -158,6 +160,7 @@ class AppDeliveries:
         delivery = AppDelivery(
             tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache, self._resolved
         )
+        delivery.paths = tenant_paths.of(tenant, self._is_tenant)
         self._made[tenant.address] = tenant, delivery
         return delivery
 

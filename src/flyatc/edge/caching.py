@@ -196,6 +196,9 @@ class RefreshRequest:
         """Ignored: there is no client."""
 
     def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+        paths = self._delivery.paths
+        if paths is not None and not paths.names.isdisjoint(response_head.noted):
+            paths.apply(response_head, self._recording.asked.head)
         named = not response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
         file = self._delivery.sendfile.find(response_head) if named and self._delivery.sendfile is not None else None
         if named and file is None and response_head.status != 304:

@@ -100,7 +100,9 @@ class Forward(upstream_exchange.UpstreamExchange):
         to, request = self._exchange, self._request
         if not self._gateway.may_answer():
             return self._fail(503, "this machine may not write the databases any more: the app's response is not sent")
-        to.status = response_head.status
+        to.status, paths = response_head.status, self._delivery.paths
+        if paths is not None and not paths.names.isdisjoint(response_head.noted):
+            paths.apply(response_head, request.head, to.warn)  # before the cache stores it
         if response_head.status == 101:
             return self._upgrade(response_head)
         file = None if response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(response_head)

@@ -51,7 +51,9 @@ class Handler:
         """``replayer``: on Fly, where other machines may serve a user; None elsewhere."""
         self._replayer = replayer
         self._fleet, self._recorder, self._maintenance = fleet, records, before
-        self._deliveries = app_delivery.AppDeliveries(list(private_paths.private_paths(config)), cache)
+        self._deliveries = app_delivery.AppDeliveries(
+            list(private_paths.private_paths(config)), cache, lambda path: self.routes.lists(path)
+        )
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.use(config)
 

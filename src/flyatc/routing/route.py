@@ -77,6 +77,12 @@ class Routes:
             self._remember(path, found)
         return found
 
+    def lists(self, path: bytes) -> bool:
+        """Return whether the path belongs to a tenant that tenants.yaml names, not only its pattern."""
+        user, _, below = path[len(self._root) :].partition(b"/")
+        entry = self._users.get(user) if path.startswith(self._root) else None
+        return entry is not None and self._longest(entry, below) is not None
+
     def _remember(self, path: bytes, found: Here) -> None:
         if len(path) <= LONGEST_RECENT:
             if len(self._recent) >= RECENT:

@@ -16,7 +16,9 @@ _CUT_OF_RESPONSE = (
 _OF_FLY = (b"fly-replay", b"fly-replay-cache")  # removed from responses too, unless the app may replay requests
 REPLAY = b"application/vnd.fly.replay"  # Content-Type of the other form of a replay: its target is in the body
 SINGLE = (b"authorization", b"content-type", b"origin")  # in requests: two different values would be ambiguous
-LEFT = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)  # noted, but not removed
+_OF_REQUEST = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)
+_PLACES = (b"set-cookie", b"location", b"content-location", b"refresh")  # they name paths: see edge.tenant_paths
+LEFT = (*_OF_REQUEST, *_PLACES)  # noted, but not removed
 _RESERVED = (b"fly-", b"flyatc-")  # prefixes of names that only Fly Proxy or flyatc may set
 
 
@@ -37,9 +39,9 @@ def _either(names: list[bytes]) -> bytes:
     return b"(?:" + one + b")?" if b"" in names else one
 
 
-IN_REQUEST = _finder((*_CUT_OF_REQUEST, *LEFT))
-IN_RESPONSE = _finder((*_CUT_OF_RESPONSE, *_OF_FLY, b"content-length"))
-IN_UNFILTERED_RESPONSE = _finder((*_CUT_OF_RESPONSE, b"content-length"))
+IN_REQUEST = _finder((*_CUT_OF_REQUEST, *_OF_REQUEST))
+IN_RESPONSE = _finder((*_CUT_OF_RESPONSE, *_OF_FLY, *_PLACES, b"content-length"))
+IN_UNFILTERED_RESPONSE = _finder((*_CUT_OF_RESPONSE, *_PLACES, b"content-length"))
 
 
 def is_reserved(name: bytes) -> bool:
