@@ -99,6 +99,21 @@ APPS = [
     ("databases: [x, x]", "app.databases[1]: 'x' is listed twice"),
     ("databases: [x, x/y]", "app.databases[0]: 'x' cannot be a database and the folder of another"),
     ("databases: [" + "x" * 201 + "]", f"app.databases[0]: '{'x' * 80}'… is longer than 200 bytes"),
+    ("files: [/x]", "app.files[0]: '/x' must be relative: folders of files are below {data}"),
+    ("files: [a, ../x]", "app.files[1]: '../x' must not be empty, and no part of it may be empty or begin with '.'"),
+    ("files: [.flyatc]", "app.files[0]: '.flyatc' must not be empty, and no part of it may be empty or begin with '.'"),
+    ("files: ['']", "app.files[0]: '' must not be empty"),
+    ("files: [a~b]", "app.files[0]: 'a~b' must not hold '~', '\\' or control characters"),
+    ("files: [a, a/]", "app.files[1]: 'a' is listed twice"),
+    ("files: [a, a/b]", "app.files[1]: 'a/b' is in 'a'"),
+    ("files: [a/b, a]", "app.files[1]: 'a/b' is in 'a'"),
+    ("databases: [a/x.db], files: [a]", "app.files: 'a' has the database 'a/x.db' in it: the files need a folder of"),
+    ("databases: [a], files: [a]", "app.files: 'a' has the database 'a' in it"),
+    ("databases: [a], files: [a/b]", "app.files: 'a/b' cannot be a folder: 'a' is a database"),
+    ("files: [a], seed: {a: none}", "app.seed.a: /srv/site/none is not a file that can be read"),
+    ("files: [a], seed: {a: new.sqlite3}", "app.seed: 'a' is a folder of files, and its seed is not: /srv/site/new.sql"),
+    ("databases: [x], seed: {x: /srv/site}", "app.seed: 'x' is a database, its seed not: /srv/site"),
+    ("files: [a], seed: {b: new.sqlite3}", "app.seed: 'b' is not one of databases or files: a"),
     ("databases: [x], seed: none", "app.seed: /srv/site/none is not a file that can be read"),
     ("databases: [x], seed: {y: new.sqlite3}", "app.seed: 'y' is not one of databases: x"),
     ("databases: [x], seed: {x: none}", "app.seed.x: /srv/site/none is not a file that can be read"),
@@ -268,6 +283,12 @@ def test_paths_are_absolute_from_the_folder_of_the_file() -> None:
 @pytest.mark.parametrize(("url", "folder"), [("file:/var/s", "/var/s"), ("file:///var/s", "/var/s")])
 def test_a_store_may_be_anywhere_on_this_machine(url: str, folder: str) -> None:
     assert resolved(sound(f"storage: {{url: '{url}'}}")).storage.url == f"file:{folder}"
+
+
+def test_folders_of_files_are_named_without_a_slash_and_may_be_seeded_with_a_folder() -> None:
+    config = resolved(sound(app="databases: [x], files: [storage/, public/uploads], seed: {storage: /srv/site}"))
+    assert config.tenants["a"].app.files == ["storage", "public/uploads"]
+    assert config.tenants["a"].app.seed == {"storage": "/srv/site"}
 
 
 def test_a_seed_below_a_folder_with_braces_stays_what_it_is() -> None:

@@ -67,11 +67,14 @@ def check_whole(app: App, layers: list[tuple[Key, Layer | None]], context: Conte
     command = _last("command", layers)
     if not app.command and not context.faults.reported(command):
         context.faults.add(command, "is missing: write the program and its arguments, such as [python3, app.py]")
+    files = _last("files", layers)
+    if (fault := _files_with_databases(app)) and not context.faults.reported(files):
+        context.faults.add(files, fault)
     if app.seed is None:
         return
     seed = _last("seed", layers)
-    fault = _seed_without_database(app)
-    if fault and not context.faults.reported(_last("databases", layers)):
+    fault = _seed_without_target(app) or _seed_of_another_kind(app, context)
+    if fault and not context.faults.reported(_last("databases", layers)) and not context.faults.reported(seed):
         context.faults.add(seed, fault)
 
 
@@ -80,16 +83,36 @@ def _last(name: str, layers: list[tuple[Key, Layer | None]]) -> Key:
     return (*(made[-1] if made else ("app",)), name)
 
 
-def _seed_without_database(app: App) -> str | None:
+def _files_with_databases(app: App) -> str | None:
+    for folder in app.files:
+        for database in app.databases:
+            if validate.within(database, folder):
+                return f"{folder!r} has the database {database!r} in it: the files need a folder of their own"
+            if validate.within(folder, database):
+                return f"{folder!r} cannot be a folder: {database!r} is a database"
+    return None
+
+
+def _seed_without_target(app: App) -> str | None:
     if isinstance(app.seed, str):
         if len(app.databases) == 1:
             return None
         count = "no database is" if not app.databases else f"{len(app.databases)} databases are"
         return f"is one path, but {count} listed: write database: path for each"
-    unknown = [name for name in app.seed or {} if name not in app.databases]
+    unknown = [name for name in app.seed or {} if name not in (*app.databases, *app.files)]
     if not unknown:
         return None
-    return f"{unknown[0]!r} is not one of databases: {', '.join(app.databases) or 'none is listed'}"
+    kinds = "databases or files" if app.files else "databases"
+    return f"{unknown[0]!r} is not one of {kinds}: {', '.join([*app.databases, *app.files]) or 'none is listed'}"
+
+
+def _seed_of_another_kind(app: App, context: Context) -> str | None:
+    for name, template in app.seed.items() if isinstance(app.seed, dict) else ():
+        path = validate.literal(template)
+        if path is not None and context.disk.is_directory(Path(path)) is not (name in app.files):
+            kinds = "is a folder of files, and its seed is not" if name in app.files else "is a database, its seed not"
+            return f"{name!r} {kinds}: {path}"
+    return None
 
 
 def _command(command: list[str], key: Key, context: Context) -> list[str]:
@@ -154,21 +177,38 @@ def _databases(databases: list[str], key: Key, context: Context) -> list[str]:
     return databases
 
 
+def _files(files: list[str], key: Key, context: Context) -> list[str]:
+    """Return the folders without slashes at their ends."""
+    plain = [name.rstrip("/") or name for name in files]
+    for index, name in enumerate(plain):
+        if fault := validate.folder(name):
+            context.faults.add((*key, index), fault)
+        elif around := [other for other in plain[:index] if validate.within(name, other)]:
+            same = around[0] == name
+            context.faults.add((*key, index), f"{name!r} is listed twice" if same else f"{name!r} is in {around[0]!r}")
+        elif inside := [other for other in plain[:index] if validate.within(other, name)]:
+            context.faults.add((*key, index), f"{inside[0]!r} is in {name!r}")
+    return plain
+
+
 def _seed(seed: str | dict[str, str] | None, key: Key, context: Context) -> str | dict[str, str] | None:
     if isinstance(seed, str):
         return _seed_file(seed, key, context)
     if seed is None:
         return None
-    return {name: _seed_file(path, (*key, name), context) for name, path in seed.items()}
+    return {name: _seed_file(path, (*key, name), context, folder=True) for name, path in seed.items()}
 
 
-def _seed_file(path: str, key: Key, context: Context) -> str:
-    """Return the absolute path, still a template: it is expanded when the seed is needed."""
+def _seed_file(path: str, key: Key, context: Context, *, folder: bool = False) -> str:
+    """Return the absolute path, still a template: it is expanded when the seed is needed. ``folder``: it may be one."""
     _check_placeholders(path, key, context)
     file = validate.literal(path)
+    if file is not None and folder and context.disk.is_directory(Path(context.absolute(file))):
+        return _template(path, context)
     if file is not None and context.disk.readable_octets(Path(context.absolute(file))) is None:
         context.faults.add(key, f"{context.absolute(file)} is not a file that can be read")
     return _template(path, context)
+
 
 
 def _template(path: str, context: Context) -> str:
@@ -214,6 +254,7 @@ _CHECKS: dict[str, Check] = {
     "directory": _directory,
     "idle_counts": _idle_counts,
     "databases": _databases,
+    "files": _files,
     "seed": _seed,
     "pages": _pages,
     "delivery": _delivery,

@@ -142,10 +142,15 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "tenant"
     databases: Annotated[list[str], Meta(description="SQLite files, named below {data}")] = field(default_factory=list)
+    files: Annotated[
+        list[str],
+        Meta(description="folders below {data} that are saved and restored with the databases, such as uploads"),
+    ] = field(default_factory=list)
     seed: Annotated[
         str | dict[str, str] | None,
-        Meta(description="a file to copy if the store is known to have no database: one path, or database: path"),
-    ] = None
+        Meta(description="what to copy if the store is known to have nothing: the path of one database, or a path for "
+             "each database and each folder of files by its name"),
+    ] = None  # fmt: skip
     pages: Annotated[
         dict[str, str],
         Meta(description="HTML files for flyatc's own responses, by status (404, 502 …) or 'waiting'"),
@@ -176,6 +181,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     cookies: Literal["tenant", "keep"] | UnsetType = UNSET
     redirects: Literal["tenant", "keep"] | UnsetType = UNSET
     databases: list[str] | UnsetType = UNSET
+    files: list[str] | UnsetType = UNSET
     seed: str | dict[str, str] | UnsetType | None = UNSET
     pages: dict[str, str] | UnsetType = UNSET
     delivery: DeliveryOverrides | UnsetType = UNSET

@@ -144,6 +144,10 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")
     ] = 60.0
     keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
+    files_most: Annotated[
+        int, Meta(ge=1, le=300_000, description="how many files and folders a folder of app.files may have")
+    ] = 100_000
+    files_size: Annotated[Octets, Meta(description="how large a folder of app.files may be in total")] = 20 << 30
     verify: Annotated[
         Seconds | None,
         Meta(description="how often each database in the store is restored into a temporary folder and checked, in the "

@@ -69,6 +69,24 @@ def database(name: str) -> str | None:
     return None
 
 
+def folder(name: str) -> str | None:
+    """Check a folder of files, without a slash at its end."""
+    if name.startswith("/"):
+        return f"{name!r} must be relative: folders of files are below {{data}}"
+    if "~" in name or "\\" in name or not name.isprintable():
+        return f"{name!r} must not hold '~', '\\' or control characters"
+    if any(not segment or segment.startswith(".") for segment in name.split("/")):
+        return f"{name!r} must not be empty, and no part of it may be empty or begin with '.'"
+    if len(name.encode()) > _LONGEST:
+        return f"{name[:80]!r}… is longer than {_LONGEST} bytes"
+    return None
+
+
+def within(path: str, folder: str) -> bool:
+    """Return whether ``path`` is the folder, or below it."""
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def variable(name: str) -> str | None:
     if _VARIABLE.fullmatch(name):
         return None

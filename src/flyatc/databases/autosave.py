@@ -25,17 +25,17 @@ class AutoSaver:
         self, tenant: Tenant, databases: list[Database], record: Record, lease: Lease, tools: Workers, interval: float
     ) -> None:
         self._tools = tools
-        self._tenant, self._databases, self._record, self._lease = tenant, databases, record, lease
+        self._tenant, self.databases, self._record, self._lease = tenant, databases, record, lease
         self._leaving, self._since = asyncio.Event(), time()
         self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
 
     @property
     def unsaved(self) -> bool:
-        return any(database.unsaved for database in self._databases)
+        return any(database.unsaved for database in self.databases)
 
     @property
     def saved_at(self) -> float | None:
-        return max((d.entry.saved_at for d in self._databases if d.entry.saved_at is not None), default=None)
+        return max((d.entry.saved_at for d in self.databases if d.entry.saved_at is not None), default=None)
 
     @property
     def changed(self) -> tuple[str, float] | None:
@@ -49,21 +49,21 @@ class AutoSaver:
 
     @property
     def alarms(self) -> list[str]:
-        large = [(d.name, size) for d in self._databases if (size := local_files.wal_octets(d.path)) > alarms.LARGE_WAL]
+        large = [(d.name, size) for d in self.databases if (size := local_files.wal_octets(d.path)) > alarms.LARGE_WAL]
         return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
 
     @property
     def expected(self) -> dict[str, str]:
         """See ``DatabaseService.expected``."""
-        return {d.name: "snapshot" for d in self._databases if d.entry.base is not None}
+        return {d.name: "snapshot" for d in self.databases if d.entry.base is not None}
 
     @property
     def gauges(self) -> dict[str, float]:
-        return {"wal_bytes": float(max((local_files.wal_octets(d.path) for d in self._databases), default=0))}
+        return {"wal_bytes": float(max((local_files.wal_octets(d.path) for d in self.databases), default=0))}
 
     @property
     def octets(self) -> int:
-        return sum(local_files.octets(d.path) for d in self._databases if d.path.exists())
+        return sum(local_files.octets(d.path) for d in self.databases if d.path.exists())
 
     @property
     def renewed(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class AutoSaver:
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Save now. Cannot be cancelled once started: a cancelled caller waits for its end. Raises SaveFailed."""
-        chosen = [d for d in self._databases if only in (None, d.name)]
+        chosen = [d for d in self.databases if only in (None, d.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         await tasks.to_the_end(tasks.start(_save(chosen, progress), f"save {self._tenant.address}"))
@@ -79,7 +79,7 @@ class AutoSaver:
     async def heal(self, name: str, kind: str, reason: str) -> bool:
         """Replace a damaged copy in the store by a new one of the local file. False: not possible here. Raises
         SaveFailed."""
-        database = next((d for d in self._databases if d.name == name), None)
+        database = next((d for d in self.databases if d.name == name), None)
         if database is None or kind != "snapshot":
             return False
         await tasks.to_the_end(tasks.start(database.save(silent, anew=True), f"save {database} anew"))
@@ -94,26 +94,26 @@ class AutoSaver:
         if self._rounds is not None:
             await asyncio.wait([self._rounds])
         try:
-            if self._record.deleted and self._databases:
+            if self._record.deleted and self.databases:
                 raise CopyLost(f"{self._tenant.address}: {DELETED}")
             if self._lease.lost:
                 await self._set_aside()
             elif self._lease.ended.is_set():
                 self._keep()
             else:
-                await _save(self._databases, silent)
+                await _save(self.databases, silent)
         except SaveFailed as error:
             self._lease.mark_dirty(str(error), self._tenant.address)
             raise
         else:
             self._lease.mark_saved(self._tenant.address)
         finally:
-            if not (self._record.deleted and self._databases):
+            if not (self._record.deleted and self.databases):
                 await self._let_go()
 
     def _keep(self) -> None:
         """Keep the local copies: the lease has ended. Raises SaveFailed if something is unsaved."""
-        left = [database for database in self._databases if database.unsaved]
+        left = [database for database in self.databases if database.unsaved]
         for database in left:
             database.failed = True
         if left:
@@ -122,7 +122,7 @@ class AutoSaver:
     async def _set_aside(self) -> None:
         """Set aside unsaved copies: another machine may have written since. Raises SaveFailed."""
         try:
-            for database in self._databases:
+            for database in self.databases:
                 if database.unsaved:
                     await orphans.set_aside(database, self._tools, self._lease.why)
         except OSError as error:
@@ -130,7 +130,7 @@ class AutoSaver:
 
     async def _let_go(self) -> None:
         """Clear ``in_use`` of the saved ones. If the record cannot be written, the next start saves them again."""
-        saved = {d.name: structs.replace(d.entry, in_use=False) for d in self._databases if not d.failed}
+        saved = {d.name: structs.replace(d.entry, in_use=False) for d in self.databases if not d.failed}
         try:
             await self._record.put(saved)
         except OSError as error:
@@ -143,7 +143,7 @@ class AutoSaver:
                     await self._leaving.wait()
                 return
             with contextlib.suppress(SaveFailed):  # logged by the database; the next round tries again
-                await _save([d for d in self._databases if d.unsaved], silent)
+                await _save([d for d in self.databases if d.unsaved], silent)
 
 
 async def _save(databases: Iterable[Database], progress: Progress) -> None:

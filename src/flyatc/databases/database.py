@@ -18,6 +18,7 @@ written: that is never overwritten, and our copy is set aside, complete, at the 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
@@ -53,6 +54,8 @@ class Database:
         self.failed = False  # the last save failed
         self._copied, self._changed = 0.0, 0.0  # Unix times of the last change: as our last copy left it, and before
         self._rival: str | None = None  # reason why no save can succeed any more
+        self.beside: Callable[[], Awaitable[dict[str, str]]] = _nothing  # saves the folders of files: see Snapshot
+        self.restored: str | None = None  # the version or position that was put in place
 
     def __str__(self) -> str:
         return f"{self.tenant.address}: {self.name}"
@@ -163,7 +166,8 @@ class Database:
         if current is None or pointer is None or changed or (current.streamed and position is None):
             return await self._upload(copy, digest, position, current, progress), True
         if position is not None and (current.streamed or pointer.position != position):
-            return await self._swap(structs.replace(pointer.snapshot, position=position), current), False
+            snapshot = structs.replace(pointer.snapshot, position=position, beside=await self.beside())
+            return await self._swap(snapshot, current), False
         return pointer, False
 
     async def _look(self) -> Signature | None:
@@ -228,6 +232,7 @@ class Database:
             sha256=digest,
             saved=stamp(time()),
             position=position,
+            beside=await self.beside(),
         )
         self._may_write()
         await self.remote.upload(snapshot.key, packed, progress)
@@ -264,3 +269,7 @@ class Database:
                 await self.remote.delete(key)
         except StoreUnavailable as error:
             self.log_event("warning", "old snapshots are not removed yet", error=str(error))
+
+
+async def _nothing() -> dict[str, str]:
+    return {}

@@ -4,6 +4,7 @@ A packed database is one zstd frame with its content size and checksum. Packing 
 whatever the size.
 """
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -62,6 +63,11 @@ def settled(found: Signature) -> bool:
     times = [stamp[2] for stamp in found if stamp is not None]
     tick = 2 * SECOND if all(t % SECOND == 0 for t in times) else TICK
     return time_ns() - max(times, default=0) > tick
+
+
+async def tick() -> None:
+    """Wait until the file system's clock has moved on."""
+    await asyncio.sleep(TICK / SECOND)
 
 
 def untouched(before: Signature | None, after: Signature) -> bool:

@@ -10,14 +10,16 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # sha256 of the database file
-Name = Annotated[str, Meta(pattern=r"^\d{6}-\d{9}\.sqlite3\.zst$")]
+Name = Annotated[str, Meta(pattern=r"^\d{6}-\d{9}\.(sqlite3|files)\.zst$")]
 
 SUFFIX = ".sqlite3.zst"
-_NAME = re.compile(r"(\d{6})-(\d{9})\.sqlite3\.zst")
+OF_FILES = ".files.zst"  # the manifest of a folder: see ``files``
+_NAME = re.compile(r"(\d{6})-(\d{9})\.(?:sqlite3|files)\.zst")
 LONGEST_HISTORY = 500  # the pointer stays a small object; older snapshots may still be kept and listed
+MOST_BESIDE = 500  # entries of ``beside`` in a pointer, for the same reason
 
 
 class Link(Struct, frozen=True):
@@ -39,14 +41,18 @@ class Position(Struct, frozen=True, order=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """Description of one snapshot in the store."""
+    """Description of one snapshot in the store, of a database or of a folder of files.
+
+    ``beside``: versions that belong to it: of the folders saved after the copy of this database, or of the databases
+    that had not changed when this folder was saved. See ``files.pairing``."""
 
     key: Name  # its name in the database's folder of the store
-    size: Annotated[int, Meta(gt=0)]  # octets of the database
+    size: Annotated[int, Meta(ge=0)]  # octets of the database, or of all files
     compressed: Annotated[int, Meta(gt=0)]  # octets in the store
     sha256: Hash
     saved: str  # RFC 3339
     position: Position | None = None  # litestream's, when its stream had the same content
+    beside: dict[str, str] = {}
 
     @property
     def link(self) -> Link:
@@ -74,6 +80,7 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
             sha256=self.sha256,
             saved=self.saved,
             position=self.position,
+            beside=self.beside,
         )
 
 
@@ -88,8 +95,8 @@ class Blank(Struct, frozen=True, kw_only=True):
     nonce: str = ""  # new in every write: equal bodies have equal etags, and a blank pointer may be deleted
 
 
-def name(epoch: int, seq: int) -> str:
-    return f"{epoch:06}-{seq:09}{SUFFIX}"
+def name(epoch: int, seq: int, suffix: str = SUFFIX) -> str:
+    return f"{epoch:06}-{seq:09}{suffix}"
 
 
 def number(key: str) -> tuple[int, int] | None:
@@ -100,7 +107,7 @@ def number(key: str) -> tuple[int, int] | None:
 
 def version(key: str) -> str:
     """Return the version id as in the CLI: ``000001-000000042``."""
-    return key.removesuffix(SUFFIX)
+    return key.removesuffix(SUFFIX).removesuffix(OF_FILES)
 
 
 def saved_at(snapshot: Snapshot) -> float:
@@ -123,17 +130,27 @@ def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
         sha256=snapshot.sha256,
         saved=snapshot.saved,
         position=snapshot.position,
-        previous=previous,
+        beside=snapshot.beside,
+        previous=_shortened(previous, MOST_BESIDE - len(snapshot.beside)),
     )
 
 
-def following(current: Pointer | None, keys: list[str], owner: int) -> str:
+def _shortened(previous: list[Snapshot], room: int) -> list[Snapshot]:
+    """Return them without ``beside`` from where there is no room for it."""
+    kept = []
+    for one in previous:
+        room -= len(one.beside)
+        kept.append(one if room >= 0 or not one.beside else structs.replace(one, beside={}))
+    return kept
+
+
+def following(current: Pointer | None, keys: list[str], owner: int, suffix: str = SUFFIX) -> str:
     """Return the name of the next snapshot: above the current one and all existing ones, published or not."""
     numbers = [n for n in map(number, keys) if n is not None]
     if current is not None:
         numbers.append((current.epoch, current.seq))
     epoch, seq = max(numbers, default=(1, 0))
-    return name(max(epoch, owner), seq + 1)
+    return name(max(epoch, owner), seq + 1, suffix)
 
 
 def unpublished(keys: Iterable[str], began: int, owner: int) -> bool:

@@ -103,13 +103,14 @@ async def put_all(
 
 async def _survey(database: Database, streamed: LastStreamed, tools: Workers) -> Survey:
     here = await tools.quick.run(partial(local_files.look, database.path))
-    there, pointer = await _ask(database, streamed)
+    there, pointer = await ask(database, streamed)
     lease, entry = database.lease, database.entry
     sole = lease.previous.clean or lease.last_writer(entry.epoch)
     return Survey(database, plan(here, entry, there, touched=database.unsaved, sole=sole), pointer)
 
 
-async def _ask(database: Database, streamed: LastStreamed) -> tuple[There, Pointer | None]:
+async def ask(database: Database, streamed: LastStreamed) -> tuple[There, Pointer | None]:
+    """Take the store's pointer over, and return what the store has. Raises OwnershipUnknown."""
     try:
         current = await take_over(database)
         pointer = current.pointer if current is not None else None
@@ -254,6 +255,7 @@ async def put_in_place(
         await tools.quick.run(partial(local_files.remove, aside))
     elif aside is not None:
         orphans.log_and_send(database, aside, tools, reason)
+    database.restored = arrival.version
     ms = round((monotonic() - arrival.began) * 1000)
     database.log_event("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
 

@@ -1,0 +1,77 @@
+"""Which save of a folder belongs to which version of the databases. Pure.
+
+A row may name a file, so the two are saved in this order: copy of the database, files, version of the database. A
+version of a database names the saves of the folders that were made after its copy; a save of a folder names the
+versions of the databases that had not changed when it was made. Each is in ``Snapshot.beside``. A file may be surplus
+in a pair, but none is missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flyatc.databases.manifest import Snapshot, saved_at, version
+from flyatc.databases.version_choice import rfc3339
+
+SAME = 1.0  # s; saves closer than this need no mention
+
+
+@dataclass(frozen=True)
+class State:
+    """A database as it is restored, or as it is here. ``ids``: what names this state: a version, or a position in the
+    stream; empty: unknown. ``beside``: as in Snapshot. ``at``: Unix time of the state, if known."""
+
+    name: str
+    ids: frozenset[str] = frozenset()
+    beside: Mapping[str, str] | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The save to restore. ``why``: the reason. ``apart``: a sentence if no pair was found, else empty."""
+
+    snapshot: Snapshot
+    why: str
+    apart: str = ""
+
+
+def belongs(save: Snapshot, folder: str, state: State) -> bool:
+    """Return whether the folder's ``save`` and the database belong together."""
+    named = (state.beside or {}).get(folder)
+    return named == version(save.key) or save.beside.get(state.name) in state.ids
+
+
+def choose(folder: str, saves: Sequence[Snapshot], states: Iterable[State], at: float | None = None) -> Chosen | None:
+    """Choose among ``saves``, newest first: the newest one that belongs to all databases; without one, the newest.
+
+    ``at``: only one of this Unix time or before, if there is one that old or none that belongs is.
+    None: there is no save."""
+    states = [state for state in states if state.ids or state.beside or state.at is not None]
+    early = [save for save in saves if at is None or saved_at(save) <= at]
+    for among in (early, saves):
+        for save in among:
+            if states and all(belongs(save, folder, state) for state in states):
+                return Chosen(save, f"it belongs to {_named(states)}")
+    found = early or saves[-1:]
+    if not found:
+        return None
+    return Chosen(found[0], "it is the newest" if at is None else f"it is the newest of {rfc3339(at)}",
+                  relation(folder, found[0], states))  # fmt: skip
+
+
+def relation(folder: str, save: Snapshot, states: Iterable[State]) -> str:
+    """Return a sentence on databases that do not belong to this save; empty: there are none."""
+    off = [state for state in states if not belongs(save, folder, state)]
+    return "; ".join(_apart(folder, save, state) for state in off)
+
+
+def _apart(folder: str, save: Snapshot, state: State) -> str:
+    if state.at is None:
+        return f"{folder} is of {save.saved}, and not known to belong to {state.name}"
+    apart = saved_at(save) - state.at
+    how = "newer" if apart > 0 else "older"
+    return f"{folder} is {abs(apart):.0f} s {how} than {state.name}: saved {save.saved}, and {rfc3339(state.at)}"
+
+
+def _named(states: Sequence[State]) -> str:
+    return ", ".join(f"{state.name} {min(state.ids, default='')}".strip() for state in states)

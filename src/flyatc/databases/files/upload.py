@@ -1,0 +1,111 @@
+"""Upload what a folder has and the store has not, a bounded number of files at once.
+
+The content that is uploaded is what was hashed: a small file is read into memory, a larger one copied beside, since an
+app may write to it meanwhile. A file that changes while it is read keeps its last saved content in this save, or is
+left out; the next save tries again.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from flyatc.databases.files import index, scan
+from flyatc.databases.files.blobs import Blobs
+from flyatc.databases.files.index import Index, Known
+from flyatc.databases.files.scan import Changed, Scan, Stat
+from flyatc.databases.resources import Workers
+from flyatc.kit import tasks
+from flyatc.objects.store import SMALL
+
+AT_ONCE = 6  # files
+
+
+@dataclass
+class Upload:
+    """One save. ``number``: its number. ``before``: the index so far. ``stored``: number of the save with each content
+    that the store surely has, by hash. ``present``: contents that an earlier attempt has put there, with their sizes.
+    ``place``: a temporary folder."""
+
+    root: Path
+    found: Scan
+    before: Index
+    stored: Mapping[str, str]
+    number: str
+    present: Mapping[str, int]
+    blobs: Blobs
+    place: Path
+    tools: Workers
+    files: dict[str, Known] = field(default_factory=dict)  # result
+    deferred: list[str] = field(default_factory=list)  # result: files that changed while they were read
+    octets: int = 0  # result: uploaded
+    _new: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    _names: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def run(self) -> None:
+        """Raises the store's errors, OSError."""
+        work = []
+        for path, seen in self.found.files.items():
+            known = self.before.files.get(path)
+            if known is not None and index.is_known(known, seen) and known.sha256 in self.stored:
+                self.files[path] = Known(seen.stamp, known.sha256, self.stored[known.sha256], seen.mode)
+            else:
+                work.append(path)
+        turns = iter(sorted(work))
+
+        async def take_turns() -> None:
+            for path in turns:
+                await self._one(path, self.found.files[path])
+
+        await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(work)))), "save files")
+
+    async def _one(self, path: str, seen: Stat) -> None:
+        copy = self.place / str(next(self._names))
+        try:
+            if seen.size <= SMALL:
+                sha256, content = await self.tools.heavy.run(partial(self._into_memory, path, seen))
+                await self._store(sha256, content, len(content))
+            else:
+                sha256 = await self.tools.heavy.run(partial(self._into_copy, path, seen, copy))
+                await self._store(sha256, copy, seen.size)
+        except Changed:
+            self._defer(path)
+        else:
+            at = self.stored.get(sha256, self.number)
+            self.files[path] = index.known(seen, sha256, at)
+        finally:
+            if seen.size > SMALL:
+                await self.tools.quick.run(partial(copy.unlink, missing_ok=True))
+
+    def _defer(self, path: str) -> None:
+        self.deferred.append(path)
+        known = self.before.files.get(path)
+        if known is not None and known.sha256 in self.stored:
+            self.files[path] = Known(known.stamp, known.sha256, self.stored[known.sha256], known.mode, sure=False)
+
+    def _into_memory(self, path: str, seen: Stat) -> tuple[str, bytes]:
+        parts: list[bytes] = []
+        return scan.read(self.root, path, seen, parts.append), b"".join(parts)
+
+    def _into_copy(self, path: str, seen: Stat, copy: Path) -> str:
+        with copy.open("xb") as file:
+            return scan.read(self.root, path, seen, file.write)
+
+    async def _store(self, sha256: str, content: bytes | Path, size: int) -> None:
+        """Put it into the store once, although several files have it."""
+        if sha256 in self.stored or self.present.get(sha256) == size:
+            return None
+        if sha256 in self._new:
+            return await tasks.joined(self._new[sha256])
+        self._new[sha256] = done = asyncio.get_running_loop().create_future()
+        try:
+            await self.blobs.put(f"{self.number}/{sha256}", content)
+            self.octets += size
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+            done.exception()  # the others may have ended
+            raise
+        return None
