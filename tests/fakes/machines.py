@@ -39,19 +39,25 @@ class Machine:
         interval: float,
         keep: int,
         key: str | None = None,
+        files: Iterable[str] = (),
+        limits: dict[str, int] | None = None,
     ) -> None:
         self.log = Told(io.BytesIO())
         self.vault = DatabaseService(
-            store, Storage(interval=interval, keep=keep, key=key), self.log, lambda text, tenant: text
+            store,
+            Storage(interval=interval, keep=keep, key=key, **(limits or {})),
+            self.log,
+            lambda text, tenant: text,
         )
         self.tenant = Tenant(
             user="bellevue",
             name="2025/winter",
             prefix="/bellevue/2025/winter",
             data=data,
-            app=App(databases=list(databases), seed=seed),
+            app=App(databases=list(databases), files=list(files), seed=seed),
         )
         self.path = data / DATABASE
+        self.storage = data / "storage"
 
     def events(self, message: str) -> list[dict[str, object]]:
         return [event for event in self.log.told if event["message"] == message]
@@ -181,6 +187,8 @@ class Options(TypedDict, total=False):
     interval: float
     keep: int
     key: str | None
+    files: Iterable[str]
+    limits: dict[str, int]
 
 
 class Yard:
@@ -206,7 +214,8 @@ class Yard:
         store = options.get("store", self.failing)
         seed, key = options.get("seed"), options.get("key")
         interval, keep = options.get("interval", 0), options.get("keep", 24)
-        made = Machine(self.root / name, store, databases, seed, interval, keep, key)
+        files, limits = options.get("files", ()), options.get("limits")
+        made = Machine(self.root / name, store, databases, seed, interval, keep, key, files, limits)
         self._machines.append(made)
         return made
 

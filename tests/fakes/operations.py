@@ -97,8 +97,9 @@ class Desk:
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         await self._tell(f"backup {address} {database}", progress)
 
-    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
         await self._tell(f"restore {address} {database} {choice}", progress)
+        return []
 
     async def history(self, address: str, database: str | None) -> History:
         await self._do(f"history {address} {database}")

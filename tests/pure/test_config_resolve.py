@@ -111,7 +111,10 @@ APPS = [
     ("databases: [a], files: [a]", "app.files: 'a' has the database 'a' in it"),
     ("databases: [a], files: [a/b]", "app.files: 'a/b' cannot be a folder: 'a' is a database"),
     ("files: [a], seed: {a: none}", "app.seed.a: /srv/site/none is not a file that can be read"),
-    ("files: [a], seed: {a: new.sqlite3}", "app.seed: 'a' is a folder of files, and its seed is not: /srv/site/new.sql"),
+    (
+        "files: [a], seed: {a: new.sqlite3}",
+        "app.seed: 'a' is a folder of files, and its seed is not: /srv/site/new.sql",
+    ),
     ("databases: [x], seed: {x: /srv/site}", "app.seed: 'x' is a database, its seed not: /srv/site"),
     ("files: [a], seed: {b: new.sqlite3}", "app.seed: 'b' is not one of databases or files: a"),
     ("databases: [x], seed: none", "app.seed: /srv/site/none is not a file that can be read"),

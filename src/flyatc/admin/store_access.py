@@ -11,6 +11,7 @@ from msgspec import Struct
 from flyatc.config.schema import Config, Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import inventory, orphans
+from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
@@ -82,11 +83,11 @@ def _sources(
     """In litestream mode both: a database may have snapshots from before it was streamed."""
     storage, data = config.storage, Path(config.server.data)
     if storage.mode != "litestream":
-        return [Snapshots(store, tools)]
+        return [Snapshots(store, tools), SavedFiles(store, tools)]
     run = partial(program.hold, records=records)
     engine = LitestreamDaemon(data / ".flyatc", storage.litestream, environ, run, tools.log, tools.quick)
     means = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
-    return [Replicas(means), Snapshots(store, tools)]
+    return [Replicas(means), Snapshots(store, tools), SavedFiles(store, tools)]
 
 
 class Orphan(Struct, frozen=True, kw_only=True):
@@ -145,7 +146,8 @@ def _here(config: Config, address: str | None) -> dict[tuple[str, str, str], Orp
 
 def _database(tenant: Tenant, file: str) -> str:
     """Database whose file it was; the file's own name if that is unknown or ambiguous."""
-    like = [name for name in tenant.app.databases if name.rpartition("/")[2] == file]
+    names = [f"{name}/" for name in tenant.app.files] if file.endswith("/") else tenant.app.databases
+    like = [name for name in names if Path(name).name == Path(file).name]
     return like[0] if len(like) == 1 else file
 
 

@@ -139,15 +139,23 @@ def print_history(history: History, *, as_json: bool) -> None:
         return output.json(history)
     if history.versions:
         now = time.time() if output.on_terminal() else None
-        output.table(HEADINGS, [row(one, now) for one in history.versions])
+        beside = any(one.beside for one in history.versions)
+        rows = [row(one, now) + ([Cell(_beside(one), "dim")] if beside else []) for one in history.versions]
+        output.table((*HEADINGS, *(["SAVED WITH"] if beside else [])), rows)
     else:
         click.echo("nothing of it is in the store: it was never saved", err=True)
+    for note in history.notes:
+        click.echo(output.plain(note), err=True)
     for folder in history.orphans:
         click.echo(f"set aside earlier, see flyatc orphans: {output.plain(folder)}", err=True)
 
 
 def current(history: History) -> History:
-    return History(versions=[one for one in history.versions if one.current])
+    return History(versions=[one for one in history.versions if one.current], notes=history.notes)
+
+
+def _beside(version: Version) -> str:
+    return ", ".join(f"{name} {of}" for name, of in sorted(version.beside.items()))
 
 
 def row(one: Version, now: float | None) -> list[Cell]:

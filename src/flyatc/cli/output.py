@@ -85,17 +85,21 @@ class Line(Struct, frozen=True):
     done: int = 0
     total: int = 0
     finished: bool = False
+    notes: list[str] = []
 
 
 def watch(lines: Iterator[bytes], *, quiet: bool) -> None:
-    """Show progress, on a terminal as a bar, until the daemon reports the end. Raises as the client."""
+    """Show progress, on a terminal as a bar, until the daemon reports the end; then its notes. Raises as the client."""
     with _bar() if sys.stderr.isatty() and not quiet else _nothing() as update:
         for raw in lines:
             line = msgspec.json.decode(raw, type=Line)
             if line.finished:
-                return
+                break
             update(line.step, line.done, line.total)
-    raise Cut
+        else:
+            raise Cut
+    for note in line.notes:
+        click.echo(plain(note), err=True)
 
 
 @contextmanager

@@ -210,7 +210,6 @@ def _seed_file(path: str, key: Key, context: Context, *, folder: bool = False) -
     return _template(path, context)
 
 
-
 def _template(path: str, context: Context) -> str:
     """Return the absolute path, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):

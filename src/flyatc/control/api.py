@@ -1,7 +1,7 @@
 """Routes of the control API, and the mapping of errors to statuses."""
 
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -85,9 +85,10 @@ class Failure(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """Last line of backup and restore."""
+    """Last line of backup and restore. ``notes``: sentences for the operator."""
 
     finished: bool = True
+    notes: list[str] = []
 
 
 class Api:
@@ -183,8 +184,8 @@ class Api:
 
     async def restore(self, call: Call) -> None:
         target = _target(call)
-        await self._operations.restore(target.address, target.database, target.choice, _progress(call))
-        await _finish(call)
+        notes = await self._operations.restore(target.address, target.database, target.choice, _progress(call))
+        await _finish(call, notes)
 
     async def logs(self, call: Call) -> None:
         number = call.query.get("lines", "100")
@@ -246,8 +247,8 @@ def _progress(call: Call) -> Progress:
     return progress
 
 
-async def _finish(call: Call) -> None:
-    await call.write(msgspec.json.encode(Done()) + b"\n")
+async def _finish(call: Call, notes: Sequence[str] = ()) -> None:
+    await call.write(msgspec.json.encode(Done(notes=list(notes))) + b"\n")
 
 
 async def send_journal(journal: Journal, call: Call, address: str | None, lines: int, *, follow: bool) -> None:

@@ -101,8 +101,9 @@ class Version(Struct, frozen=True, kw_only=True):
     id: str  # "000001-000000042"
     saved: str
     size: int | None  # octets of the database; None: unknown
-    compressed: int  # octets in the store
+    compressed: int  # octets in the store; of a folder: those that this save has added
     current: bool
+    beside: dict[str, str] = {}  # versions that were saved with it: of folders, or of databases
 
 
 class History(Struct, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ class History(Struct, frozen=True, kw_only=True):
 
     versions: list[Version]  # newest first, database by database
     orphans: list[str] = []  # folders with displaced copies
+    notes: list[str] = []  # folders and databases whose current versions do not belong together
 
 
 class Step(Struct, frozen=True):
@@ -219,7 +221,8 @@ class Operations(Protocol):
     async def backup(self, address: str, database: str | None, progress: Progress) -> None:
         """Save what has changed; ``database`` None: all."""
 
-    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
-        """Replace the local copy by the chosen version; a running app is stopped meanwhile."""
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
+        """Replace the local copy by the chosen version; a running app is stopped meanwhile. Return a sentence on each
+        folder of files."""
 
     async def history(self, address: str, database: str | None) -> History: ...

@@ -14,6 +14,7 @@ from flyatc.config import reload
 from flyatc.config.schema import Config
 from flyatc.control import explain, types
 from flyatc.daemon.wiring import Parts
+from flyatc.databases.files import facade
 from flyatc.databases.version_choice import Choice
 from flyatc.edge import maintenance_rules
 from flyatc.edge.upstream import Gateway
@@ -206,11 +207,11 @@ class Operations:
         async with self._parts.fleet.paused(address):  # stopped, which saves what was unsaved
             pass
 
-    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> None:
+    async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
         tenant = self._parts.fleet.one(address).spec
         async with self._parts.fleet.paused(address), self._parts.leases.hold(tenant) as owned:
             try:
-                await self._parts.databases.restore(tenant, database, choice, progress, owned)
+                return await self._parts.databases.restore(tenant, database, choice, progress, owned)
             finally:  # what is cached was made of other data
                 await self.clear_cache(tenant.address)
 
@@ -227,9 +228,11 @@ class Operations:
                     size=one.size,
                     compressed=one.compressed,
                     current=one.current,
+                    beside=dict(one.beside),
                 )
                 for one in versions
             ],
+            notes=facade.notes(versions),
             orphans=[str(path) for path in orphans],
         )
 

@@ -40,7 +40,7 @@ class AutoSaver:
     @property
     def changed(self) -> tuple[str, float] | None:
         """Name and Unix time of the last change of a database by its app."""
-        return max(((d.name, d.changed) for d in self._databases), key=lambda one: one[1], default=None)
+        return max(((d.name, d.changed) for d in self.databases), key=lambda one: one[1], default=None)
 
     @property
     def lag(self) -> float:

@@ -14,13 +14,19 @@ _LTX = re.compile(r"e\d{6,}(?:-\d{2,})?/.+\.ltx")  # below a database's folder: 
 
 @dataclass(frozen=True, order=True)
 class StoredDatabase:
-    """One database. ``user`` and ``key`` as in config.schema.Tenant; ``key`` is ``~`` where the user is the tenant."""
+    """One database, or folder of files. ``user`` and ``key`` as in config.schema.Tenant; ``key`` is ``~`` where the
+    user is the tenant."""
 
     user: str
     key: str
     database: str  # its name, possibly with slashes
     snapshots: bool  # current.json, or snapshots without one
     lines: bool  # of litestream: replicas
+
+    @property
+    def is_folder(self) -> bool:
+        """True for a folder of files; see ``files``."""
+        return self.database.endswith("/")
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ def octets(path: Path) -> int:
     return path.stat().st_size
 
 
+def octets_below(folder: Path) -> int:
+    """Return the size of all files in a folder, without links."""
+    return sum(os.lstat(Path(above, name)).st_size for above, _, names in os.walk(folder) for name in names)
+
+
 def wal_octets(path: Path) -> int:
     """Return the size of its WAL; 0: there is none."""
     try:

@@ -178,6 +178,8 @@ def decode(body: bytes) -> Pointer | Blank:
     saved_at(pointer)
     if number(pointer.key) != (pointer.epoch, pointer.seq):
         raise ValueError("its key and its epoch and seq do not agree")
+    if any(one.size == 0 and one.key.endswith(SUFFIX) for one in (pointer, *pointer.previous)):
+        raise ValueError("a database has no content")
     return pointer
 
 

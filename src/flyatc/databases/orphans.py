@@ -56,6 +56,11 @@ def folders(own: Path) -> list[Folder]:
             whole = [file for file in there if not file.name.endswith(local_files.BESIDE)]
             octets = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
             found += [Folder(place.name, place, file.name, octets) for file in whole]
+            found += [
+                Folder(place.name, place, f"{one.name}/", local_files.octets_below(one))
+                for one in sorted(place.iterdir())
+                if one.is_dir() and not one.is_symlink() and not one.name.startswith("send-")
+            ]
     return found
 
 

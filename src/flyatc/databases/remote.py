@@ -1,7 +1,8 @@
 """One database in the store, below ``users/<user>/<tenant>/<database>/``: its pointer and its snapshots."""
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msgspec import structs
@@ -9,7 +10,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import manifest
-from flyatc.databases.manifest import Pointer
+from flyatc.databases.manifest import OF_FILES, Pointer
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import ObjectStore, Stored, StoreUnavailable
 
@@ -27,11 +28,31 @@ class Current:
     began: int = 0  # of a blank pointer: see manifest.Blank
 
 
+@dataclass(frozen=True)
+class Version:
+    """One snapshot in the store, of a database or of a folder of files. ``size``: octets of it; None: uploaded, but
+    never published. ``beside``: see Snapshot."""
+
+    database: str
+    id: str  # "000001-000000042"
+    saved: float  # Unix time
+    size: int | None
+    compressed: int
+    current: bool
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+def in_time(found: list[Version]) -> list[Version]:
+    """Sort the newest first, and mark it as the current one."""
+    ordered = sorted(found, key=lambda one: one.saved, reverse=True)
+    return [replace(one, current=one is ordered[0]) for one in ordered]
+
+
 class RemoteDatabase:
     """Pointer and snapshots of one database. Methods also raise the store's errors."""
 
     def __init__(self, store: ObjectStore, tenant: Tenant, database: str) -> None:
-        self._store = store
+        self._store, self._name = store, database
         name = segment_of(database)
         self._prefix = f"users/{tenant.user}/{tenant.key}/{name}/"
         self.orphan_store = OrphanStore(store, f"users/{tenant.user}/orphans/{tenant.key}/{name}/")
@@ -92,6 +113,24 @@ class RemoteDatabase:
         cut = len(self._prefix)
         found = {stored.key[cut:]: stored for stored in await self._store.list(self._prefix)}
         return {key: stored for key, stored in found.items() if manifest.number(key) is not None}
+
+    async def versions(self) -> list[Version]:
+        """Return all snapshots with their descriptions, newest first."""
+        current, there = await self.current(), await self.snapshots()
+        pointer = current.pointer if current is not None else None
+        listed = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
+        return [
+            Version(
+                database=self._name,
+                id=manifest.version(key),
+                saved=manifest.saved_at(listed[key]) if key in listed else stored.modified,
+                size=listed[key].size if key in listed else None,
+                compressed=listed[key].compressed if key in listed and key.endswith(OF_FILES) else stored.size,
+                current=pointer is not None and key == pointer.key,
+                beside=listed[key].beside if key in listed else {},
+            )
+            for key, stored in sorted(there.items(), reverse=True)
+        ]
 
     async def upload(self, key: str, path: Path, progress: Progress) -> None:
         """Upload a snapshot, create-only. Raises ConditionFailed."""

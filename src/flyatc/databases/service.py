@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import time
@@ -11,42 +11,35 @@ from time import time
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import local_files, manifest, orphans, restore, rollback
+from flyatc.databases import local_files, orphans, restore, rollback
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
+from flyatc.databases.files import facade, opening
+from flyatc.databases.files.folder import SavedFolder
+from flyatc.databases.files.holder import FilesHolder
 from flyatc.databases.litestream.backend import LitestreamBackend, Span
 from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
+from flyatc.databases.remote import Version, in_time
 from flyatc.databases.resources import Workers
-from flyatc.databases.version_choice import Choice, OrphanChoice
+from flyatc.databases.version_choice import Choice
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease, SoleLease
 
+Held = AutoSaver | Replication | Unstored | FilesHolder
 SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
 
 
 @dataclass(frozen=True)
 class _Hold:
     tenant: Tenant
-    held: AutoSaver | Replication | Unstored | None  # None: not yet, or no longer
+    held: Held | None  # None: not yet, or no longer
     since: float  # Unix time
-
-
-@dataclass(frozen=True)
-class Version:
-    """One snapshot in the store. ``size``: octets of the database; None: uploaded, but never published."""
-
-    database: str
-    id: str  # "000001-000000042"
-    saved: float  # Unix time
-    size: int | None
-    compressed: int
-    current: bool
 
 
 class DatabaseService:
@@ -67,9 +60,7 @@ class DatabaseService:
         self._held: dict[Path, _Hold] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(
-        self, tenant: Tenant, lease: Lease | None = None
-    ) -> AsyncIterator[AutoSaver | Replication | Unstored]:
+    async def hold(self, tenant: Tenant, lease: Lease | None = None) -> AsyncIterator[Held]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
         ``lease`` None: no other machine uses the store."""
@@ -87,9 +78,7 @@ class DatabaseService:
                 raise
             await self._leave(tenant, held)
 
-    async def _leave_in_use(
-        self, tenant: Tenant, held: AutoSaver | Replication | Unstored, lease: Lease, why: str
-    ) -> None:
+    async def _leave_in_use(self, tenant: Tenant, held: Held, lease: Lease, why: str) -> None:
         """Save while a process may still write: later writes would be unsaved, so the record keeps ``in_use``."""
         try:
             await self._leave(tenant, held)
@@ -97,38 +86,47 @@ class DatabaseService:
             lease.mark_dirty(why, tenant.address)
             if self._store is not None:
                 record = await self._record(tenant)
-                names = [name for name in tenant.app.databases if record.get(name) is not None]
+                names = [name for name in facade.names(tenant) if record.get(name) is not None]
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
-    async def _leave(self, tenant: Tenant, held: AutoSaver | Replication | Unstored) -> None:
+    async def _leave(self, tenant: Tenant, held: Held) -> None:
         self._held[tenant.data] = _Hold(tenant, None, time())
         await held.leave()
 
-    async def _take(self, tenant: Tenant, lease: Lease) -> AutoSaver | Replication | Unstored:
+    async def _take(self, tenant: Tenant, lease: Lease) -> Held:
         seeds = partial(self._seed, tenant)
         with restore.refusing(tenant):
             await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
             if self._store is None:
                 await restore.make_local(tenant, seeds, self._tools)
+                await opening.make_local(tenant, seeds, self._storage, self._tools)
                 return Unstored(tenant)
             record = await self._record(tenant)
-            if self._streams is not None:
-                return await self._streams.take(tenant, record, lease, seeds)
-            databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
-            streamed = partial(newest, self._store)
-            await restore.make_whole(tenant, databases, record, seeds, streamed, self._tools)
-        return AutoSaver(tenant, databases, record, lease, self._tools, self._storage.interval)
+            held = await self._take_databases(tenant, record, lease, self._store, seeds)
+            folders = self._folders(tenant, record, lease)
+            return await facade.take(tenant, held, folders, record, lease, seeds, self._tools, self._storage.interval)
+
+    async def _take_databases(
+        self, tenant: Tenant, record: Record, lease: Lease, store: ObjectStore, seeds: restore.Seeds
+    ) -> AutoSaver | Replication:
+        if self._streams is not None:
+            return await self._streams.take(tenant, record, lease, seeds)
+        databases = [self._database(tenant, name, record, lease) for name in tenant.app.databases]
+        await restore.make_whole(tenant, databases, record, seeds, partial(newest, store), self._tools)
+        interval = 0 if tenant.app.files else self._storage.interval
+        return AutoSaver(tenant, databases, record, lease, self._tools, interval)
 
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
-        """Return the store's versions by database, newest first. Raises RestoreRefused if it does not answer."""
+        """Return the store's versions by database and folder, newest first. Raises RestoreRefused if it does not
+        answer."""
         with restore.refusing(tenant):
             record = await self._record(tenant)
             chosen = self._chosen(tenant, database, record, SoleLease())
-            versions = {one.name: await _versions(one) for one in chosen}
+            versions = {one.name: await one.remote.versions() for one in chosen}
             if self._streams is not None:
                 for span in await self._streams.history(tenant, record, SoleLease(), database):
                     versions[span.database].append(_of_span(span))
-                versions = {name: _in_time(found) for name, found in versions.items()}
+                versions = {name: found if name.endswith("/") else in_time(found) for name, found in versions.items()}
             return [version for found in versions.values() for version in found]
 
     async def restore(
@@ -138,23 +136,33 @@ class DatabaseService:
         choice: Choice,
         progress: Progress,
         lease: Lease | None = None,
-    ) -> None:
-        """Replace the local copy of a database (None: of all) by the chosen version, and save that as a new version.
-        The tenant is stopped. Raises RestoreRefused (nothing was changed), SaveFailed."""
+    ) -> list[str]:
+        """Replace the local copy of a database or a folder (None: of all) by the chosen version, and save that as a new
+        version. The tenant is stopped. Return sentences on the folders. Raises RestoreRefused (nothing was changed),
+        SaveFailed."""
         with self._alone(tenant):
+            lease = lease or SoleLease()
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
                 record = await self._record(tenant)
-                lease = lease or SoleLease()
                 chosen = self._chosen(tenant, database, record, lease)
-                if isinstance(choice, str | OrphanChoice) and len(chosen) != 1:
-                    raise RestoreRefused(f"a version is of one database: name it ({', '.join(tenant.app.databases)})")
-                if self._streams is not None:
-                    names = [one.name for one in chosen]
-                    streaming = await self._streams.roll_back(tenant, record, lease, names, choice, progress)
-                    return await streaming.leave()
-                await rollback.roll_back(choice, tenant, chosen, record, self._tools, progress)
-            await AutoSaver(tenant, chosen, record, lease, self._tools, interval=0).leave()
+                roll_back = partial(self._roll_back, tenant, choice, record, lease, progress)
+                return await facade.restore(tenant, database, chosen, choice, record, lease, self._tools, roll_back)
+
+    async def _roll_back(
+        self,
+        tenant: Tenant,
+        choice: Choice,
+        record: Record,
+        lease: Lease,
+        progress: Progress,
+        databases: list[Database],
+    ) -> AutoSaver | Replication:
+        if self._streams is not None and databases:
+            names = [one.name for one in databases]
+            return await self._streams.roll_back(tenant, record, lease, names, choice, progress)
+        await rollback.roll_back(choice, tenant, databases, record, self._tools, progress)
+        return AutoSaver(tenant, databases, record, lease, self._tools, interval=0)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """Return the highest epoch in their local records; 0: none."""
@@ -176,7 +184,7 @@ class DatabaseService:
                 return False
             if not await self._tools.quick.run(partial(local_files.unwritten, tenant.data)):
                 return False
-            for name in {*tenant.app.databases, *record.names} if self._store is not None else ():
+            for name in {*facade.names(tenant), *record.names} if self._store is not None else ():
                 if not await self._database(tenant, name, record, lease).remote.clear(lease.epoch):
                     return False
             await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
@@ -205,8 +213,9 @@ class DatabaseService:
         """Return the difference between ``raw``, which litestream has restored from ``version``, and the local file.
         None also if the tenant does not stream here or the store lags behind. Raises FlyatcError, OSError."""
         for one in list(self._held.values()):
-            if one.tenant.address == address and isinstance(one.held, Replication):
-                return await one.held.compare(database, version, raw)
+            held = one.held.held if isinstance(one.held, FilesHolder) else one.held
+            if one.tenant.address == address and isinstance(held, Replication):
+                return await held.compare(database, version, raw)
         return None
 
     async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
@@ -244,7 +253,9 @@ class DatabaseService:
                 return not record.in_use
             for name in record.names:
                 database = self._database(tenant, name, record, SoleLease())
-                if database.unsaved:
+                if isinstance(database, SavedFolder):
+                    await facade.give_up(database, reason)
+                elif database.unsaved:
                     await orphans.set_aside(database, self._tools, reason)
                     await database.note(Entry())
             await record.put(
@@ -306,45 +317,32 @@ class DatabaseService:
         return record
 
     def _database(self, tenant: Tenant, name: str, record: Record, lease: Lease) -> Database:
+        """``name``: with a slash at its end it is a folder of files."""
         if self._store is None:
             raise RestoreRefused("storage.mode is none: there is no history, and nothing to restore from")
+        if name.endswith("/"):
+            return SavedFolder(tenant, name, record, self._store, lease, self._tools, self._storage)
         return Database(tenant, name, record, self._store, lease, self._tools)
 
     def _chosen(self, tenant: Tenant, name: str | None, record: Record, lease: Lease) -> list[Database]:
-        if name is not None and name not in tenant.app.databases:
-            names = ", ".join(tenant.app.databases) or "none"
-            raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {names}")
-        return [self._database(tenant, n, record, lease) for n in tenant.app.databases if name in (None, n)]
+        there = facade.names(tenant)
+        if name is not None and name not in there and f"{name}/" in there:
+            name = f"{name}/"
+        if name is not None and name not in there:
+            raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {', '.join(there) or 'none'}")
+        return [self._database(tenant, n, record, lease) for n in there if name in (None, n)]
+
+    def _folders(self, tenant: Tenant, record: Record, lease: Lease) -> list[SavedFolder]:
+        made = [self._database(tenant, f"{name}/", record, lease) for name in tenant.app.files]
+        return [one for one in made if isinstance(one, SavedFolder)]
 
     def _seed(self, tenant: Tenant, database: str) -> Path | None:
         seed = tenant.app.seed
-        text = seed.get(database) if isinstance(seed, dict) else seed
+        if database.endswith("/") and not isinstance(seed, dict):
+            return None
+        text = seed.get(database.removesuffix("/")) if isinstance(seed, dict) else seed
         return None if text is None else Path(self._expand(text, tenant))
 
 
 def _of_span(span: Span) -> Version:
     return Version(span.database, span.line, span.until, None, span.octets, current=False)
-
-
-def _in_time(found: list[Version]) -> list[Version]:
-    """Sort the newest first, and mark it as the current one."""
-    ordered = sorted(found, key=lambda one: one.saved, reverse=True)
-    return [replace(one, current=one is ordered[0]) for one in ordered]
-
-
-async def _versions(database: Database) -> list[Version]:
-    current = await database.remote.current()
-    there = await database.remote.snapshots()
-    pointer = current.pointer if current is not None else None
-    listed = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}
-    return [
-        Version(
-            database=database.name,
-            id=manifest.version(key),
-            saved=manifest.saved_at(listed[key]) if key in listed else stored.modified,
-            size=listed[key].size if key in listed else None,
-            compressed=stored.size,
-            current=pointer is not None and key == pointer.key,
-        )
-        for key, stored in sorted(there.items(), reverse=True)
-    ]

@@ -100,11 +100,13 @@ class Damaged(Exception):
 @dataclass(frozen=True)
 class Found:
     """A version to restore. ``needs``: octets on the disk, as far as is known. ``bring`` makes a complete file below an
-    empty folder; raises Damaged, StoreUnavailable, OSError."""
+    empty folder; raises Damaged, StoreUnavailable, OSError. ``check``, if it is no database, does all, with the same
+    errors, and returns the octets."""
 
     version: str
     needs: int
     bring: Callable[[Path], Awaitable[Path]]
+    check: Callable[[Path], Awaitable[int]] | None = None
 
 
 class Source(Protocol):
@@ -197,6 +199,8 @@ class Verifier:
         if lacking:
             raise FlyatcError(f"no room to restore it: {human_octets(lacking)} are missing at {self._scratch.path}")
         try:
+            if found.check is not None:
+                return await found.check(self._scratch.path)
             raw = await found.bring(self._scratch.path)
             await heavy.watch(partial(sqlite.check_thoroughly, raw), "check", silent)
             if difference := await self.compare(address, database, found.version, raw):
@@ -215,7 +219,7 @@ class Snapshots:
         self._store, self._tools = store, tools
 
     def has(self, stocked: StoredDatabase) -> bool:
-        return stocked.snapshots
+        return stocked.snapshots and not stocked.is_folder
 
     async def find(self, tenant: Tenant, database: str) -> Found | None:
         remote_database = RemoteDatabase(self._store, tenant, database)

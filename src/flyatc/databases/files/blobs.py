@@ -12,6 +12,7 @@ import msgspec
 import zstandard
 
 from flyatc.config.schema import Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases.files import manifest
 from flyatc.databases.files.manifest import Hostile, Manifest
 from flyatc.databases.local_files import LEVEL, WINDOW
@@ -28,7 +29,7 @@ class Blobs:
 
     def __init__(self, store: ObjectStore, tenant: Tenant, folder: str) -> None:
         self._store = store
-        self._prefix = f"{ROOT}{tenant.user}/{tenant.key}/{folder.replace('/', '~')}/"
+        self._prefix = f"{ROOT}{tenant.user}/{tenant.key}/{segment_of(folder)}/"
 
     async def there(self, number: str) -> dict[str, int]:
         """Return the size of each content that the save ``number`` has put there so far, by hash."""
@@ -49,7 +50,7 @@ class Blobs:
             except StoreUnavailable:
                 if number == TRIES:
                     raise
-            await asyncio.sleep(timing.backoff(number, first=0.2, most=1.0))
+            await asyncio.sleep(timing.delay(number, first=0.2, most=1.0))
         return None
 
     async def _put(self, key: str, content: bytes | Path) -> None:

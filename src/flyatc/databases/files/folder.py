@@ -22,6 +22,7 @@ from time import monotonic, time
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest
 from flyatc.databases.database import PENDING, Database
 from flyatc.databases.files import blobs as packing
@@ -59,7 +60,7 @@ class SavedFolder(Database):
     ) -> None:  # fmt: skip
         super().__init__(tenant, name, record, store, lease, tools)
         self.blobs = Blobs(store, tenant, name)
-        self.index_path = self.folder / "files" / f"{name.replace('/', '~')}.json"
+        self.index_path = self.folder / "files" / f"{segment_of(name)}.json"
         self.store, self.tools = store, tools
         self.unchanged: Callable[[], dict[str, str]] = dict
         self.still = False  # the app has ended

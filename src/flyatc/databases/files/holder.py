@@ -8,15 +8,15 @@ holds. If the files cannot be saved, the databases are saved nevertheless; their
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import time
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import autosave, manifest
+from flyatc.databases import autosave, local_files, manifest
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
-from flyatc.databases.files import orphaned
 from flyatc.databases.files.folder import SavedFolder
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
@@ -43,14 +43,17 @@ class FilesHolder:
         record: Record,
         lease: Lease,
         interval: float,
+        interrupted: str = "",
     ) -> None:
+        """``interrupted``: a sentence about a restore that did not end."""
         self.held, self.folders = held, folders
         self._tenant, self._record, self._lease = tenant, record, lease
         self._leaving, self._since, self._still = asyncio.Event(), time(), False
         self._notes: dict[str, str] = {}  # why a folder is not saved
+        self._interrupted = [interrupted] if interrupted else []
         for folder in folders:
             folder.unchanged = unchanged(held)
-        for database in databases(held):
+        for database in databases_of(held):
             database.beside = self._beside
         self._rounds = tasks.start(self._save_at(interval), f"files of {tenant.address}") if interval else None
 
@@ -79,12 +82,17 @@ class FilesHolder:
     @property
     def alarms(self) -> list[str]:
         found = [sentence for one in self.folders for sentence in (one.skipped, one.relation) if sentence]
-        return [*self.held.alarms, *found, *self._notes.values()]
+        return [*self.held.alarms, *found, *self._notes.values(), *self._interrupted]
 
     @property
     def expected(self) -> dict[str, str]:
         """See ``DatabaseService.expected``."""
         return self.held.expected | {one.name: KIND for one in self.folders if one.entry.base is not None}
+
+    @property
+    def changed(self) -> tuple[str, float] | None:
+        """Name and Unix time of the last change of a database by its app."""
+        return self.held.changed
 
     @property
     def gauges(self) -> dict[str, float]:
@@ -187,7 +195,7 @@ class FilesHolder:
     async def _finish(self) -> list[SaveFailed]:
         """Save, keep or set aside the folders. Returns the errors of the folders only."""
         if self._record.deleted:
-            lost = [one for one in self.folders if one.entry.in_use and not databases(self.held)]
+            lost = [one for one in self.folders if one.entry.in_use and not databases_of(self.held)]
             return [CopyLost(f"{one}: {autosave.DELETED}") for one in lost]  # else ``held`` reports it
         if self._lease.ended.is_set():
             return await self._keep_or_set_aside()
@@ -206,7 +214,7 @@ class FilesHolder:
             try:
                 await folder.look()
                 if folder.unsaved and self._lease.lost:
-                    await orphaned.set_aside(folder, self._lease.why)
+                    await set_aside(folder, self._lease.why)
                 elif folder.unsaved:
                     errors.append(SaveFailed(f"{folder}: {self._lease.why}. The local copy is kept"))
             except (SaveFailed, OSError) as error:
@@ -232,7 +240,7 @@ def _store_is_away(error: BaseException | None) -> bool:
     return False
 
 
-def databases(held: AutoSaver | Replication) -> list[Database]:
+def databases_of(held: AutoSaver | Replication) -> list[Database]:
     if isinstance(held, Replication):
         return [stream.database for stream in held.streams]
     return list(held.databases)
@@ -260,3 +268,10 @@ def _of_stream(one: StreamedDatabase) -> str:
     if stream is None:
         return _of_snapshot(one.database)
     return str(Position(stream.line, stream.renewal, stream.txid)) if stream.txid else ""
+
+
+async def set_aside(folder: SavedFolder, reason: str) -> None:
+    """Move the local folder away, complete: below ``.flyatc/orphans/TIME/``. Raises OSError."""
+    aside = await folder.tools.quick.run(partial(local_files.set_aside, folder.path, folder.folder))
+    if aside is not None:
+        folder.log_event("warning", "the local copy was set aside", path=str(aside), reason=reason)

@@ -13,6 +13,7 @@ from time import monotonic, time
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
+from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, resources, restore
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import pairing, placing, seeds
@@ -24,9 +25,9 @@ from flyatc.databases.files.placing import Bring, Damaged, Local
 from flyatc.databases.files.scan import Scan
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Snapshot
+from flyatc.databases.resources import Workers
 from flyatc.databases.restore import Seeds
 from flyatc.databases.restore_plan import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
-from flyatc.databases.resources import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
@@ -131,7 +132,7 @@ async def _prepare(one: Survey, states: Sequence[State], seed: Seeds, place: Pat
         local = Local(folder.path, one.found, one.index, linked) if one.found is not None else None
         return await bring(folder, chosen, local, place, tools)
     if isinstance(one.plan, Create) and (path := seed(folder.name)) is not None:
-        began, new = monotonic(), place / folder.name.replace("/", "~")
+        began, new = monotonic(), place / segment_of(folder.name)
         try:
             await tools.heavy.run(partial(seeds.copy, path, new, folder.most))
         except (OSError, ValueError) as error:
@@ -148,7 +149,7 @@ async def listed(folder: SavedFolder, pointer: Pointer) -> list[Snapshot]:
 
 async def bring(folder: SavedFolder, chosen: Chosen, local: Local | None, place: Path, tools: Workers) -> Arrival:
     """Fetch a save into a new folder below ``place``, verified. Raises RestoreRefused, StoreUnavailable, OSError."""
-    began, new, snapshot = monotonic(), place / folder.name.replace("/", "~"), chosen.snapshot
+    began, new, snapshot = monotonic(), place / segment_of(folder.name), chosen.snapshot
     try:
         found = await folder.manifest(snapshot.key, snapshot.link if snapshot.sha256 else None)
         work = Bring(found, folder.blobs, new, local, tools)
@@ -228,7 +229,7 @@ async def make_local(tenant: Tenant, seed: Seeds, storage: Storage, tools: Worke
         for name in tenant.app.files:
             path, source = tenant.data / name, seed(f"{name}/")
             if source is not None and not path.exists():
-                new = place / name.replace("/", "~")
+                new = place / segment_of(name)
                 try:
                     await tools.heavy.run(partial(seeds.copy, source, new, storage.files_most))
                 except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Which save of a folder belongs to which version of the databases. Pure.
+"""Pairs of a save of a folder and versions of the databases that belong together. Pure.
 
 A row may name a file, so the two are saved in this order: copy of the database, files, version of the database. A
 version of a database names the saves of the folders that were made after its copy; a save of a folder names the
@@ -28,7 +28,7 @@ class State:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The save to restore. ``why``: the reason. ``apart``: a sentence if no pair was found, else empty."""
+    """The save to restore. ``why``: the reason. ``apart``: a sentence if it is not the newest, or no pair; or empty."""
 
     snapshot: Snapshot
     why: str
@@ -51,7 +51,11 @@ def choose(folder: str, saves: Sequence[Snapshot], states: Iterable[State], at: 
     for among in (early, saves):
         for save in among:
             if states and all(belongs(save, folder, state) for state in states):
-                return Chosen(save, f"it belongs to {_named(states)}")
+                newer = (
+                    f"{folder} {version(saves[0].key)}, saved {saves[0].saved}, is newer and does not belong to them"
+                )
+                why = f"it belongs to {_named(states)}"
+                return Chosen(save, why, newer if at is None and save is not saves[0] else "")
     found = early or saves[-1:]
     if not found:
         return None

@@ -1,0 +1,323 @@
+"""Folders of files beside the databases: what is saved, restored, kept and refused."""
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import DATABASE, Machine, Yard, add, rows
+from flyatc.databases.local_files import SECOND, TICK
+from flyatc.databases.version_choice import Moment, OrphanChoice
+from flyatc.kit.errors import RestoreRefused, SaveFailed
+from flyatc.kit.types import silent
+
+FILES = ("storage",)
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    """Every file with its content, every folder with None."""
+    return {
+        os.fsencode(path.relative_to(root)).decode("latin-1"): None if path.is_dir() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+    }
+
+
+def fill(root: Path, count: int = 200, seed: int = 1) -> dict[str, bytes | None]:
+    """Files of mixed sizes, from none to some above what is put at once."""
+    chance = random.Random(seed)
+    for number in range(count):
+        size = chance.choice([0, 1, 100, 4_000, 70_000, 262_144, 262_145, 600_000]) if number % 10 else 1_500_000
+        path = root / f"{number % 7:02x}" / f"{number % 13:02x}" / f"blob {number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(chance.randbytes(size))
+    return tree(root)
+
+
+async def upload(machine: Machine, number: int) -> None:
+    """A row, and the file that it names."""
+    machine.storage.mkdir(exist_ok=True)
+    (machine.storage / f"{number}.txt").write_text(f"file {number}")
+    add(machine.path, number)
+
+
+def blobs(yard: Yard) -> list[Path]:
+    return sorted(path for path in (yard.root / "store" / "files").rglob("*") if path.is_file())
+
+
+async def test_what_one_machine_saves_another_restores(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        there = fill(a.storage)
+        add(a.path, 1)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == there
+        assert rows(b.path) == [1]
+    (restored,) = [one for one in b.events("restored") if one["database"] == "storage/"]
+    assert restored["files"] == 200
+    assert not b.events("the files and the databases are not of one moment")
+
+
+async def test_modes_times_names_and_empty_folders_are_kept(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        (a.storage / "empty").mkdir(parents=True)
+        (a.storage / "closed").mkdir(mode=0o700)
+        for name in (b"a\nb", b"\xff\xfe", b"%41", "ä€".encode(), b" ", b"~", b".keep", b"-rf"):
+            Path(os.fsdecode(os.fsencode(a.storage) + b"/" + name)).write_bytes(name)
+        tool = a.storage / "tool"
+        tool.write_bytes(b"#!")
+        tool.chmod(0o4755)
+        os.utime(tool, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
+        there = tree(a.storage)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == there
+        assert stat.S_IMODE((b.storage / "closed").stat().st_mode) == 0o700
+        assert stat.S_IMODE((b.storage / "tool").stat().st_mode) == 0o755, "never setuid"
+        assert (b.storage / "tool").stat().st_mtime_ns == 1_600_000_000_123_456_789
+
+
+async def test_an_unchanged_folder_is_not_sent_again_and_only_what_is_new_is_sent(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant) as held:
+        fill(a.storage, 30)
+        add(a.path, 1)
+        await held.save(silent)
+        yard.failing.calls.clear()
+        await held.save(silent)
+        assert yard.failing.calls == []
+        (a.storage / "new").write_bytes(b"new")
+        (a.storage / "copy").write_bytes(b"new")
+        await asyncio.sleep(2 * TICK / SECOND)  # what was written just now is read again
+        await held.save(silent, only="storage/")
+        assert len([call for call in yard.failing.calls if call.startswith(("put", "upload"))]) == 3, (
+            "one content, one manifest, one pointer"
+        )
+        yard.failing.calls.clear()
+    assert yard.failing.calls == [], "nothing is left to save at the end"
+
+
+async def test_links_sockets_and_pipes_are_skipped_and_named(yard: Yard, tmp_path: Path) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    (tmp_path / "secret").write_text("secret")
+    async with a.vault.hold(a.tenant) as held:
+        a.storage.mkdir()
+        (a.storage / "link").symlink_to(tmp_path / "secret")
+        (a.storage / "folder").symlink_to(tmp_path)
+        os.mkfifo(a.storage / "pipe")
+        with socket.socket(socket.AF_UNIX) as listening:
+            os.chdir(a.storage)
+            listening.bind("socket")
+        (a.storage / "real").write_text("real")
+        await held.save(silent)
+        (alarm,) = held.alarms
+        assert "folder, link, pipe, socket" in alarm
+    assert len(a.events("some files are not saved")) == 1
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {"real": b"real"}
+
+
+async def test_a_folder_that_is_a_link_is_not_followed(yard: Yard, tmp_path: Path) -> None:
+    a = yard.machine("a", files=FILES)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("secret")
+    with pytest.raises(SaveFailed, match="is not a folder, or a link to one"):
+        async with a.vault.hold(a.tenant):
+            add(a.path, 1)
+            a.storage.symlink_to(tmp_path / "elsewhere")
+    assert not (yard.root / "store" / "files").exists()
+    assert await yard.machine("b").session() == [1], "the database is saved nevertheless"
+
+
+async def test_beyond_its_limits_a_folder_is_not_saved_but_the_database_is(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES, limits={"files_most": 10, "files_size": 1000})
+    with pytest.raises(SaveFailed, match="more than 10 files and folders in it: see storage.files_most"):
+        async with a.vault.hold(a.tenant):
+            add(a.path, 1)
+            fill(a.storage, 20)
+    assert await a.vault.unsaved([a.tenant]) == [a.tenant]
+    shutil.rmtree(a.storage)
+    with pytest.raises(SaveFailed, match="1001 octets, and storage.files_size is 1000"):
+        async with a.vault.hold(a.tenant):
+            a.storage.mkdir()
+            (a.storage / "large").write_bytes(b"x" * 1001)
+    assert await yard.machine("b").session() == [1]
+
+
+async def test_a_folder_that_was_removed_while_stopped_comes_back_and_one_emptied_by_the_app_stays_empty(
+    yard: Yard,
+) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant):
+        there = fill(a.storage, 20)
+    shutil.rmtree(a.storage)
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == there
+        shutil.rmtree(a.storage)
+        a.storage.mkdir()
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == {}
+    b = yard.machine("b", files=FILES)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {}
+
+
+async def test_a_folder_that_the_app_removes_stays_in_the_store(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant):
+        there = fill(a.storage, 20)
+    async with a.vault.hold(a.tenant):
+        shutil.rmtree(a.storage)
+    assert len(a.events("the app has removed its folder of files; the store keeps it")) > 0
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == there
+
+
+async def test_after_a_crash_the_local_files_are_the_truth(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant):
+        await upload(a, 1)
+    crashed = yard.machine("a", files=FILES)
+    with pytest.raises(KeyboardInterrupt):
+        async with crashed.vault.hold(crashed.tenant) as held:
+            await upload(crashed, 2)
+            held.leave = _dies  # type: ignore[method-assign]
+            raise KeyboardInterrupt
+    again = yard.machine("a", files=FILES)
+    assert await again.vault.unsaved([again.tenant]) == [again.tenant]
+    async with again.vault.hold(again.tenant):
+        assert tree(again.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
+    b = yard.machine("b", files=FILES)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
+        assert rows(b.path) == [1, 2]
+
+
+async def _dies() -> None:
+    pass
+
+
+async def test_a_stale_copy_that_was_saved_is_replaced_and_only_what_differs_is_fetched(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        fill(a.storage, 30)
+    async with b.vault.hold(b.tenant):
+        (b.storage / "new").write_bytes(b"new")
+        there = tree(b.storage)
+    yard.failing.calls.clear()
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == there
+    assert len([call for call in yard.failing.calls if call.startswith("download")]) == 2, "the manifest and one file"
+    assert await a.vault.orphans(a.tenant) == []
+
+
+async def test_a_stale_copy_that_was_not_saved_is_set_aside_and_can_be_restored(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        await upload(a, 1)
+    (a.storage / "unsaved").write_text("unsaved")
+    async with b.vault.hold(b.tenant):
+        await upload(b, 2)
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
+    (orphan,) = await a.vault.orphans(a.tenant)
+    assert tree(orphan / "storage") == {"1.txt": b"file 1", "unsaved": b"unsaved"}
+    await a.vault.restore(a.tenant, "storage/", OrphanChoice(orphan.name), silent)
+    c = yard.machine("c", files=FILES)
+    async with c.vault.hold(c.tenant):
+        assert tree(c.storage) == {"1.txt": b"file 1", "unsaved": b"unsaved"}
+        assert rows(c.path) == [1, 2]
+
+
+async def test_a_seed_may_be_a_folder(yard: Yard, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    there = fill(seed, 20)
+    a = yard.machine("a", files=FILES, seed={"storage": str(seed)})
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == there
+    b = yard.machine("b", files=FILES)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == there
+    local = yard.machine("local", files=FILES, seed={"storage": str(seed)}, store=None)
+    async with local.vault.hold(local.tenant):
+        assert tree(local.storage) == there
+
+
+async def test_nothing_is_saved_of_a_folder_without_a_file(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant):
+        (a.storage / "tmp").mkdir(parents=True)
+    assert not (yard.root / "store" / "files").exists()
+    assert [one for one in await a.vault.history(a.tenant) if one.database == "storage/"] == []
+
+
+async def test_versions_are_restored_with_the_files_that_belong_to_them(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    moments = []
+    for number in (1, 2, 3):
+        async with a.vault.hold(a.tenant):
+            await upload(a, number)
+            if number == 3:
+                (a.storage / "1.txt").unlink()
+        saved = [one.saved for one in await a.vault.history(a.tenant) if one.database == DATABASE]
+        moments.append(saved[0])
+        # saves are named by the millisecond
+    notes = await a.vault.restore(a.tenant, None, Moment(moments[1]), silent)
+    assert notes
+    assert notes[0].startswith("storage/: restored 000001-000000002")
+    assert "it belongs to app.sqlite3" in notes[0]
+    async with a.vault.hold(a.tenant):
+        assert tree(a.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
+        assert rows(a.path) == [1, 2]
+    await a.vault.restore(a.tenant, None, "000001-000000003", silent)
+    b = yard.machine("b", files=FILES)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {"2.txt": b"file 2", "3.txt": b"file 3"}
+        assert rows(b.path) == [1, 2, 3]
+    await b.vault.restore(b.tenant, "storage", "000001-000000001", silent)
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {"1.txt": b"file 1"}
+        assert rows(b.path) == [1, 2, 3], "only the folder was named"
+
+
+async def test_old_saves_and_their_content_are_removed_and_nothing_that_is_needed(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES, keep=2)
+    for number in range(6):
+        async with a.vault.hold(a.tenant):
+            a.storage.mkdir(exist_ok=True)
+            (a.storage / "same").write_bytes(b"same" * 1000)
+            (a.storage / "changes").write_bytes(f"content {number}".encode())
+        index = a.tenant.data / ".flyatc" / "files" / "storage~.json"
+        index.write_text(index.read_text().replace('"swept":1', '"swept":0'))  # an hour has passed
+    there = [one for one in await a.vault.history(a.tenant) if one.database == "storage/"]
+    assert len(there) == 2
+    assert len(blobs(yard)) == 3, "the same one, and two that changed"
+    for version in there:
+        await a.vault.restore(a.tenant, "storage/", version.id, silent)
+
+
+async def test_damaged_content_in_the_store_refuses_the_start_and_changes_nothing(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        await upload(a, 1)
+    (blob,) = blobs(yard)
+    blob.write_bytes(b"fiel 1")
+    with pytest.raises(RestoreRefused, match=r"storage/: the save 000001-000000001 is damaged.*1\.txt"):
+        async with b.vault.hold(b.tenant):
+            raise AssertionError
+    assert not b.storage.exists()
+    assert await b.vault.unsaved([b.tenant]) == []
+    blob.write_bytes(b"file 1")
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == {"1.txt": b"file 1"}
