@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, Unpack
 
+from msgspec import structs
+
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases.service import DatabaseService
 from flyatc.kit.types import Progress
@@ -45,7 +47,7 @@ class Machine:
         self.log = Told(io.BytesIO())
         self.vault = DatabaseService(
             store,
-            Storage(interval=interval, keep=keep, key=key, **(limits or {})),
+            structs.replace(Storage(interval=interval, keep=keep, key=key), **(limits or {})),
             self.log,
             lambda text, tenant: text,
         )

@@ -5,27 +5,49 @@ content of numbers up to the current save only, that neither this save nor any k
 the content of the current save, and on its own number: so no deletion can hit it, however late it arrives.
 """
 
-from __future__ import annotations
-
 from functools import partial
+from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import structs
 
+from flyatc.config.schema import Tenant
 from flyatc.databases import manifest
 from flyatc.databases.files import index as indexes
-from flyatc.databases.manifest import Pointer
+from flyatc.databases.files.blobs import Blobs
+from flyatc.databases.files.index import Index
+from flyatc.databases.files.manifest import Manifest
+from flyatc.databases.manifest import Link, Pointer
 from flyatc.databases.remote import RemoteDatabase
-from flyatc.objects.store import StoreUnavailable
-
-if TYPE_CHECKING:
-    from flyatc.databases.files.folder import SavedFolder
+from flyatc.databases.resources import Workers
+from flyatc.objects.store import ObjectStore, StoreUnavailable
+from flyatc.ownership.lease import Lease
 
 EVERY = 3600.0  # s; between two sweeps: one reads all kept manifests, and lists all content
 
 
-async def prune(folder: SavedFolder, pointer: Pointer) -> None:
+class Saved(Protocol):
+    """The folder as needed here: see ``folder.SavedFolder``."""
+
+    tenant: Tenant
+    name: str
+    store: ObjectStore
+    remote: RemoteDatabase
+    blobs: Blobs
+    lease: Lease
+    tools: Workers
+    index_path: Path
+
+    @property
+    def keep(self) -> int: ...
+
+    async def index(self) -> Index: ...
+
+    async def manifest(self, key: str, link: Link | None) -> Manifest: ...
+
+
+async def prune(folder: Saved, pointer: Pointer) -> None:
     """Delete surplus manifests; sweep if it is due. Raises StoreUnavailable, folder.Unusable, OSError."""
     there = list(await folder.remote.snapshots())
     surplus = manifest.surplus(there, pointer, folder.keep)
@@ -43,7 +65,7 @@ async def prune(folder: SavedFolder, pointer: Pointer) -> None:
         await folder.tools.quick.run(partial(indexes.write, folder.index_path, swept))
 
 
-async def _named(folder: SavedFolder) -> set[str]:
+async def _named(folder: Saved) -> set[str]:
     """Return the saves of this folder that kept versions of the databases name."""
     named: set[str] = set()
     for name in folder.tenant.app.databases:
@@ -56,7 +78,7 @@ async def _named(folder: SavedFolder) -> set[str]:
     return named
 
 
-async def sweep(folder: SavedFolder, pointer: Pointer, kept: list[str]) -> int:
+async def sweep(folder: Saved, pointer: Pointer, kept: list[str]) -> int:
     """Delete content that none of ``kept``, which has all manifests that are left, names. Return how many objects.
 
     A manifest that cannot be read ends it: Unusable."""
@@ -72,6 +94,6 @@ async def sweep(folder: SavedFolder, pointer: Pointer, kept: list[str]) -> int:
     return len(unused)
 
 
-def may_delete(folder: SavedFolder) -> None:
+def may_delete(folder: Saved) -> None:
     if not folder.lease.valid():
         raise StoreUnavailable("this machine may not write at this moment")
