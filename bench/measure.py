@@ -26,7 +26,13 @@ def family(pid: int, strangers: Iterable[int] = ()) -> list[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time so far, by the kernel's clock ticks (mostly 10 ms: measure over seconds)."""
-    return sum((int(f[11]) + int(f[12])) * TICK for pid in pids if (f := _stat(pid)))
+    return sum(cpu_times(pids))
+
+
+def cpu_times(pids: Iterable[int]) -> tuple[float, float]:
+    """User time and system time so far, in seconds."""
+    found = [f for pid in pids if (f := _stat(pid))]
+    return sum(int(f[11]) for f in found) * TICK, sum(int(f[12]) for f in found) * TICK
 
 
 def resident_octets(pids: Iterable[int]) -> int:

@@ -107,14 +107,15 @@ storage: {{url: "file:{folder}/{name}/store"}}
 app:
   command: [{python}, upstream.py]
   idle: 0s
-  delivery: {{compression: {{enabled: false}}, cache: {{enabled: false}}, sendfile: {{enabled: false}}}}  # as the peers
-  env: {{BENCH_FOLDER: "{folder}", BENCH_CORES: "{cores}"}}
+{delivery}  env: {{BENCH_FOLDER: "{folder}", BENCH_CORES: "{cores}"}}
   directory: {here}
 limits: {{running: 100}}
 users:
 {others}  bench:
   ws: {{command: [{python}, upgrade_upstream.py]}}
 """
+
+OFF = "  delivery: {compression: {enabled: false}, cache: {enabled: false}, sendfile: {enabled: false}}\n"
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,21 @@ def caddy(place: Place, app: int, sockets: int) -> contextlib.AbstractContextMan
     return _peer("caddy", place, command, config, text, port)
 
 
+def thruster(place: Place, app: int, sockets: int) -> contextlib.AbstractContextManager[Proxy]:
+    """The program at $THRUSTER, as it is installed, with the same app as its child."""
+    port, own = children.free_port(), children.free_port()
+    command = [os.environ["THRUSTER"], sys.executable, str(HERE / "upstream.py")]
+    settings = {"HTTP_PORT": str(port), "TARGET_PORT": str(own), "GOMAXPROCS": "1", "HOME": str(place.folder)}
+    return _thruster(place, command, {**place.app_environment(own), **settings}, port)
+
+
+@contextlib.contextmanager
+def _thruster(place: Place, command: list[str], env: dict[str, str], port: int) -> Iterator[Proxy]:
+    output = place.folder / "thruster.log"
+    with children.running(command, port=port, cores=place.proxy, output=output, env=env) as child:
+        yield Proxy("thruster", port, child.pid)
+
+
 def flyatc_command() -> list[str]:
     return [sys.executable, "-m", "flyatc", "serve"]  # reads tenants.yaml of the folder where it runs
 
@@ -184,13 +200,14 @@ def flyatc_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def flyatc(place: Place, name: str = "flyatc", others: int = 0) -> Iterator[Proxy]:
-    """Has its own copies of the same apps, as tenants. ``others``: so many tenants more, whom nobody visits."""
+def flyatc(place: Place, name: str = "flyatc", others: int = 0, delivery: str = "") -> Iterator[Proxy]:
+    """Has its own copies of the same apps, as tenants. ``others``: so many tenants more, without requests;
+    ``delivery``: lines of the app's settings, such as OFF; none: as it is installed."""
     port, home = children.free_port(), place.folder / name
     home.mkdir(exist_ok=True)
     text = FLYATC.format(
         port=port, folder=place.folder, name=name, cores=",".join(map(str, place.rest)),
-        here=HERE, python=sys.executable, others="".join(f"  u{number}:\n" for number in range(others)),
+        here=HERE, python=sys.executable, delivery=delivery, others="".join(f"  u{number}:\n" for number in range(others)),
     )  # fmt: skip
     (home / "tenants.yaml").write_text(text)
     with children.running(

@@ -10,6 +10,7 @@ import platform
 import shutil
 import signal
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
 
 def _under_load(stack: contextlib.ExitStack, place: peers.Place, wanted: list[str], *, quick: bool) -> Iterator[Table]:
     proxies = _start(stack, place, big="small" in wanted) if {"small", "64k", "10m", "ws"} & set(wanted) else []
-    usual = [proxy for proxy in proxies if proxy.name != "flyatc-10k"]
+    usual = [proxy for proxy in proxies if proxy.name not in ("flyatc", "flyatc-10k", "thruster")]
     if "small" in wanted:
         say("small answers …")
         seconds, count = (1, 3) if quick else (2, 7)
@@ -115,9 +116,12 @@ def _start(stack: contextlib.ExitStack, place: peers.Place, *, big: bool) -> lis
     for name, start in (("nginx", peers.nginx), ("haproxy", peers.haproxy), ("caddy", peers.caddy)):
         if shutil.which(name):
             proxies.append(_enter(stack, start(place, *ports)))
-    proxies.append(_enter(stack, peers.flyatc(place)))
+    proxies.append(_enter(stack, peers.flyatc(place, cases.FLYATC_OFF, delivery=peers.OFF)))
     if big:
+        proxies.append(_enter(stack, peers.flyatc(place)))
         proxies.append(_enter(stack, peers.flyatc(place, "flyatc-10k", others=10_000)))
+        if "THRUSTER" in os.environ:
+            proxies.append(_enter(stack, peers.thruster(place, *ports)))
     return [proxy for proxy in proxies if proxy is not None]
 
 
@@ -191,7 +195,10 @@ def place() -> Iterator[peers.Place]:
 def head(place: peers.Place, missing: list[str]) -> str:
     programs = [peers.version(name) for name in ("nginx", "haproxy", "caddy", "wrk") if name not in missing]
     shared = "" if place.proxy != place.rest else " ONE CORE FOR ALL: compare with care."
-    versions = "; ".join([f"Python {platform.python_version()}", *programs])
+    built = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    how = "with" if "--enable-optimizations" in built else "without"
+    python = f"Python {platform.python_version()} ({sys.executable}, {how} profile-guided optimisation)"
+    versions = "; ".join([python, *programs])
     return f"{versions}; {os.cpu_count()} cores, one for the proxy.{shared}\n"
 
 
