@@ -206,8 +206,8 @@ def flyatc(place: Place, name: str = "flyatc", others: int = 0, delivery: str = 
     port, home = children.free_port(), place.folder / name
     home.mkdir(exist_ok=True)
     text = FLYATC.format(
-        port=port, folder=place.folder, name=name, cores=",".join(map(str, place.rest)),
-        here=HERE, python=sys.executable, delivery=delivery, others="".join(f"  u{number}:\n" for number in range(others)),
+        port=port, folder=place.folder, name=name, cores=",".join(map(str, place.rest)), here=HERE,
+        python=sys.executable, delivery=delivery, others="".join(f"  u{number}:\n" for number in range(others)),
     )  # fmt: skip
     (home / "tenants.yaml").write_text(text)
     with children.running(

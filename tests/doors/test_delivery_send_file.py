@@ -49,11 +49,11 @@ class House:
         answer = file_response.build(file, request.head, [], status=200, now=time())
         start = b"HTTP/1.1 %d Fine" % answer.status
         if self.before:
-            request.interim(self.before)
+            request.send_interim(self.before)
 
         def ended(reason: str | None) -> None:
             if reason is None:
-                request.end()
+                request.end_response()
             self.ends.put_nowait(reason)
 
         transport = request.transport

@@ -14,7 +14,7 @@ from flyatc.fly.environment import Machine
 from flyatc.observe.log import Log
 from flyatc.routing import placement, replay
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.scheduler import InFlight, InFlightRequest
+from flyatc.tenants.scheduler import InFlight
 from flyatc.wire import connection, server, upstream_connection
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
@@ -73,8 +73,8 @@ class Transport(asyncio.Transport):
         self._closing = True
 
 
-class _Gateway(upstream.Gateway):
-    """Always has a connection."""
+class _Pool(upstream_connection.Pool):
+    """Always has a connection, a new one."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 1)
@@ -82,24 +82,22 @@ class _Gateway(upstream.Gateway):
         self.transport = Transport()
 
     def idle(self, *, repeatable: bool) -> upstream_connection.AppConnection | None:
-        self.app, self.transport = upstream_connection.AppConnection(self._pool), Transport()
+        self.app, self.transport = upstream_connection.AppConnection(self), Transport()
         self.app.connection_made(self.transport)
         return self.app
 
 
 class _Tenant:
     def __init__(self, spec: Tenant, through: upstream.Gateway, *, warm: bool) -> None:
-        self.spec, self._gateway, self._warm = spec, through, warm
-        self._visitors = InFlight()
+        self.spec, self.gateway, self._warm = spec, through, warm
+        self.removed = False
+        self.visitors = InFlight()
 
-    def visit(self) -> InFlightRequest | None:
-        if not self._warm:
-            return None
-        self._visitors.enter()
-        return InFlightRequest(self._gateway, 1, self._visitors)
+    def warm(self) -> "_Tenant | None":
+        return self if self._warm else None
 
     def peek(self) -> upstream.Gateway | None:
-        return self._gateway if self._warm else None
+        return self.gateway if self._warm else None
 
 
 class _Fleet:
@@ -148,19 +146,23 @@ class RequestPath:
         self._null = Path("/dev/null").open("wb")  # noqa: SIM115 - closed by close
         self.log = Log(self._null)
         self.records = access_log.Recorder(self.log, lines=True)
-        self._gateway, sign = _Gateway(), None
+        self._pool, sign = _Pool(), None
+        self.gateway = upstream.Gateway("127.0.0.1", 1)
+        self.gateway.pool = self._pool
         if elsewhere:
             me = Machine(app="test", id="0123456789abce", region="ord", address=None)
             sign = fly_replay.FlyReplay(self.config, replay.Replays(me, b"secret", 5.0), _Elsewhere(me), "not here")
-        fleet = cast(Fleet, _Fleet(self.config, self._gateway, warm=not elsewhere))
+        fleet = cast(Fleet, _Fleet(self.config, self.gateway, warm=not elsewhere))
         self.cache, shut = Cache(1 << 20, 1 << 18), maintenance.Maintenance(folder, self.log, 10)
         self.handler = handler.Handler(self.config, fleet, self.records, self.cache, shut, sign)
-        self._server = server.Server(self.handler.handle, self.handler.refuse, self.config.limits)
+        self._server = server.Server(
+            self.handler.handle, self.handler.refuse, self.config.limits, self.handler.exchange
+        )
 
     @property
     def app(self) -> upstream_connection.AppConnection | None:
         """The connection over which the app was asked last."""
-        return self._gateway.app
+        return self._pool.app
 
     def connect(self) -> tuple[connection.Connection, Transport]:
         """A client's connection, and what is written to it."""
@@ -170,15 +172,15 @@ class RequestPath:
 
     def request(self, head: bytes, response: bytes = RESPONSE) -> tuple[bytes, bytes]:
         """The head of a request, and what the app answers: what the app has read, and what the client has."""
-        self._gateway.app, self._gateway.transport = None, Transport()
+        self._pool.app, self._pool.transport = None, Transport()
         visitor, transport = self.connect()
         visitor.data_received(head)
-        app = self._gateway.app
+        app = self._pool.app
         if app is not None and not transport.written:
             app.data_received(response)
         visitor.connection_lost(None)
-        seen = b"".join(self._gateway.transport.written), b"".join(transport.written)
-        self._gateway.transport.written.clear()  # the pool keeps the connection
+        seen = b"".join(self._pool.transport.written), b"".join(transport.written)
+        self._pool.transport.written.clear()  # the pool keeps the connection
         return seen
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,15 +50,12 @@ class Gate:
         self.log = Log(io.BytesIO())
         self.recorder = Recorder(self.log, lines=False)
         self.barrier = Maintenance(folder, self.log, most=100)
-        self.server = server.Server(self._handle, lambda *_: b"", Limits())
+        self.server = server.Server(self._serve, lambda *_: b"", Limits(), partial(Exchange, self.recorder))
         self.tenants = make_config("a", "b").tenants
         self.served: list[str] = []
 
-    def _handle(self, request: server.Request) -> None:
-        self._serve(Exchange(self.recorder, request, b"id", ""))
-
     def _serve(self, to: Exchange) -> None:
-        path = to.request.head.path.decode()
+        path = to.head.path.decode()
         responder = Responder(Pages([]), {})
         if not self.barrier.intercept(to, self.tenants[path[1]], lambda: self._serve(to), responder):
             self.served.append(path)

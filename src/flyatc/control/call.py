@@ -74,7 +74,7 @@ class Call:
         self._send(b"" if last is None else last.body + b"\n")
         if self._chunked:
             self._request.send(chunked.LAST)
-        self._request.end(close=self._close)
+        self._request.end_response(close=self._close)
 
     @property
     def _chunked(self) -> bool:
@@ -88,7 +88,7 @@ class Call:
         headers = [(b"Content-Type", last.kind.encode()), (b"Cache-Control", b"no-store")]
         close, head_only = self._close, self._request.head.method == b"HEAD"
         self._request.send(response.build(last.status, headers, last.body, head_only=head_only, close=close))
-        self._request.end(close=close)
+        self._request.end_response(close=close)
 
     def _send(self, data: bytes) -> None:
         if not self._begun:

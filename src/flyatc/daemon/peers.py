@@ -184,7 +184,7 @@ class PrivateListener:
     async def open(self, handler: Handler, limits: Limits) -> None:
         if self._listener is not None:
             door = PrivateHandler(self._signer, handler)
-            await self._listener.open(server.Server(door.handle, door.refuse, limits))
+            await self._listener.open(server.Server(door.handle, door.refuse, limits, handler.exchange))
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 
     def use(self, limits: Limits) -> None:

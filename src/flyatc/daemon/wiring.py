@@ -92,7 +92,7 @@ class Parts:
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config)
         )
-        self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits)
+        self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange)
 
     def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""

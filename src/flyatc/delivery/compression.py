@@ -76,7 +76,7 @@ def wanted(request: head.RequestHead, answer: head.ResponseHead, settings: Compr
 
     A plan must be applied even without a coding, since unencoded responses need Vary too (RFC 9110 §12.5.5)."""
     status = answer.status
-    if not settings.enabled or status < 200 or status == 204 or _small(answer, settings.min_size):
+    if not settings.enabled or status < 200 or status == 204 or small(answer, settings.min_size):
         return None
     kind = _value(answer, _TYPE, b"content-type")
     if not (status == 304 if kind is None else compressible(kind)):
@@ -90,8 +90,9 @@ def wanted(request: head.RequestHead, answer: head.ResponseHead, settings: Compr
     return _too_little(request, answer) or _judged(request, answer, settings, coding)
 
 
-def _small(answer: head.ResponseHead, least: int) -> bool:
-    """Cheap check, since most responses are small. The length of a 304 is meaningless."""
+def small(answer: head.ResponseHead, least: int) -> bool:
+    """Return whether the response is too small to be compressed. Cheap, since most are small. The length of a 304 is
+    meaningless."""
     return answer.length < least and b"content-length" in answer.noted and answer.status != 304
 
 

@@ -15,7 +15,7 @@ from flyatc.wire.head import CHUNKED, NEVER, RequestHead
 
 _PLAIN = bytes(set(range(32, 127)) - set(b'"\\'))  # need no escape in a JSON string
 _ORDINARY = (
-    b'{"time":"%b","level":"info","msg":"request","status":%d,"ms":%d.%03d,"method":"%b","host":"%b","path":"%b","query":%b,'
+    b'{"time":"%b.%03dZ","level":"info","msg":"request","status":%d,"ms":%d.%03d,"method":"%b","host":"%b","path":"%b","query":%b,'
     b'%b,"bytes":%d,%b,"resp_content_length":%d,"resp_content_type":%b,"proto":"HTTP/1.%d",'
     b'"remote":"%b","request_id":"%b","user_agent":%b,"reason":%b}'
 )
@@ -68,26 +68,27 @@ def _encode(value: object) -> bytes:
 
 def line(exchange: Exchange, elapsed: float) -> bytes:
     """Return the line as JSON. Ordinary lines are formatted by hand, which costs a third less."""
-    if exchange.wait is None:
-        request = exchange.request
-        head = request.head
-        host, agent, query = head.noted.get(b"host", _NO_HOST)[0], head.user_agent, head.query
-        remote = exchange.remote.encode("latin-1", "replace")
-        texts = b"".join((host, head.path, query or b"", agent or b"", exchange.identity, remote))
-        if len(texts) <= LONGEST and not texts.translate(None, _PLAIN):
-            micro = int(elapsed * 1_000_000)
-            opening = request.opening
-            end = opening.find(b"\r\n\r\n")
-            return _ORDINARY % (
-                _stamp(), exchange.status, micro // 1000, micro % 1000, head.method, host, head.path,
-                b"null" if query is None else b'"%b"' % query,
-                _whose(exchange.user, exchange.tenant, exchange.start, exchange.cache),
-                request.sent, _NO_BODY if head.framing is NEVER else _asked(head),
-                request.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
-                remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
-                b"null" if exchange.reason is None else _encode(cut(exchange.reason)),
-            )  # fmt: skip
-    return _encode(full(exchange, elapsed))
+    if exchange.wait is not None:
+        return _encode(full(exchange, elapsed))
+    head, opening = exchange.head, exchange.opening
+    host, agent, query = head.noted.get(b"host", _NO_HOST)[0], head.user_agent, head.query
+    remote = exchange.remote.encode("latin-1", "replace")
+    texts = b"%b%b%b%b%b%b" % (host, head.path, query or b"", agent or b"", exchange.identity, remote)
+    if len(texts) > LONGEST or texts.translate(None, _PLAIN):
+        return _encode(full(exchange, elapsed))
+    micro, end, now = int(elapsed * 1_000_000), opening.find(b"\r\n\r\n"), time()
+    second, stamp = _second
+    if second != int(now):
+        second, stamp = _next_second(now)
+    return _ORDINARY % (
+        stamp, int((now - second) * 1000), exchange.status, micro // 1000, micro % 1000, head.method, host, head.path,
+        b"null" if query is None else b'"%b"' % query,
+        _whose(exchange.user, exchange.tenant, exchange.start, exchange.cache),
+        exchange.sent, _NO_BODY if head.framing is NEVER else _asked(head),
+        exchange.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
+        remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
+        b"null" if exchange.reason is None else _encode(cut(exchange.reason)),
+    )  # fmt: skip
 
 
 @lru_cache(4096)
@@ -129,8 +130,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def full(exchange: Exchange, elapsed: float) -> Line:
-    request = exchange.request
-    head, opening = request.head, request.opening
+    request, head, opening = exchange, exchange.head, exchange.opening
     end = opening.find(b"\r\n\r\n")
     return Line(
         time=_stamp().decode(),
@@ -161,13 +161,18 @@ def full(exchange: Exchange, elapsed: float) -> Line:
 
 
 def _stamp() -> bytes:
-    """Return the time as RFC 3339 in UTC with milliseconds; the rest is formatted once a second."""
-    global _second
+    """Return the time as RFC 3339 in UTC with milliseconds."""
     now = time()
+    second, text = _next_second(now)
+    return b"%b.%03dZ" % (text, int((now - second) * 1000))
+
+
+def _next_second(now: float) -> tuple[int, bytes]:
+    """Return the second of ``now``, and its text; kept for the lines of the same second."""
+    global _second
     second = int(now)
-    if _second[0] != second:
-        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-    return b"%b.%03dZ" % (_second[1], int((now - second) * 1000))
+    _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+    return _second
 
 
 class Recorder:
@@ -196,9 +201,13 @@ class Recorder:
         counters, now = self.counters, monotonic()
         if exchange.status < 400 and exchange.tenant is not None and not exchange.silent:
             self.served_at = now
-        counters.count(exchange.tenant or "", exchange.status)
+        key = exchange.tenant or "", exchange.status
+        if key in counters.requests:
+            counters.requests[key] += 1
+        else:
+            counters.count(*key)
         counters.seconds += now - exchange.began
-        counters.octets += exchange.request.sent
+        counters.octets += exchange.sent
         counters.in_flight -= 1
         if exchange.wait is not None:
             counters.cold += 1

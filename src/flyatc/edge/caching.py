@@ -22,10 +22,10 @@ Outcome = Ready | CacheHit | Waiting | Refusal
 def look_up(to: exchange.Exchange, at: app_delivery.AppDelivery, cache: Cache, *, wait: bool = True) -> Outcome | None:
     """Look the request up in the cache.
 
-    None: forward it to the app; ``to.recording`` must receive the response. Otherwise pass the result to
-    ``Lookup.take``, or a Ready to ``send_ready``."""
-    waiter = _placeholder if wait else None
-    outcome = cache.look_up(to.request.head, to.tenant or "", time(), waiter, at.compression, rfc=at.rfc)
+    None: forward it to the app; ``to.recording`` must receive the response, if there is one. Otherwise pass the
+    result to ``Lookup.take``, or a Ready to ``send_ready``."""
+    waiter, tenant = _placeholder if wait else None, to.tenant or ""
+    outcome = cache.look_up(to.head, tenant, time(), waiter, at.compression, rfc=at.rfc)
     if isinstance(outcome, Recording):
         to.recording, to.cache = outcome, outcome.way.cache
         return None
@@ -63,7 +63,7 @@ class Lookup(exchange.WaitingReceiver):
             return send_ready(to, outcome)
         if isinstance(outcome, Waiting):
             outcome.land = self._landed
-            self._waiting, to.request.receiver = outcome, self
+            self._waiting, to.receiver = outcome, self
             return None
         if isinstance(outcome, Refusal):
             return self._responder.refuse(to, outcome.status, outcome.reason, own=self._delivery.app.pages)
@@ -78,7 +78,7 @@ class Lookup(exchange.WaitingReceiver):
         self._turn = asyncio.get_running_loop().call_soon(self._look_again, again)
 
     def _look_again(self, again: bool) -> None:
-        self._to.request.receiver = None
+        self._to.receiver = None
         outcome = look_up(self._to, self._delivery, self._cache, wait=again)
         return self._go() if outcome is None else self.take(outcome)
 
@@ -95,12 +95,11 @@ class Lookup(exchange.WaitingReceiver):
 
 def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, responder: responses.Responder) -> None:
     """Send the whole response and end the request."""
-    request = to.request
     to.cache = "hit"
     if served.file is not None:
         return static_files.send_stored(to, served, at, responder)
     if at.compression is not None:
-        _encode(request.head, served, at)
+        _encode(to.head, served, at)
     if served.plain is not None and at.cache is not None and not at.guarded:
         at.cache.keep_ready(served, at.compression)
     return _send(to, served.status, served.head(), served.body)
@@ -113,13 +112,12 @@ def send_ready(to: exchange.Exchange, ready: Ready) -> None:
 
 
 def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
-    request = to.request
-    close = not request.keep_alive or not request.body_done
+    close = not to.keep_alive or not to.body_done
     end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
     to.status = status
-    request.send(b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body))
+    to.send(b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body))
     to.end()
-    request.end(close=close)
+    to.end_response(close=close)
 
 
 def _encode(asked: head.RequestHead, served: CacheHit, at: app_delivery.AppDelivery) -> None:

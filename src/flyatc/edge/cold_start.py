@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import app_delivery, caching, exchange, fly_replay, responses
+from flyatc.edge import caching, exchange, fly_replay, forward, responses
+from flyatc.edge.destination import TenantDestination
+from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
-from flyatc.routing import route
 from flyatc.tenants import errors
 from flyatc.tenants.scheduler import InFlightRequest
-from flyatc.tenants.tenant import Tenant
 
 RETRY_SECONDS = 5.0
-Serve = Callable[[exchange.Exchange, route.Here, Tenant, InFlightRequest], None]
+Serve = Callable[[forward.Forward, TenantDestination, InFlightRequest], None]
 
 
 # Not failures of the app: no stale response is sent for them.
@@ -23,23 +23,19 @@ class ColdStart(exchange.WaitingReceiver):
     """A request that waits for its app. Ends in ``serve`` (the app is ready), an error response, or the client's
     disconnect, which does not cancel the start."""
 
-    __slots__ = (
-        "_delivery", "_found", "_instead_of", "_replayer", "_responder", "_serve", "_since", "_task", "_tenant", "_to",
-    )  # fmt: skip
+    __slots__ = ("_at", "_instead_of", "_replayer", "_responder", "_serve", "_since", "_task", "_tenant", "_to")
 
     def __init__(
         self,
-        to: exchange.Exchange,
-        found: route.Here,
-        tenant: Tenant,
+        to: forward.Forward,
+        at: TenantDestination,
         serve: Serve,
         responder: responses.Responder,
-        at: app_delivery.AppDelivery,
-        instead_of: InFlightRequest | None = None,
+        instead_of: Gateway | None = None,
     ) -> None:
-        """``instead_of``: an earlier attempt, already ended, whose app refused the connection."""
-        self._to, self._found, self._tenant, self._serve, self._responder = to, found, tenant, serve, responder
-        self._delivery, self._instead_of = at, instead_of
+        """``instead_of``: the gateway of an app that has just refused the connection."""
+        self._to, self._at, self._tenant, self._serve, self._responder = to, at, at.tenant, serve, responder
+        self._instead_of = instead_of
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, replayer: fly_replay.FlyReplay | None) -> None:
@@ -47,7 +43,7 @@ class ColdStart(exchange.WaitingReceiver):
         self._replayer = replayer
         self._since = monotonic()  # excludes the time held by a pause
         self._to.start = "cold"
-        self._to.request.receiver = self
+        self._to.receiver = self
         self._task = tasks.start(self._wait(), f"cold start of {self._tenant.spec.address}")
 
     async def _wait(self) -> None:
@@ -71,7 +67,7 @@ class ColdStart(exchange.WaitingReceiver):
         if not isinstance(visit, InFlightRequest):
             assert self._replayer is not None
             return self._replayer.respond(self._to, self._tenant, visit, self._responder)
-        return self._serve(to, self._found, self._tenant, visit)
+        return self._serve(to, self._at, visit)
 
     async def _served(self) -> InFlightRequest | fly_replay.Away:
         replayer = self._replayer
@@ -86,13 +82,13 @@ class ColdStart(exchange.WaitingReceiver):
             return await self._tenant.serving()
 
     def _waited(self) -> None:
-        self._to.request.receiver = None
+        self._to.receiver = None
         self._to.wait = monotonic() - self._since
 
     def _refuse(self, error: errors.Unavailable) -> None:
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
             self._to.reason = f"stale-if-error: {error}"
-            return caching.send(self._to, served, self._delivery, self._responder)
+            return caching.send(self._to, served, self._at.delivery, self._responder)
         replayer = self._replayer if isinstance(error, errors.Elsewhere) else None
         if replayer is not None and replayer.respond_with_owner(self._to, self._tenant, error, self._responder):
             return None

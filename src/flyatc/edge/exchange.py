@@ -8,14 +8,13 @@ from copy import copy
 from time import monotonic, time
 from typing import Protocol
 
-from flyatc.config.schema import App
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit
-from flyatc.delivery.files import x_sendfile
 from flyatc.edge import headers
+from flyatc.edge.destination import Destination
 from flyatc.observe.counters import Counters
 from flyatc.routing.request_signature import ForwardedRequest
-from flyatc.wire import server
+from flyatc.wire import head, server
 from flyatc.wire.errors import BadMessage
 
 
@@ -29,30 +28,40 @@ class ExchangeRecorder(Protocol):
     def warn(self, exchange: "Exchange", reason: str) -> None: ...
 
 
-class Exchange:
-    """One request, from its head to the last byte of its response."""
+class Exchange(server.Request):
+    """One request, from its head to the last byte of its response. What is rare is a class attribute until it applies.
 
-    __slots__ = (
-        "_ended", "_recorder", "began", "cache", "forwarded", "forwarded_to", "identity", "on_end", "reason",
-        "recording", "remote", "request", "silent", "start", "status", "tenant", "user", "wait",
-    )  # fmt: skip
+    ``identity``: the request id; ``remote``: the client's address for the log; ``cache``: the value of X-Cache: hit,
+    miss, bypass; ``since``: Unix time, set with ``stamp``: see ``Cache.pass_by``."""
 
-    def __init__(self, recorder: ExchangeRecorder, request: server.Request, identity: bytes, remote: str) -> None:
-        self._recorder, self._ended = recorder, False
-        self.request, self.identity, self.remote = request, identity, remote
+    destination: Destination  # set once the request is routed
+    user: str | None = None
+    tenant: str | None = None
+    status = 0
+    start: str | None = None
+    wait: float | None = None
+    reason: str | None = None
+    cache: str | None = None
+    forwarded: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
+    forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
+    silent = False
+    on_end: Callable[[], None] | None = None
+    recording: Recording | None = None  # receives the app's response, for the cache
+    stamp: int | None = None
+    since = 0.0
+    _ended = False
+
+    def __init__(
+        self, recorder: ExchangeRecorder, connection: server.Connection, request_head: head.RequestHead
+    ) -> None:
+        self._recorder = recorder
+        self._connection = connection  # as the base class does, without another call
+        self.head = request_head
+        self.peer = self.remote = connection.peer
+        self.body_done = request_head.framing is head.NEVER
         self.began = monotonic()
-        self.user: str | None = None
-        self.tenant: str | None = None
-        self.status = 0
-        self.start: str | None = None
-        self.wait: float | None = None
-        self.reason: str | None = None
-        self.cache: str | None = None  # the value of X-Cache: hit, miss, bypass
-        self.forwarded: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
-        self.forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
-        self.silent = False
-        self.on_end: Callable[[], None] | None = None
-        self.recording: Recording | None = None  # receives the app's response, for the cache
+        given = b"x-request-id" in request_head.noted
+        self.identity = headers.request_id(request_head) if given else b"%032x" % headers.random_bits(128)
         recorder.counters.in_flight += 1
 
     def warn(self, reason: str) -> None:
@@ -115,32 +124,27 @@ class WaitingReceiver:
         """Ignored: nothing but interim responses (1xx) is written yet."""
 
 
-def head(
-    to: Exchange,
-    app: App,
-    recording: Recording | None,
-    *,
-    path: bytes,
-    forward: bool,
-    prefix: bytes | None = None,
-) -> bytes:
-    """Build the request head sent to the app.
-
-    ``path``: as the app knows it; ``forward``, ``prefix``: see ``headers.towards_app``; ``recording``: receives the
-    response, and may add conditional headers to revalidate a stored one."""
-    asked, lines = to.request.head, x_sendfile.OFFER if app.delivery.sendfile.enabled else b""
+def app_head(to: Exchange, recording: Recording | None) -> bytes:
+    """Build the request head sent to the app. ``recording``: receives the response, and may add conditional headers to
+    revalidate a stored one."""
+    asked, at = to.head, to.destination
+    if asked.whole is not None and at.stripped is None and recording is None:
+        host, now = asked.noted[b"host"][0], int(time() * 1000)
+        return headers.WHOLE % (asked.whole, to.peer.encode(), host, to.identity, now, at.offer)
+    lines = at.offer
     if recording is not None:
         lines += recording.adds
         if recording.drops:
             asked = copy(asked)  # the client's own head stays complete
             asked.drop(*recording.drops)
+    path, prefix = asked.path, at.stripped
     return headers.towards_app(
         asked,
-        path=path,
-        peer=to.request.peer.encode(),
+        path=path if prefix is None else path[len(prefix) :] or b"/",
+        peer=to.peer.encode(),
         identity=to.identity,
         milliseconds=int(time() * 1000),
-        forward=forward,
+        forward=at.forward and not (at.on_fly and headers.is_private_peer(to.peer)),
         prefix=prefix,
         more=lines,
     )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from flyatc.config import schema
 from flyatc.config.schema import Config
-from flyatc.edge import exchange, peer_forward, responses
+from flyatc.edge import forward, peer_forward, responses
 from flyatc.routing import placement, replay, replay_cache
 from flyatc.routing.replay_cache import ReplaySuccesses
 from flyatc.tenants import errors
@@ -54,7 +54,7 @@ class FlyReplay:
         self._replays, self._places, self._only, self._peer_forwards = replays, places, config.only, peer_forwards
         self._instructions = Instructions(replays, config.replay.cache, config.replay.timeout)
 
-    def respond_if_elsewhere(self, to: exchange.Exchange, tenant: Tenant, responder: responses.Responder) -> bool:
+    def respond_if_elsewhere(self, to: forward.Forward, tenant: Tenant, responder: responses.Responder) -> bool:
         """Respond if another machine is known to serve the user. Return whether a response was sent."""
         if (failed := self._failed(to)) is not None:
             self._places.failed(tenant.spec.user, failed.seconds)
@@ -64,17 +64,17 @@ class FlyReplay:
             self.respond(to, tenant, place, responder)
         return place is not None
 
-    async def find_elsewhere(self, to: exchange.Exchange, tenant: Tenant) -> Away | None:
+    async def find_elsewhere(self, to: forward.Forward, tenant: Tenant) -> Away | None:
         """Look up the place to pass to ``respond``. None: this machine serves the user, or tries to."""
         if self.sent_by_peer(to, tenant):
             return self._refuse_other_user(tenant)
         return self._unless_sent(to, tenant, await self._places.find(tenant.spec.user))
 
-    def sent_by_peer(self, to: exchange.Exchange, tenant: Tenant) -> bool:
+    def sent_by_peer(self, to: forward.Forward, tenant: Tenant) -> bool:
         """Return whether another machine of this system sent the request here."""
         return self._source(to, tenant).sent
 
-    def _unless_sent(self, to: exchange.Exchange, tenant: Tenant, place: placement.Place | None) -> Away | None:
+    def _unless_sent(self, to: forward.Forward, tenant: Tenant, place: placement.Place | None) -> Away | None:
         """Return ``place`` if it is not this machine and no peer sent the request here. A request sent by a peer is
         served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
         if place is None or isinstance(place, placement.Here):
@@ -87,7 +87,7 @@ class FlyReplay:
             return None
         return placement.Nowhere(503, f"another machine sent this user here, and this one serves {self._only} only")
 
-    def respond(self, to: exchange.Exchange, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
+    def respond(self, to: forward.Forward, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
         """Replay or forward the request to ``place``, or respond with its reason (a waiting page or an error)."""
         if isinstance(place, placement.There):
             return self._send(to, tenant, place, responder)
@@ -97,7 +97,7 @@ class FlyReplay:
         return responder.refuse(to, place.status, place.reason, retry_after=retry, own=tenant.spec.app.pages)
 
     def respond_with_owner(
-        self, to: exchange.Exchange, tenant: Tenant, error: errors.Unavailable, responder: responses.Responder
+        self, to: forward.Forward, tenant: Tenant, error: errors.Unavailable, responder: responses.Responder
     ) -> bool:
         """Send the request to the owner named by ``error``, if it is a machine on Fly. Return whether that was done."""
         target = replay.target(error.owner or "")
@@ -110,12 +110,12 @@ class FlyReplay:
 
     def _send(
         self,
-        to: exchange.Exchange,
+        to: forward.Forward,
         tenant: Tenant,
         place: placement.There,
         responder: responses.Responder,
     ) -> None:
-        target, head, source = place.target, to.request.head, self._source(to, tenant)
+        target, head, source = place.target, to.head, self._source(to, tenant)
         user = tenant.spec.user
         to.sent_on()
         to.start = to.wait = None  # nothing was started
@@ -136,7 +136,7 @@ class FlyReplay:
 
     def _forward(
         self,
-        to: exchange.Exchange,
+        to: forward.Forward,
         tenant: Tenant,
         place: placement.There,
         hops: int,
@@ -152,13 +152,13 @@ class FlyReplay:
         going.begin(quick=quick)
 
     @staticmethod
-    def _failed(to: exchange.Exchange) -> replay.Failed | None:
-        return replay.failed(to.request.head.every(b"fly-replay-failed"))
+    def _failed(to: forward.Forward) -> replay.Failed | None:
+        return replay.failed(to.head.every(b"fly-replay-failed"))
 
-    def _source(self, to: exchange.Exchange, tenant: Tenant) -> replay.Source:
+    def _source(self, to: forward.Forward, tenant: Tenant) -> replay.Source:
         if to.forwarded is not None:
             return replay.Source(to.forwarded.hops, sent=True)
-        return self._replays.source(to.request.head.every(b"fly-replay-src"), tenant.spec.user, time())
+        return self._replays.source(to.head.every(b"fly-replay-src"), tenant.spec.user, time())
 
 
 SOURCE = b"fly-replay-src"

@@ -14,66 +14,85 @@ from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.files import x_sendfile
 from flyatc.delivery.files.file_response import FileRefused
 from flyatc.edge import app_delivery, caching, exchange, headers, responses, static_files, upstream, upstream_exchange
+from flyatc.kit import tasks
 from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
 from flyatc.wire.errors import BadMessage
+
+Again = Callable[["Forward"], None]
+Examine = Callable[[head.ResponseHead], str | None]
 
 
 class Forward(upstream_exchange.UpstreamExchange):
     """One proxied request: the wire.server.Receiver of the client's connection, and the ResponseReceiver of the app's
     (wire.upstream_connection)."""
 
-    __slots__ = ("_chunks", "_compressed", "_delivery", "_exchange", "_head", "_held", "_last", "_moving", "_responder")
+    _delivery: app_delivery.AppDelivery
+    _app_head: bytes
+    _responder: responses.Responder
+    _chunks = False  # the response body is sent in the chunked coding
+    _compressed: app_delivery.CompressedBody | None = None  # encodes the response body
+    _moving: splice.Splice | None = None  # copies the response body in the kernel
+    _last = False  # the connection closes after this response (Connection: close)
+    _held = False  # the client's connection accepts no more data for now
+    _examine: Examine | None = None
 
-    def __init__(
+    # --- the start ---
+
+    def forward(
         self,
-        to: exchange.Exchange,
         through: upstream.Gateway,
         at: app_delivery.AppDelivery,
         app_head: bytes,
         responder: responses.Responder,
-        again: Callable[[], None] | None = None,
+        again: Again | None = None,
+        examine: Examine | None = None,
     ) -> None:
-        """``again``: called if the app refuses the connection, and so has not seen the request; None: respond 502."""
-        super().__init__(to.request, through, at.app, again)
-        self._exchange = to
-        self._delivery, self._head, self._responder = at, app_head, responder
-        self._chunks = False  # the response body is sent in the chunked coding
-        self._compressed: app_delivery.CompressedBody | None = None  # encodes the response body
-        self._moving: splice.Splice | None = None  # copies the response body in the kernel
-        self._last = False  # the connection closes after this response (Connection: close)
-        self._held = False  # the client's connection accepts no more data for now
+        """Send the request to the app, and its response to the client.
 
-    # --- the start ---
-
-    def begin(self) -> None:
-        self._request.receiver = self
-        self._reach()
+        ``again``: called if the app refuses the connection, and so has not seen the request; None: respond 502;
+        ``examine``: returns why a response must not be sent, None to send it."""
+        self.gateway, self._delivery, self._settings = through, at, at.app
+        self._app_head, self._responder = app_head, responder
+        self._again, self._examine = again, examine
+        self._over, self._sent_all = False, self.body_done
+        self.receiver = self
+        repeatable = self.head.framing is head.NEVER and self.head.method in upstream_exchange.IDEMPOTENT
+        connection = through.pool.idle(repeatable=repeatable)
+        if connection is None:
+            tasks.start(self._dial(), "dial")
+        elif repeatable and not at.app.response_timeout:
+            self._app = connection
+            connection.ask(self, self.head.method, app_head)
+        else:
+            self._ask(connection)
 
     def _ask(self, connection: upstream_connection.AppConnection) -> None:
         self._app = connection
         if self._sent_all:
-            connection.ask(self, self._request.head.method, self._head)
-            return self._await_response()
-        if b"expect" in self._request.head.noted and self._request.head.minor:
+            connection.ask(self, self.head.method, self._app_head)
+            if self._settings.response_timeout:
+                self._await_response()
+            return None
+        if b"expect" in self.head.noted and self.head.minor:
             self._later(upstream_exchange.CONTINUE_SECONDS, self._continue)
-        connection.ask(self, self._request.head.method, b"")
-        return self._upload(connection, self._head)
+        connection.ask(self, self.head.method, b"")
+        return self._upload(connection, self._app_head)
 
     # --- the client's side (wire.server.Receiver) ---
 
     def body_failed(self, fault: BadMessage) -> None:
-        if self._request.response_started:
+        if self.response_started:
             self._cut(fault.reason)
         else:
             self._fail(fault.status, fault.reason, close=True)
 
     def gone(self) -> None:
         if not self._over:
-            if not self._request.response_started:
-                self._exchange.status = 499
-            self._exchange.reason = "the client left"
+            if not self.response_started:
+                self.status = 499
+            self.reason = "the client left"
             self._leave()
-            self._exchange.end()
+            self.end()
 
     def writable(self, ready: bool) -> None:
         self._held = not ready
@@ -85,46 +104,73 @@ class Forward(upstream_exchange.UpstreamExchange):
     # --- the app's side (wire.upstream_connection.ResponseReceiver) ---
 
     def interim(self, response_head: head.ResponseHead) -> None:
-        if self._request.head.minor == 0:
+        if self.head.minor == 0:
             return
         if response_head.status == 100:
-            if b"expect" in self._request.head.noted:
+            if b"expect" in self.head.noted:
                 self._continue()
             return
-        self._request.interim(
-            headers.towards_client(response_head, framing=b"", identity=self._exchange.identity, date=b"", close=False)
+        self.send_interim(
+            headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False)
         )
 
     def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
-        self._cancel_timer()
-        to, request = self._exchange, self._request
-        if not self._gateway.may_answer():
+        if self._timer is not None:
+            self._cancel_timer()
+        if not self.gateway.may_answer():
             return self._fail(503, "this machine may not write the databases any more: the app's response is not sent")
-        to.status, paths = response_head.status, self._delivery.paths
+        self.status, paths = response_head.status, self._delivery.paths
         if paths is not None and not paths.names.isdisjoint(response_head.noted):
-            paths.apply(response_head, request.head, to.warn)  # before the cache stores it
-        if response_head.status == 101:
-            return self._upgrade(response_head)
-        file = None if response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(response_head)
-        if to.recording is not None and self._record(to.recording, response_head, body, complete, file):
+            paths.apply(response_head, self.head, self.warn)  # before the cache stores it
+        if self.stamp is not None and (cache := self._delivery.cache) is not None:
+            self.recording = cache.passed(
+                response_head, self.head, self.tenant or "", self.since, self.stamp, rfc=self._delivery.rfc
+            )
+        special = self.recording is not None or self._examine is not None or response_head.status == 101
+        special = special or not response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
+        if special and self._send_special(response_head, body, complete):
             return None
-        if file is not None:
-            return self._send_file(response_head, file, complete)
         settings = self._delivery.compression
-        if settings is not None and (plan := compression.wanted(request.head, response_head, settings)) is not None:
-            plan.apply(response_head)
-            if plan.coding is not None:
-                return self._encode(response_head, body, complete, plan)
-        if not complete and upstream_exchange.can_splice_response(request, response_head, to.recording):
+        small = settings is None or (response_head.length < settings.min_size and response_head.status != 304)
+        if not (small and response_head.framing is head.LENGTH) and self._compress(response_head, body, complete):
+            return None
+        if not complete and upstream_exchange.can_splice_response(self, response_head, self.recording):
             return self._splice(self._client_head(response_head) + body)
         self._send_head(response_head, body)
         if complete:
             self._finish()
         return None
 
+    def _compress(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> bool:
+        """Send the response compressed, if it is to be. Return False if its body is to be sent as it is."""
+        settings = self._delivery.compression
+        plan = None if settings is None else compression.wanted(self.head, response_head, settings)
+        if plan is None:
+            return False
+        plan.apply(response_head)
+        if plan.coding is not None:
+            self._encode(response_head, body, complete, plan)
+        return plan.coding is not None
+
+    def _send_special(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> bool:
+        """Handle an upgrade, a file named by the app, and a response for the cache. Return False if it is to be sent as
+        any other."""
+        if self._examine is not None and (why := self._examine(response_head)) is not None:
+            self._fail(503, why)
+            return True
+        if response_head.status == 101:
+            self._upgrade(response_head)
+            return True
+        file = None if response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(response_head)
+        if self.recording is not None and self._record(self.recording, response_head, body, complete, file):
+            return True
+        if file is not None:
+            self._send_file(response_head, file, complete)
+        return file is not None
+
     def _splice(self, first: bytes) -> None:
         assert self._app is not None
-        self._moving = upstream_exchange.prepare_response_splice(self._request, self._app, first, self._spliced)
+        self._moving = upstream_exchange.prepare_response_splice(self, self._app, first, self._spliced)
         if self._moving is not None:
             self._moving.begin()
 
@@ -134,14 +180,14 @@ class Forward(upstream_exchange.UpstreamExchange):
             return self._cut(reason)
         if self._app is not None:
             self._app.returned()
-        self._exchange.recorded()
+        self.recorded()
         return self._finish()
 
     def _file(self, response_head: head.ResponseHead) -> static_files.Named | None:
         """Return the file that the app names in X-Sendfile in place of its body, None if there is none."""
         if self._delivery.sendfile is not None:
             return self._delivery.sendfile.find(response_head)
-        self._exchange.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
+        self.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
         return None
 
     def _record(
@@ -155,27 +201,27 @@ class Forward(upstream_exchange.UpstreamExchange):
         """Pass the response to the cache. Return whether a stored response was sent instead of the app's."""
         served = static_files.record(recording, response_head, file)
         if served is not None:
-            self._exchange.recording = None
+            self.recording = None
             self._done_with_app(complete)
-            caching.send(self._exchange, served, self._delivery, self._responder)
+            caching.send(self, served, self._delivery, self._responder)
             return True
         response_head.kept.append(recording.cache_lines)
         if not recording.listens:
-            self._exchange.recording = None
+            self.recording = None
             return False
         if body and file is None:
             recording.body(body)
         if complete or file is not None:
-            self._exchange.recorded()
+            self.recorded()
         return False
 
     def _send_file(self, response_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
         """Send the file in place of the app's body."""
         self._done_with_app(complete)
-        to, asked = self._exchange, self._request.head
+        asked = self.head
         outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, response_head, now=time())
         reason = response_head.reason if outcome.status == response_head.status else None
-        static_files.send(to, outcome, self._settings, self._responder, reason=reason, dated=response_head.dated)
+        static_files.send(self, outcome, self._settings, self._responder, reason=reason, dated=response_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
         """Give up the app's connection, since another response is sent; keep it alive if the app's is complete."""
@@ -185,22 +231,26 @@ class Forward(upstream_exchange.UpstreamExchange):
 
     def _send_head(self, response_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
         """Send the head and ``body``, the part of the body so far. ``framing``: from ``_framing``."""
+        ordinary = response_head.framing is head.LENGTH and response_head.dated and 200 <= response_head.status < 400
+        stays = self.head.keep_alive and not self._connection.server.closing and self.body_done and not self._last
+        if ordinary and framing is None and stays:
+            block = b"".join(response_head.kept)  # what ``_client_head`` makes, in one format
+            return self.send(headers.ORDINARY % (self.status, response_head.reason, block, self.identity, body))
         data = self._client_head(response_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body
-        self._request.send(data)
+        return self.send(data)
 
     def _client_head(self, response_head: head.ResponseHead, framing: bytes | None = None) -> bytes:
-        to, request = self._exchange, self._request
         if framing is None:
             framing = self._framing(response_head.framing)
-        self._last = self._last or not request.keep_alive or not request.body_done
+        self._last = self._last or not self.keep_alive or not self.body_done
         return headers.towards_client(
-            response_head, framing=framing, identity=to.identity, date=response.date_line(), close=self._last
+            response_head, framing=framing, identity=self.identity, date=response.date_line(), close=self._last
         )
 
     def _encode(self, response_head: head.ResponseHead, body: bytes, complete: bool, plan: compression.Plan) -> None:
-        if self._request.head.method == b"HEAD":
+        if self.head.method == b"HEAD":
             self._send_head(response_head, b"", b"")
             return self._finish()
         if complete and len(body) <= app_delivery.ONE_STEP_OCTETS:
@@ -210,7 +260,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._send_head(response_head, b"", self._framing(head.CHUNKED))
         encoder = self._delivery.stream(plan)
         self._compressed = app_delivery.CompressedBody(
-            self._request, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
+            self, self, encoder, chunks=self._chunks, trailers=plan.trailers, done=self._finish
         )
         if self._held:
             self._compressed.writable(False)
@@ -221,26 +271,26 @@ class Forward(upstream_exchange.UpstreamExchange):
         return None
 
     def response_body(self, data: bytes) -> None:
-        if self._exchange.recording is not None:
-            self._exchange.recording.body(data)
+        if self.recording is not None:
+            self.recording.body(data)
         if self._compressed is not None:
             return self._compressed.body(data)
-        return self._request.send(chunked.encode([data]) if self._chunks else data)
+        return self.send(chunked.encode([data]) if self._chunks else data)
 
     def response_end(self, trailers: list[bytes]) -> None:
-        self._exchange.recorded()
+        self.recorded()
         if self._compressed is not None:
             self._let_go()  # from now on the app's connection is independent of this request
             return self._compressed.end(trailers)
         if self._chunks:
-            self._request.send(chunked.last(trailers))
+            self.send(chunked.last(trailers))
         return self._finish()
 
     def response_failed(self, reason: str) -> None:
         app, self._app = self._app, None
         if self._over:
             return
-        if self._request.response_started:
+        if self.response_started:
             return self._cut(reason)
         if app is not None and not app.responding and self._may_retry(app):
             self._cancel_timer()
@@ -254,32 +304,39 @@ class Forward(upstream_exchange.UpstreamExchange):
         of the connection (RFC 9112 §6.3)."""
         if framing is head.LENGTH or framing is head.NEVER:
             return b""
-        if self._request.head.minor:
+        if self.head.minor:
             self._chunks = True
             return b"\r\nTransfer-Encoding: chunked"
         self._last = True
         return b""
 
     def _upgrade(self, response_head: head.ResponseHead) -> None:
-        app, to, request = self._app, self._exchange, self._request
+        app = self._app
         assert app is not None
-        if request.head.upgrade is None:
+        if self.head.upgrade is None:
             return self._fail(502, "the app responded 101, but the request asked for no upgrade")
-        request.send(headers.towards_client(response_head, framing=b"", identity=to.identity, date=b"", close=False))
+        self.send(headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
-        join(to, app, self._gateway)
+        join(self, app, self.gateway)
 
     # --- the ends ---
 
     def _finish(self) -> None:
         self._over = True
-        self._cancel_timer()
-        self._stop_upload()
-        self._let_go()
-        self._request.receiver = None
-        self._exchange.end()
-        self._request.end(close=self._last)
+        if self._timer is not None:
+            self._cancel_timer()
+        if self.moving is not None:
+            self._stop_upload()
+        if self._held or self._compressed is not None or self._app is None:
+            self._let_go()
+        else:
+            app, self._app = self._app, None
+            app.release(reuse=self._sent_all)
+        self.receiver = None
+        self.end()
+        connection = self._connection
+        connection.finished(self._last or not self.head.keep_alive or connection.server.closing)
 
     def _let_go(self) -> None:
         """Release the app's connection: its response is complete."""
@@ -293,16 +350,16 @@ class Forward(upstream_exchange.UpstreamExchange):
         if self._over:
             return
         self._leave()
-        if status >= 500 and (served := self._exchange.not_recorded()) is not None:
-            return caching.send(self._exchange, served, self._delivery, self._responder)
-        self._responder.refuse(self._exchange, status, reason, own=self._settings.pages, close=close)
+        if status >= 500 and (served := self.not_recorded()) is not None:
+            return caching.send(self, served, self._delivery, self._responder)
+        self._responder.refuse(self, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:
         self._leave()
-        self._exchange.not_recorded()
-        self._exchange.reason = reason
-        self._exchange.end()
-        self._request.abort()
+        self.not_recorded()
+        self.reason = reason
+        self.end()
+        self.abort()
 
     def _leave(self) -> None:
         """Close the app's connection: the app can see that, and stop work on a response that is no longer needed."""
@@ -310,7 +367,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self._cancel_timer()
         self._stop_upload()
         app, self._app = self._app, None
-        self._request.receiver = None
+        self.receiver = None
         if self._compressed is not None:
             self._compressed.close()
         if self._moving is not None:
@@ -322,13 +379,12 @@ class Forward(upstream_exchange.UpstreamExchange):
 
 def join(to: exchange.Exchange, app: upstream_connection.AppConnection, through: upstream.Gateway) -> None:
     """Relay both connections to each other, after the 101 was sent. ``to`` ends with the tunnel."""
-    request = to.request
-    client, ahead = request.upgrade()
+    client, ahead = to.upgrade()
     transport, early = app.give_away()
     one: tunnel.Tunnel
 
     def ended(octets: int) -> None:
-        request.sent += octets
+        to.sent += octets
         through.ended(one)
         to.tunnels(-1)
         to.end()

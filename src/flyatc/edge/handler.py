@@ -1,17 +1,16 @@
 """The path of one request, from a client or from another machine of this system. Read this first.
 
-A warm request runs through here and through ``forward`` without a task and without an await.
+A warm request runs through here and through ``forward`` without a task and without an await. One object goes all the
+way: the ``Exchange`` (as ``Forward``). What depends on the configuration only is worked out once, in ``Destination``.
 """
 
 import os
-from collections.abc import Callable
 from functools import partial
 from time import time
 
 from flyatc.config import private_paths
 from flyatc.config.schema import Config
 from flyatc.delivery.cache.cache import Cache
-from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import (
     access_log,
@@ -28,16 +27,20 @@ from flyatc.edge import (
     static_files,
     upstream,
 )
+from flyatc.edge.destination import TenantDestination
 from flyatc.routing import request_signature, route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.scheduler import InFlightRequest
-from flyatc.tenants.tenant import Tenant
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
+RECENT = 4096  # paths whose destination is remembered: most traffic is on few of them
+LONGEST_RECENT = 256  # octets; longer paths are not remembered, so that all together stay below 2 MB
+
 
 class Handler:
-    """Handles every request. ``use`` sets the configuration, at the start and at each reload."""
+    """Handles every request. ``use`` sets the configuration, at the start and at each reload. ``exchange`` makes the
+    object of a request, for ``wire.server.Server``."""
 
     def __init__(
         self,
@@ -55,14 +58,18 @@ class Handler:
             list(private_paths.private_paths(config)), cache, lambda path: self.routes.lists(path)
         )
         self._on_fly = "FLY_APP_NAME" in os.environ
+        self.exchange = partial(forward.Forward, records)
+        self._again = self._start_anew  # bound once, not for each request
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Apply a configuration: routes, pages, limits."""
-        self._serves = config.serves
-        self._settings, self._largest_body = config.server, config.limits.request_body
+        self._config, self._serves = config, config.serves
+        self._hops, self._largest_body = config.server.trusted_hops, config.limits.request_body
+        self._names_remote = headers.names_remote(self._hops, self._on_fly)
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = route.Routes(config)
+        self._recent: dict[bytes, TenantDestination] = {}  # of warm tenants, by path
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
@@ -70,34 +77,43 @@ class Handler:
         self._recorder.lines = config.log.requests
         self._maintenance.most = config.limits.held
 
-    def handle(self, request: server.Request) -> None:
+    # --- where it belongs ---
+
+    def handle(self, to: forward.Forward) -> None:
         """Handle a request from a client or from Fly Proxy."""
-        to = self._begin(request)
-        path = request.head.path
+        if self._names_remote:
+            to.remote = headers.remote(to.head, to.peer, self._hops, self._on_fly)
+        at = self._recent.get(to.head.path)
+        if at is not None and at.spec is at.tenant.spec and not at.tenant.removed:
+            return self._deliver(to, at)
+        return self._route(to)
+
+    def handle_forwarded(
+        self, to: forward.Forward, came: request_signature.ForwardedRequest | request_signature.InvalidSignature
+    ) -> None:
+        """Handle a request from the private network. If its signature is valid, its headers are trusted as if Fly
+        Proxy had delivered it; otherwise respond 403."""
+        if isinstance(came, request_signature.InvalidSignature):
+            to.identity = headers.new_id()
+            return self._responder.reject_signature(to, came.reason)
+        to.remote = headers.remote(to.head, to.peer, self._hops, self._on_fly)
+        to.forwarded = came
+        return self._route_to_user(to)
+
+    def _route(self, to: forward.Forward) -> None:
+        """Serve the daemon's own health path, else find the user."""
+        path = to.head.path
         if path == self._health:
             to.silent = True
             return self._responder.plain(to, 200, b"ok\n")
         if path == b"*":
             return self._responder.plain(to, 200, b"")
-        return self._route(to)
+        return self._route_to_user(to)
 
-    def handle_forwarded(
-        self, request: server.Request, came: request_signature.ForwardedRequest | request_signature.InvalidSignature
-    ) -> None:
-        """Handle a request from the private network. If its signature is valid, its headers are trusted as if Fly
-        Proxy had delivered it; otherwise respond 403."""
-        if isinstance(came, request_signature.InvalidSignature):
-            to = exchange.Exchange(self._recorder, request, headers.new_id(), request.peer)
-            return self._responder.reject_signature(to, came.reason)
-        to = self._begin(request)
-        to.forwarded = came
-        return self._route(to)
-
-    def _route(self, to: exchange.Exchange) -> None:
-        """Find the tenant, apply limits, and serve health checks and static files; else ``_deliver``."""
-        request = to.request
-        path = request.head.path
-        found = self.routes.match(path, request.head.query)
+    def _route_to_user(self, to: forward.Forward) -> None:
+        """Find the tenant, and serve health checks and static files; else ``_deliver``."""
+        path = to.head.path
+        found = self.routes.match(path, to.head.query)
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
         if isinstance(found, route.Redirect):
@@ -107,125 +123,150 @@ class Handler:
         tenant = self._fleet.find(found.user, found.name)
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
-        to.user, to.tenant = found.user, tenant.spec.address
+        at = TenantDestination(found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
+        to.user, to.tenant = at.user, at.address
         if to.forwarded is not None and to.forwarded.user != found.user:
             return self._responder.reject_signature(
                 to, f"it was sent as a request of {to.forwarded.user}: the files differ"
             )
-        if self._largest_body and request.head.length > self._largest_body:
-            reason = f"the body is larger than {self._largest_body} bytes"
-            return self._responder.refuse(to, 413, reason, own=tenant.spec.app.pages)
+        if self._is_too_large(to):
+            return self._refuse_body(to, at)
         if path == found.health:
-            return self._check_health(to, found, tenant)
-        at = self._deliveries.of(tenant.spec)
-        if at.static is not None and static_files.serve_static(
-            to, at.static, at.app, path[len(found.prefix) :], self._responder
+            return self._check_health(to, at)
+        static = at.delivery.static
+        if static is not None and static_files.serve_static(
+            to, static, at.spec.app, path[len(found.prefix) :], self._responder
         ):
             return None
-        return self._deliver(to, found, tenant, at)
+        if static is None and to.forwarded is None:
+            self._remember(path, at)
+        return self._deliver(to, at)
 
-    def _deliver(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, at: app_delivery.AppDelivery) -> None:
+    def _remember(self, path: bytes, at: TenantDestination) -> None:
+        """Remember where a path leads, while its app runs: requests for users that do not exist fill no memory."""
+        if len(path) <= LONGEST_RECENT and at.tenant.peek() is not None:
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            self._recent[path] = at
+
+    def _is_too_large(self, to: forward.Forward) -> bool:
+        return bool(self._largest_body) and to.head.length > self._largest_body
+
+    def _refuse_body(self, to: forward.Forward, at: TenantDestination) -> None:
+        reason = f"the body is larger than {self._largest_body} bytes"
+        self._responder.refuse(to, 413, reason, own=at.spec.app.pages)
+
+    # --- what responds to it ---
+
+    def _deliver(self, to: forward.Forward, at: TenantDestination) -> None:
         """Respond from the cache or from the app, unless maintenance forbids it."""
+        to.user, to.tenant, to.destination = at.user, at.address, at
+        if to.head.length and self._is_too_large(to):
+            return self._refuse_body(to, at)
         if self._maintenance.closed:
-            closed = self._maintenance.judge(tenant.spec.address)
+            closed = self._maintenance.judge(at.address)
             if isinstance(closed, maintenance_rules.Closed):
-                return self._responder.maintenance(to, closed, tenant.spec.app.pages)
-        if at.cache is None or (outcome := caching.look_up(to, at, at.cache)) is None:
-            return self._need_app(to, found, tenant)
+                return self._responder.maintenance(to, closed, at.spec.app.pages)
+        cache = at.delivery.cache
+        if cache is None:
+            return self._need_app(to, at)
+        if (stamp := cache.pass_by(to.head, at.address)) is not None:
+            to.stamp, to.since, to.cache = stamp, time(), cache.PASSED
+            return self._need_app(to, at)
+        return self._look_up(to, at, cache)
+
+    def _look_up(self, to: forward.Forward, at: TenantDestination, cache: Cache) -> None:
+        """Respond from the cache if it can; else from the app."""
+        if (outcome := caching.look_up(to, at.delivery, cache)) is None:
+            return self._need_app(to, at)
         if isinstance(outcome, Ready):
             return caching.send_ready(to, outcome)
-        go, anew = partial(self._need_app, to, found, tenant), partial(self._refresh, to, found, tenant)
-        return caching.Lookup(to, at, at.cache, self._responder, go, anew).take(outcome)
+        go, anew = partial(self._need_app, to, at), partial(self._refresh, to, at)
+        return caching.Lookup(to, at.delivery, cache, self._responder, go, anew).take(outcome)
 
-    def _need_app(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+    def _need_app(self, to: forward.Forward, at: TenantDestination) -> None:
         """Forward to the running app; else pause, replay to another machine, or start the app."""
         if self._maintenance.paused:
-            again = partial(self._deliver_again, to, found, tenant)
-            if self._maintenance.intercept(to, tenant.spec, again, self._responder):
+            again = partial(self._deliver_again, to, at)
+            if self._maintenance.intercept(to, at.tenant.spec, again, self._responder):
                 return None
-        visit = tenant.visit()
-        if visit is not None:
-            to.start = "warm"
-            return self.serve(to, found, tenant, visit)
-        if self._replayer is not None and self._replayer.respond_if_elsewhere(to, tenant, self._responder):
+        run = at.tenant.warm()
+        if run is not None:
+            run.visitors.enter()
+            to.start, to.on_end = "warm", run.visitors.exit
+            assert isinstance(run.gateway, upstream.Gateway)
+            return to.forward(
+                run.gateway, at.delivery, exchange.app_head(to, to.recording), self._responder, self._again
+            )
+        if self._replayer is not None and self._replayer.respond_if_elsewhere(to, at.tenant, self._responder):
             return None
-        if self._belongs_elsewhere(tenant.spec.user):
+        if self._belongs_elsewhere(at.user):
             to.sent_on()
             return self._responder.imitate_replay(to)
-        at = self._deliveries.of(tenant.spec)
-        return cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at).begin(self._replayer)
+        return cold_start.ColdStart(to, self._renewed(at), self.serve, self._responder).begin(self._replayer)
 
     def _belongs_elsewhere(self, user: str) -> bool:
         """Return whether this machine, outside Fly, serves other users only."""
         return self._replayer is None and not self._serves(user)
 
-    def _deliver_again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+    def _deliver_again(self, to: forward.Forward, at: TenantDestination) -> None:
         """Deliver a request released from a pause. By now the cache may hold the response, or released requests may
         share one."""
-        self._deliver(to, found, tenant, self._deliveries.of(tenant.spec))
+        self._deliver(to, self._renewed(at))
 
-    def serve(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
-        """Forward the request to the running app."""
+    def _renewed(self, at: TenantDestination) -> TenantDestination:
+        """Return the destination with the tenant's present settings: a reload may have changed them."""
+        tenant = at.tenant
+        if at.spec is tenant.spec:
+            return at
+        return TenantDestination(at.found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
+
+    def serve(self, to: forward.Forward, at: TenantDestination, visit: InFlightRequest) -> None:
+        """Forward the request to the app, which has just been started."""
         to.on_end = visit.end
-        self._forward(to, found, tenant, visit.gateway, partial(self._again, to, found, tenant, visit))
+        self._forward(to, self._renewed(at), visit.gateway, self._again)
 
-    def _again(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, visit: InFlightRequest) -> None:
+    def _start_anew(self, to: forward.Forward) -> None:
         """Wait for a new start: the app that was running refuses connections."""
-        to.on_end = None
-        visit.end()
-        at = self._deliveries.of(tenant.spec)
-        cold_start.ColdStart(to, found, tenant, self.serve, self._responder, at, instead_of=visit).begin(self._replayer)
+        on_end, to.on_end = to.on_end, None
+        assert on_end is not None
+        on_end()
+        at = to.destination
+        assert isinstance(at, TenantDestination)
+        start = cold_start.ColdStart(to, self._renewed(at), self.serve, self._responder, instead_of=to.gateway)
+        start.begin(self._replayer)
 
     def _forward(
-        self,
-        to: exchange.Exchange,
-        found: route.Here,
-        tenant: Tenant,
-        through: object,
-        again: Callable[[], None] | None = None,
+        self, to: forward.Forward, at: TenantDestination, through: object, again: forward.Again | None = None
     ) -> None:
         assert isinstance(through, upstream.Gateway)
-        app_head = self._app_head(to, found, tenant, to.recording)
-        forward.Forward(to, through, self._deliveries.of(tenant.spec), app_head, self._responder, again).begin()
+        to.destination = at
+        to.forward(through, at.delivery, exchange.app_head(to, to.recording), self._responder, again)
 
-    def _app_head(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, recording: Recording | None) -> bytes:
-        app, path = tenant.spec.app, to.request.head.path
-        forward = self._settings.forward_headers and not (self._on_fly and headers.is_private_peer(to.request.peer))
-        if not app.strip_prefix:
-            return exchange.head(to, app, recording, path=path, forward=forward)
-        prefix = found.prefix
-        return exchange.head(to, app, recording, path=path[len(prefix) :] or b"/", forward=forward, prefix=prefix)
-
-    def _refresh(self, to: exchange.Exchange, found: route.Here, tenant: Tenant, served: CacheHit) -> None:
+    def _refresh(self, to: forward.Forward, at: TenantDestination, served: CacheHit) -> None:
         """Revalidate a stored response in the background, unless the app is stopped, paused or in maintenance. Then
         the app is asked once the response is too old to be sent."""
-        cache, through = self._deliveries.cache, tenant.peek()
-        if cache is None or through is None or self._maintenance.judge(tenant.spec.address) is not None:
+        cache, through = self._deliveries.cache, at.tenant.peek()
+        if cache is None or through is None or self._maintenance.judge(at.address) is not None:
             return
         assert isinstance(through, upstream.Gateway)
-        at = self._deliveries.of(tenant.spec)
-        recording = cache.refresh(served, to.request.head, tenant.spec.address, time(), rfc=at.rfc)
-        app_head = self._app_head(to, found, tenant, recording)
-        caching.RefreshRequest(recording, through, at, to.request.head.method, app_head).begin()
+        recording = cache.refresh(served, to.head, at.address, time(), rfc=at.delivery.rfc)
+        app_head = exchange.app_head(to, recording)
+        caching.RefreshRequest(recording, through, at.delivery, to.head.method, app_head).begin()
 
-    def _check_health(self, to: exchange.Exchange, found: route.Here, tenant: Tenant) -> None:
+    def _check_health(self, to: forward.Forward, at: TenantDestination) -> None:
         """Respond to a tenant's health check, which never starts an app and does not count as use. A stopped app is
         healthy; so is one in maintenance or paused, or a load balancer would take the whole machine out for it."""
         to.silent = True
-        if (shut := self._maintenance.judge(tenant.spec.address)) is not None:
+        if (shut := self._maintenance.judge(at.address)) is not None:
             return self._responder.plain(to, 200, shut.reason.encode() + b"\n")
-        through = tenant.peek()
+        through = at.tenant.peek()
         if through is None:
             return self._responder.plain(to, 200, b"asleep\n")
-        return self._forward(to, found, tenant, through)
+        return self._forward(to, at, through)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         return self._responder.malformed(self._recorder, of.peer, fault, started)
-
-    def _begin(self, request: server.Request) -> exchange.Exchange:
-        head, settings = request.head, self._settings
-        remote = headers.remote(head, request.peer, settings.trusted_hops, self._on_fly)
-        return exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
 
 
 class PrivateHandler:
@@ -234,13 +275,13 @@ class PrivateHandler:
     def __init__(self, signer: request_signature.RequestSigner, within: Handler) -> None:
         self._signer, self._within = signer, within
 
-    def handle(self, request: server.Request) -> None:
-        head = request.head
+    def handle(self, to: forward.Forward) -> None:
+        head = to.head
         came = self._signer.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
         if isinstance(came, request_signature.ForwardedRequest):
             head.drop(request_signature.HEADER)
-            request.peer = came.peer or request.peer
-        self._within.handle_forwarded(request, came)
+            to.peer = to.remote = came.peer or to.peer
+        self._within.handle_forwarded(to, came)
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         return self._within.refuse(of, fault, started)

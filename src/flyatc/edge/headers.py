@@ -8,11 +8,19 @@ from flyatc.wire import head
 _LOCALHOST = [b"localhost"]  # an HTTP/1.0 client may send none
 _ID = re.compile(rb"[!-~]{1,200}")
 _EMPTY_ENTRIES = 8  # of X-Forwarded-For that are skipped: a list may have some (RFC 9110 §5.6.1.2)
-_random = Random()  # noqa: S311 - ids are for finding lines in a log, not secrets
+random_bits = Random().getrandbits  # noqa: S311 - ids are for finding lines in a log, not secrets
+# The head for the app where the client's can be passed on as it is: ``RequestHead.whole``, peer, host, request id,
+# milliseconds, more lines. As ``towards_app`` makes it.
+WHOLE = (
+    b"%b\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b"
+    b"\r\nX-Request-Id: %b\r\nX-Request-Start: t=%d%b\r\n\r\n"
+)
+# A head of ``towards_client`` whose framing and date are the app's: status, reason, lines, request id; and a body.
+ORDINARY = b"HTTP/1.1 %d %b%b\r\nX-Request-Id: %b\r\n\r\n%b"
 
 
 def new_id() -> bytes:
-    return b"%032x" % _random.getrandbits(128)
+    return b"%032x" % random_bits(128)
 
 
 def request_id(request: head.RequestHead) -> bytes:
@@ -133,6 +141,11 @@ def is_private_peer(peer: str) -> bool:
     """Return whether the address is on Fly's private network: then the peer is a machine of the organization. Fly Proxy
     connects by IPv4 (https://fly.io/docs/networking/app-services/)."""
     return peer.startswith("fdaa:")
+
+
+def names_remote(hops: int | None, on_fly: bool) -> bool:
+    """Return whether ``remote`` may differ from the peer."""
+    return on_fly if hops is None else hops > 0
 
 
 def remote(request: head.RequestHead, peer: str, hops: int | None, on_fly: bool) -> str:

@@ -38,7 +38,7 @@ class PausedRequest(exchange.WaitingReceiver):
         self._to, self._tenant, self._go, self._responder, self._left = to, tenant, go, responder, left
         self._next: asyncio.Handle | None = None  # the scheduled time-out or release
         self.scope = ""  # of the pause that holds it
-        to.request.receiver = self
+        to.receiver = self
 
     @property
     def address(self) -> str:
@@ -62,7 +62,7 @@ class PausedRequest(exchange.WaitingReceiver):
 
     def _released(self) -> None:
         self._to.reason = f"held for {self.waited:.3f} s by a pause ({maintenance_rules.named(self.scope)})"
-        self._to.request.receiver = None
+        self._to.receiver = None
         self._go()
 
     def close(self, closed: maintenance_rules.Closed) -> None:
@@ -78,7 +78,7 @@ class PausedRequest(exchange.WaitingReceiver):
 
     def _end(self) -> None:
         self._cancel()
-        self._to.request.receiver = None
+        self._to.receiver = None
 
     def _cancel(self) -> None:
         if self._next is not None:

@@ -72,7 +72,7 @@ class PeerForward(exchange.WaitingReceiver):
 
     def __init__(
         self,
-        to: exchange.Exchange,
+        to: forward.Forward,
         app: App,
         place: placement.There,
         hops: int,
@@ -90,7 +90,7 @@ class PeerForward(exchange.WaitingReceiver):
     def begin(self, *, quick: bool) -> None:
         self._all.begun()
         self._to.on_end = self._all.ended
-        self._to.request.receiver = self
+        self._to.receiver = self
         self._task = tasks.start(self._go(quick), f"way to {self._place.target}")
 
     async def _go(self, quick: bool) -> None:
@@ -98,29 +98,28 @@ class PeerForward(exchange.WaitingReceiver):
         try:
             through = await self._all.connections.reach(target, quick=quick)
         except Unreachable as error:
-            to.request.receiver = None
+            to.receiver = None
             if error.after:
                 self._failed(error.after)
             why = f"{error}. {self._place.explanation}"
             return self._responder.refuse(to, 503, why, retry_after=RETRY_SECONDS, own=pages, owner=target.owner)
         except Exception:
-            to.request.receiver = None
+            to.receiver = None
             self._responder.refuse(to, 500, "an unexpected error: see the line about it", own=pages)
             raise
-        to.request.receiver = None
+        to.receiver = None
         to.forwarded_to = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
-        return _ForwardToPeer(
-            to, through, app_delivery.without_tenant(self._app, None), self._head(), self._responder
-        ).begin()
+        delivery = app_delivery.without_tenant(self._app, None)
+        return to.forward(through, delivery, self._head(), self._responder, examine=_examine)
 
     def _head(self) -> bytes:
         """Build and sign the head. Not earlier: waking the machine may have taken long, and signatures expire."""
-        to, asked, now = self._to, self._to.request.head, time()
+        to, asked, now = self._to, self._to.head, time()
         asked.drop(
             request_signature.HEADER, b"fly-replay-src"
         )  # the signature replaces both; a client may have forged them
         assert to.user is not None
-        what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.request.peer)
+        what = request_signature.ForwardedRequest(to.user, self._hops + 1, to.peer)
         signature = self._all.signer.sign(
             self._place.target, asked.method, headers.target(asked), what, now, secrets.token_bytes(16)
         )
@@ -132,19 +131,13 @@ class PeerForward(exchange.WaitingReceiver):
     def gone(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._to.request.receiver = None
+        self._to.receiver = None
         self._to.status, self._to.reason = 499, "the client left while connecting to the other machine"
         self._to.end()
 
 
-class _ForwardToPeer(forward.Forward):
-    """A forward that turns a 403 for a refused signature into a 503: it is not the app's response."""
-
-    __slots__ = ()
-
-    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
-        if response_head.status == 403 and response_head.line(request_signature.HEADER) == REFUSED:
-            self._cancel_timer()
-            why = "it refuses our signature: its log says why (same FLYATC_SECRET and correct time on all machines?)"
-            return self._fail(503, why)
-        return super().response(response_head, body, complete)
+def _examine(response_head: head.ResponseHead) -> str | None:
+    """Return why a response must not be sent: a 403 for a refused signature is not the app's."""
+    if response_head.status == 403 and response_head.line(request_signature.HEADER) == REFUSED:
+        return "it refuses our signature: its log says why (same FLYATC_SECRET and correct time on all machines?)"
+    return None

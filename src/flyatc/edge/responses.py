@@ -219,7 +219,7 @@ class Responder:
         """Respond as js-sqlite-in-tigris does, outside Fly, on another user's machine: to GET and HEAD exactly its 200
         with a replay to a machine that does not exist. It has no other methods: they get REPLAYED, so that no client
         takes them for success."""
-        status = 200 if to.request.head.method in (b"GET", b"HEAD") else REPLAYED
+        status = 200 if to.head.method in (b"GET", b"HEAD") else REPLAYED
         headers: Headers = [(b"Fly-Replay", b"instance=" + FABRICATED), (b"Cache-Control", b"no-store")]
         self._send(to, status, headers, b"", "this machine serves another user only, and there is no Fly Proxy")
 
@@ -252,22 +252,21 @@ class Responder:
         *,
         close: bool = False,
     ) -> None:
-        request = to.request
         to.status, to.reason = status, reason
-        close = close or not request.keep_alive or not request.body_done
+        close = close or not to.keep_alive or not to.body_done
         headers.append((b"X-Request-Id", to.identity))
-        request.send(response.build(status, headers, body, head_only=request.head.method == b"HEAD", close=close))
+        to.send(response.build(status, headers, body, head_only=to.head.method == b"HEAD", close=close))
         to.end()
-        request.end(close=close)
+        to.end_response(close=close)
 
 
 def shows_page(to: exchange.Exchange) -> bool:
     """Return whether the waiting page can be shown: only to a page load in a browser. Other requests wait, or get
     503."""
-    return to.request.head.method == b"GET" and wants_html(to)
+    return to.head.method == b"GET" and wants_html(to)
 
 
 def wants_html(to: exchange.Exchange) -> bool:
     """Return whether the client accepts text/html: a browser's page load does; fetch(), curl and API clients do not."""
-    accept = to.request.head.line(b"accept")
+    accept = to.head.line(b"accept")
     return accept is not None and b"text/html" in accept

@@ -8,9 +8,9 @@ from flyatc.config.schema import App
 from flyatc.config.schema_sections import Caching, Compression, Delivery, Sendfile
 from flyatc.config.wrapper_env import WrapperSettings
 from flyatc.delivery.cache.cache import Cache
-from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import access_log, app_delivery, caching, exchange, forward, headers, responses, upstream
+from flyatc.edge.destination import Destination
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
@@ -31,15 +31,17 @@ class SingleApp:
         self._delivery = app_delivery.without_tenant(App(delivery=_delivery(settings)), cache)
         fixed = {502: _like_thruster(bad_gateway)}
         self._responder = responses.Responder(responses.Pages(()), {}, fixed)
-        self._forward_headers, self._largest_body = settings.forward_headers, settings.max_request_body
-        self._on_fly = "FLY_APP_NAME" in os.environ
+        self._largest_body, self._on_fly = settings.max_request_body, "FLY_APP_NAME" in os.environ
+        self._destination = Destination(self._delivery, forward=settings.forward_headers, on_fly=self._on_fly)
+        self.exchange = partial(forward.Forward, records)
         self._waiting: dict[_Waiting, None] = {}  # in the order of their arrival
         self._released = False
 
-    def handle(self, request: server.Request) -> None:
-        head = request.head
-        remote = headers.remote(head, request.peer, None, self._on_fly)
-        to = exchange.Exchange(self._recorder, request, headers.request_id(head), remote)
+    def handle(self, to: forward.Forward) -> None:
+        head = to.head
+        if self._on_fly:
+            to.remote = headers.remote(head, to.peer, None, self._on_fly)
+        to.destination = self._destination
         if head.path == b"*":
             return self._responder.plain(to, 200, b"")
         if self._largest_body and head.length > self._largest_body:
@@ -52,30 +54,24 @@ class SingleApp:
         go, anew = partial(self._need_app, to), partial(self._refresh, to, cache)
         return caching.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 
-    def _need_app(self, to: exchange.Exchange) -> None:
+    def _need_app(self, to: forward.Forward) -> None:
         """Forward the request to the app, or wait for ``release``."""
         if self._released:
             to.start = "warm"
             return self.serve(to)
         waiting = _Waiting(self, to)
-        to.start, to.request.receiver = "cold", waiting
+        to.start, to.receiver = "cold", waiting
         self._waiting[waiting] = None
         return None
 
-    def serve(self, to: exchange.Exchange) -> None:
+    def serve(self, to: forward.Forward) -> None:
         """Forward the request; if the app refuses the connection, respond 502."""
-        app_head = self._app_head(to, to.recording)
-        forward.Forward(to, self._gateway, self._delivery, app_head, self._responder).begin()
+        to.forward(self._gateway, self._delivery, exchange.app_head(to, to.recording), self._responder)
 
-    def _app_head(self, to: exchange.Exchange, recording: Recording | None) -> bytes:
-        path, app = to.request.head.path, self._delivery.app
-        forward = self._forward_headers and not (self._on_fly and headers.is_private_peer(to.request.peer))
-        return exchange.head(to, app, recording, path=path, forward=forward)
-
-    def _refresh(self, to: exchange.Exchange, cache: Cache, served: CacheHit) -> None:
-        recording = cache.refresh(served, to.request.head, to.tenant or "", time(), rfc=self._delivery.rfc)
-        app_head = self._app_head(to, recording)
-        caching.RefreshRequest(recording, self._gateway, self._delivery, to.request.head.method, app_head).begin()
+    def _refresh(self, to: forward.Forward, cache: Cache, served: CacheHit) -> None:
+        recording = cache.refresh(served, to.head, to.tenant or "", time(), rfc=self._delivery.rfc)
+        app_head = exchange.app_head(to, recording)
+        caching.RefreshRequest(recording, self._gateway, self._delivery, to.head.method, app_head).begin()
 
     def release(self) -> None:
         """Forward all waiting requests, and later ones at once: the app listens, or has failed to."""
@@ -106,7 +102,7 @@ def _delivery(settings: WrapperSettings) -> Delivery:
 class _Waiting(exchange.WaitingReceiver):
     """A request that arrived before the app was ready (wire.server.Receiver). Its body is not read yet."""
 
-    def __init__(self, single: SingleApp, to: exchange.Exchange) -> None:
+    def __init__(self, single: SingleApp, to: forward.Forward) -> None:
         self._single, self._to = single, to
 
     def proceed(self) -> None:
@@ -120,7 +116,7 @@ class _Waiting(exchange.WaitingReceiver):
         self._to.end()
 
     def _waited(self) -> None:
-        self._to.request.receiver = None
+        self._to.receiver = None
         self._to.wait = monotonic() - self._to.began
 
 

@@ -17,9 +17,9 @@ def serve_static(
     to: exchange.Exchange, of: static.Static, app: App, path: bytes, responder: responses.Responder
 ) -> bool:
     """Serve a static file. Return False if the request is for the app. ``path``: raw, below the tenant's prefix."""
-    if to.request.head.upgrade is not None:
+    if to.head.upgrade is not None:
         return False
-    outcome = of.answer(to.request.head, path, now=time())
+    outcome = of.answer(to.head, path, now=time())
     if isinstance(outcome, static.PassToApp):
         if outcome.warning is not None:
             to.warn(outcome.warning)
@@ -55,7 +55,7 @@ def send_stored(
     outcome: FileResponse | FileRefused = FileRefused(404, "X-Sendfile is switched off", loud=False)
     if at.sendfile is not None:
         kept = conditional.lines([served.lines, served.cache_lines])
-        outcome = at.sendfile.again(served.file, to.request.head, kept, status=served.status, now=time())
+        outcome = at.sendfile.again(served.file, to.head, kept, status=served.status, now=time())
     if isinstance(outcome, FileRefused) and at.cache is not None:
         at.cache.discard(served.entry)
     reason = served.reason if outcome.status == served.status else None
@@ -77,8 +77,7 @@ def send(
         if outcome.loud:
             to.warn(outcome.reason)
         return responder.refuse(to, outcome.status, outcome.reason, own=app.pages)
-    request = to.request
-    close = not request.keep_alive or not request.body_done
+    close = not to.keep_alive or not to.body_done
     phrase = response.reason(outcome.status) if reason is None else reason
     parts = [b"HTTP/1.1 %d %b" % (outcome.status, phrase), *outcome.lines, b"\r\nX-Request-Id: " + to.identity]
     if not dated:
@@ -89,9 +88,7 @@ def send(
         to.reason = why
         to.end()
         if why is None:
-            request.end(close=close)
+            to.end_response(close=close)
 
     to.status = outcome.status
-    return send_file.send(
-        request, request.transport, b"".join(parts), outcome, timeout=request.write_timeout, ended=ended
-    )
+    return send_file.send(to, to.transport, b"".join(parts), outcome, timeout=to.write_timeout, ended=ended)

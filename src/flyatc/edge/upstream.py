@@ -29,7 +29,7 @@ class PortOwner(Protocol):
 class Gateway:
     """Connections and tunnels of one running app. Made when the app is ready; ``tenants`` drains and closes it."""
 
-    __slots__ = ("_owner", "_pool", "_tunnels", "may_answer", "named")
+    __slots__ = ("_owner", "_tunnels", "may_answer", "named", "pool")
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class Gateway:
         ``head.ResponseParser``; ``named``: its name in error texts."""
         self.may_answer, self.named = may_answer, named
         self._owner = owner
-        self._pool = upstream_connection.Pool(host, port, replays=replays, named=named)
+        self.pool = upstream_connection.Pool(host, port, replays=replays, named=named)
         self._tunnels: set[tunnel.Tunnel] = set()
 
     def idle(self, *, repeatable: bool) -> upstream_connection.AppConnection | None:
         """Return an idle connection, None if there is none (see ``Pool.idle``)."""
-        return self._pool.idle(repeatable=repeatable)
+        return self.pool.idle(repeatable=repeatable)
 
     async def dial(self) -> upstream_connection.AppConnection:
         """Open a new connection. Raises OSError, TimeoutError."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await self._checked(self._pool)
+            return await self._checked(self.pool)
 
     async def _checked(self, pool: upstream_connection.Pool) -> upstream_connection.AppConnection:
         """Open a new connection, and check that the app's own process accepts it. Raises OSError."""
@@ -80,7 +80,7 @@ class Gateway:
         """Open a connection and put it into the pool, for the next ``idle``. Raises OSError, TimeoutError."""
         connection = await self.dial()
         connection.since = monotonic()
-        self._pool.take_back(connection)
+        self.pool.take_back(connection)
 
     def opened(self, one: tunnel.Tunnel) -> None:
         self._tunnels.add(one)
@@ -101,7 +101,7 @@ class Gateway:
     def close(self) -> None:
         """Close all tunnels and cut all connections."""
         self.drain()
-        self._pool.close()
+        self.pool.close()
 
 
 class FarGateway(Gateway):
@@ -138,7 +138,7 @@ class Localhost(Gateway):
                     connection = await self._checked(self._other)
             except OSError:
                 raise refused from None
-        self._pool, self._other = self._other, self._pool
+        self.pool, self._other = self._other, self.pool
         return connection
 
     def close(self) -> None:

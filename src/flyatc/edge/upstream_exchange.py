@@ -6,10 +6,11 @@ Long bodies that need no processing are copied from socket to socket in the kern
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from flyatc.config.schema import App
 from flyatc.delivery.cache.recording import Recording
-from flyatc.edge import upstream
+from flyatc.edge import exchange, upstream
 from flyatc.kit import tasks
 from flyatc.wire import chunked, head, server, splice, upstream_connection
 
@@ -19,55 +20,41 @@ TRIES = 3
 CONTINUE_SECONDS = 1.0
 
 
-class UpstreamExchange(ABC):
-    """Base of ``Forward``: the request's way to the app. ``_reach`` ends in ``_ask`` or ``_fail``. ``again``: called if
-    the app refuses the connection, and so has not seen the request; None: respond 502."""
+class UpstreamExchange(exchange.Exchange, ABC):
+    """Base of ``Forward``: the request's way to the app. ``_reach`` ends in ``_ask`` or ``_fail``."""
 
-    __slots__ = (
-        "_again", "_app", "_continued", "_gateway", "_over", "_request", "_seen", "_sent_all", "_settings", "_timer",
-        "_tries",
-    )  # fmt: skip
-
-    def __init__(
-        self, request: server.Request, through: upstream.Gateway, settings: App, again: Callable[[], None] | None
-    ) -> None:
-        self._request, self._gateway, self._settings, self._again = request, through, settings, again
-        self._app: upstream_connection.AppConnection | None = None
-        self._sent_all = request.body_done
-        self._continued = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._tries = 0
-        self._seen = False  # an app may have read the request, and even have crashed because of it
-        self._over = False
-
-    def _reach(self) -> None:
-        connection = self._gateway.idle(repeatable=self._repeatable())
-        if connection is not None:
-            self._ask(connection)
-        else:
-            tasks.start(self._dial(), "dial")
+    gateway: upstream.Gateway
+    _settings: App
+    _app: upstream_connection.AppConnection | None = None
+    _again: Callable[[Any], None] | None = None  # called if the app refuses the connection; None: respond 502
+    _sent_all = False
+    _continued = False
+    _timer: asyncio.TimerHandle | None = None
+    _tries = 0
+    _seen = False  # an app may have read the request, and even have crashed because of it
+    _over = False
 
     def _repeatable(self) -> bool:
-        return self._request.head.framing is head.NEVER and self._request.head.method in IDEMPOTENT
+        return self.head.framing is head.NEVER and self.head.method in IDEMPOTENT
 
     async def _dial(self) -> None:
         try:
-            connection = await self._gateway.dial()
+            connection = await self.gateway.dial()
         except (OSError, TimeoutError) as error:
             if isinstance(error, ConnectionRefusedError) and not self._seen and not self._over and self._again:
                 return self._hand_back(self._again)
-            return self._fail(502, f"{self._gateway.named} does not take connections: {error or 'time-out'}")
+            return self._fail(502, f"{self.gateway.named} does not take connections: {error or 'time-out'}")
         if self._over:
             return connection.release(reuse=False)
         if not connection.alive:
-            return self._fail(502, f"{self._gateway.named} closed the connection at once")
+            return self._fail(502, f"{self.gateway.named} closed the connection at once")
         return self._ask(connection)
 
-    def _hand_back(self, again: Callable[[], None]) -> None:
+    def _hand_back(self, again: Callable[[Any], None]) -> None:
         """Call ``again``: the app has just exited, and its next run may serve this request."""
         self._over = True
-        self._request.receiver = None
-        again()
+        self.receiver = None
+        again(self)
 
     def _may_retry(self, app: upstream_connection.AppConnection) -> bool:
         """Return whether to retry: once if the app may just have closed an idle connection; up to TRIES times if the
@@ -83,44 +70,42 @@ class UpstreamExchange(ABC):
 
     def _upload(self, app: upstream_connection.AppConnection, app_head: bytes) -> None:
         """Send the head and the body; a long body of known length is spliced."""
-        request, settings = self._request, self._settings
-        if not start_upload_splice(request, app, app_head, settings.response_timeout, self._moved):
+        if not start_upload_splice(self, app, app_head, self._settings.response_timeout, self._moved):
             app.send(app_head)
-            request.receive()
+            self.receive()
 
     def _moved(self, reason: str | None) -> None:
         """Continue after the splice of ``_upload`` has ended by itself. ``reason``: None if all is moved."""
-        request = self._request
-        moving = request.moving
+        moving = self.moving
         assert moving is not None
         if reason is None:
-            request.body_returned()
+            self.body_returned()
             return self.body_end([])
-        request.moving = None
+        self.moving = None
         if moving.fault is splice.SOURCE:
             self.gone()
-            return request.abort()
+            return self.abort()
         if moving.fault is splice.STALLED:
-            return self._cut("the app takes no more of the request") if request.response_started else self._too_late()
+            return self._cut("the app takes no more of the request") if self.response_started else self._too_late()
         return None  # the app has closed: its connection reports its response, or the lack of one
 
     def _stop_upload(self) -> None:
-        moving, self._request.moving = self._request.moving, None
+        moving, self.moving = self.moving, None
         if moving is not None:
             moving.stop()
 
     def body(self, data: bytes) -> None:
         if self._app is not None:
-            self._app.send(chunked.encode([data]) if self._request.head.framing is head.CHUNKED else data)
+            self._app.send(chunked.encode([data]) if self.head.framing is head.CHUNKED else data)
 
     def body_end(self, trailers: list[bytes]) -> None:
         self._sent_all = True
-        if self._app is not None and self._request.head.framing is head.CHUNKED:
+        if self._app is not None and self.head.framing is head.CHUNKED:
             self._app.send(chunked.last(trailers))
         self._await_response()
 
     def app_writable(self, ready: bool) -> None:
-        self._request.hold_body(not ready)
+        self.hold_body(not ready)
         if not ready:
             self._await_response()
         elif not self._sent_all:
@@ -135,11 +120,11 @@ class UpstreamExchange(ABC):
         """Send 100 Continue, once: from the app, or if it has not reacted to Expect in time."""
         if not self._continued and not self._over:
             self._continued = True
-            self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _await_response(self) -> None:
         """Start the response timeout: the app has the whole request, or accepts no more of it."""
-        if self._settings.response_timeout and not self._request.response_started:
+        if self._settings.response_timeout and not self.response_started:
             self._later(self._settings.response_timeout, self._too_late)
 
     def _too_late(self) -> None:

@@ -12,6 +12,7 @@ class Journal:
         self._entries: deque[Entry] = deque()
         self._octets, self._bound = 0, bound
         self._more = asyncio.Event()
+        self._readers = 0  # that wait
         self.last = 0  # the number of the newest entry
 
     def add(self, tenant: str | None, line: bytes) -> None:
@@ -20,7 +21,8 @@ class Journal:
         self._octets += len(line)
         while self._octets > self._bound:
             self._octets -= len(self._entries.popleft()[2])
-        self._more.set()
+        if self._readers:
+            self._more.set()
 
     def since(self, number: int, tenant: str | None = None) -> list[Entry]:
         """Return the entries after ``number``, oldest first; of ``tenant`` and of addresses below ``tenant/``."""
@@ -36,4 +38,8 @@ class Journal:
     async def more(self) -> None:
         """Wait for the next entry."""
         self._more.clear()
-        await self._more.wait()
+        self._readers += 1
+        try:
+            await self._more.wait()
+        finally:
+            self._readers -= 1

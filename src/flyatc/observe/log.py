@@ -75,7 +75,13 @@ class Log:
     def request(self, tenant: str | None, line: bytes) -> None:
         """Log a finished request, already encoded by the edge (hot path)."""
         self.journal.add(tenant, line)
-        self._put(line)
+        if self._timer is None or self._text or self._octets > BATCH_OCTETS:
+            self._put(line)
+        elif self._handed - self._written + self._octets > BACKLOG_OCTETS:
+            self._dropped += 1
+        else:
+            self._batch.append(line)
+            self._octets += len(line) + 1
 
     def _add(self, tenant: str | None, record: dict[str, Any]) -> None:
         line = inert_json(_encode(record))
@@ -95,7 +101,7 @@ class Log:
         return self._handed - self._written + self._octets
 
     def _put(self, line: bytes) -> None:
-        if self._backlog > BACKLOG_OCTETS:
+        if self._handed - self._written + self._octets > BACKLOG_OCTETS:
             self._dropped += 1
             return
         if self._text:

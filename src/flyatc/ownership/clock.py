@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+_boottime = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def _scheduled() -> tuple[float, float]:

@@ -1,11 +1,15 @@
 """The right to write one user's databases: its protocol, and the leases with and without a shared store."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from flyatc.kit.errors import OwnershipUnknown
+from flyatc.ownership.clock import Clock
+
+JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ class Lease(Protocol):
         """Reason of the end."""
 
     def valid(self) -> bool:
-        """Return whether this machine may write now. Cheap: called before each request and each response is passed
-        on."""
+        """Return whether this machine may write now. Cheap: called before each response is passed on."""
+
+    def certain(self) -> bool:
+        """Return whether it is valid and not in doubt. Cheap: called before each request is passed on."""
 
     def last_writer(self, epoch: int) -> bool:
         """Return whether no other machine can have written since a local file recorded at ``epoch``.
@@ -77,6 +83,20 @@ class Lease(Protocol):
         pointer is stamped. Raises OwnershipUnknown, HeldElsewhere; if it fails, the lease is lost."""
 
 
+class SessionTerm:
+    """Numbers by which leases judge their session at each request, set by its renewals (SessionKeeper).
+
+    ``until``: the deadline on CLOCK_BOOTTIME, -inf while the clocks are suspected; ``certain_until``: the same, and
+    -inf while the session is in doubt; ``offset``: the wall clock less CLOCK_BOOTTIME: a jump of it is suspicious."""
+
+    __slots__ = ("boottime", "certain_until", "offset", "until", "wall")
+
+    def __init__(self, clock: Clock) -> None:
+        self.boottime, self.wall = clock.boottime, clock.wall
+        self.until = self.certain_until = -math.inf
+        self.offset = clock.wall() - clock.boottime()
+
+
 class HeldLease:
     """Lease recorded in the store (Lease). ``epoch`` and ``line`` change by ``raise_epoch`` only."""
 
@@ -89,10 +109,15 @@ class HeldLease:
         doubted: asyncio.Event,
         valid: Callable[[bool], bool],
         raise_epoch: Callable[["HeldLease", int], Awaitable[None]],
+        term: SessionTerm | None = None,
     ) -> None:
+        """``valid``: asked whether the session permits to write, with ``leaving``, unless the numbers of ``term`` show
+        that it does."""
         self.epoch, self.line, self.previous = epoch, line, previous
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
+        self._over = False  # as ``ended``, which costs a call
+        self._term = SessionTerm(Clock()) if term is None else term
         self.leaving = False
         self.traceless = False  # neither this machine nor the store has data of the user: the record may be deleted
         self._valid, self._raise_epoch = valid, raise_epoch
@@ -103,7 +128,17 @@ class HeldLease:
         return self.previous.epoch > 0
 
     def valid(self) -> bool:
-        return not self.ended.is_set() and self._valid(self.leaving)
+        term = self._term
+        now = term.boottime()
+        if now < term.until and -JUMP <= term.wall() - now - term.offset <= JUMP and not (self._over or self.leaving):
+            return True
+        return not self._over and self._valid(self.leaving)
+
+    def certain(self) -> bool:
+        term = self._term
+        now = term.boottime()
+        sure = now < term.certain_until and -JUMP <= term.wall() - now - term.offset <= JUMP
+        return (sure and not (self._over or self.leaving)) or (self.valid() and not self.doubted.is_set())
 
     def last_writer(self, epoch: int) -> bool:
         return self.previous.since <= epoch <= self.epoch
@@ -130,6 +165,7 @@ class HeldLease:
         """End the lease; called by LeaseManager. ``lost``: another machine has the user, or may have."""
         if lost or not self.ended.is_set():
             self.lost, self.why = self.lost or lost, why
+        self._over = True
         self.ended.set()
 
 
@@ -143,6 +179,9 @@ class SoleLease:
         self.doubted, self.ended = asyncio.Event(), asyncio.Event()
 
     def valid(self) -> bool:
+        return True
+
+    def certain(self) -> bool:
         return True
 
     def last_writer(self, epoch: int) -> bool:

@@ -182,6 +182,7 @@ class LeaseManager:
             previous,
             doubted=self._session.doubted,
             valid=self._session.valid,
+            term=self._session.term,
             raise_epoch=lambda lease, above: self._raise_epoch(user, place, lease, above),
         )
         self._session.hold(place.lease)

@@ -16,14 +16,13 @@ from flyatc.ownership import identity, record
 from flyatc.ownership.acquire import RecordStore, swap
 from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
-from flyatc.ownership.lease import HeldLease
+from flyatc.ownership.lease import JUMP, HeldLease, SessionTerm
 from flyatc.ownership.record import Me, Session, Unreadable
 from flyatc.ownership.rules import SKEW, Landed, Refused, Rules, Wait
 
 TICK = 1.0  # s; the longest interval between comparisons of the clocks
 SHORTEST = 0.01  # s; the loop's clock and ours do not agree to the last digit
 RETRY = 1.0  # s; from a failed renewal to the next
-JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
 STOOD_STILL = SKEW + 1.0  # s; lead of the store's clock that shows that ours stood still
 REMEMBERED = 64  # renewals with unknown outcome; should an older one land after all, the session counts as lost
 
@@ -53,7 +52,7 @@ class SessionKeeper:
         self._sent: dict[str, float] = {}  # nonce: send time; since the last that landed
         self._seq = 0
         self._deadline = self._due = -math.inf  # changed by _set_deadline only
-        self._offset = clock.wall() - clock.boottime()
+        self.term = SessionTerm(clock)
         self._suspected: float | None = None  # time from which the clocks are not trusted
         self._reason = ""
         self._renewal: asyncio.Task[None] | None = None
@@ -64,7 +63,7 @@ class SessionKeeper:
     # --- interface ---
 
     def valid(self, leaving: bool = False) -> bool:
-        now = self._compare_clocks()  # read once: called for each request
+        now = self._compare_clocks()
         suspected = self._suspected is not None
         return self._rules.may_write(now, self._deadline, suspected=suspected, leaving=leaving)
 
@@ -156,6 +155,7 @@ class SessionKeeper:
     def _doubt(self) -> None:
         if not self.doubted.is_set():
             self.doubted.set()
+            self._set_term()
             self._event("warning", "session in doubt: new requests wait", reason=self._reason)
 
     def _expire(self) -> None:
@@ -171,9 +171,9 @@ class SessionKeeper:
         clock = self._clock
         now = clock.boottime()
         offset = clock.wall() - now
-        jump = offset - self._offset
+        jump = offset - self.term.offset
         if jump > JUMP or jump < -JUMP:
-            self._offset = offset
+            self.term.offset = offset
             self._suspect(now, jump)
         return now
 
@@ -187,9 +187,15 @@ class SessionKeeper:
             self._doubt()
 
     def _set_deadline(self, moment: float) -> None:
-        if moment != self._deadline:
-            self._deadline = moment
+        changed, self._deadline = moment != self._deadline, moment
+        self._set_term()
+        if changed:
             self._on_deadline(moment)
+
+    def _set_term(self) -> None:
+        """Set the numbers by which leases judge, after a change of the deadline, of suspicion or of doubt."""
+        self.term.until = self._deadline if self._suspected is None else -math.inf
+        self.term.certain_until = -math.inf if self.doubted.is_set() else self.term.until
 
     # --- one renewal ---
 
@@ -268,13 +274,14 @@ class SessionKeeper:
         self._set_deadline(self._rules.deadline(sent))
         if self._fresh() and self.doubted.is_set():
             self.doubted.clear()
+            self._set_term()
             self._event("info", "session confirmed")
 
     def _lose(self, reason: str) -> None:
         held, self._etag = self._etag is not None, None
         self._sent.clear()
-        self._set_deadline(-math.inf)
         self._suspected = None
+        self._set_deadline(-math.inf)
         self.chain += 1
         lost, self.leases = self.leases, set()
         for lease in lost:

@@ -124,7 +124,7 @@ class _ProxiedRequest:
         """Handle the request until it has a response or the client has disconnected."""
         head_of = self._request.head
         if head_of.minor and b"expect" in head_of.noted:
-            self._request.interim(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n")
         route = tasks.start(self._route(), "route of a request")
         try:
             await asyncio.wait([route, self._body.left], return_when=asyncio.FIRST_COMPLETED)
@@ -229,7 +229,7 @@ class _ProxiedRequest:
         close = close or (came.framing is head.CHUNKED and not chunks)
         await leg.deliver(proxy_rules.towards_client(came, self._identity, chunks=chunks, close=close), chunks=chunks)
         request.receiver = None
-        request.end(close=close)
+        request.end_response(close=close)
         return False
 
     def _error(self, code: str, message: str) -> None:
@@ -242,7 +242,7 @@ class _ProxiedRequest:
         request.receiver = None
         request.send(response.build(502, [(b"Server", b"Fly/simulated"), (b"Via", proxy_rules.VIA)], b"",
                                   head_only=False, close=close))  # fmt: skip
-        return request.end(close=close)
+        return request.end_response(close=close)
 
 
 def _text(request: head.RequestHead, name: bytes) -> str:

@@ -101,18 +101,18 @@ class Run:
     @property
     def certain(self) -> bool:
         """True if it may serve now: the lease is valid and not in doubt."""
-        return self.owned is not None and self.owned.valid() and not self.owned.doubted.is_set()
+        return self.owned is not None and self.owned.certain()
 
     @property
     def dying(self) -> bool:
         """True if its app has ended; the run may not have reacted yet."""
         return self.child is not None and self.child.exited.is_set()
 
-    async def confirm_exit(self, visit: InFlightRequest) -> None:
+    async def confirm_exit(self, refused: Gateway) -> None:
         """Wait for the end of an app that refused a connection: most likely it has ended and this is not noticed yet.
 
         Raises Failed if it still runs after NEWS seconds."""
-        if self.child is None or self.gateway is not visit.gateway:
+        if self.child is None or self.gateway is not refused:
             return
         try:
             async with asyncio.timeout(NEWS):

@@ -86,8 +86,9 @@ class Scheduler:
 
     def quiet(self, due: float) -> None:
         """Note that a tenant may be idle and must be checked at ``due``. On the path of each request."""
-        if self.room.crowded:
-            self.room.clear()
+        room = self.room
+        if room._line or len(room.inside) > room._limit:  # ``crowded``, without its call
+            room.clear()
         if due < self._look_at:
             self._look.set()
 

@@ -17,6 +17,7 @@ from flyatc.tenants.run import Run
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
 
+_READY = State.READY
 DOUBT = 0.1  # seconds between two checks of a lease that is in doubt
 RETRY = 1.0  # seconds; Retry-After where a retry is expected to work
 
@@ -59,10 +60,16 @@ class Tenant:
 
     def visit(self) -> InFlightRequest | None:
         """Return a request counted until its ``end()``; None if the app is not warm: then await ``serving``."""
+        run = self.warm()
+        return None if run is None else run.visit()
+
+    def warm(self) -> Run | None:
+        """Return the run whose app may serve a request now, None if there is none. The caller counts the request in
+        ``Run.visitors``. Cheap: called for each request."""
         run = self._run
-        if self._tracker.state is not State.READY or run is None or not run.certain:
+        if run is None or self._tracker.state is not _READY or run.owned is None or not run.owned.certain():
             return None
-        return run.visit()
+        return run
 
     def peek(self) -> Gateway | None:
         """Return the gateway of the warm app, or None, without counting a request: does not keep the app running."""
@@ -70,9 +77,9 @@ class Tenant:
             return None
         return self._run.gateway
 
-    async def serving(self, instead_of: InFlightRequest | None = None, *, comes_again: bool = False) -> InFlightRequest:
+    async def serving(self, instead_of: Gateway | None = None, *, comes_again: bool = False) -> InFlightRequest:
         """Start a cold app, or wait for the start under way. Cancellation ends only the caller's wait.
-        ``instead_of``: a request, already ended, whose app refused the connection. ``comes_again``: see Run.join.
+        ``instead_of``: the gateway of an app that has just refused a connection. ``comes_again``: see Run.join.
 
         Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
         if instead_of is not None and self._run is not None:

@@ -23,13 +23,13 @@ _RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7): close(2) sends RST
 class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer", "_decoder", "_deep", "_feeding", "_held", "_lingering", "_octets", "_parser", "_paused", "_request",
-        "_since", "_stalled", "_taken", "_transport", "_turn", "_unsent", "peer", "server",
+        "_since", "_stalled", "_taken", "_turn", "_unsent", "peer", "server", "transport",
     )  # fmt: skip
 
     def __init__(self, of: server.Server) -> None:
         self.server = of
         self.peer = ""
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._parser = head.RequestParser()
         self._buffer = bytearray()  # the start of a head, or pipelined requests
         self._request: server.Request | None = None
@@ -45,15 +45,11 @@ class Connection(asyncio.Protocol):
         self._deep = False
         self._turn: asyncio.Handle | None = None  # continues with pipelined requests
 
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        return self._transport
-
     # --- the transport's calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
-        self._transport = transport
+        self.transport = transport
         transport.set_write_buffer_limits(high=server.WRITE_HIGH)
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else ""
@@ -85,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.forget(self)
-        self._transport = None
+        self.transport = None
         if self._turn is not None:
             self._turn.cancel()
         request, self._request = self._request, None
@@ -132,20 +128,20 @@ class Connection(asyncio.Protocol):
             one = data if end == len(data) else data[:end]
             if end < len(data):
                 self._buffer += memoryview(data)[end:]
-            request = server.Request(self, self._parser.parse(one))
+            found = self._parser.parse(one)
         except BadMessage as fault:
             return self._refuse(fault, data)
-        self._request = request
+        self._request = request = self.server.request(self, found)
         self._feeding = self._held = False
-        if request.head.framing is head.CHUNKED:
-            self._decoder, self._octets = chunked.Decoder(), 0
-        else:
-            self._decoder, self._octets = None, request.head.length
+        self._decoder, self._octets = None, found.length
+        if found.framing is head.CHUNKED:
+            self._decoder = chunked.Decoder()
         self.server.handle(request)
 
     def _refuse(self, fault: BadMessage, data: bytes) -> None:
         """Respond to a malformed request, and end the connection."""
-        self.write(self.server.refuse(self, fault, data))
+        if self.transport is not None:
+            self.transport.write(self.server.refuse(self, fault, data))
         self._linger()
 
     # --- bodies ---
@@ -170,12 +166,12 @@ class Connection(asyncio.Protocol):
         return 0 if self._decoder is not None else self._octets - len(self._buffer)
 
     def lend_body(self) -> tuple[asyncio.Transport, bytes]:
-        assert self._transport is not None
+        assert self.transport is not None
         first = self._taken_out()
         self._octets -= len(first)
         self._feeding, self._since = True, monotonic()
         self._pause(True)
-        return self._transport, first
+        return self.transport, first
 
     def body_returned(self) -> None:
         self._octets, self._since = 0, monotonic()
@@ -224,20 +220,19 @@ class Connection(asyncio.Protocol):
 
     # --- responses ---
 
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
     def finished(self, close: bool) -> None:
         """End the present response; then handle the next request, or close."""
         request, self._request = self._request, None
-        if request is None or self._transport is None:
-            return
+        if request is None or self.transport is None:
+            return None
         if not request.body_done:
             return self._linger()
         if close:
-            return self._linger() if self._buffer else self._transport.close()
-        return self._next()
+            return self._linger() if self._buffer else self.transport.close()
+        if self._buffer or self._paused:
+            return self._next()
+        self._since = monotonic()
+        return None
 
     def _next(self) -> None:
         """Handle pipelined requests one after the other, without recursion. Stop while the client does not read the
@@ -272,10 +267,10 @@ class Connection(asyncio.Protocol):
         return data
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
-        transport, ahead = self._transport, self._taken_out()
+        transport, ahead = self.transport, self._taken_out()
         assert transport is not None
         self.server.forget(self)
-        self._transport, self._request = None, None
+        self.transport, self._request = None, None
         return transport, ahead
 
     # --- ends ---
@@ -284,25 +279,25 @@ class Connection(asyncio.Protocol):
         """Send what is written, then FIN; read on for a moment, since closing with unread bytes sends an RST."""
         self._request, self._buffer = None, bytearray()
         self._lingering = self._since = monotonic()
-        if self._transport is not None:
+        if self.transport is not None:
             self._pause(False)
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
 
     def abort(self) -> None:
         """Close by an RST: for an HTTP/1.0 client a FIN would be the regular end of the body."""
-        if self._transport is not None:
-            own = self._transport.get_extra_info("socket")
+        if self.transport is not None:
+            own = self.transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._transport.abort()
+            self.transport.abort()
 
     def close_if_idle(self) -> None:
-        if self._request is None and not self._buffer and self._transport is not None:
-            self._transport.close()
+        if self._request is None and not self._buffer and self.transport is not None:
+            self.transport.close()
 
     def check(self, now: float) -> None:
         """Enforce the time limits. ``now``: monotonic."""
-        transport, request = self._transport, self._request
+        transport, request = self.transport, self._request
         if transport is None:
             return
         limits, past = self.server.limits, now - self._since
@@ -341,9 +336,9 @@ class Connection(asyncio.Protocol):
         return self._feeding and not self._held and not request.body_done
 
     def _pause(self, paused: bool) -> None:
-        if paused is not self._paused and self._transport is not None:
+        if paused is not self._paused and self.transport is not None:
             self._paused = paused
             if paused:
-                self._transport.pause_reading()
+                self.transport.pause_reading()
             else:
-                self._transport.resume_reading()
+                self.transport.resume_reading()

@@ -23,6 +23,8 @@ _KEPT_THOUGH_NAMED = frozenset(
 MOST_LINES = 1000  # of a head: bounds the work per line to milliseconds, whatever the size limit of a head
 _FEW = 4 * MOST_LINES  # octets: a shorter head cannot have more lines ("a:" and CR LF)
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_NOT_ORDINARY = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+_NO_LINE = (b"", b"", b"")
 _STATUS = {
     "Invalid method encountered": 501,
     "Invalid HTTP version": 505,
@@ -85,22 +87,22 @@ class Head:
         lines = b"".join(self.kept).split(b"\r\n")[1:]
         self.kept = [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in unwanted]
 
-    def note(self, data: bytes, start: int, finder: re.Pattern[bytes]) -> bool:
+    def note(self, data: bytes, lowered: bytes, start: int, finder: re.Pattern[bytes]) -> bool:
         """Set ``kept`` and ``noted`` from the header lines of ``data``, which begin at ``start`` with the CR LF that
-        ends the first line. Return whether a noted header is repeated."""
+        ends the first line. ``lowered``: ``data`` in lower case. Return whether a noted header is repeated."""
         kept: list[bytes] = []
         noted: dict[bytes, list[bytes]] = {}
-        end, repeated = len(data) - 4, False
-        for match in finder.finditer(data, start, end):
-            name = match[1].lower()
+        end, repeated, left = len(data) - 4, False, header_names.LEFT
+        for match in finder.finditer(lowered, start, end):
+            name, (first, last) = match[1], match.span(2)
             if name in noted:
-                noted[name].append(match[2].rstrip(b" \t"))
+                noted[name].append(data[first:last].rstrip(b" \t"))
                 repeated = True
             elif b"_" not in name:
-                noted[name] = [match[2].rstrip(b" \t")]
-            if name not in header_names.LEFT:
+                noted[name] = [data[first:last].rstrip(b" \t")]
+            if name not in left:
                 kept.append(data[start : match.start()])
-                start = match.end()
+                start = last
         kept.append(data[start:end])
         self.kept, self.noted = kept, noted
         return repeated
@@ -127,14 +129,20 @@ class Head:
 
 
 class RequestHead(Head):
-    """The head of a client's request. ``upgrade``: the requested protocols, None if no upgrade is possible."""
+    """The head of a client's request. ``upgrade``: the requested protocols, None if no upgrade is possible; ``whole``:
+    the head as it came, without its empty line, if the app may get it as it is but for added lines; else None."""
 
-    __slots__ = ("method", "path", "query", "upgrade")
+    __slots__ = ("method", "path", "query", "upgrade", "whole")
 
     method: bytes
+    whole: bytes | None
     path: bytes
     query: bytes | None
     upgrade: bytes | None
+
+    def drop(self, *unwanted: bytes) -> None:
+        super().drop(*unwanted)
+        self.whole = None
 
     def set_host(self, host: bytes) -> None:
         """Replace ``Host`` by the host named in the target, which takes precedence (RFC 9112 §3.2.2)."""
@@ -169,11 +177,12 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    """The head of an app's response."""
+    """The head of an app's response. ``lowered``: as it came, in lower case."""
 
-    __slots__ = ("dated", "reason", "status")
+    __slots__ = ("dated", "lowered", "reason", "status")
 
     status: int
+    lowered: bytes
     reason: bytes
     dated: bool  # whether it has a Date
 
@@ -193,10 +202,11 @@ _silent = _Silent()
 class RequestParser:
     """Parses the request heads of one connection."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_hosts", "_parser")
 
     def __init__(self) -> None:
         self._parser: httptools.HttpRequestParser | None = None
+        self._hosts: list[bytes] = []  # the last valid Host
 
     def parse(self, data: bytes) -> RequestHead:
         """Parse ``data``: one head, up to and including its empty line. Raises BadMessage."""
@@ -211,26 +221,50 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise BadMessage(_STATUS.get(str(error), 400), str(error)) from error
         end = data.find(b"\r\n")
-        method, aim, version = target.request_line(data[:end])
+        method, aim, version = data[:end].split(b" ", 2) if data.count(b" ", 0, end) == 2 else _NO_LINE
+        if version != b"HTTP/1.1" or not aim or method == b"PRI":
+            target.check_line(data[:end])
         head = RequestHead()
         head.method, head.size = method, len(data)
         head.minor = 1 if version == b"HTTP/1.1" else 0
         head.keep_alive = head.minor == 1
         head.upgrade = None
-        if head.note(data, end, header_names.IN_REQUEST):
+        repeated = head.note(data, data.lower(), end, header_names.IN_REQUEST)
+        in_origin_form = aim[:1] == b"/" and b"#" not in aim
+        head.whole = data[:-4] if len(head.kept) == 1 and head.minor and in_origin_form else None
+        if repeated:
             head.merge_repeated()
+        head.framing, head.length = NEVER, 0
+        if not head.noted.keys().isdisjoint(_NOT_ORDINARY):
+            self._apply(head)
+        if head.framing is NEVER and b"upgrade" not in head.noted:
+            self._parser = parser  # at the end of a message, so reusable for the next
+        if in_origin_form and head.noted.get(b"host") == self._hosts and method != b"CONNECT":
+            path, mark, query = aim.partition(b"?")
+            head.path, head.query = path, query if mark else None
+        else:
+            self._set_target(head, aim)
+        return head
+
+    @staticmethod
+    def _apply(head: RequestHead) -> None:
+        """Apply the headers about the body and the connection. Raises BadMessage."""
         noted = head.noted
         head.framing, head.length = request_framing(noted, head.minor)
-        if b"connection" in noted:
+        if b"connection" in noted and noted[b"connection"] != _STAYS:
             head.apply_connection()
+            noted = head.noted
             if b"upgrade" in noted and b"upgrade" in tokens(noted[b"connection"]):
                 _upgrade(head)
-        if head.framing is NEVER and b"upgrade" not in noted:
-            self._parser = parser  # at the end of a message, so reusable for the next
-        head.path, head.query, host = target.split(method, aim, head.noted.get(b"host"), head.minor)
+
+    def _set_target(self, head: RequestHead, aim: bytes) -> None:
+        """Set path, query and host. Raises BadMessage."""
+        hosts = head.noted.get(b"host")
+        head.path, head.query, host = target.split(head.method, aim, hosts, head.minor)
         if host is not None:
             head.set_host(host)
-        return head
+        elif hosts:
+            self._hosts = hosts
 
 
 class ResponseParser:
@@ -258,15 +292,22 @@ class ResponseParser:
         end = data.find(b"\r\n")
         head.status, head.reason = parser.get_status_code(), data[13:end]
         head.minor, head.size = 1 if data[7:8] == b"1" else 0, len(data)
-        if head.status < 100 or data[:7] != b"HTTP/1." or not _TEXT.fullmatch(head.reason):
+        if head.status < 100 or data[:7] != b"HTTP/1." or not (head.reason == b"OK" or _TEXT.fullmatch(head.reason)):
             raise BadMessage(502, "the app's response is not HTTP/1.1")
-        head.note(data, end, self._finder)
-        if self._finder is header_names.IN_RESPONSE and header_names.REPLAY in data.lower():
+        head.lowered = lowered = data.lower()
+        head.note(data, lowered, end, self._finder)
+        if lowered.find(header_names.REPLAY) >= 0 and self._finder is header_names.IN_RESPONSE:
             head.drop(b"content-type")
-        head.dated = b"\r\nDate:" in data or b"\r\ndate:" in data or head.line(b"date") is not None
-        head.framing, head.length = response_framing(method, head.status, head.noted)
+        head.dated = lowered.find(b"\r\ndate:") >= 0
+        lengths = head.noted.get(b"content-length", _NO_LINE)
+        if head.status == 200 and method == b"GET" and len(lengths) == 1 and b"transfer-encoding" not in head.noted:
+            value = lengths[0]
+            head.length = int(value) if value.isdigit() and len(value) < 16 else _length(lengths, 502)
+            head.framing = LENGTH
+        else:
+            head.framing, head.length = response_framing(method, head.status, head.noted)
         head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE
-        if b"connection" in head.noted:
+        if b"connection" in head.noted and head.noted[b"connection"] != _STAYS:
             head.apply_connection()
         return head
 
@@ -327,7 +368,7 @@ def _count_lines(data: bytes, status: int) -> None:
 
 
 def _length(values: list[bytes], status: int) -> int:
-    if len(set(values)) > 1:
+    if len(values) > 1 and len(set(values)) > 1:
         raise BadMessage(status, "several Content-Length headers that differ")
     value = values[0]
     if not value.isdigit() or len(value) > 18:

@@ -16,16 +16,17 @@ _CUT_OF_RESPONSE = (
 _OF_FLY = (b"fly-replay", b"fly-replay-cache")  # removed from responses too, unless the app may replay requests
 REPLAY = b"application/vnd.fly.replay"  # Content-Type of the other form of a replay: its target is in the body
 SINGLE = (b"authorization", b"content-type", b"origin")  # in requests: two different values would be ambiguous
-_OF_REQUEST = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *SINGLE)
+FOR_CACHE = (b"cache-control", b"if-match", b"if-unmodified-since", b"range")
+_OF_REQUEST = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *FOR_CACHE, *SINGLE)
 _PLACES = (b"set-cookie", b"location", b"content-location", b"refresh")  # they name paths: see edge.tenant_paths
-LEFT = (*_OF_REQUEST, *_PLACES)  # noted, but not removed
+LEFT = frozenset((*_OF_REQUEST, *_PLACES))  # noted, but not removed
 _RESERVED = (b"fly-", b"flyatc-")  # prefixes of names that only Fly Proxy or flyatc may set
 
 
 def _finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for the named lines in a head that llhttp has accepted. WSGI, CGI and Rack treat "-" and "_" as
-    the same: X_Forwarded_For would pass for X-Forwarded-For, so it is found (and removed) as well."""
-    return re.compile(rb"\r\n(%b):[ \t]*([^\r\n]*)" % _either(sorted(set(names))), re.IGNORECASE)
+    """Return a pattern for the named lines in a head that llhttp has accepted, in lower case. WSGI, CGI and Rack treat
+    "-" and "_" as the same: X_Forwarded_For would pass for X-Forwarded-For, so it is found (and removed) as well."""
+    return re.compile(rb"\r\n(%b):[ \t]*([^\r\n]*)" % _either(sorted(set(names))))
 
 
 def _either(names: list[bytes]) -> bytes:

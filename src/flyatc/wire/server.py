@@ -7,7 +7,7 @@ A connection (``wire.connection``) passes each ``Request`` to the handler. The o
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from flyatc.config.schema import Limits
 from flyatc.wire import head, splice
@@ -40,9 +40,7 @@ class Connection(Protocol):
 
     server: "Server"
     peer: str
-
-    @property
-    def transport(self) -> asyncio.Transport | None: ...
+    transport: asyncio.Transport | None
 
     def read_body(self) -> None: ...
 
@@ -53,8 +51,6 @@ class Connection(Protocol):
     def lend_body(self) -> tuple[asyncio.Transport, bytes]: ...
 
     def body_returned(self) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
 
     def finished(self, close: bool) -> None: ...
 
@@ -68,22 +64,23 @@ class Connection(Protocol):
 
 
 class Request:
-    """One request on a connection, with methods to read its body and to respond."""
+    """One request on a connection, with methods to read its body and to respond. A subclass may process it.
 
-    __slots__ = (
-        "_connection", "body_done", "head", "moving", "opening", "peer", "receiver", "response_started", "sent",
-    )  # fmt: skip
+    ``body_done``: the whole body was passed on; ``moving``: copies the body in the kernel; ``response_started``: a byte
+    of the final response was written; ``opening``: the first bytes of the response, its head and maybe some of its
+    body; ``sent``: octets of responses."""
+
+    receiver: Receiver | None = None
+    moving: splice.Splice | None = None
+    response_started = False
+    opening = b""
+    sent = 0
 
     def __init__(self, connection: Connection, request_head: head.RequestHead) -> None:
         self._connection = connection
         self.head = request_head
         self.peer = connection.peer
-        self.receiver: Receiver | None = None
-        self.moving: splice.Splice | None = None  # copies the body in the kernel
         self.body_done = request_head.framing is head.NEVER
-        self.response_started = False  # whether a byte of the final response was written
-        self.opening = b""  # the first bytes of the response: its head, and maybe some of its body
-        self.sent = 0  # octets of responses
 
     @property
     def keep_alive(self) -> bool:
@@ -124,23 +121,25 @@ class Request:
         self.moving = None
         self._connection.body_returned()
 
-    def interim(self, data: bytes) -> None:
+    def send_interim(self, data: bytes) -> None:
         """Send an interim response (1xx)."""
-        self._connection.write(data)
+        if (transport := self._connection.transport) is not None:
+            transport.write(data)
 
     def send(self, data: bytes) -> None:
         """Send a part of the response. Bytes of the head count too."""
         if not self.response_started:
             self.response_started, self.opening = True, data
         self.sent += len(data)
-        self._connection.write(data)
+        if (transport := self._connection.transport) is not None:
+            transport.write(data)
 
     def moved(self, octets: int) -> None:
         """Count octets of the response that were written to the socket directly."""
         self.response_started = True
         self.sent += octets
 
-    def end(self, *, close: bool = False) -> None:
+    def end_response(self, *, close: bool = False) -> None:
         """End the response. ``close``: close the connection, as announced to the client or to delimit the body."""
         self._connection.finished(close or not self.keep_alive)
 
@@ -158,12 +157,14 @@ class Server:
 
     def __init__(
         self,
-        handle: Callable[[Request], None],
+        handle: Callable[[Any], None],
         refuse: Callable[[Connection, BadMessage, bytes], bytes],
         limits: Limits,
+        request: Callable[[Connection, head.RequestHead], Request] = Request,
     ) -> None:
-        """``handle`` processes a request; ``refuse`` returns the response to a malformed one, from its bytes so far."""
-        self.handle, self.refuse, self.limits = handle, refuse, limits
+        """``handle`` processes a request, as ``request`` makes it; ``refuse`` returns the response to a malformed one,
+        from its bytes so far."""
+        self.handle, self.refuse, self.limits, self.request = handle, refuse, limits, request
         self.connections: set[Connection] = set()
         self.closing = False
         self._fewer = asyncio.Event()

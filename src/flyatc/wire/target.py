@@ -6,6 +6,8 @@ from flyatc.wire.errors import BadMessage
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
+NO_CONNECT = "CONNECT is for forward proxies: this is a reverse proxy"
+
 
 def check_start(data: bytes | bytearray, start: int, limit: int) -> None:
     """Refuse the start of a head as soon as it cannot become one of at most ``limit`` octets. ``start``: offset of the
@@ -18,14 +20,13 @@ def check_start(data: bytes | bytearray, start: int, limit: int) -> None:
         raise BadMessage(400, "lines end with CR LF in HTTP/1.1")
 
 
-def request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
-    """Split ``GET /path HTTP/1.1``; only single spaces (RFC 9112 §3: others are ambiguous). Raises BadMessage."""
+def check_line(line: bytes) -> None:
+    """Check ``GET /path HTTP/1.1``; only single spaces (RFC 9112 §3: others are ambiguous). Raises BadMessage."""
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[1]:
         raise BadMessage(400, "the request line is not METHOD TARGET VERSION")
     if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or parts[0] == b"PRI":  # PRI begins HTTP/2 (RFC 9113 §3.4)
         raise BadMessage(505, "only HTTP/1.1 is supported")
-    return parts[0], parts[1], parts[2]
 
 
 def split(
@@ -34,7 +35,7 @@ def split(
     """Return the target's path, its query, and the host if the target names one (RFC 9112 §3.2). Raises BadMessage."""
     named = None
     if method == b"CONNECT":
-        raise BadMessage(405, "CONNECT is for forward proxies: this is a reverse proxy")
+        raise BadMessage(405, NO_CONNECT)
     if target[:1] != b"/" and (target != b"*" or method != b"OPTIONS"):
         named, target = _absolute(target)
         hosts = [named]

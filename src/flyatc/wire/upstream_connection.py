@@ -75,8 +75,8 @@ class AppConnection(asyncio.Protocol):
         """Begin a request. ``data``: its head, maybe some of its body; empty if the caller sends that later."""
         self.receiver, self._method = receiver, method
         self._framing, self.responding = None, False
-        if data:
-            self.send(data)
+        if data and self._transport is not None:
+            self._transport.write(data)
 
     def send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -94,12 +94,16 @@ class AppConnection(asyncio.Protocol):
         """Return the connection to the pool, or close it. ``reuse``: whether the request was sent completely."""
         self.receiver = None
         if self._transport is None:
-            return
+            return None
         if reuse and self._reusable and self._framing is None and not self._buffer and self._transport.is_reading():
             self.used, self.since = True, monotonic()
-            self._pool.take_back(self)
+            idle = self._pool.unused
+            if len(idle) < KEEP_IDLE:
+                return idle.append(self)
+            self.close()
         else:
             self._transport.abort()
+        return None
 
     def lend(self) -> tuple[asyncio.Transport, int]:
         """Return the transport, to splice the rest of the response body from, and the octets that have not arrived.
@@ -146,10 +150,6 @@ class AppConnection(asyncio.Protocol):
     @property
     def alive(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
-
-    @property
-    def expired(self) -> bool:
-        return monotonic() - self.since > self._until
 
     # --- the transport's calls ---
 
@@ -222,8 +222,12 @@ class AppConnection(asyncio.Protocol):
             self._buffer += data
             return receiver.response(response_head, b"", False)
         self._reusable = response_head.keep_alive
-        hint = response_head.one(b"keep-alive")
-        self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint, IDLE_SECONDS)
+        hint = response_head.noted.get(b"keep-alive")
+        self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint[0], IDLE_SECONDS)
+        if response_head.framing is head.LENGTH and len(data) <= response_head.length:
+            self._left = left = response_head.length - len(data)
+            self._framing = head.LENGTH if left else None
+            return receiver.response(response_head, data, not left)
         return self._first(receiver, response_head, data)
 
     def _interim_passes(self, receiver: ResponseReceiver, response_head: head.ResponseHead) -> bool:
@@ -309,20 +313,22 @@ class Pool:
 
     def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
         self.host, self._port, self.replays, self.named = host, port, replays, named
-        self._idle: list[AppConnection] = []
+        self.unused: list[AppConnection] = []
         self._all: set[AppConnection] = set()
 
     def idle(self, *, repeatable: bool) -> AppConnection | None:
         """Return an idle connection, None if there is none. Only a fresh one if the request is not ``repeatable``."""
-        while self._idle:
-            connection = self._idle[-1]
-            if not connection.alive or connection.expired:
-                self._idle.pop()
+        unused = self.unused
+        while unused:
+            connection = unused[-1]
+            transport, age = connection._transport, monotonic() - connection.since
+            if transport is None or age > connection._until or transport.is_closing():
+                unused.pop()
                 connection.close()
                 continue
-            if not repeatable and monotonic() - connection.since > FRESH_SECONDS:
+            if not repeatable and age > FRESH_SECONDS:
                 return None
-            return self._idle.pop()
+            return unused.pop()
         return None
 
     async def dial(self) -> AppConnection:
@@ -333,18 +339,18 @@ class Pool:
         return connection
 
     def take_back(self, connection: AppConnection) -> None:
-        if len(self._idle) < KEEP_IDLE:
-            self._idle.append(connection)
+        if len(self.unused) < KEEP_IDLE:
+            self.unused.append(connection)
         else:
             connection.close()
 
     def forget(self, connection: AppConnection) -> None:
         self._all.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self.unused:
+            self.unused.remove(connection)
 
     def close(self) -> None:
         """Cut every connection."""
         for connection in list(self._all):
             connection.close()
-        self._idle.clear()
+        self.unused.clear()

@@ -107,7 +107,7 @@ class Wrapper:
         self._gateway = Localhost(settings.target_port)
         records = Recorder(log, lines=settings.log_requests)
         self._single = SingleApp(self._gateway, settings, records, _cache(settings), self._page())
-        self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings))
+        self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings), self._single.exchange)
         self._app: ForegroundApp | None = None
         self._main = asyncio.current_task()
         self._stop_signal: signal.Signals | None = None  # received before there was an app

@@ -12,6 +12,7 @@ Tenants are isolated: the tenant is the first part of every key.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from flyatc.delivery.cache import memory, policy, state
@@ -34,6 +35,7 @@ class Refusal(NamedTuple):
 Outcome = Ready | CacheHit | Recording | Waiting | Refusal
 
 _REFUSAL = Refusal(504, "only-if-cached, and nothing usable is stored")
+_LONGEST_CONTROL = 256  # octets of a Cache-Control that is remembered
 _READS = (b"GET", b"HEAD")
 _SAFE = (b"OPTIONS", b"TRACE")
 
@@ -56,6 +58,7 @@ class Cache:
 
     def __init__(self, bound: int, item: int) -> None:
         self._books = CacheState(bound, item)
+        self.pass_by = self._books.pass_by  # a call less for each request
 
     # --- for each request ---
 
@@ -101,6 +104,28 @@ class Cache:
             if b"no-store" in control:
                 why = _NOT_STORED
         return self._forward(asked, resource, entry, why, now, waiter)
+
+    PASSED = _NEW.cache  # the value of X-Cache after ``pass_by``
+
+    def passed(
+        self, came: head.ResponseHead, request: head.RequestHead, tenant: str, since: float, stamp: int, *, rfc: bool
+    ) -> Recording | None:
+        """Take the response to a request that passed by at ``since`` (Unix seconds) with this stamp.
+
+        None: it is surely not to be stored, which a few searches have shown; the cache's header lines were added to it.
+        Else the recording that it has to be passed to."""
+        lowered, sure = came.lowered, not rfc
+        at = lowered.find(b"\r\ncache-control:")
+        if at >= 0:
+            end = lowered.find(b"\r", at + 16)
+            one = end - at <= _LONGEST_CONTROL and lowered.find(b"\r\ncache-control:", end) < 0
+            sure = one and _refuses(lowered[at + 16 : end])
+        if sure and lowered.find(b"\r\nexpires:") < 0 and lowered.find(b"\r\nx-cache:") < 0:
+            came.kept.append(_NEW.cache_lines)
+            return None
+        recording = Recording(self._books, CacheRequest(request, tenant, rfc=rfc), _NEW, since)
+        recording.began_at(stamp)
+        return recording
 
     def refresh(
         self, served: CacheHit, request: head.RequestHead, tenant: str, now: float, *, rfc: bool = False
@@ -239,6 +264,12 @@ class Cache:
             return None  # a 304 for one client is useless to others
         names = resource.specs[0] if resource is not None else ()
         return asked.uri, asked.selector(b"GET", names)
+
+
+@lru_cache(1024)
+def _refuses(control: bytes) -> bool:
+    """Return whether this Cache-Control of a response forbids to store it."""
+    return policy.refusal(control) is not None
 
 
 def _past(asked: CacheRequest) -> Way | None:

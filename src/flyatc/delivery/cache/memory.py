@@ -36,14 +36,14 @@ class MemoryStore:
 
     def __init__(self, bound: int) -> None:
         self.bound, self.octets, self.evicted = bound, 0, 0
-        self._resources: dict[Uri, Resource] = {}
+        self.resources: dict[Uri, Resource] = {}
         self._order: OrderedDict[Entry, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._order)
 
     def resource(self, uri: Uri) -> Resource | None:
-        return self._resources.get(uri)
+        return self.resources.get(uri)
 
     def pick(self, resource: Resource, asked: CacheRequest) -> Entry | None:
         """The entry selected by the request, the newest if there are several (RFC 9111 §4.1).
@@ -77,9 +77,9 @@ class MemoryStore:
         """Store an entry. A whole body replaces a part, and a part the whole. Return False if it exceeds the bound."""
         if entry.octets > self.bound:
             return False
-        resource = self._resources.get(entry.uri)
+        resource = self.resources.get(entry.uri)
         if resource is None:
-            resource = self._resources[entry.uri] = Resource()
+            resource = self.resources[entry.uri] = Resource()
         if (old := resource.entries.get(entry.selector)) is not None:
             self._drop(old)
         elif len(resource.entries) >= MOST_VARIANTS:
@@ -101,7 +101,7 @@ class MemoryStore:
         grown -= 0 if old is None else FORM_OCTETS + len(old.lines) + len(old.body)
         if entry.octets + grown > self.bound:
             return
-        self._forget_ready(self._resources[entry.uri])
+        self._forget_ready(self.resources[entry.uri])
         entry.forms[coding] = form
         entry.octets += grown
         self.octets += grown
@@ -110,7 +110,7 @@ class MemoryStore:
 
     def remove(self, uri: Uri) -> None:
         """Drop all entries of the URI."""
-        if (resource := self._resources.get(uri)) is not None:
+        if (resource := self.resources.get(uri)) is not None:
             for entry in list(resource.entries.values()):
                 self._drop(entry)
 
@@ -130,13 +130,13 @@ class MemoryStore:
         """Return whether the entry is stored, and selection for its URI depends on nothing but Accept-Encoding."""
         if entry not in self._order:
             return False
-        return all(_BY_CODING.issuperset(names) for names in self._resources[entry.uri].specs)
+        return all(_BY_CODING.issuperset(names) for names in self.resources[entry.uri].specs)
 
     def add_ready(self, one: stored.Ready) -> None:
         """Add a pre-rendered hit. Does nothing if its entry was dropped, or if it would exceed the bound."""
         if one.entry not in self._order:
             return
-        resource = self._resources[one.entry.uri]
+        resource = self.resources[one.entry.uri]
         if resource.ready_octets + one.octets + one.entry.octets > self.bound:
             return
         if len(resource.ready) >= stored.MOST or one.accepted in resource.ready:
@@ -153,7 +153,7 @@ class MemoryStore:
     def _remember(self, resource: Resource, entry: Entry) -> None:
         self._forget_ready(resource)
         resource.entries[entry.selector] = entry
-        self._resources[entry.uri] = resource  # it was removed with its last entry
+        self.resources[entry.uri] = resource  # it was removed with its last entry
         names = entry.terms.varies
         if names in resource.specs:
             resource.specs.remove(names)
@@ -174,11 +174,11 @@ class MemoryStore:
     def _drop(self, entry: Entry) -> None:
         del self._order[entry]
         self.octets -= entry.octets
-        resource = self._resources[entry.uri]
+        resource = self.resources[entry.uri]
         self._forget_ready(resource)
         del resource.entries[entry.selector]
         if not resource.entries:
-            del self._resources[entry.uri]
+            del self.resources[entry.uri]
 
 
 def _belongs(tenant: str, wanted: frozenset[str]) -> bool:

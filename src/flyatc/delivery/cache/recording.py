@@ -65,6 +65,10 @@ class Recording:
         if self.adds:
             self.drops = _OF_THE_CLIENT
 
+    def began_at(self, stamp: int) -> None:
+        """Set the stamp of the URI from when the request was sent to the app."""
+        self._stamp = stamp
+
     def lead(self, key: state.Key) -> None:
         """Make this the request that others with the same key wait for."""
         self._flight = key

@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 from flyatc.delivery.cache import memory
 from flyatc.delivery.cache.request_key import Selector, Uri
+from flyatc.wire import head
 
 _SLOTS = 4096
+_MATTERS = frozenset((b"cache-control", b"if-match", b"if-unmodified-since", b"range"))
+_RELOADS = ([b"max-age=0"], [b"no-cache"])  # Cache-Control of a browser's reload
+_NO_HOST = (b"",)
 
 
 @dataclass(slots=True)
@@ -45,6 +49,23 @@ class CacheState:
 
         Kept by hash: it may rarely change without need, but never fails to change."""
         return self._clears + self._voided[hash(uri) % _SLOTS]
+
+    def pass_by(self, request: head.RequestHead, tenant: str) -> int | None:
+        """Return a stamp if the request can go to the app without a look-up: nothing is stored for its URI, whose
+        responses cannot serve others. Pass its response to ``Cache.passed``. None: call ``Cache.look_up``."""
+        noted = request.noted
+        if request.method != b"GET" or request.framing is not head.NEVER or request.upgrade is not None:
+            return None
+        if not noted.keys().isdisjoint(_MATTERS) and (
+            len(noted.keys() & _MATTERS) > 1 or noted.get(b"cache-control") not in _RELOADS
+        ):
+            return None
+        uri = (tenant, noted.get(b"host", _NO_HOST)[0].lower(), request.path, request.query)
+        number = hash(uri)
+        if self.flights.alone[number % _FLIGHT_SLOTS] != number or uri in self.memory.resources:
+            return None
+        self.counts.misses += 1
+        return self._clears + self._voided[number % _SLOTS]
 
     def invalidate(self, uri: Uri) -> None:
         """Drop what is stored for the URI, and prevent storing responses that are being received."""
@@ -105,7 +126,7 @@ class Coalescing:
         self._open: dict[Key, dict[Waiting, None]] = {}
         # URIs whose responses cannot serve other requests, by hash: each slot holds one. This needs no clock and no
         # cleanup; two that share a slot only cost a wait.
-        self._lonely = array("q", bytes(8 * _FLIGHT_SLOTS))
+        self.alone = array("q", bytes(8 * _FLIGHT_SLOTS))
 
     def begin(self, key: Key) -> bool:
         """Return whether this request leads, so that others wait for it; else call ``join``."""
@@ -134,11 +155,11 @@ class Coalescing:
     def lonely(self, uri: Uri) -> bool:
         """Return whether waiting for another's response is known to be useless."""
         number = hash(uri)
-        return self._lonely[number % _FLIGHT_SLOTS] == number
+        return self.alone[number % _FLIGHT_SLOTS] == number
 
     def remember(self, uri: Uri, *, lonely: bool) -> None:
         number = hash(uri)
         if lonely:
-            self._lonely[number % _FLIGHT_SLOTS] = number
-        elif self._lonely[number % _FLIGHT_SLOTS] == number:
-            self._lonely[number % _FLIGHT_SLOTS] = 0
+            self.alone[number % _FLIGHT_SLOTS] = number
+        elif self.alone[number % _FLIGHT_SLOTS] == number:
+            self.alone[number % _FLIGHT_SLOTS] = 0

@@ -34,8 +34,8 @@ def send(
 
     ``transport``: the request's, None if the client has left. ``timeout``: seconds in which the client must receive
     something (the connection is aborted after at most twice as many), 0 for none. ``ended`` is called once, possibly
-    before this returns: with None when all is written (then call ``request.end``), or with the reason if the connection
-    was aborted."""
+    before this returns: with None when all is written (then call ``request.end_response``), or with the reason if the
+    connection was aborted."""
     if transport is None or transport.is_closing():
         answer.close()
         return ended("the client left")

@@ -1,0 +1,95 @@
+"""A warm request costs few calls and few objects: counted, not timed."""
+
+import gc
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import flyatc
+from fakes.warm_path import REQUEST, RESPONSE, WarmPath
+
+CALLS, OBJECTS = 40, 3
+HOME = os.path.dirname(flyatc.__file__)  # noqa: PTH120
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> AsyncIterator[WarmPath]:
+    one = WarmPath(tmp_path)
+    yield one
+    await one.close()
+
+
+def calls(what: Callable[[], object]) -> Counter[str]:
+    """Return the Python functions that it calls: flyatc's, and the standard library's but for the loop's clock, which
+    is compiled in uvloop."""
+    found: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and f"{os.sep}tests{os.sep}" not in code.co_filename and code.co_name != "time":
+            found[f"{code.co_filename.removeprefix(HOME)}:{code.co_qualname}"] += 1
+
+    sys.setprofile(profile)
+    try:
+        what()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def objects(what: Callable[[], object]) -> Counter[str]:
+    """Return the objects of flyatc's classes that it makes. They are kept until its end, so that none is missed."""
+    gc.collect()
+    gc.freeze()
+    kept: dict[int, object] = {}
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        for one in gc.get_objects():
+            if type(one).__module__.startswith("flyatc."):
+                kept[id(one)] = one
+
+    sys.setprofile(profile)
+    try:
+        what()
+    finally:
+        sys.setprofile(None)
+        gc.unfreeze()
+    return Counter(type(one).__name__ for one in kept.values())
+
+
+def served(path: WarmPath, user: bytes) -> None:
+    path.request(REQUEST % user)
+    path.respond(RESPONSE)
+
+
+@pytest.mark.parametrize("user", ["u", "bare"])
+async def test_a_warm_request_takes_at_most_forty_calls_and_three_objects(user: str, path: WarmPath) -> None:
+    await path.start(user)
+    for _ in range(3):  # the first one shows that responses of this path are not to be stored
+        served(path, user.encode())
+    assert path.client.last.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nX-Request-Id: " in path.client.last
+    assert path.app.last.startswith(b"GET /" + user.encode() + b"/page HTTP/1.1\r\n")
+    found = calls(lambda: served(path, user.encode()))
+    assert found.total() <= CALLS, found
+    made = objects(lambda: served(path, user.encode()))
+    assert made.total() <= OBJECTS, made
+    assert b'"start":"warm"' in path.log.journal.since(0)[-1][2]
+
+
+async def test_a_lease_in_doubt_or_lost_is_noticed_by_the_next_request_and_the_next_response(path: WarmPath) -> None:
+    await path.start("u")
+    served(path, b"u")
+    assert path.lease is not None
+    path.request(REQUEST % b"u")
+    path.lease.end("for the test", lost=False)
+    path.respond(RESPONSE)
+    assert path.client.last.startswith(b"HTTP/1.1 503 ")
+    tenant: Any = path.fleet.find("u", "")
+    assert tenant.warm() is None
