@@ -65,7 +65,7 @@ class MemoryStore:
 
     def sibling(self, entry: Entry, method: bytes) -> Entry | None:
         """The entry for the same requests, stored for another method (or PART)."""
-        resource = self._resources.get(entry.uri)
+        resource = self.resources.get(entry.uri)
         return None if resource is None else resource.entries.get((method, *entry.selector[1:]))
 
     def touch(self, entry: Entry) -> None:
