@@ -24,6 +24,7 @@ _NO_HOST = [b""]
 _TYPES = (b"\r\nContent-Type: ", b"\r\ncontent-type: ")  # the usual spellings
 LONGEST = 8192  # octets of a path, a header or a reason that are logged; and of all texts of an ordinary line
 _USUAL = 100  # octets; longer types are unlikely to repeat, and are not memoized
+_USUAL_REASON = 200  # characters; longer ones are not memoized
 _encoder = msgspec.json.Encoder()
 _second: tuple[int, bytes] = (0, b"")
 
@@ -87,7 +88,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
         exchange.sent, _NO_BODY if head.framing is NEVER else _asked(head),
         exchange.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
         remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
-        b"null" if exchange.reason is None else _encode(cut(exchange.reason)),
+        b"null" if exchange.reason is None else _reason(exchange.reason),
     )  # fmt: skip
 
 
@@ -113,6 +114,15 @@ def _type(opening: bytes, end: int) -> bytes:
             return _json(value) if len(value) < _USUAL else _encode(_text(value))
     at = opening[: max(0, end)].lower().find(b"\r\ncontent-type:")
     return b"null" if at < 0 else _encode(_text(opening[at + 15 : opening.find(b"\r", at + 15)].strip(b" \t")))
+
+
+def _reason(text: str) -> bytes:
+    return _usual_reason(text) if len(text) < _USUAL_REASON else _encode(cut(text))
+
+
+@lru_cache(1024)
+def _usual_reason(text: str) -> bytes:
+    return _encode(text)
 
 
 @lru_cache(1024)

@@ -18,6 +18,8 @@ from flyatc.tenants.tenant import Tenant
 from flyatc.wire.head import RequestHead
 
 RETRY_SECONDS = 5.0
+SOURCE = b"fly-replay-src"
+_FIRST = replay.Source()
 Away = placement.There | placement.Nowhere
 
 
@@ -153,15 +155,14 @@ class FlyReplay:
 
     @staticmethod
     def _failed(to: forward.Forward) -> replay.Failed | None:
-        return replay.failed(to.head.every(b"fly-replay-failed"))
+        reports = to.head.noted.get(b"fly-replay-failed")
+        return None if reports is None else replay.failed(reports)
 
     def _source(self, to: forward.Forward, tenant: Tenant) -> replay.Source:
         if to.forwarded is not None:
             return replay.Source(to.forwarded.hops, sent=True)
-        return self._replays.source(to.head.every(b"fly-replay-src"), tenant.spec.user, time())
-
-
-SOURCE = b"fly-replay-src"
+        earlier = to.head.noted.get(SOURCE)
+        return _FIRST if earlier is None else self._replays.source(earlier, tenant.spec.user, time())
 
 
 class Instructions:
@@ -175,7 +176,7 @@ class Instructions:
         self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, unreachable: bool
     ) -> list[replay_cache.Header]:
         """Return the header lines of the response. ``unreachable``: recent replays to the target failed."""
-        came = replay_cache.came(head.every(SOURCE), head.every(replay_cache.STATUS), source.hops)
+        came = replay_cache.came(head.noted.get(SOURCE, ()), head.noted.get(replay_cache.STATUS, ()), source.hops)
         if self._cache and target.id is not None and target.app == self._replays.me.app:  # others report no failures
             if came is replay_cache.Came.FIRST and self._successes.proven(spec.user, target, monotonic()):
                 cached = replay_cache.headers(head.one(b"host"), spec.home, self._cache)

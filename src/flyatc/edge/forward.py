@@ -18,6 +18,7 @@ from flyatc.kit import tasks
 from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
 from flyatc.wire.errors import BadMessage
 
+APART = 16384  # octets of a body from which it is not copied to its head
 Again = Callable[["Forward"], None]
 Examine = Callable[[head.ResponseHead], str | None]
 
@@ -127,7 +128,7 @@ class Forward(upstream_exchange.UpstreamExchange):
                 response_head, self.head, self.tenant or "", self.since, self.stamp, rfc=self._delivery.rfc
             )
         special = self.recording is not None or self._examine is not None or response_head.status == 101
-        special = special or not response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS)
+        special = special or b"x-sendfile" in response_head.noted or b"x-accel-redirect" in response_head.noted
         if special and self._send_special(response_head, body, complete):
             return None
         settings = self._delivery.compression
@@ -235,7 +236,11 @@ class Forward(upstream_exchange.UpstreamExchange):
         stays = self.head.keep_alive and not self._connection.server.closing and self.body_done and not self._last
         if ordinary and framing is None and stays:
             block = b"".join(response_head.kept)  # what ``_client_head`` makes, in one format
-            return self.send(headers.ORDINARY % (self.status, response_head.reason, block, self.identity, body))
+            apart = len(body) > APART
+            data = headers.ORDINARY % (
+                self.status, response_head.reason, block, self.identity, b"" if apart else body
+            )  # fmt: skip
+            return self.send_with(data, body) if apart else self.send(data)
         data = self._client_head(response_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body

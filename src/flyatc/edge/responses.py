@@ -118,6 +118,11 @@ Headers = list[tuple[bytes, bytes]]
 
 CLOSED_RETRY_SECONDS = 60
 FABRICATED = b"abcd1234"  # the machine id of fly-apps/js-sqlite-in-tigris if FLY_APP_NAME is not set
+_REPLAYED_TEXT = b"Another machine serves this; Fly Proxy replays the request there.\n"
+_REPLAYED = (
+    b"HTTP/1.1 409 Conflict%b%b\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store"
+    b"\r\nX-Request-Id: %b\r\nContent-Length: %d%b\r\n\r\n%b"
+)
 REPLAYED = 409  # Fly's documents ask for no status; its own library for Ruby sends this one
 
 
@@ -180,14 +185,14 @@ class Responder:
     def replay(self, to: exchange.Exchange, lines: Headers, reason: str) -> None:
         """Send a replay: Fly Proxy follows the header ``lines`` and discards this response. Without Fly Proxy the
         client gets it: a conflict (RFC 9110 §15.5.10), which no cache stores and no client takes for success."""
-        headers: Headers = [
-            *lines,
-            (b"Content-Type", b"text/plain; charset=utf-8"),
-            (b"Cache-Control", b"no-store"),
-        ]
-        self._send(
-            to, REPLAYED, headers, b"Another machine serves this; Fly Proxy replays the request there.\n", reason
-        )
+        to.status, to.reason = REPLAYED, reason
+        close = not to.keep_alive or not to.body_done
+        head = b"".join([b"\r\n%b: %b" % line for line in lines])
+        end = b"\r\nConnection: close" if close else b""
+        body = b"" if to.head.method == b"HEAD" else _REPLAYED_TEXT
+        to.send(_REPLAYED % (response.date_line(), head, to.identity, len(_REPLAYED_TEXT), end, body))
+        to.end()
+        to.end_response(close=close)
 
     def reject_signature(self, to: exchange.Exchange, reason: str) -> None:
         """Respond 403 on the private network: missing or invalid signature. The response gives no details."""

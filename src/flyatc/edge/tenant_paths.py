@@ -11,12 +11,13 @@ path is the prefix without a slash at its end: by §5.1.4 ``/boston`` matches ``
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from flyatc.config.schema import Tenant
 from flyatc.wire import head
 
 REDIRECTS = (b"location", b"content-location", b"refresh")
+_USUAL = 128  # octets of a cookie's attributes that are remembered
 LONGEST_PATH = 1024  # octets; browsers ignore a longer attribute (RFC 6265bis §5.6)
 
 _COOKIE = re.compile(rb"\r\nset-cookie:[^\r]*", re.IGNORECASE)
@@ -32,13 +33,14 @@ _URL = re.compile(rb"(?:(?:https?:)?//([^/?#\\]*))?(/[^?#]*)?", re.IGNORECASE)
 class TenantPaths:
     """Rewrites the headers of one tenant's responses. ``names``: headers that need it, in lower case."""
 
-    __slots__ = ("_attribute", "_below", "_is_tenant", "_prefix", "_warned", "names")
+    __slots__ = ("_attribute", "_below", "_is_tenant", "_known", "_prefix", "_warned", "names")
 
     def __init__(self, prefix: bytes, names: Iterable[bytes], is_tenant: Callable[[bytes], bool]) -> None:
         """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is."""
         self.names = frozenset(names)
         self._prefix, self._below, self._attribute = prefix, prefix + b"/", b"; Path=" + prefix
         self._is_tenant, self._warned = is_tenant, False
+        self._known = lru_cache(64)(self._attributes)
 
     def apply(
         self, answer: head.ResponseHead, asked: head.RequestHead, warn: Callable[[str], None] | None = None
@@ -46,7 +48,7 @@ class TenantPaths:
         """Rewrite the headers ``names`` of a response. ``warn``: called once if browsers will refuse a cookie."""
         block, noted = b"".join(answer.kept), answer.noted
         if b"set-cookie" in noted and b"set-cookie" in self.names:
-            if warn is not None and not self._warned:
+            if warn is not None and not self._warned and b"__host-" in answer.lowered:
                 self._check_names(noted[b"set-cookie"], warn)
             block = _COOKIE.sub(self._cookie, block)
         if b"location" in self.names and not noted.keys().isdisjoint(REDIRECTS):
@@ -66,7 +68,12 @@ class TenantPaths:
             )
 
     def _cookie(self, match: re.Match[bytes]) -> bytes:
-        line = match[0]
+        """Return the rewritten line. Apps use few different attributes: what becomes of them is remembered."""
+        pair, semicolon, attributes = match[0].partition(b";")
+        attributes = semicolon + attributes
+        return pair + (self._known(attributes) if len(attributes) <= _USUAL else self._attributes(attributes))
+
+    def _attributes(self, line: bytes) -> bytes:
         found = _PATH.search(line)
         if found is None:
             return line + self._attribute

@@ -22,7 +22,7 @@ from flyatc.observe.log_text import inert_json, readable
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 POLL_SECONDS = 0.001
 BATCH_SECONDS = 0.05
-BATCH_OCTETS = 1 << 16
+BATCH_OCTETS = 1 << 17
 BACKLOG_OCTETS = 16 << 20  # beyond this, lines are dropped and counted: memory is bounded
 STALL_SECONDS = 5.0  # a reader that has read nothing for so long is not waited for
 STDOUT = 1

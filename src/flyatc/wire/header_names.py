@@ -17,7 +17,10 @@ _OF_FLY = (b"fly-replay", b"fly-replay-cache")  # removed from responses too, un
 REPLAY = b"application/vnd.fly.replay"  # Content-Type of the other form of a replay: its target is in the body
 SINGLE = (b"authorization", b"content-type", b"origin")  # in requests: two different values would be ambiguous
 FOR_CACHE = (b"cache-control", b"if-match", b"if-unmodified-since", b"range")
-_OF_REQUEST = (b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *FOR_CACHE, *SINGLE)
+FOR_REPLAY = (b"fly-replay-src", b"fly-replay-failed", b"fly-replay-cache-status")
+_OF_REQUEST = (
+    b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *FOR_CACHE, *FOR_REPLAY, *SINGLE
+)  # fmt: skip
 _PLACES = (b"set-cookie", b"location", b"content-location", b"refresh")  # they name paths: see edge.tenant_paths
 LEFT = frozenset((*_OF_REQUEST, *_PLACES))  # noted, but not removed
 _RESERVED = (b"fly-", b"flyatc-")  # prefixes of names that only Fly Proxy or flyatc may set

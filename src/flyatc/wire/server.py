@@ -134,6 +134,13 @@ class Request:
         if (transport := self._connection.transport) is not None:
             transport.write(data)
 
+    def send_with(self, opening: bytes, body: bytes) -> None:
+        """Send the head of the response with a long part of its body, which is not copied."""
+        self.response_started, self.opening = True, opening
+        self.sent += len(opening) + len(body)
+        if (transport := self._connection.transport) is not None:
+            transport.writelines((opening, body))
+
     def moved(self, octets: int) -> None:
         """Count octets of the response that were written to the socket directly."""
         self.response_started = True

@@ -148,7 +148,7 @@ class Recording:
         self._stop()
         if self.way.unsafe:
             self._books.invalidate(self.asked.uri)
-        self._release(again=False)
+        self._alone(self.reason)
 
     # --- recording ---
 
