@@ -15,7 +15,7 @@ from flyatc.config.schema import Tenant
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, handler, maintenance, upstream
 from flyatc.kit import tasks
-from flyatc.kit.types import Effort
+from flyatc.kit.types import Effort, Work
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import HeldLease
 from flyatc.ownership.leases import LeaseManager
@@ -85,6 +85,9 @@ class _Child:
 
     async def effort(self) -> Effort:
         return Effort(0.0, wants=True)
+
+    async def work(self, *, oldest: float, youngest: float) -> Work:
+        raise AssertionError("it is never idle for so long")
 
     async def ready(self) -> None:
         """It is."""

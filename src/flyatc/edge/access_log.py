@@ -78,6 +78,8 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
     if len(texts) > LONGEST or texts.translate(None, _PLAIN):
         return _encode(full(exchange, elapsed))
     micro, end, now = int(elapsed * 1_000_000), opening.find(b"\r\n\r\n"), time()
+    at = opening.find(_TYPES[0], 0, max(0, end))
+    kind = opening[at + 16 : opening.find(b"\r", at + 16)] if at >= 0 else b""
     second, stamp = _second
     if second != int(now):
         second, stamp = _next_second(now)
@@ -86,7 +88,8 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
         b"null" if query is None else b'"%b"' % query,
         _whose(exchange.user, exchange.tenant, exchange.start, exchange.cache),
         exchange.sent, _NO_BODY if head.framing is NEVER else _asked(head),
-        exchange.sent - end - 4 if opening else 0, _type(opening, end), head.minor,
+        exchange.sent - end - 4 if opening else 0,
+        _json(kind) if 0 < len(kind) < _USUAL else _type(opening, end), head.minor,
         remote, exchange.identity, b"null" if agent is None else b'"%b"' % agent,
         b"null" if exchange.reason is None else _reason(exchange.reason),
     )  # fmt: skip

@@ -240,7 +240,12 @@ class Forward(upstream_exchange.UpstreamExchange):
             data = headers.ORDINARY % (
                 self.status, response_head.reason, block, self.identity, b"" if apart else body
             )  # fmt: skip
-            return self.send_with(data, body) if apart else self.send(data)
+            if apart:
+                return self.send_with(data, body)
+            self.response_started, self.opening, self.sent = True, data, len(data)  # ``send``, without its call
+            if (transport := self._connection.transport) is not None:
+                transport.write(data)
+            return None
         data = self._client_head(response_head, framing)
         if body:
             data += chunked.encode([body]) if self._chunks else body

@@ -40,7 +40,7 @@ class TenantPaths:
         self.names = frozenset(names)
         self._prefix, self._below, self._attribute = prefix, prefix + b"/", b"; Path=" + prefix
         self._is_tenant, self._warned = is_tenant, False
-        self._known = lru_cache(64)(self._attributes)
+        self._known = lru_cache(8)(self._attributes)
 
     def apply(
         self, answer: head.ResponseHead, asked: head.RequestHead, warn: Callable[[str], None] | None = None
