@@ -17,9 +17,9 @@ help:
 serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
-# The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait more than they
-# compute, hence one worker more than there are cores.
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+# The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait twice as long as
+# they compute, hence two workers more than there are cores. tests/distribution.py says what each worker gets.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 2))
 
 test: check
 	$(PYTEST)

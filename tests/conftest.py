@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_timeout
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
+import distribution
 import leftovers
 from slowness import SLOWNESS
 
@@ -87,5 +89,10 @@ def _is_there(what: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, or one core would wait for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_torture.py")
+    items.sort(key=distribution.order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> distribution.Scheduling:
+    config.option.loadscopereorder = False  # see distribution.order
+    return distribution.Scheduling(config, log)
