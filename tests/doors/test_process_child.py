@@ -292,9 +292,9 @@ async def test_an_app_that_ignores_term_is_killed_after_its_grace(room: Room) ->
 async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_ended(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        termination, "KILL_PATIENCE", -1.0
-    )  # nothing survives SIGKILL on purpose: so nobody waits for it
+    # nothing survives SIGKILL on purpose, so no test waits for it
+    monkeypatch.setattr(termination, "KILL_PATIENCE", -1.0)
+    monkeypatch.setattr(child, "EXIT_TIMEOUT", 0.2)
     monkeypatch.setattr(members.Target, "kill", lambda target: None)
     with pytest.raises(StillRunning) as failed:
         async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:

@@ -117,7 +117,10 @@ async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path
     assert told(log) == ["ended an app of an earlier run"]
 
 
-async def test_what_an_app_left_behind_has_daemonized_is_ended_too(tmp_path: Path, log: Log) -> None:
+async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pidfiles, "GRACE", 0.5)  # it ignores SIGTERM: the whole grace passes
     killed_daemon(tmp_path, "--fork-child", "session", "--ignore-term")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -128,7 +131,10 @@ async def test_what_an_app_left_behind_has_daemonized_is_ended_too(tmp_path: Pat
     assert not record.cgroup or not Path(record.cgroup).parent.exists()
 
 
-async def test_a_run_is_found_by_its_mark_where_its_root_is_gone(tmp_path: Path, log: Log) -> None:
+async def test_a_run_is_found_by_its_mark_where_its_root_is_gone(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pidfiles, "GRACE", 0.5)  # the child of the app ignores SIGTERM
     killed_daemon(tmp_path, "--fork-child", "session")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -229,6 +235,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
         await end_leftovers(tmp_path, log)
     assert len(on_record(tmp_path)) == 1, "the next start must look again"
     monkeypatch.undo()
+    monkeypatch.setattr(pidfiles, "GRACE", 0.2)
     await end_leftovers(tmp_path, log)
     await eventually(lambda: not runs(pid))
 
