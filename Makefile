@@ -41,7 +41,7 @@ check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 #   make bench      measure flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
 bench: .venv/.serve
