@@ -24,6 +24,8 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "dig": "bind9-dnsutils",
     "express": "node-express",
     "sqlite3": "node-sqlite3",
+    "php": "php-cli",
+    "rails": "ruby-rails",
 }
 LEFT = pytest.StashKey[list[leftovers.Leftover]]()
 MODULES = ("express", "sqlite3")  # of Node; npm install in that example will do as well:
@@ -82,10 +84,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @functools.cache
 def _is_there(what: str) -> bool:
-    if what not in MODULES:
+    if what == "rails":
+        command = ["ruby", "-e", "require 'action_controller/railtie'"]
+    elif what in MODULES:
+        command = ["node", "-e", f"require('{what}')"]
+    else:
         return shutil.which(what) is not None
-    found = subprocess.run(["node", "-e", f"require('{what}')"], cwd=EXAMPLE, stderr=subprocess.DEVNULL, check=False)
-    return found.returncode == 0
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, cwd=EXAMPLE, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
