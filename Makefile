@@ -18,8 +18,8 @@ serve: .venv/.serve
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/flyatc serve
 
 # The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait twice as long as
-# they compute, hence two workers more than there are cores. tests/distribution.py says what each worker gets.
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 2))
+# they compute, hence three workers more than there are cores. tests/distribution.py says what each worker gets.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 3))
 
 test: check
 	$(PYTEST)
