@@ -14,7 +14,7 @@ from flyatc.config import schema, schema_sections
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
 from flyatc.kit.types import Effort, Exit, Progress, Work
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.interfaces import Tools
+from flyatc.tenants.interfaces import Tools, Watched
 from flyatc.tenants.state import Status
 from flyatc.tenants.tenant import Tenant
 
@@ -145,7 +145,7 @@ class Stage:
         self.renewed: dict[str, str] = {}  # what the databases tell
         self.config = config or make_config("a", "b")
         self.on_record: set[str] | None = None  # users; None: all
-        tools = Tools(self._owned, self._restored, self._running, self._gateway, known=self._known)
+        tools = Tools(self._owned, self._restored, self._running, self._gateway, self._prepared, known=self._known)
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
     async def strike(self) -> None:
@@ -253,6 +253,14 @@ class Stage:
                     await self.step("end", spec.address)
             finally:
                 child.die(0)
+
+    async def _prepared(self, spec: schema.Tenant, hurry: Callable[[], bool], watched: Watched) -> None:
+        with watched(FakeChild(self, spec.address, 0).effort):
+            self.told(spec.address, "+prepare")
+            try:
+                await self.step("prepare", spec.address)
+            finally:
+                self.told(spec.address, "-prepare!" if hurry() else "-prepare")
 
     def _gateway(self, spec: schema.Tenant, child: FakeChild, may_answer: Callable[[], bool]) -> FakeGateway:
         self.at_step("gateway", spec.address)

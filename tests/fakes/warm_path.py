@@ -22,7 +22,7 @@ from flyatc.ownership.leases import LeaseManager
 from flyatc.ownership.record import Me, Process
 from flyatc.ownership.rules import Terms
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.interfaces import Tools
+from flyatc.tenants.interfaces import Tools, Watched
 from flyatc.wire import connection, server, upstream_connection
 
 CONFIG = """
@@ -105,7 +105,7 @@ class WarmPath:
         me = Me("m1", "app", "waw", "m1.1", Process(kernel="k", pid=2**22 + 1, started=1), frozenset())
         self.leases = LeaseManager(Link(FakeStore()), me, Terms(), self.log)
         self.lease: HeldLease | None = None
-        tools = Tools(self._owned, self._restored, self._running, self._gateway)
+        tools = Tools(self._owned, self._restored, self._running, self._gateway, self._prepared)
         self.fleet = Fleet(config, tools, self.log)
         self.records = access_log.Recorder(self.log, lines=True)
         cache, shut = Cache(1 << 20, 1 << 18), maintenance.Maintenance(folder, self.log, 10)
@@ -116,6 +116,9 @@ class WarmPath:
         self._app: upstream_connection.AppConnection | None = None
         self.app = Sink()
         self._sweeper: asyncio.Task[None] | None = None
+
+    async def _prepared(self, spec: Tenant, hurry: Callable[[], bool], watched: Watched) -> None:
+        raise AssertionError("its app has no before_start")
 
     @contextlib.asynccontextmanager
     async def _owned(self, spec: Tenant) -> AsyncIterator[HeldLease]:

@@ -376,3 +376,36 @@ files = st.fixed_dictionaries({"server": servers, "app": apps, "users": users, "
 def test_whatever_is_written_only_config_errors_are_raised(file: object) -> None:
     with contextlib.suppress(ConfigError):
         resolved(json.dumps(file, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    ("written", "commands"),
+    [
+        ("[bin/rails, db:migrate]", [["bin/rails", "db:migrate"]]),
+        ("[[bin/rails, db:migrate], [bin/seed]]", [["bin/rails", "db:migrate"], ["bin/seed"]]),
+        ("[]", []),
+    ],
+)
+def test_before_start_is_one_command_or_several(written: str, commands: list[list[str]]) -> None:
+    config = resolved(f"app: {{command: [x], before_start: {written}}}\nusers: {{a: }}")
+    assert config.tenants["a"].app.before_start == commands
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("[a, [b]]", "app.before_start: is one command, [bin/rails, db:migrate], or a list of commands"),
+        ("[[]]", "app.before_start[0]: is empty: write the program and its arguments"),
+        ("[[a], ['{no}']]", "app.before_start[1][0]: {no} is not a placeholder"),
+        ("['{no}']", "app.before_start[0]: {no} is not a placeholder"),
+        ("rails", "app.before_start: must be"),
+    ],
+)
+def test_faults_of_before_start_name_their_place(written: str, fault: str) -> None:
+    (line,) = told(f"app: {{command: [x], before_start: {written}}}\nusers: {{a: }}")
+    assert fault in line
+
+
+def test_requests_always_count_as_activity() -> None:
+    (line,) = told("app: {command: [x], idle_counts: [cpu]}\nusers: {a: }")
+    assert "app.idle_counts: requests always count: write [requests, cpu]" in line

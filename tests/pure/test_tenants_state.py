@@ -22,7 +22,17 @@ def test_every_state_belongs_to_one_group() -> None:
 
 def test_a_whole_run_is_a_path_through_the_states() -> None:
     state = State.STOPPED
-    for following in ("owning", "restoring", "starting", "ready", "draining", "saving", "stopped"):
+    for following in (
+        "owning",
+        "restoring",
+        "queued",
+        "preparing",
+        "starting",
+        "ready",
+        "draining",
+        "saving",
+        "stopped",
+    ):
         state = tenant_state.follow(state, State(following))
     assert state is State.STOPPED
 
@@ -34,5 +44,5 @@ def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: Stat
 
 
 def test_an_app_that_was_spawned_never_rests_before_its_data_is_saved() -> None:
-    for state in (State.STARTING, State.READY, State.DRAINING):
+    for state in (State.PREPARING, State.STARTING, State.READY, State.DRAINING):
         assert not NEXT[state] & INACTIVE_STATES

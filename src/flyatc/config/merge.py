@@ -123,6 +123,21 @@ def _command(command: list[str], key: Key, context: Context) -> list[str]:
     return command
 
 
+def _before_start(before: list[str | list[str]], key: Key, context: Context) -> list[str | list[str]]:
+    """Return the commands as lists of words: one command may be written without the outer list."""
+    words = [one for one in before if isinstance(one, str)]
+    if words and len(words) < len(before):
+        context.faults.add(key, "is one command, [bin/rails, db:migrate], or a list of commands: not both in one list")
+        return []
+    commands = [words] if words else [one for one in before if isinstance(one, list)]
+    for index, command in enumerate(commands):
+        place = key if words else (*key, index)
+        if not command:
+            context.faults.add(place, "is empty: write the program and its arguments")
+        _command(command, place, context)
+    return list(commands)
+
+
 def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, str | None]:
     for name, value in env.items():
         if fault := validate.variable(name):
@@ -248,6 +263,7 @@ def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool 
 
 _CHECKS: dict[str, Check] = {
     "command": _command,
+    "before_start": _before_start,
     "env": _env,
     "ready": _ready,
     "directory": _directory,

@@ -81,6 +81,16 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "secrets of this tenant; null removes a variable"
         ),
     ] = field(default_factory=dict)
+    before_start: Annotated[
+        list[str | list[str]],
+        Meta(
+            description="a command, or a list of commands, run after the restore and before the app, on the machine "
+            "that owns the user; same directory, environment and placeholders; if one fails, the app is not started"
+        ),
+    ] = field(default_factory=list)
+    before_start_timeout: Annotated[
+        PositiveSeconds, Meta(description="longest time of all before_start commands of one start")
+    ] = 300.0
     ready: Annotated[
         str | None,
         Meta(description="a path requested until its status is below 500, {prefix}/up; without it: the port accepts"),
@@ -166,6 +176,8 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     command: list[str] | UnsetType = UNSET
     directory: str | UnsetType = UNSET
     env: dict[str, str | None] | UnsetType = UNSET
+    before_start: list[str | list[str]] | UnsetType = UNSET
+    before_start_timeout: PositiveSeconds | UnsetType = UNSET
     ready: str | UnsetType | None = UNSET
     verify_port: bool | UnsetType = UNSET
     start_timeout: PositiveSeconds | UnsetType = UNSET

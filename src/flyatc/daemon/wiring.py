@@ -36,7 +36,7 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.lease import Lease
-from flyatc.process import child, launch_plan, members, pidfiles, program
+from flyatc.process import before_start, child, launch_plan, members, pidfiles, program
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.pidfiles import Records
@@ -73,11 +73,13 @@ class Parts:
         self.verification: VerifySchedule | None = None
         if self.store is not None and config.storage.verify != 0:
             self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases)
+        running = self._child(PortPool())
         tools = Tools(
             self._hold_lease,
             self._hold_databases,
-            self._child(PortPool()),
+            running,
             partial(_gateway, config.replay.trust_app),
+            partial(before_start.run, running=running),
             self._forget,
             self.leases.known,
         )

@@ -10,6 +10,7 @@ from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
 from flyatc.tenants import errors
 from flyatc.tenants.scheduler import InFlightRequest
+from flyatc.tenants.state import State
 
 RETRY_SECONDS = 5.0
 Serve = Callable[[forward.Forward, TenantDestination, InFlightRequest], None]
@@ -54,8 +55,9 @@ class ColdStart(exchange.WaitingReceiver):
         except TimeoutError:
             self._waited()
             place = self._tenant.place
-            how = "starting" if place is None else f"place {place} in line to be started"
-            return self._responder.waiting(to, f"{how}; the browser was shown the waiting page", app.pages, place)
+            how = self._state if place is None else f"place {place} in line to be started"
+            reason = f"{how}; the browser was shown the waiting page"
+            return self._responder.waiting(to, reason, app.pages, place, self._state)
         except errors.Unavailable as error:
             self._waited()
             return self._refuse(error)
@@ -80,6 +82,10 @@ class ColdStart(exchange.WaitingReceiver):
                 raise
             await self._tenant.look_again()  # the user may just have been released to this machine
             return await self._tenant.serving()
+
+    @property
+    def _state(self) -> str:
+        return "preparing" if self._tenant.snapshot().state is State.PREPARING else "starting"
 
     def _waited(self) -> None:
         self._to.receiver = None
@@ -108,7 +114,8 @@ class ColdStart(exchange.WaitingReceiver):
             case errors.Queued():
                 place = error.place
             case errors.NotReadyInTime() | errors.Full() if responses.shows_page(self._to):
-                return self._responder.waiting(self._to, str(error), self._tenant.spec.app.pages)
+                pages = self._tenant.spec.app.pages
+                return self._responder.waiting(self._to, str(error), pages, state=self._state)
         pages = self._tenant.spec.app.pages
         return self._responder.refuse(
             self._to, status, str(error), retry_after=retry, own=pages, close=close, owner=error.owner, place=place

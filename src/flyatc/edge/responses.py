@@ -78,10 +78,10 @@ def builtin(status: int, identity: str, text: str | None = None) -> bytes:
     return _PAGE.format(title=title, text=text, foot=foot, refresh="", bar="").encode()
 
 
-def waiting(seconds: int, identity: str, place: int | None = None) -> bytes:
+def waiting(seconds: int, identity: str, place: int | None = None, state: str = "starting") -> bytes:
     """Return the built-in waiting page, which reloads after ``seconds``. ``place``: in the start queue; None: the app
-    is being started."""
-    text, state = (WAITING[1], "starting") if place is None else (IN_LINE.format(place), "queued")
+    is being started or prepared, see ``state``."""
+    text, state = (WAITING[1], state) if place is None else (IN_LINE.format(place), "queued")
     refresh = f'\n<meta http-equiv="refresh" content="{seconds}">'
     foot, bar = f"{state} · request {escape(identity)}", '\n<div class="bar" role="progressbar"><i></i></div>'
     return _PAGE.format(title=WAITING[0], text=text, foot=foot, refresh=refresh, bar=bar).encode()
@@ -208,10 +208,17 @@ class Responder:
         headers.append((b"X-Request-Id", identity))
         return response.build(fault.status, headers, body, head_only=started.startswith(b"HEAD "), close=True)
 
-    def waiting(self, to: exchange.Exchange, reason: str, own: Mapping[str, str], place: int | None = None) -> None:
+    def waiting(
+        self,
+        to: exchange.Exchange,
+        reason: str,
+        own: Mapping[str, str],
+        place: int | None = None,
+        state: str = "starting",
+    ) -> None:
         """Send the waiting page, which reloads itself while the app starts. ``place``: in the start queue."""
         seconds = 2
-        body = self._own.own(own, "waiting") or waiting(seconds, to.identity.decode("latin-1"), place)
+        body = self._own.own(own, "waiting") or waiting(seconds, to.identity.decode("latin-1"), place, state)
         headers: Headers = [
             (b"Content-Type", b"text/html; charset=utf-8"),
             (b"Cache-Control", b"no-store"),

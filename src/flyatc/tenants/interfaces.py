@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager as Hold
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,6 +96,9 @@ class Gateway(Protocol):
         """Close everything that is left, before the app is ended."""
 
 
+Watched = Callable[[Callable[[], Awaitable[Effort]]], AbstractContextManager[None]]
+
+
 @dataclass(frozen=True)
 class Tools:
     """Context managers and callbacks of a run, entered on the way up and left in reverse order.
@@ -103,6 +107,8 @@ class Tools:
     ``restored``: entry makes the databases current (raises RestoreRefused); exit saves them (raises SaveFailed).
     ``running``: entry spawns the app (raises StartFailed); exit ends its processes: SIGTERM, grace, SIGKILL. Its
     second argument returns whether to hurry (SIGKILL at once); it is called on exit and again during the grace.
+    ``prepared``: runs the commands of ``app.before_start`` (raises StartFailed, StillRunning). Arguments: the tenant,
+    whether to hurry as above, and a context for the time in which a command runs, given a measure of its effort.
     ``gateway``: created when the app is ready, from the tenant, its child, and a check that it may respond now.
     ``known``: whether the user has data or a lease record, here or in the store.
     ``forget``: drops the app's cached responses: another machine may respond differently from now on.
@@ -112,6 +118,7 @@ class Tools:
     restored: Callable[[Tenant, Any], Hold[Databases]]  # the second argument is the lease from ``owned``
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the second argument is the child from ``running``
+    prepared: Callable[[Tenant, Callable[[], bool], Watched], Awaitable[None]]
     forget: Callable[[Tenant], None] = lambda _: None
     known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: every user is known
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
-from flyatc.kit.errors import CopyLost, HeldElsewhere
+from flyatc.kit.errors import CopyLost, HeldElsewhere, StillRunning
 from flyatc.ownership.lease import Lease
 from flyatc.tenants import idle
 from flyatc.tenants.errors import Failed, Unavailable
@@ -19,7 +19,7 @@ from flyatc.tenants.interfaces import Child, Databases, Gateway
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run_failures import RunFailures
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
-from flyatc.tenants.start_queue import KEPT, StartWait
+from flyatc.tenants.start_queue import KEPT, StartWait, Turn
 from flyatc.tenants.state import START_STATES, State
 
 NEWS = 1.0  # seconds; the longest delay until the end of an app is noticed
@@ -213,12 +213,23 @@ class Run:
         assert self._limit is not None
         with self._scheduler.starts.turn(newcomer=self.newcomer) as turn:
             await self._waiting.queue(turn, self._limit)
+            if self.spec.app.before_start:
+                await self._prepare(held, turn, self._limit)
             self._tracker.to(State.STARTING)
             self._record.starts += 1
             self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
             self._failures.child = self.child
             with turn.watched(self.child.effort):
                 await self.child.ready()
+
+    async def _prepare(self, held: contextlib.AsyncExitStack, turn: Turn, limit: asyncio.Timeout) -> None:
+        self._tracker.to(State.PREPARING)
+        try:
+            with self._waiting.suspended(limit):
+                await self._scheduler.tools.prepared(self.spec, self._hurried, turn.watched)
+        except StillRunning as error:
+            held.callback(_raise, error)  # so that the databases count as in use
+            raise
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
         assert self.owned is not None
@@ -303,3 +314,7 @@ class Run:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _raise(error: Exception) -> None:
+    raise error

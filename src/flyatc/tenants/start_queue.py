@@ -129,6 +129,7 @@ class StartWait:
         self._gives_up_at = self._now() + self._start_timeout  # inf while it waits in line
         self._turn: Turn | None = None
         self._kept_until: float | None = None  # its place in line; None: no client has left yet
+        self._preparing = False  # the commands of app.before_start run
 
     @property
     def place(self) -> int | None:
@@ -156,14 +157,28 @@ class StartWait:
             raise TimeoutError
         limit.reschedule(self._gives_up_at)
 
+    @contextlib.contextmanager
+    def suspended(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Suspend ``start_timeout`` while the commands of ``app.before_start`` run. ``limit``: as for ``queue``."""
+        left = self._gives_up_at - self._now()
+        limit.reschedule(None)
+        self._preparing, self._gives_up_at = True, math.inf
+        try:
+            yield
+        finally:
+            self._preparing, self._gives_up_at = False, self._now() + left
+        if limit.when() is not None:  # stopped in this iteration of the loop
+            raise TimeoutError
+        limit.reschedule(self._gives_up_at)
+
     # --- its clients ---
 
     async def wait(self, late: Callable[[], str]) -> None:
-        """Wait until it is settled: ``start_timeout`` while it is queued, else as long as the start may take.
-        ``late`` returns the reason of a timeout. Raises Queued, NotReadyInTime."""
+        """Wait until it is settled: ``start_timeout`` while it is queued or prepared, else as long as the start may
+        take. ``late`` returns the reason of a timeout. Raises Queued, NotReadyInTime."""
         in_line_until = self._now() + self._start_timeout
         while True:
-            until = self._gives_up_at + LATE if self.place is None else in_line_until
+            until = self._gives_up_at + LATE if self.place is None and not self._preparing else in_line_until
             try:
                 async with asyncio.timeout_at(until):
                     await self.settled.wait()
@@ -172,6 +187,8 @@ class StartWait:
                 place, now = self.place, self._now()
                 if place is not None and now >= in_line_until:
                     raise Queued(self._address, f"place {place} in line to be started", LATE, place) from None
+                if self._preparing and now >= in_line_until:
+                    raise NotReadyInTime(self._address, "before_start is not done yet", LATE) from None
                 if place is None and now >= self._gives_up_at + LATE:
                     raise NotReadyInTime(self._address, late(), LATE) from None
 

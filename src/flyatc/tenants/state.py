@@ -10,6 +10,7 @@ class State(enum.StrEnum):
     OWNING = "owning"  # waits for a place among limits.running and for the lease
     RESTORING = "restoring"  # its databases are being made current
     QUEUED = "queued"  # its databases are current; it waits for its turn among limits.starting
+    PREPARING = "preparing"  # the commands of app.before_start run
     STARTING = "starting"  # the app is spawned and does not respond yet
     READY = "ready"
     DRAINING = "draining"  # requests in flight may finish; new ones wait for the next run
@@ -20,8 +21,11 @@ class State(enum.StrEnum):
 NEXT: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset({State.OWNING}),
     State.OWNING: frozenset({State.RESTORING, State.STOPPED, State.FAILED}),
-    State.RESTORING: frozenset({State.QUEUED, State.STARTING, State.SAVING, State.STOPPED, State.FAILED}),
-    State.QUEUED: frozenset({State.STARTING, State.SAVING}),
+    State.RESTORING: frozenset(
+        {State.QUEUED, State.PREPARING, State.STARTING, State.SAVING, State.STOPPED, State.FAILED}
+    ),
+    State.QUEUED: frozenset({State.PREPARING, State.STARTING, State.SAVING}),
+    State.PREPARING: frozenset({State.STARTING, State.SAVING}),
     State.STARTING: frozenset({State.READY, State.SAVING}),
     State.READY: frozenset({State.DRAINING, State.SAVING}),
     State.DRAINING: frozenset({State.SAVING}),
@@ -30,7 +34,7 @@ NEXT: dict[State, frozenset[State]] = {
 }
 """Allowed transitions. Once databases are open, each path to ``failed`` leads through ``saving``."""
 
-START_STATES = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.STARTING})
+START_STATES = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.PREPARING, State.STARTING})
 JOINABLE_STATES = START_STATES | {State.READY}  # a new request is served by this run
 STOP_STATES = frozenset({State.DRAINING, State.SAVING})  # a new request waits for the next run
 INACTIVE_STATES = frozenset({State.STOPPED, State.FAILED})
