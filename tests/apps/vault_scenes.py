@@ -156,12 +156,121 @@ async def turned_or_not(yard: Yard) -> None:
     assert await yard.machine("heir").session() == before
 
 
+# --- the same with files: row n and the file n belong together ---
+
+FILES = ("storage",)
+
+
+def both(machine: Machine, number: int, removed: int = 0) -> None:
+    machine.storage.mkdir(exist_ok=True)
+    (machine.storage / str(number)).write_text(str(number))
+    add(machine.path, number)
+    if removed:
+        (machine.storage / str(removed)).unlink()
+
+
+def found(machine: Machine) -> tuple[list[int], list[int]]:
+    return rows(machine.path), sorted(int(path.name) for path in machine.storage.glob("*"))
+
+
+async def look(yard: Yard, name: str) -> tuple[list[int], list[int]]:
+    machine = yard.machine(name, files=FILES, keep=2)
+    async with machine.vault.hold(machine.tenant):
+        return found(machine)
+
+
+async def one_file(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES, keep=2)
+    async with a.vault.hold(a.tenant):
+        both(a, 1)
+    (yard.root / "begun").touch()
+
+
+async def more_files(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES, keep=2)
+    async with a.vault.hold(a.tenant):
+        both(a, 2)
+        (yard.root / "written").touch()
+
+
+async def no_file_is_lost(yard: Yard) -> None:
+    expected = [n for n, name in ((1, "begun"), (2, "written")) if (yard.root / name).exists()]
+    rows_there, files_there = await look(yard, "a")
+    assert rows_there == expected, rows_there
+    assert set(rows_there) <= set(files_there), "the app has written a row before its file"
+    a = yard.machine("a", files=FILES, keep=2)
+    async with a.vault.hold(a.tenant):
+        both(a, 3)
+    assert await a.vault.orphans(a.tenant) == []
+    assert await look(yard, "heir") == ([*expected, 3], sorted({*files_there, 3}))
+    assert await a.vault.unsaved([a.tenant]) == []
+
+
+async def files_elsewhere(yard: Yard) -> None:
+    await look(yard, "b")
+
+
+async def files_elsewhere_are_whole(yard: Yard) -> None:
+    assert await look(yard, "b") == ([1], [1])
+    b = yard.machine("b", files=FILES)
+    async with b.vault.hold(b.tenant):
+        both(b, 3)
+    assert await look(yard, "a") == ([1, 3], [1, 3])
+
+
+async def two_folders(yard: Yard) -> None:
+    """b has a file 77 which the store never saw, and the store has moved on."""
+    await one_file(yard)
+    await look(yard, "b")
+    (yard.root / "b" / "storage" / "77").write_text("77")
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant):
+        both(a, 2)
+
+
+async def both_folders_are_there(yard: Yard) -> None:
+    assert await look(yard, "b") == ([1, 2], [1, 2])
+    b = yard.machine("b", files=FILES)
+    orphans = [sorted(path.name for path in one.glob("storage/*")) for one in await b.vault.orphans(b.tenant)]
+    assert ["1", "77"] in orphans, orphans
+
+
+async def three_pairs(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    for number in (1, 2, 3):
+        async with a.vault.hold(a.tenant):
+            both(a, number)
+
+
+async def turn_files_back(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    await a.vault.restore(a.tenant, None, "000001-000000001", silent)
+
+
+async def files_turned_or_not(yard: Yard) -> None:
+    """A pair, old or new; or it is said that it is none. And all of history."""
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant) as held:
+        before = found(a)
+        said = [one for one in held.alarms if "interrupted" in one]
+    assert before in (([1], [1]), ([1, 2, 3], [1, 2, 3])) or said, (before, held.alarms)
+    assert set(before[0]) <= set(before[1]), before
+    kept = [version.id[-1] for version in await a.vault.history(a.tenant, DATABASE)]
+    assert {"1", "2", "3"} <= set(kept)
+    assert await look(yard, "heir") == before
+
+
 DEATHS: dict[str, tuple[Scene, Scene, Scene]] = {
     "save": (one, more, nothing_is_lost),
     "first save": (nothing, more, nothing_is_lost),
     "restore": (one, elsewhere, elsewhere_is_whole),
     "set aside": (two_lines, elsewhere, both_lines_are_there),
     "turn back": (three_versions, turn_back, turned_or_not),
+    "files: save": (one_file, more_files, no_file_is_lost),
+    "files: first save": (nothing, more_files, no_file_is_lost),
+    "files: restore": (one_file, files_elsewhere, files_elsewhere_are_whole),
+    "files: set aside": (two_folders, files_elsewhere, both_folders_are_there),
+    "files: turn back": (three_pairs, turn_files_back, files_turned_or_not),
 }
 
 

@@ -64,6 +64,7 @@ class SavedFolder(Database):
         self.store, self.tools = store, tools
         self.unchanged: Callable[[], dict[str, str]] = dict
         self.still = False  # the app has ended
+        self.paired = False  # a version of a database is about to name this save: it must be the newest
         self.octets = 0  # at the last look
         self.skipped = ""  # a sentence on what is not saved
         self.relation = ""  # a sentence if what was restored is not of one moment with the databases
@@ -100,7 +101,7 @@ class SavedFolder(Database):
 
     def _holds(self, index: Index) -> bool:
         """Return whether the store has all that the index names, according to the record."""
-        return self.entry.base is not None and index.link == self.entry.base
+        return self.entry.base is not None and self.entry.base in (index.link, index.over)
 
     def _tell_skipped(self, found: Scan | None) -> None:
         skipped = f"{self.name}: {found.skipped_sentence}" if found is not None and found.skipped else ""
@@ -115,7 +116,8 @@ class SavedFolder(Database):
         found, index = await self.look()
         if found is None:
             return self._missing()
-        if not anew and (not self.behind or (self.entry.base is None and not found.files)):
+        newest = index.over is None or not self.paired
+        if not anew and ((not self.behind and newest) or (self.entry.base is None and not found.files)):
             self.behind = False  # without a file, there is nothing to save yet
             return
         self.behind = True
@@ -144,7 +146,7 @@ class SavedFolder(Database):
         pointer = current.pointer if current is not None else None
         stored: dict[str, str] = {}
         if pointer is not None and not anew:
-            stored = index.blobs() if index.link == pointer.link else await self._stored(pointer)
+            stored = index.blobs() if index.link == pointer.link and index.over is None else await self._stored(pointer)
         there = list(await self.remote.snapshots())
         number = manifest.version(manifest.following(pointer, there, self.lease.epoch, OF_FILES))
         present = {} if anew else await self.blobs.there(number)

@@ -160,7 +160,13 @@ class FilesHolder:
         """Save the folders after a database was copied; return their versions. One that fails has none."""
         if not self._lease.valid():
             return {}
-        await self._save_folders(silent)
+        for folder in self.folders:
+            folder.paired = True
+        try:
+            await self._save_folders(silent)
+        finally:
+            for folder in self.folders:
+                folder.paired = False
         saved = [one for one in self.folders if one.name not in self._notes]
         return {one.name: manifest.version(one.entry.base.key) for one in saved if one.entry.base is not None}
 

@@ -27,10 +27,12 @@ class Known(Struct, frozen=True, array_like=True):
 
 
 class Index(Struct, frozen=True, kw_only=True):
-    """``link``: the save that has all of ``files``; None: unknown. ``swept``: Unix time of the last sweep."""
+    """``link``: the save that has all of ``files``; None: unknown. ``over``: the newest save at the time when that one,
+    which is older, was restored. ``swept``: Unix time of the last sweep."""
 
     v: int = 1
     link: Link | None = None
+    over: Link | None = None
     swept: float = 0.0
     mode: int = 0
     folders: dict[str, int] = {}

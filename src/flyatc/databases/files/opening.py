@@ -188,6 +188,14 @@ async def put(folder: SavedFolder, arrival: Arrival, tools: Workers, reason: str
     return await tools.heavy.run(partial(placing.index_of, folder.path, arrival.manifest, index))
 
 
+def linked(index: Index, arrival: Arrival, pointer: Pointer | None) -> Index:
+    """Return the index with the save that was restored, and the newest one if that is another."""
+    if arrival.chosen is None or pointer is None:
+        return index
+    link = arrival.chosen.snapshot.link
+    return structs.replace(index, link=link, over=pointer.link if link != pointer.link else None)
+
+
 async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record: Record, tools: Workers) -> None:
     """Put folders in place, then write the record: the other order could vouch for older files after a crash."""
     for one, arrival in zip(surveys, arrivals, strict=True):
@@ -197,10 +205,9 @@ async def _settle(surveys: list[Survey], arrivals: list[Arrival | None], record:
             outdated = isinstance(one.plan, Restore) and one.plan.outdated
             keep = not outdated and one.found is not None and bool(one.found.files or one.found.skipped)
             index = await put(folder, arrival, tools, one.plan.reason, one.index, keep=keep)
-            newest = arrival.chosen is not None and pointer is not None and arrival.chosen.snapshot.key == pointer.key
-            link = pointer.link if pointer is not None and newest else None
-            await tools.quick.run(partial(indexes.write, folder.index_path, structs.replace(index, link=link)))
-            folder.behind = not newest
+            index = linked(index, arrival, pointer)
+            await tools.quick.run(partial(indexes.write, folder.index_path, index))
+            folder.behind = index.link is None
         elif isinstance(one.plan, Keep) and one.plan.lost:
             folder.log_event("warning", "the store has lost the files of a folder", reason=one.plan.reason)
     await record.put(

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from msgspec import structs
-
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import manifest, orphans, resources, restore, version_choice
@@ -66,12 +64,11 @@ class Fetched:
     async def _settle(self) -> None:
         entries = {}
         for one in self.ready:
-            folder, pointer, chosen = one.folder, one.pointer, one.arrival.chosen
+            folder, pointer = one.folder, one.pointer
             before = one.local.index if one.local is not None else indexes.Index()
             index = await opening.put(folder, one.arrival, self.tools, REASON, before, keep=one.keep)
-            newest = pointer is not None and chosen is not None and chosen.snapshot.link == pointer.link
-            link = pointer.link if pointer is not None and newest else None
-            await self.tools.quick.run(partial(indexes.write, folder.index_path, structs.replace(index, link=link)))
+            await self.tools.quick.run(partial(indexes.write, folder.index_path, index))
+            folder.behind = True  # chosen by the operator: it becomes the newest
             entries[folder.name] = Entry(
                 base=pointer.link if pointer is not None else None,
                 pending=folder.entry.pending,

@@ -1,0 +1,186 @@
+"""A save or a restore of databases and files may be cut at any step: a pair is left, or it is said."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fakes.machines import Machine, Yard, add, rows
+from fakes.owners import FakeLease, previous
+from flyatc.databases.files.holder import FilesHolder
+from flyatc.databases.version_choice import Moment
+from flyatc.kit.errors import RestoreRefused, SaveFailed
+from flyatc.kit.types import silent
+
+SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
+FILES = ("storage",)
+APART = "the files and the databases are not of one moment"
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path) as made:
+        yield made
+
+
+def work(machine: Machine, number: int, removed: int = 0) -> None:
+    """A row and its file; and a row that goes, with its file."""
+    machine.storage.mkdir(exist_ok=True)
+    (machine.storage / f"{number}.txt").write_text(f"file {number}")
+    (machine.storage / "all.txt").write_text(f"changed {number}")
+    add(machine.path, number)
+    if removed:
+        add(machine.path, -removed)
+        (machine.storage / f"{removed}.txt").unlink()
+
+
+def pair(machine: Machine) -> tuple[list[int], list[int]]:
+    """Rows that are there, and the numbers of files. Fails if a row's file is missing."""
+    found = rows(machine.path)
+    alive = sorted(number for number in found if number > 0 and -number not in found)
+    names = {path.stem: path.read_text() for path in machine.storage.glob("[0-9]*.txt")}
+    assert all(text == f"file {name}" for name, text in names.items())
+    return alive, sorted(int(name) for name in names)
+
+
+async def session(
+    machine: Machine, number: int = 0, removed: int = 0, lease: FakeLease | None = None
+) -> tuple[list[int], list[int]]:
+    async with machine.vault.hold(machine.tenant, lease):
+        before = pair(machine)
+        if number:
+            work(machine, number, removed)
+    return before
+
+
+# a save of both: get, list, list, put 2 contents, upload the manifest, get and put the pointer …, the database's
+@pytest.mark.parametrize("nth", range(1, 22))
+@pytest.mark.parametrize(("after", "times"), [(False, 1000), (True, 1000), (True, 1)], ids=["before", "after", "once"])
+async def test_a_save_cut_at_any_call_leaves_a_pair_and_loses_nothing(
+    yard: Yard, nth: int, after: bool, times: int
+) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1, lease=FakeLease(1))
+    await session(a, 2, lease=FakeLease(2))
+    failed = False
+    try:
+        async with a.vault.hold(a.tenant, FakeLease(3)):
+            yard.failing.fail(nth, times, after=after)
+            work(a, 3, removed=1)
+    except SaveFailed:
+        failed = True
+    yard.failing.mend()
+    lost = yard.machine("lost", files=FILES)  # the machine is lost: what has the store?
+    alive, there = await session(lost, lease=FakeLease(4, previous(3, clean=not failed)))
+    assert alive in ([1, 2], [2, 3])
+    assert set(alive) <= set(there), "a row without its file"
+    if not failed:
+        assert (alive, there) == ([2, 3], [2, 3])
+    for event in lost.events(APART):
+        assert alive == [1, 2]
+        assert "is newer and does not belong to them" in str(event["reason"])
+    same = yard.machine("a", files=FILES)  # it comes back: the other has changed nothing
+    alive, there = await session(same, 4, lease=FakeLease(5, previous(4, clean=True)))
+    assert alive == there == [2, 3]
+    heir = yard.machine("heir", files=FILES)
+    assert await session(heir, lease=FakeLease(6)) == ([2, 3, 4], [2, 3, 4])
+
+
+@pytest.mark.parametrize("nth", range(1, 16))
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_the_same_machine_goes_on_with_all_it_had(yard: Yard, nth: int, after: bool) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1)
+    try:
+        async with a.vault.hold(a.tenant):
+            yard.failing.fail(nth, after=after)
+            work(a, 2, removed=1)
+    except SaveFailed:
+        again = yard.machine("a", files=FILES)
+        assert await again.vault.unsaved([again.tenant]) == [again.tenant]
+    yard.failing.mend()
+    again = yard.machine("a", files=FILES)
+    assert await session(again, 3) == ([2], [2])
+    assert await again.vault.orphans(again.tenant) == []
+    assert await session(yard.machine("heir", files=FILES)) == ([2, 3], [2, 3])
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_a_restore_cut_at_any_call_refuses_and_is_made_again(yard: Yard, nth: int, after: bool) -> None:
+    await session(yard.machine("a", files=FILES), 1)
+    yard.failing.fail(nth, after=after)
+    b = yard.machine("b", files=FILES)
+    refused = False
+    try:
+        await session(b)
+    except RestoreRefused:
+        refused = True
+    assert b.storage.exists() is not refused
+    yard.failing.mend()
+    assert await b.vault.unsaved([b.tenant]) == []
+    assert await session(b, 2) == ([1], [1])
+
+
+@pytest.mark.parametrize("nth", range(1, 30, 2))
+async def test_a_restore_to_a_moment_cut_at_any_call_leaves_a_pair(yard: Yard, nth: int) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1)
+    moment = (await a.vault.history(a.tenant))[0].saved
+    await asyncio.sleep(0.002)  # saves are told apart by the millisecond
+    await session(a, 2, removed=1)
+    yard.failing.fail(nth)
+    with contextlib.suppress(RestoreRefused, SaveFailed):
+        await a.vault.restore(a.tenant, None, Moment(moment), silent)
+    yard.failing.mend()
+    alive, there = await session(yard.machine("lost", files=FILES))
+    assert alive in ([1], [2])
+    assert set(alive) <= set(there)
+    alive, there = await session(yard.machine("a", files=FILES))
+    assert alive == there
+
+
+async def test_a_file_removed_after_the_copy_of_its_database_stays_in_the_pair_and_goes_with_the_next_save(
+    yard: Yard,
+) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1)
+    async with a.vault.hold(a.tenant) as held:
+        add(a.path, 2)
+        assert isinstance(held, FilesHolder)
+        (folder,) = held.folders
+
+        def removing() -> dict[str, str]:
+            """Called when the database has been copied, and before the files are looked at."""
+            (a.storage / "1.txt").unlink(missing_ok=True)
+            return {}
+
+        unchanged, folder.unchanged = folder.unchanged, removing
+        await held.save(silent)
+        folder.unchanged = unchanged
+        assert not (a.storage / "1.txt").exists()
+        assert await session(yard.machine("b", files=FILES)) == ([1, 2], [1])
+        await held.save(silent)
+        assert await session(yard.machine("c", files=FILES)) == ([1, 2], [])
+    await a.vault.restore(a.tenant, "storage/", None, silent)
+    assert not (a.storage / "1.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "scene", ["files: save", "files: first save", "files: restore", "files: set aside", "files: turn back"]
+)
+async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        SCENES,
+        scene,
+        str(tmp_path),
+        env={"PYTHONPATH": str(Path(SCENES).parents[1])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await child.communicate()
+    assert child.returncode == 0, output.decode()
+    assert int(output) > 5  # as many deaths were died
