@@ -13,11 +13,13 @@ from time import monotonic
 from typing import Any, NoReturn
 
 import uvloop
+from msgspec import structs
 
 from flyatc import __version__
 from flyatc.config import load, reload
 from flyatc.config.errors import ConfigError
-from flyatc.config.schema import Config
+from flyatc.config.reload import Changes
+from flyatc.config.schema import Config, Tenant
 from flyatc.control.server import Server
 from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.leases import local_tenants
@@ -30,8 +32,10 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import pidfiles, proc
+from flyatc.routing.route import Routes
 
 MOST_ADDRESSES = 12  # logged at the start
+SWITCH_SECONDS = 0.001  # of a reload's thread: the loop waits no longer for the interpreter's lock
 FAILED = 1
 LAST_SECONDS = 0.5  # at least, for the last steps of a shutdown
 LATER = "the local copies are kept and will be saved at the next start"
@@ -113,6 +117,17 @@ def _addresses(config: Config, port: int) -> Iterator[str]:
         yield f"http://{host}:{port}{tenant.prefix}/"
 
 
+def _read_again(old: Config, made: list[Tenant]) -> tuple[Changes, Routes]:
+    """Read the configuration, compare it with ``old``, and build its routes. For a thread. Raises ConfigError."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        found = reload.changes(old, load.load(old.path, os.environ), made)
+        return found, Routes(found.config)
+    finally:
+        sys.setswitchinterval(usual)
+
+
 class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
         self.config, self.log = config, log
@@ -126,6 +141,7 @@ class Daemon:
         machine = DaemonMachine(self.parts, lambda: self.config, self._looked)
         self._idle_watcher = IdleWatcher(machine, lambda: self.config, self.parts.environ, self.stop, log)
         self._background: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
 
     async def open(self) -> None:
         """Start serving. Raises FlyatcError if the store refuses us, or leftover processes cannot be ended."""
@@ -222,22 +238,38 @@ class Daemon:
         return self._stop.set()
 
     def _hup(self) -> None:
-        with contextlib.suppress(FlyatcError):  # logged by reload
-            self.reload()
+        tasks.start(self._reload_logged(), "reload")
 
-    def reload(self) -> reload.Changes:
-        """Reload the configuration. Raises ConfigError; then nothing has changed."""
-        try:
-            new = load.load(self.config.path, os.environ)
-        except ConfigError as error:
-            for fault in error.faults:
-                self.log.event("error", "reload refused, nothing has changed", fault=str(fault))
-            raise
+    async def _reload_logged(self) -> None:
+        with contextlib.suppress(FlyatcError):  # logged by reload
+            await self.reload()
+
+    async def reload(self) -> Changes:
+        """Reload the configuration. Raises ConfigError; then nothing has changed. Reading ten thousand users takes half
+        a second, so a thread does it while requests are served."""
+        async with self._reloading:
+            made = self.parts.fleet.made()
+            try:
+                found, routes = await asyncio.to_thread(_read_again, self.config, made)
+            except ConfigError as error:
+                for fault in error.faults:
+                    self.log.event("error", "reload refused, nothing has changed", fault=str(fault))
+                raise
+            known = {one.address for one in made}
+            made_since = [one for one in self.parts.fleet.made() if one.address not in known]
+            if made_since:
+                of_these = reload.changes(structs.replace(self.config, tenants={}), found.config, made_since)
+                found = structs.replace(
+                    found, changed=(*found.changed, *of_these.changed), removed=(*found.removed, *of_these.removed)
+                )
+            self._apply(found, routes)
+        return found
+
+    def _apply(self, found: Changes, routes: Routes) -> None:
         parts = self.parts
-        found = reload.changes(self.config, new, parts.fleet.made())
         self.config = found.config
         parts.fleet.apply(found.config)
-        parts.handler.use(found.config)
+        parts.handler.use(found.config, routes)
         if parts.cache is not None and (found.changed or found.removed):
             parts.cache.clear(*found.changed, *found.removed)  # stored by other rules
         if parts.user_placement is not None:
@@ -250,7 +282,6 @@ class Daemon:
         )
         if found.restart:
             self.log.event("warning", "these settings need a restart of the daemon", settings=list(found.restart))
-        return found
 
     def _rewrite(self) -> None:
         """Write to a restored data folder what the daemon has in memory. Raises OSError."""

@@ -36,7 +36,7 @@ class Host(Protocol):
     config: Config
     stopping: bool
 
-    def reload(self) -> reload.Changes: ...
+    async def reload(self) -> reload.Changes: ...
 
     def idle_at(self) -> float | None: ...
 
@@ -138,7 +138,7 @@ class Operations:
             raise FlyatcError(f"{user} belongs to {place.target}: start it there. {place.explanation}")
 
     async def reload(self) -> types.Reloaded:
-        found = self._daemon.reload()
+        found = await self._daemon.reload()
         return types.Reloaded(
             added=list(found.added),
             removed=list(found.removed),

@@ -62,13 +62,14 @@ class Handler:
         self._again = self._start_anew  # bound once, not for each request
         self.use(config)
 
-    def use(self, config: Config) -> None:
-        """Apply a configuration: routes, pages, limits."""
+    def use(self, config: Config, routes: route.Routes | None = None) -> None:
+        """Apply a configuration: routes, pages, limits. ``routes``: those of the configuration, if they are made
+        already."""
         self._config, self._serves = config, config.serves
         self._hops, self._largest_body = config.server.trusted_hops, config.limits.request_body
         self._names_remote = headers.names_remote(self._hops, self._on_fly)
         self._health = config.server.health.encode() if config.server.health else None
-        self.routes = route.Routes(config)
+        self.routes = routes or route.Routes(config)
         self._recent: dict[bytes, TenantDestination] = {}  # of warm tenants, by path
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
