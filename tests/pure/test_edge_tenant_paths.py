@@ -1,5 +1,6 @@
 """Cookies and redirects of a tenant stay below its prefix: the headers of responses, rewritten."""
 
+import sys
 import time
 
 import pytest
@@ -250,3 +251,19 @@ def test_the_work_is_linear_and_the_result_no_longer(line: str) -> None:
     (found,) = lines(line)
     assert time.process_time() - began < 1.0  # a square of it would take minutes
     assert len(found) <= len(line) + 1100
+
+
+def test_a_cookie_costs_two_calls_and_a_response_without_one_none() -> None:
+    rewriter, calls = paths(), list[str]()
+    assert rewriter is not None
+    asked = head.RequestParser().parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    for number in range(2):
+        text = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=%d; Path=/; HttpOnly\r\n\r\n" % number
+        answer = head.ResponseParser().parse(text, b"GET")
+        calls.clear()
+        sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_name) if event == "call" else None)
+        rewriter.apply(answer, asked, print)
+        sys.setprofile(None)
+        assert answer.kept == [b"\r\nSet-Cookie: a=%d; Path=/boston; HttpOnly" % number]
+    assert calls == ["apply", "_cookie"]
+    assert rewriter.names.isdisjoint({b"content-length": [b"1"], b"connection": [b"close"]})

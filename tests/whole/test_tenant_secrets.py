@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.faults import line
+from fakes.s3 import Server
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, config, eventually
 
@@ -114,6 +116,23 @@ def test_a_record_that_is_damaged_starts_nothing_until_it_is_repaired(start: Sta
     assert record.read_bytes() == body[:30]
     record.write_bytes(body)
     assert eventually(lambda: daemon.get("/bob/echo").status == 200 and secrets(daemon, "bob"), 30) == of_bob
+
+
+def test_while_the_store_is_away_a_start_is_refused_and_works_when_it_is_back(
+    start: StartDaemon, tmp_path: Path, moto_server: Server
+) -> None:
+    with line(moto_server.port) as wire:
+        wire.refuse()
+        environ = moto_server.environ(moto_server.bucket(), port=wire.port)
+        daemon = start(text(tmp_path / "store").replace(f"url: 'file:{tmp_path / 'store'}', ", ""), env=environ)
+        answer = daemon.get("/bob/echo")
+        assert answer.status == 503
+        assert answer.headers["Retry-After"]
+        assert "the store cannot be used yet" in str(daemon.until_told("the start failed", tenant="bob")["reason"])
+        wire.pass_through()
+        eventually(lambda: daemon.get("/bob/echo").status == 200, 30, "the start")
+        assert re.fullmatch("[0-9a-f]{128}", secrets(daemon, "bob")["SECRET_KEY_BASE"] or "")
+        assert daemon.stop() == 0
 
 
 def test_without_a_store_it_stays_on_the_disk(start: StartDaemon, tmp_path: Path) -> None:
