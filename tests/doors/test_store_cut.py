@@ -426,13 +426,13 @@ async def test_a_folder_on_a_disk_that_hangs_is_unknown_in_time_and_works_again(
     store = FolderStore(tmp_path / "store", log=log)
     await store.open()
     await store.put("a", b"one")
-    reading = type(store._disk).get
+    reading = type(store._blocking).get
 
     def hang(*arguments: Any) -> Any:
         go.wait(30)
         return reading(*arguments)
 
-    monkeypatch.setattr(type(store._disk), "get", hang)
+    monkeypatch.setattr(type(store._blocking), "get", hang)
     store = FolderStore(tmp_path / "store", log=log)
     await store.open()
     for _ in range(5):  # more than it has threads

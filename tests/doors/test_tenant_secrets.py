@@ -11,7 +11,8 @@ from fakes.s3 import Server
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.daemon.tenant_secrets import OBJECT, TenantSecrets
 from flyatc.kit.errors import RestoreRefused
-from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreUnavailable
 
 TENANT = Tenant(
@@ -21,7 +22,7 @@ WITHOUT = Tenant(user="boston", name="", prefix="/boston", data=Path("/data/bost
 
 
 @pytest.fixture(params=["folder", "moto"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OwnedStore]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ThreadedStore]:
     if request.param == "folder":
         made = store_of(Storage(url=f"file:{tmp_path / 'store'}"), {})
     else:
@@ -38,14 +39,14 @@ async def secret(keys: TenantSecrets, tenant: Tenant = TENANT) -> str:
     return keys.words(tenant)["secret"]
 
 
-async def test_machines_that_start_at_once_agree(store: OwnedStore, tmp_path: Path) -> None:
+async def test_machines_that_start_at_once_agree(store: ThreadedStore, tmp_path: Path) -> None:
     machines = [TenantSecrets({}, store, tmp_path) for _ in range(8)]
     found = await asyncio.gather(*(secret(keys) for keys in machines))
     assert len({*found}) == 1
     assert await secret(TenantSecrets({}, store, tmp_path)) == found[0]
 
 
-async def test_nothing_is_written_unless_a_tenant_needs_it(store: OwnedStore, tmp_path: Path) -> None:
+async def test_nothing_is_written_unless_a_tenant_needs_it(store: ThreadedStore, tmp_path: Path) -> None:
     keys = TenantSecrets({}, store, tmp_path)
     await keys.load(WITHOUT)
     assert keys.words(WITHOUT) == {}
@@ -58,7 +59,7 @@ async def test_nothing_is_written_unless_a_tenant_needs_it(store: OwnedStore, tm
     "body", [b"", b"{}", b'{"version":1,"key":"abc"}', b'{"version":2,"key":"' + b"a" * 64 + b'"}']
 )
 async def test_a_record_that_cannot_be_read_starts_nothing_and_stays(
-    store: OwnedStore, tmp_path: Path, body: bytes
+    store: ThreadedStore, tmp_path: Path, body: bytes
 ) -> None:
     await store.put(OBJECT, body)
     keys = TenantSecrets({}, store, tmp_path)

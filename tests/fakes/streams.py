@@ -20,7 +20,8 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.resources import Workers
 from flyatc.kit.types import silent
-from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 from flyatc.process import program
 from flyatc.process.pidfiles import Records
 from slowness import SLOWNESS
@@ -28,7 +29,7 @@ from slowness import SLOWNESS
 
 class Streamer:
     def __init__(
-        self, data: Path, store: OwnedStore, storage: Storage, environ: Mapping[str, str], seed: Path | None
+        self, data: Path, store: ThreadedStore, storage: Storage, environ: Mapping[str, str], seed: Path | None
     ) -> None:
         self.after_programs: Callable[[], object] = lambda: None  # called when one has ended
         self.data, self.store, self.seed = data, store, seed

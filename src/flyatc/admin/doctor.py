@@ -19,7 +19,8 @@ from flyatc.fly import api_http, environment, provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
 from flyatc.kit.errors import FlyatcError
-from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 
 
@@ -93,7 +94,7 @@ async def examine_store(storage: Storage, environ: Mapping[str, str]) -> AsyncIt
         store.close()
 
 
-async def _examine(store: OwnedStore, url: str, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def _examine(store: ThreadedStore, url: str, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
     try:
         await store.open()
         yield Finding("good", "store", _lets_in(url, environ))
@@ -131,7 +132,7 @@ def _consistency(place: sections.Bucket) -> Finding:
     )
 
 
-async def _measure(store: OwnedStore) -> tuple[float, float, float]:
+async def _measure(store: ThreadedStore) -> tuple[float, float, float]:
     """Median seconds of a small put and a small get; seconds by which the store's clock is ahead, accurate to 1 s."""
     key, puts, gets, offset = f"checks/{uuid.uuid4().hex}", [], [], 0.0
     try:

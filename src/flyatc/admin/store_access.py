@@ -20,7 +20,8 @@ from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifier
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
-from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log, stamp
 from flyatc.ownership import acquire, identity, record
@@ -36,7 +37,7 @@ PATIENCE = 6.0  # seconds to read one record
 @contextlib.asynccontextmanager
 async def opened(
     config: Config, environ: Mapping[str, str], *, hurried: float | None = None
-) -> AsyncIterator[OwnedStore]:
+) -> AsyncIterator[ThreadedStore]:
     """Open the store for a command. Raises FlyatcError if there is none, StoreUnavailable."""
     store = store_of(config.storage, environ, hurried=hurried)
     if store is None:

@@ -8,7 +8,7 @@ import asyncio
 
 from flyatc.kit import tasks, timing
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.objects.open_store import OwnedStore
+from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 
@@ -20,7 +20,7 @@ class StoreStart:
     """``hurried``: the client for leases; it is opened first, since it fails within seconds if the store is away.
     ``store`` None: nothing is stored, and there is nothing to wait for."""
 
-    def __init__(self, hurried: OwnedStore | None, store: OwnedStore | None, log: Log) -> None:
+    def __init__(self, hurried: ThreadedStore | None, store: ThreadedStore | None, log: Log) -> None:
         self._stores = [one for one in (hurried, store) if one is not None]
         self._store, self._log = store, log
         self._ready, self._decided = asyncio.Event(), asyncio.Event()

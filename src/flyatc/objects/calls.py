@@ -1,15 +1,18 @@
-"""Calls of a store in threads, each with a deadline.
+"""Calls of a store in threads, each with a deadline; the store made of them.
 
 A call that exceeds its deadline is given up: its outcome is unknown (StoreUnavailable), an error is logged, and its
 thread and the client's connections are replaced. See ``kit.threads``."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from flyatc.kit.threads import MOST_HUNG, Exhausted, Late, Threads, Tick
 from flyatc.kit.timing import Deadline, Moving, Within
 from flyatc.kit.types import Progress, silent
-from flyatc.objects.store import StoreUnavailable
+from flyatc.objects import store
+from flyatc.objects.store import Seen, Stored, StoreUnavailable
 from flyatc.observe.log import Log
 
 T = TypeVar("T")
@@ -85,3 +88,89 @@ class Calls:
         """Wait for running calls, except those given up."""
         for threads in (self._small, self._large):
             threads.close()
+
+
+class Blocking(Protocol):
+    """The operations of ObjectStore as calls that block. ``tick``: reports progress."""
+
+    def open(self) -> None: ...
+
+    def get(self, key: str) -> tuple[bytes, str] | None: ...
+
+    def look(self, key: str) -> Seen | None: ...
+
+    def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str: ...
+
+    def head(self, key: str) -> Stored | None: ...
+
+    def list(self, prefix: str, tick: Tick) -> tuple[Stored, ...]: ...
+
+    def delete(self, key: str, *, match: str | None = None) -> None: ...
+
+    def download(self, key: str, path: Path, tick: Tick) -> None: ...
+
+    def borrow(self, key: str, path: Path, tick: Tick) -> None: ...
+
+    def upload(self, key: str, path: Path, create: bool, tick: Tick) -> str: ...
+
+
+class ThreadedStore:
+    """An ObjectStore whose calls run in threads. To be opened first, and closed."""
+
+    def __init__(self, blocking: Blocking, calls: Calls) -> None:
+        self._blocking, self._calls = blocking, calls
+        self.conditional_deletes = False
+
+    async def open(self) -> None:
+        """Open the store. Raises StoreRefused if the settings are wrong, StoreUnavailable."""
+        await self._call("open", self._blocking.open)
+
+    async def check(self) -> None:
+        """Test that conditional writes work, before first use. Raises StoreRefused if they do not, StoreUnavailable."""
+        self.conditional_deletes = await store.check(self)
+
+    async def get(self, key: str) -> tuple[bytes, str] | None:
+        return await self._call(f"get {key}", partial(self._blocking.get, key))
+
+    async def look(self, key: str) -> Seen | None:
+        return await self._call(f"get {key}", partial(self._blocking.look, key))
+
+    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
+        return await self._call(f"put {key}", partial(self._blocking.put, key, body, create=create, match=match))
+
+    async def head(self, key: str) -> Stored | None:
+        return await self._call(f"head {key}", partial(self._blocking.head, key))
+
+    async def list(self, prefix: str) -> tuple[Stored, ...]:
+        await self._prepare()
+        return await self._calls.pages(f"list {prefix}", partial(self._blocking.list, prefix))
+
+    async def delete(self, key: str, *, match: str | None = None) -> None:
+        await self._call(f"delete {key}", partial(self._blocking.delete, key, match=match))
+
+    async def download(self, key: str, path: Path, progress: Progress) -> None:
+        await self._transfer("download", key, partial(self._blocking.download, key, path), progress)
+
+    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+        await self._transfer("download", key, partial(self._blocking.borrow, key, path), progress)
+
+    async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
+        return await self._transfer("upload", key, partial(self._blocking.upload, key, path, create), progress)
+
+    async def hang_up(self) -> None:
+        """Close unused connections: after a sleep they may be dead without notice. A running call keeps its own."""
+
+    def close(self) -> None:
+        """Close the store after running calls have ended."""
+        self._calls.close()
+
+    async def _prepare(self) -> None:
+        """Do what the deadline of the next call need not cover."""
+
+    async def _call(self, what: str, work: Callable[[], T]) -> T:
+        await self._prepare()
+        return await self._calls.small(what, work)
+
+    async def _transfer(self, step: str, key: str, work: Callable[[Tick], T], progress: Progress) -> T:
+        await self._prepare()
+        return await self._calls.transfer(f"{step} {key}", work, step, progress)

@@ -20,68 +20,22 @@ from typing import BinaryIO
 
 from flyatc.kit import durable_files
 from flyatc.kit.threads import Tick
-from flyatc.kit.types import Progress
-from flyatc.objects import store
-from flyatc.objects.calls import SECONDS, Calls
+from flyatc.objects.calls import SECONDS, Calls, ThreadedStore
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreRefused, StoreUnavailable, check_key
 from flyatc.observe.log import Log
 
 HURRIED = 10.0  # s; a local disk under load may take longer to write than a bucket
 
 
-class FolderStore:
-    """An ObjectStore. Call ``open`` first; several processes may use one folder."""
+class FolderStore(ThreadedStore):
+    """Store on a folder, which several processes may use. ``open`` makes the folder if it is absent; if it vanishes
+    later it is not made again: calls raise StoreUnavailable."""
 
     def __init__(self, root: Path, *, hurried: bool = False, log: Log | None = None) -> None:
         """``hurried``: calls are given up sooner, see HURRIED."""
         seconds = HURRIED if hurried else None
-        self._disk = Disk(root, 0.75 * (seconds or SECONDS))
-        self._calls = Calls("store", str(root), log, seconds=seconds, replace=lambda: None)
-        self.conditional_deletes = False
-
-    async def open(self) -> None:
-        """Make the folder if it is absent. If it vanishes later it is not made again: calls raise StoreUnavailable."""
-        await self._calls.small("open", self._disk.open)
-
-    async def check(self) -> None:
-        """Run the self-test, before first use. Raises StoreRefused, StoreUnavailable."""
-        self.conditional_deletes = await store.check(self)
-
-    async def get(self, key: str) -> tuple[bytes, str] | None:
-        return await self._calls.small(f"get {key}", partial(self._disk.get, key))
-
-    async def look(self, key: str) -> Seen | None:
-        return await self._calls.small(f"get {key}", partial(self._disk.look, key))
-
-    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
-        return await self._calls.small(f"put {key}", partial(self._disk.put, key, body, create=create, match=match))
-
-    async def head(self, key: str) -> Stored | None:
-        return await self._calls.small(f"head {key}", partial(self._disk.head, key))
-
-    async def list(self, prefix: str) -> tuple[Stored, ...]:
-        return await self._calls.pages(f"list {prefix}", partial(self._disk.list, prefix))
-
-    async def delete(self, key: str, *, match: str | None = None) -> None:
-        await self._calls.small(f"delete {key}", partial(self._disk.delete, key, match=match))
-
-    async def download(self, key: str, path: Path, progress: Progress) -> None:
-        work = partial(self._disk.download, key, path)
-        await self._calls.transfer(f"download {key}", work, "download", progress)
-
-    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
-        """Download an object of another program. Leading slashes, which a folder's keys cannot have, are removed."""
-        await self.download(key.strip("/"), path, progress)
-
-    async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
-        work = partial(self._disk.upload, key, path, create)
-        return await self._calls.transfer(f"upload {key}", work, "upload", progress)
-
-    async def hang_up(self) -> None:
-        """Do nothing: a folder has no connections."""
-
-    def close(self) -> None:
-        self._calls.close()
+        calls = Calls("store", str(root), log, seconds=seconds, replace=lambda: None)
+        super().__init__(Disk(root, 0.75 * (seconds or SECONDS)), calls)
 
 
 CHUNK = 1 << 20
@@ -185,6 +139,10 @@ class Disk:
 
         with file, path.open("xb") as copy:  # errors here are of the local disk, not the store
             _pour(read, copy, _size(file), tick)
+
+    def borrow(self, key: str, path: Path, tick: Tick) -> None:
+        """Download an object of another program. Leading slashes, which a folder's keys cannot have, are removed."""
+        self.download(key.strip("/"), path, tick)
 
     # --- changing ---
 

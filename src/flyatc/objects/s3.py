@@ -1,17 +1,14 @@
-"""Store on S3 or Tigris: ``S3Store`` is async; ``SmallObjects`` and ``s3_transfer`` are its blocking parts."""
+"""Store on S3 or Tigris: ``S3Store`` is async, ``BucketObjects`` its blocking part."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from flyatc.config.sections import Bucket
 from flyatc.kit.threads import Tick
-from flyatc.kit.types import Progress
-from flyatc.objects import store
-from flyatc.objects.calls import Calls
+from flyatc.objects.calls import Calls, ThreadedStore
 from flyatc.objects.s3_client import READ_SECONDS, Clients, date, translate_errors
 from flyatc.objects.s3_transfer import Transfers
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
@@ -26,101 +23,59 @@ T = TypeVar("T")
 MAKING = 30.0  # s; for making the client, with the import of boto3, which is slow on a busy machine
 
 
-class S3Store:
-    """An ObjectStore. ``environ`` has the credentials. Each call has a deadline: see ``calls``.
+class S3Store(ThreadedStore):
+    """Store on a bucket. ``environ`` has the credentials. Each call has a deadline: see ``calls``.
 
     ``hurried``: seconds for a call, made without retries: for records that are useless when late."""
 
     def __init__(
         self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None
     ) -> None:
-        self._hurried, self.conditional_deletes = hurried, False
         self._clients = Clients(bucket, environ, hurried=hurried)
-        self._small, self._transfers = SmallObjects(self._clients), Transfers(self._clients)
+        self._objects = BucketObjects(self._clients)
         name = "s3-hurried" if hurried is not None else "s3"
-        self._calls = Calls(name, bucket.place, log, seconds=hurried, replace=self._clients.replace)
+        calls = Calls(name, bucket.place, log, seconds=hurried, replace=self._clients.replace)
+        super().__init__(self._objects, calls)
+        self._hurried = hurried
 
     async def open(self) -> None:
         """Open the bucket. Raises StoreRefused if credentials or bucket are wrong, StoreUnavailable."""
-        await self._call("open", self._small.probe)
+        await super().open()
         if not self._hurried:
-            await self._call("sweep", self._transfers.sweep)
-
-    async def check(self) -> None:
-        """Run the self-test, before first use. Raises StoreRefused if conditions are ignored, StoreUnavailable."""
-        self.conditional_deletes = await store.check(self)
-
-    async def get(self, key: str) -> tuple[bytes, str] | None:
-        seen = await self.look(key)
-        return None if seen is None else (seen.body, seen.etag)
-
-    async def look(self, key: str) -> Seen | None:
-        return await self._call(f"get {key}", partial(self._small.look, key))
-
-    async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
-        return await self._call(f"put {key}", partial(self._small.put, key, body, create=create, match=match))
-
-    async def head(self, key: str) -> Stored | None:
-        return await self._call(f"head {key}", partial(self._small.head, key))
-
-    async def list(self, prefix: str) -> tuple[Stored, ...]:
-        await self._make_client()
-        return await self._calls.pages(f"list {prefix}", partial(self._small.list, prefix))
-
-    async def delete(self, key: str, *, match: str | None = None) -> None:
-        await self._call(f"delete {key}", partial(self._small.delete, key, match=match))
-
-    async def download(self, key: str, path: Path, progress: Progress) -> None:
-        await self._transfer("download", key, partial(self._transfers.download, key, path), progress)
-
-    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
-        await self._transfer("download", key, partial(self._transfers.borrow, key, path), progress)
-
-    async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
-        return await self._transfer("upload", key, partial(self._transfers.upload, key, path, create), progress)
+            await self._call("sweep", self._objects.sweep)
 
     async def hang_up(self) -> None:
-        """Close unused connections; new ones are opened when needed. A running call keeps its own."""
         await self._calls.small("hang up", self._clients.close)
 
     def close(self) -> None:
-        """Close the store after running calls have ended."""
-        self._calls.close()
+        super().close()
         self._clients.close()
 
-    async def _make_client(self) -> None:
+    async def _prepare(self) -> None:
         """Make the client in a separate call, so that a short deadline need not cover it."""
         if not self._clients.made:
             await self._calls.small("make the client", self._clients.make, MAKING)
-
-    async def _call(self, what: str, work: Callable[[], T]) -> T:
-        await self._make_client()
-        return await self._calls.small(what, work)
-
-    async def _transfer(self, step: str, key: str, work: Callable[[Tick], T], progress: Progress) -> T:
-        await self._make_client()
-        return await self._calls.transfer(f"{step} {key}", work, step, progress)
 
 
 CHUNK = 64 << 10
 
 
-class SmallObjects:
-    """Blocking requests: small objects, listing and deleting."""
+class BucketObjects(Transfers):
+    """Blocking operations on a bucket."""
 
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-        self._bucket = clients.bucket
-
-    def probe(self) -> None:
+    def open(self) -> None:
         """Test access to the bucket. Raises StoreRefused if credentials or bucket are wrong."""
         with translate_errors(self._bucket):
             self._clients.retrying.list_objects_v2(
                 Bucket=self._bucket.name, Prefix=f"{self._bucket.prefix}checks/", MaxKeys=1
             )
 
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        seen = self.look(key)
+        return None if seen is None else (seen.body, seen.etag)
+
     def look(self, key: str) -> Seen | None:
-        name = self.name(key)
+        name = self._name(key)
         try:
             with translate_errors(self._bucket):
                 response = self._clients.retrying.get_object(Bucket=self._bucket.name, Key=name)
@@ -140,7 +95,7 @@ class SmallObjects:
             request = partial(self._clients.once.put_object, IfMatch=f'"{match}"')
         try:
             with translate_errors(self._bucket):
-                response = request(Bucket=self._bucket.name, Key=self.name(key), Body=body)
+                response = request(Bucket=self._bucket.name, Key=self._name(key), Body=body)
         except ConditionFailed as error:
             why = "exists already" if create else "was changed by another writer"
             raise ConditionFailed(f"{key} {why}") from error
@@ -150,7 +105,7 @@ class SmallObjects:
 
     def head(self, key: str) -> Stored | None:
         """Look the key up by a listing: S3's response to HEAD is the same for a missing bucket and a missing key."""
-        name = self.name(key)
+        name = self._name(key)
         with translate_errors(self._bucket):
             response = self._clients.retrying.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
             found = [entry for entry in response.get("Contents", ()) if entry["Key"] == name]
@@ -172,19 +127,15 @@ class SmallObjects:
         if match is not None:
             return self._delete_matching(key, match)
         with contextlib.suppress(Absent), translate_errors(self._bucket):
-            self._clients.retrying.delete_object(Bucket=self._bucket.name, Key=self.name(key))
+            self._clients.retrying.delete_object(Bucket=self._bucket.name, Key=self._name(key))
         return None
 
     def _delete_matching(self, key: str, etag: str) -> None:
         try:
             with translate_errors(self._bucket):
-                self._clients.once.delete_object(Bucket=self._bucket.name, Key=self.name(key), IfMatch=f'"{etag}"')
+                self._clients.once.delete_object(Bucket=self._bucket.name, Key=self._name(key), IfMatch=f'"{etag}"')
         except (Absent, ConditionFailed) as error:
             raise ConditionFailed(f"{key} is not there any more, or was changed by another writer") from error
-
-    def name(self, key: str) -> str:
-        check_key(key)
-        return f"{self._bucket.prefix}{key}"
 
     def _stored(self, entry: "ObjectTypeDef") -> Stored:
         key = entry["Key"].removeprefix(self._bucket.prefix)

@@ -40,7 +40,6 @@ class Transfers:
 
     def download(self, key: str, path: Path, tick: Tick) -> None:
         """Download to ``path``, which must not exist, and does not after a failure."""
-        check_key(key)
         self._download(self._name(key), path, tick)
 
     def borrow(self, key: str, path: Path, tick: Tick) -> None:
@@ -56,7 +55,6 @@ class Transfers:
                 raise
 
     def upload(self, key: str, path: Path, create: bool, tick: Tick) -> str:
-        check_key(key)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             pace = _Pace(tick, size)
@@ -119,6 +117,7 @@ class Transfers:
         return part
 
     def _name(self, key: str) -> str:
+        check_key(key)
         return f"{self._bucket.prefix}{key}"
 
 

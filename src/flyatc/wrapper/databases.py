@@ -18,7 +18,8 @@ from flyatc.daemon.wiring import DataLock, streams_of
 from flyatc.databases.service import DatabaseService
 from flyatc.kit import timing
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
-from flyatc.objects.open_store import OwnedStore, store_of
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease
@@ -105,7 +106,7 @@ async def held(config: Config | None, log: Log) -> AsyncIterator[Held]:
         await asyncio.to_thread(partial(_close, service, leases, store))  # it waits for threads
 
 
-async def _opened(store: OwnedStore, leases: DaemonLeases, patience: float, log: Log) -> None:
+async def _opened(store: ThreadedStore, leases: DaemonLeases, patience: float, log: Log) -> None:
     """Open the store. It may be unavailable while a machine boots, so retry for ``patience`` seconds.
 
     Raises StoreRefused, StoreUnavailable."""
@@ -153,7 +154,7 @@ def _expand(text: str, tenant: Tenant) -> str:
     return launch_plan.expand(text, launch_plan.words(tenant, 0), os.environ)
 
 
-def _close(service: DatabaseService, leases: DaemonLeases, store: OwnedStore | None) -> None:
+def _close(service: DatabaseService, leases: DaemonLeases, store: ThreadedStore | None) -> None:
     service.close()
     leases.close()
     if store is not None:
