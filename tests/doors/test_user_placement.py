@@ -9,6 +9,7 @@ from fakes.dns import DnsServer
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import Listen
+from flyatc.daemon import user_placement
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.fly import user_lookup as names_module
 from flyatc.fly.dns import Dns
@@ -17,7 +18,7 @@ from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing import lookup_limit, placement, replay_cache
+from flyatc.routing import placement, replay_cache
 from flyatc.routing.placement import Here, Nowhere, There
 from flyatc.routing.replay import Target
 
@@ -159,9 +160,9 @@ async def test_a_reload_counts_at_once(placing: UserPlacement, owners: Owners, t
 async def test_in_a_storm_of_unknown_users_only_some_are_looked_up_and_known_or_listed_ones_are_served(
     server: DnsServer, owners: Owners, placing: UserPlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup_limit, "AT_ONCE", 20.0)
-    monkeypatch.setattr(lookup_limit, "A_SECOND", 0.0)
-    monkeypatch.setattr(placing, "_lookup_limit", lookup_limit.LookupLimit())
+    monkeypatch.setattr(user_placement, "AT_ONCE", 20.0)
+    monkeypatch.setattr(user_placement, "A_SECOND", 0.0)
+    monkeypatch.setattr(placing, "_lookup_limit", user_placement.LookupLimit())
     owners.had("700", OTHER)
     assert where(await placing.find("700")) == THERE
     found = [await placing.find(str(number)) for number in range(1000, 1040)]

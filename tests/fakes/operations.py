@@ -8,7 +8,7 @@ from flyatc.control.types import Daemon, Drained, Explanation, History, Overview
 from flyatc.databases.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
-from flyatc.observe.journal import Journal
+from flyatc.observe.log import Journal
 from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.state import State, Status
 

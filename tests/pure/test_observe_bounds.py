@@ -4,7 +4,7 @@ import pytest
 
 from flyatc.observe import counters as process_counters
 from flyatc.observe.counters import Counters
-from flyatc.observe.journal import Journal
+from flyatc.observe.log import Journal
 
 
 def test_tenants_without_number_share_one_series_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ from flyatc.control.types import LONGEST_HOLD, Cleared, Operations, Resumed, Ste
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
-from flyatc.observe.journal import Entry, Journal
-from flyatc.observe.log import Log
+from flyatc.observe.log import Entry, Journal, Log
 from flyatc.tenants.errors import NoSuchTenant, Unavailable
 from flyatc.wire.errors import BadMessage
 

@@ -14,7 +14,7 @@ from flyatc.observe.counters import Counters
 from flyatc.tenants.state import Status
 
 if TYPE_CHECKING:
-    from flyatc.observe.journal import Journal  # it imports asyncio, which commands need not load
+    from flyatc.observe.log import Journal  # it imports asyncio, which commands need not load
 
 
 def socket_of(data: str | Path) -> Path:

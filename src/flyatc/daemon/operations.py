@@ -22,8 +22,7 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
-from flyatc.observe.journal import Journal
-from flyatc.observe.log import stamp
+from flyatc.observe.log import Journal, stamp
 from flyatc.routing import placement
 
 LOOK_SECONDS = 0.02  # s; between two checks whether a pause has drained

@@ -11,9 +11,9 @@ from flyatc.fly.provision import NotMade, Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import OwnershipUnknown
+from flyatc.kit.token_bucket import TokenBucket
 from flyatc.ownership.record import Holder, Owner, Successor
 from flyatc.routing import placement
-from flyatc.routing.lookup_limit import LookupLimit
 from flyatc.routing.placement import Last
 from flyatc.routing.replay import Target, target
 from flyatc.routing.replay_cache import ReplayFailures
@@ -29,6 +29,10 @@ class Owners(Protocol):
     def held(self, user: str) -> bool: ...
 
     async def look(self, user: str) -> Owner | None: ...
+
+
+AT_ONCE, A_SECOND = 500.0, 100.0  # lookups of unknown users
+UNDER_WAY = 200  # concurrent lookups of them
 
 
 class UserPlacement:
@@ -203,3 +207,12 @@ class UserPlacement:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+class LookupLimit(TokenBucket):
+    """Rate limit for lookups of unknown users. Each costs DNS queries and a read of the store, and any client can
+    invent a million names. A user who turns out to be known costs no token: after a restart all known users are
+    looked up without delay."""
+
+    def __init__(self) -> None:
+        super().__init__(AT_ONCE, A_SECOND, UNDER_WAY)

@@ -11,7 +11,6 @@ from pathlib import Path
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
-from flyatc.daemon.store_start import StoreStart
 from flyatc.daemon.tenant_secrets import TenantSecrets
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
@@ -31,7 +30,7 @@ from flyatc.fly.provision import Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
-from flyatc.objects.open_store import store_of
+from flyatc.objects.open_store import StoreStart, store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity

@@ -10,13 +10,13 @@ import os
 import queue
 import select
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from time import monotonic, sleep, time  # noqa: TID251  # see settle
 from typing import Any, BinaryIO
 
 import msgspec
 
-from flyatc.observe.journal import Journal
 from flyatc.observe.log_text import inert_json, readable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -171,3 +171,47 @@ def _encode(record: dict[str, Any]) -> bytes:
         return _encoder.encode(record)
     except UnicodeEncodeError:  # such as a file name that is not UTF-8
         return _encoder.encode({name: str(value).encode(errors="replace").decode() for name, value in record.items()})
+
+
+# (number, tenant or None, JSON object without newline). A tuple, since every request adds one
+Entry = tuple[int, str | None, bytes]
+
+
+class Journal:
+    """The latest log lines in memory, for ``flyatc logs``, bounded in bytes."""
+
+    def __init__(self, bound: int = 4 << 20) -> None:
+        self._entries: deque[Entry] = deque()
+        self._octets, self._bound = 0, bound
+        self._more = asyncio.Event()
+        self._readers = 0  # that wait
+        self.last = 0  # the number of the newest entry
+
+    def add(self, tenant: str | None, line: bytes) -> None:
+        self.last += 1
+        self._entries.append((self.last, tenant, line))
+        self._octets += len(line)
+        while self._octets > self._bound:
+            self._octets -= len(self._entries.popleft()[2])
+        if self._readers:
+            self._more.set()
+
+    def since(self, number: int, tenant: str | None = None) -> list[Entry]:
+        """Return the entries after ``number``, oldest first; of ``tenant`` and of addresses below ``tenant/``."""
+        found: list[Entry] = []
+        for entry in reversed(self._entries):
+            if entry[0] <= number:
+                break
+            if tenant is None or entry[1] == tenant or (entry[1] or "").startswith(f"{tenant}/"):
+                found.append(entry)
+        found.reverse()
+        return found
+
+    async def more(self) -> None:
+        """Wait for the next entry."""
+        self._more.clear()
+        self._readers += 1
+        try:
+            await self._more.wait()
+        finally:
+            self._readers -= 1

@@ -1,6 +1,6 @@
 """The limit on look-ups of unknown users."""
 
-from flyatc.routing.lookup_limit import A_SECOND, AT_ONCE, UNDER_WAY, LookupLimit
+from flyatc.daemon.user_placement import A_SECOND, AT_ONCE, UNDER_WAY, LookupLimit
 
 
 def looked_up(strangers: LookupLimit, now: float, count: int, *, known: bool = False) -> int:
