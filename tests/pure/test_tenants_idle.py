@@ -15,13 +15,13 @@ from flyatc.tenants.state import State
 def snapshot(
     tenant: str = "a",
     state: State = State.READY,
-    visitors: int = 0,
+    requests: int = 0,
     quiet_since: float = 0.0,
     idle: float = 300.0,
     changed: bool = False,
     newcomer: bool = False,
 ) -> Snapshot:
-    return Snapshot(tenant, state, visitors, quiet_since, idle, changed, newcomer)
+    return Snapshot(tenant, state, requests, quiet_since, idle, changed, newcomer)
 
 
 def test_no_tenant_is_stopped_before_it_is_due_and_the_next_look_is_then() -> None:
@@ -35,7 +35,7 @@ def test_a_tenant_without_requests_for_long_enough_is_stopped_with_the_reason() 
 
 
 def test_a_tenant_with_a_request_is_never_idle() -> None:
-    assert idle.sweep([snapshot(visitors=1)], now=1e9) == ([], math.inf)
+    assert idle.sweep([snapshot(requests=1)], now=1e9) == ([], math.inf)
 
 
 def test_idle_zero_means_never() -> None:
@@ -59,7 +59,7 @@ def test_a_changed_tenant_that_is_idle_too_is_only_stopped() -> None:
 
 
 def test_the_next_look_is_the_earliest_of_all() -> None:
-    many = [snapshot("a", quiet_since=5), snapshot("b", quiet_since=2), snapshot("c", visitors=3)]
+    many = [snapshot("a", quiet_since=5), snapshot("b", quiet_since=2), snapshot("c", requests=3)]
     assert idle.sweep(many, now=10) == ([], 302.0)
 
 
@@ -67,7 +67,7 @@ def test_the_least_recently_used_idle_one_makes_room() -> None:
     many = [
         snapshot("a", quiet_since=5),
         snapshot("b", quiet_since=2, idle=0),
-        snapshot("c", quiet_since=1, visitors=1),
+        snapshot("c", quiet_since=1, requests=1),
         snapshot("d", quiet_since=0, state=State.STARTING),
     ]
     assert _evicted(many) == "b"
@@ -78,7 +78,7 @@ snapshots = st.builds(
     Snapshot,
     tenant=st.text(min_size=1),
     state=st.sampled_from(State),
-    visitors=st.integers(0, 3),
+    requests=st.integers(0, 3),
     quiet_since=st.floats(0, 1000),
     idle=st.sampled_from([0.0, 1.0, 300.0]),
     changed=st.booleans(),
@@ -106,5 +106,5 @@ def test_an_idle_newcomer_makes_room_first_however_recently_it_was_used() -> Non
 
 def test_a_newcomer_takes_the_place_of_newcomers_only() -> None:
     assert _evicted([snapshot(tenant="a", quiet_since=1.0)], newcomer=True) is None
-    busy = snapshot(tenant="new", visitors=1, newcomer=True)
+    busy = snapshot(tenant="new", requests=1, newcomer=True)
     assert _evicted([snapshot(tenant="a", quiet_since=1.0), busy], newcomer=True) is None

@@ -169,7 +169,7 @@ async def test_a_stop_drains_first_but_not_for_ever() -> None:
     assert now() == 7 + 3 + 10
     assert stage.story["a"] == [*UP, "drain", *DOWN] * 2
     await stage.visit()  # the visit which outlived the drain is no visitor of the new life
-    assert stage.status().visitors == 0
+    assert stage.status().requests == 0
     await long
 
 
@@ -203,7 +203,7 @@ async def test_a_paused_tenant_is_stopped_and_saved_while_its_clients_wait_and_r
         assert stage.story["a"] == [*UP, "drain", *DOWN]
         visitor = tasks.start(stage.visit(), "visitor")
         await asyncio.sleep(20)
-        assert stage.status().visitors == 1
+        assert stage.status().requests == 1
         assert stage.status().state is State.STOPPED
     assert await visitor == 2
     assert stage.story["a"] == [*UP, "drain", *DOWN, *UP]

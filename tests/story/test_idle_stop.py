@@ -129,10 +129,10 @@ async def test_no_client_is_refused_in_a_storm_of_visits_and_sweeps(sweeping: li
     await asyncio.gather(*(visitor() for _ in range(40)), *(leaver() for _ in range(10)))
     assert stage.most_running <= 3
     assert len(stage.children) > 30
-    assert stage.fleet._scheduler.visitors.count == 0
+    assert stage.fleet._scheduler.requests.count == 0
     await asyncio.sleep(1)
     assert stage.running == 0
-    assert all(one.visitors == 0 and one.state is State.STOPPED for one in stage.fleet.status())
+    assert all(one.requests == 0 and one.state is State.STOPPED for one in stage.fleet.status())
 
 
 # --- reload ---

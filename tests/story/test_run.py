@@ -43,10 +43,10 @@ async def test_a_warm_tenant_serves_at_once_and_counts_the_client() -> None:
     visit = stage.tenant().visit()
     assert visit is not None
     assert visit.port == 1
-    assert stage.status().visitors == 1
+    assert stage.status().requests == 1
     visit.end()
     visit.end()
-    assert stage.status().visitors == 0
+    assert stage.status().requests == 0
 
 
 async def test_the_whole_run_is_visible_in_its_states() -> None:
@@ -92,11 +92,11 @@ async def test_a_client_that_leaves_does_not_stop_the_start() -> None:
     stage = Stage()
     leaver, stayer = (tasks.start(stage.visit(), name) for name in ("leaver", "stayer"))
     await asyncio.sleep(1)
-    assert stage.status().visitors == 2
+    assert stage.status().requests == 2
     leaver.cancel()
     assert await stayer == 1
     assert leaver.cancelled()
-    assert stage.status().visitors == 0
+    assert stage.status().requests == 0
     assert stage.story["a"] == UP
 
 
@@ -114,7 +114,7 @@ async def test_health_checks_see_the_warm_app_and_keep_nothing_awake() -> None:
     assert stage.tenant().peek() is None
     await stage.visit()
     assert stage.tenant().peek() is not None
-    assert stage.status().visitors == 0
+    assert stage.status().requests == 0
 
 
 # --- what goes wrong on the way up ---

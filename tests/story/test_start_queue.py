@@ -262,8 +262,8 @@ async def test_a_turn_can_be_given_back_twice() -> None:
         first.give_back()
         first.give_back()
         assert (second.place, third.place) == (None, 1)
-        assert second.come.is_set()
-        assert not third.come.is_set()
+        assert second.granted.is_set()
+        assert not third.granted.is_set()
 
 
 async def test_newcomers_wait_behind_all_others() -> None:

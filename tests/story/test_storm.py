@@ -106,7 +106,7 @@ async def test_without_faults_no_client_is_ever_refused(seed: int) -> None:
     await storm.rage(600)
     assert storm.served > 400
     assert storm.stage.most_running == 3
-    assert sum(one.visitors for one in storm.stage.fleet.status()) == 0
+    assert sum(one.requests for one in storm.stage.fleet.status()) == 0
     assert await storm.stage.fleet.close(25)
     assert storm.stage.fleet.quiet_for() >= 0
 

@@ -90,7 +90,7 @@ def test_a_paused_request_starts_no_app_and_is_served_at_resume(daemon: Daemon) 
             ["paused", "with", "ann,", "3", "waiting"],
         ]
         tenants = {one.tenant: one for one in control(daemon).get("/status", Overview).tenants}
-        assert {(tenants[name].state, tenants[name].visitors) for name in ("ann/one", "ann/two")} == {("stopped", 0)}
+        assert {(tenants[name].state, tenants[name].requests) for name in ("ann/one", "ann/two")} == {("stopped", 0)}
         run = daemon.cli("resume", "ann")
         assert (run.returncode, run.stdout) == (0, "ann goes on; 3 requests waited\n")
         assert [line.reply().status for line in lines] == [200] * 3

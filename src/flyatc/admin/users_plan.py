@@ -223,15 +223,15 @@ def move(seen: Seen, user: str, *, to: str | None, region: str | None, pin: Pin 
             raise Impossible(f"machine {name} is {seen.user_of(target)}'s by its metadata: choose another")
     _check_pin(user, pin, name, where)
     ready = _marked(seen, target, user) if target is not None else ()
-    former = [one for one in seen.of(user) if one.id != name]
-    handed = _handed_over(seen, user, name, former)
-    old = [*former, *(one for one in seen.left_by(user) if one.id != name)] if destroy else []
-    later: list[Step] = [Unmark(one.id, seen.key, user) for one in former]
+    others = [one for one in seen.of(user) if one.id != name]
+    handed = _handed_over(seen, user, name, others)
+    old = [*others, *(one for one in seen.left_by(user) if one.id != name)] if destroy else []
+    later: list[Step] = [Unmark(one.id, seen.key, user) for one in others]
     if old:
         later += _destroyed(seen, user, old)
     if handed or later or any(isinstance(step, Mark) for step in ready):
         steps += ready  # a sleeping target is woken only if there is something to do
-    notes = _kept(old) if old else tuple(_stays(one, user) for one in former)
+    notes = _kept(old) if old else tuple(_stays(one, user) for one in others)
     return Plan(user, (*steps, *handed, *later), notes, name)
 
 
@@ -265,9 +265,9 @@ def _check_pin(user: str, pin: Pin | None, machine: str, region: str) -> None:
         )
 
 
-def _handed_over(seen: Seen, user: str, to: str, former: Sequence[Machine]) -> tuple[Step, ...]:
+def _handed_over(seen: Seen, user: str, to: str, others: Sequence[Machine]) -> tuple[Step, ...]:
     if seen.owners is None:
-        return (*_awake(former[0]), Release(former[0].id, user, to)) if former else ()
+        return (*_awake(others[0]), Release(others[0].id, user, to)) if others else ()
     owner = seen.owners.get(user)
     if owner is None or owner.to == to or (owner.machine == to and not owner.to):
         return ()

@@ -34,7 +34,7 @@ def summary(config: Config) -> str:
     lines = [
         f"{config.path}: no faults",
         f"  {who}",
-        f"  visitors  {config.server.listen}, below {config.server.root}",
+        f"  requests  {config.server.listen}, below {config.server.root}",
         f"  data      {config.server.data}",
         f"  store     {store}",
     ]

@@ -16,7 +16,7 @@ from flyatc.observe.log_text import inert_json, readable
 from flyatc.routing.route import Routes
 from flyatc.tenants.state import Status
 
-HEADINGS = ("TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE")
+HEADINGS = ("TENANT", "STATE", "SINCE", "REQUESTS", "PID", "PORT", "SAVED", "NOTE")
 _STYLES = {"ready": "green", "stopped": "dim", "failed": "bold red"}
 
 
@@ -51,7 +51,7 @@ def row(one: Status, now: float | None, standing: str = "") -> list[Cell]:
         Cell(one.tenant, "bold"),
         Cell(one.state if one.queued is None else f"{one.state} ({one.queued})", _STYLES.get(one.state, "yellow")),
         Cell(_when(one.since, now)),
-        Cell(str(one.visitors)),
+        Cell(str(one.requests)),
         Cell("" if one.pid is None else str(one.pid)),
         Cell("" if one.port is None else str(one.port)),
         Cell("unsaved", "yellow") if one.unsaved else Cell(_when(one.saved_at, now)),

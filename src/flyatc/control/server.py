@@ -130,7 +130,7 @@ class ControlListener:
         self._calls.add(exchange)
         exchange.begin()
 
-    def _refuse(self, _: server.Connection, fault: BadMessage, came: bytes) -> bytes:
+    def _refuse(self, _: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         refusal = self._api.refusal(fault)
         kind = [(b"Content-Type", refusal.kind.encode())]
         return response.build(refusal.status, kind, refusal.body, head_only=False, close=True)

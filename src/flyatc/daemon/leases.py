@@ -116,18 +116,18 @@ class DaemonLeases:
         async with contextlib.AsyncExitStack() as held:
             hold = self.keeper.hold(tenant.user, await self._databases.known(siblings))
             try:
-                owned = await held.enter_async_context(hold)
+                lease = await held.enter_async_context(hold)
             except HeldElsewhere as error:
                 with contextlib.suppress(OSError):  # tried again when it is asked for again
                     error.settled = await self._databases.give_up(tenant, error.since, str(error))
                 raise
             try:
-                yield owned
+                yield lease
             finally:
-                await self._mark_unsaved(owned, tenant.user)
-                owned.traceless = await self._is_traceless(owned, tenant)
+                await self._mark_unsaved(lease, tenant.user)
+                lease.traceless = await self._is_traceless(lease, tenant)
 
-    async def _mark_unsaved(self, owned: HeldLease, user: str) -> None:
+    async def _mark_unsaved(self, lease: HeldLease, user: str) -> None:
         """Mark the lease dirty if a tenant of the user has unsaved data, from this run or an earlier one.
 
         Tenants which are held are left out: they report when they are released, and the local record read here may be
@@ -135,33 +135,33 @@ class DaemonLeases:
         aside here, and no machine need wait for it."""
         at_rest = [one for one in await local_tenants(self._config, user) if not self._databases.holds(one)]
         for tenant in await self._databases.unsaved(at_rest):
-            overtaken = 0 < await self._databases.known([tenant]) < owned.previous.since
-            if not overtaken and not self._databases.holds(tenant) and not owned.marked(tenant.address):
-                owned.mark_dirty(f"{tenant.address} is not saved", tenant.address)
+            overtaken = 0 < await self._databases.known([tenant]) < lease.previous.since
+            if not overtaken and not self._databases.holds(tenant) and not lease.marked(tenant.address):
+                lease.mark_dirty(f"{tenant.address} is not saved", tenant.address)
 
-    async def _is_traceless(self, owned: HeldLease, tenant: Tenant) -> bool:
+    async def _is_traceless(self, lease: HeldLease, tenant: Tenant) -> bool:
         """True if nothing was ever written for a user who is not in tenants.yaml. Removes all but the lease record: a
         client can request a million names."""
         assert self.store is not None
         assert self.keeper is not None
         user = tenant.user
         alone = self.keeper.may_forget(user)
-        if user in self._config.users or alone is None or owned.dirty or not (self.deletes() and owned.valid()):
+        if user in self._config.users or alone is None or lease.dirty or not (self.deletes() and lease.valid()):
             return False  # dirty: processes of the app may still run, and write
         try:
             async with asyncio.timeout(FORGETTING):
-                if not await self._forget([tenant, *await local_tenants(self._config, user)], owned):
+                if not await self._forget([tenant, *await local_tenants(self._config, user)], lease):
                     return False
                 left = await self.store.list(f"users/{user}/")
         except (StoreUnavailable, TimeoutError):  # what is left does no harm
             return False
         return [one.key for one in left] == [record.owner_key(user)] and self.keeper.may_forget(user) == alone
 
-    async def _forget(self, tenants: list[Tenant], owned: Lease) -> bool:
+    async def _forget(self, tenants: list[Tenant], lease: Lease) -> bool:
         """Remove empty tenants. True if nothing is left of any, here and in the store."""
         try:
             for tenant in tenants:
-                if tenant.user in self._config.users or not await self._databases.forget(tenant, owned):
+                if tenant.user in self._config.users or not await self._databases.forget(tenant, lease):
                     return False
         except (StoreUnavailable, ConditionFailed, OSError):  # what is left does no harm
             return False

@@ -183,7 +183,7 @@ class Operations:
                 through = tenant.peek()
                 opened = through.tunnels if isinstance(through, Gateway) else 0
                 tunnels += opened
-                requests += tenant.status().visitors - opened
+                requests += tenant.status().requests - opened
         return types.Drained(requests, tunnels)
 
     def _scope(self, address: str | None, active: Mapping[str, object]) -> str:
@@ -208,9 +208,9 @@ class Operations:
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
         tenant = self._parts.fleet.one(address).spec
-        async with self._parts.fleet.paused(address), self._parts.leases.hold(tenant) as owned:
+        async with self._parts.fleet.paused(address), self._parts.leases.hold(tenant) as lease:
             try:
-                return await self._parts.databases.restore(tenant, database, choice, progress, owned)
+                return await self._parts.databases.restore(tenant, database, choice, progress, lease)
             finally:  # what is cached was made of other data
                 await self.clear_cache(tenant.address)
 

@@ -149,14 +149,14 @@ class Parts:
         return self.leases.hold(tenant)
 
     @contextlib.asynccontextmanager
-    async def _hold_databases(self, tenant: Tenant, owned: Lease) -> AsyncIterator[Databases]:
+    async def _hold_databases(self, tenant: Tenant, lease: Lease) -> AsyncIterator[Databases]:
         """Restore databases, once no process of an earlier run can still write, and get the tenant's secrets."""
         try:
             await child.settle(tenant.address, self.log, self.records, self.launcher)
         except StillRunning as error:
             raise RestoreRefused(str(error)) from error
         await self.secrets.load(tenant)
-        async with self.databases.hold(tenant, owned) as held:
+        async with self.databases.hold(tenant, lease) as held:
             yield held
 
     def _forget(self, tenant: Tenant) -> None:

@@ -132,8 +132,8 @@ def _check_complete(response_dict: "_Response", operation_model: "OperationModel
     from botocore.response import StreamingBody
 
     body = response_dict["body"]
-    came = len(body) if isinstance(body, bytes) else None
-    found = s3_responses.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], came)
+    received = len(body) if isinstance(body, bytes) else None
+    found = s3_responses.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], received)
     if found is not None:
         if isinstance(body, StreamingBody):
             body.close()

@@ -14,17 +14,17 @@ _ETAG = re.compile(r'(W/)?"[^"]+"')
 _LENGTH = re.compile(r"[0-9]+")
 
 
-def flaw(operation: str, status: int, headers: Mapping[str, str], came: int | None) -> str | None:
-    """Return why the response is incomplete, else None. ``headers``: case-insensitive. ``came``: octets of the body;
-    None: not read yet."""
+def flaw(operation: str, status: int, headers: Mapping[str, str], received: int | None) -> str | None:
+    """Return why the response is incomplete, else None. ``headers``: case-insensitive. ``received``: bytes of the
+    body; None: not read yet."""
     if status in BODILESS:
         return None
     length = headers.get("content-length", "").strip()
     chunked = headers.get("transfer-encoding", "").strip().lower() == "chunked"
     if _LENGTH.fullmatch(length) is None and (not chunked or (operation == "GetObject" and status < 300)):
         return "has no length"
-    if came is not None and length and came != int(length):
-        return f"has {came} octets of {length}"
+    if received is not None and length and received != int(length):
+        return f"has {received} octets of {length}"
     if status >= 300 or operation not in TAGGED:
         return None
     if _ETAG.fullmatch(headers.get("etag", "").strip()) is None:

@@ -112,7 +112,7 @@ def _decoded(call: Call) -> Faults:
     return found
 
 
-def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:
+def _refuse(_: server.Connection, fault: BadMessage, started: bytes) -> bytes:
     return response.build(fault.status, [], b"", head_only=False, close=True)
 
 

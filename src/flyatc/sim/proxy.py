@@ -83,17 +83,17 @@ class Proxy:
             return Hop(Replay(region=region, app=self._app), {CACHED: "bypass"})
         return Hop(found.target, {CACHED: "hit"})
 
-    def next_hop(self, request: head.RequestHead, found: Replay, came: Machine) -> Hop:
-        """Return the hop that a replay from machine ``came`` requests. Raises BadReplay."""
-        want = structs.replace(found, app=found.app or came.record.app)
-        own = came.record
+    def next_hop(self, request: head.RequestHead, found: Replay, sender: Machine) -> Hop:
+        """Return the hop that a replay from machine ``sender`` requests. Raises BadReplay."""
+        want = structs.replace(found, app=found.app or sender.record.app)
+        own = sender.record
         source = replay.source(own.id, own.region, int(time() * 1e6), found.state)
         host, path = _host(request), request.path.decode("latin-1")
         if found.cache is not None and found.cache.invalidate:
             self._cache.forget(host, path, want.app)
         elif found.cache is not None:
             self._cache.keep(host, path, want, found.cache, own.app, monotonic())
-        return Hop(want, {"fly-replay-src": source, CACHED: "miss"}, came)
+        return Hop(want, {"fly-replay-src": source, CACHED: "miss"}, sender)
 
     def tunnel(self, request: server.Request, leg: Leg, data: bytes) -> None:
         request.send(data)
@@ -170,12 +170,12 @@ class _ProxiedRequest:
         machine.load += 1
         try:
             leg.ask(proxy_rules.towards_machine(self._request.head, self._lines, adds, hop.want.transform))
-            came = await leg.came
-            found = await self._replay(leg, came)
+            reply = await leg.reply
+            found = await self._replay(leg, reply)
             if found is None:
-                name, failed = machine.record.name, came.status >= 500
-                self._note(f"{name} {came.status}" + f" (flyatc sim logs {name} says why)" * failed)
-                given_away = await self._deliver(leg, came)
+                name, failed = machine.record.name, reply.status >= 500
+                self._note(f"{name} {reply.status}" + f" (flyatc sim logs {name} says why)" * failed)
+                given_away = await self._deliver(leg, reply)
                 return None
         finally:
             machine.load -= 1
@@ -194,14 +194,14 @@ class _ProxiedRequest:
             raise BadReplay("only one step is looked up in the cache: caching by its target is undefined")
         return self._proxy.next_hop(self._request.head, found, machine)
 
-    async def _replay(self, leg: Leg, came: head.ResponseHead) -> Replay | None:
+    async def _replay(self, leg: Leg, reply: head.ResponseHead) -> Replay | None:
         """Return the replay that a response requests, or None. Raises BadReplay."""
-        if (came.line(b"content-type") or b"").partition(b";")[0].strip().lower() == replay.JSON:
+        if (reply.line(b"content-type") or b"").partition(b";")[0].strip().lower() == replay.JSON:
             return replay.of_json(await leg.json())
-        value = came.line(b"fly-replay")
+        value = reply.line(b"fly-replay")
         if value is None:
             return None
-        texts = [came.line(b"fly-replay-cache" + end) for end in (b"", b"-ttl-secs", b"-allow-bypass")]
+        texts = [reply.line(b"fly-replay-cache" + end) for end in (b"", b"-ttl-secs", b"-allow-bypass")]
         cache = replay.caching_of_headers(*(None if text is None else text.decode("latin-1") for text in texts))
         return replay.of_header(value.decode("latin-1"), cache)
 
@@ -217,17 +217,17 @@ class _ProxiedRequest:
         failed = replay.failed(hop.want, origin.record.id, why.reason, int(seconds * 1000))
         return Hop(want, {"fly-replay-failed": failed}, final=True)
 
-    async def _deliver(self, leg: Leg, came: head.ResponseHead) -> bool:
+    async def _deliver(self, leg: Leg, reply: head.ResponseHead) -> bool:
         """Send the response to the client. Return True if the connection became a tunnel. Raises NoResponse."""
         request = self._request
-        if came.status == 101 and request.head.upgrade is not None:
-            data = proxy_rules.towards_client(came, self._identity, chunks=False, close=False)
+        if reply.status == 101 and request.head.upgrade is not None:
+            data = proxy_rules.towards_client(reply, self._identity, chunks=False, close=False)
             self._proxy.tunnel(request, leg, data)
             return True
-        chunks = came.framing in (head.CHUNKED, head.UNTIL_CLOSE) and request.head.minor > 0
-        close = not request.keep_alive or not self._body.whole or (came.framing is head.UNTIL_CLOSE and not chunks)
-        close = close or (came.framing is head.CHUNKED and not chunks)
-        await leg.deliver(proxy_rules.towards_client(came, self._identity, chunks=chunks, close=close), chunks=chunks)
+        chunks = reply.framing in (head.CHUNKED, head.UNTIL_CLOSE) and request.head.minor > 0
+        close = not request.keep_alive or not self._body.whole or (reply.framing is head.UNTIL_CLOSE and not chunks)
+        close = close or (reply.framing is head.CHUNKED and not chunks)
+        await leg.deliver(proxy_rules.towards_client(reply, self._identity, chunks=chunks, close=close), chunks=chunks)
         request.receiver = None
         request.end_response(close=close)
         return False
@@ -262,5 +262,5 @@ def _shown(found: Replay) -> str:
     return " ".join([f"{name}={value}" for name, value in fields.items() if value] + ["elsewhere"] * found.elsewhere)
 
 
-def _refuse(_: server.Connection, fault: BadMessage, came: bytes) -> bytes:
+def _refuse(_: server.Connection, fault: BadMessage, started: bytes) -> bytes:
     return response.build(fault.status, [], b"", head_only=False, close=True)

@@ -111,7 +111,7 @@ class Leg:
         self._failed: str | None = None
         self._chunks = self._delivering = False
         self._trailers: list[bytes] = []
-        self.came: asyncio.Future[head.ResponseHead] = asyncio.get_running_loop().create_future()
+        self.reply: asyncio.Future[head.ResponseHead] = asyncio.get_running_loop().create_future()
 
     def ask(self, data: bytes) -> None:
         self._connection.ask(self, self._request.head.method, data)
@@ -163,8 +163,8 @@ class Leg:
             self._complete.set()
         elif response_head.status != 101:
             self._connection.hold(True)  # until it is known whether it is sent to the client
-        if not self.came.done():
-            self.came.set_result(response_head)
+        if not self.reply.done():
+            self.reply.set_result(response_head)
 
     def response_body(self, data: bytes) -> None:
         if self._delivering:
@@ -179,9 +179,9 @@ class Leg:
     def response_failed(self, reason: str) -> None:
         self._failed = reason
         self._complete.set()
-        if not self.came.done():
-            self.came.set_exception(NoAnswer(reason))
-            self.came.exception()  # mark as retrieved, even if nothing awaits it
+        if not self.reply.done():
+            self.reply.set_exception(NoAnswer(reason))
+            self.reply.exception()  # mark as retrieved, even if nothing awaits it
 
     def app_writable(self, ready: bool) -> None:
         self._body.hold(not ready)

@@ -145,12 +145,12 @@ def from_client(request: head.RequestHead, peer: str, port: int, region: str, id
     """Return the header lines of this request for every machine. ``port``: the proxy's port."""
     given = lines_of(request)
     noted = request.noted
-    came = [*noted.get(b"x-forwarded-for", ()), peer.encode(), OF_APP]
+    passed = [*noted.get(b"x-forwarded-for", ()), peer.encode(), OF_APP]
     via = [value for name, value in given if name.lower() == b"via"]
     lines = [line for line in given if line[0].lower() not in _OURS]
     lines += [(name, value) for name in _HANDED_ON for value in noted.get(name, ())]
     lines += [
-        (b"X-Forwarded-For", b", ".join(came)),
+        (b"X-Forwarded-For", b", ".join(passed)),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Port", b"%d" % port),
         (b"X-Forwarded-SSL", b"off"),

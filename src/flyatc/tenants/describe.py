@@ -24,7 +24,7 @@ def status(
         pid=child.pid if child is not None else None,
         port=child.port if child is not None else None,
         queued=run.place if run is not None else None,
-        visitors=look.visitors + between,
+        requests=look.requests + between,
         since=stamp(tracker.since),
         idle_at=_stamp(wall + look.idle_at - asyncio.get_running_loop().time()),
         starts=record.starts,
@@ -38,7 +38,7 @@ def status(
         alarms=[] if databases is None else databases.alarms,
         renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
         gauges={} if databases is None else databases.gauges,
-        epoch=run.owned.epoch if run is not None and run.owned is not None else None,
+        epoch=run.lease.epoch if run is not None and run.lease is not None else None,
         restart_pending=look.changed,
         busy=look.seen.reason,
     )

@@ -99,12 +99,12 @@ class Fleet:
         """Drain, save and keep one tenant stopped while requests wait. Yields whether it ran; if so, it is restarted.
 
         Raises NoSuchTenant, kit.errors.SaveFailed."""
-        self._scheduler.visitors.enter()  # the machine is not idle during this work
+        self._scheduler.requests.enter()  # the machine is not idle during this work
         try:
             async with self.one(address).paused("it is paused") as ran:
                 yield ran
         finally:
-            self._scheduler.visitors.exit()
+            self._scheduler.requests.exit()
 
     @contextlib.asynccontextmanager
     async def emptied(self, user: str) -> AsyncIterator[None]:
@@ -162,9 +162,9 @@ class Fleet:
 
     def quiet_for(self) -> float:
         """Seconds since the last request of any tenant ended; 0 while there is one, or an app was last seen to work."""
-        if self._scheduler.visitors.count or self._scheduler.working:
+        if self._scheduler.requests.count or self._scheduler.working:
             return 0.0
-        return asyncio.get_running_loop().time() - self._scheduler.visitors.quiet_since
+        return asyncio.get_running_loop().time() - self._scheduler.requests.quiet_since
 
     async def rest(self, why: str) -> None:
         """Stop every running tenant and save unsaved data. Requests that arrive meanwhile wait, then start a new run.
@@ -208,7 +208,7 @@ class Fleet:
 
         Settings that need a restart of the daemon (such as server.data) must be unchanged: see config.reload."""
         self._config = config
-        self._scheduler.room.resize(config.limits.running)
+        self._scheduler.running_limit.resize(config.limits.running)
         self._scheduler.starts.resize(_starting(config))
         self._configured = {}
         for (user, name), tenant in list(self._known.items()):

@@ -46,7 +46,7 @@ def counts_work(app: App) -> bool:
 class Snapshot:
     tenant: str  # its address
     state: State
-    visitors: int  # in flight, and waiting to be served
+    requests: int  # in flight, and waiting to be served
     quiet_since: float  # the loop's clock when the last request ended
     idle: float  # seconds; 0: never stop
     changed: bool  # runs with an older configuration
@@ -55,7 +55,7 @@ class Snapshot:
 
     @property
     def quiet(self) -> bool:
-        return self.state is State.READY and not self.visitors
+        return self.state is State.READY and not self.requests
 
     @property
     def idle_at(self) -> float:

@@ -26,13 +26,13 @@ class IdleWatch:
         spec: Spec,
         child: Child,
         databases: Databases,
-        visitors: InFlight,
+        requests: InFlight,
         scheduler: Scheduler,
         quiet: Callable[[], None],
     ) -> None:
         app = spec.app
         self.seen = idle.Seen(counts=idle.counts_work(app), most=app.idle_most or float("inf"))
-        self._spec, self._child, self._databases, self._visitors = spec, child, databases, visitors
+        self._spec, self._child, self._databases, self._requests = spec, child, databases, requests
         self._scheduler, self._quiet = scheduler, quiet
         self._log: EventLog = scheduler.log
         self._first: Facts | None = None
@@ -51,7 +51,7 @@ class IdleWatch:
         self._scheduler.working.discard(self._spec.address)
 
     async def _look(self) -> None:
-        since = max(self._visitors.quiet_since, self.seen.active_at)
+        since = max(self._requests.quiet_since, self.seen.active_at)
         try:
             async with asyncio.timeout(PATIENCE):
                 facts = await self._facts()
@@ -69,7 +69,7 @@ class IdleWatch:
 
     async def _facts(self) -> Facts:
         now = self._now()
-        quiet = now - self._visitors.quiet_since if not self._visitors.count else 0.0
+        quiet = now - self._requests.quiet_since if not self._requests.count else 0.0
         work = await self._child.work(oldest=now - self._began + BEGUN_EARLY, youngest=max(0.0, quiet - BEGUN_LATE))
         changed = self._databases.changed
         at = self._now()

@@ -103,7 +103,7 @@ Watched = Callable[[Callable[[], Awaitable[Effort]]], AbstractContextManager[Non
 class Tools:
     """Context managers and callbacks of a run, entered on the way up and left in reverse order.
 
-    ``owned``: entry acquires the lease (raises HeldElsewhere, OwnershipUnknown).
+    ``lease``: entry acquires the lease (raises HeldElsewhere, OwnershipUnknown).
     ``restored``: entry makes the databases current (raises RestoreRefused); exit saves them (raises SaveFailed).
     ``running``: entry spawns the app (raises StartFailed); exit ends its processes: SIGTERM, grace, SIGKILL. Its
     second argument returns whether to hurry (SIGKILL at once); it is called on exit and again during the grace.
@@ -114,8 +114,8 @@ class Tools:
     ``forget``: drops the app's cached responses: another machine may respond differently from now on.
     """
 
-    owned: Callable[[Tenant], Hold[Lease]]
-    restored: Callable[[Tenant, Any], Hold[Databases]]  # the second argument is the lease from ``owned``
+    lease: Callable[[Tenant], Hold[Lease]]
+    restored: Callable[[Tenant, Any], Hold[Databases]]  # the second argument is the lease from ``lease``
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the second argument is the child from ``running``
     prepared: Callable[[Tenant, Callable[[], bool], Watched], Awaitable[None]]

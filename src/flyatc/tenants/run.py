@@ -43,16 +43,16 @@ class Run:
         self.newcomer = not listed and not saves_only  # set to False once its user proves to be known
         self.spec, self.saves_only = spec, saves_only
         self.idle_after = idle.first_look(spec.app)  # seconds without requests until it is considered for a stop
-        self.visitors = InFlight(scheduler.visitors, quiet)
+        self.requests = InFlight(scheduler.requests, quiet)
         self.over = asyncio.Event()
-        self.owned: Lease | None = None
+        self.lease: Lease | None = None
         self.databases: Databases | None = None
         self.child: Child | None = None
         self.gateway: Gateway | None = None
         self.watch: IdleWatch | None = None  # of the ready app
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
-        self._waiting = StartWait(spec, lambda: self.visitors.count, tracker, self._give_up)
+        self._waiting = StartWait(spec, lambda: self.requests.count, tracker, self._give_up)
         self._failures = RunFailures(spec, scheduler.log, record, tracker)
         self._stop_requested = asyncio.Event()  # set by ``stop``
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
@@ -70,15 +70,15 @@ class Run:
         """Count a request of the ready app. Only while READY."""
         assert self.gateway is not None
         assert self.child is not None
-        self.visitors.enter()
-        return InFlightRequest(self.gateway, self.child.port, self.visitors)
+        self.requests.enter()
+        return InFlightRequest(self.gateway, self.child.port, self.requests)
 
     async def join(self, *, comes_again: bool = False) -> InFlightRequest | None:
         """Wait until the app is ready; the wait counts as a request. Returns None if the run was stopped: wait for the
         next one. ``comes_again``: a browser, which reloads the waiting page, so its place in the queue is kept.
 
         Raises Unavailable."""
-        self.visitors.enter()
+        self.requests.enter()
         try:
             await self._waiting.wait(self._failures.late)
             if self._tracker.state is State.READY and self.certain:
@@ -87,7 +87,7 @@ class Run:
             comes_again = True
             raise
         finally:
-            self.visitors.exit()
+            self.requests.exit()
             self._waiting.left(KEPT if comes_again else 0.0)
         if self._failures.refusal is not None:
             raise self._failures.refusal.error(self._now())
@@ -101,7 +101,7 @@ class Run:
     @property
     def certain(self) -> bool:
         """True if it may serve now: the lease is valid and not in doubt."""
-        return self.owned is not None and self.owned.certain()
+        return self.lease is not None and self.lease.certain()
 
     @property
     def dying(self) -> bool:
@@ -196,17 +196,21 @@ class Run:
     async def _start(self, held: contextlib.AsyncExitStack) -> None:
         tools = self._scheduler.tools
         if self.newcomer:
-            self.newcomer = await self._scheduler.newcomers.is_one(self.spec, crowded=self._scheduler.room.full)
+            self.newcomer = await self._scheduler.newcomers.is_one(
+                self.spec, crowded=self._scheduler.running_limit.full
+            )
         with self._scheduler.newcomers.counted(self):
             if not self.saves_only:
-                await held.enter_async_context(self._scheduler.room.place(self.spec.address, newcomer=self.newcomer))
+                await held.enter_async_context(
+                    self._scheduler.running_limit.place(self.spec.address, newcomer=self.newcomer)
+                )
             self._failures.has_place = True
-            self.owned = await held.enter_async_context(tools.owned(self.spec))
-            self.newcomer = self.newcomer and not self.owned.known
-        held.callback(tasks.start(self._watch(self.owned), f"owner of {self.spec.address}").cancel)
+            self.lease = await held.enter_async_context(tools.lease(self.spec))
+            self.newcomer = self.newcomer and not self.lease.known
+        held.callback(tasks.start(self._watch(self.lease), f"owner of {self.spec.address}").cancel)
         self._tracker.to(State.RESTORING)
         held.callback(setattr, self, "in_use", False)  # after their release
-        self.databases = await held.enter_async_context(tools.restored(self.spec, self.owned))
+        self.databases = await held.enter_async_context(tools.restored(self.spec, self.lease))
         self.in_use = True
         if self.saves_only:
             return
@@ -232,37 +236,37 @@ class Run:
             raise
 
     def _open(self, held: contextlib.AsyncExitStack, child: Child) -> None:
-        assert self.owned is not None
+        assert self.lease is not None
         assert self.databases is not None
-        self.gateway = self._scheduler.tools.gateway(self.spec, child, self.owned.valid)
+        self.gateway = self._scheduler.tools.gateway(self.spec, child, self.lease.valid)
         held.callback(self.gateway.close)
-        self.watch = IdleWatch(self.spec, child, self.databases, self.visitors, self._scheduler, self._quiet)
+        self.watch = IdleWatch(self.spec, child, self.databases, self.requests, self._scheduler, self._quiet)
         held.callback(self.watch.close)
-        self.visitors.quiet_since = self._now()
+        self.requests.quiet_since = self._now()
         self._tracker.to(State.READY)
         self._waiting.settled.set()
-        if not self.visitors.count:
+        if not self.requests.count:
             self._quiet()
 
     async def _drain(self, child: Child) -> None:
-        assert self.gateway is not None and self.owned is not None  # noqa: PT018
+        assert self.gateway is not None and self.lease is not None  # noqa: PT018
         self.gateway.drain()
-        if not self.visitors.count or self._hurried():
+        if not self.requests.count or self._hurried():
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._scheduler.drain_until(self.spec.app)) as self._limit:
-                ends = child.exited.wait(), self._scheduler.hurry.wait(), self.owned.ended.wait()
-                await tasks.first_of(self.visitors.gone(), *ends)
+                ends = child.exited.wait(), self._scheduler.hurry.wait(), self.lease.ended.wait()
+                await tasks.first_of(self.requests.gone(), *ends)
 
-    async def _watch(self, owned: Lease) -> None:
-        await owned.ended.wait()
+    async def _watch(self, lease: Lease) -> None:
+        await lease.ended.wait()
         what = "this machine may not write any more"
-        self._scheduler.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=owned.why)
+        self._scheduler.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=lease.why)
         self._scheduler.tools.forget(self.spec)
         self.stop(what)
 
     def _hurried(self) -> bool:
-        return self._scheduler.hurry.is_set() or self._killed or (self.owned is not None and self.owned.ended.is_set())
+        return self._scheduler.hurry.is_set() or self._killed or (self.lease is not None and self.lease.ended.is_set())
 
     # --- failures ---
 

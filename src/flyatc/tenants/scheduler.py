@@ -56,10 +56,10 @@ class Scheduler:
 
     def __init__(self, tools: Tools, log: EventLog, wall: Callable[[], float], running: int, starting: int) -> None:
         self.tools, self.log, self.wall = tools, log, wall
-        self.visitors = InFlight()  # counts the tenants with requests
+        self.requests = InFlight()  # counts the tenants with requests
         self.working: set[str] = set()  # the tenants whose apps were last seen to work without requests
         self.awake: dict[str, ScheduledTenant] = {}
-        self.room = RunningLimit(running, self._leaving, self._evict)
+        self.running_limit = RunningLimit(running, self._leaving, self._evict)
         self.newcomers = Newcomers(tools.known)
         self.starts = StartQueue(starting)
         self.hurry = asyncio.Event()  # no more draining, no more grace
@@ -86,15 +86,15 @@ class Scheduler:
 
     def quiet(self, due: float) -> None:
         """Note that a tenant may be idle and must be checked at ``due``. On the path of each request."""
-        room = self.room
-        if room._line or len(room.inside) > room._limit:  # ``crowded``, without its call
-            room.clear()
+        limit = self.running_limit
+        if limit._line or len(limit.inside) > limit._limit:  # ``crowded``, without its call
+            limit.clear()
         if due < self._look_at:
             self._look.set()
 
     def _snapshots(self) -> Iterator[idle.Snapshot]:
         """Yield the tenants that have a place. Those that wait for one are left out: a flood would slow each sweep."""
-        return (self.awake[tenant].snapshot() for tenant in self.room.inside)
+        return (self.awake[tenant].snapshot() for tenant in self.running_limit.inside)
 
     def _evict(self, newcomer: bool) -> bool:
         tenant = idle.to_evict(self._snapshots(), newcomer=newcomer)
@@ -247,19 +247,19 @@ class InFlight:
 class InFlightRequest:
     """One request, served through ``gateway``. The app is not idle before ``end``."""
 
-    __slots__ = ("_visitors", "gateway", "port")
+    __slots__ = ("_requests", "gateway", "port")
 
-    def __init__(self, gateway: Gateway, port: int, visitors: InFlight) -> None:
-        """Take over one count of ``visitors``, which the caller has already added."""
+    def __init__(self, gateway: Gateway, port: int, requests: InFlight) -> None:
+        """Take over one count of ``requests``, which the caller has already added."""
         self.gateway: Final = gateway
         self.port: Final = port
-        self._visitors: InFlight | None = visitors
+        self._requests: InFlight | None = requests
 
     def end(self) -> None:
         """May be called more than once."""
-        visitors, self._visitors = self._visitors, None
-        if visitors is not None:
-            visitors.exit()
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.exit()
 
 
 Known = Callable[[Tenant], Awaitable[bool]]

@@ -69,15 +69,15 @@ class StartQueue:
 
     def _grant(self, one: "Turn") -> None:
         self._starting.add(one)
-        one.come.set()
+        one.granted.set()
 
 
 class Turn:
-    __slots__ = ("_queue", "come", "newcomer")
+    __slots__ = ("_queue", "granted", "newcomer")
 
     def __init__(self, queue: StartQueue, *, newcomer: bool) -> None:
         self._queue, self.newcomer = queue, newcomer
-        self.come = asyncio.Event()  # it may start now
+        self.granted = asyncio.Event()  # it may start now
 
     @property
     def place(self) -> int | None:
@@ -141,7 +141,7 @@ class StartWait:
     async def queue(self, turn: Turn, limit: asyncio.Timeout) -> None:
         """Wait for the turn. ``limit`` is the timeout of ``start_timeout``: it is suspended meanwhile, and making it
         expire ends the wait."""
-        if turn.come.is_set():
+        if turn.granted.is_set():
             return
         left = self._gives_up_at - self._now()
         limit.reschedule(None)
@@ -150,7 +150,7 @@ class StartWait:
             self._tracker.to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
             if self._kept_until is not None and not self._waiting():
                 self.left()
-            await turn.come.wait()
+            await turn.granted.wait()
         finally:
             self._gives_up_at = self._now() + left
         if limit.when() is not None:  # stopped in this iteration of the loop

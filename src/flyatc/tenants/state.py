@@ -67,7 +67,7 @@ class Status(Struct, frozen=True, kw_only=True):
     pid: int | None = None
     port: int | None = None
     queued: int | None = None  # place in the queue for limits.starting: 1 is the next
-    visitors: int = 0  # in flight, and waiting to be served
+    requests: int = 0  # in flight, and waiting to be served
     since: str  # when the state last changed
     idle_at: str | None = None  # when it will be stopped unless a request arrives, or it works
     busy: str | None = None  # the work that keeps it running without requests, as last seen

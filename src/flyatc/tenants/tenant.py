@@ -47,7 +47,7 @@ class Tenant:
         self._record = Record()
         self._tracker = StateTracker(spec.address, scheduler.log, scheduler.wall)
         self._run: Run | None = None
-        self._between = InFlight(scheduler.visitors)  # requests that wait for the next run
+        self._between = InFlight(scheduler.requests)  # requests that wait for the next run
         self._again = False  # start a new run right after this one
         self._alarm: asyncio.TimerHandle | None = None  # for the next save, or to drop the tenant after its back-off
         self._pauses = asyncio.Lock()  # pauses and stops take turns
@@ -65,9 +65,9 @@ class Tenant:
 
     def warm(self) -> Run | None:
         """Return the run whose app may serve a request now, None if there is none. The caller counts the request in
-        ``Run.visitors``. Cheap: called for each request."""
+        ``Run.requests``. Cheap: called for each request."""
         run = self._run
-        if run is None or self._tracker.state is not _READY or run.owned is None or not run.owned.certain():
+        if run is None or self._tracker.state is not _READY or run.lease is None or not run.lease.certain():
             return None
         return run
 
@@ -292,7 +292,7 @@ class Tenant:
 
     def _quiet(self) -> None:
         if self._run is not None:
-            self._scheduler.quiet(self._run.visitors.quiet_since + self._run.idle_after)
+            self._scheduler.quiet(self._run.requests.quiet_since + self._run.idle_after)
 
     def _run_ended(self) -> None:
         self._run = None
@@ -341,8 +341,8 @@ class Tenant:
         return idle.Snapshot(
             tenant=self.spec.address,
             state=self._tracker.state,
-            visitors=run.visitors.count if run is not None else 0,
-            quiet_since=run.visitors.quiet_since if run is not None else math.inf,
+            requests=run.requests.count if run is not None else 0,
+            quiet_since=run.requests.quiet_since if run is not None else math.inf,
             idle=run.spec.app.idle if run is not None else 0.0,
             changed=run is not None and run.spec != self.spec,
             newcomer=run is not None and run.newcomer,

@@ -108,9 +108,9 @@ class Signals:
         def wait() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 while True:
-                    came = signal.sigwaitinfo(RELAYED)
+                    received = signal.sigwaitinfo(RELAYED)
                     # sigaction(2): SI_KERNEL is above 0, what a process sent (SI_USER, SI_QUEUE, SI_TKILL) is not
-                    loop.call_soon_threadsafe(callback, signal.Signals(came.si_signo), came.si_code > 0)
+                    loop.call_soon_threadsafe(callback, signal.Signals(received.si_signo), received.si_code > 0)
 
         threading.Thread(target=wait, name="signals", daemon=True).start()
 

@@ -276,5 +276,5 @@ class Stream:
 
 
 async def forget(path: Path, context: LitestreamContext) -> None:
-    """Remove litestream's local state of a former file at ``path``, or of a former line. It is detached."""
+    """Remove litestream's local state of an earlier file at ``path``, or of an earlier line. It is detached."""
     await context.tools.quick.run(partial(local_files.remove, path.with_name(f".{path.name}-litestream")))
