@@ -73,15 +73,7 @@ class Pointer(Snapshot, frozen=True, kw_only=True):
 
     @property
     def snapshot(self) -> Snapshot:
-        return Snapshot(
-            key=self.key,
-            size=self.size,
-            compressed=self.compressed,
-            sha256=self.sha256,
-            saved=self.saved,
-            position=self.position,
-            beside=self.beside,
-        )
+        return Snapshot(**{name: getattr(self, name) for name in Snapshot.__struct_fields__})
 
 
 class Blank(Struct, frozen=True, kw_only=True):
@@ -120,19 +112,8 @@ def point(snapshot: Snapshot, before: Pointer | None, owner: int) -> Pointer:
     epoch, seq = number(snapshot.key) or (0, 0)
     previous = [] if before is None else [before.snapshot, *before.previous][:LONGEST_HISTORY]
     previous = [one for one in previous if one.key != snapshot.key]
-    return Pointer(
-        owner=owner,
-        epoch=epoch,
-        seq=seq,
-        key=snapshot.key,
-        size=snapshot.size,
-        compressed=snapshot.compressed,
-        sha256=snapshot.sha256,
-        saved=snapshot.saved,
-        position=snapshot.position,
-        beside=snapshot.beside,
-        previous=_shortened(previous, MOST_BESIDE - len(snapshot.beside)),
-    )
+    previous = _shortened(previous, MOST_BESIDE - len(snapshot.beside))
+    return Pointer(owner=owner, epoch=epoch, seq=seq, previous=previous, **structs.asdict(snapshot))
 
 
 def _shortened(previous: list[Snapshot], room: int) -> list[Snapshot]:

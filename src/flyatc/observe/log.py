@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from datetime import UTC, datetime
 from time import monotonic, sleep, time  # noqa: TID251  # see settle
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
@@ -35,6 +35,12 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 def stamp(now: float) -> str:
     """RFC 3339 in UTC with microseconds."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class EventLog(Protocol):
+    """Receiver of log events, as Log is one. Levels: see LEVELS."""
+
+    def event(self, level: str, message: str, /, **fields: Any) -> None: ...
 
 
 class Log:

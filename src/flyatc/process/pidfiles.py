@@ -138,39 +138,37 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, cgroup: str = "") -> None:
+    """Remove a record, the cgroup of its run, and the cgroup base of the earlier daemon if it is empty."""
+    if cgroup:
+        members.remove(cgroup)
+        with suppress(OSError):
+            Path(cgroup).parent.rmdir()
     with suppress(OSError):  # a stale record does no harm
         path.unlink()
 
 
 async def _end_leftover(path: Path, log: Log) -> str | None:
     """End a recorded child. Returns a description if it cannot be ended."""
-    record = _read(path, Record, log)
+    record, left, cgroup = _read(path, Record, log), None, ""
     if record is not None and record.boot == proc.boot():
-        leader = termination.Group(record.pid, record.started)
-        target = Target(record.root, record.root_started, record.mark, record.cgroup)
-        stubborn = await (
-            _end_run(record.tenant, target, leader, log) if record.mark else _end(record.tenant, leader, log)
-        )
-        if stubborn is not None:
-            return stubborn
-        members.remove(record.cgroup)
-        _remove_base(record.cgroup)
-    _remove(path)
-    return None
+        leader, cgroup = termination.Group(record.pid, record.started), record.cgroup
+        target = Target(record.root, record.root_started, record.mark, cgroup)
+        left = await (_end_run(record.tenant, target, leader, log) if record.mark else _end(record.tenant, leader, log))
+    if left is None:
+        _remove(path, cgroup)
+    return left
 
 
 async def _end_started(path: Path, log: Log) -> str | None:
     """End a run that was being started. Returns a description if it cannot be ended."""
-    start = _read(path, Start, log)
+    start, left, cgroup = _read(path, Start, log), None, ""
     if start is not None and start.boot == proc.boot():
-        stubborn = await _end_run(start.tenant, Target(0, 0, start.mark, start.cgroup), None, log)
-        if stubborn is not None:
-            return stubborn
-        members.remove(start.cgroup)
-        _remove_base(start.cgroup)
-    _remove(path)
-    return None
+        cgroup = start.cgroup
+        left = await _end_run(start.tenant, Target(0, 0, start.mark, cgroup), None, log)
+    if left is None:
+        _remove(path, cgroup)
+    return left
 
 
 async def _end_run(tenant: str, target: Target, leader: termination.Group | None, log: Log) -> str | None:
@@ -186,13 +184,6 @@ async def _end_run(tenant: str, target: Target, leader: termination.Group | None
     if needed is not termination.Needed.NOTHING:
         log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=pid, needed=needed.value)
     return None if leader is None else await _end(tenant, leader, log)
-
-
-def _remove_base(cgroup: str) -> None:
-    """Remove the cgroup base of the earlier daemon, if it is empty."""
-    if cgroup:
-        with suppress(OSError):
-            Path(cgroup).parent.rmdir()
 
 
 async def _end_launched(path: Path, log: Log) -> str | None:

@@ -12,10 +12,10 @@ from weakref import WeakValueDictionary
 from flyatc.config.schema import Config
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
-from flyatc.observe.log import stamp
+from flyatc.observe.log import EventLog, stamp
 from flyatc.tenants import start_queue
 from flyatc.tenants.errors import NoSuchTenant
-from flyatc.tenants.interfaces import Databases, EventLog, Tools
+from flyatc.tenants.interfaces import Databases, Tools
 from flyatc.tenants.scheduler import SAVE_RESERVE, Scheduler
 from flyatc.tenants.state import State, Status
 from flyatc.tenants.tenant import Tenant

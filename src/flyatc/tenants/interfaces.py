@@ -121,9 +121,3 @@ class Tools:
     prepared: Callable[[Tenant, Callable[[], bool], Watched], Awaitable[None]]
     forget: Callable[[Tenant], None] = lambda _: None
     known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: every user is known
-
-
-class EventLog(Protocol):
-    """Receiver of the daemon's log events (``observe.log.Log``). Levels: debug, info, warning, error."""
-
-    def event(self, level: str, message: str, /, **fields: Any) -> None: ...

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from flyatc.kit import timing
 from flyatc.kit.types import Exit
+from flyatc.observe.log import EventLog
 from flyatc.tenants import state
 from flyatc.tenants.errors import Elsewhere, Failed, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.interfaces import EventLog
 from flyatc.tenants.state import State
 
 

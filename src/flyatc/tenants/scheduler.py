@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from flyatc.config.schema import App, Tenant
 from flyatc.kit.token_bucket import TokenBucket
+from flyatc.observe.log import EventLog
 from flyatc.tenants import idle
-from flyatc.tenants.interfaces import EventLog, Gateway, Tools
+from flyatc.tenants.interfaces import Gateway, Tools
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 

@@ -17,13 +17,13 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from flyatc.kit import local_http
 from flyatc.kit.errors import FlyatcError
-from flyatc.observe.log import LEVELS
+from flyatc.observe.log import LEVELS, EventLog
 
 T = TypeVar("T")
 
@@ -207,12 +207,6 @@ def environment(environ: Mapping[str, str], memory: str) -> dict[str, str]:
 _DULL = ("no databases specified in configuration",)  # an error to litestream; our databases come through its socket
 _ROUTINE = "debug"  # its information is internal: "starting compaction monitor"
 _TAKEN = {"time", "level", "msg"}
-
-
-class EventLog(Protocol):
-    """``observe.log.Log`` is one."""
-
-    def event(self, level: str, message: str, /, **fields: Any) -> None: ...
 
 
 class Relay:
