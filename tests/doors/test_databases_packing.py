@@ -21,7 +21,7 @@ def frame(says: int) -> bytes:
 
 def test_what_says_that_it_holds_more_than_the_disk_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(frame(1 << 50))
-    with pytest.raises(OSError, match="no room for 1125899906842624 octets") as raised:
+    with pytest.raises(OSError, match="no room for 1125899906842624 bytes") as raised:
         local_files.unpack(tmp_path / "packed", tmp_path / "raw", None, tick)
     assert raised.value.errno == errno.ENOSPC
     assert (tmp_path / "raw").stat().st_size == 0

@@ -61,7 +61,7 @@ async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yar
     name = await set_aside(yard)
     b = yard.machine("b")
     [folder] = orphans.folders(b.tenant.data / ".flyatc")
-    assert (folder.name, folder.file, folder.octets) == (name, DATABASE, 8192)
+    assert (folder.name, folder.file, folder.size) == (name, DATABASE, 8192)
     found = orphans.set_aside_at(name)
     assert found is not None
     assert abs(found - time()) < 60

@@ -36,7 +36,7 @@ async def test_what_one_machine_saves_another_restores(yard: Yard, tmp_path: Pat
     (saved,) = b.events("saved")
     assert saved["version"] == "000001-000000002"
     assert (saved["tenant"], saved["database"]) == ("bellevue/2025/winter", DATABASE)
-    assert {"octets", "compressed", "ms"} <= saved.keys()
+    assert {"size", "compressed", "ms"} <= saved.keys()
     (restored,) = b.events("restored")
     assert restored["version"] == "000001-000000001"
 

@@ -50,7 +50,7 @@ async def test_the_current_version_of_each_database_is_restored_and_checked(yard
     await a.session(2, path=a.path.with_name("one.db"), then=lambda: add(a.path.with_name("two.db"), 7))
     one, two = await drill(yard, a)
     assert (one.tenant, one.database, one.state, one.version) == (a.tenant.address, "one.db", "ok", "000001-000000002")
-    assert (two.database, two.state, two.version, two.octets) == ("two.db", "ok", "000001-000000001", 8192)
+    assert (two.database, two.state, two.version, two.size) == ("two.db", "ok", "000001-000000001", 8192)
     assert one.ms >= 0
 
 

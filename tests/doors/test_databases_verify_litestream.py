@@ -50,7 +50,7 @@ async def test_a_replica_is_restored_and_a_damaged_one_is_reported(machines: Str
     assert (found.tenant, found.database, found.state) == ("bellevue/2025/winter", "app.sqlite3", "ok")
     assert found.version is not None
     assert found.version.startswith("e000001:")
-    assert found.octets >= 8192
+    assert found.size >= 8192
     for file in (machines.root / "store").rglob("*.ltx"):
         file.write_bytes(file.read_bytes()[:-200])
     [found, snapshot] = await drill(machines, a)

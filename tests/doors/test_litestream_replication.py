@@ -28,7 +28,7 @@ async def test_what_one_machine_streams_another_restores(machines: Streamers) ->
     (restored,) = b.events("restored")
     assert restored["version"] == "000001-000000001", "the snapshot is one object, and the same"
     assert "which is transaction" in str(restored["reason"])
-    assert {"octets", "ms", "reason"} <= restored.keys()
+    assert {"size", "ms", "reason"} <= restored.keys()
     assert await a.session(after(after(one))) == list(range(21)), "a's own copy is outdated, and not taken"
     assert list((a.tenant.data / ".flyatc").glob("orphans/*")) == [], "which is nothing to keep"
 
@@ -44,7 +44,7 @@ async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(machines: Strea
         await databases.save(silent)
         assert held.streams[0].txid > 0
         assert databases.saved_at is not None
-        assert held.octets > 0
+        assert held.size > 0
         await eventually(lambda: not held.unsaved and held.lag == 0.0)
         with pytest.raises(SaveFailed, match="no database 'x'"):
             await databases.save(silent, only="x")

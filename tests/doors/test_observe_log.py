@@ -76,7 +76,7 @@ def test_a_reader_that_does_not_read_delays_no_writer(monkeypatch: pytest.Monkey
     log._out.close()
     reader.join()
     os.close(ours)
-    assert sum(map(len, parts)) < module.BACKLOG_OCTETS + (1 << 18)  # and what a pipe holds
+    assert sum(map(len, parts)) < module.BACKLOG_BYTES + (1 << 18)  # and what a pipe holds
 
 
 def test_lines_that_were_dropped_are_counted_once_it_is_read_again() -> None:

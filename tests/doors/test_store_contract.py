@@ -157,7 +157,7 @@ async def test_a_record_of_a_huge_size_is_refused_and_not_read(store: ObjectStor
     (tmp_path / "huge").write_bytes(b"{" * (SMALL + 1))
     await store.upload("users/a/owner.json", tmp_path / "huge", create=True, progress=silent)
     for read in (store.get, store.look):
-        with pytest.raises(StoreUnavailable, match=r"users/a/owner\.json is larger than the 262144 octets"):
+        with pytest.raises(StoreUnavailable, match=r"users/a/owner\.json is larger than the 262144 bytes"):
             await read("users/a/owner.json")
     (tmp_path / "most").write_bytes(b"{" * SMALL)
     await store.upload("users/b/owner.json", tmp_path / "most", create=True, progress=silent)

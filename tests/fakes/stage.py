@@ -90,7 +90,7 @@ class FakeDatabases:
     unsaved = False
     saved_at: float | None = None
     changed: tuple[str, float] | None = None
-    lag, octets = 0.0, 8192
+    lag, size = 0.0, 8192
 
     def __init__(self, renewed: dict[str, str]) -> None:
         self.renewed = renewed

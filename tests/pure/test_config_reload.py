@@ -17,7 +17,7 @@ class AnyDisk:
     def is_directory(self, path: Path) -> bool:
         return True
 
-    def readable_octets(self, path: Path) -> int | None:
+    def readable_size(self, path: Path) -> int | None:
         return 1
 
 

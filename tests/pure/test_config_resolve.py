@@ -27,7 +27,7 @@ class PaperDisk:
     def is_directory(self, path: Path) -> bool:
         return str(path) in (FOLDER, f"{FOLDER}/web")
 
-    def readable_octets(self, path: Path) -> int | None:
+    def readable_size(self, path: Path) -> int | None:
         return {f"{FOLDER}/a.html": 10, f"{FOLDER}/huge.html": 2**20 + 1, f"{FOLDER}/new.sqlite3": 5}.get(str(path))
 
 

@@ -18,7 +18,7 @@ class NoDisk:
     def is_directory(self, path: Path) -> bool:
         return True
 
-    def readable_octets(self, path: Path) -> int | None:
+    def readable_size(self, path: Path) -> int | None:
         return None
 
 

@@ -9,7 +9,7 @@ from flyatc.databases.manifest import Entry, Link, Position
 from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
 from flyatc.ownership.lease import PreviousLease
 
-LINE = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0)
+LINE = Line(number=5, txid=7, size=100, since=1000.0, until=2000.0)
 SNAPSHOT = Link("000004-000000001.sqlite3.zst", "0" * 64)
 OURS = Entry(epoch=6, line=5, txid=7)
 
@@ -159,7 +159,7 @@ def test_positions_decide_which_copy_is_newer_whatever_the_clocks_say(
 
 def test_a_renewed_line_is_newer_than_the_one_that_was_left() -> None:
     left = Saved(SNAPSHOT, 5, 9e9, position=Position(5, 0, 1000))
-    renewed = Line(number=5, txid=1, octets=100, since=1000.0, until=2000.0, renewal=1)
+    renewed = Line(number=5, txid=1, size=100, since=1000.0, until=2000.0, renewal=1)
     found = newest(left, renewed)
     assert found is not None
     assert (found.saved, found.line) == (None, renewed)
@@ -178,5 +178,5 @@ def test_a_snapshot_and_a_line_which_are_the_same_are_either_good() -> None:
 
 
 def test_the_copy_of_another_renewal_is_not_what_is_here() -> None:
-    renewed = Line(number=5, txid=7, octets=100, since=1000.0, until=2000.0, renewal=1)
+    renewed = Line(number=5, txid=7, size=100, since=1000.0, until=2000.0, renewal=1)
     assert isinstance(plan(asked(before=previous(8, clean=True), lines=(LINE, renewed))), RestoreLine)

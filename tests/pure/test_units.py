@@ -30,19 +30,19 @@ def test_a_duration_of_more_than_ten_years_is_refused(text: str) -> None:
     [("0", 0), ("512", 512), ("64KB", 65536), ("64k", 65536), ("1MiB", 1048576), ("1.5 GB", 1610612736), ("10B", 10)],
 )
 def test_sizes_are_read_as_people_write_them(text: str, value: int) -> None:
-    assert units.octets(text) == value
+    assert units.size(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "KB", "1XB", "1e3", "1 2", "٣KB"])
 def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a size: write 512, 64KB, 10MB or 1GB"):
-        units.octets(text)
+        units.size(text)
 
 
 @pytest.mark.parametrize("text", ["9000000000TB", "9" * 400])
 def test_a_size_beyond_any_file_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="larger than any file"):
-        units.octets(text)
+        units.size(text)
 
 
 @given(st.integers(0, int(units.LONGEST) * 1000))
@@ -52,7 +52,7 @@ def test_a_written_duration_reads_back_as_itself(milliseconds: int) -> None:
 
 @given(st.one_of(st.integers(0, 2**50), st.integers(0, 10**6).map(lambda count: count * 1024**2)))
 def test_a_written_size_reads_back_as_itself(count: int) -> None:
-    assert units.octets(units.written_octets(count)) == count
+    assert units.size(units.written_size(count)) == count
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_durations_are_shown_without_false_digits(value: float, text: str) -> No
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (1048575, "1.0 MB"), (3 * 1024**4, "3.0 TB")]
 )
 def test_sizes_are_shown_without_false_digits(count: int, text: str) -> None:
-    assert units.human_octets(count) == text
+    assert units.human_size(count) == text

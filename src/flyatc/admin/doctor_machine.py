@@ -33,7 +33,7 @@ class Finding:
 ROUNDS = 5
 GB = 1 << 30
 SLOW_SYNC = 0.1  # s; an app waits for a sync at every commit
-LITTLE_SPACE = 256 << 20  # octets
+LITTLE_SPACE = 256 << 20  # bytes
 LITTLE_SHARE = 0.1
 FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
 SUSPENDED_MB = 2048

@@ -92,14 +92,14 @@ def _sources(
 
 
 class Orphan(Struct, frozen=True, kw_only=True):
-    """A displaced copy. ``path``: on this machine, or None. ``stored``: octets in the store; None: it is not there."""
+    """A displaced copy. ``path``: on this machine, or None. ``stored``: bytes in the store; None: it is not there."""
 
     tenant: str
     database: str
     name: str
     at: str | None  # RFC 3339; None: not known from its name
     path: str | None = None
-    size: int | None = None  # octets on this machine
+    size: int | None = None  # bytes on this machine
     stored: int | None = None
 
 
@@ -122,7 +122,7 @@ async def find_orphans(config: Config, environ: Mapping[str, str], address: str 
             at=_time(kept.name),
             path=local.path if local is not None else None,
             size=local.size if local is not None else None,
-            stored=kept.octets,
+            stored=kept.size,
         )
     return sorted(found.values(), key=lambda one: (one.tenant, one.name, one.database))
 
@@ -140,7 +140,7 @@ def _here(config: Config, address: str | None) -> dict[tuple[str, str, str], Orp
                     name=one.name,
                     at=_time(one.name),
                     path=str(one.path / one.file),
-                    size=one.octets,
+                    size=one.size,
                 )
     return found
 

@@ -18,7 +18,7 @@ from flyatc.cli.output import Cell
 from flyatc.config.schema import Config
 from flyatc.control.types import History, Version
 from flyatc.kit import units
-from flyatc.kit.units import human_octets
+from flyatc.kit.units import human_size
 
 if TYPE_CHECKING:
     from flyatc.admin.store_access import Orphan
@@ -170,11 +170,11 @@ def row(one: Version, now: float | None) -> list[Cell]:
     ]
 
 
-def size(octets: int | None, now: float | None) -> str:
+def size(count: int | None, now: float | None) -> str:
     """``now``: see ``row``."""
-    if octets is None:
+    if count is None:
         return ""
-    return str(octets) if now is None else human_octets(octets)
+    return str(count) if now is None else human_size(count)
 
 
 SLACK = 60.0  # s; the clock of another machine may be ahead of ours
@@ -304,6 +304,6 @@ def _print(one: "Verdict") -> None:
     state = one.state.ljust(8)
     if output.on_terminal() and output.in_colour():
         state = click.style(state, COLOURS[one.state])
-    size = human_octets(one.octets) if output.on_terminal() else str(one.octets)
+    size = human_size(one.size) if output.on_terminal() else str(one.size)
     fields = [one.tenant, one.database, one.version or "-", size, f"{one.ms} ms", one.why]
     click.echo(f"{state}  {output.plain('  '.join(part for part in fields if part))}")

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from flyatc.control.client import Cut
-from flyatc.kit.units import human_octets
+from flyatc.kit.units import human_size
 from flyatc.observe.log_text import inert_json
 from flyatc.observe.log_text import plain as plain
 from flyatc.observe.log_text import plain_lines as plain_lines
@@ -123,6 +123,6 @@ def _bar() -> Iterator[Update]:
         def update(step: str, done: int, total: int) -> None:
             if step not in known:
                 known[step] = bar.add_task(plain(step), total=total, size="")
-            bar.update(known[step], completed=done, total=total, size=f"{human_octets(done)} of {human_octets(total)}")
+            bar.update(known[step], completed=done, total=total, size=f"{human_size(done)} of {human_size(total)}")
 
         yield update

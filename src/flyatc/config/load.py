@@ -55,7 +55,7 @@ class RealDisk:
         except OSError:
             return False
 
-    def readable_octets(self, path: Path) -> int | None:
+    def readable_size(self, path: Path) -> int | None:
         try:
             if not path.is_file():  # open() would block on a pipe
                 return None

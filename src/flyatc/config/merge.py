@@ -21,7 +21,7 @@ Layer = App | AppOverrides
 class Disk(Protocol):
     def is_directory(self, path: Path) -> bool: ...
 
-    def readable_octets(self, path: Path) -> int | None:
+    def readable_size(self, path: Path) -> int | None:
         """Return the size of a file, or None if it is not a readable file."""
 
 
@@ -220,7 +220,7 @@ def _seed_file(path: str, key: Key, context: Context, *, folder: bool = False) -
     file = validate.literal(path)
     if file is not None and folder and context.disk.is_directory(Path(context.absolute(file))):
         return _template(path, context)
-    if file is not None and context.disk.readable_octets(Path(context.absolute(file))) is None:
+    if file is not None and context.disk.readable_size(Path(context.absolute(file))) is None:
         context.faults.add(key, f"{context.absolute(file)} is not a file that can be read")
     return _template(path, context)
 
@@ -247,10 +247,10 @@ def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
     for name, path in pages.items():
         if fault := validate.page(name):
             context.faults.add((*key, name), fault)
-        octets = context.disk.readable_octets(Path(context.absolute(path)))
-        if octets is None:
+        size = context.disk.readable_size(Path(context.absolute(path)))
+        if size is None:
             context.faults.add((*key, name), f"{context.absolute(path)} is not a file that can be read")
-        elif octets > _LARGEST_PAGE:
+        elif size > _LARGEST_PAGE:
             context.faults.add((*key, name), f"{context.absolute(path)} is larger than 1 MB")
     return {name: context.absolute(path) for name, path in pages.items()}
 

@@ -75,7 +75,7 @@ def _scalar_shape(info: inspect.Type, unit: str | None) -> Shape:
         case inspect.IntType() | inspect.FloatType():
             wanted, read = {
                 "seconds": ("a duration", units.seconds),
-                "octets": ("a size", units.octets),
+                "bytes": ("a size", units.size),
             }.get(unit or "", ("a whole number", _whole_number))
             return Shape(wanted, scalar=functools.partial(_within, info, read))
     raise AssertionError(f"the schema has a type that nothing reads: {info}")

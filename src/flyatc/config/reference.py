@@ -11,7 +11,7 @@ from flyatc.config.schema import App, AppOverrides, File, UserEntry
 from flyatc.config.schema_sections import Listen
 from flyatc.kit import units
 
-_WITH_UNITS = {"seconds": units.written_seconds, "octets": units.written_octets}
+_WITH_UNITS = {"seconds": units.written_seconds, "bytes": units.written_size}
 _TEXT = {"type": ["string", "number", "boolean"]}  # any scalar is read from its text: names such as 100
 
 _HEAD = """\

@@ -10,14 +10,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1h30m", extra={"unit": "seconds"})]
 PositiveSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
-Octets = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "octets"})]
-PositiveOctets = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "octets"})]
+Size = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "bytes"})]
+PositiveSize = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "bytes"})]
 
 
 Coding = Literal["zstd", "br", "gzip"]
 CacheMode = Literal["assets", "rfc"]
 
-MOST_JITTER = 65_533  # octets: the limit of gzip's comment field
+MOST_JITTER = 65_533  # bytes: the limit of gzip's comment field
 
 _PLACE = re.compile(r"(?:/[^/?#%\\\x00-\x20\x7f]+)*/?")
 _VALUE = re.compile(r"[\t -~]*")
@@ -25,12 +25,12 @@ _VALUE = re.compile(r"[\t -~]*")
 
 class Compression(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="false: bodies are sent as the app made them")] = True
-    min_size: Annotated[Octets, Meta(description="smaller bodies are not compressed, if the size is known")] = 1024
+    min_size: Annotated[Size, Meta(description="smaller bodies are not compressed, if the size is known")] = 1024
     codings: Annotated[
         list[Coding], Meta(description="codings offered to clients; of those that a client prefers equally, the first")
     ] = field(default_factory=lambda: ["zstd", "br", "gzip"])
     jitter: Annotated[
-        int, Meta(ge=0, le=MOST_JITTER, description="most octets of padding per body, against BREACH; 0: none")
+        int, Meta(ge=0, le=MOST_JITTER, description="most bytes of padding per body, against BREACH; 0: none")
     ] = 32
     disable_on_auth: Annotated[
         bool, Meta(description="true: no compression with cookies, Authorization, or private responses")
@@ -123,10 +123,8 @@ class DeliveryOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Cache(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    size: Annotated[Octets, Meta(description="memory for the cached responses of all tenants; 0: no caching")] = (
-        64 << 20
-    )
-    item: Annotated[PositiveOctets, Meta(description="the largest body that is cached")] = 1 << 20
+    size: Annotated[Size, Meta(description="memory for the cached responses of all tenants; 0: no caching")] = 64 << 20
+    item: Annotated[PositiveSize, Meta(description="the largest body that is cached")] = 1 << 20
 
 
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,7 +145,7 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     files_most: Annotated[
         int, Meta(ge=1, le=300_000, description="how many files and folders a folder of app.files may have")
     ] = 100_000
-    files_size: Annotated[Octets, Meta(description="how large a folder of app.files may be in total")] = 20 << 30
+    files_size: Annotated[Size, Meta(description="how large a folder of app.files may be in total")] = 20 << 30
     verify: Annotated[
         Seconds | None,
         Meta(description="how often each database in the store is restored into a temporary folder and checked, in the "
@@ -166,7 +164,7 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              "heartbeat to the store three times in this period"),
     ] = 30.0  # fmt: skip
     large: Annotated[
-        Octets, Meta(description="litestream mode: larger databases are verified one at a time at stop; docs/deploy.md")
+        Size, Meta(description="litestream mode: larger databases are verified one at a time at stop; docs/deploy.md")
     ] = 256 << 20
     litestream: Annotated[
         str | None,
@@ -193,8 +191,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     held: Annotated[
         int, Meta(ge=0, description="paused requests (flyatc pause) at the same time, for all tenants; 503 above")
     ] = 1000
-    request_body: Annotated[Octets, Meta(description="largest request body, 413 above; 0: no limit")] = 0
-    request_header: Annotated[PositiveOctets, Meta(description="largest request head, 431 above")] = 65536
+    request_body: Annotated[Size, Meta(description="largest request body, 413 above; 0: no limit")] = 0
+    request_header: Annotated[PositiveSize, Meta(description="largest request head, 431 above")] = 65536
     header_timeout: Annotated[
         Seconds, Meta(description="longest time for a request's head to arrive, 408 after; 0: none")
     ] = 30.0

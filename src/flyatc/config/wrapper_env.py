@@ -23,7 +23,7 @@ _NO_H2C = "flyatc speaks HTTP/1.1: unset it. Fly, kamal-proxy and Caddy take HTT
 
 
 class WrapperSettings(Struct, frozen=True, kw_only=True):
-    """Settings in seconds and octets; 0 is no limit, unless stated otherwise."""
+    """Settings in seconds and bytes; 0 is no limit, unless stated otherwise."""
 
     http_port: int = 80  # for clients; 0: any free port
     target_port: int = 3000  # the app's PORT
@@ -43,7 +43,7 @@ class WrapperSettings(Struct, frozen=True, kw_only=True):
     x_sendfile_enabled: bool = True
     compression_enabled: bool = True
     compression_disable_on_auth: bool = False
-    compression_jitter: int = 32  # octets at most; 0: off
+    compression_jitter: int = 32  # bytes at most; 0: off
     ignored: tuple[str, ...] = ()  # variables that are set and have no effect here
 
     @property
@@ -128,14 +128,14 @@ def _seconds(text: str) -> float:
     return units.seconds(_positive(text))
 
 
-def _octets(text: str) -> int:
-    return units.octets(_positive(text))
+def _size(text: str) -> int:
+    return units.size(_positive(text))
 
 
 def _jitter(text: str) -> int:
-    if (octets := _octets(text)) > MOST_JITTER:
+    if (size := _size(text)) > MOST_JITTER:
         raise ValueError(f"{text!r} is too much: {MOST_JITTER} at most")
-    return octets
+    return size
 
 
 def _mode(text: str) -> CacheMode:
@@ -160,14 +160,14 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "http_idle_timeout": ("HTTP_IDLE_TIMEOUT", _seconds),
     "http_read_timeout": ("HTTP_READ_TIMEOUT", _seconds),
     "http_write_timeout": ("HTTP_WRITE_TIMEOUT", _seconds),
-    "max_request_body": ("MAX_REQUEST_BODY", _octets),
+    "max_request_body": ("MAX_REQUEST_BODY", _size),
     "forward_headers": ("FORWARD_HEADERS", _flag),
     "bad_gateway_page": ("BAD_GATEWAY_PAGE", str),
     "log_requests": ("LOG_REQUESTS", _flag),
     "debug": ("DEBUG", _flag),
-    "cache_size": ("CACHE_SIZE", _octets),
+    "cache_size": ("CACHE_SIZE", _size),
     "cache_mode": ("CACHE_MODE", _mode),
-    "max_cache_item_size": ("MAX_CACHE_ITEM_SIZE", _octets),
+    "max_cache_item_size": ("MAX_CACHE_ITEM_SIZE", _size),
     "x_sendfile_enabled": ("X_SENDFILE_ENABLED", _flag),
     "compression_enabled": ("GZIP_COMPRESSION_ENABLED", _flag),
     "compression_disable_on_auth": ("GZIP_COMPRESSION_DISABLE_ON_AUTH", _flag),

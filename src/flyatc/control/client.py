@@ -15,7 +15,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.kit.unix_socket import short
 
 T = TypeVar("T")
-READ_OCTETS = 65536
+READ_BYTES = 65536
 PATIENCE = 120.0  # s without data for GET, since the store's versions may be slow to list; POST has no limit
 
 
@@ -125,7 +125,7 @@ class _Connection(http.client.HTTPConnection):
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Lines of a response. Raises Refused for an error in the last line."""
     rest = b""
-    while data := response.read1(READ_OCTETS):  # readline takes a truncated response for a complete one
+    while data := response.read1(READ_BYTES):  # readline takes a truncated response for a complete one
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line.startswith(b'{"error":'):

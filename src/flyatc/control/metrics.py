@@ -35,7 +35,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     sums: dict[str, float]  # of Counters
     cache: dict[str, int]  # of Counters
     now: float  # Unix time
-    resident: int  # octets
+    resident: int  # bytes
 
 
 async def scrape(overview: Overview, counters: Counters) -> bytes:
@@ -111,8 +111,8 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     running = [one for one in tenants if one.lag is not None]
     lags = [((one.tenant,), one.lag or 0.0) for one in running]
     yield _gauge("tenant_lag_seconds", "Since the store had everything; 0: it has.", lags, "tenant")
-    octets = [((one.tenant,), float(one.octets or 0)) for one in running]
-    yield _gauge("tenant_database_bytes", "Of the local databases.", octets, "tenant")
+    sizes = [((one.tenant,), float(one.size or 0)) for one in running]
+    yield _gauge("tenant_database_bytes", "Of the local databases.", sizes, "tenant")
     renewed = [((one.tenant,), float(len(one.renewed))) for one in tenants if one.starts]
     yield _gauge("tenant_renewed", "Databases which litestream had to send again in full.", renewed, "tenant")
     for name, text in _OF_DATABASES.items():
@@ -176,5 +176,5 @@ def _save_age(one: Status, now: float) -> float | None:
 
 
 def _resident() -> int:
-    """Octets; proc(5), /proc/pid/statm: the second number, in pages."""
+    """Bytes; proc(5), /proc/pid/statm: the second number, in pages."""
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -100,8 +100,8 @@ class Version(Struct, frozen=True, kw_only=True):
     database: str
     id: str  # "000001-000000042"
     saved: str
-    size: int | None  # octets of the database; None: unknown
-    compressed: int  # octets in the store; of a folder: those that this save has added
+    size: int | None  # bytes of the database; None: unknown
+    compressed: int  # bytes in the store; of a folder: those that this save has added
     current: bool
     beside: dict[str, str] = {}  # versions that were saved with it: of folders, or of databases
 
@@ -115,7 +115,7 @@ class History(Struct, frozen=True, kw_only=True):
 
 
 class Step(Struct, frozen=True):
-    """A line of the response to backup and restore: progress of one step, in octets."""
+    """A line of the response to backup and restore: progress of one step, in bytes."""
 
     step: str
     done: int

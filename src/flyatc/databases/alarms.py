@@ -1,11 +1,11 @@
 """Alarms about a database while its app runs: a WAL that only grows, a stream that makes no progress. Pure.
 
-Times are of any monotonic clock; sizes are octets.
+Times are of any monotonic clock; sizes are bytes.
 """
 
 from dataclasses import dataclass, field
 
-from flyatc.kit.units import human_octets, human_seconds
+from flyatc.kit.units import human_seconds, human_size
 
 # SQLite and litestream checkpoint at 1000 pages, 4 MB. A burst leaves some ten times that until the next checkpoint of
 # each minute; more than this means a reader that never ends, or a checkpoint that never succeeds.
@@ -61,7 +61,7 @@ class Watch:
             return [("warning", large_wal(wal))]
         if self._loud and wal < LARGE_WAL * CALM:
             self._loud = False
-            return [("info", f"its WAL is small again: {human_octets(wal)}")]
+            return [("info", f"its WAL is small again: {human_size(wal)}")]
         return []
 
     def _see_position(self, now: float, position: object, *, behind: bool, patience: float) -> list[tuple[str, str]]:
@@ -82,8 +82,8 @@ class Watch:
         return [("error", self.sentences[-1])]
 
 
-def large_wal(octets: int) -> str:
+def large_wal(size: int) -> str:
     return (
-        f"its WAL has {human_octets(octets)} and is not checkpointed: a connection reads without an end, or none ever "
+        f"its WAL has {human_size(size)} and is not checkpointed: a connection reads without an end, or none ever "
         "comes to its end. End long transactions and idle cursors, or restart the app; the disk fills up otherwise"
     )

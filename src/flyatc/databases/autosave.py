@@ -49,7 +49,7 @@ class AutoSaver:
 
     @property
     def alarms(self) -> list[str]:
-        large = [(d.name, size) for d in self.databases if (size := local_files.wal_octets(d.path)) > alarms.LARGE_WAL]
+        large = [(d.name, size) for d in self.databases if (size := local_files.wal_size(d.path)) > alarms.LARGE_WAL]
         return [f"{name}: {alarms.large_wal(size)}" for name, size in large]
 
     @property
@@ -59,11 +59,11 @@ class AutoSaver:
 
     @property
     def gauges(self) -> dict[str, float]:
-        return {"wal_bytes": float(max((local_files.wal_octets(d.path) for d in self.databases), default=0))}
+        return {"wal_bytes": float(max((local_files.wal_size(d.path) for d in self.databases), default=0))}
 
     @property
-    def octets(self) -> int:
-        return sum(local_files.octets(d.path) for d in self.databases if d.path.exists())
+    def size(self) -> int:
+        return sum(local_files.size(d.path) for d in self.databases if d.path.exists())
 
     @property
     def renewed(self) -> dict[str, str]:
@@ -163,7 +163,7 @@ class Unstored:
 
     unsaved = False
     saved_at = None
-    lag, octets = 0.0, 0
+    lag, size = 0.0, 0
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant

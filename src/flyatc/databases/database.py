@@ -150,7 +150,7 @@ class Database:
         if published:
             ms = round((monotonic() - began) * 1000)
             version = manifest.version(pointer.key)
-            self.log_event("info", "saved", version=version, octets=pointer.size, compressed=pointer.compressed, ms=ms)
+            self.log_event("info", "saved", version=version, size=pointer.size, compressed=pointer.compressed, ms=ms)
             if not anew:
                 await self.prune(pointer)
 
@@ -227,8 +227,8 @@ class Database:
         there = await self.remote.snapshots()
         snapshot = Snapshot(
             key=manifest.following(current.pointer if current else None, list(there), self.lease.epoch),
-            size=local_files.octets(copy),
-            compressed=local_files.octets(packed),
+            size=local_files.size(copy),
+            compressed=local_files.size(packed),
             sha256=digest,
             saved=stamp(time()),
             position=position,

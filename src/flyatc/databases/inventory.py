@@ -37,7 +37,7 @@ class StoredOrphan:
     key: str
     database: str
     name: str
-    octets: int  # in the store
+    size: int  # in the store
 
 
 @dataclass(frozen=True)

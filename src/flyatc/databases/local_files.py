@@ -93,7 +93,7 @@ def _stamp(path: Path) -> Stamp | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def octets(path: Path) -> int:
+def size(path: Path) -> int:
     return path.stat().st_size
 
 
@@ -102,10 +102,10 @@ def octets_below(folder: Path) -> int:
     return sum(os.lstat(Path(above, name)).st_size for above, _, names in os.walk(folder) for name in names)
 
 
-def wal_octets(path: Path) -> int:
+def wal_size(path: Path) -> int:
     """Return the size of its WAL; 0: there is none."""
     try:
-        return octets(Path(f"{path}-wal"))
+        return size(Path(f"{path}-wal"))
     except OSError:
         return 0
 
@@ -203,9 +203,9 @@ def orphans(folder: Path) -> list[Path]:
 
 CHUNK = 1 << 18
 LEVEL = 3
-CHECKSUM = 4  # octets
-HEAD = 18  # octets of a frame's head, at most (RFC 8878)
-WINDOW = 1 << 23  # octets; level 3 needs a quarter of it
+CHECKSUM = 4  # bytes
+HEAD = 18  # bytes of a frame's head, at most (RFC 8878)
+WINDOW = 1 << 23  # bytes; level 3 needs a quarter of it
 
 
 class Damaged(Exception):
@@ -239,16 +239,16 @@ def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
     """Unpack into ``target``, which is new, sync it, and return its sha256. ``size``: of the database, if known.
 
     Raises Damaged: not one complete zstd frame, flipped bits, or another size than declared; OSError before anything
-    is written if the disk has no room for the declared size: a few octets can unpack to more than any disk holds."""
+    is written if the disk has no room for the declared size: a few bytes can unpack to more than any disk holds."""
     found, done = hashlib.sha256(), 0
     with source.open("rb") as packed, target.open("xb") as raw:
         try:
             head = packed.read(HEAD)
             declared = zstandard.frame_content_size(head)
             if declared <= 0 or (size is not None and declared != size):
-                raise Damaged(f"it declares {declared} octets, not {size or 'a database'}")
+                raise Damaged(f"it declares {declared} bytes, not {size or 'a database'}")
             if declared > shutil.disk_usage(target.parent).free:
-                raise OSError(errno.ENOSPC, f"not started: no room for {declared} octets", str(target))
+                raise OSError(errno.ENOSPC, f"not started: no room for {declared} bytes", str(target))
             _check_whole(packed, head)
             packed.seek(0)
             reader = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed)
@@ -260,7 +260,7 @@ def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:
         except zstandard.ZstdError as error:
             raise Damaged(str(error)) from error
         if done != declared:
-            raise Damaged(f"it holds {done} octets, not {declared}")
+            raise Damaged(f"it holds {done} bytes, not {declared}")
         raw.flush()
         os.fsync(raw.fileno())
     return found.hexdigest()

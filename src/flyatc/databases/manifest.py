@@ -47,8 +47,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     that had not changed when this folder was saved. See ``files.pairing``."""
 
     key: Name  # its name in the database's folder of the store
-    size: Annotated[int, Meta(ge=0)]  # octets of the database, or of all files
-    compressed: Annotated[int, Meta(gt=0)]  # octets in the store
+    size: Annotated[int, Meta(ge=0)]  # bytes of the database, or of all files
+    compressed: Annotated[int, Meta(gt=0)]  # bytes in the store
     sha256: Hash
     saved: str  # RFC 3339
     position: Position | None = None  # litestream's, when its stream had the same content
@@ -170,7 +170,7 @@ def encode(pointer: Pointer | Blank) -> bytes:
 
 # --- the local record ---
 
-Stamp = tuple[int, int, int, int]  # inode, octets, mtime_ns, ctime_ns
+Stamp = tuple[int, int, int, int]  # inode, bytes, mtime_ns, ctime_ns
 Signature = tuple[Stamp | None, Stamp | None, Stamp | None]  # of the database, its -wal, its -journal
 
 

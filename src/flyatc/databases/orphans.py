@@ -34,7 +34,7 @@ class Folder:
     name: str
     path: Path
     file: str
-    octets: int  # with its WAL
+    size: int  # with its WAL
 
 
 def set_aside_at(name: str) -> float | None:
@@ -54,8 +54,8 @@ def folders(own: Path) -> list[Folder]:
         if set_aside_at(place.name) is not None and place.is_dir():
             there = sorted(file for file in place.iterdir() if file.is_file() and file.name != SENT)
             whole = [file for file in there if not file.name.endswith(local_files.BESIDE)]
-            octets = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
-            found += [Folder(place.name, place, file.name, octets) for file in whole]
+            size = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
+            found += [Folder(place.name, place, file.name, size) for file in whole]
             found += [
                 Folder(place.name, place, f"{one.name}/", local_files.octets_below(one))
                 for one in sorted(place.iterdir())
@@ -70,7 +70,7 @@ async def bring(database: Database, name: str, place: Path, tools: Workers, prog
     began, raw = monotonic(), await _local(database, name, place, tools, progress)
     if raw is None:
         raw = await _stored(database, name, place, tools, progress)
-    return Restored(raw, "restored", name, local_files.octets(raw), began)
+    return Restored(raw, "restored", name, local_files.size(raw), began)
 
 
 async def _local(database: Database, name: str, place: Path, tools: Workers, progress: Progress) -> Path | None:

@@ -30,7 +30,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Version:
-    """One snapshot in the store, of a database or of a folder of files. ``size``: octets of it; None: uploaded, but
+    """One snapshot in the store, of a database or of a folder of files. ``size``: bytes of it; None: uploaded, but
     never published. ``beside``: see Snapshot."""
 
     database: str

@@ -229,7 +229,7 @@ async def bring(
         raise SnapshotRefused(
             f"{database}: the snapshot {manifest.version(key)} is damaged: {error}. Nothing was overwritten. {advice}"
         ) from error
-    return Restored(raw, "restored", manifest.version(key), local_files.octets(raw), began)
+    return Restored(raw, "restored", manifest.version(key), local_files.size(raw), began)
 
 
 async def copy_seed(path: Path, name: str, seeds: Seeds, place: Path, tools: Workers) -> Restored | None:
@@ -243,7 +243,7 @@ async def copy_seed(path: Path, name: str, seeds: Seeds, place: Path, tools: Wor
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except (OSError, ValueError, sqlite.Unusable) as error:
         raise RestoreRefused(f"{path}: its seed {seed} cannot be used: {error}") from error
-    return Restored(raw, "seeded", None, local_files.octets(raw), began)
+    return Restored(raw, "seeded", None, local_files.size(raw), began)
 
 
 async def put_in_place(
@@ -257,7 +257,7 @@ async def put_in_place(
         orphans.log_and_send(database, aside, tools, reason)
     database.restored = arrival.version
     ms = round((monotonic() - arrival.began) * 1000)
-    database.log_event("info", arrival.message, version=arrival.version, octets=arrival.octets, ms=ms, reason=reason)
+    database.log_event("info", arrival.message, version=arrival.version, size=arrival.size, ms=ms, reason=reason)
 
 
 async def _settle(surveys: list[Survey], arrivals: list[Restored | None], record: Record, tools: Workers) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flyatc.kit.types import Exit
-from flyatc.kit.units import human_octets
+from flyatc.kit.units import human_size
 
-FULL_BELOW = 64 << 10  # octets; a file system with less than this is full: SQLite's largest page
+FULL_BELOW = 64 << 10  # bytes; a file system with less than this is full: SQLite's largest page
 _KILL = 9
 _KILLED = 128 + _KILL  # as a shell reports it
 
@@ -41,7 +41,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Room:
-    """Space on a file system. ``free``: octets available. ``needed``: octets, at least; 0: unknown."""
+    """Space on a file system. ``free``: bytes available. ``needed``: bytes, at least; 0: unknown."""
 
     mount: str
     path: str
@@ -53,8 +53,8 @@ class Room:
         return self.free < max(self.needed, 1)
 
     def __str__(self) -> str:
-        needed = f", about {human_octets(self.needed)} are needed" if self.needed else ""
-        return f"{human_octets(self.free)} are free on {self.mount}{needed} for {self.path}"
+        needed = f", about {human_size(self.needed)} are needed" if self.needed else ""
+        return f"{human_size(self.free)} are free on {self.mount}{needed} for {self.path}"
 
 
 _ERRNO = {  # and as Go spells it
@@ -99,7 +99,7 @@ def of_error(error: OSError) -> Cause:
 
 def of_litestream(said: Sequence[str], ended: Exit | None, local: str, free: int) -> Cause:
     """Return the cause of a failed litestream. ``said``: lines of its output. ``local``: the folder it writes to.
-    ``free``: octets there, afterwards."""
+    ``free``: bytes there, afterwards."""
     text = "\n".join(said)
     spelled = [cause for words, cause in _SPELLED if words in text]
     if ended is not None and (ended.signal == _KILL or ended.code == _KILLED):

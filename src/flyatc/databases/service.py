@@ -345,4 +345,4 @@ class DatabaseService:
 
 
 def _of_span(span: Span) -> Version:
-    return Version(span.database, span.line, span.until, None, span.octets, current=False)
+    return Version(span.database, span.line, span.until, None, span.size, current=False)

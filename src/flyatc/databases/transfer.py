@@ -76,7 +76,7 @@ class Restored:
     raw: Path
     message: str  # restored, seeded, adopted
     version: str | None
-    octets: int
+    size: int
     began: float
 
 
@@ -99,7 +99,7 @@ async def adopt(template: str, database: Database, place: Path, tools: Workers) 
         await tools.heavy.run(partial(sqlite.check_still, raw))
     except sqlite.Unusable as error:
         raise RestoreRefused(f"{database}: the object {key!r} in the store is damaged: {error}") from error
-    return Restored(raw, "adopted", None, local_files.octets(raw), began)
+    return Restored(raw, "adopted", None, local_files.size(raw), began)
 
 
 def fill(template: str, tenant: Tenant, database: str) -> str:
@@ -140,7 +140,7 @@ async def adopt_unpublished(
 async def _described(stored: Stored, key: str, raw: Path, tools: Workers) -> Snapshot:
     return Snapshot(
         key=key,
-        size=local_files.octets(raw),
+        size=local_files.size(raw),
         compressed=stored.size,
         sha256=await tools.heavy.watch(partial(local_files.digest, raw), "check", silent),
         saved=stamp(min(stored.modified, time())),

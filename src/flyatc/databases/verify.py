@@ -31,10 +31,10 @@ from flyatc.databases.resources import Workers
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import silent
-from flyatc.kit.units import human_octets
+from flyatc.kit.units import human_size
 from flyatc.objects.store import ObjectStore
 
-RESERVE = 64 << 20  # octets that must stay free on the disk
+RESERVE = 64 << 20  # bytes that must stay free on the disk
 
 
 @contextlib.contextmanager
@@ -61,9 +61,9 @@ class Scratch:
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def lacks(self, octets: int) -> int:
-        """Return how many octets are missing to hold so many; 0: none."""
-        return max(0, octets + RESERVE - shutil.disk_usage(self.path).free)
+    def lacks(self, size: int) -> int:
+        """Return how many bytes are missing to hold so many; 0: none."""
+        return max(0, size + RESERVE - shutil.disk_usage(self.path).free)
 
     def clear(self) -> None:
         """Remove its content."""
@@ -99,9 +99,9 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """A version to restore. ``needs``: octets on the disk, as far as is known. ``bring`` makes a complete file below an
+    """A version to restore. ``needs``: bytes on the disk, as far as is known. ``bring`` makes a complete file below an
     empty folder; raises Damaged, StoreUnavailable, OSError. ``check``, if it is no database, does all, with the same
-    errors, and returns the octets."""
+    errors, and returns the bytes."""
 
     version: str
     needs: int
@@ -130,7 +130,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     kind: str = "snapshot"  # or stream
     state: str
     version: str | None = None
-    octets: int = 0
+    size: int = 0
     ms: int = 0
     why: str = ""
 
@@ -162,7 +162,7 @@ class Verifier:
         return verdicts
 
     async def _verify(self, source: Source, tenant: Tenant, database: str) -> Verdict | None:
-        began, version, octets, state, why = monotonic(), None, 0, "ok", ""
+        began, version, size, state, why = monotonic(), None, 0, "ok", ""
         try:
             found = await source.find(tenant, database)
             for _ in range(ROUNDS):
@@ -170,7 +170,7 @@ class Verifier:
                     return None
                 version, state, why = found.version, "ok", ""
                 try:
-                    octets = await self._try(found, tenant.address, database)
+                    size = await self._try(found, tenant.address, database)
                     break
                 except Damaged as error:
                     state, why = "damaged", str(error)
@@ -187,17 +187,17 @@ class Verifier:
             kind=source.kind,
             state=state,
             version=version,
-            octets=octets,
+            size=size,
             ms=round((monotonic() - began) * 1000),
             why=why,
         )
 
     async def _try(self, found: Found, address: str, database: str) -> int:
-        """Restore, check and compare; return the octets of the database. Raises Damaged, FlyatcError, OSError."""
+        """Restore, check and compare; return the bytes of the database. Raises Damaged, FlyatcError, OSError."""
         quick, heavy = self._tools.quick, self._tools.heavy
         lacking = await quick.run(partial(self._scratch.lacks, found.needs))
         if lacking:
-            raise FlyatcError(f"no room to restore it: {human_octets(lacking)} are missing at {self._scratch.path}")
+            raise FlyatcError(f"no room to restore it: {human_size(lacking)} are missing at {self._scratch.path}")
         try:
             if found.check is not None:
                 return await found.check(self._scratch.path)
@@ -205,7 +205,7 @@ class Verifier:
             await heavy.watch(partial(sqlite.check_thoroughly, raw), "check", silent)
             if difference := await self.compare(address, database, found.version, raw):
                 raise Damaged(difference)
-            return await quick.run(partial(local_files.octets, raw))
+            return await quick.run(partial(local_files.size, raw))
         except sqlite.Unusable as error:
             raise Damaged(str(error)) from error
         finally:
@@ -263,13 +263,13 @@ class Replicas:
         if line is None:
             return None
         version = f"{line.name}:{line.txid}"
-        return Found(version, line.octets * EXPANDED, partial(self._bring, tenant, database, line))
+        return Found(version, line.size * EXPANDED, partial(self._bring, tenant, database, line))
 
     async def _bring(self, tenant: Tenant, database: str, line: Line, place: Path) -> Path:
         context = self._context
         url = context.addresses.of_line(tenant, database, line.number, line.renewal)
         try:
-            return await replica_restore.restore(url, place, None, line.octets, context, silent)
+            return await replica_restore.restore(url, place, None, line.size, context, silent)
         except replica_restore.NotRestored as error:
             if error.cause.passes:
                 raise FlyatcError(error.advice) from error

@@ -121,11 +121,11 @@ _KIND, _CUT, _CODE = 0x7800, 0x0200, 0x000F  # bits of the flags: OPCODE, TC, RC
 _NO_SUCH_NAME = 3
 _AAAA_IN = b"\x00\x1c\x00\x01"
 _SAME_NAME = b"\xc0\x0c"  # compression pointer to the question's name after the header
-_RECORD = 28  # octets: name, AAAA IN, TTL, length, address
+_RECORD = 28  # bytes: name, AAAA IN, TTL, length, address
 
 
 def question(identity: bytes, name: str) -> bytes | None:
-    """Encode a query for the AAAA of ``name``. ``identity``: two octets. None: the name cannot be encoded here."""
+    """Encode a query for the AAAA of ``name``. ``identity``: two bytes. None: the name cannot be encoded here."""
     labels = name.encode().split(b".")
     if not name.isascii() or not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
         return None

@@ -36,7 +36,7 @@ def written_seconds(value: float) -> str:
     return "".join(parts) or "0"
 
 
-def octets(text: str) -> int:
+def size(text: str) -> int:
     """Parse a size: ``"64KB"`` → 65536, ``"1MiB"`` → 1048576, ``"10"`` → 10 (a bare number is bytes; K is 1024).
 
     Raises ValueError with a sentence for people."""
@@ -49,8 +49,8 @@ def octets(text: str) -> int:
     return int(value)
 
 
-def written_octets(count: int) -> str:
-    """Return the shortest text that ``octets`` parses to this: 65536 → ``"64KB"``, 1000 → ``"1000"``."""
+def written_size(count: int) -> str:
+    """Return the shortest text that ``size`` parses to this: 65536 → ``"64KB"``, 1000 → ``"1000"``."""
     for unit in ("", "KB", "MB", "GB"):
         if count == 0 or count % 1024:
             return f"{count}{unit}"
@@ -58,7 +58,7 @@ def written_octets(count: int) -> str:
     return f"{count}TB"
 
 
-def human_octets(count: float) -> str:
+def human_size(count: float) -> str:
     """1536 → ``"1.5 KB"``."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1023.95:  # above, .1f would say 1024.0

@@ -148,7 +148,7 @@ class Disk:
 
     def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str:
         if len(body) > SMALL:
-            raise ValueError(f"{key} has {len(body)} octets: put is for {SMALL} at most, upload for the rest")
+            raise ValueError(f"{key} has {len(body)} bytes: put is for {SMALL} at most, upload for the rest")
         path = self._path(key)
         with self._store_errors(), self._new_file() as (new, file):
             file.write(body)
@@ -279,7 +279,7 @@ def _stored(key: str, path: Path) -> Stored:
 def _read_small(file: BinaryIO, key: str) -> bytes:
     body = file.read(SMALL + 1)
     if len(body) > SMALL:
-        raise StoreUnavailable(f"{key} is larger than the {SMALL} octets allowed")
+        raise StoreUnavailable(f"{key} is larger than the {SMALL} bytes allowed")
     return body
 
 

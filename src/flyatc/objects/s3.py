@@ -87,7 +87,7 @@ class BucketObjects(Transfers):
 
     def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str:
         if len(body) > SMALL:
-            raise ValueError(f"{key} has {len(body)} octets: put is for {SMALL} at most, upload for the rest")
+            raise ValueError(f"{key} has {len(body)} bytes: put is for {SMALL} at most, upload for the rest")
         request = self._clients.retrying.put_object
         if create:
             request = partial(self._clients.once.put_object, IfNoneMatch="*")
@@ -150,7 +150,7 @@ def _read(response: "GetObjectOutputTypeDef", key: str) -> bytes:
             parts.append(chunk)
             size += len(chunk)
             if size > SMALL:
-                raise StoreUnavailable(f"{key} is larger than the {SMALL} octets allowed")
+                raise StoreUnavailable(f"{key} is larger than the {SMALL} bytes allowed")
             if monotonic() > until:
                 raise StoreUnavailable(f"{key} comes too slowly")
     return b"".join(parts)

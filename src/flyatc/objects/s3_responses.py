@@ -24,7 +24,7 @@ def flaw(operation: str, status: int, headers: Mapping[str, str], received: int 
     if _LENGTH.fullmatch(length) is None and (not chunked or (operation == "GetObject" and status < 300)):
         return "has no length"
     if received is not None and length and received != int(length):
-        return f"has {received} octets of {length}"
+        return f"has {received} bytes of {length}"
     if status >= 300 or operation not in TAGGED:
         return None
     if _ETAG.fullmatch(headers.get("etag", "").strip()) is None:

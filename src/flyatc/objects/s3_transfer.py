@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
 
 CHUNK = 256 << 10
-PART = 16 << 20  # octets; larger objects are uploaded in parts of this size
+PART = 16 << 20  # bytes; larger objects are uploaded in parts of this size
 MOST_PARTS = 9_000  # S3 allows 10 000
-TICK_OCTETS, TICK_SECONDS = 1 << 20, 0.2
+TICK_BYTES, TICK_SECONDS = 1 << 20, 0.2
 LEFTOVER_SECONDS = 86400.0
 PAUSE = 0.2  # s, before a download resumes
 
@@ -163,7 +163,7 @@ class _Download:
                 self._done += len(chunk)
                 self._pace.reached(self._done)
         if self._done != total:
-            raise StoreUnavailable(f"{self._name} ended after {self._done} of {total} octets")
+            raise StoreUnavailable(f"{self._name} ended after {self._done} of {total} bytes")
 
     @contextlib.contextmanager
     def _request(self) -> "Iterator[GetObjectOutputTypeDef]":
@@ -196,9 +196,9 @@ class _Pace:
         now = monotonic()
         if now - self._began > STALL + self.total / SLOWEST:
             raise StoreUnavailable(
-                f"the store takes too long: {done} of {self.total} octets in {now - self._began:.0f} s"
+                f"the store takes too long: {done} of {self.total} bytes in {now - self._began:.0f} s"
             )
-        if done - self._ticked >= TICK_OCTETS or now - self._ticked_at >= TICK_SECONDS or done == self.total:
+        if done - self._ticked >= TICK_BYTES or now - self._ticked_at >= TICK_SECONDS or done == self.total:
             self._ticked, self._ticked_at = done, now
             self._tick(done, self.total)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 
-SMALL = 256 << 10  # octets; the limit of ``get`` and ``put``
+SMALL = 256 << 10  # bytes; the limit of ``get`` and ``put``
 
 
 class StoreUnavailable(FlyatcError):
@@ -34,7 +34,7 @@ class Absent(FlyatcError):
 @dataclass(frozen=True, slots=True)  # a listing may have a million of them
 class Stored:
     key: str
-    size: int  # octets
+    size: int  # bytes
     etag: str
     modified: float  # Unix time, by the store's clock
 
@@ -62,7 +62,7 @@ class ObjectStore(Protocol):
         """Write, and return the new etag. ``create``: only if absent; ``match``: only if its etag; else
         ConditionFailed.
 
-        Raises ValueError above SMALL octets."""
+        Raises ValueError above SMALL bytes."""
 
     async def head(self, key: str) -> Stored | None:
         """Return the object's attributes. None: surely absent."""

@@ -22,8 +22,8 @@ from flyatc.observe.log_text import inert_json, readable
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 POLL_SECONDS = 0.001
 BATCH_SECONDS = 0.05
-BATCH_OCTETS = 1 << 17
-BACKLOG_OCTETS = 16 << 20  # beyond this, lines are dropped and counted: memory is bounded
+BATCH_BYTES = 1 << 17
+BACKLOG_BYTES = 16 << 20  # beyond this, lines are dropped and counted: memory is bounded
 STALL_SECONDS = 5.0  # a reader that has read nothing for so long is not waited for
 STDOUT = 1
 LOCKED = "database is locked"  # SQLite's message for SQLITE_BUSY, in every language binding
@@ -53,10 +53,10 @@ class Log:
         self._text, self._least = text, LEVELS[level]
         self._colour = self._out.isatty() and not os.environ.get("NO_COLOR")
         self._batch: list[bytes] = []
-        self._octets = 0
+        self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-        self._handed = self._written = 0  # octets; the first is changed by the loop only, the second by the writer only
+        self._handed = self._written = 0  # bytes; the first is changed by the loop only, the second by the writer only
         self._moved = monotonic()  # when the writer last made progress
         self._dropped = 0
         self.journal = Journal()
@@ -81,13 +81,13 @@ class Log:
     def request(self, tenant: str | None, line: bytes) -> None:
         """Log a finished request, already encoded by the edge (hot path)."""
         self.journal.add(tenant, line)
-        if self._timer is None or self._text or self._octets > BATCH_OCTETS:
+        if self._timer is None or self._text or self._size > BATCH_BYTES:
             self._put(line)
-        elif self._handed - self._written + self._octets > BACKLOG_OCTETS:
+        elif self._handed - self._written + self._size > BACKLOG_BYTES:
             self._dropped += 1
         else:
             self._batch.append(line)
-            self._octets += len(line) + 1
+            self._size += len(line) + 1
 
     def _add(self, tenant: str | None, record: dict[str, Any]) -> None:
         line = inert_json(_encode(record))
@@ -98,23 +98,23 @@ class Log:
     def crowded(self) -> bool:
         """True if the reader of our output is slow but still reads: app output should wait. A reader that does not read
         at all must not block the apps."""
-        return self._backlog > BACKLOG_OCTETS // 4 and monotonic() - self._moved < STALL_SECONDS
+        return self._backlog > BACKLOG_BYTES // 4 and monotonic() - self._moved < STALL_SECONDS
 
     # --- batches ---
 
     @property
     def _backlog(self) -> int:
-        return self._handed - self._written + self._octets
+        return self._handed - self._written + self._size
 
     def _put(self, line: bytes) -> None:
-        if self._handed - self._written + self._octets > BACKLOG_OCTETS:
+        if self._handed - self._written + self._size > BACKLOG_BYTES:
             self._dropped += 1
             return
         if self._text:
             line = readable(line, colour=self._colour).encode(errors="replace")
         self._batch.append(line)
-        self._octets += len(line) + 1
-        if self._octets > BATCH_OCTETS:
+        self._size += len(line) + 1
+        if self._size > BATCH_BYTES:
             self.flush()
         elif self._timer is None:
             try:
@@ -127,7 +127,7 @@ class Log:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._dropped and self._backlog < BACKLOG_OCTETS // 2:
+        if self._dropped and self._backlog < BACKLOG_BYTES // 2:
             count, self._dropped = self._dropped, 0
             self.event("warning", "log lines dropped: the reader of our output is too slow", lines=count)
             return self.flush()
@@ -135,9 +135,9 @@ class Log:
             self._batch.append(b"")
             if self._handed == self._written:
                 self._moved = monotonic()
-            self._handed += self._octets
+            self._handed += self._size
             self._queue.put(self._batch)
-            self._batch, self._octets = [], 0
+            self._batch, self._size = [], 0
 
     def settle(self, patience: float = 0.2) -> None:
         """Block until all is written, at most ``patience`` seconds. For use before the machine is suspended."""
@@ -188,7 +188,7 @@ class Journal:
 
     def __init__(self, bound: int = 4 << 20) -> None:
         self._entries: deque[Entry] = deque()
-        self._octets, self._bound = 0, bound
+        self._size, self._bound = 0, bound
         self._more = asyncio.Event()
         self._readers = 0  # that wait
         self.last = 0  # the number of the newest entry
@@ -196,9 +196,9 @@ class Journal:
     def add(self, tenant: str | None, line: bytes) -> None:
         self.last += 1
         self._entries.append((self.last, tenant, line))
-        self._octets += len(line)
-        while self._octets > self._bound:
-            self._octets -= len(self._entries.popleft()[2])
+        self._size += len(line)
+        while self._size > self._bound:
+            self._size -= len(self._entries.popleft()[2])
         if self._readers:
             self._more.set()
 

@@ -56,7 +56,7 @@ def needs_secret(tenant: Tenant) -> bool:
 
 
 def secret_words(key: bytes, address: str) -> dict[str, str]:
-    """Return the values of ``{secret}`` (64 octets in hex, as Rails makes them) and ``{secret.base64}`` (32 octets, as
+    """Return the values of ``{secret}`` (64 bytes in hex, as Rails makes them) and ``{secret.base64}`` (32 bytes, as
     Laravel wants them) of the tenant at ``address``, derived from ``key`` by HMAC. Neither reveals the other.
 
     The labels keep them apart from all else that is derived from FLYATC_SECRET: see routing.request_signature."""

@@ -86,10 +86,10 @@ class Output:
                 self._log.output(self._tenant, stream, line)
             await self._throttle(sum(map(len, some)) + ENVELOPE * len(some))
 
-    async def _throttle(self, octets: int) -> None:
+    async def _throttle(self, size: int) -> None:
         """Wait until more may be logged. No wait once the child is ending: only the pipes' content can follow."""
         now = asyncio.get_running_loop().time()
-        if debt := self._budget.spend(octets, now):
+        if debt := self._budget.spend(size, now):
             await self._wait(debt)
         while self._log.crowded and not self._ending.is_set():
             await self._wait(CROWDED_PAUSE)
@@ -158,8 +158,8 @@ class Budget:
         self._burst, self._rate = float(burst), rate
         self._left, self._at = float(burst), now
 
-    def spend(self, octets: int, now: float) -> float:
+    def spend(self, size: int, now: float) -> float:
         """Spend; return the seconds to wait before the next call."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate) - octets
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate) - size
         self._at = now
         return max(0.0, -self._left / self._rate)

@@ -278,7 +278,7 @@ def _json(value: Any, status: int = 200) -> ApiResponse:
     return ApiResponse(status, msgspec.json.encode(value))
 
 
-LARGEST = 1 << 20  # octets returned of each stream
+LARGEST = 1 << 20  # bytes returned of each stream
 
 
 class ExecResult(Struct):

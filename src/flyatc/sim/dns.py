@@ -16,7 +16,7 @@ import dns.rrset
 from flyatc.sim.dns_records import NOTHING, Found
 
 TTL = 5  # s; from the example in Fly's docs
-LARGEST_UDP = 512  # octets, unless the query allows more (RFC 1035 §2.3.4; RFC 6891)
+LARGEST_UDP = 512  # bytes, unless the query allows more (RFC 1035 §2.3.4; RFC 6891)
 PATIENCE = 10.0  # s, for the next query over TCP
 FAULTS = ("", "silent", "servfail", "nxdomain")
 
@@ -45,7 +45,7 @@ class DnsServer:
             self._tcp.close()
 
     def answer(self, data: bytes, *, limit: int = 65535) -> bytes | None:
-        """Return the response to a query, or None to send nothing. ``limit``: octets; 0: as the query allows."""
+        """Return the response to a query, or None to send nothing. ``limit``: bytes; 0: as the query allows."""
         try:
             query = dns.message.from_wire(data)
         except (dns.exception.DNSException, ValueError):
@@ -82,7 +82,7 @@ class DnsServer:
         return response
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a TCP connection: each message follows its length in two octets (RFC 1035 §4.2.2)."""
+        """Serve a TCP connection: each message follows its length in two bytes (RFC 1035 §4.2.2)."""
         with contextlib.suppress(asyncio.IncompleteReadError, TimeoutError, OSError):
             while True:
                 async with asyncio.timeout(PATIENCE):
@@ -110,5 +110,5 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 def _quoted(text: str) -> str:
-    """Split into character-strings of at most 255 octets (RFC 1035 §3.3.14)."""
+    """Split into character-strings of at most 255 bytes (RFC 1035 §3.3.14)."""
     return " ".join(f'"{text[at : at + 255]}"' for at in range(0, len(text), 255))

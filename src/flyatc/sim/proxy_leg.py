@@ -18,8 +18,8 @@ from flyatc.sim.replay import Replay
 from flyatc.wire import chunked, head, server, upstream_connection
 from flyatc.wire.errors import BadMessage
 
-LARGEST_REPLAY = 1 << 20  # octets of a request's body; "1 MB" in the docs
-LARGEST_JSON = 1 << 16  # octets, of a replay in JSON
+LARGEST_REPLAY = 1 << 20  # bytes of a request's body; "1 MB" in the docs
+LARGEST_JSON = 1 << 16  # bytes, of a replay in JSON
 
 
 class NoAnswer(FlyatcError):
@@ -33,7 +33,7 @@ class Body:
         self._request = request
         self._framed = request.head.framing is head.CHUNKED
         self._kept: list[bytes] = []
-        self._octets = 0
+        self._size = 0
         self._sink: upstream_connection.AppConnection | None = None
         self.replayable = request.head.length <= LARGEST_REPLAY
         self.settled = asyncio.Event()  # set when it is known whether it can be replayed
@@ -65,7 +65,7 @@ class Body:
         self.hold(not self.replayable)
 
     def body(self, data: bytes) -> None:
-        self._octets += len(data)
+        self._size += len(data)
         self._put(chunked.encode([data]) if self._framed else data)
 
     def body_end(self, trailers: list[bytes]) -> None:
@@ -85,7 +85,7 @@ class Body:
             self.delivering.hold(not ready)
 
     def _put(self, data: bytes) -> None:
-        if self._octets > LARGEST_REPLAY:
+        if self._size > LARGEST_REPLAY:
             self.replayable = False
             self.settled.set()
         if self.replayable or self._sink is None:

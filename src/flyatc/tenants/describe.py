@@ -34,7 +34,7 @@ def status(
         unsaved=databases.unsaved if databases is not None else record.unsaved is not None,
         saved_at=_stamp(databases.saved_at if databases is not None else record.saved_at),
         lag=None if databases is None else round(databases.lag, 1),
-        octets=None if databases is None else databases.octets,
+        size=None if databases is None else databases.size,
         alarms=[] if databases is None else databases.alarms,
         renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
         gauges={} if databases is None else databases.gauges,

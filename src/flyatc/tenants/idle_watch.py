@@ -7,9 +7,10 @@ from time import time
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
+from flyatc.observe.log import EventLog
 from flyatc.tenants import activity, idle
 from flyatc.tenants.activity import Facts
-from flyatc.tenants.interfaces import Child, Databases, EventLog
+from flyatc.tenants.interfaces import Child, Databases
 from flyatc.tenants.scheduler import InFlight, Scheduler
 
 PATIENCE = 10.0  # s; for one look

@@ -63,7 +63,7 @@ class Databases(Protocol):
         """Seconds since the store was up to date; 0: it is. Cheap."""
 
     @property
-    def octets(self) -> int:
+    def size(self) -> int:
         """Size of the local files in bytes. Cheap."""
 
     @property

@@ -4,8 +4,9 @@ import asyncio
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
+from flyatc.observe.log import EventLog
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
-from flyatc.tenants.interfaces import Child, EventLog
+from flyatc.tenants.interfaces import Child
 from flyatc.tenants.record import Failure, Record, StateTracker
 from flyatc.tenants.scheduler import TooManyNewcomers
 from flyatc.tenants.state import State

@@ -78,7 +78,7 @@ class Status(Struct, frozen=True, kw_only=True):
     unsaved: bool = False  # the local copy may have changes that the store lacks
     saved_at: str | None = None
     lag: float | None = None  # seconds since the store was up to date; None: nothing runs
-    octets: int | None = None  # of the local databases
+    size: int | None = None  # of the local databases
     renewed: dict[str, str] = {}  # databases that litestream had to upload in full again: the last reason
     epoch: int | None = None  # of the lease
     alarms: list[str] = []  # of its databases: warnings for the operator

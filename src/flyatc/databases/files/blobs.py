@@ -41,7 +41,7 @@ class Blobs:
         return [one.key[len(self._prefix) :] for one in await self._store.list(self._prefix)]
 
     async def put(self, blob: str, content: bytes | Path) -> None:
-        """Put it there, unless it is there already. A file of any size, or up to SMALL octets."""
+        """Put it there, unless it is there already. A file of any size, or up to SMALL bytes."""
         for number in range(1, TRIES + 1):
             try:
                 return await self._put(f"{self._prefix}{blob}", content)
@@ -59,7 +59,7 @@ class Blobs:
         elif isinstance(content, Path):
             await self._store.upload(key, content, create=True, progress=silent)
         else:
-            raise ValueError(f"{len(content)} octets are too many to be put at once")
+            raise ValueError(f"{len(content)} bytes are too many to be put at once")
 
     async def download(self, blob: str, path: Path) -> None:
         """Write it to ``path``, which must not exist. Raises Absent."""
@@ -75,11 +75,11 @@ def pack(body: bytes) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[Manifest, bytes]:
-    """Return the manifest and its octets. Raises Hostile."""
+    """Return the manifest and its bytes. Raises Hostile."""
     try:
         size = zstandard.frame_content_size(packed)
         if not 0 < size <= manifest.MOST_OCTETS:
-            raise Hostile(f"it declares {size} octets")
+            raise Hostile(f"it declares {size} bytes")
         body = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompress(packed, max_output_size=size)
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise Hostile(str(error)) from error

@@ -65,7 +65,7 @@ class SavedFolder(Database):
         self.unchanged: Callable[[], dict[str, str]] = dict
         self.still = False  # the app has ended
         self.paired = False  # a version of a database is about to name this save: it must be the newest
-        self.octets = 0  # at the last look
+        self.size = 0  # at the last look
         self.skipped = ""  # a sentence on what is not saved
         self.relation = ""  # a sentence if what was restored is not of one moment with the databases
         self.most, self._size = storage.files_most, storage.files_size
@@ -86,7 +86,7 @@ class SavedFolder(Database):
             raise SaveFailed(f"{self} is not saved: {error}") from error
         index = await self.index()
         self.behind = found is not None and not (index.same(found) and self._holds(index))
-        self.octets = found.octets if found is not None else 0
+        self.size = found.size if found is not None else 0
         self._tell_skipped(found)
         return found, index
 
@@ -136,7 +136,7 @@ class SavedFolder(Database):
             ms = round((monotonic() - began) * 1000)
             version, files = manifest.version(pointer.key), len(after.files)
             self.log_event(
-                "info", "saved", version=version, files=files, octets=pointer.size, sent=upload.octets, ms=ms
+                "info", "saved", version=version, files=files, size=pointer.size, sent=upload.size, ms=ms
             )
             if not anew:
                 await self.prune(pointer)
@@ -181,7 +181,7 @@ class SavedFolder(Database):
         """Make it the newest save. False: it already was. Raises SaveFailed, and the store's errors."""
         body = await self._tools.heavy.run(lambda: manifests.encode(indexes.manifest_of(after)))
         if len(body) > manifests.MOST_OCTETS:
-            raise SaveFailed(f"{self} is not saved: the list of its files has more than {manifests.MOST_OCTETS} octets")
+            raise SaveFailed(f"{self} is not saved: the list of its files has more than {manifests.MOST_OCTETS} bytes")
         digest = hashlib.sha256(body).hexdigest()
         pointer = current.pointer if current is not None else None
         if pointer is not None and pointer.sha256 == digest and not anew:
@@ -195,7 +195,7 @@ class SavedFolder(Database):
         snapshot = Snapshot(
             key=f"{upload.number}{OF_FILES}",
             size=sum(known.stamp[1] for known in after.files.values()),
-            compressed=len(packed) + upload.octets,
+            compressed=len(packed) + upload.size,
             sha256=digest,
             saved=stamp(time()),
             beside=beside,
@@ -245,7 +245,7 @@ async def read_manifest(remote: RemoteDatabase, key: str, link: Link | None, pla
 
 
 def _read(path: Path, link: Link | None) -> Manifest:
-    if local_files.octets(path) > manifests.MOST_OCTETS:
+    if local_files.size(path) > manifests.MOST_OCTETS:
         raise Hostile("it is too large")
     found, body = packing.unpack(path.read_bytes())
     if link is not None and hashlib.sha256(body).hexdigest() != link.sha256:

@@ -99,8 +99,8 @@ class FilesHolder:
         return self.held.gauges
 
     @property
-    def octets(self) -> int:
-        return self.held.octets + sum(folder.octets for folder in self.folders)
+    def size(self) -> int:
+        return self.held.size + sum(folder.size for folder in self.folders)
 
     @property
     def renewed(self) -> dict[str, str]:

@@ -55,7 +55,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: list[File] = []
 
     @property
-    def octets(self) -> int:
+    def size(self) -> int:
         return sum(file.size for file in self.files)
 
     @property

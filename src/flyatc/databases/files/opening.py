@@ -105,7 +105,7 @@ async def _adopt(folder: SavedFolder, decided: Adopt) -> Pointer | None:
             continue
         snapshot = Snapshot(
             key=key,
-            size=found.octets,
+            size=found.size,
             compressed=there[key].size,
             sha256=indexes.digest(found),
             saved=stamp(min(there[key].modified, time())),
@@ -178,7 +178,7 @@ async def put(folder: SavedFolder, arrival: Arrival, tools: Workers, reason: str
     assert chosen is not None
     version, files = manifest.version(chosen.snapshot.key), len(arrival.manifest.files)
     folder.log_event(
-        "info", arrival.message, version=version, files=files, octets=arrival.manifest.octets,
+        "info", arrival.message, version=version, files=files, size=arrival.manifest.size,
         fetched=arrival.fetched, ms=ms, reason=f"{reason}; {chosen.why}",
     )  # fmt: skip
     folder.relation = chosen.apart

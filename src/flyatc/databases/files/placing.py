@@ -46,7 +46,7 @@ class Local:
 
 @dataclass
 class Bring:
-    """``new``: the folder to make. ``fetched``: octets from the store."""
+    """``new``: the folder to make. ``fetched``: bytes from the store."""
 
     manifest: Manifest
     blobs: Blobs
@@ -58,8 +58,8 @@ class Bring:
 
     @property
     def needs(self) -> int:
-        """Octets on the disk."""
-        return self.manifest.octets
+        """Bytes on the disk."""
+        return self.manifest.size
 
     async def run(self) -> None:
         """Make the folder, durably. Raises Damaged, StoreUnavailable, OSError."""

@@ -64,7 +64,7 @@ class Scan:
     files: dict[str, Stat] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
-    octets: int = 0
+    size: int = 0
     newest: int = 0  # ns; ctime
 
     @property
@@ -79,7 +79,7 @@ class Scan:
         return f"links, sockets, pipes and devices are not saved: {named}{more}"
 
 
-def scan(root: Path, most: int, octets: int) -> Scan | None:
+def scan(root: Path, most: int, size: int) -> Scan | None:
     """Read the metadata of all files; opens folders only. None: there is no such folder.
 
     Raises TooMuch, NoFolder, OSError."""
@@ -95,8 +95,8 @@ def scan(root: Path, most: int, octets: int) -> Scan | None:
         _scan(descriptor, "", found, most, 1)
     finally:
         os.close(descriptor)
-    if found.octets > octets:
-        raise TooMuch(f"{root} has {found.octets} octets, and storage.files_size is {octets}")
+    if found.size > size:
+        raise TooMuch(f"{root} has {found.size} bytes, and storage.files_size is {size}")
     return found
 
 
@@ -114,7 +114,7 @@ def _scan(descriptor: int, above: str, found: Scan, most: int, depth: int) -> No
                 below.append(entry.name)
             elif stat.S_ISREG(status.st_mode) and len(unquote(path)) <= LONGEST_PATH:
                 found.files[path] = _stat(status)
-                found.octets += status.st_size
+                found.size += status.st_size
                 found.newest = max(found.newest, status.st_ctime_ns)
             else:
                 found.skipped.append(path)

@@ -40,7 +40,7 @@ class Upload:
     tools: Workers
     files: dict[str, Known] = field(default_factory=dict)  # result
     deferred: list[str] = field(default_factory=list)  # result: files that changed while they were read
-    octets: int = 0  # result: uploaded
+    size: int = 0  # result: uploaded
     _new: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _names: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -102,7 +102,7 @@ class Upload:
         self._new[sha256] = done = asyncio.get_running_loop().create_future()
         try:
             await self.blobs.put(f"{self.number}/{sha256}", content)
-            self.octets += size
+            self.size += size
             done.set_result(None)
         except BaseException as error:
             done.set_exception(error)

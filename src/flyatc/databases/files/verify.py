@@ -50,7 +50,7 @@ class SavedFiles:
                 await self._check_one(blobs, file, place / "content")
         except (Unusable, placing.Damaged) as error:
             raise Damaged(str(error)) from error
-        return found.octets
+        return found.size
 
     async def _check_one(self, blobs: Blobs, file: File, path: Path) -> None:
         try:

@@ -40,7 +40,7 @@ class Span:
     since: float  # Unix time
     until: float
     txid: int
-    octets: int  # in the store
+    size: int  # in the store
 
 
 class LitestreamBackend:
@@ -78,7 +78,7 @@ class LitestreamBackend:
             if only in (None, name):
                 found = await listed(self._database(tenant, name, record, lease), self._context.store)
                 spans += [
-                    Span(name, line.name, line.since, line.until, line.txid, line.octets)
+                    Span(name, line.name, line.since, line.until, line.txid, line.size)
                     for line in reversed(found.found)
                 ]
         return spans

@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 MARGIN = 1.0  # s; that litestream may exceed its own timeout by
 DONE = "update_metrics"  # the last phase of a successful read
-MOST_AT_ONCE = 64 << 20  # octets of a WAL that litestream puts into one transaction; it continues at once with the rest
-LARGEST = 16 << 20  # octets of a response; /list has some 150 a database
+MOST_AT_ONCE = 64 << 20  # bytes of a WAL that litestream puts into one transaction; it continues at once with the rest
+LARGEST = 16 << 20  # bytes of a response; /list has some 150 a database
 
 
 class ControlFailed(Exception):
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """The last read of one database's WAL. ``started_at`` None: not read yet. ``wal_size``: octets read."""
+    """The last read of one database's WAL. ``started_at`` None: not read yet. ``wal_size``: bytes read."""
 
     path: str
     active: bool = False

@@ -75,7 +75,7 @@ FRESH = 0.1  # s; the greatest age of the cached progress
 
 SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
 
-# No databases: they come through the socket, which is named relative to its folder (unix(7): 108 octets at most). The
+# No databases: they come through the socket, which is named relative to its folder (unix(7): 108 bytes at most). The
 # shutdown timeouts are for databases that could not be detached.
 _CONTENT = f"""\
 socket: {{enabled: true, path: {SOCKET}, permissions: 0600}}

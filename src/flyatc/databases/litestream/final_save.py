@@ -39,7 +39,7 @@ async def finish(stream: Stream, context: LitestreamContext) -> Entry:
         await stream.detach()
         await stream.settle()
         return _entry(stream, None)
-    began, large = monotonic(), stream.octets > context.storage.large
+    began, large = monotonic(), stream.size > context.storage.large
     bound = context.tools.large if large else context.tools.saves
     async with bound, context.tools.workplace(database.folder, "save") as place:
         try:
@@ -51,7 +51,7 @@ async def finish(stream: Stream, context: LitestreamContext) -> Entry:
         pointer = await _snapshot(stream, proven) if with_snapshot else None
     ms, version = round((monotonic() - began) * 1000), str(proven.position)
     snapshot = manifest.version(pointer.key) if pointer is not None else None
-    database.log_event("info", "saved", version=version, snapshot=snapshot, octets=stream.octets, ms=ms)
+    database.log_event("info", "saved", version=version, snapshot=snapshot, size=stream.size, ms=ms)
     return structs.replace(_entry(stream, pointer), skipped=0 if pointer is not None else database.entry.skipped + 1)
 
 

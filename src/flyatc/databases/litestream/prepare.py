@@ -197,7 +197,7 @@ async def bring(
     own = place / segment_of(database.name)
     before = await listed(database, context.store)
     try:
-        raw = await _restore(url, own, at, line.octets, context, progress, line.whole)
+        raw = await _restore(url, own, at, line.size, context, progress, line.whole)
     except replica_restore.NoSuchTime:
         raise
     except replica_restore.NotRestored as error:
@@ -207,20 +207,20 @@ async def bring(
         if await listed(database, context.store) == before:
             raise _failed(database, line.name, error, pointer) from error
         try:
-            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.octets, context, progress, line.whole)
+            raw = await _restore(url, own.with_name(f"{own.name}~2"), at, line.size, context, progress, line.whole)
         except replica_restore.NotRestored as again:
             raise _failed(database, line.name, again, pointer) from again
     version = str(line.position) if at is None else line.name
-    return Restored(raw, "restored", version, local_files.octets(raw), began)
+    return Restored(raw, "restored", version, local_files.size(raw), began)
 
 
 async def _restore(
-    url: str, own: Path, at: float | None, octets: int, context: LitestreamContext, progress: Progress, needed: int = 0
+    url: str, own: Path, at: float | None, size: int, context: LitestreamContext, progress: Progress, needed: int = 0
 ) -> Path:
     await context.tools.quick.run(partial(own.mkdir, parents=True))
     try:
         async with context.tools.restores:
-            return await replica_restore.restore(url, own, at, octets, context, progress, needed)
+            return await replica_restore.restore(url, own, at, size, context, progress, needed)
     except LitestreamMissing as error:
         raise RestoreRefused(str(error)) from error
 
@@ -258,7 +258,7 @@ async def _adopt(database: Database, place: Path, context: LitestreamContext) ->
         raise RestoreRefused(
             f"{database}: {where} cannot be restored: {error}. No empty database was created"
         ) from error
-    return Restored(raw, "adopted", url.partition("?")[0], local_files.octets(raw), began)
+    return Restored(raw, "adopted", url.partition("?")[0], local_files.size(raw), began)
 
 
 # --- put in place ---

@@ -33,10 +33,10 @@ class Line:
 
     number: int
     txid: int  # of the last transaction
-    octets: int  # in the store
+    size: int  # in the store
     since: float
     until: float
-    whole: int = 0  # octets of its newest file with all pages, compressed: the minimum for a restore
+    whole: int = 0  # bytes of its newest file with all pages, compressed: the minimum for a restore
     renewal: int = 0  # number of renewals: see Stream.begin_anew
 
     @property
@@ -106,7 +106,7 @@ def _line(number: int, renewal: int, files: list[tuple[int, int, Stored]]) -> Li
         number=number,
         renewal=renewal,
         txid=max(last for last, *_ in files),
-        octets=sum(stored.size for *_, stored in files),
+        size=sum(stored.size for *_, stored in files),
         since=min(times),
         until=max(times),
         whole=max(whole)[1] if whole else 0,

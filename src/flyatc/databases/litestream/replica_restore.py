@@ -95,13 +95,13 @@ async def restore(
     url: str,
     place: Path,
     at: float | None,
-    octets: int,
+    size: int,
     context: LitestreamContext,
     progress: Progress,
     needed: int = 0,
 ) -> Path:
     """Restore a checked database below ``place``, which is new. ``at``: Unix time of the wanted state; None: the last.
-    ``octets``: of the replica, for progress. ``needed``: minimal octets of the result; 0: unknown.
+    ``size``: of the replica, for progress. ``needed``: minimal bytes of the result; 0: unknown.
 
     Raises NotRestored; LitestreamMissing, OSError."""
     engine, tools = context.engine, context.tools
@@ -116,7 +116,7 @@ async def restore(
     try:
         # Killed on exit: after an early exit the result is not needed.
         async with context.run(argv, environ, said.hear, 0.0, lambda: True, place) as running:
-            await _watch(running, Path(f"{raw}.tmp"), octets, progress)
+            await _watch(running, Path(f"{raw}.tmp"), size, progress)
             ended = running.exit
     except StartFailed as error:
         raise NotRestored(str(error), Cause.UNKNOWN) from error
@@ -130,7 +130,7 @@ async def restore(
     return raw
 
 
-async def _watch(running: Running, growing: Path, octets: int, progress: Progress) -> None:
+async def _watch(running: Running, growing: Path, size: int, progress: Progress) -> None:
     """Report progress until it has ended. Raises NotRestored if there is no progress for STALL seconds."""
     clock, before, pause = asyncio.get_running_loop().time, -1, FIRST_LOOK
     since = clock()
@@ -141,7 +141,7 @@ async def _watch(running: Running, growing: Path, octets: int, progress: Progres
             done = _size(growing)
             if done != before:
                 before, since = done, clock()
-                progress("restore", done, max(done, octets))
+                progress("restore", done, max(done, size))
             elif clock() - since > STALL:
                 raise NotRestored(f"no data was received for {STALL:.0f} seconds", Cause.STORE_AWAY)
     finally:
@@ -151,7 +151,7 @@ async def _watch(running: Running, growing: Path, octets: int, progress: Progres
 
 def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
-        return local_files.octets(path)
+        return local_files.size(path)
     return 0
 
 

@@ -66,8 +66,8 @@ class Replication:
         return max((stream.lag for stream in self.streams), default=0.0)
 
     @property
-    def octets(self) -> int:
-        return sum(stream.octets for stream in self.streams)
+    def size(self) -> int:
+        return sum(stream.size for stream in self.streams)
 
     @property
     def alarms(self) -> list[str]:

@@ -36,7 +36,7 @@ from flyatc.objects.store import StoreUnavailable
 
 ANSWER = 10.0  # s; for litestream to send a small database
 SLOW = 3  # factor on the patience if nothing fails, for a busy machine
-RATE = 2 << 20  # octets a second; a slower upload counts as hung
+RATE = 2 << 20  # bytes a second; a slower upload counts as hung
 LISTED_EACH = 30  # failed lookups of a transaction's file before all files are listed: it may be compacted
 
 
@@ -85,7 +85,7 @@ class Stream:
         return max(0.0, now - self._whole_at)
 
     @property
-    def octets(self) -> int:
+    def size(self) -> int:
         """Of the database and its WAL."""
         return self._size("") + self._size("-wal")
 
@@ -129,7 +129,7 @@ class Stream:
     @property
     def patience(self) -> float:
         """Seconds in which the whole database can be sent."""
-        return ANSWER + self.octets / RATE
+        return ANSWER + self.size / RATE
 
     async def hand_over(self) -> None:
         """Let litestream send the rest, and detach, after the app has ended. Only the store can confirm it."""
@@ -270,7 +270,7 @@ class Stream:
     def _size(self, end: str) -> int:
         path = self.database.path
         try:
-            return local_files.octets(path.with_name(path.name + end))
+            return local_files.size(path.with_name(path.name + end))
         except OSError:
             return 0
 

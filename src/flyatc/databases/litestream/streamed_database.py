@@ -74,9 +74,9 @@ class StreamedDatabase:
         return max(0.0, now - self._whole_at)
 
     @property
-    def octets(self) -> int:
+    def size(self) -> int:
         try:
-            return self.stream.octets if self.stream is not None else local_files.octets(self.database.path)
+            return self.stream.size if self.stream is not None else local_files.size(self.database.path)
         except OSError:
             return 0
 
@@ -178,10 +178,10 @@ class StreamedDatabase:
     async def _alarm(self) -> None:
         """Log alarms, and renew a stuck stream. Raises SaveFailed."""
         stream, now = self.stream, monotonic()
-        position, patience = (None, 0.0) if stream is None else (stream.position, ANSWER + stream.octets / RATE)
+        position, patience = (None, 0.0) if stream is None else (stream.position, ANSWER + stream.size / RATE)
         behind = stream is not None and stream.unsaved
         for level, message in self.watch.see(
-            now, local_files.wal_octets(self.database.path), position, behind=behind, patience=patience
+            now, local_files.wal_size(self.database.path), position, behind=behind, patience=patience
         ):
             self.database.log_event(level, message)
         if stream is not None and self.watch.renewal_due(now) and await self._store_answers():

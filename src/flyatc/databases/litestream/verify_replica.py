@@ -19,7 +19,7 @@ from flyatc.kit import tasks
 from flyatc.kit.threads import Tick
 from flyatc.kit.types import silent
 
-CHUNK = 1 << 20  # octets compared at once
+CHUNK = 1 << 20  # bytes compared at once
 LARGEST_PAGE = 1 << 16
 
 # Header fields that differ in SQLite's copy of a database (sqlite.org/fileformat.html): the change counter, the
@@ -70,7 +70,7 @@ async def newest(database: Database, line: int, renewal: int, context: Litestrea
 async def restore(database: Database, line: Line, place: Path, context: LitestreamContext) -> Path:
     """Restore the line below ``place``, checked. Raises replica_restore.NotRestored, OSError."""
     url = context.addresses.of_line(database.tenant, database.name, line.number, line.renewal)
-    return await replica_restore.restore(url, place, None, line.octets, context, silent, line.whole)
+    return await replica_restore.restore(url, place, None, line.size, context, silent, line.whole)
 
 
 class Sent(Protocol):
@@ -107,9 +107,9 @@ async def compare(stream: Sent, version: str, raw: Path, context: LitestreamCont
 
 def differ(copy: Path, restored: Path, tick: Tick) -> str | None:
     """Return the first difference as text; None: equal. Blocking."""
-    total = local_files.octets(copy)
-    if local_files.octets(restored) != total:
-        return f"what it restores has {local_files.octets(restored)} octets, the local database {total}"
+    total = local_files.size(copy)
+    if local_files.size(restored) != total:
+        return f"what it restores has {local_files.size(restored)} bytes, the local database {total}"
     done = 0
     with copy.open("rb") as one, restored.open("rb") as other:
         while chunk := one.read(CHUNK):
