@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.admin import doctor_machine
+from flyatc.admin import doctor
 from flyatc.cli.check import summary
 from flyatc.config import load
 from flyatc.config.schema import Config
@@ -61,7 +61,7 @@ def test_what_is_only_on_a_disk_that_goes_with_the_machine_keeps_it_awake(tmp_pa
 
 def test_the_doctor_knows_how_much_memory_fly_suspends(tmp_path: Path, api: dict[str, str]) -> None:
     def state(then: str, memory: str) -> list[str]:
-        found = doctor_machine.sleep(configured(tmp_path, then), api | {"FLY_VM_MEMORY_MB": memory})
+        found = doctor.sleep(configured(tmp_path, then), api | {"FLY_VM_MEMORY_MB": memory})
         return [one.state for one in found]
 
     assert state("suspend", "2048") == state("stop", "8192") == ["good"]

@@ -4,24 +4,178 @@ The store is examined with the timeouts of a lease renewal: one attempt, a few s
 """
 
 import asyncio
+import os
+import re
+import resource
+import shutil
 import statistics
+import tempfile
+import tomllib
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import monotonic, time
+from typing import Literal
 
-from flyatc.admin import doctor_machine
-from flyatc.admin.doctor_machine import Finding
 from flyatc.config import sections
 from flyatc.config.schema import Config, Storage
-from flyatc.fly import api_http, environment, provision
+from flyatc.config.sections import SCHEME
+from flyatc.databases.litestream import client
+from flyatc.fly import api_http, environment, local_api, provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
+from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of one check."""
+
+    state: Literal["good", "doubt", "fault"]
+    what: str  # two words at most: bucket, conditions, kill timeout
+    text: str  # the result as a sentence
+    advice: str = ""  # what to do; empty if nothing
+
+
+ROUNDS = 5
+GB = 1 << 30
+SLOW_SYNC = 0.1  # s; an app waits for a sync at every commit
+LITTLE_SPACE = 256 << 20  # bytes
+LITTLE_SHARE = 0.1
+FLY_DEFAULT = 5.0  # s; kill_timeout where fly.toml has none
+SUSPENDED_MB = 2048
+FILES_BESIDES, FILES_PER_APP = 256, 40  # listener, log, control; an app's pipes, litestream's files, connections
+
+
+def litestream(storage: Storage, environ: Mapping[str, str]) -> list[Finding]:
+    if storage.mode != "litestream":
+        return []
+    try:
+        found = client.find(storage.litestream, environ)
+        return [Finding("good", "litestream", f"{found}, version {client.check(found)}")]
+    except client.LitestreamMissing as error:
+        return [Finding("fault", "litestream", str(error), "what it says; no tenant can start until then")]
+
+
+def disk(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """Check ``server.data``: free space, sync time, and whether it outlives the machine."""
+    data = Path(config.server.data)
+    try:
+        durable_files.make_folder(data)
+        space, sync = shutil.disk_usage(data), _sync_seconds(data)
+        return [_space(data, space.free, space.total), _sync(data, sync), *_place(config, data, environ)]
+    except OSError as error:
+        return [
+            Finding("fault", "disk", f"{data} cannot be used: {error.strerror}", "correct server.data, or its rights")
+        ]
+
+
+def _space(data: Path, free: int, total: int) -> Finding:
+    text = f"{free / GB:.1f} of {total / GB:.1f} GB are free at {data}"
+    if free < LITTLE_SPACE or free < total * LITTLE_SHARE:
+        return Finding("doubt", "disk", text, "make room: a restore and a save need as much as the database once more")
+    return Finding("good", "disk", text)
+
+
+def _sync_seconds(data: Path) -> float:
+    """Median seconds of a small write and fsync."""
+    taken = []
+    with tempfile.TemporaryFile(dir=data) as file:
+        for _ in range(ROUNDS):
+            began = monotonic()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            taken.append(monotonic() - began)
+    return statistics.median(taken)
+
+
+def _sync(data: Path, seconds: float) -> Finding:
+    text = f"a small write reaches the disk in {seconds * 1000:.1f} ms"
+    if seconds < SLOW_SYNC:
+        return Finding("good", "fsync", text)
+    return Finding("doubt", "fsync", text, "take a faster disk: an app waits so long at every commit")
+
+
+def _place(config: Config, data: Path, environ: Mapping[str, str]) -> list[Finding]:
+    found = []
+    if "FLY_MACHINE_ID" in environ and data.stat().st_dev == Path("/").stat().st_dev:
+        advice = "mount a volume there: what a crash leaves behind is saved by the next start, if it still exists"
+        found.append(Finding("doubt", "volume", f"{data} is not on a volume: Fly discards it with the machine", advice))
+    url = config.storage.url
+    if config.storage.mode != "none" and not url.startswith(SCHEME):
+        store = Path(url.removeprefix("file:"))
+        if store.is_dir() and store.stat().st_dev == data.stat().st_dev:
+            text = f"the store, {store}, is on the same disk as the databases"
+            found.append(Finding("doubt", "store", text, "set storage.url to a bucket, or to a folder of another disk"))
+    return found
+
+
+def kill_timeout(config: Config) -> list[Finding]:
+    """Compare kill_timeout of fly.toml (beside tenants.yaml, or in the working directory) with our own limit."""
+    ours = config.server.shutdown_timeout
+    for folder in (config.path.parent, Path.cwd()):
+        try:
+            with (folder / "fly.toml").open("rb") as file:
+                text = tomllib.load(file).get("kill_timeout", FLY_DEFAULT)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            return [Finding("doubt", "kill timeout", f"{folder / 'fly.toml'} cannot be read: {error}", "put it right")]
+        return [_kill_timeout(folder / "fly.toml", _seconds(text), ours)]
+    return []
+
+
+def _kill_timeout(file: Path, theirs: float | None, ours: float) -> Finding:
+    if theirs is None:
+        return Finding("doubt", "kill timeout", f"that of {file} is no duration", "write seconds: kill_timeout = 30")
+    both = f"{theirs:g} s in {file}, server.shutdown_timeout is {ours:g} s"
+    if theirs <= ours:
+        advice = f"set kill_timeout = {ours + 5:g} in fly.toml (Fly allows 300), or a shorter server.shutdown_timeout"
+        return Finding("fault", "kill timeout", f"{both}: Fly would kill us while databases are saved", advice)
+    return Finding("good", "kill timeout", both)
+
+
+def _seconds(text: object) -> float | None:
+    """Parse as Fly does: a number of seconds, or a text such as ``30s`` or ``1m30s``; else None."""
+    if isinstance(text, int | float):
+        return float(text)
+    if not isinstance(text, str) or re.fullmatch(r"([0-9]+(ms|h|m|s))+", text) is None:
+        return None
+    scale = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    return sum(int(count) * scale[unit] for count, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text))
+
+
+def sleep(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """Check machine_idle; see https://fly.io/docs/reference/suspend-resume/"""
+    then, memory = config.machine_idle.then, environ.get("FLY_VM_MEMORY_MB", "")
+    if then not in ("stop", "suspend"):
+        return []
+    if (why := local_api.reason(config, environ)) is not None:
+        return [Finding("doubt", "sleep", why, "nothing, if that is meant: the machine stays awake")]
+    if then == "suspend" and memory.isdecimal() and int(memory) > SUSPENDED_MB:
+        text = f"this machine has {memory} MB, and Fly suspends machines with up to {SUSPENDED_MB}"
+        return [Finding("doubt", "sleep", text, "set machine_idle.then to stop, or give it less memory")]
+    return [Finding("good", "sleep", f"Fly can be asked to {then} this machine")]
+
+
+def open_files(config: Config) -> list[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_BESIDES + FILES_PER_APP * config.limits.running
+    text = f"{soft} may be open at a time; {config.limits.running} apps and their clients may need {needed}"
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return [Finding("good", "open files", text)]
+    advice = f"raise RLIMIT_NOFILE to {needed}" + (
+        " (ulimit -n)" if hard >= needed else ", as root: the hard limit too"
+    )
+    return [Finding("doubt", "open files", text, advice)]
 
 
 async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -29,11 +183,11 @@ async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[F
     async for finding in examine_store(config.storage, environ):
         yield finding
     checks: list[Callable[[], list[Finding]]] = [
-        partial(doctor_machine.litestream, config.storage, environ),
-        partial(doctor_machine.disk, config, environ),
-        partial(doctor_machine.kill_timeout, config),
-        partial(doctor_machine.open_files, config),
-        partial(doctor_machine.sleep, config, environ),
+        partial(litestream, config.storage, environ),
+        partial(disk, config, environ),
+        partial(kill_timeout, config),
+        partial(open_files, config),
+        partial(sleep, config, environ),
     ]
     for check in checks:
         for finding in await asyncio.to_thread(check):

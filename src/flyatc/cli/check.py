@@ -3,14 +3,17 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flyatc.admin.doctor_machine import Finding
 from flyatc.cli import common, output
 from flyatc.config import reference
 from flyatc.config.schema import Config
 from flyatc.fly import provision
+
+if TYPE_CHECKING:
+    from flyatc.admin.doctor import Finding
 
 
 @click.command()
@@ -63,7 +66,7 @@ def doctor(config_path: Path | None, as_json: bool) -> int:
     return int(any(finding.state == "fault" for finding in found))
 
 
-async def _examine(config: Config, *, quiet: bool) -> list[Finding]:
+async def _examine(config: Config, *, quiet: bool) -> "list[Finding]":
     from flyatc.admin import doctor as examination
 
     found = []
@@ -74,7 +77,7 @@ async def _examine(config: Config, *, quiet: bool) -> list[Finding]:
     return found
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: "Finding") -> None:
     state = finding.state.ljust(5)
     if output.on_terminal() and output.in_colour():
         state = click.style(state, COLOURS[finding.state])

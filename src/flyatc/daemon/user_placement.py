@@ -11,7 +11,7 @@ from flyatc.fly.provision import NotMade, Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.kit.token_bucket import TokenBucket
+from flyatc.kit.timing import TokenBucket
 from flyatc.ownership.record import Holder, Owner, Successor
 from flyatc.routing import placement
 from flyatc.routing.placement import Last

@@ -97,7 +97,7 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-def octets_below(folder: Path) -> int:
+def size_below(folder: Path) -> int:
     """Return the size of all files in a folder, without links."""
     return sum(os.lstat(Path(above, name)).st_size for above, _, names in os.walk(folder) for name in names)
 

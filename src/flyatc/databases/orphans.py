@@ -57,7 +57,7 @@ def folders(own: Path) -> list[Folder]:
             size = sum(file.stat().st_size for file in there if not file.name.endswith("-shm"))
             found += [Folder(place.name, place, file.name, size) for file in whole]
             found += [
-                Folder(place.name, place, f"{one.name}/", local_files.octets_below(one))
+                Folder(place.name, place, f"{one.name}/", local_files.size_below(one))
                 for one in sorted(place.iterdir())
                 if one.is_dir() and not one.is_symlink() and not one.name.startswith("send-")
             ]

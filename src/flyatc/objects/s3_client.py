@@ -1,4 +1,4 @@
-"""boto3 clients of a bucket, made at first use, and the translation of the SDK's errors.
+"""boto3 clients of a bucket, made at first use; the translation of the SDK's errors; the check of its responses.
 
 The import of boto3 takes a quarter of a second and 40 MB: it happens in the thread of the first request.
 """
@@ -6,13 +6,13 @@ The import of boto3 takes a quarter of a second and 40 MB: it happens in the thr
 import contextlib
 import email.utils
 import functools
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NoReturn, TypedDict
 
 from flyatc.config import sections as places
 from flyatc.config.sections import Bucket
-from flyatc.objects import s3_responses
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _check_complete(response_dict: "_Response", operation_model: "OperationModel
 
     body = response_dict["body"]
     received = len(body) if isinstance(body, bytes) else None
-    found = s3_responses.flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], received)
+    found = flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], received)
     if found is not None:
         if isinstance(body, StreamingBody):
             body.close()
@@ -202,3 +202,34 @@ def _raise_translated(bucket: Bucket, error: "ClientError") -> NoReturn:
 def _cause(error: Exception) -> str:
     """Return the first line of the error."""
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+BODILESS = frozenset({204, 304})
+TAGGED = frozenset({"GetObject", "PutObject", "UploadPart"})  # operations whose success has an ETag
+
+_ETAG = re.compile(r'(W/)?"[^"]+"')
+_LENGTH = re.compile(r"[0-9]+")
+
+
+def flaw(operation: str, status: int, headers: Mapping[str, str], received: int | None) -> str | None:
+    """Return why the response is incomplete, else None. ``headers``: case-insensitive. ``received``: bytes of the
+    body; None: not read yet.
+
+    Python's HTTP client treats the end of a connection as the end of the head. Headers are then missing or cut, and the
+    body seems empty: an empty listing would mean "surely absent". Neither it nor boto3 compares the length of such a
+    body with the Content-Length."""
+    if status in BODILESS:
+        return None
+    length = headers.get("content-length", "").strip()
+    chunked = headers.get("transfer-encoding", "").strip().lower() == "chunked"
+    if _LENGTH.fullmatch(length) is None and (not chunked or (operation == "GetObject" and status < 300)):
+        return "has no length"
+    if received is not None and length and received != int(length):
+        return f"has {received} bytes of {length}"
+    if status >= 300 or operation not in TAGGED:
+        return None
+    if _ETAG.fullmatch(headers.get("etag", "").strip()) is None:
+        return "has no ETag"
+    if operation == "GetObject" and "last-modified" not in headers:
+        return "has no Last-Modified"
+    return None

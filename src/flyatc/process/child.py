@@ -14,12 +14,11 @@ from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
 from flyatc.process import launch_plan, proc, readiness, work
-from flyatc.process.app_process import AppProcess
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
 from flyatc.process.pidfiles import Records
 from flyatc.process.ports import PortOwner, PortPool, Verdict
-from flyatc.process.supervisor_client import Launcher
+from flyatc.process.supervisor_client import AppProcess, Launcher
 from flyatc.process.termination import Needed
 
 LAST_LINES = 0.05  # s; delay of ``exited`` for the last lines of output, if a grandchild keeps the pipe open

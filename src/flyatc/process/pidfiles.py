@@ -22,9 +22,9 @@ from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import members, proc, termination
-from flyatc.process.app_process import AppProcess
 from flyatc.process.launch_plan import FOLDER_VARIABLE as VARIABLE
 from flyatc.process.members import Target, describe
+from flyatc.process.supervisor_client import AppProcess
 
 T = TypeVar("T")
 

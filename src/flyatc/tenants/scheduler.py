@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from flyatc.config.schema import App, Tenant
-from flyatc.kit.token_bucket import TokenBucket
+from flyatc.kit.timing import TokenBucket
 from flyatc.observe.log import EventLog
 from flyatc.tenants import idle
 from flyatc.tenants.interfaces import Gateway, Tools

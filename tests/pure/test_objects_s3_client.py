@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyatc.objects.s3_responses import flaw
+from flyatc.objects.s3_client import flaw
 
 LENGTH, ETAG, DATE = {"content-length": "3"}, {"etag": '"a"'}, {"last-modified": "Sun, 29 Nov 2026 17:44:31 GMT"}
 CHUNKED = {"transfer-encoding": "chunked"}
