@@ -1,12 +1,16 @@
-"""Litestream's machines: one fixture for all files of this lane."""
+"""Fixtures of several files of this lane: litestream's machines, and a store of each kind."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from fakes.s3 import Server
 from fakes.streams import Streamers
+from flyatc.config.schema import Storage
 from flyatc.databases.litestream import replication
+from flyatc.objects.calls import ThreadedStore
+from flyatc.objects.open_store import store_of
 
 
 @pytest.fixture
@@ -16,3 +20,16 @@ async def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     made = Streamers.on_folder(tmp_path)
     yield made
     await made.close()
+
+
+@pytest.fixture(params=["folder", "moto"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ThreadedStore]:
+    if request.param == "folder":
+        made = store_of(Storage(url=f"file:{tmp_path / 'store'}"), {})
+    else:
+        server: Server = request.getfixturevalue("moto_server")
+        made = store_of(Storage(url=f"s3://{server.bucket()}/some/where"), server.environ())
+    assert made is not None
+    await made.open()
+    yield made
+    made.close()

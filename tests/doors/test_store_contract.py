@@ -1,31 +1,14 @@
 """The contract of every kind of store, tested through the same interface."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from fakes.s3 import Server
-from flyatc.config.schema import Storage
 from flyatc.kit.types import silent
 from flyatc.objects import store as store_interface
 from flyatc.objects.folder import FolderStore
-from flyatc.objects.open_store import store_of
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, ObjectStore, Stored, StoreUnavailable
-
-
-@pytest.fixture(params=["folder", "moto"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
-    if request.param == "folder":
-        made = store_of(Storage(url=f"file:{tmp_path / 'store'}"), {})
-    else:
-        server: Server = request.getfixturevalue("moto_server")
-        made = store_of(Storage(url=f"s3://{server.bucket()}/some/where"), server.environ())
-    assert made is not None
-    await made.open()
-    yield made
-    made.close()
 
 
 async def test_what_was_put_is_got_with_its_etag(store: ObjectStore) -> None:

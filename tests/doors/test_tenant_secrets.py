@@ -2,12 +2,10 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from fakes.s3 import Server
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.daemon.tenant_secrets import OBJECT, TenantSecrets
 from flyatc.kit.errors import RestoreRefused
@@ -19,19 +17,6 @@ TENANT = Tenant(
     user="boston", name="", prefix="/boston", data=Path("/data/boston"), app=App(env={"SECRET_KEY_BASE": "{secret}"})
 )
 WITHOUT = Tenant(user="boston", name="", prefix="/boston", data=Path("/data/boston"), app=App(env={"A": "{data}"}))
-
-
-@pytest.fixture(params=["folder", "moto"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ThreadedStore]:
-    if request.param == "folder":
-        made = store_of(Storage(url=f"file:{tmp_path / 'store'}"), {})
-    else:
-        server: Server = request.getfixturevalue("moto_server")
-        made = store_of(Storage(url=f"s3://{server.bucket()}/some/where"), server.environ())
-    assert made is not None
-    await made.open()
-    yield made
-    made.close()
 
 
 async def secret(keys: TenantSecrets, tenant: Tenant = TENANT) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fakes.ownership_store import FakeMachine, FakeStore
 from fakes.stage import Stage
 
 
@@ -13,5 +14,11 @@ async def curtain() -> AsyncIterator[None]:
     yield
     while Stage.open:
         await Stage.open.pop().strike()
+    await FakeMachine.end_all()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks left behind: {left}"
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()

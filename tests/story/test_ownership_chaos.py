@@ -3,7 +3,6 @@ lost, clocks jump and daemons are killed. The rules alone are tried much harder 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,12 +14,6 @@ from flyatc.ownership.lease import HeldLease
 pytestmark = pytest.mark.looptime
 
 SECONDS = 400.0
-
-
-@pytest.fixture(autouse=True)
-async def _end(curtain: None) -> AsyncIterator[None]:
-    yield
-    await FakeMachine.end_all()
 
 
 class Troubled:

@@ -1,7 +1,6 @@
 """One user, several machines: the lease is acquired, kept, released."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -17,17 +16,6 @@ pytestmark = pytest.mark.looptime
 USER, SESSION = owner_key("u"), session_key("m1")
 TERMS = Terms()
 DEAD = TERMS.ttl + TERMS.grace
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture(autouse=True)
-async def _end(curtain: None) -> AsyncIterator[None]:
-    yield
-    await FakeMachine.end_all()
 
 
 # --- taking ---

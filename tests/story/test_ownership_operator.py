@@ -1,7 +1,6 @@
 """``flyatc release`` and ``flyatc takeover``, without a daemon."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,17 +15,6 @@ pytestmark = pytest.mark.looptime
 
 TERMS = Terms()
 DEAD = TERMS.ttl + TERMS.grace
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture(autouse=True)
-async def _end(curtain: None) -> AsyncIterator[None]:
-    yield
-    await FakeMachine.end_all()
 
 
 async def test_a_living_owner_is_not_released_behind_its_back(store: FakeStore) -> None:

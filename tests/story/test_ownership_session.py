@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -17,17 +16,6 @@ pytestmark = pytest.mark.looptime
 
 USER, SESSION = owner_key("u"), session_key("m1")
 TERMS = Terms()
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture(autouse=True)
-async def _end(curtain: None) -> AsyncIterator[None]:
-    yield
-    await FakeMachine.end_all()
 
 
 async def test_a_hundred_users_cost_one_put_each_third_of_the_ttl(store: FakeStore) -> None:

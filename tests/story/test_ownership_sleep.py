@@ -1,7 +1,6 @@
 """A machine that is about to be suspended holds no lease, and what its clocks say afterwards gives it none."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,17 +14,6 @@ pytestmark = pytest.mark.looptime
 
 SESSION = session_key("m1")
 LONG = 600.0  # s; others have given it up by then
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture(autouse=True)
-async def _end(curtain: None) -> AsyncIterator[None]:
-    yield
-    await FakeMachine.end_all()
 
 
 async def suspended(machine: FakeMachine, seconds: float) -> None:

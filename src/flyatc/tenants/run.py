@@ -194,16 +194,12 @@ class Run:
             await self._drain(self.child)
 
     async def _start(self, held: contextlib.AsyncExitStack) -> None:
-        tools = self._scheduler.tools
+        tools, places, newcomers = self._scheduler.tools, self._scheduler.running_limit, self._scheduler.newcomers
         if self.newcomer:
-            self.newcomer = await self._scheduler.newcomers.is_one(
-                self.spec, crowded=self._scheduler.running_limit.full
-            )
-        with self._scheduler.newcomers.counted(self):
+            self.newcomer = await newcomers.is_one(self.spec, crowded=places.full)
+        with newcomers.counted(self):
             if not self.saves_only:
-                await held.enter_async_context(
-                    self._scheduler.running_limit.place(self.spec.address, newcomer=self.newcomer)
-                )
+                await held.enter_async_context(places.place(self.spec.address, newcomer=self.newcomer))
             self._failures.has_place = True
             self.lease = await held.enter_async_context(tools.lease(self.spec))
             self.newcomer = self.newcomer and not self.lease.known
