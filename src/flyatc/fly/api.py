@@ -16,7 +16,6 @@ from flyatc.fly.api_http import PATIENCE, READ_SECONDS, ApiTransport, Request
 from flyatc.fly.api_types import (
     ApiError,
     Away,
-    Create,
     Executed,
     Machine,
     NotFound,
@@ -53,13 +52,11 @@ class MachinesApi:
     # --- machines ---
 
     async def machines(
-        self, *, metadata: tuple[str, str] | None = None, region: str | None = None, patience: float | None = None
+        self, *, metadata: tuple[str, str] | None = None, patience: float | None = None
     ) -> list[Machine]:
         """List the machines that are not destroyed. ``metadata``: their key and value; ``patience``: seconds instead of
         the default; 0: no retries."""
         query = {} if metadata is None else {f"metadata.{_checked(metadata[0], _NAME, 'key of metadata')}": metadata[1]}
-        if region is not None:
-            query["region"] = region
         path = self._path() + (f"?{urlencode(query)}" if query else "")
         return _decoded(await self._transport.send(Request("GET", path, again=True, patience=patience)), list[Machine])
 
@@ -74,15 +71,12 @@ class MachinesApi:
             raise Away("the Machines API returned no config of the machine", done=False)
         return found
 
-    async def create(
-        self, config: Mapping[str, Any], *, region: str = "", name: str = "", skip_launch: bool = False
-    ) -> Machine:
-        """Create a machine; it starts at once, or with ``skip_launch`` stays ``created``. Raises NameTaken. After an
-        error with ``done`` the machine may exist: look for its name."""
-        if name:
-            _checked(name, _NAME, "name of a machine")
-        wanted = msgspec.json.encode(Create(dict(config), name, region, skip_launch))
-        return _decoded(await self._transport.send(Request("POST", self._path(), wanted, read=60.0)), Machine)
+    async def create(self, config: Mapping[str, Any], *, region: str, name: str) -> Machine:
+        """Create a machine, which starts at once. ``region``: may be empty. Raises NameTaken. After an error with
+        ``done`` the machine may exist: look for its name."""
+        wanted = {"config": config, "name": _checked(name, _NAME, "name of a machine")}
+        body = msgspec.json.encode(wanted | ({"region": region} if region else {}))
+        return _decoded(await self._transport.send(Request("POST", self._path(), body, read=60.0)), Machine)
 
     async def start(self, machine: str) -> None:
         """Start a machine; no error if it is started. Returns before it has started: see ``wait``."""

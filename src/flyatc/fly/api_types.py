@@ -4,9 +4,9 @@ Error texts say what to do, and never contain the token.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from flyatc.kit.errors import FlyatcError
 
@@ -76,13 +76,6 @@ class Executed(Struct):
     exit_code: int = 0
     stdout: str | None = None
     stderr: str | None = None
-
-
-class Create(Struct, omit_defaults=True):
-    config: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
-    region: str = ""
-    skip_launch: bool = False
 
 
 class ApiError(FlyatcError):
