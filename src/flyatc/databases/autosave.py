@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from time import time
+from typing import Any
 
 from msgspec import structs
 
@@ -11,6 +12,7 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import alarms, local_files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry
 from flyatc.databases.resources import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
@@ -97,7 +99,8 @@ class AutoSaver:
             if self._record.deleted and self.databases:
                 raise CopyLost(f"{self._tenant.address}: {DELETED}")
             if self._lease.lost:
-                await self._set_aside()
+                for database in (one for one in self.databases if one.unsaved):
+                    await set_aside(database, self._tools, self._lease.why)
             elif self._lease.ended.is_set():
                 self._keep()
             else:
@@ -109,7 +112,8 @@ class AutoSaver:
             self._lease.mark_saved(self._tenant.address)
         finally:
             if not (self._record.deleted and self.databases):
-                await self._let_go()
+                saved = {d.name: structs.replace(d.entry, in_use=False) for d in self.databases if not d.failed}
+                await put_saved(saved, self._tenant, self._record)
 
     def _keep(self) -> None:
         """Keep the local copies: the lease has ended. Raises SaveFailed if something is unsaved."""
@@ -118,23 +122,6 @@ class AutoSaver:
             database.failed = True
         if left:
             raise SaveFailed(f"{', '.join(map(str, left))}: {self._lease.why}. The local copy is kept")
-
-    async def _set_aside(self) -> None:
-        """Set aside unsaved copies: another machine may have written since. Raises SaveFailed."""
-        try:
-            for database in self.databases:
-                if database.unsaved:
-                    await orphans.set_aside(database, self._tools, self._lease.why)
-        except OSError as error:
-            raise SaveFailed(f"{self._tenant.address}: the unsaved copy cannot be set aside: {error}") from error
-
-    async def _let_go(self) -> None:
-        """Clear ``in_use`` of the saved ones. If the record cannot be written, the next start saves them again."""
-        saved = {d.name: structs.replace(d.entry, in_use=False) for d in self.databases if not d.failed}
-        try:
-            await self._record.put(saved)
-        except OSError as error:
-            raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
 
     async def _save_at(self, interval: float) -> None:
         while not self._leaving.is_set():
@@ -147,15 +134,35 @@ class AutoSaver:
 
 
 async def _save(databases: Iterable[Database], progress: Progress) -> None:
-    """Save all of them, even if one fails. Raises SaveFailed with all the errors."""
-    work = [tasks.start(database.save(progress), f"save {database}") for database in databases]
-    results = await asyncio.gather(*work, return_exceptions=True)
+    await save_all((database, database.save(progress)) for database in databases)
+
+
+async def save_all(work: Iterable[tuple[object, Coroutine[Any, Any, None]]]) -> None:
+    """Do all of ``work``, by the name of its database, even if one fails. Raises SaveFailed with all the errors."""
+    started = [tasks.start(one, f"save {database}") for database, one in work]
+    results = await asyncio.gather(*started, return_exceptions=True)
     failed = [result for result in results if isinstance(result, SaveFailed)]
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, SaveFailed):
             raise result
     if failed:
         raise SaveFailed("; ".join(str(error) for error in failed)) from failed[0]
+
+
+async def set_aside(database: Database, tools: Workers, why: str) -> None:
+    """Set aside an unsaved copy: another machine may have written since. Raises SaveFailed."""
+    try:
+        await orphans.set_aside(database, tools, why)
+    except OSError as error:
+        raise SaveFailed(f"{database}: the unsaved copy cannot be set aside: {error}") from error
+
+
+async def put_saved(saved: dict[str, Entry], tenant: Tenant, record: Record) -> None:
+    """Write the entries of saved databases. If that fails, the next start saves them again. Raises SaveFailed."""
+    try:
+        await record.put(saved)
+    except OSError as error:
+        raise SaveFailed(f"{tenant.address}: saved, but the record cannot be written: {error}") from error
 
 
 class Unstored:

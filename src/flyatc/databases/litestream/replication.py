@@ -9,15 +9,13 @@ restored as soon as it has content.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import autosave, orphans
+from flyatc.databases import autosave
 from flyatc.databases.litestream import final_save
 from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
@@ -99,9 +97,8 @@ class Replication:
         chosen = [stream for stream in self.streams if only in (None, stream.database.name)]
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
-        await tasks.to_the_end(
-            tasks.start(_every(chosen, "confirm", StreamedDatabase.confirm), f"save {self._tenant.address}")
-        )
+        work = autosave.save_all((one.database, one.confirm()) for one in chosen)
+        await tasks.to_the_end(tasks.start(work, f"save {self._tenant.address}"))
 
     async def begin_anew(self, database: str, reason: str) -> None:
         """Renew a stream that is damaged or not trusted: the old line stays, and the whole database is sent to a new
@@ -150,9 +147,7 @@ class Replication:
         named = zip(self.streams, results, strict=True)
         saved = {stream.database.name: result for stream, result in named if isinstance(result, Entry)}
         try:
-            await self._record.put(saved)
-        except OSError as error:
-            raise SaveFailed(f"{self._tenant.address}: saved, but the record cannot be written: {error}") from error
+            await autosave.put_saved(saved, self._tenant, self._record)
         finally:
             self._raise([result for result in results if isinstance(result, BaseException)])
 
@@ -183,15 +178,8 @@ class Replication:
         finally:
             await stream.detach()
         if stream.database.unsaved:
-            await self._set_aside(stream)
+            await autosave.set_aside(stream.database, self._context.tools, self._lease.why)
         return structs.replace(stream.database.entry, in_use=False)
-
-    async def _set_aside(self, stream: StreamedDatabase) -> None:
-        """Set aside an unsaved copy: another machine may have written since. Raises SaveFailed."""
-        try:
-            await orphans.set_aside(stream.database, self._context.tools, self._lease.why)
-        except OSError as error:
-            raise SaveFailed(f"{stream.database}: the unsaved copy cannot be set aside: {error}") from error
 
     async def _watch(self) -> None:
         """Check every second until the final save. If the lease ends, detach all."""
@@ -216,7 +204,7 @@ class Replication:
             for stream in self.streams:
                 stream.locked_out = True
         try:
-            await _every(self.streams, "look at", StreamedDatabase.look)
+            await autosave.save_all((one.database, one.look()) for one in self.streams)
         except SaveFailed as error:
             if not self._behind:
                 self._log_event("warning", "streaming is behind: tried again every second", error=str(error))
@@ -228,16 +216,3 @@ class Replication:
 
     def _log_event(self, level: str, message: str, **fields: object) -> None:
         self.streams[0].database.log_event(level, message, **fields)
-
-
-async def _every(
-    streams: list[StreamedDatabase], what: str, call: Callable[[StreamedDatabase], Coroutine[Any, Any, None]]
-) -> None:
-    """Call it for all of them, even if one fails. Raises SaveFailed with all the errors."""
-    work = [tasks.start(call(stream), f"{what} {stream.database}") for stream in streams]
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, SaveFailed):
-            raise result
-    if failed := [str(result) for result in results if result is not None]:
-        raise SaveFailed("; ".join(failed))
