@@ -193,8 +193,8 @@ class Handler:
                 return None
         run = at.tenant.warm()
         if run is not None:
-            run.visitors.enter()
-            to.start, to.on_end = "warm", run.visitors.exit
+            run.requests.enter()
+            to.start, to.on_end = "warm", run.requests.exit
             assert isinstance(run.gateway, upstream.Gateway)
             return to.forward(
                 run.gateway, at.delivery, exchange.app_head(to, to.recording), self._responder, self._again
