@@ -135,9 +135,7 @@ class SavedFolder(Database):
         if published:
             ms = round((monotonic() - began) * 1000)
             version, files = manifest.version(pointer.key), len(after.files)
-            self.log_event(
-                "info", "saved", version=version, files=files, size=pointer.size, sent=upload.size, ms=ms
-            )
+            self.log_event("info", "saved", version=version, files=files, size=pointer.size, sent=upload.size, ms=ms)
             if not anew:
                 await self.prune(pointer)
 
