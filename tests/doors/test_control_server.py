@@ -7,12 +7,13 @@ import json
 import shutil
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from fakes.operations import WINTER, Desk
+from fakes.waiting import eventually
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema_sections import Listen
 from flyatc.control import client, server
@@ -37,12 +38,6 @@ async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tup
     finally:
         await one.close()
         log.close()
-
-
-async def eventually(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5 * SLOWNESS):
-        while not check():
-            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager
@@ -219,7 +214,7 @@ async def test_progress_is_sent_line_by_line_and_then_the_end(tmp_path: Path) ->
             {"step": "copy", "done": 1, "total": 2},
             {"step": "copy", "done": 2, "total": 2},
             {"step": "upload", "done": 7, "total": 7},
-            {"finished": True},
+            {"finished": True, "notes": []},
         ]
         assert desk.told == ["restore b None 000001-1"]
 
@@ -241,7 +236,8 @@ async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -
         request = b'POST /backup HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"address":"b"}'
         async with asking(tmp_path, request) as reader:
             count = 0
-            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != b'{"finished":true}\n':
+            last = b'{"finished":true,"notes":[]}\n'
+            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != last:
                 count += line.startswith(b'{"step"')
         assert 0 < count < 40_000
 

@@ -5,28 +5,22 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
+from fakes.waiting import eventually
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from flyatc.tenants.interfaces import Databases
-from slowness import SLOWNESS
 
 
 @pytest.fixture
 async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
     async with Yard(tmp_path) as made:
         yield made
-
-
-async def eventually(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20 * SLOWNESS):
-        while not fact():
-            await asyncio.sleep(0.01)
 
 
 async def test_what_one_machine_saves_another_restores(yard: Yard, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after, eventually, litestream_of
+from fakes.streams import Streamers, Writer, after, litestream_of
+from fakes.waiting import eventually
 from flyatc.databases import alarms
 from flyatc.databases.litestream import streamed_database
 

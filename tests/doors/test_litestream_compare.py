@@ -5,7 +5,8 @@ import sqlite3
 from pathlib import Path
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, eventually
+from fakes.streams import Streamers, Writer
+from fakes.waiting import eventually
 from flyatc.databases import sqlite
 
 FIRST = previous(0, clean=True)

@@ -13,7 +13,8 @@ from time import time
 import pytest
 
 from fakes.machines import Told
-from fakes.streams import Writer, eventually
+from fakes.streams import Writer
+from fakes.waiting import eventually
 from flyatc.databases.litestream import client
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.kit.threads import Threads

@@ -10,7 +10,8 @@ import pytest
 from msgspec import structs
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamer, Streamers, after, eventually
+from fakes.streams import Streamer, Streamers, after
+from fakes.waiting import eventually
 from flyatc.databases import local_files
 from flyatc.databases.litestream import replication, wal_rules
 from flyatc.databases.litestream.replication import Replication

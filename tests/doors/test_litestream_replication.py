@@ -10,7 +10,8 @@ from time import time
 import pytest
 
 from fakes.owners import FakeLease, previous
-from fakes.streams import Streamers, Writer, after, eventually, litestream_of
+from fakes.streams import Streamers, Writer, after, litestream_of
+from fakes.waiting import eventually
 from flyatc.databases.litestream import client, stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent

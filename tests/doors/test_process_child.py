@@ -17,6 +17,7 @@ from time import monotonic
 import pytest
 import uvloop
 
+from fakes.waiting import eventually
 from flyatc.config.schema import App, Tenant
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed, StillRunning
@@ -29,7 +30,6 @@ from flyatc.process.pidfiles import FOLDER, Records
 from flyatc.process.ports import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.tenants import interfaces as tenants
-from slowness import SLOWNESS
 
 # The hook that is to replace this fixture can only stand in a conftest.py, where it would be for all.
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy. fixture")
@@ -98,13 +98,6 @@ async def room(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 def our_children() -> list[int]:
     return [process.pid for process in proc.scan() if process.parent == os.getpid() and not process.ended]
-
-
-async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
-    begun = monotonic()
-    while not check():
-        assert monotonic() - begun < within * SLOWNESS, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 def runs(pid: int) -> bool:

@@ -1,24 +1,22 @@
 """Children which outlived their daemon, found by their records and ended; and no other process."""
 
-import asyncio
 import io
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from sys import executable
-from time import monotonic
 
 import msgspec
 import pytest
 
+from fakes.waiting import eventually
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import members, pidfiles, proc, termination
 from flyatc.process.pidfiles import FOLDER, Record, Records, end_leftovers
-from slowness import SLOWNESS
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
@@ -99,13 +97,6 @@ def told(log: Log) -> list[str]:
 def runs(pid: int) -> bool:
     process = proc.find(pid)
     return process is not None and not process.ended
-
-
-async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
-    begun = monotonic()
-    while not check():
-        assert monotonic() - begun < within * SLOWNESS, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path, log: Log) -> None:

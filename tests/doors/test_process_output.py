@@ -5,11 +5,12 @@ import io
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
+from fakes.waiting import eventually
 from flyatc.observe.log import Log
 from flyatc.process.output import BURST, ENVELOPE, RATE, Output
 from slowness import SLOWNESS
@@ -29,13 +30,6 @@ def log(written: io.BytesIO) -> Iterator[Log]:
 
 def said(log: Log) -> list[str]:
     return [json.loads(entry[2])["msg"] for entry in log.journal.since(0)]
-
-
-async def eventually(check: Callable[[], bool], within: float = 20.0) -> None:
-    begun = monotonic()
-    while not check():
-        assert monotonic() - begun < within * SLOWNESS, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 def write(pipe: int, data: bytes) -> None:

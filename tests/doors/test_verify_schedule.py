@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from fakes.machines import Told, Yard
+from fakes.waiting import eventually
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.daemon import verify_schedule as module
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.kit import tasks
 from flyatc.process.pidfiles import Records
-from slowness import SLOWNESS
 
 
 @pytest.fixture
@@ -43,12 +43,6 @@ async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[VerifyS
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
-
-
-async def eventually(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(10 * SLOWNESS):
-        while not check():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_store_that_is_away_is_reported_and_results_outlive_the_daemon(yard: Yard) -> None:

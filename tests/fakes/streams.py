@@ -1,13 +1,11 @@
 """A machine in litestream mode, with the real litestream: a data folder, a tenant, a store which may be anywhere."""
 
-import asyncio
 import contextlib
 import io
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from fakes.machines import DATABASE, FailingStore, Told
@@ -24,7 +22,6 @@ from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.process import program
 from flyatc.process.pidfiles import Records
-from slowness import SLOWNESS
 
 
 class Streamer:
@@ -165,14 +162,6 @@ def after(owned: FakeLease, *, clean: bool = True) -> FakeLease:
     """The next owner: of a user who was released, or robbed of it."""
     epoch = owned.epoch + 1
     return FakeLease(epoch, previous(owned.epoch, clean), line=owned.line if clean else epoch)
-
-
-async def eventually(fact: Callable[[], object]) -> None:
-    """Wait until ``fact`` is true."""
-    began = monotonic()
-    while not fact():
-        assert monotonic() - began < 30 * SLOWNESS, "it did not come about"  # asked anew: the load may have grown
-        await asyncio.sleep(0.01)
 
 
 def litestream_of(data: Path) -> int:
