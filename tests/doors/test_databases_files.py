@@ -164,7 +164,7 @@ async def test_beyond_its_limits_a_folder_is_not_saved_but_the_database_is(yard:
         await life(a, many)
     assert await a.vault.unsaved([a.tenant]) == [a.tenant]
     shutil.rmtree(a.storage)
-    with pytest.raises(SaveFailed, match=r"1001 octets, and storage\.files_size is 1000"):
+    with pytest.raises(SaveFailed, match=r"1001 bytes, and storage\.files_size is 1000"):
         await life(a, large)
     assert await yard.machine("b").session() == [1]
 

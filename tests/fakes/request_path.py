@@ -91,7 +91,7 @@ class _Tenant:
     def __init__(self, spec: Tenant, through: upstream.Gateway, *, warm: bool) -> None:
         self.spec, self.gateway, self._warm = spec, through, warm
         self.removed = False
-        self.visitors = InFlight()
+        self.requests = InFlight()
 
     def warm(self) -> "_Tenant | None":
         return self if self._warm else None
