@@ -1,17 +1,22 @@
 """Folders of files beside the databases: what is saved, restored, kept and refused."""
 
 import asyncio
+import hashlib
+import json
 import os
 import random
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
+from flyatc.databases.files import blobs as packing
 from flyatc.databases.local_files import SECOND, TICK
 from flyatc.databases.version_choice import Moment, OrphanChoice
 from flyatc.kit.errors import RestoreRefused, SaveFailed
@@ -333,3 +338,110 @@ async def test_damaged_content_in_the_store_refuses_the_start_and_changes_nothin
     blob.write_bytes(b"file 1")
     async with b.vault.hold(b.tenant):
         assert tree(b.storage) == {"1.txt": b"file 1"}
+
+
+OPENED: list[str] = []
+WATCHING: list[bool] = []
+
+
+def note_open(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook, which cannot be removed: open() and os.open() raise the event ``open`` (library/audit_events)."""
+    if WATCHING and event == "open":
+        OPENED.append(os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else str(arguments[0]))
+
+
+async def test_a_save_of_ten_thousand_unchanged_files_reads_metadata_only(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant) as held:
+        for number in range(10_000):
+            path = a.storage / f"{number % 100}" / f"{number}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"content %d" % (number % 10))
+        add(a.path, 1)
+        await held.save(silent)
+        await asyncio.sleep(2 * TICK / SECOND)
+        await held.save(silent)
+        sys.addaudithook(note_open)
+        yard.failing.calls.clear()
+        WATCHING.append(True)
+        await held.save(silent)
+        WATCHING.clear()
+        files = [path for path in OPENED if path.endswith(".bin")]
+        assert files == []
+        assert len(OPENED) <= 100 + 10, "each folder, the index, and little else"
+        assert yard.failing.calls == []
+        (a.storage / "7" / "7.bin").write_bytes(b"changed")
+        OPENED.clear()
+        WATCHING.append(True)
+        await held.save(silent)
+        WATCHING.clear()
+        assert [path for path in OPENED if path.endswith(".bin")] == ["7.bin"]
+
+
+async def test_a_manifest_that_leads_out_of_the_folder_writes_nothing(yard: Yard, tmp_path: Path) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant):
+        await upload(a, 1)
+    folder = yard.root / "store" / "users" / "bellevue" / "2025~winter" / "storage~"
+    (packed,) = folder.glob("*.files.zst")
+    body = packing.unpack(packed.read_bytes())[1].replace(b'"1.txt"', b'"../../../../evil.txt"')
+    packed.write_bytes(packing.pack(body))
+    pointer = json.loads((folder / "current.json").read_text())
+    pointer["sha256"] = hashlib.sha256(body).hexdigest()
+    (folder / "current.json").write_text(json.dumps(pointer))
+    with pytest.raises(RestoreRefused, match=r"is damaged: .*evil\.txt' is in no folder of it"):
+        await life(b, lambda: None)
+    assert list(tmp_path.rglob("*evil*")) == []
+    assert not b.storage.exists()
+
+
+async def test_a_link_in_the_way_of_a_folder_is_not_followed_by_a_restore(yard: Yard, tmp_path: Path) -> None:
+    files = ("public/uploads",)
+    a, b = yard.machine("a", files=files), yard.machine("b", files=files)
+
+    def work() -> None:
+        (a.tenant.data / "public" / "uploads").mkdir(parents=True)
+        (a.tenant.data / "public" / "uploads" / "x").write_text("x")
+
+    await life(a, work)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    b.tenant.data.mkdir()
+    (b.tenant.data / "public").symlink_to(elsewhere)
+    with pytest.raises(RestoreRefused, match="a part of its path is a link or a file"):
+        await life(b, lambda: None)
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_files_that_change_while_they_are_read_are_saved_in_a_later_round(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant) as held:
+        await upload(a, 1)
+        await held.save(silent)
+        growing = a.storage / "growing"
+        growing.write_bytes(b"x" * 1_000_000)
+        with subprocess.Popen(["/bin/sh", "-c", f"while :; do printf y; done >> {growing}"]) as writer:
+            try:
+                while growing.stat().st_size == 1_000_000:
+                    await asyncio.sleep(0.001)
+                await held.save(silent)
+                assert held.unsaved
+            finally:
+                writer.kill()
+        size = growing.stat().st_size
+        b = yard.machine("b", files=FILES)
+        async with b.vault.hold(b.tenant):
+            assert tree(b.storage) == {"1.txt": b"file 1"}
+    c = yard.machine("c", files=FILES)
+    async with c.vault.hold(c.tenant):
+        assert (c.storage / "growing").read_bytes() == b"x" * 1_000_000 + b"y" * (size - 1_000_000)
+
+
+async def test_a_full_disk_is_told_and_nothing_is_changed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    await life(a, lambda: fill(a.storage, 20) and None)
+    free = shutil.disk_usage(yard.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free._replace(free=1000))
+    with pytest.raises(RestoreRefused, match=r"the disk is full \(1000 B are free on .*, about .* are needed"):
+        await life(b, lambda: None)
+    assert not b.storage.exists()
