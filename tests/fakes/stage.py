@@ -133,7 +133,9 @@ class Stage:
         self.at_step: Callable[[str, str], None] = lambda step, tenant: None
         self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
         self.children: list[FakeChild] = []
+        self.epoch = 3  # of the next lease
         self.owned = FakeLease(3)  # the last
+        self.forgotten: list[str] = []  # tenants whose cached responses were dropped
         self.lazy: set[str] = set()  # tenants whose apps use no CPU while they start
         self.starting = self.most_starting = 0
         self.running = self.most_running = 0
@@ -145,7 +147,10 @@ class Stage:
         self.renewed: dict[str, str] = {}  # what the databases tell
         self.config = config or make_config("a", "b")
         self.on_record: set[str] | None = None  # users; None: all
-        tools = Tools(self._owned, self._restored, self._running, self._gateway, self._prepared, known=self._known)
+        tools = Tools(
+            self._owned, self._restored, self._running, self._gateway, self._prepared, self._forget_responses,
+            known=self._known,
+        )  # fmt: skip
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
     async def strike(self) -> None:
@@ -201,11 +206,15 @@ class Stage:
     async def _known(self, spec: schema.Tenant) -> bool:
         return self.on_record is None or spec.user in self.on_record
 
+    def _forget_responses(self, spec: schema.Tenant) -> None:
+        self.forgotten.append(spec.address)
+
     @contextlib.asynccontextmanager
     async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeLease]:
         await self.step("own", spec.address)
         self.told(spec.address, "+owner")
-        self.owned = FakeLease(3, previous(2 if await self._known(spec) else 0, clean=True))
+        before = previous(self.epoch - 1 if await self._known(spec) else 0, clean=True)
+        self.owned = FakeLease(self.epoch, before)
         try:
             yield self.owned
         finally:

@@ -100,7 +100,9 @@ def test_whatever_a_broken_off_move_has_done_is_not_done_again() -> None:
         assert moved(seen(*both, owners=[after]), TWO) == (Unmark(ONE, KEY, "100"),)
         assert moved(seen(machine(ONE, None), both[1], owners=[after]), TWO) == ()
     released = owner("100", ONE, "released")  # and nobody has been told for whom
-    assert moved(seen(*both, owners=[released]), TWO) == (Release(TWO, "100", TWO), Unmark(ONE, KEY, "100"))
+    assert moved(seen(*both, owners=[released]), TWO) == (Release(ONE, "100", TWO), Unmark(ONE, KEY, "100"))
+    sleeping = machine(ONE, "100", state="suspended"), both[1]
+    assert moved(seen(*sleeping, owners=[released]), TWO) == (Release(TWO, "100", TWO), Unmark(ONE, KEY, "100"))
 
 
 def test_a_sleeping_machine_is_woken_only_if_it_may_have_unsaved_data() -> None:

@@ -92,6 +92,36 @@ async def test_what_another_machine_holds_is_refused_with_its_name_and_asked_aga
     assert [event["msg"] for event in stage.events if "owner" in event] == ["served elsewhere"]
 
 
+async def test_what_is_cached_of_a_user_is_dropped_once_another_machine_has_the_lease() -> None:
+    stage = Stage()
+    await stage.visit()
+    await stage.fleet.stop("a")
+    await stage.visit()
+    assert stage.forgotten == [], "this machine had it before"
+    await stage.fleet.stop("a")
+    stage.faults["own"] = HeldElsewhere("shop/3d8dd15c", "a is held by shop/3d8dd15c")
+    for _ in range(2):
+        with pytest.raises(Elsewhere):
+            await stage.visit()
+        await asyncio.sleep(3)
+    assert stage.forgotten == ["a"]
+    del stage.faults["own"]
+    await stage.visit()
+    assert stage.forgotten == ["a"]
+
+
+async def test_what_is_cached_of_a_user_is_dropped_when_another_machine_has_had_the_lease_in_between() -> None:
+    stage = Stage()
+    await stage.visit()
+    await stage.fleet.stop("a")
+    stage.epoch = 5
+    await stage.visit()
+    assert stage.forgotten == ["a"]
+    await stage.fleet.stop("a")
+    await stage.visit()
+    assert stage.forgotten == ["a"]
+
+
 async def test_another_holder_may_be_forgotten_at_once_also_while_that_run_gives_back() -> None:
     stage = Stage()
     held = HeldElsewhere("shop/3d8dd15c", "a is held by shop/3d8dd15c")

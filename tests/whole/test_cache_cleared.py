@@ -63,6 +63,16 @@ def test_a_release_clears_the_user(daemon: Daemon) -> None:
     assert [cached(daemon, user) for user in ("ann", "bob", "ann")] == ["miss", "hit", "hit"]
 
 
+def test_a_release_of_an_idle_user_clears_as_well(daemon: Daemon) -> None:
+    assert daemon.cli("stop", "ann").returncode == 0
+    assert cached(daemon, "ann") == "hit"
+    run = daemon.cli("release", "ann", "--to", "3d8dd15c1ed778")
+    assert run.returncode == 0, run.stderr
+    refused = get(daemon, say(PAGE))
+    assert (refused.status, refused.one("x-cache")) == (503, None)
+    assert cached(daemon, "bob") == "hit"
+
+
 def test_a_reload_clears_tenants_whose_settings_have_changed(daemon: Daemon, tmp_path: Path) -> None:
     daemon.write(settings(tmp_path, "{delivery: {cache: {mode: rfc}}}"))
     daemon.signal(signal.SIGHUP)

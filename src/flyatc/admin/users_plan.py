@@ -271,10 +271,11 @@ def _handed_over(seen: Seen, user: str, to: str, others: Sequence[Machine]) -> t
     owner = seen.owners.get(user)
     if owner is None or owner.to == to or (owner.machine == to and not owner.to):
         return ()
-    holder = seen.find(owner.machine) if owner.state in UNSAVED else None
-    if holder is None:  # released, or its machine is gone: any machine can record it
-        return (Release(to, user, to),)
-    return (*_awake(holder), Release(holder.id, user, to))
+    holder = seen.find(owner.machine)
+    if holder is not None and owner.state in UNSAVED:
+        return (*_awake(holder), Release(holder.id, user, to))
+    # Any machine can record it. One which still runs may have cached responses of the user, and drops them.
+    return (Release(holder.id if holder is not None and holder.state == _RUNS else to, user, to),)
 
 
 def _destroyed(seen: Seen, user: str, old: Sequence[Machine]) -> list[Step]:

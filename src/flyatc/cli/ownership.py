@@ -1,6 +1,7 @@
 """The commands ownership, release and takeover."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -123,6 +124,8 @@ async def _add(config: Config, user: str) -> tuple[int, str]:
 async def _release(config: Config, user: str, to: str | None, remove: bool) -> tuple[int, str]:
     """Returns the exit code and the message."""
     from flyatc.admin import store_access
+    from flyatc.control.client import NoDaemon
+    from flyatc.control.types import Cleared
     from flyatc.ownership import operator
     from flyatc.ownership.release_rules import Denied, Settled
     from flyatc.ownership.rules import Terms
@@ -136,6 +139,8 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
             if done is not None:
                 return done
         decision = await operator.release(store, user, Terms.of(config.storage.session_ttl), to, remove=remove)
+    with contextlib.suppress(NoDaemon):  # the daemon here may have served the user before
+        await asyncio.to_thread(common.client(config).post, "/cache/clear", Cleared, address=user)
     match decision:
         case Denied():
             return 1, decision.reason

@@ -100,6 +100,7 @@ class Failure:
 @dataclass(slots=True)
 class Record:
     starts: int = 0
+    epoch: int | None = None  # of the last lease; None: no response can be cached of the time before
     crashes: int = 0
     last_exit: str | None = None  # a sentence
     failure: Failure | None = None  # of the last run; None after a success

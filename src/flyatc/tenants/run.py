@@ -203,6 +203,9 @@ class Run:
             self._failures.has_place = True
             self.lease = await held.enter_async_context(tools.lease(self.spec))
             self.newcomer = self.newcomer and not self.lease.known
+            if self._record.epoch is not None and not self.lease.last_writer(self._record.epoch):
+                self._forget_responses()  # another machine has had the user since
+            self._record.epoch = self.lease.epoch
         held.callback(tasks.start(self._watch(self.lease), f"owner of {self.spec.address}").cancel)
         self._tracker.to(State.RESTORING)
         held.callback(setattr, self, "in_use", False)  # after their release
@@ -258,11 +261,17 @@ class Run:
         await lease.ended.wait()
         what = "this machine may not write any more"
         self._scheduler.log.event("error", f"{what}: the app is killed", tenant=self.spec.address, reason=lease.why)
-        self._scheduler.tools.forget(self.spec)
+        self._forget_responses()
         self.stop(what)
 
     def _hurried(self) -> bool:
         return self._scheduler.hurry.is_set() or self._killed or (self.lease is not None and self.lease.ended.is_set())
+
+    def _forget_responses(self) -> None:
+        """Have the cached responses dropped: another machine may respond differently from now on."""
+        if self._record.epoch is not None:
+            self._scheduler.tools.forget(self.spec)
+            self._record.epoch = None
 
     # --- failures ---
 
@@ -271,8 +280,10 @@ class Run:
             if not isinstance(error, TimeoutError):  # ``stop`` cuts the start short by a TimeoutError
                 self._failures.log("error while it was stopped", reason=str(error) or repr(error))
             return
-        if isinstance(error, HeldElsewhere) and error.settled:
-            self._record.saved()
+        if isinstance(error, HeldElsewhere):
+            self._forget_responses()
+            if error.settled:
+                self._record.saved()
         if self.saves_only:
             if not isinstance(error, HeldElsewhere) or not error.settled:
                 self._trouble = str(error) or "its databases could not be opened in time to save them"
