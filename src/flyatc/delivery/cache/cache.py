@@ -79,7 +79,7 @@ class Cache:
         ``Waiting.leave``; then look up again without a waiter. ``settings``: see ``keep_ready``; a Ready is returned
         only for the same object. ``rfc``: ``delivery.cache.mode`` is ``rfc``. For a CacheHit with ``refresh``, see
         ``refresh``. A Recording must always be ended: others wait for it."""
-        asked, books = CacheRequest(request, tenant, rfc=rfc), self._books
+        asked, books = CacheRequest(request, tenant, rfc), self._books
         resource = books.memory.resource(asked.uri)
         if resource is not None and resource.ready and (ready := self._ready(resource, asked, settings, now)):
             return ready
@@ -134,7 +134,7 @@ class Cache:
 
         Send the request to the app, and its response to the recording only. Until that ends, no other hit asks to
         refresh the same entry."""
-        asked = CacheRequest(request, tenant, rfc=rfc)
+        asked = CacheRequest(request, tenant, rfc)
         recording = Recording(self._books, asked, _OLD, now, served.entry)
         recording.drops = _OF_THE_CLIENT
         key = asked.uri, served.entry.selector

@@ -43,7 +43,7 @@ class CacheRequest:
 
     __slots__ = ("_fields", "_kept", "_marks", "control", "head", "origin", "rfc", "uri")
 
-    def __init__(self, request: head.RequestHead, tenant: str, *, rfc: bool = False) -> None:
+    def __init__(self, request: head.RequestHead, tenant: str, rfc: bool) -> None:
         self.head, self.rfc = request, rfc
         noted, kept = request.noted, request.kept
         self._kept = kept  # as the client sent them: the edge may drop lines before the app
