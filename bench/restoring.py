@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import uvloop
-from flyatc.databases.sole_owner import SoleLease
+from flyatc.ownership.lease import SoleLease
 
 import measure
 from flyatc.config import load

@@ -201,7 +201,7 @@ async def test_status_is_a_table_for_programs_and_json(here: Path) -> None:
     async with daemon(here):
         plain = await ask(here, "status")
         assert [line.split(maxsplit=7) for line in plain.stdout.splitlines()] == [
-            ["TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE"],
+            ["TENANT", "STATE", "SINCE", "REQUESTS", "PID", "PORT", "SAVED", "NOTE"],
             ["bellevue/2025/winter", "ready", STARTED, "2", "4711", "40001", STARTED, "crashes: 1; last: exit code 1"],
             ["bellevue/2025/summer", "stopped", STARTED, "0", "-", "-", "-", "-"],
         ]
