@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import uvloop
-from flyatc.ownership.lease import SoleLease
 
 import measure
 from flyatc.config import load
@@ -26,6 +25,7 @@ from flyatc.edge.listener import Listener
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import silent
 from flyatc.observe.log import Log
+from flyatc.ownership.lease import SoleLease
 
 LOOK = 0.05  # s; between two looks
 

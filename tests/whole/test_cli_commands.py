@@ -25,7 +25,7 @@ users:
   carl: {}
   "*": {match: "[0-9]{1,9}"}
 """
-STATUS_FIELDS = {"tenant", "state", "pid", "port", "visitors", "since", "last_exit"}
+STATUS_FIELDS = {"tenant", "state", "pid", "port", "requests", "since", "last_exit"}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_status_lists_every_configured_tenant_and_running_ones_by_pattern(daemon
     for one in by_name.values():
         assert set(one) >= STATUS_FIELDS
     ready, stopped = by_name["bellevue/2025/winter"], by_name["boston/2025/april"]
-    assert (ready["state"], ready["visitors"], ready["last_exit"]) == ("ready", 0, None)
+    assert (ready["state"], ready["requests"], ready["last_exit"]) == ("ready", 0, None)
     os.kill(ready["pid"], 0)
     assert 1024 < ready["port"] < 65536
     assert (stopped["state"], stopped["pid"], stopped["port"]) == ("stopped", None, None)
@@ -65,7 +65,7 @@ def test_status_lists_every_configured_tenant_and_running_ones_by_pattern(daemon
 def test_status_is_a_table_whose_columns_programs_can_cut(daemon: Daemon) -> None:
     daemon.get("/carl/echo")
     head, *rows = said(daemon, "status").splitlines()
-    assert head.split() == ["TENANT", "STATE", "SINCE", "VISITORS", "PID", "PORT", "SAVED", "NOTE"]
+    assert head.split() == ["TENANT", "STATE", "SINCE", "REQUESTS", "PID", "PORT", "SAVED", "NOTE"]
     carl = next(row.split() for row in rows if row.startswith("carl "))
     assert carl[1] == "ready"
     assert (carl[4], carl[5]) == (str(daemon.status("carl")["pid"]), str(daemon.status("carl")["port"]))
@@ -76,8 +76,8 @@ def test_status_counts_requests_being_served(daemon: Daemon) -> None:
     daemon.get("/carl/echo")
     with daemon.connect() as visitor:
         visitor.sendall(b"GET /carl/slow?s=60 HTTP/1.1\r\nHost: x\r\n\r\n")
-        eventually(lambda: daemon.status("carl")["visitors"] == 1, 10, "one visitor")
-    eventually(lambda: daemon.status("carl")["visitors"] == 0, 10, "no visitor")
+        eventually(lambda: daemon.status("carl")["requests"] == 1, 10, "one visitor")
+    eventually(lambda: daemon.status("carl")["requests"] == 0, 10, "no visitor")
 
 
 def test_status_on_a_terminal_is_for_people(daemon: Daemon) -> None:
