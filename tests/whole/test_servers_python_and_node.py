@@ -155,13 +155,13 @@ def test_websockets_pass_through_uvicorn_and_keep_it_running(daemon: Daemon) -> 
             socket.send(message)
             assert socket.recv(30 * SLOWNESS) == message
         assert socket.ping().wait(30 * SLOWNESS)
-        assert daemon.status("uvicorn")["visitors"] == 1
+        assert daemon.status("uvicorn")["requests"] == 1
         socket.send("close")
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(30 * SLOWNESS)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "as you wish")
-    eventually(lambda: daemon.status("uvicorn")["visitors"] == 0, 10, "the visitor has left")
+    eventually(lambda: daemon.status("uvicorn")["requests"] == 0, 10, "the visitor has left")
 
 
 @pytest.mark.needs("node")
