@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import random
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,11 +16,17 @@ from pathlib import Path
 import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
+from fakes.owners import FakeLease, previous
+from flyatc.databases import inventory
 from flyatc.databases.files import blobs as packing
+from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.local_files import SECOND, TICK
+from flyatc.databases.resources import Workers
+from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
 from flyatc.databases.version_choice import Moment, OrphanChoice
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
+from flyatc.observe.log import Log
 
 FILES = ("storage",)
 
@@ -413,6 +419,19 @@ async def test_a_link_in_the_way_of_a_folder_is_not_followed_by_a_restore(yard: 
     assert list(elsewhere.iterdir()) == []
 
 
+class Writer(list[str]):
+    """Calls of the store; the first comes after the look at the folder, and then its file grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, call: str) -> None:
+        if not self:
+            with self.path.open("ab") as file:
+                file.write(b"y")
+        super().append(call)
+
+
 async def test_files_that_change_while_they_are_read_are_saved_in_a_later_round(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
     async with a.vault.hold(a.tenant) as held:
@@ -420,14 +439,10 @@ async def test_files_that_change_while_they_are_read_are_saved_in_a_later_round(
         await held.save(silent)
         growing = a.storage / "growing"
         growing.write_bytes(b"x" * 1_000_000)
-        with subprocess.Popen(["/bin/sh", "-c", f"while :; do printf y; done >> {growing}"]) as writer:
-            try:
-                while growing.stat().st_size == 1_000_000:
-                    await asyncio.sleep(0.001)
-                await held.save(silent)
-                assert held.unsaved
-            finally:
-                writer.kill()
+        yard.failing.calls = Writer(growing)
+        await held.save(silent)
+        assert held.unsaved
+        yard.failing.calls = []
         size = growing.stat().st_size
         b = yard.machine("b", files=FILES)
         async with b.vault.hold(b.tenant):
@@ -445,3 +460,108 @@ async def test_a_full_disk_is_told_and_nothing_is_changed(yard: Yard, monkeypatc
     with pytest.raises(RestoreRefused, match=r"the disk is full \(1000 B are free on .*, about .* are needed"):
         await life(b, lambda: None)
     assert not b.storage.exists()
+
+
+async def test_a_restore_that_is_cut_off_is_continued(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+
+    def work() -> None:
+        a.storage.mkdir()
+        for number in range(40):
+            (a.storage / str(number)).write_text(f"content {number}")
+
+    await life(a, work)
+    yard.failing.fail(25)
+    with pytest.raises(RestoreRefused, match="the line is cut"):
+        await life(b, lambda: None)
+    yard.failing.mend()
+    kept = [path for path in (b.tenant.data / ".flyatc" / "files").rglob("*") if path.is_file()]
+    assert len(kept) > 10
+    kept[-1].write_text("damaged")
+    yard.failing.calls.clear()
+    async with b.vault.hold(b.tenant):
+        assert tree(b.storage) == tree(a.storage)
+        assert all(path.stat().st_nlink == 1 for path in b.storage.iterdir())
+    assert len([call for call in yard.failing.calls if call.startswith("download")]) < 1 + 40 - 10
+    assert [path.name for path in (b.tenant.data / ".flyatc" / "files").iterdir()] == ["storage~.json"]
+
+
+async def verify(yard: Yard, machine: Machine) -> list[Verdict]:
+    log = Log(io.BytesIO())
+    tools, own = Workers(24, log), Scratch(yard.root / "drills")
+    try:
+        made = Verifier([Snapshots(yard.failing, tools), SavedFiles(yard.failing, tools)], own, tools)
+        found = inventory.take(await yard.store.list(inventory.folder(None))).databases
+        verdicts = [verdict for one in found for verdict in await made.verify(machine.tenant, one)]
+        assert list(own.path.iterdir()) == [], "nothing is left"
+        return verdicts
+    finally:
+        own.remove()
+        tools.close()
+        log.close()
+
+
+async def test_every_content_is_verified_and_a_damaged_one_is_replaced_while_the_app_runs(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    async with a.vault.hold(a.tenant) as held:
+        await upload(a, 1)
+        there = fill(a.storage, 30)
+        await held.save(silent)
+        database, files = await verify(yard, a)
+        assert (database.database, database.kind, database.state) == (DATABASE, "snapshot", "ok")
+        assert (files.database, files.kind, files.state) == ("storage/", "files", "ok")
+        assert files.size == sum(len(content) for content in there.values() if content is not None)
+        assert a.vault.expected(a.tenant.address)["storage/"] == "files"
+        whole, *_ = (path for path in blobs(yard) if path.stat().st_size == 4_000)
+        whole.write_bytes(bytes(4_000))
+        _, damaged = await verify(yard, a)
+        assert damaged.state == "damaged"
+        assert "is not what was saved" in damaged.why
+        assert await a.vault.heal(a.tenant.address, "storage/", "files", damaged.why)
+        _, healed = await verify(yard, a)
+        assert (healed.state, healed.version) == ("ok", "000001-000000002")
+    for path in blobs(yard):
+        path.unlink()
+    _, lost = await verify(yard, a)
+    assert lost.state == "damaged"
+    assert "the store has lost the content of" in lost.why
+    yard.failing.fail()
+    away = await verify(yard, a)
+    assert {one.state for one in away} == {"unknown"}
+
+
+async def test_the_files_of_a_machine_that_was_overtaken_are_given_up_and_kept(yard: Yard) -> None:
+    a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
+    async with a.vault.hold(a.tenant, FakeLease(1)):
+        await upload(a, 1)
+    lost = FakeLease(2)
+    with pytest.raises(SaveFailed, match="The local copy is kept"):
+        await _expired(a, lost)
+    async with b.vault.hold(b.tenant, FakeLease(3, previous(2, clean=False))):
+        await upload(b, 3)
+    again = yard.machine("a", files=FILES)
+    assert await again.vault.unsaved([again.tenant]) == [again.tenant]
+    assert await again.vault.give_up(again.tenant, 3, "another machine has it")
+    assert await again.vault.unsaved([again.tenant]) == []
+    kept = [tree(one) for one in await again.vault.orphans(again.tenant)]
+    assert {"storage": None, "storage/1.txt": b"file 1", "storage/2.txt": b"file 2"} in kept
+    async with again.vault.hold(again.tenant, FakeLease(4)):
+        assert tree(again.storage) == {"1.txt": b"file 1", "3.txt": b"file 3"}
+
+
+async def _expired(machine: Machine, lease: FakeLease) -> None:
+    async with machine.vault.hold(machine.tenant, lease):
+        await upload(machine, 2)
+        lease.expire(lost=False)
+
+
+async def test_unsaved_files_of_a_lost_lease_are_set_aside(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    lease = FakeLease(1)
+    async with a.vault.hold(a.tenant, lease):
+        await upload(a, 1)
+        lease.expire(lost=True)
+    assert not a.storage.exists()
+    kept = [tree(one) for one in await a.vault.orphans(a.tenant)]
+    assert {"storage": None, "storage/1.txt": b"file 1"} in kept
+    assert blobs(yard) == []

@@ -139,9 +139,12 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
              "most about a second behind; none: local only"),
     ] = "snapshot"  # fmt: skip
     interval: Annotated[
-        Seconds, Meta(description="snapshot mode: also while running, when something changed; 0: only at stop")
+        Seconds,
+        Meta(description="snapshot mode, and app.files in both: also while running, if something changed; 0: at stop"),
     ] = 60.0
-    keep: Annotated[int, Meta(ge=1, description="how many snapshots of a database are kept")] = 24
+    keep: Annotated[
+        int, Meta(ge=1, description="how many snapshots of a database, and saves of a folder, are kept")
+    ] = 24
     files_most: Annotated[
         int, Meta(ge=1, le=300_000, description="how many files and folders a folder of app.files may have")
     ] = 100_000

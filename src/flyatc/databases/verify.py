@@ -127,7 +127,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     tenant: str  # its address
     database: str
-    kind: str = "snapshot"  # or stream
+    kind: str = "snapshot"  # stream, files
     state: str
     version: str | None = None
     size: int = 0

@@ -152,7 +152,8 @@ async def bring(folder: SavedFolder, chosen: Chosen, local: Local | None, place:
     began, new, snapshot = monotonic(), place / segment_of(folder.name), chosen.snapshot
     try:
         found = await folder.manifest(snapshot.key, snapshot.link if snapshot.sha256 else None)
-        work = Bring(found, folder.blobs, new, local, tools)
+        kept = folder.folder / "files" / f"partial-{segment_of(folder.name)}"
+        work = Bring(found, folder.blobs, new, kept, local, tools)
         async with tools.restores:
             with resources.enough(str(folder), place, work.needs):
                 await work.run()

@@ -46,11 +46,13 @@ class Local:
 
 @dataclass
 class Bring:
-    """``new``: the folder to make. ``fetched``: bytes from the store."""
+    """``new``: the folder to make. ``partial``: keeps what was fetched until the restore is complete, so that one which
+    is cut off, as by ``app.start_timeout``, is continued by the next. ``fetched``: bytes from the store."""
 
     manifest: Manifest
     blobs: Blobs
     new: Path
+    partial: Path
     local: Local | None
     tools: Workers
     fetched: int = 0
@@ -64,6 +66,7 @@ class Bring:
     async def run(self) -> None:
         """Make the folder, durably. Raises Damaged, StoreUnavailable, OSError."""
         await self.tools.heavy.run(partial(make_folders, self.new, self.manifest))
+        await self.tools.quick.run(partial(durable_files.make_folder, self.partial))
         groups: dict[str, list[File]] = defaultdict(list)
         for file in self.manifest.files:
             groups[file.sha256].append(file)
@@ -75,15 +78,21 @@ class Bring:
                 await self._one(same, sources.get(same[0].sha256, ()))
 
         await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(groups)))), "restore files")
-        await self.tools.heavy.run(partial(_finish, self.new, self.manifest))
+        await self.tools.heavy.run(partial(_finish, self.new, self.manifest, self.partial))
 
     async def _one(self, same: list[File], sources: Iterable[str]) -> None:
         """Make all files of one content."""
         first, *others = same
         if not await self.tools.heavy.run(partial(self._reuse, sources, first)):
-            await fetch(self.blobs, first, beneath(self.new, first.path), self.tools)
-            self.fetched += first.size
+            await self._fetch(first)
         await self.tools.heavy.run(partial(self._copies, first, others))
+
+    async def _fetch(self, file: File) -> None:
+        kept = self.partial / file.sha256
+        if not await self.tools.heavy.run(partial(_is, kept, file)):
+            await fetch(self.blobs, file, kept, self.tools)
+            self.fetched += file.size
+        await self.tools.heavy.run(partial(os.link, kept, beneath(self.new, file.path)))
 
     def _reuse(self, sources: Iterable[str], file: File) -> bool:
         """Take a local file, if there is one that is still what the index says."""
@@ -173,12 +182,21 @@ def make_folders(new: Path, manifest: Manifest) -> None:
         beneath(new, folder).mkdir(mode=0o700)
 
 
-def _finish(new: Path, manifest: Manifest) -> None:
-    """Set the modes of the folders, and sync all."""
+def _is(path: Path, file: File) -> bool:
+    """Return whether an earlier attempt has left this content; else remove what it has left."""
+    if path.exists() and _measure(path) == (file.size, file.sha256):
+        return True
+    path.unlink(missing_ok=True)
+    return False
+
+
+def _finish(new: Path, manifest: Manifest, kept: Path) -> None:
+    """Set the modes of the folders, sync all, and remove the second names of the files."""
     for folder in sorted(manifest.folders, key=lambda one: one.path, reverse=True):
         beneath(new, folder.path).chmod(folder.mode)
     new.chmod(manifest.mode)
     sync(new)
+    local_files.remove(kept)
 
 
 def sync(folder: Path) -> None:
