@@ -107,6 +107,16 @@ class FakeDatabases:
         self.saved_at = EPOCH
 
 
+class FakeDataWatch:
+    def __init__(self, refuse: Callable[[str], None]) -> None:
+        self.refuse = refuse
+        self.overlooked: list[str] = []
+        self.begun: object = None  # the child
+
+    def begin(self, child: object) -> None:
+        self.begun = child
+
+
 class FakeGateway:
     def __init__(self, stage: "Stage", tenant: str) -> None:
         self._stage, self._tenant = stage, tenant
@@ -144,12 +154,13 @@ class Stage:
         self.events: list[dict[str, Any]] = []
         self.work: Callable[[str], Work] = lambda tenant: Work({}, {})  # what the processes of a tenant do
         self.looks: list[tuple[str, float]] = []  # at work: the tenant and the loop's clock
+        self.watches: dict[str, FakeDataWatch] = {}  # of each run
         self.renewed: dict[str, str] = {}  # what the databases tell
         self.config = config or make_config("a", "b")
         self.on_record: set[str] | None = None  # users; None: all
         tools = Tools(
-            self._owned, self._restored, self._running, self._gateway, self._prepared, self._forget_responses,
-            known=self._known,
+            self._owned, self._restored, self._watched, self._running, self._gateway, self._prepared,
+            self._forget_responses, known=self._known,
         )  # fmt: skip
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
@@ -262,6 +273,14 @@ class Stage:
                     await self.step("end", spec.address)
             finally:
                 child.die(0)
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, spec: schema.Tenant, refuse: Callable[[str], None]) -> AsyncIterator[FakeDataWatch]:
+        self.watches[spec.address] = FakeDataWatch(refuse)
+        try:
+            yield self.watches[spec.address]
+        finally:
+            del self.watches[spec.address]
 
     async def _prepared(self, spec: schema.Tenant, hurry: Callable[[], bool], watched: Watched) -> None:
         with watched(FakeChild(self, spec.address, 0).effort):

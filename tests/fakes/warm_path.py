@@ -9,7 +9,7 @@ from time import monotonic
 
 from fakes.ownership_store import FakeStore, Link
 from fakes.request_path import Transport
-from fakes.stage import FakeDatabases
+from fakes.stage import FakeDatabases, FakeDataWatch
 from flyatc.config.load import load
 from flyatc.config.schema import Tenant
 from flyatc.delivery.cache.cache import Cache
@@ -105,7 +105,7 @@ class WarmPath:
         me = Me("m1", "app", "waw", "m1.1", Process(kernel="k", pid=2**22 + 1, started=1), frozenset())
         self.leases = LeaseManager(Link(FakeStore()), me, Terms(), self.log)
         self.lease: HeldLease | None = None
-        tools = Tools(self._owned, self._restored, self._running, self._gateway, self._prepared)
+        tools = Tools(self._owned, self._restored, self._watched, self._running, self._gateway, self._prepared)
         self.fleet = Fleet(config, tools, self.log)
         self.records = access_log.Recorder(self.log, lines=True)
         cache, shut = Cache(1 << 20, 1 << 18), maintenance.Maintenance(folder, self.log, 10)
@@ -116,6 +116,10 @@ class WarmPath:
         self._app: upstream_connection.AppConnection | None = None
         self.app = Sink()
         self._sweeper: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, spec: Tenant, refuse: Callable[[str], None]) -> AsyncIterator[FakeDataWatch]:
+        yield FakeDataWatch(refuse)
 
     async def _prepared(self, spec: Tenant, hurry: Callable[[], bool], watched: Watched) -> None:
         raise AssertionError("its app has no before_start")

@@ -431,3 +431,33 @@ async def test_what_cannot_be_ended_is_named_in_the_status_and_the_tenant_counts
     assert stage.status().unsaved
     assert stage.status().reason == "a cannot be ended: 4711 (sleep 600)"
     assert all_given_back(stage.story["a"])
+
+
+# --- a database that another tenant has open ---
+
+
+async def test_a_run_that_is_refused_ends_at_once_as_a_failed_start() -> None:
+    stage = Stage()
+    visitor = tasks.start(stage.visit(stay=1000), "visitor")
+    await asyncio.sleep(3)
+    assert stage.watches["a"].begun is stage.children[0]
+    stage.watches["a"].refuse("a and b have the same database open")
+    await asyncio.sleep(0.1)
+    assert stage.story["a"] == [*UP, "drain", *DOWN], "its visitor is not waited for, but it has its grace"
+    assert (stage.status().state, stage.status().reason) == (State.FAILED, "a and b have the same database open")
+    with pytest.raises(Failed, match="the same database"):
+        await stage.visit()
+    await asyncio.sleep(1)
+    assert await stage.visit() == 2
+    visitor.cancel()
+
+
+async def test_what_was_overlooked_is_in_the_status_while_it_runs_and_after() -> None:
+    stage = Stage()
+    await stage.visit()
+    stage.watches["a"].overlooked = ["the app writes elsewhere"]
+    assert stage.status().overlooked == ["the app writes elsewhere"]
+    await stage.tenant().stopped("somebody asked")
+    assert stage.status().overlooked == ["the app writes elsewhere"]
+    await stage.visit()
+    assert stage.status().overlooked == [], "until the next run"

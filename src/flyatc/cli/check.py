@@ -9,7 +9,7 @@ import click
 
 from flyatc.cli import common, output
 from flyatc.config import reference
-from flyatc.config.schema import Config
+from flyatc.config.schema import ANYONE, App, Config
 from flyatc.fly import provision
 
 if TYPE_CHECKING:
@@ -45,11 +45,34 @@ def summary(config: Config) -> str:
         lacking = provision.why_unable(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"
         lines.append(f"  machines  {made if lacking is None else f'none can be made: {lacking}'}")
+    lines += [f"  warning   {sentence}" for sentence in placeless(config)]
     if (why := local_api.reason(config, os.environ)) is not None:
         lines.append(f"  warning   {why}")
     return "\n".join(map(output.plain, lines))
 
 
+def placeless(config: Config) -> list[str]:
+    """Return a warning if databases are named, and neither command nor environment says where they are to be."""
+    tenants = [(one.address, one.app) for one in config.tenants.values()]
+    if config.pattern is not None:
+        tenants += [(f"{ANYONE}/{name}" if name else ANYONE, app) for name, app in config.pattern.tenants]
+    without = [address for address, app in tenants if app.databases and not _names_data(app)]
+    if not without:
+        return []
+    others = f" and {len(without) - SHOWN} more" if len(without) > SHOWN else ""
+    return [
+        f"databases are named, but {{data}} is nowhere in command and env: will the app put them there? "
+        f"({', '.join(without[:SHOWN])}{others})"
+    ]
+
+
+def _names_data(app: App) -> bool:
+    commands = [one for one in app.before_start if isinstance(one, list)]
+    words = [*app.command, *app.env.values(), *(word for command in commands for word in command)]
+    return any("{data}" in word for word in words if word is not None)
+
+
+SHOWN = 3  # tenants named in one warning
 COLOURS = {"good": "green", "doubt": "yellow", "fault": "red"}
 
 

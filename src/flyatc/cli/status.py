@@ -104,6 +104,7 @@ def _note(one: Status, now: float | None, standing: str) -> str:
         parts.append(f"crashes: {one.crashes}")
     if one.last_exit is not None and (one.reason or one.crashes):
         parts.append(f"last: {one.last_exit}")
+    parts += one.overlooked
     parts += [f"{name} was sent again: {why}" for name, why in one.renewed.items()]
     if one.restart_pending:
         parts.append("restarts when idle, with the new configuration")

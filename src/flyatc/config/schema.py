@@ -15,7 +15,6 @@ from flyatc.config.schema_sections import (
     Delivery,
     DeliveryOverrides,
     Fly,
-    Listen,
     MachineIdle,
     PositiveSeconds,
     Replay,
@@ -26,42 +25,11 @@ from flyatc.config.schema_sections import (
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
 from flyatc.config.schema_sections import Storage as Storage
+from flyatc.config.schema_server import Server as Server
 
 ANYONE = "*"  # the entry of users who are not listed
 USER_VARIABLE = "CUSTOMER_ID"  # names the user for js-sqlite-in-tigris; in lower case, the metadata key
 USER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")  # the whole segment: it becomes a folder, a key and a DNS label
-
-
-class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    listen: Annotated[
-        Listen, Meta(description="port or host:port for clients; $PORT wins over the port, $FLYATC_HOST over the host")
-    ] = Listen(None, 3000)
-    root: Annotated[str, Meta(description="the path before the user segment, e.g. /customers")] = "/"
-    data: Annotated[
-        str,
-        Meta(
-            description="folder of the running databases; the volume on Fly. Relative to this file; $FLYATC_DATA wins"
-        ),
-    ] = "./data"
-    shutdown_timeout: Annotated[
-        Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")
-    ] = 25.0
-    control: Annotated[
-        Listen | None,
-        Meta(description="address for /metrics and /healthz; off by default; a bare port is loopback"),
-    ] = None
-    health: Annotated[
-        str | None,
-        Meta(description="a path that the daemon itself answers with 200, for the platform's checks, e.g. /up"),
-    ] = None
-    forward_headers: Annotated[
-        bool, Meta(description="true: X-Forwarded-* from the client's side are kept and extended; false: replaced")
-    ] = True
-    trusted_hops: Annotated[
-        Annotated[int, Meta(ge=0)] | None,
-        Meta(description="proxies in front whose X-Forwarded-For entry names the client in our log; "
-             "default 0, and on Fly its Fly-Client-IP"),
-    ] = None  # fmt: skip
 
 
 class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

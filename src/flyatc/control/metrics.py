@@ -118,7 +118,7 @@ def _of_tenants(reading: Reading) -> Iterator["Metric"]:
     for name, text in _OF_DATABASES.items():
         values = [((one.tenant,), one.gauges[name]) for one in running if name in one.gauges]
         yield _gauge(f"tenant_{name}", text, values, "tenant")
-    alarms = [((one.tenant,), float(len(one.alarms))) for one in running]
+    alarms = [((one.tenant,), float(len(one.alarms) + len(one.overlooked))) for one in running]
     yield _gauge("tenant_alarms", "What is wrong with its databases; flyatc status says what.", alarms, "tenant")
     epochs = [((one.tenant,), float(one.epoch)) for one in running if one.epoch is not None]
     yield _gauge("tenant_epoch", "Epoch of the user's lease: one more for each new holder.", epochs, "tenant")

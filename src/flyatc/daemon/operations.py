@@ -202,9 +202,12 @@ class Operations:
         live = self._parts.fleet.databases(address)
         if live is not None:
             await live.save(progress, database)
-            return
-        async with self._parts.fleet.paused(address):  # stopped, which saves what was unsaved
-            pass
+        else:
+            async with self._parts.fleet.paused(address):  # stopped, which saves what was unsaved
+                pass
+        overlooked = self._parts.fleet.one(address).status().overlooked if database is None else []
+        if overlooked:
+            raise FlyatcError(f"saved, but not all of it: {'; '.join(overlooked)}")
 
     async def restore(self, address: str, database: str | None, choice: Choice, progress: Progress) -> list[str]:
         tenant = self._parts.fleet.one(address).spec

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Config, Tenant
+from flyatc.daemon.data_watch import DataWatch, OpenDatabases
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
 from flyatc.daemon.tenant_secrets import TenantSecrets
@@ -73,9 +74,12 @@ class Parts:
         if self.store is not None and config.storage.verify != 0:
             self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases)
         running = self._child(PortPool())
+        kept = [Path(config.server.data), Path(config.storage.url.removeprefix("file:"))]
+        opened = OpenDatabases(log, self.databases.paths, kept, saves=self.store is not None)
         tools = Tools(
             self._hold_lease,
             self._hold_databases,
+            partial(DataWatch.hold, files=opened),
             running,
             partial(_gateway, config.replay.trust_app),
             partial(before_start.run, running=running),

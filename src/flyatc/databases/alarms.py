@@ -3,6 +3,7 @@
 Times are of any monotonic clock; sizes are bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flyatc.kit.units import human_seconds, human_size
@@ -15,6 +16,7 @@ CALM = 0.5  # of that; below it the alarm ends
 # litestream sends each second. After STUCK without progress there is only an alarm, since a store may be slow.
 STUCK = 30.0  # s; then an alarm
 RENEW = 60.0  # s; then the whole database is sent again, if the store responds
+SHOWN = 5  # names in one sentence
 LONGEST_PAUSE = 3600.0  # s; between two renewals, which each send the whole database
 
 
@@ -87,3 +89,30 @@ def large_wal(size: int) -> str:
         f"its WAL has {human_size(size)} and is not checkpointed: a connection reads without an end, or none ever "
         "comes to its end. End long transactions and idle cursors, or restart the app; the disk fills up otherwise"
     )
+
+
+def overlooked(
+    missing: Sequence[str], outside: Sequence[str], beside: Sequence[str], unlisted: Sequence[str]
+) -> list[str]:
+    """Return sentences about databases of an app that are not saved. ``missing``: named in ``databases``, but not
+    there; ``outside``: open, and not below {data}; ``beside``: written since the start, in the app's directory or named
+    in its environment; ``unlisted``: below {data}, and not named in ``databases``."""
+    found = []
+    absent = f"{_joined(missing)} {'does' if len(missing) == 1 else 'do'} not exist"
+    if outside and missing:
+        found.append(f"{absent}; the app has opened {_joined(outside)}, which is not saved. Does it use {{data}}?")
+    elif outside:
+        found.append(f"the app writes {_joined(outside)}, which is outside of {{data}} and not saved")
+    elif beside and missing:
+        found.append(
+            f"{absent}; {_joined(beside)} was written since the start, and is not saved. Does the app use {{data}}?"
+        )
+    if unlisted:
+        what = "is a database" if len(unlisted) == 1 else "are databases"
+        found.append(f"{_joined(unlisted)} in {{data}} {what}, not named in databases, and not saved")
+    return found
+
+
+def _joined(names: Sequence[str]) -> str:
+    shown = list(names[:SHOWN])
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -32,6 +32,7 @@ from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease, SoleLease
 
 Held = AutoSaver | Replication | Unstored | FilesHolder
+DAMAGED = "the record of the local databases is damaged: nothing is known of them"
 SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
 
 
@@ -190,6 +191,9 @@ class DatabaseService:
             await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
         return True
 
+    def paths(self) -> list[Path]:
+        return [one.tenant.data / name for one in list(self._held.values()) for name in one.tenant.app.databases]
+
     def holds(self, tenant: Tenant) -> bool:
         """Return whether its databases are being restored, held, or saved."""
         return tenant.data in self._held
@@ -312,8 +316,7 @@ class DatabaseService:
     async def _record(self, tenant: Tenant) -> Record:
         record = await Record.read(tenant.data / ".flyatc", self._tools.quick)
         if record.damaged:
-            message = "the record of the local databases is damaged: nothing is known of them"
-            self._log.event("warning", message, tenant=tenant.address)
+            self._log.event("warning", DAMAGED, tenant=tenant.address)
         return record
 
     def _database(self, tenant: Tenant, name: str, record: Record, lease: Lease) -> Database:

@@ -49,6 +49,14 @@ class RunningChild:
         return self.process.members() if self.process is not None else []
 
     @property
+    def words(self) -> list[str]:
+        """The words of its command, and the values that ``app.env`` gives it."""
+        return [
+            *self._launch.argv,
+            *(self._launch.env[name] for name in self._tenant.app.env if name in self._launch.env),
+        ]
+
+    @property
     def exit(self) -> Exit | None:
         """Exit status with the last lines of output, including late ones; None while it runs."""
         code = None if self.process is None else self.process.returncode

@@ -37,6 +37,7 @@ def status(
         size=None if databases is None else databases.size,
         alarms=[] if databases is None else databases.alarms,
         renewed={**record.renewed, **(databases.renewed if databases is not None else {})},
+        overlooked=record.overlooked if run is None else run.overlooked,
         gauges={} if databases is None else databases.gauges,
         epoch=run.lease.epoch if run is not None and run.lease is not None else None,
         restart_pending=look.changed,

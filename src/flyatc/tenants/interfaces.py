@@ -86,6 +86,17 @@ class Databases(Protocol):
         """Save changes now, of all databases or ``only`` the named one. Raises kit.errors.SaveFailed."""
 
 
+class DataWatch(Protocol):
+    """Watch for databases of one run that are not saved, and for those that another tenant has open as well."""
+
+    @property
+    def overlooked(self) -> list[str]:
+        """Databases that are not saved, a sentence each. Cheap."""
+
+    def begin(self, child: Any) -> None:
+        """Begin to look at the processes of the ready app, the child from ``Tools.running``."""
+
+
 class Gateway(Protocol):
     """The edge's state for one running app: its connection pool and open tunnels."""
 
@@ -105,6 +116,8 @@ class Tools:
 
     ``lease``: entry acquires the lease (raises HeldElsewhere, OwnershipUnknown).
     ``restored``: entry makes the databases current (raises RestoreRefused); exit saves them (raises SaveFailed).
+    ``watched``: entered before the app is spawned, left when it has ended. Its second argument ends the run and refuses
+    its clients, for a reason.
     ``running``: entry spawns the app (raises StartFailed); exit ends its processes: SIGTERM, grace, SIGKILL. Its
     second argument returns whether to hurry (SIGKILL at once); it is called on exit and again during the grace.
     ``prepared``: runs the commands of ``app.before_start`` (raises StartFailed, StillRunning). Arguments: the tenant,
@@ -116,6 +129,7 @@ class Tools:
 
     lease: Callable[[Tenant], Hold[Lease]]
     restored: Callable[[Tenant, Any], Hold[Databases]]  # the second argument is the lease from ``lease``
+    watched: Callable[[Tenant, Callable[[str], None]], Hold[DataWatch]]
     running: Callable[[Tenant, Callable[[], bool]], Hold[Child]]
     gateway: Callable[[Tenant, Any, Callable[[], bool]], Gateway]  # the second argument is the child from ``running``
     prepared: Callable[[Tenant, Callable[[], bool], Watched], Awaitable[None]]

@@ -108,6 +108,7 @@ class Record:
     saved_at: float | None = None  # Unix time
     unsaved: str | None = None  # why the store lacks changes of the local copy; None: all is saved
     failed_saves: int = 0  # in a row
+    overlooked: list[str] = field(default_factory=list)  # by the last look of the last run: what is not saved
     renewed: dict[str, str] = field(default_factory=dict)  # databases uploaded in full again: the last reason
 
     def exited(self, end: Exit) -> None:

@@ -15,7 +15,7 @@ from flyatc.ownership.lease import Lease
 from flyatc.tenants import idle
 from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
-from flyatc.tenants.interfaces import Child, Databases, Gateway
+from flyatc.tenants.interfaces import Child, Databases, DataWatch, Gateway
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run_failures import RunFailures
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
@@ -50,6 +50,7 @@ class Run:
         self.child: Child | None = None
         self.gateway: Gateway | None = None
         self.watch: IdleWatch | None = None  # of the ready app
+        self.data: DataWatch | None = None
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
         self._waiting = StartWait(spec, lambda: self.requests.count, tracker, self._give_up)
@@ -99,6 +100,11 @@ class Run:
         return self._waiting.place
 
     @property
+    def overlooked(self) -> list[str]:
+        """Databases that are not saved, a sentence each."""
+        return self.data.overlooked if self.data is not None else self._record.overlooked
+
+    @property
     def certain(self) -> bool:
         """True if it may serve now: the lease is valid and not in doubt."""
         return self.lease is not None and self.lease.certain()
@@ -139,6 +145,13 @@ class Run:
         elif state in START_STATES:
             self._hasten(self._now())
         self._stop_requested.set()
+
+    def _refuse(self, why: str) -> None:
+        """End the ready app, and treat it as a failed start."""
+        self._failures.log("the app is ended", reason=why)
+        self._failures.refuse(Failed, why, self._record.setbacks.start_failed(self._now()))
+        self.stop(why)
+        self._hasten(self._now())
 
     def _give_up(self, why: str) -> None:
         self._scheduler.log.event("info", "the start is given up", tenant=self.spec.address, reason=why)
@@ -216,6 +229,7 @@ class Run:
         assert self._limit is not None
         with self._scheduler.starts.turn(newcomer=self.newcomer) as turn:
             await self._waiting.queue(turn, self._limit)
+            self.data = await held.enter_async_context(tools.watched(self.spec, self._refuse))
             if self.spec.app.before_start:
                 await self._prepare(held, turn, self._limit)
             self._tracker.to(State.STARTING)
@@ -244,13 +258,15 @@ class Run:
         self.requests.quiet_since = self._now()
         self._tracker.to(State.READY)
         self._waiting.settled.set()
+        if self.data is not None:
+            self.data.begin(child)
         if not self.requests.count:
             self._quiet()
 
     async def _drain(self, child: Child) -> None:
         assert self.gateway is not None and self.lease is not None  # noqa: PT018
         self.gateway.drain()
-        if not self.requests.count or self._hurried():
+        if not self.requests.count or self._hurried() or self._failures.refusal is not None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._scheduler.drain_until(self.spec.app)) as self._limit:
@@ -306,6 +322,7 @@ class Run:
         if self.databases is not None:
             record.saved_at = self.databases.saved_at
             record.renewed.update(self.databases.renewed)
+            record.overlooked = self.overlooked
             self._record_save(unsaved)
         elif self.saves_only:
             self._record_save(self._trouble or unsaved)

@@ -82,5 +82,6 @@ class Status(Struct, frozen=True, kw_only=True):
     renewed: dict[str, str] = {}  # databases that litestream had to upload in full again: the last reason
     epoch: int | None = None  # of the lease
     alarms: list[str] = []  # of its databases: warnings for the operator
+    overlooked: list[str] = []  # databases that the app uses and flyatc does not save: a sentence each
     gauges: dict[str, float] = {}  # of its databases: numbers for /metrics
     restart_pending: bool = False  # runs with an older configuration until it is idle

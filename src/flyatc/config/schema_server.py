@@ -1,0 +1,39 @@
+"""The section ``server`` of tenants.yaml."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from flyatc.config.schema_sections import Listen, Seconds
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    listen: Annotated[
+        Listen, Meta(description="port or host:port for clients; $PORT wins over the port, $FLYATC_HOST over the host")
+    ] = Listen(None, 3000)
+    root: Annotated[str, Meta(description="the path before the user segment, e.g. /customers")] = "/"
+    data: Annotated[
+        str,
+        Meta(
+            description="folder of the running databases; the volume on Fly. Relative to this file; $FLYATC_DATA wins"
+        ),
+    ] = "./data"
+    shutdown_timeout: Annotated[
+        Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")
+    ] = 25.0
+    control: Annotated[
+        Listen | None,
+        Meta(description="address for /metrics and /healthz; off by default; a bare port is loopback"),
+    ] = None
+    health: Annotated[
+        str | None,
+        Meta(description="a path that the daemon itself answers with 200, for the platform's checks, e.g. /up"),
+    ] = None
+    forward_headers: Annotated[
+        bool, Meta(description="true: X-Forwarded-* from the client's side are kept and extended; false: replaced")
+    ] = True
+    trusted_hops: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="proxies in front whose X-Forwarded-For entry names the client in our log; "
+             "default 0, and on Fly its Fly-Client-IP"),
+    ] = None  # fmt: skip
