@@ -75,7 +75,7 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
     host, agent, query = head.noted.get(b"host", _NO_HOST)[0], head.user_agent, head.query
     remote = exchange.remote.encode("latin-1", "replace")
     texts = b"%b%b%b%b%b%b" % (host, head.path, query or b"", agent or b"", exchange.identity, remote)
-    if len(texts) > LONGEST or texts.translate(None, _PLAIN):
+    if len(texts) > LONGEST or not texts.isascii() or texts.translate(None, _PLAIN):
         return _encode(full(exchange, elapsed))
     micro, end, now = int(elapsed * 1_000_000), opening.find(b"\r\n\r\n"), time()
     at = opening.find(_TYPES[0], 0, max(0, end))

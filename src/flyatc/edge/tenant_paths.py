@@ -17,6 +17,7 @@ from flyatc.config.schema import Tenant
 from flyatc.wire import head
 
 REDIRECTS = (b"location", b"content-location", b"refresh")
+_USUAL_LINE = b"\r\nSet-Cookie: "
 _USUAL = 128  # octets of a cookie's attributes that are remembered
 LONGEST_PATH = 1024  # octets; browsers ignore a longer attribute (RFC 6265bis §5.6)
 
@@ -46,14 +47,34 @@ class TenantPaths:
         self, answer: head.ResponseHead, asked: head.RequestHead, warn: Callable[[str], None] | None = None
     ) -> None:
         """Rewrite the headers ``names`` of a response. ``warn``: called once if browsers will refuse a cookie."""
-        block, noted = b"".join(answer.kept), answer.noted
-        if b"set-cookie" in noted and b"set-cookie" in self.names:
+        noted, cookies = answer.noted, answer.noted.get(b"set-cookie")
+        if cookies is not None and b"set-cookie" in self.names:
             if warn is not None and not self._warned and b"__host-" in answer.lowered:
-                self._check_names(noted[b"set-cookie"], warn)
+                self._check_names(cookies, warn)
+            if len(noted.keys() & self.names) == 1 == len(cookies) and self._replace(answer.kept, cookies[0]):
+                return
+        block = b"".join(answer.kept)
+        if cookies is not None and b"set-cookie" in self.names:
             block = _COOKIE.sub(self._cookie, block)
         if b"location" in self.names and not noted.keys().isdisjoint(REDIRECTS):
             block = _REDIRECT.sub(partial(self._redirect, _hosts(asked)), block)
         answer.kept = [block]
+
+    def _replace(self, kept: list[bytes], cookie: bytes) -> bool:
+        """Rewrite the only cookie where it is written as usual; else return False. Most responses with one are so."""
+        pair, semicolon, attributes = cookie.partition(b";")
+        if len(attributes) > _USUAL:
+            return False
+        line = _USUAL_LINE + cookie
+        for number, piece in enumerate(kept):
+            at = piece.find(line)
+            if at >= 0:
+                end = at + len(line)
+                kept[number] = b"%b%b%b%b%b" % (
+                    piece[:at], _USUAL_LINE, pair, self._known(semicolon + attributes), piece[end:]
+                )  # fmt: skip
+                return True
+        return False
 
     def _check_names(self, cookies: list[bytes], warn: Callable[[str], None]) -> None:
         """Warn of a cookie ``__Host-…``, which browsers take with ``Path=/`` only (RFC 6265bis §4.1.3.2). It is

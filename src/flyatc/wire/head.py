@@ -23,7 +23,7 @@ _KEPT_THOUGH_NAMED = frozenset(
 MOST_LINES = 1000  # of a head: bounds the work per line to milliseconds, whatever the size limit of a head
 _FEW = 4 * MOST_LINES  # octets: a shorter head cannot have more lines ("a:" and CR LF)
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_NOT_ORDINARY = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+_SPACES = (b" ", b"\t")
 _NO_LINE = (b"", b"", b"")
 _STATUS = {
     "Invalid method encountered": 501,
@@ -95,11 +95,14 @@ class Head:
         end, repeated, left = len(data) - 4, False, header_names.LEFT
         for match in finder.finditer(lowered, start, end):
             name, (first, last) = match[1], match.span(2)
+            value = data[first:last]
+            if value[-1:] in _SPACES:
+                value = value.rstrip(b" \t")
             if name in noted:
-                noted[name].append(data[first:last].rstrip(b" \t"))
+                noted[name].append(value)
                 repeated = True
-            elif b"_" not in name:
-                noted[name] = [data[first:last].rstrip(b" \t")]
+            elif name in left or b"_" not in name:
+                noted[name] = [value]
             if name not in left:
                 kept.append(data[start : match.start()])
                 start = last
@@ -221,7 +224,8 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise BadMessage(_STATUS.get(str(error), 400), str(error)) from error
         end = data.find(b"\r\n")
-        method, aim, version = data[:end].split(b" ", 2) if data.count(b" ", 0, end) == 2 else _NO_LINE
+        parts = data[:end].split(b" ")
+        method, aim, version = parts if len(parts) == 3 else _NO_LINE
         if version != b"HTTP/1.1" or not aim or method == b"PRI":
             target.check_line(data[:end])
         head = RequestHead()
@@ -235,11 +239,13 @@ class RequestParser:
         if repeated:
             head.merge_repeated()
         head.framing, head.length = NEVER, 0
-        if not head.noted.keys().isdisjoint(_NOT_ORDINARY):
+        noted = head.noted
+        if b"content-length" in noted or b"transfer-encoding" in noted or b"connection" in noted:
             self._apply(head)
-        if head.framing is NEVER and b"upgrade" not in head.noted:
+            noted = head.noted
+        if head.framing is NEVER and b"upgrade" not in noted:
             self._parser = parser  # at the end of a message, so reusable for the next
-        if in_origin_form and head.noted.get(b"host") == self._hosts and method != b"CONNECT":
+        if in_origin_form and noted.get(b"host") == self._hosts and method != b"CONNECT":
             path, mark, query = aim.partition(b"?")
             head.path, head.query = path, query if mark else None
         else:
@@ -299,15 +305,16 @@ class ResponseParser:
         if lowered.find(header_names.REPLAY) >= 0 and self._finder is header_names.IN_RESPONSE:
             head.drop(b"content-type")
         head.dated = lowered.find(b"\r\ndate:") >= 0
-        lengths = head.noted.get(b"content-length", _NO_LINE)
-        if head.status == 200 and method == b"GET" and len(lengths) == 1 and b"transfer-encoding" not in head.noted:
+        noted = head.noted
+        lengths = noted.get(b"content-length", _NO_LINE)
+        if head.status == 200 and method == b"GET" and len(lengths) == 1 and b"transfer-encoding" not in noted:
             value = lengths[0]
             head.length = int(value) if value.isdigit() and len(value) < 16 else _length(lengths, 502)
             head.framing = LENGTH
         else:
             head.framing, head.length = response_framing(method, head.status, head.noted)
         head.keep_alive = head.minor == 1 and head.framing is not UNTIL_CLOSE
-        if b"connection" in head.noted and head.noted[b"connection"] != _STAYS:
+        if b"connection" in noted and noted[b"connection"] != _STAYS:
             head.apply_connection()
         return head
 

@@ -118,9 +118,9 @@ class Cache:
         at = lowered.find(b"\r\ncache-control:")
         if at >= 0:
             end = lowered.find(b"\r", at + 16)
-            one = end - at <= _LONGEST_CONTROL and lowered.find(b"\r\ncache-control:", end) < 0
-            sure = one and _refuses(lowered[at + 16 : end])
-        if sure and lowered.find(b"\r\nexpires:") < 0 and lowered.find(b"\r\nx-cache:") < 0:
+            sure = end - at <= _LONGEST_CONTROL and _refuses(lowered[at + 16 : end])
+        # at most one line about it, and no X-Cache
+        if sure and lowered.count(b"cache") == (at >= 0) and lowered.find(b"\r\nexpires:") < 0:
             came.kept.append(_NEW.cache_lines)
             return None
         recording = Recording(self._books, CacheRequest(request, tenant, rfc=rfc), _NEW, since)

@@ -10,7 +10,6 @@ from flyatc.delivery.cache.request_key import Selector, Uri
 from flyatc.wire import head
 
 _SLOTS = 4096
-_MATTERS = frozenset((b"cache-control", b"if-match", b"if-unmodified-since", b"range"))
 _RELOADS = ([b"max-age=0"], [b"no-cache"])  # Cache-Control of a browser's reload
 _NO_HOST = (b"",)
 
@@ -56,9 +55,9 @@ class CacheState:
         noted = request.noted
         if request.method != b"GET" or request.framing is not head.NEVER or request.upgrade is not None:
             return None
-        if not noted.keys().isdisjoint(_MATTERS) and (
-            len(noted.keys() & _MATTERS) > 1 or noted.get(b"cache-control") not in _RELOADS
-        ):
+        if b"cache-control" in noted and noted[b"cache-control"] not in _RELOADS:
+            return None
+        if b"range" in noted or b"if-match" in noted or b"if-unmodified-since" in noted:
             return None
         uri = (tenant, noted.get(b"host", _NO_HOST)[0].lower(), request.path, request.query)
         number = hash(uri)
