@@ -193,7 +193,7 @@ class RefreshRequest:
     def interim(self, response_head: head.ResponseHead) -> None:
         """Ignored: there is no client."""
 
-    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+    def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
         paths = self._delivery.paths
         if paths is not None and not paths.names.isdisjoint(response_head.noted):
             paths.apply(response_head, self._recording.asked.head)
@@ -206,7 +206,7 @@ class RefreshRequest:
         if file is not None:
             return self._take_file(file, reuse=complete)
         if body:
-            self._recording.body(body)
+            self._recording.body(bytes(body))
         return self._end(reuse=True) if complete else None
 
     def _take_file(self, file: static_files.Named, *, reuse: bool) -> None:

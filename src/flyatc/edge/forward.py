@@ -18,7 +18,6 @@ from flyatc.kit import tasks
 from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
 from flyatc.wire.errors import BadMessage
 
-APART = 16384  # octets of a body from which it is not copied to its head
 Again = Callable[["Forward"], None]
 Examine = Callable[[head.ResponseHead], str | None]
 
@@ -115,7 +114,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False)
         )
 
-    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+    def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
         if self._timer is not None:
             self._cancel_timer()
         if not self.gateway.may_answer():
@@ -129,7 +128,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             )
         special = self.recording is not None or self._examine is not None or response_head.status == 101
         special = special or b"x-sendfile" in response_head.noted or b"x-accel-redirect" in response_head.noted
-        if special and self._send_special(response_head, body, complete):
+        if special and self._send_special(response_head, bytes(body), complete):
             return None
         settings = self._delivery.compression
         small = settings is None or (response_head.length < settings.min_size and response_head.status != 304)
@@ -142,7 +141,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._finish()
         return None
 
-    def _compress(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> bool:
+    def _compress(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> bool:
         """Send the response compressed, if it is to be. Return False if its body is to be sent as it is."""
         settings = self._delivery.compression
         plan = None if settings is None else compression.wanted(self.head, response_head, settings)
@@ -150,7 +149,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             return False
         plan.apply(response_head)
         if plan.coding is not None:
-            self._encode(response_head, body, complete, plan)
+            self._encode(response_head, bytes(body), complete, plan)
         return plan.coding is not None
 
     def _send_special(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> bool:
@@ -230,13 +229,15 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._let_go()
         self._leave()
 
-    def _send_head(self, response_head: head.ResponseHead, body: bytes, framing: bytes | None = None) -> None:
+    def _send_head(
+        self, response_head: head.ResponseHead, body: bytes | memoryview, framing: bytes | None = None
+    ) -> None:
         """Send the head and ``body``, the part of the body so far. ``framing``: from ``_framing``."""
         ordinary = response_head.framing is head.LENGTH and response_head.dated and 200 <= response_head.status < 400
         stays = self.head.keep_alive and not self._connection.server.closing and self.body_done and not self._last
         if ordinary and framing is None and stays:
             block = b"".join(response_head.kept)  # what ``_client_head`` makes, in one format
-            apart = len(body) > APART
+            apart = len(body) > upstream_connection.VIEWED
             data = headers.ORDINARY % (
                 self.status, response_head.reason, block, self.identity, b"" if apart else body
             )  # fmt: skip
@@ -248,7 +249,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             return None
         data = self._client_head(response_head, framing)
         if body:
-            data += chunked.encode([body]) if self._chunks else body
+            data += chunked.encode([bytes(body)]) if self._chunks else body
         return self.send(data)
 
     def _client_head(self, response_head: head.ResponseHead, framing: bytes | None = None) -> bytes:

@@ -156,9 +156,9 @@ class Leg:
     def interim(self, response_head: head.ResponseHead) -> None:
         """Ignore 1xx: the proxy itself sends 100; others are not forwarded."""
 
-    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
+    def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
         if body:
-            self._pieces.append(body)
+            self._pieces.append(bytes(body))
         if complete:
             self._complete.set()
         elif response_head.status != 101:

@@ -134,7 +134,7 @@ class Request:
         if (transport := self._connection.transport) is not None:
             transport.write(data)
 
-    def send_with(self, opening: bytes, body: bytes) -> None:
+    def send_with(self, opening: bytes, body: bytes | memoryview) -> None:
         """Send the head of the response with a long part of its body, which is not copied."""
         self.response_started, self.opening = True, opening
         self.sent += len(opening) + len(body)

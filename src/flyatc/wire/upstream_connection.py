@@ -18,6 +18,7 @@ KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
 FRESH_SECONDS = 1.0  # an older idle connection may be closing: not used for requests that must not be sent twice
 WRITE_HIGH = 131072
+VIEWED = 16384  # octets of a body from which a view of them is passed on instead of a copy
 APP = "the app"
 
 
@@ -27,8 +28,9 @@ class ResponseReceiver(Protocol):
     def interim(self, response_head: head.ResponseHead) -> None:
         """Receive an interim response (1xx), except 101."""
 
-    def response(self, response_head: head.ResponseHead, body: bytes, complete: bool) -> None:
-        """Receive the head, with the part of the body from the same read. ``complete``: nothing follows."""
+    def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
+        """Receive the head, with the part of the body from the same read; a long part is not copied, but a view of what
+        was read. ``complete``: nothing follows."""
 
     def response_body(self, data: bytes) -> None:
         """Receive more of the body, without its framing."""
@@ -212,23 +214,25 @@ class AppConnection(asyncio.Protocol):
                 response_head = self._parser.parse(data if end == len(data) else data[:end], self._method)
             except BadMessage as fault:
                 return self._broken(receiver, fault.reason)
-            data = data[end:]
             if response_head.status >= 200 or response_head.status == 101:
                 break
+            data = data[end:]
             if not self._interim_passes(receiver, response_head) or not data:
                 return None
         self._interim = 0
         if response_head.status == 101:
-            self._buffer += data
+            self._buffer += data[end:]
             return receiver.response(response_head, b"", False)
         self._reusable = response_head.keep_alive
         hint = response_head.noted.get(b"keep-alive")
         self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint[0], IDLE_SECONDS)
-        if response_head.framing is head.LENGTH and len(data) <= response_head.length:
-            self._left = left = response_head.length - len(data)
+        octets = len(data) - end
+        if response_head.framing is head.LENGTH and octets <= response_head.length:
+            self._left = left = response_head.length - octets
             self._framing = head.LENGTH if left else None
-            return receiver.response(response_head, data, not left)
-        return self._first(receiver, response_head, data)
+            body = memoryview(data)[end:] if octets > VIEWED else data[end:]
+            return receiver.response(response_head, body, not left)
+        return self._first(receiver, response_head, data[end:])
 
     def _interim_passes(self, receiver: ResponseReceiver, response_head: head.ResponseHead) -> bool:
         """Pass on an interim response. Return whether the receiver still waits for more."""
