@@ -25,7 +25,7 @@ from flyatc.fly.dns import Dns
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.routing.replay import Replays, secret
-from flyatc.wire.head import RequestParser
+from flyatc.wire.head import RequestHead, RequestParser
 from machines import ENVIRONMENT
 
 COUNT, ROUNDS = 2_000, 20
@@ -45,7 +45,7 @@ class Nobody:
 class Answered:
     """A responder and an exchange: what is answered is taken, and goes nowhere."""
 
-    request: SimpleNamespace
+    head: RequestHead
     value: bytes = b""
     forwarded: object = None
     start: object = None
@@ -68,7 +68,7 @@ async def timed(path: Path, head: bytes) -> dict[str, float]:
     placing = UserPlacement(config, me, Nobody(), names)
     replays = Replays(me, secret(ENVIRONMENT), config.replay.timeout)
     sign = FlyReplay(config, replays, placing, "nothing is handed over here")
-    to = Answered(SimpleNamespace(head=RequestParser().parse(head)))
+    to = Answered(RequestParser().parse(head))
     tenant = SimpleNamespace(spec=config.tenants["far"])
     found = {"known_us": 1e9, "sends_us": 1e9}
     for _ in range(ROUNDS):  # the best of them: whatever else the machine does makes it longer only

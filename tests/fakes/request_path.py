@@ -90,7 +90,7 @@ class _Pool(upstream_connection.Pool):
 class _Tenant:
     def __init__(self, spec: Tenant, through: upstream.Gateway, *, warm: bool) -> None:
         self.spec, self.gateway, self._warm = spec, through, warm
-        self.removed = False
+        self.removed, self.listed = False, True
         self.requests = InFlight()
 
     def warm(self) -> "_Tenant | None":

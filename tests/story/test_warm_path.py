@@ -1,5 +1,6 @@
 """A warm request costs few calls and few objects: counted, not timed."""
 
+import asyncio
 import gc
 import os
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import flyatc
 from fakes.warm_path import REQUEST, RESPONSE, WarmPath
+from flyatc.edge.maintenance_rules import EVERYTHING
 
 CALLS, OBJECTS = 40, 3
 HOME = os.path.dirname(flyatc.__file__)  # noqa: PTH120
@@ -93,3 +95,35 @@ async def test_a_lease_in_doubt_or_lost_is_noticed_by_the_next_request_and_the_n
     assert path.client.last.startswith(b"HTTP/1.1 503 ")
     tenant: Any = path.fleet.find("u", "")
     assert tenant.warm() is None
+
+
+STORED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok"
+
+
+async def test_a_response_that_may_be_stored_after_all_is_stored(path: WarmPath) -> None:
+    await path.start("u")
+    asked = (REQUEST % b"u").replace(b"Cache-Control: max-age=0\r\n", b"")
+    for _ in range(3):
+        served(path, b"u")
+    path.request(asked)  # passes by: earlier responses of this path were private
+    path.respond(STORED)
+    assert path.cache.entries == 1
+    path.request(asked)
+    assert b"\r\nX-Cache: hit\r\n" in path.client.last
+
+
+async def test_a_request_held_by_a_pause_is_looked_up_anew(path: WarmPath) -> None:
+    await path.start("u")
+    for _ in range(3):
+        served(path, b"u")
+    path.maintenance.pause(EVERYTHING, 10.0)
+    path.request((REQUEST % b"u").replace(b"Cache-Control: max-age=0\r\n", b""))
+    path.cache.clear()
+    flights = path.cache._books.flights
+    flights.alone[:] = type(flights.alone)("q", bytes(8 * len(flights.alone)))  # as if others had asked meanwhile
+    path.maintenance.resume(EVERYTHING)
+    await asyncio.sleep(0.01)
+    path.respond(STORED)
+    assert path.client.last.endswith(b"\r\n\r\nok")
+    assert path.cache.entries == 1, "recorded once, by the look-up after the pause"
+    assert not flights._open, "no request waits for it"

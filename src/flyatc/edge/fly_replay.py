@@ -58,7 +58,7 @@ class FlyReplay:
 
     def respond_if_elsewhere(self, to: forward.Forward, tenant: Tenant, responder: responses.Responder) -> bool:
         """Respond if another machine is known to serve the user. Return whether a response was sent."""
-        if (failed := self._failed(to)) is not None:
+        if b"fly-replay-failed" in to.head.noted and (failed := self._failed(to)) is not None:
             self._places.failed(tenant.spec.user, failed.seconds)
             self._instructions.failed(tenant.spec.user)
         place = self._unless_sent(to, tenant, self._places.known(tenant.spec.user))
@@ -81,7 +81,7 @@ class FlyReplay:
         served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
         if place is None or isinstance(place, placement.Here):
             return None
-        return self._refuse_other_user(tenant) if self.sent_by_peer(to, tenant) else place
+        return self._refuse_other_user(tenant) if self._source(to, tenant).sent else place
 
     def _refuse_other_user(self, tenant: Tenant) -> placement.Nowhere | None:
         """Return a refusal if a request sent here is for a user that this machine does not serve."""

@@ -70,7 +70,7 @@ class Handler:
         self._names_remote = headers.names_remote(self._hops, self._on_fly)
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = routes or route.Routes(config)
-        self._recent: dict[bytes, TenantDestination] = {}  # of warm tenants, by path
+        self._recent: dict[bytes, TenantDestination] = {}  # by path
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
@@ -144,8 +144,9 @@ class Handler:
         return self._deliver(to, at)
 
     def _remember(self, path: bytes, at: TenantDestination) -> None:
-        """Remember where a path leads, while its app runs: requests for users that do not exist fill no memory."""
-        if len(path) <= LONGEST_RECENT and at.tenant.peek() is not None:
+        """Remember where a path leads, if its user is in the file or its app runs: requests for users that do not exist
+        fill no memory."""
+        if len(path) <= LONGEST_RECENT and (at.tenant.listed or at.tenant.peek() is not None):
             if len(self._recent) >= RECENT:
                 self._recent.clear()
             self._recent[path] = at
@@ -178,6 +179,7 @@ class Handler:
 
     def _look_up(self, to: forward.Forward, at: TenantDestination, cache: Cache) -> None:
         """Respond from the cache if it can; else from the app."""
+        to.stamp = None  # of an earlier delivery, before a pause
         if (outcome := caching.look_up(to, at.delivery, cache)) is None:
             return self._need_app(to, at)
         if isinstance(outcome, Ready):

@@ -47,6 +47,9 @@ class SingleApp:
         if self._largest_body and head.length > self._largest_body:
             return self._responder.refuse(to, 413, f"the body is larger than {self._largest_body} bytes")
         cache = self._delivery.cache
+        if cache is not None and (stamp := cache.pass_by(head, "")) is not None:
+            to.stamp, to.since, to.cache = stamp, time(), cache.PASSED
+            return self._need_app(to)
         if cache is None or (outcome := caching.look_up(to, self._delivery, cache)) is None:
             return self._need_app(to)
         if isinstance(outcome, Ready):
