@@ -60,7 +60,7 @@ class Lookup(exchange.WaitingReceiver):
         """Respond from the cache, refuse, or wait for the response to another request."""
         to = self._to
         if isinstance(outcome, Ready):
-            return send_ready(to, outcome)
+            return send_ready(to, outcome, time())
         if isinstance(outcome, Waiting):
             outcome.land = self._landed
             self._waiting, to.receiver = outcome, self
@@ -105,10 +105,10 @@ def send(to: exchange.Exchange, served: CacheHit, at: app_delivery.AppDelivery, 
     return _send(to, served.status, served.head(), served.body)
 
 
-def send_ready(to: exchange.Exchange, ready: Ready) -> None:
-    """Send a pre-rendered response and end the request."""
+def send_ready(to: exchange.Exchange, ready: Ready, now: float) -> None:
+    """Send a pre-rendered response and end the request. ``now``: Unix seconds."""
     to.cache = "hit"
-    _send(to, ready.entry.answer.status, ready.head(time()), ready.body)
+    _send(to, ready.entry.answer.status, ready.head(now), ready.body)
 
 
 def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:

@@ -180,10 +180,13 @@ class Handler:
     def _look_up(self, to: forward.Forward, at: TenantDestination, cache: Cache) -> None:
         """Respond from the cache if it can; else from the app."""
         to.stamp = None  # of an earlier delivery, before a pause
+        now = time()
+        if (ready := cache.ready(to.head, at.address, at.delivery.compression, now)) is not None:
+            return caching.send_ready(to, ready, now)
         if (outcome := caching.look_up(to, at.delivery, cache)) is None:
             return self._need_app(to, at)
         if isinstance(outcome, Ready):
-            return caching.send_ready(to, outcome)
+            return caching.send_ready(to, outcome, now)
         go, anew = partial(self._need_app, to, at), partial(self._refresh, to, at)
         return caching.Lookup(to, at.delivery, cache, self._responder, go, anew).take(outcome)
 

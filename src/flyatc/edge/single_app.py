@@ -53,7 +53,7 @@ class SingleApp:
         if cache is None or (outcome := caching.look_up(to, self._delivery, cache)) is None:
             return self._need_app(to)
         if isinstance(outcome, Ready):
-            return caching.send_ready(to, outcome)
+            return caching.send_ready(to, outcome, time())
         go, anew = partial(self._need_app, to), partial(self._refresh, to, cache)
         return caching.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 

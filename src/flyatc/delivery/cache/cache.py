@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flyatc.delivery.cache import memory, policy, state
 from flyatc.delivery.cache.memory import Resource
 from flyatc.delivery.cache.recording import Recording
-from flyatc.delivery.cache.request_key import CacheRequest
+from flyatc.delivery.cache.request_key import MARKS, NOTED, CacheRequest
 from flyatc.delivery.cache.state import CacheState, Counts, Waiting, Way, way
 from flyatc.delivery.cache.stored import CacheHit, Entry, File, Form, Ready, known, serve
 from flyatc.delivery.compression import LONGEST
@@ -35,6 +35,7 @@ class Refusal(NamedTuple):
 Outcome = Ready | CacheHit | Recording | Waiting | Refusal
 
 _REFUSAL = Refusal(504, "only-if-cached, and nothing usable is stored")
+_NO_HOST = (b"",)
 _LONGEST_CONTROL = 256  # octets of a Cache-Control that is remembered
 _READS = (b"GET", b"HEAD")
 _SAFE = (b"OPTIONS", b"TRACE")
@@ -126,6 +127,24 @@ class Cache:
         recording = Recording(self._books, CacheRequest(request, tenant, rfc=rfc), _NEW, since)
         recording.began_at(stamp)
         return recording
+
+    def ready(self, request: head.RequestHead, tenant: str, settings: object, now: float) -> Ready | None:
+        """Return the pre-rendered hit for a plain request (see ``CacheRequest.plain``), as ``look_up`` would, at a
+        third of its cost; None: call ``look_up``."""
+        noted, memory = request.noted, self._books.memory
+        if request.method != b"GET" or request.framing is not head.NEVER or request.upgrade is not None:
+            return None
+        resource = memory.resources.get((tenant, noted.get(b"host", _NO_HOST)[0].lower(), request.path, request.query))
+        if resource is None or not resource.ready or not noted.keys().isdisjoint(NOTED):
+            return None
+        if any(map(MARKS.search, request.kept)):
+            return None
+        found = resource.ready.get(request.joined(b"accept-encoding"))
+        if found is None or not found.serves(settings, now):
+            return None
+        memory.touch(found.entry)
+        self._books.counts.hits += 1
+        return found
 
     def refresh(
         self, served: CacheHit, request: head.RequestHead, tenant: str, now: float, *, rfc: bool = False

@@ -14,7 +14,7 @@ Selector = tuple[bytes, Origin, vary.Names, vary.Values]  # method, or PART; see
 PART = b"PART"  # in place of the method, of a response that is only a part of the body
 
 # One search for all header lines that matter to the cache: most requests have none, and need no more work.
-_MARKS = re.compile(
+MARKS = re.compile(
     rb"\r\n(?=[acfirx])(range:|if-(?:none-)?match:|if-(?:un)?modified-since:|cache-control:[^\r]*|authorization:|x[-_]"
     rb"|front[-_])",
     re.IGNORECASE,
@@ -32,7 +32,7 @@ ORIGIN = re.compile(
     rb"\r\n((?:x[-_](?:forwarded|original|rewrite|http[-_]method|method|url|host)|front[-_]end[-_]https)[^:\r]*:[^\r]*)",
     re.IGNORECASE,
 )
-_NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
+NOTED = (b"x-forwarded-proto", b"x-forwarded-host")
 
 
 class CacheRequest:
@@ -53,7 +53,7 @@ class CacheRequest:
         self._marks: frozenset[bytes] = _NONE
         self.control = policy.NONE
         self.origin: Origin = ()
-        if found := _MARKS.findall(block):
+        if found := MARKS.findall(block):
             self._note(found)
         if b"x-forwarded-proto" in noted or b"x-forwarded-host" in noted or not _OTHER_ADDRESS.isdisjoint(self._marks):
             self.origin = _origin(noted, block)
@@ -136,5 +136,5 @@ class CacheRequest:
 
 
 def _origin(noted: Mapping[bytes, list[bytes]], block: bytes) -> Origin:
-    given = [name + b":" + b",".join(noted[name]).lower() for name in _NOTED if name in noted]
+    given = [name + b":" + b",".join(noted[name]).lower() for name in NOTED if name in noted]
     return (*given, *sorted(line.lower() for line in ORIGIN.findall(block)))
