@@ -265,5 +265,5 @@ def test_a_cookie_costs_two_calls_and_a_response_without_one_none() -> None:
         rewriter.apply(answer, asked, print)
         sys.setprofile(None)
         assert answer.kept == [b"\r\nSet-Cookie: a=%d; Path=/boston; HttpOnly" % number]
-    assert calls == ["apply", "_cookie"]
+    assert calls == ["apply", "_replace"]
     assert rewriter.names.isdisjoint({b"content-length": [b"1"], b"connection": [b"close"]})
