@@ -10,6 +10,7 @@ import shutil
 import socket
 import stat
 import sys
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
 from flyatc.databases import inventory
 from flyatc.databases.files import blobs as packing
+from flyatc.databases.files import seeds
 from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.local_files import SECOND, TICK
 from flyatc.databases.resources import Workers
@@ -245,7 +247,8 @@ async def test_a_stale_copy_that_was_saved_is_replaced_and_only_what_differs_is_
     assert await a.vault.orphans(a.tenant) == []
 
 
-async def test_a_stale_copy_that_was_not_saved_is_set_aside_and_can_be_restored(yard: Yard) -> None:
+@pytest.mark.parametrize("lost", [False, True], ids=["from the disk", "from the store"])
+async def test_a_stale_copy_that_was_not_saved_is_set_aside_and_can_be_restored(yard: Yard, lost: bool) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
     async with a.vault.hold(a.tenant):
         await upload(a, 1)
@@ -256,6 +259,10 @@ async def test_a_stale_copy_that_was_not_saved_is_set_aside_and_can_be_restored(
         assert tree(a.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
     (orphan,) = await a.vault.orphans(a.tenant)
     assert tree(orphan / "storage") == {"1.txt": b"file 1", "unsaved": b"unsaved"}
+    await a.vault.sent()
+    assert await a.vault.stranded([a.tenant]) == []
+    if lost:
+        shutil.rmtree(orphan)
     await a.vault.restore(a.tenant, "storage/", OrphanChoice(orphan.name), silent)
     c = yard.machine("c", files=FILES)
     async with c.vault.hold(c.tenant):
@@ -486,6 +493,20 @@ async def test_a_restore_that_is_cut_off_is_continued(yard: Yard) -> None:
     assert [path.name for path in (b.tenant.data / ".flyatc" / "files").iterdir()] == ["storage~.json"]
 
 
+@pytest.mark.parametrize("name", ["storage/../../evil", "storage//evil", "storage/./evil", "storage/link"])
+def test_an_archive_that_leads_out_of_its_folder_writes_nothing(name: str, tmp_path: Path) -> None:
+    member = tarfile.TarInfo(name)
+    if name.endswith("link"):
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as archive:
+        archive.addfile(member)
+    (tmp_path / "archive").write_bytes(packing.pack(body.getvalue()))
+    with pytest.raises(ValueError, match="leads out of it"):
+        seeds.unpack(tmp_path / "archive", tmp_path / "new", 100, 100)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["archive", "new"]
+
+
 async def verify(yard: Yard, machine: Machine) -> list[Verdict]:
     log = Log(io.BytesIO())
     tools, own = Workers(24, log), Scratch(yard.root / "drills")
@@ -545,6 +566,7 @@ async def test_the_files_of_a_machine_that_was_overtaken_are_given_up_and_kept(y
     assert await again.vault.unsaved([again.tenant]) == []
     kept = [tree(one) for one in await again.vault.orphans(again.tenant)]
     assert {"storage": None, "storage/1.txt": b"file 1", "storage/2.txt": b"file 2"} in kept
+    await again.vault.sent()
     async with again.vault.hold(again.tenant, FakeLease(4)):
         assert tree(again.storage) == {"1.txt": b"file 1", "3.txt": b"file 3"}
 
@@ -565,3 +587,5 @@ async def test_unsaved_files_of_a_lost_lease_are_set_aside(yard: Yard) -> None:
     kept = [tree(one) for one in await a.vault.orphans(a.tenant)]
     assert {"storage": None, "storage/1.txt": b"file 1"} in kept
     assert blobs(yard) == []
+    await a.vault.sent()
+    assert [one.name for one in inventory.take(await yard.store.list(inventory.folder(None))).orphans] != []

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flyatc.config.schema_sections import name_of
-from flyatc.databases.manifest import SUFFIX, number
+from flyatc.databases.manifest import ARCHIVE, SUFFIX, number
 from flyatc.objects.store import Stored
 
 ROOT = "users/"
@@ -68,8 +68,9 @@ def take(there: Iterable[Stored]) -> Inventory:
         users.add(user)
         place, _, last = rest.rpartition("/")
         parts = place.split("/")
-        if len(parts) == 3 and parts[0] == "orphans" and last.endswith(SUFFIX):
-            orphans.append(StoredOrphan(user, parts[1], name_of(parts[2]), last.removesuffix(SUFFIX), stored.size))
+        if len(parts) == 3 and parts[0] == "orphans" and last.endswith((SUFFIX, ARCHIVE)):
+            name = last.removesuffix(SUFFIX).removesuffix(ARCHIVE)
+            orphans.append(StoredOrphan(user, parts[1], name_of(parts[2]), name, stored.size))
         elif len(parts) == 2 and (last == "current.json" or number(last) is not None):
             snapshots.add((user, parts[0], parts[1]))
         elif len(parts) > 2 and _LTX.fullmatch("/".join([*parts[2:], last])):

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tarfile
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,6 +234,25 @@ def pack(source: Path, target: Path, tick: Tick) -> None:
             done += len(chunk)
             tick(done, total)
         packed.write(packer.flush())
+
+
+def pack_folder(source: Path, target: Path, tick: Tick) -> None:
+    """Compress a folder into ``target``, which is new, as a tar archive of its regular files and folders."""
+    done = 0
+
+    def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        nonlocal done
+        done += member.size
+        tick(done, 0)
+        return member if member.isreg() or member.isdir() else None
+
+    packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    with (
+        target.open("xb") as file,
+        packer.stream_writer(file) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        archive.add(source, source.name, filter=chosen)
 
 
 def unpack(source: Path, target: Path, size: int | None, tick: Tick) -> str:

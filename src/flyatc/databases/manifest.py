@@ -16,6 +16,7 @@ Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # sha256 of the database 
 Name = Annotated[str, Meta(pattern=r"^\d{6}-\d{9}\.(sqlite3|files)\.zst$")]
 
 SUFFIX = ".sqlite3.zst"
+ARCHIVE = ".tar.zst"  # of an orphaned folder
 OF_FILES = ".files.zst"  # the manifest of a folder: see ``files``
 _NAME = re.compile(r"(\d{6})-(\d{9})\.(?:sqlite3|files)\.zst")
 LONGEST_HISTORY = 500  # the pointer stays a small object; older snapshots may still be kept and listed

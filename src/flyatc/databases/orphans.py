@@ -1,6 +1,7 @@
 """Orphaned copies: local databases that were set aside, below ``.flyatc/orphans/NAME/``.
 
-They are uploaded as well, as ``…/NAME.sqlite3.zst``, since the machine's disk may be lost.
+They are uploaded as well, as ``…/NAME.sqlite3.zst``, and a folder of files as ``NAME.tar.zst``, since the machine's
+disk may be lost.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from time import monotonic
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
-from flyatc.databases.manifest import SUFFIX
+from flyatc.databases.manifest import ARCHIVE, SUFFIX
 from flyatc.databases.resources import Workers
 from flyatc.databases.transfer import Restored
 from flyatc.kit import durable_files, tasks, timing
@@ -151,14 +152,23 @@ async def _send(database: Database, aside: Path, tools: Workers) -> None:
     """Upload once. Its temporary folder is below ``aside``, since the next hold removes the tenant's."""
     began = monotonic()
     async with tools.saves, tools.workplace(aside, "send") as place:
-        copy, packed = place / "copy", place / "copy.zst"
-        await tools.heavy.watch(partial(sqlite.copy, aside / database.path.name, copy), "copy", silent)
-        await tools.heavy.watch(partial(local_files.pack, copy, packed), "compress", silent)
+        packed = place / "copy.zst"
+        suffix = await _pack(database, aside / database.path.name, packed, place, tools)
         with contextlib.suppress(ConditionFailed):  # it was sent before, and the response was lost
-            await database.remote.orphan_store.keep(f"{aside.name}{SUFFIX}", packed)
+            await database.remote.orphan_store.keep(f"{aside.name}{suffix}", packed)
     await tools.quick.run((aside / SENT).touch)
     ms = round((monotonic() - began) * 1000)
     database.log_event("warning", "the orphaned copy is in the store as well", name=aside.name, ms=ms)
+
+
+async def _pack(database: Database, source: Path, packed: Path, place: Path, tools: Workers) -> str:
+    """Pack a database, or a folder of files as one archive; return the suffix of its name."""
+    if database.name.endswith("/"):
+        await tools.heavy.watch(partial(local_files.pack_folder, source, packed), "compress", silent)
+        return ARCHIVE
+    await tools.heavy.watch(partial(sqlite.copy, source, place / "copy"), "copy", silent)
+    await tools.heavy.watch(partial(local_files.pack, place / "copy", packed), "compress", silent)
+    return SUFFIX
 
 
 def _log_unsent(database: Database, aside: Path, error: Exception) -> None:

@@ -273,7 +273,7 @@ class DatabaseService:
             with contextlib.suppress(OSError):  # reported by flyatc orphans
                 record = await self._record(tenant)
                 for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
-                    names = [name for name in tenant.app.databases if Path(name).name == one.file]
+                    names = [name for name in facade.names(tenant) if f"/{name}".endswith(f"/{one.file}")]
                     if names and orphans.unsent(one.path):
                         orphans.send(self._database(tenant, names[0], record, SoleLease()), one.path, self._tools)
 

@@ -68,7 +68,7 @@ class SavedFolder(Database):
         self.size = 0  # at the last look
         self.skipped = ""  # a sentence on what is not saved
         self.relation = ""  # a sentence if what was restored is not of one moment with the databases
-        self.most, self._size = storage.files_most, storage.files_size
+        self.most, self.largest = storage.files_most, storage.files_size
         self.behind = False  # the last look found changes which are not saved
         self.before: frozenset[str] = frozenset()  # files that were there before the copies of the databases
 
@@ -80,15 +80,19 @@ class SavedFolder(Database):
     async def look(self) -> tuple[Scan | None, Index]:
         """Look at the folder now (None: it is absent), and compare it with the index. Raises SaveFailed, OSError."""
         try:
-            found = await self._tools.quick.run(partial(scanning.scan, self.path, self.most, self._size))
+            found, index, same = await self._tools.quick.run(self._look_now)
         except (TooMuch, NoFolder) as error:
             self.behind = True
             raise SaveFailed(f"{self} is not saved: {error}") from error
-        index = await self.index()
-        self.behind = found is not None and not (index.same(found) and self._holds(index))
+        self.behind = found is not None and not (same and self._holds(index))
         self.size = found.size if found is not None else 0
         self._tell_skipped(found)
         return found, index
+
+    def _look_now(self) -> tuple[Scan | None, Index, bool]:
+        """In a thread, since there may be very many files."""
+        found, index = scanning.scan(self.path, self.most, self.largest), indexes.read(self.index_path)
+        return found, index, found is not None and index.same(found)
 
     async def remember(self) -> None:
         """Remember the files that are there now, before a database is copied: if one is deleted afterwards, the copy

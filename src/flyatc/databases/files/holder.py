@@ -8,13 +8,12 @@ holds. If the files cannot be saved, the databases are saved nevertheless; their
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import time
 
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import autosave, local_files, manifest
+from flyatc.databases import autosave, manifest, orphans
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
 from flyatc.databases.files.folder import SavedFolder
@@ -278,6 +277,4 @@ def _of_stream(one: StreamedDatabase) -> str:
 
 async def set_aside(folder: SavedFolder, reason: str) -> None:
     """Move the local folder away, complete: below ``.flyatc/orphans/TIME/``. Raises OSError."""
-    aside = await folder.tools.quick.run(partial(local_files.set_aside, folder.path, folder.folder))
-    if aside is not None:
-        folder.log_event("warning", "the local copy was set aside", path=str(aside), reason=reason)
+    await orphans.set_aside(folder, folder.tools, reason)

@@ -3,7 +3,10 @@
 A file with the same metadata is not read again. The index is a cache: without it, everything is read once.
 """
 
+import errno
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -13,6 +16,8 @@ from flyatc.databases.files.manifest import File, Folder, Manifest, encode
 from flyatc.databases.files.scan import Scan, Stat
 from flyatc.databases.manifest import Link, Stamp
 from flyatc.kit import durable_files
+
+MOST = 256 << 20  # bytes
 
 
 class Known(Struct, frozen=True, array_like=True):
@@ -78,11 +83,22 @@ def digest(manifest: Manifest) -> str:
 
 
 def read(path: Path) -> Index:
-    """Read it. Empty if it is absent, damaged, or of another release. Raises OSError."""
+    """Read it. Empty if it is absent, damaged, or of another release; also if the app has put something else there.
+    Raises OSError."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Index)
-    except (FileNotFoundError, ValueError):
-        return Index()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return Index()
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST:
+            return Index()
+        try:
+            found = msgspec.json.decode(file.read(MOST), type=Index)
+        except ValueError:
+            return Index()
     return found if found.v == 1 else Index()
 
 

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import local_files, manifest, resources, restore
+from flyatc.databases import local_files, manifest, orphans, resources, restore
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import pairing, placing, seeds
 from flyatc.databases.files.folder import SavedFolder, Unusable
@@ -171,7 +171,7 @@ async def put(folder: SavedFolder, arrival: Arrival, tools: Workers, reason: str
         partial(placing.put_in_place, arrival.new, folder.path, folder.folder, keep=keep)
     )  # fmt: skip
     if aside is not None:
-        folder.log_event("warning", "the local copy was set aside", path=str(aside), reason=reason)
+        orphans.log_and_send(folder, aside, tools, reason)
     if arrival.manifest is None:
         folder.log_event("info", arrival.message, reason=reason)
         return Index()

@@ -21,11 +21,13 @@ from flyatc.databases.files.opening import Arrival
 from flyatc.databases.files.pairing import Chosen, State
 from flyatc.databases.files.placing import Local
 from flyatc.databases.local_record import Record
-from flyatc.databases.manifest import OF_FILES, Entry, Pointer, Snapshot
+from flyatc.databases.manifest import ARCHIVE, OF_FILES, Entry, Pointer, Snapshot
 from flyatc.databases.resources import Workers
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
+from flyatc.kit.types import silent
+from flyatc.objects.store import Absent
 
 REASON = "requested by the operator"
 INTERRUPTED = (
@@ -168,15 +170,21 @@ async def _choose(
 
 
 async def _orphan(folder: SavedFolder, name: str, place: Path, tools: Workers) -> Arrival:
-    """Copy what was set aside on this machine; it stays there."""
+    """Bring what was set aside, from this machine or from the store; it stays there."""
     began = monotonic()
     source, new = folder.folder / "orphans" / name / folder.path.name, place / segment_of(folder.name)
-    if orphans.set_aside_at(name) is None or not source.is_dir():
-        raise RestoreRefused(f"{folder}: there is no orphaned copy {name!r} here: see flyatc orphans")
+    key, stored = f"{name}{ARCHIVE}", folder.remote.orphan_store
+    here = orphans.set_aside_at(name) is not None and source.is_dir()
+    if not here and key not in await stored.names():
+        raise RestoreRefused(f"{folder}: there is no orphaned copy {name!r}: see flyatc orphans")
     with resources.enough(str(folder), place, 0):
         try:
-            await tools.heavy.run(partial(seeds.copy, source, new, folder.most))
-        except ValueError as error:
+            if here:
+                await tools.heavy.run(partial(seeds.copy, source, new, folder.most))
+            else:
+                await stored.download(key, place / key, silent)
+                await tools.heavy.run(partial(seeds.unpack, place / key, new, folder.most, folder.largest))
+        except (ValueError, Absent) as error:
             raise RestoreRefused(f"{folder}: the orphaned copy {name} cannot be used: {error}") from error
     return Arrival(new, "restored", began)
 

@@ -1,9 +1,14 @@
-"""Copy the seed of a folder. Blocking."""
+"""Copy the seed of a folder, and unpack one that was set aside. Blocking."""
 
+import tarfile
 from pathlib import Path
 
+import zstandard
+
 from flyatc.databases.files import placing, scan
+from flyatc.databases.files.manifest import MODES
 from flyatc.databases.files.scan import Changed, NoFolder, TooMuch
+from flyatc.databases.local_files import CHUNK, WINDOW
 
 
 def copy(seed: Path, new: Path, most: int) -> None:
@@ -25,3 +30,39 @@ def copy(seed: Path, new: Path, most: int) -> None:
         placing.sync(new)
     except (Changed, NoFolder, TooMuch) as error:
         raise ValueError(f"{error} cannot be copied" if isinstance(error, Changed) else str(error)) from error
+
+
+def unpack(archive: Path, new: Path, most: int, size: int) -> None:
+    """Unpack what ``local_files.pack_folder`` has made: regular files and folders only, none of them elsewhere.
+    ``most`` entries and ``size`` bytes at most. Raises OSError, ValueError."""
+    new.mkdir(mode=0o700)
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW)
+    try:
+        with (
+            archive.open("rb") as file,
+            reader.stream_reader(file) as packed,
+            tarfile.open(fileobj=packed, mode="r|") as members,
+        ):
+            for number, member in enumerate(members):
+                size -= max(member.size, 0)
+                parts = member.name.split("/")[1:]
+                if number > most or size < 0:
+                    raise ValueError("it is larger than storage.files_most or storage.files_size")
+                if not {"", ".", ".."}.isdisjoint(parts) or not (member.isreg() or member.isdir()):
+                    raise ValueError(f"{member.name[:200]!r} leads out of it")
+                if parts:
+                    _unpack_one(members, member, new.joinpath(*parts))
+    except (tarfile.TarError, zstandard.ZstdError, EOFError, FileExistsError) as error:
+        raise ValueError(str(error)) from error
+    placing.sync(new)
+
+
+def _unpack_one(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    mode = member.mode & MODES
+    if member.isdir():
+        return target.mkdir(mode=mode | 0o700)
+    content = members.extractfile(member)
+    with target.open("xb") as file:
+        while content is not None and (chunk := content.read(CHUNK)):
+            file.write(chunk)
+    return target.chmod(mode)

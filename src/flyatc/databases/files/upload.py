@@ -46,6 +46,17 @@ class Upload:
 
     async def run(self) -> None:
         """Raises the store's errors, OSError."""
+        work = await self.tools.quick.run(self._split)
+        turns = iter(work)
+
+        async def take_turns() -> None:
+            for path in turns:
+                await self._one(path, self.found.files[path])
+
+        await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(work)))), "save files")
+
+    def _split(self) -> list[str]:
+        """Take over the files that the store has as they are; return the others."""
         work = []
         for path, seen in self.found.files.items():
             known = self.before.files.get(path)
@@ -53,13 +64,7 @@ class Upload:
                 self.files[path] = Known(seen.stamp, known.sha256, self.stored[known.sha256], seen.mode)
             else:
                 work.append(path)
-        turns = iter(sorted(work))
-
-        async def take_turns() -> None:
-            for path in turns:
-                await self._one(path, self.found.files[path])
-
-        await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(work)))), "save files")
+        return sorted(work)
 
     async def _one(self, path: str, seen: Stat) -> None:
         copy = self.place / str(next(self._names))
