@@ -140,7 +140,7 @@ def test_check_sums_up_a_sound_file(here: Path) -> None:
 
 def test_check_reports_all_faults_at_once(here: Path) -> None:
     (here / "tenants.yaml").write_text(TENANTS + "serve: 1\nlimits: {runing: 3}\n")
-    for command in (["check"], ["status"], ["check", "--config", "tenants.yaml"]):
+    for command in (["check"], ["orphans"], ["check", "--config", "tenants.yaml"]):
         done = run(here, *command)
         assert done.returncode == 1
         assert done.stdout == ""
@@ -169,7 +169,7 @@ def test_without_a_daemon_commands_say_so(here: Path, command: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "command", [["statsu"], ["stop"], ["status", "--frob"], ["stop", "/"], ["logs", "-n", "x"], ["route", "\udcff"]]
+    "command", [["statsu"], ["stop"], ["status", "--frob"], ["stop", "  "], ["logs", "-n", "x"], ["route", "\udcff"]]
 )
 def test_wrong_usage_is_2(here: Path, command: list[str]) -> None:
     assert run(here, *command).returncode == 2
@@ -220,6 +220,50 @@ async def test_status_on_a_terminal_is_coloured_unless_asked_not_to(here: Path) 
         _, plain = await asyncio.to_thread(on_terminal, here, ["status"], NO_COLOR="1")
         assert "\x1b[32m" not in plain
         assert "listens on *:3000; 1 of 20 apps at most" in plain
+
+
+BROKEN = {
+    "a variable of the daemon": "server: {data: ./data}\napp: {env: {KEY: '${MASTER}'}}\nusers: {bellevue: null}\n",
+    "a key": TENANTS + "limits: {runing: 3}\n",
+    "no YAML below": TENANTS + "storage: [\n",
+    "no YAML above": "app: {\tcommand: [}\n" + TENANTS,
+    "no YAML, and the default": "app: {command: [}\n",
+    "no text": "server:\n  data: ./data\napp: \x00\n",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=list(BROKEN))
+async def test_a_fault_in_the_file_does_not_keep_anyone_from_the_daemon(here: Path, text: str) -> None:
+    (here / "tenants.yaml").write_text(text)
+    async with daemon(here) as desk:
+        for command in (["status"], ["stop", "bellevue/2025/winter"], ["logs"], ["reload"], ["pause"], ["resume"]):
+            done = await ask(here, *command)
+            assert done.returncode == 0, done.stderr
+    assert "stop bellevue/2025/winter" in desk.told
+    assert (await ask(here, "check")).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["{server: {listen: [}, data: x}", "server: {data: [a]}", "x: [}\n server: {data: a}\nb: c"]
+)
+async def test_where_the_file_hides_the_data_folder_it_is_named_by_hand(here: Path, text: str) -> None:
+    (here / "tenants.yaml").write_text(text)
+    async with daemon(here):
+        done = await ask(here, "status")
+        assert done.returncode == 1
+        assert "tenants.yaml" in done.stderr
+        assert "name the daemon's folder with --data" in done.stderr
+        assert (await ask(here, "status", "--data", "data")).returncode == 0
+        (here / "tenants.yaml").unlink()
+        assert (await ask(here, "status", "--data", "data")).returncode == 0
+        assert (await ask(here, "status")).returncode == 1
+
+
+async def test_the_daemon_says_which_tenant_a_pasted_url_means(here: Path) -> None:
+    async with daemon(here) as desk:
+        assert (await ask(here, "stop", "https://example.com/bellevue/2025/winter/")).returncode == 0
+        assert (await ask(here, "stop", "/")).returncode == 2
+    assert desk.told[:2] == ["address https://example.com/bellevue/2025/winter/", "stop bellevue/2025/winter"]
 
 
 async def test_start_stop_and_restart_report_the_result(here: Path) -> None:

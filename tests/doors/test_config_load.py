@@ -2,12 +2,14 @@
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from flyatc.config.document import data_folder, find
 from flyatc.config.errors import ConfigError
-from flyatc.config.load import find, load
+from flyatc.config.load import load
 from flyatc.config.reference import reference
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import Listen
@@ -196,3 +198,56 @@ def test_the_page_of_reference_is_what_the_schema_says() -> None:
     assert page.read_text() == reference(), (
         "docs/configuration.md is stale: write flyatc.config.reference.reference() to it"
     )
+
+
+# --- server.data alone ---
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("", "data"),
+        ("app: {}", "data"),
+        ("server:", "data"),
+        ("server: {data: }", "data"),
+        ("server: {listen: 1, data: here}\nbogus: 1", "here"),
+        ('{"app": {"data": "no"}, "server": {"data": "here"}, "x": [', "here"),
+        ("app: [\nserver:\n  # where\n\n  listen: 1\n  data: 'here'  # it is\nusers: }", "here"),
+        ("app: {env: {server: x}}\n'server': {data: /there}", "/there"),
+        ("[server]", "data"),
+        ("app: &a {b: *c}\nserver: {data: here}", "here"),
+    ],
+)
+def test_the_data_folder_is_read_though_the_rest_is_faulty(text: str, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "tenants.yaml").write_text(text)
+    assert data_folder(tmp_path / "tenants.yaml", {}) == str(tmp_path / folder)
+    assert data_folder(tmp_path / "tenants.yaml", {"FLYATC_DATA": "other"}) == str(tmp_path / "other")
+
+
+def test_a_long_file_is_not_read_to_its_end_for_the_data_folder(tmp_path: Path) -> None:
+    users = "".join(f"  user{number}: {{tenants: [a, b, c]}}\n" for number in range(20_000))
+    (tmp_path / "long.yaml").write_text("server: {data: here}\nusers:\n" + users)
+    (tmp_path / "short.yaml").write_text("server: {data: here}\n")
+
+    def cost(name: str) -> float:
+        begun = time.process_time()
+        for _ in range(5):
+            assert data_folder(tmp_path / name, {}) == str(tmp_path / "here")
+        return time.process_time() - begun
+
+    cost("short.yaml")
+    assert cost("long.yaml") < 20 * cost("short.yaml") + 0.05
+
+
+def test_without_a_file_the_variable_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert data_folder(None, {"FLYATC_DATA": "here"}) == str(tmp_path / "here")
+    with pytest.raises(ConfigError, match="write one, or name yours with --config"):
+        data_folder(None, {})
+
+
+def test_commands_for_the_store_need_no_variable_of_the_apps(tmp_path: Path) -> None:
+    (tmp_path / "tenants.yaml").write_text("app: {command: [a], env: {K: '${MASTER}'}}\nusers: {ann: null}\n")
+    assert load(tmp_path / "tenants.yaml", {}, starts_apps=False).tenants["ann"].app.env == {"K": "${MASTER}"}
+    with pytest.raises(ConfigError, match="MASTER is not in the environment"):
+        load(tmp_path / "tenants.yaml", {})

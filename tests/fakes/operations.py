@@ -62,6 +62,10 @@ class Desk:
         self.told.append(f"explain {url}")
         return Explanation(path=url, outcome="here", why="the fake says so", tenant=WINTER.tenant, state="ready")
 
+    def address(self, pasted: str) -> str | None:
+        self.told.append(f"address {pasted}")
+        return pasted.partition("://")[2].partition("/")[2].strip("/") or pasted.strip("/") or None
+
     async def start(self, address: str) -> None:
         await self._do(f"start {address}")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Faults
-from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.reference import reference
 from flyatc.config.reload import changes

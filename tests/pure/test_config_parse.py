@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.config import parse as shape_parser
+from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Fault, Faults, MappingNode, Node, ScalarNode, SequenceNode
-from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.schema import App, AppOverrides, File, UserEntry
 from flyatc.config.schema_sections import Listen

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from flyatc.config.document import compose
 from flyatc.config.errors import Faults
-from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.reload import changes
 from flyatc.config.resolve import resolve

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.config import validate
+from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Faults
-from flyatc.config.load import compose
 from flyatc.config.parse import parse
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import App, Config, Pin, Server

@@ -23,7 +23,7 @@ def check(config_path: Path | None, schema: bool) -> None:
     """Print every fault of tenants.yaml at once, each with its line and key."""
     if schema:
         return output.json(reference.json_schema())
-    click.echo(summary(common.read(config_path)))
+    click.echo(summary(common.read(config_path, starts_apps=True)))
 
 
 def summary(config: Config) -> str:

@@ -1,19 +1,20 @@
 """Options and arguments shared by commands; tenant addresses as people paste them."""
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from flyatc.config import load
-from flyatc.config.schema import Config
+from flyatc.config import document
+from flyatc.control.client import Client
 
 if TYPE_CHECKING:
-    from flyatc.control.client import Client
-from flyatc.config.schema import USER
-from flyatc.control import explain
-from flyatc.routing.route import Routes
+    from flyatc.config.schema import Config  # which commands that ask the daemon need not load
+
+T = TypeVar("T")
 
 config_file = click.option(
     "--config",
@@ -21,60 +22,89 @@ config_file = click.option(
     type=click.Path(path_type=Path),
     envvar="FLYATC_CONFIG",
     metavar="FILE",
-    help=f"Default: $FLYATC_CONFIG, ./{load.HERE}, then {load.SYSTEM}.",
+    help=f"Default: $FLYATC_CONFIG, ./{document.HERE}, then {document.SYSTEM}.",
+)
+_data_folder = click.option(
+    "--data",
+    "data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The running daemon's server.data. Default: $FLYATC_DATA, then what the file says.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def read(path: Path | None) -> Config:
-    """Load the configuration. Raises ConfigError with every fault."""
-    return load.load(load.find(path), os.environ)
+def asks(command: Callable[..., T]) -> Callable[..., T]:
+    """Decorate a command that asks the running daemon: it gets a Client as ``daemon``. Of tenants.yaml only server.data
+    is read, so that neither a fault in it nor an unset variable stops the command."""
+
+    @_data_folder
+    @config_file
+    @functools.wraps(command)
+    def asking(*arguments: object, config_path: Path | None, data: Path | None, **more: object) -> T:
+        folder = str(data.absolute()) if data is not None else document.data_folder(config_path, os.environ)
+        return command(*arguments, daemon=Client(folder), **more)
+
+    return asking
 
 
-def client(config: Config) -> "Client":
-    from flyatc.control.client import Client  # imported late: http.client would add 30 ms to each start of the daemon
+def read(path: Path | None, *, starts_apps: bool = False) -> "Config":
+    """Load the configuration; variables of the apps may be missing, unless it ``starts_apps``. Raises ConfigError with
+    every fault."""
+    from flyatc.config import load
 
+    return load.load(document.find(path), os.environ, starts_apps=starts_apps)
+
+
+def client(config: "Config") -> Client:
     return Client(config.server.data)
 
 
 scope = click.argument("scope", metavar="[USER[/TENANT]]", required=False)
 
 
-def of(config: Config, pasted: str) -> str:
-    """Address in ``bellevue/2025/winter``, ``/bellevue/2025/winter/``, a user alone, or a page's whole URL. The daemon
-    checks that it exists."""
-    text = pasted.strip()
-    if "://" in text:
-        found = explain.explain(config, Routes(config), text)
-        if found.tenant is not None and found.user is not None and (found.name or _alone(config, found.user)):
-            return found.tenant  # also for a deeper page
-    if "://" in text or text.startswith("/"):
-        text = explain.split(text)[0].removeprefix(config.server.root.rstrip("/") + "/")
-    address = text.strip("/")
-    if not address:
-        raise click.BadParameter(f"{pasted!r} names no tenant: write one as bellevue/2025/winter")
-    return address
+def of(config: "Config", pasted: str) -> str:
+    """Return the address that is meant (control.explain.address), by the file."""
+    from flyatc.control import explain
+    from flyatc.routing.route import Routes
+
+    return _named_by(pasted, explain.address(config, Routes(config), pasted))
 
 
-def of_scope(config: Config, pasted: str | None) -> str | None:
+def of_scope(config: "Config", pasted: str | None) -> str | None:
     """As ``of``; None: everything."""
     return None if pasted is None else of(config, pasted)
+
+
+def asked(daemon: Client, pasted: str) -> str:
+    """Return the address that is meant, by the daemon's configuration. Plain addresses need no daemon."""
+    text = pasted.strip()
+    if "://" not in text and not text.startswith("/"):
+        return _named_by(pasted, text.strip("/") or None)
+    from flyatc.control.types import Address
+
+    return _named_by(pasted, daemon.get("/address", Address, pasted=text).address)
+
+
+def asked_scope(daemon: Client, pasted: str | None) -> str | None:
+    """As ``asked``; None: everything."""
+    return None if pasted is None else asked(daemon, pasted)
+
+
+def _named_by(pasted: str, address: str | None) -> str:
+    if address is None:
+        raise click.BadParameter(f"{pasted!r} names no tenant: write one as bellevue/2025/winter")
+    return address
 
 
 def named(scope: str | None) -> str:
     return scope or "everything"
 
 
-def _alone(config: Config, user: str) -> bool:
-    """True if the user has no named tenants: the user's address then means that single tenant."""
-    listed = [one.name for one in config.tenants.values() if one.user == user]
-    if not listed and config.pattern is not None:
-        listed = [name for name, _ in config.pattern.tenants]
-    return not any(listed)
-
-
-def user_of(config: Config, pasted: str) -> str:
+def user_of(config: "Config", pasted: str) -> str:
     """The user of an address, without the tenant."""
+    from flyatc.config.schema import USER
+
     user = of(config, pasted).partition("/")[0]
     if USER.fullmatch(user) is None:
         raise click.BadParameter(f"{pasted!r} names no user")

@@ -1,6 +1,5 @@
 """The commands backup, history, restore, orphans and verify; parsing of times for ``--at``."""
 
-import asyncio
 import io
 import os
 import re
@@ -15,30 +14,28 @@ import click
 
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
-from flyatc.config.schema import Config
+from flyatc.control.client import Client
 from flyatc.control.types import History, Version
 from flyatc.kit import units
 from flyatc.kit.units import human_size
 
 if TYPE_CHECKING:
     from flyatc.admin.store_access import Orphan
-    from flyatc.control.client import Client
+    from flyatc.config.schema import Config
     from flyatc.databases.verify import Verdict
 
 
 @click.command()
 @click.argument("tenant", metavar="USER/TENANT")
 @click.argument("database", metavar="[DB]", required=False)
-@common.config_file
+@common.asks
 @common.as_json
-def backup(tenant: str, database: str | None, config_path: Path | None, as_json: bool) -> None:
+def backup(tenant: str, database: str | None, daemon: Client, as_json: bool) -> None:
     """Save a tenant's databases to the store now, or the one called DB. A running app goes on meanwhile.
 
     Prints the versions which the store then has as the current ones.
     """
-    config = common.read(config_path)
-    wanted = common.of(config, tenant)
-    daemon = common.client(config)
+    wanted = common.asked(daemon, tenant)
     output.watch(daemon.post_lines("/backup", address=wanted, database=database), quiet=as_json)
     print_history(current(ask(daemon, wanted, database)), as_json=as_json)
 
@@ -46,12 +43,11 @@ def backup(tenant: str, database: str | None, config_path: Path | None, as_json:
 @click.command()
 @click.argument("tenant", metavar="USER/TENANT")
 @click.argument("database", metavar="[DB]", required=False)
-@common.config_file
+@common.asks
 @common.as_json
-def history(tenant: str, database: str | None, config_path: Path | None, as_json: bool) -> None:
+def history(tenant: str, database: str | None, daemon: Client, as_json: bool) -> None:
     """List the kept versions of a tenant's databases, newest first. flyatc restore brings any of them back."""
-    config = common.read(config_path)
-    found = ask(common.client(config), common.of(config, tenant), database)
+    found = ask(daemon, common.asked(daemon, tenant), database)
     print_history(found, as_json=as_json)
 
 
@@ -77,14 +73,14 @@ class Time(click.ParamType[float]):
 )
 @click.option("--orphan", metavar="NAME", help="What was set aside under this name: see flyatc orphans.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
-@common.config_file
+@common.asks
 @common.as_json
 def restore(
     tenant: str,
     database: str | None,
     only_list: bool,
     yes: bool,
-    config_path: Path | None,
+    daemon: Client,
     as_json: bool,
     **choice: str | float | None,
 ) -> int:
@@ -95,9 +91,7 @@ def restore(
     chosen = {name: value for name, value in choice.items() if value is not None}
     if len(chosen) > 1:
         raise click.UsageError("--version, --at and --orphan: one of them at most")
-    config = common.read(config_path)
-    wanted = common.of(config, tenant)
-    daemon = common.client(config)
+    wanted = common.asked(daemon, tenant)
     if not only_list:
         if not (yes or _agreed(wanted, database, chosen)):
             click.echo("nothing was changed", err=True)
@@ -130,7 +124,7 @@ def _named(chosen: Mapping[str, str | float]) -> str:
 HEADINGS = ("DATABASE", "VERSION", "SAVED", "SIZE", "STORED", "")
 
 
-def ask(daemon: "Client", address: str, database: str | None) -> History:
+def ask(daemon: Client, address: str, database: str | None) -> History:
     return daemon.get("/history", History, address=address, database=database)
 
 
@@ -222,6 +216,8 @@ def orphans(scope: str | None, config_path: Path | None, as_json: bool) -> None:
     They are on this machine, and in the store as well. flyatc never removes them: delete what you no longer need.
     No daemon is needed to list them, but to restore one.
     """
+    import asyncio
+
     from flyatc.admin import store_access
 
     config = common.read(config_path)
@@ -263,6 +259,8 @@ def verify(scope: str | None, config_path: Path | None, as_json: bool) -> int:
     Nothing is changed, and no daemon is needed; a running one is not disturbed. The exit code is 1 where anything is
     damaged or could not be tried.
     """
+    import asyncio
+
     config = common.read(config_path)
     wanted = common.of_scope(config, scope)
     found = asyncio.run(_verify(config, wanted, quiet=as_json))
@@ -278,7 +276,7 @@ def verify(scope: str | None, config_path: Path | None, as_json: bool) -> int:
     return int(bool(bad) or (wanted is not None and not found))
 
 
-async def _verify(config: Config, wanted: str | None, *, quiet: bool) -> list["Verdict"]:
+async def _verify(config: "Config", wanted: str | None, *, quiet: bool) -> list["Verdict"]:
     from flyatc.admin import store_access
     from flyatc.observe.log import Log
     from flyatc.process.pidfiles import Records

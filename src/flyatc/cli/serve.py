@@ -9,8 +9,8 @@ from msgspec import structs
 
 from flyatc import __version__
 from flyatc.cli import common, output
-from flyatc.config import load
-from flyatc.config.schema import USER_VARIABLE
+from flyatc.config import document
+from flyatc.control.client import Client
 from flyatc.control.types import Overview, Reloaded
 from flyatc.kit.errors import FlyatcError
 
@@ -27,10 +27,11 @@ def serve(config_path: Path | None, user: str | None) -> int:
     reads the configuration again.
     """
     from flyatc import daemon
+    from flyatc.config.schema import USER_VARIABLE
 
     if user is not None:
         os.environ[USER_VARIABLE] = user  # apps may read it too
-    return daemon.run(load.find(config_path))
+    return daemon.run(document.find(config_path))
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -71,10 +72,10 @@ _TEXTS = {
 
 
 @click.command()
-@common.config_file
-def reload(config_path: Path | None) -> None:
+@common.asks
+def reload(daemon: Client) -> None:
     """Have the daemon read tenants.yaml again, as SIGHUP does. A faulty file changes nothing."""
-    reloaded = common.client(common.read(config_path)).post("/reload", Reloaded)
+    reloaded = daemon.post("/reload", Reloaded)
     found = {name: entries for name, entries in structs.asdict(reloaded).items() if entries}
     for name, entries in found.items():
         for entry in entries:
@@ -89,7 +90,7 @@ def version(config_path: Path | None) -> None:
     """Print the version; and that of the running daemon, where it is another."""
     click.echo(f"flyatc {__version__} (Python {platform.python_version()})")
     try:
-        daemon = common.client(common.read(config_path)).get("/status", Overview).daemon
+        daemon = Client(document.data_folder(config_path, os.environ)).get("/status", Overview).daemon
     except FlyatcError:  # no configuration here, or no daemon
         return
     if daemon.version != __version__:

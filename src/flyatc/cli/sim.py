@@ -10,7 +10,7 @@ import click
 
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
-from flyatc.config import load
+from flyatc.config import document
 from flyatc.config.schema import Config
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log_text import readable
@@ -74,7 +74,7 @@ def sim(
     """
     if ctx.invoked_subcommand is not None:
         return
-    config = common.read(config_path)
+    config = common.read(config_path, starts_apps=True)
     if config.server.control is not None and config.server.control.port:
         raise FlyatcError("server.control is one port, and the machines share this host: take it out, or write 0")
     import asyncio
@@ -98,11 +98,11 @@ def sim(
         api_port=int(more["api_port"]),
         dns_port=int(more["dns_port"]),
         ptr=not more["no_ptr"],
-        config=load.find(config_path).absolute(),
+        config=document.find(config_path).absolute(),
     )
     report = click.echo if more["watch"] else lambda line: None
     greet = partial(_greet, config, folder)
-    asyncio.run(simulator.run(settings, load.find(config_path).absolute(), machines, report, greet))
+    asyncio.run(simulator.run(settings, document.find(config_path).absolute(), machines, report, greet))
 
 
 @sim.command()

@@ -8,12 +8,9 @@ import click
 
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
-from flyatc.config.schema import Config
-from flyatc.control import explain
 from flyatc.control.client import Client, NoDaemon
 from flyatc.control.types import Daemon, Explanation, Overview, Verified
 from flyatc.observe.log_text import inert_json, readable
-from flyatc.routing.route import Routes
 from flyatc.tenants.state import Status
 
 HEADINGS = ("TENANT", "STATE", "SINCE", "REQUESTS", "PID", "PORT", "SAVED", "NOTE")
@@ -21,11 +18,11 @@ _STYLES = {"ready": "green", "stopped": "dim", "failed": "bold red"}
 
 
 @click.command()
-@common.config_file
+@common.asks
 @common.as_json
-def status(config_path: Path | None, as_json: bool) -> None:
+def status(daemon: Client, as_json: bool) -> None:
     """List every configured tenant: its state, its process, its requests, its last save."""
-    overview = common.client(common.read(config_path)).get("/status", Overview)
+    overview = daemon.get("/status", Overview)
     if as_json:
         return output.json(overview)
     now = time.time() if output.on_terminal() else None
@@ -119,16 +116,15 @@ def _note(one: Status, now: float | None, standing: str) -> str:
 @click.argument("tenant", metavar="[USER[/TENANT]]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("-n", "--lines", "number", type=click.IntRange(0, 10**8), default=100, show_default=True, metavar="N")
-@common.config_file
+@common.asks
 @common.as_json
-def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None, as_json: bool) -> None:
+def logs(tenant: str | None, follow: bool, number: int, daemon: Client, as_json: bool) -> None:
     """Print the last lines of the log: the daemon's own, the requests, what the apps write.
 
     Readable on a terminal, JSON lines otherwise.
     """
-    config = common.read(config_path)
-    wanted = None if tenant is None else common.of(config, tenant)
-    found = common.client(config).read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
+    wanted = common.asked_scope(daemon, tenant)
+    found = daemon.read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
     for_people, none = output.on_terminal() and not as_json, True
     for line in found:
         none = False
@@ -139,15 +135,15 @@ def logs(tenant: str | None, follow: bool, number: int, config_path: Path | None
 
 @click.command()
 @click.argument("path")
-@common.config_file
+@common.asks
 @common.as_json
-def route(path: str, config_path: Path | None, as_json: bool) -> int:
+@click.pass_context
+def route(ctx: click.Context, path: str, daemon: Client, as_json: bool) -> int:
     """Show which user and tenant PATH (a path or a whole URL) belongs to, where it is served, and why.
 
     The running daemon is asked; without one, the file decides. Exit code 1 when the request would be refused.
     """
-    config = common.read(config_path)
-    found = _explained(common.client(config), config, path)
+    found = _explained(daemon, ctx.params["config_path"], path)
     if as_json:
         output.json(found)
     else:
@@ -156,9 +152,13 @@ def route(path: str, config_path: Path | None, as_json: bool) -> int:
     return 1 if found.outcome == "refuse" else 0
 
 
-def _explained(daemon: Client, config: Config, path: str) -> Explanation:
+def _explained(daemon: Client, config_path: Path | None, path: str) -> Explanation:
     with contextlib.suppress(NoDaemon):
         return daemon.get("/route", Explanation, path=path)
+    from flyatc.control import explain
+    from flyatc.routing.route import Routes
+
+    config = common.read(config_path)
     return explain.explain(config, Routes(config), path)
 
 

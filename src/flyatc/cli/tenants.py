@@ -1,11 +1,10 @@
 """The commands start, stop, restart, maintenance, pause, resume and cache."""
 
-from pathlib import Path
-
 import click
 from msgspec import Struct
 
 from flyatc.cli import common, output
+from flyatc.control.client import Client
 from flyatc.control.types import LONGEST_HOLD, Cleared, Drained, Overview, Resumed, Switched
 from flyatc.kit import units
 from flyatc.kit.errors import FlyatcError
@@ -20,32 +19,30 @@ class Done(Struct, frozen=True):
 
 @click.command()
 @tenant
-@common.config_file
-def start(tenant: str, config_path: Path | None) -> None:
+@common.asks
+def start(tenant: str, daemon: Client) -> None:
     """Start a tenant, or all of a user; returns when the apps are ready."""
-    ask("start", tenant, config_path)
+    ask("start", tenant, daemon)
 
 
 @click.command()
 @tenant
-@common.config_file
-def stop(tenant: str, config_path: Path | None) -> None:
+@common.asks
+def stop(tenant: str, daemon: Client) -> None:
     """Save and stop a tenant, or all of a user. The next request starts it again."""
-    ask("stop", tenant, config_path)
+    ask("stop", tenant, daemon)
 
 
 @click.command()
 @tenant
-@common.config_file
-def restart(tenant: str, config_path: Path | None) -> None:
+@common.asks
+def restart(tenant: str, daemon: Client) -> None:
     """Stop and start a tenant, or all of a user. Requests wait meanwhile."""
-    ask("restart", tenant, config_path)
+    ask("restart", tenant, daemon)
 
 
-def ask(verb: str, pasted: str, config_path: Path | None) -> None:
-    config = common.read(config_path)
-    wanted = common.of(config, pasted)
-    daemon = common.client(config)
+def ask(verb: str, pasted: str, daemon: Client) -> None:
+    wanted = common.asked(daemon, pasted)
     daemon.post(f"/{verb}", Done, address=wanted)
     lines = [line(one) for one in daemon.get("/status", Overview).tenants if common.belongs(one.tenant, wanted)]
     for text in lines or [f"{wanted} is stopped"]:  # stopped tenants of '*' are not listed
@@ -65,38 +62,36 @@ def maintenance() -> None:
 @maintenance.command()
 @common.scope
 @click.option("--message", metavar="TEXT", help="Text for clients.")
-@common.config_file
-def on(scope: str | None, message: str | None, config_path: Path | None) -> None:
+@common.asks
+def on(scope: str | None, message: str | None, daemon: Client) -> None:
     """Close a tenant, all of a user, or everything. It stays so over a restart."""
-    config = common.read(config_path)
-    wanted = common.of_scope(config, scope)
-    common.client(config).post("/maintenance", Switched, address=wanted, message=message, closed=True)
+    wanted = common.asked_scope(daemon, scope)
+    daemon.post("/maintenance", Switched, address=wanted, message=message, closed=True)
     click.echo(f"{common.named(wanted)} is closed for maintenance")
 
 
 @maintenance.command()
 @common.scope
-@common.config_file
-def off(scope: str | None, config_path: Path | None) -> None:
+@common.asks
+def off(scope: str | None, daemon: Client) -> None:
     """Open again what was closed by that name; without a name, everything."""
-    config = common.read(config_path)
-    wanted = common.of_scope(config, scope)
-    was = common.client(config).post("/maintenance", Switched, address=wanted, message=None, closed=False).changed
+    wanted = common.asked_scope(daemon, scope)
+    was = daemon.post("/maintenance", Switched, address=wanted, message=None, closed=False).changed
     click.echo(f"{common.named(wanted)} is open" if was else f"{common.named(wanted)} was not closed")
 
 
 @click.command()
 @common.scope
 @click.option("--limit", default="30s", show_default=True, metavar="TIME", help="How long a request waits; then 503.")
-@common.config_file
-def pause(scope: str | None, limit: str, config_path: Path | None) -> None:
+@common.asks
+def pause(scope: str | None, limit: str, daemon: Client) -> None:
     """Hold the requests for a tenant, all of a user, or everything, until flyatc resume.
 
     Returns when the apps have finished their present requests. Open WebSockets go on. Static files, cached responses
     and health checks are served meanwhile. It stays so over a restart."""
-    seconds, config = _seconds(limit), common.read(config_path)
-    wanted = common.of_scope(config, scope)
-    drained = common.client(config).post("/pause", Drained, address=wanted, limit=seconds)
+    seconds = _seconds(limit)
+    wanted = common.asked_scope(daemon, scope)
+    drained = daemon.post("/pause", Drained, address=wanted, limit=seconds)
     name = common.named(wanted)
     if drained.requests:
         left = output.count(drained.requests, "request")
@@ -119,12 +114,11 @@ def _seconds(limit: str) -> float:
 
 @click.command()
 @common.scope
-@common.config_file
-def resume(scope: str | None, config_path: Path | None) -> None:
+@common.asks
+def resume(scope: str | None, daemon: Client) -> None:
     """End the pause of that name; without a name, all. Waiting requests are served in order of arrival."""
-    config = common.read(config_path)
-    wanted = common.of_scope(config, scope)
-    released = common.client(config).post("/resume", Resumed, address=wanted).released
+    wanted = common.asked_scope(daemon, scope)
+    released = daemon.post("/resume", Resumed, address=wanted).released
     name = common.named(wanted)
     text = (
         f"{name} was not paused" if released is None else f"{name} goes on; {output.count(released, 'request')} waited"
@@ -139,9 +133,8 @@ def cache() -> None:
 
 @cache.command()
 @common.scope
-@common.config_file
-def clear(scope: str | None, config_path: Path | None) -> None:
+@common.asks
+def clear(scope: str | None, daemon: Client) -> None:
     """Forget the cached responses of a tenant, of a user, or of all. Responses under way are not stored."""
-    config = common.read(config_path)
-    cleared = common.client(config).post("/cache/clear", Cleared, address=common.of_scope(config, scope))
+    cleared = daemon.post("/cache/clear", Cleared, address=common.asked_scope(daemon, scope))
     click.echo(f"{output.count(cleared.answers, 'answer')} forgotten")

@@ -1,7 +1,7 @@
 """Merge the three layers of an app's settings, app: → user → tenant, checking each. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class Context(Struct, frozen=True):
     environ: Mapping[str, str]
     disk: Disk
     faults: Faults
+    variables: Container[str]  # those that ${NAME} may name
 
     def absolute(self, path: str) -> str:
         return str(self.folder / path)
@@ -257,7 +258,7 @@ def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
 
 def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool = False) -> None:
     if "{" in text or "}" in text:
-        for fault in validate.faults(text, context.environ, secrets=secrets):
+        for fault in validate.faults(text, context.variables, secrets=secrets):
             context.faults.add(key, fault)
 
 

@@ -1,6 +1,6 @@
 """Resolve the file as written into Config: complete apps, absolute paths, all faults reported. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
@@ -33,11 +33,12 @@ def resolve(
     disk: Disk,
     faults: Faults,
     alone: Sequence[str] = (),
+    variables: Container[str] | None = None,
 ) -> Config:
     """Resolve a file. ``path``: of the file, absolute. ``alone``: the command of an app without users; it is then the
-    only tenant, ``server.data`` itself is its folder, and the users of the file are ignored. The result is only valid
-    if ``faults`` is empty."""
-    context = Context(path.parent, environ, disk, faults)
+    only tenant, ``server.data`` itself is its folder, and the users of the file are ignored. ``variables``: those that
+    the apps' settings may name, if not ``environ``. The result is only valid if ``faults`` is empty."""
+    context = Context(path.parent, environ, disk, faults, environ if variables is None else variables)
     server = sections.server(file.server, context)
     app = merge.lay(App(), file.app, ("app",), context)
     tenants: dict[str, Tenant] = {}

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
 from flyatc.control.call import ApiResponse, Call
-from flyatc.control.types import LONGEST_HOLD, Cleared, Operations, Resumed, Step, Switched
+from flyatc.control.types import LONGEST_HOLD, Address, Cleared, Operations, Resumed, Step, Switched
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
@@ -138,6 +138,9 @@ class Api:
     async def route(self, call: Call) -> ApiResponse:
         return _json(self._operations.explain(_needed(call, "path")))
 
+    async def address(self, call: Call) -> ApiResponse:
+        return _json(Address(self._operations.address(_needed(call, "pasted"))))
+
     async def start(self, call: Call) -> ApiResponse:
         await self._operations.start(_target(call).address)
         return _json(Done())
@@ -201,6 +204,7 @@ PUBLIC: dict[tuple[str, str], Route] = {
 ADMIN: dict[tuple[str, str], Route] = {
     ("GET", "/status"): Api.status,
     ("GET", "/route"): Api.route,
+    ("GET", "/address"): Api.address,
     ("GET", "/history"): Api.history,
     ("GET", "/logs"): Api.logs,
     ("POST", "/start"): Api.start,

@@ -31,6 +31,27 @@ def explain(config: Config, routes: route.Routes, url: str) -> Explanation:
     return _here(config, tenant, text, health=path.encode() == found.health)
 
 
+def address(config: Config, routes: route.Routes, pasted: str) -> str | None:
+    """Return the address in ``bellevue/2025/winter``, ``/bellevue/2025/winter/``, a user alone, or a page's whole URL;
+    None: there is none. Whether such a tenant exists is not checked."""
+    text = pasted.strip()
+    if "://" in text:
+        found = explain(config, routes, text)
+        if found.tenant is not None and found.user is not None and (found.name or _alone(config, found.user)):
+            return found.tenant  # also for a deeper page
+    if "://" in text or text.startswith("/"):
+        text = split(text)[0].removeprefix(config.server.root.rstrip("/") + "/")
+    return text.strip("/") or None
+
+
+def _alone(config: Config, user: str) -> bool:
+    """Return whether the user has no named tenants: the user's address then means that single tenant."""
+    listed = [one.name for one in config.tenants.values() if one.user == user]
+    if not listed and config.pattern is not None:
+        listed = [name for name, _ in config.pattern.tenants]
+    return not any(listed)
+
+
 def split(url: str) -> tuple[str, str | None]:
     """Raw path and query of a pasted URL or path; ``bellevue/2025`` is ``/bellevue/2025``."""
     path, mark, query = _HOST.sub("", url).partition("#")[0].partition("?")

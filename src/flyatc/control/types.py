@@ -142,6 +142,12 @@ class Explanation(Struct, frozen=True, kw_only=True):
     state: str | None = None  # None: unknown, no daemon was asked
 
 
+class Address(Struct, frozen=True):
+    """Response to /address. ``address``: what a pasted text means (explain.address); None: nothing."""
+
+    address: str | None
+
+
 class Switched(Struct, frozen=True):
     """Response to maintenance. ``changed``: False if it was so already."""
 
@@ -189,6 +195,9 @@ class Operations(Protocol):
 
     def explain(self, url: str) -> Explanation:
         """``control.explain.explain`` with the present configuration and the tenant's state."""
+
+    def address(self, pasted: str) -> str | None:
+        """``control.explain.address`` with the present configuration."""
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all of a user. Returns when they are ready."""

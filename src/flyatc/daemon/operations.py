@@ -101,6 +101,9 @@ class Operations:
         tenant = self._parts.fleet.find(found.user, found.name)
         return structs.replace(found, state=None if tenant is None else str(tenant.status().state))
 
+    def address(self, pasted: str) -> str | None:
+        return explain.address(self._daemon.config, self._parts.handler.routes, pasted)
+
     async def start(self, address: str) -> None:
         """Start tenants. Raises FlyatcError if requests would be sent to another machine."""
         await self._refuse_elsewhere(address)

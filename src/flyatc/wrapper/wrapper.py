@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flyatc import __version__
-from flyatc.config import load, wrapper_env
+from flyatc.config import document, load, wrapper_env
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema import Config, Limits
 from flyatc.config.schema_sections import Listen
@@ -80,7 +80,7 @@ def _read(
         if file is not None:
             # PORT belongs to the app here
             others = {name: value for name, value in environ.items() if name != "PORT"}
-            config = load.load(load.find(file), others, alone=command)
+            config = load.load(document.find(file), others, alone=command)
     except ConfigError as error:
         faults += error.faults
     if faults:

@@ -1,0 +1,228 @@
+"""Find and read tenants.yaml, and compose the tree of its nodes. The only module that uses the YAML library."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from flyatc.config import errors
+from flyatc.config.errors import ConfigError, Fault
+
+HERE = Path("tenants.yaml")
+SYSTEM = Path("/etc/flyatc/tenants.yaml")
+
+_LARGEST_FILE = 4 * 1024 * 1024
+_DEEPEST = 32  # the schema needs six
+_TOO_DEEP = "is nested too deeply"
+_MOST_NODES = 1_000_000  # counted with aliases expanded: limits nested aliases (billion laughs)
+_BRACKET_OR_NEWLINE = re.compile(r"[\[\]{}\n]")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast in C, which is not built everywhere
+
+
+def find(explicit: Path | None) -> Path:
+    """Return the file to read: ``explicit``, else HERE, else SYSTEM. Raises ConfigError if there is none."""
+    if explicit is not None:
+        if _is_there(explicit):
+            return explicit
+        raise ConfigError([Fault(str(explicit), None, "", "there is no such file")])
+    for path in (HERE, SYSTEM):
+        if _is_there(path):
+            return path
+    message = f"is not here ({Path.cwd()}), and there is no {SYSTEM}: write one, or name yours with --config"
+    raise ConfigError([Fault(str(HERE), None, "", message)])
+
+
+_SECTION = re.compile(r"""["']?server["']?[ \t]*:""")
+_DEFAULT_DATA = "./data"  # of server.data
+
+
+def data_folder(explicit: Path | None, environ: Mapping[str, str]) -> str:
+    """Return server.data, absolute, for a command that asks the running daemon: the rest of the file may be faulty, and
+    $FLYATC_DATA needs no file. Raises ConfigError where the file cannot tell."""
+    given = environ.get("FLYATC_DATA")
+    try:
+        path = find(explicit).absolute()
+    except ConfigError:
+        if not given:
+            raise
+        return str(Path(given).absolute())
+    if given:
+        return str(path.parent / given)
+    try:
+        return str(path.parent / (_server_data(read(path)) or _DEFAULT_DATA))
+    except (ConfigError, yaml.YAMLError, _Unreadable) as error:
+        where = getattr(error, "problem_mark", None)
+        why = "server.data cannot be read: name the daemon's folder with --data, or correct the file (flyatc check)"
+        raise ConfigError([Fault(str(path), where.line + 1 if where else None, "", why)]) from error
+
+
+class _Unreadable(Exception):
+    """There is such a key, and its value is no plain text."""
+
+
+def _server_data(text: str) -> str | None:
+    """Return server.data as written; None if it is not. Raises YAMLError or _Unreadable if that is uncertain."""
+    try:
+        return _value_at(yaml.parse(text, Loader=_LOADER), ("server", "data"))
+    except yaml.YAMLError:  # perhaps above the section, which is then read alone
+        lines = text.splitlines(keepends=True)
+        begin = next((number for number, line in enumerate(lines) if _SECTION.match(line)), None)
+        if begin is None:
+            if _SECTION.search(text):  # in braces, or indented by mistake
+                raise
+            return None
+        end = begin + 1
+        while end < len(lines) and (not lines[end].strip() or lines[end][0] in " \t#"):
+            end += 1
+        return _value_at(yaml.parse("".join(lines[begin:end]), Loader=_LOADER), ("server", "data"))
+
+
+def _value_at(events: Iterator[yaml.Event], keys: tuple[str, ...]) -> str | None:
+    """Return the text below ``keys``, and read no event after it. None: there is none."""
+    for event in events:
+        if isinstance(event, yaml.MappingStartEvent):
+            break
+        if isinstance(event, yaml.NodeEvent):
+            return None
+    for key in events:
+        if isinstance(key, yaml.CollectionEndEvent):
+            break
+        _skip(key, events)
+        if not (isinstance(key, yaml.ScalarEvent) and key.value == keys[0]):
+            _skip(next(events), events)
+            continue
+        if len(keys) > 1:
+            return _value_at(events, keys[1:])
+        value = next(events)
+        if not isinstance(value, yaml.ScalarEvent):
+            raise _Unreadable
+        return value.value or None
+    return None
+
+
+def _skip(event: yaml.Event, events: Iterator[yaml.Event]) -> None:
+    """Read the rest of the node which begins with this event."""
+    depth = int(isinstance(event, yaml.CollectionStartEvent))
+    while depth:
+        event = next(events)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+
+
+def compose(text: str, file: str) -> errors.Node | None:
+    """Return the tree of one YAML document, None if it is empty. Raises ConfigError.
+
+    Built from the parser's events: yaml.compose recurses in C, and deep nesting crashes the process.
+    """
+    try:
+        return _Composer(file).document(yaml.parse(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        if mark and (deep := _line_of_deep_nesting(text, mark.index)):  # libyaml refuses it before any event
+            raise ConfigError([Fault(file, deep, "", _TOO_DEEP)]) from error
+        message = "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", message)]) from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        message = f"not YAML: {str(error).splitlines()[0]}"
+        raise ConfigError([Fault(file, None, "", message)]) from error
+
+
+def _line_of_deep_nesting(text: str, end: int) -> int | None:
+    """Return the line where more than ``_DEEPEST`` brackets are open before ``end``. Does not look for quotes."""
+    depth, line = 0, 1
+    for found in _BRACKET_OR_NEWLINE.finditer(text, 0, end):
+        match found[0]:
+            case "\n":
+                line += 1
+            case "[" | "{":
+                depth += 1
+            case _:
+                depth = max(0, depth - 1)
+        if depth > _DEEPEST:
+            return line
+    return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a folder without permission: reading it reports why
+        return True
+
+
+def read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise ConfigError([Fault(str(path), None, "", "is larger than 4 MB; that is no configuration")])
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError([Fault(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError([Fault(str(path), line, "", "is not UTF-8")]) from error
+
+
+class _Composer:
+    """Builds nodes from the parser's events, counting them with all aliases expanded."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._anchors: dict[str, tuple[errors.Node, int]] = {}
+        self._count = 0
+
+    def document(self, events: Iterator[yaml.Event]) -> errors.Node | None:
+        root: errors.Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise self._refusal(event, "there must be one document, and here begins another: take out the '---'")
+            if isinstance(event, yaml.NodeEvent):
+                root = self._node(event, events, 0)
+        return root
+
+    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> errors.Node:
+        before = self._count
+        self._count += 1
+        if depth > _DEEPEST:
+            raise self._refusal(event, _TOO_DEEP)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        if event.tag is not None:
+            raise self._refusal(event, f"tags such as {event.tag} are not known here")
+        node = self._value(event, events, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (node, self._count - before)
+        return node
+
+    def _value(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> errors.Node:
+        line = _line(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return errors.ScalarNode(line, event.value, event.implicit[0])
+        children = []
+        for child in events:
+            if isinstance(child, yaml.CollectionEndEvent):
+                break
+            assert isinstance(child, yaml.NodeEvent)
+            children.append(self._node(child, events, depth + 1))
+        if isinstance(event, yaml.SequenceStartEvent):
+            return errors.SequenceNode(line, tuple(children))
+        return errors.MappingNode(line, tuple(zip(children[::2], children[1::2], strict=True)))
+
+    def _alias(self, event: yaml.AliasEvent) -> errors.Node:
+        if event.anchor not in self._anchors:
+            raise self._refusal(event, f"*{event.anchor} is not the name of anything above")
+        node, count = self._anchors[event.anchor]
+        self._count += count
+        if self._count > _MOST_NODES:
+            raise self._refusal(event, f"*{event.anchor} and its like unfold to more than {_MOST_NODES} values")
+        return node
+
+    def _refusal(self, event: yaml.Event, message: str) -> ConfigError:
+        return ConfigError([Fault(self._file, _line(event), "", message)])
+
+
+def _line(event: yaml.Event) -> int:
+    assert event.start_mark is not None
+    return event.start_mark.line + 1
