@@ -297,6 +297,7 @@ class Tenant:
     def _run_ended(self) -> None:
         self._run = None
         again, self._again = self._again, False
+        self._scheduler.collect_garbage()
         self._begin_or_rest(again=again)
 
     def _begin_or_rest(self, *, again: bool) -> None:
