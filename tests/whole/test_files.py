@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from fakes.s3 import Server
 from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, eventually
+from whole.wrapped import wrapping
 
 APP = Path(__file__).parent.parent / "apps" / "uploads.py"
 SIZES = [0, 1, 100, 4_000, 70_000, 262_144, 262_145, 600_000]
@@ -195,3 +197,50 @@ def test_uploads_come_back_from_a_bucket(start: StartDaemon, moto_server: Server
     status = daemon.cli("history", "ann")
     assert "storage/" in status.stdout
     assert daemon.stop() == 0
+
+
+def test_flyatc_run_saves_and_restores_folders_too(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(
+        """
+server: {data: ./data}
+app: {databases: [app.sqlite3], files: [storage], env: {DATA: "{data}", PORT: "{port}"}}
+storage: {url: "file:./store"}
+"""
+    )
+    command = (sys.executable, str(APP))
+    with wrapping(tmp_path, *command, options=("--config", "app.yaml")) as one:
+        one.start()
+        eventually(lambda: one.get("/up").status == 200, what="the app")
+        assert one.post("/upload/a/b", b"content").status == 200
+        before = one.get("/all").json
+        assert one.stop() == 128 + signal.SIGTERM
+    shutil.rmtree(tmp_path / "data")
+    with wrapping(tmp_path, *command, options=("--config", "app.yaml")) as one:
+        one.start()
+        eventually(lambda: one.get("/up").status == 200, what="the app")
+        assert one.get("/all").json == before
+        assert one.stop() == 128 + signal.SIGTERM
+    assert list(before["files"]) == list(before["rows"]) == ["a/b"]
+
+
+def test_what_was_set_aside_and_what_is_skipped_is_shown_by_the_commands(start: StartDaemon, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    one, two = start(text("snapshot", store)), start(text("snapshot", store))
+    upload(one, "a")
+    (one.folder / "data/tenants/ann/~/storage/link").symlink_to("/etc/passwd")
+    assert one.cli("backup", "ann", "storage").returncode == 0
+    (alarm,) = one.status("ann")["alarms"]
+    assert alarm == "storage/: links, sockets, pipes and devices are not saved: link"
+    assert one.stop() == 0
+    (one.folder / "data/tenants/ann/~/storage/unsaved").write_text("unsaved")
+    upload(two, "b")
+    assert two.stop() == 0
+    one.start()
+    assert sorted(everything(one)["files"]) == ["a", "b"]
+    listed = one.cli("orphans", "ann", "--json")
+    (orphan,) = json.loads(listed.stdout)
+    assert (orphan["database"], orphan["size"]) == ("storage/", len("a") + len("unsaved"))
+    run = one.cli("restore", "ann", "storage/", "--orphan", orphan["name"])
+    assert run.returncode == 0, run.stderr
+    assert sorted(everything(one)["files"]) == ["a", "unsaved"]
+    assert one.stop() == 0

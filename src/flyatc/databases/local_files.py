@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 from datetime import UTC, datetime
@@ -100,7 +101,8 @@ def size(path: Path) -> int:
 
 def size_below(folder: Path) -> int:
     """Return the size of all files in a folder, without links."""
-    return sum(os.lstat(Path(above, name)).st_size for above, _, names in os.walk(folder) for name in names)
+    found = (os.lstat(Path(above, name)) for above, _, names in os.walk(folder) for name in names)
+    return sum(one.st_size for one in found if stat.S_ISREG(one.st_mode))
 
 
 def wal_size(path: Path) -> int:

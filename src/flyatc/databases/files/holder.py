@@ -17,6 +17,7 @@ from flyatc.databases import autosave, manifest, orphans
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
 from flyatc.databases.files.folder import SavedFolder
+from flyatc.databases.files.manifest import SUFFIX
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.local_record import Record
@@ -109,7 +110,10 @@ class FilesHolder:
 
     async def save(self, progress: Progress, only: str | None = None) -> None:
         """Save now. Cannot be cancelled once started. Raises SaveFailed."""
-        if only is not None and only not in [folder.name for folder in self.folders]:
+        names = [folder.name for folder in self.folders]
+        if f"{only}{SUFFIX}" in names:
+            only = f"{only}{SUFFIX}"
+        if only is not None and only not in names:
             return await self.held.save(progress, only)
         await tasks.to_the_end(tasks.start(self._save(progress, only), f"save {self._tenant.address}"))
         return None
