@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from fakes.faults import line
 from fakes.s3 import Server
+from slowness import SLOWNESS
 from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, eventually
@@ -244,3 +246,28 @@ def test_what_was_set_aside_and_what_is_skipped_is_shown_by_the_commands(start: 
     assert run.returncode == 0, run.stderr
     assert sorted(everything(one)["files"]) == ["a", "unsaved"]
     assert one.stop() == 0
+
+
+def test_the_end_is_in_time_although_the_bucket_hangs_and_the_next_start_saves(
+    start: StartDaemon, moto_server: Server
+) -> None:
+    bucket = moto_server.bucket()
+    with line(moto_server.port) as wire:
+        slow = text("snapshot").replace("data: data}", "data: data, shutdown_timeout: 3s}")
+        daemon = start(slow, env=moto_server.environ(bucket, port=wire.port))
+        upload_mixed(daemon, 20)
+        before = everything(daemon)
+        wire.black_hole()
+        began = time.monotonic()
+        assert daemon.stop() == 1
+        assert time.monotonic() - began < 6 * SLOWNESS
+        wire.pass_through()
+        daemon.start()
+        daemon.until_told("saved", within=30, tenant="ann", database="storage/")
+        daemon.until_told("saved", within=30, tenant="ann", database="app.sqlite3")
+        assert daemon.stop() == 0
+        shutil.rmtree(daemon.folder / "data")
+        daemon.start()
+        assert everything(daemon) == before
+        assert daemon.told("the files and the databases are not of one moment") == []
+        assert daemon.stop() == 0
