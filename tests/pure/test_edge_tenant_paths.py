@@ -93,6 +93,14 @@ def test_all_other_bytes_are_unchanged() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("cookie", ["e", "e: e", "e: e: e", "Set-Cookie: Set-Cookie:", "X", "", "1", "a=b; Path=/"])
+def test_a_cookie_is_found_though_its_text_stands_elsewhere_too(cookie: str) -> None:
+    before, after = "Set-Cooki: e: e; a=b; Path=/", "X-Copy: a=b; Path=/"
+    expected = f"Set-Cookie: {cookie.strip()}".removesuffix("; Path=/") + "; Path=/boston"
+    assert lines(before, f"Set-Cookie: {cookie}", after) == [before, expected, after]
+    assert lines(f"Set-Cookie: {cookie}") == [expected]
+
+
 def path_by_rfc(cookie: str, request_path: str) -> str:
     """The path of a cookie by RFC 6265 §5.2, §5.2.4, §5.3: written again, without the code under test."""
     default = request_path.rpartition("/")[0] or "/"
@@ -265,5 +273,5 @@ def test_a_cookie_costs_two_calls_and_a_response_without_one_none() -> None:
         rewriter.apply(answer, asked, print)
         sys.setprofile(None)
         assert answer.kept == [b"\r\nSet-Cookie: a=%d; Path=/boston; HttpOnly" % number]
-    assert calls == ["apply", "_replace"]
+    assert calls == ["apply"]
     assert rewriter.names.isdisjoint({b"content-length": [b"1"], b"connection": [b"close"]})

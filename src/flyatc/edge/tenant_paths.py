@@ -11,14 +11,14 @@ path is the prefix without a slash at its end: by §5.1.4 ``/boston`` matches ``
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 
 from flyatc.config.schema import Tenant
 from flyatc.wire import head
 
 REDIRECTS = (b"location", b"content-location", b"refresh")
 _USUAL_LINE = b"\r\nSet-Cookie: "
-_USUAL = 128  # octets of a cookie's attributes that are remembered
+_USUAL, _MOST_KNOWN = 128, 8  # octets of a cookie's attributes that are remembered, and how many
 LONGEST_PATH = 1024  # octets; browsers ignore a longer attribute (RFC 6265bis §5.6)
 
 _COOKIE = re.compile(rb"\r\nset-cookie:[^\r]*", re.IGNORECASE)
@@ -34,47 +34,36 @@ _URL = re.compile(rb"(?:(?:https?:)?//([^/?#\\]*))?(/[^?#]*)?", re.IGNORECASE)
 class TenantPaths:
     """Rewrites the headers of one tenant's responses. ``names``: headers that need it, in lower case."""
 
-    __slots__ = ("_attribute", "_below", "_is_tenant", "_known", "_prefix", "_warned", "names")
+    __slots__ = ("_attribute", "_below", "_is_tenant", "_known", "_moves", "_prefix", "_warned", "names")
 
     def __init__(self, prefix: bytes, names: Iterable[bytes], is_tenant: Callable[[bytes], bool]) -> None:
         """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is."""
         self.names = frozenset(names)
         self._prefix, self._below, self._attribute = prefix, prefix + b"/", b"; Path=" + prefix
-        self._is_tenant, self._warned = is_tenant, False
-        self._known = lru_cache(8)(self._attributes)
+        self._is_tenant, self._moves, self._warned = is_tenant, not self.names.isdisjoint(REDIRECTS), False
+        self._known: dict[bytes, bytes] = {}  # attributes of cookies → the rewritten ones
 
     def apply(
         self, answer: head.ResponseHead, asked: head.RequestHead, warn: Callable[[str], None] | None = None
     ) -> None:
         """Rewrite the headers ``names`` of a response. ``warn``: called once if browsers will refuse a cookie."""
-        noted, cookies = answer.noted, answer.noted.get(b"set-cookie")
-        if cookies is not None and b"set-cookie" in self.names:
-            if warn is not None and not self._warned and b"__host-" in answer.lowered:
+        block, noted = b"".join(answer.kept), answer.noted
+        if b"set-cookie" in noted and b"set-cookie" in self.names:
+            cookies = noted[b"set-cookie"]
+            if len(cookies) == 1 and (at := block.find(_USUAL_LINE)) >= 0:  # most have one, written as usual: no calls
+                if (end := block.find(b"\r", at + len(_USUAL_LINE))) < 0:
+                    end = len(block)
+                if (begin := block.find(b";", at, end)) < 0:
+                    begin = end
+                attributes = block[begin:end]
+                block = b"%b%b%b" % (block[:begin], self._known.get(attributes) or self._learn(attributes), block[end:])
+            else:
+                block = _COOKIE.sub(self._cookie, block)
+            if warn is not None and not self._warned and (len(cookies) > 1 or cookies[0][:2] == b"__"):
                 self._check_names(cookies, warn)
-            if len(noted.keys() & self.names) == 1 == len(cookies) and self._replace(answer.kept, cookies[0]):
-                return
-        block = b"".join(answer.kept)
-        if cookies is not None and b"set-cookie" in self.names:
-            block = _COOKIE.sub(self._cookie, block)
-        if b"location" in self.names and not noted.keys().isdisjoint(REDIRECTS):
+        if self._moves and not noted.keys().isdisjoint(REDIRECTS):
             block = _REDIRECT.sub(partial(self._redirect, _hosts(asked)), block)
         answer.kept = [block]
-
-    def _replace(self, kept: list[bytes], cookie: bytes) -> bool:
-        """Rewrite the only cookie where it is written as usual; else return False. Most responses with one are so."""
-        pair, semicolon, attributes = cookie.partition(b";")
-        if len(attributes) > _USUAL:
-            return False
-        line = _USUAL_LINE + cookie
-        for number, piece in enumerate(kept):
-            at = piece.find(line)
-            if at >= 0:
-                end = at + len(line)
-                kept[number] = b"%b%b%b%b%b" % (
-                    piece[:at], _USUAL_LINE, pair, self._known(semicolon + attributes), piece[end:]
-                )  # fmt: skip
-                return True
-        return False
 
     def _check_names(self, cookies: list[bytes], warn: Callable[[str], None]) -> None:
         """Warn of a cookie ``__Host-…``, which browsers take with ``Path=/`` only (RFC 6265bis §4.1.3.2). It is
@@ -88,11 +77,18 @@ class TenantPaths:
                 "tenants would get it. Give it a name without __Host-, or set cookies: keep"
             )
 
-    def _cookie(self, match: re.Match[bytes]) -> bytes:
-        """Return the rewritten line. Apps use few different attributes: what becomes of them is remembered."""
-        pair, semicolon, attributes = match[0].partition(b";")
-        attributes = semicolon + attributes
-        return pair + (self._known(attributes) if len(attributes) <= _USUAL else self._attributes(attributes))
+    def _cookie(self, line: re.Match[bytes]) -> bytes:
+        pair, semicolon, attributes = line[0].partition(b";")
+        return pair + self._attributes(semicolon + attributes)
+
+    def _learn(self, attributes: bytes) -> bytes:
+        """Return the rewritten attributes, and remember them: an app has few different ones."""
+        made = self._attributes(attributes)
+        if len(attributes) <= _USUAL:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[attributes] = made
+        return made
 
     def _attributes(self, line: bytes) -> bytes:
         found = _PATH.search(line)
