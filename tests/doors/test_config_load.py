@@ -10,8 +10,8 @@ import pytest
 from flyatc.config.document import data_folder, find
 from flyatc.config.errors import ConfigError
 from flyatc.config.load import load
-from flyatc.config.reference import reference
 from flyatc.config.schema import Config
+from flyatc.config.schema_docs import reference
 from flyatc.config.schema_sections import Listen
 
 EXAMPLE = """
@@ -196,7 +196,7 @@ def test_ten_thousand_tenants_are_all_there(tmp_path: Path) -> None:
 def test_the_page_of_reference_is_what_the_schema_says() -> None:
     page = Path(__file__).parents[2] / "docs/configuration.md"
     assert page.read_text() == reference(), (
-        "docs/configuration.md is stale: write flyatc.config.reference.reference() to it"
+        "docs/configuration.md is stale: write flyatc.config.schema_docs.reference() to it"
     )
 
 

@@ -23,9 +23,9 @@ from flyatc.databases.files import blobs as packing
 from flyatc.databases.files import seeds
 from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.local_files import SECOND, TICK
-from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
 from flyatc.databases.version_choice import Moment, OrphanChoice
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from flyatc.observe.log import Log

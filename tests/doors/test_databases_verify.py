@@ -15,8 +15,8 @@ import pytest
 
 from fakes.machines import FailingStore, Machine, Yard, add
 from flyatc.databases import inventory
-from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
+from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 

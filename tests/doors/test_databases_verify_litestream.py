@@ -12,7 +12,7 @@ from flyatc.admin import store_access
 from flyatc.config import load
 from flyatc.databases.verify import Verdict
 from flyatc.observe.log import Log
-from flyatc.process.pidfiles import Records
+from flyatc.process.child_records import Records
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from fakes.waiting import eventually
 from flyatc.databases.litestream import client
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.kit.threads import Threads
-from flyatc.process import program as programs
-from flyatc.process.pidfiles import Records, end_leftovers
+from flyatc.process import helper_program as programs
+from flyatc.process.child_records import Records, end_leftovers
 from slowness import SLOWNESS
 
 

@@ -15,7 +15,7 @@ from flyatc.objects.folder import FolderStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.errors import HeldElsewhere
-from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.lease_manager import LeaseManager
 from flyatc.ownership.record import Me, State
 from flyatc.ownership.rules import Terms
 

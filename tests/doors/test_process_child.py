@@ -24,9 +24,9 @@ from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.observe.log import Log
 from flyatc.process import child, launch_plan, members, proc, termination
 from flyatc.process.child import RunningChild
+from flyatc.process.child_records import FOLDER, Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
-from flyatc.process.pidfiles import FOLDER, Records
 from flyatc.process.ports import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.tenants import interfaces as tenants

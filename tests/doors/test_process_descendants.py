@@ -22,9 +22,9 @@ from flyatc.observe.log import Log
 from flyatc.ownership import rules
 from flyatc.process import child, launch_plan, members, supervisor_client
 from flyatc.process.child import RunningChild
+from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups, locate
-from flyatc.process.pidfiles import Records
 from flyatc.process.ports import PortPool
 from flyatc.process.supervisor import boottime
 from flyatc.process.supervisor_client import Launcher

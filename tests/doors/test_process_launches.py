@@ -9,12 +9,12 @@ from sys import executable
 
 from flyatc.observe.log import Log
 from flyatc.process import proc
-from flyatc.process.pidfiles import FOLDER, end_leftovers
+from flyatc.process.child_records import FOLDER, end_leftovers
 
 DAEMON = """
 import os, subprocess, sys
 from pathlib import Path
-from flyatc.process.pidfiles import Records
+from flyatc.process.child_records import Records
 
 environ = {**os.environ, "PORT": "20123", "WORD": "sm\\u00f6rg\\u00e5s"}
 with Records(Path(sys.argv[1])).launching("u/t", environ, 20123):

@@ -15,8 +15,8 @@ import pytest
 from fakes.waiting import eventually
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import members, pidfiles, proc, termination
-from flyatc.process.pidfiles import FOLDER, Record, Records, end_leftovers
+from flyatc.process import child_records, members, proc, termination
+from flyatc.process.child_records import FOLDER, Record, Records, end_leftovers
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
@@ -32,7 +32,7 @@ from flyatc.process.child import hold
 from flyatc.process.supervisor_client import Launcher
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.ports import PortPool
-from flyatc.process.pidfiles import Records
+from flyatc.process.child_records import Records
 
 async def main():
     data = Path(sys.argv[1])
@@ -111,7 +111,7 @@ async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path
 async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pidfiles, "GRACE", 0.5)  # it ignores SIGTERM: the whole grace passes
+    monkeypatch.setattr(child_records, "GRACE", 0.5)  # it ignores SIGTERM: the whole grace passes
     killed_daemon(tmp_path, "--fork-child", "session", "--ignore-term")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -125,7 +125,7 @@ async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
 async def test_a_run_is_found_by_its_mark_where_its_root_is_gone(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pidfiles, "GRACE", 0.5)  # the child of the app ignores SIGTERM
+    monkeypatch.setattr(child_records, "GRACE", 0.5)  # the child of the app ignores SIGTERM
     killed_daemon(tmp_path, "--fork-child", "session")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -139,7 +139,7 @@ async def test_a_run_that_was_not_on_record_yet_is_found_by_its_mark(tmp_path: P
     environ = {**os.environ, members.MARK: "cafe"}
     folder = tmp_path / FOLDER
     folder.mkdir(parents=True)
-    note = pidfiles.Start(boot=proc.boot(), tenant="u", mark="cafe", cgroup="")
+    note = child_records.Start(boot=proc.boot(), tenant="u", mark="cafe", cgroup="")
     with subprocess.Popen(["sleep", "600"], env=environ, start_new_session=True) as app:
         (folder / "cafe.start").write_bytes(msgspec.json.encode(note))
         await end_leftovers(tmp_path, log)
@@ -159,7 +159,7 @@ async def test_the_supervisor_ends_the_apps_of_a_daemon_that_was_killed(tmp_path
 async def test_the_grandchildren_of_a_dead_leader_are_found(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pidfiles, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
+    monkeypatch.setattr(child_records, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
     pid = killed_daemon(tmp_path, "--fork-child")
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not runs(pid))
@@ -216,7 +216,7 @@ async def test_the_first_start_of_all_has_nothing_to_end(tmp_path: Path, log: Lo
 async def test_what_cannot_be_ended_forbids_the_start(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pidfiles, "GRACE", 0.0)
+    monkeypatch.setattr(child_records, "GRACE", 0.0)
     monkeypatch.setattr(
         termination, "KILL_PATIENCE", -1.0
     )  # nothing survives SIGKILL on purpose: so nobody waits for it
@@ -226,7 +226,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
         await end_leftovers(tmp_path, log)
     assert len(on_record(tmp_path)) == 1, "the next start must look again"
     monkeypatch.undo()
-    monkeypatch.setattr(pidfiles, "GRACE", 0.2)
+    monkeypatch.setattr(child_records, "GRACE", 0.2)
     await end_leftovers(tmp_path, log)
     await eventually(lambda: not runs(pid))
 

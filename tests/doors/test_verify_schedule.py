@@ -15,7 +15,7 @@ from flyatc.config.schema import Config
 from flyatc.daemon import verify_schedule as module
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.kit import tasks
-from flyatc.process.pidfiles import Records
+from flyatc.process.child_records import Records
 
 
 @pytest.fixture

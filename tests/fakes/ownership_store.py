@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from flyatc.kit import tasks
+from flyatc.kit.machine_clocks import Clock
 from flyatc.objects.store import ConditionFailed, Seen, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import record
-from flyatc.ownership.clock import Clock
 from flyatc.ownership.lease import HeldLease
-from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.lease_manager import LeaseManager
 from flyatc.ownership.record import Me, Owner, Process, Session, Successor
 from flyatc.ownership.rules import Terms
 

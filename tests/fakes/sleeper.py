@@ -16,8 +16,8 @@ from flyatc.daemon.machine_idle import IdleWatcher
 from flyatc.fly.local_api import Verb
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
+from flyatc.kit.machine_clocks import Clock
 from flyatc.observe.log import Log
-from flyatc.ownership.clock import Clock
 
 
 def now() -> float:

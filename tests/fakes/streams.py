@@ -16,12 +16,12 @@ from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.litestream.daemon import SETTINGS, Run, Running
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit.types import silent
 from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
-from flyatc.process import program
-from flyatc.process.pidfiles import Records
+from flyatc.process import helper_program
+from flyatc.process.child_records import Records
 
 
 class Streamer:
@@ -47,7 +47,7 @@ class Streamer:
 
     @contextlib.asynccontextmanager
     async def _run(self, *call: Any) -> AsyncIterator[Running]:
-        hold: Run = partial(program.hold, records=self._records)
+        hold: Run = partial(helper_program.hold, records=self._records)
         async with hold(*call) as running:
             yield running
         self.after_programs()

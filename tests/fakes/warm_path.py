@@ -18,7 +18,7 @@ from flyatc.kit import tasks
 from flyatc.kit.types import Effort, Work
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import HeldLease
-from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.lease_manager import LeaseManager
 from flyatc.ownership.record import Me, Process
 from flyatc.ownership.rules import Terms
 from flyatc.tenants.fleet import Fleet

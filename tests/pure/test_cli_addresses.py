@@ -7,7 +7,7 @@ from msgspec import structs
 from fakes.stage import make_config
 from flyatc.cli import common
 from flyatc.config.schema import Config, Server, make_tenant
-from flyatc.control.explain import explain
+from flyatc.control.route_explanation import explain
 from flyatc.control.types import Explanation
 from flyatc.routing.route import Routes
 

@@ -7,10 +7,10 @@ import pytest
 from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.parse import parse
-from flyatc.config.reference import reference
 from flyatc.config.reload import changes
 from flyatc.config.resolve import resolve
 from flyatc.config.schema import Config
+from flyatc.config.schema_docs import reference
 from flyatc.config.schema_sections import Cache, Compression, Delivery, Folder
 
 

@@ -1,7 +1,7 @@
 """Snapshot mode after litestream has written."""
 
+from flyatc.databases.keep_or_restore import Here, Keep, Refuse, Streamed, plan
 from flyatc.databases.manifest import Entry
-from flyatc.databases.restore_plan import Here, Keep, Refuse, Streamed, plan
 
 STREAMED = Entry(line=3, txid=9)
 

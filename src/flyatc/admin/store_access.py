@@ -16,8 +16,8 @@ from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
 from flyatc.databases.litestream.replica_restore import LitestreamContext
-from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifier
+from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.calls import ThreadedStore
@@ -28,8 +28,8 @@ from flyatc.ownership import acquire, identity, record
 from flyatc.ownership.acquire import RecordStore
 from flyatc.ownership.record import Session
 from flyatc.ownership.rules import Rules, Terms
-from flyatc.process import program
-from flyatc.process.pidfiles import Records
+from flyatc.process import helper_program
+from flyatc.process.child_records import Records
 
 PATIENCE = 6.0  # seconds to read one record
 
@@ -85,7 +85,7 @@ def _sources(
     storage, data = config.storage, Path(config.server.data)
     if storage.mode != "litestream":
         return [Snapshots(store, tools), SavedFiles(store, tools)]
-    run = partial(program.hold, records=records)
+    run = partial(helper_program.hold, records=records)
     engine = LitestreamDaemon(data / ".flyatc", storage.litestream, environ, run, tools.log, tools.quick)
     means = LitestreamContext(store, storage, environ, Addresses(storage, environ), engine, run, tools)
     return [Replicas(means), Snapshots(store, tools), SavedFiles(store, tools)]

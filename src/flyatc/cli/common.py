@@ -64,11 +64,11 @@ scope = click.argument("scope", metavar="[USER[/TENANT]]", required=False)
 
 
 def of(config: "Config", pasted: str) -> str:
-    """Return the address that is meant (control.explain.address), by the file."""
-    from flyatc.control import explain
+    """Return the address that is meant (control.route_explanation.address), by the file."""
+    from flyatc.control import route_explanation
     from flyatc.routing.route import Routes
 
-    return _named_by(pasted, explain.address(config, Routes(config), pasted))
+    return _named_by(pasted, route_explanation.address(config, Routes(config), pasted))
 
 
 def of_scope(config: "Config", pasted: str | None) -> str | None:

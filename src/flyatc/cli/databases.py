@@ -279,7 +279,7 @@ def verify(scope: str | None, config_path: Path | None, as_json: bool) -> int:
 async def _verify(config: "Config", wanted: str | None, *, quiet: bool) -> list["Verdict"]:
     from flyatc.admin import store_access
     from flyatc.observe.log import Log
-    from flyatc.process.pidfiles import Records
+    from flyatc.process.child_records import Records
 
     log = Log(io.FileIO(STDERR, "wb", closefd=False), text=True, level="error")
     records = Records(Path(config.server.data))

@@ -155,11 +155,11 @@ def route(ctx: click.Context, path: str, daemon: Client, as_json: bool) -> int:
 def _explained(daemon: Client, config_path: Path | None, path: str) -> Explanation:
     with contextlib.suppress(NoDaemon):
         return daemon.get("/route", Explanation, path=path)
-    from flyatc.control import explain
+    from flyatc.control import route_explanation
     from flyatc.routing.route import Routes
 
     config = common.read(config_path)
-    return explain.explain(config, Routes(config), path)
+    return route_explanation.explain(config, Routes(config), path)
 
 
 def described(found: Explanation) -> list[tuple[str, str]]:

@@ -194,10 +194,10 @@ class Operations(Protocol):
         """Every configured tenant, and those of '*' which exist."""
 
     def explain(self, url: str) -> Explanation:
-        """``control.explain.explain`` with the present configuration and the tenant's state."""
+        """``control.route_explanation.explain`` with the present configuration and the tenant's state."""
 
     def address(self, pasted: str) -> str | None:
-        """``control.explain.address`` with the present configuration."""
+        """``control.route_explanation.address`` with the present configuration."""
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all of a user. Returns when they are ready."""

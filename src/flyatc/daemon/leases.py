@@ -14,7 +14,7 @@ from flyatc.observe.log import Log
 from flyatc.ownership import identity, operator, record
 from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.lease import HeldLease, Lease, SoleLease
-from flyatc.ownership.leases import LeaseManager
+from flyatc.ownership.lease_manager import LeaseManager
 from flyatc.ownership.record import Me, Owner, State, Successor
 from flyatc.ownership.release_rules import Denied
 from flyatc.ownership.rules import Terms

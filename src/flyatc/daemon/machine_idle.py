@@ -7,12 +7,12 @@ from time import time
 
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_rules import Cause, Due, NotYet, Reading, Seen, Slept, Stalled, StallReports, gap, judge
+from flyatc.daemon.machine_idle_rule import Cause, Due, NotYet, Reading, Seen, Slept, Stalled, StallReports, gap, judge
 from flyatc.daemon.machine_sleep import Machine, MachineSleep, Outcome, Platform, reading
 from flyatc.fly import environment, local_api
 from flyatc.kit.errors import FlyatcError
+from flyatc.kit.machine_clocks import Clock
 from flyatc.observe.log import Log
-from flyatc.ownership.clock import Clock
 
 LOOK_SECONDS = 5.0
 BEAT = 1.0  # s; between two readings of the clocks

@@ -13,14 +13,14 @@ from typing import Protocol
 
 from flyatc.config.schema import Config
 from flyatc.daemon.leases import local_tenants
-from flyatc.daemon.machine_rules import Cause, Reading, Slept, Stalled, gap
+from flyatc.daemon.machine_idle_rule import Cause, Reading, Slept, Stalled, gap
 from flyatc.daemon.wiring import Parts
 from flyatc.fly import local_api
 from flyatc.fly.local_api import Unanswered, Verb
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
+from flyatc.kit.machine_clocks import Clock
 from flyatc.observe.log import Log
-from flyatc.ownership.clock import Clock
 
 BEAT = 0.2  # s; between two readings of the clocks, after the platform was asked
 STALL = 1.0  # s; a reading may be so late on a busy machine

@@ -12,7 +12,7 @@ from msgspec import structs
 from flyatc import __version__
 from flyatc.config import reload
 from flyatc.config.schema import Config
-from flyatc.control import explain, types
+from flyatc.control import route_explanation, types
 from flyatc.daemon.wiring import Parts
 from flyatc.databases.files import facade
 from flyatc.databases.version_choice import Choice
@@ -95,14 +95,14 @@ class Operations:
         )
 
     def explain(self, url: str) -> types.Explanation:
-        found = explain.explain(self._daemon.config, self._parts.handler.routes, url)
+        found = route_explanation.explain(self._daemon.config, self._parts.handler.routes, url)
         if found.user is None or found.name is None:
             return found
         tenant = self._parts.fleet.find(found.user, found.name)
         return structs.replace(found, state=None if tenant is None else str(tenant.status().state))
 
     def address(self, pasted: str) -> str | None:
-        return explain.address(self._daemon.config, self._parts.handler.routes, pasted)
+        return route_explanation.address(self._daemon.config, self._parts.handler.routes, pasted)
 
     async def start(self, address: str) -> None:
         """Start tenants. Raises FlyatcError if requests would be sent to another machine."""

@@ -26,7 +26,7 @@ from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log, stamp
-from flyatc.process.pidfiles import Records
+from flyatc.process.child_records import Records
 
 SHARE = 0.1  # of the time spent verifying, on average
 PAUSE = 1.0  # s; between two databases, at least

@@ -16,8 +16,8 @@ from flyatc.daemon.tenant_secrets import TenantSecrets
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.databases.litestream.backend import LitestreamBackend
-from flyatc.databases.resources import Workers
 from flyatc.databases.service import DatabaseService
+from flyatc.databases.workers import Workers
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, handler, maintenance, upstream
 from flyatc.edge.fly_replay import FlyReplay
@@ -36,10 +36,10 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.lease import Lease
-from flyatc.process import before_start, child, launch_plan, members, pidfiles, program
+from flyatc.process import before_start, child, child_records, helper_program, launch_plan, members
+from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
-from flyatc.process.pidfiles import Records
 from flyatc.process.ports import PortPool
 from flyatc.process.supervisor_client import Launcher
 from flyatc.routing import replay
@@ -59,7 +59,7 @@ class Parts:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.log, self.listener = log, listener
         self.data = Path(config.server.data)
-        self.environ = dict(os.environ) | pidfiles.environment(identity.folder_mark(self.data))
+        self.environ = dict(os.environ) | child_records.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
         self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
         self.store = store_of(config.storage, self.environ, log=log)
@@ -209,7 +209,7 @@ def streams_of(
     """Factory of the litestream backend, for DatabaseService; None in another mode."""
     if config.storage.mode != "litestream" or store is None:
         return None
-    run, folder = partial(program.hold, records=records), Path(config.server.data) / ".flyatc"
+    run, folder = partial(helper_program.hold, records=records), Path(config.server.data) / ".flyatc"
     return lambda tools: LitestreamBackend(store, config.storage, environ, folder, run, log, tools)
 
 

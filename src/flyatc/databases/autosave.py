@@ -13,7 +13,7 @@ from flyatc.databases import alarms, local_files, orphans
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress, silent

@@ -30,7 +30,7 @@ from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ConditionFailed, ObjectStore, StoreUnavailable

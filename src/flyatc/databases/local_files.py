@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 import zstandard
 
+from flyatc.databases.keep_or_restore import Here
 from flyatc.databases.manifest import Signature, Stamp
-from flyatc.databases.restore_plan import Here
 from flyatc.kit import durable_files
 from flyatc.kit.threads import Tick
 

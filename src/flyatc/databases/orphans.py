@@ -17,8 +17,8 @@ from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.manifest import ARCHIVE, SUFFIX
-from flyatc.databases.resources import Workers
 from flyatc.databases.transfer import Restored
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks, timing
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent

@@ -15,12 +15,9 @@ from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import local_files, manifest, orphans, remote, resources, sqlite, transfer
+from flyatc.databases import disk_space, local_files, manifest, orphans, remote, sqlite, transfer
 from flyatc.databases.database import Database
-from flyatc.databases.local_record import Record
-from flyatc.databases.manifest import Entry, Pointer, Position
-from flyatc.databases.resources import Workers
-from flyatc.databases.restore_plan import (
+from flyatc.databases.keep_or_restore import (
     Adopt,
     Create,
     Current,
@@ -35,7 +32,10 @@ from flyatc.databases.restore_plan import (
     Unknown,
     plan,
 )
+from flyatc.databases.local_record import Record
+from flyatc.databases.manifest import Entry, Pointer, Position
 from flyatc.databases.transfer import Restored
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
@@ -67,7 +67,7 @@ def refusing(tenant: Tenant) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise resources.refused(tenant.address, error, resources.seen(tenant.data)) from error
+        raise disk_space.refused(tenant.address, error, disk_space.free_space_or_none(tenant.data)) from error
     except StoreUnavailable as error:
         raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 
@@ -222,7 +222,7 @@ async def bring(
     await tools.quick.run(own.mkdir)
     try:
         async with tools.restores:
-            with resources.enough(str(database), place, needed):
+            with disk_space.require_free_space(str(database), place, needed):
                 raw = await transfer.fetch(database.remote, key, known, own, tools, progress)
     except transfer.SnapshotDamaged as error:
         advice = transfer.older_version_advice(pointer, key, database) if pointer is not None else "Choose another one"

@@ -9,9 +9,9 @@ from flyatc.databases import local_files, manifest, orphans, restore, version_ch
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
-from flyatc.databases.resources import Workers
 from flyatc.databases.transfer import Restored
 from flyatc.databases.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 

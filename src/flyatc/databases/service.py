@@ -23,8 +23,8 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.remote import Version, in_time
-from flyatc.databases.resources import Workers
 from flyatc.databases.version_choice import Choice
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore

@@ -15,10 +15,10 @@ from time import monotonic, time
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.database import Database
+from flyatc.databases.keep_or_restore import Here
 from flyatc.databases.manifest import Pointer, Snapshot
 from flyatc.databases.remote import OrphanStore, RemoteDatabase
-from flyatc.databases.resources import Workers
-from flyatc.databases.restore_plan import Here
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import Absent, ConditionFailed, Stored, StoreUnavailable

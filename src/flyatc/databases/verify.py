@@ -27,7 +27,7 @@ from flyatc.databases.litestream.replica_layout import Line, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.manifest import Pointer
 from flyatc.databases.remote import PointerDamaged, RemoteDatabase
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import silent

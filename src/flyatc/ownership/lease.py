@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.ownership.clock import Clock
+from flyatc.kit.machine_clocks import Clock
 
 JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspended, or its clock was set
 

@@ -10,11 +10,11 @@ from msgspec import structs
 
 from flyatc import __version__
 from flyatc.kit import tasks
+from flyatc.kit.machine_clocks import Clock
 from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import identity, record
 from flyatc.ownership.acquire import RecordStore, swap
-from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.lease import JUMP, HeldLease, SessionTerm
 from flyatc.ownership.record import Me, Session, Unreadable

@@ -14,9 +14,9 @@ from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
 from flyatc.process import launch_plan, proc, readiness, work
+from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
-from flyatc.process.pidfiles import Records
 from flyatc.process.ports import PortOwner, PortPool, Verdict
 from flyatc.process.supervisor_client import AppProcess, Launcher
 from flyatc.process.termination import Needed

@@ -17,7 +17,7 @@ from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
 from flyatc.tenants.interfaces import Child, Databases, DataWatch, Gateway
 from flyatc.tenants.record import Record, StateTracker
-from flyatc.tenants.run_failures import RunFailures
+from flyatc.tenants.run_refusal import RunFailures
 from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
 from flyatc.tenants.start_queue import KEPT, StartWait, Turn
 from flyatc.tenants.state import START_STATES, State

@@ -17,9 +17,9 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.remote import Version
-from flyatc.databases.resources import Workers
 from flyatc.databases.restore import Seeds
 from flyatc.databases.version_choice import Choice, OrphanChoice
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.ownership.lease import Lease
 

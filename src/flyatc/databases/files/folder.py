@@ -38,7 +38,7 @@ from flyatc.databases.files.upload import Upload
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import OF_FILES, Link, Pointer, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import SaveFailed
 from flyatc.kit.types import Progress, silent
 from flyatc.objects.store import Absent, ObjectStore, StoreUnavailable

@@ -1,6 +1,6 @@
 """Make the folders of files of a tenant current before its app starts, after its databases: all of them, or none.
 
-The plan is that of a database (``restore_plan``): the local folder is kept exactly if it descends from the store's
+The plan is that of a database (``keep_or_restore``): the local folder is kept exactly if it descends from the store's
 newest save. What is restored is the save that belongs to the databases (``pairing``).
 """
 
@@ -14,7 +14,7 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import local_files, manifest, orphans, resources, restore
+from flyatc.databases import disk_space, local_files, manifest, orphans, restore
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import pairing, placing, seeds
 from flyatc.databases.files.folder import SavedFolder, Unusable
@@ -23,11 +23,11 @@ from flyatc.databases.files.manifest import Manifest
 from flyatc.databases.files.pairing import Chosen, State
 from flyatc.databases.files.placing import Bring, Damaged, Local
 from flyatc.databases.files.scan import Scan
+from flyatc.databases.keep_or_restore import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Snapshot
-from flyatc.databases.resources import Workers
 from flyatc.databases.restore import Seeds
-from flyatc.databases.restore_plan import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
@@ -155,7 +155,7 @@ async def bring(folder: SavedFolder, chosen: Chosen, local: Local | None, place:
         kept = folder.folder / "files" / f"partial-{segment_of(folder.name)}"
         work = Bring(found, folder.blobs, new, kept, local, tools)
         async with tools.restores:
-            with resources.enough(str(folder), place, work.needs):
+            with disk_space.require_free_space(str(folder), place, work.needs):
                 await work.run()
     except (Unusable, Damaged) as error:
         raise RestoreRefused(

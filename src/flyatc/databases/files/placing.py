@@ -21,7 +21,7 @@ from flyatc.databases.files.blobs import Blobs
 from flyatc.databases.files.index import Index, Known
 from flyatc.databases.files.manifest import File, Manifest, unquote
 from flyatc.databases.files.scan import Changed, Scan
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.objects.store import Absent
 

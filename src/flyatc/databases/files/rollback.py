@@ -13,7 +13,7 @@ from time import monotonic
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import manifest, orphans, resources, restore, version_choice
+from flyatc.databases import disk_space, manifest, orphans, restore, version_choice
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import opening, pairing, seeds
 from flyatc.databases.files.folder import SavedFolder
@@ -22,8 +22,8 @@ from flyatc.databases.files.pairing import Chosen, State
 from flyatc.databases.files.placing import Local
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import ARCHIVE, OF_FILES, Entry, Pointer, Snapshot
-from flyatc.databases.resources import Workers
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
+from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
@@ -177,7 +177,7 @@ async def _orphan(folder: SavedFolder, name: str, place: Path, tools: Workers) -
     here = orphans.set_aside_at(name) is not None and source.is_dir()
     if not here and key not in await stored.names():
         raise RestoreRefused(f"{folder}: there is no orphaned copy {name!r}: see flyatc orphans")
-    with resources.enough(str(folder), place, 0):
+    with disk_space.require_free_space(str(folder), place, 0):
         try:
             if here:
                 await tools.heavy.run(partial(seeds.copy, source, new, folder.most))

@@ -20,7 +20,7 @@ from flyatc.databases.files.index import Index
 from flyatc.databases.files.manifest import Manifest
 from flyatc.databases.manifest import Link, Pointer
 from flyatc.databases.remote import RemoteDatabase
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore, StoreUnavailable
 from flyatc.ownership.lease import Lease
 

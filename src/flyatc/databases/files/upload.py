@@ -16,7 +16,7 @@ from flyatc.databases.files import index, scan
 from flyatc.databases.files.blobs import Blobs
 from flyatc.databases.files.index import Index, Known
 from flyatc.databases.files.scan import Changed, Scan, Stat
-from flyatc.databases.resources import Workers
+from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.objects.store import SMALL
 

@@ -12,8 +12,8 @@ from flyatc.databases.files.manifest import File
 from flyatc.databases.inventory import StoredDatabase
 from flyatc.databases.manifest import Pointer
 from flyatc.databases.remote import PointerDamaged, RemoteDatabase
-from flyatc.databases.resources import Workers
 from flyatc.databases.verify import Damaged, Found
+from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore
 
 

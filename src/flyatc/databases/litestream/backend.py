@@ -11,7 +11,8 @@ from flyatc.databases import local_files, manifest, orphans
 from flyatc.databases import restore as snapshots
 from flyatc.databases import version_choice as versions
 from flyatc.databases.database import Database
-from flyatc.databases.litestream import prepare, replica_layout, replica_restore, restore_plan
+from flyatc.databases.keep_or_restore import Restore
+from flyatc.databases.litestream import keep_or_restore, prepare, replica_layout, replica_restore
 from flyatc.databases.litestream.daemon import LitestreamDaemon, Run
 from flyatc.databases.litestream.replica_layout import Addresses, Lines
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
@@ -19,11 +20,10 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
-from flyatc.databases.resources import Workers
 from flyatc.databases.restore import Seeds
-from flyatc.databases.restore_plan import Restore
 from flyatc.databases.transfer import Restored
 from flyatc.databases.version_choice import Choice, Moment, OrphanChoice, Picked
+from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
@@ -161,7 +161,7 @@ async def _bring(
 
 async def _newest(there: _There, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
-    found = restore_plan.newest(await prepare.saved_of(database, there.current, context), there.found.last)
+    found = keep_or_restore.newest(await prepare.saved_of(database, there.current, context), there.found.last)
     if found is None:
         raise RestoreRefused(f"{database}: the store has nothing of it. Nothing was changed")
     if found.saved is not None and pointer is not None:

@@ -22,15 +22,15 @@ from msgspec import structs
 
 from flyatc.config import sections
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import local_files, resources, restore_failures, sqlite
+from flyatc.databases import disk_space, local_files, restore_failures, sqlite
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import client, replica_layout
 from flyatc.databases.litestream.daemon import LitestreamDaemon, Run, Running
 from flyatc.databases.litestream.replica_layout import Addresses, Lines, prefix
 from flyatc.databases.manifest import Position
-from flyatc.databases.resources import Workers
 from flyatc.databases.restore_failures import Cause, Room
 from flyatc.databases.transfer import fill
+from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.types import Exit, Progress
@@ -105,7 +105,7 @@ async def restore(
 
     Raises NotRestored; LitestreamMissing, OSError."""
     engine, tools = context.engine, context.tools
-    before = await tools.quick.run(partial(resources.seen, place, needed))
+    before = await tools.quick.run(partial(disk_space.free_space_or_none, place, needed))
     if before is not None and needed and before.short:
         raise NotRestored("not started", Cause.FULL, before)
     raw = place / "database"
@@ -121,7 +121,7 @@ async def restore(
     except StartFailed as error:
         raise NotRestored(str(error), Cause.UNKNOWN) from error
     if ended is None or ended.code != 0 or not raw.exists():
-        after = await tools.quick.run(partial(resources.seen, place, needed))
+        after = await tools.quick.run(partial(disk_space.free_space_or_none, place, needed))
         raise _failure(ended, said.lines, str(place), before, after)
     try:
         await tools.heavy.run(partial(sqlite.check_still, raw))

@@ -4,8 +4,7 @@ from itertools import product
 
 import pytest
 
-from flyatc.databases.manifest import Entry, Link
-from flyatc.databases.restore_plan import (
+from flyatc.databases.keep_or_restore import (
     Adopt,
     Create,
     Current,
@@ -19,6 +18,7 @@ from flyatc.databases.restore_plan import (
     Unknown,
     plan,
 )
+from flyatc.databases.manifest import Entry, Link
 
 OLD = Link("000001-000000001.sqlite3.zst", "a" * 64)
 NEW = Link("000001-000000002.sqlite3.zst", "b" * 64)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.ownership import clock
-from flyatc.ownership.clock import Clock
+from flyatc.kit import machine_clocks
+from flyatc.kit.machine_clocks import Clock
 
 
 def test_a_thread_that_works_has_run_and_one_that_sleeps_has_neither_run_nor_waited() -> None:
@@ -24,7 +24,7 @@ def test_a_thread_that_works_has_run_and_one_that_sleeps_has_neither_run_nor_wai
 
 
 def test_without_the_schedulers_account_its_own_cpu_time_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "SCHEDSTAT", Path("/nowhere"))
+    monkeypatch.setattr(machine_clocks, "SCHEDSTAT", Path("/nowhere"))
     ran, waited = Clock().scheduled()
     assert 0 < ran <= time.thread_time()
     assert waited == 0

@@ -52,7 +52,7 @@ def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds, by the clocks of ownership.clock. ``ran``, ``waited``: CPU and run-queue time of the loop's thread."""
+    """Seconds, by ``kit.machine_clocks``. ``ran``, ``waited``: CPU and run-queue time of the loop's thread."""
 
     boottime: float
     wall: float

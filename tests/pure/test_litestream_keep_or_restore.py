@@ -3,10 +3,17 @@
 import pytest
 
 from fakes.owners import FakeLease, previous
+from flyatc.databases.keep_or_restore import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.litestream.keep_or_restore import (
+    PlanInput,
+    RestoreLine,
+    RestoreSnapshotOrLine,
+    Saved,
+    newest,
+    plan,
+)
 from flyatc.databases.litestream.replica_layout import Line, Lines
-from flyatc.databases.litestream.restore_plan import PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, newest, plan
 from flyatc.databases.manifest import Entry, Link, Position
-from flyatc.databases.restore_plan import Create, Here, Keep, Refuse, Restore
 from flyatc.ownership.lease import PreviousLease
 
 LINE = Line(number=5, txid=7, size=100, since=1000.0, until=2000.0)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from msgspec import structs
 
 from flyatc.kit import tasks
+from flyatc.kit.machine_clocks import Clock
 from flyatc.observe.log import Log
 from flyatc.ownership import acquire, record
 from flyatc.ownership.acquire import LimitedStore, RecordStore, Taken, Taker, remove, swap
-from flyatc.ownership.clock import Clock
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.lease import HeldLease, PreviousLease
 from flyatc.ownership.record import Me, Owner, State, Successor

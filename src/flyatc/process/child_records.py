@@ -1,4 +1,6 @@
-"""Records of running children. After a SIGKILL of the daemon, its next start ends them before it opens a database.
+"""JSON records of the children that were launched.
+
+After a SIGKILL of the daemon, its next start ends these children before it opens a database.
 
 - ``Record``: a running child. ``Start``: an app that is being started.
 - ``Note``: a program that is being spawned, as a hash of its environment, which no other process has. If the program

@@ -12,8 +12,8 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.kit.types import Exit
 from flyatc.process import launch_plan, termination
+from flyatc.process.child_records import Records
 from flyatc.process.output import Lines
-from flyatc.process.pidfiles import Records
 from flyatc.process.spawn import Leader, Pipe, spawn
 
 OnLine = Callable[[str, str], None]  # called with the stream (stdout, stderr) and a line

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flyatc.config.reference import json_schema, reference
 from flyatc.config.schema import App, Config, File, UserEntry
+from flyatc.config.schema_docs import json_schema, reference
 
 
 def properties(struct: str) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_rules import (
+from flyatc.daemon.machine_idle_rule import (
     REPORT_SECONDS,
     Cause,
     Due,
