@@ -118,10 +118,13 @@ class FlyReplay:
         responder: responses.Responder,
     ) -> None:
         target, head, source = place.target, to.head, self._source(to, tenant)
-        user = tenant.spec.user
-        to.sent_on()
+        user, failed = tenant.spec.user, None
+        if b"fly-replay-failed" in head.noted:
+            failed = self._failed(to)
+        if to.recording is not None:
+            to.sent_on()
         to.start = to.wait = None  # nothing was started
-        if (why := placement.refusal(target, self._replays.me, source, self._failed(to))) is not None:
+        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None or to.forwarded is not None:
             if isinstance(self._peer_forwards, peer_forward.PeerForwards):

@@ -82,7 +82,7 @@ class Handler:
 
     def handle(self, to: forward.Forward) -> None:
         """Handle a request from a client or from Fly Proxy."""
-        if self._names_remote:
+        if self._names_remote and (self._hops or b"fly-client-ip" in to.head.noted):
             to.remote = headers.remote(to.head, to.peer, self._hops, self._on_fly)
         at = self._recent.get(to.head.path)
         if at is not None and at.spec is at.tenant.spec and not at.tenant.removed:

@@ -186,7 +186,7 @@ class Responder:
         """Send a replay: Fly Proxy follows the header ``lines`` and discards this response. Without Fly Proxy the
         client gets it: a conflict (RFC 9110 §15.5.10), which no cache stores and no client takes for success."""
         to.status, to.reason = REPLAYED, reason
-        close = not to.keep_alive or not to.body_done
+        close = not (to.keep_alive and to.body_done)
         head = b"".join([b"\r\n%b: %b" % line for line in lines])
         end = b"\r\nConnection: close" if close else b""
         body = b"" if to.head.method == b"HEAD" else _REPLAYED_TEXT

@@ -82,7 +82,7 @@ class ReplaySuccesses:
     def sent(self, user: str, to: Target, now: float) -> None:
         """Record a replay whose failure would be reported."""
         series = self._series.pop(user, None)
-        if series is None or series.to != to or now - series.last > LASTING:
+        if series is None or (series.to is not to and series.to != to) or now - series.last > LASTING:
             series = _SuccessSeries(to, now, now)
         series.last = now
         self._series[user] = series
@@ -153,4 +153,5 @@ class ReplayFailures:
 
     def _of(self, user: str, to: Target, now: float) -> _FailureSeries | None:
         series = self._series.get(user)
-        return series if series is not None and series.to == to and now - series.last <= MEMORY else None
+        same = series is not None and (series.to is to or series.to == to)
+        return series if same and series is not None and now - series.last <= MEMORY else None
