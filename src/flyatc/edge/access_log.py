@@ -77,7 +77,8 @@ def line(exchange: Exchange, elapsed: float) -> bytes:
     texts = b"%b%b%b%b%b%b" % (host, head.path, query or b"", agent or b"", exchange.identity, remote)
     if len(texts) > LONGEST or not texts.isascii() or texts.translate(None, _PLAIN):
         return _encode(full(exchange, elapsed))
-    micro, end, now = int(elapsed * 1_000_000), opening.find(b"\r\n\r\n"), time()
+    micro, now = int(elapsed * 1_000_000), time()
+    end = exchange.head_octets - 4 if exchange.head_octets else opening.find(b"\r\n\r\n")
     at = opening.find(_TYPES[0], 0, max(0, end))
     kind = opening[at + 16 : opening.find(b"\r", at + 16)] if at >= 0 else b""
     second, stamp = _second

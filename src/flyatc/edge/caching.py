@@ -112,10 +112,12 @@ def send_ready(to: exchange.Exchange, ready: Ready, now: float) -> None:
 
 
 def _send(to: exchange.Exchange, status: int, opening: bytes, body: bytes) -> None:
-    close = not to.keep_alive or not to.body_done
+    close = not (to.keep_alive and to.body_done)
     end = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
     to.status = status
-    to.send(b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body))
+    data = b"%b\r\nX-Request-Id: %b%b%b" % (opening, to.identity, end, body)
+    to.head_octets = len(data) - len(body)
+    to.send(data)
     to.end()
     to.end_response(close=close)
 

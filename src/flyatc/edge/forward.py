@@ -244,6 +244,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             if apart:
                 return self.send_with(data, body)
             self.response_started, self.opening, self.sent = True, data, len(data)  # ``send``, without its call
+            self.head_octets = len(data) - len(body)
             if (transport := self._connection.transport) is not None:
                 transport.write(data)
             return None

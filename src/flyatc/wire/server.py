@@ -68,12 +68,13 @@ class Request:
 
     ``body_done``: the whole body was passed on; ``moving``: copies the body in the kernel; ``response_started``: a byte
     of the final response was written; ``opening``: the first bytes of the response, its head and maybe some of its
-    body; ``sent``: octets of responses."""
+    body; ``head_octets``: length of that head, 0 if it has to be searched for; ``sent``: octets of responses."""
 
     receiver: Receiver | None = None
     moving: splice.Splice | None = None
     response_started = False
     opening = b""
+    head_octets = 0
     sent = 0
 
     def __init__(self, connection: Connection, request_head: head.RequestHead) -> None:
@@ -136,7 +137,7 @@ class Request:
 
     def send_with(self, opening: bytes, body: bytes | memoryview) -> None:
         """Send the head of the response with a long part of its body, which is not copied."""
-        self.response_started, self.opening = True, opening
+        self.response_started, self.opening, self.head_octets = True, opening, len(opening)
         self.sent += len(opening) + len(body)
         if (transport := self._connection.transport) is not None:
             transport.writelines((opening, body))
