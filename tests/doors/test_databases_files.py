@@ -532,13 +532,13 @@ async def test_every_content_is_verified_and_a_damaged_one_is_replaced_while_the
         assert (database.database, database.kind, database.state) == (DATABASE, "snapshot", "ok")
         assert (files.database, files.kind, files.state) == ("storage/", "files", "ok")
         assert files.size == sum(len(content) for content in there.values() if content is not None)
-        assert a.vault.expected(a.tenant.address)["storage/"] == "files"
+        assert a.vault.held.expected(a.tenant.address)["storage/"] == "files"
         whole, *_ = (path for path in blobs(yard) if path.stat().st_size == 4_000)
         whole.write_bytes(bytes(4_000))
         _, damaged = await verify(yard, a)
         assert damaged.state == "damaged"
         assert "is not what was saved" in damaged.why
-        assert await a.vault.heal(a.tenant.address, "storage/", "files", damaged.why)
+        assert await a.vault.held.heal(a.tenant.address, "storage/", "files", damaged.why)
         _, healed = await verify(yard, a)
         assert (healed.state, healed.version) == ("ok", "000001-000000002")
     for path in blobs(yard):

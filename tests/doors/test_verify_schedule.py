@@ -77,7 +77,7 @@ async def test_without_an_interval_only_what_runs_for_long_is_verified_and_heale
     await asleep.session(1)
     async with awake.vault.hold(awake.tenant):
         config = configured(yard.root, "null")
-        made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault)
+        made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault.held)
         running = tasks.start(made.run(), "verify")
         try:
             await eventually(lambda: awake.events("verified"))
@@ -99,7 +99,12 @@ async def test_without_an_interval_nothing_that_sleeps_is_read(yard: Yard, monke
     a = yard.machine("a")
     await a.session(1)
     made = VerifySchedule(
-        configured(yard.root, "null"), {}, yard.failing, Records(yard.root / "data"), a.log, yard.machine("b").vault
+        configured(yard.root, "null"),
+        {},
+        yard.failing,
+        Records(yard.root / "data"),
+        a.log,
+        yard.machine("b").vault.held,
     )
     yard.failing.calls.clear()
     running = tasks.start(made.run(), "verify")

@@ -53,10 +53,12 @@ def summary(config: Config) -> str:
 
 def placeless(config: Config) -> list[str]:
     """Return a warning if databases are named, and neither command nor environment says where they are to be."""
-    tenants = [(one.address, one.app) for one in config.tenants.values()]
+    tenants = [(one.address, one.app) for one in config.tenants.values() if one.app.databases or one.patterns]
     if config.pattern is not None:
-        tenants += [(f"{ANYONE}/{name}" if name else ANYONE, app) for name, app in config.pattern.tenants]
-    without = [address for address, app in tenants if app.databases and not _names_data(app)]
+        tenants += [
+            (f"{ANYONE}/{name}" if name else ANYONE, app) for name, app in config.pattern.tenants if app.databases
+        ]
+    without = [address for address, app in tenants if not _names_data(app)]
     if not without:
         return []
     others = f" and {len(without) - SHOWN} more" if len(without) > SHOWN else ""

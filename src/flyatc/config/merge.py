@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import validate
+from flyatc.config import database_names, validate
 from flyatc.config.errors import Faults, Key
 from flyatc.config.schema import App, AppOverrides
 from flyatc.config.schema_sections import Delivery, DeliveryOverrides
@@ -95,16 +95,17 @@ def _files_with_databases(app: App) -> str | None:
 
 
 def _seed_without_target(app: App) -> str | None:
+    names, _ = database_names.split(app.databases)
     if isinstance(app.seed, str):
-        if len(app.databases) == 1:
+        if len(names) == 1:
             return None
-        count = "no database is" if not app.databases else f"{len(app.databases)} databases are"
+        count = "no database is" if not names else f"{len(names)} databases are"
         return f"is one path, but {count} listed: write database: path for each"
-    unknown = [name for name in app.seed or {} if name not in (*app.databases, *app.files)]
+    unknown = [name for name in app.seed or {} if name not in (*names, *app.files)]
     if not unknown:
         return None
     kinds = "databases or files" if app.files else "databases"
-    return f"{unknown[0]!r} is not one of {kinds}: {', '.join([*app.databases, *app.files]) or 'none is listed'}"
+    return f"{unknown[0]!r} is not one of {kinds}: {', '.join([*names, *app.files]) or 'none is listed'}"
 
 
 def _seed_of_another_kind(app: App, context: Context) -> str | None:

@@ -51,7 +51,9 @@ def _carried(old: Config, new: Config) -> Config:
     log = structs.replace(new.log, **{name: getattr(old.log, name) for name in _FIXED_LOG})
     tenants = new.tenants
     if server.data != new.server.data:
-        tenants = {address: make_tenant(server, one.user, one.name, one.app) for address, one in tenants.items()}
+        tenants = {
+            address: make_tenant(server, one.user, one.name, one.app, one.patterns) for address, one in tenants.items()
+        }
     return structs.replace(
         new,
         server=server,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import merge, private_paths, sections, validate
+from flyatc.config import database_names, merge, private_paths, sections, validate
 from flyatc.config.errors import Faults, Key
 from flyatc.config.merge import Context, Disk
 from flyatc.config.schema import (
@@ -99,6 +99,8 @@ def _only(config: Config, context: Context) -> Config:
 
 def _alone(app: App, server: Server, context: Context) -> Tenant:
     merge.check_whole(app, [], context)
+    if any(database_names.is_pattern(name) for name in app.databases) and not context.faults.reported(("app",)):
+        context.faults.add(("app", "databases"), "has a pattern: flyatc run needs the names of the databases")
     return Tenant(user=ALONE, name="", prefix="", data=Path(server.data), app=app)
 
 

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
+from flyatc.config import database_names
 from flyatc.config.schema_sections import (
     Cache,
     Delivery,
@@ -119,7 +120,13 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "the prefix; keep: they pass unchanged"
         ),
     ] = "tenant"
-    databases: Annotated[list[str], Meta(description="SQLite files, named below {data}")] = field(default_factory=list)
+    databases: Annotated[
+        list[str],
+        Meta(
+            description="SQLite files, named below {data}; patterns such as *.sqlite3, whose * matches no slash; "
+            "!NAME or !PATTERN: not saved on purpose"
+        ),
+    ] = field(default_factory=list)
     files: Annotated[
         list[str],
         Meta(description="folders below {data} that are saved and restored with the databases, such as uploads"),
@@ -221,7 +228,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
     name: str  # "2025/winter"; "" if the user is the tenant
     prefix: str  # "/customers/bellevue/2025/winter": of all its paths, without a trailing slash
     data: Path  # absolute, not shared with any other tenant
-    app: App  # complete; directory, seed and pages are absolute paths
+    patterns: tuple[str, ...] = ()  # of databases: see database_names
+    app: App  # complete; databases has plain names only; directory, seed and pages are absolute paths
 
     @property
     def home(self) -> str:
@@ -313,11 +321,13 @@ def prefix_of(server: Server, user: str, name: str) -> str:
     return f"{root}/{user}/{name}" if name else f"{root}/{user}"
 
 
-def make_tenant(server: Server, user: str, name: str, app: App) -> Tenant:
+def make_tenant(server: Server, user: str, name: str, app: App, patterns: tuple[str, ...] = ()) -> Tenant:
+    names, found = database_names.split(app.databases)
     return Tenant(
+        patterns=patterns or found,
         user=user,
         name=name,
         prefix=prefix_of(server, user, name),
         data=Path(server.data, "tenants", user, segment_of(name)),
-        app=app,
+        app=structs.replace(app, databases=names) if found else app,
     )

@@ -56,6 +56,10 @@ def root(path: str) -> str | None:
 
 
 def database(name: str) -> str | None:
+    """Check a name or pattern of ``databases``."""
+    name = name.removeprefix("!")
+    if "**" in name:
+        return f"{name!r}: a * matches no slash, and ** is not known: write a pattern for each level of folders"
     if name.startswith("/"):
         return f"{name!r} must be relative: databases live below {{data}}"
     if "~" in name or "\\" in name or not name.isprintable():

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
+from flyatc.config import database_names
 from flyatc.config.schema import Tenant
-from flyatc.databases import alarms, unlisted
+from flyatc.databases import alarms, matching, unlisted
+from flyatc.databases.held import HeldDatabases
 from flyatc.databases.unlisted import FolderScan, Identity
 from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import open_files
 from flyatc.process.child import RunningChild
@@ -25,6 +28,7 @@ from flyatc.process.open_files import OpenFile
 FIRST = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0)  # s after ready
 _PATH = re.compile(r"/[^\s:;,'\"?#|&<>]+")
 EVERY = 300.0  # s; later
+FOUND_EVERY = 60.0  # s; later, if there are patterns, which may match something new
 PATIENCE = 20.0  # s; for the last look
 KINDS = 10_000  # files whose kind is remembered
 
@@ -49,12 +53,11 @@ class _Seen:
 
 
 class OpenDatabases:
-    """The databases that the apps of this daemon have open. ``ours``: paths of all that flyatc itself may have open."""
+    """The databases that the apps of this daemon have open. ``held``: those that flyatc itself may have open as well.
+    ``skipped``: folders of flyatc. ``saves``: there is a store."""
 
-    def __init__(
-        self, log: Log, ours: Callable[[], Collection[Path]], skipped: Collection[Path], *, saves: bool
-    ) -> None:
-        self.log, self.ours, self.skipped, self.saves = log, ours, skipped, saves
+    def __init__(self, log: Log, held: HeldDatabases, skipped: Collection[Path], *, saves: bool) -> None:
+        self.log, self.held, self.skipped, self.saves = log, held, skipped, saves
         self._uses: dict[Identity, dict[str, _Use]] = {}
         self._kinds: dict[Identity, bool] = {}
 
@@ -63,7 +66,7 @@ class OpenDatabases:
         ``unlisted``."""
         files = list(files)
         if any(one.identity not in self._kinds for one in files):
-            for path in self.ours():
+            for path in self.held.paths():
                 if (identity := unlisted.identity_of(path)) is not None:
                     self._kinds[identity] = True
         return [one for one in files if self._is_database(one)]
@@ -103,7 +106,8 @@ class DataWatch:
         self._began = time()
         self._outside: dict[str, None] = {}  # seen so far, as is what is beside
         self._beside: dict[str, None] = {}
-        self._folder = FolderScan(tenant.data, self._is_saved_folder)
+        self._folder = matching.scan(tenant)
+        self._names = tenant.app.databases  # that are saved: more are found by the patterns
         self._directory = FolderScan(Path(tenant.app.directory), self._is_skipped)
         self._task: asyncio.Task[None] | None = None
 
@@ -121,7 +125,7 @@ class DataWatch:
 
     def begin(self, child: RunningChild) -> None:
         """Begin to look: the app is ready."""
-        if self._tenant.app.databases or self._files.saves:
+        if self._tenant.app.databases or self._tenant.patterns or self._files.saves:
             self._task = tasks.start(self._watch(child), f"data of {self._tenant.address}")
 
     async def close(self) -> None:
@@ -141,11 +145,13 @@ class DataWatch:
             await self._look(child)
             before = moment
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(FOUND_EVERY if self._tenant.patterns else EVERY)
             await self._look(child)
 
     async def _look(self, child: RunningChild | None) -> None:
+        self._names = self._files.held.names(self._tenant)
         seen = await asyncio.to_thread(self._see, child)
+        unsaved = await self._include(seen.unlisted)
         used = [*((one.path, one.identity, changed) for one, changed in seen.open), *seen.named]
         for path, identity, changed in used:
             other = self._files.add(identity, _Use(self._tenant.address, path, self._began), changed)
@@ -154,9 +160,29 @@ class DataWatch:
                     f"{self._tenant.address} and {other.address} have the same database open: {path}. Its writes "
                     "would be the other tenant's. Does the app use {data}?"
                 )
-        self._note(seen)
+        self._note(seen, unsaved)
 
-    def _note(self, seen: _Seen) -> None:
+    async def _include(self, names: list[str]) -> list[str]:
+        """Save the new databases that the patterns match, from now on. Return the others, but for those that are left
+        out on purpose."""
+        others, address = [], self._tenant.address
+        for name in names:
+            if database_names.left_out(self._tenant.patterns, name):
+                continue
+            saved = self._files.held.names(self._tenant)
+            if len(saved) >= matching.MOST or not matching.is_new(self._tenant, name, saved):
+                others.append(name)
+                continue
+            try:
+                await self._files.held.include(self._tenant, name)
+            except (FlyatcError, OSError) as error:  # the next look tries again
+                others.append(name)
+                self._files.log.event("warning", "a new database is not saved yet", tenant=address, reason=str(error))
+            else:
+                self._files.log.event("info", "a new database is saved from now on", tenant=address, database=name)
+        return others
+
+    def _note(self, seen: _Seen, unsaved: list[str]) -> None:
         if not self._files.saves:
             return
         below = f"{self._tenant.data}/"
@@ -164,7 +190,7 @@ class DataWatch:
             if not one.path.startswith(below) and (seen.missing or changed >= self._began):
                 self._outside[one.path] = None
         self._beside |= dict.fromkeys(seen.beside)
-        found = alarms.overlooked(seen.missing, list(self._outside), list(self._beside), seen.unlisted)
+        found = alarms.overlooked(seen.missing, list(self._outside), list(self._beside), unsaved)
         for sentence in found:
             if sentence not in self.overlooked:
                 self._files.log.event("warning", "not all of it is saved", tenant=self._tenant.address, reason=sentence)
@@ -173,12 +199,12 @@ class DataWatch:
     # --- in a thread ---
 
     def _see(self, child: RunningChild | None) -> _Seen:
-        data, names = self._tenant.data, self._tenant.app.databases
+        data, names = self._tenant.data, self._names
         opened = []
-        if child is not None and names:  # without names, nothing is meant to be saved, and files may be shared
+        if child is not None and (names or self._tenant.patterns):  # else files may be shared
             opened = self._files.databases(open_files.look(child.members()))
         dated = [(one, max(one.changed, unlisted.changed(one.path))) for one in opened]
-        missing = [name for name in names if not _is_filled(data / name)]
+        missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
         named: list[tuple[str, Identity, float]] = []
         beside: list[str] = []
         if missing and child is not None and all(one.path.startswith(f"{data}/") for one in opened):
@@ -202,15 +228,12 @@ class DataWatch:
         return [str(folder / name) for name in self._directory.look(since=self._began).names]
 
     def _is_outside(self, path: Path) -> bool:
-        if path.is_relative_to(self._tenant.data) or path in self._files.ours():
+        if path.is_relative_to(self._tenant.data) or path in self._files.held.paths():
             return False
         try:
             return unlisted.is_database(str(path))
         except OSError:
             return False
-
-    def _is_saved_folder(self, name: str) -> bool:
-        return name in self._tenant.app.files
 
     def _is_skipped(self, name: str) -> bool:
         path = Path(self._tenant.app.directory) / name

@@ -72,10 +72,10 @@ class Parts:
         self.leases.deletes = lambda: self.store is not None and self.store.conditional_deletes
         self.verification: VerifySchedule | None = None
         if self.store is not None and config.storage.verify != 0:
-            self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases)
+            self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases.held)
         running = self._child(PortPool())
         kept = [Path(config.server.data), Path(config.storage.url.removeprefix("file:"))]
-        opened = OpenDatabases(log, self.databases.paths, kept, saves=self.store is not None)
+        opened = OpenDatabases(log, self.databases.held, kept, saves=self.store is not None)
         tools = Tools(
             self._hold_lease,
             self._hold_databases,

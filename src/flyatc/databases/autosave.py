@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import alarms, local_files, orphans
+from flyatc.databases import alarms, local_files, orphans, restore
 from flyatc.databases.database import Database
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
@@ -17,6 +17,7 @@ from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress, silent
+from flyatc.objects.store import ObjectStore
 from flyatc.ownership.lease import Lease
 
 DELETED = "its folder was deleted while it was in use: what was not saved is lost. It goes on from the store"
@@ -77,6 +78,15 @@ class AutoSaver:
         if not chosen and only is not None:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         await tasks.to_the_end(tasks.start(_save(chosen, progress), f"save {self._tenant.address}"))
+
+    async def include(self, name: str, store: ObjectStore) -> Database:
+        """Save a database that the app has just made, from now on. Raises RestoreRefused, StoreUnavailable, OSError."""
+        database = Database(self._tenant, name, self._record, store, self._lease, self._tools)
+        await restore.refuse_known(database)
+        await restore.take_over(database)
+        await database.note(Entry(in_use=True, epoch=self._lease.epoch))
+        self.databases.append(database)
+        return database
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
         """Replace a damaged copy in the store by a new one of the local file. False: not possible here. Raises

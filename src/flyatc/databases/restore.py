@@ -317,3 +317,14 @@ async def make_local(tenant: Tenant, seeds: Seeds, tools: Workers) -> None:
                 arrival = await copy_seed(path, name, seeds, place, tools)
                 if arrival is not None:
                     await tools.quick.run(partial(local_files.put_in_place, arrival.raw, path, folder))
+
+
+async def refuse_known(database: Database) -> None:
+    """Raise RestoreRefused if the store has a database of this name: then the local one is not its successor; or if
+    this machine may not write now."""
+    if not database.lease.valid():
+        raise RestoreRefused(f"{database} is not saved: this machine may not write at this moment")
+    current = await database.remote.current()
+    ours = current is None or (current.pointer is None and current.owner == database.lease.epoch)
+    if not ours or await database.remote.snapshots():
+        raise RestoreRefused(f"{database} is not saved: the store has another database of this name")

@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from time import time
 
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import local_files, orphans, restore, rollback
+from flyatc.databases import local_files, matching, orphans, restore, rollback
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
 from flyatc.databases.files import facade, opening
 from flyatc.databases.files.folder import SavedFolder
-from flyatc.databases.files.holder import FilesHolder
+from flyatc.databases.held import Held, HeldDatabases
 from flyatc.databases.litestream.backend import LitestreamBackend, Span
 from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication
@@ -31,16 +29,8 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease, SoleLease
 
-Held = AutoSaver | Replication | Unstored | FilesHolder
 DAMAGED = "the record of the local databases is damaged: nothing is known of them"
 SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
-
-
-@dataclass(frozen=True)
-class _Hold:
-    tenant: Tenant
-    held: Held | None  # None: not yet, or no longer
-    since: float  # Unix time
 
 
 class DatabaseService:
@@ -58,17 +48,18 @@ class DatabaseService:
         self._store, self._storage, self._log, self._expand = store, storage, log, expand
         self._tools = Workers(storage.keep, log, storage.key)
         self._streams = streams(self._tools) if streams is not None else None
-        self._held: dict[Path, _Hold] = {}
+        self.held = HeldDatabases(store)
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant, lease: Lease | None = None) -> AsyncIterator[Held]:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
         ``lease`` None: no other machine uses the store."""
-        with self._alone(tenant):
+        with self.held.alone(tenant):
             lease = lease or SoleLease()
+            tenant = await self._expanded(tenant)
             held = await self._take(tenant, lease)
-            self._held[tenant.data] = _Hold(tenant, held, time())
+            self.held.put(tenant, held)
             try:
                 yield held
             except StillRunning as error:
@@ -91,7 +82,7 @@ class DatabaseService:
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
     async def _leave(self, tenant: Tenant, held: Held) -> None:
-        self._held[tenant.data] = _Hold(tenant, None, time())
+        self.held.put(tenant, None)
         await held.leave()
 
     async def _take(self, tenant: Tenant, lease: Lease) -> Held:
@@ -120,6 +111,7 @@ class DatabaseService:
     async def history(self, tenant: Tenant, database: str | None = None) -> list[Version]:
         """Return the store's versions by database and folder, newest first. Raises RestoreRefused if it does not
         answer."""
+        tenant = await self._expanded(tenant)
         with restore.refusing(tenant):
             record = await self._record(tenant)
             chosen = self._chosen(tenant, database, record, SoleLease())
@@ -141,7 +133,8 @@ class DatabaseService:
         """Replace the local copy of a database or a folder (None: of all) by the chosen version, and save that as a new
         version. The tenant is stopped. Return sentences on the folders. Raises RestoreRefused (nothing was changed),
         SaveFailed."""
-        with self._alone(tenant):
+        tenant = await self._expanded(tenant)
+        with self.held.alone(tenant):
             lease = lease or SoleLease()
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
@@ -179,7 +172,8 @@ class DatabaseService:
         is left of it. Raises StoreUnavailable, ConditionFailed, OSError; then something may be left."""
         if self.holds(tenant):
             return False
-        with self._alone(tenant):
+        tenant = await self._expanded(tenant)
+        with self.held.alone(tenant):
             record = await self._record(tenant)
             if any((record.get(name) or Entry()).known for name in record.names):
                 return False
@@ -191,44 +185,13 @@ class DatabaseService:
             await self._tools.quick.run(partial(local_files.remove_tenant, tenant.data))
         return True
 
-    def paths(self) -> list[Path]:
-        return [one.tenant.data / name for one in list(self._held.values()) for name in one.tenant.app.databases]
-
     def holds(self, tenant: Tenant) -> bool:
         """Return whether its databases are being restored, held, or saved."""
-        return tenant.data in self._held
+        return tenant in self.held
 
     def hear_failures(self, failures: Callable[[str], int]) -> None:
         """Set ``failures``, which counts the 5xx responses of the app at an address so far."""
         self._tools.failures = failures
-
-    def running(self) -> dict[str, float]:
-        """Return the addresses of the tenants whose databases are held, and since when (Unix time)."""
-        return {one.tenant.address: one.since for one in self._held.values() if one.held is not None}
-
-    def expected(self, address: str) -> dict[str, str]:
-        """Return what the store certainly has of a tenant that runs here, by database: stream or snapshot."""
-        for one in self._held.values():
-            if one.tenant.address == address and one.held is not None:
-                return one.held.expected
-        return {}
-
-    async def compare(self, address: str, database: str, version: str, raw: Path) -> str | None:
-        """Return the difference between ``raw``, which litestream has restored from ``version``, and the local file.
-        None also if the tenant does not stream here or the store lags behind. Raises FlyatcError, OSError."""
-        for one in list(self._held.values()):
-            held = one.held.held if isinstance(one.held, FilesHolder) else one.held
-            if one.tenant.address == address and isinstance(held, Replication):
-                return await held.compare(database, version, raw)
-        return None
-
-    async def heal(self, address: str, database: str, kind: str, reason: str) -> bool:
-        """Replace a damaged copy in the store by a new one of the local file, if the tenant runs here. Return whether
-        it was done. Nothing is removed. ``kind``: stream or snapshot. Raises SaveFailed."""
-        for one in list(self._held.values()):
-            if one.tenant.address == address and one.held is not None:
-                return await one.held.heal(database, kind, reason)
-        return False
 
     async def unsaved(self, tenants: Iterable[Tenant]) -> list[Tenant]:
         """Return the tenants whose local copy may be newer than the store, by their records. A hold saves it."""
@@ -251,7 +214,7 @@ class DatabaseService:
         belong to no history. Return whether nothing unsaved is left; False also while it is held. Raises OSError."""
         if self._store is None or self.holds(tenant):
             return False
-        with self._alone(tenant):
+        with self.held.alone(tenant):
             record = await self._record(tenant)
             if not 0 < record.epoch < since:
                 return not record.in_use
@@ -273,7 +236,8 @@ class DatabaseService:
             with contextlib.suppress(OSError):  # reported by flyatc orphans
                 record = await self._record(tenant)
                 for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
-                    names = [name for name in facade.names(tenant) if f"/{name}".endswith(f"/{one.file}")]
+                    known = dict.fromkeys([*facade.names(tenant), *record.names])
+                    names = [name for name in known if f"/{name}".endswith(f"/{one.file}")]
                     if names and orphans.unsent(one.path):
                         orphans.send(self._database(tenant, names[0], record, SoleLease()), one.path, self._tools)
 
@@ -303,15 +267,12 @@ class DatabaseService:
         """Stop the threads. Nothing is held any more; the caller closes the store."""
         self._tools.close()
 
-    @contextlib.contextmanager
-    def _alone(self, tenant: Tenant) -> Iterator[None]:
-        if tenant.data in self._held:
-            raise RestoreRefused(f"{tenant.address} is in use: stop it first")
-        self._held[tenant.data] = _Hold(tenant, None, time())
-        try:
-            yield
-        finally:
-            self._held.pop(tenant.data, None)
+    async def _expanded(self, tenant: Tenant) -> Tenant:
+        """Return the tenant with the databases that its patterns match. Raises RestoreRefused."""
+        if not tenant.patterns:
+            return tenant
+        with restore.refusing(tenant):
+            return await matching.expanded(tenant, await self._record(tenant), self._store, self._tools)
 
     async def _record(self, tenant: Tenant) -> Record:
         record = await Record.read(tenant.data / ".flyatc", self._tools.quick)

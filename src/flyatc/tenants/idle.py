@@ -1,7 +1,7 @@
 """Choose the tenants to stop for idleness, restart or eviction. Pure: snapshots and ``now`` in, decisions out.
 
-Work without requests keeps an app running too (see ``activity``). It costs system calls to find, so a tenant is looked
-at only when it is due: at half of its idle time, and at its end."""
+Work without requests keeps an app running too (see ``background_work``). It costs system calls to find, so a tenant is
+looked at only when it is due: at half of its idle time, and at its end."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The looks at the work of one running app that is due to be stopped. ``idle`` says when, ``activity`` judges."""
+"""Looks at the work of one running app that is due to be stopped. ``idle`` says when, ``background_work`` judges."""
 
 import asyncio
 from collections.abc import Callable

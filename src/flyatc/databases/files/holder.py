@@ -25,7 +25,7 @@ from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress, silent
-from flyatc.objects.store import StoreUnavailable
+from flyatc.objects.store import ObjectStore, StoreUnavailable
 from flyatc.ownership.lease import Lease
 
 KIND = "files"  # of the copies in the store: see verify
@@ -117,6 +117,16 @@ class FilesHolder:
             return await self.held.save(progress, only)
         await tasks.to_the_end(tasks.start(self._save(progress, only), f"save {self._tenant.address}"))
         return None
+
+    async def include(self, name: str, store: ObjectStore) -> Database:
+        """See AutoSaver."""
+        database = await self.held.include(name, store)
+        database.beside = self._beside
+        app = structs.replace(self._tenant.app, databases=[*self._tenant.app.databases, name])
+        self._tenant = structs.replace(self._tenant, app=app)
+        for folder in self.folders:  # the saves that this database's versions name are kept as well
+            folder.tenant = self._tenant
+        return database
 
     async def heal(self, name: str, kind: str, reason: str) -> bool:
         folder = next((one for one in self.folders if one.name == name), None)

@@ -15,7 +15,8 @@ from time import monotonic
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import autosave
+from flyatc.databases import autosave, restore
+from flyatc.databases.database import Database
 from flyatc.databases.litestream import final_save
 from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
@@ -25,6 +26,7 @@ from flyatc.databases.manifest import Entry
 from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, SaveFailed
 from flyatc.kit.types import Progress
+from flyatc.objects.store import ObjectStore
 from flyatc.ownership.lease import Lease
 
 EVERY = 1.0  # s; between two checks
@@ -99,6 +101,16 @@ class Replication:
             raise SaveFailed(f"{self._tenant.address} has no database {only!r}")
         work = autosave.save_all((one.database, one.confirm()) for one in chosen)
         await tasks.to_the_end(tasks.start(work, f"save {self._tenant.address}"))
+
+    async def include(self, name: str, store: ObjectStore) -> Database:
+        """Stream a database that the app has just made: the next look begins a new line. Raises RestoreRefused,
+        StoreUnavailable, OSError."""
+        database = Database(self._tenant, name, self._record, store, self._lease, self._context.tools)
+        await restore.refuse_known(database)
+        await restore.take_over(database, lambda current: True)
+        await database.note(Entry(in_use=True, epoch=self._lease.epoch, line=self._lease.line))
+        self.streams.append(StreamedDatabase(database, self._context, marked=True))
+        return database
 
     async def begin_anew(self, database: str, reason: str) -> None:
         """Renew a stream that is damaged or not trusted: the old line stays, and the whole database is sent to a new
