@@ -1,13 +1,12 @@
 """What the work of real processes looks like: CPU time, and threads that sleep."""
 
+import math
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flyatc.process import work
-from slowness import SLOWNESS
 from whole.daemon import eventually
 
 PROGRAM = """
@@ -51,11 +50,11 @@ def ask(process: subprocess.Popen[str], what: str) -> None:
 
 def test_cpu_time_is_counted_for_each_process() -> None:
     with app() as process:
-        before = work.look([process.pid, 1 << 22], 1e6, 0)
+        before = work.look([process.pid, 1 << 22], 0, math.inf)
         ask(process, "burn 0.3")
 
         def used() -> float:
-            ((key, cpu),) = work.look([process.pid], 1e6, 0).cpu.items()
+            ((key, cpu),) = work.look([process.pid], 0, math.inf).cpu.items()
             return cpu - before.cpu[key]
 
         eventually(lambda: used() >= 0.25, 10, "its CPU time")
@@ -63,11 +62,11 @@ def test_cpu_time_is_counted_for_each_process() -> None:
 
 def test_a_thread_that_sleeps_is_found_with_the_same_mark_until_it_wakes() -> None:
     with app() as process:
-        began = time.monotonic()
+        began = work.now()
         ask(process, "sleep 3600")
 
         def look() -> dict[tuple[int, int], int]:
-            return work.look([process.pid], time.monotonic() - began + 0.02, 0).asleep
+            return work.look([process.pid], began - 0.02, math.inf).asleep
 
         first = eventually(look, 10, "the thread")
         assert len(first) == 1, "the main thread waits for a line, not for a time"
@@ -80,17 +79,18 @@ def test_a_thread_that_sleeps_is_found_with_the_same_mark_until_it_wakes() -> No
 
 def test_only_threads_that_began_at_the_time_asked_for_are_found() -> None:
     with app() as process:
+        before = work.now()
         ask(process, "sleep 3600")
-        eventually(lambda: work.look([process.pid], 1e6, 0).asleep, 10, "the thread")
-        age = 5.0 * SLOWNESS
-        assert work.look([process.pid], 1e6, age).asleep == {}, "it began later"
-        time.sleep(0.1)  # noqa: TID251 - it is to be older than the look allows
-        assert work.look([process.pid], 0.05, 0).asleep == {}, "it began earlier"
+        eventually(lambda: work.look([process.pid], 0, math.inf).asleep, 10, "the thread")
+        after = work.now()
+        assert work.look([process.pid], 0, before - 0.02).asleep == {}, "it began later"
+        assert work.look([process.pid], after + 0.02, math.inf).asleep == {}, "it began earlier"
+        assert len(work.look([process.pid], before - 0.02, after + 0.02).asleep) == 1
 
 
 def test_a_thread_that_waits_for_another_does_not_sleep() -> None:
     with app() as process:
         ask(process, "wait 3600")
         ask(process, "sleep 3600")
-        eventually(lambda: work.look([process.pid], 1e6, 0).asleep, 10, "the one that sleeps")
-        assert len(work.look([process.pid], 1e6, 0).asleep) == 1
+        eventually(lambda: work.look([process.pid], 0, math.inf).asleep, 10, "the one that sleeps")
+        assert len(work.look([process.pid], 0, math.inf).asleep) == 1

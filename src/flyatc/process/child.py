@@ -76,7 +76,8 @@ class RunningChild:
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def work(self, *, oldest: float, youngest: float) -> Work:
-        return await asyncio.to_thread(lambda: work.look(self.members(), oldest, youngest))
+        now = work.now()  # before the wait for a thread, as long as it may take
+        return await asyncio.to_thread(lambda: work.look(self.members(), now - oldest, now - youngest))
 
     async def ready(self) -> None:
         """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""

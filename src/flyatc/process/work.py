@@ -13,11 +13,15 @@ MOST_THREADS = 2000  # examined in one look
 STARTED = 19  # index of starttime in /proc/PID/stat, after the name
 
 
-def look(pids: Iterable[int], oldest: float, youngest: float) -> Work:
-    """Read the work of these processes. Of the threads that sleep, only those that began between ``oldest`` and
-    ``youngest`` seconds ago are listed. A kernel or sandbox that hides where threads wait lists none."""
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    first, last = (now - oldest) * TICKS, (now - youngest) * TICKS
+def now() -> float:
+    """Return the seconds since boot, the clock of ``look``."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def look(pids: Iterable[int], since: float, until: float) -> Work:
+    """Read the work of these processes. Of the threads that sleep, only those that began between ``since`` and
+    ``until`` are listed. A kernel or sandbox that hides where threads wait lists none."""
+    first, last = since * TICKS, until * TICKS
     cpu: dict[tuple[int, int], float] = {}
     asleep: dict[tuple[int, int], int] = {}
     left = MOST_THREADS
