@@ -149,6 +149,24 @@ def test_check_reports_all_faults_at_once(here: Path) -> None:
         assert len(done.stderr.splitlines()) == 2
 
 
+def test_check_looks_the_programs_up(here: Path) -> None:
+    (here / "app.sh").write_text("#!/bin/sh\n")
+    (here / "tenants.yaml").write_text(
+        "app: {command: [pyhton3, app.py], before_start: [./app.sh], env: {PORT: '80'}}\n"
+        "users: {a: , b: {command: [sh]}}\n"
+    )
+    done = run(here, "check")
+    assert done.returncode == 1
+    assert "tenants.yaml:1: app.command[0]: there is no program 'pyhton3' in PATH" in done.stderr
+    assert "tenants.yaml:1: app.before_start[0][0]: there is no program './app.sh' in " in done.stderr, (
+        "it may not be run"
+    )
+    assert "tenants.yaml:1: app.env.PORT: is chosen by flyatc" in done.stderr
+    assert len(done.stderr.splitlines()) == 3
+    (here / "app.sh").chmod(0o700)
+    assert "before_start" not in run(here, "check").stderr
+
+
 def test_check_prints_the_schema_without_a_file(tmp_path: Path) -> None:
     assert json.loads(run(tmp_path, "check", "--schema").stdout)["title"] == "tenants.yaml"
 

@@ -8,6 +8,7 @@ import pytest
 
 from flyatc.process.ports import PortPool
 from flyatc.process.readiness import answering
+from slowness import SLOWNESS
 
 Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -62,6 +63,26 @@ async def test_a_fault_silence_garbage_and_a_closed_connection_are_polled_again(
         assert len(asked) >= 5
 
 
+async def test_each_failed_try_says_what_it_saw() -> None:
+    async def answer(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if times == 0:
+            writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
+        elif times == 1:
+            await reader.read()  # silent until the other side gives up
+        elif times == 2:
+            writer.write(b"\x00\xff garbage\r\n" * 10)
+        elif times > 3:
+            writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
+
+    seen: list[str] = []
+    async with app(answer) as (port, asked):
+        await answering(port, "/up", one_try=0.1 * SLOWNESS, host="example.com", tell=seen.append)
+        assert asked[0].startswith(b"GET /up HTTP/1.1\r\nHost: example.com\r\n")
+    assert seen[0] == "HTTP 503"
+    assert seen[1].startswith("no response within 0.")
+    assert seen[2:] == ["the response is not HTTP/1", "the response has no complete head"]
+
+
 async def test_a_response_in_pieces_after_an_interim_one_is_understood() -> None:
     async def answer(times: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         status = b"500" if times == 0 else b"200"
@@ -85,6 +106,9 @@ async def test_without_a_path_a_connection_is_enough() -> None:
 
 
 async def test_a_closed_port_is_waited_for() -> None:
+    seen: list[str] = []
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await answering(PortPool().take(), None)
+            await answering(PortPool().take(), None, tell=seen.append)
+    assert seen
+    assert set(seen) == {"nothing listens there; an app must listen on 127.0.0.1, at the port $PORT"}

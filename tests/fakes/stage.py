@@ -60,6 +60,7 @@ class FakeChild:
         self.exited = asyncio.Event()
         self.exit: Exit | None = None
         self.stranger: str | None = None
+        self.probe: str | None = None
 
     async def effort(self) -> Effort:
         return Effort(0.0, wants=self._tenant not in self._stage.lazy)

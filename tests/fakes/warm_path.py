@@ -78,7 +78,7 @@ class _Child:
     """A running app."""
 
     pid = port = 1
-    exit, stranger = None, None
+    exit, stranger, probe = None, None, None
 
     def __init__(self) -> None:
         self.exited = asyncio.Event()

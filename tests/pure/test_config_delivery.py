@@ -15,6 +15,9 @@ from flyatc.config.schema_sections import Cache, Compression, Delivery, Folder
 
 
 class AnyDisk:
+    def runs(self, path: Path) -> bool:
+        return True
+
     """Has every directory and every file."""
 
     def is_directory(self, path: Path) -> bool:

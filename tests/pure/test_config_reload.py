@@ -12,6 +12,9 @@ from flyatc.config.schema_sections import Listen
 
 
 class AnyDisk:
+    def runs(self, path: Path) -> bool:
+        return True
+
     """Has every directory and every file."""
 
     def is_directory(self, path: Path) -> bool:

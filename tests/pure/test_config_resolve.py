@@ -30,6 +30,9 @@ class PaperDisk:
     def readable_size(self, path: Path) -> int | None:
         return {f"{FOLDER}/a.html": 10, f"{FOLDER}/huge.html": 2**20 + 1, f"{FOLDER}/new.sqlite3": 5}.get(str(path))
 
+    def runs(self, path: Path) -> bool:
+        return str(path) in ("/usr/bin/node", f"{FOLDER}/web/bin/rails", f"{FOLDER}/tool")
+
 
 def resolved(text: str, environ: Mapping[str, str] | None = None, folder: str = FOLDER) -> Config:
     root = compose(text, "tenants.yaml")
@@ -81,6 +84,8 @@ APPS = [
     ("ready: up", "app.ready: 'up' must be a path: begin with '/' or '{prefix}', and have no blanks"),
     ("ready: /a b", "app.ready: '/a b' must be a path"),
     ("ready: '{perfix}/up'", "app.ready: {perfix} is not a placeholder, did you mean {prefix}?"),
+    ("ready_host: 'a b'", "app.ready_host: 'a b' is no host: write its name, such as example.com"),
+    ("ready_host: '{usr}.example.com'", "app.ready_host: {usr} is not a placeholder, did you mean {user}?"),
     ("ready: '/{usr}'", "app.ready: {usr} is not a placeholder, did you mean {user}? For braces themselves write {{"),
     ("env: {A: '{xyz}'}", "app.env.A: {xyz} is not a placeholder, known are {port} {user} {tenant} {prefix} {data} {"),
     ("env: {A: 'a{b'}", "app.env.A: 'a{b' has a { without its partner: write it twice where the character is meant"),
@@ -409,3 +414,83 @@ def test_faults_of_before_start_name_their_place(written: str, fault: str) -> No
 def test_requests_always_count_as_activity() -> None:
     (line,) = told("app: {command: [x], idle_counts: [cpu]}\nusers: {a: }")
     assert "app.idle_counts: requests always count: write [requests, cpu]" in line
+
+
+# --- what flyatc check looks at besides ---
+
+
+def checked(text: str, **environ: str) -> list[str]:
+    root = compose(text, "tenants.yaml")
+    faults = Faults("tenants.yaml", root)
+    disk, path = PaperDisk(), Path(FOLDER) / "tenants.yaml"
+    resolve(parse(root, faults), path, {"PATH": "/bin:/usr/bin", **environ}, disk, faults, thorough=True)
+    try:
+        faults.raise_if_any()
+    except ConfigError as error:
+        return str(error).split("\n")
+    return []
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        "command: [node, server.js]",
+        "command: [./tool]",
+        f"command: [{FOLDER}/tool]",
+        "command: [bin/rails, server], directory: web",
+        "command: [rails], directory: web, env: {PATH: 'bin:/bin'}",
+        "command: ['{data}/program']",
+        "command: [nodee], env: {PATH: '{data}/bin'}",
+        "command: [node], env: {PORT: '{port}'}",
+        "command: [node], env: {PORT: }",
+        "command: [node], before_start: [node, -v]",
+    ],
+)
+def test_a_program_that_is_there_is_found(app: str) -> None:
+    assert checked(f"app: {{{app}}}\nusers: {{a: }}") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{command: [nodee, x.js]}", "1: app.command[0]: there is no program 'nodee' in PATH"),
+        (
+            "{command: [node server.js]}",
+            "1: app.command[0]: is one program with blanks in its name, 'node server.js': write the words apart, [n",
+        ),
+        ("{command: [bin/rails]}", f"1: app.command[0]: there is no program 'bin/rails' in {FOLDER}"),
+        ("{command: [rails], env: {PATH: bin}}", "1: app.command[0]: there is no program 'rails' in PATH"),
+        (
+            "{command: [node], before_start: [[node], [gem]]}",
+            "1: app.before_start[1][0]: there is no program 'gem' in PATH",
+        ),
+        ("{command: [node]}\nusers:\n  b: {command: [ruby]}", "3: users.b.command[0]: there is no program 'ruby'"),
+        ("{command: [node]}\nusers:\n  '*': {match: a, command: [x]}", "3: users.*.command[0]: there is no program"),
+        ("{command: [node], env: {PORT: 3000}}", "1: app.env.PORT: is chosen by flyatc at each start"),
+        (
+            "{command: [node]}\nusers:\n  a: {env: {A: b}, tenants:\n    {x: {env: {PORT: '1'}}}}",
+            "4: users.a.tenants.x.env.PORT: is chosen by flyatc",
+        ),
+    ],
+)
+def test_check_reports_what_would_fail_at_the_start(text: str, fault: str) -> None:
+    whole = f"app: {text}" if "users:" in text else f"app: {text}\nusers: {{a: , b: }}"
+    (line,) = checked(whole)
+    assert line.startswith(f"tenants.yaml:{fault}")
+    assert resolved(whole), "the daemon starts nevertheless"
+
+
+def test_with_strip_prefix_readiness_is_below_the_prefix_however_it_is_written() -> None:
+    for ready, strip, settled in (
+        ("{prefix}/up", "true", "/up"),
+        ("/up", "true", "/up"),
+        ("{prefix}", "true", "/"),
+        ("{prefix}?a", "true", "/?a"),
+        ("/x{prefix}", "true", "/x{prefix}"),
+        ("{prefix}/up", "false", "{prefix}/up"),
+    ):
+        config = resolved(sound(app=f"ready: '{ready}', strip_prefix: {strip}", users="a: , '*': {match: b}"))
+        assert config.tenants["a"].app.ready == settled
+        by_pattern = config.tenant_of_pattern("b", "")
+        assert by_pattern is not None
+        assert by_pattern.app.ready == settled

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from flyatc.config.schema import App, Tenant
 from flyatc.kit.errors import StartFailed
@@ -99,8 +100,20 @@ def test_the_apps_own_environment_wins_and_null_removes() -> None:
 
 def test_the_directory_and_the_path_to_ask_come_along() -> None:
     launch = launch_plan.plan(tenant("app", ready="{prefix}/up"), 20001, ENVIRON)
+    assert launch.ready_host == "127.0.0.1"
     assert (launch.directory, launch.ready) == ("/app", "/bellevue/2025/winter/up")
 
 
 def test_a_user_that_is_the_tenant_has_an_empty_tenant() -> None:
     assert launch_plan.plan(tenant("app", "<{tenant}>", name=""), 1, ENVIRON).argv == ("app", "<>")
+
+
+def test_the_host_of_the_readiness_request_is_expanded_and_checked() -> None:
+    spec = tenant("app", ready="/up")
+    for written, host in (("{user}.example.com", "bellevue.example.com"), ("[::1]:80", "[::1]:80")):
+        asked = structs.replace(spec, app=structs.replace(spec.app, ready_host=written))
+        assert launch_plan.plan(asked, 20001, ENVIRON).ready_host == host
+    for written in ("{tenant}", "${LINES}"):
+        asked = structs.replace(spec, app=structs.replace(spec.app, ready_host=written))
+        with pytest.raises(StartFailed, match="is no host"):
+            launch_plan.plan(asked, 20001, {"LINES": "a\r\nX: y"})

@@ -1,12 +1,16 @@
 """Starts: which requests wait, which do not, and what is reported when a start fails."""
 
 import hashlib
+import json
+import re
 import socket
 import statistics
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from flyatc.config import validate
 from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, config, eventually, restless
@@ -78,7 +82,11 @@ def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDae
     assert robot.headers["Retry-After"]
     assert robot.headers["Content-Type"].startswith("application/json")
     assert page.headers["Content-Type"].startswith("text/html")
-    assert daemon.until_told("the start failed", tenant="late")["kind"] == "NotReadyInTime"
+    failed = daemon.until_told("the start failed", tenant="late")
+    assert failed["kind"] == "NotReadyInTime"
+    seen = r"it was starting\. The last try, http://127\.0\.0\.1:\d+: nothing listens there; an app must listen on 127"
+    assert re.search(seen, failed["reason"])
+    assert daemon.status("late")["reason"] == failed["reason"]
     daemon.until_told("tenant failed", tenant="late")
     daemon.until_told("tenant failed", tenant="deaf")
     assert evidence.runs(daemon) == []
@@ -135,9 +143,37 @@ def test_an_app_that_answers_garbage_is_not_ready_and_never_passed_on(start: Sta
                app=f"  ready: /up\n  start_timeout: {round(500 * SLOWNESS)}ms")
     )  # fmt: skip
     assert daemon.get("/checked/up").status == 503
+    reason = daemon.until_told("the start failed", tenant="checked")["reason"]
+    assert re.search(r"http://127\.0\.0\.1:\d+/up: the response is not HTTP/1$", reason)
     answer = daemon.get("/blind/up")
     assert answer.status == 502
     assert b"SSH" not in answer.body
+
+
+ASKED = """
+import http.server, json, os
+class App(http.server.BaseHTTPRequestHandler):
+    asked = []
+    def do_GET(self):
+        self.asked.append([self.path, self.headers["Host"]])
+        body = json.dumps(self.asked).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"""
+
+
+def test_readiness_below_a_stripped_prefix_is_one_address_for_probe_and_clients(start: StartDaemon) -> None:
+    ann, bob = "ready: '{prefix}/up', ready_host: '{user}.example.com'", "ready: /up"
+    command = json.dumps([sys.executable, "-c", validate.escape(ASKED)])
+    users = "".join(f"  {user}: {{command: {command}, {more}}}\n" for user, more in (("ann", ann), ("bob", bob)))
+    daemon = start(config(users=f"users:\n{users}", app="  strip_prefix: true"))
+    for user, host in (("ann", "ann.example.com"), ("bob", "127.0.0.1")):
+        assert daemon.get(f"/{user}/up").text == "asleep\n"
+        probe, first = daemon.get(f"/{user}/up/up").json
+        assert probe == ["/up", host]
+        assert first[0] == "/up/up", "an address like any other"
+        assert daemon.get(f"/{user}/up").json[-1][0] == "/up"
 
 
 def test_health_checks_start_no_tenant_and_keep_none_running(start: StartDaemon) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flyatc.cli import common, output
-from flyatc.config import schema_docs
+from flyatc.config import document, load, schema_docs
 from flyatc.config.schema import ANYONE, App, Config
 from flyatc.fly import provision
 
@@ -23,7 +23,7 @@ def check(config_path: Path | None, schema: bool) -> None:
     """Print every fault of tenants.yaml at once, each with its line and key."""
     if schema:
         return output.json(schema_docs.json_schema())
-    click.echo(summary(common.read(config_path, starts_apps=True)))
+    click.echo(summary(load.load(document.find(config_path), os.environ, thorough=True)))
 
 
 def summary(config: Config) -> str:

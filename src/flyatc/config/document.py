@@ -120,8 +120,12 @@ def compose(text: str, file: str) -> errors.Node | None:
         mark = error.problem_mark or error.context_mark
         if mark and (deep := _line_of_deep_nesting(text, mark.index)):  # libyaml refuses it before any event
             raise ConfigError([Fault(file, deep, "", _TOO_DEEP)]) from error
-        message = "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", message)]) from error
+        message = ", ".join(part for part in (error.context, error.problem) if part)
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            message = "here is a tab: indent with spaces"
+        elif error.context_mark and "quoted scalar" in (error.context or ""):  # the problem is at the end of the file
+            mark, message = error.context_mark, "the quotation mark has no partner"
+        raise ConfigError([Fault(file, mark.line + 1 if mark else None, "", f"not YAML: {message}")]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         message = f"not YAML: {str(error).splitlines()[0]}"
         raise ConfigError([Fault(file, None, "", message)]) from error

@@ -1,5 +1,6 @@
 """Load tenants.yaml: read, parse and resolve it."""
 
+import os
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +16,23 @@ class _Everything(Container[str]):
         return True
 
 
-def load(path: Path, environ: Mapping[str, str], alone: Sequence[str] = (), *, starts_apps: bool = True) -> Config:
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    alone: Sequence[str] = (),
+    *,
+    starts_apps: bool = True,
+    thorough: bool = False,
+) -> Config:
     """Load the file. ``alone``: the command of the only app (resolve.resolve). ``starts_apps`` False: the variables of
-    the apps may be missing, as in a second terminal. Raises ConfigError with all faults."""
+    the apps may be missing, as in a second terminal. ``thorough``: also check what config.programs
+    describes. Raises ConfigError with all faults."""
     root = compose(read(path), str(path))
     faults = Faults(str(path), root)
     variables = environ if starts_apps else _Everything()
-    config = resolve(parse(root, faults), path.absolute(), environ, RealDisk(), faults, alone, variables)
+    config = resolve(
+        parse(root, faults), path.absolute(), environ, RealDisk(), faults, alone, variables, thorough=thorough
+    )
     faults.raise_if_any()
     return config
 
@@ -43,3 +54,9 @@ class RealDisk:
                 return path.stat().st_size
         except OSError:
             return None
+
+    def runs(self, path: Path) -> bool:
+        try:
+            return path.is_file() and os.access(path, os.X_OK)
+        except OSError:
+            return False

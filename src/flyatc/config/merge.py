@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import database_names, validate
+from flyatc.config import database_names, programs, validate
 from flyatc.config.errors import Faults, Key
 from flyatc.config.schema import App, AppOverrides
 from flyatc.config.schema_sections import Delivery, DeliveryOverrides
@@ -24,6 +24,9 @@ class Disk(Protocol):
     def readable_size(self, path: Path) -> int | None:
         """Return the size of a file, or None if it is not a readable file."""
 
+    def runs(self, path: Path) -> bool:
+        """Return whether this is a file that may be executed."""
+
 
 class Context(Struct, frozen=True):
     """Context for checking a layer."""
@@ -33,6 +36,7 @@ class Context(Struct, frozen=True):
     disk: Disk
     faults: Faults
     variables: Container[str]  # those that ${NAME} may name
+    thorough: bool = False  # for flyatc check: also the faults of config.programs
 
     def absolute(self, path: str) -> str:
         return str(self.folder / path)
@@ -71,6 +75,11 @@ def check_whole(app: App, layers: list[tuple[Key, Layer | None]], context: Conte
     files = _last("files", layers)
     if (fault := _files_with_databases(app)) and not context.faults.reported(files):
         context.faults.add(files, fault)
+    if context.thorough:
+        for found, fault in programs.faults(app, context.environ.get("PATH", ""), context.disk.runs):
+            where = (*_last(str(found[0]), layers, found[1:]), *found[1:])
+            if not context.faults.reported(where):
+                context.faults.add(where, fault)
     if app.seed is None:
         return
     seed = _last("seed", layers)
@@ -79,8 +88,11 @@ def check_whole(app: App, layers: list[tuple[Key, Layer | None]], context: Conte
         context.faults.add(seed, fault)
 
 
-def _last(name: str, layers: list[tuple[Key, Layer | None]]) -> Key:
+def _last(name: str, layers: list[tuple[Key, Layer | None]], entry: Key = ()) -> Key:
+    """Return the key of the layer that set this last. ``entry``: of a setting that is merged key by key."""
     made = [key for key, layer in layers if layer is not None and getattr(layer, name) is not UNSET]
+    if name in _MERGED:
+        made = [key for key, layer in layers if key in made and entry[0] in getattr(layer, name)]
     return (*(made[-1] if made else ("app",)), name)
 
 
@@ -167,6 +179,23 @@ def _ready(ready: str | None, key: Key, context: Context) -> str | None:
         if not path and not context.faults.reported(key):
             context.faults.add(key, f"{ready!r} must be a path: begin with '/' or '{{prefix}}', and have no blanks")
     return ready
+
+
+def _ready_host(host: str, key: Key, context: Context) -> str:
+    _check_placeholders(host, key, context)
+    literal = validate.literal(host)
+    if literal is not None and (fault := validate.host(literal)) and not context.faults.reported(key):
+        context.faults.add(key, fault)
+    return host
+
+
+def settled(app: App) -> App:
+    """Return the complete settings of a tenant, each thing said in one way: with ``strip_prefix`` the app knows no
+    prefix, so that ``ready`` is below it, written as /up or as {prefix}/up."""
+    if not app.strip_prefix or app.ready is None or not app.ready.startswith("{prefix}"):
+        return app
+    below = app.ready.removeprefix("{prefix}")
+    return structs.replace(app, ready=below if below.startswith("/") else f"/{below}")
 
 
 def _directory(directory: str, key: Key, context: Context) -> str:
@@ -268,6 +297,7 @@ _CHECKS: dict[str, Check] = {
     "before_start": _before_start,
     "env": _env,
     "ready": _ready,
+    "ready_host": _ready_host,
     "directory": _directory,
     "idle_counts": _idle_counts,
     "databases": _databases,

@@ -15,7 +15,8 @@ from msgspec import Struct, inspect
 
 from flyatc.config import schema_sections
 from flyatc.config.errors import Faults, Key, MappingNode, Node, ScalarNode, SequenceNode
-from flyatc.config.schema import File
+from flyatc.config.schema import File, UserEntry
+from flyatc.config.schema_sections import Cache, MachineIdle, Storage
 from flyatc.kit import units
 
 Read = Callable[[str, bool], object]  # (text of the scalar, True if without quotes); raises ValueError
@@ -130,6 +131,9 @@ def _within(bounds: Any, read: Callable[[str], float], text: str, plain: bool) -
     return value
 
 
+# how a section without ``enabled`` is turned off
+_OFF = {Cache: "size: 0", MachineIdle: "then: none", Storage: "mode: none"}
+
 S = TypeVar("S", bound=Struct)
 
 
@@ -160,7 +164,7 @@ def _value(node: Node, shape: Shape, key: Key, faults: Faults) -> object:
         case MappingNode() if shape.values is not None:
             return _values(node, shape.values, key, faults)
     found = "a list" if isinstance(node, SequenceNode) else "a mapping"
-    faults.add(key, f"must be {shape.wanted}, not {found}", node.line)
+    faults.add(key, f"must be {shape.wanted}, not {found}{_indentation(key)}", node.line)
     return _WRONG
 
 
@@ -172,8 +176,15 @@ def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
     try:
         return _read(node, shape)
     except ValueError as error:
-        faults.add(key, str(error), node.line)
+        faults.add(key, f"{error}{_indentation(key)}", node.line)
         return _WRONG
+
+
+def _indentation(key: Key) -> str:
+    """Return a hint for a value that cannot be a user's settings: perhaps it is one of them."""
+    if len(key) == 2 and key[0] == "users" and key[1] in of(UserEntry).fields:
+        return f". If {key[1]} is meant for the user above: indent it more"
+    return ""
 
 
 def _read(node: ScalarNode, shape: Shape) -> object:
@@ -186,6 +197,11 @@ def _read(node: ScalarNode, shape: Shape) -> object:
     if shape.scalar is not None:
         return shape.scalar(node.text, node.plain)
     example = f": [{', '.join(node.text.split())}]" if shape.items is not None else ""
+    if node.plain and (on := _BOOLEANS.get(node.text.lower())) is not None and shape.struct is not None:
+        switch = (
+            f"enabled: {str(on).lower()}" if "enabled" in shape.fields else _OFF.get(shape.struct) if not on else None
+        )
+        example = "" if switch is None else f": {{{switch}}}"
     raise ValueError(f"must be {shape.wanted}{example}, not {node.text!r}")
 
 
@@ -209,7 +225,7 @@ def _struct(node: MappingNode, shape: Shape, struct: type[Struct], key: Key, fau
         if name in shape.fields:
             values[name] = _value(value, shape.fields[name], (*key, name), faults)
         else:
-            faults.add((*key, name), _unknown(name, tuple(shape.fields)))
+            faults.add((*key, name), _unknown(name, tuple(shape.fields), _outdented(node, key) or ""))
     for name in shape.required:
         if name not in values:
             faults.add(key, f"needs {name}", node.line)
@@ -241,12 +257,23 @@ def _pairs(node: MappingNode, key: Key, faults: Faults) -> Iterator[tuple[str, N
             yield name.text, value
 
 
-def _unknown(name: str, here: tuple[str, ...]) -> str:
+def _outdented(node: MappingNode, key: Key) -> str | None:
+    """Return what an unknown key of this mapping may be, if it is at the wrong depth."""
+    if not key and (users := node.find("users")) and isinstance(users[1], ScalarNode) and users[1].null:
+        return "if it is a user, indent users: they are below users:, two blanks to the right"
+    if len(key) == 2 and key[0] == "users":
+        return "if it is a tenant, list it: tenants: [2025/winter]"
+    return None
+
+
+def _unknown(name: str, here: tuple[str, ...], outdented: str) -> str:
     homes = _homes()
     if name in homes:
         return f"unknown key here, it belongs {homes[name]}"
     if close := difflib.get_close_matches(name, here, 1):
         return f"unknown key, did you mean {close[0]}?"
+    if outdented:
+        return f"unknown key; {outdented}"
     if close := difflib.get_close_matches(name, homes, 1):
         return f"unknown key, did you mean {close[0]}? It belongs {homes[close[0]]}"
     return f"unknown key; known here: {', '.join(here)}"

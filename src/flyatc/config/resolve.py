@@ -34,11 +34,14 @@ def resolve(
     faults: Faults,
     alone: Sequence[str] = (),
     variables: Container[str] | None = None,
+    *,
+    thorough: bool = False,
 ) -> Config:
     """Resolve a file. ``path``: of the file, absolute. ``alone``: the command of an app without users; it is then the
     only tenant, ``server.data`` itself is its folder, and the users of the file are ignored. ``variables``: those that
-    the apps' settings may name, if not ``environ``. The result is only valid if ``faults`` is empty."""
-    context = Context(path.parent, environ, disk, faults, environ if variables is None else variables)
+    the apps' settings may name, if not ``environ``. ``thorough``: also check what config.programs
+    describes. The result is only valid if ``faults`` is empty."""
+    context = Context(path.parent, environ, disk, faults, environ if variables is None else variables, thorough)
     server = sections.server(file.server, context)
     app = merge.lay(App(), file.app, ("app",), context)
     tenants: dict[str, Tenant] = {}
@@ -121,7 +124,7 @@ def _tenants(user: str, entry: UserEntry | None, app: App, context: Context) -> 
             context.faults.add(tenant.key, fault)
         whole = merge.lay(of_user, tenant.layer, tenant.key, context)
         merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], context)
-        yield tenant.name, whole
+        yield tenant.name, merge.settled(whole)
 
 
 def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Entry]:

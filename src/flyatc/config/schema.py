@@ -62,8 +62,18 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 300.0
     ready: Annotated[
         str | None,
-        Meta(description="a path requested until its status is below 500, {prefix}/up; without it: the port accepts"),
+        Meta(
+            description="a path requested until its status is below 500: {prefix}/up, with strip_prefix also /up; "
+            "without it: the port accepts"
+        ),
     ] = None
+    ready_host: Annotated[
+        str,
+        Meta(
+            description="the Host header of that request, for an app that refuses other hosts (Rails' "
+            "config.hosts, Django's ALLOWED_HOSTS); the same placeholders"
+        ),
+    ] = "127.0.0.1"
     verify_port: Annotated[
         bool,
         Meta(description="only a process of this app may listen on its port; false: any may (docker run, a service)"),
@@ -154,6 +164,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     before_start: list[str | list[str]] | UnsetType = UNSET
     before_start_timeout: PositiveSeconds | UnsetType = UNSET
     ready: str | UnsetType | None = UNSET
+    ready_host: str | UnsetType = UNSET
     verify_port: bool | UnsetType = UNSET
     start_timeout: PositiveSeconds | UnsetType = UNSET
     waiting_page_after: Seconds | UnsetType = UNSET

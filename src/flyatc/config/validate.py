@@ -103,6 +103,13 @@ def page(name: str) -> str | None:
     return f"{name!r} is no page of ours: write waiting, or a status from 400 to 599"
 
 
+def host(name: str) -> str | None:
+    """Check the value of a Host header: a name or an address, perhaps with a port."""
+    if re.fullmatch(r"[A-Za-z0-9._:\[\]-]{1,255}", name):
+        return None
+    return f"{name!r} is no host: write its name, such as example.com"
+
+
 def region(name: str) -> str | None:
     return None if REGION.fullmatch(name) else f"{name!r} is no region: write its code, such as bos"
 

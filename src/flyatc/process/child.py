@@ -38,6 +38,18 @@ class RunningChild:
         self.process: AppProcess | None = None
         self.port_owner: PortOwner | None = None  # None: app.verify_port is off
         self._watch: asyncio.Task[None] | None = None
+        self._probed: str | None = None  # what the last failed try of ``ready`` has seen
+
+    @property
+    def probe(self) -> str | None:
+        """Return where the app was expected to respond, and what came instead; None: it was not tried yet."""
+        if self._probed is None:
+            return None
+        path = "" if self._launch.ready is None else self._launch.ready
+        return f"http://127.0.0.1:{self.port}{path}: {self._probed}"
+
+    def _tell(self, seen: str) -> None:
+        self._probed = seen
 
     @property
     def pid(self) -> int:
@@ -81,7 +93,9 @@ class RunningChild:
 
     async def ready(self) -> None:
         """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""
-        answering = readiness.answering(self.port, self._launch.ready, admit=self._admit)
+        answering = readiness.answering(
+            self.port, self._launch.ready, admit=self._admit, host=self._launch.ready_host, tell=self._tell
+        )
         await tasks.first_of(self.exited.wait(), answering)
         if self.exited.is_set():
             stranger = await self._stranger()
@@ -95,7 +109,7 @@ class RunningChild:
             return
         owner = await self.port_owner.look()
         if owner.verdict is Verdict.UNUSED:
-            raise readiness.NotYet
+            raise readiness.NotYet("the socket that took the connection is closed again")
         if owner.verdict is not Verdict.OURS:
             raise StartFailed(f"{self._tenant.address} is not started: {owner.reason}")
 

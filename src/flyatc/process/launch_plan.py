@@ -37,6 +37,7 @@ class Launch:
     env: dict[str, str] = field(repr=False)  # it may hold secrets
     directory: str
     ready: str | None  # the path of the readiness request, placeholders expanded
+    ready_host: str = "127.0.0.1"  # its Host header
 
 
 def words(tenant: Tenant, port: int) -> dict[str, str]:
@@ -119,7 +120,15 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping
         env=env,
         directory=app.directory,
         ready=None if app.ready is None else expand(app.ready, known, environ),
+        ready_host=_host(app.ready_host, known, environ),
     )
+
+
+def _host(text: str, known: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    host = expand(text, known, environ)
+    if fault := validate.host(host):
+        raise StartFailed(f"app.ready_host in tenants.yaml: {fault}")
+    return host
 
 
 def _withheld(name: str) -> bool:

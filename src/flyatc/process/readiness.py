@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
@@ -15,8 +16,11 @@ POLITE = 0.01  # s; how long the rest of a response is read, so that the app doe
 _PATH_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
+HOST = "127.0.0.1"  # default of app.ready_host
+
+
 class NotYet(Exception):
-    """The app does not respond yet."""
+    """The app does not respond yet. ``str()``: what was seen."""
 
 
 def pause(waited: float) -> float:
@@ -29,39 +33,58 @@ async def _trusted() -> None:
     """Accept any listener."""
 
 
+def _untold(seen: str) -> None:
+    """Drop what a try has seen."""
+
+
 async def answering(
-    port: int, path: str | None, one_try: float = ONE_TRY, admit: Callable[[], Awaitable[None]] = _trusted
+    port: int,
+    path: str | None,
+    one_try: float = ONE_TRY,
+    admit: Callable[[], Awaitable[None]] = _trusted,
+    *,
+    host: str = HOST,
+    tell: Callable[[str], None] = _untold,
 ) -> None:
     """Wait until 127.0.0.1:``port`` accepts a connection or, if ``path`` is given, responds to a GET of it with a
     status below 500. ``admit`` is called after each connect, before anything is sent: OSError or NotYet from it is a
-    failed try, any other error is raised. Has no deadline of its own."""
+    failed try, any other error is raised. ``host``: the Host header. ``tell`` is called with what each failed try has
+    seen, such as "HTTP 503". Has no deadline of its own."""
     clock = asyncio.get_running_loop().time
     begun = clock()
     while True:
         try:
             async with asyncio.timeout(one_try):
-                await _ask(port, path, admit)
+                await _ask(port, path, admit, host)
             return
-        except (OSError, TimeoutError, NotYet, local_http.InvalidResponse):
-            await asyncio.sleep(pause(clock() - begun))
+        except TimeoutError:
+            tell(f"no response within {one_try:g} s")
+        except ConnectionRefusedError:
+            tell("nothing listens there; an app must listen on 127.0.0.1, at the port $PORT")
+        except OSError as error:
+            tell(os.strerror(error.errno) if error.errno else repr(error))
+        except (NotYet, local_http.InvalidResponse) as error:
+            tell(str(error))
+        await asyncio.sleep(pause(clock() - begun))
 
 
-async def _ask(port: int, path: str | None, admit: Callable[[], Awaitable[None]]) -> None:
+async def _ask(port: int, path: str | None, admit: Callable[[], Awaitable[None]], host: str) -> None:
     async with local_http.connected(port) as connection:
         await admit()
         if path is not None:
-            await connection.send(request(path))
-            if await connection.status() >= 500:
-                raise NotYet
+            await connection.send(request(path, host))
+            if (status := await connection.status()) >= 500:
+                raise NotYet(f"HTTP {status}")
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(POLITE):
                     await connection.drain()
 
 
-def request(path: str) -> bytes:
-    """Return a GET of ``path``. Other characters than those of a path are sent as %XX, which prevents injection."""
+def request(path: str, host: str = HOST) -> bytes:
+    """Return a GET of ``path``; characters that no path has are sent as %XX, which prevents injection. ``host``: the
+    Host header, checked by launch_plan."""
     target = quote(path if path.startswith("/") else f"/{path}", safe=_PATH_SAFE)
     return (
-        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: flyatc-readiness\r\nAccept: */*\r\n"
+        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: flyatc-readiness\r\nAccept: */*\r\n"
         "Connection: close\r\n\r\n"
     ).encode()

@@ -33,6 +33,10 @@ class Child(Protocol):
     def stranger(self) -> str | None:
         """Sentence about another process that listens on the app's port; None: none was seen."""
 
+    @property
+    def probe(self) -> str | None:
+        """Where the app was expected to respond, and what came instead; None: it was not tried yet."""
+
     async def effort(self) -> Effort:
         """Return the CPU time of its processes so far, and whether one of them is runnable or waits for a disk."""
 

@@ -68,7 +68,9 @@ class RunFailures:
         seconds = self._spec.app.start_timeout
         if self._waits_for_place:
             return f"no place among limits.running became free within {seconds:g} s"
-        return f"not ready within start_timeout ({seconds:g} s); it was {self._tracker.state}"
+        seen = self.child.probe if self.child is not None and self._tracker.state is State.STARTING else None
+        what = "" if seen is None else f". The last try, {seen}"
+        return f"not ready within start_timeout ({seconds:g} s); it was {self._tracker.state}{what}"
 
     @property
     def _waits_for_place(self) -> bool:
