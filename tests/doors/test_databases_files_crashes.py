@@ -108,6 +108,31 @@ async def test_the_same_machine_goes_on_with_all_it_had(yard: Yard, nth: int, af
     assert await session(yard.machine("heir", files=FILES)) == ([2, 3], [2, 3])
 
 
+@pytest.mark.parametrize("nth", range(1, 16))
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_a_first_save_cut_at_any_call_before_the_machine_is_lost_leaves_a_pair(
+    yard: Yard, nth: int, after: bool
+) -> None:
+    a = yard.machine("a", files=FILES)
+    try:
+        async with a.vault.hold(a.tenant, FakeLease(1)):
+            yard.failing.fail(nth, after=after)
+            work(a, 1)
+        saved = True
+    except SaveFailed:
+        saved = False
+    yard.failing.mend()
+    lost = yard.machine("lost", files=FILES)
+    alive, there = await session(lost, 2, lease=FakeLease(2, previous(1, clean=saved)))
+    if not set(alive) <= set(there):
+        (said,) = lost.events(APART)
+        assert said["reason"] == "storage/ was not saved with app.sqlite3"
+    assert alive == [1] or not saved
+    heir = yard.machine("heir", files=FILES)
+    alive_then, there_then = await session(heir, lease=FakeLease(3))
+    assert (alive_then, there_then) == ([*alive, 2], [*there, 2])
+
+
 @pytest.mark.parametrize("nth", range(1, 9))
 @pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
 async def test_a_restore_cut_at_any_call_refuses_and_is_made_again(yard: Yard, nth: int, after: bool) -> None:

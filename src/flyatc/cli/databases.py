@@ -149,7 +149,7 @@ def current(history: History) -> History:
 
 
 def _beside(version: Version) -> str:
-    return ", ".join(f"{name} {of}" for name, of in sorted(version.beside.items()))
+    return ", ".join(f"{name} {of or 'not saved'}" for name, of in sorted(version.beside.items()))
 
 
 def row(one: Version, now: float | None) -> list[Cell]:

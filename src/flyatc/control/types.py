@@ -103,7 +103,7 @@ class Version(Struct, frozen=True, kw_only=True):
     size: int | None  # bytes of the database; None: unknown
     compressed: int  # bytes in the store; of a folder: those that this save has added
     current: bool
-    beside: dict[str, str] = {}  # versions that were saved with it: of folders, or of databases
+    beside: dict[str, str] = {}  # versions saved with it: of folders or databases; "": not saved
 
 
 class History(Struct, frozen=True, kw_only=True):

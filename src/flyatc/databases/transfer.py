@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, time
 
+from msgspec import structs
+
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.database import Database
@@ -150,7 +152,8 @@ async def _described(stored: Stored, key: str, raw: Path, tools: Workers) -> Sna
 async def _publish(database: Database, snapshot: Snapshot) -> Pointer:
     """Publish it. Raises StoreUnavailable if another machine has changed current.json, or the response is lost."""
     remote_database, lease = database.remote, database.lease
-    pointer = manifest.point(snapshot, None, lease.epoch)
+    unsaved = {f"{name}/": "" for name in database.tenant.app.files}  # see files.pairing: nothing says that they were
+    pointer = manifest.point(structs.replace(snapshot, beside=unsaved), None, lease.epoch)
     current = await remote_database.current()
     if current is None or current.pointer is not None or current.owner != lease.epoch or not lease.valid():
         raise StoreUnavailable(f"current.json of {database} has been changed just now")

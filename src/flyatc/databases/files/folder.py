@@ -152,7 +152,9 @@ class SavedFolder(Database):
         there = list(await self.remote.snapshots())
         number = manifest.version(manifest.following(pointer, there, self.lease.epoch, OF_FILES))
         present = {} if anew else await self.blobs.there(number)
-        upload = Upload(self.path, found, index, stored, number, present, self.blobs, place, self._tools)
+        upload = Upload(
+            self.path, found, index, stored, number, present, self.blobs, place, self._tools, self._may_write
+        )
         await upload.run()
         return upload, current
 

@@ -18,6 +18,7 @@ from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
 from flyatc.databases.files.folder import SavedFolder
 from flyatc.databases.files.manifest import SUFFIX
+from flyatc.databases.files.pairing import NOT_SAVED
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
 from flyatc.databases.local_record import Record
@@ -170,7 +171,7 @@ class FilesHolder:
         return errors
 
     async def _beside(self) -> dict[str, str]:
-        """Save the folders after a database was copied; return their versions. One that fails has none."""
+        """Save the folders after a database was copied; return their versions."""
         if not self._lease.valid():
             return {}
         for folder in self.folders:
@@ -180,8 +181,8 @@ class FilesHolder:
         finally:
             for folder in self.folders:
                 folder.paired = False
-        saved = [one for one in self.folders if one.name not in self._notes]
-        return {one.name: manifest.version(one.entry.base.key) for one in saved if one.entry.base is not None}
+        named = {one.name: manifest.version(one.entry.base.key) for one in self.folders if one.entry.base is not None}
+        return named | {one.name: NOT_SAVED for one in self.folders if one.name in self._notes}
 
     async def _save_at(self, interval: float) -> None:
         while not self._leaving.is_set():

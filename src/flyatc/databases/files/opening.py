@@ -67,6 +67,9 @@ async def make_whole(
         raise RestoreRefused("; ".join(refused))
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
         arrivals = [await _prepare(one, states, seed, place, tools) for one in surveys]
+        for one in surveys:
+            if isinstance(one.plan, Create):
+                tell_apart(one.folder, pairing.without(one.folder.name, states))
         settle = _settle(surveys, arrivals, record, tools)
         await tasks.to_the_end(tasks.start(settle, f"settle {tenant.address}"))
 
@@ -182,11 +185,16 @@ async def put(folder: SavedFolder, arrival: Arrival, tools: Workers, reason: str
         "info", arrival.message, version=version, files=files, size=arrival.manifest.size,
         fetched=arrival.fetched, ms=ms, reason=f"{reason}; {chosen.why}",
     )  # fmt: skip
-    folder.relation = chosen.apart
-    if chosen.apart:
-        folder.log_event("warning", "the files and the databases are not of one moment", reason=chosen.apart)
+    tell_apart(folder, chosen.apart)
     await local_files.tick()
     return await tools.heavy.run(partial(placing.index_of, folder.path, arrival.manifest, index))
+
+
+def tell_apart(folder: SavedFolder, reason: str) -> None:
+    """Log a sentence on files and databases that are not of one moment, and keep it for ``flyatc status``."""
+    folder.relation = reason
+    if reason:
+        folder.log_event("warning", "the files and the databases are not of one moment", reason=reason)
 
 
 def linked(index: Index, arrival: Arrival, pointer: Pointer | None) -> Index:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flyatc.databases.manifest import Snapshot, saved_at, version
 from flyatc.databases.version_choice import rfc3339
 
-SAME = 1.0  # s; saves closer than this need no mention
+NOT_SAVED = ""  # in place of a version in ``beside``: the folder could not be saved with the database
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Chosen:
 def belongs(save: Snapshot, folder: str, state: State) -> bool:
     """Return whether the folder's ``save`` and the database belong together."""
     named = (state.beside or {}).get(folder)
-    return named == version(save.key) or save.beside.get(state.name) in state.ids
+    return save.beside.get(state.name) in state.ids or named == version(save.key)
 
 
 def choose(folder: str, saves: Sequence[Snapshot], states: Iterable[State], at: float | None = None) -> Chosen | None:
@@ -69,7 +69,15 @@ def relation(folder: str, save: Snapshot, states: Iterable[State]) -> str:
     return "; ".join(_apart(folder, save, state) for state in off)
 
 
+def without(folder: str, states: Iterable[State]) -> str:
+    """Return a sentence on databases that were saved when the folder could not be; empty: there are none."""
+    names = [state.name for state in states if (state.beside or {}).get(folder) == NOT_SAVED]
+    return f"{folder} was not saved with {', '.join(names)}" if names else ""
+
+
 def _apart(folder: str, save: Snapshot, state: State) -> str:
+    if (state.beside or {}).get(folder) == NOT_SAVED:
+        return f"{folder} is of {save.saved}, and was not saved with {state.name}"
     if state.at is None:
         return f"{folder} is of {save.saved}, and not known to belong to {state.name}"
     apart = saved_at(save) - state.at

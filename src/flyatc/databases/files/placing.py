@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ class Bring:
     tools: Workers
     fetched: int = 0
     reused: int = 0  # files
+    _left: frozenset[str] = frozenset()  # contents that an earlier attempt has left
 
     @property
     def needs(self) -> int:
@@ -66,7 +67,7 @@ class Bring:
     async def run(self) -> None:
         """Make the folder, durably. Raises Damaged, StoreUnavailable, OSError."""
         await self.tools.heavy.run(partial(make_folders, self.new, self.manifest))
-        await self.tools.quick.run(partial(durable_files.make_folder, self.partial))
+        self._left = await self.tools.quick.run(partial(_names_in, self.partial))
         groups: dict[str, list[File]] = defaultdict(list)
         for file in self.manifest.files:
             groups[file.sha256].append(file)
@@ -80,21 +81,24 @@ class Bring:
         await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(groups)))), "restore files")
         await self.tools.heavy.run(partial(_finish, self.new, self.manifest, self.partial))
 
-    async def _one(self, same: list[File], sources: Iterable[str]) -> None:
+    async def _one(self, same: list[File], sources: Sequence[str]) -> None:
         """Make all files of one content."""
         first, *others = same
-        if not await self.tools.heavy.run(partial(self._reuse, sources, first)):
-            await self._fetch(first)
-        await self.tools.heavy.run(partial(self._copies, first, others))
+        kept = None
+        reused = bool(sources) and await self.tools.heavy.run(partial(self._reuse, sources, first))
+        if not reused:
+            kept = await self._fetch(first)
+        await self.tools.heavy.run(partial(self._place, kept, first, others))
 
-    async def _fetch(self, file: File) -> None:
+    async def _fetch(self, file: File) -> Path:
+        """Return the place of its verified content."""
         kept = self.partial / file.sha256
-        if not await self.tools.heavy.run(partial(_is, kept, file)):
+        if file.sha256 not in self._left or not await self.tools.heavy.run(partial(_is, kept, file)):
             await fetch(self.blobs, file, kept, self.tools)
             self.fetched += file.size
-        await self.tools.heavy.run(partial(os.link, kept, beneath(self.new, file.path)))
+        return kept
 
-    def _reuse(self, sources: Iterable[str], file: File) -> bool:
+    def _reuse(self, sources: Sequence[str], file: File) -> bool:
         """Take a local file, if there is one that is still what the index says."""
         new = beneath(self.new, file.path)
         for source in sources:
@@ -130,7 +134,10 @@ class Bring:
             raise Changed(source)
         return True
 
-    def _copies(self, first: File, others: list[File]) -> None:
+    def _place(self, kept: Path | None, first: File, others: list[File]) -> None:
+        """Place all files of one content. ``kept``: where it is; None: the first one is in its place."""
+        if kept is not None:
+            os.link(kept, beneath(self.new, first.path))
         for file in others:
             shutil.copyfile(beneath(self.new, first.path), beneath(self.new, file.path), follow_symlinks=False)
         for file in (first, *others):
@@ -180,6 +187,12 @@ def make_folders(new: Path, manifest: Manifest) -> None:
     new.mkdir(mode=0o700)
     for folder in sorted(one.path for one in manifest.folders):
         beneath(new, folder).mkdir(mode=0o700)
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    """Make the folder, and return what is in it."""
+    durable_files.make_folder(folder)
+    return frozenset(path.name for path in folder.iterdir())
 
 
 def _is(path: Path, file: File) -> bool:

@@ -7,7 +7,7 @@ left out; the next save tries again.
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ AT_ONCE = 6  # files
 class Upload:
     """One save. ``number``: its number. ``before``: the index so far. ``stored``: number of the save with each content
     that the store surely has, by hash. ``present``: contents that an earlier attempt has put there, with their sizes.
-    ``place``: a temporary folder."""
+    ``place``: a temporary folder. ``allowed`` raises SaveFailed once the lease has ended."""
 
     root: Path
     found: Scan
@@ -38,6 +38,7 @@ class Upload:
     blobs: Blobs
     place: Path
     tools: Workers
+    allowed: Callable[[], None]
     files: dict[str, Known] = field(default_factory=dict)  # result
     deferred: list[str] = field(default_factory=list)  # result: files that changed while they were read
     size: int = 0  # result: uploaded
@@ -106,6 +107,7 @@ class Upload:
             return await tasks.joined(self._new[sha256])
         self._new[sha256] = done = asyncio.get_running_loop().create_future()
         try:
+            self.allowed()
             await self.blobs.put(f"{self.number}/{sha256}", content)
             self.size += size
             done.set_result(None)
