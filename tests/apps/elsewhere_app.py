@@ -1,6 +1,7 @@
 """An app that keeps its database where $DATABASE says, and holds it open from the first request on.
 
-write  writes a row; read  reads only; make?name=  makes a database in $DATA. $REFERENCE is opened, too.
+write  writes a row; once  writes one and closes; read  reads only; make?name=  makes a database in $DATA.
+$REFERENCE is opened, too.
 """
 
 import http.server
@@ -28,6 +29,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 db = connect(os.environ["DATABASE"])
                 db.execute("CREATE TABLE IF NOT EXISTS t (a)")
                 db.execute("INSERT INTO t VALUES (1)")
+            elif last == "once":
+                db = sqlite3.connect(os.environ["DATABASE"], isolation_level=None, timeout=30)
+                db.execute("CREATE TABLE IF NOT EXISTS t (a)")
+                db.execute("INSERT INTO t VALUES (1)")
+                db.close()
             elif last == "read":
                 connect(os.environ["DATABASE"]).execute("SELECT * FROM sqlite_schema").fetchall()
             elif last == "make":

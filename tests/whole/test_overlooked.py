@@ -58,6 +58,28 @@ def test_the_second_tenant_with_the_same_database_is_refused_and_the_first_goes_
     assert daemon.status("ann")["state"] == "ready"
 
 
+def test_an_app_that_opens_its_database_for_each_request_is_reported_by_what_it_left_in_its_directory(
+    start: StartDaemon, tmp_path: Path
+) -> None:
+    directory = tmp_path / "site"
+    directory.mkdir()
+    daemon = start(config("db.sqlite3", app=f"  directory: {directory}"))
+    assert daemon.get("/ann/once").status == 200
+    said = daemon.until_told("not all of it is saved", 20, tenant="ann")["reason"]
+    assert said.startswith(f"app.sqlite3 does not exist; {directory}/db.sqlite3 was written since the start")
+
+
+def test_and_by_what_its_environment_names_which_two_tenants_cannot_share(start: StartDaemon, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "development.sqlite3"
+    daemon = start(config(str(elsewhere)))
+    assert daemon.get("/ann/once").status == 200
+    said = daemon.until_told("not all of it is saved", 20, tenant="ann")["reason"]
+    assert said.startswith(f"app.sqlite3 does not exist; {elsewhere} was written since the start")
+    daemon.get("/bob/once")
+    failed = daemon.until_told("the app is ended", 20, tenant="bob")
+    assert failed["reason"].startswith(f"bob and ann have the same database open: {elsewhere}.")
+
+
 def test_a_reference_database_that_is_only_read_may_be_shared(start: StartDaemon, tmp_path: Path) -> None:
     reference = tmp_path / "reference.sqlite3"
     with closing(sqlite3.connect(reference)) as db:
