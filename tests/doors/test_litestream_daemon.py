@@ -68,7 +68,9 @@ async def test_it_starts_when_it_is_first_needed_with_a_clean_environment_and_en
     process = shop.process()
     environ = dict(pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if pair)
     assert environ == {"AWS_REGION": "auto", "PATH": "/usr/bin", "GOMEMLIMIT": "256MiB"}
-    socket = shop.root / ".flyatc" / "litestream.sock"
+    (socket,) = (shop.root / ".flyatc").glob("litestream-*/litestream.sock")
+    assert (process / "cwd").readlink() == socket.parent, "a folder whose name no app can find out"
+    assert str(socket.parent) not in Path("/proc/net/unix").read_text()
     assert socket.stat().st_mode & 0o777 == 0o600
     await shop.engine.close()
     assert not process.exists()

@@ -61,6 +61,7 @@ class FakeChild:
         self.exit: Exit | None = None
         self.stranger: str | None = None
         self.probe: str | None = None
+        self.isolation = "none"
 
     async def effort(self) -> Effort:
         return Effort(0.0, wants=self._tenant not in self._stage.lazy)

@@ -78,7 +78,7 @@ class _Child:
     """A running app."""
 
     pid = port = 1
-    exit, stranger, probe = None, None, None
+    exit, stranger, probe, isolation = None, None, None, "none"
 
     def __init__(self) -> None:
         self.exited = asyncio.Event()

@@ -110,6 +110,18 @@ def test_the_fault_of_a_static_folder_is_reported_where_it_is_written() -> None:
     configured("static: [{path: /, folder: database}, {path: /s, folder: public/data}]")
 
 
+def test_folders_that_apps_may_write_are_no_secret_ones() -> None:
+    for written, fault in {
+        "[data/x]": "/srv/data/x lies within the data folder (server.data), which no app may write",
+        "[/srv/store]": "/srv/store lies within the store (storage.url), which no app may write",
+        "[../etc]": "'../etc' must be a folder, such as tmp, without '..'",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            configured(top="", users=f"a: {{writable: {written}}}")
+        assert fault in str(caught.value)
+    configured(users="a: {writable: [tmp, ., /var/cache/app]}")
+
+
 def test_the_size_of_the_cache_waits_for_a_restart() -> None:
     found = changes(configured(), configured(top="cache: {size: 1MB}"))
     assert found.restart == ("cache.size",)

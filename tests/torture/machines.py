@@ -31,6 +31,7 @@ app:
   command: {command}
   env: {env}
   databases: [{database}]
+  writable: [{rows}]
   idle: 1h
   start_timeout: 20s
   stop_grace: 3s
@@ -60,7 +61,8 @@ class Machine(Daemon):
         self._again = 0.0
         folder = root / name
         folder.mkdir(parents=True)
-        self.rows_log = root / f"rows-{name}.jsonl"
+        self.rows_log = root / f"rows-{name}" / "rows.jsonl"  # a folder that its apps may write
+        self.rows_log.parent.mkdir()
         self.clocks = Clocks(folder / "clock", rate)
         port = PortPool().take()
         mode = "snapshot" if mode == "sim" else mode
@@ -70,8 +72,8 @@ class Machine(Daemon):
         }  # fmt: skip
         config = CONFIG.format(
             port=port, command=json.dumps([sys.executable, "-S", str(ROWS)]), database=DATABASE,
-            env=json.dumps(env), mode=mode, interval=INTERVAL, session=SESSION, user=USER,
-            tenants=", ".join(TENANTS),
+            env=json.dumps(env), rows=json.dumps(str(self.rows_log.parent)), mode=mode, interval=INTERVAL,
+            session=SESSION, user=USER, tenants=", ".join(TENANTS),
         )  # fmt: skip
         super().__init__(folder, config, {**server.environ(bucket, port=self.line.port), **self.clocks.environ})
         self.port = port

@@ -56,6 +56,11 @@ class Daemon:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
+    python: list[str] = field(default_factory=lambda: [sys.executable])
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
 
     @property
     def config_file(self) -> Path:
@@ -77,7 +82,7 @@ class Daemon:
         before = len(self.lines())
         log = self.log_file.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flyatc", "serve", "--config", str(self.config_file), *arguments],
+            [*self.python, "-m", "flyatc", "serve", "--config", str(self.config_file), *arguments],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
@@ -167,7 +172,7 @@ class Daemon:
     def cli(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs ``flyatc COMMAND … --config`` against this daemon."""
         return subprocess.run(
-            [sys.executable, "-m", "flyatc", *arguments, "--config", str(self.config_file)],
+            [*self.python, "-m", "flyatc", *arguments, "--config", str(self.config_file)],
             capture_output=True,
             text=True,
             timeout=timeout * SLOWNESS,
@@ -178,7 +183,7 @@ class Daemon:
 
     def status(self, tenant: str) -> dict[str, Any]:
         """What the daemon reports of one tenant: as ``flyatc status --json``, without a process for each look."""
-        overview = Client(str(self.folder / "data")).get("/status", dict[str, Any])
+        overview = Client(str(self.data)).get("/status", dict[str, Any])
         return next(dict(one) for one in overview["tenants"] if one["tenant"] == tenant)
 
     # --- its end ---
@@ -229,13 +234,13 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for record in (self.folder / "data" / ".flyatc" / "children").glob("*.json"):
+        for record in (self.data / ".flyatc" / "children").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 os.killpg(json.loads(record.read_bytes())["pid"], signal.SIGKILL)
 
     def children(self) -> list[int]:
         """The process groups on record."""
-        folder = self.folder / "data" / ".flyatc" / "children"
+        folder = self.data / ".flyatc" / "children"
         found = []
         for record in folder.glob("*.json"):
             with contextlib.suppress(FileNotFoundError):  # it was just ended

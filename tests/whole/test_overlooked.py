@@ -18,6 +18,7 @@ app:
   command: {json.dumps([sys.executable, "-S", str(APPS / "elsewhere_app.py")])}
   env: {{DATABASE: "{database}", DATA: "{{data}}"{env}}}
   databases: [app.sqlite3]
+  isolation: off  # which would not let it write elsewhere
   idle: 1h
 {app}
 storage: {{mode: {mode}}}

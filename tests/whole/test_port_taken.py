@@ -108,7 +108,7 @@ def test_an_app_that_has_lost_its_port_to_another_process_is_started_anew(start:
 
 def test_the_check_can_be_turned_off_for_an_app_that_a_service_runs(start: StartDaemon, tmp_path: Path) -> None:
     relay = f'["sh", "-c", "echo $PORT >{tmp_path}/port; sleep 60"]'
-    daemon = start(config(users=f"users: {{far: {{command: {relay}, verify_port: false}}}}"))
+    daemon = start(config(users=f"users: {{far: {{command: {relay}, verify_port: false, isolation: off}}}}"))
     argv = [sys.executable, "-S", "-c", STRANGER, str(tmp_path / "port"), str(tmp_path / "heard")]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as service:
         try:

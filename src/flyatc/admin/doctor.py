@@ -20,6 +20,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Literal
 
+from flyatc.admin import doctor_isolation
 from flyatc.config import sections
 from flyatc.config.schema import Config, Storage
 from flyatc.config.sections import SCHEME
@@ -187,6 +188,7 @@ async def examine(config: Config, environ: Mapping[str, str]) -> AsyncIterator[F
         partial(disk, config, environ),
         partial(kill_timeout, config),
         partial(open_files, config),
+        lambda: [Finding(*one) for one in doctor_isolation.separation(config, environ)],
         partial(sleep, config, environ),
     ]
     for check in checks:

@@ -30,6 +30,8 @@ def status(daemon: Client, as_json: bool) -> None:
     if now is not None:
         text = "\n".join([about(overview.daemon, now), *verified(overview.verified, now)])
         click.echo("\n" + (click.style(text, dim=True) if output.in_colour() else text))
+    for sentence in overview.daemon.not_separated:
+        click.echo(output.plain(f"not separated: {sentence}"), err=True)
     for one in overview.tenants:
         for alarm in one.alarms:
             click.echo(output.plain(f"{one.tenant}: {alarm}"), err=True)

@@ -211,6 +211,14 @@ def _idle_counts(counts: list[str], key: Key, context: Context) -> list[str]:
     return counts
 
 
+def _writable(folders: list[str], key: Key, context: Context) -> list[str]:
+    """Check the folders; they stay relative, since another layer may change the app's directory."""
+    for index, folder in enumerate(folders):
+        if not folder or not folder.isprintable() or ".." in folder.split("/"):
+            context.faults.add((*key, index), f"{folder!r} must be a folder, such as tmp, without '..'")
+    return folders
+
+
 def _databases(databases: list[str], key: Key, context: Context) -> list[str]:
     counts = Counter(databases)
     for index, name in enumerate(databases):
@@ -302,6 +310,7 @@ _CHECKS: dict[str, Check] = {
     "idle_counts": _idle_counts,
     "databases": _databases,
     "files": _files,
+    "writable": _writable,
     "seed": _seed,
     "pages": _pages,
     "delivery": _delivery,

@@ -17,8 +17,9 @@ def private_paths(config: Config) -> dict[str, str]:
     return {normpath(path): what for path, what in found.items()}
 
 
-def check_static(file: File, config: Config, faults: Faults) -> None:
-    """Report static folders that contain a private path or lie within one. Links are checked when a file is sent."""
+def check(file: File, config: Config, faults: Faults) -> None:
+    """Report static folders that contain a private path or lie within one, and writable ones that lie within one. Links
+    are checked when a file is sent."""
     private = private_paths(config)
     for key, folder, directory in _static_folders(file, config):
         place = normpath(Path(directory, folder.folder))
@@ -27,6 +28,12 @@ def check_static(file: File, config: Config, faults: Faults) -> None:
                 faults.add((*key, "folder"), f"{place} contains {what}, which any client could read: name another one")
             elif Path(place).is_relative_to(path):
                 faults.add((*key, "folder"), f"{place} lies within {what}, which any client could read")
+    for tenant in config.tenants.values():
+        for name in tenant.app.writable:
+            place = normpath(Path(tenant.app.directory, name))
+            within = next((what for path, what in private.items() if Path(place).is_relative_to(path)), None)
+            if within is not None:
+                faults.add(("app", "writable"), f"{place} lies within {within}, which no app may write as a whole")
 
 
 def _static_folders(file: File, config: Config) -> Iterator[tuple[Key, Folder, str]]:

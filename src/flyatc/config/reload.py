@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 from flyatc.config.schema import Config, Tenant, make_tenant
 
-_FIXED = ("listen", "data", "control")  # of server: bound, opened or locked at start
+_FIXED = ("listen", "data", "control", "user_ids")  # of server: bound, opened or locked at start
 _FIXED_LOG = ("format", "level")
 
 

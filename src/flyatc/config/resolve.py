@@ -80,7 +80,7 @@ def resolve(
     )
     if alone:
         return config
-    private_paths.check_static(file, config, faults)
+    private_paths.check(file, config, faults)
     return _only(config, context)
 
 

@@ -13,11 +13,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 from flyatc.config import database_names
 from flyatc.config.schema_sections import (
     Cache,
+    Cores,
     Delivery,
     DeliveryOverrides,
     Fly,
+    Isolation,
     MachineIdle,
     PositiveSeconds,
+    PositiveSize,
     Replay,
     Seconds,
     name_of,
@@ -110,6 +113,23 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         10.0
     )
     stop_grace: Annotated[Seconds, Meta(description="from SIGTERM to SIGKILL")] = 10.0
+    isolation: Annotated[
+        Isolation,
+        Meta(description="how apps are kept apart. auto: a user id for each tenant if flyatc runs as root and the app "
+             "can be reached with it, and Landlock if the kernel has it; user: no start without the user id; landlock: "
+             "no user id, no start without Landlock; strict: no start without both, and /tmp is closed; off: nothing"),
+    ] = "auto"  # fmt: skip
+    writable: Annotated[
+        list[str],
+        Meta(description="with isolation: folders that the app may write beside its data; absolute, or relative to its "
+             "directory, which is read-only otherwise. All tenants share them. Those that do not exist are skipped"),
+    ] = field(default_factory=lambda: ["tmp", "log"])  # fmt: skip
+    memory: Annotated[
+        PositiveSize | None, Meta(description="most memory of the app; without cgroups of each of its processes")
+    ] = None
+    cpu: Annotated[
+        Cores | None, Meta(description="most CPU of the app, in cores; without cgroups a whole number of cores")
+    ] = None
     strip_prefix: Annotated[
         bool, Meta(description="true: the app sees the path below its prefix, and X-Forwarded-Prefix")
     ] = False
@@ -174,6 +194,10 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     idle_most: Seconds | UnsetType = UNSET
     drain_timeout: Seconds | UnsetType = UNSET
     stop_grace: Seconds | UnsetType = UNSET
+    isolation: Isolation | UnsetType = UNSET
+    writable: list[str] | UnsetType = UNSET
+    memory: PositiveSize | UnsetType | None = UNSET
+    cpu: Cores | UnsetType | None = UNSET
     strip_prefix: bool | UnsetType = UNSET
     slash: bool | UnsetType = UNSET
     cookies: Literal["tenant", "keep"] | UnsetType = UNSET

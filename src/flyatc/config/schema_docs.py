@@ -156,6 +156,8 @@ def _structs(top: type[Struct]) -> Iterator[type[Struct]]:
 def _correct(described: dict[str, Any], struct: type[Struct], name: str) -> None:
     """Add facts that msgspec cannot know: numbers may have units, and the format of a listen address."""
     entry = _fields(struct)[name]
+    if entry.default_factory is not NODEFAULT and isinstance(value := entry.default_factory(), list):
+        described["default"] = value
     if _unit(entry):
         described["type"] = ["number", "string"]
     if "default" not in described and entry.default_factory is not NODEFAULT:

@@ -1,4 +1,4 @@
-"""Sections of the schema: delivery, storage, cache, limits, log, machine_idle, fly, replay; their field types. Frozen.
+"""Sections of the schema: delivery, cache, limits, log, server, machine_idle, fly, replay; their field types. Frozen.
 
 ``extra["unit"]`` marks durations and sizes, which the file may write with a unit (read by config.parse).
 """
@@ -12,8 +12,9 @@ Seconds = Annotated[float, Meta(ge=0, description="a duration: 500ms, 60s, 5m, 1
 PositiveSeconds = Annotated[float, Meta(gt=0, description="a duration above 0", extra={"unit": "seconds"})]
 Size = Annotated[int, Meta(ge=0, description="a size: 512, 64KB, 10MB", extra={"unit": "bytes"})]
 PositiveSize = Annotated[int, Meta(gt=0, description="a size above 0", extra={"unit": "bytes"})]
+Cores = Annotated[float, Meta(gt=0, description="a number of cores above 0: 0.5, 2")]
 
-
+Isolation = Literal["auto", "user", "landlock", "strict", "off"]  # see docs/isolation.md
 Coding = Literal["zstd", "br", "gzip"]
 CacheMode = Literal["assets", "rfc"]
 

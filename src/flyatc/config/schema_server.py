@@ -18,6 +18,11 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             description="folder of the running databases; the volume on Fly. Relative to this file; $FLYATC_DATA wins"
         ),
     ] = "./data"
+    user_ids: Annotated[
+        int,
+        Meta(ge=1000, le=2_000_000_000, description="the first of the user ids that tenants get; see app.isolation. "
+             "No other program of the machine may use ids from there on"),
+    ] = 200_000  # fmt: skip
     shutdown_timeout: Annotated[
         Seconds, Meta(description="from SIGTERM to the end; keep it below Fly's kill_timeout")
     ] = 25.0

@@ -3,11 +3,13 @@
 import asyncio
 import socket
 import stat
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
+from flyatc.control import peer
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.types import Operations, socket_of
@@ -19,15 +21,24 @@ from flyatc.wire import connection, response, server
 from flyatc.wire.errors import BadMessage
 
 BACKLOG = 64
+APPS_REFUSED = b"the processes of an app may not command the daemon\n"
 SWEEP_SECONDS = 1.0
 
 
 class Server:
-    """Both listeners. ``data``: server.data; ``listen``: server.control."""
+    """Both listeners. ``data``: server.data; ``listen``: server.control; ``ancestors``: returns the pids whose
+    descendants are processes of apps, which may not use the unix socket."""
 
-    def __init__(self, operations: Operations, log: Log, data: Path, listen: Listen | None) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        log: Log,
+        data: Path,
+        listen: Listen | None,
+        ancestors: Callable[[], Container[int]] = tuple,
+    ) -> None:
         self._admin = ControlListener(
-            Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0)
+            Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0), ancestors
         )
         self._public = ControlListener(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
         self._log, self._path, self._listen = log, socket_of(data), listen
@@ -104,8 +115,8 @@ class Server:
 class ControlListener:
     """One listening socket at a time, and the calls that came through it."""
 
-    def __init__(self, api: Api, limits: Limits) -> None:
-        self._api = api
+    def __init__(self, api: Api, limits: Limits, ancestors: Callable[[], Container[int]] | None = None) -> None:
+        self._api, self._ancestors = api, ancestors
         self._calls: set[Exchange] = set()
         self._server: asyncio.Server | None = None
         self.wire = server.Server(self._handle, self._refuse, limits)
@@ -126,9 +137,12 @@ class ControlListener:
         await asyncio.sleep(0)  # the connections are notified at the loop's next turn
 
     def _handle(self, request: server.Request) -> None:
+        if self._ancestors is not None and peer.is_of_app(request.transport, self._ancestors()):
+            request.send(response.build(403, [], APPS_REFUSED, head_only=False, close=True))
+            return request.end_response(close=True)
         exchange = Exchange(request, self._api, self._calls.discard)
         self._calls.add(exchange)
-        exchange.begin()
+        return exchange.begin()
 
     def _refuse(self, _: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         refusal = self._api.refusal(fault)

@@ -34,6 +34,7 @@ class Daemon(Struct, frozen=True, kw_only=True):
     limit: int  # limits.running
     idle_at: str | None = None  # time of machine_idle.then if no request comes
     idle_then: str = "none"  # machine_idle.then
+    not_separated: list[str] = []  # what an app can do to other tenants on this machine, with app.isolation of app:
     store: str | None = None  # why the store cannot be used and no tenant can start; None: it can
 
 

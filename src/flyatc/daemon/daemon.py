@@ -32,6 +32,7 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import child_records, proc
+from flyatc.process.isolation import confine
 from flyatc.routing.route import Routes
 
 MOST_ADDRESSES = 12  # logged at the start
@@ -95,6 +96,7 @@ def _is_text(config: Config) -> bool:
 
 
 async def _serve(config: Config, log: Log, began: float) -> int:
+    confine.hide_process()
     lock = DataLock(Path(config.server.data))
     try:
         listener = Listener(config.server.listen)
@@ -103,6 +105,7 @@ async def _serve(config: Config, log: Log, began: float) -> int:
         log.event("info", "listening", on=f"{config.server.listen.host or '*'}:{listener.port}", version=__version__,
                   tenants=len(config.tenants), ms=round((monotonic() - began) * 1000),
                   **{"only": config.only} if config.only else {})  # fmt: skip
+        daemon.parts.sandbox.log_lacking(config)
         for url in _addresses(config, listener.port):
             log.event("info", f"open {url}")
         return await daemon.serve()
@@ -132,7 +135,9 @@ class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
-        self.control = Server(Operations(self, self.parts), log, self.parts.data, config.server.control)
+        self.control = Server(
+            Operations(self, self.parts), log, self.parts.data, config.server.control, self.parts.ancestors
+        )
         self.stopping = False
         self._stop = asyncio.Event()
         self._looked = asyncio.Event()  # set once it is known which tenants are unsaved

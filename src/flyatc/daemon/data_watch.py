@@ -185,7 +185,7 @@ class DataWatch:
     def _note(self, seen: _Seen, unsaved: list[str]) -> None:
         if not self._files.saves:
             return
-        below = f"{self._tenant.data}/"
+        below = f"{self._tenant.data.resolve()}/"  # as /proc shows the paths of open files
         for one, changed in seen.open:
             if not one.path.startswith(below) and (seen.missing or changed >= self._began):
                 self._outside[one.path] = None
@@ -207,7 +207,7 @@ class DataWatch:
         missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
         named: list[tuple[str, Identity, float]] = []
         beside: list[str] = []
-        if missing and child is not None and all(one.path.startswith(f"{data}/") for one in opened):
+        if missing and child is not None and all(one.path.startswith(f"{data.resolve()}/") for one in opened):
             named = self._named(child)
             beside = [path for path, _, _ in named] or self._in_directory()
         return _Seen(dated, named, missing, beside, self._folder.look(names).names)

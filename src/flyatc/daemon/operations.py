@@ -90,6 +90,7 @@ class Operations:
                 limit=config.limits.running,
                 idle_at=None if idle_at is None else stamp(idle_at),
                 idle_then=config.machine_idle.then,
+                not_separated=self._parts.sandbox.lacking(config),
                 store=self._parts.store_start.why,
             ),
         )

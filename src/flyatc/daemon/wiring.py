@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
+from flyatc.config.private_paths import private_paths
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.data_watch import DataWatch, OpenDatabases
 from flyatc.daemon.leases import DaemonLeases
@@ -38,6 +39,8 @@ from flyatc.ownership import identity
 from flyatc.ownership.lease import Lease
 from flyatc.process import before_start, child, child_records, helper_program, launch_plan, members
 from flyatc.process.child_records import Records
+from flyatc.process.isolation import machine
+from flyatc.process.isolation.sandbox import Sandbox
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.members import Cgroups
 from flyatc.process.ports import PortPool
@@ -61,7 +64,10 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ) | child_records.environment(identity.folder_mark(self.data))
         self.records = Records(self.data)
-        self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data)
+        self.sandbox = Sandbox(
+            self.data, private_paths(config), machine.examine(self.environ), config.server.user_ids, log
+        )
+        self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data, self.sandbox)
         self.store = store_of(config.storage, self.environ, log=log)
         self.secrets = TenantSecrets(self.environ, self.store, self.data)
         streams = streams_of(config, self.store, self.environ, self.records, log)
@@ -177,6 +183,10 @@ class Parts:
         """Pids of children which have a waiter: the reaper must not reap them."""
         supervisor = self.launcher.pid
         return {*self.records.known(), *([] if supervisor is None else [supervisor])}
+
+    def ancestors(self) -> set[int]:
+        """Pids whose descendants are processes of apps, and ours."""
+        return {os.getpid(), *([] if self.launcher.pid is None else [self.launcher.pid])}
 
     async def forget(self) -> None:
         """Drop cached lookups and open connections: after a sleep they are stale."""

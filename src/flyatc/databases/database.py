@@ -26,7 +26,7 @@ from time import monotonic, time
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import local_files, manifest, sqlite
+from flyatc.databases import links, local_files, manifest, sqlite
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Signature, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase
@@ -142,6 +142,7 @@ class Database:
         if not self.path.exists() or not self.path.stat().st_size:
             return self._missing()
         began = monotonic()
+        links.refuse(self.tenant.data, [self.name])
         async with self._tools.saves, self._tools.workplace(self.folder, "save") as place:
             copy = place / "copy"
             digest = await self.copy(copy, progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import local_files, matching, orphans, restore, rollback
+from flyatc.databases import links, local_files, matching, orphans, restore, rollback
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
 from flyatc.databases.files import facade, opening
@@ -88,7 +88,7 @@ class DatabaseService:
     async def _take(self, tenant: Tenant, lease: Lease) -> Held:
         seeds = partial(self._seed, tenant)
         with restore.refusing(tenant):
-            await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
+            await self._tools.quick.run(partial(links.prepare, tenant.data, tenant.app.databases))
             if self._store is None:
                 await restore.make_local(tenant, seeds, self._tools)
                 await opening.make_local(tenant, seeds, self._storage, self._tools)
@@ -137,7 +137,7 @@ class DatabaseService:
         with self.held.alone(tenant):
             lease = lease or SoleLease()
             with restore.refusing(tenant):
-                await self._tools.quick.run(partial(local_files.prepare, tenant.data / ".flyatc"))
+                await self._tools.quick.run(partial(links.prepare, tenant.data, tenant.app.databases))
                 record = await self._record(tenant)
                 chosen = self._chosen(tenant, database, record, lease)
                 roll_back = partial(self._roll_back, tenant, choice, record, lease, progress)

@@ -6,6 +6,7 @@ holds on it in this process. While an app may run, only this module and ``stat``
 
 import contextlib
 import errno
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -121,7 +122,11 @@ def _check(path: Path, mode: str, pragma: str = "quick_check", tick: Tick = lamb
 @contextlib.contextmanager
 def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     address = f"file:{quote(str(path))}?{mode}"
+    expected = Path(os.path.realpath(path.parent), path.name)
     with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None)) as database:
+        opened = database.execute("PRAGMA database_list").fetchone()[2]
+        if os.fsencode(opened) != os.fsencode(expected):  # SQLite resolves a link, and opens no other
+            raise OSError(errno.ELOOP, "it is a link", str(path))
         yield database
 
 

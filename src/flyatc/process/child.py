@@ -36,6 +36,7 @@ class RunningChild:
         self.port = port
         self.exited = asyncio.Event()
         self.process: AppProcess | None = None
+        self.isolation = "none"
         self.port_owner: PortOwner | None = None  # None: app.verify_port is off
         self._watch: asyncio.Task[None] | None = None
         self._probed: str | None = None  # what the last failed try of ``ready`` has seen
@@ -101,6 +102,8 @@ class RunningChild:
             stranger = await self._stranger()
             lines = "".join(f"\n  {line}" for line in self._output.last)
             said = f"; its last lines:{lines}" if lines else "; it wrote no output"
+            if self._output.refused is not None:
+                said += f"\n{self._output.refused}"
             raise StartFailed(f"{self._tenant.address} ended before it responded ({self.exit}){stranger}{said}")
 
     async def _admit(self) -> None:
@@ -123,12 +126,17 @@ class RunningChild:
     async def spawn(self, launcher: Launcher, mark: str, cgroup: str) -> AppProcess:
         """Start the app through the supervisor. Raises StartFailed."""
         pipes: list[int] = []
+        user = None
+        if launcher.sandbox is not None:
+            confined = await launcher.sandbox.confine(self._tenant, self._launch, cgroup)
+            self._launch, self.isolation, user = confined.launch, confined.text, confined.user
+            self._output.advice = confined.advice
         try:
             for stream in ("stdout", "stderr"):
                 pipes.append(self._output.open(stream))
             process = await launcher.start(self._launch, mark, cgroup, pipes[0], pipes[1], self._tenant.address)
             if self._tenant.app.verify_port:
-                self.port_owner = PortOwner(self.port, process.pid, process.members, self._sockets)
+                self.port_owner = PortOwner(self.port, process.pid, process.members, self._sockets, user=user)
         except OSError as error:  # no descriptors left
             raise StartFailed(f"the pipes for its output cannot be made: {error}") from error
         finally:
@@ -222,6 +230,8 @@ async def _finish(
         log.event("warning", "the app did not end by itself and was killed", tenant=tenant.address, pid=child.pid)
     launcher.drop(process.mark, process.made)
     records.remove_run(process)
+    if launcher.sandbox is not None:
+        await launcher.sandbox.clean(tenant)
 
 
 async def settle(address: str, log: Log, records: Records, launcher: Launcher) -> None:

@@ -38,6 +38,7 @@ class Launch:
     directory: str
     ready: str | None  # the path of the readiness request, placeholders expanded
     ready_host: str = "127.0.0.1"  # its Host header
+    confinement: tuple[str, ...] = ()  # KEY=VALUE, see isolation.confine; empty: none
 
 
 def words(tenant: Tenant, port: int) -> dict[str, str]:
@@ -106,7 +107,7 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping
     if not app.command:
         raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")
     known = words(tenant, port)
-    env = {name: value for name, value in environ.items() if not _withheld(name)}
+    env = without_secrets(environ)
     env["PORT"] = str(port)
     for name, text in app.env.items():
         if text is None:
@@ -129,6 +130,11 @@ def _host(text: str, known: Mapping[str, str], environ: Mapping[str, str]) -> st
     if fault := validate.host(host):
         raise StartFailed(f"app.ready_host in tenants.yaml: {fault}")
     return host
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the daemon's own variables."""
+    return {name: value for name, value in environ.items() if not _withheld(name)}
 
 
 def _withheld(name: str) -> bool:

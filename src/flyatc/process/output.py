@@ -11,6 +11,7 @@ from collections import deque
 
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
+from flyatc.process.isolation.refusals import shows_refusal
 from flyatc.process.spawn import Pipe
 
 BURST = 4 << 20  # bytes, envelopes included
@@ -34,6 +35,8 @@ class Output:
         self._readers: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
         self._bytes_read = 0
+        self.advice: str | None = None  # for the case that the output shows that the app was refused something
+        self.refused: str | None = None  # the advice, once the output has shown that
 
     def open(self, stream: str) -> int:
         """Return the child's descriptor for ``stream`` (stdout, stderr); the caller closes its own copy.
@@ -84,6 +87,10 @@ class Output:
             for line in some:
                 self._kept.append(line)
                 self._log.output(self._tenant, stream, line)
+                if self.advice is not None and self.refused is None and shows_refusal(line):
+                    self.refused = self.advice
+                    self._log.event("warning", "the app was refused something", tenant=self._tenant, line=line[:500],
+                                    advice=self.advice)  # fmt: skip
             await self._throttle(sum(map(len, some)) + ENVELOPE * len(some))
 
     async def _throttle(self, size: int) -> None:

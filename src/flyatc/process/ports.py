@@ -50,7 +50,10 @@ class PortOwner:
         members: Callable[[], Iterable[int]],
         sockets: SocketTable,
         setting: str = "app.verify_port: false",
+        user: int | None = None,
     ) -> None:
+        """``user``: the user id that only processes of this tenant have; None: there is none."""
+        self._user = user
         self._setting = setting  # turns this check off; for messages
         self._port, self._leader, self._members, self._sockets = port, leader, members, sockets
         self._proved: frozenset[int] = frozenset()  # inodes that were found in processes of the run
@@ -87,6 +90,8 @@ class PortOwner:
         inodes = frozenset(one.inode for one in found)
         if not found:
             return Owner(Verdict.UNUSED)
+        if self._user is not None and all(one.uid == self._user for one in found):
+            return self._accept(inodes)
         if inodes <= self._proved or not inodes - _held(self._leader, inodes, QUICK_FDS):
             return self._accept(inodes)
         missing, hidden = await asyncio.to_thread(self._missing, inodes)

@@ -6,7 +6,7 @@ escape by a new session or environment. It ends only when no process is left: it
 It reports lines on a pipe that no other process holds:
 
     runs ROOT STARTED APP STARTED CGROUP   the program runs; CGROUP: 1 if it was started inside of the run's cgroup
-    failed ERRNO                           it does not run; nothing follows
+    failed ERRNO STEP                      it does not run; nothing follows. STEP of its confinement, or none
     exit STATUS                            the app itself has ended, with the status of waitpid(2)
     empty                                  no process is left
 
@@ -18,6 +18,7 @@ import os
 import signal
 import struct
 
+from flyatc.process.isolation import confine
 from flyatc.process.members import stat
 
 TYPE_CHECKING = False  # typing's own would import typing, which takes as long as all the rest
@@ -52,34 +53,37 @@ def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoR
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as in the supervisor, no status could be waited for
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
-        _supervise(*_read(launch), stdout, stderr, report, cgroup)
+        _supervise(Program(launch), stdout, stderr, report, cgroup)
     except OSError as error:
         send_report(report, failed(error.errno))
     finally:
         os._exit(0)
 
 
-def _read(launch: int) -> tuple[list[bytes], dict[bytes, bytes], bytes]:
-    """Read argv, environment and directory, separated by NUL, which execve(2) does not allow in them."""
-    with open(launch, "rb", closefd=False) as file:
-        count, directory, *strings = file.read().split(b"\0")
-    split = int(count)
-    return strings[:split], dict(one.split(b"=", 1) for one in strings[split:] if one), directory
+class Program:
+    """An app to start, as read from the launch file."""
+
+    def __init__(self, launch: int) -> None:
+        """Read argv, confinement, environment and directory, separated by NUL, which execve(2) does not allow in
+        them."""
+        with open(launch, "rb", closefd=False) as file:
+            count, confined, self.directory, *strings = file.read().split(b"\0")
+        split, end = int(count), int(count) + int(confined)
+        self.argv, self.confinement = strings[:split], strings[split:end]
+        self.env = dict(one.split(b"=", 1) for one in strings[end:] if one)
 
 
-def _supervise(
-    argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, report: int, cgroup: str
-) -> None:
+def _supervise(program: Program, stdout: int, stderr: int, report: int, cgroup: str) -> None:
     hears, says = os.pipe()  # says is closed by execve: an empty read means that the program runs
     app, inside = _clone(cgroup)
     if app == 0:
-        _become(argv, env, directory, stdout, stderr, says)
+        _become(program, stdout, stderr, says)
     found = stat(app)
     for file in (says, stdout, stderr):
         os.close(file)
-    if why := os.read(hears, 16):
+    if why := os.read(hears, 32):
         os.waitpid(app, 0)
-        send_report(report, failed(int(why)))
+        send_report(report, b"failed " + why + b"\n")
         return
     root, itself = os.getpid(), stat(os.getpid())
     assert itself is not None
@@ -123,18 +127,18 @@ def _clone(cgroup: str) -> tuple[int, bool]:
     return os.fork(), False
 
 
-def _become(
-    argv: list[bytes], env: dict[bytes, bytes], directory: bytes, stdout: int, stderr: int, says: int
-) -> "NoReturn":
+def _become(program: Program, stdout: int, stderr: int, says: int) -> "NoReturn":
     try:
         os.setsid()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         for number in DEFAULTS:
             signal.signal(number, signal.SIG_DFL)
-        os.chdir(directory)
-        os.execvpe(argv[0], argv, env)  # noqa: S606 - the operator's command
+        confine.close_on_exec()
+        confine.confine(program.confinement)
+        os.chdir(program.directory)
+        os.execvpe(program.argv[0], program.argv, program.env)  # noqa: S606 - the operator's command
     except OSError as error:
-        os.write(says, str(error.errno).encode())
+        os.write(says, f"{error.errno} {confine.step}".encode())
     finally:
         os._exit(127)

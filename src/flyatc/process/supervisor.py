@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable
 
 from flyatc.process import run_root
+from flyatc.process.isolation import confine
 from flyatc.process.members import ProcessScan, Target, kill, send, stat
 
 TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least this often
@@ -154,5 +155,6 @@ class Supervisor:
 def main(channel: int) -> None:
     for number in IGNORED:  # SIGCHLD: roots are reaped by the kernel
         signal.signal(number, signal.SIG_IGN)
+    confine.hide_process()
     run_root.prepare()
     Supervisor(socket.socket(fileno=channel)).serve()

@@ -16,7 +16,8 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
 from flyatc.observe.log import Log
 from flyatc.process import members, termination
-from flyatc.process.launch_plan import Launch
+from flyatc.process.isolation.sandbox import Sandbox
+from flyatc.process.launch_plan import Launch, without_secrets
 from flyatc.process.members import MARK, Cgroups, Target
 from flyatc.process.spawn import Pipe
 from flyatc.process.termination import Needed
@@ -25,11 +26,12 @@ LINES = 512  # bytes read at once
 
 
 class NotStarted(Exception):
-    """The app could not be started. ``number``: the errno; None: the supervisor ended before the start."""
+    """The app could not be started. ``number``: the errno; None: the supervisor ended before the start. ``step``: of
+    its confinement, or ""."""
 
-    def __init__(self, number: int | None) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, number: int | None, step: str = "") -> None:
+        super().__init__(number, step)
+        self.number, self.step = number, step
 
 
 class AppProcess:
@@ -44,13 +46,14 @@ class AppProcess:
         self.unproven = False  # its root was killed without a cgroup: descendants may have escaped
         self._report, self._begun = report, asyncio.Event()
         self._errno: int | None = None
+        self._step = ""
         self._reader = tasks.start(self._read(), f"report of {name}")
 
     async def begun(self) -> None:
         """Wait until the program runs. Raises NotStarted."""
         await self._begun.wait()
         if self.target is None:
-            raise NotStarted(self._errno)
+            raise NotStarted(self._errno, self._step)
 
     def members(self) -> list[int]:
         """Return the pids of all processes of this run. Costs some 50 µs each."""
@@ -104,8 +107,8 @@ class AppProcess:
                 self.cgroup = self.cgroup if inside == "1" else ""
                 self.target = Target(int(root), int(root_started), self.mark, self.cgroup)
                 self._begun.set()
-            case ["failed", number]:
-                self._errno = int(number)
+            case ["failed", number, *step]:
+                self._errno, self._step = int(number), "".join(step)
             case ["exit", status]:
                 self.returncode = os.waitstatus_to_exitcode(int(status))
                 self.exited.set()
@@ -125,9 +128,10 @@ class Launcher:
     """Starts the supervisor with the first app. If the supervisor dies, a new one is started at once and adopts all
     runs. If this fails, the runs are killed, since they would not be ended with the lease."""
 
-    def __init__(self, log: Log, groups: Cgroups, data: Path) -> None:
-        """``data``: the daemon's folder, which identifies the supervisor in a list of processes."""
-        self._data = str(data)
+    def __init__(self, log: Log, groups: Cgroups, data: Path, sandbox: Sandbox | None = None) -> None:
+        """``data``: the daemon's folder, which identifies the supervisor in a list of processes. ``sandbox``: separates
+        the apps; None: they are not separated."""
+        self._data, self.sandbox = str(data), sandbox
         self._log, self._cgroups = log, groups
         self._runs: dict[str, Target] = {}
         self.survivors: dict[str, AppProcess] = {}  # by tenant: apps that SIGKILL has not ended
@@ -152,7 +156,7 @@ class Launcher:
                 return await self._start(launch, mark, cgroup, stdout, stderr, name)
             except NotStarted as error:
                 if error.number is not None:
-                    raise StartFailed(_reason(launch, error.number)) from error
+                    raise StartFailed(_reason(launch, error.number, error.step)) from error
                 if last:
                     why = "the supervisor, which starts the apps, ended meanwhile"
                     raise StartFailed(f"{launch.argv[0]!r} cannot be started: {why}") from error
@@ -212,6 +216,7 @@ class Launcher:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
+                env=without_secrets(os.environ),  # an app of the same user could read it in /proc
             )
         except OSError as error:
             ours.close()
@@ -302,10 +307,11 @@ async def _undo(process: AppProcess, mark: str, cgroup: str) -> None:
 
 
 def _launch_file(launch: Launch, mark: str) -> int:
-    """Return a file with argv, environment and directory for ``run_root``. Raises OSError, ValueError."""
+    """Return a file with argv, confinement, environment and directory for ``run_root``. Raises OSError, ValueError."""
     env = {**launch.env, MARK: mark}
-    strings = [*launch.argv, *(f"{name}={value}" for name, value in env.items())]
-    words = [os.fsencode(one) for one in (str(len(launch.argv)), launch.directory, *strings)]
+    strings = [*launch.argv, *launch.confinement, *(f"{name}={value}" for name, value in env.items())]
+    counts = str(len(launch.argv)), str(len(launch.confinement))
+    words = [os.fsencode(one) for one in (*counts, launch.directory, *strings)]
     if any(b"\0" in word for word in words):
         raise ValueError("embedded null byte")
     descriptor = os.memfd_create("launch")
@@ -315,13 +321,17 @@ def _launch_file(launch: Launch, mark: str) -> int:
     return descriptor
 
 
-def _reason(launch: Launch, number: int) -> str:
+def _reason(launch: Launch, number: int, step: str) -> str:
     program = launch.argv[0]
+    if step:
+        why = f"it cannot be separated from the other apps ({step}: {os.strerror(number)}): see app.isolation"
+        return f"{program!r} cannot be started: {why}"
+    user = next((f" by the user id {word[5:]}" for word in launch.confinement if word.startswith("user=")), "")
     match OSError(number, os.strerror(number)):
         case FileNotFoundError():
             why = "there is no such program: install it, write its whole path, or look at the #! line if it is a script"
         case PermissionError():
-            why = f"it may not be executed: chmod +x, and see that {launch.directory} may be entered"
+            why = f"it may not be executed{user}: chmod +x, and see that {launch.directory} may be entered"
         case error:
             why = str(error)
     return f"{program!r} cannot be started: {why}"

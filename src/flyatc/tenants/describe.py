@@ -23,6 +23,7 @@ def status(
         state=look.state,
         pid=child.pid if child is not None else None,
         port=child.port if child is not None else None,
+        isolation=child.isolation if child is not None else None,
         queued=run.place if run is not None else None,
         requests=look.requests + between,
         since=stamp(tracker.since),

@@ -37,6 +37,10 @@ class Child(Protocol):
     def probe(self) -> str | None:
         """Where the app was expected to respond, and what came instead; None: it was not tried yet."""
 
+    @property
+    def isolation(self) -> str:
+        """How it is separated from other apps, in a few words."""
+
     async def effort(self) -> Effort:
         """Return the CPU time of its processes so far, and whether one of them is runnable or waits for a disk."""
 

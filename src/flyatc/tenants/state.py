@@ -66,6 +66,7 @@ class Status(Struct, frozen=True, kw_only=True):
     state: State
     pid: int | None = None
     port: int | None = None
+    isolation: str | None = None  # how the running app is separated: "user 200000, Landlock 7"
     queued: int | None = None  # place in the queue for limits.starting: 1 is the next
     requests: int = 0  # in flight, and waiting to be served
     since: str  # when the state last changed

@@ -22,6 +22,8 @@ Its limits were measured (0.5.17); comments refer to them by these numbers:
 import asyncio
 import contextlib
 import math
+import secrets
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -73,7 +75,7 @@ STEADY = 60.0  # s; after a run of this length it is restarted at once
 DETACH_SECONDS = 1.0  # s; for the upload that unregister makes, where it is not needed
 FRESH = 0.1  # s; the greatest age of the cached progress
 
-SETTINGS, SOCKET = "litestream.yml", "litestream.sock"
+SETTINGS, SOCKET, HIDDEN = "litestream.yml", "litestream.sock", "litestream-"
 
 # No databases: they come through the socket, which is named relative to its folder (unix(7): 108 bytes at most). The
 # shutdown timeouts are for databases that could not be detached.
@@ -107,7 +109,10 @@ class LitestreamDaemon:
     ) -> None:
         self._folder, self._configured, self.environ, self._run = folder, configured, environ, run
         self._log, self._threads = log, threads
-        self._control = Control(folder / SOCKET)
+        # An app that runs as our user may connect to the socket if it knows the path: Landlock does not cover that. The
+        # kernel shows the name that was bound (/proc/net/unix), but not the folder.
+        self._hidden = folder / f"{HIDDEN}{secrets.token_hex(8)}"
+        self._control = Control(self._hidden / SOCKET)
         self._attached: dict[Path, str] = {}
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)  # a detached database stays so
         self._state, self._changed = _State.DOWN, asyncio.Event()
@@ -203,6 +208,7 @@ class LitestreamDaemon:
         self._set_state(self._state)
         if self._supervision is not None:
             await asyncio.wait([self._supervision])
+            await self._threads.run(partial(shutil.rmtree, self._hidden, ignore_errors=True))
 
     # --- the process ---
 
@@ -230,7 +236,7 @@ class LitestreamDaemon:
         try:
             hear = Relay(self._log).hear
             environ = client.environment(self.environ, client.FOR_STREAMS)
-            async with self._run(argv, environ, hear, GRACE, self._kill.is_set, self._folder) as running:
+            async with self._run(argv, environ, hear, GRACE, self._kill.is_set, self._hidden) as running:
                 self.starts += 1
                 await self._open(running)
                 self._set_state(_State.UP)
@@ -243,8 +249,9 @@ class LitestreamDaemon:
             self._set_state(_State.DOWN)
 
     def _write(self) -> None:
-        durable_files.make_folder(self._folder)
-        (self._folder / SOCKET).unlink(missing_ok=True)  # so that only the new process can respond
+        for former in self._folder.glob(f"{HIDDEN}*"):  # so that only the new process can respond
+            shutil.rmtree(former, ignore_errors=True)
+        durable_files.make_folder(self._hidden)
         (self._folder / SETTINGS).write_text(_CONTENT)
 
     async def _open(self, running: Running) -> None:

@@ -1,0 +1,55 @@
+"""Refuse the processes of apps at the control socket: Landlock does not cover connect(2) on a path (Linux 6.18), and
+an app may run as the same user as the daemon."""
+
+import asyncio
+import os
+import select
+import socket
+import struct
+from collections.abc import Container
+
+from flyatc.process.members import stat
+
+SO_PEERPIDFD = 77  # asm-generic/socket.h, Linux 6.5
+DEEPEST = 1000  # generations
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
+
+
+def is_of_app(transport: asyncio.BaseTransport | None, ancestors: Container[int]) -> bool:
+    """Return whether the process that made the connection descends from one of ``ancestors``: the daemon and its
+    supervisor, which adopt all orphans of the apps. A process that has ended counts as one of an app."""
+    if transport is None:
+        return True
+    connection: socket.socket = transport.get_extra_info("socket")
+    pid, _, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if pid == 0:  # outside of our pid namespace: apps cannot get there
+        return False
+    return descends(pid, ancestors) or _has_ended(connection)
+
+
+def descends(pid: int, ancestors: Container[int]) -> bool:
+    """Return True if the process has ended, or one of its ancestors, itself excluded, is among ``ancestors``."""
+    for _ in range(DEEPEST):
+        found = stat(pid)
+        if found is None:
+            return True
+        pid = found[1]
+        if pid in ancestors:
+            return True
+        if pid == 0:
+            return False
+    return True
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Check that the pid still meant the same process when its ancestors were read."""
+    try:
+        pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError:  # an older kernel, or the process was reaped
+        return False
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+    finally:
+        os.close(pidfd)
