@@ -56,8 +56,8 @@ async def session(
     return before
 
 
-# a save of both: get, list, list, put 2 contents, upload the manifest, get and put the pointer …, the database's
-@pytest.mark.parametrize("nth", range(1, 22))
+# a save of both has 13 calls: get, list, get, list, list, two contents, the manifest, its pointer, list, the database …
+@pytest.mark.parametrize("nth", range(1, 15))
 @pytest.mark.parametrize(("after", "times"), [(False, 1000), (True, 1000), (True, 1)], ids=["before", "after", "once"])
 async def test_a_save_cut_at_any_call_leaves_a_pair_and_loses_nothing(
     yard: Yard, nth: int, after: bool, times: int
@@ -89,7 +89,7 @@ async def test_a_save_cut_at_any_call_leaves_a_pair_and_loses_nothing(
     assert await session(heir, lease=FakeLease(6)) == ([2, 3, 4], [2, 3, 4])
 
 
-@pytest.mark.parametrize("nth", range(1, 16))
+@pytest.mark.parametrize("nth", range(1, 15))
 @pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
 async def test_the_same_machine_goes_on_with_all_it_had(yard: Yard, nth: int, after: bool) -> None:
     a = yard.machine("a", files=FILES)
@@ -108,7 +108,7 @@ async def test_the_same_machine_goes_on_with_all_it_had(yard: Yard, nth: int, af
     assert await session(yard.machine("heir", files=FILES)) == ([2, 3], [2, 3])
 
 
-@pytest.mark.parametrize("nth", range(1, 16))
+@pytest.mark.parametrize("nth", range(1, 15))
 @pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
 async def test_a_first_save_cut_at_any_call_before_the_machine_is_lost_leaves_a_pair(
     yard: Yard, nth: int, after: bool
@@ -150,7 +150,7 @@ async def test_a_restore_cut_at_any_call_refuses_and_is_made_again(yard: Yard, n
     assert await session(b, 2) == ([1], [1])
 
 
-@pytest.mark.parametrize("nth", range(1, 30, 2))
+@pytest.mark.parametrize("nth", range(1, 16))
 async def test_a_restore_to_a_moment_cut_at_any_call_leaves_a_pair(yard: Yard, nth: int) -> None:
     a = yard.machine("a", files=FILES)
     await session(a, 1)
