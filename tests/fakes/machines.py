@@ -171,9 +171,9 @@ class FailingStore:
         await self._store.download(key, path, progress)
         self._done()
 
-    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+    async def download_by_full_key(self, key: str, path: Path, progress: Progress) -> None:
         self._before("borrow", key)
-        await self._store.borrow(key, path, progress)
+        await self._store.download_by_full_key(key, path, progress)
         self._done()
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:

@@ -149,7 +149,7 @@ class FakeMachine:
         *,
         rate: float = 1.0,
         earlier: bool = True,
-        forsakes: Callable[[str, Successor], Awaitable[bool]] | None = None,
+        successor_declines: Callable[[str, Successor], Awaitable[bool]] | None = None,
     ) -> None:
         FakeMachine.all.append(self)
         self.name, self.skew, self.lost, self.link = name, 0.0, 0.0, Link(store)
@@ -162,7 +162,7 @@ class FakeMachine:
         )  # fmt: skip
         self.kill_at: list[float] = []  # the deadlines that the supervisor was told, on the clock of this machine
         self.boottime, tell = clock.boottime, self.kill_at.append
-        more = {} if forsakes is None else {"forsakes": forsakes}
+        more = {} if successor_declines is None else {"successor_declines": successor_declines}
         self.keeper = LeaseManager(self.link, self.me, Terms(), self.log, clock=clock, on_deadline=tell, **more)
         self._left = asyncio.Event()  # set: who lives here ends
         self._lives: list[asyncio.Task[None]] = []

@@ -165,7 +165,7 @@ class World:
         self.store = Store(self)
         self.violations: list[str] = []
         self.counts = dict.fromkeys(
-            ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "forsaken", "kept", "forgotten"), 0
+            ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "declined", "kept", "forgotten"), 0
         )
         self.saved: Node | None = None  # the newest that somebody was told is saved
         self.owners: list[tuple[int, str]] = []  # epoch, machine: of all records that landed
@@ -546,8 +546,8 @@ class Machine:
         if isinstance(decision, Promised):
             if self._random.random() < 0.9:
                 return None
-            self.world.counts["forsaken"] += 1  # rightly or not: that is no matter of safety
-            decision = self.rules.take(owner, self._me, self.disk.epoch, forsaken=True)
+            self.world.counts["declined"] += 1  # rightly or not: that is no matter of safety
+            decision = self.rules.take(owner, self._me, self.disk.epoch, declined=True)
         if owner is None or isinstance(decision, Take | Elsewhere):
             return decision
         key = session_key(owner.holder.machine)

@@ -161,7 +161,7 @@ class Streamers:
 def after(owned: FakeLease, *, clean: bool = True) -> FakeLease:
     """The next owner: of a user who was released, or robbed of it."""
     epoch = owned.epoch + 1
-    return FakeLease(epoch, previous(owned.epoch, clean), line=owned.line if clean else epoch)
+    return FakeLease(epoch, previous(owned.epoch, clean), line=owned.line_epoch if clean else epoch)
 
 
 def litestream_of(data: Path) -> int:

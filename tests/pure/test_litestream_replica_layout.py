@@ -72,8 +72,8 @@ def test_a_bucket_has_the_endpoint_and_the_region_of_the_environment() -> None:
 
 @pytest.mark.parametrize("text", ["/a%20b", "/a?b", "/a#b"])
 def test_a_path_which_litestream_would_misread_is_reported(text: str) -> None:
-    assert replica_layout.fault(text) is not None
-    assert replica_layout.fault("/a b/ä~.db") is None
+    assert replica_layout.path_fault(text) is not None
+    assert replica_layout.path_fault("/a b/ä~.db") is None
 
 
 def test_the_words_of_a_template_are_put_in() -> None:

@@ -15,8 +15,8 @@ from flyatc.daemon.machine_idle_rule import (
     Slept,
     Stalled,
     StallReports,
-    gap,
-    judge,
+    explain_clock_gap,
+    machine_idle_due,
 )
 
 SLEEPS = MachineIdle(after=900, then="suspend")
@@ -34,7 +34,7 @@ SLEEPS = MachineIdle(after=900, then="suspend")
     ],
 )
 def test_a_machine_stays_awake_for_a_reason_and_a_while(seen: Seen, left: float, reason: str) -> None:
-    verdict = judge(SLEEPS, seen)
+    verdict = machine_idle_due(SLEEPS, seen)
     assert isinstance(verdict, NotYet)
     assert verdict.left == pytest.approx(left)
     assert reason in verdict.reason
@@ -43,12 +43,12 @@ def test_a_machine_stays_awake_for_a_reason_and_a_while(seen: Seen, left: float,
 @pytest.mark.parametrize("then", ["exit", "stop", "suspend"])
 def test_it_is_due_whatever_is_to_be_done(then: str) -> None:
     settings = MachineIdle(after=900, then=then)  # type: ignore[arg-type]
-    assert judge(settings, Seen(quiet=900, up=900)) == Due("no request for 900 s")
-    assert judge(settings, Seen(quiet=900, up=900, failures=3, since=8)) == Due("no request for 900 s")
+    assert machine_idle_due(settings, Seen(quiet=900, up=900)) == Due("no request for 900 s")
+    assert machine_idle_due(settings, Seen(quiet=900, up=900, failures=3, since=8)) == Due("no request for 900 s")
 
 
 def test_without_a_deed_it_is_never_due() -> None:
-    assert judge(MachineIdle(), Seen(quiet=1e6, up=1e6)) == NotYet("machine_idle.then is none", math.inf)
+    assert machine_idle_due(MachineIdle(), Seen(quiet=1e6, up=1e6)) == NotYet("machine_idle.then is none", math.inf)
 
 
 def reading(boottime: float, wall: float, *, suspended: float = 0.0, ran: float = 0.0, waited: float = 0.0) -> Reading:
@@ -70,14 +70,14 @@ BEGUN = reading(1000.0, 5000.0)
     ],
 )
 def test_a_sleep_shows_by_the_clocks(before: tuple[float, float], now: tuple[float, float], sign: str | None) -> None:
-    assert gap(BEGUN, reading(*before), reading(*now), 2.0) == (None if sign is None else Slept(sign))
+    assert explain_clock_gap(BEGUN, reading(*before), reading(*now), 2.0) == (None if sign is None else Slept(sign))
 
 
 def test_a_sleep_of_the_kernel_shows_though_the_wall_clock_went_on() -> None:
     before, now = reading(1010.0, 5010.0), reading(1310.0, 5310.0, suspended=299.0)
-    assert gap(BEGUN, before, now, 6.0) == Slept("the kernel was suspended for 299.0 s")
+    assert explain_clock_gap(BEGUN, before, now, 6.0) == Slept("the kernel was suspended for 299.0 s")
     later = reading(1311.0, 5311.0, suspended=299.0)
-    assert gap(BEGUN, now, later, 6.0) is None, "it is told once"
+    assert explain_clock_gap(BEGUN, now, later, 6.0) is None, "it is told once"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_loop_that_stood_still_on_a_machine_that_was_awake_has_not_slept(
 ) -> None:
     before = reading(1010.0, 5010.0, ran=50.0, waited=7.0)
     now = reading(1016.4, 5016.4, ran=50.0 + ran, waited=7.0 + waited)
-    assert gap(BEGUN, before, now, 6.0) == Stalled(pytest.approx(6.4), cause)  # type: ignore[arg-type]
+    assert explain_clock_gap(BEGUN, before, now, 6.0) == Stalled(pytest.approx(6.4), cause)  # type: ignore[arg-type]
 
 
 def test_stalls_are_reported_once_in_a_while_with_what_was_left_out() -> None:

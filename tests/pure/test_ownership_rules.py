@@ -215,7 +215,7 @@ def test_what_was_released_to_a_machine_is_its_own_unless_it_never_comes() -> No
         found = msgspec.structs.replace(owner(former, State.RELEASED), to=Successor("app", "m9"))
         assert RULES.take(found, ME, 7) == Promised(Successor("app", "m9"))
         undirected = RULES.take(msgspec.structs.replace(found, to=None), ME, 7)
-        assert RULES.take(found, ME, 7, forsaken=True) == undirected
+        assert RULES.take(found, ME, 7, declined=True) == undirected
         assert RULES.take(msgspec.structs.replace(found, to=Successor("app", ME.machine)), ME, 7) == undirected
 
 
@@ -249,7 +249,7 @@ def test_the_epoch_never_decreases_and_increases_with_each_holder_and_run(
 
 
 def test_local_files_count_if_no_other_machine_can_have_written_since() -> None:
-    lease = FakeLease(8, PreviousLease(epoch=7, clean=False, line=2, since=5))
+    lease = FakeLease(8, PreviousLease(epoch=7, clean=False, line_epoch=2, since=5))
     assert [epoch for epoch in range(10) if lease.last_writer(epoch)] == [5, 6, 7, 8]
 
 
@@ -328,6 +328,6 @@ def test_without_that_rule_an_old_disk_would_pass_for_the_newest() -> None:
     restarted = msgspec.structs.replace(
         owner(Holder("app", "m3", "", "y"), State.RELEASED, since=begun.data.since), epoch=8
     )
-    before = PreviousLease(restarted.epoch, clean=True, line=2, since=restarted.data.since)
+    before = PreviousLease(restarted.epoch, clean=True, line_epoch=2, since=restarted.data.since)
     again = FakeLease(restarted.epoch, before)
     assert again.last_writer(7), "so the deletion must not happen where another machine may know an epoch"

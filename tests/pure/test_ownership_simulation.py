@@ -82,7 +82,7 @@ def test_long_histories_with_the_rules_as_they_are() -> None:
     """T8, T9, T10 of litefs §6 among them: own files kept after a kill, set aside after another's turn, one of many."""
     worlds = [history(seed, TRUE) for seed in range(20)]
     assert [world.violations for world in worlds] == [[]] * 20
-    for what in ("stolen", "resumed", "lost", "saved", "released", "directed", "forsaken", "kept"):
+    for what in ("stolen", "resumed", "lost", "saved", "released", "directed", "declined", "kept"):
         assert sum(world.counts[what] for world in worlds) > 20, what
 
 

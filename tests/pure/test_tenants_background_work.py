@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flyatc.kit.types import Work
 from flyatc.tenants import background_work, idle
-from flyatc.tenants.background_work import Facts
+from flyatc.tenants.background_work import Facts, last_background_work
 from flyatc.tenants.idle import Look, Seen, Snapshot, Stop
 from flyatc.tenants.state import State
 
@@ -21,45 +21,43 @@ def facts(at: float, work: Work = NOTHING, written: float | None = None) -> Fact
 
 def test_cpu_time_above_the_floor_is_work() -> None:
     before, now = Work({(1, 7): 1.0}, {}), Work({(1, 7): 2.6}, {})
-    found = background_work.judge(ALL, facts(150, before), facts(300, now), 0)
+    found = last_background_work(ALL, facts(150, before), facts(300, now), 0)
     assert found == background_work.Active(300, "its processes use 1% of a core")
-    assert background_work.judge(["requests", "writes", "sleeps"], facts(150, before), facts(300, now), 0) is None
+    assert last_background_work(["requests", "writes", "sleeps"], facts(150, before), facts(300, now), 0) is None
 
 
 def test_the_noise_of_an_idle_server_is_not() -> None:
     """0.14% of a core is the most that was measured of uvicorn."""
     before, now = Work({(1, 7): 1.0}, {}), Work({(1, 7): 1.0 + 0.0014 * 150}, {})
-    assert background_work.judge(ALL, facts(150, before), facts(300, now), 0) is None
+    assert last_background_work(ALL, facts(150, before), facts(300, now), 0) is None
 
 
 def test_a_few_ticks_in_a_short_time_are_not_work() -> None:
-    assert (
-        background_work.judge(ALL, facts(1, Work({(1, 7): 0.1}, {})), facts(1.1, Work({(1, 7): 0.14}, {})), 0) is None
-    )
+    assert last_background_work(ALL, facts(1, Work({(1, 7): 0.1}, {})), facts(1.1, Work({(1, 7): 0.14}, {})), 0) is None
 
 
 def test_a_process_that_began_meanwhile_counts_in_full_and_a_pid_used_again_is_another_one() -> None:
     before, now = Work({(1, 7): 9.0}, {}), Work({(1, 8): 3.0}, {})
-    assert background_work.judge(ALL, facts(0, before), facts(100, now), 0) is not None
+    assert last_background_work(ALL, facts(0, before), facts(100, now), 0) is not None
 
 
 def test_a_process_that_ended_takes_nothing_from_the_others() -> None:
     before, now = Work({(1, 7): 9.0, (2, 7): 0.0}, {}), Work({(2, 7): 3.0}, {})
-    assert background_work.judge(ALL, facts(0, before), facts(100, now), 0) is not None
+    assert last_background_work(ALL, facts(0, before), facts(100, now), 0) is not None
 
 
 def test_a_write_counts_from_its_own_time() -> None:
-    found = background_work.judge(ALL, facts(150), facts(300, written=220.0), 0)
+    found = last_background_work(ALL, facts(150), facts(300, written=220.0), 0)
     assert found == background_work.Active(220.0, "a.sqlite3 was written 1m20s before the last look")
-    assert background_work.judge(ALL, facts(150), facts(300, written=220.0), 220.0) is None, "by the last request"
-    assert background_work.judge(["requests", "cpu"], facts(150), facts(300, written=220.0), 0) is None
+    assert last_background_work(ALL, facts(150), facts(300, written=220.0), 220.0) is None, "by the last request"
+    assert last_background_work(["requests", "cpu"], facts(150), facts(300, written=220.0), 0) is None
 
 
 def test_a_thread_that_goes_on_sleeping_is_a_job_and_one_that_woke_is_a_loop() -> None:
     before = Work({}, {(5, 7): 1000, (6, 7): 1000})
-    found = background_work.judge(ALL, facts(150, before), facts(300, Work({}, {(5, 7): 1000, (6, 7): 1001})), 0)
+    found = last_background_work(ALL, facts(150, before), facts(300, Work({}, {(5, 7): 1000, (6, 7): 1001})), 0)
     assert found == background_work.Active(300, "a thread begun by a request waits for a time")
-    assert background_work.judge(ALL, facts(150, before), facts(300, Work({}, {(6, 7): 1001, (7, 7): 1000})), 0) is None
+    assert last_background_work(ALL, facts(150, before), facts(300, Work({}, {(6, 7): 1001, (7, 7): 1000})), 0) is None
 
 
 # --- when it is looked at ---

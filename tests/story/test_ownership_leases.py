@@ -25,7 +25,7 @@ async def test_a_user_without_holder_is_acquired_with_epoch_one_in_three_round_t
     """T1: an empty bucket."""
     machine = FakeMachine(store)
     owned = await machine.live()
-    assert (owned.epoch, owned.line, owned.previous.clean, owned.previous.epoch) == (1, 1, True, 0)
+    assert (owned.epoch, owned.line_epoch, owned.previous.clean, owned.previous.epoch) == (1, 1, True, 0)
     assert owned.valid()
     assert store.owner().state is State.HELD
     assert store.owner().holder == machine.me.holder
@@ -105,7 +105,7 @@ async def test_what_was_released_is_taken_by_another_at_once_and_its_line_goes_o
     await one.live()
     await one.leave()
     owned = await other.live(known=0)
-    assert (owned.epoch, owned.line) == (2, 1)
+    assert (owned.epoch, owned.line_epoch) == (2, 1)
     assert owned.previous.clean
     assert owned.previous.epoch == 1
     assert store.owner().data.since == 2  # what m1 has on its disk does not count any more
@@ -116,7 +116,7 @@ async def test_acquiring_again_what_it_released_keeps_the_epoch(store: FakeStore
     await machine.live()
     await machine.leave()
     owned = await machine.live(known=1)
-    assert (owned.epoch, owned.line, owned.previous.clean) == (1, 1, True)
+    assert (owned.epoch, owned.line_epoch, owned.previous.clean) == (1, 1, True)
 
 
 async def test_a_killed_daemon_is_succeeded_at_once_on_the_same_disk(store: FakeStore) -> None:
@@ -126,7 +126,7 @@ async def test_a_killed_daemon_is_succeeded_at_once_on_the_same_disk(store: Fake
     killed.link.away()
     owned = await FakeMachine(store, run=2).live(known=1)
     assert now() < 1
-    assert (owned.epoch, owned.line) == (2, 1)
+    assert (owned.epoch, owned.line_epoch) == (2, 1)
     assert (owned.previous.epoch, owned.previous.clean, owned.previous.since) == (1, False, 1)
 
 
@@ -146,7 +146,7 @@ async def test_a_wiped_machine_begins_a_new_line(store: FakeStore) -> None:
     killed.link.away()
     machine = FakeMachine(store, run=2)
     owned = await machine.live(known=0)
-    assert (owned.epoch, owned.line, owned.previous.line) == (2, 2, 1)
+    assert (owned.epoch, owned.line_epoch, owned.previous.line_epoch) == (2, 2, 1)
     assert "is gone" in machine.log_lines()
 
 
@@ -185,8 +185,8 @@ async def test_a_silent_holder_is_succeeded_after_its_time_and_learns_of_it(stor
     begun = now()
     owned = await other.live()
     assert now() - begun == pytest.approx(4 * TRIP)
-    assert (owned.epoch, owned.line) == (2, 2)
-    assert (owned.previous.epoch, owned.previous.clean, owned.previous.line) == (1, False, 1)
+    assert (owned.epoch, owned.line_epoch) == (2, 2)
+    assert (owned.previous.epoch, owned.previous.clean, owned.previous.line_epoch) == (1, False, 1)
     assert store.session("m1").broken == "m2"
     one.link.back()
     with pytest.raises(HeldElsewhere) as refused:
@@ -280,7 +280,7 @@ async def test_what_could_not_be_saved_waits_for_its_machine(store: FakeStore) -
         await other.live()
     assert refused.value.dirty
     owned = await one.live(known=1)
-    assert (owned.epoch, owned.previous.clean, owned.line) == (2, False, 1)
+    assert (owned.epoch, owned.previous.clean, owned.line_epoch) == (2, False, 1)
 
 
 async def test_what_was_saved_after_all_is_not_dirty(store: FakeStore) -> None:
@@ -315,7 +315,7 @@ async def test_data_which_know_a_higher_epoch_raise_the_record(store: FakeStore)
     machine = FakeMachine(store)
     owned = await machine.live()
     await owned.raise_epoch(16)
-    assert (owned.epoch, owned.line, store.owner().epoch) == (17, 17, 17)
+    assert (owned.epoch, owned.line_epoch, store.owner().epoch) == (17, 17, 17)
     assert owned.valid()
     await owned.raise_epoch(5)
     assert owned.epoch == 17

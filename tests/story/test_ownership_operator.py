@@ -40,7 +40,7 @@ async def test_a_dead_owner_is_released_and_should_it_be_the_next_its_files_stil
     assert store.session("m1").broken == operator.OPERATOR
     machine.link.back()
     owned = await machine.live(known=1)
-    assert (owned.epoch, owned.line, owned.previous.clean) == (2, 2, False)
+    assert (owned.epoch, owned.line_epoch, owned.previous.clean) == (2, 2, False)
     assert owned.previous.since <= 1
 
 
@@ -57,7 +57,7 @@ async def test_a_dirty_user_is_taken_over_only_if_the_loss_is_accepted(store: Fa
     assert isinstance(freed, Free)
     assert "flyatc orphans" in freed.loses
     owned = await other.live()
-    assert (owned.epoch, owned.line, owned.previous.line, owned.previous.clean) == (3, 3, 1, False)
+    assert (owned.epoch, owned.line_epoch, owned.previous.line_epoch, owned.previous.clean) == (3, 3, 1, False)
     assert not owned.previous.since <= 1  # what m1 could not save does not count any more
 
 
@@ -94,7 +94,7 @@ async def test_a_user_released_to_a_machine_goes_there_and_nowhere_else(store: F
             await late.live(known=1)
         assert refused.value.machine == "app/m2"
     owned = await other.live()
-    assert (owned.epoch, owned.line, owned.previous.clean) == (2, 1, True)
+    assert (owned.epoch, owned.line_epoch, owned.previous.clean) == (2, 1, True)
     assert store.owner().to is None
     assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
     await other.leave()
@@ -105,7 +105,7 @@ async def test_a_release_to_a_machine_that_never_comes_is_not_waited_for(store: 
     async def gone(user: str, heir: Successor) -> bool:
         return (user, heir.machine) == ("u", "m2")
 
-    one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", forsakes=gone)
+    one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", successor_declines=gone)
     await one.live()
     await one.leave()
     await operator.release(Link(store), "u", TERMS, "m2")

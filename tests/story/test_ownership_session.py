@@ -93,7 +93,7 @@ async def test_an_expired_lease_is_resumed_on_the_same_epoch_if_no_machine_took_
     assert again is not owned
     assert again.valid()
     assert not again.doubted.is_set()
-    assert (again.epoch, again.line) == (1, 1)
+    assert (again.epoch, again.line_epoch) == (1, 1)
     assert (again.previous.epoch, again.previous.clean, again.previous.since) == (1, False, 1)
     assert machine.link.made("put", USER) == []
 

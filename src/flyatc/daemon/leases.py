@@ -36,7 +36,7 @@ class DaemonLeases:
         """``on_deadline``: see SessionKeeper. Raises FlyatcError if this machine has no usable id."""
         self._config, self._databases = config, databases
         self.require: Callable[[], Awaitable[None]] | None = None  # raises OwnershipUnknown until the store can be used
-        self.forsakes: Callable[[str, Successor], Awaitable[bool]] | None = (
+        self.successor_declines: Callable[[str, Successor], Awaitable[bool]] | None = (
             None  # see user_placement.UserPlacement.successor_is_gone; None: unknown
         )
         terms = Terms.of(config.storage.session_ttl)
@@ -50,7 +50,7 @@ class DaemonLeases:
             me = identity.read(Path(config.server.data), environ)
             self._machine, self._me = me.machine, me
             self.keeper = LeaseManager(
-                self.store, me, terms, log, forsakes=self._successor_is_gone, on_deadline=on_deadline
+                self.store, me, terms, log, successor_declines=self._successor_is_gone, on_deadline=on_deadline
             )
 
     def rewrite(self) -> None:
@@ -99,7 +99,7 @@ class DaemonLeases:
             raise FlyatcError(decision.reason)
 
     async def _successor_is_gone(self, user: str, successor: Successor) -> bool:
-        return self.forsakes is not None and await self.forsakes(user, successor)
+        return self.successor_declines is not None and await self.successor_declines(user, successor)
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant) -> AsyncIterator[Lease]:

@@ -7,7 +7,18 @@ from time import time
 
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_idle_rule import Cause, Due, NotYet, Reading, Seen, Slept, Stalled, StallReports, gap, judge
+from flyatc.daemon.machine_idle_rule import (
+    Cause,
+    Due,
+    NotYet,
+    Reading,
+    Seen,
+    Slept,
+    Stalled,
+    StallReports,
+    explain_clock_gap,
+    machine_idle_due,
+)
 from flyatc.daemon.machine_sleep import Machine, MachineSleep, Outcome, Platform, reading
 from flyatc.fly import environment, local_api
 from flyatc.kit.errors import FlyatcError
@@ -62,7 +73,7 @@ class IdleWatcher:
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
-            found = None if self._sleeping else gap(self._first, self._before, now, BEAT + STALL)
+            found = None if self._sleeping else explain_clock_gap(self._first, self._before, now, BEAT + STALL)
             self._before = now
             if isinstance(found, Slept):
                 self._log.event("info", f"this machine slept: {FORGOTTEN}", sign=found.sign)
@@ -102,7 +113,7 @@ class IdleWatcher:
             return NotYet(self._obstacle, math.inf)
         now = self._clock.boottime()
         seen = Seen(self._body.quiet_for(), now - self._up_since, self._failures, now - self._failed_at)
-        return judge(self._config().machine_idle, seen)
+        return machine_idle_due(self._config().machine_idle, seen)
 
     async def _act(self, settings: MachineIdle, reason: str) -> bool:
         """Sleep or exit. True if the daemon ends."""

@@ -36,7 +36,7 @@ class Seen:
     since: float = math.inf
 
 
-def judge(settings: MachineIdle, seen: Seen) -> Due | NotYet:
+def machine_idle_due(settings: MachineIdle, seen: Seen) -> Due | NotYet:
     """Decide if the machine is to stop, suspend or exit now."""
     if settings.then == "none":
         return NotYet("machine_idle.then is none", math.inf)
@@ -82,7 +82,7 @@ class Stalled:
     cause: Cause
 
 
-def gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | Stalled | None:
+def explain_clock_gap(first: Reading, before: Reading, now: Reading, most: float) -> Slept | Stalled | None:
     """Cause of a gap between two readings of the clocks, or None. ``first``: first reading; ``most``: longest normal
     time from ``before`` to ``now``.
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from flyatc.config.schema import Config
 from flyatc.daemon.leases import local_tenants
-from flyatc.daemon.machine_idle_rule import Cause, Reading, Slept, Stalled, gap
+from flyatc.daemon.machine_idle_rule import Cause, Reading, Slept, Stalled, explain_clock_gap
 from flyatc.daemon.wiring import Parts
 from flyatc.fly import local_api
 from flyatc.fly.local_api import Unanswered, Verb
@@ -135,7 +135,7 @@ class MachineSleep:
         while True:
             await asyncio.sleep(BEAT)
             now = self._read()
-            if (sign := _asleep(gap(first, before, now, BEAT + STALL))) is not None:
+            if (sign := _asleep(explain_clock_gap(first, before, now, BEAT + STALL))) is not None:
                 return sign
             if now.boottime - first.boottime > EXPECTED:
                 raise NotDone("Fly was asked to suspend this machine, and has not")
@@ -145,7 +145,7 @@ class MachineSleep:
                 if await self._machine.slept():
                     return "the store's clock went on while ours stood still"
                 before = self._read()
-                if (sign := _asleep(gap(first, now, before, STORE))) is not None:
+                if (sign := _asleep(explain_clock_gap(first, now, before, STORE))) is not None:
                     return sign
 
     def _read(self) -> Reading:

@@ -62,7 +62,7 @@ class Parts:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.log, self.listener = log, listener
         self.data = Path(config.server.data)
-        self.environ = dict(os.environ) | child_records.environment(identity.folder_mark(self.data))
+        self.environ = dict(os.environ) | child_records.folder_mark_variable(identity.folder_mark(self.data))
         self.records = Records(self.data)
         self.sandbox = Sandbox(
             self.data, private_paths(config), machine.examine(self.environ), config.server.user_ids, log
@@ -118,7 +118,7 @@ class Parts:
         if config.fly.metadata is not None:
             names = UserLookup(dns, me, config.fly.metadata, self.log)
         self.user_placement = UserPlacement(config, me, self.leases, names, *self._platform(config, me))
-        self.leases.forsakes = self.user_placement.successor_is_gone
+        self.leases.successor_declines = self.user_placement.successor_is_gone
         secret = replay.secret(self.environ)
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
@@ -236,8 +236,8 @@ class DataLock:
         folder = self._data / ".flyatc"
         try:
             durable_files.make_folder(folder)
-            durable_files.close_folder(folder)
-            durable_files.close_folder(self._data / "tenants")
+            durable_files.make_folder_private(folder)
+            durable_files.make_folder_private(self._data / "tenants")
             file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise FlyatcError(

@@ -140,9 +140,9 @@ class RemoteDatabase:
         """Download one object. Raises Absent."""
         await self._store.download(f"{self._prefix}{key}", path, progress)
 
-    async def borrow(self, key: str, path: Path) -> None:
+    async def download_by_full_key(self, key: str, path: Path) -> None:
         """Download an object of another program, by its full key. Raises Absent."""
-        await self._store.borrow(key, path, silent)
+        await self._store.download_by_full_key(key, path, silent)
 
     async def delete(self, key: str) -> None:
         await self._store.delete(f"{self._prefix}{key}")

@@ -90,7 +90,7 @@ async def adopt(template: str, database: Database, place: Path, tools: Workers) 
     raw = place / f"{database.name.replace('/', '~')}.adopted"
     try:
         async with tools.restores:
-            await database.remote.borrow(key, raw)
+            await database.remote.download_by_full_key(key, raw)
     except Absent:
         return None
     if await tools.quick.run(partial(local_files.look, raw)) is not Here.SQLITE:

@@ -32,7 +32,7 @@ def make_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def close_folder(path: Path) -> None:
+def make_folder_private(path: Path) -> None:
     """Remove access of group and others from a folder of an earlier release. Does nothing where that is not allowed."""
     with contextlib.suppress(OSError):
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -109,7 +109,7 @@ class Blocking(Protocol):
 
     def download(self, key: str, path: Path, tick: Tick) -> None: ...
 
-    def borrow(self, key: str, path: Path, tick: Tick) -> None: ...
+    def download_by_full_key(self, key: str, path: Path, tick: Tick) -> None: ...
 
     def upload(self, key: str, path: Path, create: bool, tick: Tick) -> str: ...
 
@@ -151,8 +151,8 @@ class ThreadedStore:
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         await self._transfer("download", key, partial(self._blocking.download, key, path), progress)
 
-    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
-        await self._transfer("download", key, partial(self._blocking.borrow, key, path), progress)
+    async def download_by_full_key(self, key: str, path: Path, progress: Progress) -> None:
+        await self._transfer("download", key, partial(self._blocking.download_by_full_key, key, path), progress)
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
         return await self._transfer("upload", key, partial(self._blocking.upload, key, path, create), progress)

@@ -72,7 +72,7 @@ class Disk:
                 self._id = (self._inner / "id").read_bytes()
             for folder in self._root.iterdir():  # the root itself may be a mount point meant to be accessible
                 if folder.is_dir():
-                    durable_files.close_folder(folder)
+                    durable_files.make_folder_private(folder)
             for leftover in (self._inner / "new").iterdir():
                 if leftover.stat().st_mtime < time() - LEFTOVER_SECONDS:
                     leftover.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ class Disk:
         with file, path.open("xb") as copy:  # errors here are of the local disk, not the store
             _pour(read, copy, _size(file), tick)
 
-    def borrow(self, key: str, path: Path, tick: Tick) -> None:
+    def download_by_full_key(self, key: str, path: Path, tick: Tick) -> None:
         """Download an object of another program. Leading slashes, which a folder's keys cannot have, are removed."""
         self.download(key.strip("/"), path, tick)
 

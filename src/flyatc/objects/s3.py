@@ -42,7 +42,7 @@ class S3Store(ThreadedStore):
         """Open the bucket. Raises StoreRefused if credentials or bucket are wrong, StoreUnavailable."""
         await super().open()
         if not self._hurried:
-            await self._call("sweep", self._objects.sweep)
+            await self._call("sweep", self._objects.abort_stale_uploads)
 
     async def hang_up(self) -> None:
         await self._calls.small("hang up", self._clients.close)

@@ -42,7 +42,7 @@ class Transfers:
         """Download to ``path``, which must not exist, and does not after a failure."""
         self._download(self._name(key), path, tick)
 
-    def borrow(self, key: str, path: Path, tick: Tick) -> None:
+    def download_by_full_key(self, key: str, path: Path, tick: Tick) -> None:
         """Download by the full key in the bucket, without our prefix."""
         self._download(key, path, tick)
 
@@ -63,7 +63,7 @@ class Transfers:
             except ConditionFailed as error:
                 raise ConditionFailed(f"{key} exists already") from error
 
-    def sweep(self) -> None:
+    def abort_stale_uploads(self) -> None:
         """Abort multipart uploads begun over a day ago and never completed: they are invisible, but cost money."""
         bucket, prefix = self._bucket.name, self._bucket.prefix
         with contextlib.suppress(StoreUnavailable, Absent), translate_errors(self._bucket):

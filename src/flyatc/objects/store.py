@@ -81,7 +81,7 @@ class ObjectStore(Protocol):
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         """Write the object to ``path``, which must not exist. Raises Absent."""
 
-    async def borrow(self, key: str, path: Path, progress: Progress) -> None:
+    async def download_by_full_key(self, key: str, path: Path, progress: Progress) -> None:
         """Download an object of another program. ``key``: the full key in the bucket, without our prefix, possibly
         with leading slashes. Raises Absent."""
 

@@ -140,13 +140,13 @@ async def look(store: RecordStore, user: str) -> Read | None:
 
 @dataclass(frozen=True)
 class Taker:
-    """Takes users for this machine. ``forsakes``: returns whether the machine to which a user was released will not
-    take it; then any machine may."""
+    """Takes users for this machine. ``successor_declines``: returns whether the machine to which a user was released
+    will not take it; then any machine may."""
 
     store: RecordStore
     me: Me
     rules: Rules
-    forsakes: Callable[[str, Successor], Awaitable[bool]]
+    successor_declines: Callable[[str, Successor], Awaitable[bool]]
 
     async def take(self, user: str, found: Read | None, known: int) -> Taken:
         """Take ``user``; our session is valid. ``found``: the result of ``look``. Raises HeldElsewhere,
@@ -166,8 +166,8 @@ class Taker:
     async def _decide(self, user: str, owner: Owner | None, known: int) -> Take:
         decision = self.rules.take(owner, self.me, known)
         if isinstance(decision, Promised):
-            forsaken = await self.forsakes(user, decision.successor)
-            decision = self.rules.take(owner, self.me, known, forsaken=forsaken)
+            declined = await self.successor_declines(user, decision.successor)
+            decision = self.rules.take(owner, self.me, known, declined=declined)
         if owner is None or isinstance(decision, Take):
             assert isinstance(decision, Take)
             return decision

@@ -15,14 +15,14 @@ JUMP = 1.0  # s; of the wall clock against CLOCK_BOOTTIME: the machine was suspe
 @dataclass(frozen=True)
 class PreviousLease:
     """The ownership that a lease replaced. ``epoch`` 0: the user had no owner. ``clean``: no owner, or the store has
-    all data. ``line``: the replica path written last (litestream mode); it has the data, or an earlier one if it is
-    empty.
+    all data. ``line_epoch``: names the replica path written last (litestream mode); it has the data, or an earlier
+    one if it is empty.
 
     ``since``: all owners from this epoch on were the same machine."""
 
     epoch: int
     clean: bool
-    line: int
+    line_epoch: int
     since: int
 
 
@@ -34,7 +34,7 @@ class Lease(Protocol):
         """Epoch of the record written by this machine, higher than any before it; 0: there is no shared store."""
 
     @property
-    def line(self) -> int:
+    def line_epoch(self) -> int:
         """Epoch of the last acquisition without a clean release: earlier writers may be unaware of it."""
 
     @property
@@ -98,12 +98,12 @@ class SessionTerm:
 
 
 class HeldLease:
-    """Lease recorded in the store (Lease). ``epoch`` and ``line`` change by ``raise_epoch`` only."""
+    """Lease recorded in the store (Lease). ``epoch`` and ``line_epoch`` change by ``raise_epoch`` only."""
 
     def __init__(
         self,
         epoch: int,
-        line: int,
+        line_epoch: int,
         previous: PreviousLease,
         *,
         doubted: asyncio.Event,
@@ -113,7 +113,7 @@ class HeldLease:
     ) -> None:
         """``valid``: asked whether the session permits to write, with ``leaving``, unless the numbers of ``term`` show
         that it does."""
-        self.epoch, self.line, self.previous = epoch, line, previous
+        self.epoch, self.line_epoch, self.previous = epoch, line_epoch, previous
         self.doubted, self.ended = doubted, asyncio.Event()
         self.lost, self.why = False, ""
         self._over = False  # as ``ended``, which costs a call
@@ -172,8 +172,8 @@ class HeldLease:
 class SoleLease:
     """Lease for a store used by one machine only (Lease): epoch 0, never ends."""
 
-    epoch, line, lost, why, known = 0, 0, False, "", True
-    previous = PreviousLease(0, clean=True, line=0, since=0)
+    epoch, line_epoch, lost, why, known = 0, 0, False, "", True
+    previous = PreviousLease(0, clean=True, line_epoch=0, since=0)
 
     def __init__(self) -> None:
         self.doubted, self.ended = asyncio.Event(), asyncio.Event()

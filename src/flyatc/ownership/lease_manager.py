@@ -50,18 +50,18 @@ class LeaseManager:
         terms: Terms,
         log: Log,
         *,
-        forsakes: Callable[[str, Successor], Awaitable[bool]] = _never,
+        successor_declines: Callable[[str, Successor], Awaitable[bool]] = _never,
         clock: Clock | None = None,
         on_deadline: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """``forsakes``: see Taker; ``on_deadline``: see SessionKeeper."""
+        """``successor_declines``: see Taker; ``on_deadline``: see SessionKeeper."""
         terms.check()
         self._log = log
         self._rules = Rules(terms)
         self._clock = clock or Clock()
         self._session = SessionKeeper(store, me, self._rules, log, self._clock, on_deadline)
         self._store = LimitedStore(store, LANES)
-        self._taker = Taker(self._store, me, self._rules, forsakes)
+        self._taker = Taker(self._store, me, self._rules, successor_declines)
         self._places: dict[str, _Place] = {}
         self._awake = asyncio.Event()  # not set: no user is taken, see ``rest``
         self._awake.set()
@@ -170,7 +170,7 @@ class LeaseManager:
         owner, seen = found
         if seen.etag != place.etag:
             return None
-        return PreviousLease(owner.epoch, clean=False, line=owner.data.line, since=owner.data.since)
+        return PreviousLease(owner.epoch, clean=False, line_epoch=owner.data.line, since=owner.data.since)
 
     def _new_lease(self, user: str, place: _Place, previous: PreviousLease, reason: str, took: float) -> HeldLease:
         owner = place.owner
@@ -209,7 +209,7 @@ class LeaseManager:
                 lease.end(f"the record of {user} cannot be raised: {outcome.reason}", lost=True)
                 raise OwnershipUnknown(lease.why)
             place.owner, place.etag = new, outcome.etag
-            lease.epoch = lease.line = epoch
+            lease.epoch = lease.line_epoch = epoch
             self._log.event("warning", "epoch raised: the store's data knew a higher one", user=user, epoch=epoch)
 
     # --- releasing ---
@@ -266,8 +266,8 @@ class LeaseManager:
 def _previous(taken: Taken) -> PreviousLease:
     before = taken.before
     if before is None:
-        return PreviousLease(0, clean=True, line=0, since=0)
-    return PreviousLease(before.epoch, clean=taken.decision.clean, line=before.data.line, since=before.data.since)
+        return PreviousLease(0, clean=True, line_epoch=0, since=0)
+    return PreviousLease(before.epoch, clean=taken.decision.clean, line_epoch=before.data.line, since=before.data.since)
 
 
 def _nonce() -> str:

@@ -218,10 +218,10 @@ class Rules:
     # --- a user ---
 
     def take(
-        self, owner: Owner | None, me: Me, known: int, *, forsaken: bool = False
+        self, owner: Owner | None, me: Me, known: int, *, declined: bool = False
     ) -> Take | Ask | Elsewhere | Promised | Gone:
         """Decide whether to take a user; our session is valid. ``known``: the highest epoch in local files or the
-        store's data. ``forsaken``: the machine to which it was released will not take it."""
+        store's data. ``declined``: the machine to which it was released will not take it."""
         if owner is None:
             return Take(known + 1, Data(line=known + 1, since=max(known, 1)), True, "no machine has owned it")
         if owner.state is State.REMOVED:
@@ -230,7 +230,7 @@ class Rules:
         mine = owner.holder.machine == me.machine
         continues = mine and data.since <= known <= owner.epoch
         since = data.since if continues else epoch
-        if owner.to is not None and owner.to.machine != me.machine and not forsaken:
+        if owner.to is not None and owner.to.machine != me.machine and not declined:
             return Promised(owner.to)
         if owner.state is State.RELEASED:
             again = owner.holder == me.holder and continues and not data.fence

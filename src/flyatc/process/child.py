@@ -19,7 +19,7 @@ from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
 from flyatc.process.ports import PortOwner, PortPool, Verdict
 from flyatc.process.supervisor_client import AppProcess, Launcher
-from flyatc.process.termination import Needed
+from flyatc.process.termination import EndedBy
 
 LAST_LINES = 0.05  # s; delay of ``exited`` for the last lines of output, if a grandchild keeps the pipe open
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
@@ -151,15 +151,15 @@ class RunningChild:
         await self._output.wait_drained(LAST_LINES)
         self.exited.set()
 
-    async def end(self, hurry: Callable[[], bool]) -> Needed:
+    async def end(self, hurry: Callable[[], bool]) -> EndedBy:
         """End all processes of the run and close the output."""
-        needed = Needed.NOTHING
+        ended_by = EndedBy.NOTHING
         if self.process is not None:
-            needed = await self.process.end(self._tenant.app.stop_grace, hurry)
+            ended_by = await self.process.end(self._tenant.app.stop_grace, hurry)
         await self._output.close()
         if self._watch is not None:
             await asyncio.wait([self._watch], timeout=EXIT_TIMEOUT)
-        return needed
+        return ended_by
 
     def __repr__(self) -> str:
         state = "running" if self.exit is None else str(self.exit)
@@ -218,15 +218,15 @@ async def _begin(child: RunningChild, tenant: Tenant, records: Records, launcher
 async def _finish(
     child: RunningChild, tenant: Tenant, hurry: Callable[[], bool], log: Log, records: Records, launcher: Launcher
 ) -> None:
-    needed = await child.end(hurry)
+    ended_by = await child.end(hurry)
     if (process := child.process) is None:
         return
-    if needed is Needed.MORE:  # the record stays, so that the next start knows that the databases may be written
+    if ended_by is EndedBy.SURVIVED:  # the record stays, so that the next start knows that the databases may be written
         launcher.survivors[tenant.address] = process
         who = process.survivors()
         log.event("error", "the app survived SIGKILL: its databases may be written", tenant=tenant.address, left=who)
         raise StillRunning(f"{tenant.address} cannot be ended: {who}. Its databases may still be written")
-    if needed is Needed.KILL:
+    if ended_by is EndedBy.KILL:
         log.event("warning", "the app did not end by itself and was killed", tenant=tenant.address, pid=child.pid)
     launcher.drop(process.mark, process.made)
     records.remove_run(process)
@@ -239,7 +239,7 @@ async def settle(address: str, log: Log, records: Records, launcher: Launcher) -
     process = launcher.survivors.get(address)
     if process is None:
         return
-    if await process.end(0, lambda: True) is Needed.MORE and process.members():
+    if await process.end(0, lambda: True) is EndedBy.SURVIVED and process.members():
         raise StillRunning(f"{address} has not ended yet: {process.survivors()}. End it, or restart the machine")
     launcher.survivors.pop(address, None)
     launcher.drop(process.mark, process.made)

@@ -3,8 +3,8 @@
 After a SIGKILL of the daemon, its next start ends these children before it opens a database.
 
 - ``Record``: a running child. ``Start``: an app that is being started.
-- ``Note``: a program that is being spawned, as a hash of its environment, which no other process has. If the program
-  has changed its environment block meanwhile it is not found, but no other process is affected.
+- ``LaunchNote``: a program that is being spawned, as a hash of its environment, which no other process has. If
+  the program has changed its environment block meanwhile it is not found, but no other process is affected.
 - Without records, because the data folder was deleted: processes whose environment names the folder.
 """
 
@@ -69,8 +69,8 @@ class Records:
 
     @contextmanager
     def launching(self, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
-        """Note a program while it is spawned, until ``add``. Raises OSError."""
-        with noted(self._folder, tenant, environ, port):
+        """Keep a LaunchNote of a program while it is spawned, until ``add``. Raises OSError."""
+        with launch_note(self._folder, tenant, environ, port):
             yield
 
     def add(self, tenant: str, leader: termination.Group) -> None:
@@ -180,19 +180,19 @@ async def _end_run(tenant: str, target: Target, leader: termination.Group | None
         return not any(target.rooted() or target.find() for _ in range(2))
 
     pid = 0 if leader is None else leader.leader
-    needed = await termination.end_run(target, leader=pid, led=bool, gone=gone, grace=GRACE, hurry=bool)
-    if needed is termination.Needed.MORE:
+    ended_by = await termination.end_run(target, leader=pid, leader_alive=bool, gone=gone, grace=GRACE, hurry=bool)
+    if ended_by is termination.EndedBy.SURVIVED:
         return f"{tenant} ({'; '.join(map(describe, target.find()))})"
-    if needed is not termination.Needed.NOTHING:
-        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=pid, needed=needed.value)
+    if ended_by is not termination.EndedBy.NOTHING:
+        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=pid, needed=ended_by.value)
     return None if leader is None else await _end(tenant, leader, log)
 
 
 async def _end_launched(path: Path, log: Log) -> str | None:
     """End programs that were being spawned. Returns a description if one cannot be ended."""
-    note = _read(path, Note, log)
+    note = _read(path, LaunchNote, log)
     if note is not None:
-        for leader in find(note):
+        for leader in find_launched(note):
             stubborn = await _end(note.tenant, leader, log)
             if stubborn is not None:
                 return stubborn
@@ -201,11 +201,11 @@ async def _end_launched(path: Path, log: Log) -> str | None:
 
 
 async def _end(tenant: str, leader: termination.Group, log: Log) -> str | None:
-    needed = await termination.end_group(leader, GRACE, hurry=bool)
-    if needed is termination.Needed.MORE:
+    ended_by = await termination.end_group(leader, GRACE, hurry=bool)
+    if ended_by is termination.EndedBy.SURVIVED:
         return f"{tenant} (process group {leader.leader})"
-    if needed is not termination.Needed.NOTHING:
-        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=leader.leader, needed=needed.value)
+    if ended_by is not termination.EndedBy.NOTHING:
+        log.event("warning", "ended an app of an earlier run", tenant=tenant, pid=leader.leader, needed=ended_by.value)
     return None
 
 
@@ -218,18 +218,18 @@ def _read(path: Path, kind: type[T], log: Log) -> T | None:
         return None
 
 
-class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LaunchNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: str
     tenant: str  # its address, for messages
     environ: str  # a hash
 
 
 @contextlib.contextmanager
-def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
+def launch_note(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> Iterator[None]:
     """Keep a note while the program is spawned and recorded. Raises OSError."""
     durable_files.make_folder(folder)
     variables = [os.fsencode(f"{name}={value}") for name, value in environ.items()]
-    note = Note(boot=proc.boot(), tenant=tenant, environ=_hash(variables))
+    note = LaunchNote(boot=proc.boot(), tenant=tenant, environ=_hash(variables))
     path = folder / f"{port}.launch"
     path.write_bytes(msgspec.json.encode(note))
     try:
@@ -239,7 +239,7 @@ def noted(folder: Path, tenant: str, environ: Mapping[str, str], port: int) -> I
             path.unlink()
 
 
-def find(note: Note) -> list[termination.Group]:
+def find_launched(note: LaunchNote) -> list[termination.Group]:
     """Return the groups of the session leaders that have this environment."""
     if note.boot != proc.boot():
         return []
@@ -263,7 +263,7 @@ POLL = 0.02  # s
 LARGEST_ENVIRONMENT = 4 << 20  # bytes of an environment
 
 
-def environment(mark: str) -> dict[str, str]:
+def folder_mark_variable(mark: str) -> dict[str, str]:
     """Return the variable that marks the daemon's processes. ``mark``: identifies the data folder; empty: unknown."""
     return {VARIABLE: mark} if mark else {}
 

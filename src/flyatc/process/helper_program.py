@@ -74,16 +74,16 @@ class RunningProgram:
         await asyncio.wait(readers, timeout=LAST_WORDS)
         self.exited.set()
 
-    async def end(self, grace: float, hurry: Callable[[], bool]) -> termination.Needed:
+    async def end(self, grace: float, hurry: Callable[[], bool]) -> termination.EndedBy:
         """End all processes of the group and close the pipes."""
-        needed = termination.Needed.NOTHING
+        ended_by = termination.EndedBy.NOTHING
         if self.leader is not None:
-            needed = await termination.end_group(self.leader.group, grace, hurry)
+            ended_by = await termination.end_group(self.leader.group, grace, hurry)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=REAPED)
         for pipe in self._pipes:
             pipe.close()
-        return needed
+        return ended_by
 
 
 @asynccontextmanager
@@ -108,6 +108,6 @@ async def hold(
             raise StartFailed(f"{name} cannot be started and recorded: {error}") from error
         yield program
     finally:
-        needed = await tasks.to_the_end(tasks.start(program.end(grace, hurry), f"end of {name}"))
-        if program.leader is not None and needed is not termination.Needed.MORE:
+        ended_by = await tasks.to_the_end(tasks.start(program.end(grace, hurry), f"end of {name}"))
+        if program.leader is not None and ended_by is not termination.EndedBy.SURVIVED:
             records.remove(program.leader.group)

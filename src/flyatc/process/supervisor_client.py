@@ -20,7 +20,7 @@ from flyatc.process.isolation.sandbox import Sandbox
 from flyatc.process.launch_plan import Launch, without_secrets
 from flyatc.process.members import MARK, Cgroups, Target
 from flyatc.process.spawn import Pipe
-from flyatc.process.termination import Needed
+from flyatc.process.termination import EndedBy
 
 LINES = 512  # bytes read at once
 
@@ -59,22 +59,22 @@ class AppProcess:
         """Return the pids of all processes of this run. Costs some 50 µs each."""
         return self.target.find() if self.target is not None and not self.gone.is_set() else []
 
-    async def end(self, grace: float, hurry: Callable[[], bool]) -> Needed:
+    async def end(self, grace: float, hurry: Callable[[], bool]) -> EndedBy:
         """End all processes of the run: see ``termination.end_run``."""
         if self.target is None:
-            return Needed.NOTHING
-        needed = await termination.end_run(
+            return EndedBy.NOTHING
+        ended_by = await termination.end_run(
             self.target,
             leader=self.pid,
-            led=lambda: not self.exited.is_set(),
+            leader_alive=lambda: not self.exited.is_set(),
             gone=self._is_gone,
             grace=grace,
             hurry=hurry,
         )
-        if needed is not Needed.MORE:
+        if ended_by is not EndedBy.SURVIVED:
             self._reader.cancel()
             self._report.close()
-        return Needed.MORE if self.unproven else needed
+        return EndedBy.SURVIVED if self.unproven else ended_by
 
     def survivors(self) -> str:
         """Describe the processes that are left, for an error message."""

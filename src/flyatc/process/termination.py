@@ -16,13 +16,13 @@ FIRST_POLL = 0.002
 KILL_PATIENCE = 10.0  # s; SIGKILL works at once, but for a process that hangs in the kernel
 
 
-class Needed(Enum):
+class EndedBy(Enum):
     """The signal that was needed to end the processes."""
 
     NOTHING = "nothing"
     TERM = "SIGTERM"
     KILL = "SIGKILL"
-    MORE = "more than SIGKILL"  # a process still lives
+    SURVIVED = "more than SIGKILL"  # a process still lives
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _send_to_group(leader: int, number: signals.Signals) -> bool:
     return False
 
 
-async def end_group(group: Group, grace: float, hurry: Callable[[], bool]) -> Needed:
+async def end_group(group: Group, grace: float, hurry: Callable[[], bool]) -> EndedBy:
     """End all members of a group: see ``_end``."""
     sent = False
 
@@ -94,30 +94,32 @@ async def end_run(
     target: Target,
     *,
     leader: int,
-    led: Callable[[], bool],
+    leader_alive: Callable[[], bool],
     gone: Callable[[], bool],
     grace: float,
     hurry: Callable[[], bool],
-) -> Needed:
-    """End all processes of a run: see ``_end``. When the ``leader`` has ended (``led()`` is false), processes started
-    since get SIGTERM and the rest of the grace."""
-    return await _end(gone, _Terminate(target, leader, led), lambda: asyncio.to_thread(target.kill), grace, hurry)
+) -> EndedBy:
+    """End all processes of a run: see ``_end``. When the ``leader`` has ended (``leader_alive()`` is false), processes
+    started since get SIGTERM and the rest of the grace."""
+    return await _end(
+        gone, _Terminate(target, leader, leader_alive), lambda: asyncio.to_thread(target.kill), grace, hurry
+    )
 
 
 class _Terminate:
     """Sends SIGTERM once to each process: to all at the first call, and to those started since when the leader has
     ended."""
 
-    def __init__(self, target: Target, leader: int, led: Callable[[], bool]) -> None:
-        self._target, self._leader, self._led = target, leader, led
+    def __init__(self, target: Target, leader: int, leader_alive: Callable[[], bool]) -> None:
+        self._target, self._leader, self._leader_alive = target, leader, leader_alive
         self._sent_to: set[int] = set()
         self._leading: bool | None = None  # None: not called yet
 
     def __call__(self) -> None:
         if self._leading is None:
-            self._leading = self._led()
+            self._leading = self._leader_alive()
             self._to_all()
-        elif self._leading and not self._led():
+        elif self._leading and not self._leader_alive():
             self._leading = False
             self._send(self._target.find())
 
@@ -139,12 +141,12 @@ async def _end(
     kill: Callable[[], Awaitable[None]],
     grace: float,
     hurry: Callable[[], bool],
-) -> Needed:
+) -> EndedBy:
     """Send SIGTERM, wait up to ``grace`` seconds, then send SIGKILL; at once if ``hurry()``. ``term`` and ``hurry`` are
     called again during the grace. Returns when ``gone()``, or when a process has survived SIGKILL for KILL_PATIENCE."""
     clock = asyncio.get_running_loop().time
     if gone():
-        return Needed.NOTHING
+        return EndedBy.NOTHING
     deadline, pause = clock() + grace, FIRST_POLL
     while not hurry():
         term()
@@ -152,16 +154,16 @@ async def _end(
             break
         await asyncio.sleep(min(pause, deadline - now))
         if gone():
-            return Needed.TERM
+            return EndedBy.TERM
         pause = min(2 * pause, POLL)
     deadline, pause = clock() + KILL_PATIENCE, FIRST_POLL
     while True:
         await kill()
         await asyncio.sleep(pause)
         if gone():
-            return Needed.KILL
+            return EndedBy.KILL
         if clock() > deadline:
-            return Needed.MORE
+            return EndedBy.SURVIVED
         pause = min(2 * pause, POLL)
 
 

@@ -31,7 +31,7 @@ class Active:
     reason: str
 
 
-def judge(counts: Collection[str], before: Facts, now: Facts, since: float) -> Active | None:
+def last_background_work(counts: Collection[str], before: Facts, now: Facts, since: float) -> Active | None:
     """Return the last work seen between the two looks; None: there was none. ``since``: only changes of databases
     after this time count."""
     if "cpu" in counts and (share := _share(before, now)) is not None:

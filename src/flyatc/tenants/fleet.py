@@ -193,7 +193,7 @@ class Fleet:
 
     async def lose(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
         """Kill the apps whose folder was deleted while their databases were open. Returns their addresses."""
-        lost = {address: one for address, one in self._scheduler.awake.items() if one.loses(gone)}
+        lost = {address: one for address, one in self._scheduler.awake.items() if one.folder_was_deleted(gone)}
         for address in lost:
             self._log.event("error", "the folder of a running app was deleted: it is killed", tenant=address)
         await _all(one.lose(why) for one in lost.values())

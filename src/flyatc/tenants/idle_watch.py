@@ -8,8 +8,8 @@ from time import time
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
 from flyatc.observe.log import EventLog
-from flyatc.tenants import background_work, idle
-from flyatc.tenants.background_work import Facts
+from flyatc.tenants import idle
+from flyatc.tenants.background_work import Facts, last_background_work
 from flyatc.tenants.interfaces import Child, Databases
 from flyatc.tenants.scheduler import InFlight, Scheduler
 
@@ -84,7 +84,7 @@ class IdleWatch:
         if first is None or first.at < since:
             self._first = facts
             return replace(seen, first_at=facts.at)
-        active = background_work.judge(self._spec.app.idle_counts, first, facts, since)
+        active = last_background_work(self._spec.app.idle_counts, first, facts, since)
         if active is None:
             return replace(seen, quiet_at=facts.at + SLACK, reason=None)
         if seen.reason is None:

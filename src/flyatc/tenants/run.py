@@ -141,7 +141,7 @@ class Run:
         if state is State.READY:
             self._tracker.to(State.DRAINING, why)
         elif state is State.DRAINING:
-            self._hasten(self._scheduler.drain_until(self.spec.app))
+            self._hasten(self._scheduler.drain_deadline(self.spec.app))
         elif state in START_STATES:
             self._hasten(self._now())
         self._stop_requested.set()
@@ -269,7 +269,7 @@ class Run:
         if not self.requests.count or self._hurried() or self._failures.refusal is not None:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._scheduler.drain_until(self.spec.app)) as self._limit:
+            async with asyncio.timeout_at(self._scheduler.drain_deadline(self.spec.app)) as self._limit:
                 ends = child.exited.wait(), self._scheduler.hurry.wait(), self.lease.ended.wait()
                 await tasks.first_of(self.requests.gone(), *ends)
 

@@ -28,7 +28,7 @@ class RunFailures:
     def start_failed(self, error: Exception, *, late: bool) -> None:
         """Handle the error that ended the start. ``late``: it is the end of ``start_timeout``."""
         if isinstance(error, HeldElsewhere):
-            return self.is_elsewhere(error)
+            return self.served_elsewhere(error)
         if isinstance(error, TooManyNewcomers):
             self.refusal = Failure(Full, self._spec.address, str(error), _now() + FULL_RETRY)
             return
@@ -44,7 +44,7 @@ class RunFailures:
         else:
             self.refuse(kind, reason, self._record.setbacks.start_failed(_now()))
 
-    def is_elsewhere(self, error: HeldElsewhere) -> None:
+    def served_elsewhere(self, error: HeldElsewhere) -> None:
         address, until = self._spec.address, _now() + ELSEWHERE_RETRY
         if error.removed:
             self._log.event("info", "the user was removed", tenant=address, reason=str(error))

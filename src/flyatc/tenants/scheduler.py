@@ -46,7 +46,7 @@ class ScheduledTenant(Protocol):
     def abandon(self) -> None:
         """Cancel its run."""
 
-    def loses(self, gone: Callable[[Path], bool]) -> bool:
+    def folder_was_deleted(self, gone: Callable[[Path], bool]) -> bool:
         """Return whether its databases are open here and their folder was deleted."""
 
     async def lose(self, why: str) -> None:
@@ -88,11 +88,11 @@ class Scheduler:
                 async with asyncio.timeout_at(None if self._look_at == math.inf else self._look_at):
                     await self._look.wait()
 
-    def quiet(self, due: float) -> None:
+    def check_idle_at(self, due: float) -> None:
         """Note that a tenant may be idle and must be checked at ``due``. On the path of each request."""
         limit = self.running_limit
         if limit._line or len(limit.inside) > limit._limit:  # ``crowded``, without its call
-            limit.clear()
+            limit.evict_for_waiters()
         if due < self._look_at:
             self._look.set()
 
@@ -128,7 +128,7 @@ class Scheduler:
         """Begin the shutdown: from now on only save-only runs start."""
         self._closing_since, self._notice = asyncio.get_running_loop().time(), seconds
 
-    def drain_until(self, app: App) -> float:
+    def drain_deadline(self, app: App) -> float:
         """Return the deadline, by the loop's clock, of a drain that begins now.
 
         A shutdown leaves time to end the app and to save; if its notice is short, three quarters of it."""
@@ -174,9 +174,9 @@ class RunningLimit:
     def resize(self, limit: int) -> None:
         self._limit = limit
         self._seat()
-        self.clear()
+        self.evict_for_waiters()
 
-    def clear(self) -> None:
+    def evict_for_waiters(self) -> None:
         """Evict as many idle apps as are needed. Must be called whenever an app may have become idle."""
         others = sum(not one.newcomer for one in self._line)
         for needed, newcomer in ((others, False), (len(self._line), True)):
@@ -197,7 +197,7 @@ class RunningLimit:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), tenant, newcomer)
         turn = waiter.turn
         self._line.append(waiter)
-        self.clear()
+        self.evict_for_waiters()
         try:
             await turn
         except asyncio.CancelledError:

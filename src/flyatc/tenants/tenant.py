@@ -249,7 +249,7 @@ class Tenant:
             run.kill(why)
             await run.over.wait()
 
-    def loses(self, gone: Callable[[Path], bool]) -> bool:
+    def folder_was_deleted(self, gone: Callable[[Path], bool]) -> bool:
         """Return whether its databases are open here and their folder was deleted."""
         return self._run is not None and self._run.in_use and gone(self.spec.data)
 
@@ -292,7 +292,7 @@ class Tenant:
 
     def _quiet(self) -> None:
         if self._run is not None:
-            self._scheduler.quiet(self._run.requests.quiet_since + self._run.idle_after)
+            self._scheduler.check_idle_at(self._run.requests.quiet_since + self._run.idle_after)
 
     def _run_ended(self) -> None:
         self._run = None

@@ -175,8 +175,8 @@ async def _end_the_rest(spared: set[int], grace: float, log: Log) -> None:
     def gone() -> bool:
         return not target.find() and not target.find()
 
-    needed = await termination.end_run(target, leader=0, led=bool, gone=gone, grace=grace, hurry=bool)
-    if needed is termination.Needed.MORE:
+    ended_by = await termination.end_run(target, leader=0, leader_alive=bool, gone=gone, grace=grace, hurry=bool)
+    if ended_by is termination.EndedBy.SURVIVED:
         left = "; ".join(map(describe, target.find()))
         log.event("error", "the app left a process that survives SIGKILL: its databases may be written", left=left)
         raise StillRunning(f"what the app left cannot be ended: {left}. Its databases may still be written")

@@ -192,7 +192,7 @@ async def _put(there: list[_There], arrivals: list[Restored], record: Record, co
         entries[database.name] = Entry(
             in_use=True,
             epoch=database.lease.epoch,
-            line=database.lease.line,
+            line=database.lease.line_epoch,
             renewal=renewal,
             base=pointer.link if pointer is not None else None,
         )

@@ -65,7 +65,7 @@ def plan(asked: PlanInput) -> Plan:
         return Refuse(fault)
     found = newest(asked.saved, asked.lines.last)
     if found is None:
-        return _nothing(asked)
+        return _plan_for_empty_store(asked)
     if found.saved is not None and found.saved.position is None:
         return _snapshot(asked, found.saved)
     return _streamed(asked, found)
@@ -131,7 +131,7 @@ def _doubt(asked: PlanInput) -> str | None:
 def _snapshot(asked: PlanInput, saved: Saved) -> Plan:
     """Plan for a newest snapshot from another storage mode."""
     what = _of_snapshot(saved)
-    ours = asked.entry.descends_from(saved.link) or (asked.entry.epoch > 0 and _latest(asked))
+    ours = asked.entry.descends_from(saved.link) or (asked.entry.epoch > 0 and _local_copy_is_latest(asked))
     if asked.here is not Here.ABSENT and ours:
         return Keep(f"{what}, the local copy is that or newer", verify=asked.entry.in_use or asked.touched)
     return Restore(f"{what}, from before it was streamed")
@@ -141,19 +141,19 @@ def _streamed(asked: PlanInput, found: Newest) -> Plan:
     entry = asked.entry
     changed = entry.in_use or asked.touched
     if asked.here is Here.ABSENT:
-        return _bring(found, f"{found.what}, nothing is here")
-    if _latest(asked):
+        return _restore_newest(found, f"{found.what}, nothing is here")
+    if _local_copy_is_latest(asked):
         return Keep("no other machine has written it since", verify=changed)
     at = found.line.position if found.line is not None else found.saved and found.saved.position
     if asked.clean and entry.position == at and not changed:
         return Keep(f"{found.what}, which is what is here")
     if not _was_saved(entry):
-        return _bring(found, f"{found.what}, and the origin of the local copy is unknown")
+        return _restore_newest(found, f"{found.what}, and the origin of the local copy is unknown")
     here = f"the local copy is transaction {entry.txid} of {folder(entry.line, entry.renewal)}"
-    return _bring(found, f"{found.what}, {here}", outdated=bool(entry.txid) and not changed)
+    return _restore_newest(found, f"{found.what}, {here}", outdated=bool(entry.txid) and not changed)
 
 
-def _bring(found: Newest, reason: str, *, outdated: bool = False) -> Plan:
+def _restore_newest(found: Newest, reason: str, *, outdated: bool = False) -> Plan:
     if found.line is None:
         return Restore(reason, outdated)
     return (
@@ -163,7 +163,7 @@ def _bring(found: Newest, reason: str, *, outdated: bool = False) -> Plan:
     )
 
 
-def _nothing(asked: PlanInput) -> Plan:
+def _plan_for_empty_store(asked: PlanInput) -> Plan:
     entry = asked.entry
     if asked.here is not Here.ABSENT:
         lost = _was_saved(entry)
@@ -180,7 +180,7 @@ def _nothing(asked: PlanInput) -> Plan:
     return Create("it is new: neither the store nor this machine has it")
 
 
-def _latest(asked: PlanInput) -> bool:
+def _local_copy_is_latest(asked: PlanInput) -> bool:
     """Return whether no other machine can have written after this one: the lease record it found is its own. Without
     leases (epochs are 0) that holds only if this is the only machine (then lines are 0 as well)."""
     entry = asked.entry

@@ -20,7 +20,7 @@ from flyatc.databases.keep_or_restore import Create, Keep, Restore
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
 from flyatc.databases.litestream.keep_or_restore import Plan, PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, plan
-from flyatc.databases.litestream.replica_layout import Line, Lines, fault, prefix
+from flyatc.databases.litestream.replica_layout import Line, Lines, path_fault, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
 from flyatc.databases.litestream.stream import forget
 from flyatc.databases.litestream.streamed_database import StreamedDatabase
@@ -97,7 +97,7 @@ async def _detach(streams: list[StreamedDatabase]) -> None:
 
 async def _survey(database: Database, context: LitestreamContext) -> Survey:
     for text in (str(database.path), context.storage.url):
-        if reason := fault(text):
+        if reason := path_fault(text):
             raise RestoreRefused(f"{database}: {reason}")
     here = await context.tools.quick.run(partial(local_files.look, database.path))
     found = await listed(database, context.store)
@@ -112,7 +112,7 @@ async def _survey(database: Database, context: LitestreamContext) -> Survey:
         lines=found,
         saved=await saved_of(database, current, context),
         strays=() if pointer is not None or found.found else tuple(await database.remote.snapshots()),
-        current=database.lease.line,
+        current=database.lease.line_epoch,
     )
     return Survey(database, plan(asked), pointer, renewal_of(database, found), may_be_streamed(current))
 
@@ -132,7 +132,7 @@ def may_be_streamed(current: Current | None) -> bool:
 
 def renewal_of(database: Database, found: Lines) -> int:
     """Return the last renewal of our line that the store has, or may get."""
-    line, entry = database.lease.line, database.entry
+    line, entry = database.lease.line_epoch, database.entry
     known = [one.renewal for one in found.found if one.number == line]
     return max([*known, entry.renewal if entry.line == line else 0])
 
@@ -294,7 +294,7 @@ async def place_one(
 def _goes_on(database: Database, renewal: int) -> bool:
     """Return whether the line to write is the one of the record, which has transactions in it."""
     entry = database.entry
-    return (entry.line, entry.renewal) == (database.lease.line, renewal) and entry.txid > 0
+    return (entry.line, entry.renewal) == (database.lease.line_epoch, renewal) and entry.txid > 0
 
 
 def _entry(survey: Survey) -> Entry:
@@ -304,7 +304,7 @@ def _entry(survey: Survey) -> Entry:
     now = Entry(
         in_use=True,
         epoch=lease.epoch,
-        line=lease.line,
+        line=lease.line_epoch,
         renewal=renewal,
         base=pointer.link if pointer is not None else None,
         skipped=entry.skipped,
@@ -321,7 +321,7 @@ def _entry(survey: Survey) -> Entry:
                 doubted=entry.doubted,
             )
         case RestoreLine(line=line) | RestoreSnapshotOrLine(line=line):
-            txid = line.txid if (line.number, line.renewal) == (lease.line, renewal) else 0
+            txid = line.txid if (line.number, line.renewal) == (lease.line_epoch, renewal) else 0
             return structs.replace(now, txid=txid, signature=local_files.signature(database.path), saved_at=line.until)
         case Restore() if pointer is not None:
             saved_at = manifest.saved_at(pointer)

@@ -152,7 +152,7 @@ class Addresses:
         return f"s3://{there.name}/{path}?{urlencode(query)}"
 
 
-def fault(text: str) -> str | None:
+def path_fault(text: str) -> str | None:
     """Return why litestream cannot handle this path; None: it can."""
     found = _UNSPEAKABLE.search(text)
     if found is None:

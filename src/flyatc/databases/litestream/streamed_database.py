@@ -248,7 +248,7 @@ class StreamedDatabase:
             await self._mark()
         # A snapshot saved since then has cleared the line in the record: the line of the lease is the right one.
         database = self.database
-        stream = Stream(database, database.lease.line, database.entry.renewal, self._context)
+        stream = Stream(database, database.lease.line_epoch, database.entry.renewal, self._context)
         try:
             await begin(stream)
         except BaseException:
