@@ -19,7 +19,8 @@ from flyatc.databases.litestream import client
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.kit.threads import Threads
 from flyatc.process import helper_program as programs
-from flyatc.process.child_records import Records, end_leftovers
+from flyatc.process.child_records import Records
+from flyatc.process.leftovers import end_leftovers
 from slowness import SLOWNESS
 
 

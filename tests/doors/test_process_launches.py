@@ -9,7 +9,8 @@ from sys import executable
 
 from flyatc.observe.log import Log
 from flyatc.process import proc
-from flyatc.process.child_records import FOLDER, end_leftovers
+from flyatc.process.child_records import FOLDER
+from flyatc.process.leftovers import end_leftovers
 
 DAEMON = """
 import os, subprocess, sys

@@ -15,8 +15,9 @@ import pytest
 from fakes.waiting import eventually
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import child_records, members, proc, termination
-from flyatc.process.child_records import FOLDER, Record, Records, end_leftovers
+from flyatc.process import child_records, leftovers, members, proc, termination
+from flyatc.process.child_records import FOLDER, Record, Records
+from flyatc.process.leftovers import end_leftovers
 
 RESTLESS = str(Path(__file__).parents[1] / "apps" / "restless.py")
 
@@ -111,7 +112,7 @@ async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path
 async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_records, "GRACE", 0.5)  # it ignores SIGTERM: the whole grace passes
+    monkeypatch.setattr(leftovers, "GRACE", 0.5)  # it ignores SIGTERM: the whole grace passes
     killed_daemon(tmp_path, "--fork-child", "session", "--ignore-term")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -125,7 +126,7 @@ async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
 async def test_a_run_is_found_by_its_mark_where_its_root_is_gone(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_records, "GRACE", 0.5)  # the child of the app ignores SIGTERM
+    monkeypatch.setattr(leftovers, "GRACE", 0.5)  # the child of the app ignores SIGTERM
     killed_daemon(tmp_path, "--fork-child", "session")
     (path,) = on_record(tmp_path)
     record = msgspec.json.decode(path.read_bytes(), type=Record)
@@ -159,7 +160,7 @@ async def test_the_supervisor_ends_the_apps_of_a_daemon_that_was_killed(tmp_path
 async def test_the_grandchildren_of_a_dead_leader_are_found(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_records, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
+    monkeypatch.setattr(leftovers, "GRACE", 0.2)  # they ignore SIGTERM: the whole grace passes
     pid = killed_daemon(tmp_path, "--fork-child")
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not runs(pid))
@@ -216,7 +217,7 @@ async def test_the_first_start_of_all_has_nothing_to_end(tmp_path: Path, log: Lo
 async def test_what_cannot_be_ended_forbids_the_start(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_records, "GRACE", 0.0)
+    monkeypatch.setattr(leftovers, "GRACE", 0.0)
     monkeypatch.setattr(
         termination, "KILL_PATIENCE", -1.0
     )  # nothing survives SIGKILL on purpose: so nobody waits for it
@@ -226,7 +227,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
         await end_leftovers(tmp_path, log)
     assert len(on_record(tmp_path)) == 1, "the next start must look again"
     monkeypatch.undo()
-    monkeypatch.setattr(child_records, "GRACE", 0.2)
+    monkeypatch.setattr(leftovers, "GRACE", 0.2)
     await end_leftovers(tmp_path, log)
     await eventually(lambda: not runs(pid))
 

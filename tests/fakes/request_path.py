@@ -14,7 +14,7 @@ from flyatc.fly.environment import Machine
 from flyatc.observe.log import Log
 from flyatc.routing import placement, replay
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.scheduler import InFlight
+from flyatc.tenants.in_flight import InFlight
 from flyatc.wire import connection, server, upstream_connection
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"

@@ -5,19 +5,8 @@ import math
 import pytest
 
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_idle_rule import (
-    REPORT_SECONDS,
-    Cause,
-    Due,
-    NotYet,
-    Reading,
-    Seen,
-    Slept,
-    Stalled,
-    StallReports,
-    explain_clock_gap,
-    machine_idle_due,
-)
+from flyatc.daemon.clock_gaps import REPORT_SECONDS, Cause, Reading, Slept, Stalled, StallReports, explain_clock_gap
+from flyatc.daemon.machine_idle_rule import Due, NotYet, Seen, machine_idle_due
 
 SLEEPS = MachineIdle(after=900, then="suspend")
 

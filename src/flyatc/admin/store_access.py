@@ -25,8 +25,8 @@ from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log, stamp
 from flyatc.ownership import acquire, identity, record
-from flyatc.ownership.acquire import RecordStore
 from flyatc.ownership.record import Session
+from flyatc.ownership.record_swap import RecordStore
 from flyatc.ownership.rules import Rules, Terms
 from flyatc.process import helper_program
 from flyatc.process.child_records import Records

@@ -19,7 +19,7 @@ from flyatc.kit.units import human_seconds
 
 if TYPE_CHECKING:
     from flyatc.admin.store_access import Owner
-    from flyatc.ownership.acquire import RecordStore
+    from flyatc.ownership.record_swap import RecordStore
     from flyatc.ownership.release_rules import Denied, Free, Settled
 
 HEADINGS = ("USER", "STATE", "EPOCH", "MACHINE", "REGION", "LAST SIGN", "HERE", "NOTE")

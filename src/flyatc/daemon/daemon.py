@@ -31,7 +31,7 @@ from flyatc.edge.listener import Listener
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
-from flyatc.process import child_records, proc
+from flyatc.process import leftovers, proc
 from flyatc.process.isolation import confine
 from flyatc.routing.route import Routes
 
@@ -156,8 +156,8 @@ class Daemon:
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
         proc.adopt_orphans()
-        await child_records.end_unrecorded(parts.data, parts.environ, self.log)
-        await child_records.end_leftovers(parts.data, self.log)
+        await leftovers.end_unrecorded(parts.data, parts.environ, self.log)
+        await leftovers.end_leftovers(parts.data, self.log)
         await tasks.first_of(parts.store_start.first(), self._stop.wait())
         await self.control.open()
         if parts.private is not None:

@@ -7,18 +7,8 @@ from time import time
 
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import MachineIdle
-from flyatc.daemon.machine_idle_rule import (
-    Cause,
-    Due,
-    NotYet,
-    Reading,
-    Seen,
-    Slept,
-    Stalled,
-    StallReports,
-    explain_clock_gap,
-    machine_idle_due,
-)
+from flyatc.daemon.clock_gaps import Cause, Reading, Slept, Stalled, StallReports, explain_clock_gap
+from flyatc.daemon.machine_idle_rule import Due, NotYet, Seen, machine_idle_due
 from flyatc.daemon.machine_sleep import Machine, MachineSleep, Outcome, Platform, reading
 from flyatc.fly import environment, local_api
 from flyatc.kit.errors import FlyatcError

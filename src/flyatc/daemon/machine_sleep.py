@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Protocol
 
 from flyatc.config.schema import Config
+from flyatc.daemon.clock_gaps import Cause, Reading, Slept, Stalled, explain_clock_gap
 from flyatc.daemon.leases import local_tenants
-from flyatc.daemon.machine_idle_rule import Cause, Reading, Slept, Stalled, explain_clock_gap
 from flyatc.daemon.wiring import Parts
 from flyatc.fly import local_api
 from flyatc.fly.local_api import Unanswered, Verb

@@ -37,7 +37,7 @@ from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership import identity
 from flyatc.ownership.lease import Lease
-from flyatc.process import before_start, child, child_records, helper_program, launch_plan, members
+from flyatc.process import before_start, child, helper_program, launch_plan, leftovers, members
 from flyatc.process.child_records import Records
 from flyatc.process.isolation import machine
 from flyatc.process.isolation.sandbox import Sandbox
@@ -62,7 +62,7 @@ class Parts:
     def __init__(self, config: Config, log: Log, listener: Listener) -> None:
         self.log, self.listener = log, listener
         self.data = Path(config.server.data)
-        self.environ = dict(os.environ) | child_records.folder_mark_variable(identity.folder_mark(self.data))
+        self.environ = dict(os.environ) | leftovers.folder_mark_variable(identity.folder_mark(self.data))
         self.records = Records(self.data)
         self.sandbox = Sandbox(
             self.data, private_paths(config), machine.examine(self.environ), config.server.user_ids, log

@@ -9,7 +9,7 @@ from flyatc.edge.destination import TenantDestination
 from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
 from flyatc.tenants import errors
-from flyatc.tenants.scheduler import InFlightRequest
+from flyatc.tenants.in_flight import InFlightRequest
 from flyatc.tenants.state import State
 
 RETRY_SECONDS = 5.0

@@ -30,7 +30,7 @@ from flyatc.edge import (
 from flyatc.edge.destination import TenantDestination
 from flyatc.routing import request_signature, route
 from flyatc.tenants.fleet import Fleet
-from flyatc.tenants.scheduler import InFlightRequest
+from flyatc.tenants.in_flight import InFlightRequest
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 

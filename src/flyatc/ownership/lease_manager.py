@@ -11,10 +11,11 @@ from flyatc.kit import tasks
 from flyatc.kit.machine_clocks import Clock
 from flyatc.observe.log import Log
 from flyatc.ownership import acquire, record
-from flyatc.ownership.acquire import LimitedStore, RecordStore, Taken, Taker, remove, swap
+from flyatc.ownership.acquire import Taken, Taker
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.lease import HeldLease, PreviousLease
 from flyatc.ownership.record import Me, Owner, State, Successor
+from flyatc.ownership.record_swap import LimitedStore, RecordStore, remove, swap
 from flyatc.ownership.rules import Landed, Outcome, Refused, Rules, Terms
 from flyatc.ownership.session import SessionKeeper
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from flyatc.objects.store import Seen
 from flyatc.ownership import acquire, record, release_rules
-from flyatc.ownership.acquire import RecordStore, swap
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.record import Owner, Session, State
+from flyatc.ownership.record_swap import RecordStore, swap
 from flyatc.ownership.release_rules import Denied, Free, Settled
 from flyatc.ownership.rules import Landed, Rules, Terms
 

@@ -14,10 +14,10 @@ from flyatc.kit.machine_clocks import Clock
 from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership import identity, record
-from flyatc.ownership.acquire import RecordStore, swap
 from flyatc.ownership.errors import OwnershipUnknown
 from flyatc.ownership.lease import JUMP, HeldLease, SessionTerm
 from flyatc.ownership.record import Me, Session, Unreadable
+from flyatc.ownership.record_swap import RecordStore, swap
 from flyatc.ownership.rules import SKEW, Landed, Refused, Rules, Wait
 
 TICK = 1.0  # s; the longest interval between comparisons of the clocks

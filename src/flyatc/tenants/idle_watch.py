@@ -10,8 +10,9 @@ from flyatc.kit import tasks
 from flyatc.observe.log import EventLog
 from flyatc.tenants import idle
 from flyatc.tenants.background_work import Facts, last_background_work
+from flyatc.tenants.in_flight import InFlight
 from flyatc.tenants.interfaces import Child, Databases
-from flyatc.tenants.scheduler import InFlight, Scheduler
+from flyatc.tenants.scheduler import Scheduler
 
 PATIENCE = 10.0  # s; for one look
 SLACK = 0.001  # s; a timer may fire a little early

@@ -15,10 +15,11 @@ from flyatc.ownership.lease import Lease
 from flyatc.tenants import idle
 from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
+from flyatc.tenants.in_flight import InFlight, InFlightRequest
 from flyatc.tenants.interfaces import Child, Databases, DataWatch, Gateway
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run_refusal import RunFailures
-from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
+from flyatc.tenants.scheduler import Scheduler
 from flyatc.tenants.start_queue import KEPT, StartWait, Turn
 from flyatc.tenants.state import START_STATES, State
 

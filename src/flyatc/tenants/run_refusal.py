@@ -7,8 +7,8 @@ from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, RestoreRefused
 from flyatc.observe.log import EventLog
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.interfaces import Child
+from flyatc.tenants.newcomers import TooManyNewcomers
 from flyatc.tenants.record import Failure, Record, StateTracker
-from flyatc.tenants.scheduler import TooManyNewcomers
 from flyatc.tenants.state import State
 
 ELSEWHERE_RETRY = 2.0  # seconds for which another machine's lease is remembered

@@ -1,20 +1,20 @@
-"""Shared state of a daemon's tenants: tools, idle sweep, in-flight counts, and limits."""
+"""Shared state of a daemon's tenants, the sweep that stops idle ones, and the deadline of a shutdown."""
 
 import asyncio
 import contextlib
 import gc
 import math
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from flyatc.config.schema import App, Tenant
-from flyatc.kit.timing import TokenBucket
+from flyatc.config.schema import App
 from flyatc.observe.log import EventLog
 from flyatc.tenants import idle
-from flyatc.tenants.interfaces import Gateway, Tools
+from flyatc.tenants.in_flight import InFlight
+from flyatc.tenants.interfaces import Tools
+from flyatc.tenants.newcomers import Newcomers
+from flyatc.tenants.running_limit import RunningLimit
 from flyatc.tenants.start_queue import StartQueue
 from flyatc.tenants.state import STOP_STATES, Status
 
@@ -137,195 +137,3 @@ class Scheduler:
             return enough
         share = max(self._notice - app.stop_grace - SAVE_RESERVE, self._notice / 4)
         return min(enough, self._closing_since + share)
-
-
-@dataclass(frozen=True, eq=False)
-class _Waiter:
-    turn: asyncio.Future[None]
-    tenant: str
-    newcomer: bool
-
-
-class RunningLimit:
-    """Semaphore for ``limits.running`` with a queue and eviction of idle apps.
-
-    ``leaving`` returns the number of places about to be released. ``evict`` stops an idle app, for a newcomer or not,
-    and returns whether there was one. Newcomers queue behind all others and evict only newcomers: see
-    ``idle.to_evict``. Both callbacks act without awaiting, so that a decision is still valid when it is executed."""
-
-    def __init__(self, limit: int, leaving: Callable[[], int], evict: Callable[[bool], bool]) -> None:
-        self._limit, self._leaving, self._evict = limit, leaving, evict
-        self.inside: set[str] = set()  # the tenants that have a place
-        self._line: deque[_Waiter] = deque()
-
-    @contextlib.asynccontextmanager
-    async def place(self, tenant: str, *, newcomer: bool = False) -> AsyncIterator[None]:
-        """Hold a place, in the order of arrival. The wait has no timeout of its own."""
-        if self.full:
-            await self._wait(tenant, newcomer)
-        else:
-            self.inside.add(tenant)
-        try:
-            yield
-        finally:
-            self.inside.remove(tenant)
-            self._seat()
-
-    def resize(self, limit: int) -> None:
-        self._limit = limit
-        self._seat()
-        self.evict_for_waiters()
-
-    def evict_for_waiters(self) -> None:
-        """Evict as many idle apps as are needed. Must be called whenever an app may have become idle."""
-        others = sum(not one.newcomer for one in self._line)
-        for needed, newcomer in ((others, False), (len(self._line), True)):
-            while needed + len(self.inside) - self._limit > self._leaving():
-                if not self._evict(newcomer):
-                    break
-
-    @property
-    def full(self) -> bool:
-        """True if a new tenant has to wait."""
-        return bool(self._line) or len(self.inside) >= self._limit
-
-    @property
-    def crowded(self) -> bool:
-        return bool(self._line) or len(self.inside) > self._limit
-
-    async def _wait(self, tenant: str, newcomer: bool) -> None:
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), tenant, newcomer)
-        turn = waiter.turn
-        self._line.append(waiter)
-        self.evict_for_waiters()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # granted and cancelled in the same loop iteration
-                self.inside.remove(tenant)
-                self._seat()
-            else:
-                with contextlib.suppress(ValueError):
-                    self._line.remove(waiter)
-            raise
-
-    def _seat(self) -> None:
-        while self._line and len(self.inside) < self._limit:
-            waiter = next((one for one in self._line if not one.newcomer), self._line[0])
-            self._line.remove(waiter)
-            if not waiter.turn.done():  # done: cancelled, but its task has not run since
-                self.inside.add(waiter.tenant)
-                waiter.turn.set_result(None)
-
-
-class InFlight:
-    """Counter of requests, tunnels and waits that knows since when it is zero.
-
-    ``within``: a parent counter of the non-zero counters. ``quiet`` is called whenever the count drops to zero."""
-
-    __slots__ = ("_empty", "_now", "_quiet", "_within", "count", "quiet_since")
-
-    def __init__(self, within: "InFlight | None" = None, quiet: Callable[[], None] | None = None) -> None:
-        self._now = asyncio.get_running_loop().time
-        self._within, self._quiet = within, quiet
-        self._empty: asyncio.Event | None = None
-        self.count = 0
-        self.quiet_since = self._now()  # the loop's clock; meaningless while count > 0
-
-    def enter(self) -> None:
-        self.count += 1
-        if self.count == 1 and self._within is not None:
-            self._within.enter()
-
-    def exit(self) -> None:
-        self.count -= 1
-        if self.count:
-            return
-        self.quiet_since = self._now()
-        if self._empty is not None:
-            self._empty.set()
-        if self._within is not None:
-            self._within.exit()
-        if self._quiet is not None:
-            self._quiet()
-
-    async def gone(self) -> None:
-        """Wait until the count is zero. For one caller, at a time when no new requests are admitted."""
-        if self.count:
-            self._empty = asyncio.Event()
-            await self._empty.wait()
-
-
-class InFlightRequest:
-    """One request, served through ``gateway``. The app is not idle before ``end``."""
-
-    __slots__ = ("_requests", "gateway", "port")
-
-    def __init__(self, gateway: Gateway, port: int, requests: InFlight) -> None:
-        """Take over one count of ``requests``, which the caller has already added."""
-        self.gateway: Final = gateway
-        self.port: Final = port
-        self._requests: InFlight | None = requests
-
-    def end(self) -> None:
-        """May be called more than once."""
-        requests, self._requests = self._requests, None
-        if requests is not None:
-            requests.exit()
-
-
-Known = Callable[[Tenant], Awaitable[bool]]
-
-
-class TooManyNewcomers(Exception):
-    def __str__(self) -> str:
-        return "requests for unknown users come faster than such users are started"
-
-
-class Start(Protocol):
-    newcomer: bool  # set to False once its user proves to be known
-
-
-class Newcomers:
-    """Rate limits for users without an entry in tenants.yaml, a lease record or data: of starts and lookups. Anyone can
-    invent user names, and each start costs a place, a process and a write to the store.
-
-    ``known`` returns whether a user has data or a lease; None: every user has."""
-
-    def __init__(self, known: Known | None) -> None:
-        self._known = known
-        self._starts = TokenBucket(at_once=100, a_second=5, under_way=100)
-        self._looks = TokenBucket(at_once=500, a_second=50, under_way=50)  # the store also serves other users
-
-    async def is_one(self, user_of: Tenant, *, crowded: bool) -> bool:
-        """Return whether to treat the tenant as a newcomer. Looks its user up only if all places are taken
-        (``crowded``) or newcomers exceed their rate; otherwise, or beyond the rate of lookups, returns True."""
-        if self._known is None:
-            return False
-        if (not crowded and self._starts.allows(_now())) or not self._looks.allows(_now()):
-            return True
-        self._looks.enter(_now())
-        found = False
-        try:
-            found = await self._known(user_of)
-        finally:
-            self._looks.exit(known=found)
-        return not found
-
-    @contextlib.contextmanager
-    def counted(self, start: Start) -> Iterator[None]:
-        """Count a newcomer while it waits for its place and its lease. Raises TooManyNewcomers."""
-        if not start.newcomer:
-            yield
-            return
-        if not self._starts.allows(_now()):
-            raise TooManyNewcomers
-        self._starts.enter(_now())
-        try:
-            yield
-        finally:
-            self._starts.exit(known=not start.newcomer)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -37,7 +37,7 @@ class StartQueue:
     @contextlib.contextmanager
     def turn(self, *, newcomer: bool = False) -> Iterator["Turn"]:
         """Take a turn at once if one is free, else a place in the queue: in the order of arrival, newcomers (see
-        ``scheduler.Newcomers``) behind all others. Released on exit."""
+        ``newcomers.Newcomers``) behind all others. Released on exit."""
         one = Turn(self, newcomer=newcomer)
         if self._line or len(self._starting) >= self._limit:
             others = len(self._line) if newcomer else sum(not waiting.newcomer for waiting in self._line)

@@ -11,10 +11,11 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
 from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
+from flyatc.tenants.in_flight import InFlight, InFlightRequest
 from flyatc.tenants.interfaces import Databases, Gateway
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run import Run
-from flyatc.tenants.scheduler import InFlight, InFlightRequest, Scheduler
+from flyatc.tenants.scheduler import Scheduler
 from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
 
 _READY = State.READY

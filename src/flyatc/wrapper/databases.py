@@ -24,7 +24,8 @@ from flyatc.objects.store import StoreRefused, StoreUnavailable
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease
 from flyatc.process import launch_plan, proc, termination
-from flyatc.process.child_records import Records, end_leftovers
+from flyatc.process.child_records import Records
+from flyatc.process.leftovers import end_leftovers
 from flyatc.process.members import MARK, Cgroups, Target, describe
 from flyatc.process.supervisor_client import Launcher
 
