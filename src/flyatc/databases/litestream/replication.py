@@ -108,7 +108,7 @@ class Replication:
         database = Database(self._tenant, name, self._record, store, self._lease, self._context.tools)
         await restore.refuse_known(database)
         await restore.take_over(database, lambda current: True)
-        await database.note(Entry(in_use=True, epoch=self._lease.epoch, line=self._lease.line))
+        await database.note(Entry(in_use=True, epoch=self._lease.epoch, line=self._lease.line_epoch))
         self.streams.append(StreamedDatabase(database, self._context, marked=True))
         return database
 
