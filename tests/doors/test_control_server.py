@@ -313,7 +313,7 @@ async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
         desk.counters.count("bellevue/2025/winter", 200)
         desk.counters.count("bellevue/2025/winter", 204)
         desk.counters.count("", 404)
-        desk.counters.seconds, desk.counters.octets, desk.counters.tunnels = 1.5, 4096, 3
+        desk.counters.seconds, desk.counters.sent_bytes, desk.counters.tunnels = 1.5, 4096, 3
         assert one.port is not None
         lines = (await over_tcp(one.port, "/metrics")).decode().splitlines()
         for line in (

@@ -11,7 +11,8 @@ from flyatc.config import parse as shape_parser
 from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Fault, Faults, MappingNode, Node, ScalarNode, SequenceNode
 from flyatc.config.parse import parse
-from flyatc.config.schema import App, AppOverrides, File, UserEntry
+from flyatc.config.schema import App
+from flyatc.config.schema_file import AppOverrides, File, UserEntry
 from flyatc.config.schema_sections import Listen
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flyatc.config.schema import App, Config, File, UserEntry
+from flyatc.config.schema import App, Config
 from flyatc.config.schema_docs import json_schema, reference
+from flyatc.config.schema_file import File, UserEntry
 
 
 def properties(struct: str) -> dict[str, dict[str, Any]]:

@@ -37,17 +37,21 @@ def calls(what: Callable[[], object]) -> Counter[str]:
         if event == "call" and f"{os.sep}tests{os.sep}" not in code.co_filename and code.co_name != "time":
             found[f"{code.co_filename.removeprefix(HOME)}:{code.co_qualname}"] += 1
 
+    gc.collect()  # a collection amid the measurement would run finalizers, such as that of a closed loop
+    gc.disable()
     sys.setprofile(profile)
     try:
         what()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return found
 
 
 def objects(what: Callable[[], object]) -> Counter[str]:
     """Return the objects of flyatc's classes that it makes. They are kept until its end, so that none is missed."""
     gc.collect()
+    gc.disable()
     gc.freeze()
     kept: dict[int, object] = {}
 
@@ -62,6 +66,7 @@ def objects(what: Callable[[], object]) -> Counter[str]:
     finally:
         sys.setprofile(None)
         gc.unfreeze()
+        gc.enable()
     return Counter(type(one).__name__ for one in kept.values())
 
 

@@ -9,7 +9,8 @@ from msgspec import UNSET, Struct, structs
 
 from flyatc.config import database_names, programs, validate
 from flyatc.config.errors import Faults, Key
-from flyatc.config.schema import App, AppOverrides
+from flyatc.config.schema import App
+from flyatc.config.schema_file import AppOverrides
 from flyatc.config.schema_sections import Delivery, DeliveryOverrides
 
 _LARGEST_PAGE = 1024 * 1024

@@ -15,7 +15,7 @@ from msgspec import Struct, inspect
 
 from flyatc.config import schema_sections
 from flyatc.config.errors import Faults, Key, MappingNode, Node, ScalarNode, SequenceNode
-from flyatc.config.schema import File, UserEntry
+from flyatc.config.schema_file import File, UserEntry
 from flyatc.config.schema_sections import Cache, MachineIdle, Storage
 from flyatc.kit import units
 

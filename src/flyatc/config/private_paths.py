@@ -5,7 +5,8 @@ from pathlib import Path
 from posixpath import normpath
 
 from flyatc.config.errors import Faults, Key
-from flyatc.config.schema import Config, File, UserEntry
+from flyatc.config.schema import Config
+from flyatc.config.schema_file import File, UserEntry
 from flyatc.config.schema_sections import Folder
 
 

@@ -8,20 +8,8 @@ from msgspec import UNSET, Struct, structs
 from flyatc.config import database_names, merge, private_paths, sections, validate
 from flyatc.config.errors import Faults, Key
 from flyatc.config.merge import Context, Disk
-from flyatc.config.schema import (
-    ANYONE,
-    USER_VARIABLE,
-    App,
-    AppOverrides,
-    Config,
-    File,
-    Pattern,
-    Pin,
-    Server,
-    Tenant,
-    UserEntry,
-    make_tenant,
-)
+from flyatc.config.schema import ANYONE, USER_VARIABLE, App, Config, Pattern, Pin, Server, Tenant, make_tenant
+from flyatc.config.schema_file import AppOverrides, File, UserEntry
 
 ALONE = "app"  # the only tenant of `flyatc run`: its address and, in the store, its user
 

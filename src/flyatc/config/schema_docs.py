@@ -7,7 +7,8 @@ import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 
 from flyatc.config import parse
-from flyatc.config.schema import App, AppOverrides, File, UserEntry
+from flyatc.config.schema import App
+from flyatc.config.schema_file import AppOverrides, File, UserEntry
 from flyatc.config.schema_sections import Listen
 from flyatc.kit import units
 

@@ -82,13 +82,13 @@ def _of_requests(reading: Reading) -> Iterator["Metric"]:
     labelled = [((tenant, status), float(number)) for (tenant, status), number in reading.requests.items()]
     yield _counter("requests", "Requests answered.", labelled, "tenant", "status")
     yield _counter("request_seconds", "Time spent on requests, in all.", [((), sums["seconds"])])
-    yield _counter("sent_bytes", "Octets sent to clients, with heads.", [((), sums["octets"])])
+    yield _counter("sent_bytes", "Octets sent to clients, with heads.", [((), sums["sent_bytes"])])
     yield _counter("cold_starts", "Requests that waited for an app to start.", [((), sums["cold"])])
     yield _counter("cold_start_seconds", "Time which those waited, in all.", [((), sums["cold_seconds"])])
     yield _counter("refused", "Malformed requests: 400, 408, 413, 431.", [((), sums["refused"])])
     kinds = [((kind,), float(number)) for kind, number in reading.cache.items()]
     yield _counter("cache_requests", "Requests and responses by result in the cache.", kinds, "kind")
-    yield _gauge("cache_bytes", "Memory of cached responses now.", [((), sums["cache_octets"])])
+    yield _gauge("cache_bytes", "Memory of cached responses now.", [((), sums["cache_bytes"])])
     yield _gauge("cache_entries", "Responses which are cached now.", [((), sums["cache_entries"])])
     yield _gauge("requests_in_flight", "Requests being served now.", [((), sums["in_flight"])])
     yield _gauge("tunnels", "WebSockets and the like open now.", [((), sums["tunnels"])])

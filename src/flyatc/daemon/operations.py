@@ -56,7 +56,7 @@ class Operations:
         counters, cache = self._parts.recorder.counters, self._parts.cache
         if cache is not None:
             counters.cache = asdict(cache.counts) | {"evicted": cache.evicted}
-            counters.cache_octets, counters.cache_entries = cache.octets, cache.entries
+            counters.cache_bytes, counters.cache_entries = cache.octets, cache.entries
         return counters
 
     @property

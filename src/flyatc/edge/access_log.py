@@ -221,7 +221,7 @@ class Recorder:
         else:
             counters.count(*key)
         counters.seconds += now - exchange.began
-        counters.octets += exchange.sent
+        counters.sent_bytes += exchange.sent
         counters.in_flight -= 1
         if exchange.wait is not None:
             counters.cold += 1

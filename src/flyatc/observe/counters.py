@@ -11,13 +11,13 @@ class Counters:
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)  # (tenant, status) → number
     seconds: float = 0.0  # total time of all requests
-    octets: int = 0  # sent to clients, including heads
+    sent_bytes: int = 0  # sent to clients, including heads
     in_flight: int = 0
     tunnels: int = 0  # open now
     cold: int = 0  # requests that waited for a cold start
     cold_seconds: float = 0.0
     cache: dict[str, int] = field(default_factory=dict)  # cache outcome → number of requests
-    cache_octets: int = 0  # memory used by the cache now
+    cache_bytes: int = 0  # memory used by the cache now
     cache_entries: int = 0
     refused: int = 0  # malformed requests: 400, 408, 413, 431 before the handler
 

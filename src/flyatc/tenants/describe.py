@@ -1,14 +1,28 @@
-"""Build the status of one tenant for operators."""
+"""Describe one tenant: its snapshot for the idle sweep, and its status for operators."""
 
 import asyncio
 import math
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.observe.log import stamp
-from flyatc.tenants.idle import Snapshot
+from flyatc.tenants.idle import UNSEEN, Snapshot
 from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run import Run
-from flyatc.tenants.state import Status
+from flyatc.tenants.state import State, Status
+
+
+def snapshot(spec: Spec, state: State, run: Run | None) -> Snapshot:
+    """Build the facts that the idle sweep decides on. ``spec``: of the next run."""
+    return Snapshot(
+        tenant=spec.address,
+        state=state,
+        requests=run.requests.count if run is not None else 0,
+        quiet_since=run.requests.quiet_since if run is not None else math.inf,
+        idle=run.spec.app.idle if run is not None else 0.0,
+        changed=run is not None and run.spec != spec,
+        newcomer=run is not None and run.newcomer,
+        seen=run.watch.seen if run is not None and run.watch is not None else UNSEEN,
+    )
 
 
 def status(

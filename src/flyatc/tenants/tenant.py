@@ -339,17 +339,7 @@ class Tenant:
         return self._run.place if self._run is not None else None
 
     def snapshot(self) -> idle.Snapshot:
-        run = self._run
-        return idle.Snapshot(
-            tenant=self.spec.address,
-            state=self._tracker.state,
-            requests=run.requests.count if run is not None else 0,
-            quiet_since=run.requests.quiet_since if run is not None else math.inf,
-            idle=run.spec.app.idle if run is not None else 0.0,
-            changed=run is not None and run.spec != self.spec,
-            newcomer=run is not None and run.newcomer,
-            seen=run.watch.seen if run is not None and run.watch is not None else idle.UNSEEN,
-        )
+        return describe.snapshot(self.spec, self._tracker.state, self._run)
 
     def status(self) -> Status:
         wall, look = self._scheduler.wall(), self.snapshot()
