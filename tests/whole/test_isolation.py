@@ -215,6 +215,31 @@ def test_the_data_is_saved_and_restored_for_its_user_id_and_keeps_it(begin: Begi
     assert (Path("/").stat().st_uid, daemon.post("/ann/", b"touch $DATA/app.sqlite3-wal").json["code"]) == (0, 0)
 
 
+def test_an_app_that_is_refused_something_learns_what_to_set(begin: Begin, folder: Path) -> None:
+    daemon = begin(user=confined.NOBODY)
+    for _ in range(2):
+        assert daemon.post("/ann/", b"touch cache.txt").json["code"] != 0
+    warning = daemon.until_told("the app was refused something", tenant="ann")
+    assert "cache.txt" in warning["line"]
+    assert "name the folders there, or set app.isolation" in warning["advice"]
+    assert len(daemon.told("the app was refused something")) == 1, "once for each run"
+    (folder / "app/cache").mkdir()
+    os.chown(folder / "app/cache", confined.NOBODY, confined.NOBODY)
+    daemon.write(daemon.config.replace("directory: .", "directory: .\n  writable: [cache]"))
+    assert daemon.cli("reload").returncode == 0
+    assert daemon.cli("restart", "ann").returncode == 0
+    assert daemon.post("/ann/", b"touch cache/x.txt").json["code"] == 0
+    assert daemon.post("/ann/", b"touch log/x.txt").json["code"] != 0
+
+
+def test_what_runs_before_the_app_is_confined_as_the_app_is(begin: Begin, folder: Path) -> None:
+    begun = "  before_start: [sh, -c, 'id -u >$DATA/id; ! touch refused']"
+    daemon = begin(settings=f"  isolation: user\n{begun}")
+    assert daemon.get("/ann/").json["uid"] == 200_000
+    assert (daemon.data / "tenants/ann/~/id").read_text() == "200000\n"
+    assert not (folder / "app/refused").exists()
+
+
 def test_a_database_that_is_a_link_to_another_tenants_is_not_saved(begin: Begin) -> None:
     daemon = begin(user=confined.NOBODY)
     spy(daemon)
