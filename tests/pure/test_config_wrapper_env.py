@@ -11,6 +11,12 @@ def told(**environ: str) -> list[str]:
     return [str(fault) for fault in refused.value.faults]
 
 
+def test_only_flyatcs_own_variable_names_the_address_to_listen_at() -> None:
+    assert wrapper_env.read({"HOST": "example.com", "THRUSTER_HOST": "::1"}).host is None
+    assert wrapper_env.read({"FLYATC_HOST": ""}).host is None
+    assert wrapper_env.read({"FLYATC_HOST": "127.0.0.1"}).host == "127.0.0.1"
+
+
 def test_the_defaults_are_thrusters() -> None:
     assert wrapper_env.read({}) == WrapperSettings(
         http_port=80,

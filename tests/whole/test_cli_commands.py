@@ -148,6 +148,25 @@ def test_a_misspelled_command_is_reported_with_what_may_have_been_meant(daemon: 
     assert "there is no command 'statsu'; did you mean status?" in done.stderr
 
 
+def test_a_program_whose_name_is_like_a_command_is_run_only_if_that_is_said(start: StartDaemon) -> None:
+    daemon = start(config())
+    for name in ("statsu", "bun"):  # one near to a command, one not quite as near
+        (daemon.folder / name).write_text("#!/bin/sh\necho it ran\n")
+        (daemon.folder / name).chmod(0o700)
+    environ = clean_environment() | {"PATH": f"{daemon.folder}:{os.environ['PATH']}", "HTTP_PORT": "0"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flyatc", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30 * SLOWNESS, check=False)
+
+    refused = run("statsu")
+    assert refused.returncode == 2
+    assert "did you mean status? A program is run by: flyatc run -- statsu" in refused.stderr
+    assert "it ran" not in refused.stdout
+    assert "it ran" in run("run", "--", "statsu").stdout
+    assert "it ran" in run("bun").stdout
+
+
 def test_an_app_that_does_not_start_is_reported_with_its_reason(start: StartDaemon) -> None:
     daemon = start(config(users="users: {ann: {command: [sh, -c, 'echo no config; exit 3']}}"))
     assert "exit code 3" in said(daemon, "start", "ann", code=1)

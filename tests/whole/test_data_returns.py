@@ -136,3 +136,16 @@ def test_a_killed_daemon_whose_tenant_went_on_elsewhere_does_not_write_over_that
     aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
     assert evidence.rows(aside / "app.sqlite3") == 2, "kept, for whoever has to tell the two apart"
     assert home.get("/ann/one/count").json["count"] == 3
+
+
+def test_after_a_restart_status_shows_when_each_tenant_was_last_saved(start: StartDaemon) -> None:
+    daemon = start(config())
+    daemon.post("/ann/one/add")
+    daemon.cli("stop", "ann/one")
+    before = daemon.status("ann/one")["saved_at"]
+    assert before is not None
+    assert daemon.stop() == 0
+    daemon.start()
+    eventually(lambda: daemon.status("ann/one")["saved_at"] == before, what="the time of the save")
+    assert daemon.status("ann/two")["saved_at"] is None
+    assert daemon.status("ann/one")["starts"] == 0, "nothing was started for it"

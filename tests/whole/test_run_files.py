@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from whole.daemon import eventually
 from whole.visits import Line, Reply, get, say, seen
-from whole.wrapped import PARROT_APP, Wrapped, answering, wrapped
+from whole.wrapped import PARROT_APP, Wrapped, answering, wrapped, wrapping
 
 CONTENT = b"0123456789" * 200
 MODIFIED = 1_700_000_000
@@ -125,3 +126,20 @@ def test_a_file_that_was_edited_is_sent_as_it_is_now_though_the_response_came_fr
         ("hit", b"before"),
         ("hit", b"and after"),
     ]
+
+
+def test_folders_of_the_file_are_open_and_what_is_outside_is_logged_with_the_setting(tmp_path: Path) -> None:
+    uploads, folder = tmp_path / "uploads", tmp_path / "app"
+    for place in (uploads, folder):
+        place.mkdir()
+        (place / "file.txt").write_bytes(CONTENT)
+    text = "app: {delivery: {sendfile: {roots: [../uploads]}}}\nstorage: {mode: none}\n"
+    (folder / "app.yaml").write_text(text)
+    options, env = ("--config", "app.yaml"), {"FLYATC_HOST": "127.0.0.1"}
+    with wrapping(folder, *PARROT_APP, options=options, env=env) as one:
+        one.start()
+        assert one.until_told("listening")["on"] == f"127.0.0.1:{one.port}"
+        assert get(one, answering(f"X-Sendfile: {uploads / 'file.txt'}", body=b"")).body == CONTENT
+        assert get(one, answering(f"X-Sendfile: {folder / 'file.txt'}", body=b"")).status == 404
+        setting = "app.delivery.sendfile.roots in the file of --config lists them"
+        eventually(lambda: any(setting in str(line.get("reason")) for line in one.lines()), what="the setting")

@@ -1,5 +1,6 @@
 """The example of the repository, as `make serve` runs it."""
 
+import json
 import os
 import re
 import shutil
@@ -59,3 +60,16 @@ def test_the_example_counts_stops_and_goes_on_counting_after_its_data_was_delete
     assert visits(daemon, "/boston/2025/april/") == 2
     assert daemon.get("/up").status == 200
     assert daemon.stop() == 0
+
+
+def test_the_address_without_a_tenant_shows_a_page_with_links_to_all(start: StartDaemon, tmp_path: Path) -> None:
+    daemon = begin(start, tmp_path / "serve")
+    page = daemon.get("/", {"Accept": "text/html"})
+    assert page.status == 404
+    assert page.headers["Content-Type"].startswith("text/html")
+    links = re.findall(r'href="([^"]+)"', page.text)
+    assert {f"/{one['tenant']}/" for one in json.loads(daemon.cli("status", "--json").stdout)["tenants"]} | {
+        "/100/"
+    } == set(links)
+    for link in links:
+        assert visits(daemon, link) == 1

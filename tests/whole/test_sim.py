@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from whole.daemon import config
+from whole.daemon import SLOWNESS, clean_environment, config
 from whole.simulated import Sim, running
 
 
@@ -60,6 +64,27 @@ def test_the_platform_can_be_made_to_fail(sim: Sim) -> None:
     assert told == "the API fails: 503; the DNS fails: servfail; flyatc sim fail ends it\n"
     assert json.loads(sim.cli("ps", "--json").stdout)["faults"] == {"api": "503", "dns": "servfail"}
     assert sim.cli("fail").stdout == "all is well\n"
+
+
+def test_the_folder_may_stand_before_the_command(sim: Sim) -> None:
+    folder = str(sim.folder / ".flyatc-sim")
+    for arguments in (["--data", folder, "ps"], ["ps", "--data", folder], ["--data", "/no", "ps", "--data", folder]):
+        assert "m1" in sim.cli(*arguments).stdout
+    assert "no simulator runs" in sim.cli("--data", "/no", "ps").stderr
+
+
+def test_the_line_for_users_works_as_it_is_printed(sim: Sim) -> None:
+    [line] = [line for line in sim.out.read_text().splitlines() if line.startswith("users ")]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", line.removeprefix("users").strip()], cwd=sim.folder, env=clean_environment() | {"PATH": path},
+        capture_output=True, text=True, timeout=60 * SLOWNESS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row.split()[:2] for row in done.stdout.splitlines()[1:3]] == [
+        ["100", sim.ids()["m1"]],
+        ["200", sim.ids()["m2"]],
+    ]
 
 
 def test_at_the_end_no_process_and_no_listener_is_left(sim: Sim) -> None:

@@ -13,6 +13,7 @@ from flyatc import __version__
 from flyatc.kit.errors import FlyatcError
 
 FAILED, INTERRUPTED = 1, 130
+NEAR, NEARER = 0.6, 0.8  # similarity of a misspelt command: without and with a program of that name (difflib)
 
 # name → its module, and the line of the overview
 COMMANDS = {
@@ -61,14 +62,16 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Run an unknown command as a program, unless it looks like a misspelt command."""
+        """Run an unknown command as a program, unless it looks like a misspelt command: more so if there is such a
+        program, as stat for start."""
         if args[0] not in COMMANDS:
             import difflib  # imported late: other commands need neither
             import shutil
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near and "/" not in args[0] and shutil.which(args[0]) is None:
-                raise click.UsageError(f"there is no command {args[0]!r}; did you mean {near[0]}?", ctx)
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, NEAR if shutil.which(args[0]) is None else NEARER)
+            if near and "/" not in args[0]:
+                way_out = f"A program is run by: flyatc run -- {args[0]}"
+                raise click.UsageError(f"there is no command {args[0]!r}; did you mean {near[0]}? {way_out}", ctx)
             args = ["run", "--", *args]
         return super().resolve_command(ctx, args)
 

@@ -50,8 +50,8 @@ def run(ctx: click.Context, config_path: Path | None, command: tuple[str, ...]) 
     Clients connect to HTTP_PORT (80), the app listens on TARGET_PORT (3000), which is its PORT. Signals are passed on,
     and its exit code is ours.
 
-    Used of FILE: storage, server.data (the folder of the databases), and of app: databases, files, seed, env and
-    stop_grace.
+    Used of FILE: storage, server.data (the folder of the databases), and of app: databases, files, seed, env,
+    stop_grace and delivery.sendfile.roots. $FLYATC_HOST is the address to listen at.
 
     "flyatc CMD" is the same as "flyatc run -- CMD" where CMD is none of flyatc's own commands.
     """

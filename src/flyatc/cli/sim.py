@@ -1,6 +1,7 @@
 """The commands of ``flyatc sim``: a small Fly on this machine, and changes to its machines while it runs."""
 
 import re
+import shlex
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -29,14 +30,21 @@ HEADINGS = ("MACHINE", "ID", "REGION", "STATE", "METADATA", "PORT", "ADDRESS")
 SHOWN = 3  # addresses in the greeting
 _STYLES = {"started": "green", "stopped": "dim", "suspended": "yellow"}
 
+HOME = Path(".flyatc-sim")
+
+
+def _or_of_sim(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
+    """Return the folder: --data may also stand before the subcommand."""
+    return value or (ctx.parent.params.get("folder") if ctx.parent is not None else None) or HOME
+
+
 _folder = click.option(
     "--data",
     "folder",
     type=click.Path(path_type=Path),
-    default=Path(".flyatc-sim"),
-    show_default=True,
+    callback=_or_of_sim,
     metavar="FOLDER",
-    help="The folder of the machines' disks.",
+    help=f"The folder of the machines' disks. Default: {HOME}",
 )
 
 
@@ -101,7 +109,7 @@ def sim(
         config=document.find(config_path).absolute(),
     )
     report = click.echo if more["watch"] else lambda line: None
-    greet = partial(_greet, config, folder)
+    greet = partial(_greet, config, folder, key)
     asyncio.run(simulator.run(settings, document.find(config_path).absolute(), machines, report, greet))
 
 
@@ -207,17 +215,19 @@ def _address(config: Config, user: str) -> str | None:
     return None if tenant is None else tenant.prefix + "/" * tenant.app.slash
 
 
-def _greet(config: Config, folder: Path, simulator: "Simulator", late: list[str]) -> None:
+def _greet(config: Config, folder: Path, key: str, simulator: "Simulator", late: list[str]) -> None:
     from flyatc.sim.simulator import TOKEN
 
     overview = simulator.overview()
     _table(overview)
     token = f"FLY_API_TOKEN={TOKEN}"
+    environment = f"FLY_APP_NAME={overview.app} FLYATC_METADATA={key} {token} FLY_FLAPS_BASE_URL={overview.api}"
+    named = "" if config.path == document.HERE.absolute() else f" --config {shlex.quote(str(config.path))}"
     click.echo()
     _greet_clients(config, overview)
     click.echo(f"DNS      dig -p {simulator.dns_port} @127.0.0.1 _instances.internal TXT")
     click.echo(f"API      {overview.api}/v1/apps/{overview.app}/machines   ({token})")
-    click.echo(f"users    FLY_APP_NAME={overview.app} {token} FLY_FLAPS_BASE_URL={overview.api} flyatc users list")
+    click.echo(f"users    {environment} flyatc users list{named}")
     click.echo(f"disks    {folder}: kept for the next flyatc sim; remove it to begin anew")
     for name in late:
         click.echo(f"{name} does not listen: flyatc sim logs {name} may say why", err=True)

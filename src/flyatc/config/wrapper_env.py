@@ -25,6 +25,7 @@ _NO_H2C = "flyatc speaks HTTP/1.1: unset it. Fly, kamal-proxy and Caddy take HTT
 class WrapperSettings(Struct, frozen=True, kw_only=True):
     """Settings in seconds and bytes; 0 is no limit, unless stated otherwise."""
 
+    host: str | None = None  # address for clients, from FLYATC_HOST alone; None: all
     http_port: int = 80  # for clients; 0: any free port
     target_port: int = 3000  # the app's PORT
     verify_port: bool = True  # only a process of the app may listen there
@@ -65,7 +66,8 @@ def read(environ: Mapping[str, str]) -> WrapperSettings:
             way_out = "" if variable != name else f"; if it is meant for your app, set FLYATC_{name}, which comes first"
             faults.add_environment(variable, f"{error}{way_out}")
     _refuse(environ, faults)
-    settings = WrapperSettings(**values, ignored=tuple(_ignored(environ)))  # type: ignore[arg-type]  # one parser a field
+    host = environ.get("FLYATC_HOST") or None
+    settings = WrapperSettings(**values, host=host, ignored=tuple(_ignored(environ)))  # type: ignore[arg-type]  # one parser a field
     if settings.http_port == settings.target_port:
         variable, _ = _find("TARGET_PORT", environ)
         faults.add_environment(variable, f"{settings.target_port} is HTTP_PORT too: clients and the app need one each")

@@ -314,6 +314,7 @@ class Daemon:
         if not waits:
             await self.parts.databases.send_orphans(on_disk)
         unsaved = await self.parts.databases.unsaved(on_disk)
+        self.parts.fleet.saved_before = self.parts.databases.last_saved
         self._looked.set()  # the fleet is informed before another task runs
         if unsaved:
             await self.parts.fleet.recover([tenant.address for tenant in unsaved])

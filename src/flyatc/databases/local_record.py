@@ -58,6 +58,11 @@ class Record:
         return max((entry.epoch for entry in self._entries.values()), default=0)
 
     @property
+    def saved_at(self) -> float | None:
+        """Unix time of the last save of any of them; None: none is known."""
+        return max((entry.saved_at for entry in self._entries.values() if entry.saved_at is not None), default=None)
+
+    @property
     def deleted(self) -> bool:
         """True if the record is gone: the folder was deleted."""
         return not self._path.exists()

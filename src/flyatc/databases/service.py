@@ -49,6 +49,7 @@ class DatabaseService:
         self._tools = Workers(storage.keep, log, storage.key)
         self._streams = streams(self._tools) if streams is not None else None
         self.held = HeldDatabases(store)
+        self.last_saved: dict[str, float] = {}  # Unix time by tenant, of those that ``unsaved`` looked at
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: Tenant, lease: Lease | None = None) -> AsyncIterator[Held]:
@@ -202,6 +203,8 @@ class DatabaseService:
             except OSError:  # reported by its hold
                 found.append(tenant)
                 continue
+            if record.saved_at is not None:
+                self.last_saved[tenant.address] = record.saved_at
             found += [tenant] if record.in_use else []
         return found
 

@@ -20,7 +20,7 @@ from flyatc.delivery.compression import Plan
 from flyatc.delivery.encoders import SLICE, Encoder, Encoders
 from flyatc.delivery.files.open_file import Opened
 from flyatc.delivery.files.static import FileCompression, Static
-from flyatc.delivery.files.x_sendfile import Sendfile
+from flyatc.delivery.files.x_sendfile import ROOTS, Sendfile
 from flyatc.edge import tenant_paths
 from flyatc.kit import tasks
 from flyatc.process import launch_plan
@@ -170,10 +170,12 @@ class AppDeliveries:
         return Sendfile(app.directory, roots or [app.directory, str(tenant.data)], self._closed)
 
 
-def without_tenant(app: App, cache: Cache | None) -> AppDelivery:
-    """Return the delivery of an app without tenants, which runs in the current directory."""
+def without_tenant(app: App, cache: Cache | None, roots: Sequence[str]) -> AppDelivery:
+    """Return the delivery of an app without tenants, which runs in the current directory. ``roots``: where its files
+    are, absolute; none: in that directory."""
     here = str(Path.cwd())
-    return AppDelivery(app, Encoders(secrets.token_bytes(32)), set(), partial(Sendfile, here, [here]), cache)
+    make = partial(Sendfile, here, roots or [here], setting=f"{ROOTS} in the file of --config")
+    return AppDelivery(app, Encoders(secrets.token_bytes(32)), set(), make, cache)
 
 
 ONE_STEP_OCTETS = 65536  # octets; a complete body up to this size is encoded in one step

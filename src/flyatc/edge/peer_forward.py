@@ -109,7 +109,7 @@ class PeerForward(exchange.WaitingReceiver):
             raise
         to.receiver = None
         to.forwarded_to = f"forwarded to {target.app}/{target.id or target.region}: {self._place.reason}"
-        delivery = app_delivery.without_tenant(self._app, None)
+        delivery = app_delivery.without_tenant(self._app, None, ())
         return to.forward(through, delivery, self._head(), self._responder, examine=_examine)
 
     def _head(self) -> bytes:

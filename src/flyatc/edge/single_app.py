@@ -1,6 +1,7 @@
 """The path of a request for ``flyatc run``: one app, no users, no tenants, no routing."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic, time
 
@@ -17,7 +18,7 @@ from flyatc.wire.errors import BadMessage
 
 class SingleApp:
     """Handles the requests of ``flyatc run``; they wait until ``release``. ``bad_gateway``: the page of all 502s;
-    None: they are empty."""
+    None: they are empty. ``roots``: where the files are that the app may name in X-Sendfile; none: here."""
 
     def __init__(
         self,
@@ -26,9 +27,10 @@ class SingleApp:
         records: access_log.Recorder,
         cache: Cache | None,
         bad_gateway: bytes | None,
+        roots: Sequence[str] = (),
     ) -> None:
         self._gateway, self._recorder = through, records
-        self._delivery = app_delivery.without_tenant(App(delivery=_delivery(settings)), cache)
+        self._delivery = app_delivery.without_tenant(App(delivery=_delivery(settings)), cache, roots)
         fixed = {502: _like_thruster(bad_gateway)}
         self._responder = responses.Responder(responses.Pages(()), {}, fixed)
         self._largest_body, self._on_fly = settings.max_request_body, "FLY_APP_NAME" in os.environ

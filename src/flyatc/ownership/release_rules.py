@@ -85,7 +85,7 @@ def _unheld(user: str, owner: Owner | None, to: str | None) -> Free | Denied | S
 def _direct(user: str, owner: Owner, to: str | None) -> Free | Denied | Settled:
     """Decide about a released user: only the machine to which it is released may change."""
     if to is None and owner.to is None:
-        return Denied(f"{user} is free already: {owner.holder} has released it, and the next request takes it")
+        return Settled(f"it is free already: {owner.holder} has released it, and the next request takes it")
     if owner.to is not None and to == owner.to.machine:
         return Settled(f"{owner.holder} has released {user}, for machine {to}")
     before = f", for {owner.to}" if owner.to is not None else ""

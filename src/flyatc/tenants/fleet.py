@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import difflib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from time import time
 from typing import Any
 from weakref import WeakValueDictionary
+
+from msgspec import structs
 
 from flyatc.config.schema import Config
 from flyatc.config.schema import Tenant as Spec
@@ -30,6 +32,7 @@ class Fleet:
         self._config, self._log = config, log
         self._scheduler = Scheduler(tools, log, wall, config.limits.running, _starting(config))
         self._since = stamp(wall())
+        self.saved_before: Mapping[str, float] = {}  # Unix time by address: last saves of earlier daemons here
         self._configured: dict[tuple[str, str], Tenant] = {}
         # Every tenant that is still referenced (by its run, a request, or this object). So there is one object an
         # address, and unused tenants of the pattern are dropped: clients may probe a million user names.
@@ -74,8 +77,13 @@ class Fleet:
     def _status(self, spec: Spec) -> Status:
         tenant = self._configured.get((spec.user, spec.name))
         if tenant is not None:
-            return tenant.status()
-        return Status(tenant=spec.address, user=spec.user, state=State.STOPPED, since=self._since)
+            found = tenant.status()
+        else:
+            found = Status(tenant=spec.address, user=spec.user, state=State.STOPPED, since=self._since)
+        before = self.saved_before.get(spec.address)
+        if found.saved_at is None and found.pid is None and before is not None:
+            return structs.replace(found, saved_at=stamp(before))
+        return found
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all tenants of a user. Raises NoSuchTenant, errors.Unavailable (of the first failure)."""

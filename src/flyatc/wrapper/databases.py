@@ -57,6 +57,15 @@ def environment(config: Config | None, environ: Mapping[str, str], port: int, he
     return whole
 
 
+def sendfile_roots(config: Config | None, port: int) -> list[str]:
+    """Return the folders of delivery.sendfile.roots, absolute. Raises StartFailed."""
+    if config is None:
+        return []
+    tenant = config.tenants[ALONE]
+    known = launch_plan.words(tenant, port)
+    return [launch_plan.expand(root, known, os.environ) for root in tenant.app.delivery.sendfile.roots]
+
+
 @contextlib.contextmanager
 def locked(config: Config | None) -> Iterator[None]:
     """Lock the data folder against other daemons. Raises FlyatcError."""

@@ -103,10 +103,17 @@ class Wrapper:
     def __init__(self, settings: WrapperSettings, config: Config | None, log: Log, signals: Signals) -> None:
         """Raises FlyatcError if the port is taken."""
         self._settings, self._config, self._log, self._signals = settings, config, log, signals
-        self._listener = Listener(Listen(None, settings.http_port), named="HTTP_PORT")
+        self._listener = Listener(Listen(settings.host, settings.http_port), named="HTTP_PORT or FLYATC_HOST")
         self._gateway = Localhost(settings.target_port)
         records = Recorder(log, lines=settings.log_requests)
-        self._single = SingleApp(self._gateway, settings, records, _cache(settings), self._page())
+        self._single = SingleApp(
+            self._gateway,
+            settings,
+            records,
+            _cache(settings),
+            self._page(),
+            databases.sendfile_roots(config, settings.target_port),
+        )
         self._wire = server.Server(self._single.handle, self._single.refuse, _limits(settings), self._single.exchange)
         self._app: ForegroundApp | None = None
         self._main = asyncio.current_task()
@@ -134,7 +141,7 @@ class Wrapper:
         proc.adopt_orphans()
         await self._listener.open(self._wire)
         self._signals.listen(self._on_signal)
-        on = f"*:{self._listener.port}"
+        on = f"{self._settings.host or '*'}:{self._listener.port}"
         self._log.event("info", "listening", on=on, version=__version__, app=self._settings.target_port)
         if self._settings.ignored:
             self._log.event("warning", "these variables mean nothing here", variables=list(self._settings.ignored))

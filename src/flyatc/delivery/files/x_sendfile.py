@@ -17,6 +17,7 @@ from flyatc.wire import head
 FROM_APPS = (b"x-sendfile", b"x-accel-redirect")
 OFFER = b"\r\nX-Sendfile-Type: X-Sendfile"  # sent to the app if enabled: Rack requires it
 
+ROOTS = "app.delivery.sendfile.roots"
 _LONGEST = 3 * 4096  # octets of an escaped path: PATH_MAX, with all of them escaped
 _BODILESS = (204, 205, 304)
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -26,9 +27,12 @@ class Sendfile:
     """X-Sendfile of one tenant.
 
     ``directory``: the app's, absolute; ``roots``: absolute; ``closed``: the folder of all tenants' data, in which only
-    ``roots`` are open."""
+    ``roots`` are open. ``setting``: the one that lists ``roots``."""
 
-    def __init__(self, directory: str, roots: Sequence[str], closed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: str, roots: Sequence[str], closed: Sequence[str] = (), *, setting: str = ROOTS
+    ) -> None:
+        self._setting = setting
         self._directory = os.fsencode(directory)
         self._roots = open_file.Roots(map(os.fsencode, roots), map(os.fsencode, closed))
 
@@ -64,7 +68,7 @@ class Sendfile:
         except open_file.Missing as fault:
             return file_response.FileRefused(404, f"X-Sendfile: {fault}", loud=False)
         except open_file.Outside as fault:
-            return file_response.FileRefused(404, f"X-Sendfile: {fault}", loud=True)
+            return file_response.FileRefused(404, f"X-Sendfile: {fault}. {self._setting} lists them", loud=True)
         except open_file.Unreadable as fault:
             return file_response.FileRefused(403 if fault.forbidden else 500, f"X-Sendfile: {fault}", loud=True)
 
