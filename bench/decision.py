@@ -61,7 +61,7 @@ class Answered:
 
 async def timed(path: Path, head: bytes) -> dict[str, float]:
     config = load(path, ENVIRONMENT)
-    me = environment.of(ENVIRONMENT)
+    me = environment.this_machine(ENVIRONMENT)
     assert me is not None
     assert config.fly.metadata is not None
     names = UserLookup(Dns(config.fly.resolver), me, config.fly.metadata, Log(level="error"))

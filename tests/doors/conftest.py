@@ -9,8 +9,8 @@ from fakes.s3 import Server
 from fakes.streams import Streamers
 from flyatc.config.schema import Storage
 from flyatc.databases.litestream import replication
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
+from flyatc.objects.threaded_store import ThreadedStore
 
 
 @pytest.fixture

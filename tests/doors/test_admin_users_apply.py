@@ -88,16 +88,16 @@ async def test_what_a_user_has_left_is_remembered_and_a_plan_that_fails_leaves_n
 
 def test_which_app_is_meant_is_said_or_in_the_environment_or_in_fly_toml(tmp_path: Path) -> None:
     with pytest.raises(FlyatcError, match="--app NAME"):
-        environment.name(None, {}, tmp_path)
+        environment.app_name(None, {}, tmp_path)
     (tmp_path / "fly.toml").write_text('app = "shop"\n[http_service]\n')
-    assert environment.name(None, {}, tmp_path) == "shop"
-    assert environment.name(None, {"FLY_APP_NAME": "here"}, tmp_path) == "here"
-    assert environment.name("said", {"FLY_APP_NAME": "here"}, tmp_path) == "said"
+    assert environment.app_name(None, {}, tmp_path) == "shop"
+    assert environment.app_name(None, {"FLY_APP_NAME": "here"}, tmp_path) == "here"
+    assert environment.app_name("said", {"FLY_APP_NAME": "here"}, tmp_path) == "said"
     with pytest.raises(FlyatcError, match="no name of an app"):
-        environment.name("../shop", {}, tmp_path)
+        environment.app_name("../shop", {}, tmp_path)
     (tmp_path / "fly.toml").write_text("app = ")
     with pytest.raises(FlyatcError, match="cannot be read"):
-        environment.name(None, {}, tmp_path)
+        environment.app_name(None, {}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from flyatc.control import client, server
 from flyatc.control.types import History, Overview, Reloaded, socket_of
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
-from flyatc.kit.unix_socket import short
+from flyatc.kit.unix_socket import short_path
 from flyatc.observe.log import Log
 from flyatc.tenants.errors import Failed
 from slowness import SLOWNESS
@@ -42,7 +42,7 @@ async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tup
 
 @contextlib.asynccontextmanager
 async def asking(data: Path, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
-    with short(socket_of(data)) as name:
+    with short_path(socket_of(data)) as name:
         reader, writer = await asyncio.open_unix_connection(name)
     writer.write(request)
     try:

@@ -165,9 +165,9 @@ async def test_hostile_names_reach_no_path(api: MachinesApi) -> None:
 
 
 def test_the_address_follows_where_we_are() -> None:
-    assert api_http.base({}) == "https://api.machines.dev"
-    assert api_http.base({"FLY_MACHINE_ID": "148e21dad76789"}) == "http://_api.internal:4280"
-    assert api_http.base({"FLY_FLAPS_BASE_URL": "http://127.0.0.1:4280/"}) == "http://127.0.0.1:4280"
+    assert api_http.base_url({}) == "https://api.machines.dev"
+    assert api_http.base_url({"FLY_MACHINE_ID": "148e21dad76789"}) == "http://_api.internal:4280"
+    assert api_http.base_url({"FLY_FLAPS_BASE_URL": "http://127.0.0.1:4280/"}) == "http://127.0.0.1:4280"
     for wrong in ("peer", "ftp://x", "http://", "http://x:99999"):
         with pytest.raises(api_types.ApiError, match="FLY_FLAPS_BASE_URL"):
-            api_http.base({"FLY_FLAPS_BASE_URL": wrong})
+            api_http.base_url({"FLY_FLAPS_BASE_URL": wrong})

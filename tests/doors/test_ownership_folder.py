@@ -79,7 +79,7 @@ def test_a_machine_is_what_the_platform_says(tmp_path: Path) -> None:
     assert first.boot != second.boot
     assert first.boot in second.boots
     assert second.boot not in second.boots
-    assert identity.lives(first.process)
+    assert identity.is_running(first.process)
     assert first.process.kernel == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

@@ -51,7 +51,7 @@ def test_what_is_open_for_writing_is_found_once_and_what_is_only_read_is_not(tmp
         uri,
         f"open('{log}', 'w')",
     ) as pid:
-        found = {one.path: one for one in open_files.look([pid, 1 << 22])}
+        found = {one.path: one for one in open_files.read_open_files([pid, 1 << 22])}
     assert set(found) == {str(written), str(log)}
     assert found[str(written)].identity == unlisted.identity_of(written)
 
@@ -60,7 +60,7 @@ def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp
     path, link = database(tmp_path / "a.sqlite3"), tmp_path / "link"
     link.symlink_to(path)
     with holding(f"open('{link}', 'r+')") as pid:
-        (found,) = open_files.look([pid])
+        (found,) = open_files.read_open_files([pid])
         assert found.identity == unlisted.identity_of(path)
         assert unlisted.is_database(found.handle)
 
@@ -68,7 +68,7 @@ def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp
 def test_what_was_removed_and_what_is_no_file_is_left_out(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     with holding(f"(open('{gone}', 'w'), __import__('os').unlink('{gone}'))", "__import__('socket').socket()") as pid:
-        assert open_files.look([pid]) == []
+        assert open_files.read_open_files([pid]) == []
 
 
 def test_databases_are_found_by_their_header_whatever_their_name(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flyatc.process import work
+from flyatc.process import measure_work
 from whole.daemon import eventually
 
 PROGRAM = """
@@ -50,11 +50,11 @@ def ask(process: subprocess.Popen[str], what: str) -> None:
 
 def test_cpu_time_is_counted_for_each_process() -> None:
     with app() as process:
-        before = work.look([process.pid, 1 << 22], 0, math.inf)
+        before = measure_work.measure([process.pid, 1 << 22], 0, math.inf)
         ask(process, "burn 0.3")
 
         def used() -> float:
-            ((key, cpu),) = work.look([process.pid], 0, math.inf).cpu.items()
+            ((key, cpu),) = measure_work.measure([process.pid], 0, math.inf).cpu.items()
             return cpu - before.cpu[key]
 
         eventually(lambda: used() >= 0.25, 10, "its CPU time")
@@ -62,11 +62,11 @@ def test_cpu_time_is_counted_for_each_process() -> None:
 
 def test_a_thread_that_sleeps_is_found_with_the_same_mark_until_it_wakes() -> None:
     with app() as process:
-        began = work.now()
+        began = measure_work.seconds_since_boot()
         ask(process, "sleep 3600")
 
         def look() -> dict[tuple[int, int], int]:
-            return work.look([process.pid], began - 0.02, math.inf).asleep
+            return measure_work.measure([process.pid], began - 0.02, math.inf).asleep
 
         first = eventually(look, 10, "the thread")
         assert len(first) == 1, "the main thread waits for a line, not for a time"
@@ -79,18 +79,18 @@ def test_a_thread_that_sleeps_is_found_with_the_same_mark_until_it_wakes() -> No
 
 def test_only_threads_that_began_at_the_time_asked_for_are_found() -> None:
     with app() as process:
-        before = work.now()
+        before = measure_work.seconds_since_boot()
         ask(process, "sleep 3600")
-        eventually(lambda: work.look([process.pid], 0, math.inf).asleep, 10, "the thread")
-        after = work.now()
-        assert work.look([process.pid], 0, before - 0.02).asleep == {}, "it began later"
-        assert work.look([process.pid], after + 0.02, math.inf).asleep == {}, "it began earlier"
-        assert len(work.look([process.pid], before - 0.02, after + 0.02).asleep) == 1
+        eventually(lambda: measure_work.measure([process.pid], 0, math.inf).asleep, 10, "the thread")
+        after = measure_work.seconds_since_boot()
+        assert measure_work.measure([process.pid], 0, before - 0.02).asleep == {}, "it began later"
+        assert measure_work.measure([process.pid], after + 0.02, math.inf).asleep == {}, "it began earlier"
+        assert len(measure_work.measure([process.pid], before - 0.02, after + 0.02).asleep) == 1
 
 
 def test_a_thread_that_waits_for_another_does_not_sleep() -> None:
     with app() as process:
         ask(process, "wait 3600")
         ask(process, "sleep 3600")
-        eventually(lambda: work.look([process.pid], 0, math.inf).asleep, 10, "the one that sleeps")
-        assert len(work.look([process.pid], 0, math.inf).asleep) == 1
+        eventually(lambda: measure_work.measure([process.pid], 0, math.inf).asleep, 10, "the one that sleeps")
+        assert len(measure_work.measure([process.pid], 0, math.inf).asleep) == 1

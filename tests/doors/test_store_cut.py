@@ -19,7 +19,7 @@ from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
 from flyatc.config.sections import bucket_of
 from flyatc.kit.types import silent
-from flyatc.objects import calls, s3_transfer
+from flyatc.objects import s3_transfer, threaded_store
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.s3 import S3Store
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable
@@ -400,8 +400,8 @@ async def test_a_response_that_never_ends_is_given_up_and_the_next_call_succeeds
 async def test_a_transfer_that_stalls_is_given_up_and_one_that_is_slow_is_not(
     moto_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "STALL", 2.0)
-    monkeypatch.setattr(calls, "SLOWEST", 1)
+    monkeypatch.setattr(threaded_store, "STALL", 2.0)
+    monkeypatch.setattr(threaded_store, "SLOWEST", 1)
     with scene(moto_server, tmp_path, hurried=60.0) as one:
         one.put("a", b"x" * (4 << 20))
         one.wire.delay(0.05)  # for each piece of 64 KB: 3 s
@@ -421,7 +421,7 @@ async def test_a_folder_on_a_disk_that_hangs_is_unknown_in_time_and_works_again(
 ) -> None:
     """As a network file system does whose server is away."""
     said, go = io.BytesIO(), threading.Event()
-    monkeypatch.setattr(calls, "SECONDS", 0.5)
+    monkeypatch.setattr(threaded_store, "SECONDS", 0.5)
     log = Log(said)
     store = FolderStore(tmp_path / "store", log=log)
     await store.open()

@@ -9,9 +9,9 @@ import pytest
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.daemon.tenant_secrets import OBJECT, TenantSecrets
 from flyatc.kit.errors import RestoreRefused
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreUnavailable
+from flyatc.objects.threaded_store import ThreadedStore
 
 TENANT = Tenant(
     user="boston", name="", prefix="/boston", data=Path("/data/boston"), app=App(env={"SECRET_KEY_BASE": "{secret}"})

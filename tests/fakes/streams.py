@@ -18,8 +18,8 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.workers import Workers
 from flyatc.kit.types import silent
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
+from flyatc.objects.threaded_store import ThreadedStore
 from flyatc.process import helper_program
 from flyatc.process.child_records import Records
 

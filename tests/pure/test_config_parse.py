@@ -181,13 +181,13 @@ def test_a_fault_without_a_line_or_key_leaves_them_out() -> None:
 
 def test_overrides_have_the_fields_of_app_and_read_them_alike() -> None:
     assert AppOverrides.__struct_fields__ == App.__struct_fields__
-    app, overrides = shape_parser.of(App).fields, shape_parser.of(AppOverrides).fields
+    app, overrides = shape_parser.shape_of(App).fields, shape_parser.shape_of(AppOverrides).fields
     assert [shape.wanted for shape in app.values()] == [shape.wanted for shape in overrides.values()]
 
 
 def test_every_field_of_the_schema_has_a_reading() -> None:
     for section in msgspec.structs.fields(File):
-        shape = shape_parser.of(File).fields[section.name]
+        shape = shape_parser.shape_of(File).fields[section.name]
         assert shape.fields or shape.values
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from flyatc.databases.manifest import Pointer, Snapshot, name, point
-from flyatc.databases.version_choice import NoneSoOld, Picked, SavedVersion, kept, newest, rfc3339
+from flyatc.databases.version_choice import NoneSoOld, Picked, SavedVersion, newest, rfc3339, saved_versions
 
 NOON = 1795262400.0
 
@@ -28,14 +28,14 @@ THERE = {name(1, seq): NOON + 999 for seq in (1, 2, 3, 4, 5)}  # 3 and 5 were ne
 
 @pytest.mark.parametrize(("minute", "seq"), [(0, 1), (9.99, 1), (10, 2), (19, 2), (20, 4), (999, 4)])
 def test_the_newest_at_or_before_the_moment_is_taken(minute: float, seq: int) -> None:
-    found = newest(kept(THREE, THERE), NOON + minute * 60)
+    found = newest(saved_versions(THREE, THERE), NOON + minute * 60)
     assert isinstance(found, Picked)
     assert found.key == name(1, seq)
     assert "saved 2026-11-21T12:" in found.reason
 
 
 def test_before_all_of_them_the_oldest_is_named() -> None:
-    found = newest(kept(THREE, THERE), NOON - 1)
+    found = newest(saved_versions(THREE, THERE), NOON - 1)
     assert found == NoneSoOld(
         "there is no version from 2026-11-21T11:59:59Z or before: the oldest is 000001-000000001, saved "
         "2026-11-21T12:00:00Z"
@@ -44,23 +44,23 @@ def test_before_all_of_them_the_oldest_is_named() -> None:
 
 def test_what_was_removed_from_the_store_is_no_choice() -> None:
     there = {key: at for key, at in THERE.items() if key != name(1, 1)}
-    assert isinstance(newest(kept(THREE, there), NOON + 60), NoneSoOld)
+    assert isinstance(newest(saved_versions(THREE, there), NOON + 60), NoneSoOld)
     assert newest([], NOON) == NoneSoOld("it was never saved")
 
 
 def test_where_the_pointer_does_not_reach_back_the_times_of_the_store_count() -> None:
-    assert kept(history(snapshot(3, 30)), {name(1, 2): NOON, name(1, 3): NOON, name(1, 4): NOON}) == [
+    assert saved_versions(history(snapshot(3, 30)), {name(1, 2): NOON, name(1, 3): NOON, name(1, 4): NOON}) == [
         SavedVersion(name(1, 2), NOON),
         SavedVersion(name(1, 3), NOON + 1800),
     ]
-    assert kept(None, {name(1, 2): NOON, name(1, 1): NOON - 9}) == [
+    assert saved_versions(None, {name(1, 2): NOON, name(1, 1): NOON - 9}) == [
         SavedVersion(name(1, 1), NOON - 9),
         SavedVersion(name(1, 2), NOON),
     ]
 
 
 def test_a_machine_whose_clock_is_behind_does_not_hide_its_later_version() -> None:
-    found = newest(kept(history(snapshot(1, 30), snapshot(2, 20)), THERE), NOON + 40 * 60)
+    found = newest(saved_versions(history(snapshot(1, 30), snapshot(2, 20)), THERE), NOON + 40 * 60)
     assert isinstance(found, Picked)
     assert found.key == name(1, 2)
 

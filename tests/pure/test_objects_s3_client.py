@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyatc.objects.s3_client import flaw
+from flyatc.objects.s3_client import why_incomplete
 
 LENGTH, ETAG, DATE = {"content-length": "3"}, {"etag": '"a"'}, {"last-modified": "Sun, 29 Nov 2026 17:44:31 GMT"}
 CHUNKED = {"transfer-encoding": "chunked"}
@@ -23,7 +23,7 @@ CHUNKED = {"transfer-encoding": "chunked"}
     ],
 )
 def test_a_whole_response_has_no_flaw(operation: str, status: int, headers: dict[str, str], came: int | None) -> None:
-    assert flaw(operation, status, headers, came) is None
+    assert why_incomplete(operation, status, headers, came) is None
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_a_whole_response_has_no_flaw(operation: str, status: int, headers: dict
 def test_a_response_that_was_cut_has_one(
     operation: str, status: int, headers: dict[str, str], came: int | None
 ) -> None:
-    assert flaw(operation, status, headers, came) is not None
+    assert why_incomplete(operation, status, headers, came) is not None

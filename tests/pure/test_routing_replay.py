@@ -160,10 +160,10 @@ def test_on_fly_the_environment_identifies_the_machine() -> None:
         "FLY_REGION": "iad",
         "FLY_PRIVATE_IP": "fdaa::2",
     }
-    assert environment.of(environ) == Machine("shop", "148e21dad76789", "iad", "fdaa::2")
+    assert environment.this_machine(environ) == Machine("shop", "148e21dad76789", "iad", "fdaa::2")
     for gone in ("FLY_APP_NAME", "FLY_MACHINE_ID"):
-        assert environment.of(environ | {gone: ""}) is None
-    assert environment.of({}) is None
+        assert environment.this_machine(environ | {gone: ""}) is None
+    assert environment.this_machine({}) is None
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_on_fly_the_environment_identifies_the_machine() -> None:
 def test_names_which_fly_never_gives_are_refused(name: str, value: str) -> None:
     environ = {"FLY_APP_NAME": "shop", "FLY_MACHINE_ID": "148e21dad76789", "FLY_REGION": "iad"}
     with pytest.raises(FlyatcError, match=name):
-        environment.of(environ | {name: value})
+        environment.this_machine(environ | {name: value})

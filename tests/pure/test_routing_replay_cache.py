@@ -4,7 +4,7 @@ import pytest
 
 from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Replays, Target
-from flyatc.routing.replay_cache import LASTING, MOST, Came, ReplaySuccesses, came, headers
+from flyatc.routing.replay_cache import LASTING, MOST, Arrival, ReplaySuccesses, classify_arrival, headers
 from flyatc.sim import replay as fly_proxy
 from flyatc.sim.proxy_rules import Cache
 
@@ -43,12 +43,12 @@ def test_nothing_is_remembered_for_less_than_fly_allows_or_for_a_path_that_is_a_
 
 
 def test_a_target_knows_how_a_request_has_found_it() -> None:
-    assert came([], [], 0) is Came.FIRST
-    assert came([], [b"hit"], 0) is Came.REMEMBERED
-    assert came([SOURCE], [b"miss"], 0) is Came.REMEMBERED, "the replay which was to be remembered"
-    assert came([SOURCE], [b"miss"], 1) is Came.REPLAYED
-    assert came([SOURCE], [], 0) is Came.REPLAYED
-    assert came([], [b"bypass"], 0) is Came.REPLAYED
+    assert classify_arrival([], [], 0) is Arrival.FIRST
+    assert classify_arrival([], [b"hit"], 0) is Arrival.REMEMBERED
+    assert classify_arrival([SOURCE], [b"miss"], 0) is Arrival.REMEMBERED, "the replay which was to be remembered"
+    assert classify_arrival([SOURCE], [b"miss"], 1) is Arrival.REPLAYED
+    assert classify_arrival([SOURCE], [], 0) is Arrival.REPLAYED
+    assert classify_arrival([], [b"bypass"], 0) is Arrival.REPLAYED
 
 
 # --- the machines to which replays may be remembered ---

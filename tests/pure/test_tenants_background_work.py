@@ -113,8 +113,8 @@ def test_a_changed_tenant_restarts_although_it_works() -> None:
 def test_who_works_is_evicted_last() -> None:
     works = Snapshot("works", State.READY, 0, 0.0, 300.0, False, seen=Seen(True, reason="x"))
     rests = Snapshot("rests", State.READY, 0, 9.0, 300.0, False, seen=Seen(True))
-    assert idle.to_evict([works, rests], newcomer=False) == "rests"
-    assert idle.to_evict([works], newcomer=False) == "works"
+    assert idle.tenant_to_evict([works, rests], newcomer=False) == "rests"
+    assert idle.tenant_to_evict([works], newcomer=False) == "works"
 
 
 times = st.floats(0, 2000)

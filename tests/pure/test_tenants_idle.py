@@ -94,7 +94,7 @@ def test_looking_again_when_due_finds_something_to_do(many: list[Snapshot], now:
 
 
 def _evicted(snapshots: Iterable[idle.Snapshot], newcomer: bool = False) -> str | None:
-    return idle.to_evict(snapshots, newcomer=newcomer)
+    return idle.tenant_to_evict(snapshots, newcomer=newcomer)
 
 
 def test_an_idle_newcomer_makes_room_first_however_recently_it_was_used() -> None:

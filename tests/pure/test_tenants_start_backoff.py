@@ -1,7 +1,7 @@
 """Back-off between failed runs."""
 
 from flyatc.kit import timing
-from flyatc.tenants.record import StartBackoff
+from flyatc.tenants.run_history import StartBackoff
 
 
 def test_the_delay_doubles_up_to_its_bound() -> None:

@@ -33,14 +33,14 @@ def test_a_whole_run_is_a_path_through_the_states() -> None:
         "saving",
         "stopped",
     ):
-        state = tenant_state.follow(state, State(following))
+        state = tenant_state.check_transition(state, State(following))
     assert state is State.STOPPED
 
 
 @pytest.mark.parametrize(("old", "new"), [(o, n) for o, n in itertools.product(State, State) if n not in NEXT[o]])
 def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: State) -> None:
     with pytest.raises(tenant_state.InvalidTransition, match=f"{new} cannot follow {old}"):
-        tenant_state.follow(old, new)
+        tenant_state.check_transition(old, new)
 
 
 def test_an_app_that_was_spawned_never_rests_before_its_data_is_saved() -> None:

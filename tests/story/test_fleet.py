@@ -33,11 +33,11 @@ async def test_tenants_of_the_pattern_are_made_by_a_visit_and_forgotten_when_sto
     for number in range(100):
         await stage.visit(str(number))
     assert len(stage.fleet.status()) == 101
-    assert len(stage.fleet.made()) == 100
+    assert len(stage.fleet.tenants_of_pattern()) == 100
     await asyncio.gather(*(stage.fleet.stop(str(number)) for number in range(100)))
     gc.collect()
     assert [one.tenant for one in stage.fleet.status()] == ["a"]
-    assert stage.fleet.made() == []
+    assert stage.fleet.tenants_of_pattern() == []
 
 
 async def test_probing_names_of_the_pattern_leaves_nothing() -> None:
@@ -48,7 +48,7 @@ async def test_probing_names_of_the_pattern_leaves_nothing() -> None:
         assert found.peek() is None
     del found
     gc.collect()
-    assert stage.fleet.made() == []
+    assert stage.fleet.tenants_of_pattern() == []
     assert stage.fleet.find("x", "") is None
 
 
@@ -83,7 +83,7 @@ async def test_a_tenant_of_the_pattern_which_crashes_again_and_again_backs_off()
         await stage.visit("1")
     await asyncio.sleep(62)
     gc.collect()
-    assert stage.fleet.made() == []
+    assert stage.fleet.tenants_of_pattern() == []
 
 
 async def test_a_tenant_found_once_is_the_same_while_it_is_referenced() -> None:

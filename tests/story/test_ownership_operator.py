@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from fakes.ownership_store import FakeMachine, FakeStore, Link
-from flyatc.ownership import operator
+from flyatc.ownership import operator_commands
 from flyatc.ownership.errors import HeldElsewhere, OwnershipUnknown
 from flyatc.ownership.record import State, Successor, owner_key, session_key
 from flyatc.ownership.release_rules import Denied, Free, Settled
@@ -20,7 +20,7 @@ DEAD = TERMS.ttl + TERMS.grace
 async def test_a_living_owner_is_not_released_behind_its_back(store: FakeStore) -> None:
     machine = FakeMachine(store)
     owned = await machine.live()
-    for free in (operator.release, operator.takeover):
+    for free in (operator_commands.release, operator_commands.takeover):
         decision = await free(Link(store), "u", TERMS)
         assert isinstance(decision, Denied)
         assert "stop u there" in decision.reason
@@ -33,11 +33,11 @@ async def test_a_dead_owner_is_released_and_should_it_be_the_next_its_files_stil
     await machine.live()
     machine.link.away()
     await asyncio.sleep(DEAD + 10)
-    assert isinstance(await operator.plan(Link(store), "u", TERMS, accept_loss=False), Free)
+    assert isinstance(await operator_commands.plan(Link(store), "u", TERMS, accept_loss=False), Free)
     assert store.owner().state is State.HELD
-    assert isinstance(await operator.release(Link(store), "u", TERMS), Free)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS), Free)
     assert store.owner().state is State.RELEASED
-    assert store.session("m1").broken == operator.OPERATOR
+    assert store.session("m1").broken == operator_commands.OPERATOR
     machine.link.back()
     owned = await machine.live(known=1)
     assert (owned.epoch, owned.line_epoch, owned.previous.clean) == (2, 2, False)
@@ -48,12 +48,12 @@ async def test_a_dirty_user_is_taken_over_only_if_the_loss_is_accepted(store: Fa
     one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
     (await one.live()).mark_dirty("the store was full")
     await one.leave()
-    denied = await operator.release(Link(store), "u", TERMS)
+    denied = await operator_commands.release(Link(store), "u", TERMS)
     assert isinstance(denied, Denied)
     assert "the store was full" in denied.reason
     with pytest.raises(HeldElsewhere):
         await other.live()
-    freed = await operator.takeover(Link(store), "u", TERMS)
+    freed = await operator_commands.takeover(Link(store), "u", TERMS)
     assert isinstance(freed, Free)
     assert "flyatc orphans" in freed.loses
     owned = await other.live()
@@ -66,10 +66,10 @@ async def test_a_vanished_session_is_given_its_time(store: FakeStore) -> None:
     await machine.live()
     machine.link.away()
     store.delete(session_key("m1"))
-    first = await operator.release(Link(store), "u", TERMS)
+    first = await operator_commands.release(Link(store), "u", TERMS)
     assert isinstance(first, Denied)
     await asyncio.sleep(DEAD)
-    assert isinstance(await operator.release(Link(store), "u", TERMS), Free)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS), Free)
 
 
 async def test_when_the_store_does_not_respond_the_operator_gets_the_reason(store: FakeStore) -> None:
@@ -79,16 +79,16 @@ async def test_when_the_store_does_not_respond_the_operator_gets_the_reason(stor
     link = Link(store)
     link.once("late", "put", owner_key("u"))
     with pytest.raises(OwnershipUnknown, match="is not released"):
-        await operator.takeover(link, "u", TERMS)
-    assert isinstance(await operator.release(Link(store), "v", TERMS), Denied)
+        await operator_commands.takeover(link, "u", TERMS)
+    assert isinstance(await operator_commands.release(Link(store), "v", TERMS), Denied)
 
 
 async def test_a_user_released_to_a_machine_goes_there_and_nowhere_else(store: FakeStore) -> None:
     one, other, third = (FakeMachine(store, name) for name in ("m1", "m2", "m3"))
     await one.live()
     await one.leave()
-    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Free)
-    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS, "m2"), Free)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS, "m2"), Settled)
     for late in (one, third):
         with pytest.raises(HeldElsewhere, match="machine m2") as refused:
             await late.live(known=1)
@@ -96,7 +96,7 @@ async def test_a_user_released_to_a_machine_goes_there_and_nowhere_else(store: F
     owned = await other.live()
     assert (owned.epoch, owned.line_epoch, owned.previous.clean) == (2, 1, True)
     assert store.owner().to is None
-    assert isinstance(await operator.release(Link(store), "u", TERMS, "m2"), Settled)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS, "m2"), Settled)
     await other.leave()
     await third.live()
 
@@ -108,7 +108,7 @@ async def test_a_release_to_a_machine_that_never_comes_is_not_waited_for(store: 
     one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", successor_declines=gone)
     await one.live()
     await one.leave()
-    await operator.release(Link(store), "u", TERMS, "m2")
+    await operator_commands.release(Link(store), "u", TERMS, "m2")
     with pytest.raises(HeldElsewhere):
         await one.live()
     assert (await third.live()).previous.clean
@@ -121,7 +121,7 @@ async def test_a_late_operator_command_does_not_undo_a_takeover(store: FakeStore
     link = Link(store)
     link.once("late", "put", owner_key("u"))
     with pytest.raises(OwnershipUnknown):
-        await operator.release(link, "u", TERMS, "m3")
+        await operator_commands.release(link, "u", TERMS, "m3")
     owned = await other.live()
     await asyncio.sleep(link.lateness)
     assert owned.valid()
@@ -132,7 +132,7 @@ async def test_a_late_operator_command_does_not_undo_a_takeover(store: FakeStore
 
 
 async def removed(store: FakeStore) -> Free | Denied | Settled:
-    return await operator.release(Link(store), "u", TERMS, remove=True)
+    return await operator_commands.release(Link(store), "u", TERMS, remove=True)
 
 
 async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: FakeStore) -> None:
@@ -147,11 +147,11 @@ async def test_no_machine_takes_a_removed_user_until_it_is_added_again(store: Fa
         assert refused.value.removed
     assert store.owner() == before, "nothing is written for a removed user"
     assert isinstance(await removed(store), Settled)
-    assert isinstance(await operator.release(Link(store), "u", TERMS), Denied)
-    assert isinstance(await operator.takeover(Link(store), "u", TERMS), Denied)
+    assert isinstance(await operator_commands.release(Link(store), "u", TERMS), Denied)
+    assert isinstance(await operator_commands.takeover(Link(store), "u", TERMS), Denied)
     assert store.owner() == before
-    assert await operator.add(Link(store), "u", TERMS)
-    assert not await operator.add(Link(store), "u", TERMS)
+    assert await operator_commands.add(Link(store), "u", TERMS)
+    assert not await operator_commands.add(Link(store), "u", TERMS)
     owned = await other.live()
     assert (owned.epoch, owned.previous.epoch, owned.previous.clean) == (2, 1, True)
 
@@ -161,7 +161,7 @@ async def test_a_user_can_be_removed_before_any_machine_has_owned_it(store: Fake
     machine = FakeMachine(store)
     with pytest.raises(HeldElsewhere, match="was removed"):
         await machine.live()
-    assert await operator.add(Link(store), "u", TERMS)
+    assert await operator_commands.add(Link(store), "u", TERMS)
     assert (await machine.live()).epoch == 2
 
 
@@ -185,7 +185,7 @@ async def test_what_a_dead_holder_of_a_removed_user_has_is_the_newest_once_it_is
     machine.link.back()
     with pytest.raises(HeldElsewhere, match="was removed"):
         await machine.live(known=1)
-    assert await operator.add(Link(store), "u", TERMS)
+    assert await operator_commands.add(Link(store), "u", TERMS)
     owned = await machine.live(known=1)
     assert owned.previous.since <= 1
     assert not owned.previous.clean

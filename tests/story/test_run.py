@@ -403,11 +403,11 @@ async def test_a_folder_that_is_removed_after_its_databases_were_let_go_is_no_lo
     stage = Stage()
     stage.takes |= {"disown": 5.0}
     await stage.visit()
-    assert await stage.fleet.lose("it was deleted", gone=lambda _: False) == []
+    assert await stage.fleet.kill_deleted("it was deleted", gone=lambda _: False) == []
     stopping = tasks.start(stage.fleet.stop("a"), "stop")
     await asyncio.sleep(1)
     assert stage.story["a"][-1] == "saved"
-    assert await stage.fleet.lose("it was deleted", gone=lambda _: True) == []
+    assert await stage.fleet.kill_deleted("it was deleted", gone=lambda _: True) == []
     await stopping
 
 
@@ -415,7 +415,7 @@ async def test_an_app_whose_folder_was_deleted_is_killed_at_once_and_the_next_re
     stage = Stage()
     busy = tasks.start(stage.visit(stay=1000), "busy")
     await asyncio.sleep(3)
-    assert await stage.fleet.lose("it was deleted", gone=lambda _: True) == ["a"]
+    assert await stage.fleet.kill_deleted("it was deleted", gone=lambda _: True) == ["a"]
     assert "-app!" in stage.story["a"]
     busy.cancel()
     await stage.visit()

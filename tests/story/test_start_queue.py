@@ -252,7 +252,7 @@ async def test_the_line_is_as_long_as_limits_running_at_most() -> None:
 
 
 def test_the_default_depends_on_the_cores_we_may_use() -> None:
-    assert start_queue.default() >= 1
+    assert start_queue.default_limit() >= 1
 
 
 async def test_a_turn_can_be_given_back_twice() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fakes.faults import CONTINUE, Line, line
 from fakes.s3 import Server
 from flyatc.control.types import socket_of
-from flyatc.kit.unix_socket import short
+from flyatc.kit.unix_socket import short_path
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, config, eventually
 
@@ -119,7 +119,7 @@ def test_an_operator_who_never_reads_the_responses_delays_no_other(start: StartD
     others = []
     for _ in range(5):
         other = socket.socket(socket.AF_UNIX)
-        with short(path) as name:
+        with short_path(path) as name:
             other.connect(name)
         other.settimeout(0.5)
         try:

@@ -30,9 +30,9 @@ from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
+from flyatc.objects.threaded_store import ThreadedStore
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ WHAT, PATIENCE = "machines api", 3.0  # seconds
 
 async def examine_fly(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     try:
-        me = environment.of(environ)
+        me = environment.this_machine(environ)
     except FlyatcError as error:
         return [Finding("fault", WHAT, str(error), "unset it where this is not Fly; requests are not replayed so")]
     lacking = provision.why_unable(config, environ)

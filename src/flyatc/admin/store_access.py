@@ -20,9 +20,9 @@ from flyatc.databases.verify import Replicas, Scratch, Snapshots, Source, Verifi
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, OwnershipUnknown
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ObjectStore
+from flyatc.objects.threaded_store import ThreadedStore
 from flyatc.observe.log import Log, stamp
 from flyatc.ownership import acquire, identity, record
 from flyatc.ownership.record import Session
@@ -182,7 +182,7 @@ async def read_owners(
     config: Config, environ: Mapping[str, str], store: RecordStore, users: Iterable[str]
 ) -> list[Owner]:
     """Lease records of those users who have one."""
-    me = await asyncio.to_thread(partial(identity.name, Path(config.server.data), environ))
+    me = await asyncio.to_thread(partial(identity.recorded_name, Path(config.server.data), environ))
     rules, turns = Rules(Terms.of(config.storage.session_ttl)), asyncio.Semaphore(AT_ONCE)
 
     async def one(user: str) -> Owner | None:

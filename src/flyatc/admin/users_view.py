@@ -140,6 +140,6 @@ async def opened(config: Config, environ: Mapping[str, str], given: str | None) 
     key = config.fly.metadata
     if key is None:
         raise FlyatcError(KEYLESS)
-    api = MachinesApi(environment.name(given, environ, Path.cwd()), environ)
+    api = MachinesApi(environment.app_name(given, environ, Path.cwd()), environ)
     with contextlib.closing(api):
         yield UserDirectory(api, Records(api, config, environ, key), key)

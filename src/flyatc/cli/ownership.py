@@ -112,11 +112,11 @@ def _check(config: Config, user: str, to: str | None) -> None:
 async def _add(config: Config, user: str) -> tuple[int, str]:
     """Returns the exit code and the message."""
     from flyatc.admin import store_access
-    from flyatc.ownership import operator
+    from flyatc.ownership import operator_commands
     from flyatc.ownership.rules import Terms
 
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
-        if await operator.add(store, user, Terms.of(config.storage.session_ttl)):
+        if await operator_commands.add(store, user, Terms.of(config.storage.session_ttl)):
             return 0, f"{user} is served again: {NEXT_REQUEST}"
     return 0, f"{user} is not removed; there is nothing to do"
 
@@ -126,7 +126,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
     from flyatc.admin import store_access
     from flyatc.control.client import NoDaemon
     from flyatc.control.types import Cleared
-    from flyatc.ownership import operator
+    from flyatc.ownership import operator_commands
     from flyatc.ownership.release_rules import Denied, Settled
     from flyatc.ownership.rules import Terms
 
@@ -138,7 +138,7 @@ async def _release(config: Config, user: str, to: str | None, remove: bool) -> t
             done = await _by_daemon(config, store, user, to, remove)
             if done is not None:
                 return done
-        decision = await operator.release(store, user, Terms.of(config.storage.session_ttl), to, remove=remove)
+        decision = await operator_commands.release(store, user, Terms.of(config.storage.session_ttl), to, remove=remove)
     with contextlib.suppress(NoDaemon):  # the daemon here may have served the user before
         await asyncio.to_thread(common.client(config).post, "/cache/clear", Cleared, address=user)
     match decision:
@@ -229,14 +229,14 @@ def takeover(user: str, yes: bool, config_path: Path | None) -> int:
 
 async def _decide(config: Config, user: str, *, do: bool) -> "Free | Denied | Settled":
     from flyatc.admin import store_access
-    from flyatc.ownership import operator
+    from flyatc.ownership import operator_commands
     from flyatc.ownership.rules import Terms
 
     terms = Terms.of(config.storage.session_ttl)
     async with store_access.opened(config, os.environ, hurried=store_access.PATIENCE) as store:
         if do:
-            return await operator.takeover(store, user, terms)
-        return await operator.plan(store, user, terms, accept_loss=True)
+            return await operator_commands.takeover(store, user, terms)
+        return await operator_commands.plan(store, user, terms, accept_loss=True)
 
 
 def _agreed(user: str) -> bool:

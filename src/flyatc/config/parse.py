@@ -39,7 +39,7 @@ class Shape:
 
 
 @functools.cache
-def of(struct: type[Struct]) -> Shape:
+def shape_of(struct: type[Struct]) -> Shape:
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
     return _struct_shape(info)
@@ -149,7 +149,7 @@ def parse(root: Node | None, faults: Faults) -> File:
     if root is None:
         faults.add((), "is empty: it needs at least app: and users:")
         return File()
-    value = _value(root, of(File), (), faults)
+    value = _value(root, shape_of(File), (), faults)
     return value if isinstance(value, File) else File()
 
 
@@ -182,7 +182,7 @@ def _scalar(node: ScalarNode, shape: Shape, key: Key, faults: Faults) -> object:
 
 def _indentation(key: Key) -> str:
     """Return a hint for a value that cannot be a user's settings: perhaps it is one of them."""
-    if len(key) == 2 and key[0] == "users" and key[1] in of(UserEntry).fields:
+    if len(key) == 2 and key[0] == "users" and key[1] in shape_of(UserEntry).fields:
         return f". If {key[1]} is meant for the user above: indent it more"
     return ""
 
@@ -281,7 +281,7 @@ def _unknown(name: str, here: tuple[str, ...], outdented: str) -> str:
 
 def _homes() -> dict[str, str]:
     """Return where each key of the schema belongs, as text for people."""
-    sections = of(File).fields
+    sections = shape_of(File).fields
     homes: dict[str, str] = {}
     for section, shape in sections.items():
         entries = shape.values.fields if shape.values else shape.fields

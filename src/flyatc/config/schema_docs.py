@@ -92,7 +92,7 @@ def _subsections(above: str, struct: type[Struct]) -> Iterator[str]:
 def _table(struct: type[Struct], fields: dict[str, inspect.Field]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, entry in fields.items():
-        wanted = parse.of(struct).fields[name].wanted
+        wanted = parse.shape_of(struct).fields[name].wanted
         lines.append(f"| `{name}` | {wanted} | {_default(entry)} | {_description(entry)} |")
     return "\n".join(lines) + "\n"
 

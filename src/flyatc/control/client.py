@@ -12,7 +12,7 @@ import msgspec
 
 from flyatc.control.types import socket_of
 from flyatc.kit.errors import FlyatcError
-from flyatc.kit.unix_socket import short
+from flyatc.kit.unix_socket import short_path
 
 T = TypeVar("T")
 READ_BYTES = 65536
@@ -113,7 +113,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with short(self._path) as name:
+            with short_path(self._path) as name:
                 self.sock.connect(name)
             self.sock.settimeout(self._patience)
         except PermissionError as error:

@@ -15,7 +15,7 @@ from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.types import Operations, socket_of
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.kit.unix_socket import short
+from flyatc.kit.unix_socket import short_path
 from flyatc.observe.log import Log
 from flyatc.wire import connection, response, server
 from flyatc.wire.errors import BadMessage
@@ -157,7 +157,7 @@ def claim(path: Path) -> socket.socket:
     Raises FlyatcError if a live daemon listens there or the path is no socket; OSError."""
     durable_files.make_folder(path.parent)
     path.parent.chmod(0o700)
-    with short(path) as name:
+    with short_path(path) as name:
         _clear(path, name)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

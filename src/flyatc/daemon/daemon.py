@@ -58,7 +58,7 @@ def run(path: Path) -> int:
         return FAILED
     with contextlib.closing(Log(text=_is_text(config), level=config.log.level)) as log:
         try:
-            return in_a_loop(_serve(config, log, began))
+            return run_in_event_loop(_serve(config, log, began))
         except FlyatcError as error:
             log.event("error", f"not started: {error}")
         except Exception as error:
@@ -66,7 +66,7 @@ def run(path: Path) -> int:
         return FAILED
 
 
-def in_a_loop(main: Coroutine[Any, Any, int]) -> int:
+def run_in_event_loop(main: Coroutine[Any, Any, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
@@ -253,7 +253,7 @@ class Daemon:
         """Reload the configuration. Raises ConfigError; then nothing has changed. Reading ten thousand users takes half
         a second, so a thread does it while requests are served."""
         async with self._reloading:
-            made = self.parts.fleet.made()
+            made = self.parts.fleet.tenants_of_pattern()
             try:
                 found, routes = await asyncio.to_thread(_read_again, self.config, made)
             except ConfigError as error:
@@ -261,7 +261,7 @@ class Daemon:
                     self.log.event("error", "reload refused, nothing has changed", fault=str(fault))
                 raise
             known = {one.address for one in made}
-            made_since = [one for one in self.parts.fleet.made() if one.address not in known]
+            made_since = [one for one in self.parts.fleet.tenants_of_pattern() if one.address not in known]
             if made_since:
                 of_these = reload.changes(structs.replace(self.config, tenants={}), found.config, made_since)
                 found = structs.replace(

@@ -42,7 +42,7 @@ class DataFolder:
             await asyncio.sleep(LOOK)
             if not self._lock.holds():
                 await self._recovered()
-            elif await self._fleet.lose(WHY, gone=lambda data: not data.is_dir()):
+            elif await self._fleet.kill_deleted(WHY, gone=lambda data: not data.is_dir()):
                 self.losses += 1
 
     async def present(self) -> None:
@@ -72,7 +72,7 @@ class DataFolder:
         self.losses += 1
         message = "the data folder was deleted: its apps are killed, and what they had not saved is lost"
         self._log.event("error", message, folder=str(self._data))
-        await self._fleet.lose(WHY, gone=lambda _: True)
+        await self._fleet.kill_deleted(WHY, gone=lambda _: True)
         if self._lost_to_another:
             return self._stop("the data folder belongs to another flyatc")
         try:

@@ -15,8 +15,8 @@ from time import time
 
 from flyatc.config import database_names
 from flyatc.config.schema import Tenant
-from flyatc.databases import alarms, matching, unlisted
-from flyatc.databases.held import HeldDatabases
+from flyatc.databases import alarms, database_patterns, unlisted
+from flyatc.databases.held_databases import HeldDatabases
 from flyatc.databases.unlisted import FolderScan, Identity
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
@@ -106,7 +106,7 @@ class DataWatch:
         self._began = time()
         self._outside: dict[str, None] = {}  # seen so far, as is what is beside
         self._beside: dict[str, None] = {}
-        self._folder = matching.scan(tenant)
+        self._folder = database_patterns.scan(tenant)
         self._names = tenant.app.databases  # that are saved: more are found by the patterns
         self._directory = FolderScan(Path(tenant.app.directory), self._is_skipped)
         self._task: asyncio.Task[None] | None = None
@@ -170,7 +170,7 @@ class DataWatch:
             if database_names.left_out(self._tenant.patterns, name):
                 continue
             saved = self._files.held.names(self._tenant)
-            if len(saved) >= matching.MOST or not matching.is_new(self._tenant, name, saved):
+            if len(saved) >= database_patterns.MOST or not database_patterns.is_new(self._tenant, name, saved):
                 others.append(name)
                 continue
             try:
@@ -202,7 +202,7 @@ class DataWatch:
         data, names = self._tenant.data, self._names
         opened = []
         if child is not None and (names or self._tenant.patterns):  # else files may be shared
-            opened = self._files.databases(open_files.look(child.members()))
+            opened = self._files.databases(open_files.read_open_files(child.members()))
         dated = [(one, max(one.changed, unlisted.changed(one.path))) for one in opened]
         missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
         named: list[tuple[str, Identity, float]] = []

@@ -11,7 +11,7 @@ from flyatc.kit.errors import FlyatcError, OwnershipUnknown
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import ConditionFailed, StoreUnavailable
 from flyatc.observe.log import Log
-from flyatc.ownership import identity, operator, record
+from flyatc.ownership import identity, operator_commands, record
 from flyatc.ownership.errors import HeldElsewhere
 from flyatc.ownership.lease import HeldLease, Lease, SoleLease
 from flyatc.ownership.lease_manager import LeaseManager
@@ -94,7 +94,7 @@ class DaemonLeases:
         if to is None and not remove:
             return
         terms = Terms.of(self._config.storage.session_ttl)
-        decision = await operator.release(self.store, tenant.user, terms, to, remove=remove)
+        decision = await operator_commands.release(self.store, tenant.user, terms, to, remove=remove)
         if isinstance(decision, Denied):
             raise FlyatcError(decision.reason)
 

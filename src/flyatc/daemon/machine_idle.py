@@ -147,7 +147,7 @@ class IdleWatcher:
     def _fly(self) -> Platform:
         if self._platform is not None:
             return self._platform
-        me = environment.of(self._environ)
+        me = environment.this_machine(self._environ)
         assert me is not None, "checked by local_api.reason"
         return local_api.LocalApi(local_api.socket_of(self._environ), me)
 

@@ -104,7 +104,7 @@ class PeerDialer:
 
     async def _dial(self, search: _Search, address: str) -> FarGateway | None:
         try:
-            where = environment.real(address, self._port, self._environ)
+            where = environment.reachable_address(address, self._port, self._environ)
             way = FarGateway(str(where.host), where.port, replays=self._replays, named=str(search.to))
             await way.make_ready()
         except (OSError, TimeoutError, FlyatcError) as error:
@@ -179,7 +179,9 @@ class PrivateListener:
             raise FlyatcError("the machines share no secret")
         if me.address is None:
             raise FlyatcError("FLY_PRIVATE_IP is not set")
-        return Listener(environment.real(me.address, self._config.fly.private, self._environ), "fly.private")
+        return Listener(
+            environment.reachable_address(me.address, self._config.fly.private, self._environ), "fly.private"
+        )
 
     async def open(self, handler: Handler, limits: Limits) -> None:
         if self._listener is not None:

@@ -108,7 +108,7 @@ class Parts:
     def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""
         try:
-            me = environment.of(self.environ)
+            me = environment.this_machine(self.environ)
         except FlyatcError as error:  # users of this machine are still served; others get 503 with the owner's name
             self.log.event("warning", "no request is replayed to other machines", reason=str(error))
             return None

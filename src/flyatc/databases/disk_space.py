@@ -42,14 +42,14 @@ def require_free_space(who: str, place: Path, needed: int) -> Iterator[Room | No
     room = free_space_or_none(place, needed)
     if room is not None and needed and room.short:
         full = OSError(errno.ENOSPC, "not started: no room")
-        raise refused(who, full, room) from full
+        raise restore_refusal(who, full, room) from full
     try:
         yield room
     except OSError as error:
-        raise refused(who, error, room or free_space_or_none(place, needed)) from error
+        raise restore_refusal(who, error, room or free_space_or_none(place, needed)) from error
 
 
-def refused(who: str, error: OSError, room: Room | None) -> RestoreRefused:
+def restore_refusal(who: str, error: OSError, room: Room | None) -> RestoreRefused:
     words = str(error) if error.filename else (error.strerror or str(error))
     return RestoreRefused(
         f"{who} is not restored: {restore_failures.advice(restore_failures.of_error(error), words, room)}"

@@ -67,7 +67,7 @@ def refusing(tenant: Tenant) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise disk_space.refused(tenant.address, error, disk_space.free_space_or_none(tenant.data)) from error
+        raise disk_space.restore_refusal(tenant.address, error, disk_space.free_space_or_none(tenant.data)) from error
     except StoreUnavailable as error:
         raise RestoreRefused(f"{tenant.address}: {error}. Nothing was changed; try again later") from error
 

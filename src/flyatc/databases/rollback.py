@@ -49,7 +49,7 @@ async def _pick(choice: Choice, database: Database) -> _Pick:
             return _Pick(choice, pointer, f"{reason}: it was set aside")
         case Moment():
             there = {key: stored.modified for key, stored in (await database.remote.snapshots()).items()}
-            found = version_choice.newest(version_choice.kept(pointer, there), choice.at)
+            found = version_choice.newest(version_choice.saved_versions(pointer, there), choice.at)
             if isinstance(found, NoneSoOld):
                 see = f"see flyatc history {database.tenant.address}"
                 raise RestoreRefused(f"{database}: {found.reason}. Nothing was changed; {see}")

@@ -9,12 +9,12 @@ from pathlib import Path
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import links, local_files, matching, orphans, restore, rollback
+from flyatc.databases import database_patterns, links, local_files, orphans, restore, rollback
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
 from flyatc.databases.files import facade, opening
 from flyatc.databases.files.folder import SavedFolder
-from flyatc.databases.held import Held, HeldDatabases
+from flyatc.databases.held_databases import Held, HeldDatabases
 from flyatc.databases.litestream.backend import LitestreamBackend, Span
 from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication
@@ -56,11 +56,11 @@ class DatabaseService:
         """Entry: every database is the store's current version, or newer. Raises RestoreRefused; then none was changed.
         Exit: saved and confirmed, also when cancelled. Raises SaveFailed; then the local copy is kept, on record.
         ``lease`` None: no other machine uses the store."""
-        with self.held.alone(tenant):
+        with self.held.exclusively(tenant):
             lease = lease or SoleLease()
             tenant = await self._expanded(tenant)
             held = await self._take(tenant, lease)
-            self.held.put(tenant, held)
+            self.held.register(tenant, held)
             try:
                 yield held
             except StillRunning as error:
@@ -83,7 +83,7 @@ class DatabaseService:
                 await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
 
     async def _leave(self, tenant: Tenant, held: Held) -> None:
-        self.held.put(tenant, None)
+        self.held.register(tenant, None)
         await held.leave()
 
     async def _take(self, tenant: Tenant, lease: Lease) -> Held:
@@ -135,7 +135,7 @@ class DatabaseService:
         version. The tenant is stopped. Return sentences on the folders. Raises RestoreRefused (nothing was changed),
         SaveFailed."""
         tenant = await self._expanded(tenant)
-        with self.held.alone(tenant):
+        with self.held.exclusively(tenant):
             lease = lease or SoleLease()
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(links.prepare, tenant.data, tenant.app.databases))
@@ -174,7 +174,7 @@ class DatabaseService:
         if self.holds(tenant):
             return False
         tenant = await self._expanded(tenant)
-        with self.held.alone(tenant):
+        with self.held.exclusively(tenant):
             record = await self._record(tenant)
             if any((record.get(name) or Entry()).known for name in record.names):
                 return False
@@ -217,7 +217,7 @@ class DatabaseService:
         belong to no history. Return whether nothing unsaved is left; False also while it is held. Raises OSError."""
         if self._store is None or self.holds(tenant):
             return False
-        with self.held.alone(tenant):
+        with self.held.exclusively(tenant):
             record = await self._record(tenant)
             if not 0 < record.epoch < since:
                 return not record.in_use
@@ -275,7 +275,7 @@ class DatabaseService:
         if not tenant.patterns:
             return tenant
         with restore.refusing(tenant):
-            return await matching.expanded(tenant, await self._record(tenant), self._store, self._tools)
+            return await database_patterns.expanded(tenant, await self._record(tenant), self._store, self._tools)
 
     async def _record(self, tenant: Tenant) -> Record:
         record = await Record.read(tenant.data / ".flyatc", self._tools.quick)

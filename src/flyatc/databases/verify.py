@@ -38,7 +38,7 @@ RESERVE = 64 << 20  # bytes that must stay free on the disk
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def lock_folder(folder: Path) -> Iterator[int]:
     """Hold flock(2) on the folder itself: it is released when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -55,7 +55,7 @@ class Scratch:
         durable_files.make_folder(own)
         parent = own / "drills"
         parent.mkdir(mode=0o700, exist_ok=True)
-        with locked(parent):
+        with lock_folder(parent):
             _sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix="drill-", dir=parent))
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)

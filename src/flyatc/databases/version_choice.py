@@ -43,7 +43,7 @@ class NoneSoOld:
     reason: str
 
 
-def kept(pointer: Pointer | None, there: Mapping[str, float]) -> list[SavedVersion]:
+def saved_versions(pointer: Pointer | None, there: Mapping[str, float]) -> list[SavedVersion]:
     """Return the versions among ``there``: the snapshots in the store, with its own times. These times are used where
     the pointer is missing or does not reach back so far. Snapshots that were never published are left out."""
     listed = {} if pointer is None else {s.key: s for s in (*pointer.previous, pointer.snapshot)}

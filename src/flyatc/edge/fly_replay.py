@@ -179,15 +179,17 @@ class Instructions:
         self, head: RequestHead, spec: schema.Tenant, target: replay.Target, source: replay.Source, *, unreachable: bool
     ) -> list[replay_cache.Header]:
         """Return the header lines of the response. ``unreachable``: recent replays to the target failed."""
-        came = replay_cache.came(head.noted.get(SOURCE, ()), head.noted.get(replay_cache.STATUS, ()), source.hops)
+        came = replay_cache.classify_arrival(
+            head.noted.get(SOURCE, ()), head.noted.get(replay_cache.STATUS, ()), source.hops
+        )
         if self._cache and target.id is not None and target.app == self._replays.me.app:  # others report no failures
-            if came is replay_cache.Came.FIRST and self._successes.proven(spec.user, target, monotonic()):
+            if came is replay_cache.Arrival.FIRST and self._successes.proven(spec.user, target, monotonic()):
                 cached = replay_cache.headers(head.one(b"host"), spec.home, self._cache)
                 if cached is not None:
                     return [(b"Fly-Replay", self._replays.plain(target).encode()), *cached]
             self._successes.sent(spec.user, target, monotonic())
         lines = [(b"Fly-Replay", self._replays.header(target, spec.user, source.hops, time(), unreachable=unreachable))]
-        return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Came.REMEMBERED else lines
+        return [*lines, replay_cache.INVALIDATE] if came is replay_cache.Arrival.REMEMBERED else lines
 
     def failed(self, user: str) -> None:
         """Record that a request of the user reports a failed replay."""

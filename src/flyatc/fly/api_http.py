@@ -58,7 +58,7 @@ class ApiTransport:
     """Sends requests, with retries. Raises NoToken; ApiError if the environment names no valid address."""
 
     def __init__(self, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
-        self.base, self._token, self._patience = base(environ), token(environ), patience
+        self.base, self._token, self._patience = base_url(environ), token(environ), patience
         self._threads = Threads(AT_ONCE, "machines api")
         self._pool: PoolManager | None = None
 
@@ -160,7 +160,7 @@ class ApiTransport:
         return " ".join(text.split())[:300] or "no reason given"
 
 
-def base(environ: Mapping[str, str]) -> str:
+def base_url(environ: Mapping[str, str]) -> str:
     """Return the API's base URL. Raises ApiError."""
     found = environ.get(BASE) or (INSIDE if environ.get("FLY_MACHINE_ID") else OUTSIDE)
     try:

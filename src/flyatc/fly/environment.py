@@ -29,7 +29,7 @@ class Machine:
     address: str | None = None
 
 
-def of(environ: Mapping[str, str]) -> Machine | None:
+def this_machine(environ: Mapping[str, str]) -> Machine | None:
     """Return this machine; None if not on Fly. Raises FlyatcError if the platform's variables are not valid names."""
     app, identity = environ.get("FLY_APP_NAME"), environ.get("FLY_MACHINE_ID")
     if not app or not identity:
@@ -45,7 +45,7 @@ def of(environ: Mapping[str, str]) -> Machine | None:
 FILE = "fly.toml"
 
 
-def name(given: str | None, environ: Mapping[str, str], folder: Path) -> str:
+def app_name(given: str | None, environ: Mapping[str, str], folder: Path) -> str:
     """Return the app's name: ``given``, else FLY_APP_NAME, else that of fly.toml, as in flyctl.
 
     Raises FlyatcError if none is set or it is not valid."""
@@ -73,7 +73,7 @@ VARIABLE = "FLYATC_NETWORK"
 OURS = IPv6Network("fdaa::/16")
 
 
-def real(address: str, port: int, environ: Mapping[str, str]) -> Listen:
+def reachable_address(address: str, port: int, environ: Mapping[str, str]) -> Listen:
     """Return the address to use for one of the private network: itself, except under ``flyatc sim``, which has no such
     network. There FLYATC_NETWORK names a JSON file, ``{"fdaa:…": "127.0.0.1:20001"}``.
 

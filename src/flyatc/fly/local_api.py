@@ -110,7 +110,7 @@ def reason(config: Config, environ: Mapping[str, str]) -> str | None:
         return None
     what = f"machine_idle.then: {then} needs Fly"
     try:
-        if environment.of(environ) is None:
+        if environment.this_machine(environ) is None:
             return f"{what}, and this is none of its machines: it stays awake"
     except FlyatcError as error:
         return f"{what}: {error}"

@@ -81,7 +81,7 @@ class MachineList:
         found, why = await self._listing()
         return None if found is None or why else len(found.states)
 
-    def made(self, machine: Machine) -> None:
+    def add_created(self, machine: Machine) -> None:
         """Add a machine made just now, so that no early new list is needed."""
         if self._last is not None:
             one = listing([machine], self._key, self._last.at)

@@ -111,7 +111,7 @@ class Provisioner:
         copy = await copy_machine(self._api, self._me.id, name, self._me.region, self._key, user, report)
         made = copy.machine
         first = await self._first(user, made) if copy.new else made
-        self._inventory.made(first)
+        self._inventory.add_created(first)
         if first.id != made.id:
             self._log.event("info", "another machine was made for user at once: ours goes", user=user, kept=first.id)
             await undo(self._api, copy, report)
@@ -222,7 +222,7 @@ def why_unable(config: Config, environ: Mapping[str, str]) -> str | None:
     if config.fly.metadata is None:
         return "fly.metadata is not set: name the key of metadata that names a machine's user, such as customer_id"
     try:
-        api_http.base(environ)
+        api_http.base_url(environ)
         api_http.token(environ)
     except ApiError as error:
         return str(error)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from flyatc.kit.unix_socket import short
+from flyatc.kit.unix_socket import short_path
 
 LARGEST_HEAD = 64 << 10  # bytes
 PIECE = 64 << 10  # bytes read at once
@@ -30,7 +30,7 @@ async def connected(address: Path | int) -> AsyncIterator["Connection"]:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         if isinstance(address, Path):
-            with short(address) as name:
+            with short_path(address) as name:
                 await loop.sock_connect(sock, name)
         else:
             await loop.sock_connect(sock, ("127.0.0.1", address))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def short(path: Path) -> Iterator[str]:
+def short_path(path: Path) -> Iterator[str]:
     """A short name of ``path`` for a socket's address, which has 108 bytes (unix(7)), however deep the folder lies.
 
     Raises OSError if the folder cannot be opened."""

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from flyatc.kit import durable_files
 from flyatc.kit.threads import Tick
-from flyatc.objects.calls import SECONDS, Calls, ThreadedStore
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreRefused, StoreUnavailable, check_key
+from flyatc.objects.threaded_store import SECONDS, Calls, ThreadedStore
 from flyatc.observe.log import Log
 
 HURRIED = 10.0  # s; a local disk under load may take longer to write than a bucket

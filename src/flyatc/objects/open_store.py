@@ -12,10 +12,10 @@ from flyatc.config import sections
 from flyatc.config.schema import Storage
 from flyatc.kit import tasks, timing
 from flyatc.kit.errors import OwnershipUnknown
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.folder import FolderStore
 from flyatc.objects.s3 import S3Store
 from flyatc.objects.store import StoreRefused, StoreUnavailable
+from flyatc.objects.threaded_store import ThreadedStore
 from flyatc.observe.log import Log
 
 

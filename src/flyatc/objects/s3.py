@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flyatc.config.sections import Bucket
 from flyatc.kit.threads import Tick
-from flyatc.objects.calls import Calls, ThreadedStore
-from flyatc.objects.s3_client import READ_SECONDS, Clients, date, translate_errors
+from flyatc.objects.s3_client import READ_SECONDS, Clients, response_date, translate_errors
 from flyatc.objects.s3_transfer import Transfers
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
+from flyatc.objects.threaded_store import Calls, ThreadedStore
 from flyatc.observe.log import Log
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class BucketObjects(Transfers):
                 body = _read(response, key)
         except Absent:
             return None
-        age = date(response["ResponseMetadata"]) - response["LastModified"].timestamp()
+        age = response_date(response["ResponseMetadata"]) - response["LastModified"].timestamp()
         return Seen(body, response["ETag"].strip('"'), max(0.0, age))
 
     def put(self, key: str, body: bytes, *, create: bool, match: str | None) -> str:

@@ -133,7 +133,7 @@ def _check_complete(response_dict: "_Response", operation_model: "OperationModel
 
     body = response_dict["body"]
     received = len(body) if isinstance(body, bytes) else None
-    found = flaw(operation_model.name, response_dict["status_code"], response_dict["headers"], received)
+    found = why_incomplete(operation_model.name, response_dict["status_code"], response_dict["headers"], received)
     if found is not None:
         if isinstance(body, StreamingBody):
             body.close()
@@ -145,7 +145,7 @@ def _consistent(params: dict[str, dict[str, str]], **_: object) -> None:
     params["headers"]["X-Tigris-Consistent"] = "true"
 
 
-def date(metadata: "ResponseMetadataTypeDef") -> float:
+def response_date(metadata: "ResponseMetadataTypeDef") -> float:
     """Return the Date of the response: Unix time, by the store's clock. Raises StoreUnavailable."""
     try:
         return email.utils.parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).timestamp()
@@ -211,7 +211,7 @@ _ETAG = re.compile(r'(W/)?"[^"]+"')
 _LENGTH = re.compile(r"[0-9]+")
 
 
-def flaw(operation: str, status: int, headers: Mapping[str, str], received: int | None) -> str | None:
+def why_incomplete(operation: str, status: int, headers: Mapping[str, str], received: int | None) -> str | None:
     """Return why the response is incomplete, else None. ``headers``: case-insensitive. ``received``: bytes of the
     body; None: not read yet.
 

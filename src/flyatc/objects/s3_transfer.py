@@ -15,9 +15,9 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, BinaryIO
 
 from flyatc.kit.threads import Tick
-from flyatc.objects.calls import SLOWEST, STALL
 from flyatc.objects.s3_client import ATTEMPTS, Clients, translate_errors
 from flyatc.objects.store import Absent, ConditionFailed, StoreRefused, StoreUnavailable, check_key
+from flyatc.objects.threaded_store import SLOWEST, STALL
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -93,7 +93,7 @@ class Taker:
         for _ in range(ROUNDS):
             found = await read(self.store, key, Session)
             session, seen = found or (None, None)
-            ended = session is not None and identity.ended(session.process, self.me)
+            ended = session is not None and identity.daemon_has_ended(session.process, self.me)
             decision = self.rules.steal(owner, session, seen.age if seen else 0.0, known, ended=ended)
             match decision:
                 case Take():

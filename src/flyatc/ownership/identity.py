@@ -74,13 +74,13 @@ def folder_mark(data: Path) -> str:
     return hashlib.sha256(f"{kernel}:{spaces}:{data.resolve()}".encode()).hexdigest()[:32] if kernel else ""
 
 
-def ended(process: Process, me: Me) -> bool:
+def daemon_has_ended(process: Process, me: Me) -> bool:
     """Return whether a daemon on our data folder, under any machine name, has surely ended. The folder is locked by us,
     and our start ended its leftover processes."""
-    return bool(process.folder) and process.folder == me.process.folder and not lives(process)
+    return bool(process.folder) and process.folder == me.process.folder and not is_running(process)
 
 
-def name(data: Path, environ: Mapping[str, str]) -> str | None:
+def recorded_name(data: Path, environ: Mapping[str, str]) -> str | None:
     """Return this machine's recorded name, without changes. None: no daemon has run on the data folder. Raises
     OSError."""
     path = data / ".flyatc" / "machine.json"
@@ -88,7 +88,7 @@ def name(data: Path, environ: Mapping[str, str]) -> str | None:
     return environ.get("FLY_MACHINE_ID") or (file.machine if file is not None else None)
 
 
-def lives(process: Process) -> bool:
+def is_running(process: Process) -> bool:
     """Return whether the process runs now. Valid only for one of this machine since its last boot."""
     return _started(process.pid) == process.started
 

@@ -227,7 +227,7 @@ class SessionKeeper:
             self._reason = str(error)
             return
         if seen is not None and there is not None:
-            decision = self._rules.begin(there, seen.age, self._me, lives=identity.lives(there.process))
+            decision = self._rules.begin(there, seen.age, self._me, lives=identity.is_running(there.process))
             if isinstance(decision, Wait):
                 self._reason = decision.reason
                 return

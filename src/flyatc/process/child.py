@@ -13,7 +13,7 @@ from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
-from flyatc.process import launch_plan, proc, readiness, work
+from flyatc.process import launch_plan, measure_work, proc, readiness
 from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
@@ -89,8 +89,8 @@ class RunningChild:
         return Effort(sum(one.ticks for one in members) / TICKS, any(one.state in "RD" for one in members))
 
     async def work(self, *, oldest: float, youngest: float) -> Work:
-        now = work.now()  # before the wait for a thread, as long as it may take
-        return await asyncio.to_thread(lambda: work.look(self.members(), now - oldest, now - youngest))
+        now = measure_work.seconds_since_boot()  # before the wait for a thread, as long as it may take
+        return await asyncio.to_thread(lambda: measure_work.measure(self.members(), now - oldest, now - youngest))
 
     async def ready(self) -> None:
         """Wait until the app responds. Raises StartFailed if it ends before that. Has no deadline of its own."""

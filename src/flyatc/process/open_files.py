@@ -26,7 +26,7 @@ class OpenFile:
     changed: float  # Unix time
 
 
-def look(pids: Iterable[int]) -> list[OpenFile]:
+def read_open_files(pids: Iterable[int]) -> list[OpenFile]:
     """Return the regular files open for writing, each once, without those that SQLite keeps beside a database. What may
     not be read is left out."""
     found: dict[Identity, OpenFile] = {}

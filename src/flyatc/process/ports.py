@@ -109,7 +109,7 @@ class PortOwner:
         missing, hidden = inodes, []
         for pid in (self._leader, *self._members()):
             try:
-                missing -= held(pid, missing)
+                missing -= open_sockets(pid, missing)
             except PermissionError:
                 hidden.append(pid)
             if not missing:
@@ -120,7 +120,7 @@ class PortOwner:
         inodes = frozenset(one.inode for one in strangers)
         for process in proc.scan():
             try:
-                if held(process.pid, inodes):
+                if open_sockets(process.pid, inodes):
                     who = f"pid {process.pid}, {command_line(process.pid)}"
                     break
             except PermissionError:
@@ -150,14 +150,14 @@ class PortOwner:
 
 
 def _held(pid: int, inodes: frozenset[int], at_most: int) -> frozenset[int]:
-    """Like ``held``, but return nothing if the descriptors cannot be read."""
+    """Like ``open_sockets``, but return nothing if the descriptors cannot be read."""
     try:
-        return held(pid, inodes, at_most)
+        return open_sockets(pid, inodes, at_most)
     except PermissionError:
         return frozenset()
 
 
-def held(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset[int]:
+def open_sockets(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> frozenset[int]:
     """Return the sockets among ``inodes`` that a process has open. Raises PermissionError if it may not be read."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: set[int] = set()

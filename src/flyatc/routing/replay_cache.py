@@ -29,7 +29,7 @@ INVALIDATE: Header = (b"Fly-Replay-Cache", b"invalidate")
 _HOST = re.compile(rb"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[0-9]{1,5})?")
 
 
-class Came(Enum):
+class Arrival(Enum):
     """How a request arrived, according to its headers. A forged one affects only the client's own cached replays."""
 
     FIRST = "no other machine was asked"
@@ -37,13 +37,13 @@ class Came(Enum):
     REMEMBERED = "a cached replay led here"
 
 
-def came(sources: Collection[bytes], statuses: Collection[bytes], hops: int) -> Came:
+def classify_arrival(sources: Collection[bytes], statuses: Collection[bytes], hops: int) -> Arrival:
     """Classify a request's arrival. ``sources``, ``statuses``: Fly-Replay-Src and Fly-Replay-Cache-Status.
 
     ``hops``: see routing.replay.Source; every replay carries them, except those to be cached."""
     if b"hit" in statuses or (b"miss" in statuses and hops == 0):
-        return Came.REMEMBERED
-    return Came.REPLAYED if sources or statuses else Came.FIRST
+        return Arrival.REMEMBERED
+    return Arrival.REPLAYED if sources or statuses else Arrival.FIRST
 
 
 def headers(host: bytes | None, prefix: str, seconds: float) -> list[Header] | None:

@@ -6,8 +6,8 @@ import math
 from flyatc.config.schema import Tenant as Spec
 from flyatc.observe.log import stamp
 from flyatc.tenants.idle import UNSEEN, Snapshot
-from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run import Run
+from flyatc.tenants.run_history import Record, StateTracker
 from flyatc.tenants.state import State, Status
 
 

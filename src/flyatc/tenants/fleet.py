@@ -199,15 +199,15 @@ class Fleet:
             tenant.mark_unsaved("found newer than the store when the daemon started")
         await _all(save(tenant) for tenant in owing)
 
-    async def lose(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
+    async def kill_deleted(self, why: str, *, gone: Callable[[Path], bool]) -> list[str]:
         """Kill the apps whose folder was deleted while their databases were open. Returns their addresses."""
         lost = {address: one for address, one in self._scheduler.awake.items() if one.folder_was_deleted(gone)}
         for address in lost:
             self._log.event("error", "the folder of a running app was deleted: it is killed", tenant=address)
-        await _all(one.lose(why) for one in lost.values())
+        await _all(one.kill_and_wait(why) for one in lost.values())
         return list(lost)
 
-    def made(self) -> list[Spec]:
+    def tenants_of_pattern(self) -> list[Spec]:
         """Return the specs of the pattern's tenants that exist now, for the comparison by config.reload."""
         return [one.spec for one in self._known.values() if one.spec.address not in self._config.tenants]
 
@@ -257,7 +257,7 @@ class Fleet:
 
 
 def _starting(config: Config) -> int:
-    return config.limits.starting or start_queue.default()
+    return config.limits.starting or start_queue.default_limit()
 
 
 async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:

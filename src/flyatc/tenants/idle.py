@@ -127,7 +127,7 @@ def _why(one: Snapshot) -> str:
     return f"no request for {units.human_seconds(one.idle)}"
 
 
-def to_evict(snapshots: Iterable[Snapshot], *, newcomer: bool) -> str | None:
+def tenant_to_evict(snapshots: Iterable[Snapshot], *, newcomer: bool) -> str | None:
     """Return the idle app to stop for another, or None: newcomers' first, then those without work, then the one that is
     idle for the longest. ``newcomer``: the place is for a newcomer. It may replace only other newcomers, since anyone
     can invent names."""

@@ -38,7 +38,7 @@ class InFlight:
         if self._quiet is not None:
             self._quiet()
 
-    async def gone(self) -> None:
+    async def wait_until_zero(self) -> None:
         """Wait until the count is zero. For one caller, at a time when no new requests are admitted."""
         if self.count:
             self._empty = asyncio.Event()

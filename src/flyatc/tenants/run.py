@@ -17,8 +17,8 @@ from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
 from flyatc.tenants.in_flight import InFlight, InFlightRequest
 from flyatc.tenants.interfaces import Child, Databases, DataWatch, Gateway
-from flyatc.tenants.record import Record, StateTracker
-from flyatc.tenants.run_refusal import RunFailures
+from flyatc.tenants.run_history import Record, StateTracker
+from flyatc.tenants.run_refusal import RunRefusals
 from flyatc.tenants.scheduler import Scheduler
 from flyatc.tenants.start_queue import KEPT, StartWait, Turn
 from flyatc.tenants.state import START_STATES, State
@@ -55,7 +55,7 @@ class Run:
         self._scheduler, self._record, self._tracker = scheduler, record, tracker
         self._quiet, self._ended = quiet, ended
         self._waiting = StartWait(spec, lambda: self.requests.count, tracker, self._give_up)
-        self._failures = RunFailures(spec, scheduler.log, record, tracker)
+        self._failures = RunRefusals(spec, scheduler.log, record, tracker)
         self._stop_requested = asyncio.Event()  # set by ``stop``
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
@@ -63,7 +63,7 @@ class Run:
         self._trouble: str | None = None  # why the databases could not be opened
         if not saves_only:
             record.failure = None
-        tracker.to(State.OWNING)
+        tracker.change_to(State.OWNING)
         self._task = tasks.start(self._main(), f"tenant {spec.address}")
 
     # --- requests ---
@@ -140,7 +140,7 @@ class Run:
             return
         state = self._tracker.state
         if state is State.READY:
-            self._tracker.to(State.DRAINING, why)
+            self._tracker.change_to(State.DRAINING, why)
         elif state is State.DRAINING:
             self._hasten(self._scheduler.drain_deadline(self.spec.app))
         elif state in START_STATES:
@@ -221,7 +221,7 @@ class Run:
                 self._forget_responses()  # another machine has had the user since
             self._record.epoch = self.lease.epoch
         held.callback(tasks.start(self._watch(self.lease), f"owner of {self.spec.address}").cancel)
-        self._tracker.to(State.RESTORING)
+        self._tracker.change_to(State.RESTORING)
         held.callback(setattr, self, "in_use", False)  # after their release
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.lease))
         self.in_use = True
@@ -233,7 +233,7 @@ class Run:
             self.data = await held.enter_async_context(tools.watched(self.spec, self._refuse))
             if self.spec.app.before_start:
                 await self._prepare(held, turn, self._limit)
-            self._tracker.to(State.STARTING)
+            self._tracker.change_to(State.STARTING)
             self._record.starts += 1
             self.child = await held.enter_async_context(tools.running(self.spec, self._hurried))
             self._failures.child = self.child
@@ -241,7 +241,7 @@ class Run:
                 await self.child.ready()
 
     async def _prepare(self, held: contextlib.AsyncExitStack, turn: Turn, limit: asyncio.Timeout) -> None:
-        self._tracker.to(State.PREPARING)
+        self._tracker.change_to(State.PREPARING)
         try:
             with self._waiting.suspended(limit):
                 await self._scheduler.tools.prepared(self.spec, self._hurried, turn.watched)
@@ -257,7 +257,7 @@ class Run:
         self.watch = IdleWatch(self.spec, child, self.databases, self.requests, self._scheduler, self._quiet)
         held.callback(self.watch.close)
         self.requests.quiet_since = self._now()
-        self._tracker.to(State.READY)
+        self._tracker.change_to(State.READY)
         self._waiting.settled.set()
         if self.data is not None:
             self.data.begin(child)
@@ -272,7 +272,7 @@ class Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._scheduler.drain_deadline(self.spec.app)) as self._limit:
                 ends = child.exited.wait(), self._scheduler.hurry.wait(), self.lease.ended.wait()
-                await tasks.first_of(self.requests.gone(), *ends)
+                await tasks.first_of(self.requests.wait_until_zero(), *ends)
 
     async def _watch(self, lease: Lease) -> None:
         await lease.ended.wait()
@@ -313,7 +313,7 @@ class Run:
     def _begin_release(self) -> None:
         """Begin the release and wake the requests that wait for this run."""
         if self.databases is not None:
-            self._tracker.to(State.SAVING)
+            self._tracker.change_to(State.SAVING)
         self._waiting.settled.set()
 
     def _end(self, unsaved: str | None) -> None:
@@ -327,7 +327,7 @@ class Run:
             self._record_save(unsaved)
         elif self.saves_only:
             self._record_save(self._trouble or unsaved)
-        self._tracker.to(State.FAILED if record.failure is not None else State.STOPPED)
+        self._tracker.change_to(State.FAILED if record.failure is not None else State.STOPPED)
         self.over.set()
         self._ended()
 

@@ -8,14 +8,14 @@ from flyatc.observe.log import EventLog
 from flyatc.tenants.errors import Elsewhere, Failed, Full, NoSuchUser, NotReadyInTime, Unavailable, Unsafe
 from flyatc.tenants.interfaces import Child
 from flyatc.tenants.newcomers import TooManyNewcomers
-from flyatc.tenants.record import Failure, Record, StateTracker
+from flyatc.tenants.run_history import Failure, Record, StateTracker
 from flyatc.tenants.state import State
 
 ELSEWHERE_RETRY = 2.0  # seconds for which another machine's lease is remembered
 FULL_RETRY = 5.0  # seconds; Retry-After where no place is free
 
 
-class RunFailures:
+class RunRefusals:
     """``refusal``: the error for requests that waited for this run. ``has_place``: it has its place among
     limits.running. ``child``: its app, whose last output is logged."""
 

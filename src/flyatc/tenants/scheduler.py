@@ -49,7 +49,7 @@ class ScheduledTenant(Protocol):
     def folder_was_deleted(self, gone: Callable[[Path], bool]) -> bool:
         """Return whether its databases are open here and their folder was deleted."""
 
-    async def lose(self, why: str) -> None:
+    async def kill_and_wait(self, why: str) -> None:
         """Kill its app because its folder was deleted, and wait for the end of the run."""
 
 
@@ -101,7 +101,7 @@ class Scheduler:
         return (self.awake[tenant].snapshot() for tenant in self.running_limit.inside)
 
     def _evict(self, newcomer: bool) -> bool:
-        tenant = idle.to_evict(self._snapshots(), newcomer=newcomer)
+        tenant = idle.tenant_to_evict(self._snapshots(), newcomer=newcomer)
         if tenant is None:
             return False
         self.awake[tenant].stop("another tenant needs its place")

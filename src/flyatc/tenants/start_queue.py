@@ -14,7 +14,7 @@ from flyatc.config.schema import Tenant
 from flyatc.kit import tasks
 from flyatc.kit.types import Effort
 from flyatc.tenants.errors import NotReadyInTime, Queued
-from flyatc.tenants.record import StateTracker
+from flyatc.tenants.run_history import StateTracker
 from flyatc.tenants.state import State
 
 LOOK = 0.5  # s; between two measurements of a starting app's CPU time
@@ -23,7 +23,7 @@ LEAST_SHARE = 0.1  # of a core
 PER_CORE = 2  # with one, cores stay unused while apps wait for the disk, or beside other load: bench/herd.py
 
 
-def default() -> int:
+def default_limit() -> int:
     """Return the default limit: PER_CORE times the cores that this process may use."""
     return PER_CORE * len(os.sched_getaffinity(0))
 
@@ -147,7 +147,7 @@ class StartWait:
         limit.reschedule(None)
         self._turn, self._gives_up_at = turn, math.inf
         try:
-            self._tracker.to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
+            self._tracker.change_to(State.QUEUED, f"place {turn.place} in line: limits.starting apps are being started")
             if self._kept_until is not None and not self._waiting():
                 self.left()
             await turn.granted.wait()

@@ -51,7 +51,7 @@ class InvalidTransition(Exception):
         return f"{self.new} cannot follow {self.old}"
 
 
-def follow(old: State, new: State) -> State:
+def check_transition(old: State, new: State) -> State:
     """Return ``new`` if it may follow ``old``. Raises InvalidTransition."""
     if new not in NEXT[old]:
         raise InvalidTransition(old, new)

@@ -13,8 +13,8 @@ from flyatc.tenants import describe, idle
 from flyatc.tenants.errors import Elsewhere, NoSuchUser, NotReadyInTime, Removed, Stopping
 from flyatc.tenants.in_flight import InFlight, InFlightRequest
 from flyatc.tenants.interfaces import Databases, Gateway
-from flyatc.tenants.record import Record, StateTracker
 from flyatc.tenants.run import Run
+from flyatc.tenants.run_history import Record, StateTracker
 from flyatc.tenants.scheduler import Scheduler
 from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
 
@@ -134,7 +134,7 @@ class Tenant:
         failure = self._record.failure
         if failure is not None and failure.kind in (Elsewhere, NoSuchUser) and self._tracker.state is State.FAILED:
             self._record.failure = None
-            self._tracker.to(State.STOPPED)
+            self._tracker.change_to(State.STOPPED)
 
     # --- for operators ---
 
@@ -187,7 +187,7 @@ class Tenant:
         """Forget its failures: they may be fixed."""
         self._record.reset_backoff()
         if self._tracker.state is State.FAILED:
-            self._tracker.to(State.STOPPED)
+            self._tracker.change_to(State.STOPPED)
 
     # --- for the fleet ---
 
@@ -244,7 +244,7 @@ class Tenant:
         if self._run is not None:
             self._run.abandon()
 
-    async def lose(self, why: str) -> None:
+    async def kill_and_wait(self, why: str) -> None:
         """Kill its app because its folder was deleted, and wait for the end of the run."""
         if (run := self._run) is not None:
             run.kill(why)

@@ -18,9 +18,9 @@ from flyatc.daemon.wiring import DataLock, streams_of
 from flyatc.databases.service import DatabaseService
 from flyatc.kit import timing
 from flyatc.kit.errors import HeldElsewhere, OwnershipUnknown, StillRunning
-from flyatc.objects.calls import ThreadedStore
 from flyatc.objects.open_store import store_of
 from flyatc.objects.store import StoreRefused, StoreUnavailable
+from flyatc.objects.threaded_store import ThreadedStore
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease
 from flyatc.process import launch_plan, proc, termination
@@ -67,7 +67,7 @@ def sendfile_roots(config: Config | None, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(config: Config | None) -> Iterator[None]:
+def lock_data_folder(config: Config | None) -> Iterator[None]:
     """Lock the data folder against other daemons. Raises FlyatcError."""
     lock = None if config is None else DataLock(Path(config.server.data))
     try:

@@ -49,8 +49,8 @@ def run(command: Sequence[str], file: Path | None) -> int:
         return FAILED
     with _log(debug=settings.debug) as log:
         try:
-            with databases.locked(config):
-                return daemon.in_a_loop(_live(command, settings, config, log, signals))
+            with databases.lock_data_folder(config):
+                return daemon.run_in_event_loop(_live(command, settings, config, log, signals))
         except SaveFailed as error:
             log.event("error", f"not saved: the local copy is kept, and will be saved at the next start. {error}")
         except StartFailed as error:
@@ -63,7 +63,7 @@ def run(command: Sequence[str], file: Path | None) -> int:
 async def _live(
     command: Sequence[str], settings: WrapperSettings, config: Config | None, log: Log, signals: Signals
 ) -> int:
-    return await Wrapper(settings, config, log, signals).live(command)
+    return await Wrapper(settings, config, log, signals).run_app(command)
 
 
 def _read(
@@ -120,7 +120,7 @@ class Wrapper:
         self._stop_signal: signal.Signals | None = None  # received before there was an app
         self._drained: asyncio.Task[None] | None = None
 
-    async def live(self, command: Sequence[str]) -> int:
+    async def run_app(self, command: Sequence[str]) -> int:
         """Run until the app has ended and its databases are saved; return its exit code. Raises FlyatcError."""
         await self._open()
         try:

@@ -38,7 +38,7 @@ async def _chosen(database: Database, choice: Choice) -> State:
             at = choice.at
             if current is None or not current.streamed:
                 there = {key: stored.modified for key, stored in (await database.remote.snapshots()).items()}
-                picked = version_choice.newest(version_choice.kept(pointer, there), choice.at)
+                picked = version_choice.newest(version_choice.saved_versions(pointer, there), choice.at)
                 ids = {manifest.version(picked.key)} if isinstance(picked, Picked) else set()
         case str():
             ids = {choice}

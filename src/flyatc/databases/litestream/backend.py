@@ -173,7 +173,7 @@ async def _newest(there: _There, place: Path, context: LitestreamContext, progre
 async def _at(there: _There, moment: float, place: Path, context: LitestreamContext, progress: Progress) -> Restored:
     database, pointer = there.database, there.pointer
     stored = {key: one.modified for key, one in (await database.remote.snapshots()).items()}
-    for source in replica_layout.places_at(there.found, versions.kept(pointer, stored), moment):
+    for source in replica_layout.places_at(there.found, versions.saved_versions(pointer, stored), moment):
         if isinstance(source, Picked):
             return await snapshots.bring(database, source.key, pointer, place, context.tools, progress)
         line, time = source

@@ -21,9 +21,9 @@ class StateTracker:
         self._entered = asyncio.get_running_loop().time()
         self.since = wall()  # Unix time of the last change
 
-    def to(self, new: State, why: str | None = None) -> None:
+    def change_to(self, new: State, why: str | None = None) -> None:
         """Change the state, the only way to do so, and log the ms spent in the old one. Raises InvalidTransition."""
-        old, self.state = self.state, state.follow(self.state, new)
+        old, self.state = self.state, state.check_transition(self.state, new)
         now = asyncio.get_running_loop().time()
         ms, self._entered = round((now - self._entered) * 1000, 1), now
         self.since = self._wall()

@@ -36,17 +36,17 @@ class HeldDatabases:
         return tenant.data in self._held
 
     @contextlib.contextmanager
-    def alone(self, tenant: Tenant) -> Iterator[None]:
+    def exclusively(self, tenant: Tenant) -> Iterator[None]:
         """Keep everything else away from its databases. Raises RestoreRefused if they are in use."""
         if tenant.data in self._held:
             raise RestoreRefused(f"{tenant.address} is in use: stop it first")
-        self.put(tenant, None)
+        self.register(tenant, None)
         try:
             yield
         finally:
             self._held.pop(tenant.data, None)
 
-    def put(self, tenant: Tenant, held: Held | None) -> None:
+    def register(self, tenant: Tenant, held: Held | None) -> None:
         self._held[tenant.data] = _Hold(tenant, held, time())
 
     def running(self) -> dict[str, float]:

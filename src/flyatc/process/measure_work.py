@@ -13,12 +13,12 @@ MOST_THREADS = 2000  # examined in one look
 STARTED = 19  # index of starttime in /proc/PID/stat, after the name
 
 
-def now() -> float:
-    """Return the seconds since boot, the clock of ``look``."""
+def seconds_since_boot() -> float:
+    """Return the seconds since boot, the clock of ``measure``."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def look(pids: Iterable[int], since: float, until: float) -> Work:
+def measure(pids: Iterable[int], since: float, until: float) -> Work:
     """Read the work of these processes. Of the threads that sleep, only those that began between ``since`` and
     ``until`` are listed. A kernel or sandbox that hides where threads wait lists none."""
     first, last = since * TICKS, until * TICKS
