@@ -12,7 +12,8 @@ from msgspec import structs
 from fakes.machines import Yard
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases import restore_failures, sqlite
+from flyatc.databases import sqlite
+from flyatc.databases.decisions import restore_failures
 from flyatc.databases.litestream import client
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent

@@ -8,7 +8,7 @@ import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.databases import orphans
-from flyatc.databases.version_choice import Moment, OrphanChoice
+from flyatc.databases.decisions.version_choice import Moment, OrphanChoice
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 

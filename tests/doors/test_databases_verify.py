@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fakes.machines import FailingStore, Machine, Yard, add
-from flyatc.databases import inventory
+from flyatc.databases.decisions import inventory
 from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
 from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore

@@ -9,7 +9,7 @@ import pytest
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after, litestream_of
 from fakes.waiting import eventually
-from flyatc.databases import alarms
+from flyatc.databases.decisions import alarms
 from flyatc.databases.litestream import streamed_database
 
 FIRST = previous(0, clean=True)

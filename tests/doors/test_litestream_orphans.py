@@ -7,7 +7,7 @@ import pytest
 from fakes.machines import DATABASE
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, after
-from flyatc.databases.version_choice import OrphanChoice
+from flyatc.databases.decisions.version_choice import OrphanChoice
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 

@@ -13,8 +13,8 @@ from msgspec import structs
 from fakes.machines import DATABASE, Yard, add, rows
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamer, Streamers, Writer, after
+from flyatc.databases.decisions.version_choice import Moment
 from flyatc.databases.litestream import client
-from flyatc.databases.version_choice import Moment
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flyatc import __version__
 from flyatc.control.types import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
-from flyatc.databases.version_choice import Choice
+from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
 from flyatc.observe.log import Journal

@@ -2,7 +2,7 @@
 
 import itertools
 
-from flyatc.databases.alarms import LARGE_WAL, LONGEST_PAUSE, RENEW, STUCK, Watch
+from flyatc.databases.decisions.alarms import LARGE_WAL, LONGEST_PAUSE, RENEW, STUCK, Watch
 
 
 def see(

@@ -1,6 +1,6 @@
 """Snapshot mode after litestream has written."""
 
-from flyatc.databases.keep_or_restore import Here, Keep, Refuse, Streamed, plan
+from flyatc.databases.decisions.keep_or_restore import Here, Keep, Refuse, Streamed, plan
 from flyatc.databases.manifest import Entry
 
 STREAMED = Entry(line=3, txid=9)

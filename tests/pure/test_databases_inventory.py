@@ -1,6 +1,6 @@
 """The contents of a store, by the names of its objects."""
 
-from flyatc.databases.inventory import Inventory, StoredDatabase, StoredOrphan, folder, take
+from flyatc.databases.decisions.inventory import Inventory, StoredDatabase, StoredOrphan, folder, take
 from flyatc.objects.store import Stored
 
 NAME = "20261121T143000.123456Z-abcd1234"

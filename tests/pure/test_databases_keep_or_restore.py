@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from flyatc.databases.keep_or_restore import (
+from flyatc.databases.decisions.keep_or_restore import (
     Adopt,
     Create,
     Current,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyatc.databases.alarms import overlooked
+from flyatc.databases.decisions.alarms import overlooked
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from flyatc.databases import restore_failures
-from flyatc.databases.restore_failures import Cause, Room
+from flyatc.databases.decisions import restore_failures
+from flyatc.databases.decisions.restore_failures import Cause, Room
 from flyatc.kit.types import Exit
 
 HERE = "/data/t/.flyatc/restore-x/app.sqlite3"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from flyatc.databases.decisions.version_choice import NoneSoOld, Picked, SavedVersion, newest, rfc3339, saved_versions
 from flyatc.databases.manifest import Pointer, Snapshot, name, point
-from flyatc.databases.version_choice import NoneSoOld, Picked, SavedVersion, newest, rfc3339, saved_versions
 
 NOON = 1795262400.0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fakes.owners import FakeLease, previous
-from flyatc.databases.keep_or_restore import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import Create, Here, Keep, Refuse, Restore
 from flyatc.databases.litestream.keep_or_restore import (
     PlanInput,
     RestoreLine,

@@ -6,10 +6,10 @@ import pytest
 
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import transfer
+from flyatc.databases.decisions.version_choice import Picked, SavedVersion
 from flyatc.databases.litestream import client, replica_layout
 from flyatc.databases.litestream.replica_layout import Addresses, Line
 from flyatc.databases.manifest import Position
-from flyatc.databases.version_choice import Picked, SavedVersion
 from flyatc.objects.store import Stored
 
 TENANT = Tenant(user="100", name="", prefix="/100", data=Path("/data/100"), app=App())

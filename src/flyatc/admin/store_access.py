@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import inventory, orphans
+from flyatc.databases import orphans
+from flyatc.databases.decisions import inventory
+from flyatc.databases.decisions.inventory import Inventory, StoredOrphan
 from flyatc.databases.files.verify import SavedFiles
-from flyatc.databases.inventory import Inventory, StoredOrphan
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
 from flyatc.databases.litestream.replica_restore import LitestreamContext

@@ -11,7 +11,7 @@ from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
 from flyatc.control.call import ApiResponse, Call
 from flyatc.control.types import LONGEST_HOLD, Address, Cleared, Operations, Resumed, Step, Switched
-from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
+from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.observe.log import Entry, Journal, Log

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from flyatc.databases.version_choice import Choice
+from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
 from flyatc.tenants.state import Status

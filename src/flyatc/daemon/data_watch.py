@@ -15,7 +15,8 @@ from time import time
 
 from flyatc.config import database_names
 from flyatc.config.schema import Tenant
-from flyatc.databases import alarms, database_patterns, unlisted
+from flyatc.databases import database_patterns, unlisted
+from flyatc.databases.decisions import alarms
 from flyatc.databases.held_databases import HeldDatabases
 from flyatc.databases.unlisted import FolderScan, Identity
 from flyatc.kit import tasks

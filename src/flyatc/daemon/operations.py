@@ -14,8 +14,8 @@ from flyatc.config import reload
 from flyatc.config.schema import Config
 from flyatc.control import route_explanation, types
 from flyatc.daemon.wiring import Parts
+from flyatc.databases.decisions.version_choice import Choice
 from flyatc.databases.files import facade
-from flyatc.databases.version_choice import Choice
 from flyatc.edge import maintenance_rules
 from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks

@@ -20,7 +20,7 @@ from flyatc.admin import store_access
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import segment_of
 from flyatc.control import types
-from flyatc.databases.inventory import StoredDatabase
+from flyatc.databases.decisions.inventory import StoredDatabase
 from flyatc.databases.verify import Verdict, Verifier
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, SaveFailed

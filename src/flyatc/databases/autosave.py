@@ -9,8 +9,9 @@ from typing import Any
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import alarms, local_files, orphans, restore
+from flyatc.databases import local_files, orphans, restore
 from flyatc.databases.database import Database
+from flyatc.databases.decisions import alarms
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.workers import Workers

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from flyatc.config import database_names, validate
 from flyatc.config.schema import Tenant
-from flyatc.databases import inventory
+from flyatc.databases.decisions import inventory
 from flyatc.databases.local_record import Record
 from flyatc.databases.unlisted import FolderScan
 from flyatc.databases.workers import Workers

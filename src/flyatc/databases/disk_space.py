@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from flyatc.databases import restore_failures
-from flyatc.databases.restore_failures import Room
+from flyatc.databases.decisions import restore_failures
+from flyatc.databases.decisions.restore_failures import Room
 from flyatc.kit.errors import RestoreRefused
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from flyatc.databases.keep_or_restore import Here
+from flyatc.databases.decisions.keep_or_restore import Here
 from flyatc.databases.manifest import Signature, Stamp
 from flyatc.kit import durable_files
 from flyatc.kit.threads import Tick

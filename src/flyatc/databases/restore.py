@@ -17,7 +17,7 @@ from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import disk_space, local_files, manifest, orphans, remote, sqlite, transfer
 from flyatc.databases.database import Database
-from flyatc.databases.keep_or_restore import (
+from flyatc.databases.decisions.keep_or_restore import (
     Adopt,
     Create,
     Current,

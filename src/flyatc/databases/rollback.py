@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import local_files, manifest, orphans, restore, version_choice
+from flyatc.databases import local_files, manifest, orphans, restore
 from flyatc.databases.database import Database
+from flyatc.databases.decisions import version_choice
+from flyatc.databases.decisions.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.transfer import Restored
-from flyatc.databases.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress

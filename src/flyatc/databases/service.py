@@ -12,6 +12,7 @@ from flyatc.config.schema import Storage, Tenant
 from flyatc.databases import database_patterns, links, local_files, orphans, restore, rollback
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
+from flyatc.databases.decisions.version_choice import Choice
 from flyatc.databases.files import facade, opening
 from flyatc.databases.files.folder import SavedFolder
 from flyatc.databases.held_databases import Held, HeldDatabases
@@ -21,7 +22,6 @@ from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.remote import Version, in_time
-from flyatc.databases.version_choice import Choice
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress

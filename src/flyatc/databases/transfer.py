@@ -17,7 +17,7 @@ from msgspec import structs
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.database import Database
-from flyatc.databases.keep_or_restore import Here
+from flyatc.databases.decisions.keep_or_restore import Here
 from flyatc.databases.manifest import Pointer, Snapshot
 from flyatc.databases.remote import OrphanStore, RemoteDatabase
 from flyatc.databases.workers import Workers

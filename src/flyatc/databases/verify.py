@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, sqlite, transfer
-from flyatc.databases.inventory import StoredDatabase
+from flyatc.databases.decisions.inventory import StoredDatabase
 from flyatc.databases.litestream import replica_layout, replica_restore
 from flyatc.databases.litestream.replica_layout import Line, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext

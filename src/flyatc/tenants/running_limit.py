@@ -19,7 +19,8 @@ class RunningLimit:
 
     ``leaving`` returns the number of places about to be released. ``evict`` stops an idle app, for a newcomer or not,
     and returns whether there was one. Newcomers queue behind all others and evict only newcomers: see
-    ``idle.to_evict``. Both callbacks act without awaiting, so that a decision is still valid when it is executed."""
+    ``idle.tenant_to_evict``. Both callbacks act without awaiting, so that a decision is still valid when it is
+    executed."""
 
     def __init__(self, limit: int, leaving: Callable[[], int], evict: Callable[[bool], bool]) -> None:
         self._limit, self._leaving, self._evict = limit, leaving, evict

@@ -9,6 +9,7 @@ from flyatc.config.schema import Tenant
 from flyatc.databases import manifest
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
+from flyatc.databases.decisions.version_choice import Choice, OrphanChoice
 from flyatc.databases.files import opening, rollback, states
 from flyatc.databases.files.folder import SavedFolder
 from flyatc.databases.files.holder import FilesHolder, databases_of, set_aside
@@ -18,7 +19,6 @@ from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.remote import Version
 from flyatc.databases.restore import Seeds
-from flyatc.databases.version_choice import Choice, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.ownership.lease import Lease

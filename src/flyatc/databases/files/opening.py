@@ -15,6 +15,7 @@ from msgspec import structs
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import disk_space, local_files, manifest, orphans, restore
+from flyatc.databases.decisions.keep_or_restore import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import pairing, placing, seeds
 from flyatc.databases.files.folder import SavedFolder, Unusable
@@ -23,7 +24,6 @@ from flyatc.databases.files.manifest import Manifest
 from flyatc.databases.files.pairing import Chosen, State
 from flyatc.databases.files.placing import Bring, Damaged, Local
 from flyatc.databases.files.scan import Scan
-from flyatc.databases.keep_or_restore import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Snapshot
 from flyatc.databases.restore import Seeds

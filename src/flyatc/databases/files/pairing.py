@@ -9,8 +9,8 @@ in a pair, but none is missing.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flyatc.databases.decisions.version_choice import rfc3339
 from flyatc.databases.manifest import Snapshot, saved_at, version
-from flyatc.databases.version_choice import rfc3339
 
 NOT_SAVED = ""  # in place of a version in ``beside``: the folder could not be saved with the database
 

@@ -13,7 +13,9 @@ from time import monotonic
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import disk_space, manifest, orphans, restore, version_choice
+from flyatc.databases import disk_space, manifest, orphans, restore
+from flyatc.databases.decisions import version_choice
+from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
 from flyatc.databases.files import index as indexes
 from flyatc.databases.files import opening, pairing, seeds
 from flyatc.databases.files.folder import SavedFolder
@@ -22,7 +24,6 @@ from flyatc.databases.files.pairing import Chosen, State
 from flyatc.databases.files.placing import Local
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import ARCHIVE, OF_FILES, Entry, Pointer, Snapshot
-from flyatc.databases.version_choice import Choice, Moment, OrphanChoice
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed

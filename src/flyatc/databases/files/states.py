@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from flyatc.databases import manifest, version_choice
+from flyatc.databases import manifest
 from flyatc.databases.database import Database
+from flyatc.databases.decisions import version_choice
+from flyatc.databases.decisions.version_choice import Choice, Moment, Picked
 from flyatc.databases.files.pairing import State
 from flyatc.databases.manifest import Pointer, Snapshot
-from flyatc.databases.version_choice import Choice, Moment, Picked
 
 
 async def here(databases: Iterable[Database]) -> list[State]:

@@ -9,9 +9,10 @@ from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, orphans
 from flyatc.databases import restore as snapshots
-from flyatc.databases import version_choice as versions
 from flyatc.databases.database import Database
-from flyatc.databases.keep_or_restore import Restore
+from flyatc.databases.decisions import version_choice as versions
+from flyatc.databases.decisions.keep_or_restore import Restore
+from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice, Picked
 from flyatc.databases.litestream import keep_or_restore, prepare, replica_layout, replica_restore
 from flyatc.databases.litestream.daemon import LitestreamDaemon, Run
 from flyatc.databases.litestream.replica_layout import Addresses, Lines
@@ -22,7 +23,6 @@ from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
 from flyatc.databases.restore import Seeds
 from flyatc.databases.transfer import Restored
-from flyatc.databases.version_choice import Choice, Moment, OrphanChoice, Picked
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress

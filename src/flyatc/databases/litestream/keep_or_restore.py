@@ -1,13 +1,13 @@
 """Decide what to do with a database before its app starts, in litestream mode. Pure.
 
-As in ``databases.keep_or_restore`` nothing is overwritten that is not in the store, nothing starts empty unless the
-store certainly has nothing, and in doubt the plan is to refuse. The content of the store was *listed*: litestream
-reports the same for a replica that lost its first file as for none. Each plan has its reason.
+As in ``databases.decisions.keep_or_restore`` nothing is overwritten that is not in the store, nothing starts empty
+unless the store certainly has nothing, and in doubt the plan is to refuse. The content of the store was *listed*:
+litestream reports the same for a replica that lost its first file as for none. Each plan has its reason.
 """
 
 from dataclasses import dataclass
 
-from flyatc.databases.keep_or_restore import Create, Here, Keep, Refuse, Restore
+from flyatc.databases.decisions.keep_or_restore import Create, Here, Keep, Refuse, Restore
 from flyatc.databases.litestream.replica_layout import Line, Lines, folder
 from flyatc.databases.manifest import Entry, Link, Position, version
 

@@ -16,7 +16,8 @@ from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest, restore
 from flyatc.databases.database import Database
-from flyatc.databases.keep_or_restore import Create, Keep, Restore
+from flyatc.databases.decisions.keep_or_restore import Create, Keep, Restore
+from flyatc.databases.decisions.restore_failures import Cause
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
 from flyatc.databases.litestream.keep_or_restore import Plan, PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, plan
@@ -28,7 +29,6 @@ from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current
 from flyatc.databases.restore import Seeds
-from flyatc.databases.restore_failures import Cause
 from flyatc.databases.transfer import Restored
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import RestoreRefused, SaveFailed

@@ -17,9 +17,9 @@ from urllib.parse import urlencode
 
 from flyatc.config import sections
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import version_choice
+from flyatc.databases.decisions import version_choice
+from flyatc.databases.decisions.version_choice import Picked, SavedVersion
 from flyatc.databases.manifest import Position
-from flyatc.databases.version_choice import Picked, SavedVersion
 from flyatc.objects.store import Stored
 
 _FOLDER = r"e(?P<line>\d{6,})(?:-(?P<renewal>\d{2,}))?/"

@@ -22,13 +22,14 @@ from msgspec import structs
 
 from flyatc.config import sections
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import disk_space, local_files, restore_failures, sqlite
+from flyatc.databases import disk_space, local_files, sqlite
 from flyatc.databases.database import Database
+from flyatc.databases.decisions import restore_failures
+from flyatc.databases.decisions.restore_failures import Cause, Room
 from flyatc.databases.litestream import client, replica_layout
 from flyatc.databases.litestream.daemon import LitestreamDaemon, Run, Running
 from flyatc.databases.litestream.replica_layout import Addresses, Lines, prefix
 from flyatc.databases.manifest import Position
-from flyatc.databases.restore_failures import Cause, Room
 from flyatc.databases.transfer import fill
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks

@@ -15,8 +15,8 @@ from typing import Any
 from msgspec import structs
 
 from flyatc.databases import local_files
-from flyatc.databases.alarms import Watch
 from flyatc.databases.database import Database
+from flyatc.databases.decisions.alarms import Watch
 from flyatc.databases.litestream import final_save, verify_replica, wal_rules
 from flyatc.databases.litestream.replica_restore import LitestreamContext
 from flyatc.databases.litestream.stream import ANSWER, RATE, Stream, forget

@@ -1,0 +1,1 @@
+"""Pure decisions about databases: no loop, no file, no clock."""
