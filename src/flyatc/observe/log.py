@@ -11,6 +11,7 @@ import queue
 import select
 import threading
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from time import monotonic, sleep, time  # noqa: TID251  # see settle
 from typing import Any, BinaryIO, Protocol
@@ -179,39 +180,59 @@ def _encode(record: dict[str, Any]) -> bytes:
         return _encoder.encode({name: str(value).encode(errors="replace").decode() for name, value in record.items()})
 
 
-# (number, tenant or None, JSON object without newline). A tuple, since every request adds one
-Entry = tuple[int, str | None, bytes]
+Entry = tuple[int, str | None, bytes]  # number, tenant or None, JSON object without newline
+_PARTS = 32  # of the journal; the oldest is dropped as a whole
 
 
 class Journal:
-    """The latest log lines in memory, for ``flyatc logs``, bounded in bytes."""
+    """The latest log lines in memory, for ``flyatc logs``, bounded in bytes.
+
+    Each request adds one, and few are ever read: so full parts are kept as one block of lines, and split when read."""
 
     def __init__(self, bound: int = 4 << 20) -> None:
-        self._entries: deque[Entry] = deque()
-        self._size, self._bound = 0, bound
+        self._parts: deque[tuple[int, list[str | None], bytes]] = deque()  # number of the first, tenants, lines
+        self._tenants: list[str | None] = []  # of the newest lines, not in a part yet
+        self._lines: list[bytes] = []
+        self._size = self._newest = 0  # octets of the parts, and of the newest lines
+        self._bound, self._part = bound, bound // _PARTS
         self._more = asyncio.Event()
         self._readers = 0  # that wait
         self.last = 0  # the number of the newest entry
 
     def add(self, tenant: str | None, line: bytes) -> None:
         self.last += 1
-        self._entries.append((self.last, tenant, line))
-        self._size += len(line)
-        while self._size > self._bound:
-            self._size -= len(self._entries.popleft()[2])
+        self._tenants.append(tenant)
+        self._lines.append(line)
+        self._newest += len(line)
+        if self._newest > self._part:
+            self._close_part()
         if self._readers:
             self._more.set()
+
+    def _close_part(self) -> None:
+        self._parts.append((self.last - len(self._lines) + 1, self._tenants, b"\n".join(self._lines)))
+        self._size += self._newest
+        self._tenants, self._lines, self._newest = [], [], 0
+        while self._size > self._bound:
+            _, tenants, lines = self._parts.popleft()
+            self._size -= len(lines) - len(tenants) + 1
 
     def since(self, number: int, tenant: str | None = None) -> list[Entry]:
         """Return the entries after ``number``, oldest first; of ``tenant`` and of addresses below ``tenant/``."""
         found: list[Entry] = []
-        for entry in reversed(self._entries):
-            if entry[0] <= number:
-                break
-            if tenant is None or entry[1] == tenant or (entry[1] or "").startswith(f"{tenant}/"):
-                found.append(entry)
-        found.reverse()
+        for first, tenants, lines in self._blocks(number):
+            for at in range(max(0, number + 1 - first), len(tenants)):
+                of = tenants[at]
+                if tenant is None or of == tenant or (of or "").startswith(f"{tenant}/"):
+                    found.append((first + at, of, lines[at]))
         return found
+
+    def _blocks(self, number: int) -> Iterator[tuple[int, list[str | None], list[bytes]]]:
+        """Yield the blocks that have entries after ``number``: the number of the first, tenants, lines."""
+        for first, tenants, lines in self._parts:
+            if first + len(tenants) > number + 1:
+                yield first, tenants, lines.split(b"\n")
+        yield self.last - len(self._lines) + 1, self._tenants, self._lines
 
     async def more(self) -> None:
         """Wait for the next entry."""
