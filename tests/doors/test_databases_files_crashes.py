@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -192,6 +193,34 @@ async def test_a_file_removed_after_the_copy_of_its_database_stays_in_the_pair_a
         assert await session(yard.machine("c", files=FILES)) == ([1, 2], [])
     await a.vault.restore(a.tenant, "storage/", None, silent)
     assert not (a.storage / "1.txt").exists()
+
+
+async def test_a_new_file_removed_after_the_copy_of_its_database_is_in_the_pair_too(yard: Yard) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1)
+    async with a.vault.hold(a.tenant) as held:
+        assert isinstance(held, FilesHolder)
+        (folder,) = held.folders
+        large = a.storage / "deep" / "large"
+        work(a, 2)
+        large.parent.mkdir()
+        large.write_bytes(b"x" * 600_000)
+
+        def removing() -> dict[str, str]:
+            (a.storage / "2.txt").unlink(missing_ok=True)
+            shutil.rmtree(large.parent, ignore_errors=True)
+            return {}
+
+        unchanged, folder.unchanged = folder.unchanged, removing
+        await held.save(silent)
+        folder.unchanged = unchanged
+        assert not large.exists()
+        b = yard.machine("b", files=FILES)
+        assert await session(b) == ([1, 2], [1, 2])
+        assert (b.storage / "deep" / "large").read_bytes() == b"x" * 600_000
+        await held.save(silent)
+        assert await session(yard.machine("c", files=FILES)) == ([1, 2], [1])
+        assert not list((a.tenant.data / ".flyatc").glob("save-*"))
 
 
 @pytest.mark.parametrize(

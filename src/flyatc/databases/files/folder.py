@@ -70,6 +70,8 @@ class SavedFolder(Database):
         self.relation = ""  # a sentence if what was restored is not of one moment with the databases
         self.most, self.largest = storage.files_most, storage.files_size
         self.behind = False  # the last look found changes which are not saved
+        self._place: Path | None = None
+        self._links: dict[str, Path] = {}
         self.before: frozenset[str] = frozenset()  # files that were there before the copies of the databases
 
     @property
@@ -95,10 +97,26 @@ class SavedFolder(Database):
         return found, index, found is not None and index.same(found)
 
     async def remember(self) -> None:
-        """Remember the files that are there now, before a database is copied: if one is deleted afterwards, the copy
-        may name it, so the next save keeps it. Raises SaveFailed, OSError."""
-        found, _ = await self.look()
-        self.before = frozenset(found.files) if found is not None else frozenset()
+        """Remember the files that are there now, before a database is copied: if one is removed afterwards, the copy
+        may name it, so the next saves keep it until ``forget``. New files get a second name meanwhile, since the store
+        has not their content. Raises SaveFailed, OSError."""
+        found, index = await self.look()
+        if found is not None:
+            self.before = frozenset(found.files)
+            self._place = await self._tools.quick.run(partial(local_files.make_workplace, self.folder, "save"))
+            self._links = await self._tools.quick.run(partial(self._link, found, index, self._place))
+
+    def _link(self, found: Scan, index: Index, place: Path) -> dict[str, Path]:
+        new = [path for path, seen in found.files.items() if not indexes.is_known(index.files.get(path), seen)]
+        targets = {path: place / str(number) for number, path in enumerate(new)}
+        return {path: target for path, target in targets.items() if scanning.link(self.path, path, target)}
+
+    async def forget(self) -> None:
+        """Forget what was remembered."""
+        self.before, self._links, place = frozenset(), {}, self._place
+        self._place = None
+        if place is not None:
+            await self._tools.quick.run(partial(local_files.remove, place))
 
     async def index(self) -> Index:
         return await self._tools.quick.run(partial(indexes.read, self.index_path))
@@ -153,8 +171,9 @@ class SavedFolder(Database):
         number = manifest.version(manifest.following(pointer, there, self.lease.epoch, OF_FILES))
         present = {} if anew else await self.blobs.there(number)
         upload = Upload(
-            self.path, found, index, stored, number, present, self.blobs, place, self._tools, self._may_write
-        )
+            self.path, found, index, stored, number, present, self.blobs, place, self._tools, self._may_write,
+            self._links,
+        )  # fmt: skip
         await upload.run()
         return upload, current
 
@@ -169,13 +188,16 @@ class SavedFolder(Database):
     def _next_index(self, index: Index, upload: Upload, carried: frozenset[str]) -> Index:
         """Return the index of this save, with files that were deleted after the databases were copied."""
         files, folders = dict(upload.files), dict(upload.found.folders)
-        for path in carried - upload.found.files.keys():
-            known, parts = index.files.get(path), path.split("/")
+        removed = {
+            path: known for path in carried if (known := index.files.get(path)) and known.sha256 in upload.stored
+        }
+        kept = {path: Known(one.stamp, one.sha256, upload.stored[one.sha256], one.mode, sure=False)
+                for path, one in removed.items()} | upload.removed  # fmt: skip
+        for path in kept.keys() - upload.found.files.keys():
+            parts = path.split("/")
             above = ["/".join(parts[:size]) for size in range(1, len(parts))]
-            if known is None or known.sha256 not in upload.stored or any(one in files for one in (path, *above)):
-                continue
-            if path not in folders:
-                files[path] = Known(known.stamp, known.sha256, upload.stored[known.sha256], known.mode, sure=False)
+            if path not in folders and not any(one in files for one in above):
+                files[path] = kept[path]
                 folders = {one: index.folders.get(one, 0o755) for one in above} | folders
         return Index(swept=index.swept, mode=upload.found.mode, folders=folders, files=files)
 

@@ -154,7 +154,7 @@ class FilesHolder:
         if not (errors and _store_is_away(errors[0])):
             errors += await self._save_folders(progress, only)
         for folder in self.folders:
-            folder.before = frozenset()
+            await folder.forget()
         if errors:
             raise SaveFailed("; ".join(str(error) for error in errors)) from errors[0]
 

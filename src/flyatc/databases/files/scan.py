@@ -142,6 +142,14 @@ def look(root: Path, path: str) -> Stat | None:
     return None
 
 
+def link(root: Path, path: str, target: Path) -> bool:
+    """Give a file a second name, so that its content outlives a removal. False: not possible, or it is gone."""
+    with contextlib.suppress(OSError), _parent(root, path) as (parent, name):
+        os.link(name, os.fsencode(target), src_dir_fd=parent, follow_symlinks=False)
+        return True
+    return False
+
+
 def read(root: Path, path: str, seen: Stat, take: Callable[[bytes], object]) -> str:
     """Pass the content of a file to ``take``, in pieces; return its sha256. Raises Changed unless the file is as it was
     ``seen``, before and after; OSError."""

@@ -39,8 +39,10 @@ class Upload:
     place: Path
     tools: Workers
     allowed: Callable[[], None]
+    links: Mapping[str, Path]  # second names of files that were new before the databases were copied
     files: dict[str, Known] = field(default_factory=dict)  # result
     deferred: list[str] = field(default_factory=list)  # result: files that changed while they were read
+    removed: dict[str, Known] = field(default_factory=dict)  # result: of ``links``, and not in the folder any more
     size: int = 0  # result: uploaded
     _new: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     _names: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -48,11 +50,14 @@ class Upload:
     async def run(self) -> None:
         """Raises the store's errors, OSError."""
         work = await self.tools.quick.run(self._split)
+        work += sorted(self.links.keys() - self.found.files.keys())
         turns = iter(work)
 
         async def take_turns() -> None:
             for path in turns:
-                await self._one(path, self.found.files[path])
+                seen = self.found.files.get(path)
+                if (seen is None or not await self._one(path, seen)) and not await self._from_link(path):
+                    self._defer(path)
 
         await tasks.every((take_turns() for _ in range(min(AT_ONCE, len(work)))), "save files")
 
@@ -67,23 +72,46 @@ class Upload:
                 work.append(path)
         return sorted(work)
 
-    async def _one(self, path: str, seen: Stat) -> None:
+    async def _one(self, path: str, seen: Stat) -> bool:
+        """Save a file as it was seen; return whether it still was."""
+        sha256 = await self._send(self.root, path, seen)
+        if sha256 is None:
+            return False
+        self.files[path] = index.known(seen, sha256, self.stored.get(sha256, self.number))
+        return True
+
+    async def _from_link(self, path: str) -> bool:
+        """Save a file by its second name: it was removed or replaced since. It goes with the next save."""
+        target = self.links.get(path)
+        if target is None:
+            return False
+        seen = await self.tools.quick.run(partial(scan.look, target.parent, target.name))
+        sha256 = await self._send(target.parent, target.name, seen) if seen is not None else None
+        if seen is None or sha256 is None:
+            return False
+        known = Known(seen.stamp, sha256, self.stored.get(sha256, self.number), seen.mode, sure=False)
+        if path in self.found.files:
+            self.files[path] = known
+        else:
+            self.removed[path] = known
+        return True
+
+    async def _send(self, root: Path, path: str, seen: Stat) -> str | None:
+        """Read a file and upload it; return its sha256. None: it is not as it was seen."""
         copy = self.place / str(next(self._names))
         try:
             if seen.size <= SMALL:
-                sha256, content = await self.tools.heavy.run(partial(self._into_memory, path, seen))
+                sha256, content = await self.tools.heavy.run(partial(self._into_memory, root, path, seen))
                 await self._store(sha256, content, len(content))
             else:
-                sha256 = await self.tools.heavy.run(partial(self._into_copy, path, seen, copy))
+                sha256 = await self.tools.heavy.run(partial(self._into_copy, root, path, seen, copy))
                 await self._store(sha256, copy, seen.size)
         except Changed:
-            self._defer(path)
-        else:
-            at = self.stored.get(sha256, self.number)
-            self.files[path] = index.known(seen, sha256, at)
+            return None
         finally:
             if seen.size > SMALL:
                 await self.tools.quick.run(partial(copy.unlink, missing_ok=True))
+        return sha256
 
     def _defer(self, path: str) -> None:
         self.deferred.append(path)
@@ -91,13 +119,13 @@ class Upload:
         if known is not None and known.sha256 in self.stored:
             self.files[path] = Known(known.stamp, known.sha256, self.stored[known.sha256], known.mode, sure=False)
 
-    def _into_memory(self, path: str, seen: Stat) -> tuple[str, bytes]:
+    def _into_memory(self, root: Path, path: str, seen: Stat) -> tuple[str, bytes]:
         parts: list[bytes] = []
-        return scan.read(self.root, path, seen, parts.append), b"".join(parts)
+        return scan.read(root, path, seen, parts.append), b"".join(parts)
 
-    def _into_copy(self, path: str, seen: Stat, copy: Path) -> str:
+    def _into_copy(self, root: Path, path: str, seen: Stat, copy: Path) -> str:
         with copy.open("xb") as file:
-            return scan.read(self.root, path, seen, file.write)
+            return scan.read(root, path, seen, file.write)
 
     async def _store(self, sha256: str, content: bytes | Path, size: int) -> None:
         """Put it into the store once, although several files have it."""
