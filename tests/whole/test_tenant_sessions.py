@@ -23,7 +23,8 @@ GUNICORN = json.dumps(
 COMMANDS = {
     "django": f'command: {GUNICORN}, env: {{SCRIPT_NAME: "PREFIX", DJANGO_SECRET_KEY: "{{secret}}"}}',
     "express": 'command: [node, express_app.js], env: {PREFIX: "PREFIX", SESSION_SECRET: "{secret}"}',
-    "php": 'command: [php, -d, "session.save_path={data}", -S, "127.0.0.1:{port}", php/index.php], '
+    "php": 'command: [php, -d, "session.save_path={data}", -d, "opcache.lockfile_path={data}", '
+    '-S, "127.0.0.1:{port}", php/index.php], '
     'env: {PREFIX: "PREFIX"}',
     "rails": 'command: [puma, -b, "tcp://127.0.0.1:{port}", rails/config.ru], env: {RAILS_ENV: production, '
     'RAILS_RELATIVE_URL_ROOT: "PREFIX", SECRET_KEY_BASE: "{secret}"}',
