@@ -159,6 +159,7 @@ COLD = """
 server: {{listen: "127.0.0.1:{port}", data: data}}
 storage: {{url: "file:store"}}
 app:
+  isolation: "off"  # it writes into the bench's folder
   command: [{python}, -I, -S, {here}/cold_app.py]
   env: {{LISTENING: "{home}/{{user}}"}}
   databases: [app.sqlite3]

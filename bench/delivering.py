@@ -53,6 +53,7 @@ server: {{listen: "127.0.0.1:{port}", control: "127.0.0.1:{control}", data: {fol
 storage: {{mode: none}}
 cache: {{size: 512MB}}
 app:
+  isolation: "off"  # it writes into the bench's folder
   command: [{python}, upstream.py]
   directory: {here}
   idle: 0s

@@ -21,6 +21,7 @@ CONFIG = """
 server: {{listen: "127.0.0.1:{port}", data: data, shutdown_timeout: 300s}}
 storage: {{mode: {mode}, session_ttl: {ttl}s}}
 app:
+  isolation: "off"  # it writes into the bench's folder
   command: [{python}, -I, -S, {here}/cold_app.py]
   env: {{LISTENING: "{home}/{{user}}"}}
   databases: [app.sqlite3]

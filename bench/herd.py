@@ -26,6 +26,7 @@ CONFIG = """
 server: {{listen: "127.0.0.1:{port}", data: data}}
 storage: {{url: "file:store"}}
 app:
+  isolation: "off"  # it writes into the bench's folder
   command: [{python}, -I, -S, {here}/herd_app.py]
   start_timeout: 2m
   databases: [app.sqlite3]

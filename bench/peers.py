@@ -105,6 +105,7 @@ FLYATC = """
 server: {{listen: "127.0.0.1:{port}", data: {folder}/{name}/data}}
 storage: {{url: "file:{folder}/{name}/store"}}
 app:
+  isolation: "off"  # it writes into the bench's folder
   command: [{python}, upstream.py]
   idle: 0s
 {delivery}  env: {{BENCH_FOLDER: "{folder}", BENCH_CORES: "{cores}"}}
