@@ -1,4 +1,4 @@
-"""What all lanes share. Its place makes ``tests/`` importable: ``from fakes.stage import Stage``."""
+"""Helpers for what all lanes share. Its place makes ``tests/`` importable: ``from fakes.stage import Stage``."""
 
 import asyncio
 import functools
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A busy machine is no fault of a property.
     settings.register_profile("flyatc", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("flyatc")
-    # Else pytest-asyncio, asking for the current loop after a test without one, has asyncio make a loop nobody closes.
+    # Else pytest-asyncio, asking for the current loop after a test without one, has asyncio make a loop no one closes.
     asyncio.set_event_loop(None)
     # Started in the background, or by nohup, we would hand on to every child that it shall ignore these.
     signal.signal(signal.SIGINT, signal.default_int_handler)

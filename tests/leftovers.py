@@ -54,7 +54,7 @@ def _pids() -> list[int]:
 
 
 def _read(pid: int, name: str) -> bytes:
-    with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+    with contextlib.suppress(OSError):  # it has ended, or is someone else's
         return Path(f"/proc/{pid}/{name}").read_bytes()
     return b""
 

@@ -1,4 +1,4 @@
-"""The parrot: an app that says what it is told to, byte for byte, and tells the raw bytes that it was sent.
+"""The parrot: an app that sends exactly the bytes that the path asks for, and tells the raw bytes that it was sent.
 
 Listens on 127.0.0.1:$PORT, one thread a connection. The last segment of the path decides:
 
@@ -55,7 +55,7 @@ class Line:
         return head
 
     def answer(self, head: bytes) -> bool:
-        """Whether the connection goes on."""
+        """Return whether the connection goes on."""
         path, _, query = head.split(b" ")[1].decode("latin-1").partition("?")
         asked = parse_qs(query)
         match path.rpartition("/")[2]:

@@ -2,7 +2,7 @@
 
 Listens on 127.0.0.1:$PORT, one thread a connection. The header X-Script is JSON: the id of a machine → the header lines
 that it shall answer with. "body" and "status" among them are what they say, and with "deaf" it reads no body. "failed"
-stands for whoever is given a fly-replay-failed. Without lines for it:
+stands for the receiver of a fly-replay-failed. Without lines for it:
 
   /echo      answers at once, and sends the body back as it comes
   upgrade    101, and all bytes back
@@ -36,7 +36,7 @@ def serve(conn: socket.socket) -> None:
 
 
 def answer(conn: socket.socket, reader: io.BufferedReader, path: str, headers: dict[str, str]) -> bool:
-    """Whether the connection goes on."""
+    """Return whether the connection goes on."""
     script = json.loads(headers.get("x-script", "{}"))
     lines = script.get("failed" if "fly-replay-failed" in headers else MACHINE)
     if lines is not None:
@@ -64,8 +64,8 @@ def answer(conn: socket.socket, reader: io.BufferedReader, path: str, headers: d
         conn.sendall(b"0\r\n\r\n")
         return True
     body = b"".join(pieces(reader, headers))
-    told = {"machine": MACHINE, "path": path, "headers": headers, "body": body[:100].decode(), "length": len(body)}
-    send(conn, "200 OK", {"Content-Type": "application/json"}, json.dumps(told).encode())
+    reported = {"machine": MACHINE, "path": path, "headers": headers, "body": body[:100].decode(), "length": len(body)}
+    send(conn, "200 OK", {"Content-Type": "application/json"}, json.dumps(reported).encode())
     return True
 
 

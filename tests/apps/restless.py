@@ -138,12 +138,12 @@ def wait(seconds: float) -> None:
 
 
 def say(text: str, stream: int = 1) -> None:
-    """Past Python's buffers: a signal may come while they are in use, and then whoever flushes them fails."""
+    """Past Python's buffers: a signal may come while they are in use, and then a flush of them fails."""
     os.write(stream, text.encode())
 
 
 def leave(code: int) -> NoReturn:
-    os._exit(code)  # from whichever thread, and without a word to anybody
+    os._exit(code)  # from whichever thread, and without a word to anyone
 
 
 # --- the database ---
@@ -397,7 +397,7 @@ def serve(conn: socket.socket, options: argparse.Namespace, since: float) -> Non
 
 
 def answer(request: Request, options: argparse.Namespace, since: float) -> bool:
-    """Whether the connection may be used again."""
+    """Return whether the connection may be used again."""
     age = time.monotonic() - since
     if age < options.mute_for:
         wait(3600)
@@ -429,9 +429,9 @@ def listen(options: argparse.Namespace) -> NoReturn:
 
 
 def fork_child(options: argparse.Namespace) -> None:
-    """A grandchild which ignores SIGTERM and holds our output open, and the database where it is told to."""
+    """A grandchild which ignores SIGTERM and holds our output open, and the database where it is asked to."""
     global rows
-    told, tell = os.pipe()
+    reported, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -444,7 +444,7 @@ def fork_child(options: argparse.Namespace) -> None:
         os.write(tell, b"1")
         while True:
             wait(3600)
-    os.read(told, 1)  # it stands as it was told to before anybody hears of it
+    os.read(reported, 1)  # it has stopped as ordered before anyone hears of it
     say(f"grandchild {pid}\n")
 
 

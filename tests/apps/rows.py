@@ -50,8 +50,8 @@ def append(database: sqlite3.Connection, client: str, number: int) -> bytes:
 
 
 def note(client: str, number: int, committed: float) -> bytes:
-    told = {"life": LIFE, "machine": MACHINE, "tenant": TENANT, "client": client, "number": number}
-    line = json.dumps({**told, "committed": committed}).encode()
+    reported = {"life": LIFE, "machine": MACHINE, "tenant": TENANT, "client": client, "number": number}
+    line = json.dumps({**reported, "committed": committed}).encode()
     os.write(LOG, line + b"\n")
     return line
 
@@ -103,7 +103,7 @@ def checkpoint(mode: str) -> None:
 
 
 def burst(every: float) -> None:
-    """Each transaction is told by one row."""
+    """Each transaction is reported by one row."""
     database = opened()
     numbers = itertools.count()
     while not OVER.wait(every):

@@ -86,7 +86,7 @@ def trace(pid: int) -> None:
 
 
 def descriptors() -> list[str]:
-    """What is open beside stdin, stdout, stderr."""
+    """Return what is open beside stdin, stdout, stderr."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):

@@ -60,11 +60,11 @@ async def test_a_user_is_handed_over_and_its_old_machine_is_destroyed(
         had(tmp_path, "100", m1, State.RELEASED)
         plan = users_plan.move(await desk.look(), "100", to=None, region="ams", pin=None, destroy=True)
         await desk.carry_out(plan, said.append)
-        his = fly["user-100"].record
-        assert (his.region, his.metadata) == ("ams", {KEY: "100"})
-        assert {one.record.id for one in fly.simulator.machines} == {m2, his.id}
+        created = fly["user-100"].record
+        assert (created.region, created.metadata) == ("ams", {KEY: "100"})
+        assert {one.record.id for one in fly.simulator.machines} == {m2, created.id}
         found = msgspec.json.decode(record(tmp_path, "100").read_bytes(), type=Owner)
-        assert (found.state, found.to) == (State.RELEASED, Successor("sim", his.id))
+        assert (found.state, found.to) == (State.RELEASED, Successor("sim", created.id))
         assert [line.split()[1] for line in said if line[0] != " "] == [
             "make", "put", "take", "wait", "stop", "destroy"
         ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_which_app_is_meant_is_said_or_in_the_environment_or_in_fly_toml(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("fly", "environ", "told"),
+    ("fly", "environ", "reported"),
     [
         ("", {}, "fly.metadata is not set"),
         ("fly: {metadata: customer_id}", {}, "--app NAME"),
@@ -109,7 +109,7 @@ def test_which_app_is_meant_is_said_or_in_the_environment_or_in_fly_toml(tmp_pat
     ],
 )
 def test_missing_settings_are_reported_with_what_to_do(
-    tmp_path: Path, fly: str, environ: dict[str, str], told: str
+    tmp_path: Path, fly: str, environ: dict[str, str], reported: str
 ) -> None:
     (tmp_path / "tenants.yaml").write_text(f"app: {{command: [x]}}\nusers: {{ann: }}\n{fly}\n")
     done = subprocess.run(
@@ -117,4 +117,4 @@ def test_missing_settings_are_reported_with_what_to_do(
         capture_output=True, text=True, timeout=60 * SLOWNESS, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert told in done.stderr
+    assert reported in done.stderr

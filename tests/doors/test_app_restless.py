@@ -167,6 +167,6 @@ def test_after_an_upgrade_bytes_come_back_as_they_are(port: int) -> None:
 
 
 def test_its_help_lists_all_its_paths() -> None:
-    told = subprocess.run([executable, "-I", RESTLESS, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "/die-mid-answer" in told
-    assert "--fork-child" in told
+    reported = subprocess.run([executable, "-I", RESTLESS, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "/die-mid-answer" in reported
+    assert "--fork-child" in reported

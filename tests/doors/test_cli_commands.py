@@ -73,7 +73,7 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
     try:
         while data := os.read(terminal, 65536):
             yield data
-    except OSError:  # EIO: nobody holds the other side any more
+    except OSError:  # EIO: no one holds the other side any more
         pass
     finally:
         os.close(terminal)
@@ -198,7 +198,7 @@ def test_route_works_from_the_file_alone(here: Path) -> None:
     assert done.returncode == 0
     assert "tenant    bellevue/2025/winter\n" in done.stdout
     assert "state     unknown: no daemon is running\n" in done.stdout
-    refused = run(here, "route", "/nobody/", "--json")
+    refused = run(here, "route", "/nonesuch/", "--json")
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["why"] == "no such user"
 
@@ -223,10 +223,10 @@ async def test_status_is_a_table_for_programs_and_json(here: Path) -> None:
             ["bellevue/2025/winter", "ready", STARTED, "2", "4711", "40001", STARTED, "crashes: 1; last: exit code 1"],
             ["bellevue/2025/summer", "stopped", STARTED, "0", "-", "-", "-", "-"],
         ]
-        told = json.loads((await ask(here, "status", "--json", "--config", str(here / "tenants.yaml"))).stdout)
-        assert told["tenants"][0]["pid"] == 4711
-        assert told["tenants"][1]["state"] == "stopped"
-        assert told["daemon"]["version"] == __version__
+        reported = json.loads((await ask(here, "status", "--json", "--config", str(here / "tenants.yaml"))).stdout)
+        assert reported["tenants"][0]["pid"] == 4711
+        assert reported["tenants"][1]["state"] == "stopped"
+        assert reported["daemon"]["version"] == __version__
 
 
 async def test_status_on_a_terminal_is_coloured_unless_asked_not_to(here: Path) -> None:
@@ -257,7 +257,7 @@ async def test_a_fault_in_the_file_does_not_keep_anyone_from_the_daemon(here: Pa
         for command in (["status"], ["stop", "bellevue/2025/winter"], ["logs"], ["reload"], ["pause"], ["resume"]):
             done = await ask(here, *command)
             assert done.returncode == 0, done.stderr
-    assert "stop bellevue/2025/winter" in desk.told
+    assert "stop bellevue/2025/winter" in desk.reported
     assert (await ask(here, "check")).returncode == 1
 
 
@@ -281,7 +281,7 @@ async def test_the_daemon_says_which_tenant_a_pasted_url_means(here: Path) -> No
     async with daemon(here) as desk:
         assert (await ask(here, "stop", "https://example.com/bellevue/2025/winter/")).returncode == 0
         assert (await ask(here, "stop", "/")).returncode == 2
-    assert desk.told[:2] == ["address https://example.com/bellevue/2025/winter/", "stop bellevue/2025/winter"]
+    assert desk.reported[:2] == ["address https://example.com/bellevue/2025/winter/", "stop bellevue/2025/winter"]
 
 
 async def test_start_stop_and_restart_report_the_result(here: Path) -> None:
@@ -290,11 +290,11 @@ async def test_start_stop_and_restart_report_the_result(here: Path) -> None:
             done = await ask(here, verb, "/bellevue/2025/winter/")
             assert done.stdout == "bellevue/2025/winter is ready, pid 4711, port 40001\n"
         assert len((await ask(here, "stop", "bellevue")).stdout.splitlines()) == 2
-        assert desk.told[-1] == "stop bellevue"
+        assert desk.reported[-1] == "stop bellevue"
         assert (await ask(here, "stop", "100")).stdout == "100 is stopped\n"
-        done = await ask(here, "stop", "nobody")
+        done = await ask(here, "stop", "nonesuch")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "there is no tenant 'nobody'; did you mean bellevue/2025/winter?\n"
+        assert done.stderr == "there is no tenant 'nonesuch'; did you mean bellevue/2025/winter?\n"
 
 
 async def test_a_command_that_fails_says_why_in_a_sentence(here: Path) -> None:
@@ -318,9 +318,9 @@ async def test_logs_are_json_lines_for_programs(here: Path) -> None:
         desk.journal.add("boston", b"{}")
         assert (await ask(here, "logs", "bellevue")).stdout.encode() == line + b"\n"
         assert len((await ask(here, "logs", "-n", "1")).stdout.splitlines()) == 1
-        none = await ask(here, "logs", "nobody")
+        none = await ask(here, "logs", "nonesuch")
         assert none.stdout == ""
-        assert "keeps no lines of nobody" in none.stderr
+        assert "keeps no lines of nonesuch" in none.stderr
         _, shown = await asyncio.to_thread(on_terminal, here, ["logs", "bellevue"], NO_COLOR="1")
         assert shown.rstrip().endswith("info    bellevue/2025/winter tenant ready")
 
@@ -341,10 +341,10 @@ async def test_following_ends_quietly_at_ctrl_c_and_with_a_sentence_at_the_daemo
             assert child.stdout is not None
             assert await asyncio.wait_for(child.stdout.readline(), 20 * SLOWNESS) == b'{"n":2}\n'
         children[0].send_signal(2)
-        _, told = await asyncio.wait_for(children[0].communicate(), 20 * SLOWNESS)
-        assert (children[0].returncode, told.strip()) == (130, b"")
-    _, told = await asyncio.wait_for(children[1].communicate(), 20 * SLOWNESS)
-    assert (children[1].returncode, told) == (1, b"the daemon ended in the midst of its response\n")
+        _, reported = await asyncio.wait_for(children[0].communicate(), 20 * SLOWNESS)
+        assert (children[0].returncode, reported.strip()) == (130, b"")
+    _, reported = await asyncio.wait_for(children[1].communicate(), 20 * SLOWNESS)
+    assert (children[1].returncode, reported) == (1, b"the daemon ended in the midst of its response\n")
 
 
 async def test_backup_and_restore_print_the_versions(here: Path) -> None:
@@ -353,10 +353,10 @@ async def test_backup_and_restore_print_the_versions(here: Path) -> None:
         assert done.stdout.splitlines()[1].split() == ["a.db", "000001-000000002", STARTED, "2048", "512", "current"]
         history = await ask(here, "restore", "bellevue/2025/winter", "--list", "--json")
         assert [one["id"] for one in json.loads(history.stdout)["versions"]] == ["000001-000000002", "000001-000000001"]
-        assert not [told for told in desk.told if told.startswith("restore")]
+        assert not [reported for reported in desk.reported if reported.startswith("restore")]
         done = await ask(here, "restore", "bellevue/2025/winter", "a.db", "--version", "000001-000000001")
         assert done.returncode == 0
-        assert "restore bellevue/2025/winter a.db 000001-000000001" in desk.told
+        assert "restore bellevue/2025/winter a.db 000001-000000001" in desk.reported
 
 
 async def test_restore_asks_on_a_terminal_first(here: Path) -> None:
@@ -366,8 +366,8 @@ async def test_restore_asks_on_a_terminal_first(here: Path) -> None:
         assert code == 1
         assert "Replace all databases of bellevue/2025/winter" in shown
         assert "nothing was changed" in shown
-        assert desk.told == []
+        assert desk.reported == []
         code, shown = await asyncio.to_thread(on_terminal, here, ["restore", "bellevue/2025/winter", "--yes"])
         assert code == 0
         assert "download" in shown
-        assert desk.told[0] == "restore bellevue/2025/winter None None"
+        assert desk.reported[0] == "restore bellevue/2025/winter None None"

@@ -53,7 +53,7 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def told(path: Path) -> list[str]:
+def reported(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(path, {})
     return str(caught.value).replace(f"{path}", "F").split("\n")
@@ -95,7 +95,7 @@ app:
   pages: {{{pages}}}
 users: {{a: }}
 """
-    lines = [line.replace(str(tmp_path), "HERE") for line in told(written(tmp_path, text))]
+    lines = [line.replace(str(tmp_path), "HERE") for line in reported(written(tmp_path, text))]
     assert lines == [
         "F:5: app.directory: HERE/wait.html is not a directory",
         "F:6: app.seed: HERE/no.db is not a file that can be read",
@@ -108,7 +108,7 @@ users: {{a: }}
 
 
 def test_a_name_too_long_for_the_disk_is_a_fault_and_no_crash(tmp_path: Path) -> None:
-    (line,) = told(written(tmp_path, f"app: {{command: [x], directory: {'d' * 300}}}\nusers: {{a: }}"))
+    (line,) = reported(written(tmp_path, f"app: {{command: [x], directory: {'d' * 300}}}\nusers: {{a: }}"))
     assert line.endswith("is not a directory")
 
 
@@ -135,7 +135,7 @@ def test_a_name_too_long_for_the_disk_is_a_fault_and_no_crash(tmp_path: Path) ->
 def test_a_file_that_is_no_configuration_is_reported_with_its_line(
     tmp_path: Path, text: str | bytes, fault: str
 ) -> None:
-    assert told(written(tmp_path, text)) == [fault]
+    assert reported(written(tmp_path, text)) == [fault]
 
 
 @pytest.mark.parametrize(
@@ -150,20 +150,20 @@ def test_a_file_that_is_no_configuration_is_reported_with_its_line(
 def test_what_the_yaml_parser_refuses_is_reported_with_its_line_and_reason(
     tmp_path: Path, text: str, where: str
 ) -> None:
-    (line,) = told(written(tmp_path, text))
+    (line,) = reported(written(tmp_path, text))
     assert re.fullmatch(rf"{where}: not YAML: \S.*", line)  # the reason is the parser's, and differs between releases
 
 
 def test_aliases_of_aliases_end_before_they_fill_the_memory(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
-    (line,) = told(written(tmp_path, "\n".join(lines)))
+    (line,) = reported(written(tmp_path, "\n".join(lines)))
     assert line == "F:6: *a4 and its like unfold to more than 1000000 values"
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
-    assert told(tmp_path) == ["F: cannot be read: Is a directory"]
-    assert told(tmp_path / "none.yaml") == ["F: cannot be read: No such file or directory"]
+    assert reported(tmp_path) == ["F: cannot be read: Is a directory"]
+    assert reported(tmp_path / "none.yaml") == ["F: cannot be read: No such file or directory"]
 
 
 def test_the_file_asked_for_is_taken_and_must_exist(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_file_asked_for_is_taken_and_must_exist(tmp_path: Path) -> None:
         find(tmp_path / "other.yaml")
     unthinkable = tmp_path / ("n" * 300)
     assert find(unthinkable) == unthinkable
-    assert told(unthinkable) == ["F: cannot be read: File name too long"]
+    assert reported(unthinkable) == ["F: cannot be read: File name too long"]
 
 
 def test_where_there_is_no_file_both_places_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

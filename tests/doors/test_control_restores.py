@@ -26,7 +26,7 @@ async def test_a_version_a_moment_or_an_orphan_but_one_of_them(tmp_path: Path) -
     try:
         await restore(at=1795262400.5)
         await restore(orphan="20261121T143000.123456Z-abcd1234")
-        assert desk.told == [
+        assert desk.reported == [
             "restore b a.db Moment(at=1795262400.5)",
             "restore b a.db OrphanChoice(name='20261121T143000.123456Z-abcd1234')",
         ]
@@ -42,8 +42,8 @@ async def test_the_drills_are_gauged_where_they_are_switched_on() -> None:
     assert b"flyatc_verified" not in await metrics.scrape(overview, Counters())
     bad = Bad(tenant="bob", database="a.db", state="damaged", version="000001-000000001", why="x", at=STARTED)
     verified = Verified(databases=3, bad=[bad], first=STARTED, last=STARTED)
-    told = (await metrics.scrape(structs.replace(overview, verified=verified), Counters())).decode()
-    assert "flyatc_verified_databases 3.0" in told
-    assert 'flyatc_verified_bad{state="damaged"} 1.0' in told
-    assert 'flyatc_verified_bad{state="unknown"} 0.0' in told
-    assert "flyatc_verified_age_seconds " in told
+    reported = (await metrics.scrape(structs.replace(overview, verified=verified), Counters())).decode()
+    assert "flyatc_verified_databases 3.0" in reported
+    assert 'flyatc_verified_bad{state="damaged"} 1.0' in reported
+    assert 'flyatc_verified_bad{state="unknown"} 0.0' in reported
+    assert "flyatc_verified_age_seconds " in reported

@@ -108,7 +108,13 @@ async def test_commands_reach_the_daemon(tmp_path: Path) -> None:
             await asyncio.to_thread(lambda verb=verb: daemon.post(f"/{verb}", dict, address="bellevue"))  # type: ignore[misc]
         reloaded = await asyncio.to_thread(lambda: daemon.post("/reload", Reloaded))
         history = await asyncio.to_thread(lambda: daemon.get("/history", History, address="bellevue", database="a.db"))
-        assert desk.told == ["start bellevue", "stop bellevue", "restart bellevue", "reload", "history bellevue a.db"]
+        assert desk.reported == [
+            "start bellevue",
+            "stop bellevue",
+            "restart bellevue",
+            "reload",
+            "history bellevue a.db",
+        ]
         assert reloaded.added == ["boston"]
         assert [version.current for version in history.versions] == [True, False]
 
@@ -153,7 +159,7 @@ async def test_a_bug_is_logged_with_its_call(tmp_path: Path) -> None:
 async def test_an_unknown_name_is_404_with_a_hint(tmp_path: Path) -> None:
     async with serving(tmp_path):
         with pytest.raises(client.Refused, match="did you mean bellevue/2025/winter") as caught:
-            await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/start", dict, address="nobody"))
+            await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/start", dict, address="nonesuch"))
         assert caught.value.status == 404
 
 
@@ -179,7 +185,7 @@ async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * SLOWNESS)
             assert head.split()[1] == str(status).encode()
             assert b'{"error":' in await asyncio.wait_for(reader.readuntil(b"}"), 5 * SLOWNESS)
-        assert desk.told == []
+        assert desk.reported == []
 
 
 async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> None:
@@ -188,7 +194,7 @@ async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> Non
         body = b'{"address":"bellevue"}'
         async with asking(tmp_path, b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\n\r\n" + body):
             await asyncio.wait_for(desk.begun.wait(), 5 * SLOWNESS)
-        await eventually(lambda: desk.told == ["stop bellevue", "cancelled"])
+        await eventually(lambda: desk.reported == ["stop bellevue", "cancelled"])
 
 
 async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> None:
@@ -198,7 +204,7 @@ async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> N
             asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="b")), "operator"
         )
         await asyncio.wait_for(desk.begun.wait(), 5 * SLOWNESS)
-    assert desk.told == ["stop b", "cancelled"]
+    assert desk.reported == ["stop b", "cancelled"]
     with pytest.raises(client.Cut, match="in the midst of its response"):
         await asked
 
@@ -216,18 +222,18 @@ async def test_progress_is_sent_line_by_line_and_then_the_end(tmp_path: Path) ->
             {"step": "upload", "done": 7, "total": 7},
             {"finished": True, "notes": []},
         ]
-        assert desk.told == ["restore b None 000001-1"]
+        assert desk.reported == ["restore b None 000001-1"]
 
 
 async def test_an_error_after_the_first_line_is_the_last_line(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.steps, desk.fails = [("copy", 1, 2)], SaveFailed("the disk is full")
-        told: list[bytes] = []
+        reported: list[bytes] = []
         with pytest.raises(client.Refused, match="the disk is full"):
             await asyncio.to_thread(
-                lambda: told.extend(client.Client(str(tmp_path)).post_lines("/backup", address="b"))
+                lambda: reported.extend(client.Client(str(tmp_path)).post_lines("/backup", address="b"))
             )
-        assert told == [b'{"step":"copy","done":1,"total":2}']
+        assert reported == [b'{"step":"copy","done":1,"total":2}']
 
 
 async def test_steps_that_the_operator_cannot_take_are_dropped(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_a_full_disk_is_named_with_what_it_has_and_what_is_needed(
 async def test_a_disk_which_becomes_full_meanwhile_is_no_damage_either(
     machines: Streamers, streamed: FakeLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the store's sizes say is the least that is needed: here nothing is known of them."""
+    """Return what the store's sizes say is the least that is needed: here nothing is known of them."""
     monkeypatch.setattr(restore_failures.Room, "short", False)
     with mounted(machines.root / "b", f"size={SMALL}"):
         b = await machines.machine("b")
@@ -92,7 +92,7 @@ async def test_a_disk_which_becomes_full_meanwhile_is_no_damage_either(
 async def test_a_full_disk_is_reported_in_snapshot_mode_as_well(tmp_path: Path) -> None:
     async with Yard(tmp_path) as yard:
         a = yard.machine("a")
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             with contextlib.closing(Writer(a.path)) as app:
                 app.add(1, filling=4 << 20)
         with mounted(tmp_path / "b", f"size={SMALL}") as disk:
@@ -104,7 +104,7 @@ async def test_a_full_disk_is_reported_in_snapshot_mode_as_well(tmp_path: Path) 
             assert f"free on {disk}, about" in why
             assert "damaged" not in why
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-            async with b.vault.hold(b.tenant):
+            async with b.service.hold(b.tenant):
                 with contextlib.closing(Writer(b.path)) as app:
                     assert app.rows() == [1]
 

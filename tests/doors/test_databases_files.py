@@ -67,7 +67,7 @@ async def upload(machine: Machine, number: int) -> None:
 
 async def life(machine: Machine, work: Callable[[], object]) -> None:
     """One run of an app that does ``work``."""
-    async with machine.vault.hold(machine.tenant):
+    async with machine.service.hold(machine.tenant):
         work()
 
 
@@ -77,10 +77,10 @@ def blobs(yard: Yard) -> list[Path]:
 
 async def test_what_one_machine_saves_another_restores(yard: Yard) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         there = fill(a.storage)
         add(a.path, 1)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == there
         assert rows(b.path) == [1]
     (restored,) = [one for one in b.events("restored") if one["database"] == "storage/"]
@@ -90,7 +90,7 @@ async def test_what_one_machine_saves_another_restores(yard: Yard) -> None:
 
 async def test_modes_times_names_and_empty_folders_are_kept(yard: Yard) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         (a.storage / "empty").mkdir(parents=True)
         (a.storage / "closed").mkdir(mode=0o700)
         for name in (b"a\nb", b"\xff\xfe", b"%41", "ä€".encode(), b" ", b"~", b".keep", b"-rf"):
@@ -100,7 +100,7 @@ async def test_modes_times_names_and_empty_folders_are_kept(yard: Yard) -> None:
         tool.chmod(0o4755)
         os.utime(tool, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
         there = tree(a.storage)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == there
         assert stat.S_IMODE((b.storage / "closed").stat().st_mode) == 0o700
         assert stat.S_IMODE((b.storage / "tool").stat().st_mode) == 0o755, "never setuid"
@@ -109,7 +109,7 @@ async def test_modes_times_names_and_empty_folders_are_kept(yard: Yard) -> None:
 
 async def test_an_unchanged_folder_is_not_sent_again_and_only_what_is_new_is_sent(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         fill(a.storage, 30)
         add(a.path, 1)
         await held.save(silent)
@@ -132,7 +132,7 @@ async def test_an_unchanged_folder_is_not_sent_again_and_only_what_is_new_is_sen
 async def test_links_sockets_and_pipes_are_skipped_and_named(yard: Yard, tmp_path: Path) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
     (tmp_path / "secret").write_text("secret")
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         a.storage.mkdir()
         (a.storage / "link").symlink_to(tmp_path / "secret")
         (a.storage / "folder").symlink_to(tmp_path)
@@ -145,7 +145,7 @@ async def test_links_sockets_and_pipes_are_skipped_and_named(yard: Yard, tmp_pat
         (alarm,) = held.alarms
         assert "folder, link, pipe, socket" in alarm
     assert len(a.events("some files are not saved")) == 1
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {"real": b"real"}
 
 
@@ -177,7 +177,7 @@ async def test_beyond_its_limits_a_folder_is_not_saved_but_the_database_is(yard:
 
     with pytest.raises(SaveFailed, match=r"more than 10 files and folders in it: see storage\.files_most"):
         await life(a, many)
-    assert await a.vault.unsaved([a.tenant]) == [a.tenant]
+    assert await a.service.unsaved([a.tenant]) == [a.tenant]
     shutil.rmtree(a.storage)
     with pytest.raises(SaveFailed, match=r"1001 bytes, and storage\.files_size is 1000"):
         await life(a, large)
@@ -188,45 +188,45 @@ async def test_a_folder_that_was_removed_while_stopped_comes_back_and_one_emptie
     yard: Yard,
 ) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         there = fill(a.storage, 20)
     shutil.rmtree(a.storage)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == there
         shutil.rmtree(a.storage)
         a.storage.mkdir()
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == {}
     b = yard.machine("b", files=FILES)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {}
 
 
 async def test_a_folder_that_the_app_removes_stays_in_the_store(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         there = fill(a.storage, 20)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         shutil.rmtree(a.storage)
     assert len(a.events("the app has removed its folder of files; the store keeps it")) > 0
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == there
 
 
 async def test_after_a_crash_the_local_files_are_the_truth(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         await upload(a, 1)
     crashed = yard.machine("a", files=FILES)
-    async with crashed.vault.hold(crashed.tenant) as held:
+    async with crashed.service.hold(crashed.tenant) as held:
         await upload(crashed, 2)
         held.leave = _dies  # type: ignore[method-assign]
     again = yard.machine("a", files=FILES)
-    assert await again.vault.unsaved([again.tenant]) == [again.tenant]
-    async with again.vault.hold(again.tenant):
+    assert await again.service.unsaved([again.tenant]) == [again.tenant]
+    async with again.service.hold(again.tenant):
         assert tree(again.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
     b = yard.machine("b", files=FILES)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
         assert rows(b.path) == [1, 2]
 
@@ -237,37 +237,37 @@ async def _dies() -> None:
 
 async def test_a_stale_copy_that_was_saved_is_replaced_and_only_what_differs_is_fetched(yard: Yard) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         fill(a.storage, 30)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         (b.storage / "new").write_bytes(b"new")
         there = tree(b.storage)
     yard.failing.calls.clear()
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == there
     assert len([call for call in yard.failing.calls if call.startswith("download")]) == 2, "the manifest and one file"
-    assert await a.vault.orphans(a.tenant) == []
+    assert await a.service.orphans(a.tenant) == []
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["from the disk", "from the store"])
 async def test_a_stale_copy_that_was_not_saved_is_set_aside_and_can_be_restored(yard: Yard, lost: bool) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         await upload(a, 1)
     (a.storage / "unsaved").write_text("unsaved")
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         await upload(b, 2)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert tree(orphan / "storage") == {"1.txt": b"file 1", "unsaved": b"unsaved"}
-    await a.vault.sent()
-    assert await a.vault.stranded([a.tenant]) == []
+    await a.service.sent()
+    assert await a.service.stranded([a.tenant]) == []
     if lost:
         shutil.rmtree(orphan)
-    await a.vault.restore(a.tenant, "storage/", OrphanChoice(orphan.name), silent)
+    await a.service.restore(a.tenant, "storage/", OrphanChoice(orphan.name), silent)
     c = yard.machine("c", files=FILES)
-    async with c.vault.hold(c.tenant):
+    async with c.service.hold(c.tenant):
         assert tree(c.storage) == {"1.txt": b"file 1", "unsaved": b"unsaved"}
         assert rows(c.path) == [1, 2]
 
@@ -276,49 +276,49 @@ async def test_a_seed_may_be_a_folder(yard: Yard, tmp_path: Path) -> None:
     seed = tmp_path / "seed"
     there = fill(seed, 20)
     a = yard.machine("a", files=FILES, seed={"storage": str(seed)})
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == there
     b = yard.machine("b", files=FILES)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == there
     local = yard.machine("local", files=FILES, seed={"storage": str(seed)}, store=None)
-    async with local.vault.hold(local.tenant):
+    async with local.service.hold(local.tenant):
         assert tree(local.storage) == there
 
 
 async def test_nothing_is_saved_of_a_folder_without_a_file(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         (a.storage / "tmp").mkdir(parents=True)
     assert not (yard.root / "store" / "files").exists()
-    assert [one for one in await a.vault.history(a.tenant) if one.database == "storage/"] == []
+    assert [one for one in await a.service.history(a.tenant) if one.database == "storage/"] == []
 
 
 async def test_versions_are_restored_with_the_files_that_belong_to_them(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
     moments = []
     for number in (1, 2, 3):
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             await upload(a, number)
             if number == 3:
                 (a.storage / "1.txt").unlink()
-        saved = [one.saved for one in await a.vault.history(a.tenant) if one.database == DATABASE]
+        saved = [one.saved for one in await a.service.history(a.tenant) if one.database == DATABASE]
         moments.append(saved[0])
         # saves are named by the millisecond
-    notes = await a.vault.restore(a.tenant, None, Moment(moments[1]), silent)
+    notes = await a.service.restore(a.tenant, None, Moment(moments[1]), silent)
     assert notes
     assert notes[0].startswith("storage/: restored 000001-000000002")
     assert "it belongs to app.sqlite3" in notes[0]
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert tree(a.storage) == {"1.txt": b"file 1", "2.txt": b"file 2"}
         assert rows(a.path) == [1, 2]
-    await a.vault.restore(a.tenant, None, "000001-000000003", silent)
+    await a.service.restore(a.tenant, None, "000001-000000003", silent)
     b = yard.machine("b", files=FILES)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {"2.txt": b"file 2", "3.txt": b"file 3"}
         assert rows(b.path) == [1, 2, 3]
-    await b.vault.restore(b.tenant, "storage", "000001-000000001", silent)
-    async with b.vault.hold(b.tenant):
+    await b.service.restore(b.tenant, "storage", "000001-000000001", silent)
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {"1.txt": b"file 1"}
         assert rows(b.path) == [1, 2, 3], "only the folder was named"
 
@@ -326,32 +326,32 @@ async def test_versions_are_restored_with_the_files_that_belong_to_them(yard: Ya
 async def test_old_saves_and_their_content_are_removed_and_nothing_that_is_needed(yard: Yard) -> None:
     a = yard.machine("a", files=FILES, keep=2)
     for number in range(6):
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             a.storage.mkdir(exist_ok=True)
             (a.storage / "same").write_bytes(b"same" * 1000)
             (a.storage / "changes").write_bytes(f"content {number}".encode())
         index = a.tenant.data / ".flyatc" / "files" / "storage~.json"
         index.write_text(index.read_text().replace('"swept":1', '"swept":0'))  # an hour has passed
-    there = [one for one in await a.vault.history(a.tenant) if one.database == "storage/"]
+    there = [one for one in await a.service.history(a.tenant) if one.database == "storage/"]
     assert len(there) == 2
     assert len(blobs(yard)) == 3, "the same one, and two that changed"
     for version in there:
-        await a.vault.restore(a.tenant, "storage/", version.id, silent)
+        await a.service.restore(a.tenant, "storage/", version.id, silent)
 
 
 async def test_damaged_content_in_the_store_refuses_the_start_and_changes_nothing(yard: Yard) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         await upload(a, 1)
     (blob,) = blobs(yard)
     blob.write_bytes(b"fiel 1")
     with pytest.raises(RestoreRefused, match=r"storage/: the save 000001-000000001 is damaged.*1\.txt"):
-        async with b.vault.hold(b.tenant):
+        async with b.service.hold(b.tenant):
             raise AssertionError
     assert not b.storage.exists()
-    assert await b.vault.unsaved([b.tenant]) == []
+    assert await b.service.unsaved([b.tenant]) == []
     blob.write_bytes(b"file 1")
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == {"1.txt": b"file 1"}
 
 
@@ -367,7 +367,7 @@ def note_open(event: str, arguments: tuple[object, ...]) -> None:
 
 async def test_a_save_of_ten_thousand_unchanged_files_reads_metadata_only(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         for number in range(10_000):
             path = a.storage / f"{number % 100}" / f"{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -395,7 +395,7 @@ async def test_a_save_of_ten_thousand_unchanged_files_reads_metadata_only(yard: 
 
 async def test_a_manifest_that_leads_out_of_the_folder_writes_nothing(yard: Yard, tmp_path: Path) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         await upload(a, 1)
     folder = yard.root / "store" / "users" / "bellevue" / "2025~winter" / "storage~"
     (packed,) = folder.glob("*.files.zst")
@@ -443,7 +443,7 @@ class Writer(list[str]):
 
 async def test_files_that_change_while_they_are_read_are_saved_in_a_later_round(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         await upload(a, 1)
         await held.save(silent)
         growing = a.storage / "growing"
@@ -454,14 +454,14 @@ async def test_files_that_change_while_they_are_read_are_saved_in_a_later_round(
         yard.failing.calls = []
         size = growing.stat().st_size
         b = yard.machine("b", files=FILES)
-        async with b.vault.hold(b.tenant):
+        async with b.service.hold(b.tenant):
             assert tree(b.storage) == {"1.txt": b"file 1"}
     c = yard.machine("c", files=FILES)
-    async with c.vault.hold(c.tenant):
+    async with c.service.hold(c.tenant):
         assert (c.storage / "growing").read_bytes() == b"x" * 1_000_000 + b"y" * (size - 1_000_000)
 
 
-async def test_a_full_disk_is_told_and_nothing_is_changed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported_and_nothing_is_changed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
     await life(a, lambda: fill(a.storage, 20) and None)
     free = shutil.disk_usage(yard.root)
@@ -488,7 +488,7 @@ async def test_a_restore_that_is_cut_off_is_continued(yard: Yard) -> None:
     assert len(kept) > 10
     kept[-1].write_text("damaged")
     yard.failing.calls.clear()
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         assert tree(b.storage) == tree(a.storage)
         assert all(path.stat().st_nlink == 1 for path in b.storage.iterdir())
     assert len([call for call in yard.failing.calls if call.startswith("download")]) < 1 + 40 - 10
@@ -526,7 +526,7 @@ async def verify(yard: Yard, machine: Machine) -> list[Verdict]:
 
 async def test_every_content_is_verified_and_a_damaged_one_is_replaced_while_the_app_runs(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         await upload(a, 1)
         there = fill(a.storage, 30)
         await held.save(silent)
@@ -534,13 +534,13 @@ async def test_every_content_is_verified_and_a_damaged_one_is_replaced_while_the
         assert (database.database, database.kind, database.state) == (DATABASE, "snapshot", "ok")
         assert (files.database, files.kind, files.state) == ("storage/", "files", "ok")
         assert files.size == sum(len(content) for content in there.values() if content is not None)
-        assert a.vault.held.expected(a.tenant.address)["storage/"] == "files"
+        assert a.service.held.expected(a.tenant.address)["storage/"] == "files"
         whole, *_ = (path for path in blobs(yard) if path.stat().st_size == 4_000)
         whole.write_bytes(bytes(4_000))
         _, damaged = await verify(yard, a)
         assert damaged.state == "damaged"
         assert "is not what was saved" in damaged.why
-        assert await a.vault.held.heal(a.tenant.address, "storage/", "files", damaged.why)
+        assert await a.service.held.heal(a.tenant.address, "storage/", "files", damaged.why)
         _, healed = await verify(yard, a)
         assert (healed.state, healed.version) == ("ok", "000001-000000002")
     for path in blobs(yard):
@@ -555,26 +555,26 @@ async def test_every_content_is_verified_and_a_damaged_one_is_replaced_while_the
 
 async def test_the_files_of_a_machine_that_was_overtaken_are_given_up_and_kept(yard: Yard) -> None:
     a, b = yard.machine("a", files=FILES), yard.machine("b", files=FILES)
-    async with a.vault.hold(a.tenant, FakeLease(1)):
+    async with a.service.hold(a.tenant, FakeLease(1)):
         await upload(a, 1)
     lost = FakeLease(2)
     with pytest.raises(SaveFailed, match="The local copy is kept"):
         await _expired(a, lost)
-    async with b.vault.hold(b.tenant, FakeLease(3, previous(2, clean=False))):
+    async with b.service.hold(b.tenant, FakeLease(3, previous(2, clean=False))):
         await upload(b, 3)
     again = yard.machine("a", files=FILES)
-    assert await again.vault.unsaved([again.tenant]) == [again.tenant]
-    assert await again.vault.give_up(again.tenant, 3, "another machine has it")
-    assert await again.vault.unsaved([again.tenant]) == []
-    await again.vault.sent()
-    kept = [tree(one / "storage") for one in await again.vault.orphans(again.tenant)]
+    assert await again.service.unsaved([again.tenant]) == [again.tenant]
+    assert await again.service.give_up(again.tenant, 3, "another machine has it")
+    assert await again.service.unsaved([again.tenant]) == []
+    await again.service.sent()
+    kept = [tree(one / "storage") for one in await again.service.orphans(again.tenant)]
     assert {"1.txt": b"file 1", "2.txt": b"file 2"} in kept
-    async with again.vault.hold(again.tenant, FakeLease(4)):
+    async with again.service.hold(again.tenant, FakeLease(4)):
         assert tree(again.storage) == {"1.txt": b"file 1", "3.txt": b"file 3"}
 
 
 async def _expired(machine: Machine, lease: FakeLease) -> None:
-    async with machine.vault.hold(machine.tenant, lease):
+    async with machine.service.hold(machine.tenant, lease):
         await upload(machine, 2)
         lease.expire(lost=False)
 
@@ -582,12 +582,12 @@ async def _expired(machine: Machine, lease: FakeLease) -> None:
 async def test_unsaved_files_of_a_lost_lease_are_set_aside(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
     lease = FakeLease(1)
-    async with a.vault.hold(a.tenant, lease):
+    async with a.service.hold(a.tenant, lease):
         await upload(a, 1)
         lease.expire(lost=True)
     assert not a.storage.exists()
-    await a.vault.sent()
-    kept = [tree(one / "storage") for one in await a.vault.orphans(a.tenant)]
+    await a.service.sent()
+    kept = [tree(one / "storage") for one in await a.service.orphans(a.tenant)]
     assert {"1.txt": b"file 1"} in kept
     assert blobs(yard) == []
     assert [one.name for one in inventory.take(await yard.store.list(inventory.folder(None))).orphans] != []

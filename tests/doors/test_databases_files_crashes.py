@@ -16,7 +16,7 @@ from flyatc.databases.files.holder import FilesHolder
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 
-SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
+SCENES = str(Path(__file__).parents[1] / "apps" / "service_scenes.py")
 FILES = ("storage",)
 APART = "the files and the databases are not of one moment"
 
@@ -50,7 +50,7 @@ def pair(machine: Machine) -> tuple[list[int], list[int]]:
 async def session(
     machine: Machine, number: int = 0, removed: int = 0, lease: FakeLease | None = None
 ) -> tuple[list[int], list[int]]:
-    async with machine.vault.hold(machine.tenant, lease):
+    async with machine.service.hold(machine.tenant, lease):
         before = pair(machine)
         if number:
             work(machine, number, removed)
@@ -68,7 +68,7 @@ async def test_a_save_cut_at_any_call_leaves_a_pair_and_loses_nothing(
     await session(a, 2, lease=FakeLease(2))
     failed = False
     try:
-        async with a.vault.hold(a.tenant, FakeLease(3)):
+        async with a.service.hold(a.tenant, FakeLease(3)):
             yard.failing.fail(nth, times, after=after)
             work(a, 3, removed=1)
     except SaveFailed:
@@ -86,8 +86,8 @@ async def test_a_save_cut_at_any_call_leaves_a_pair_and_loses_nothing(
     same = yard.machine("a", files=FILES)  # it comes back: the other has changed nothing
     alive, there = await session(same, 4, lease=FakeLease(5, previous(4, clean=True)))
     assert alive == there == [2, 3]
-    heir = yard.machine("heir", files=FILES)
-    assert await session(heir, lease=FakeLease(6)) == ([2, 3, 4], [2, 3, 4])
+    successor = yard.machine("successor", files=FILES)
+    assert await session(successor, lease=FakeLease(6)) == ([2, 3, 4], [2, 3, 4])
 
 
 @pytest.mark.parametrize("nth", range(1, 15))
@@ -96,17 +96,17 @@ async def test_the_same_machine_goes_on_with_all_it_had(yard: Yard, nth: int, af
     a = yard.machine("a", files=FILES)
     await session(a, 1)
     try:
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             yard.failing.fail(nth, after=after)
             work(a, 2, removed=1)
     except SaveFailed:
         again = yard.machine("a", files=FILES)
-        assert await again.vault.unsaved([again.tenant]) == [again.tenant]
+        assert await again.service.unsaved([again.tenant]) == [again.tenant]
     yard.failing.mend()
     again = yard.machine("a", files=FILES)
     assert await session(again, 3) == ([2], [2])
-    assert await again.vault.orphans(again.tenant) == []
-    assert await session(yard.machine("heir", files=FILES)) == ([2, 3], [2, 3])
+    assert await again.service.orphans(again.tenant) == []
+    assert await session(yard.machine("successor", files=FILES)) == ([2, 3], [2, 3])
 
 
 @pytest.mark.parametrize("nth", range(1, 15))
@@ -116,7 +116,7 @@ async def test_a_first_save_cut_at_any_call_before_the_machine_is_lost_leaves_a_
 ) -> None:
     a = yard.machine("a", files=FILES)
     try:
-        async with a.vault.hold(a.tenant, FakeLease(1)):
+        async with a.service.hold(a.tenant, FakeLease(1)):
             yard.failing.fail(nth, after=after)
             work(a, 1)
         saved = True
@@ -129,8 +129,8 @@ async def test_a_first_save_cut_at_any_call_before_the_machine_is_lost_leaves_a_
         (said,) = lost.events(APART)
         assert said["reason"] == "storage/ was not saved with app.sqlite3"
     assert alive == [1] or not saved
-    heir = yard.machine("heir", files=FILES)
-    alive_then, there_then = await session(heir, lease=FakeLease(3))
+    successor = yard.machine("successor", files=FILES)
+    alive_then, there_then = await session(successor, lease=FakeLease(3))
     assert (alive_then, there_then) == ([*alive, 2], [*there, 2])
 
 
@@ -147,7 +147,7 @@ async def test_a_restore_cut_at_any_call_refuses_and_is_made_again(yard: Yard, n
         refused = True
     assert b.storage.exists() is not refused
     yard.failing.mend()
-    assert await b.vault.unsaved([b.tenant]) == []
+    assert await b.service.unsaved([b.tenant]) == []
     assert await session(b, 2) == ([1], [1])
 
 
@@ -155,12 +155,12 @@ async def test_a_restore_cut_at_any_call_refuses_and_is_made_again(yard: Yard, n
 async def test_a_restore_to_a_moment_cut_at_any_call_leaves_a_pair(yard: Yard, nth: int) -> None:
     a = yard.machine("a", files=FILES)
     await session(a, 1)
-    moment = (await a.vault.history(a.tenant))[0].saved
-    await asyncio.sleep(0.002)  # saves are told apart by the millisecond
+    moment = (await a.service.history(a.tenant))[0].saved
+    await asyncio.sleep(0.002)  # saves are distinguished by the millisecond
     await session(a, 2, removed=1)
     yard.failing.fail(nth)
     with contextlib.suppress(RestoreRefused, SaveFailed):
-        await a.vault.restore(a.tenant, None, Moment(moment), silent)
+        await a.service.restore(a.tenant, None, Moment(moment), silent)
     yard.failing.mend()
     alive, there = await session(yard.machine("lost", files=FILES))
     assert alive in ([1], [2])
@@ -174,7 +174,7 @@ async def test_a_file_removed_after_the_copy_of_its_database_stays_in_the_pair_a
 ) -> None:
     a = yard.machine("a", files=FILES)
     await session(a, 1)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         add(a.path, 2)
         assert isinstance(held, FilesHolder)
         (folder,) = held.folders
@@ -191,7 +191,7 @@ async def test_a_file_removed_after_the_copy_of_its_database_stays_in_the_pair_a
         assert await session(yard.machine("b", files=FILES)) == ([1, 2], [1])
         await held.save(silent)
         assert await session(yard.machine("c", files=FILES)) == ([1, 2], [])
-    await a.vault.restore(a.tenant, "storage/", None, silent)
+    await a.service.restore(a.tenant, "storage/", None, silent)
     assert not (a.storage / "1.txt").exists()
 
 

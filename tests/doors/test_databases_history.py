@@ -24,7 +24,7 @@ async def test_as_many_versions_are_kept_as_were_asked_for_newest_first(yard: Ya
     a = yard.machine("a", keep=3)
     for number in range(1, 6):
         await a.session(number)
-    found = await a.vault.history(a.tenant)
+    found = await a.service.history(a.tenant)
     assert [version.id[-1] for version in found] == ["5", "4", "3"]
     assert [version.current for version in found] == [True, False, False]
     assert [path.stat().st_size for path in yard.snapshots()] == [v.compressed for v in reversed(found)]
@@ -35,35 +35,35 @@ async def test_as_many_versions_are_kept_as_were_asked_for_newest_first(yard: Ya
 
 async def test_history_asks_for_a_database_that_there_is(yard: Yard) -> None:
     a = yard.machine("a")
-    assert await a.vault.history(a.tenant) == []
+    assert await a.service.history(a.tenant) == []
     with pytest.raises(RestoreRefused, match="has no database 'x'; it has app"):
-        await a.vault.history(a.tenant, "x")
+        await a.service.history(a.tenant, "x")
     yard.failing.fail()
     with pytest.raises(RestoreRefused, match="the line is cut"):
-        await a.vault.history(a.tenant)
+        await a.service.history(a.tenant)
 
 
 async def test_a_version_chosen_goes_on_top_of_history(yard: Yard) -> None:
     a = yard.machine("a")
     for number in (1, 2, 3):
         await a.session(number)
-    await a.vault.restore(a.tenant, DATABASE, "000001-000000001", silent)
+    await a.service.restore(a.tenant, DATABASE, "000001-000000001", silent)
     assert rows(a.path) == [1]
-    assert [version.id[-1] for version in await a.vault.history(a.tenant)] == ["4", "3", "2", "1"]
-    (orphan,) = await a.vault.orphans(a.tenant)
+    assert [version.id[-1] for version in await a.service.history(a.tenant)] == ["4", "3", "2", "1"]
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2, 3]
     assert await yard.machine("b").session(4) == [1]
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.unsaved([a.tenant]) == []
 
 
 async def test_the_current_version_takes_the_place_of_local_changes(yard: Yard) -> None:
     a = yard.machine("a")
     await a.session(1)
     add(a.path, 2)
-    await a.vault.restore(a.tenant, None, None, silent)
+    await a.service.restore(a.tenant, None, None, silent)
     assert rows(a.path) == [1]
-    assert len(await a.vault.history(a.tenant)) == 1
-    (orphan,) = await a.vault.orphans(a.tenant)
+    assert len(await a.service.history(a.tenant)) == 1
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
 
 
@@ -72,17 +72,17 @@ async def test_a_version_that_there_is_not_changes_nothing(yard: Yard, version: 
     a = yard.machine("a")
     await a.session(1)
     with pytest.raises(RestoreRefused, match="has no version"):
-        await a.vault.restore(a.tenant, DATABASE, version, silent)
+        await a.service.restore(a.tenant, DATABASE, version, silent)
     assert await a.session() == [1]
-    assert await a.vault.orphans(a.tenant) == []
+    assert await a.service.orphans(a.tenant) == []
 
 
 async def test_a_version_is_of_one_database(yard: Yard) -> None:
     a = yard.machine("a", ["one.db", "two.db"])
     with pytest.raises(RestoreRefused, match="a version is of one database: name it"):
-        await a.vault.restore(a.tenant, None, "000001-000000001", silent)
+        await a.service.restore(a.tenant, None, "000001-000000001", silent)
     with pytest.raises(RestoreRefused, match="no current version"):
-        await a.vault.restore(a.tenant, None, None, silent)
+        await a.service.restore(a.tenant, None, None, silent)
 
 
 async def test_a_restore_whose_save_fails_is_saved_at_the_next_hold(yard: Yard) -> None:
@@ -91,10 +91,10 @@ async def test_a_restore_whose_save_fails_is_saved_at_the_next_hold(yard: Yard) 
         await a.session(number)
     yard.failing.fail(5)
     with pytest.raises(SaveFailed):
-        await a.vault.restore(a.tenant, DATABASE, "000001-000000001", silent)
+        await a.service.restore(a.tenant, DATABASE, "000001-000000001", silent)
     yard.failing.mend()
     later = yard.machine("a")
-    assert await later.vault.unsaved([later.tenant]) == [later.tenant]
+    assert await later.service.unsaved([later.tenant]) == [later.tenant]
     assert await later.session() == [1]
     assert await yard.machine("b").session() == [1]
 
@@ -135,7 +135,7 @@ async def test_a_damaged_snapshot_refuses_and_names_the_one_before(
     with pytest.raises(RestoreRefused, match=rf"000001-000000002 is damaged: .*Nothing was overwritten.*{advice}"):
         await b.session()
     assert not b.path.exists()
-    await b.vault.restore(b.tenant, DATABASE, "000001-000000001", silent)
+    await b.service.restore(b.tenant, DATABASE, "000001-000000001", silent)
     assert await yard.machine("c").session() == list(range(500))
 
 
@@ -163,8 +163,8 @@ async def test_a_damaged_pointer_refuses_until_it_is_moved_away_and_a_version_ch
     pointer.unlink()
     with pytest.raises(RestoreRefused, match=r"has snapshots but no current\.json.*--version 000001-000000001"):
         await b.session()
-    assert (await b.vault.history(b.tenant))[0].size is None
-    await b.vault.restore(b.tenant, DATABASE, "000001-000000001", silent)
+    assert (await b.service.history(b.tenant))[0].size is None
+    await b.service.restore(b.tenant, DATABASE, "000001-000000001", silent)
     assert await yard.machine("c").session() == [1]
 
 
@@ -187,15 +187,15 @@ async def test_a_copy_damaged_by_an_unclean_end_refuses_and_is_not_overwritten(y
     a = yard.machine("a")
     await a.session(*range(3000))
     record = yard.root / "a" / ".flyatc" / "databases.json"
-    told = json.loads(record.read_bytes())
-    told["databases"][DATABASE]["in_use"] = True
-    record.write_text(json.dumps(told))
+    reported = json.loads(record.read_bytes())
+    reported["databases"][DATABASE]["in_use"] = True
+    record.write_text(json.dumps(reported))
     damage_a_page(a.path)
     body = a.path.read_bytes()
     with pytest.raises(RestoreRefused, match=rf"was not closed cleanly and is damaged.*flyatc restore {ADDRESS}"):
         await a.session()
     assert a.path.read_bytes() == body
-    await a.vault.restore(a.tenant, None, None, silent)
+    await a.service.restore(a.tenant, None, None, silent)
     assert await a.session() == list(range(3000))
 
 

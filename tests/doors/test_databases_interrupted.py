@@ -11,7 +11,7 @@ import pytest
 from fakes.machines import Yard
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 
-SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
+SCENES = str(Path(__file__).parents[1] / "apps" / "service_scenes.py")
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ async def test_a_save_cut_at_any_call_loses_nothing(yard: Yard, nth: int, after:
         failed = True
     yard.failing.mend()
     restarted = yard.machine("a", keep=1)
-    assert await restarted.vault.unsaved([restarted.tenant]) == ([restarted.tenant] if failed else [])
+    assert await restarted.service.unsaved([restarted.tenant]) == ([restarted.tenant] if failed else [])
     assert await restarted.session(3) == [1, 2]
-    assert await restarted.vault.orphans(restarted.tenant) == []
+    assert await restarted.service.orphans(restarted.tenant) == []
     assert await yard.machine("b").session() == [1, 2, 3]
     assert len(yard.snapshots()) == 1
 
@@ -76,7 +76,7 @@ async def test_publications_whose_responses_were_lost_are_recognised_as_our_own(
         yard.failing.mend()
     assert await a.session() == [1, 2, 3, 4]
     assert await yard.machine("b").session() == [1, 2, 3, 4]
-    assert await a.vault.orphans(a.tenant) == []
+    assert await a.service.orphans(a.tenant) == []
 
 
 @pytest.mark.parametrize("scene", ["save", "first save", "restore", "set aside", "turn back"])

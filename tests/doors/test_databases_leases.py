@@ -19,7 +19,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 
 
 async def session(machine: Machine, owned: FakeLease, *numbers: int) -> list[int]:
-    async with machine.vault.hold(machine.tenant, owned):
+    async with machine.service.hold(machine.tenant, owned):
         before = rows(machine.path)
         add(machine.path, *numbers)
     return before
@@ -29,7 +29,7 @@ async def crash(machine: Machine, owned: FakeLease, *numbers: int) -> None:
     """Written, and nothing of it saved."""
 
     async def live() -> None:
-        async with machine.vault.hold(machine.tenant, owned):
+        async with machine.service.hold(machine.tenant, owned):
             add(machine.path, *numbers)
             owned.expire(lost=False)
 
@@ -38,8 +38,8 @@ async def crash(machine: Machine, owned: FakeLease, *numbers: int) -> None:
 
 
 async def robbed(machine: Machine, owned: FakeLease, number: int, thief: Machine, *numbers: int) -> list[int]:
-    """The thief's session takes place amid the machine's own. What he found. Raises SaveFailed."""
-    async with machine.vault.hold(machine.tenant, owned):
+    """The thief's session takes place amid the machine's own. Returns what it found. Raises SaveFailed."""
+    async with machine.service.hold(machine.tenant, owned):
         add(machine.path, number)
         return await session(thief, FakeLease(owned.epoch + 1, previous(owned.epoch, clean=False)), *numbers)
 
@@ -66,7 +66,7 @@ async def test_versions_are_numbered_by_their_owner(yard: Yard) -> None:
     a, b = yard.machine("a"), yard.machine("b")
     await session(a, FakeLease(1), 1)
     await session(b, FakeLease(2), 2)
-    assert [one.id for one in await b.vault.history(b.tenant)] == ["000002-000000002", "000001-000000001"]
+    assert [one.id for one in await b.service.history(b.tenant)] == ["000002-000000002", "000001-000000001"]
 
 
 async def test_what_this_machine_wrote_last_is_the_truth_after_a_crash(yard: Yard) -> None:
@@ -83,9 +83,9 @@ async def test_writes_before_a_takeover_are_set_aside_and_sent_to_the_store(yard
     await crash(a, FakeLease(2), 2)
     await crash(b, FakeLease(3, previous(2, clean=False)), 3)
     assert await session(a, FakeLease(4, previous(3, clean=False))) == [1]
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
-    await a.vault.sent()
+    await a.service.sent()
     (sent,) = a.events("the orphaned copy is in the store as well")
     assert sent["name"] == orphan.name
     (stored,) = await yard.store.list("users/bellevue/orphans/")
@@ -96,17 +96,17 @@ async def test_what_could_not_be_sent_is_sent_by_the_next_run(yard: Yard) -> Non
     a = yard.machine("a")
     await session(a, FakeLease(1), 1)
     owned = FakeLease(2)
-    async with a.vault.hold(a.tenant, owned):
+    async with a.service.hold(a.tenant, owned):
         add(a.path, 2)
         yard.failing.fail()
         owned.expire(lost=True)
-    await a.vault.sent(patience=0.1)
+    await a.service.sent(patience=0.1)
     assert len(a.events("the orphaned copy is on this machine only")) == 1
     yard.failing.mend()
     for _ in range(2):
         again = yard.machine("a")
-        await again.vault.send_orphans([again.tenant])
-        await again.vault.sent()
+        await again.service.send_orphans([again.tenant])
+        await again.service.sent()
     assert len(await yard.store.list("users/bellevue/orphans/")) == 1
     assert again.events("the orphaned copy is in the store as well") == [], "it knows that it was sent"
 
@@ -115,12 +115,12 @@ async def test_what_another_machine_owns_since_is_given_up_without_owning_it(yar
     a = yard.machine("a")
     await session(a, FakeLease(1), 1)
     await crash(a, FakeLease(2), 2)
-    assert not await a.vault.give_up(a.tenant, 2, "it may still be ours")
+    assert not await a.service.give_up(a.tenant, 2, "it may still be ours")
     assert rows(a.path) == [1, 2]
-    assert await a.vault.give_up(a.tenant, 3, "somebody else has it")
-    (orphan,) = await a.vault.orphans(a.tenant)
+    assert await a.service.give_up(a.tenant, 3, "someone else has it")
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.unsaved([a.tenant]) == []
     assert await session(a, FakeLease(5)) == [1]
 
 
@@ -137,7 +137,7 @@ async def test_an_outdated_copy_which_was_saved_is_no_orphan(yard: Yard) -> None
     await session(a, FakeLease(1), 1)
     await session(b, FakeLease(2), 2)
     assert await session(a, FakeLease(3)) == [1, 2]
-    assert await a.vault.orphans(a.tenant) == []
+    assert await a.service.orphans(a.tenant) == []
 
 
 async def test_a_copy_equal_to_the_stores_is_kept_whichever_machine_had_it_meanwhile(yard: Yard) -> None:
@@ -150,7 +150,7 @@ async def test_a_copy_equal_to_the_stores_is_kept_whichever_machine_had_it_meanw
 async def test_nothing_is_saved_while_this_machine_may_not_write(yard: Yard) -> None:
     a = yard.machine("a")
     owned = FakeLease(1)
-    async with a.vault.hold(a.tenant, owned) as held:
+    async with a.service.hold(a.tenant, owned) as held:
         add(a.path, 1)
         owned.may = False
         with pytest.raises(SaveFailed, match="may not write at this moment"):
@@ -166,7 +166,7 @@ async def test_an_app_that_starts_again_after_a_save_failed_goes_on_with_its_own
     owned = FakeLease(2, previous(1, clean=False))  # taken over, and held through both starts
 
     async def unsaved() -> None:
-        async with b.vault.hold(b.tenant, owned):
+        async with b.service.hold(b.tenant, owned):
             add(b.path, 2)
             owned.may = False
 
@@ -174,20 +174,20 @@ async def test_an_app_that_starts_again_after_a_save_failed_goes_on_with_its_own
         await unsaved()
     owned.may = True
     assert await session(b, owned) == [1, 2]
-    assert await b.vault.orphans(b.tenant) == []
+    assert await b.service.orphans(b.tenant) == []
 
 
 async def test_what_is_unsaved_when_the_user_is_lost_is_set_aside_at_once(yard: Yard) -> None:
     a = yard.machine("a")
     await session(a, FakeLease(1), 1)
     owned = FakeLease(2)
-    async with a.vault.hold(a.tenant, owned):
+    async with a.service.hold(a.tenant, owned):
         add(a.path, 2)
         owned.expire(lost=True)
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
     assert not a.path.exists()
-    await a.vault.sent()
+    await a.service.sent()
     assert (len(yard.snapshots()), len(yard.orphans())) == (1, 1)
     assert await session(a, FakeLease(4)) == [1]
 
@@ -204,7 +204,7 @@ async def test_an_owner_record_which_was_removed_starts_above_what_the_data_know
 
 async def survived(machine: Machine, owned: FakeLease, *numbers: int) -> None:
     """Written, and something of the app cannot be ended."""
-    async with machine.vault.hold(machine.tenant, owned):
+    async with machine.service.hold(machine.tenant, owned):
         add(machine.path, *numbers)
         raise StillRunning("process 4711 cannot be ended")
 
@@ -214,7 +214,7 @@ async def test_where_something_still_runs_it_is_saved_but_neither_as_the_last_no
     with pytest.raises(StillRunning):
         await survived(machine, owned, 1)
     assert owned.dirty == "process 4711 cannot be ended"
-    assert len(await machine.vault.history(machine.tenant)) == 1
-    assert await machine.vault.unsaved([machine.tenant]) == [machine.tenant], "the next start must save again"
+    assert len(await machine.service.history(machine.tenant)) == 1
+    assert await machine.service.unsaved([machine.tenant]) == [machine.tenant], "the next start must save again"
     await session(machine, FakeLease(2))
-    assert await machine.vault.unsaved([machine.tenant]) == []
+    assert await machine.service.unsaved([machine.tenant]) == []

@@ -23,13 +23,13 @@ async def test_a_moment_brings_the_newest_version_of_then_on_top_of_history(yard
     a = yard.machine("a")
     for number in (1, 2, 3):
         await a.session(number)
-    two = (await a.vault.history(a.tenant))[1].saved
-    await a.vault.restore(a.tenant, None, Moment(two + 0.0001), silent)
+    two = (await a.service.history(a.tenant))[1].saved
+    await a.service.restore(a.tenant, None, Moment(two + 0.0001), silent)
     assert rows(a.path) == [1, 2]
-    assert [version.id[-1] for version in await a.vault.history(a.tenant)] == ["4", "3", "2", "1"]
+    assert [version.id[-1] for version in await a.service.history(a.tenant)] == ["4", "3", "2", "1"]
     [event] = [one for one in a.events("restored") if "reason" in one]
     assert str(event["reason"]).startswith("requested by the operator: the newest of 20")
-    await a.vault.restore(a.tenant, None, Moment(time()), silent)
+    await a.service.restore(a.tenant, None, Moment(time()), silent)
     assert rows(a.path) == [1, 2]
 
 
@@ -37,11 +37,11 @@ async def test_a_moment_before_all_versions_changes_nothing_and_names_the_oldest
     a = yard.machine("a", ["one.db", "two.db"])
     await a.session(1, path=a.path.with_name("one.db"))
     with pytest.raises(RestoreRefused, match=r"one\.db: there is no version from .* or before: the oldest is 000001-0"):
-        await a.vault.restore(a.tenant, None, Moment(time() - 3600), silent)
+        await a.service.restore(a.tenant, None, Moment(time() - 3600), silent)
     with pytest.raises(RestoreRefused, match=r"two\.db: it was never saved\. Nothing was changed; see flyatc history"):
-        await a.vault.restore(a.tenant, None, Moment(time()), silent)
+        await a.service.restore(a.tenant, None, Moment(time()), silent)
     assert rows(a.path.with_name("one.db")) == [1]
-    assert await a.vault.orphans(a.tenant) == []
+    assert await a.service.orphans(a.tenant) == []
 
 
 async def set_aside(yard: Yard) -> str:
@@ -52,8 +52,8 @@ async def set_aside(yard: Yard) -> str:
     add(b.path, 77)
     await yard.machine("a").session(2)
     assert await b.session() == [1, 2]
-    await b.vault.sent()
-    [folder] = await b.vault.orphans(b.tenant)
+    await b.service.sent()
+    [folder] = await b.service.orphans(b.tenant)
     return folder.name
 
 
@@ -66,10 +66,10 @@ async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yar
     assert found is not None
     assert abs(found - time()) < 60
     yard.failing.calls.clear()
-    await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
+    await b.service.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     assert not [call for call in yard.failing.calls if call.startswith("download")]
     assert rows(b.path) == [1, 77]
-    assert [version.id[-1] for version in await b.vault.history(b.tenant)] == ["3", "2", "1"]
+    assert [version.id[-1] for version in await b.service.history(b.tenant)] == ["3", "2", "1"]
     assert await yard.machine("c").session() == [1, 77]
     assert rows(folder.path / DATABASE) == [1, 77], "it stays where it is"
 
@@ -77,7 +77,7 @@ async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yar
 async def test_another_machine_gets_it_from_the_store(yard: Yard) -> None:
     name = await set_aside(yard)
     c = yard.machine("c")
-    await c.vault.restore(c.tenant, None, OrphanChoice(name), silent)
+    await c.service.restore(c.tenant, None, OrphanChoice(name), silent)
     assert rows(c.path) == [1, 77]
     assert await yard.machine("a").session() == [1, 77]
 
@@ -87,7 +87,7 @@ async def test_a_name_under_which_nothing_was_set_aside_changes_nothing(yard: Ya
     await set_aside(yard)
     b = yard.machine("b")
     with pytest.raises(RestoreRefused, match=r"there is no orphaned copy .*, neither here nor in the store"):
-        await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
+        await b.service.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     assert await b.session() == [1, 2]
 
 
@@ -99,9 +99,9 @@ async def test_what_was_set_aside_and_is_damaged_refuses(yard: Yard) -> None:
     with pytest.raises(
         RestoreRefused, match=r"(?s)the orphaned copy .* is damaged: .*It stays at .*sqlite3's \.recover"
     ):
-        await b.vault.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
+        await b.service.restore(b.tenant, DATABASE, OrphanChoice(name), silent)
     [stored] = yard.orphans()
     stored.write_bytes(stored.read_bytes()[:-9])
     with pytest.raises(RestoreRefused, match=r"is damaged in the store: .*Nothing was overwritten"):
-        await c.vault.restore(c.tenant, DATABASE, OrphanChoice(name), silent)
+        await c.service.restore(c.tenant, DATABASE, OrphanChoice(name), silent)
     assert await b.session() == [1, 2]

@@ -37,7 +37,7 @@ async def test_what_one_machine_saves_another_restores(yard: Yard, tmp_path: Pat
 
 async def test_what_comes_out_of_the_hold_is_what_a_tenant_needs(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         databases: Databases = held
         assert databases.unsaved is False
         assert databases.saved_at is None
@@ -62,29 +62,29 @@ async def test_an_unchanged_database_is_not_saved_again(yard: Yard, tmp_path: Pa
 async def test_a_touched_database_with_the_same_content_makes_no_new_version(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
     await a.session(1)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         a.path.touch()
         assert held.unsaved
         await held.save(silent)
         assert not held.unsaved
-    assert len(await a.vault.history(a.tenant)) == 1
+    assert len(await a.service.history(a.tenant)) == 1
 
 
 async def test_several_databases_in_subfolders_are_one_tenant(yard: Yard, tmp_path: Path) -> None:
     names = ["main.db", "queue/jobs.db", "cache/jobs.db"]
     a, b = (yard.machine(name, names) for name in ("a", "b"))
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         for number, name in enumerate(names):
             add(tmp_path / "a" / name, number)
         await held.save(silent, only="queue/jobs.db")
-        assert [v.database for v in await a.vault.history(a.tenant)] == ["queue/jobs.db"]
-    async with b.vault.hold(b.tenant):
+        assert [v.database for v in await a.service.history(a.tenant)] == ["queue/jobs.db"]
+    async with b.service.hold(b.tenant):
         assert [rows(tmp_path / "b" / name) for name in names] == [[0], [1], [2]]
 
 
 async def test_while_held_changes_are_saved_at_intervals(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a", interval=0.02)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         add(a.path, 1)
         await eventually(lambda: len(a.events("saved")) == 1)
         add(a.path, 2)
@@ -95,7 +95,7 @@ async def test_while_held_changes_are_saved_at_intervals(yard: Yard, tmp_path: P
 
 async def test_a_periodic_save_that_fails_is_reported_and_tried_again(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a", interval=0.02)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         yard.failing.fail()
         add(a.path, 1)
         await eventually(lambda: len(a.events("not saved")) > 1)
@@ -116,7 +116,7 @@ async def test_a_store_that_is_away_refuses_the_start_and_changes_nothing(yard: 
 async def test_one_refusal_leaves_all_databases_as_they_were(yard: Yard, tmp_path: Path) -> None:
     names = ["one.db", "two.db"]
     a, b = (yard.machine(name, names) for name in ("a", "b"))
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         for name in names:
             add(tmp_path / "a" / name, 1)
     for snapshot in (tmp_path / "store").rglob("two.db/*.zst"):
@@ -132,9 +132,9 @@ async def test_a_final_save_that_fails_keeps_the_copy_and_says_so_on_record(yard
     with pytest.raises(SaveFailed, match="The local copy is kept"):
         await a.session(1, then=yard.failing.fail)
     yard.failing.mend()
-    assert await a.vault.unsaved([a.tenant]) == [a.tenant]
+    assert await a.service.unsaved([a.tenant]) == [a.tenant]
     assert await a.session() == [1]
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.unsaved([a.tenant]) == []
     b = yard.machine("b")
     assert await b.session() == [1]
 
@@ -142,18 +142,18 @@ async def test_a_final_save_that_fails_keeps_the_copy_and_says_so_on_record(yard
 async def test_a_daemon_that_was_killed_finds_its_databases_in_use(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
     await a.session(1)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         add(a.path, 2)
         shutil.copytree(tmp_path / "a", tmp_path / "killed")  # the disk as a SIGKILL would leave it
     later = yard.machine("killed")
-    assert await later.vault.unsaved([later.tenant]) == [later.tenant]
+    assert await later.service.unsaved([later.tenant]) == [later.tenant]
 
 
 async def test_a_cancelled_exit_saves_first(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
 
     async def life(up: asyncio.Event) -> None:
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             add(a.path, 1)
             up.set()
 
@@ -165,7 +165,7 @@ async def test_a_cancelled_exit_saves_first(yard: Yard, tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.unsaved([a.tenant]) == []
     assert await yard.machine("b").session() == [1]
 
 
@@ -180,29 +180,29 @@ async def test_a_cancelled_start_leaves_nothing_and_can_be_tried_again(yard: Yar
         with contextlib.suppress(asyncio.CancelledError):
             assert await task == list(range(2000))
     assert await b.session() == list(range(2000))
-    assert await b.vault.orphans(b.tenant) == []
+    assert await b.service.orphans(b.tenant) == []
 
 
 async def test_a_tenant_is_held_once(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         with pytest.raises(RestoreRefused, match="is in use"):
             await a.session()
 
 
 async def test_a_database_that_the_app_never_makes_is_nothing_to_save(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         pass
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         a.path.touch()  # opened, and nothing written
-    assert await a.vault.history(a.tenant) == []
+    assert await a.service.history(a.tenant) == []
 
 
 async def test_a_database_that_the_app_removes_stays_in_the_store(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
     await a.session(1)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         a.path.unlink()
     assert a.events("the app has removed its database; the store keeps it")
     assert await a.session() == [1]
@@ -212,7 +212,7 @@ async def test_a_database_that_the_app_empties_is_not_saved_over_the_good_one(ya
     a = yard.machine("a")
     await a.session(1)
     with pytest.raises(SaveFailed, match="empty although it had content"):
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             a.path.write_bytes(b"")
     with pytest.raises(RestoreRefused, match="empty although it had content: move it away"):
         await a.session()
@@ -246,13 +246,13 @@ async def test_without_a_store_the_folder_is_all_there_is(yard: Yard, tmp_path: 
     path = tmp_path / "a" / "deep" / "er.db"
     assert await a.session(1, path=path) == []
     assert await a.session(2, path=path) == [1]
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         databases: Databases = held
         await databases.save(silent)
         assert (databases.unsaved, databases.saved_at) == (False, None)
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.unsaved([a.tenant]) == []
     with pytest.raises(RestoreRefused, match=r"storage\.mode is none"):
-        await a.vault.history(a.tenant)
+        await a.service.history(a.tenant)
 
 
 async def test_a_stale_wal_beside_a_missing_database_is_set_aside(yard: Yard, tmp_path: Path) -> None:
@@ -269,8 +269,8 @@ async def test_a_stale_wal_beside_a_missing_database_is_set_aside(yard: Yard, tm
         for end in ("-wal", "-shm", "-journal"):
             Path(f"{a.path}{end}").write_bytes(stale)
         assert await a.session() == before
-        assert len(await a.vault.orphans(a.tenant)) == turn
-    assert (await a.vault.orphans(a.tenant))[0].joinpath(f"{DATABASE}-wal").read_bytes() == stale
+        assert len(await a.service.orphans(a.tenant)) == turn
+    assert (await a.service.orphans(a.tenant))[0].joinpath(f"{DATABASE}-wal").read_bytes() == stale
     shutil.rmtree(tmp_path / "store" / "users")
     new = yard.machine("new")
     new.path.parent.mkdir()
@@ -285,10 +285,10 @@ async def test_a_stale_copy_is_set_aside_whole_and_the_store_wins(yard: Yard, tm
     await b.session(2)
     add(a.path, 99)  # behind our back
     assert await a.session(3) == [1, 2]
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 99]
-    (told,) = a.events("the local copy was set aside")
-    assert (told["path"], told["level"]) == (str(orphan), "warning")
+    (reported,) = a.events("the local copy was set aside")
+    assert (reported["path"], reported["level"]) == (str(orphan), "warning")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"v": 1}', b'{"v":2,"databases":{}}', b"\xff"])
@@ -298,7 +298,7 @@ async def test_a_damaged_record_sets_the_copy_aside_and_loses_nothing(yard: Yard
     add(a.path, 2)
     (tmp_path / "a" / ".flyatc" / "databases.json").write_bytes(body)
     assert await a.session(3) == [1]
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
     assert a.events("the record of the local databases is damaged: nothing is known of them")
 
@@ -311,7 +311,7 @@ async def test_a_record_that_cannot_be_read_refuses(yard: Yard, tmp_path: Path) 
     record.mkdir()
     with pytest.raises(RestoreRefused, match="the local disk does not answer"):
         await a.session()
-    assert await a.vault.unsaved([a.tenant]) == [a.tenant]
+    assert await a.service.unsaved([a.tenant]) == [a.tenant]
     assert rows(a.path) == [1]
 
 
@@ -336,10 +336,10 @@ async def test_what_is_lost_here_and_in_the_store_is_not_begun_anew_in_silence(y
 async def test_the_record_names_what_the_copy_descends_from(yard: Yard, tmp_path: Path) -> None:
     a = yard.machine("a")
     record = tmp_path / "a" / ".flyatc" / "databases.json"
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         assert json.loads(record.read_bytes())["databases"][DATABASE]["in_use"] is True
         add(a.path, 1)
-    told = json.loads(record.read_bytes())["databases"][DATABASE]
+    reported = json.loads(record.read_bytes())["databases"][DATABASE]
     pointer = json.loads(next((tmp_path / "store").rglob("current.json")).read_bytes())
-    assert told["base"] == {"key": pointer["key"], "sha256": pointer["sha256"]}
-    assert (told["in_use"], told["pending"]) == (False, [])
+    assert reported["base"] == {"key": pointer["key"], "sha256": pointer["sha256"]}
+    assert (reported["in_use"], reported["pending"]) == (False, [])

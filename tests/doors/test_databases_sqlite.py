@@ -13,7 +13,7 @@ from fakes.machines import DATABASE, Yard, add, rows
 from flyatc.databases import sqlite
 from flyatc.kit.types import silent
 
-SCENES = str(Path(__file__).parents[1] / "apps" / "vault_scenes.py")
+SCENES = str(Path(__file__).parents[1] / "apps" / "service_scenes.py")
 
 # Writes pairs which must always sum up to 0, until its standard input says something.
 WRITER = """
@@ -68,7 +68,7 @@ async def child(program: str, *arguments: str) -> AsyncIterator[asyncio.subproce
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])
 async def test_what_is_saved_while_another_process_writes_is_consistent(yard: Yard, mode: str) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant) as held, child(WRITER, str(a.path), mode):
+    async with a.service.hold(a.tenant) as held, child(WRITER, str(a.path), mode):
         for turn in range(3):
             await held.save(silent)
             found = rows(await restored(yard, f"reader {turn}"))
@@ -86,7 +86,7 @@ async def restored(yard: Yard, name: str) -> Path:
 
 async def test_a_hot_wal_left_by_a_killed_writer_is_saved(yard: Yard) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         async with child(WRITER, str(a.path), "WAL") as writer:
             writer.kill()
         wal = Path(f"{a.path}-wal").read_bytes()
@@ -99,7 +99,7 @@ async def test_a_hot_wal_left_by_a_killed_writer_is_saved(yard: Yard) -> None:
 
 async def test_a_hot_journal_left_by_a_killed_writer_is_rolled_back(yard: Yard) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         add(a.path, *range(2000))
         async with child(HOT_JOURNAL, str(a.path)) as writer:
             writer.kill()
@@ -111,7 +111,7 @@ async def test_a_save_leaves_the_locks_of_the_app_alone(yard: Yard) -> None:
     """POSIX locks are dropped when any descriptor of the file is closed in the process which holds them."""
     a = yard.machine("a")
     await a.session(1)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         with contextlib.closing(sqlite3.connect(a.path, isolation_level=None)) as here:
             here.execute("BEGIN")
             here.execute("SELECT * FROM t").fetchall()
@@ -128,7 +128,7 @@ async def test_a_save_leaves_the_locks_of_the_app_alone(yard: Yard) -> None:
 
 async def test_the_journal_mode_of_the_app_survives(yard: Yard) -> None:
     a = yard.machine("a")
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         add(a.path, 1, wal=True)
     path = await restored(yard, "b")
     assert sorted(file.name for file in path.parent.iterdir()) == [".flyatc", DATABASE]
@@ -173,9 +173,9 @@ async def scene(name: str, folder: Path) -> str:
 
 
 async def test_a_full_disk_fails_the_save_and_the_restore_and_harms_nothing(tmp_path: Path) -> None:
-    told = (await scene("full", tmp_path)).splitlines()
-    assert "is not saved" in told[0]
-    assert "Nothing was changed" in told[1]
+    reported = (await scene("full", tmp_path)).splitlines()
+    assert "is not saved" in reported[0]
+    assert "Nothing was changed" in reported[1]
 
 
 async def test_memory_does_not_grow_with_the_size_of_a_database(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ async def test_the_loser_learns_it_and_its_copy_is_set_aside_at_the_next_hold(ya
     await a.session(1)
 
     async def lose() -> None:
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             add(a.path, 2)
             await b.session(3)
 
@@ -30,7 +30,7 @@ async def test_the_loser_learns_it_and_its_copy_is_set_aside_at_the_next_hold(ya
         await lose()
     assert rows(a.path) == [1, 2]
     assert await a.session(4) == [1, 3]
-    (orphan,) = await a.vault.orphans(a.tenant)
+    (orphan,) = await a.service.orphans(a.tenant)
     assert rows(orphan / DATABASE) == [1, 2]
     assert await b.session() == [1, 3, 4]
 
@@ -40,7 +40,7 @@ async def test_the_loser_does_not_fill_the_store_with_unreferenced_snapshots(yar
     await a.session(1)
 
     async def lose() -> None:
-        async with a.vault.hold(a.tenant) as held:
+        async with a.service.hold(a.tenant) as held:
             await b.session(3)
             for number in range(5):
                 add(a.path, number)
@@ -59,7 +59,7 @@ async def test_of_two_writers_of_the_first_version_one_wins(yard: Yard) -> None:
     async def live(name: str, number: int) -> bool:
         machine = a if name == "a" else b
         try:
-            async with machine.vault.hold(machine.tenant):
+            async with machine.service.hold(machine.tenant):
                 add(machine.path, number)
                 await up.wait()
         except SaveFailed:
@@ -72,13 +72,13 @@ async def test_of_two_writers_of_the_first_version_one_wins(yard: Yard) -> None:
     number = 1 if won[0] else 2
     assert await loser.session() == [number]
     assert await winner.session() == [number]
-    (orphan,) = await loser.vault.orphans(loser.tenant)
+    (orphan,) = await loser.service.orphans(loser.tenant)
     assert rows(orphan / DATABASE) == [3 - number]
 
 
 async def test_saves_of_one_holder_never_rival_each_other(yard: Yard) -> None:
     a = yard.machine("a", interval=0.001)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         for number in range(10):
             add(a.path, number)
             await asyncio.gather(*(held.save(silent) for _ in range(5)))

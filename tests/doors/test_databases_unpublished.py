@@ -24,7 +24,7 @@ def stolen(epoch: int, since: int = 0) -> FakeLease:
 
 
 async def session(machine: Machine, owned: FakeLease, *numbers: int) -> list[int]:
-    async with machine.vault.hold(machine.tenant, owned):
+    async with machine.service.hold(machine.tenant, owned):
         before = rows(machine.path)
         add(machine.path, *numbers)
     return before
@@ -34,7 +34,7 @@ async def cut(yard: Yard, machine: Machine, owned: FakeLease, *numbers: int, nth
     """The last save fails from its ``nth`` call on."""
 
     async def live() -> None:
-        async with machine.vault.hold(machine.tenant, owned):
+        async with machine.service.hold(machine.tenant, owned):
             add(machine.path, *numbers)
             yard.failing.fail(nth, after=after)
 
@@ -88,7 +88,7 @@ async def test_an_adoption_cut_at_any_call_is_made_good_by_the_next_machine(yard
     b = yard.machine("b")
     yard.failing.fail(nth, after=after)
     try:
-        async with b.vault.hold(b.tenant, stolen(2)):
+        async with b.service.hold(b.tenant, stolen(2)):
             yard.failing.mend()
             assert nth == 8
     except RestoreRefused:
@@ -162,5 +162,5 @@ async def test_what_a_later_machine_uploaded_goes_before_what_was_never_saved_he
     await cut(yard, a, FakeLease(1), 1, nth=1)  # nothing of it was uploaded
     await lost_before_its_pointer(yard, "b", stolen(2), 2)
     assert await session(a, stolen(3)) == [2]
-    orphans = await a.vault.orphans(a.tenant)
+    orphans = await a.service.orphans(a.tenant)
     assert [rows(one / DATABASE) for one in orphans] == [[1]]

@@ -26,7 +26,7 @@ def asked(method: str = "GET", *lines: str) -> head.RequestHead:
     return head.RequestParser().parse(data.encode())
 
 
-def told(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
+def reported(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
     """As the wire hands it on: the named headers are cut out and noted."""
     answer = head.ResponseParser().parse(
         "\r\n".join([f"HTTP/1.1 {status} Said", "Content-Length: 0", *lines, "", ""]).encode(), b"GET"
@@ -74,7 +74,7 @@ def refused(app: Path, answer_head: head.ResponseHead) -> FileRefused:
 
 def test_a_named_file_is_sent_with_its_type_length_and_time(app: Path) -> None:
     path = write(app, "a.txt")
-    status, headers, body = sent(app, told(x_sendfile=str(path)))
+    status, headers, body = sent(app, reported(x_sendfile=str(path)))
     assert (status, body) == (200, BODY)
     assert headers == {
         "content-type": "text/plain; charset=utf-8",
@@ -97,7 +97,7 @@ def test_the_apps_own_headers_are_kept(app: Path) -> None:
     }
     lines = [f"{name}: {value}" for name, value in own.items()]
     status, headers, body = sent(
-        app, told(200, "Last-Modified: x", "Accept-Ranges: none", *lines, x_sendfile=str(path))
+        app, reported(200, "Last-Modified: x", "Accept-Ranges: none", *lines, x_sendfile=str(path))
     )
     assert (status, body) == (200, b"\x1f\x8bzipped")
     assert headers == own | {"content-length": "8", "last-modified": STAMP, "accept-ranges": "bytes"}
@@ -105,52 +105,52 @@ def test_the_apps_own_headers_are_kept(app: Path) -> None:
 
 def test_relative_paths_are_relative_to_the_apps_directory(app: Path) -> None:
     write(app, "a.txt", b"here")
-    assert sent(app, told(x_sendfile="a.txt"))[2] == b"here"
+    assert sent(app, reported(x_sendfile="a.txt"))[2] == b"here"
     (app / "x").mkdir()
-    assert sent(app, told(x_sendfile="./x/../a.txt"))[2] == b"here"
-    assert refused(app, told(x_sendfile="../secret")).loud
+    assert sent(app, reported(x_sendfile="./x/../a.txt"))[2] == b"here"
+    assert refused(app, reported(x_sendfile="../secret")).loud
 
 
 def test_x_accel_redirect_is_decoded_and_x_sendfile_is_not(app: Path) -> None:
     write(app, "a b%20.txt", b"odd")
     odd = str(app / "a b%20.txt")
-    assert sent(app, told(x_sendfile=odd))[2] == b"odd"
-    assert sent(app, told(x_accel_redirect=odd.replace("%", "%25").replace(" ", "%20") + "?x=1"))[2] == b"odd"
-    assert refused(app, told(x_accel_redirect=odd)).status == 404
+    assert sent(app, reported(x_sendfile=odd))[2] == b"odd"
+    assert sent(app, reported(x_accel_redirect=odd.replace("%", "%25").replace(" ", "%20") + "?x=1"))[2] == b"odd"
+    assert refused(app, reported(x_accel_redirect=odd)).status == 404
 
 
 @pytest.mark.parametrize("value", ["@fallback", "files/a.txt", "/a%zz", "?"])
 def test_an_x_accel_redirect_which_names_no_file_is_loudly_refused(app: Path, value: str) -> None:
-    answer = refused(app, told(x_accel_redirect=value))
+    answer = refused(app, reported(x_accel_redirect=value))
     assert (answer.status, answer.loud) == (404, True)
 
 
 def test_a_missing_file_is_404_and_quiet_one_outside_is_404_and_loud(app: Path) -> None:
-    missing, outside = refused(app, told(x_sendfile="none")), refused(app, told(x_sendfile="/etc/passwd"))
+    missing, outside = refused(app, reported(x_sendfile="none")), refused(app, reported(x_sendfile="/etc/passwd"))
     assert (missing.status, missing.loud) == (404, False)
     assert (outside.status, outside.loud) == (404, True)
     assert "/etc/passwd" in outside.reason
-    assert refused(app, told(x_accel_redirect="/a%00b")).status == 404
+    assert refused(app, reported(x_accel_redirect="/a%00b")).status == 404
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_responses_without_a_body_stay_without(app: Path, status: int) -> None:
     path = write(app, "a.txt")
-    assert Sendfile(str(app), [str(app)]).find(told(status, x_sendfile=str(path))) is None
-    assert Sendfile(str(app), [str(app)]).find(told()) is None
+    assert Sendfile(str(app), [str(app)]).find(reported(status, x_sendfile=str(path))) is None
+    assert Sendfile(str(app), [str(app)]).find(reported()) is None
 
 
 def test_an_error_page_keeps_its_status_and_is_whole(app: Path) -> None:
     path = write(app, "404.html")
     request = asked("GET", "Range: bytes=0-1", f"If-Modified-Since: {STAMP}")
-    status, headers, body = sent(app, told(404, x_sendfile=str(path)), request)
+    status, headers, body = sent(app, reported(404, x_sendfile=str(path)), request)
     assert (status, body) == (404, BODY)
     assert "accept-ranges" not in headers
 
 
 def test_a_206_of_the_app_is_reckoned_anew(app: Path) -> None:
     path = write(app, "a.bin")
-    status, headers, body = sent(app, told(206, "Content-Range: bytes 0-1/2", x_sendfile=str(path)))
+    status, headers, body = sent(app, reported(206, "Content-Range: bytes 0-1/2", x_sendfile=str(path)))
     assert (status, body) == (200, BODY)
     assert "content-range" not in headers
 
@@ -158,8 +158,8 @@ def test_a_206_of_the_app_is_reckoned_anew(app: Path) -> None:
 def test_any_method_may_be_answered_with_a_file(app: Path) -> None:
     path = write(app, "a.bin")
     request = asked("POST", "Content-Length: 0", "Range: bytes=0-1", 'If-None-Match: "a"')
-    assert sent(app, told(200, 'ETag: "a"', x_sendfile=str(path)), request)[::2] == (200, BODY)
-    status, headers, body = sent(app, told(x_sendfile=str(path)), asked("HEAD", "Range: bytes=0-1"))
+    assert sent(app, reported(200, 'ETag: "a"', x_sendfile=str(path)), request)[::2] == (200, BODY)
+    status, headers, body = sent(app, reported(x_sendfile=str(path)), asked("HEAD", "Range: bytes=0-1"))
     assert (status, headers["content-length"], body) == (200, str(len(BODY)), b"")
 
 
@@ -187,7 +187,7 @@ def test_any_method_may_be_answered_with_a_file(app: Path) -> None:
 )
 def test_conditions_are_judged_by_the_apps_etag_and_the_files_time(app: Path, lines: list[str], status: int) -> None:
     path = write(app, "a.txt")
-    own = told(200, 'ETag: "app"', "Content-Encoding: br", "Cache-Control: public", x_sendfile=str(path))
+    own = reported(200, 'ETag: "app"', "Content-Encoding: br", "Cache-Control: public", x_sendfile=str(path))
     given_status, headers, body = sent(app, own, asked("GET", *lines))
     assert given_status == status
     assert len(body) == {200: len(BODY), 206: 5}.get(status, 0)
@@ -202,7 +202,7 @@ def test_conditions_are_judged_by_the_apps_etag_and_the_files_time(app: Path, li
 )
 def test_a_range_is_a_part(app: Path, asked_for: str, part: slice) -> None:
     path = write(app, "a.txt", BODY[:2000] + b"tail")
-    status, headers, body = sent(app, told(x_sendfile=str(path)), asked("GET", f"Range: bytes={asked_for}"))
+    status, headers, body = sent(app, reported(x_sendfile=str(path)), asked("GET", f"Range: bytes={asked_for}"))
     assert (status, body) == (206, (BODY[:2000] + b"tail")[part])
     first, last = part.indices(2004)[0], part.indices(2004)[1] - 1
     assert headers["content-range"] == f"bytes {first}-{last}/2004"
@@ -210,7 +210,7 @@ def test_a_range_is_a_part(app: Path, asked_for: str, part: slice) -> None:
 
 def test_a_range_behind_the_end_is_416(app: Path) -> None:
     path = write(app, "a.txt")
-    own = told(200, "Cache-Control: public, max-age=60", x_sendfile=str(path))
+    own = reported(200, "Cache-Control: public, max-age=60", x_sendfile=str(path))
     status, headers, body = sent(app, own, asked("GET", "Range: bytes=5000-"))
     assert (status, headers, body) == (416, {**headers, "content-range": "bytes */2048", "content-length": "0"}, b"")
     assert not {"cache-control", "content-type", "last-modified"} & set(headers)
@@ -219,8 +219,8 @@ def test_a_range_behind_the_end_is_416(app: Path) -> None:
 @pytest.mark.parametrize(("size", "status", "part"), [(0, 200, None), (1, 206, "bytes 0-0/1")])
 def test_the_smallest_files(app: Path, size: int, status: int, part: str | None) -> None:
     path = write(app, "a", b"x" * size)
-    assert sent(app, told(x_sendfile=str(path)))[::2] == (200, b"x" * size)
-    given_status, headers, body = sent(app, told(x_sendfile=str(path)), asked("GET", "Range: bytes=0-"))
+    assert sent(app, reported(x_sendfile=str(path)))[::2] == (200, b"x" * size)
+    given_status, headers, body = sent(app, reported(x_sendfile=str(path)), asked("GET", "Range: bytes=0-"))
     assert (given_status, body) == (status, b"x" * size)
     assert headers.get("content-range") == part
 
@@ -228,14 +228,14 @@ def test_the_smallest_files(app: Path, size: int, status: int, part: str | None)
 @pytest.mark.parametrize("modified", [0, 1])
 def test_times_of_reproducible_builds_vouch_for_nothing(app: Path, modified: int) -> None:
     path = write(app, "a.txt", modified=modified)
-    status, headers, _ = sent(app, told(x_sendfile=str(path)), asked("GET", f"If-Modified-Since: {STAMP}"))
+    status, headers, _ = sent(app, reported(x_sendfile=str(path)), asked("GET", f"If-Modified-Since: {STAMP}"))
     assert status == 200
     assert not {"last-modified", "etag"} & set(headers)
 
 
 def test_a_file_from_the_future_is_of_now(app: Path) -> None:
     path = write(app, "a.txt", modified=int(NOW) + 1000)
-    assert sent(app, told(x_sendfile=str(path)))[1]["last-modified"] == "Fri, 15 Jan 2027 08:00:00 GMT"
+    assert sent(app, reported(x_sendfile=str(path)))[1]["last-modified"] == "Fri, 15 Jan 2027 08:00:00 GMT"
 
 
 _numbers = st.integers(0, 60)
@@ -263,7 +263,7 @@ def test_ranges_are_what_a_simple_slice_yields(small: Path, specs: list[str]) ->
     whole = bytes(range(50))
     wanted = [part for part in (naive(spec, whole) for spec in specs) if part]
     request = asked("GET", "Range: bytes=" + ", ".join(specs))
-    status, headers, body = sent(small, told(x_sendfile="a.bin"), request)
+    status, headers, body = sent(small, reported(x_sendfile="a.bin"), request)
     assert headers["content-length"] == str(len(body))
     if not wanted:
         assert status == 416

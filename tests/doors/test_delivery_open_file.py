@@ -10,7 +10,7 @@ import pytest
 
 from flyatc.delivery.files.open_file import Missing, Outside, Roots, Unreadable, open_below
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def test_a_file_that_is_replaced_after_the_opening_is_read_as_it_was(root: Path)
 
 
 @pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder that everybody may enter; while the test lasts we are somebody whom permissions hold back."""
+def as_no_one() -> Iterator[Path]:
+    """A folder that everybody may enter; while the test lasts we run as a user that permissions hold back."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         (Path(place) / "a").write_text("x")
@@ -159,7 +159,7 @@ def as_nobody() -> Iterator[Path]:
         if os.geteuid():
             yield Path(place)
             return
-        os.seteuid(NOBODY)
+        os.seteuid(UNPRIVILEGED)
         try:
             yield Path(place)
         finally:
@@ -167,9 +167,9 @@ def as_nobody() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("path", ["a", "closed/b"])
-def test_a_forbidden_file_is_distinguished_from_a_missing_one(as_nobody: Path, path: str) -> None:
+def test_a_forbidden_file_is_distinguished_from_a_missing_one(as_no_one: Path, path: str) -> None:
     before = descriptors()
     with pytest.raises(Unreadable, match="Permission denied") as caught:
-        open_below(bytes(as_nobody / path), Roots([bytes(as_nobody)]))
+        open_below(bytes(as_no_one / path), Roots([bytes(as_no_one)]))
     assert caught.value.forbidden
     assert descriptors() == before

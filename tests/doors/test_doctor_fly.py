@@ -21,14 +21,14 @@ async def test_doctor_says_whether_the_api_accepts_us_and_why_no_user_gets_a_mac
     async with small_fly(tmp_path / "fly", 1) as fly:
         bare = runtime_environment(fly["m1"].record)
         full = {**bare, "FLY_FLAPS_BASE_URL": f"http://127.0.0.1:{fly.simulator.api_port}", "FLY_API_TOKEN": TOKEN}
-        told = []
+        reported = []
         for environ, provision in (({}, "true"), (bare, "false"), (bare, "true"), (full, "true")):
             found = await doctor.examine_fly(config(provision), environ)
-            told.append([(one.state, one.text) for one in found])
-        assert told[:2] == [[], []]
-        assert told[2][0][0] == "fault"
-        assert "FLY_API_TOKEN is not set" in told[2][0][1]
-        assert told[3] == [("good", "it lists 1 machine of sim, this among them")]
+            reported.append([(one.state, one.text) for one in found])
+        assert reported[:2] == [[], []]
+        assert reported[2][0][0] == "fault"
+        assert "FLY_API_TOKEN is not set" in reported[2][0][1]
+        assert reported[3] == [("good", "it lists 1 machine of sim, this among them")]
         (foreign,) = await doctor.examine_fly(config("true"), {**full, "FLY_MACHINE_ID": "148e21dad76789"})
         assert foreign.state == "doubt"
         fly.simulator.break_things(Faults(api="401"))

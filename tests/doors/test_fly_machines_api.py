@@ -100,8 +100,8 @@ async def test_calls_beyond_the_rate_limit_wait_for_their_turn_or_fail(fly: Fly,
         await api.cordon(fly.id("m1"))
         await api.uncordon(fly.id("m1"))
     hasty = client(fly, patience=0)
-    told = await asyncio.gather(*(hasty.uncordon(fly.id("m1")) for _ in range(20)), return_exceptions=True)
-    assert any(isinstance(one, api_types.TooMany) and "one request a second" in str(one) for one in told)
+    reported = await asyncio.gather(*(hasty.uncordon(fly.id("m1")) for _ in range(20)), return_exceptions=True)
+    assert any(isinstance(one, api_types.TooMany) and "one request a second" in str(one) for one in reported)
     await asyncio.to_thread(hasty.close)
 
 

@@ -24,7 +24,7 @@ from flyatc.sim.types import Faults
 
 
 class Edge:
-    """What one machine knows of the others."""
+    """Records what one machine knows of the others."""
 
     def __init__(self, fly: Fly, name: str, log: Log, settings: Settings | None = None) -> None:
         record = fly[name].record
@@ -98,7 +98,7 @@ async def test_what_was_listed_has_to_do_while_the_api_is_away_and_without_it_no
         assert isinstance(absent, dns_answers.Absent)
         assert found.stale
         assert absent.stale
-        assert await one.inventory.machines() is None, "nobody is made on such an answer"
+        assert await one.inventory.machines() is None, "no one is made on such an answer"
         unknown = await late.inventory.machine_of("200")
         assert isinstance(unknown, dns_answers.Unknown)
         assert "429" in unknown.why

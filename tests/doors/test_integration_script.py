@@ -40,7 +40,7 @@ class Machine:
         path.chmod(0o755)
 
     def run(self) -> list[str]:
-        """What was called, without apt-get's options."""
+        """Return what was called, without apt-get's options."""
         done = subprocess.run(
             [self.checkout / ".ci" / "run"],
             env={"PATH": str(self.programs), "CALLS": str(self.calls)},

@@ -36,7 +36,7 @@ async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_
         assert litestream_of(a.data) != pid
         app.add(3)
         app.close()
-    levels = {event["message"]: event["level"] for event in a.log.told}
+    levels = {event["message"]: event["level"] for event in a.log.reported}
     assert levels["the store gets what is written again"] == "info"
     assert any("got nothing" in str(message) and level == "error" for message, level in levels.items())
     assert await (await machines.machine("b")).session(after(one)) == [1, 2, 3]
@@ -83,4 +83,4 @@ async def test_a_reader_which_never_ends_makes_the_wal_large_which_is_reported(
         assert held.gauges["wal_bytes"] > 1 << 20
         reader.close()
         app.close()
-    assert [event["level"] for event in a.log.told if "its WAL has" in str(event["message"])] == ["warning"]
+    assert [event["level"] for event in a.log.reported if "its WAL has" in str(event["message"])] == ["warning"]

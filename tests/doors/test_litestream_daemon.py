@@ -12,7 +12,7 @@ from time import time
 
 import pytest
 
-from fakes.machines import Told
+from fakes.machines import Reported
 from fakes.streams import Writer
 from fakes.waiting import eventually
 from flyatc.databases.litestream import client
@@ -28,7 +28,7 @@ class Shop:
     """An engine, and what it needs."""
 
     def __init__(self, root: Path, environ: dict[str, str] | None = None) -> None:
-        self.root, self.log, self.threads = root, Told(io.BytesIO()), Threads(1, "shop")
+        self.root, self.log, self.threads = root, Reported(io.BytesIO()), Threads(1, "shop")
         run = partial(programs.hold, records=Records(root))
         self.engine = LitestreamDaemon(root / ".flyatc", None, environ or {}, run, self.log, self.threads)
 
@@ -75,7 +75,7 @@ async def test_it_starts_when_it_is_first_needed_with_a_clean_environment_and_en
     assert socket.stat().st_mode & 0o777 == 0o600
     await shop.engine.close()
     assert not process.exists()
-    assert [event for event in shop.log.told if event["level"] == "error"] == []
+    assert [event for event in shop.log.reported if event["level"] == "error"] == []
 
 
 async def test_a_path_with_another_url_goes_to_the_other_url(shop: Shop) -> None:
@@ -131,10 +131,12 @@ async def test_its_words_are_in_our_log_with_their_level_but_for_one_that_is_no_
     path.write_bytes(b"not SQLite" * 1000)
     await shop.engine.attach(path, shop.url("a"))
     async with asyncio.timeout(10 * SLOWNESS):
-        while not (heard := [e for e in shop.log.told if e.get("source") == "litestream" and e["level"] == "error"]):
+        while not (
+            heard := [e for e in shop.log.reported if e.get("source") == "litestream" and e["level"] == "error"]
+        ):
             await asyncio.sleep(0.02)
     assert (heard[0]["db"], bool(heard[0]["error"])) == ("a.db", True)
-    assert "no databases specified" not in str(shop.log.told)
+    assert "no databases specified" not in str(shop.log.reported)
 
 
 async def test_the_next_daemon_ends_what_a_killed_one_left_running(shop: Shop) -> None:
@@ -158,14 +160,14 @@ def test_it_is_found_where_configured_on_path_or_beside_python(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("says", "reported"),
     [("v0.3.13", "is litestream v0.3.13; 0.5"), ("hello", "is it litestream"), ("", "is it litestream")],
 )
-def test_a_litestream_which_we_cannot_drive_is_refused(tmp_path: Path, says: str, told: str) -> None:
+def test_a_litestream_which_we_cannot_drive_is_refused(tmp_path: Path, says: str, reported: str) -> None:
     other = tmp_path / "litestream"
     other.write_text(f"#!/bin/sh\necho {says}\n")
     other.chmod(0o755)
-    with pytest.raises(client.LitestreamMissing, match=told):
+    with pytest.raises(client.LitestreamMissing, match=reported):
         client.check(other)
     other.unlink()
     with pytest.raises(client.LitestreamMissing, match="cannot be run"):

@@ -1,4 +1,4 @@
-"""Apps which are not in WAL mode, or leave it, in litestream mode: served, saved as snapshots, and told of. The app
+"""Apps which are not in WAL mode, or leave it, in litestream mode: served, saved as snapshots, and reported. The app
 is a process of its own, as SQLite's locks are a process's."""
 
 import asyncio
@@ -57,7 +57,7 @@ def mode_of(held: Replication) -> Mode:
 
 
 async def rows_elsewhere(machines: Streamers, name: str, owned: FakeLease) -> list[int]:
-    """What the store has, as a machine without any files sees it."""
+    """Return what the store has, as a machine without any files sees it."""
     shutil.rmtree(machines.root / name, ignore_errors=True)
     b = await machines.machine(name)
     async with b.hold(owned):
@@ -142,7 +142,7 @@ async def test_an_app_which_comes_back_to_wal_mode_streams_from_its_next_start_o
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one):
         await visit(a.path, "WAL", 1)
-    await visit(a.path, "DELETE", 2)  # while nobody looked
+    await visit(a.path, "DELETE", 2)  # while no one looked
     two = after(one)
     async with a.hold(two) as held:
         assert mode_of(held) is Mode.SAVED

@@ -185,7 +185,7 @@ async def test_when_the_ownership_ends_litestream_lets_go_and_the_local_copy_is_
     with pytest.raises(SaveFailed, match="may not write"):
         await written_after_the_end()
     assert one.dirty
-    assert await a.session(FakeLease(2, previous(1, clean=False)), 3) == [1, 2], "nobody has it: it goes on"
+    assert await a.session(FakeLease(2, previous(1, clean=False)), 3) == [1, 2], "no one has it: it goes on"
     assert await (await machines.machine("b")).session(FakeLease(3, previous(2, clean=True), line=2)) == [1, 2, 3]
 
 

@@ -1,5 +1,5 @@
-"""What the store has in litestream mode and what becomes of it: damaged, written by others, from another mode, of an
-earlier time. With the real litestream and a folder."""
+"""Tests of the store's content in litestream mode and what becomes of it: damaged, written by others, from another
+mode, of an earlier time. With the real litestream and a folder."""
 
 import asyncio
 import shutil
@@ -150,7 +150,7 @@ def replicate(database: Path, folder: Path) -> None:
 async def test_what_was_saved_as_snapshots_goes_on_as_a_stream(machines: Streamers, tmp_path: Path) -> None:
     async with Yard(tmp_path) as yard:
         before = yard.machine("old")
-        async with before.vault.hold(before.tenant):
+        async with before.service.hold(before.tenant):
             add(before.path, 1, 2, wal=True)
     a, b = await machines.machine("a"), await machines.machine("b")
     one = FakeLease(1, FIRST)

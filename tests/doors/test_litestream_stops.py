@@ -79,8 +79,8 @@ async def test_a_damaged_snapshot_gives_way_to_the_stream_which_has_the_same(mac
     (snapshot,) = machines.stored().glob("*.zst")
     snapshot.write_bytes(snapshot.read_bytes()[:-20])
     assert await b.session(after(one)) == [1, 2]
-    (told,) = b.events("a snapshot is damaged: its stream, which has the same, is restored")
-    assert told["level"] == "error"
+    (reported,) = b.events("a snapshot is damaged: its stream, which has the same, is restored")
+    assert reported["level"] == "error"
 
 
 async def test_a_damaged_stream_does_no_harm_where_the_snapshot_has_the_same(

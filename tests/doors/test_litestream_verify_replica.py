@@ -1,4 +1,4 @@
-"""What a stop calls saved is what another machine restores, from the store alone: shown with heavy writers."""
+"""Tests of what a stop calls saved is what another machine restores, from the store alone: shown with heavy writers."""
 
 import random
 import shutil
@@ -142,8 +142,8 @@ async def test_a_stream_may_be_begun_anew_while_the_app_writes(machines: Streame
         assert machines.ltx("e000001-01")
         assert set(before) <= set(machines.ltx("e000001")), "what was sent before stays as it is"
         await a.tools.heavy.run(app.close)
-    (told,) = a.events("its stream is begun anew, and all is sent again")
-    assert (told["level"], told["left"], told["now"]) == ("error", "e000001", "e000001-01")
+    (reported,) = a.events("its stream is begun anew, and all is sent again")
+    assert (reported["level"], reported["left"], reported["now"]) == ("error", "e000001", "e000001-01")
     expected = rows(a.path)
     assert await restored_from_the_stream_alone(machines, "b", one) == expected
     assert len(machines.ltx("e000001-01")) > 0
@@ -179,8 +179,8 @@ async def test_a_stream_which_does_not_restore_into_what_is_here_is_healed_by_a_
     monkeypatch.setattr(verify_replica, "prove", prove)
     await a.session(one, 1, 2)
     assert not one.dirty
-    (told,) = a.events("its stream is begun anew, and all is sent again")
-    assert "page 7" in str(told["reason"])
+    (reported,) = a.events("its stream is begun anew, and all is sent again")
+    assert "page 7" in str(reported["reason"])
     (saved,) = a.events("saved")
     assert str(saved["version"]).startswith("e000001-01:")
     assert machines.ltx("e000001"), "what was sent before stays as it is"
@@ -210,7 +210,7 @@ async def test_a_stream_which_is_damaged_again_and_again_ends_dirty_and_a_snapsh
 
 
 async def test_what_another_program_has_taken_out_of_the_replica_is_found_and_sent_again(machines: Streamers) -> None:
-    """The content of the store is compared, whoever is to blame."""
+    """The content of the store is compared, whatever the cause."""
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     async with a.hold(one) as held:
         app = opened(a.path)

@@ -39,9 +39,9 @@ def test_what_needs_no_platform_is_never_hindered(tmp_path: Path, then: str) -> 
 @pytest.mark.parametrize("then", ["stop", "suspend"])
 def test_elsewhere_than_on_fly_it_is_reported_and_nothing_is_done(tmp_path: Path, then: str) -> None:
     config = configured(tmp_path, then)
-    told = f"machine_idle.then: {then} needs Fly, and this is none of its machines: it stays awake"
-    assert local_api.reason(config, {}) == told
-    assert told in summary(config)
+    reported = f"machine_idle.then: {then} needs Fly, and this is none of its machines: it stays awake"
+    assert local_api.reason(config, {}) == reported
+    assert reported in summary(config)
     assert "not a valid name on Fly" in str(local_api.reason(config, FLY | {"FLY_MACHINE_ID": "../x"}))
 
 

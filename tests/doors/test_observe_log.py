@@ -16,7 +16,7 @@ from slowness import SLOWNESS
 from whole.daemon import eventually
 
 
-def told(octets: bytes) -> list[dict[str, Any]]:
+def reported(octets: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in octets.splitlines()]
 
 
@@ -26,7 +26,7 @@ def test_the_last_event_is_written_before_the_log_closes() -> None:
     for n in range(1000):
         log.event("info", f"number {n}")
     log.close()
-    assert [line["msg"] for line in told(out.getvalue())] == [f"number {n}" for n in range(1000)]
+    assert [line["msg"] for line in reported(out.getvalue())] == [f"number {n}" for n in range(1000)]
 
 
 def test_nothing_that_an_app_or_a_client_wrote_is_a_command_for_the_terminal_that_shows_the_log() -> None:
@@ -37,8 +37,8 @@ def test_nothing_that_an_app_or_a_client_wrote_is_a_command_for_the_terminal_tha
     log.close()
     assert out.getvalue().isascii()
     assert all(line.decode().isprintable() for line in out.getvalue().splitlines())
-    assert told(out.getvalue())[0]["msg"] == "red \x9b31m, del \x7f, esc \x1b[31m"
-    assert told(out.getvalue())[1]["path"] == "\x9d"
+    assert reported(out.getvalue())[0]["msg"] == "red \x9b31m, del \x7f, esc \x1b[31m"
+    assert reported(out.getvalue())[1]["path"] == "\x9d"
 
 
 def test_a_pipe_made_non_blocking_from_outside_gets_every_line_whole() -> None:
@@ -54,7 +54,7 @@ def test_a_pipe_made_non_blocking_from_outside_gets_every_line_whole() -> None:
     log._out.close()
     reader.join()
     os.close(ours)
-    assert [line["msg"][:5] for line in told(b"".join(parts))] == [f"{n:05}" for n in range(200)]
+    assert [line["msg"][:5] for line in reported(b"".join(parts))] == [f"{n:05}" for n in range(200)]
 
 
 def test_a_reader_that_does_not_read_delays_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_lines_that_were_dropped_are_counted_once_it_is_read_again() -> None:
     gate.set()
     eventually(lambda: log._handed == log._written, 20, "all is written")
     log.close()
-    lines = told(out.getvalue())
+    lines = reported(out.getvalue())
     [dropped] = [line for line in lines if line["msg"].startswith("log lines dropped")]
     assert dropped["lines"] == 2000 - (len(lines) - 1) > 0
 
@@ -115,7 +115,7 @@ def test_every_line_is_json_whatever_is_logged() -> None:
     log.event("error", "a file", path="caf\udce9", folder=Path("/x"), error=OSError(28, "full"), tenant="ann")
     log.output("ann", "stderr", '\x00\x1b[2J\u2028\ufffd"\\')
     log.close()
-    event, output = told(out.getvalue())
+    event, output = reported(out.getvalue())
     assert (event["msg"], event["path"], event["folder"], event["tenant"]) == ("a file", "caf?", "/x", "ann")
     assert (output["msg"], output["stream"]) == ('\x00\x1b[2J\u2028\ufffd"\\', "stderr")
 

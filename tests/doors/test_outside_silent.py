@@ -46,7 +46,7 @@ async def test_a_machines_api_that_never_ends_its_response_is_away(monkeypatch: 
 
 @contextlib.contextmanager
 def listening(path: Path, *, full: bool = False) -> Iterator[None]:
-    """A socket at which nobody accepts; ``full``: not even the kernel does, for it has no room."""
+    """A socket at which no one accepts; ``full``: not even the kernel does, for it has no room."""
     with contextlib.ExitStack() as held:
         one = held.enter_context(socket.socket(socket.AF_UNIX))
         one.bind(str(path))

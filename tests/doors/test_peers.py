@@ -60,15 +60,15 @@ async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_reported(
             await found.reach(Target("sim", region="iad"), quick=False)
 
         await fly["m2"].stop()
-        with pytest.raises(Unreachable, match=r"it does not run .* fly secrets set FLY_API_TOKEN") as told:
+        with pytest.raises(Unreachable, match=r"it does not run .* fly secrets set FLY_API_TOKEN") as reported:
             await poor.reach(m2, quick=False)
-        assert not told.value.after
+        assert not reported.value.after
         (await found.reach(m2, quick=False)).close()
         assert fly["m2"].state == "started"
 
         await fly["m2"].stop()
         fly.simulator.api.fault = "503"
-        with pytest.raises(Unreachable, match="cannot be woken") as told:
+        with pytest.raises(Unreachable, match="cannot be woken") as reported:
             await found.reach(m2, quick=False)
         fly.simulator.api.fault = ""
         await fly.simulator.machines.destroy(fly["m2"])
@@ -79,6 +79,8 @@ async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_reported(
 async def test_a_machine_which_takes_no_connection_is_given_up_in_time(tmp_path: Path) -> None:
     async with small_fly(tmp_path / "fly") as fly, ways(fly, tmp_path, patience=0.5) as found:
         (tmp_path / "network.json").write_text("{}")
-        with pytest.raises(Unreachable, match=r"not reached on the private network within 0.5 s: .* takes no") as told:
+        with pytest.raises(
+            Unreachable, match=r"not reached on the private network within 0.5 s: .* takes no"
+        ) as reported:
             await found.reach(Target("sim", id=fly.id("m2")), quick=False)
-        assert told.value.after == 0.5
+        assert reported.value.after == 0.5

@@ -44,7 +44,7 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 
 class Room:
-    """What daemon.py hands to a hold."""
+    """Records what daemon.py hands to a hold."""
 
     def __init__(self, folder: Path, cgroups: str) -> None:
         self.folder = folder
@@ -70,11 +70,11 @@ class Room:
             launcher=self.launcher,
         )
 
-    def told(self) -> list[dict[str, str]]:
+    def reported(self) -> list[dict[str, str]]:
         return [json.loads(entry[2]) for entry in self.log.journal.since(0)]
 
     def said(self, stream: str = "stdout") -> list[str]:
-        return [line["msg"] for line in self.told() if line.get("stream") == stream]
+        return [line["msg"] for line in self.reported() if line.get("stream") == stream]
 
     async def grandchild(self) -> int:
         """Its pid, once it says that it stands."""
@@ -279,7 +279,7 @@ async def test_an_app_that_ignores_term_is_killed_after_its_grace(room: Room) ->
     assert monotonic() - begun >= 0.2
     assert app.exit is not None
     assert app.exit.signal == signal.SIGKILL
-    assert any(line["msg"] == "the app did not end by itself and was killed" for line in room.told())
+    assert any(line["msg"] == "the app did not end by itself and was killed" for line in room.reported())
 
 
 async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_ended(
@@ -293,7 +293,7 @@ async def test_an_app_that_survives_is_named_and_stays_on_record_until_it_has_en
         async with room.hold(room.tenant("--ignore-term"), hurry=lambda: True) as app:
             await app.ready()
     assert f"{app.pid} ({executable} -I {RESTLESS} --ignore-term)" in str(failed.value)
-    assert any("survived SIGKILL" in line["msg"] for line in room.told())
+    assert any("survived SIGKILL" in line["msg"] for line in room.reported())
     assert len(room.on_record()) == 1
     with pytest.raises(StillRunning, match="has not ended yet"):
         await child.settle("u/a", room.log, room.records, room.launcher)
@@ -365,7 +365,7 @@ async def test_a_cancelled_run_ends_its_group_first(room: Room) -> None:
     grandchild = await room.grandchild()
     life.cancel()
     await asyncio.sleep(0)
-    life.cancel()  # whoever is impatient changes nothing
+    life.cancel()  # a caller that gives up changes nothing
     with pytest.raises(asyncio.CancelledError):
         await life
     assert not runs(grandchild)

@@ -50,8 +50,8 @@ async def test_an_unrecorded_app_is_found_by_its_environment_and_no_other_proces
         finally:
             bystander.kill()
     assert list((tmp_path / FOLDER).iterdir()) == []
-    told = [json.loads(entry[2]) for entry in log.journal.since(0)]
-    assert [(line["msg"], line["tenant"]) for line in told] == [("ended an app of an earlier run", "u/t")]
+    reported = [json.loads(entry[2]) for entry in log.journal.since(0)]
+    assert [(line["msg"], line["tenant"]) for line in reported] == [("ended an app of an earlier run", "u/t")]
     log.close()
 
 

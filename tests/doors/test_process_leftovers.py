@@ -61,7 +61,7 @@ def log() -> Iterator[Log]:
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """Somebody else's process, in a session of its own."""
+    """Someone else's process, in a session of its own."""
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
         yield process
         process.kill()
@@ -91,7 +91,7 @@ def on_record(data: Path) -> list[Path]:
     return list((data / FOLDER).glob("*"))
 
 
-def told(log: Log) -> list[str]:
+def reported(log: Log) -> list[str]:
     return [json.loads(entry[2])["msg"] for entry in log.journal.since(0)]
 
 
@@ -106,7 +106,7 @@ async def test_an_app_left_behind_is_ended_and_its_record_removed(tmp_path: Path
     await end_leftovers(tmp_path, log)
     assert not runs(pid)
     assert on_record(tmp_path) == []
-    assert told(log) == ["ended an app of an earlier run"]
+    assert reported(log) == ["ended an app of an earlier run"]
 
 
 async def test_what_an_app_left_behind_has_daemonized_is_ended_too(
@@ -181,13 +181,13 @@ async def test_a_pid_that_was_given_to_another_process_is_not_hit(
     await end_leftovers(tmp_path, log)
     assert bystander.poll() is None
     assert on_record(tmp_path) == []
-    assert told(log) == []
+    assert reported(log) == []
 
 
 async def test_a_group_of_that_number_is_not_hit_either(
     tmp_path: Path, log: Log, bystander: subprocess.Popen[bytes]
 ) -> None:
-    """The leader's number now names a process in somebody else's session."""
+    """The leader's number now names a process in someone else's session."""
     with subprocess.Popen(["sleep", "600"], process_group=0) as other:
         write_record(tmp_path, Record(other.pid, 1, proc.boot(), "u"))
         await end_leftovers(tmp_path, log)
@@ -206,12 +206,12 @@ async def test_a_damaged_record_is_reported_and_removed(tmp_path: Path, log: Log
     (folder / "3-4.tmp").write_bytes(b"half")
     await end_leftovers(tmp_path, log)
     assert on_record(tmp_path) == []
-    assert told(log) == ["the record of an earlier child is damaged; removed"]
+    assert reported(log) == ["the record of an earlier child is damaged; removed"]
 
 
 async def test_the_first_start_of_all_has_nothing_to_end(tmp_path: Path, log: Log) -> None:
     await end_leftovers(tmp_path / "new", log)
-    assert told(log) == []
+    assert reported(log) == []
 
 
 async def test_what_cannot_be_ended_forbids_the_start(
@@ -220,7 +220,7 @@ async def test_what_cannot_be_ended_forbids_the_start(
     monkeypatch.setattr(leftovers, "GRACE", 0.0)
     monkeypatch.setattr(
         termination, "KILL_PATIENCE", -1.0
-    )  # nothing survives SIGKILL on purpose: so nobody waits for it
+    )  # nothing survives SIGKILL on purpose: so no one waits for it
     monkeypatch.setattr(members.Target, "kill", lambda target: None)
     pid = killed_daemon(tmp_path, "--ignore-term")
     with pytest.raises(FlyatcError, match=rf"cannot be ended: u \({pid} \(.*--ignore-term"):

@@ -87,8 +87,8 @@ async def test_two_streams_are_distinguished(log: Log) -> None:
         os.write(pipe, f"to {stream}".encode())
         os.close(pipe)
     await output.close()
-    told = [json.loads(entry[2]) for entry in log.journal.since(0)]
-    assert {(t["tenant"], t["stream"], t["msg"]) for t in told} == {
+    reported = [json.loads(entry[2]) for entry in log.journal.since(0)]
+    assert {(t["tenant"], t["stream"], t["msg"]) for t in reported} == {
         ("u/a", "stdout", "to stdout"),
         ("u/a", "stderr", "to stderr"),
     }

@@ -16,7 +16,7 @@ Loops = Callable[[], asyncio.AbstractEventLoop]
 
 
 def use_files(path: Path, over: threading.Event, troubles: list[OSError]) -> None:
-    """As the threads of a store do: whoever closes a descriptor that is not his breaks this."""
+    """As the threads of a store do: closing a descriptor of another owner breaks this."""
     path.write_bytes(b"mine")
     while not over.is_set():
         try:
@@ -34,7 +34,7 @@ async def hear(times: int) -> None:
         await asyncio.sleep(0)
         os.write(pipe.theirs, b"word")
         assert await listening == b"word"
-        if number % 2:  # half of them end by themselves, half are closed while somebody listens
+        if number % 2:  # half of them end by themselves, half are closed while someone listens
             os.close(pipe.theirs)
             assert await pipe.read(100) == b""
             pipe.close()

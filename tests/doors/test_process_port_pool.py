@@ -12,7 +12,7 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def some_ports(count: int) -> tuple[int, int]:
-    """A range in which nobody listens now."""
+    """A range in which no one listens now."""
     first = PortPool().take()
     return first, first + count
 

@@ -15,7 +15,7 @@ Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[N
 
 @asynccontextmanager
 async def app(answer: Answer) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Its port, and the heads that it was asked; ``answer`` is told how many there were before."""
+    """Its port, and the heads that it was asked; ``answer`` is reported how many there were before."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,7 +15,7 @@ from flyatc.process import proc
 from flyatc.process.proc import Reaper, adopt_orphans
 
 assert adopt_orphans()
-told, tell = os.pipe()
+reported, tell = os.pipe()
 if os.fork() == 0:                                  # a child ...
     if os.fork() == 0:                              # ... whose own child outlives it
         while os.getppid() != int(os.environ["ME"]):
@@ -24,7 +24,7 @@ if os.fork() == 0:                                  # a child ...
         os._exit(0)
     os._exit(0)
 os.wait()
-orphan = int(os.read(told, 20))
+orphan = int(os.read(reported, 20))
 while not proc.find(orphan).ended:
     time.sleep(0.001)
 reaper = Reaper(frozenset)
@@ -77,6 +77,6 @@ async def test_asyncios_own_children_keep_their_exit_codes() -> None:
 
 
 def test_orphans_are_adopted_and_reaped() -> None:
-    # The subreaper must be told its number from outside: its orphan waits until it has become its parent.
+    # The subreaper must get its number from outside: its orphan waits until it has become its parent.
     shell = ["sh", "-c", 'ME=$$ exec "$0" -c "$1"', executable, ADOPTED]
     subprocess.run(shell, check=True, timeout=30 * SLOWNESS)

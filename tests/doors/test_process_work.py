@@ -1,4 +1,4 @@
-"""What the work of real processes looks like: CPU time, and threads that sleep."""
+"""Tests of what the work of real processes looks like: CPU time, and threads that sleep."""
 
 import math
 import subprocess

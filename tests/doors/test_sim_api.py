@@ -85,7 +85,7 @@ async def test_a_cordoned_machine_gets_no_clients(fly: Fly) -> None:
 
 async def test_strangers_and_unknown_paths_are_refused(fly: Fly) -> None:
     assert (await fly.api("GET", "", token="wrong")).status == 401
-    assert (await fly.api("GET", "/nobody")).json == {"error": "machine not found"}
+    assert (await fly.api("GET", "/nonesuch")).json == {"error": "machine not found"}
     assert (await fly.api("POST", f"/{fly.id('m1')}/signal")).status == 404
 
 

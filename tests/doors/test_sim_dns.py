@@ -56,8 +56,8 @@ async def test_a_name_has_all_its_machines_and_txt_records_list_them(fly: Fly) -
     assert await texts(fly, "regions.sim.internal", "TXT") == ["ams,iad"]
     assert await texts(fly, "_apps.internal", "TXT") == ["sim"]
     assert await texts(fly, "vms.sim.internal", "TXT") == [f"{one.id} iad,{two.id} ams"]
-    (told,) = await texts(fly, "_instances.internal", "TXT")
-    assert told.split(";")[1] == f"instance={two.id},app=sim,ip={two.address},region=ams"
+    (reported,) = await texts(fly, "_instances.internal", "TXT")
+    assert reported.split(";")[1] == f"instance={two.id},app=sim,ip={two.address},region=ams"
 
 
 async def test_a_machine_at_rest_is_in_no_response_but_that_of_all(fly: Fly) -> None:
@@ -96,8 +96,8 @@ async def test_ptr_can_be_switched_off_and_long_texts_come_by_tcp(tmp_path: Path
             fly.simulator.machines.create("sim", "ams", {}, f"more{number}")
         with pytest.raises(dns.resolver.NXDOMAIN):
             await texts(fly, str(dns.reversename.from_address(fly["m1"].record.address)), "PTR")
-        (told,) = await texts(fly, "all._instances.internal", "TXT")
-        assert told.count("instance=") == 26
+        (reported,) = await texts(fly, "all._instances.internal", "TXT")
+        assert reported.count("instance=") == 26
 
 
 async def test_what_is_no_question_is_not_answered(fly: Fly) -> None:

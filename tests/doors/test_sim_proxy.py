@@ -27,26 +27,26 @@ def to(machine: str, more: str = "") -> dict[str, str]:
 
 
 async def test_a_request_goes_to_a_machine_of_the_clients_region_with_flys_headers(fly: Fly) -> None:
-    told = await fly.visit("/a?b=c", X_Forwarded_For="9.9.9.9", Fly_Client_IP="6.6.6.6", Via="1.1 cdn")
-    seen = told.json
+    reported = await fly.visit("/a?b=c", X_Forwarded_For="9.9.9.9", Fly_Client_IP="6.6.6.6", Via="1.1 cdn")
+    seen = reported.json
     assert (seen["machine"], seen["path"]) == (fly.id("m1"), "/a?b=c")
     headers = seen["headers"]
     assert headers["fly-client-ip"] == "127.0.0.1"
     assert headers["x-forwarded-for"] == "9.9.9.9, 127.0.0.1, 66.241.124.1"
     assert (headers["fly-region"], headers["x-forwarded-proto"]) == ("iad", "http")
     assert headers["via"] == "1.1 cdn, 1.1 fly.io"
-    assert told.headers["Fly-Request-Id"] == headers["fly-request-id"].removesuffix("-iad")
+    assert reported.headers["Fly-Request-Id"] == headers["fly-request-id"].removesuffix("-iad")
     assert "fly-replay-src" not in headers
 
 
 async def test_a_replay_by_instance_reaches_that_machine_with_its_source_and_state(fly: Fly) -> None:
-    told = await fly.visit("/x", {"m1": to(fly.id("m2"), ";state=abc")}, method="POST", body=b"hello")
-    seen = told.json
+    reported = await fly.visit("/x", {"m1": to(fly.id("m2"), ";state=abc")}, method="POST", body=b"hello")
+    seen = reported.json
     assert (seen["machine"], seen["body"]) == (fly.id("m2"), "hello")
     source = dict(part.split("=") for part in seen["headers"]["fly-replay-src"].split(";"))
     assert (source["instance"], source["region"], source["state"]) == (fly.id("m1"), "iad", "abc")
     assert len(source["t"]) == 16
-    assert "Fly-Replay" not in told.headers
+    assert "Fly-Replay" not in reported.headers
     assert any("m1 replays" in line and "m2 200" in line for line in fly.hops)
 
 
@@ -81,7 +81,7 @@ async def test_the_json_form_may_rewrite_path_and_headers(fly: Fly) -> None:
 @pytest.mark.parametrize(
     ("value", "code"),
     [
-        ("instance=nobody", "PR02"),
+        ("instance=nonesuch", "PR02"),
         ("app=other", "PA04"),
         ("region=gru", "PR01"),
         ("instance=x;timeout=1500", "PA03"),
@@ -91,14 +91,14 @@ async def test_the_json_form_may_rewrite_path_and_headers(fly: Fly) -> None:
 async def test_a_replay_that_cannot_be_followed_is_an_empty_502_and_only_the_log_says_why(
     fly: Fly, value: str, code: str
 ) -> None:
-    told = await fly.visit("/", {"m1": {"Fly-Replay": value}})
-    assert (told.status, told.body, told.headers["Content-Length"]) == (502, b"", "0")
+    reported = await fly.visit("/", {"m1": {"Fly-Replay": value}})
+    assert (reported.status, reported.body, reported.headers["Content-Length"]) == (502, b"", "0")
     assert code in fly.hops[-1]
 
 
 async def test_a_loop_ends_after_ten_replays(fly: Fly) -> None:
-    told = await fly.visit("/", {"m1": to(fly.id("m2")), "m2": to(fly.id("m1"))})
-    assert told.status == 502
+    reported = await fly.visit("/", {"m1": to(fly.id("m2")), "m2": to(fly.id("m1"))})
+    assert reported.status == 502
     assert fly.hops[-1].count("replays:") == 11
     assert "PA02" in fly.hops[-1]
 
@@ -122,8 +122,8 @@ async def test_without_autostart_a_sleeper_is_no_candidate_and_the_fallback_come
 async def test_a_fallback_names_what_failed_and_may_not_replay_again(fly: Fly) -> None:
     await fly["m2"].kill()
     asked = {"m1": to(fly.id("m2"), ";timeout=200ms;fallback=force_self"), "failed": to(fly.id("m2"))}
-    told = await fly.visit("/", asked)
-    assert told.status == 502
+    reported = await fly.visit("/", asked)
+    assert reported.status == 502
     assert "PR04 timeout  →  m1 replays" in fly.hops[-1]
     assert "502 PA03" in fly.hops[-1]
 
@@ -131,16 +131,16 @@ async def test_a_fallback_names_what_failed_and_may_not_replay_again(fly: Fly) -
 async def test_a_dead_target_without_a_timeout_is_an_empty_502_after_the_retries(tmp_path: Path) -> None:
     async with small_fly(tmp_path, give_up=6 * RETRY_SECONDS) as fly:
         await fly["m2"].kill()
-        told = await fly.visit("/", {"m1": to(fly.id("m2"), ";fallback=prefer_self"), "failed": {"body": "home"}})
-        assert told.body == b"home"
-        told = await fly.visit("/", {"m1": to(fly.id("m2"))})
-        assert (told.status, told.body) == (502, b"")
+        reported = await fly.visit("/", {"m1": to(fly.id("m2"), ";fallback=prefer_self"), "failed": {"body": "home"}})
+        assert reported.body == b"home"
+        reported = await fly.visit("/", {"m1": to(fly.id("m2"))})
+        assert (reported.status, reported.body) == (502, b"")
         assert "PR03" in fly.hops[-1]
 
 
 async def test_an_app_that_took_the_request_and_failed_is_no_reason_for_a_fallback(fly: Fly) -> None:
-    told = await fly.visit("/vanish", {"m1": to(fly.id("m2"), ";timeout=5s;fallback=force_self")})
-    assert told.status == 502
+    reported = await fly.visit("/vanish", {"m1": to(fly.id("m2"), ";timeout=5s;fallback=force_self")})
+    assert reported.status == 502
     assert "PU02" in fly.hops[-1]
 
 
@@ -148,10 +148,10 @@ async def test_a_machine_just_stopped_is_taken_for_running_for_a_while(tmp_path:
     async with small_fly(tmp_path, stale=1.5) as fly:
         await fly["m2"].stop()
         assert fly["m2"].seen().state == "started"
-        told = await fly.visit("/", {"m1": to(fly.id("m2"), ";timeout=100ms;fallback=force_self"), "failed": {}})
+        reported = await fly.visit("/", {"m1": to(fly.id("m2"), ";timeout=100ms;fallback=force_self"), "failed": {}})
         assert "PR04 timeout" in fly.hops[-1]
-        told = await fly.visit("/", {"m1": to(fly.id("m2"))})  # retried, until the truth is known
-        assert told.json["machine"] == fly.id("m2")
+        reported = await fly.visit("/", {"m1": to(fly.id("m2"))})  # retried, until the truth is known
+        assert reported.json["machine"] == fly.id("m2")
 
 
 @pytest.mark.parametrize(("size", "status"), [(MEGABYTE, 200), (MEGABYTE + 1, 502)])
@@ -160,25 +160,25 @@ async def test_a_body_above_one_megabyte_is_not_replayed(fly: Fly, size: int, st
     body = bytes(size)
     asked = {"m1": to(fly.id("m2"))}
     if chunked:
-        told = await fly.visit("/", asked, method="POST", body=iter([body[:1000], body[1000:]]))  # type: ignore[arg-type]
+        reported = await fly.visit("/", asked, method="POST", body=iter([body[:1000], body[1000:]]))  # type: ignore[arg-type]
     else:
-        told = await fly.visit("/", asked, method="POST", body=body)
+        reported = await fly.visit("/", asked, method="POST", body=body)
     if status == 200:
-        assert (told.json["machine"], told.json["length"]) == (fly.id("m2"), size)
+        assert (reported.json["machine"], reported.json["length"]) == (fly.id("m2"), size)
     else:
-        assert told.status == 502
+        assert reported.status == 502
         assert "PA01" in fly.hops[-1]
 
 
 async def test_a_machine_that_replays_need_not_read_the_body(fly: Fly) -> None:
     asked = {"m1": to(fly.id("m2")) | {"deaf": "1"}}
-    told = await fly.visit("/", asked, method="POST", body=bytes(MEGABYTE))
-    assert (told.json["machine"], told.json["length"]) == (fly.id("m2"), MEGABYTE)
+    reported = await fly.visit("/", asked, method="POST", body=bytes(MEGABYTE))
+    assert (reported.json["machine"], reported.json["length"]) == (fly.id("m2"), MEGABYTE)
 
 
 async def test_a_larger_body_passes_where_nothing_is_replayed(fly: Fly) -> None:
-    told = await fly.visit("/", method="POST", body=bytes(3 * MEGABYTE))
-    assert (told.status, told.json["length"]) == (200, 3 * MEGABYTE)
+    reported = await fly.visit("/", method="POST", body=bytes(3 * MEGABYTE))
+    assert (reported.status, reported.json["length"]) == (200, 3 * MEGABYTE)
 
 
 async def test_both_bodies_stream_while_they_come(fly: Fly) -> None:
@@ -202,7 +202,7 @@ async def test_an_upgrade_is_replayed_before_it_is_accepted_and_then_a_tunnel(fl
     assert await reader.readexactly(4) == b"ping"
     writer.close()
     await writer.wait_closed()
-    await fly.until_told("m1 replays")
+    await fly.until_reported("m1 replays")
     assert "m2 101" in fly.hops[-1]
 
 
@@ -251,10 +251,10 @@ async def test_a_replay_in_json_is_cached_and_invalidated_as_well(fly: Fly) -> N
 
 async def test_clients_may_aim_at_machines_themselves(fly: Fly) -> None:
     assert (await fly.visit("/", fly_force_instance_id=fly.id("m2"))).json["machine"] == fly.id("m2")
-    assert (await fly.visit("/", fly_force_instance_id="nobody")).status == 502
+    assert (await fly.visit("/", fly_force_instance_id="nonesuch")).status == 502
     assert (await fly.visit("/", fly_prefer_instance_id=fly.id("m2"))).json["machine"] == fly.id("m2")
-    seen = (await fly.visit("/", fly_prefer_instance_id="nobody")).json
-    assert seen["headers"]["fly-preferred-instance-unavailable"] == "nobody"
+    seen = (await fly.visit("/", fly_prefer_instance_id="nonesuch")).json
+    assert seen["headers"]["fly-preferred-instance-unavailable"] == "nonesuch"
     assert (await fly.visit("/", fly_prefer_region="ams")).json["machine"] == fly.id("m2")
     assert (await fly.visit("/", fly_force_region="gru")).status == 502
 
@@ -292,5 +292,5 @@ async def test_a_client_that_leaves_ends_its_own_request_only(fly: Fly) -> None:
     await asyncio.sleep(0)
     writer.close()
     await writer.wait_closed()
-    await fly.until_told("the client left")
+    await fly.until_reported("the client left")
     assert (await fly.visit("/")).status == 200

@@ -95,13 +95,13 @@ async def test_a_list_has_what_lies_below_a_prefix_sorted(store: ObjectStore) ->
 async def test_a_file_is_uploaded_and_downloaded_whole_with_its_progress(store: ObjectStore, tmp_path: Path) -> None:
     body = bytes(range(256)) * (SMALL // 64)
     (tmp_path / "up").write_bytes(body)
-    told: list[tuple[str, int, int]] = []
-    etag = await store.upload("a", tmp_path / "up", progress=lambda *step: told.append(step))
-    await store.download("a", tmp_path / "down", lambda *step: told.append(step))
+    reported: list[tuple[str, int, int]] = []
+    etag = await store.upload("a", tmp_path / "up", progress=lambda *step: reported.append(step))
+    await store.download("a", tmp_path / "down", lambda *step: reported.append(step))
     assert (tmp_path / "down").read_bytes() == body
     await asyncio.sleep(0)  # the last tick is on its way to the loop
-    assert ("upload", len(body), len(body)) in told
-    assert ("download", len(body), len(body)) in told
+    assert ("upload", len(body), len(body)) in reported
+    assert ("download", len(body), len(body)) in reported
     found = await store.head("a")
     assert found is not None
     assert (found.etag, found.size) == (etag, len(body))

@@ -44,7 +44,7 @@ class Scene:
     ready: set[str] = field(default_factory=set)
 
     def there(self, name: str) -> str:
-        """The key of an object that nobody changes."""
+        """The key of an object that no one changes."""
         if name not in self.ready:
             self.ready.add(name)
             self.put(f"there/{name}")
@@ -291,12 +291,12 @@ async def test_a_connection_that_ends_at_any_octet_of_a_response_is_unknown_at_o
         places = range(
             0, len(CONTINUE) + 2 if interim else await length(one, kind), 1 if interim else STEPS.get(kind, 7)
         )
-        told = {octets: await outcome(one, kind, octets, "close", within=15) for octets in places}
-        told |= {-octets: await outcome(one, kind, octets, "reset", within=15) for octets in places[9::9]}
-        assert set(told.values()) <= {True, UNKNOWN}, told
+        reported = {octets: await outcome(one, kind, octets, "close", within=15) for octets in places}
+        reported |= {-octets: await outcome(one, kind, octets, "reset", within=15) for octets in places[9::9]}
+        assert set(reported.values()) <= {True, UNKNOWN}, reported
         if kind not in ("200 into a file", "404 of a download"):  # which go on by themselves
-            assert told[0] == UNKNOWN
-            assert not interim or told[len(CONTINUE)] == UNKNOWN
+            assert reported[0] == UNKNOWN
+            assert not interim or reported[len(CONTINUE)] == UNKNOWN
         one.wire.interim = False
         assert await (await KINDS[kind](one, "k/again"))() is True
         assert b"expect:" not in one.wire.asked.lower()
@@ -320,9 +320,11 @@ async def test_a_connection_silent_at_any_octet_of_a_response_is_unknown_in_time
                 await outcome(lanes[lane], kind, octets, "stall", within=20) for octets in places[lane :: len(lanes)]
             ]
 
-        told = [one for some_told in await asyncio.gather(*map(some, range(len(lanes)))) for one in some_told]
-        assert set(told) <= {True, UNKNOWN}, told
-        assert UNKNOWN in told or kind in ("200 into a file", "404 of a download")
+        reported = [
+            one for some_reported in await asyncio.gather(*map(some, range(len(lanes)))) for one in some_reported
+        ]
+        assert set(reported) <= {True, UNKNOWN}, reported
+        assert UNKNOWN in reported or kind in ("200 into a file", "404 of a download")
         for one in lanes:
             assert await (await KINDS[kind](one, "k/again"))() is True
 
@@ -392,9 +394,9 @@ async def test_a_response_that_never_ends_is_given_up_and_the_next_call_succeeds
         while any(thread.name in busy for thread in threading.enumerate()):
             assert time.monotonic() < until, "what was given up goes on"
             await asyncio.sleep(0.01)
-    told = one.said.getvalue().decode()
-    assert told.count("a call of the store was given up") == 3
-    assert '"call":"put b"' in told
+    reported = one.said.getvalue().decode()
+    assert reported.count("a call of the store was given up") == 3
+    assert '"call":"put b"' in reported
 
 
 async def test_a_transfer_that_stalls_is_given_up_and_one_that_is_slow_is_not(

@@ -108,14 +108,14 @@ async def test_a_wrong_secret_is_reported_by_the_names_of_the_variables(rclone_s
 
 
 @pytest.mark.parametrize(
-    ("refusal", "told"),
+    ("refusal", "reported"),
     [
         (refusals.CLOCK, "this machine's clock is too far from the store's: set it"),
         (refusals.BROKEN, "answered 500 InternalError"),
     ],
 )
 async def test_a_store_that_refuses_all_requests_now_is_unknown_not_empty(
-    tmp_path: Path, refusal: tuple[int, str, str], told: str
+    tmp_path: Path, refusal: tuple[int, str, str], reported: str
 ) -> None:
     """Bad input: clock hours off. Navigator's case 24: the bucket returns 500."""
     (tmp_path / "file").write_bytes(b"x")
@@ -130,7 +130,7 @@ async def test_a_store_that_refuses_all_requests_now_is_unknown_not_empty(
             store.download("a", tmp_path / "copy", silent),
             store.upload("b", tmp_path / "file", progress=silent),
         ):
-            with pytest.raises(StoreUnavailable, match=told):
+            with pytest.raises(StoreUnavailable, match=reported):
                 await attempt
         store.close()
     assert not (tmp_path / "copy").exists()
@@ -183,17 +183,17 @@ def test_every_request_to_tigris_asks_the_leader_by_the_buckets_own_name() -> No
 async def test_a_large_file_goes_up_in_parts_under_its_condition(
     moto_server: Server, store: S3Store, bucket: str, large: Path, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int]] = []
-    etag = await store.upload("a", large, progress=lambda *step: told.append(step))
+    reported: list[tuple[str, int, int]] = []
+    etag = await store.upload("a", large, progress=lambda *step: reported.append(step))
     assert etag.endswith("-2")
     with pytest.raises(ConditionFailed, match="a exists already"):
         await store.upload("a", large, progress=silent)
     assert unfinished(moto_server, bucket) == 0
-    await store.download("a", tmp_path / "copy", lambda *step: told.append(step))
+    await store.download("a", tmp_path / "copy", lambda *step: reported.append(step))
     assert (tmp_path / "copy").read_bytes() == large.read_bytes()
     await asyncio.sleep(0)
-    assert ("upload", PART, LARGE) in told
-    assert told[-1] == ("download", LARGE, LARGE)
+    assert ("upload", PART, LARGE) in reported
+    assert reported[-1] == ("download", LARGE, LARGE)
     assert await store.upload("a", large, create=False, progress=silent) == etag
 
 
@@ -361,7 +361,7 @@ async def test_a_download_is_never_written_over_what_is_there(store: S3Store, tm
 
 
 async def test_after_hanging_up_no_dead_connection_is_used(moto_server: Server) -> None:
-    """Those of before a suspend swallow what is sent, and nobody answers."""
+    """Those of before a suspend swallow what is sent, and no one answers."""
     asked: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -291,13 +291,13 @@ async def test_of_many_calls_given_up_and_ended_at_the_same_time_each_has_one_ou
     threads.close()
 
 
-# --- nobody waits any more ---
+# --- no one waits any more ---
 
 
 async def unheard(leave: Callable[[asyncio.Task[Any], threading.Event], Awaitable[None]]) -> list[dict[str, Any]]:
-    """What the loop's exception handler is told."""
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    """Return what the loop's exception handler is reported."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     go = threading.Event()
 
     def fail() -> None:
@@ -323,7 +323,7 @@ async def unheard(leave: Callable[[asyncio.Task[Any], threading.Event], Awaitabl
     for _ in range(3):
         await asyncio.sleep(0.01)
         gc.collect()
-    return told
+    return reported
 
 
 async def test_an_error_that_comes_when_its_waiter_has_left_is_no_unexpected_error() -> None:

@@ -28,7 +28,7 @@ THERE = Target("shop", id=OTHER)
 
 
 class Owners:
-    """What the store says of a user's owner. Writes down who is looked up."""
+    """Records what the store says of a user's owner. Writes down who is looked up."""
 
     def __init__(self) -> None:
         self.here: set[str] = set()

@@ -76,7 +76,7 @@ async def test_a_sleeping_machine_whose_user_never_came_is_found(
 ) -> None:
     await fly["m2"].stop()
     assert where(await placing.find("200")) == Target("sim", id=fly.id("m2"))
-    assert owners.looked == ["200"], "who had him last would come first"
+    assert owners.looked == ["200"], "the last holder would come first"
     stranger = await placing.find("9")
     assert isinstance(stranger, Nowhere)
     assert stranger.status == 404

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from fakes.machines import Told, Yard
+from fakes.machines import Reported, Yard
 from fakes.waiting import eventually
 from flyatc.config import load
 from flyatc.config.schema import Config
@@ -33,7 +33,7 @@ def configured(root: Path, verify: str) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def verifying(yard: Yard, log: Told, verify: str) -> AsyncIterator[VerifySchedule]:
+async def verifying(yard: Yard, log: Reported, verify: str) -> AsyncIterator[VerifySchedule]:
     config = configured(yard.root, verify)
     made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), log)
     running = tasks.start(made.run(), "verify")
@@ -53,8 +53,8 @@ async def test_a_store_that_is_away_is_reported_and_results_outlive_the_daemon(y
     async with verifying(yard, a.log, "1s") as one:
         await eventually(lambda: a.events("the store's databases cannot be verified now"))
         await eventually(lambda: one.summary().last)
-        told = one.summary()
-    assert (told.databases, told.bad) == (1, [])
+        reported = one.summary()
+    assert (reported.databases, reported.bad) == (1, [])
     [event] = a.events("verified")[:1]
     assert (event["tenant"], event["database"], event["version"]) == (
         "bellevue/2025/winter",
@@ -63,7 +63,9 @@ async def test_a_store_that_is_away_is_reported_and_results_outlive_the_daemon(y
     )
     async with verifying(yard, a.log, "24h") as later:
         await eventually(lambda: later.summary().last)
-        assert structs.replace(later.summary(), last=None, first=None) == structs.replace(told, last=None, first=None)
+        assert structs.replace(later.summary(), last=None, first=None) == structs.replace(
+            reported, last=None, first=None
+        )
     (yard.root / "data" / ".flyatc" / "verified.json").write_bytes(b"{")
     async with verifying(yard, a.log, "1s") as anew:
         await eventually(lambda: anew.summary().last)
@@ -75,17 +77,17 @@ async def test_without_an_interval_only_what_runs_for_long_is_verified_and_heale
     monkeypatch.setattr(module, "EVERY", 2.0)
     asleep, awake = yard.machine("asleep"), yard.machine("awake", key=None)
     await asleep.session(1)
-    async with awake.vault.hold(awake.tenant):
+    async with awake.service.hold(awake.tenant):
         config = configured(yard.root, "null")
-        made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.vault.held)
+        made = VerifySchedule(config, {}, yard.failing, Records(yard.root / "data"), awake.log, awake.service.held)
         running = tasks.start(made.run(), "verify")
         try:
             await eventually(lambda: awake.events("verified"))
             [snapshot] = yard.snapshots()
             snapshot.write_bytes(snapshot.read_bytes()[:-10])
             await eventually(lambda: awake.events("the store has a new copy, made of the local file"))
-            told = made.summary()
-            assert (told.damaged, told.healed, told.bad) == (1, 1, [])
+            reported = made.summary()
+            assert (reported.damaged, reported.healed, reported.bad) == (1, 1, [])
             assert len(yard.snapshots()) == 2, "a new one, and nothing removed"
         finally:
             running.cancel()
@@ -104,7 +106,7 @@ async def test_without_an_interval_nothing_that_sleeps_is_read(yard: Yard, monke
         yard.failing,
         Records(yard.root / "data"),
         a.log,
-        yard.machine("b").vault.held,
+        yard.machine("b").service.held,
     )
     yard.failing.calls.clear()
     running = tasks.start(made.run(), "verify")

@@ -13,7 +13,7 @@ MINUTE = "Cache-Control: public, max-age=60"
 
 
 class Seen:
-    """What a visitor sees."""
+    """Records what a visitor sees."""
 
     def __init__(self, block: bytes, body: bytes) -> None:
         first, *lines = block.decode("latin-1").split("\r\n")
@@ -65,7 +65,7 @@ class Stage:
         return Seen(b"HTTP/1.1 %d %b%b%b" % (came.status, came.reason, b"".join(came.kept), found.cache_lines), body)
 
     def ask(self, recording: Recording) -> tuple[head.ResponseHead, bytes]:
-        """What the edge does: the request goes to the app without what is dropped and with what is added."""
+        """Return what the edge does: the request goes to the app without what is dropped and with what is added."""
         asked = recording.asked.head
         lines = b"".join(asked.kept).split(b"\r\n")[1:]
         kept = [line for line in lines if line.partition(b":")[0].lower() not in recording.drops]

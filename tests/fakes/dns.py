@@ -18,7 +18,7 @@ class DnsServer:
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
         self.mute = self.failing = False
-        self.aliases: dict[str, str] = {}  # CNAME, told with what it leads to
+        self.aliases: dict[str, str] = {}  # CNAME, reported with what it leads to
         self.asked: list[tuple[str, str]] = []
         self.askers: list[tuple[str, int]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -4,7 +4,7 @@ It lives in a thread of its own, so that tests with and without a loop can use i
 Faults hold for new connections and for those which are open:
 
 - ``pass_through``: as if it were not there;
-- ``refuse``: nobody listens; open connections are reset;
+- ``refuse``: no one listens; open connections are reset;
 - ``black_hole``: what comes is swallowed, nothing is answered, nothing is closed;
 - ``reset``: connections are accepted and reset;
 - ``delay``: every piece comes so many seconds later;
@@ -38,7 +38,7 @@ class Line:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._place = _bound(0)  # holds the port while nobody listens
+        self._place = _bound(0)  # holds the port while no one listens
         self.port: int = self._place.getsockname()[1]
         self._fault, self._delay = "", 0.0
         self._cut: int | None = None
@@ -229,7 +229,7 @@ class Line:
             await asyncio.sleep(0)
 
     def _breaks(self, piece: bytes, carried: int, near: asyncio.StreamWriter, *, answer: bool) -> bool:
-        """Whether the connection ends here, and is ended."""
+        """Return whether the connection ends here, and is ended."""
         if not answer and self._fault == "continue" and piece.startswith(b"PUT "):
             near.write(CONTINUE[:-2])
             near.close()

@@ -18,7 +18,7 @@ PUPPET = Path(__file__).parent.parent / "apps" / "puppet.py"
 
 
 @dataclass
-class Told:
+class Reported:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
@@ -34,11 +34,11 @@ class Fly:
     hops: list[str] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def told(self, line: str) -> None:
+    def reported(self, line: str) -> None:
         self.hops.append(line)
         self.more.set()
 
-    async def until_told(self, text: str, since: int = 0) -> None:
+    async def until_reported(self, text: str, since: int = 0) -> None:
         """Waits for a line of the simulator's log."""
         async with asyncio.timeout(10 * SLOWNESS):
             while not any(text in line for line in self.hops[since:]):
@@ -59,18 +59,20 @@ class Fly:
         method: str = "GET",
         body: bytes | None = None,
         **headers: str,
-    ) -> Told:
+    ) -> Reported:
         """``script``: machine's name → what it answers; ``headers``: with ``_`` for ``-``."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if script is not None:
             named = {word if word == "failed" else self.id(word): lines for word, lines in script.items()}
             given["X-Script"] = json.dumps(named)
         before = len(self.hops)
-        told = await asyncio.to_thread(ask, self.simulator.port, method, path, body, given)
-        await self.until_told(f"{method} {path.partition('?')[0]} ", before)
-        return told
+        reported = await asyncio.to_thread(ask, self.simulator.port, method, path, body, given)
+        await self.until_reported(f"{method} {path.partition('?')[0]} ", before)
+        return reported
 
-    async def api(self, method: str, path: str, value: object = None, *, token: str = TOKEN, **headers: str) -> Told:
+    async def api(
+        self, method: str, path: str, value: object = None, *, token: str = TOKEN, **headers: str
+    ) -> Reported:
         """``path``: below the app's machines."""
         given = {"Authorization": f"Bearer {token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
         body = None if value is None else json.dumps(value).encode()
@@ -78,12 +80,12 @@ class Fly:
         return await asyncio.to_thread(ask, self.simulator.api_port, method, path, body, given)
 
 
-def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Told:
+def ask(port: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Reported:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20 * SLOWNESS)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        return Told(answer.status, answer.msg, answer.read())
+        return Reported(answer.status, answer.msg, answer.read())
     finally:
         connection.close()
 
@@ -98,7 +100,7 @@ async def small_fly(
         return [sys.executable, "-S", str(PUPPET)]
 
     settings = Settings(folder=folder, ptr=ptr, stale=stale, give_up=give_up, grace=5.0)
-    fly = Fly(Simulator(settings, command, lambda line: fly.told(line)))
+    fly = Fly(Simulator(settings, command, lambda line: fly.reported(line)))
     try:
         await fly.simulator.open({f"m{n}": {"customer_id": str(100 * n)} for n in range(1, machines + 1)})
         assert not await fly.simulator.ready(20)  # started is not ready

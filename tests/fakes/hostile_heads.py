@@ -90,7 +90,7 @@ def responses(octets: int = OCTETS) -> Iterator[tuple[str, bytes]]:
 
 
 def _many(begin: bytes, octets: int) -> Iterator[tuple[str, bytes]]:
-    """What concerns lines: many, and many which ``Connection`` names."""
+    """Return what concerns lines: many, and many which ``Connection`` names."""
     room = octets - len(begin) - 100
     for text in (b"a:\r\n", b"a: b\r\n", b"Cookie: a=b\r\n", b"X-Request-Id: a\r\n", b"x_forwarded_for: a\r\n"):
         yield f"lines of {text!r}", begin + filled(text, room) + b"\r\n"

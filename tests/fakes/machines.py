@@ -1,4 +1,4 @@
-"""A machine for the databases room: a data folder, a vault, a tenant, and a store which can be told to fail."""
+"""A machine for the tests of databases: a data folder, a database service, a tenant, a store that fails on demand."""
 
 import contextlib
 import io
@@ -19,15 +19,15 @@ from flyatc.observe.log import Log
 DATABASE = "app.sqlite3"
 
 
-class Told(Log):
+class Reported(Log):
     """A log which also writes its events down."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self.told: list[dict[str, object]] = []
+        self.reported: list[dict[str, object]] = []
         super().__init__(out)
 
     def event(self, level: str, message: str, /, **fields: Any) -> None:
-        self.told.append({"level": level, "message": message, **fields})
+        self.reported.append({"level": level, "message": message, **fields})
         super().event(level, message, **fields)
 
 
@@ -44,8 +44,8 @@ class Machine:
         files: Iterable[str] = (),
         limits: dict[str, int] | None = None,
     ) -> None:
-        self.log = Told(io.BytesIO())
-        self.vault = DatabaseService(
+        self.log = Reported(io.BytesIO())
+        self.service = DatabaseService(
             store,
             structs.replace(Storage(interval=interval, keep=keep, key=key), **(limits or {})),
             self.log,
@@ -62,20 +62,20 @@ class Machine:
         self.storage = data / "storage"
 
     def events(self, message: str) -> list[dict[str, object]]:
-        return [event for event in self.log.told if event["message"] == message]
+        return [event for event in self.log.reported if event["message"] == message]
 
     async def session(
         self, *numbers: int, path: Path | None = None, then: Callable[[], object] = lambda: None
     ) -> list[int]:
         """Held, the numbers added, then ``then``, let go. What was in the database before."""
-        async with self.vault.hold(self.tenant):
+        async with self.service.hold(self.tenant):
             before = rows(path or self.path)
             add(path or self.path, *numbers)
             then()
         return before
 
     def close(self) -> None:
-        self.vault.close()
+        self.service.close()
         self.log.close()
 
 
@@ -226,7 +226,7 @@ class Yard:
         return [path for path in self._packed() if "orphans" not in path.parts]
 
     def orphans(self) -> list[Path]:
-        """What was set aside, as far as it has been sent yet."""
+        """Return what was set aside, as far as it has been sent yet."""
         return [path for path in self._packed() if "orphans" in path.parts]
 
     def _packed(self) -> list[Path]:

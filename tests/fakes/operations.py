@@ -34,12 +34,12 @@ VERSIONS = [
 
 
 class Desk:
-    """``told``: what was asked. ``fails``: what the next commands raise. ``gate``: they wait for it."""
+    """``reported``: what was asked. ``fails``: what the next commands raise. ``gate``: they wait for it."""
 
     def __init__(self) -> None:
         self.journal, self.counters = Journal(), Counters()
         self.stopping = False
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -59,11 +59,11 @@ class Desk:
         return Overview(tenants=[WINTER, SUMMER], daemon=daemon)
 
     def explain(self, url: str) -> Explanation:
-        self.told.append(f"explain {url}")
+        self.reported.append(f"explain {url}")
         return Explanation(path=url, outcome="here", why="the fake says so", tenant=WINTER.tenant, state="ready")
 
     def address(self, pasted: str) -> str | None:
-        self.told.append(f"address {pasted}")
+        self.reported.append(f"address {pasted}")
         return pasted.partition("://")[2].partition("/")[2].strip("/") or pasted.strip("/") or None
 
     async def start(self, address: str) -> None:
@@ -76,7 +76,7 @@ class Desk:
         await self._do(f"restart {address}")
 
     async def release(self, user: str, to: str | None, *, remove: bool = False) -> None:
-        await self._do(f"release {user} {'nobody' if remove else to}")
+        await self._do(f"release {user} {'nonesuch' if remove else to}")
 
     async def reload(self) -> Reloaded:
         await self._do("reload")
@@ -109,20 +109,20 @@ class Desk:
         await self._do(f"history {address} {database}")
         return History(versions=VERSIONS)
 
-    async def _tell(self, told: str, progress: Progress) -> None:
+    async def _tell(self, reported: str, progress: Progress) -> None:
         for step in self.steps:
             progress(*step)
-        await self._do(told)
+        await self._do(reported)
 
-    async def _do(self, told: str) -> None:
-        self.told.append(told)
+    async def _do(self, reported: str) -> None:
+        self.reported.append(reported)
         self.begun.set()
-        if "nobody" in told:
-            raise NoSuchTenant("nobody", WINTER.tenant)
+        if "nonesuch" in reported:
+            raise NoSuchTenant("nonesuch", WINTER.tenant)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
-            self.told.append("cancelled")
+            self.reported.append("cancelled")
             raise
         if self.fails is not None:
             raise self.fails

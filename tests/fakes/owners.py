@@ -28,4 +28,4 @@ class FakeLease(HeldLease):
         self.epoch = above + 1
 
     def expire(self, *, lost: bool) -> None:
-        self.end("somebody else has it" if lost else "the store was silent", lost=lost)
+        self.end("someone else has it" if lost else "the store was silent", lost=lost)

@@ -27,7 +27,7 @@ def now() -> float:
 
 
 class FakeStore:
-    """What all links lead to. Etags are made of the body, as in S3."""
+    """Records what all links lead to. Etags are made of the body, as in S3."""
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, float]] = {}
@@ -160,7 +160,7 @@ class FakeMachine:
         clock = Clock(
             boottime=lambda: now() * rate - self.lost, wall=lambda: now() * rate - self.lost + self.skew
         )  # fmt: skip
-        self.kill_at: list[float] = []  # the deadlines that the supervisor was told, on the clock of this machine
+        self.kill_at: list[float] = []  # the deadlines that the supervisor got, on the clock of this machine
         self.boottime, tell = clock.boottime, self.kill_at.append
         more = {} if successor_declines is None else {"successor_declines": successor_declines}
         self.keeper = LeaseManager(self.link, self.me, Terms(), self.log, clock=clock, on_deadline=tell, **more)

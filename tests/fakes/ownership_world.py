@@ -2,7 +2,7 @@
 pauses, suspensions, crashes, wiped disks. Deterministic: a seed is a history.
 
 A machine serves one user, with one database. What it may do is decided by ``Rules``, as in the daemon; what surrounds
-them (who waits for whom) is told here once more, as generators: ``yield Look(…)``, ``Put(…)`` or ``Sleep(…)``."""
+them (which waits for which) is written here once more, as generators: ``yield Look(…)``, ``Put(…)`` or ``Sleep(…)``."""
 
 import heapq
 import itertools
@@ -96,7 +96,7 @@ class Seen:
 
 
 class Silence:
-    """No answer in time, or a refusal, told by the store."""
+    """No answer in time, or a refusal, reported by the store."""
 
 
 SILENCE, NO = Silence(), Silence()
@@ -167,7 +167,7 @@ class World:
         self.counts = dict.fromkeys(
             ("taken", "stolen", "resumed", "lost", "saved", "released", "directed", "declined", "kept", "forgotten"), 0
         )
-        self.saved: Node | None = None  # the newest that somebody was told is saved
+        self.saved: Node | None = None  # the newest that was acknowledged as saved
         self.owners: list[tuple[int, str]] = []  # epoch, machine: of all records that landed
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -292,7 +292,7 @@ class Machine:
         self._suspected: float | None = None
         self._deadline = -math.inf
         self._app = False  # runs, with jobs in the background that write
-        self._kill_at = -math.inf  # by the supervisor, as it was told last
+        self._kill_at = -math.inf  # by the supervisor, from the last deadline that it got
         self._start()
 
     # --- what may befall it ---
@@ -366,7 +366,7 @@ class Machine:
 
     def _forget(self) -> None:
         self.mine: Mine | None = None
-        self._ended: Mine | None = None  # expired: to be resumed, if nobody has come
+        self._ended: Mine | None = None  # expired: to be resumed, if no one has come
         self._etag: str | None = None
         self._sent: dict[str, float] = {}
         self._deadline, self._suspected = -math.inf, None
@@ -529,7 +529,7 @@ class Machine:
         return Mine(new, outcome.etag, chain)
 
     def _settle_disk(self, owner: Owner | None, new: Owner) -> None:
-        """What is on the disk counts, or is set aside."""
+        """Return what is on the disk counts, or is set aside."""
         counts, disk = self.world.counts, self.disk
         counts["taken"] += 1
         since, epoch = (owner.data.since, owner.epoch) if owner is not None else (0, 0)
@@ -554,7 +554,7 @@ class Machine:
         seen = yield Look(key)
         if seen is SILENCE:
             return None
-        assert isinstance(seen, Seen), "nobody deletes a session here"
+        assert isinstance(seen, Seen), "no one deletes a session here"
         judged = self.rules.steal(owner, seen.record, seen.age, self.disk.epoch)
         if isinstance(judged, Break):
             session: Session = seen.record
@@ -654,11 +654,11 @@ class Machine:
             self.mine = None
 
     def _direct(self) -> Story:
-        """Says for whom it was released: anybody may, on condition."""
+        """Records for which machine it was released: any machine may, on condition."""
         seen = yield Look(USER)
         if isinstance(seen, Seen) and seen.record.state is State.RELEASED:
-            heir = self._random.choice(self.world.machines).name
-            new = release_rules.freed(seen.record, self._nonce(), accept_loss=False, to=heir)
+            successor = self._random.choice(self.world.machines).name
+            new = release_rules.freed(seen.record, self._nonce(), accept_loss=False, to=successor)
             yield from self._swap(USER, new, seen.etag)
             self.world.counts["directed"] += 1
 

@@ -109,7 +109,7 @@ class _Fleet:
 
 
 class _Elsewhere:
-    """Another machine serves every user (signpost.Places)."""
+    """Another machine serves every user (replay.Places)."""
 
     def __init__(self, me: Machine) -> None:
         self._place = placement.There(replay.Target(me.app, id="0123456789abcd"), "for the test")

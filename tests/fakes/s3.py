@@ -84,7 +84,7 @@ def rclone(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _process(command: list[str]) -> Iterator[int]:
-    """From when it has told its port; ended at the end."""
+    """From when it has reported its port; ended at the end."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         try:
@@ -112,7 +112,7 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _serve_moto() -> None:
-    """What runs in the process of ``moto``."""
+    """Return what runs in the process of ``moto``."""
     import logging
     import threading
 

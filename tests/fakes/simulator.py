@@ -17,7 +17,7 @@ PATIENCE = 120.0  # s
 
 
 class Platform:
-    """``hops``: what the simulator has told of visits. Its methods may be called from any thread."""
+    """``hops``: what the simulator has reported of visits. Its methods may be called from any thread."""
 
     def __init__(self, settings: Settings, command: Callable[[Record, Path], list[str]]) -> None:
         self.hops: list[str] = []
@@ -33,7 +33,7 @@ class Platform:
         self._do(self.simulator.open(metadata))
 
     def late(self, seconds: float) -> list[str]:
-        """Who does not listen after so long."""
+        """Return who does not listen after so long."""
         return self._do(self.simulator.ready(seconds))
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Platform:
         self._do(self.simulator.machines.destroy(self[name]))
 
     def freeze(self, name: str) -> None:
-        """Unlike ``suspend``, nobody knows of it."""
+        """Unlike ``suspend``, no one knows of it."""
         machine.send_signal(self.id(name), signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A daemon as whoever puts its machine to sleep sees it, and a platform; they write down what is asked of them."""
+"""A daemon as seen by the code that puts its machine to sleep, and a platform; both record what is asked of them."""
 
 import asyncio
 import io
@@ -72,7 +72,7 @@ class FakeDaemon:
             raise self.faults[step]
 
     async def visit(self) -> float:
-        """How long it waited for somebody who may be taken."""
+        """How long it waited for someone who may be taken."""
         came, self.visitors = now(), self.visitors + 1
         await self.awake.wait()
         self.visitors -= 1
@@ -113,7 +113,7 @@ class Night:
             platform=self.platform, clock=self.daemon.clock,
         )  # fmt: skip
 
-    def told(self, message: str) -> list[dict[str, Any]]:
+    def reported(self, message: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for _, _, line in self.log.journal.since(0)]
         return [line for line in lines if message in line["msg"]]
 

@@ -124,10 +124,10 @@ class FakeGateway:
         self._stage, self._tenant = stage, tenant
 
     def drain(self) -> None:
-        self._stage.told(self._tenant, "drain")
+        self._stage.reported(self._tenant, "drain")
 
     def close(self) -> None:
-        self._stage.told(self._tenant, "-gateway")
+        self._stage.reported(self._tenant, "-gateway")
 
 
 class Stage:
@@ -204,7 +204,7 @@ class Stage:
         if "state" in fields:
             self.at_step(f"is {fields['state']}", fields["tenant"])
 
-    def told(self, tenant: str, what: str) -> None:
+    def reported(self, tenant: str, what: str) -> None:
         self.story.setdefault(tenant, []).append(what)
 
     async def step(self, step: str, tenant: str) -> None:
@@ -225,35 +225,35 @@ class Stage:
     @contextlib.asynccontextmanager
     async def _owned(self, spec: schema.Tenant) -> AsyncIterator[FakeLease]:
         await self.step("own", spec.address)
-        self.told(spec.address, "+owner")
+        self.reported(spec.address, "+owner")
         before = previous(self.epoch - 1 if await self._known(spec) else 0, clean=True)
         self.owned = FakeLease(self.epoch, before)
         try:
             yield self.owned
         finally:
             await self.step("disown", spec.address)
-            self.told(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
+            self.reported(spec.address, "-owner!" if self.owned.ended.is_set() else "-owner")
 
     @contextlib.asynccontextmanager
     async def _restored(self, spec: schema.Tenant, owned: FakeLease) -> AsyncIterator[FakeDatabases]:
         if self.hang is not None:
             await self.hang()
         await self.step("restore", spec.address)
-        self.told(spec.address, "+db")
+        self.reported(spec.address, "+db")
         self.alive[spec.address] += 1
         assert self.alive[spec.address] == 1, f"{spec.address} has two lives"
         databases = FakeDatabases(self.renewed)
         try:
             yield databases
         finally:
-            self.told(spec.address, "-db")
+            self.reported(spec.address, "-db")
             self.alive[spec.address] -= 1
             self.saving += 1
             self.most_saving = max(self.saving, self.most_saving)
             try:
                 await self.step("save", spec.address)
                 databases.saved_at = EPOCH
-                self.told(spec.address, "saved")
+                self.reported(spec.address, "saved")
             finally:
                 self.saving -= 1
 
@@ -262,13 +262,13 @@ class Stage:
         await self.step("spawn", spec.address)
         child = FakeChild(self, spec.address, len(self.children) + 1)
         self.children.append(child)
-        self.told(spec.address, "+app")
+        self.reported(spec.address, "+app")
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
             yield child
         finally:
-            self.told(spec.address, "-app!" if hurry() else "-app")
+            self.reported(spec.address, "-app!" if hurry() else "-app")
             self.running -= 1
             try:
                 if not hurry():
@@ -286,15 +286,15 @@ class Stage:
 
     async def _prepared(self, spec: schema.Tenant, hurry: Callable[[], bool], watched: Watched) -> None:
         with watched(FakeChild(self, spec.address, 0).effort):
-            self.told(spec.address, "+prepare")
+            self.reported(spec.address, "+prepare")
             try:
                 await self.step("prepare", spec.address)
             finally:
-                self.told(spec.address, "-prepare!" if hurry() else "-prepare")
+                self.reported(spec.address, "-prepare!" if hurry() else "-prepare")
 
     def _gateway(self, spec: schema.Tenant, child: FakeChild, may_answer: Callable[[], bool]) -> FakeGateway:
         self.at_step("gateway", spec.address)
-        self.told(spec.address, "+gateway")
+        self.reported(spec.address, "+gateway")
         return FakeGateway(self, spec.address)
 
 

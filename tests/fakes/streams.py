@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fakes.machines import DATABASE, FailingStore, Told
+from fakes.machines import DATABASE, FailingStore, Reported
 from fakes.owners import FakeLease, previous
 from flyatc.config.schema import App, Storage, Tenant
 from flyatc.databases import local_files, restore
@@ -31,7 +31,7 @@ class Streamer:
         self.after_programs: Callable[[], object] = lambda: None  # called when one has ended
         self.data, self.store, self.seed = data, store, seed
         self.failing = FailingStore(store)
-        self.log = Told(io.BytesIO())
+        self.log = Reported(io.BytesIO())
         self.tools = Workers(storage.keep, self.log, storage.key)
         self._records = Records(data)
         self.door = LitestreamBackend(self.failing, storage, environ, data / ".flyatc", self._run, self.log, self.tools)
@@ -86,7 +86,7 @@ class Streamer:
         return await Record.read(self.tenant.data / ".flyatc", self.tools.quick)
 
     def events(self, message: str) -> list[dict[str, object]]:
-        return [event for event in self.log.told if event["message"] == message]
+        return [event for event in self.log.reported if event["message"] == message]
 
     async def close(self) -> None:
         await self.door.close()
@@ -149,7 +149,7 @@ class Streamers:
             await machine.close()
 
     def stored(self) -> Path:
-        """What the store, a folder, has of the database."""
+        """Return what the store, a folder, has of the database."""
         (found,) = (self.root / "store").glob(f"users/*/*/{DATABASE}")
         return found
 

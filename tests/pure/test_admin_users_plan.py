@@ -61,7 +61,7 @@ def test_a_user_without_a_machine_gets_a_copy_of_anothers_in_the_same_region_by_
     with pytest.raises(Impossible, match="fly deploy"):
         users_plan.add(seen(), "400", None, None)
     with pytest.raises(Impossible, match="flyatc machines lists them"):
-        users_plan.add(seen(spare), "400", None, "nobody")
+        users_plan.add(seen(spare), "400", None, "nonesuch")
 
 
 def test_a_user_with_a_machine_keeps_it_and_a_half_made_one_is_finished() -> None:
@@ -99,7 +99,7 @@ def test_whatever_a_broken_off_move_has_done_is_not_done_again() -> None:
     for after in (owner("100", ONE, "released", TWO), owner("100", TWO)):
         assert moved(seen(*both, owners=[after]), TWO) == (Unmark(ONE, KEY, "100"),)
         assert moved(seen(machine(ONE, None), both[1], owners=[after]), TWO) == ()
-    released = owner("100", ONE, "released")  # and nobody has been told for whom
+    released = owner("100", ONE, "released")  # and no record says for which machine
     assert moved(seen(*both, owners=[released]), TWO) == (Release(ONE, "100", TWO), Unmark(ONE, KEY, "100"))
     sleeping = machine(ONE, "100", state="suspended"), both[1]
     assert moved(seen(*sleeping, owners=[released]), TWO) == (Release(TWO, "100", TWO), Unmark(ONE, KEY, "100"))
@@ -110,7 +110,9 @@ def test_a_sleeping_machine_is_woken_only_if_it_may_have_unsaved_data() -> None:
     assert moved(seen(asleep, THERE, owners=[owner("100", ONE)]), TWO)[1:3] == (Wake(ONE), Release(ONE, "100", TWO))
     assert Wake(ONE) in moved(seen(asleep, THERE, known=False), TWO)
     assert Wake(ONE) not in moved(seen(asleep, THERE, owners=[owner("100", ONE, "released")]), TWO)
-    assert moved(seen(asleep, THERE), TWO) == (Mark(TWO, KEY, "100"), Unmark(ONE, KEY, "100")), "he never came"
+    assert moved(seen(asleep, THERE), TWO) == (Mark(TWO, KEY, "100"), Unmark(ONE, KEY, "100")), (
+        "the user was never served there"
+    )
     gone = seen(THERE, owners=[owner("100", "9080e6f3a12345")])
     assert moved(gone, TWO) == (Mark(TWO, KEY, "100"), Release(TWO, "100", TWO))
     sleeper = machine(TWO, None, "ams", "stopped")
@@ -172,7 +174,7 @@ def test_a_machine_is_emptied_before_it_is_destroyed_and_one_with_another_user_i
     asleep = machine(ONE, "100", state="stopped")
     released = [owner("100", ONE, "released")]
     woken = (Cordon(ONE), Wake(ONE), Remove(ONE, "100"), *end)
-    assert removed(seen(asleep, owners=released)).steps == woken, "somebody must write it down"
+    assert removed(seen(asleep, owners=released)).steps == woken, "someone must write it down"
     assert removed(seen(asleep, THERE, owners=released)).steps == (Remove(TWO, "100"), Cordon(ONE), end[1])
     for unsaved in (seen(asleep, owners=[owner("100", ONE, "dirty")]), seen(asleep, known=False)):
         assert removed(unsaved).steps == woken

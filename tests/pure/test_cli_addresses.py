@@ -108,7 +108,7 @@ def test_the_stripped_prefix_is_shown() -> None:
 @pytest.mark.parametrize(
     ("path", "status", "why"),
     [
-        ("/nobody/", 404, "no such user"),
+        ("/nonesuch/", 404, "no such user"),
         ("/boston/2026/", 404, "no such tenant of this user"),
         ("/bellevue/%2e%2e/x", 400, "the path has dot segments"),
         ("/", 404, "no such user"),

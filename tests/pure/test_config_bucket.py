@@ -76,8 +76,8 @@ def test_a_missing_variable_is_reported_by_its_name(environ: dict[str, str], fau
 def test_all_faults_of_file_and_environment_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         storage("{url: 's3://x', keep: 3}", {"AWS_ENDPOINT_URL_S3": "nowhere"})
-    told = str(caught.value).split("\n")
-    assert sorted(line.partition(" is ")[0].partition(" names")[0] for line in told) == [
+    reported = str(caught.value).split("\n")
+    assert sorted(line.partition(" is ")[0].partition(" names")[0] for line in reported) == [
         "environment: AWS_ACCESS_KEY_ID:",
         "environment: AWS_ENDPOINT_URL_S3: 'nowhere'",
         "environment: AWS_SECRET_ACCESS_KEY:",

@@ -24,7 +24,7 @@ def parsed(text: str) -> File:
     return file
 
 
-def told(text: str) -> list[str]:
+def reported(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parsed(text)
     return str(caught.value).split("\n")
@@ -113,13 +113,13 @@ FAULTS = [
 
 @pytest.mark.parametrize(("text", "fault"), FAULTS)
 def test_a_fault_names_its_file_line_key_and_remedy(text: str, fault: str) -> None:
-    (line,) = told(text)
+    (line,) = reported(text)
     assert line.startswith(fault)
 
 
 def test_all_faults_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = "log: {level: loud}\nserver:\n  listen: x\napp:\n  idel: 1\n  idle: never\nusers: {a: {b: c}}"
-    assert [line.split(": ")[0:2] for line in told(text)] == [
+    assert [line.split(": ")[0:2] for line in reported(text)] == [
         ["tenants.yaml:1", "log.level"],
         ["tenants.yaml:3", "server.listen"],
         ["tenants.yaml:5", "app.idel"],

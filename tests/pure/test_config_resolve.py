@@ -42,7 +42,7 @@ def resolved(text: str, environ: Mapping[str, str] | None = None, folder: str = 
     return config
 
 
-def told(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
+def reported(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         resolved(text, environ)
     return str(caught.value).split("\n")
@@ -75,7 +75,7 @@ SECTIONS = [
 
 @pytest.mark.parametrize(("section", "fault"), SECTIONS)
 def test_a_fault_of_the_daemons_own_sections_is_reported(section: str, fault: str) -> None:
-    (line,) = told(sound(section))
+    (line,) = reported(sound(section))
     assert line.startswith(f"tenants.yaml:1: {fault}")
 
 
@@ -136,7 +136,7 @@ APPS = [
 
 @pytest.mark.parametrize(("app", "fault"), APPS)
 def test_a_fault_of_an_app_is_reported(app: str, fault: str) -> None:
-    (line,) = told(sound(app=app))
+    (line,) = reported(sound(app=app))
     assert line.startswith(f"tenants.yaml:2: {fault}")
 
 
@@ -173,7 +173,7 @@ USERS = [
 
 @pytest.mark.parametrize(("users", "fault"), USERS)
 def test_a_fault_of_a_user_or_tenant_is_reported(users: str, fault: str) -> None:
-    (line,) = told(sound(users=users))
+    (line,) = reported(sound(users=users))
     assert line.startswith(f"tenants.yaml:3: {fault}")
 
 
@@ -194,18 +194,18 @@ def test_the_environment_may_name_the_only_user_of_a_machine_if_the_file_has_it(
     said = resolved(sound("fly: {metadata: tenant}", users=users), {"CUSTOMER_ID": "100"})
     assert said.fly.metadata == "tenant"
     for user in ("*", "bob", "1/2", "@1"):
-        (fault,) = told(sound(users=users), {"CUSTOMER_ID": user})
+        (fault,) = reported(sound(users=users), {"CUSTOMER_ID": user})
         assert fault.startswith("environment: CUSTOMER_ID: names the only user that this machine serves (--user), and")
 
 
 def test_no_user_at_all_is_a_fault() -> None:
-    assert told(sound(users="")) == [
+    assert reported(sound(users="")) == [
         "tenants.yaml:3: users: at least one user is needed, or '*' for all that match a pattern"
     ]
 
 
 def test_a_missing_command_is_reported_once_however_many_tenants_need_it() -> None:
-    (line,) = told("users: {a: , b: , c: {tenants: [d, e]}}")
+    (line,) = reported("users: {a: , b: , c: {tenants: [d, e]}}")
     assert line.startswith("tenants.yaml: app.command: is missing: write the program")
 
 
@@ -215,12 +215,14 @@ def test_an_app_without_command_is_fine_where_every_tenant_has_one() -> None:
 
 
 def test_what_follows_from_a_fault_is_not_reported_again() -> None:
-    assert told("app: {command: [[x]]}\nusers: {a: }") == ["tenants.yaml:1: app.command[0]: must be text, not a list"]
-    assert told("app: {command: [x]}\nusers: [a]") == ["tenants.yaml:2: users: must be a mapping, not a list"]
+    assert reported("app: {command: [[x]]}\nusers: {a: }") == [
+        "tenants.yaml:1: app.command[0]: must be text, not a list"
+    ]
+    assert reported("app: {command: [x]}\nusers: [a]") == ["tenants.yaml:2: users: must be a mapping, not a list"]
 
 
 def test_faults_of_reading_and_of_resolving_are_reported_together() -> None:
-    lines = told("server: {root: x}\napp:\n  command: [run]\n  idle: soon\nusers: {A: }")
+    lines = reported("server: {root: x}\napp:\n  command: [run]\n  idle: soon\nusers: {A: }")
     assert [line.split(": ")[:2] for line in lines] == [
         ["tenants.yaml:1", "server.root"],
         ["tenants.yaml:4", "app.idle"],
@@ -231,7 +233,7 @@ def test_faults_of_reading_and_of_resolving_are_reported_together() -> None:
 
 @pytest.mark.parametrize("port", ["http", "", "70000", "-1", "３０００"])
 def test_a_port_of_the_environment_that_is_none_is_a_fault(port: str) -> None:
-    assert told(sound(), {"PORT": port}) == [
+    assert reported(sound(), {"PORT": port}) == [
         f"environment: PORT: {port!r} is not a port: it must be a number up to 65535, or unset"
     ]
 
@@ -317,7 +319,7 @@ def test_placeholders_braces_and_variables_that_exist_are_no_fault() -> None:
 
 
 def test_a_missing_variable_is_reported_with_its_place_in_the_command() -> None:
-    (line,) = told("app:\n  command:\n  - run\n  - --key=${KEY}\nusers: {a: }")
+    (line,) = reported("app:\n  command:\n  - run\n  - --key=${KEY}\nusers: {a: }")
     assert line.startswith("tenants.yaml:4: app.command[1]: KEY is not in the environment")
 
 
@@ -407,12 +409,12 @@ def test_before_start_is_one_command_or_several(written: str, commands: list[lis
     ],
 )
 def test_faults_of_before_start_name_their_place(written: str, fault: str) -> None:
-    (line,) = told(f"app: {{command: [x], before_start: {written}}}\nusers: {{a: }}")
+    (line,) = reported(f"app: {{command: [x], before_start: {written}}}\nusers: {{a: }}")
     assert fault in line
 
 
 def test_requests_always_count_as_activity() -> None:
-    (line,) = told("app: {command: [x], idle_counts: [cpu]}\nusers: {a: }")
+    (line,) = reported("app: {command: [x], idle_counts: [cpu]}\nusers: {a: }")
     assert "app.idle_counts: requests always count: write [requests, cpu]" in line
 
 

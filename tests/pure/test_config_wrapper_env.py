@@ -5,7 +5,7 @@ from flyatc.config.errors import ConfigError
 from flyatc.config.wrapper_env import WrapperSettings
 
 
-def told(**environ: str) -> list[str]:
+def reported(**environ: str) -> list[str]:
     with pytest.raises(ConfigError) as refused:
         wrapper_env.read(environ)
     return [str(fault) for fault in refused.value.faults]
@@ -121,7 +121,7 @@ def test_no_idle_timeout_falls_back_to_the_read_timeout() -> None:
 
 
 def test_every_fault_is_reported_at_once_with_its_variable() -> None:
-    faults = told(
+    faults = reported(
         THRUSTER_TARGET_PORT="http",
         HTTP_PORT="99999",
         CACHE_SIZE="lots",
@@ -147,22 +147,22 @@ def test_every_fault_is_reported_at_once_with_its_variable() -> None:
 
 
 def test_a_bare_name_that_may_be_the_apps_own_has_a_way_out() -> None:
-    assert told(DEBUG="express:*")[0].endswith("if it is meant for your app, set FLYATC_DEBUG, which comes first")
+    assert reported(DEBUG="express:*")[0].endswith("if it is meant for your app, set FLYATC_DEBUG, which comes first")
     assert wrapper_env.read({"DEBUG": "express:*", "FLYATC_DEBUG": "0"}).debug is False
     assert wrapper_env.read({"DEBUG": "express:*", "FLYATC_DEBUG": ""}).debug is False
-    assert "meant for your app" not in told(THRUSTER_DEBUG="express:*")[0]
+    assert "meant for your app" not in reported(THRUSTER_DEBUG="express:*")[0]
 
 
 def test_clients_and_the_app_need_a_port_each() -> None:
-    assert told(HTTP_PORT="3000") == [
+    assert reported(HTTP_PORT="3000") == [
         "environment: TARGET_PORT: 3000 is HTTP_PORT too: clients and the app need one each"
     ]
-    assert told(TARGET_PORT="0")[0].startswith("environment: TARGET_PORT: the app needs a known port")
+    assert reported(TARGET_PORT="0")[0].startswith("environment: TARGET_PORT: the app needs a known port")
 
 
 @pytest.mark.parametrize("text", ["example.com", "a.example, b.example", ", x"])
 def test_tls_is_refused_with_what_to_do_instead(text: str) -> None:
-    (fault,) = told(THRUSTER_TLS_DOMAIN=text)
+    (fault,) = reported(THRUSTER_TLS_DOMAIN=text)
     assert fault.startswith("environment: THRUSTER_TLS_DOMAIN: flyatc speaks no TLS")
     assert "kamal-proxy or Caddy" in fault
 
@@ -174,7 +174,7 @@ def test_what_is_switched_off_is_no_fault(environ: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["1", "on", "maybe"])
 def test_h2c_is_refused(text: str) -> None:
-    assert told(H2C_ENABLED=text)[0].startswith("environment: H2C_ENABLED: ")
+    assert reported(H2C_ENABLED=text)[0].startswith("environment: H2C_ENABLED: ")
 
 
 def test_what_means_nothing_here_is_named() -> None:

@@ -36,12 +36,12 @@ def test_a_database_without_writes_is_no_alarm() -> None:
 
 
 def test_changes_without_a_step_are_an_error_and_then_all_is_sent_anew() -> None:
-    watch, told = Watch(), []
+    watch, reported = Watch(), []
     for second in range(int(RENEW) + 5):
-        told += see(watch, second)
+        reported += see(watch, second)
         due = watch.renewal_due(second)
         assert due == (second == RENEW + 1), second
-    assert told == ["error"]
+    assert reported == ["error"]
     assert watch.stuck > STUCK
     assert "got nothing" in watch.sentences[0]
     assert see(watch, 100, at=2) == ["info"]

@@ -43,5 +43,5 @@ def test_a_part_of_it() -> None:
     assert [one.key for one in ALL.within("ann", "one").databases] == ["one"]
     assert ALL.within("ann", "2025~winter").orphans == []
     assert ALL.within("bob", None).users == ["bob"]
-    assert ALL.within("nobody", None) == Inventory([], [], [])
+    assert ALL.within("nonesuch", None) == Inventory([], [], [])
     assert (folder(None), folder("ann")) == ("users/", "users/ann/")

@@ -1,4 +1,4 @@
-"""What is said of databases that are not saved."""
+"""Tests of what is said of databases that are not saved."""
 
 import pytest
 

@@ -45,7 +45,7 @@ SAID = [
     ("decode database: decode header: decode header for input 0: unmarshal header: invalid LTX file", Cause.DAMAGED),
     ("no matching backup files available", Cause.DAMAGED),
     ("timestamp does not exist", Cause.NO_SUCH_TIME),
-    ("something which nobody has seen yet", Cause.UNKNOWN),
+    ("something which no one has seen yet", Cause.UNKNOWN),
 ]  # fmt: skip
 
 

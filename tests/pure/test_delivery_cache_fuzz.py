@@ -1,4 +1,4 @@
-"""Thousands of odd messages: nothing raises, and nobody gets what was made for another.
+"""Thousands of odd messages: nothing raises, and no one gets what was made for another.
 
 A hundred thousand, in half a minute: ``FLYATC_FUZZ_ROUNDS=100000 pytest tests/pure/test_delivery_cache_fuzz.py``;
 others than last time: with ``FLYATC_FUZZ_SEED``."""
@@ -99,7 +99,7 @@ class Odd:
 
 
 def whose(request: head.RequestHead, tenant: str) -> bytes:
-    """What an answer must have been made for, to be right for this request."""
+    """Return what an answer must have been made for, to be right for this request."""
     host = request.noted[b"host"][0].lower()
     lines = b"".join(request.kept).lower()
     other = b"".join(request.noted.get(b"x-forwarded-host", ())) + b"%d" % lines.count(b"x_original_url")

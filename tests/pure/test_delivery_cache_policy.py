@@ -134,7 +134,7 @@ def judged(
 
 
 MINUTE = "max-age=60"
-TOLD_NOTHING = "nothing says that it may be stored"
+REPORTED_NOTHING = "nothing says that it may be stored"
 USELESS = "stale at once, and without a validator"
 KIND = "a response of this kind is not stored"
 COOKIE = "sets a cookie, and is not public"
@@ -143,13 +143,13 @@ COOKIE = "sets a cookie, and is not public"
 @pytest.mark.parametrize(
     ("control", "more", "reason"),
     [
-        (None, {}, TOLD_NOTHING),
-        (None, {"etag": '"a"'}, TOLD_NOTHING),
+        (None, {}, REPORTED_NOTHING),
+        (None, {"etag": '"a"'}, REPORTED_NOTHING),
         ("no-cache", {}, USELESS),
-        ('no-cache="a"', {"etag": '"a"'}, TOLD_NOTHING),
-        ("no-transform, must-revalidate", {}, TOLD_NOTHING),
-        ("s-max-age=60", {}, TOLD_NOTHING),
-        (None, {"pragma": "public"}, TOLD_NOTHING),
+        ('no-cache="a"', {"etag": '"a"'}, REPORTED_NOTHING),
+        ("no-transform, must-revalidate", {}, REPORTED_NOTHING),
+        ("s-max-age=60", {}, REPORTED_NOTHING),
+        (None, {"pragma": "public"}, REPORTED_NOTHING),
         ("public", {}, USELESS),
         ("public, max-age=0", {}, USELESS),
         ("max-age=60, no-cache", {}, USELESS),
@@ -196,7 +196,7 @@ def test_no_cache_with_a_validator_is_stored_to_be_validated(status: int, valida
 
 def test_no_cache_alone_does_not_permit_to_store_every_status() -> None:
     for status in (302, 303, 307):
-        assert judged("no-cache", status, etag='"a"') == TOLD_NOTHING
+        assert judged("no-cache", status, etag='"a"') == REPORTED_NOTHING
 
 
 @pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410])
@@ -213,9 +213,9 @@ def test_responses_which_say_for_how_long_are_stored(status: int) -> None:
 def test_an_authorized_response_is_stored_only_by_permission(control: str, may: bool) -> None:
     terms = judged(control, 200, policy.Asker(authorized=True))
     assert isinstance(terms, policy.Terms) is may
-    anybody = judged(control)
-    assert isinstance(anybody, policy.Terms)
-    assert anybody.authorized is may
+    anyone = judged(control)
+    assert isinstance(anyone, policy.Terms)
+    assert anyone.authorized is may
 
 
 def test_an_app_may_keep_single_fields_from_the_store() -> None:

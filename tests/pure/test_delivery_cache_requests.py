@@ -627,7 +627,7 @@ def test_what_is_for_one_only_lets_all_others_go_at_once(answer: Answer) -> None
     crowd = Crowd(stage)
     for _ in range(5):
         crowd.come()
-    assert (len(crowd.recordings), len(crowd.waiting)) == (5, 0), "nobody waits in vain twice"
+    assert (len(crowd.recordings), len(crowd.waiting)) == (5, 0), "no one waits in vain twice"
 
 
 def test_each_waits_for_its_own_variant() -> None:

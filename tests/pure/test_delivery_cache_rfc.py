@@ -244,7 +244,7 @@ def test_a_stale_part_is_validated_and_a_changed_one_replaced() -> None:
     assert parts(stage, "0-4", "0-4")[1] == (206, "hit", "bytes 0-4/10", b"abcde")
 
 
-def test_a_client_which_has_the_part_is_told_so() -> None:
+def test_a_client_which_has_the_part_is_reported_so() -> None:
     stage = Stage(rfc=True)
     stage.answer = ranged(MINUTE, 'ETag: "a"')
     parts(stage, "0-4")

@@ -1,4 +1,4 @@
-"""Which responses are compressed, and their heads."""
+"""Tests of which responses are compressed, and their heads."""
 
 import pytest
 from hypothesis import given
@@ -67,7 +67,7 @@ def test_a_page_of_2000_octets_is_compressed_and_one_of_1023_is_not() -> None:
     assert plan == Plan("gzip", "the client accepts gzip", flushes=False, weak=True)
     assert after(plan, answer) == [HTML, b"Vary: Accept-Encoding", b"Content-Encoding: gzip"]
     assert answer.one(b"content-length") is None
-    assert wanted(asked(GZIP), answered(HTML, b"Content-Length: 1023"), DEFAULT) is None  # for nobody, so without Vary
+    assert wanted(asked(GZIP), answered(HTML, b"Content-Length: 1023"), DEFAULT) is None  # for no one, so without Vary
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_head_response_whose_get_cannot_be_foreseen_has_vary_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "tag", "told"),
+    ("known", "tag", "reported"),
     [
         (b'W/"a"', b'"a"', b'W/"a"'),
         (b'"x", W/"a"', b'"a"', b'W/"a"'),
@@ -209,10 +209,10 @@ def test_a_head_response_whose_get_cannot_be_foreseen_has_vary_only() -> None:
         (b"*", b'"a"', b'"a"'),
     ],
 )
-def test_not_modified_names_the_etag_that_the_client_has(known: bytes, tag: bytes, told: bytes) -> None:
+def test_not_modified_names_the_etag_that_the_client_has(known: bytes, tag: bytes, reported: bytes) -> None:
     answer = answered(b"ETag: " + tag, status=b"304 Not Modified")
     plan = wanted(asked(GZIP, b"If-None-Match: " + known), answer, DEFAULT)
-    assert after(plan, answer) == [b"ETag: " + told, b"Vary: Accept-Encoding"]
+    assert after(plan, answer) == [b"ETag: " + reported, b"Vary: Accept-Encoding"]
 
 
 def test_not_modified_of_a_picture_is_left_alone() -> None:
@@ -224,7 +224,7 @@ def test_not_modified_of_a_picture_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "told"),
+    ("before", "reported"),
     [
         ([], [b"Vary: Accept-Encoding"]),
         ([b"Vary: Accept"], [b"Vary: Accept, Accept-Encoding"]),
@@ -239,20 +239,20 @@ def test_not_modified_of_a_picture_is_left_alone() -> None:
 )
 @pytest.mark.parametrize("request_line", [GZIP, b"X: y"])
 def test_vary_is_merged_never_overwritten_never_doubled(
-    before: list[bytes], told: list[bytes], request_line: bytes
+    before: list[bytes], reported: list[bytes], request_line: bytes
 ) -> None:
     answer = answered(HTML, LONG, *before)
     lines = after(wanted(asked(request_line), answer, DEFAULT), answer)
-    assert [line for line in lines if line.lower().startswith(b"vary")] == told
+    assert [line for line in lines if line.lower().startswith(b"vary")] == reported
 
 
 @pytest.mark.parametrize(
-    ("tag", "told"),
+    ("tag", "reported"),
     [(b'"abc"', b'W/"abc"'), (b'W/"abc"', b'W/"abc"'), (b'"a,b c"', b'W/"a,b c"'), (b"bare", b"bare")],
 )
-def test_a_strong_etag_becomes_weak_when_the_body_is_encoded(tag: bytes, told: bytes) -> None:
+def test_a_strong_etag_becomes_weak_when_the_body_is_encoded(tag: bytes, reported: bytes) -> None:
     answer = answered(b"etag: " + tag, HTML, LONG)
-    assert after(wanted(asked(GZIP), answer, DEFAULT), answer)[0].partition(b": ")[2] == told
+    assert after(wanted(asked(GZIP), answer, DEFAULT), answer)[0].partition(b": ")[2] == reported
     plain = answered(b"etag: " + tag, HTML, LONG)
     assert after(wanted(asked(), plain, DEFAULT), plain)[0] == b"etag: " + tag
 

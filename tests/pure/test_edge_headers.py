@@ -64,9 +64,9 @@ def test_what_belongs_to_one_hop_ends_and_the_rest_goes_on_in_order(names: list[
 @given(st.lists(our_names, max_size=6), st.booleans())
 def test_each_forwarded_header_reaches_the_app_once_and_is_ours(names: list[str], forward: bool) -> None:
     sent = towards_app(parsed([f"{name}: 6.6.6.6" for name in names]), forward=forward)
-    told = [name.lower().replace("_", "-") for name, _ in sent]
+    reported = [name.lower().replace("_", "-") for name, _ in sent]
     for name in OURS:
-        assert told.count(name) == (name != "x-forwarded-prefix")
+        assert reported.count(name) == (name != "x-forwarded-prefix")
     came = dict(sent)["X-Forwarded-For"]
     assert came.split(", ")[-1] == "9.9.9.9"
     assert forward or came == "9.9.9.9"

@@ -25,7 +25,7 @@ def test_a_part_of_an_address_is_no_scope() -> None:
 
 
 def test_the_nearest_word_counts() -> None:
-    assert judge("ann/one", {EVERYTHING: "all", "ann": "hers"}, {}) == Closed("ann", "hers")
+    assert judge("ann/one", {EVERYTHING: "all", "ann": "closed"}, {}) == Closed("ann", "closed")
     assert judge("ann/one", {}, {EVERYTHING: LONG, "ann/one": SHORT, "ann": LONG}) == Paused("ann/one", SHORT)
 
 

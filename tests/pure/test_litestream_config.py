@@ -43,7 +43,7 @@ def test_paths_are_relative_to_the_file_and_keys_are_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("{litestream: x}", "storage.litestream: is for litestream mode: this is snapshot"),
         ("{mode: none, replica: x}", "storage.replica: is for litestream mode: this is none"),
@@ -58,7 +58,7 @@ def test_paths_are_relative_to_the_file_and_keys_are_as_they_are() -> None:
         ("{mode: litestream, replica: ../b}", "is neither s3://BUCKET/PATH, file:FOLDER nor a plain key"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_reported(text: str, told: str) -> None:
+def test_settings_that_cannot_be_meant_are_reported(text: str, reported: str) -> None:
     with pytest.raises(ConfigError, match=None) as caught:
         storage(text)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)

@@ -86,10 +86,10 @@ def test_a_line_newer_than_ours_is_refused() -> None:
 
 
 def test_without_leases_a_record_proves_something_only_if_no_other_machine_takes_part() -> None:
-    old, nobody = Entry(txid=3), previous(0, clean=True)
-    assert isinstance(plan(asked(entry=old, before=nobody)), RestoreLine)
+    old, nonesuch = Entry(txid=3), previous(0, clean=True)
+    assert isinstance(plan(asked(entry=old, before=nonesuch)), RestoreLine)
     alone = (Line(0, 7, 10, 1.0, 2.0),)
-    assert isinstance(plan(asked(entry=old, before=nobody, lines=alone, current=0)), Keep)
+    assert isinstance(plan(asked(entry=old, before=nonesuch, lines=alone, current=0)), Keep)
 
 
 def test_what_is_strange_or_no_database_starts_nothing() -> None:
@@ -129,7 +129,7 @@ def test_a_copy_which_comes_from_the_snapshot_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "is_snapshot", "is_line", "told"),
+    ("position", "is_snapshot", "is_line", "reported"),
     [
         (
             Position(5, 0, 7),
@@ -155,13 +155,13 @@ def test_a_copy_which_comes_from_the_snapshot_is_kept() -> None:
     ],
 )
 def test_positions_decide_which_copy_is_newer_whatever_the_clocks_say(
-    position: Position, is_snapshot: bool, is_line: bool, told: str | None
+    position: Position, is_snapshot: bool, is_line: bool, reported: str | None
 ) -> None:
     for modified in (0.0, 9e9):
         found = newest(Saved(SNAPSHOT, 4, modified, position=position), LINE)
         assert found is not None
         assert (found.saved is not None, found.line is not None) == (is_snapshot, is_line)
-        assert told in (None, found.what)
+        assert reported in (None, found.what)
 
 
 def test_a_renewed_line_is_newer_than_the_one_that_was_left() -> None:

@@ -81,7 +81,7 @@ def test_the_words_of_a_template_are_put_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ('{"level":"ERROR","msg":"no databases specified in configuration"}', []),
         ('{"time":"x","level":"WARN","msg":"slow","db":"a"}', [("warning", "slow", {"db": "a"})]),
@@ -91,7 +91,7 @@ def test_the_words_of_a_template_are_put_in() -> None:
         ("", []),
     ],
 )
-def test_its_words_keep_their_level(line: str, told: list[tuple[str, str, dict[str, object]]]) -> None:
+def test_its_words_keep_their_level(line: str, reported: list[tuple[str, str, dict[str, object]]]) -> None:
     heard: list[tuple[str, str, dict[str, object]]] = []
 
     class Ear:
@@ -100,7 +100,7 @@ def test_its_words_keep_their_level(line: str, told: list[tuple[str, str, dict[s
             heard.append((level, message, fields))
 
     client.Relay(Ear()).hear("stderr", line)
-    assert heard == told
+    assert heard == reported
 
 
 def test_a_renewal_of_a_line_is_a_line_of_its_own_and_comes_behind_it() -> None:

@@ -1,4 +1,4 @@
-"""Which databases are streamed, which are saved as snapshots, and when litestream lets go to find out."""
+"""Tests of which databases are streamed, which are saved as snapshots, and when litestream lets go to find out."""
 
 import pytest
 

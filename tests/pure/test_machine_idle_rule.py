@@ -66,7 +66,7 @@ def test_a_sleep_of_the_kernel_shows_though_the_wall_clock_went_on() -> None:
     before, now = reading(1010.0, 5010.0), reading(1310.0, 5310.0, suspended=299.0)
     assert explain_clock_gap(BEGUN, before, now, 6.0) == Slept("the kernel was suspended for 299.0 s")
     later = reading(1311.0, 5311.0, suspended=299.0)
-    assert explain_clock_gap(BEGUN, now, later, 6.0) is None, "it is told once"
+    assert explain_clock_gap(BEGUN, now, later, 6.0) is None, "it is reported once"
 
 
 @pytest.mark.parametrize(

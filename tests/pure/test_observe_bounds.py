@@ -29,9 +29,9 @@ def test_the_journal_returns_a_tenant_or_all_of_a_user() -> None:
     for tenant in (None, "ann", "ann/one", "ann/one/deep", "anna", "bob/one"):
         journal.add(tenant, b"{}")
 
-    def told(address: str) -> list[str | None]:
+    def reported(address: str) -> list[str | None]:
         return [entry[1] for entry in journal.since(0, address)]
 
-    assert told("ann") == ["ann", "ann/one", "ann/one/deep"]
-    assert told("ann/one") == ["ann/one", "ann/one/deep"]
-    assert told("bob") == ["bob/one"]
+    assert reported("ann") == ["ann", "ann/one", "ann/one/deep"]
+    assert reported("ann/one") == ["ann/one", "ann/one/deep"]
+    assert reported("bob") == ["bob/one"]

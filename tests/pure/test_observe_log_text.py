@@ -42,8 +42,8 @@ def test_an_apps_output_and_our_events_are_distinguished() -> None:
 
 
 def test_a_change_of_state_says_what_was_and_for_how_long() -> None:
-    told = said(msg="tenant ready", tenant="b", state="ready", was="starting", ms=85.0, why="somebody came")
-    assert told == "info    b tenant ready (was starting for 85 ms) why=somebody came"
+    reported = said(msg="tenant ready", tenant="b", state="ready", was="starting", ms=85.0, why="someone came")
+    assert reported == "info    b tenant ready (was starting for 85 ms) why=someone came"
 
 
 def test_a_traceback_stands_below_line_by_line() -> None:

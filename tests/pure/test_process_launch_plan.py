@@ -54,7 +54,7 @@ def test_what_was_inserted_is_never_expanded_and_stays_one_argument(value: str) 
     assert launch.argv == ("app", hostile, "last")
 
 
-@pytest.mark.parametrize("text", ["{nobody}", "{", "}", "{a,b}", "${bad-name}", "{port", "${HOME"])
+@pytest.mark.parametrize("text", ["{nonesuch}", "{", "}", "{a,b}", "${bad-name}", "{port", "${HOME"])
 def test_a_brace_that_means_nothing_is_refused_with_a_way_out(text: str) -> None:
     with pytest.raises(StartFailed, match=r"no placeholder; use \{port\} .*for braces"):
         launch_plan.plan(tenant("app", text), 20001, ENVIRON)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flyatc.process.output import LONGEST, Budget, Lines
 
 
-def told(*pieces: bytes) -> list[str]:
+def reported(*pieces: bytes) -> list[str]:
     lines = Lines()
     return [line for piece in pieces for line in lines.feed(piece)] + lines.end()
 
@@ -24,28 +24,28 @@ def told(*pieces: bytes) -> list[str]:
     ],
 )
 def test_lines_are_cut_wherever_the_pieces_end(pieces: list[bytes], expected: list[str]) -> None:
-    assert told(*pieces) == expected
+    assert reported(*pieces) == expected
 
 
 @given(st.lists(st.text("ab€\n\r", max_size=30)), st.integers(1, 7))
 def test_no_text_is_lost_or_changed_by_how_it_arrives(texts: list[str], size: int) -> None:
     data = "".join(texts).encode()
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
-    assert told(*pieces) == told(data)
-    assert "".join(told(data)).replace("\r", "") == data.decode().replace("\n", "").replace("\r", "")
+    assert reported(*pieces) == reported(data)
+    assert "".join(reported(data)).replace("\r", "") == data.decode().replace("\n", "").replace("\r", "")
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [1000, LONGEST * 3])
 def test_a_long_line_is_logged_in_parts_and_no_character_is_cut(ending: bytes, size: int) -> None:
     data = ("x" + "€" * LONGEST).encode() + ending
-    parts = told(*(data[i : i + size] for i in range(0, len(data), size)))
+    parts = reported(*(data[i : i + size] for i in range(0, len(data), size)))
     assert "".join(parts) == "x" + "€" * LONGEST
     assert all(LONGEST - 3 <= len(part.encode()) <= LONGEST for part in parts[:-1])
 
 
 def test_a_long_line_of_nonsense_is_logged_in_parts_too() -> None:
-    assert [len(part) for part in told(b"\x80" * (LONGEST + 5))] == [LONGEST, 5]
+    assert [len(part) for part in reported(b"\x80" * (LONGEST + 5))] == [LONGEST, 5]
 
 
 def test_a_burst_is_free_and_what_comes_after_it_waits() -> None:

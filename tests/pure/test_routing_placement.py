@@ -31,7 +31,7 @@ def test_a_pin_sends_away_from_every_other_machine_and_region() -> None:
     assert where(pinned(ME, Pin(machine=OTHER))) == THERE
     assert where(pinned(ME, Pin(machine=ME.id))) is Here
     assert where(pinned(ME, Pin(region="iad"))) == Target("shop", region="iad")
-    assert pinned(ME, Pin(region="bos")) is None, "another machine of the region may have him"
+    assert pinned(ME, Pin(region="bos")) is None, "another machine of the region may have the user"
 
 
 def test_a_name_sends_to_the_machine_which_runs_and_what_is_not_known_sends_nowhere() -> None:
@@ -100,7 +100,7 @@ def trying() -> ReplayFailures:
 
 def test_a_failure_counts_only_where_we_have_tried_for_long_enough_ourselves() -> None:
     tries = trying()
-    assert not tries.failed("ann", 30, 0), "nobody was sent there"
+    assert not tries.failed("ann", 30, 0), "no one was sent there"
     tries.sent("ann", THERE, 0)
     assert not tries.failed("ann", 30, PATIENCE - 1), "it may still be waking"
     tries.sent("ann", THERE, PATIENCE)
@@ -124,7 +124,7 @@ def test_what_was_served_there_before_does_not_make_a_failure_older() -> None:
 
 
 def test_a_failure_counts_only_when_the_proxy_may_just_have_given_up() -> None:
-    """So that nobody can say it of a machine which had long enough to take the user, and has let him go again."""
+    """It cannot be claimed of a machine which had long enough to take the user, and has released it again."""
     tries = trying()
     tries.sent("ann", THERE, 0)
     assert not tries.failed("ann", 30, tries.timeout + LATE + 1)
@@ -156,4 +156,4 @@ def test_users_missing_from_the_dns_are_decided_by_the_list_of_all_machines() ->
         for listed in (none, asleep, away):
             assert absent(dns, listed) == listed
     assert absent(dns_answers.Absent("dns"), old) == old
-    assert absent(unknown, old) == unknown, "he may have been given one since"
+    assert absent(unknown, old) == unknown, "the user may have got one since"

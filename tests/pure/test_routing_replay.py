@@ -88,9 +88,9 @@ def test_a_header_written_is_a_header_read_and_nothing_in_it_needs_quotes(user: 
 @given(st.binary(max_size=300))
 def test_no_header_breaks_the_reading(value: bytes) -> None:
     replays().source([value], "ann", NOW)
-    told = replay.failed([value])
-    assert told is not None
-    assert str(told).isascii()
+    reported = replay.failed([value])
+    assert reported is not None
+    assert str(reported).isascii()
 
 
 def test_the_reason_of_a_failure_is_reported_in_the_proxys_words() -> None:

@@ -35,8 +35,8 @@ def test_the_json_form_is_as_strict() -> None:
 
 
 def test_a_failed_replay_is_reported_with_what_was_wanted() -> None:
-    told = replay.failed(Replay(instance="a", app="b"), "c", "timeout", 12)
-    assert told == "instance=a;app=b;region=;replay_source=c;reason=timeout;elapsed_ms=12"
+    reported = replay.failed(Replay(instance="a", app="b"), "c", "timeout", 12)
+    assert reported == "instance=a;app=b;region=;replay_source=c;reason=timeout;elapsed_ms=12"
 
 
 HERE = MachineView("a", "app", "iad", "started")

@@ -15,7 +15,7 @@ from flyatc.kit.errors import StartFailed
 from flyatc.process import launch_plan
 from flyatc.routing.replay import Replays
 from flyatc.routing.request_signature import RequestSigner
-from pure.test_config_resolve import resolved, sound, told
+from pure.test_config_resolve import reported, resolved, sound
 
 KEY = b"k" * 64
 
@@ -95,18 +95,18 @@ ELSEWHERE = ['command: [app, "--key={secret}"]', 'ready: "/{secret}"', 'database
 
 @pytest.mark.parametrize("app", ELSEWHERE)
 def test_outside_of_env_it_is_refused(app: str) -> None:
-    (fault,) = told(sound(users=f"a: {{{app}}}"))
+    (fault,) = reported(sound(users=f"a: {{{app}}}"))
     assert "is for the values of env only" in fault
 
 
 def test_a_misspelt_name_is_corrected() -> None:
-    (fault,) = told(sound(app='env: {A: "{secrets}"}'))
+    (fault,) = reported(sound(app='env: {A: "{secrets}"}'))
     assert "{secrets} is not a placeholder, did you mean {secret}?" in fault
 
 
 def test_a_key_that_apps_could_guess_is_refused_where_it_is_used() -> None:
     uses, short = sound(app='env: {A: "{secret}"}'), {"FLYATC_SECRET": "x" * 31}
-    (fault,) = told(uses, short)
+    (fault,) = reported(uses, short)
     assert fault.startswith("environment: FLYATC_SECRET: is shorter than 32 characters")
     assert "xxx" not in fault
     for text, environ in ((uses, {}), (uses, {"FLYATC_SECRET": "x" * 32}), (sound(app='env: {A: "{data}"}'), short)):

@@ -1,4 +1,4 @@
-"""Which work keeps an app running without requests."""
+"""Tests of which work keeps an app running without requests."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which tenants stop because they are idle."""
+"""Tests of which tenants stop because they are idle."""
 
 import math
 from collections.abc import Iterable

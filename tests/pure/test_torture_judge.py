@@ -1,4 +1,4 @@
-"""What the torture test counts as a loss, and as two writers at once."""
+"""Tests of what the torture test counts as a loss, and as two writers at once."""
 
 import pytest
 
@@ -14,9 +14,9 @@ def commits(*at: float, machine: str = "m0", life: str = "a", tenant: str = "one
     return [Commit(row(round(moment * 10), tenant), machine, life, moment) for moment in at]
 
 
-def verdict(*told: Commit, final: tuple[int, ...] = (), mode: str = "snapshot", **more: object) -> Verdict:
+def verdict(*reported: Commit, final: tuple[int, ...] = (), mode: str = "snapshot", **more: object) -> Verdict:
     """All are acknowledged; ``final``: the numbers that are in the final database."""
-    evidence = Evidence(mode, {commit.row for commit in told}, list(told), {row(number) for number in final})
+    evidence = Evidence(mode, {commit.row for commit in reported}, list(reported), {row(number) for number in final})
     for name, value in more.items():
         setattr(evidence, name, value)
     return judge(evidence)
@@ -45,7 +45,7 @@ def test_an_orphaned_copy_is_reported_with_its_place() -> None:
 
 def test_nothing_may_be_set_aside_without_a_takeover_since() -> None:
     (fault,) = verdict(*commits(5), aside={"m0: x": {row(50)}}, stolen=[Stolen("m1", 2, 3.0)]).faults
-    assert "nobody had taken over" in fault
+    assert "no one had taken over" in fault
 
 
 def test_a_wiped_disk_may_take_the_newest_rows_with_it() -> None:
@@ -84,26 +84,26 @@ def test_time_in_which_the_machine_could_not_save_does_not_count() -> None:
 
 
 def test_machines_which_serve_one_after_the_other_are_right() -> None:
-    told = (*commits(1, 2, life="a"), *commits(3, 4, machine="m1", life="b"), *commits(5, 6, life="c"))
-    assert verdict(*told, final=(10, 20, 30, 40, 50, 60)).faults == ()
+    reported = (*commits(1, 2, life="a"), *commits(3, 4, machine="m1", life="b"), *commits(5, 6, life="c"))
+    assert verdict(*reported, final=(10, 20, 30, 40, 50, 60)).faults == ()
 
 
 def test_two_which_serve_at_once_are_found() -> None:
-    told = (*commits(1, 3), *commits(2, 4, machine="m1", life="b"))
-    (fault,) = verdict(*told, final=(10, 20, 30, 40)).faults
+    reported = (*commits(1, 3), *commits(2, 4, machine="m1", life="b"))
+    (fault,) = verdict(*reported, final=(10, 20, 30, 40)).faults
     assert fault.startswith("two served at once: m0 (app a) until 3.000, m1 (app b) from 2.000")
 
 
 def test_the_tenants_of_a_user_may_not_be_served_by_two_either() -> None:
-    told = (*commits(1, 3), *commits(2, 4, machine="m1", life="b", tenant="two"))
-    evidence = Evidence("snapshot", {c.row for c in told}, list(told), {c.row for c in told})
+    reported = (*commits(1, 3), *commits(2, 4, machine="m1", life="b", tenant="two"))
+    evidence = Evidence("snapshot", {c.row for c in reported}, list(reported), {c.row for c in reported})
     assert len(judge(evidence).faults) == 1
 
 
 def test_an_app_that_commits_what_it_had_read_before_it_was_stopped_serves_no_client() -> None:
     late = commits(9.0)
-    told = (*commits(1), *commits(5, 8, machine="m1", life="b"))
-    evidence = Evidence("snapshot", {c.row for c in told}, [*told, *late], {c.row for c in told})
+    reported = (*commits(1), *commits(5, 8, machine="m1", life="b"))
+    evidence = Evidence("snapshot", {c.row for c in reported}, [*reported, *late], {c.row for c in reported})
     assert judge(evidence).faults == ()
 
 

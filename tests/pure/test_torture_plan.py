@@ -17,11 +17,11 @@ def test_a_plan_keeps_its_time_and_its_machines(seed: int) -> None:
     assert len(plan.rates) == MACHINES
     assert [fault.at for fault in plan.faults] == sorted(fault.at for fault in plan.faults)
     assert all(FIRST <= fault.at < 60 for fault in plan.faults)
-    assert all(fault.whom is None or 0 <= fault.whom < MACHINES for fault in plan.faults)
+    assert all(fault.target is None or 0 <= fault.target < MACHINES for fault in plan.faults)
 
 
 def test_twenty_seeds_contain_every_fault_of_a_holder_short_and_long() -> None:
-    faults = [fault for seed in range(1, 21) for fault in draw(seed, "snapshot", 60).faults if fault.whom is None]
+    faults = [fault for seed in range(1, 21) for fault in draw(seed, "snapshot", 60).faults if fault.target is None]
     assert {fault.kind for fault in faults} == set(Kind) - {Kind.DNS}  # which is the platform, and no machine
     long = {fault.kind for fault in faults if fault.lasts > TAKEN_OVER}
     assert {Kind.CRASH, Kind.PAUSE, Kind.STALL, Kind.WIPE, *AWAY} <= long
@@ -40,7 +40,10 @@ def test_the_short_plan_lets_others_take_over_once() -> None:
 
 
 def test_a_fault_is_described_in_words() -> None:
-    assert str(Fault(3.0, Kind.DELAY, 2.0, None, 0.5)) == "   3.0 s: whoever serves: store is slow by +0.5 s, for 2.0 s"
+    assert (
+        str(Fault(3.0, Kind.DELAY, 2.0, None, 0.5))
+        == "   3.0 s: the serving machine: store is slow by +0.5 s, for 2.0 s"
+    )
     assert str(Fault(3.0, Kind.CRASH, 2.0, 1)) == "   3.0 s: m1: all killed, for 2.0 s"
 
 

@@ -1,4 +1,4 @@
-"""What each story has in common: when it ends, all is given back and nothing is left behind."""
+"""Helpers for what each story has in common: when it ends, all is given back and nothing is left behind."""
 
 import asyncio
 from collections.abc import AsyncIterator

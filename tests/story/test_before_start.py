@@ -75,7 +75,7 @@ async def test_a_stop_ends_them() -> None:
     stage.takes["prepare"] = 100.0
     visitor = tasks.start(stage.visit(), "visitor")
     await asyncio.sleep(4)
-    await stage.tenant().stopped("somebody asked")
+    await stage.tenant().stopped("someone asked")
     assert stage.story["a"] == [*BEFORE, *DOWN[2:]]
     assert stage.status().state is State.STOPPED
     stage.takes["prepare"] = 0.0

@@ -373,7 +373,7 @@ async def test_at_rest_no_app_runs_all_is_saved_and_a_request_meanwhile_gets_a_n
     stage = Stage()
     stage.takes["end"] = 2.0
     await asyncio.gather(stage.visit("a"), stage.visit("b"))
-    resting = tasks.start(stage.fleet.rest("nobody comes"), "rest")
+    resting = tasks.start(stage.fleet.rest("no one comes"), "rest")
     await asyncio.sleep(1)
     assert await stage.visit("a") == 3
     await resting
@@ -388,9 +388,9 @@ async def test_what_cannot_be_saved_is_no_rest_and_is_tried_again_at_each() -> N
     stage.faults["save"] = save_failed()
     for _ in range(2):
         with pytest.raises(SaveFailed, match="a: the store does not answer"):
-            await stage.fleet.rest("nobody comes")
+            await stage.fleet.rest("no one comes")
     stage.faults.clear()
-    await stage.fleet.rest("nobody comes")
+    await stage.fleet.rest("no one comes")
     assert stage.story["a"][-5:] == SAVES
 
 
@@ -401,5 +401,5 @@ async def test_a_tenant_that_keeps_failing_is_not_forgiven_because_its_machine_r
         await asyncio.gather(stage.visit("a"), return_exceptions=True)
     failed = stage.status("a")
     assert failed.state is State.FAILED
-    await stage.fleet.rest("nobody comes")
+    await stage.fleet.rest("no one comes")
     assert stage.status("a") == failed

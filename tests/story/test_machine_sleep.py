@@ -21,8 +21,8 @@ async def test_all_is_saved_before_the_platform_is_asked_and_no_user_is_acquired
         assert verb == "suspend"
         assert at == pytest.approx(900, abs=5.1)
         assert not one.daemon.awake.is_set()
-        assert one.told("no request for 900 s: going to sleep")
-        assert one.told("asks Fly to suspend this machine")
+        assert one.reported("no request for 900 s: going to sleep")
+        assert one.reported("asks Fly to suspend this machine")
 
 
 async def test_a_request_during_the_save_calls_the_sleep_off() -> None:
@@ -33,7 +33,7 @@ async def test_a_request_during_the_save_calls_the_sleep_off() -> None:
         assert await one.daemon.visit() == 0
         await asyncio.sleep(100)
         assert not one.platform.asked
-        assert one.told("a request arrived: this machine stays awake")
+        assert one.reported("a request arrived: this machine stays awake")
         await asyncio.sleep(820)
         assert len(one.platform.asked) == 1, "and 900 s later it is tried again"
 
@@ -60,9 +60,9 @@ async def test_unsaved_data_keep_it_awake_and_are_reported_less_and_less_often()
     async with night("suspend") as one:
         one.daemon.faults["settle"] = SaveFailed("not everything is saved: ann")
         await asyncio.sleep(900 + 600)
-        told = one.told("this machine cannot sleep now")
-        assert {line["reason"] for line in told} == {"not everything is saved: ann"}
-        assert 7 <= len(told) <= 9
+        reported = one.reported("this machine cannot sleep now")
+        assert {line["reason"] for line in reported} == {"not everything is saved: ann"}
+        assert 7 <= len(reported) <= 9
         assert not one.platform.asked
         del one.daemon.faults["settle"]
         await asyncio.sleep(310)
@@ -79,7 +79,7 @@ async def test_a_platform_which_refuses_is_asked_again_with_longer_pauses() -> N
         assert pauses[0] < 10
         assert 300 <= pauses[-1] <= 306
         assert len(times) < 15
-        assert one.told("this machine cannot sleep now")[0]["reason"] == "503 the simulator is set to fail"
+        assert one.reported("this machine cannot sleep now")[0]["reason"] == "503 the simulator is set to fail"
 
 
 async def test_after_a_refusal_clients_are_served_at_once() -> None:
@@ -91,7 +91,7 @@ async def test_after_a_refusal_clients_are_served_at_once() -> None:
 
 
 async def test_a_request_after_the_platform_is_asked_waits_until_the_machine_has_slept() -> None:
-    """Whoever were taken before it froze would be served after it, by a session which has long run out."""
+    """A user taken before it froze would be served after it, by a session which has long run out."""
     async with night("suspend") as one:
         await asyncio.sleep(906)
         visit = tasks.start(one.daemon.visit(), "visitor")
@@ -99,7 +99,7 @@ async def test_a_request_after_the_platform_is_asked_waits_until_the_machine_has
         assert not visit.done()
         one.daemon.freeze(3600)
         assert await visit == pytest.approx(5, abs=1)
-        assert one.told("awake again")[0]["sign"] == "the wall clock jumped by 3600.0 s"
+        assert one.reported("awake again")[0]["sign"] == "the wall clock jumped by 3600.0 s"
         assert one.daemon.story == ["settle", "rest", "forget", "wake"]
 
 
@@ -109,7 +109,7 @@ async def test_before_its_clock_is_set_the_stores_clock_shows_that_it_slept() ->
         one.daemon.freeze(3600, clock_is_set=False)
         one.daemon.store_knows = True
         assert await one.daemon.visit() < 0.5
-        assert one.told("awake again")[0]["sign"] == "the store's clock went on while ours stood still"
+        assert one.reported("awake again")[0]["sign"] == "the store's clock went on while ours stood still"
 
 
 async def test_where_nothing_happens_the_client_is_served_in_the_end_and_it_is_tried_again() -> None:
@@ -117,8 +117,8 @@ async def test_where_nothing_happens_the_client_is_served_in_the_end_and_it_is_t
         one.platform.answer = lambda: Unanswered("no answer")
         await asyncio.sleep(906)
         assert 20 < await one.daemon.visit() < 31
-        assert one.told("cannot sleep now")[0]["reason"] == "Fly was asked to suspend this machine, and has not"
-        assert one.told("it may do so all the same")
+        assert one.reported("cannot sleep now")[0]["reason"] == "Fly was asked to suspend this machine, and has not"
+        assert one.reported("it may do so all the same")
         await asyncio.sleep(940)
         assert len(one.platform.asked) == 2
 
@@ -146,7 +146,7 @@ async def test_the_daemon_ends_only_when_all_is_saved() -> None:
         one.daemon.faults["settle"] = SaveFailed("ann: the store does not answer")
         await asyncio.sleep(1000)
         assert not one.ended
-        assert one.told("the daemon cannot end now")[0]["reason"] == "ann: the store does not answer"
+        assert one.reported("the daemon cannot end now")[0]["reason"] == "ann: the store does not answer"
         one.daemon.faults.clear()
         await asyncio.sleep(200)
         assert one.ended == ["no request for 900 s"]
@@ -163,7 +163,7 @@ async def test_an_unrequested_sleep_is_noticed_and_what_was_known_is_forgotten()
         assert now() - began <= 1.1
         await asyncio.sleep(100)
         assert one.daemon.story == ["forget"]
-        assert one.told("this machine slept")[0]["sign"] == "the wall clock jumped by 50.0 s"
+        assert one.reported("this machine slept")[0]["sign"] == "the wall clock jumped by 50.0 s"
 
 
 async def test_a_busy_event_loop_is_said_as_such_once_in_a_while_and_nothing_is_forgotten() -> None:
@@ -176,13 +176,13 @@ async def test_a_busy_event_loop_is_said_as_such_once_in_a_while_and_nothing_is_
         await asyncio.sleep(20)
         one.daemon.stall(8.0, waited=6.9)
         await asyncio.sleep(2)
-        told = one.told("requests were not served meanwhile")
-        assert [(line["seconds"], line["cause"]) for line in told] == [
+        reported = one.reported("requests were not served meanwhile")
+        assert [(line["seconds"], line["cause"]) for line in reported] == [
             (6.4, "the event loop was busy itself"),
             (8.0, "other processes had the cores"),
         ]
-        assert (told[1]["times"], told[1]["seconds_in_all"]) == (6, 40.6)
-        assert not one.told("this machine slept")
+        assert (reported[1]["times"], reported[1]["seconds_in_all"]) == (6, 40.6)
+        assert not one.reported("this machine slept")
         assert one.daemon.story == []
 
 
@@ -191,8 +191,8 @@ async def test_a_process_that_was_stopped_forgets_what_it_knew_of_others() -> No
         await asyncio.sleep(100)
         one.daemon.stall(30)
         await asyncio.sleep(2)
-        assert one.told("this process did not run")[0]["seconds"] == 30
-        assert not one.told("this machine slept")
+        assert one.reported("this process did not run")[0]["seconds"] == 30
+        assert not one.reported("this machine slept")
         assert one.daemon.story == ["forget"]
 
 
@@ -204,7 +204,7 @@ async def test_a_busy_event_loop_is_no_sleep_after_the_question_either() -> None
         await asyncio.sleep(1)
         one.daemon.stall(8, ran=8)
         await asyncio.sleep(5)
-        assert not one.told("awake again")
+        assert not one.reported("awake again")
         one.daemon.freeze(60)
         await asyncio.sleep(2)
-        assert one.told("awake again")[0]["sign"] == "the wall clock jumped by 60.0 s"
+        assert one.reported("awake again")[0]["sign"] == "the wall clock jumped by 60.0 s"

@@ -271,7 +271,7 @@ async def test_a_request_during_a_release_waits_and_acquires_the_lease_anew(stor
 
 
 async def test_what_could_not_be_saved_waits_for_its_machine(store: FakeStore) -> None:
-    """Navigator D6. ``dirty``: nobody else starts from older data in silence."""
+    """Navigator D6. ``dirty``: no one else starts from older data in silence."""
     one, other = FakeMachine(store, "m1"), FakeMachine(store, "m2")
     (await one.live()).mark_dirty("the disk of the store is full", "u/a")
     await one.leave()
@@ -380,7 +380,7 @@ async def test_a_take_that_lands_late_is_not_ours_until_it_is_taken_again(store:
     assert (await machine.live()).epoch == 2
 
 
-# --- users for whom nothing was ever written ---
+# --- users for which nothing was ever written ---
 
 
 async def traceless(machine: FakeMachine, known: int = 0) -> None:

@@ -102,8 +102,8 @@ async def test_a_user_released_to_a_machine_goes_there_and_nowhere_else(store: F
 
 
 async def test_a_release_to_a_machine_that_never_comes_is_not_waited_for(store: FakeStore) -> None:
-    async def gone(user: str, heir: Successor) -> bool:
-        return (user, heir.machine) == ("u", "m2")
+    async def gone(user: str, successor: Successor) -> bool:
+        return (user, successor.machine) == ("u", "m2")
 
     one, third = FakeMachine(store, "m1"), FakeMachine(store, "m3", successor_declines=gone)
     await one.live()

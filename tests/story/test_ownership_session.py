@@ -231,7 +231,7 @@ async def test_a_machine_without_leases_writes_nothing_at_its_end(store: FakeSto
     assert machine.link.calls == []
 
 
-# --- what the supervisor of the apps is told ---
+# --- what the supervisor of the apps receives ---
 
 
 async def test_the_supervisor_knows_the_deadline_before_anything_is_owned_and_each_renewal_moves_it(
@@ -262,10 +262,10 @@ async def test_the_supervisor_kills_before_another_machine_may_hold_the_user(sto
 async def test_a_renewal_that_is_not_confirmed_moves_no_deadline(store: FakeStore) -> None:
     machine = FakeMachine(store)
     await machine.live()
-    told = list(machine.kill_at)
+    reported = list(machine.kill_at)
     machine.link.away()
     await asyncio.sleep(TERMS.ttl + TERMS.grace)
-    assert machine.kill_at == told
+    assert machine.kill_at == reported
 
 
 async def test_a_lost_session_kills_at_once(store: FakeStore) -> None:

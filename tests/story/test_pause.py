@@ -44,12 +44,12 @@ class Wire(asyncio.Transport):
 
 
 class Gate:
-    """A server where everything goes through the barrier and is served behind it; ``served``: the paths, in order."""
+    """A server where everything goes through ``maintenance``; ``served``: the paths, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.log = Log(io.BytesIO())
         self.recorder = Recorder(self.log, lines=False)
-        self.barrier = Maintenance(folder, self.log, most=100)
+        self.maintenance = Maintenance(folder, self.log, most=100)
         self.server = server.Server(self._serve, lambda *_: b"", Limits(), partial(Exchange, self.recorder))
         self.tenants = make_config("a", "b").tenants
         self.served: list[str] = []
@@ -57,7 +57,7 @@ class Gate:
     def _serve(self, to: Exchange) -> None:
         path = to.head.path.decode()
         responder = Responder(Pages([]), {})
-        if not self.barrier.intercept(to, self.tenants[path[1]], lambda: self._serve(to), responder):
+        if not self.maintenance.intercept(to, self.tenants[path[1]], lambda: self._serve(to), responder):
             self.served.append(path)
             responder.plain(to, 200, b"ok")
 
@@ -74,35 +74,35 @@ async def gate(tmp_path: Path) -> Gate:
 
 
 async def test_they_are_released_in_the_order_in_which_they_came(gate: Gate) -> None:
-    gate.barrier.pause("*", 30.0)
+    gate.maintenance.pause("*", 30.0)
     paths = [f"/{'ab'[n % 2]}/{n}" for n in range(50)]
     for path in paths:
         gate.visit(path)
         await asyncio.sleep(0.01)
-    assert (gate.served, gate.barrier.waiting()) == ([], 50)
-    assert gate.barrier.resume("*") == 50
+    assert (gate.served, gate.maintenance.waiting()) == ([], 50)
+    assert gate.maintenance.resume("*") == 50
     await asyncio.sleep(0.01)
     assert gate.served == paths
     assert gate.recorder.counters.in_flight == 0
 
 
 async def test_each_request_waits_for_the_limit_from_its_own_arrival(gate: Gate) -> None:
-    gate.barrier.pause("a", 30.0)
+    gate.maintenance.pause("a", 30.0)
     _, first = gate.visit("/a/1")
     await asyncio.sleep(20)
     _, second = gate.visit("/a/2")
     await asyncio.sleep(15)
     assert first.written.startswith(b"HTTP/1.1 503 ")
     assert not second.written
-    gate.barrier.resume("a")
+    gate.maintenance.resume("a")
     await asyncio.sleep(1)
     assert second.written.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_client_that_leaves_between_release_and_turn_is_not_served(gate: Gate) -> None:
-    gate.barrier.pause("a", 30.0)
+    gate.maintenance.pause("a", 30.0)
     (leaver, _), (_, stayer) = gate.visit("/a/1"), gate.visit("/a/2")
-    gate.barrier.resume("a")
+    gate.maintenance.resume("a")
     leaver.connection_lost(None)
     await asyncio.sleep(1)
     assert gate.served == ["/a/2"]
@@ -111,13 +111,13 @@ async def test_a_client_that_leaves_between_release_and_turn_is_not_served(gate:
 
 
 async def test_a_pause_which_begins_anew_before_its_turn_holds_a_request_again(gate: Gate) -> None:
-    gate.barrier.pause("a", 30.0)
+    gate.maintenance.pause("a", 30.0)
     _, wire = gate.visit("/a/1")
-    gate.barrier.resume("a")
-    gate.barrier.pause("a", 30.0)
+    gate.maintenance.resume("a")
+    gate.maintenance.pause("a", 30.0)
     await asyncio.sleep(1)
-    assert (gate.served, gate.barrier.waiting("a")) == ([], 1)
-    gate.barrier.resume("a")
+    assert (gate.served, gate.maintenance.waiting("a")) == ([], 1)
+    gate.maintenance.resume("a")
     await asyncio.sleep(1)
     assert wire.written.startswith(b"HTTP/1.1 200 ")
 
@@ -125,7 +125,7 @@ async def test_a_pause_which_begins_anew_before_its_turn_holds_a_request_again(g
 async def test_what_cannot_be_written_down_is_not_done(gate: Gate, tmp_path: Path) -> None:
     (tmp_path / "paused.json.new").mkdir()
     with pytest.raises(OSError, match="directory"):
-        gate.barrier.pause("a", 30.0)
+        gate.maintenance.pause("a", 30.0)
     gate.visit("/a/1")
     assert gate.served == ["/a/1"]
 
@@ -136,5 +136,5 @@ async def test_an_unreadable_file_pauses_no_request_and_is_reported(tmp_path: Pa
     gate = Gate(tmp_path)
     gate.visit("/a/1")
     assert gate.served == ["/a/1"]
-    told = [line for line in gate.log.journal.since(0) if b"could not be read" in line[2]]
-    assert len(told) == 1
+    reported = [line for line in gate.log.journal.since(0) if b"could not be read" in line[2]]
+    assert len(reported) == 1

@@ -64,7 +64,7 @@ async def test_requests_of_a_run_stopped_in_the_turn_of_ready_are_served_by_the_
 
     def stop_first(step: str, tenant: str) -> None:
         if step == "is ready" and len(stage.children) == 1:
-            stage.tenant().stop("somebody asked")
+            stage.tenant().stop("someone asked")
 
     stage.at_step = stop_first
     assert await asyncio.gather(*(stage.visit() for _ in range(5))) == [2] * 5
@@ -76,7 +76,7 @@ async def test_a_stop_in_the_turn_in_which_the_app_answers_is_no_crash() -> None
 
     def stop_when_it_answers(step: str, tenant: str) -> None:
         if step == "ready":  # behind the app's own timer for the same moment
-            loop.call_soon(lambda: loop.call_at(2.0, stage.tenant().stop, "somebody asked"))
+            loop.call_soon(lambda: loop.call_at(2.0, stage.tenant().stop, "someone asked"))
 
     visitor = tasks.start(stage.visit(), "visitor")
     stage.at_step = stop_when_it_answers
@@ -457,7 +457,7 @@ async def test_what_was_overlooked_is_in_the_status_while_it_runs_and_after() ->
     await stage.visit()
     stage.watches["a"].overlooked = ["the app writes elsewhere"]
     assert stage.status().overlooked == ["the app writes elsewhere"]
-    await stage.tenant().stopped("somebody asked")
+    await stage.tenant().stopped("someone asked")
     assert stage.status().overlooked == ["the app writes elsewhere"]
     await stage.visit()
     assert stage.status().overlooked == [], "until the next run"

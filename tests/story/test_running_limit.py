@@ -94,7 +94,7 @@ async def test_a_waiter_that_gives_up_does_not_take_a_place() -> None:
 
 
 async def test_one_place_is_not_made_twice() -> None:
-    """A second app is not evicted for a visitor whom the first one's end will serve."""
+    """A second app is not evicted for a visitor that the first one's end will serve."""
     stage = Stage(make_config("a", "b", "c", "d", running=3))
     stage.takes["end"] = 5
     for name in "abc":
@@ -145,7 +145,7 @@ async def test_a_slow_start_delays_no_other_tenant() -> None:
     assert now() == 52
 
 
-# --- users of "*" of whom nothing is on record ---
+# --- users of "*" of which nothing is on record ---
 
 
 async def listed_and_a_crawler(names: int, running: int = 3) -> Stage:

@@ -102,13 +102,13 @@ async def test_a_client_waits_in_line_for_start_timeout_and_gets_its_place() -> 
     stage, names = herd(3, starting=1)
     stage.takes["ready"] = 50.0
     visits = [tasks.start(stage.visit(name), "cold") for name in names]
-    with pytest.raises(Queued) as told:
+    with pytest.raises(Queued) as reported:
         await visits[2]
     assert now() == 60 + LATE
-    assert told.value.place == 1
-    assert told.value.retry_after == 1
+    assert reported.value.place == 1
+    assert reported.value.retry_after == 1
     assert await visits[1]
-    assert stage.status(names[2]).state == "stopped", "nobody has come again within KEPT"
+    assert stage.status(names[2]).state == "stopped", "no one has come again within KEPT"
     assert any(e.get("reason") == "no client waits for it any more" for e in stage.events)
 
 

@@ -1,4 +1,4 @@
-"""Visitors who append rows, through whichever machine serves, and write down what they were told."""
+"""Visitors who append rows, through whichever machine serves, and write down what they were reported."""
 
 import http.client
 import json
@@ -16,16 +16,16 @@ STRAY = 0.04  # so often another machine is asked though this one serves: is it 
 
 
 class Client(threading.Thread):
-    """A row is sent once: what became of one without an answer is not known, and nobody claims it.
+    """A row is sent once: what became of one without an answer is not known, and no one claims it.
 
     ``proxy``: the port of a small Fly's, which asks the machines; they replay to each other."""
 
     def __init__(self, name: str, tenant: str, machines: Sequence[Machine], proxy: int | None = None) -> None:
         super().__init__(name=f"client {name}", daemon=True)
-        self.told: dict[Row, str] = {}  # row: the machine which has acknowledged it
+        self.reported: dict[Row, str] = {}  # row: the machine which has acknowledged it
         self.served_by: int | None = None
         self.sent = 0
-        self.strange: list[str] = []  # answers which nobody should ever get
+        self.strange: list[str] = []  # answers which no one should ever get
         self._client, self._tenant, self._machines = name, tenant, machines
         self._proxy = proxy
         self._ask = 0
@@ -42,7 +42,7 @@ class Client(threading.Thread):
         self.join()
 
     def _append(self) -> bool:
-        """Whether it was acknowledged."""
+        """Return whether it was acknowledged."""
         self.sent += 1
         if self._chance.random() < STRAY:
             self._ask = self._chance.randrange(len(self._machines))
@@ -72,14 +72,14 @@ class Client(threading.Thread):
             connection.close()
 
     def _heard(self, asked: int, number: int, body: bytes) -> None:
-        told = json.loads(body)
+        reported = json.loads(body)
         row = (self._tenant, self._client, number)
         if self._proxy is not None:  # it was replayed
-            asked = next((n for n, one in enumerate(self._machines) if one.name == told["machine"]), asked)
+            asked = next((n for n, one in enumerate(self._machines) if one.name == reported["machine"]), asked)
         name = self._machines[asked].name
-        if (told["tenant"], told["client"], told["number"], told["machine"]) != (*row, name):
-            self.strange.append(f"strange answer: {row} of {name} was answered with {told}")
-        self.told[row] = name
+        if (reported["tenant"], reported["client"], reported["number"], reported["machine"]) != (*row, name):
+            self.strange.append(f"strange answer: {row} of {name} was answered with {reported}")
+        self.reported[row] = name
         self.served_by = asked
 
     def _go_to(self, owner: str) -> bool:

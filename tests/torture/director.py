@@ -14,7 +14,7 @@ START = 60.0  # s; nothing is wrong yet
 
 
 class Director:
-    """``done``: what was really done to whom, for people."""
+    """``done``: what was really done to which machine, for people."""
 
     def __init__(self, plan: Plan, machines: Sequence[Machine], clients: Sequence[Client]) -> None:
         self.done: list[str] = []
@@ -24,12 +24,12 @@ class Director:
         self._serving = 0
 
     def run(self) -> None:
-        """From when all machines are up and every client is served, so that "whoever serves" is somebody.
+        """From when all machines are up and every client is served, so that there is a serving machine.
         Raises AssertionError where that does not come."""
         up = self.until(lambda: all(machine.listens for machine in self._machines), START)
         assert up, f"a daemon does not start: see {self._machines[0].log_file}"
         served = self.until(lambda: all(client.served_by is not None for client in self._clients), START)
-        assert served, f"nobody is served, though nothing is wrong yet: see {self._machines[0].log_file}"
+        assert served, f"no one is served, though nothing is wrong yet: see {self._machines[0].log_file}"
         self._began = time.monotonic()
         waiting = list(self._plan.faults)
         while (now := self._now()) < self._plan.seconds or self._busy:
@@ -45,7 +45,7 @@ class Director:
             machine.tend()
 
     def until(self, check: Callable[[], bool], within: float) -> bool:
-        """Whether it came about. Machines are tended meanwhile."""
+        """Return whether it came about. Machines are tended meanwhile."""
         began = time.monotonic()
         while not check():
             if time.monotonic() - began > within * SLOWNESS:
@@ -76,7 +76,7 @@ class Director:
         """The one that is meant, or whichever serves or was the last to; another where that one has enough."""
         serving = [client.served_by for client in self._clients if client.served_by is not None]
         self._serving = (serving or [self._serving])[0]
-        meant = self._serving if fault.whom is None else fault.whom
+        meant = self._serving if fault.target is None else fault.target
         order = [self._machines[(meant + n) % len(self._machines)] for n in range(len(self._machines))]
         return next((machine for machine in order if (machine.name, track) not in self._busy), None)
 

@@ -1,4 +1,4 @@
-"""What is left when all is over: the app's logs, the daemons' logs, databases here and in the store."""
+"""Helpers for what is left when all is over: the app's logs, the daemons' logs, databases here and in the store."""
 
 import contextlib
 import json
@@ -61,13 +61,13 @@ def rows(database: Path, tenant: str, faults: list[str]) -> set[Row]:
 
 
 def here(machine: Machine, faults: list[str]) -> dict[str, set[Row]]:
-    """What was set aside on a machine's disk, by its place; each must have been told of in the log."""
+    """Return what was set aside on a machine's disk, by its place; each must be in the log."""
     found: dict[str, set[Row]] = {}
-    told = " ".join(str(line.get("path")) for line in machine.told("the local copy was set aside"))
+    reported = " ".join(str(line.get("path")) for line in machine.reported("the local copy was set aside"))
     for tenant in TENANTS:
         for place in sorted((machine.data / "tenants" / USER / tenant / ".flyatc" / "orphans").glob("*")):
-            if place.name not in told:
-                faults.append(f"not told: {place} was set aside in silence")
+            if place.name not in reported:
+                faults.append(f"not reported: {place} was set aside in silence")
             for database in place.glob(f"**/{DATABASE}"):
                 found[f"{machine.name}: {tenant}/{place.name}"] = rows(database, tenant, faults)
     return found
@@ -75,7 +75,7 @@ def here(machine: Machine, faults: list[str]) -> dict[str, set[Row]]:
 
 def listed(machines: Iterable[Machine], aside: Collection[str], faults: list[str]) -> None:
     """``aside``: all places where something is. ``flyatc orphans`` has each, on some machine."""
-    told: set[str] = set()
+    reported: set[str] = set()
     machines = list(machines)
     here = [machine for machine in machines if any(place.startswith(f"{machine.name}: ") for place in aside)]
     for machine in here or machines[:1]:  # each knows what is in the store
@@ -83,8 +83,10 @@ def listed(machines: Iterable[Machine], aside: Collection[str], faults: list[str
         if run.returncode != 0:
             faults.append(f"not listed: flyatc orphans on {machine.name} says {run.stderr.strip()}")
         else:
-            told |= {one["name"] for one in json.loads(run.stdout)}
-    faults += [f"not listed: flyatc orphans knows nothing of {place}" for place in aside if _name(place) not in told]
+            reported |= {one["name"] for one in json.loads(run.stdout)}
+    faults += [
+        f"not listed: flyatc orphans knows nothing of {place}" for place in aside if _name(place) not in reported
+    ]
 
 
 def _name(place: str) -> str:
@@ -134,8 +136,8 @@ def owners(machines: Sequence[Machine]) -> list[tuple[int, str]]:
     """(epoch, machine), in the order of each log."""
     found = []
     for machine in machines:
-        told = (*machine.told("user owned"), *machine.told("epoch raised"))
-        found += [(int(line["epoch"]), machine.name) for line in told]
+        reported = (*machine.reported("user owned"), *machine.reported("epoch raised"))
+        found += [(int(line["epoch"]), machine.name) for line in reported]
     return found
 
 
@@ -149,9 +151,9 @@ def stolen(machines: Iterable[Machine]) -> list[Stolen]:
 
 
 def strange(machine: Machine) -> list[str]:
-    """What no daemon should ever say."""
+    """Return what no daemon should ever say."""
     found = [f"unexpected error: {machine.name}: {line.get('error')} in {line.get('where')}"
-             for line in machine.told("unexpected error")]  # fmt: skip
+             for line in machine.reported("unexpected error")]  # fmt: skip
     if any(str(line.get("text")).startswith("Traceback") for line in machine.lines()):
         found.append(f"unexpected error: {machine.name}: a traceback is in its log")
     return found

@@ -1,14 +1,14 @@
-"""Whether anything was lost, and whether two machines ever served at once. Pure.
+"""Helpers for whether anything was lost, and whether two machines ever served at once. Pure.
 
-A *life* is one run of an app, on one machine. What a visitor was told (2xx) is *acknowledged*; when it was committed is
-told by the app's own log, on a clock that all processes share.
+A *life* is one run of an app, on one machine. A response (2xx) to a visitor is *acknowledged*; when it was committed is
+read from the app's own log, on a clock that all processes share.
 
 Two machines never serve at once: for each life, take the interval from its first to its last commit among those that
 were acknowledged. Intervals of lives on different machines must not overlap, whichever tenants of the user they are
-of: the user has one owner. Commits which nobody was told of may overlap: an app that was stopped for long and goes on
+of: the user has one owner. Commits that were not acknowledged may overlap: an app that was stopped for long and goes on
 commits what it had read before it can be killed, but the daemon lets no answer out; what was written is set aside.
 
-Nobody writes beside the owner: rows which an app has written *by itself* (``own``: a background process, a burst) end
+No one writes beside the owner: rows which an app has written *by itself* (``own``: a background process, a burst) end
 when another machine has taken over, but for what was committed while all processes of the machine stood still, or
 within AWAKE seconds after that. Such a row counts as an acknowledged one: it may not be lost either.
 
@@ -77,7 +77,7 @@ class Evidence:
     stolen: list[Stolen] = field(default_factory=list)
     own: set[Row] = field(default_factory=set)  # written by the apps themselves
     stopped: list[Hindered] = field(default_factory=list)  # all processes stood still
-    owners: list[tuple[int, str]] = field(default_factory=list)  # (epoch, machine), as the daemons told
+    owners: list[tuple[int, str]] = field(default_factory=list)  # (epoch, machine), as the daemons reported
     faults: list[str] = field(default_factory=list)  # what is wrong whatever the rows say
 
     def until(self, moment: float, final: set[Row], *, lost: str | None) -> "Evidence":
@@ -112,15 +112,15 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     known = {commit.row: commit for commit in evidence.commits}
     faults = [*evidence.faults, *_owners(evidence.owners)]
-    told = {row: known[row] for row in evidence.acknowledged if row in known}
+    reported = {row: known[row] for row in evidence.acknowledged if row in known}
     if unheard := evidence.acknowledged - known.keys():
         faults.append(f"{_some(unheard)}: acknowledged, and the app knows nothing of it")
-    faults += _overlaps(told.values())
+    faults += _overlaps(reported.values())
     faults += _beside(evidence)
-    told |= {row: known[row] for row in evidence.own}
+    reported |= {row: known[row] for row in evidence.own}
     aside: dict[str, int] = defaultdict(int)
     gone = 0
-    for row, commit in sorted(told.items(), key=lambda item: item[1].at):
+    for row, commit in sorted(reported.items(), key=lambda item: item[1].at):
         if row in evidence.final:
             continue
         places = [place for place, rows in evidence.aside.items() if row in rows]
@@ -156,7 +156,7 @@ def _overlaps(commits: Iterable[Commit]) -> list[str]:
 
 
 def _beside(evidence: Evidence) -> list[str]:
-    """What an app wrote by itself after another machine had taken over from it."""
+    """Return what an app wrote by itself after another machine had taken over from it."""
     begun: dict[tuple[str, str], float] = {}
     for commit in evidence.commits:
         run = (commit.machine, commit.life)
@@ -179,7 +179,7 @@ def _left_behind(commit: Commit, evidence: Evidence) -> list[str]:
     if taken is None and commit.row in evidence.own and _stolen_from(commit, evidence):
         return []
     if taken is None:
-        return [f"{where}, and nobody had taken over since"]
+        return [f"{where}, and no one had taken over since"]
     return _too_late(where, commit, taken, evidence)
 
 
@@ -198,12 +198,12 @@ def _taken_over(commit: Commit, evidence: Evidence) -> float | None:
 
 
 def _stolen_from(commit: Commit, evidence: Evidence) -> bool:
-    """Whether another machine has ever taken over from its machine: what is written after that is set aside."""
+    """Return whether another machine has ever taken over from its machine: what is written after that is set aside."""
     return any(s.by != commit.machine for s in evidence.stolen)
 
 
 def _too_late(where: str, commit: Commit, until: float, evidence: Evidence) -> list[str]:
-    """Whether it was in the store, or should have been by then."""
+    """Return whether it was in the store, or should have been by then."""
     if commit.row in evidence.published:
         return [f"{where}, though a published version had it"]
     free = until - commit.at - _covered(commit, until, evidence.hindered)

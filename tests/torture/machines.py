@@ -56,7 +56,7 @@ class Machine(Daemon):
         self.stopped: list[Hindered] = []  # when all its processes stood still
         self.ended: Callable[[Machine, int | None], None] = lambda machine, code: None
         self._ending = False
-        self.owned: list[tuple[float, dict[str, Any]]] = []  # what it told of users that it owns, and when
+        self.owned: list[tuple[float, dict[str, Any]]] = []  # what it reported of users that it owns, and when
         self._read = 0  # octets of its log
         self._again = 0.0
         folder = root / name
@@ -86,7 +86,7 @@ class Machine(Daemon):
 
     @property
     def fly_id(self) -> str | None:
-        """Which the proxy of a small Fly knows it by."""
+        """Return which the proxy of a small Fly knows it by."""
         return None
 
     @property
@@ -95,7 +95,7 @@ class Machine(Daemon):
 
     @property
     def identity(self) -> str | None:
-        """What other daemons call it; None: it has no name now."""
+        """Return what other daemons call it; None: it has no name now."""
         try:
             return str(json.loads((self.data / ".flyatc" / "machine.json").read_bytes())["machine"])
         except (OSError, ValueError, KeyError):
@@ -131,8 +131,8 @@ class Machine(Daemon):
                 new = log.read()
             whole = new[: new.rfind(b"\n") + 1]
             self._read += len(whole)
-            told = [json.loads(line) for line in whole.splitlines() if b'"user owned"' in line]
-            self.owned += [(time.monotonic(), line) for line in told]
+            reported = [json.loads(line) for line in whole.splitlines() if b'"user owned"' in line]
+            self.owned += [(time.monotonic(), line) for line in reported]
 
     def launch(self) -> None:
         with self.log_file.open("ab") as log:

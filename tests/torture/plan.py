@@ -1,4 +1,4 @@
-"""What will be done to the machines, drawn from a seed. Pure.
+"""Helpers for what will be done to the machines, drawn from a seed. Pure.
 
 Two tracks run at once: what happens to the processes of a machine, and what happens to its way to the store. A fault
 lasts either shorter than others wait before they take over, or longer."""
@@ -46,7 +46,7 @@ class Fault:
     at: float  # s from the beginning
     kind: Kind
     lasts: float  # s
-    whom: int | None  # a machine's number; None: whichever serves by then
+    target: int | None  # a machine's number; None: whichever serves by then
     amount: float = 0.0  # s; of a delay, of a clock
     until_taken: bool = False  # it ends as soon as another machine has taken over
 
@@ -55,14 +55,14 @@ class Fault:
         return self.at + self.lasts
 
     def __str__(self) -> str:
-        whom = "whoever serves" if self.whom is None else f"m{self.whom}"
+        target = "the serving machine" if self.target is None else f"m{self.target}"
         amount = f" by {self.amount:+.1f} s" if self.amount else ""
-        return f"{self.at:6.1f} s: {whom}: {self.kind.value}{amount}, for {self.lasts:.1f} s"
+        return f"{self.at:6.1f} s: {target}: {self.kind.value}{amount}, for {self.lasts:.1f} s"
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What the apps do by themselves, beside serving requests."""
+    """Records what the apps do by themselves, beside serving requests."""
 
     writer: str = ""  # a process that writes ten rows a second: "child", "session" (setsid), "daemon" (forked twice)
     checkpoint: str = ""  # the mode of a WAL checkpoint every second: TRUNCATE, RESTART
@@ -119,9 +119,9 @@ def _track(chance: random.Random, seconds: float, kinds: Sequence[Kind]) -> list
 def _fault(chance: random.Random, kind: Kind, at: float) -> Fault:
     long = chance.random() < (0.5 if kind in (Kind.CRASH, Kind.PAUSE, Kind.STALL, *AWAY) else 0.25)
     lasts = chance.uniform(TAKEN_OVER, TAKEN_OVER + 7) if long else chance.uniform(0.2, 5)
-    whom = None if chance.random() < 0.75 else chance.randrange(MACHINES)
+    target = None if chance.random() < 0.75 else chance.randrange(MACHINES)
     amount = chance.uniform(0.05, 0.8) if kind is Kind.DELAY else 0.0
-    return Fault(at, kind, 0.0 if kind is Kind.APP else lasts, whom, amount)
+    return Fault(at, kind, 0.0 if kind is Kind.APP else lasts, target, amount)
 
 
 def _clocks(chance: random.Random, seconds: float) -> list[Fault]:

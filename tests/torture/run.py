@@ -2,7 +2,7 @@
 
 ``python -m torture.run --seed 7 --mode snapshot`` runs one seed; without arguments twenty seeds in each mode. The exit
 code is 1 where anything was lost beyond the mode's bound, or two machines served at once. What a failing run has left
-stays in a folder, which is told.
+stays in a folder, which is reported.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MODES = ("snapshot", "litestream")
 ALL_MODES = (*MODES, "sim")
 SECONDS = 60.0
 SEEDS = range(1, 21)
-SETTLED = 60.0  # s; after the last fault, until somebody serves
+SETTLED = 60.0  # s; after the last fault, until someone serves
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ class Scene:
 
     def _settle(self, when: str) -> None:
         """All clients are served, and all machines would."""
-        counts = [len(client.told) for client in self._clients]
+        counts = [len(client.reported) for client in self._clients]
 
         def served() -> bool:
-            return all(len(client.told) > count for client, count in zip(self._clients, counts, strict=True))
+            return all(len(client.reported) > count for client, count in zip(self._clients, counts, strict=True))
 
         if not self._director.until(served, SETTLED):
-            self._faults.append(f"nobody serves: {when}, for {SETTLED:.0f} s")
+            self._faults.append(f"no one serves: {when}, for {SETTLED:.0f} s")
         if not self._director.until(lambda: all(machine.listens for machine in self._machines), SETTLED):
             self._faults.append(f"some do not come up: {when}, for {SETTLED:.0f} s")
 
@@ -153,8 +153,8 @@ class Scene:
         for client in clients:
             client.start()
         alone = Director(self._plan, [machine], clients)
-        if not alone.until(lambda: all(client.told for client in clients), SETTLED):
-            self._faults.append(f"nobody serves: {machine.name} alone, for {SETTLED:.0f} s")
+        if not alone.until(lambda: all(client.reported for client in clients), SETTLED):
+            self._faults.append(f"no one serves: {machine.name} alone, for {SETTLED:.0f} s")
         for client in clients:
             client.stop()
         self._clients += clients
@@ -186,7 +186,7 @@ class Scene:
         final = self._rows(everybody[-1], faults)
         return Evidence(
             mode=self._plan.mode,
-            acknowledged={row for client in self._clients for row in client.told},
+            acknowledged={row for client in self._clients for row in client.reported},
             commits=commits,
             final=final,
             aside=aside,
@@ -208,7 +208,7 @@ class Scene:
         return found
 
     def _judge_copy(self, copy: Copy, evidence: Evidence) -> list[str]:
-        """What a machine makes of the store as it was then: all that counted as saved is there."""
+        """Return what a machine makes of the store as it was then: all that counted as saved is there."""
         machine = self._machine(f"copy{len(self._others)}", 1.0, copy.bucket)
         self._others.append(machine)
         before = len(self._faults)

@@ -23,7 +23,7 @@ from torture.plan import Fault, Kind
 from whole.daemon import clean_environment
 
 REPLAY = 3.0  # s; replay.timeout
-SHORT = 4.0  # s; pauses which are shorter are told to the platform: a request wakes the machine
+SHORT = 4.0  # s; pauses which are shorter are reported to the platform: a request wakes the machine
 DNS = ("", "silent", "servfail", "nxdomain")
 ASLEEP = ("stopped", "suspended", "stopping", "suspending")
 
@@ -53,7 +53,7 @@ class Simulated(Machine):
         return (self.platform is not None and self.platform[self.name].state in ASLEEP) or super().listens
 
     def born(self, record: Record) -> list[str]:
-        """What the simulator is to run, once its port is known."""
+        """Return what the simulator is to run, once its port is known."""
         self.config = self.config.replace(str(self.port), str(record.port)).replace("requests: false", "requests: true")
         self.config += f"replay: {{timeout: {REPLAY}s}}\n"
         self.port = record.port
@@ -113,7 +113,7 @@ class Simulated(Machine):
 
 
 def fly(root: Path, machines: Sequence[Simulated], *, named: bool) -> Platform:
-    """``named``: the metadata of the first machine name the user; else nobody knows of metadata."""
+    """``named``: the metadata of the first machine name the user; else no one knows of metadata."""
     records = [
         Record(
             id=secrets.token_hex(7), name=one.name, app="sim", region=("iad", "ams", "syd")[number],
@@ -137,5 +137,5 @@ def fly(root: Path, machines: Sequence[Simulated], *, named: bool) -> Platform:
 
 def unexplained(machine: Machine) -> list[str]:
     """Answers of 5xx without a reason in the log."""
-    bare = [line for line in machine.told("request") if line["status"] >= 500 and not line.get("reason")]
+    bare = [line for line in machine.reported("request") if line["status"] >= 500 and not line.get("reason")]
     return [f"no reason: {machine.name}: {json.dumps(line)}" for line in bare]

@@ -96,7 +96,7 @@ class Cloud(Platform):
 
     # --- what they tell ---
 
-    def told(self, name: str, message: str, **fields: Any) -> list[dict[str, Any]]:
+    def reported(self, name: str, message: str, **fields: Any) -> list[dict[str, Any]]:
         """Lines of a machine's log, whose ``msg`` begins so."""
         found = []
         for line in (self[name].folder / "machine.log").read_bytes().splitlines():
@@ -106,12 +106,12 @@ class Cloud(Platform):
                     found.append(one)
         return found
 
-    def until_told(self, name: str, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
-        found = eventually(lambda: self.told(name, message, **fields), within, f"{message!r} {fields} of {name}")
+    def until_reported(self, name: str, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
+        found = eventually(lambda: self.reported(name, message, **fields), within, f"{message!r} {fields} of {name}")
         return dict(found[0])
 
     def owner(self, user: str) -> str | None:
-        """The name of the machine which the store tells to own him now."""
+        """The name of the machine which the store says holds the lease now."""
         key = f"users/{user}/owner.json"
         try:
             record = json.loads(self._server.client.get_object(Bucket=self._bucket, Key=key)["Body"].read())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whole.daemon import Daemon
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 CANARY = "canary-5d1f0c2b"
 SPY = Path(__file__).parents[1] / "apps" / "spy.py"
 SOURCES = Path(__file__).parents[2] / "src"

@@ -156,7 +156,7 @@ class Daemon:
                     found.append({"text": line.decode(errors="replace")})
         return found
 
-    def told(self, message: str, **fields: Any) -> list[dict[str, Any]]:
+    def reported(self, message: str, **fields: Any) -> list[dict[str, Any]]:
         """The lines with this ``msg`` (or which begin with it) and these fields."""
         return [
             line
@@ -164,9 +164,9 @@ class Daemon:
             if str(line.get("msg", "")).startswith(message) and all(line.get(k) == v for k, v in fields.items())
         ]
 
-    def until_told(self, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
+    def until_reported(self, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
         """Waits for the first such line."""
-        found = eventually(lambda: self.told(message, **fields), within, f"{message!r} {fields}")
+        found = eventually(lambda: self.reported(message, **fields), within, f"{message!r} {fields}")
         return dict(found[0])
 
     def cli(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -182,7 +182,7 @@ class Daemon:
         )
 
     def status(self, tenant: str) -> dict[str, Any]:
-        """What the daemon reports of one tenant: as ``flyatc status --json``, without a process for each look."""
+        """Return the daemon's status of one tenant: as ``flyatc status --json``, without a process for each look."""
         overview = Client(str(self.data)).get("/status", dict[str, Any])
         return next(dict(one) for one in overview["tenants"] if one["tenant"] == tenant)
 

@@ -1,4 +1,4 @@
-"""What can be seen from outside: processes in /proc, databases on the disk, snapshots in the store."""
+"""Helpers for what can be seen from outside: processes in /proc, databases on the disk, snapshots in the store."""
 
 import contextlib
 import hashlib
@@ -36,7 +36,7 @@ def runs(daemon: Daemon) -> list[int]:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Who was started with this folder in its environment: the apps of a daemon, whoever is their parent by now."""
+    """Processes with this folder in their environment: the apps of a daemon, whatever their parent is by now."""
     mark, found = f"={folder}/".encode(), []
     for pid in _pids():
         with contextlib.suppress(OSError):
@@ -81,10 +81,10 @@ class Most:
 
 @contextlib.contextmanager
 def one_life(daemon: Daemon, tenant: str) -> Iterator[None]:
-    """What is asked inside starts the tenant; on return it was idle, saved and stopped."""
-    before = len(daemon.told("tenant stopped", tenant=tenant))
+    """Return what is asked inside starts the tenant; on return it was idle, saved and stopped."""
+    before = len(daemon.reported("tenant stopped", tenant=tenant))
     yield
-    eventually(lambda: len(daemon.told("tenant stopped", tenant=tenant)) > before, what=f"the stop of {tenant}")
+    eventually(lambda: len(daemon.reported("tenant stopped", tenant=tenant)) > before, what=f"the stop of {tenant}")
 
 
 # --- databases ---
@@ -100,7 +100,7 @@ def folder(daemon: Daemon, tenant: str) -> Path:
 
 
 def rows(path: Path) -> int:
-    """Of a database that nobody has open. Fails unless it is sound."""
+    """Of a database that no one has open. Fails unless it is sound."""
     with contextlib.closing(sqlite3.connect(path)) as opened:
         assert opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return int(opened.execute("SELECT count(*) FROM rows").fetchone()[0])
@@ -109,7 +109,7 @@ def rows(path: Path) -> int:
 # --- the store ---
 
 
-def shelf(daemon: Daemon, tenant: str, name: str = "app.sqlite3") -> Path:
+def remote(daemon: Daemon, tenant: str, name: str = "app.sqlite3") -> Path:
     user, _, rest = tenant.partition("/")
     return store(daemon) / "users" / user / (rest.replace("/", "~") or "~") / name
 
@@ -118,23 +118,23 @@ def store(daemon: Daemon) -> Path:
     return daemon.folder / "store"
 
 
-def pointer(shelf: Path) -> dict[str, Any]:
+def pointer(remote: Path) -> dict[str, Any]:
     """Its current.json; {}: there is none, or nothing was saved yet."""
     try:
-        found = dict(json.loads((shelf / "current.json").read_bytes()))
+        found = dict(json.loads((remote / "current.json").read_bytes()))
     except FileNotFoundError:
         return {}
     return found if "key" in found else {}
 
 
-def snapshots(shelf: Path) -> list[Path]:
-    return sorted(shelf.glob("*.zst"))
+def snapshots(remote: Path) -> list[Path]:
+    return sorted(remote.glob("*.zst"))
 
 
-def stored_rows(shelf: Path) -> int:
+def stored_rows(remote: Path) -> int:
     """Of the current snapshot, which is verified: length, checksum, PRAGMA integrity_check."""
-    current = pointer(shelf)
-    body = zstandard.ZstdDecompressor().stream_reader((shelf / current["key"]).read_bytes()).read()
+    current = pointer(remote)
+    body = zstandard.ZstdDecompressor().stream_reader((remote / current["key"]).read_bytes()).read()
     assert len(body) == current["size"]
     assert hashlib.sha256(body).hexdigest() == current["sha256"]
     with tempfile.TemporaryDirectory() as place:

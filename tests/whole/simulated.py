@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fakes.fly import Told, ask
+from fakes.fly import Reported, ask
 from flyatc.sim import simulator
 from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
@@ -38,10 +38,10 @@ class Sim:
         assert self.process.poll() is None, self.out.read_text()
         return "Ctrl-C ends all\n" in self.out.read_text()
 
-    def visit(self, path: str, method: str = "GET", body: bytes | None = None) -> Told:
+    def visit(self, path: str, method: str = "GET", body: bytes | None = None) -> Reported:
         return ask(self.port, method, path, body, {})
 
-    def until_told(self, text: str) -> None:
+    def until_reported(self, text: str) -> None:
         """Waits for what --watch prints."""
         eventually(lambda: text in self.out.read_text(), 10, text)
 
@@ -60,7 +60,7 @@ class Sim:
     def ids(self) -> dict[str, str]:
         return {one.name: one.id for one in self.overview().machines}
 
-    def told(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
+    def reported(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""
         text = (self.folder / ".flyatc-sim" / machine / "machine.log").read_text()
         lines = [json.loads(line) for line in text.splitlines(True) if line.startswith("{") and line.endswith("}\n")]

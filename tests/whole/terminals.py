@@ -57,5 +57,5 @@ class Terminal:
         try:
             while data := os.read(self._outer, 65536):
                 yield data
-        except OSError:  # EIO: nobody holds the other side any more
+        except OSError:  # EIO: no one holds the other side any more
             pass

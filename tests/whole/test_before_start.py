@@ -75,7 +75,7 @@ def test_they_run_at_each_start_on_the_restored_data_with_their_output_in_the_lo
 ) -> None:
     daemon = start(config(MIGRATE, MIGRATE, mode=mode))
     assert daemon.get("/ann/rows").status == 200
-    assert len(daemon.told(f"migrating {APPS}", tenant="ann")) == 2
+    assert len(daemon.reported(f"migrating {APPS}", tenant="ann")) == 2
     assert daemon.cli("stop", "ann").returncode == 0
     shutil.rmtree(daemon.folder / "data/tenants/ann")
     assert daemon.get("/ann/rows").status == 200
@@ -88,12 +88,12 @@ def test_a_failure_is_a_502_with_the_reason_in_the_log_and_what_it_wrote_is_save
     daemon = start(config(MIGRATE, FAIL))
     answer = daemon.get("/ann/rows")
     assert answer.status == 502
-    failed = daemon.until_told("the start failed", tenant="ann")
+    failed = daemon.until_reported("the start failed", tenant="ann")
     assert "failed (exit code 1): the app is not started" in failed["reason"]
     assert "column email exists already" in failed["reason"]
-    assert "preparing" in [line.get("was") for line in daemon.told("tenant saving")]
-    assert daemon.told("tenant starting") == []
-    daemon.until_told("saved", database="jobs.sqlite3")
+    assert "preparing" in [line.get("was") for line in daemon.reported("tenant saving")]
+    assert daemon.reported("tenant starting") == []
+    daemon.until_reported("saved", database="jobs.sqlite3")
     assert daemon.status("ann")["state"] == "failed"
     assert "before_start" in daemon.cli("status").stdout
 
@@ -101,14 +101,14 @@ def test_a_failure_is_a_502_with_the_reason_in_the_log_and_what_it_wrote_is_save
 def test_their_descendants_are_ended_before_the_app_starts(start: StartDaemon) -> None:
     daemon = start(config(DAEMONIZE))
     assert daemon.get("/ann/rows").status == 200
-    pid = int(daemon.until_told("left ", tenant="ann")["msg"].split()[1])
+    pid = int(daemon.until_reported("left ", tenant="ann")["msg"].split()[1])
     assert not Path(f"/proc/{pid}").exists()
 
 
 def test_one_that_takes_too_long_is_ended(start: StartDaemon) -> None:
     daemon = start(config(HANG, app="  before_start_timeout: 2s\n  stop_grace: 1s"))
     assert daemon.get("/ann/rows").status == 502
-    assert "took longer than before_start_timeout (2 s)" in daemon.until_told("the start failed")["reason"]
+    assert "took longer than before_start_timeout (2 s)" in daemon.until_reported("the start failed")["reason"]
     assert daemon.children() == []
 
 
@@ -126,4 +126,4 @@ def test_a_program_that_does_not_exist_is_a_failed_start(start: StartDaemon) -> 
     text = config().replace("before_start: []", "before_start: [/no/such/program]")
     daemon = start(text)
     assert daemon.get("/ann/rows").status == 502
-    assert "/no/such/program" in daemon.until_told("the start failed")["reason"]
+    assert "/no/such/program" in daemon.until_reported("the start failed")["reason"]

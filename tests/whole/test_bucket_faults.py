@@ -51,13 +51,13 @@ class Shop:
 
 def refused(daemon: Daemon, user: str) -> str:
     """It is 503, and nothing of it is on the disk; the reason in the log."""
-    before = len(daemon.told("the start failed", tenant=user))
+    before = len(daemon.reported("the start failed", tenant=user))
     answer = daemon.get(f"/{user}/count")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
     assert not evidence.database(daemon, user).exists()
-    told = eventually(lambda: daemon.told("the start failed", tenant=user)[before:], what="the reason")
-    return str(told[0]["reason"])
+    reported = eventually(lambda: daemon.reported("the start failed", tenant=user)[before:], what="the reason")
+    return str(reported[0]["reason"])
 
 
 def answered(daemon: Daemon, path: str) -> Answer | None:
@@ -83,7 +83,7 @@ def serve(folder: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclone_server: Server) -> dict[str, str]:
-    """What daemons said whose bucket is useless, all started at once. Each ended by itself, and had made nothing."""
+    """Return the output of daemons with a useless bucket, started at once. Each ended by itself, and made nothing."""
     top = tmp_path_factory.mktemp("useless")
     with contextlib.ExitStack() as made:
         shop = Shop(moto_server)
@@ -103,16 +103,16 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclon
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("secret", "does not know these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("missing", "has no bucket nowhere: create it, or correct storage.url or BUCKET_NAME"),
         ("region", "is not in the region us-east-1: correct AWS_REGION or AWS_ENDPOINT_URL_S3"),
     ],
 )
-def test_an_unusable_bucket_is_reported_and_nothing_is_begun(outputs: dict[str, str], name: str, told: str) -> None:
+def test_an_unusable_bucket_is_reported_and_nothing_is_begun(outputs: dict[str, str], name: str, reported: str) -> None:
     """T6; bad input: wrong secret, missing bucket, region typo. A store that is away: see test_store_start."""
-    assert told in outputs[name]
+    assert reported in outputs[name]
     assert "Traceback" not in outputs[name]
 
 
@@ -134,7 +134,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Dae
 
 
 @pytest.mark.parametrize(
-    ("user", "body", "told"),
+    ("user", "body", "reported"),
     [
         ("torn", TORN, "cannot be understood"),
         ("void", VOID, "cannot be understood"),
@@ -142,16 +142,16 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Dae
     ],
 )
 def test_an_owner_record_which_cannot_be_read_is_503_and_stays_as_it_is(
-    daemon: Daemon, shop: Shop, user: str, body: bytes, told: str
+    daemon: Daemon, shop: Shop, user: str, body: bytes, reported: str
 ) -> None:
     """Bad input: owner.json truncated, or from a newer version."""
     key = record.owner_key(user)
     shop.put(key, body)
     reason = refused(daemon, user)
     assert key in reason
-    assert told in reason
+    assert reported in reason
     assert shop.everything(f"users/{user}/") == {key: body}
-    assert told in daemon.cli("ownership", user).stdout
+    assert reported in daemon.cli("ownership", user).stdout
 
 
 def test_an_empty_pointer_is_no_new_tenant(daemon: Daemon, shop: Shop) -> None:
@@ -167,15 +167,15 @@ def test_an_empty_snapshot_is_reported_with_the_one_before_it(daemon: Daemon, sh
     for count in (1, 2):
         assert daemon.post("/shadow/add").json["count"] == count
         assert daemon.cli("stop", "shadow").returncode == 0
-    shelf = "users/shadow/~/app.sqlite3/"
-    *_, newest = (key for key in shop.everything(shelf) if key.endswith(".zst"))
+    remote = "users/shadow/~/app.sqlite3/"
+    *_, newest = (key for key in shop.everything(remote) if key.endswith(".zst"))
     shop.put(newest, b"")
-    before = shop.everything(shelf, but=("current.json",))
+    before = shop.everything(remote, but=("current.json",))
     shutil.rmtree(evidence.folder(daemon, "shadow"))
     reason = refused(daemon, "shadow")
     assert "is damaged" in reason
     assert "--version" in reason
-    assert shop.everything(shelf, but=("current.json",)) == before
+    assert shop.everything(remote, but=("current.json",)) == before
 
 
 # --- under way ---
@@ -219,7 +219,7 @@ def test_the_end_is_in_time_although_the_bucket_hangs_and_the_next_start_saves(
         wire.pass_through()
         daemon.start()
         for tenant in ("ann/one", "bob"):
-            daemon.until_told("saved", tenant=tenant)
+            daemon.until_reported("saved", tenant=tenant)
         assert daemon.stop() == 0
         shutil.rmtree(daemon.folder / "data")
         daemon.start()

@@ -1,4 +1,4 @@
-"""What is cached of a tenant is dropped when its data may become others, or its settings have changed."""
+"""Tests of what is cached of a tenant is dropped when its data may become others, or its settings have changed."""
 
 import json
 import signal
@@ -76,5 +76,5 @@ def test_a_release_of_an_idle_user_clears_as_well(daemon: Daemon) -> None:
 def test_a_reload_clears_tenants_whose_settings_have_changed(daemon: Daemon, tmp_path: Path) -> None:
     daemon.write(settings(tmp_path, "{delivery: {cache: {mode: rfc}}}"))
     daemon.signal(signal.SIGHUP)
-    eventually(lambda: daemon.told("reloaded"), what="reloaded")
+    eventually(lambda: daemon.reported("reloaded"), what="reloaded")
     assert [cached(daemon, user) for user in ("ann", "bob", "bob")] == ["hit", "miss", "hit"]

@@ -35,7 +35,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def said(daemon: Daemon, *arguments: str, code: int = 0) -> str:
-    """What the command prints where programs read; the other stream is empty."""
+    """Return what the command prints where programs read; the other stream is empty."""
     done = daemon.cli(*arguments)
     assert done.returncode == code, done.stderr
     assert not (done.stderr if code == 0 else done.stdout)
@@ -48,8 +48,8 @@ def said(daemon: Daemon, *arguments: str, code: int = 0) -> str:
 def test_status_lists_every_configured_tenant_and_running_ones_by_pattern(daemon: Daemon) -> None:
     assert daemon.get("/bellevue/2025/winter/echo").status == 200
     assert daemon.get("/100/echo").status == 200
-    told = json.loads(said(daemon, "status", "--json"))
-    by_name = {one["tenant"]: one for one in told["tenants"]}
+    reported = json.loads(said(daemon, "status", "--json"))
+    by_name = {one["tenant"]: one for one in reported["tenants"]}
     assert list(by_name) == ["bellevue/2025/winter", "bellevue/2025/summer", "boston/2025/april", "carl", "100"]
     for one in by_name.values():
         assert set(one) >= STATUS_FIELDS
@@ -58,8 +58,8 @@ def test_status_lists_every_configured_tenant_and_running_ones_by_pattern(daemon
     os.kill(ready["pid"], 0)
     assert 1024 < ready["port"] < 65536
     assert (stopped["state"], stopped["pid"], stopped["port"]) == ("stopped", None, None)
-    assert told["daemon"]["listen"] == f"127.0.0.1:{daemon.port}"
-    assert told["daemon"]["pid"] == daemon.pid
+    assert reported["daemon"]["listen"] == f"127.0.0.1:{daemon.port}"
+    assert reported["daemon"]["pid"] == daemon.pid
 
 
 def test_status_is_a_table_whose_columns_programs_can_cut(daemon: Daemon) -> None:
@@ -212,13 +212,13 @@ def test_logs_follow_what_comes_promptly_and_of_the_chosen_tenant_only(daemon: D
 
 def test_route_prints_the_same_with_a_daemon_and_the_state_besides(daemon: Daemon) -> None:
     daemon.get("/carl/echo")
-    told = said(daemon, "route", "/carl/orders?page=2")
-    assert re.search(r"^tenant +carl$", told, re.MULTILINE)
-    assert re.search(r"^state +ready$", told, re.MULTILINE)
-    assert re.search(r"^app sees +/carl/orders\?page=2 ", told, re.MULTILINE)
+    reported = said(daemon, "route", "/carl/orders?page=2")
+    assert re.search(r"^tenant +carl$", reported, re.MULTILINE)
+    assert re.search(r"^state +ready$", reported, re.MULTILINE)
+    assert re.search(r"^app sees +/carl/orders\?page=2 ", reported, re.MULTILINE)
     found = json.loads(said(daemon, "route", "--json", "/bellevue/2025/winter"))
     assert (found["outcome"], found["status"], found["location"]) == ("redirect", 308, "/bellevue/2025/winter/")
-    refused = daemon.cli("route", "/nobody/")
+    refused = daemon.cli("route", "/nonesuch/")
     assert refused.returncode == 1
     assert "no such user" in refused.stdout
 
@@ -275,9 +275,9 @@ def test_without_a_daemon_every_asking_command_says_so(start: StartDaemon) -> No
     daemon = start(config())
     daemon.stop()
     for arguments in (["status"], ["stop", "bob"], ["logs", "-f"], ["backup", "bob"], ["restore", "bob"], ["reload"]):
-        told = said(daemon, *arguments, code=1)
-        assert told.startswith("no daemon is running with this configuration")
-        assert "flyatc serve" in told
+        reported = said(daemon, *arguments, code=1)
+        assert reported.startswith("no daemon is running with this configuration")
+        assert "flyatc serve" in reported
     offline = said(daemon, "route", "/bob/x")
     assert "no daemon is running" in offline
     assert "bob" in offline

@@ -73,9 +73,9 @@ def test_an_impossible_restore_is_reported_and_changes_nothing(start: StartDaemo
         (["backup", "ann/one", "other.sqlite3"], "other.sqlite3"),
         (["restore", "ann/two"], "no current version"),
     ):
-        told = daemon.cli(*arguments)
-        assert told.returncode == 1
-        assert why in told.stderr
+        reported = daemon.cli(*arguments)
+        assert reported.returncode == 1
+        assert why in reported.stderr
     assert daemon.get("/ann/one/count").json["count"] == 1
 
 

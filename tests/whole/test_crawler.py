@@ -36,7 +36,7 @@ def test_two_thousand_made_up_names_leave_nothing_and_listed_users_run_on(start:
     assert set(counts) <= {200, 503}, counts
     assert counts[200] >= 10
     assert counts[503] > NAMES / 2, "starts for made-up names are bounded"
-    assert {user: daemon.status(user)["pid"] for user in ("ann", "bob")} == before, "nobody took their places"
+    assert {user: daemon.status(user)["pid"] for user in ("ann", "bob")} == before, "no one took their places"
     assert daemon.stop() == 0
     assert folders(daemon) == ["ann", "bob"]
     assert on_record(daemon) == ["ann", "bob"]

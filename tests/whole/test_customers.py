@@ -1,6 +1,6 @@
 """examples/customers on a small Fly with three machines: the addresses, answers and data of js-sqlite-in-tigris.
 
-That app's own test was a browser: what it answers is told in its README, and by running it."""
+That app's own test was a browser: what it answers is reported in its README, and by running it."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.fly import Told
+from fakes.fly import Reported
 from fakes.s3 import Server
 from whole.simulated import Sim, running
 
@@ -44,7 +44,7 @@ def counter(path: Path, count: int) -> bytes:
     return path.read_bytes()
 
 
-def count(answer: Told) -> int:
+def count(answer: Reported) -> int:
     assert answer.status == 200, answer.body
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     found = re.search(rb"<output>(\d+)</output>", answer.body)
@@ -65,7 +65,7 @@ def test_the_other_machines_customers_are_replayed_to_them(fly: Sim) -> None:
     machines = fly.ids()
     for customer, name in (("200", "m2"), ("300", "m3")):
         assert count(fly.visit(f"/customers/{customer}"))
-        fly.until_told(f"GET /customers/{customer}  m1 replays: instance={machines[name]} ")
+        fly.until_reported(f"GET /customers/{customer}  m1 replays: instance={machines[name]} ")
         assert (fly.folder / ".flyatc-sim" / name / "data" / "tenants" / customer).is_dir()
         assert not (fly.folder / ".flyatc-sim" / "m1" / "data" / "tenants" / customer).exists()
 
@@ -86,14 +86,14 @@ def test_other_methods_are_not_found_and_do_not_count(fly: Sim, method: str) -> 
     """The one app answered so without a replay; here the customer's own machine does."""
     before = count(fly.visit("/customers/300"))
     assert fly.visit("/customers/300", method).status == 404
-    fly.until_told(f"{method} /customers/300  m1 replays: instance={fly.ids()['m3']} ")
+    fly.until_reported(f"{method} /customers/300  m1 replays: instance={fly.ids()['m3']} ")
     assert count(fly.visit("/customers/300")) == before + 1
 
 
 @pytest.mark.parametrize("customer", ["@1.2.3.4", "-v", "1%2F2", "-x1.2.3.4"])
 def test_what_is_no_name_is_not_found_and_never_looked_up(fly: Sim, customer: str) -> None:
     assert fly.visit(f"/customers/{customer}").status == 404
-    fly.until_told(f"GET /customers/{customer}  m1 404")
+    fly.until_reported(f"GET /customers/{customer}  m1 404")
     assert not [line for line in fly.out.read_text().splitlines() if line.startswith("dns") and "customer_id" in line
                 and not re.search(r" [1-4]00\.customer_id\.", line)]  # fmt: skip
 
@@ -110,4 +110,4 @@ def test_the_counter_goes_on_after_a_stop_and_the_loss_of_the_disk(fly: Sim) -> 
     assert fly.cli("stop", "m2").returncode == 0
     shutil.rmtree(fly.folder / ".flyatc-sim" / "m2" / "data")
     assert count(fly.visit("/customers/200")) == before + 1
-    fly.until_told("→  wakes m2 (stopped)  →  m2 200")
+    fly.until_reported("→  wakes m2 (stopped)  →  m2 200")

@@ -64,8 +64,8 @@ def delete(folder: Path) -> None:
 def test_below_a_running_daemon_apps_are_killed_and_go_on_from_the_store(daemon: Daemon) -> None:
     pid = saved_and_unsaved(daemon)
     delete(data(daemon))
-    daemon.until_told(AGAIN)
-    assert daemon.told(DELETED)
+    daemon.until_reported(AGAIN)
+    assert daemon.reported(DELETED)
     assert not evidence.alive(pid)
     assert counted(daemon) == 2, "what the store has, and nothing is refused"
     assert added(daemon) == 3
@@ -86,7 +86,7 @@ def test_what_was_not_saved_is_never_called_saved_at_a_stop_that_follows_at_once
     saved_and_unsaved(daemon)
     delete(data(daemon))
     assert daemon.stop() == 1
-    assert not daemon.told("stopped: all is saved")
+    assert not daemon.reported("stopped: all is saved")
     daemon.start()
     assert counted(daemon) == 2
 
@@ -114,7 +114,7 @@ def test_of_a_tenant_whose_own_folder_is_deleted_the_app_is_killed_and_others_ar
     assert added(daemon, "bob") == 1
     other = daemon.status("bob")["pid"]
     delete(data(daemon) / "tenants" / "ann")
-    daemon.until_told("the folder of a running app was deleted: it is killed")
+    daemon.until_reported("the folder of a running app was deleted: it is killed")
     eventually(lambda: not evidence.alive(pid), what="the app's end")
     assert counted(daemon) == 2
     assert daemon.status("bob")["pid"] == other
@@ -124,7 +124,7 @@ def test_of_a_tenant_whose_own_folder_is_deleted_the_app_is_killed_and_others_ar
 def test_a_lock_that_alone_is_deleted_is_made_again_and_costs_nothing(daemon: Daemon) -> None:
     pid = saved_and_unsaved(daemon)
     (data(daemon) / ".flyatc" / "lock").unlink()
-    daemon.until_told("the lock of the data folder was deleted: made again")
+    daemon.until_reported("the lock of the data folder was deleted: made again")
     assert (counted(daemon), daemon.status("ann/one")["pid"]) == (3, pid)
     assert daemon.stop() == 0
 
@@ -153,7 +153,7 @@ def test_of_two_daemons_on_one_path_the_one_whose_folder_was_deleted_ends(
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
     assert daemon.wait() == 1
-    assert daemon.told("the data folder was deleted, and cannot be restored")
+    assert daemon.reported("the data folder was deleted, and cannot be restored")
     assert not evidence.alive(pid)
     assert owner(tmp_path)["state"] != "released" or second.get("/ann/one/count").status == 200
 
@@ -164,7 +164,7 @@ def test_in_litestream_mode_apps_go_on_from_the_stream(start: StartDaemon) -> No
     eventually(lambda: not daemon.status("ann/one")["unsaved"], what="the stream")
     pid = int(daemon.status("ann/one")["pid"])
     delete(data(daemon))
-    daemon.until_told(AGAIN)
+    daemon.until_reported(AGAIN)
     assert not evidence.alive(pid)
     assert counted(daemon) == 2
     assert added(daemon) == 3

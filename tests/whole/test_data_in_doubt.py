@@ -34,16 +34,16 @@ def with_history(start: StartDaemon, count: int = 2) -> Daemon:
 
 def refused(daemon: Daemon) -> str:
     """ann/one is 503, and the others do not mind; the reason in the log."""
-    before = len(daemon.told("the start failed", tenant="ann/one"))
+    before = len(daemon.reported("the start failed", tenant="ann/one"))
     answer = daemon.get("/ann/one/count")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
-    told = eventually(lambda: daemon.told("the start failed", tenant="ann/one")[before:], what="the reason")
-    return str(told[0]["reason"])
+    reported = eventually(lambda: daemon.reported("the start failed", tenant="ann/one")[before:], what="the reason")
+    return str(reported[0]["reason"])
 
 
 def answered(daemon: Daemon) -> Answer | None:
-    """What ann/one answers, once it does."""
+    """Return what ann/one answers, once it does."""
     answer = daemon.get("/ann/one/count")
     return answer if answer.status == 200 else None
 
@@ -64,9 +64,9 @@ def test_a_damaged_snapshot_is_503_the_one_before_is_offered_and_nothing_is_over
     start: StartDaemon, damage: Callable[[Path], None]
 ) -> None:
     daemon = with_history(start)
-    shelf = evidence.shelf(daemon, "ann/one")
-    damage(shelf / evidence.pointer(shelf)["key"])
-    before = evidence.everything_in(shelf, but_owner=True)
+    remote = evidence.remote(daemon, "ann/one")
+    damage(remote / evidence.pointer(remote)["key"])
+    before = evidence.everything_in(remote, but_owner=True)
     shutil.rmtree(evidence.folder(daemon, "ann/one"))
     reason = refused(daemon)
     assert "000001-000000002 is damaged" in reason
@@ -74,7 +74,7 @@ def test_a_damaged_snapshot_is_503_the_one_before_is_offered_and_nothing_is_over
     assert not evidence.database(daemon, "ann/one").exists()
     assert daemon.get("/ann/two/up").status == 200
     assert daemon.stop() == 0
-    assert evidence.everything_in(shelf, but_owner=True) == before
+    assert evidence.everything_in(remote, but_owner=True) == before
     daemon.start()
     taken = daemon.cli("restore", "ann/one", "--version", "000001-000000001")
     assert taken.returncode == 0, taken.stdout + taken.stderr
@@ -83,7 +83,7 @@ def test_a_damaged_snapshot_is_503_the_one_before_is_offered_and_nothing_is_over
 
 def test_a_damaged_pointer_is_503_and_stays_as_it_is(start: StartDaemon) -> None:
     daemon = with_history(start, 1)
-    pointer = evidence.shelf(daemon, "ann/one") / "current.json"
+    pointer = evidence.remote(daemon, "ann/one") / "current.json"
     pointer.write_bytes(b"{}")
     assert "damaged" in refused(daemon)
     assert evidence.rows(evidence.database(daemon, "ann/one")) == 1
@@ -104,7 +104,7 @@ def test_a_store_that_is_away_is_503_makes_no_empty_database_and_serves_when_it_
             served = eventually(lambda: answered(daemon), what="the store's return")
         assert served.json["count"] == 1
         shutil.rmtree(evidence.folder(daemon, "ann/one"))
-    assert daemon.told("tenant starting", tenant="bob") == []
+    assert daemon.reported("tenant starting", tenant="bob") == []
 
 
 def test_an_empty_folder_in_the_place_of_the_store_is_not_the_store(start: StartDaemon) -> None:
@@ -124,37 +124,37 @@ def test_a_store_that_takes_nothing_leaves_running_apps_alone_starts_none_and_ge
     assert daemon.post("/ann/one/add").json["count"] == 2
     with evidence.moved_away(evidence.store(daemon) / ".flyatc" / "new", instead=b""):
         assert daemon.post("/ann/one/add").json["count"] == 3
-        daemon.until_told("not saved: the local copy is kept", tenant="ann/one")
+        daemon.until_reported("not saved: the local copy is kept", tenant="ann/one")
         assert daemon.get("/ann/one/count").status == 503, "the store does not say who may write"
-    shelf = evidence.shelf(daemon, "ann/one")
-    eventually(lambda: evidence.stored_rows(shelf) == 3, 20, "the save, without a visitor")
+    remote = evidence.remote(daemon, "ann/one")
+    eventually(lambda: evidence.stored_rows(remote) == 3, 20, "the save, without a visitor")
     assert daemon.stop() == 0
 
 
 def test_a_full_disk_amid_a_save_loses_nothing(start: StartDaemon) -> None:
     daemon = start(config().replace("interval: 0", "interval: 200ms"))
-    shelf = evidence.shelf(daemon, "ann/one")
+    remote = evidence.remote(daemon, "ann/one")
     assert daemon.post("/ann/one/add").json["count"] == 1
-    eventually(lambda: evidence.pointer(shelf) and evidence.stored_rows(shelf) == 1, what="the first save")
-    before = evidence.pointer(shelf)
+    eventually(lambda: evidence.pointer(remote) and evidence.stored_rows(remote) == 1, what="the first save")
+    before = evidence.pointer(remote)
     with largest_file(daemon, 1 << 20):
         assert daemon.post("/ann/one/grow?mb=4").status == 200
         assert daemon.post("/ann/one/add").json["count"] == 2
-        daemon.until_told("not saved", tenant="ann/one")
-        assert evidence.pointer(shelf) == before
-        assert evidence.stored_rows(shelf) == 1
+        daemon.until_reported("not saved", tenant="ann/one")
+        assert evidence.pointer(remote) == before
+        assert evidence.stored_rows(remote) == 1
         assert daemon.get("/ann/one/count").json["count"] == 2
         assert not list(evidence.folder(daemon, "ann/one").glob(".flyatc/save-*/*.zst"))
-    eventually(lambda: evidence.pointer(shelf) != before, what="the save on a disk with room")
+    eventually(lambda: evidence.pointer(remote) != before, what="the save on a disk with room")
     assert daemon.stop() == 0
-    assert evidence.stored_rows(shelf) == 2
+    assert evidence.stored_rows(remote) == 2
 
 
 def test_a_full_disk_amid_a_restore_is_503_and_leaves_nothing_half_done(start: StartDaemon) -> None:
     daemon = start(config(idle="200ms"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     assert daemon.post("/ann/one/grow?mb=4").status == 200
-    daemon.until_told("tenant stopped", tenant="ann/one")
+    daemon.until_reported("tenant stopped", tenant="ann/one")
     shutil.rmtree(evidence.folder(daemon, "ann/one"))
     with largest_file(daemon, 1 << 20):
         assert "disk" in refused(daemon)
@@ -169,4 +169,4 @@ def test_a_local_file_that_is_no_database_is_503_and_stays(start: StartDaemon) -
     evidence.database(daemon, "ann/one").write_bytes(b"something else")
     assert "not a SQLite database" in refused(daemon)
     assert evidence.database(daemon, "ann/one").read_bytes() == b"something else"
-    assert evidence.stored_rows(evidence.shelf(daemon, "ann/one")) == 1
+    assert evidence.stored_rows(evidence.remote(daemon, "ann/one")) == 1

@@ -49,9 +49,9 @@ def test_what_an_app_makes_is_saved_at_the_stop_and_restored_by_its_name(start: 
 def test_a_database_made_during_a_run_is_saved_before_its_end(start: StartDaemon, mode: str) -> None:
     daemon = start(patterns(mode))
     assert daemon.get("/ann/write").status == 200
-    daemon.until_told("a new database is saved from now on", tenant="ann", database="app.sqlite3")
+    daemon.until_reported("a new database is saved from now on", tenant="ann", database="app.sqlite3")
     assert daemon.get("/ann/make?name=queue.sqlite3").status == 200
-    daemon.until_told("a new database is saved from now on", 20, tenant="ann", database="queue.sqlite3")
+    daemon.until_reported("a new database is saved from now on", 20, tenant="ann", database="queue.sqlite3")
     assert daemon.cli("backup", "ann").returncode == 0
     daemon.lose_machine()
     shutil.rmtree(daemon.folder / "data")
@@ -65,7 +65,7 @@ def test_a_pattern_that_matches_nothing_is_fine(start: StartDaemon) -> None:
     assert daemon.get("/ann/up").status == 200
     assert daemon.cli("backup", "ann").returncode == 0
     assert daemon.cli("stop", "ann").returncode == 0
-    assert daemon.told("not all of it is saved") == []
+    assert daemon.reported("not all of it is saved") == []
 
 
 def test_a_restore_takes_the_name_of_a_database_found_by_a_pattern(start: StartDaemon) -> None:
@@ -88,7 +88,7 @@ def test_beside_folders_of_files_it_is_saved_as_well(start: StartDaemon) -> None
     upload = daemon.folder / "data/tenants/ann/~/storage/photo"
     upload.parent.mkdir(exist_ok=True)
     upload.write_bytes(b"a photo")
-    daemon.until_told("a new database is saved from now on", 20, tenant="ann", database="queue.sqlite3")
+    daemon.until_reported("a new database is saved from now on", 20, tenant="ann", database="queue.sqlite3")
     assert daemon.cli("stop", "ann").returncode == 0
     lose(daemon)
     assert daemon.get("/ann/write").status == 200

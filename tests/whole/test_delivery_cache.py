@@ -35,13 +35,13 @@ def tally(daemon: Daemon, user: str = "ann") -> int:
     return int(get(daemon, f"/{user}/tally").json.get("say", 0))
 
 
-def told(reply: Reply) -> str:
+def reported(reply: Reply) -> str:
     return reply.one("x-cache") or ""
 
 
 def test_the_second_client_is_served_from_the_cache(daemon: Daemon) -> None:
     first, second = (get(daemon, public("second")) for _ in range(2))
-    assert (told(first), told(second)) == ("miss", "hit")
+    assert (reported(first), reported(second)) == ("miss", "hit")
     assert first.body == second.body == b"hello"
     assert second.one("age") == "0"
     assert (second.one("cache-status") or "").startswith("flyatc; hit; ttl=3")
@@ -51,19 +51,19 @@ def test_the_second_client_is_served_from_the_cache(daemon: Daemon) -> None:
 def test_what_is_not_public_is_asked_each_time(daemon: Daemon) -> None:
     before = tally(daemon)
     replies = [get(daemon, say(answer(), more="&name=private")) for _ in range(3)]
-    assert [told(reply) for reply in replies] == ["miss"] * 3
+    assert [reported(reply) for reply in replies] == ["miss"] * 3
     assert tally(daemon) == before + 3
 
 
 def test_no_tenant_sees_anothers_responses(daemon: Daemon) -> None:
-    assert told(get(daemon, public("mine"))) == "miss"
-    assert told(get(daemon, public("mine").replace("/ann/", "/bob/"))) == "miss"
+    assert reported(get(daemon, public("mine"))) == "miss"
+    assert reported(get(daemon, public("mine").replace("/ann/", "/bob/"))) == "miss"
 
 
 def test_a_hit_does_not_wake_a_sleeping_tenant(daemon: Daemon) -> None:
-    assert told(get(daemon, public("asleep"))) == "miss"
+    assert reported(get(daemon, public("asleep"))) == "miss"
     assert daemon.cli("stop", "ann").returncode == 0
-    assert told(get(daemon, public("asleep"))) == "hit"
+    assert reported(get(daemon, public("asleep"))) == "hit"
     assert daemon.status("ann")["state"] == "stopped"
 
 
@@ -76,7 +76,7 @@ def test_a_hit_is_encoded_once_and_kept(daemon: Daemon) -> None:
     with Line(daemon) as line:
         assert line.get(public("packed", body=PAGE)).body == PAGE
         replies = [line.get(public("packed", body=PAGE), "Accept-Encoding: gzip") for _ in range(3)]
-        assert {told(reply) for reply in replies} == {"hit"}
+        assert {reported(reply) for reply in replies} == {"hit"}
         assert {reply.one("content-encoding") for reply in replies} == {"gzip"}
         assert {reply.one("vary") for reply in replies} == {"Accept-Encoding"}
         assert {gzip.decompress(reply.body) for reply in replies} == {PAGE}
@@ -88,11 +88,11 @@ def test_a_hit_is_encoded_once_and_kept(daemon: Daemon) -> None:
 def test_a_large_hit_is_encoded_for_later_requests(daemon: Daemon) -> None:
     with Line(daemon) as line:
         address = "/ann/write?mb=1&public=1"
-        assert told(line.get(address)) == "miss"
+        assert reported(line.get(address)) == "miss"
 
         def encoded() -> Reply | None:
             reply = line.get(address, "Accept-Encoding: br")
-            assert told(reply) == "hit"
+            assert reported(reply) == "hit"
             return reply if reply.one("content-encoding") == "br" else None
 
         assert len(eventually(encoded, what="the encoded form").body) < 1 << 18
@@ -124,29 +124,29 @@ def test_a_client_that_leaves_does_not_take_the_others_response_along(daemon: Da
 def test_a_stale_response_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
     address = say(answer(b"Cache-Control: max-age=0, stale-while-revalidate=600"), more="&name=stale")
     before = tally(daemon)
-    assert told(get(daemon, address)) == "miss"
-    assert told(get(daemon, address)) == "hit"
+    assert reported(get(daemon, address)) == "miss"
+    assert reported(get(daemon, address)) == "hit"
     eventually(lambda: tally(daemon) == before + 2, what="the refresh")
 
 
 def test_a_stale_response_stands_in_for_an_app_that_does_not_start(daemon: Daemon) -> None:
     address = say(answer(b"Cache-Control: max-age=0, stale-if-error=600"), more="&name=ill").replace("/ann/", "/ill/")
-    assert told(get(daemon, address)) == "miss"
+    assert reported(get(daemon, address)) == "miss"
     assert daemon.cli("stop", "ill").returncode == 0
     (daemon.folder / "ill").touch()
     for _ in range(2):  # it fails to start; then its back-off is not over
         reply = get(daemon, address)
-        assert (reply.status, reply.body, told(reply)) == (200, b"hello", "hit")
+        assert (reply.status, reply.body, reported(reply)) == (200, b"hello", "hit")
         assert reply.one("cache-status") == "flyatc; fwd=stale; detail=stale-if-error"
     assert get(daemon, "/ill/seen").status == 502
-    line = daemon.until_told("request", tenant="ill", cache="hit")
+    line = daemon.until_reported("request", tenant="ill", cache="hit")
     assert (line["status"], line["start"]) == (200, "cold")
     assert line["reason"].startswith("stale-if-error: ")
 
 
 def test_a_stored_response_is_revalidated_and_the_clients_own_condition_stays_its_own(daemon: Daemon) -> None:
     address = say(answer(b'ETag: "a"', b"Cache-Control: public, no-cache"), more="&name=asked")
-    assert told(get(daemon, address)) == "miss"
+    assert reported(get(daemon, address)) == "miss"
     assert get(daemon, address, 'If-None-Match: "a"').status in (200, 304)
     assert get(daemon, address, 'If-None-Match: "other"').status == 200
 
@@ -155,18 +155,18 @@ def test_an_app_that_breaks_off_leaves_nothing(daemon: Daemon) -> None:
     half = answer(b"Cache-Control: public, max-age=60", body=b"x" * 100)[:-50]
     for _ in range(2):
         reply = get(daemon, say(half, more="&close=1&name=half"))
-        assert (told(reply), reply.complete) == ("miss", False)
+        assert (reported(reply), reply.complete) == ("miss", False)
 
 
 def test_it_is_cleared_by_hand(daemon: Daemon) -> None:
     bobs = public("cleared").replace("/ann/", "/bob/")
     for address in (public("cleared"), bobs):
         get(daemon, address)
-        assert told(get(daemon, address)) == "hit"
+        assert reported(get(daemon, address)) == "hit"
     run = daemon.cli("cache", "clear", "ann")
     assert run.returncode == 0, run.stderr
     assert "forgotten" in run.stdout
-    assert told(get(daemon, public("cleared"))) == "miss"
-    assert told(get(daemon, bobs)) == "hit"
+    assert reported(get(daemon, public("cleared"))) == "miss"
+    assert reported(get(daemon, bobs)) == "hit"
     assert daemon.cli("cache", "clear").returncode == 0
-    assert told(get(daemon, bobs)) == "miss"
+    assert reported(get(daemon, bobs)) == "miss"

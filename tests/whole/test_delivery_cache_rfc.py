@@ -27,7 +27,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield one
 
 
-def told(reply: Reply) -> tuple[int, str | None]:
+def reported(reply: Reply) -> tuple[int, str | None]:
     return reply.status, reply.one("x-cache")
 
 
@@ -45,30 +45,30 @@ def part(daemon: Daemon, first: int, last: int, *lines: str, user: str = "ann", 
 
 def test_parts_are_joined_and_become_a_whole_that_is_compressed(daemon: Daemon) -> None:
     before, size, zipped = count(daemon), len(BODY), "Accept-Encoding: gzip"
-    assert told(part(daemon, 10_000, 19_999)) == (206, "miss")
-    assert told(part(daemon, 12_000, 12_999, zipped)) == (206, "hit")
-    assert told(part(daemon, 20_000, size - 1)) == (206, "miss")
-    assert told(part(daemon, 15_000, 25_000)) == (206, "hit")
-    assert told(part(daemon, 0, 9_999, zipped)) == (206, "miss")
+    assert reported(part(daemon, 10_000, 19_999)) == (206, "miss")
+    assert reported(part(daemon, 12_000, 12_999, zipped)) == (206, "hit")
+    assert reported(part(daemon, 20_000, size - 1)) == (206, "miss")
+    assert reported(part(daemon, 15_000, 25_000)) == (206, "hit")
+    assert reported(part(daemon, 0, 9_999, zipped)) == (206, "miss")
     whole = get(daemon, "/ann/page")
-    assert (told(whole), whole.body) == ((200, "hit"), BODY)
+    assert (reported(whole), whole.body) == ((200, "hit"), BODY)
     packed = get(daemon, "/ann/page", zipped)
-    assert (told(packed), packed.one("content-encoding")) == ((200, "hit"), "gzip")
+    assert (reported(packed), packed.one("content-encoding")) == ((200, "hit"), "gzip")
     assert gzip.decompress(packed.body) == BODY
-    assert told(part(daemon, 0, size - 1)) == (206, "hit")
+    assert reported(part(daemon, 0, size - 1)) == (206, "hit")
     assert count(daemon) == before + 3
 
 
 def test_a_page_with_nothing_but_a_date_is_cached_for_clients_without_cookies(daemon: Daemon) -> None:
-    assert [told(get(daemon, "/ann/old")) for _ in range(3)] == [(200, "miss"), (200, "hit"), (200, "hit")]
-    assert told(get(daemon, "/ann/old", "Cookie: a=1")) == (200, "miss")
+    assert [reported(get(daemon, "/ann/old")) for _ in range(3)] == [(200, "miss"), (200, "hit"), (200, "hit")]
+    assert reported(get(daemon, "/ann/old", "Cookie: a=1")) == (200, "miss")
 
 
 def test_an_error_with_explicit_freshness_is_cached(daemon: Daemon) -> None:
-    assert [told(get(daemon, "/ann/gone")) for _ in range(2)] == [(500, "miss"), (500, "hit")]
+    assert [reported(get(daemon, "/ann/gone")) for _ in range(2)] == [(500, "miss"), (500, "hit")]
 
 
 def test_the_other_user_has_the_default_mode(daemon: Daemon) -> None:
     for name in ("old", "gone"):
         assert [get(daemon, f"/bob/{name}").one("x-cache") for _ in range(2)] == ["miss", "miss"]
-    assert [told(part(daemon, 0, 9, user="bob")) for _ in range(2)] == [(206, "bypass"), (206, "bypass")]
+    assert [reported(part(daemon, 0, 9, user="bob")) for _ in range(2)] == [(206, "bypass"), (206, "bypass")]

@@ -35,8 +35,8 @@ def chunks(*pieces: bytes, trailers: bytes = b"") -> list[bytes]:
     return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n%b\r\n" % trailers]
 
 
-def told(daemon: Daemon, answer: list[bytes], *headers: str, version: str = "1.1", method: str = "GET") -> Reply:
-    """What becomes of the app's answer."""
+def reported(daemon: Daemon, answer: list[bytes], *headers: str, version: str = "1.1", method: str = "GET") -> Reply:
+    """Return what becomes of the app's answer."""
     return ask(daemon, request(say(*answer), *headers, version=version, method=method))
 
 
@@ -44,7 +44,7 @@ def told(daemon: Daemon, answer: list[bytes], *headers: str, version: str = "1.1
     ("accepted", "coding"), [("gzip", "gzip"), ("br", "br"), ("zstd", "zstd"), ("gzip, br, zstd", "zstd")]
 )
 def test_a_page_goes_out_in_the_coding_that_the_client_takes(daemon: Daemon, accepted: str, coding: str) -> None:
-    reply = told(daemon, [sized(PAGE[:20_000])], f"Accept-Encoding: {accepted}")
+    reply = reported(daemon, [sized(PAGE[:20_000])], f"Accept-Encoding: {accepted}")
     assert (reply.one("content-encoding"), reply.one("vary")) == (coding, "Accept-Encoding")
     assert int(reply.one("content-length") or 0) == len(reply.body) < 5000
     body = {"gzip": gzip.decompress, "br": brotli.decompress, "zstd": unpacked}[coding](reply.body)
@@ -56,7 +56,7 @@ def unpacked(data: bytes) -> bytes:
 
 
 def test_without_accept_encoding_it_is_sent_as_it_is_with_vary(daemon: Daemon) -> None:
-    reply = told(daemon, [sized(PAGE[:20_000])])
+    reply = reported(daemon, [sized(PAGE[:20_000])])
     assert reply.body == PAGE[:20_000]
     assert reply.one("content-encoding") is None
     assert reply.one("vary") == "Accept-Encoding"
@@ -69,7 +69,7 @@ def test_a_tenant_may_switch_it_off(daemon: Daemon) -> None:
 
 
 def test_a_strong_etag_is_weakened(daemon: Daemon) -> None:
-    assert told(daemon, [sized(PAGE[:2000], b'ETag: "a"')], GZIP).one("etag") == 'W/"a"'
+    assert reported(daemon, [sized(PAGE[:2000], b'ETag: "a"')], GZIP).one("etag") == 'W/"a"'
 
 
 def test_head_says_what_get_would(daemon: Daemon) -> None:
@@ -96,14 +96,14 @@ def test_each_piece_of_unknown_length_arrives_at_once(daemon: Daemon) -> None:
 
 
 def test_a_client_of_http_1_0_gets_it_until_the_end_of_the_connection(daemon: Daemon) -> None:
-    reply = told(daemon, chunks(b"first ", b"second"), GZIP, version="1.0")
+    reply = reported(daemon, chunks(b"first ", b"second"), GZIP, version="1.0")
     assert reply.one("transfer-encoding") is None
     assert reply.one("connection") == "close"
     assert gzip.decompress(reply.body) == b"first second"
 
 
 def test_trailers_come_after_the_encoded_body(daemon: Daemon) -> None:
-    reply = told(daemon, chunks(b"first ", b"second", trailers=b"X-Last: yes\r\nContent-MD5: x\r\n"), GZIP)
+    reply = reported(daemon, chunks(b"first ", b"second", trailers=b"X-Last: yes\r\nContent-MD5: x\r\n"), GZIP)
     assert gzip.decompress(reply.body) == b"first second"
     assert reply.trailers == [("X-Last", "yes")]
 

@@ -53,7 +53,7 @@ def test_a_stylesheet_starts_no_app(daemon: Daemon) -> None:
     assert reply.one("date")
     assert reply.one("x-request-id")
     assert daemon.status("idle")["state"] == "stopped"
-    line = daemon.until_told("request", tenant="idle")
+    line = daemon.until_reported("request", tenant="idle")
     assert (line["status"], line["start"]) == (200, None)
 
 
@@ -76,7 +76,7 @@ def test_what_is_not_there_is_asked_of_the_app_or_is_not_found(daemon: Daemon) -
     assert get(daemon, "/ann/only/other").status == 404
     assert get(daemon, "/ann/only/.secret").status == 404
     assert get(daemon, "/ann/only/loop").status == 404
-    assert daemon.until_told("static: ", level="warning")["tenant"] == "ann"
+    assert daemon.until_reported("static: ", level="warning")["tenant"] == "ann"
 
 
 def test_files_are_only_read(daemon: Daemon) -> None:
@@ -155,7 +155,7 @@ def test_a_file_outside_is_not_found_and_logged_as_warning(daemon: Daemon) -> No
     reply = get(daemon, named("/etc/hostname", b"Cache-Control: public"))
     assert reply.status == 404
     assert reply.one("cache-control") == "no-store"
-    assert daemon.until_told("X-Sendfile: '/etc/hostname'", level="warning")["tenant"] == "ann"
+    assert daemon.until_reported("X-Sendfile: '/etc/hostname'", level="warning")["tenant"] == "ann"
 
 
 def test_a_tenants_own_data_is_open_and_anothers_is_not(daemon: Daemon) -> None:
@@ -184,7 +184,7 @@ def test_switched_off_the_header_still_does_not_get_through(daemon: Daemon) -> N
 PUBLIC = b"Cache-Control: public, max-age=3600"
 
 
-def told(reply: Reply) -> tuple[str | None, int, bytes]:
+def reported(reply: Reply) -> tuple[str | None, int, bytes]:
     return reply.one("x-cache"), reply.status, reply.body
 
 
@@ -193,19 +193,19 @@ def test_a_public_response_that_names_a_file_is_kept_as_its_head_and_the_file_is
     file.write_bytes(b"before")
     address = named(file, PUBLIC, b'ETag: "theirs"', b"Content-Disposition: inline")
     with Line(daemon) as line:
-        assert told(line.get(address)) == ("miss", 200, b"before")
-        assert told(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 304, b"")
+        assert reported(line.get(address)) == ("miss", 200, b"before")
+        assert reported(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 304, b"")
         again = line.get(address)
-        assert told(again) == ("hit", 200, b"before")
+        assert reported(again) == ("hit", 200, b"before")
         assert (again.one("etag"), again.one("content-disposition")) == ('"theirs"', "inline")
         file.write_bytes(b"and after")
         edited = line.get(address)
-        assert told(edited) == ("hit", 200, b"and after")
+        assert reported(edited) == ("hit", 200, b"and after")
         assert edited.one("content-length") == "9"
         assert edited.one("etag") not in (None, '"theirs"')
-        assert told(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 200, b"and after")
-        assert told(line.get(address, f"If-None-Match: {edited.one('etag')}")) == ("hit", 304, b"")
-        assert told(line.get(address, "Range: bytes=-5")) == ("hit", 206, b"after")
+        assert reported(line.get(address, 'If-None-Match: "theirs"')) == ("hit", 200, b"and after")
+        assert reported(line.get(address, f"If-None-Match: {edited.one('etag')}")) == ("hit", 304, b"")
+        assert reported(line.get(address, "Range: bytes=-5")) == ("hit", 206, b"after")
         assert line.get(address, method="HEAD").one("content-length") == "9"
 
 
@@ -213,13 +213,13 @@ def test_a_kept_file_that_vanished_is_not_found_and_the_app_is_asked_again(daemo
     file = daemon.folder / "public/vanishing.txt"
     file.write_bytes(b"here")
     address = named(file, PUBLIC)
-    assert [told(get(daemon, address))[0] for _ in range(2)] == ["miss", "hit"]
+    assert [reported(get(daemon, address))[0] for _ in range(2)] == ["miss", "hit"]
     file.unlink()
     lost = get(daemon, address)
     assert (lost.status, lost.one("cache-control"), lost.one("age")) == (404, "no-store", None)
     file.write_bytes(b"back")
-    assert told(get(daemon, address)) == ("miss", 200, b"back")
-    assert told(get(daemon, address)) == ("hit", 200, b"back")
+    assert reported(get(daemon, address)) == ("miss", 200, b"back")
+    assert reported(get(daemon, address)) == ("hit", 200, b"back")
 
 
 def test_a_file_that_is_not_there_is_not_kept(daemon: Daemon) -> None:
@@ -235,7 +235,7 @@ def test_a_stale_file_is_sent_and_refreshed_behind_it(daemon: Daemon) -> None:
     file.write_bytes(b"stale")
     address = named(file, b"Cache-Control: max-age=0, stale-while-revalidate=600")
     before = get(daemon, "/ann/tally").json.get("say", 0)
-    assert told(get(daemon, address)) == ("miss", 200, b"stale")
-    assert told(get(daemon, address)) == ("hit", 200, b"stale")
+    assert reported(get(daemon, address)) == ("miss", 200, b"stale")
+    assert reported(get(daemon, address)) == ("hit", 200, b"stale")
     eventually(lambda: get(daemon, "/ann/tally").json["say"] == before + 2, what="the refresh")
-    assert told(get(daemon, address)) == ("hit", 200, b"stale")
+    assert reported(get(daemon, address)) == ("hit", 200, b"stale")

@@ -66,7 +66,7 @@ def test_a_good_bucket_passes_all_examinations(asked: Answers) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("secret", "does not know these credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("missing", "has no bucket nowhere: create it, or correct storage.url or BUCKET_NAME"),
@@ -77,10 +77,10 @@ def test_a_good_bucket_passes_all_examinations(asked: Answers) -> None:
         ("short", "server.shutdown_timeout is 25 s: Fly would kill us while databases are saved"),
     ],
 )
-def test_what_will_not_work_is_reported_with_what_to_do(asked: Answers, name: str, told: str) -> None:
+def test_what_will_not_work_is_reported_with_what_to_do(asked: Answers, name: str, reported: str) -> None:
     code, output = asked[name]
     (fault,) = [shown for shown in output.splitlines() if shown.startswith("fault")]
-    assert told in fault
+    assert reported in fault
     assert "→" in output
     assert "disk " in output  # the others are examined all the same
     assert code == 1

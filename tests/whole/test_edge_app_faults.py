@@ -28,8 +28,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield one
 
 
-def told(daemon: Daemon, marker: str) -> dict[str, Any]:
-    return daemon.until_told("request", request_id=marker)
+def reported(daemon: Daemon, marker: str) -> dict[str, Any]:
+    return daemon.until_reported("request", request_id=marker)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_response_that_is_no_http_is_502(daemon: Daemon, answer: bytes) -> Non
         assert reply.status == 502
         assert b"hello" not in reply.body
         assert line.get("/ann/seen").status == 200  # the visitor's connection is as good as before
-    assert told(daemon, str(reply.one("X-Request-Id")))["reason"].startswith("the app")
+    assert reported(daemon, str(reply.one("X-Request-Id")))["reason"].startswith("the app")
 
 
 def test_garbage_is_502(daemon: Daemon) -> None:
@@ -86,7 +86,7 @@ def test_a_response_that_breaks_off_is_cut_and_never_ended_cleanly(daemon: Daemo
         assert reply.status == 200
         assert reply.complete is whole
         assert line.ended()
-    reason = told(daemon, str(reply.one("X-Request-Id")))["reason"]
+    reason = reported(daemon, str(reply.one("X-Request-Id")))["reason"]
     assert re.search("in the middle of its response|chunk|trailer", reason)
 
 
@@ -105,14 +105,14 @@ def test_an_app_that_dies_before_its_first_byte_is_502_and_one_that_dies_amid_it
     with Line(daemon) as line:
         reply = line.get("/eve/die", "X-Request-Id: died-first")
         assert reply.status == 502
-        assert "without a response" in told(daemon, "died-first")["reason"]
+        assert "without a response" in reported(daemon, "died-first")["reason"]
         eventually(lambda: line.get("/eve/up").status == 200, 20, "the next life")
         reply = line.get("/eve/die-mid-answer", "X-Request-Id: died-amid")
         assert not reply.complete
         assert line.ended()
-    line_told = told(daemon, "died-amid")
-    assert line_told["status"] == 200
-    assert line_told["reason"] == "the app closed the connection in the middle of its response"
+    line_reported = reported(daemon, "died-amid")
+    assert line_reported["status"] == 200
+    assert line_reported["reason"] == "the app closed the connection in the middle of its response"
 
 
 def test_octets_beyond_the_content_length_belong_to_no_response(daemon: Daemon) -> None:
@@ -155,7 +155,7 @@ def test_an_app_that_thinks_too_long_is_504_and_is_let_go(daemon: Daemon) -> Non
     with Line(daemon) as line:
         assert line.get("/late/hold", "X-Request-Id: too-late").status == 504
         assert line.get("/late/seen").status == 200
-        assert told(daemon, "too-late")["reason"] == "no response within 1 s"
+        assert reported(daemon, "too-late")["reason"] == "no response within 1 s"
         eventually(lambda: line.get("/late/tally").json.get("left") == 1, what="the app seeing the end")
 
 

@@ -53,8 +53,8 @@ def test_a_browser_gets_a_page_and_a_program_gets_json(daemon: Daemon) -> None:
 
 
 def test_the_operators_own_pages_replace_ours(daemon: Daemon) -> None:
-    assert get(daemon, "/nobody", BROWSER).body == b"<p>top 404</p>"
-    assert get(daemon, "/nobody", JSON).json["status"] == 404
+    assert get(daemon, "/nonesuch", BROWSER).body == b"<p>top 404</p>"
+    assert get(daemon, "/nonesuch", JSON).json["status"] == 404
     assert get(daemon, "/mine/", BROWSER, "Content-Length: 101", method="POST").body == b"<p>own 413</p>"
     assert get(daemon, "/ann/", BROWSER, "X: " + "x" * 70_000).body == b"<p>top 431</p>"
     waiting = get(daemon, "/mine/", BROWSER)
@@ -73,9 +73,9 @@ def test_a_browser_that_waits_is_shown_a_page_that_reloads_itself(daemon: Daemon
         assert int(page.one("Retry-After") or 0) > 0
         assert b'http-equiv="refresh"' in page.body
         assert int(page.one("Refresh") or 0) > 0
-        told = daemon.until_told("request", request_id=page.one("X-Request-Id"))
-        assert (told["status"], told["tenant"], told["start"]) == (503, "slow", "cold")
-        daemon.until_told("tenant ready", tenant="slow")  # it went on starting
+        reported = daemon.until_reported("request", request_id=page.one("X-Request-Id"))
+        assert (reported["status"], reported["tenant"], reported["start"]) == (503, "slow", "cold")
+        daemon.until_reported("tenant ready", tenant="slow")  # it went on starting
         assert line.get("/slow/up", BROWSER).body == b"up"
 
 
@@ -91,9 +91,9 @@ def test_what_is_no_page_load_waits_for_the_app_and_its_body_is_kept(
         reply = get(daemon, "/post/echo", accept, method=method, body=body)
         assert reply.status == 200
         assert (reply.json["method"], reply.json["length"]) == (method, len(body))
-        told = daemon.until_told("request", request_id=reply.one("X-Request-Id"))
-        assert told["start"] == "cold"
-        assert 600 <= told["wait_ms"] <= told["ms"]
+        reported = daemon.until_reported("request", request_id=reply.one("X-Request-Id"))
+        assert reported["start"] == "cold"
+        assert 600 <= reported["wait_ms"] <= reported["ms"]
 
 
 def test_a_large_body_waits_for_a_cold_app_without_being_held_in_memory(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_an_app_that_does_not_start_is_502_at_once_and_the_reason_is_for_the_log
     assert reply.status == 502
     assert b"exit" not in reply.body
     assert restless()[2:20].encode() not in reply.body
-    told = daemon.until_told("request", request_id=reply.one("X-Request-Id"))
-    assert "3" in told["reason"]
+    reported = daemon.until_reported("request", request_id=reply.one("X-Request-Id"))
+    assert "3" in reported["reason"]
 
 
-@pytest.mark.parametrize("target", ["/nobody", "/ann", "/ann/say?close=1", "/dead/", "/bob/../"])
+@pytest.mark.parametrize("target", ["/nonesuch", "/ann", "/ann/say?close=1", "/dead/", "/bob/../"])
 @pytest.mark.parametrize("accept", [BROWSER, JSON])
 def test_an_error_to_a_head_has_a_length_and_no_body(daemon: Daemon, target: str, accept: str) -> None:
     with Line(daemon) as line:
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_during_a_start_is_499_and_stops_no_start(tmp_path:
     with serving(tmp_path, config) as daemon:
         with Line(daemon) as line:
             line.send(request("/cold/", "X-Request-Id: impatient"))
-            daemon.until_told("tenant starting", tenant="cold")
-        told = daemon.until_told("request", request_id="impatient")
-        assert (told["status"], told["start"]) == (499, "cold")
-        daemon.until_told("tenant ready", tenant="cold")
+            daemon.until_reported("tenant starting", tenant="cold")
+        reported = daemon.until_reported("request", request_id="impatient")
+        assert (reported["status"], reported["start"]) == (499, "cold")
+        daemon.until_reported("tenant ready", tenant="cold")

@@ -37,7 +37,7 @@ def test_requests_sent_ahead_are_answered_in_their_order(daemon: Daemon) -> None
         line.send(
             request("/ann/seen?1")
             + request("/ann/seen?2", method="POST", body=b"GET /ann/seen?no HTTP/1.1\r\n\r\n")
-            + request("/nobody?3")
+            + request("/nonesuch?3")
             + chunked(b"hello", target="/ann/seen?4")
             + request("/ann?5")
             + request("/ann/seen?6", "Connection: close")
@@ -254,6 +254,6 @@ def test_a_client_that_leaves_is_noticed_by_the_app_and_logged(daemon: Daemon) -
     with Line(daemon) as line:
         line.send(request("/bob/hold", "X-Request-Id: left-early"))
         eventually(lambda: get(daemon, "/bob/tally").json.get("hold"), what="the request at the app")
-    told = daemon.until_told("request", request_id="left-early")
-    assert (told["status"], told["reason"]) == (499, "the client left")
+    reported = daemon.until_reported("request", request_id="left-early")
+    assert (reported["status"], reported["reason"]) == (499, "the client left")
     eventually(lambda: get(daemon, "/bob/tally").json.get("left"), what="the app seeing the end")

@@ -29,7 +29,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def remote(daemon: Daemon, *headers: str) -> str:
     """The visitor's address in the log."""
     marker = get(daemon, "/ann/seen", *headers).one("x-request-id")
-    return str(daemon.until_told("request", request_id=marker)["remote"])
+    return str(daemon.until_reported("request", request_id=marker)["remote"])
 
 
 def test_the_app_gets_the_clients_address_scheme_and_time(daemon: Daemon) -> None:
@@ -66,8 +66,8 @@ def test_without_forward_headers_only_our_own_word_counts(closed: Daemon) -> Non
             "Forwarded: for=9.9.9.9", "X-Request-Start: t=5",
         )
     )  # fmt: skip
-    told = [app_saw.one(f"X-Forwarded-{name}") for name in ("For", "Proto", "Host")]
-    assert told == ["127.0.0.1", "http", "here.example"]
+    reported = [app_saw.one(f"X-Forwarded-{name}") for name in ("For", "Proto", "Host")]
+    assert reported == ["127.0.0.1", "http", "here.example"]
     assert not app_saw.all("Forwarded")
 
 
@@ -129,7 +129,7 @@ def test_duplicates_order_case_and_bytes_are_kept(daemon: Daemon) -> None:
 def test_a_sane_request_id_is_kept_and_passed_to_app_client_and_log(daemon: Daemon, given: str) -> None:
     reply = get(daemon, "/ann/seen", f"X-Request-Id: {given}")
     assert reply.one("X-Request-Id") == seen(reply).one("X-Request-Id") == given
-    daemon.until_told("request", request_id=given)
+    daemon.until_reported("request", request_id=given)
 
 
 @pytest.mark.parametrize("given", ["", "x" * 201, "a b", "é", "a\tb"])
@@ -141,10 +141,10 @@ def test_any_other_request_id_is_replaced(daemon: Daemon, given: str) -> None:
 
 
 def test_every_answer_has_an_id_also_refusals_and_redirects(daemon: Daemon) -> None:
-    assert get(daemon, "/nobody", "X-Request-Id: mine").one("X-Request-Id") == "mine"
+    assert get(daemon, "/nonesuch", "X-Request-Id: mine").one("X-Request-Id") == "mine"
     assert get(daemon, "/ann", "X-Request-Id: mine").one("X-Request-Id") == "mine"
     made = ask(daemon, b"nonsense\r\n\r\n").one("X-Request-Id")
-    daemon.until_told("refused", request_id=made)
+    daemon.until_reported("refused", request_id=made)
 
 
 def test_a_response_loses_what_belongs_to_one_hop_and_what_is_not_for_clients(daemon: Daemon) -> None:

@@ -34,7 +34,7 @@ def test_a_header_of_one_value_that_comes_with_two_is_refused(name: str, daemon:
     reply = ask(daemon, request("/ann/seen", f"{name}: Basic YQ==", "Cookie: a=1", f"{name.upper()}: Basic Yg=="))
     assert reply.status == 400
     identity = reply.one("X-Request-Id")
-    assert daemon.until_told("refused", request_id=identity)["reason"] == f"several {name} headers that differ"
+    assert daemon.until_reported("refused", request_id=identity)["reason"] == f"several {name} headers that differ"
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Origin"])
@@ -56,8 +56,8 @@ def test_a_client_cannot_remove_what_the_proxy_in_front_has_set(named: str, on_f
     assert app_saw.one("Fly-Client-IP") == "2001:db8::7"
     assert app_saw.one("Fly-Region") == "sjc"
     assert app_saw.one("X-A") == (None if "x-a" in named else "1")
-    told = on_fly.until_told("request", request_id=app_saw.one("X-Request-Id"))
-    assert told["remote"] == "2001:db8::7"
+    reported = on_fly.until_reported("request", request_id=app_saw.one("X-Request-Id"))
+    assert reported["remote"] == "2001:db8::7"
 
 
 def test_another_spelling_of_the_clients_address_does_not_reach_the_app(on_fly: Daemon) -> None:
@@ -91,8 +91,8 @@ def test_a_client_that_closes_its_side_after_the_request_has_left(daemon: Daemon
         eventually(lambda: get(daemon, "/bob/tally").json.get("hold"), what="the request at the app")
         line.socket.shutdown(socket.SHUT_WR)
         assert line.rest() == b""
-    told = daemon.until_told("request", request_id="half-closed")
-    assert (told["status"], told["reason"]) == (499, "the client left")
+    reported = daemon.until_reported("request", request_id="half-closed")
+    assert (reported["status"], reported["reason"]) == (499, "the client left")
     eventually(lambda: get(daemon, "/bob/tally").json.get("left", 0) > before, what="the app seeing the end")
 
 
@@ -109,8 +109,8 @@ def test_an_app_that_never_ends_its_interim_responses_is_502(daemon: Daemon) -> 
         while (reply := line.reply()).status == 103:
             pass
     assert reply.status == 502
-    told = daemon.until_told("request", request_id="interim")
-    assert told["reason"] == "the app sent more than 64 interim responses (1xx)"
+    reported = daemon.until_reported("request", request_id="interim")
+    assert reported["reason"] == "the app sent more than 64 interim responses (1xx)"
 
 
 def test_long_paths_that_all_differ_leave_nothing_in_memory(daemon: Daemon) -> None:
@@ -122,6 +122,6 @@ def test_long_paths_that_all_differ_leave_nothing_in_memory(daemon: Daemon) -> N
         for number in range(100, 1300):
             line.get(f"/ann/tally/{number}{tail}", f"User-Agent: {number}")
     assert resident(daemon.pid) - before < 16 << 20
-    told = [one for one in daemon.told("request") if len(one["path"]) > 8000][-1]
-    assert told["path"].endswith("... (cut: 63015 bytes in all)")
-    assert len(told["path"]) < 8300
+    reported = [one for one in daemon.reported("request") if len(one["path"]) > 8000][-1]
+    assert reported["path"].endswith("... (cut: 63015 bytes in all)")
+    assert len(reported["path"]) < 8300

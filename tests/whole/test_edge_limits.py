@@ -47,8 +47,12 @@ def test_a_body_declared_too_large_is_413_before_the_app_sees_a_byte(daemon: Dae
         assert (reply.status, reply.one("Connection")) == (413, "close")
         assert line.ended()
     assert count(daemon, "declared") == 0
-    told = daemon.until_told("request", request_id="declared")
-    assert (told["tenant"], told["status"], told["reason"]) == ("ann", 413, "the body is larger than 10 bytes")
+    reported = daemon.until_reported("request", request_id="declared")
+    assert (reported["tenant"], reported["status"], reported["reason"]) == (
+        "ann",
+        413,
+        "the body is larger than 10 bytes",
+    )
 
 
 def test_a_body_that_grows_too_large_is_413(daemon: Daemon) -> None:
@@ -168,12 +172,12 @@ def test_a_client_that_takes_nothing_of_a_response_is_cut_off(tmp_path_factory: 
         stuck.send(request("/ann/pour?mb=30", "X-Request-Id: stuck"))
         slow.send(request("/ann/pour?mb=30", "X-Request-Id: slow"))
         taken = 0
-        while not daemon.told("request", request_id="stuck"):
+        while not daemon.reported("request", request_id="stuck"):
             taken += len(slow.socket.recv(1 << 16))
-        assert daemon.told("request", request_id="stuck")[0]["reason"] == "the client took nothing for 1 s"
+        assert daemon.reported("request", request_id="stuck")[0]["reason"] == "the client took nothing for 1 s"
         while data := slow.socket.recv(1 << 20):  # it took some all the time: it gets all
             taken += len(data)
             if taken >= 30 << 20:
                 break
         assert taken >= 30 << 20
-        eventually(lambda: daemon.told("request", request_id="slow"), what="the line of the slow one")
+        eventually(lambda: daemon.reported("request", request_id="slow"), what="the line of the slow one")

@@ -26,7 +26,7 @@ def test_the_line_has_all_of_a_request(daemon: Daemon) -> None:
     reply = get(
         daemon, "/ann/one/seen?a=1&b", "User-Agent: Test/1.0 (x)", "X-Request-Id: cold-one", method="PUT", body=b"xyz"
     )
-    cold = daemon.until_told("request", request_id="cold-one")
+    cold = daemon.until_reported("request", request_id="cold-one")
     assert set(cold) == FIELDS
     assert (cold["level"], cold["status"], cold["method"], cold["host"]) == ("info", 200, "PUT", "here.example")
     assert (cold["path"], cold["query"], cold["user"], cold["tenant"]) == ("/ann/one/seen", "a=1&b", "ann", "ann/one")
@@ -40,7 +40,7 @@ def test_the_line_has_all_of_a_request(daemon: Daemon) -> None:
     assert cold["bytes"] > len(reply.body)
     assert datetime.fromisoformat(cold["time"]).utcoffset() is not None
     get(daemon, "/ann/one/seen", "X-Request-Id: warm-one")
-    warm = daemon.until_told("request", request_id="warm-one")
+    warm = daemon.until_reported("request", request_id="warm-one")
     assert set(warm) == FIELDS
     assert (warm["start"], warm["wait_ms"], warm["query"], warm["user_agent"]) == ("warm", None, None, None)
     assert warm["ms"] > 0
@@ -53,7 +53,7 @@ def test_the_octets_are_those_of_the_wire(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.send(request(answer.replace("/ann/", "/bob/"), "Connection: close", "X-Request-Id: octets"))
         whole = line.rest()
-    assert daemon.until_told("request", request_id="octets")["bytes"] == len(whole)
+    assert daemon.until_reported("request", request_id="octets")["bytes"] == len(whole)
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_the_octets_are_those_of_the_wire(daemon: Daemon) -> None:
     ],
 )
 def test_hostile_words_stay_words(daemon: Daemon, agent: str, path: str) -> None:
-    for target, query in ((path, '"\\'), ("/nobody" + path, "\\n")):
+    for target, query in ((path, '"\\'), ("/nonesuch" + path, "\\n")):
         reply = get(daemon, f"{target}?{query}", f"User-Agent: {agent}", f"Referer: {agent}")
-        told = daemon.until_told("request", request_id=reply.one("X-Request-Id"))
-        assert set(told) == FIELDS
-        assert (told["path"], told["query"]) == (target, query)
-        assert (told["user_agent"] or "") == agent.strip(" \t")
+        reported = daemon.until_reported("request", request_id=reply.one("X-Request-Id"))
+        assert set(reported) == FIELDS
+        assert (reported["path"], reported["query"]) == (target, query)
+        assert (reported["user_agent"] or "") == agent.strip(" \t")
 
 
 def test_an_unparsable_request_is_logged_without_its_bytes(daemon: Daemon) -> None:
     reply = ask(daemon, b'GET / HTTP/1.1\r\nHost: x\r\nX: \x00"\x1b[2J\r\n\r\n')
-    told = daemon.until_told("refused", request_id=reply.one("X-Request-Id"))
-    assert (told["status"], told["remote"]) == (400, "127.0.0.1")
+    reported = daemon.until_reported("refused", request_id=reply.one("X-Request-Id"))
+    assert (reported["status"], reported["remote"]) == (400, "127.0.0.1")
 
 
 def test_every_line_of_the_log_is_json(daemon: Daemon) -> None:
@@ -90,8 +90,8 @@ def test_every_line_of_the_log_is_json(daemon: Daemon) -> None:
 
 def test_what_comes_from_the_pipeline_has_a_line_each(daemon: Daemon) -> None:
     with Line(daemon) as line:
-        line.send(b"".join(request("/nobody" if n % 2 else "/bob/seen", f"X-Request-Id: p{n}") for n in range(20)))
+        line.send(b"".join(request("/nonesuch" if n % 2 else "/bob/seen", f"X-Request-Id: p{n}") for n in range(20)))
         statuses = [line.reply().status for _ in range(20)]
     assert statuses == [200, 404] * 10
     for n in range(20):
-        assert daemon.until_told("request", request_id=f"p{n}")["status"] == statuses[n]
+        assert daemon.until_reported("request", request_id=f"p{n}")["status"] == statuses[n]

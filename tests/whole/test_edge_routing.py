@@ -37,7 +37,7 @@ def rooted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def served_by(daemon: Daemon, target: str) -> str | None:
     """The tenant of the log line."""
     reply = get(daemon, target)
-    line = daemon.until_told("request", request_id=reply.one("x-request-id"))
+    line = daemon.until_reported("request", request_id=reply.one("x-request-id"))
     tenant = line["tenant"]
     return None if tenant is None else str(tenant)
 
@@ -62,7 +62,7 @@ def test_the_longest_name_on_whole_segments_wins(daemon: Daemon, target: str, te
 @pytest.mark.parametrize(
     "target",
     [
-        "/", "/ann", "/ann/", "/ann/2026/", "/ann/2025x/", "/annx/2025/", "/Ann/2025/", "/nobody/", "//ann/2025/",
+        "/", "/ann", "/ann/", "/ann/2026/", "/ann/2025x/", "/annx/2025/", "/Ann/2025/", "/nonesuch/", "//ann/2025/",
         "/ann//2025/", "/ann%2F2025/", "/ann/%32025/", "/12345/x/", "/1a/x/", "/17/y/", "/*/x/", "/~/",
     ],
 )  # fmt: skip
@@ -82,7 +82,7 @@ def test_a_path_of_no_user_is_404(daemon: Daemon, target: str) -> None:
 def test_dot_segments_lead_nowhere(daemon: Daemon, target: str) -> None:
     reply = get(daemon, target)
     assert reply.status == 400
-    line = daemon.until_told("request", request_id=reply.one("x-request-id"))
+    line = daemon.until_reported("request", request_id=reply.one("x-request-id"))
     assert line["tenant"] is None
     assert line["path"] == target
 
@@ -164,7 +164,7 @@ def test_options_of_everything_is_answered_here(daemon: Daemon) -> None:
     [
         (b"CONNECT db.internal:5432 HTTP/1.1\r\nHost: db.internal:5432\r\n\r\n", 405),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # a TLS hello: told at once, not after a time-out
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # a TLS hello: reported at once, not after a time-out
         (b"GET /bob/seen HTTP/1.2\r\nHost: x\r\n\r\n", 505),
         (b"GET /bob/seen\r\n\r\n", 400),
         (b"HELO there\r\n\r\n", 501),
@@ -191,17 +191,17 @@ def test_what_stands_before_the_user_is_the_root(rooted: Daemon) -> None:
 def test_the_daemons_own_health_path_is_answered_without_a_tenant(rooted: Daemon) -> None:
     assert ask(rooted, request("/up?x")).body == b"ok\n"
     assert ask(rooted, request("/up", version="1.0")).status == 200
-    marker = get(rooted, "/nobody").one("x-request-id")
-    rooted.until_told("request", request_id=marker)
-    assert not rooted.told("request", path="/up")  # health checks leave no line
+    marker = get(rooted, "/nonesuch").one("x-request-id")
+    rooted.until_reported("request", request_id=marker)
+    assert not rooted.reported("request", path="/up")  # health checks leave no line
 
 
 def test_asking_a_tenant_for_its_health_is_no_visit(daemon: Daemon) -> None:
     assert get(daemon, "/dog/up").body == b"asleep\n"
     assert get(daemon, "/dog/up", method="HEAD").body == b""
-    assert not daemon.told("tenant", tenant="dog")  # it was left asleep
+    assert not daemon.reported("tenant", tenant="dog")  # it was left asleep
     assert get(daemon, "/dog/seen").status == 200
     assert seen(get(daemon, "/dog/up?x")).line == "GET /dog/up?x HTTP/1.1"
     marker = get(daemon, "/dog/seen").one("x-request-id")
-    daemon.until_told("request", request_id=marker)
-    assert not daemon.told("request", path="/dog/up")
+    daemon.until_reported("request", request_id=marker)
+    assert not daemon.reported("request", path="/dog/up")

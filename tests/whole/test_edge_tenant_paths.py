@@ -137,10 +137,10 @@ def test_the_log_warns_once_of_a_cookie_that_demands_the_root(daemon: Daemon) ->
     for _ in range(3):
         reply = get(daemon, to("host", say(answer(b"Set-Cookie: __Host-sid=s3cret; Path=/; Secure"))))
         assert reply.all("set-cookie") == ["__Host-sid=s3cret; Path=/host; Secure"]
-    daemon.until_told("browsers refuse the cookie __Host-sid below /host", tenant="host")
+    daemon.until_reported("browsers refuse the cookie __Host-sid below /host", tenant="host")
     get(daemon, to("host", say(answer())))
-    assert len(daemon.told("browsers refuse the cookie", tenant="host")) == 1
-    assert "s3cret" not in "".join(str(line) for line in daemon.told("browsers refuse"))
+    assert len(daemon.reported("browsers refuse the cookie", tenant="host")) == 1
+    assert "s3cret" not in "".join(str(line) for line in daemon.reported("browsers refuse"))
 
 
 def test_a_wrapped_app_has_its_cookies_and_redirects_as_they_are(tmp_path: Path) -> None:
@@ -162,4 +162,4 @@ def test_a_wrapped_app_has_its_cookies_and_redirects_as_they_are(tmp_path: Path)
             seen = b"".join(iter(lambda: raw.recv(65536), b""))
         assert b"Set-Cookie: __Host-a=1; Path=/\r\n" in seen
         assert b"Location: /x\r\n" in seen
-        assert not one.told("browsers refuse")
+        assert not one.reported("browsers refuse")

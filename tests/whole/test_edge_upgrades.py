@@ -63,8 +63,8 @@ def test_the_101_keeps_the_apps_headers_and_the_request_is_logged(daemon: Daemon
         assert reply.headers == [
             ("X-Extra", "1"), ("Connection", "Upgrade"), ("Upgrade", "WebSocket"), ("X-Request-Id", "switched"),
         ]  # fmt: skip
-    told = daemon.until_told("request", request_id="switched")
-    assert told["status"] == 101
+    reported = daemon.until_reported("request", request_id="switched")
+    assert reported["status"] == 101
 
 
 def test_what_is_sent_ahead_of_the_switch_and_with_it_arrives(daemon: Daemon) -> None:
@@ -122,11 +122,11 @@ def test_an_open_websocket_keeps_the_app_and_a_refused_one_does_not(daemon: Daem
         line.socket.settimeout(1.5)
         with pytest.raises(TimeoutError):
             line.socket.recv(1)
-        assert not daemon.told("tenant draining", tenant="short")
-    daemon.until_told("tenant stopped", tenant="short")
+        assert not daemon.reported("tenant draining", tenant="short")
+    daemon.until_reported("tenant stopped", tenant="short")
     with Line(daemon) as line:
         assert line.get("/short/upgrade?refuse=1", *WEBSOCKET).status == 403
-        eventually(lambda: len(daemon.told("tenant stopped", tenant="short")) == 2, what="the second stop")
+        eventually(lambda: len(daemon.reported("tenant stopped", tenant="short")) == 2, what="the second stop")
 
 
 @pytest.mark.parametrize(
@@ -171,5 +171,5 @@ def test_a_client_that_vanishes_from_a_tunnel_ends_it(daemon: Daemon) -> None:
     with Line(daemon) as line:
         line.get("/eve/upgrade", *WEBSOCKET, "X-Request-Id: vanished")
         line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    daemon.until_told("request", request_id="vanished")
+    daemon.until_reported("request", request_id="vanished")
     assert get(daemon, "/eve/up").status == 200

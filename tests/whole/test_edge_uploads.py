@@ -55,8 +55,8 @@ def test_a_client_that_leaves_is_gone(daemon: Daemon) -> None:
     with Line(daemon) as line:
         assert line.send(begun("/ann/upload", "X-Request-Id: left", "Expect: 100-continue")).reply().status == 100
         line.send(BODY[:400_000])
-    told = daemon.until_told("request", request_id="left")
-    assert (told["status"], told["reason"]) == (499, "the client left")
+    reported = daemon.until_reported("request", request_id="left")
+    assert (reported["status"], reported["reason"]) == (499, "the client left")
 
 
 def test_an_app_may_answer_before_all_has_come(daemon: Daemon) -> None:

@@ -42,9 +42,9 @@ def test_a_busy_port_is_reported_and_no_app_is_started_or_ended(tmp_path: Path) 
 def test_all_faults_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
     faulty = config(app="  iddle: 5m\n  ready: up", server="  root: customers", users="users: {'../x': {}, ann: {}}")
     run = refused(tmp_path / "faulty", faulty)
-    told = run.stdout + run.stderr
+    reported = run.stdout + run.stderr
     for fault in ("app.iddle", "idle", "app.ready", "server.root", "../x"):
-        assert fault in told
+        assert fault in reported
     assert not (tmp_path / "faulty" / "data").exists()
 
 

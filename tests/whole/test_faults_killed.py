@@ -33,9 +33,9 @@ def record(daemon: Daemon) -> bytes:
 
 def uploaded(daemon: Daemon) -> bool:
     """A snapshot is there, and the pointer does not know of it yet."""
-    shelf = evidence.shelf(daemon, TENANT)
-    known = evidence.pointer(shelf).get("key", "")
-    return any(path.name > known for path in evidence.snapshots(shelf))
+    remote = evidence.remote(daemon, TENANT)
+    known = evidence.pointer(remote).get("key", "")
+    return any(path.name > known for path in evidence.snapshots(remote))
 
 
 def kill_at(daemon: Daemon, point: Point, within: float = 15) -> None:
@@ -60,14 +60,14 @@ def next_start_is_sound(daemon: Daemon, acknowledged: int) -> None:
     daemon.start()
     assert evidence.processes_of(daemon.folder) == [], "ended before it listened"
     assert daemon.get(f"/{TENANT}/count").json["count"] == acknowledged
-    assert daemon.told("unexpected error") == []
+    assert daemon.reported("unexpected error") == []
 
 
 def end_is_sound(daemon: Daemon, acknowledged: int) -> None:
     assert daemon.stop() == 0
     assert evidence.processes_of(daemon.folder) == []
     assert evidence.rows(evidence.database(daemon, TENANT)) == acknowledged
-    assert evidence.stored_rows(evidence.shelf(daemon, TENANT)) == acknowledged
+    assert evidence.stored_rows(evidence.remote(daemon, TENANT)) == acknowledged
     assert work(daemon, "orphans/*") == [], "the local copy was the newer one all the time"
     assert work(daemon, "save-*") == work(daemon, "restore-*") == []
 
@@ -84,33 +84,33 @@ SAVE: dict[str, Point] = {
 
 def test_killed_at_each_point_of_a_save_while_the_app_runs(start: StartDaemon) -> None:
     daemon = start(config().replace("interval: 0", "interval: 100ms"))
-    shelf = evidence.shelf(daemon, TENANT)
+    remote = evidence.remote(daemon, TENANT)
     daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}")
-    eventually(lambda: evidence.pointer(shelf), what="the first save")
+    eventually(lambda: evidence.pointer(remote), what="the first save")
     count = 0
     for point in [*SAVE.values(), lambda d: True]:
         count += 1
         assert daemon.post(f"/{TENANT}/add").json["count"] == count
         kill_at(daemon, point)
-        assert not evidence.pointer(shelf) or evidence.stored_rows(shelf) <= count
+        assert not evidence.pointer(remote) or evidence.stored_rows(remote) <= count
         next_start_is_sound(daemon, count)
     end_is_sound(daemon, count)
 
 
 def test_killed_as_soon_as_a_save_is_published(start: StartDaemon) -> None:
     daemon = start(config().replace("interval: 0", "interval: 100ms"))
-    shelf = evidence.shelf(daemon, TENANT)
+    remote = evidence.remote(daemon, TENANT)
     for count in range(1, 5):
-        before = evidence.pointer(shelf)
+        before = evidence.pointer(remote)
         assert daemon.post(f"/{TENANT}/add").json["count"] == count
-        kill_at(daemon, lambda d: evidence.pointer(shelf) != before)  # noqa: B023
+        kill_at(daemon, lambda d: evidence.pointer(remote) != before)  # noqa: B023
         next_start_is_sound(daemon, count)
     end_is_sound(daemon, count)
 
 
 def test_killed_at_each_point_of_the_last_save_and_saved_without_a_client(start: StartDaemon) -> None:
     daemon = start(config(idle="100ms"))
-    shelf = evidence.shelf(daemon, TENANT)
+    remote = evidence.remote(daemon, TENANT)
     assert daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}").status == 200
     count = 0
     for point in SAVE.values():
@@ -118,9 +118,9 @@ def test_killed_at_each_point_of_the_last_save_and_saved_without_a_client(start:
         assert daemon.post(f"/{TENANT}/add").json["count"] == count
         kill_at(daemon, point)
         daemon.start()
-        eventually(lambda: evidence.pointer(shelf) and evidence.stored_rows(shelf) == count, what="the save")  # noqa: B023
+        eventually(lambda: evidence.pointer(remote) and evidence.stored_rows(remote) == count, what="the save")  # noqa: B023
     end_is_sound(daemon, count)
-    assert len(daemon.told("tenant starting")) == len(SAVE)
+    assert len(daemon.reported("tenant starting")) == len(SAVE)
 
 
 RESTORE: dict[str, Point] = {
@@ -147,14 +147,14 @@ def test_killed_at_each_point_of_a_restore(start: StartDaemon) -> None:
         assert not local.exists() or local.stat().st_size == whole, f"a part of it under the final name when {name}"
         next_start_is_sound(daemon, 1)
         assert daemon.stop() == 0
-        assert evidence.stored_rows(evidence.shelf(daemon, TENANT)) == 1
+        assert evidence.stored_rows(evidence.remote(daemon, TENANT)) == 1
         assert work(daemon, "restore-*") == []
 
 
 START: dict[str, Point] = {
     "the app is on record": lambda d: d.children(),
-    "the app listens": lambda d: d.told("listening on "),
-    "the app is ready": lambda d: d.told("tenant ready"),
+    "the app listens": lambda d: d.reported("listening on "),
+    "the app is ready": lambda d: d.reported("tenant ready"),
 }
 
 
@@ -181,7 +181,7 @@ def test_killed_beside_an_app_that_ignores_sigterm_and_has_a_child_with_the_data
     assert len(evidence.processes_of(daemon.folder)) == 2
     daemon.kill_with_supervisor()
     next_start_is_sound(daemon, 1)
-    assert daemon.told("ended an app of an earlier run", needed="SIGKILL")
+    assert daemon.reported("ended an app of an earlier run", needed="SIGKILL")
     end_is_sound(daemon, 1)
 
 
@@ -195,9 +195,9 @@ def test_unsaved_data_of_a_user_by_pattern_are_saved_and_of_a_removed_one_report
     daemon.kill()
     daemon.write(config(users=f"users: {{bob: {{}}, {pattern}}}"))
     daemon.start()
-    eventually(lambda: evidence.pointer(evidence.shelf(daemon, "42")), what="the save of 42")
-    assert evidence.stored_rows(evidence.shelf(daemon, "42")) == 1
-    daemon.until_told("unsaved data of a tenant that is not configured", tenant="ann")
-    assert evidence.pointer(evidence.shelf(daemon, "ann")) == {}
+    eventually(lambda: evidence.pointer(evidence.remote(daemon, "42")), what="the save of 42")
+    assert evidence.stored_rows(evidence.remote(daemon, "42")) == 1
+    daemon.until_reported("unsaved data of a tenant that is not configured", tenant="ann")
+    assert evidence.pointer(evidence.remote(daemon, "ann")) == {}
     assert daemon.stop() == 0
     assert evidence.rows(evidence.database(daemon, "ann")) == 1

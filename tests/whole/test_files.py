@@ -80,14 +80,14 @@ def test_two_hundred_uploads_survive_idle_stops_lost_data_and_another_machine(
     before = everything(daemon)
     assert len(before["files"]) == len(before["rows"]) == 200
     assert whole(before)
-    saved = daemon.until_told("saved", within=60, tenant="ann", database="storage/")
-    daemon.until_told("tenant stopped", within=60, tenant="ann")
+    saved = daemon.until_reported("saved", within=60, tenant="ann", database="storage/")
+    daemon.until_reported("tenant stopped", within=60, tenant="ann")
     shutil.rmtree(daemon.folder / "data" / "tenants")
     assert everything(daemon) == before
-    restored = daemon.until_told("restored", tenant="ann", database="storage/")
+    restored = daemon.until_reported("restored", tenant="ann", database="storage/")
     assert (saved["files"], restored["files"]) == (200, 200)
     assert daemon.stop() == 0
-    assert daemon.told("the files and the databases are not of one moment") == []
+    assert daemon.reported("the files and the databases are not of one moment") == []
     verified = daemon.cli("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "storage/" in verified.stdout
@@ -100,7 +100,7 @@ def test_two_hundred_uploads_survive_idle_stops_lost_data_and_another_machine(
     assert set(found["files"]) - set(before["files"]) == {"one/more"}
     assert whole(found)
     assert daemon.stop() == 0
-    fetched = daemon.told("restored", tenant="ann", database="storage/")[-1]
+    fetched = daemon.reported("restored", tenant="ann", database="storage/")[-1]
     assert fetched["fetched"] == len("one/more"), "only what differs"
 
 
@@ -152,7 +152,7 @@ def test_a_killed_daemon_goes_on_with_all_files_and_a_lost_machine_says_how_old_
     shutil.rmtree(daemon.folder / "data")
     daemon.start()
     found = everything(daemon)
-    apart = daemon.told("the files and the databases are not of one moment")
+    apart = daemon.reported("the files and the databases are not of one moment")
     if mode == "snapshot":
         assert sorted(found["files"]) == sorted(found["rows"]) == ["a", "b"]
         assert apart == []
@@ -263,11 +263,11 @@ def test_the_end_is_in_time_although_the_bucket_hangs_and_the_next_start_saves(
         assert time.monotonic() - began < 6 * SLOWNESS
         wire.pass_through()
         daemon.start()
-        daemon.until_told("saved", within=30, tenant="ann", database="storage/")
-        daemon.until_told("saved", within=30, tenant="ann", database="app.sqlite3")
+        daemon.until_reported("saved", within=30, tenant="ann", database="storage/")
+        daemon.until_reported("saved", within=30, tenant="ann", database="app.sqlite3")
         assert daemon.stop() == 0
         shutil.rmtree(daemon.folder / "data")
         daemon.start()
         assert everything(daemon) == before
-        assert daemon.told("the files and the databases are not of one moment") == []
+        assert daemon.reported("the files and the databases are not of one moment") == []
         assert daemon.stop() == 0

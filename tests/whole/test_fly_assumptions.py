@@ -1,6 +1,6 @@
-"""What breaks a naive design on Fly, point by point (0.1 to 0.11 of tests/CASES.md): real daemons on the simulator.
+"""Cases that break a naive design on Fly, point by point (0.1 to 0.11 of tests/CASES.md): real daemons, simulated Fly.
 
-Naive is: to look up who serves a user in the DNS by his metadata, to make an id of that address by PTR, and to answer
+Naive is: to look up who serves a user in the DNS by its metadata, to make an id of that address by PTR, and to answer
 ``fly-replay: instance=<id>``. Three machines m1 (iad, where visitors come in), m2 (ams) and m3 (syd) have 100, 200, 300
 in their metadata; m4 is one of another app, and has 500. The simulator's DNS has no PTR.
 """
@@ -67,18 +67,18 @@ def count(fly: Cloud, path: str, **more: Any) -> tuple[int, str]:
 
 
 def stop(fly: Cloud, name: str, user: str) -> None:
-    """Its machine lets him go."""
-    before = len(fly.told(name, "user released", user=user))
+    """Its machine releases the user."""
+    before = len(fly.reported(name, "user released", user=user))
     subprocess.run(
         [sys.executable, "-m", "flyatc", "stop", user, "--config", str(fly[name].folder / "tenants.yaml")],
         env=clean_environment() | {"FLYATC_DATA": str(fly[name].folder / "data")},
         check=True, capture_output=True, timeout=60 * SLOWNESS,
     )  # fmt: skip
-    eventually(lambda: len(fly.told(name, "user released", user=user)) > before, what=f"{user} is released")
+    eventually(lambda: len(fly.reported(name, "user released", user=user)) > before, what=f"{user} is released")
 
 
 def addresses(fly: Cloud, user: str) -> list[str]:
-    """Of the machines which have him in their metadata, as the DNS tells them."""
+    """Of the machines which have the user in their metadata, as the DNS tells them."""
     question = dns.message.make_query(f"{user}.customer_id.kv._metadata.sim.internal.", "AAAA")
     answer = dns.query.udp(question, "127.0.0.1", port=fly.simulator.dns_port, timeout=10)
     return [item.to_text() for records in answer.answer for item in records]
@@ -193,7 +193,7 @@ def test_a_remembered_replay_has_no_state_and_a_moved_user_is_followed(fly: Clou
     stop(fly, "m2", "200")
     rows, hops = count(fly, "/200")
     assert (rows, hops.count("replays")) == (before + 1, 1)
-    assert f"  m2 replays: instance={fly.id('m3')} " in hops, "the visitor was sent to his former machine at once"
+    assert f"  m2 replays: instance={fly.id('m3')} " in hops, "the visitor was sent to the former machine at once"
     assert "timeout=2000ms fallback=force_self" in hops
     rows, hops = count(fly, "/200")
     assert (rows, "  m1 replays: " in hops) == (before + 1, True), "which had the proxy forget"

@@ -1,5 +1,5 @@
-"""A copy in the store that is damaged while its tenant runs: found by storage.verify, told, replaced at once. Nothing
-is removed, and what is in the store can then be restored without the machine that made it."""
+"""A copy in the store that is damaged while its tenant runs: found by storage.verify, reported, replaced at once.
+Nothing is removed, and what is in the store can then be restored without the machine that made it."""
 
 import json
 import shutil
@@ -57,13 +57,13 @@ def test_a_copy_damaged_while_its_tenant_runs_is_found_reported_and_replaced(
     for count in range(1, 6):
         assert daemon.post("/ann/one/add").json["count"] == count
     eventually(lambda: stored(daemon, mode), 20, "the save")
-    daemon.until_told("verified", within=20)
+    daemon.until_reported("verified", within=20)
     damaged: list[Path] = []
 
     def found() -> list[dict[str, Any]]:
         """A compaction may write a sound file beside the damaged ones, from litestream's own: it is damaged as well."""
-        if told := daemon.told("what the store has cannot be restored"):
-            return told
+        if reported := daemon.reported("what the store has cannot be restored"):
+            return reported
         for file in needed(stored(daemon, mode), mode):
             if file not in damaged:
                 damage(file)
@@ -72,9 +72,9 @@ def test_a_copy_damaged_while_its_tenant_runs_is_found_reported_and_replaced(
 
     error = eventually(found, 30, "the alarm")[0]
     assert (error["level"], error["tenant"], error["database"]) == ("error", "ann/one", "app.sqlite3")
-    daemon.until_told("the store has a new copy, made of the local file", within=30)
-    verified = len(daemon.told("verified"))
-    eventually(lambda: len(daemon.told("verified")) > verified, 30, "another drill")
+    daemon.until_reported("the store has a new copy, made of the local file", within=30)
+    verified = len(daemon.reported("verified"))
+    eventually(lambda: len(daemon.reported("verified")) > verified, 30, "another drill")
     assert overview(daemon)["verified"]["bad"] == []
     assert overview(daemon)["verified"]["healed"] >= 1
     if damage is not remove:
@@ -90,10 +90,10 @@ def test_a_store_which_has_lost_all_of_a_stream_while_its_tenant_runs_gets_it_ag
     daemon = start(config().replace("{interval: 0}", "{interval: 0, mode: litestream, verify: 1s}"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     eventually(lambda: not daemon.status("ann/one")["unsaved"], 20, "the stream")
-    daemon.until_told("verified", within=20)
+    daemon.until_reported("verified", within=20)
     shutil.rmtree(daemon.folder / "store" / "users" / "ann" / "one" / "app.sqlite3")
-    daemon.until_told("what the store has cannot be restored", within=30)
-    daemon.until_told("the store has a new copy, made of the local file", within=30)
+    daemon.until_reported("what the store has cannot be restored", within=30)
+    daemon.until_reported("the store has a new copy, made of the local file", within=30)
     assert stored(daemon, "litestream")
     daemon.lose_machine()
     evidence.grow_old(daemon, daemon.folder / "store")

@@ -65,9 +65,9 @@ users: {{ann: }}
 def test_a_server_that_only_waits_is_idle(start: StartDaemon, server: str) -> None:
     daemon = start(SERVERS)
     assert daemon.get(f"/{server}/echo").status == 200
-    ended = daemon.until_told("tenant draining", 30, tenant=server)
+    ended = daemon.until_reported("tenant draining", 30, tenant=server)
     assert ended["why"] == "no request for 6.0 s"
-    assert daemon.told("kept running") == []
+    assert daemon.reported("kept running") == []
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_job_that_a_request_leaves_behind_ends_before_its_app_is_stopped(
     seconds = 7.0
     assert daemon.get(f"/ann/{job}?s={seconds}").text == "accepted"
     asked = time.monotonic()
-    kept = daemon.until_told("kept running without requests", 20, tenant="ann")
+    kept = daemon.until_reported("kept running without requests", 20, tenant="ann")
     assert reason in kept["why"]
     assert kept["why"] in daemon.cli("status").stdout
-    daemon.until_told("tenant stopped", 60)
+    daemon.until_reported("tenant stopped", 60)
     assert time.monotonic() - asked > seconds
     assert int(daemon.get("/ann/rows").text) >= 1, "the job has written"
 
@@ -97,27 +97,27 @@ def test_a_job_that_a_request_leaves_behind_ends_before_its_app_is_stopped(
 def test_in_litestream_mode_the_saves_of_a_database_are_no_work_of_the_app(start: StartDaemon) -> None:
     daemon = start(jobs("litestream"))
     assert daemon.get("/ann/rows").text == "0"
-    daemon.until_told("tenant draining", 10, tenant="ann")
-    assert daemon.told("kept running") == []
+    daemon.until_reported("tenant draining", 10, tenant="ann")
+    assert daemon.reported("kept running") == []
 
 
 def test_periodic_saves_are_no_work_of_the_app(start: StartDaemon) -> None:
     daemon = start(jobs())
     assert daemon.get("/ann/rows").text == "0"
-    daemon.until_told("tenant draining", 10, tenant="ann")
-    assert daemon.told("kept running") == []
+    daemon.until_reported("tenant draining", 10, tenant="ann")
+    assert daemon.reported("kept running") == []
 
 
 def test_idle_most_ends_it_all_the_same(start: StartDaemon) -> None:
     daemon = start(jobs(app="  idle_most: 5s"))
     daemon.get("/ann/sleep?s=3600")
-    assert "(idle_most)" in daemon.until_told("tenant draining", 30, tenant="ann")["why"]
+    assert "(idle_most)" in daemon.until_reported("tenant draining", 30, tenant="ann")["why"]
 
 
 def test_a_stop_for_another_reason_ends_a_job_with_its_grace(start: StartDaemon) -> None:
     daemon = start(jobs())
     daemon.get("/ann/sleep?s=3600")
-    daemon.until_told("kept running without requests", 20, tenant="ann")
+    daemon.until_reported("kept running without requests", 20, tenant="ann")
     assert daemon.cli("stop", "ann").returncode == 0
     assert state(daemon) == "stopped"
 

@@ -128,10 +128,10 @@ def test_user_ids_alone_keep_the_tenants_apart_but_not_what_all_may_read(begin: 
 
 
 def test_unprivileged_landlock_alone_keeps_the_tenants_apart(begin: Begin) -> None:
-    daemon = begin(user=confined.NOBODY)
+    daemon = begin(user=confined.UNPRIVILEGED)
     found = spy(daemon, kill=True)
     assert could(found) == set()
-    assert found["uid"] == confined.NOBODY
+    assert found["uid"] == confined.UNPRIVILEGED
     assert found["chmod the neighbour's database"] == "yes"  # Landlock does not cover it: so it is said
     is_its_own(found)
     said = daemon.cli("status").stderr
@@ -151,14 +151,14 @@ def test_landlock_alone_holds_for_apps_that_run_as_root(begin: Begin) -> None:
 
 
 def test_with_neither_nothing_is_separated_and_everything_says_so(begin: Begin) -> None:
-    daemon = begin(user=confined.NOBODY, env=NOTHING)
+    daemon = begin(user=confined.UNPRIVILEGED, env=NOTHING)
     found = spy(daemon)
     held = {"ask the control socket", "read the daemon's memory", "read a disk", "kill the neighbour"}
     assert {what for what in FORBIDDEN if found.get(what, "no") != "yes"} == held
     assert found["environments with the secret"] == []
     sentence = "an app can read and change the data of every tenant"
     assert f"not separated: {sentence}" in daemon.cli("status").stderr
-    assert any(sentence in one for one in daemon.told("the apps are not fully separated")[0]["lacking"])
+    assert any(sentence in one for one in daemon.reported("the apps are not fully separated")[0]["lacking"])
     doctor = daemon.cli("doctor").stdout
     assert sentence in doctor
     assert "tenants have none of their own: flyatc does not run as root" in doctor
@@ -166,7 +166,7 @@ def test_with_neither_nothing_is_separated_and_everything_says_so(begin: Begin) 
 
 
 def test_what_is_asked_for_and_cannot_be_had_refuses_the_start(begin: Begin, folder: Path) -> None:
-    daemon = begin(user=confined.NOBODY, env=NOTHING, settings="  isolation: user")
+    daemon = begin(user=confined.UNPRIVILEGED, env=NOTHING, settings="  isolation: user")
     answer = daemon.get("/ann/")
     assert answer.status == 502
     assert "cannot have a user id of its own: flyatc does not run as root" in daemon.status("ann")["reason"]
@@ -187,9 +187,9 @@ def test_auto_uses_no_user_id_where_the_app_could_not_be_reached_and_says_what_t
     (folder / "app/log").chmod(0o755)
     found = spy(daemon)
     assert (found["uid"], could(found)) == (0, set())
-    warning = daemon.told("no user id of its own")[0]
+    warning = daemon.reported("no user id of its own")[0]
     assert f"chmod 1777 {folder}/app/log" in warning["reason"]
-    assert len(daemon.told("no user id of its own")) == 1
+    assert len(daemon.reported("no user id of its own")) == 1
     assert f"chmod 1777 {folder}/app/log" in daemon.cli("doctor").stdout
 
 
@@ -216,15 +216,15 @@ def test_the_data_is_saved_and_restored_for_its_user_id_and_keeps_it(begin: Begi
 
 
 def test_an_app_that_is_refused_something_learns_what_to_set(begin: Begin, folder: Path) -> None:
-    daemon = begin(user=confined.NOBODY)
+    daemon = begin(user=confined.UNPRIVILEGED)
     for _ in range(2):
         assert daemon.post("/ann/", b"touch cache.txt").json["code"] != 0
-    warning = daemon.until_told("the app was refused something", tenant="ann")
+    warning = daemon.until_reported("the app was refused something", tenant="ann")
     assert "cache.txt" in warning["line"]
     assert "name the folders there, or set app.isolation" in warning["advice"]
-    assert len(daemon.told("the app was refused something")) == 1, "once for each run"
+    assert len(daemon.reported("the app was refused something")) == 1, "once for each run"
     (folder / "app/cache").mkdir()
-    os.chown(folder / "app/cache", confined.NOBODY, confined.NOBODY)
+    os.chown(folder / "app/cache", confined.UNPRIVILEGED, confined.UNPRIVILEGED)
     daemon.write(daemon.config.replace("directory: .", "directory: .\n  writable: [cache]"))
     assert daemon.cli("reload").returncode == 0
     assert daemon.cli("restart", "ann").returncode == 0
@@ -241,7 +241,7 @@ def test_what_runs_before_the_app_is_confined_as_the_app_is(begin: Begin, folder
 
 
 def test_a_database_that_is_a_link_to_another_tenants_is_not_saved(begin: Begin) -> None:
-    daemon = begin(user=confined.NOBODY)
+    daemon = begin(user=confined.UNPRIVILEGED)
     spy(daemon)
     swap = f"cd $DATA && rm -f app.sqlite3* && ln -s {daemon.data}/tenants/bob/~/app.sqlite3 app.sqlite3"
     assert daemon.post("/ann/", swap.encode()).json["code"] == 0

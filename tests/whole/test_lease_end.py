@@ -113,7 +113,7 @@ def test_a_daemon_that_stands_still_has_no_writers_when_another_machine_takes_it
     go_on()
     answer = home.get("/ann/one/count", timeout=60)
     assert answer.status == 503, "the user is another machine's"
-    home.until_told("the lease of this machine has ended: the supervisor has killed the apps", runs=1)
-    home.until_told("session lost", within=30)
-    assert not home.told("saved", tenant="ann/one"), "what was not saved before must not be pushed after"
+    home.until_reported("the lease of this machine has ended: the supervisor has killed the apps", runs=1)
+    home.until_reported("session lost", within=30)
+    assert not home.reported("saved", tenant="ann/one"), "what was not saved before must not be pushed after"
     assert away.get("/ann/one/count").status == 200

@@ -29,7 +29,7 @@ def added(daemon: Daemon) -> int | None:
 def test_the_other_machine_names_the_holder_and_goes_on_after_an_orderly_end(pair: tuple[Daemon, Daemon]) -> None:
     home, away = pair
     assert added(home) == 1
-    for path in ("/ann/one/count", "/ann/two/count"):  # an owner has all of his user's tenants
+    for path in ("/ann/one/count", "/ann/two/count"):  # an owner has all tenants of the user
         answer = away.get(path)
         assert answer.status == 503
         assert answer.headers["Flyatc-Owner"] == f"local/{evidence.machine(home)}"
@@ -67,10 +67,10 @@ def test_of_a_machine_which_has_gone_silent_the_user_is_taken_and_nothing_of_it_
     evidence.grow_old(home, tmp_path / "shared")
     assert added(away) == 2, "from the last save"
     os.kill(home.pid, signal.SIGCONT)
-    home.until_told("this machine may not write any more: the app is killed", tenant="ann/one")
-    aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
+    home.until_reported("this machine may not write any more: the app is killed", tenant="ann/one")
+    aside = Path(home.until_reported("the local copy was set aside", tenant="ann/one")["path"])
     assert evidence.rows(aside / "app.sqlite3") == 2
-    home.until_told("the orphaned copy is in the store as well", tenant="ann/one")
+    home.until_reported("the orphaned copy is in the store as well", tenant="ann/one")
     answer = home.get("/ann/one/count")
     assert answer.status == 503
     assert answer.headers["Flyatc-Owner"] == f"local/{evidence.machine(away)}"
@@ -90,9 +90,9 @@ def test_what_a_dead_machine_had_not_saved_is_set_aside_as_soon_as_it_is_back_th
     evidence.grow_old(home, tmp_path / "shared")
     assert added(away) == 2, "from the last save"
     home.start()
-    aside = Path(home.until_told("the local copy was set aside", tenant="ann/one")["path"])
+    aside = Path(home.until_reported("the local copy was set aside", tenant="ann/one")["path"])
     assert evidence.rows(aside / "app.sqlite3") == 2
-    home.until_told("the orphaned copy is in the store as well", tenant="ann/one")
+    home.until_reported("the orphaned copy is in the store as well", tenant="ann/one")
     assert home.get("/ann/one/count").status == 503, "it is served elsewhere"
     assert not home.status("ann/one")["unsaved"]
     assert home.stop() == 0

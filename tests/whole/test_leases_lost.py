@@ -37,7 +37,7 @@ def taken(daemon: Daemon) -> bool:
 
 def port_of(daemon: Daemon, tenant: str) -> int:
     """Its app's."""
-    return int(daemon.until_told("listening on", tenant=tenant)["msg"].rpartition(" ")[2])
+    return int(daemon.until_reported("listening on", tenant=tenant)["msg"].rpartition(" ")[2])
 
 
 def asked(port: int, path: str) -> None:
@@ -68,7 +68,7 @@ def test_a_response_under_way_when_the_machine_fell_asleep_reaches_no_client(
         with contextlib.suppress(EOFError):  # it was cut
             # It was not let out, or the app was killed before it was read.
             assert line.reply().status in (502, 503)
-    home.until_told("this machine may not write any more: the app is killed", tenant="ann/one")
+    home.until_reported("this machine may not write any more: the app is killed", tenant="ann/one")
     clocks.close()
 
 
@@ -85,14 +85,14 @@ def test_what_one_tenant_could_not_save_stands_in_the_record_when_the_other_is_l
     damaged.write_bytes(b"no database any more")
     damaged.with_name("app.sqlite3-wal").unlink(missing_ok=True)
     home.start()
-    home.until_told("not saved: the local copy is kept", tenant="ann/one")
+    home.until_reported("not saved: the local copy is kept", tenant="ann/one")
     assert home.post("/ann/two/add").json["count"] == 2
     assert home.cli("stop", "ann/two").returncode == 0
     assert home.stop() == 1
     assert owner(tmp_path)["state"] == "dirty"
     assert "ann/one" in owner(tmp_path)["why"]
     assert away.get("/ann/two/count").status == 503
-    reason = away.until_told("served elsewhere", tenant="ann/two")["reason"]
+    reason = away.until_reported("served elsewhere", tenant="ann/two")["reason"]
     assert "could not save all of ann" in reason
     assert "flyatc takeover ann" in reason
-    assert home.told("user released") == []
+    assert home.reported("user released") == []

@@ -30,15 +30,15 @@ def test_no_line_is_lost_when_the_daemon_ends_amid_requests(start: StartDaemon) 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(visit, range(8)))
     assert daemon.stop() == 0
-    told = [line["request_id"] for line in daemon.told("request")]
-    assert sorted(told[1:]) == sorted(f"w{worker}n{n}" for worker in range(8) for n in range(100))
+    reported = [line["request_id"] for line in daemon.reported("request")]
+    assert sorted(reported[1:]) == sorted(f"w{worker}n{n}" for worker in range(8) for n in range(100))
     assert daemon.lines()[-1]["msg"] == "stopped: all is saved"
 
 
 def test_all_sources_use_the_same_form(start: StartDaemon) -> None:
     daemon = start(config(flags=("--binary-output", "--long-line", "1000000")))
     daemon.get("/bob/echo")
-    eventually(lambda: len(daemon.told("y", tenant="bob")) > 60, 10, "a megabyte, in parts")
+    eventually(lambda: len(daemon.reported("y", tenant="bob")) > 60, 10, "a megabyte, in parts")
     daemon.stop()
     for raw in daemon.log_file.read_bytes().splitlines():
         assert len(raw) < LONGEST
@@ -50,7 +50,7 @@ def test_all_sources_use_the_same_form(start: StartDaemon) -> None:
     assert {(line["tenant"], line["stream"]) for line in spoken} == {("bob", "stdout")}
     assert sum(line["msg"].count("y") for line in spoken if set(line["msg"]) == {"y"}) == 1_000_000
     assert "smörgås €" in {line["msg"] for line in spoken}
-    assert {line["tenant"] for line in daemon.told("tenant ready")} == {"bob"}
+    assert {line["tenant"] for line in daemon.reported("tenant ready")} == {"bob"}
 
 
 def test_an_app_that_floods_its_output_costs_the_others_nothing(start: StartDaemon) -> None:
@@ -65,7 +65,7 @@ def test_an_app_that_floods_its_output_costs_the_others_nothing(start: StartDaem
 
 
 class Blocked:
-    """A daemon whose output is a pipe which nobody reads beyond the first lines."""
+    """A daemon whose output is a pipe which no one reads beyond the first lines."""
 
     def __init__(self, daemon: Daemon) -> None:
         daemon.folder.mkdir()
@@ -94,7 +94,7 @@ def test_a_pipe_without_a_reader_never_delays_a_request(tmp_path: Path) -> None:
         agent = "User-Agent: " + "x" * 30_000
         with Line(daemon) as line:
             for _ in range(700):  # 21 MB of log: the pipe, and then all that is kept, are full
-                assert line.get("/nobody/", agent).status == 404
+                assert line.get("/nonesuch/", agent).status == 404
             assert line.get("/bob/echo").status == 200
         assert daemon.cli("status").returncode == 0
         daemon.signal(signal.SIGTERM)
@@ -159,7 +159,7 @@ def test_on_a_terminal_the_log_is_readable_and_coloured_and_escapes_are_harmless
         hostile = "\x9b2Jred\x9d0;title"
         with Line(daemon) as line:
             assert line.get("/bob/echo?q=%1b[2J", f"User-Agent: {hostile}").status == 200
-            assert line.get("/nobody/\x9b2J", f"User-Agent: {hostile}").status in (400, 404)
+            assert line.get("/nonesuch/\x9b2J", f"User-Agent: {hostile}").status in (400, 404)
         with Line(daemon) as line:
             assert line.send(b"GET /\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n").reply().status == 400
         terminal.until_shown("smörgås")
@@ -221,10 +221,10 @@ def test_json_may_be_asked_for_on_a_terminal_and_colours_declined(tmp_path: Path
 def test_the_level_decides_which_events_are_logged_and_requests_may_be_silent(start: StartDaemon) -> None:
     daemon = start(config(top="log: {requests: false}"))
     daemon.get("/bob/echo")
-    daemon.until_told("tenant ready")
+    daemon.until_reported("tenant ready")
     daemon.config = daemon.config.replace("requests: false", "requests: true")
     daemon.write()
     assert daemon.cli("reload").returncode == 0
-    daemon.get("/bob/echo?told=1")
-    assert daemon.until_told("request")["query"] == "told=1"
+    daemon.get("/bob/echo?reported=1")
+    assert daemon.until_reported("request")["query"] == "reported=1"
     assert daemon.stop() == 0

@@ -32,38 +32,38 @@ def until(sim: Sim, machine: str, state: str) -> None:
 
 
 def add(sim: Sim, machine: str) -> int:
-    """Whoever sleeps is woken for it."""
-    told = ask(sim.port, "POST", "/ann/add", None, {"fly-force-instance-id": sim.ids()[machine]})
-    assert told.status == 200, told.body
-    return int(told.json["count"])
+    """A sleeping machine is woken for it."""
+    reported = ask(sim.port, "POST", "/ann/add", None, {"fly-force-instance-id": sim.ids()[machine]})
+    assert reported.status == 200, reported.body
+    return int(reported.json["count"])
 
 
 def test_it_is_suspended_by_itself_and_wakes_with_what_it_had_and_with_what_others_wrote_meanwhile(sim: Sim) -> None:
     assert add(sim, "m1") == 1
-    eventually(lambda: sim.told("m1", "user released"), WAIT, "the end of the app")
+    eventually(lambda: sim.reported("m1", "user released"), WAIT, "the end of the app")
     until(sim, "m1", "suspended")
     assert add(sim, "m1") == 2
-    assert sim.told("m1", "asks Fly to suspend this machine")
-    assert sim.told("m1", "awake again")
+    assert sim.reported("m1", "asks Fly to suspend this machine")
+    assert sim.reported("m1", "awake again")
     until(sim, "m1", "suspended")
-    assert [one["epoch"] for one in sim.told("m1", "user owned")] == [1, 1], "its local copy was still the newest"
+    assert [one["epoch"] for one in sim.reported("m1", "user owned")] == [1, 1], "its local copy was still the newest"
     (sim.folder / "tenants.yaml").write_text(text(sim.folder / "shared", "suspend", "region: ams"))
     sim.cli("stop", "m2")
     assert add(sim, "m2") == 3, "another machine has the user now, and m1 knows nothing of it"
     assert add(sim, "m1") == 4
-    assert len(sim.told("m1", "user owned")) <= 3
+    assert len(sim.reported("m1", "user owned")) <= 3
 
 
 def test_what_is_not_saved_and_a_platform_which_refuses_keep_it_awake(sim: Sim) -> None:
     add(sim, "m2")
     with evidence.moved_away(sim.folder / "shared", b""):
-        before = len(sim.told("m2", "asks Fly"))
-        eventually(lambda: sim.told("m2", "this machine cannot sleep now"), WAIT, "the reason")
-        assert len(sim.told("m2", "asks Fly")) == before
+        before = len(sim.reported("m2", "asks Fly"))
+        eventually(lambda: sim.reported("m2", "this machine cannot sleep now"), WAIT, "the reason")
+        assert len(sim.reported("m2", "asks Fly")) == before
         assert sim.states()["m2"] == "started"
         sim.cli("fail", "--api", "503")
     refused = {"reason": "503 the simulator is set to fail"}
-    eventually(lambda: sim.told("m2", "this machine cannot sleep now", **refused), WAIT, "the refusal")
+    eventually(lambda: sim.reported("m2", "this machine cannot sleep now", **refused), WAIT, "the refusal")
     sim.cli("fail")
     until(sim, "m2", "suspended")
 
@@ -72,7 +72,7 @@ def test_it_is_stopped_by_itself_and_started_by_the_next_request(sim: Sim) -> No
     (sim.folder / "tenants.yaml").write_text(text(sim.folder / "shared", "stop", "region: ams"))
     sim.cli("stop", "m2")
     count = add(sim, "m2")
-    eventually(lambda: sim.told("m2", "stopped: all is saved"), WAIT, "the end")
+    eventually(lambda: sim.reported("m2", "stopped: all is saved"), WAIT, "the end")
     until(sim, "m2", "stopped")
-    assert sim.told("m2", "asks Fly to stop this machine")
+    assert sim.reported("m2", "asks Fly to stop this machine")
     assert add(sim, "m2") == count + 1

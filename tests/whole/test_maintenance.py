@@ -40,8 +40,8 @@ def test_clients_get_the_maintenance_page_and_what_needs_no_app_goes_on(start: S
     assert daemon.get("/ann/one/up").text == daemon.get("/ann/two/up").text == "closed for maintenance (ann)\n"
     assert daemon.get("/bob/echo").status == 200  # not closed
     assert daemon.status("ann/two")["state"] == "stopped"
-    daemon.until_told("closed for maintenance", scope="ann", page="Back at <noon>")
-    line = daemon.until_told("request", path="/ann/two/", status=503)
+    daemon.until_reported("closed for maintenance", scope="ann", page="Back at <noon>")
+    line = daemon.until_reported("request", path="/ann/two/", status=503)
     assert line["reason"] == "closed for maintenance (ann)"
 
 
@@ -49,7 +49,7 @@ def test_it_lasts_over_a_restart_until_it_is_lifted(start: StartDaemon, tmp_path
     daemon = closed(start, tmp_path / "assets")
     assert daemon.stop() == 0
     daemon.start()
-    daemon.until_told("still closed for maintenance", scope="ann")
+    daemon.until_reported("still closed for maintenance", scope="ann")
     assert daemon.get("/ann/one/echo").json["error"] == "Back at <noon>"
     assert daemon.cli("maintenance", "on").stdout == "everything is closed for maintenance\n"
     assert daemon.get("/bob/echo").status == 503

@@ -1,4 +1,4 @@
-"""Machines of real daemons behind the simulator's proxy, with one bucket: whoever asks wherever is served by the one
+"""Machines of real daemons behind the simulator's proxy, with one bucket: a request to any of them is served by the one
 which has the user. The metadata name the users 100, 200 and 300; m4, which has none, knows nothing of metadata."""
 
 import subprocess
@@ -39,7 +39,7 @@ def cli(fly: Cloud, name: str, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def talking(line: Line, path: str, *headers: str) -> bool:
-    """It has become a WebSocket, which says what it is told."""
+    """It has become a WebSocket, which says what it is reported."""
     upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     line.send(request(path, *upgrade, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", *headers))
     if line.reply().status != 101:
@@ -68,7 +68,7 @@ def test_a_websocket_is_opened_with_the_right_machine(fly: Cloud) -> None:
 
 
 def test_machines_which_disagree_about_a_user_make_no_circle(fly: Cloud) -> None:
-    """Each pins him to the next: whom one of them sends is served."""
+    """Each pins the user to the next: a request that one of them sends is served."""
     assert [fly.add("/round", at=at) for at in ("m2", "m3", "m1")] == [1, 2, 3]
 
 
@@ -145,13 +145,13 @@ def test_no_header_of_a_client_makes_a_machine_serve_a_user_of_another(fly: Clou
             assert answer.json["count"] == before
             assert straight.headers["fly-replay"].startswith(f"instance={fly.id('m3')};")
     assert fly.owner("300") == "m3"
-    assert not fly.told("m1", "user owned", user="300")
+    assert not fly.reported("m1", "user owned", user="300")
 
 
 def test_the_clients_address_is_what_the_proxy_says(fly: Cloud) -> None:
     fly.get("/100/echo", at="m1", fly_client_ip="203.0.113.9", x_forwarded_for="203.0.113.9")
-    told = fly.until_told("m1", "request", path="/100/echo")
-    assert told["remote"] == "127.0.0.1"
+    reported = fly.until_reported("m1", "request", path="/100/echo")
+    assert reported["remote"] == "127.0.0.1"
 
 
 # --- the last tests: two machines are struck at once, so that the wait for others to take over is one ---
@@ -186,7 +186,7 @@ def struck(fly: Cloud) -> Iterator[Struck]:
 def test_the_user_of_a_machine_whose_host_is_lost_is_served_by_another_within_a_bounded_time(
     fly: Cloud, struck: Struck
 ) -> None:
-    """Though nobody is told that it is lost."""
+    """Although its loss is reported to no machine."""
     statuses: list[int] = []
 
     def served() -> bool:
@@ -203,7 +203,7 @@ def test_the_user_of_a_machine_whose_host_is_lost_is_served_by_another_within_a_
 
 
 def test_what_comes_late_to_a_machine_which_has_lost_a_user_is_sent_on(fly: Cloud, struck: Struck) -> None:
-    """dan is nobody's by the metadata, so m4, which is told none, takes him as soon as the store allows it."""
+    """By the metadata dan belongs to no machine, so m4 takes this user as soon as the store allows it."""
     before = struck.rows["dan"]
 
     def taken() -> bool:

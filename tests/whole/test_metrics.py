@@ -23,7 +23,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def monitor(daemon: Daemon, method: str, path: str) -> tuple[int, str, str]:
     """Status, content type, body."""
-    address = daemon.until_told("metrics are served")["on"].removeprefix("http://").removesuffix("/metrics")
+    address = daemon.until_reported("metrics are served")["on"].removeprefix("http://").removesuffix("/metrics")
     connection = http.client.HTTPConnection(address, timeout=10 * SLOWNESS)
     connection.request(method, path)
     answer = connection.getresponse()
@@ -53,7 +53,7 @@ def test_the_counters_count_what_was_done(daemon: Daemon) -> None:
     for _ in range(3):
         assert daemon.get("/ann/one/echo").status == 200
     assert daemon.get("/ann/one/status?code=503").status == 503
-    assert daemon.get("/nobody/").status == 404
+    assert daemon.get("/nonesuch/").status == 404
     assert ask(daemon, b"GET / HTTP/1.1\r\nno header\r\n\r\n").status == 400
     after = scrape(daemon)
     assert after["flyatc_requests_total", "2xx", "ann/one"] == 3
@@ -106,7 +106,7 @@ def test_health_is_served_and_nothing_else_on_that_listener(daemon: Daemon) -> N
 
 def test_monitoring_is_off_unless_it_is_asked_for(start: StartDaemon) -> None:
     daemon = start(config())
-    assert not daemon.told("metrics are served")
+    assert not daemon.reported("metrics are served")
     inodes = {line.split()[9] for line in listening(daemon.pid)}
     assert len(inodes) == 1, "one listening TCP socket: that of the visitors"
 

@@ -52,12 +52,12 @@ def test_outside_fly_others_are_answered_as_by_js_sqlite_in_tigris(laptop: Daemo
 def test_outside_fly_no_change_counts_as_done_and_no_other_user_is_started(laptop: Daemon) -> None:
     answer = laptop.post("/customers/200/add")
     assert (answer.status, answer.headers["fly-replay"]) == (409, "instance=abcd1234")
-    assert laptop.get("/customers/nobody/").status == 404
+    assert laptop.get("/customers/nonesuch/").status == 404
     assert laptop.post("/customers/100/add").json["count"] == 1
     assert laptop.get("/customers/100").status == 308
-    assert laptop.told("user owned", user="100")
-    assert not laptop.told("user owned", user="200")
-    assert laptop.told("listening")[0]["only"] == "100"
+    assert laptop.reported("user owned", user="100")
+    assert not laptop.reported("user owned", user="200")
+    assert laptop.reported("listening")[0]["only"] == "100"
 
 
 def test_on_fly_others_are_sent_to_the_machine_with_them_in_its_metadata_and_no_one_else_exists(
@@ -68,7 +68,9 @@ def test_on_fly_others_are_sent_to_the_machine_with_them_in_its_metadata_and_no_
         assert answer.status == 409
         assert str(answer.headers["fly-replay"]).startswith(f"instance={FAR};timeout=")
     assert machine.get("/customers/999/count").status == 404
-    assert machine.get("/customers/ann/count").status == 404, "the file names him; but this machine may not take him"
+    assert machine.get("/customers/ann/count").status == 404, (
+        "the file names the user; but this machine may not take it"
+    )
     assert machine.get("/customers/100/count").status == 200
 
 
@@ -83,5 +85,5 @@ def test_on_fly_a_machine_with_contradictory_settings_neither_serves_nor_replays
     source = f"instance={FAR};region=waw;t=1;state={value.partition('state=')[2]}"
     answer = machine.get("/customers/400/count", {"fly-replay-src": source})
     assert (answer.status, answer.headers["fly-replay"]) == (503, None)
-    told = machine.until_told("request", user="400")
-    assert told["reason"] == "another machine sent this user here, and this one serves 100 only"
+    reported = machine.until_reported("request", user="400")
+    assert reported["reason"] == "another machine sent this user here, and this one serves 100 only"

@@ -34,7 +34,7 @@ def test_an_app_that_writes_elsewhere_is_reported_in_log_status_and_backup(start
     elsewhere = tmp_path / "development.sqlite3"
     daemon = start(config(str(elsewhere)))
     assert daemon.get("/ann/write").status == 200
-    said = daemon.until_told("not all of it is saved", tenant="ann")["reason"]
+    said = daemon.until_reported("not all of it is saved", tenant="ann")["reason"]
     assert said.startswith(f"app.sqlite3 does not exist; the app has opened {elsewhere}, which is not saved")
     assert said in daemon.cli("status").stdout
     backup = daemon.cli("backup", "ann")
@@ -49,9 +49,9 @@ def test_the_second_tenant_with_the_same_database_is_refused_and_the_first_goes_
     elsewhere = tmp_path / "development.sqlite3"
     daemon = start(config(str(elsewhere)))
     assert daemon.get("/ann/write").status == 200
-    daemon.until_told("not all of it is saved", tenant="ann")
+    daemon.until_reported("not all of it is saved", tenant="ann")
     daemon.get("/bob/write")
-    failed = daemon.until_told("the app is ended", tenant="bob")
+    failed = daemon.until_reported("the app is ended", tenant="bob")
     assert failed["reason"].startswith(f"bob and ann have the same database open: {elsewhere}.")
     eventually(lambda: daemon.status("bob")["state"] == "failed", 10, "its end")
     assert daemon.get("/bob/write").status == 502
@@ -66,7 +66,7 @@ def test_an_app_that_opens_its_database_for_each_request_is_reported_by_what_it_
     directory.mkdir()
     daemon = start(config("db.sqlite3", app=f"  directory: {directory}"))
     assert daemon.get("/ann/once").status == 200
-    said = daemon.until_told("not all of it is saved", 20, tenant="ann")["reason"]
+    said = daemon.until_reported("not all of it is saved", 20, tenant="ann")["reason"]
     assert said.startswith(f"app.sqlite3 does not exist; {directory}/db.sqlite3 was written since the start")
 
 
@@ -74,10 +74,10 @@ def test_and_by_what_its_environment_names_which_two_tenants_cannot_share(start:
     elsewhere = tmp_path / "development.sqlite3"
     daemon = start(config(str(elsewhere)))
     assert daemon.get("/ann/once").status == 200
-    said = daemon.until_told("not all of it is saved", 20, tenant="ann")["reason"]
+    said = daemon.until_reported("not all of it is saved", 20, tenant="ann")["reason"]
     assert said.startswith(f"app.sqlite3 does not exist; {elsewhere} was written since the start")
     daemon.get("/bob/once")
-    failed = daemon.until_told("the app is ended", 20, tenant="bob")
+    failed = daemon.until_reported("the app is ended", 20, tenant="bob")
     assert failed["reason"].startswith(f"bob and ann have the same database open: {elsewhere}.")
 
 
@@ -93,15 +93,15 @@ def test_a_reference_database_that_is_only_read_may_be_shared(start: StartDaemon
         daemon.cli("restart", tenant)
         assert daemon.get(f"/{tenant}/read").status == 200
     assert daemon.cli("backup", "ann").returncode == 0
-    assert daemon.told("the app is ended") == daemon.told("not all of it is saved") == []
+    assert daemon.reported("the app is ended") == daemon.reported("not all of it is saved") == []
 
 
-def test_databases_that_nobody_named_are_reported_at_the_stop_at_the_latest(start: StartDaemon) -> None:
+def test_databases_that_no_one_named_are_reported_at_the_stop_at_the_latest(start: StartDaemon) -> None:
     daemon = start(config("{data}/app.sqlite3"))
     assert daemon.get("/ann/write").status == 200
     assert daemon.get("/ann/make?name=queue.sqlite3").status == 200
     assert daemon.cli("stop", "ann").returncode == 0
-    said = daemon.until_told("not all of it is saved", tenant="ann")["reason"]
+    said = daemon.until_reported("not all of it is saved", tenant="ann")["reason"]
     assert said == "queue.sqlite3 in {data} is a database, not named in databases, and not saved"
     assert said in daemon.cli("status").stdout
     assert daemon.cli("backup", "ann").returncode == 1
@@ -112,10 +112,10 @@ def test_an_app_that_uses_what_is_saved_is_not_reported(start: StartDaemon) -> N
     assert daemon.get("/ann/write").status == 200
     assert daemon.cli("backup", "ann").returncode == 0
     assert daemon.cli("stop", "ann").returncode == 0
-    assert daemon.told("not all of it is saved") == []
+    assert daemon.reported("not all of it is saved") == []
 
 
-def test_check_warns_if_the_app_is_not_told_where_its_databases_are(start: StartDaemon, tmp_path: Path) -> None:
+def test_check_warns_if_the_app_is_not_reported_where_its_databases_are(start: StartDaemon, tmp_path: Path) -> None:
     daemon = start(config("/x/y.sqlite3").replace(', DATA: "{data}"', ""))
     checked = daemon.cli("check")
     assert checked.returncode == 0

@@ -70,7 +70,7 @@ def until_waiting(daemon: Daemon, count: int) -> None:
 
 @contextlib.contextmanager
 def visitors(daemon: Daemon, *targets: str) -> Iterator[list[Line]]:
-    """Each on a connection of his own, and held before the next one comes."""
+    """Each on a connection of its own, and held before the next one comes."""
     with contextlib.ExitStack() as stack:
         lines = []
         for number, target in enumerate(targets):
@@ -94,10 +94,10 @@ def test_a_paused_request_starts_no_app_and_is_served_at_resume(daemon: Daemon) 
         run = daemon.cli("resume", "ann")
         assert (run.returncode, run.stdout) == (0, "ann goes on; 3 requests waited\n")
         assert [line.reply().status for line in lines] == [200] * 3
-    told = daemon.until_told("resumed", scope="ann")
-    assert (told["held"], told["refused"], told["left"]) == (3, 0, 0)
-    assert told["longest_wait_ms"] > 0
-    line = daemon.until_told("request", tenant="ann/two")
+    reported = daemon.until_reported("resumed", scope="ann")
+    assert (reported["held"], reported["refused"], reported["left"]) == (3, 0, 0)
+    assert reported["longest_wait_ms"] > 0
+    line = daemon.until_reported("request", tenant="ann/two")
     assert line["reason"].startswith("held for ")
     assert line["ms"] > line["wait_ms"]  # which is of the start alone
 
@@ -107,9 +107,9 @@ def test_a_request_paused_beyond_the_limit_gets_503_with_retry_after(daemon: Dae
     answer, page = daemon.post("/bob/add"), daemon.get("/bob/echo", {"Accept": "text/html"})
     assert (answer.status, answer.headers["Retry-After"], answer.json["retry_after"]) == (503, "5", 5)
     assert (page.status, page.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
-    told = daemon.until_told("request", path="/bob/add", status=503)
-    assert told["reason"] == "paused (bob): not resumed within 0.2 s"
-    assert told["ms"] >= 199
+    reported = daemon.until_reported("request", path="/bob/add", status=503)
+    assert reported["reason"] == "paused (bob): not resumed within 0.2 s"
+    assert reported["ms"] >= 199
 
 
 def test_there_is_room_for_so_many_and_no_more(daemon: Daemon) -> None:
@@ -117,14 +117,14 @@ def test_there_is_room_for_so_many_and_no_more(daemon: Daemon) -> None:
     with visitors(daemon, *["/bob/echo"] * HELD) as lines:
         more = daemon.get("/eve/echo")
         assert (more.status, more.headers["Retry-After"]) == (503, "5")
-        told = daemon.until_told("request", path="/eve/echo", status=503)
-        assert told["reason"].endswith("which is limits.held")
-        lines[0].socket.close()  # who leaves ends his own wait, and makes room
+        reported = daemon.until_reported("request", path="/eve/echo", status=503)
+        assert reported["reason"].endswith("which is limits.held")
+        lines[0].socket.close()  # a client that leaves ends its own wait, and makes room
         until_waiting(daemon, HELD - 1)
-        assert daemon.until_told("request", path="/bob/echo", status=499)["reason"].startswith("the client left")
+        assert daemon.until_reported("request", path="/bob/echo", status=499)["reason"].startswith("the client left")
         assert resume(daemon) == HELD - 1
         assert [line.reply().status for line in lines[1:]] == [200] * (HELD - 1)
-    assert daemon.until_told("resumed", scope="everything")["left"] == 1
+    assert daemon.until_reported("resumed", scope="everything")["left"] == 1
 
 
 def test_what_needs_no_app_is_answered_meanwhile(daemon: Daemon) -> None:
@@ -154,10 +154,10 @@ def test_what_is_in_flight_goes_on_and_is_waited_for(daemon: Daemon) -> None:
         assert "max is paused, but after 100ms 1 request still in flight" in run.stderr
         command = [sys.executable, "-m", "flyatc", "pause", "max", "--config", str(daemon.config_file)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment(), text=True) as again:
-            daemon.until_told("paused", scope="max", limit=30.0)
+            daemon.until_reported("paused", scope="max", limit=30.0)
             assert line.send(b"llo").reply().json["length"] == 5
             assert again.communicate()[0] == "max is paused, nothing is in flight\n"
-    daemon.until_told("drained", scope="max")
+    daemon.until_reported("drained", scope="max")
 
 
 def test_an_upgrade_is_held_and_an_open_tunnel_goes_on(daemon: Daemon) -> None:
@@ -215,7 +215,7 @@ def test_one_pause_lifted_leaves_the_other(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reported"),
     [
         (("pause", "anm"), 1, "did you mean ann"),
         (("resume", "anm"), 1, "did you mean ann"),
@@ -224,11 +224,11 @@ def test_one_pause_lifted_leaves_the_other(daemon: Daemon) -> None:
     ],
 )
 def test_impossible_pauses_are_refused_with_the_reason(
-    daemon: Daemon, arguments: tuple[str, ...], code: int, told: str
+    daemon: Daemon, arguments: tuple[str, ...], code: int, reported: str
 ) -> None:
     run = daemon.cli(*arguments)
     assert run.returncode == code
-    assert told in run.stderr
+    assert reported in run.stderr
     assert not pauses(daemon)
 
 
@@ -239,9 +239,9 @@ def test_a_pause_outlives_the_daemon_and_paused_requests_get_503(start: StartDae
         assert daemon.stop() == 0
         reply = line.reply()
         assert (reply.status, reply.one("connection")) == (503, "close")
-    assert daemon.told("request", status=503)[0]["reason"] == "the daemon is going away"
+    assert daemon.reported("request", status=503)[0]["reason"] == "the daemon is going away"
     daemon.start()
-    daemon.until_told("still paused", scope="ann")
+    daemon.until_reported("still paused", scope="ann")
     with visitors(daemon, "/ann/one/echo") as (line,):
         resume(daemon)
         assert line.reply().status == 200

@@ -154,8 +154,8 @@ def test_it_lands_at_the_owner_as_it_was_with_path_and_query_once(world: World, 
     assert (reply.json["sha256"], reply.json["length"]) == (DIGEST, len(BIG))
     assert reply.json["path"] == "/ann/one/echo?x=%20a&y=/b//c"
     identity = reply.one("x-request-id")
-    here = world.away.until_told("request", request_id=identity)
-    there = world.home.until_told("request", request_id=identity)
+    here = world.away.until_reported("request", request_id=identity)
+    there = world.home.until_reported("request", request_id=identity)
     assert here["reason"].startswith(f"forwarded to shop/{BOS}: ann is served by machine {BOS} in bos")
     assert (here["path"], here["query"]) == (there["path"], there["query"]) == ("/ann/one/echo", "x=%20a&y=/b//c")
     assert there["reason"] is None
@@ -168,7 +168,7 @@ def test_it_is_executed_once_and_not_here(world: World) -> None:
         "count": before + 2
     }
     assert rows(world.home.get("/ann/one/count")) == before + 2
-    assert not world.away.told("user owned", user="ann")
+    assert not world.away.reported("user owned", user="ann")
 
 
 def test_the_owner_gets_the_headers_that_fly_proxy_would_have_sent(world: World) -> None:
@@ -192,7 +192,9 @@ def test_the_owner_gets_the_headers_that_fly_proxy_would_have_sent(world: World)
         del direct[one]
     assert by_way == direct
     assert by_way["X-Forwarded-For"] == "203.0.113.9, 66.241.124.1, 127.0.0.1"
-    both = eventually(lambda: world.home.told("request", request_id="mine")[1:] and world.home.told("request"), 10)
+    both = eventually(
+        lambda: world.home.reported("request", request_id="mine")[1:] and world.home.reported("request"), 10
+    )
     assert {line["remote"] for line in both if line["request_id"] == "mine"} == {"203.0.113.9"}
 
 
@@ -243,8 +245,8 @@ def test_an_owner_that_dies_amid_an_upload_is_502_and_it_is_not_tried_again(worl
     reply = sent(world.away, head("/far/x", "Content-Length: 2000000") + b"x" * 20_000)
     assert reply.status == 502
     assert len(world.far.heard) == 1
-    told = world.away.until_told("request", request_id=reply.one("x-request-id"))
-    assert told["reason"].startswith(
+    reported = world.away.until_reported("request", request_id=reply.one("x-request-id"))
+    assert reported["reason"].startswith(
         f"forwarded to shop/{FAR}: tenants.yaml pins the user to machine {FAR}; machine {FAR} "
     )
 
@@ -261,9 +263,9 @@ def test_a_client_that_leaves_amid_an_upload_is_gone_on_both_machines(world: Wor
         line.send(head("/ann/one/upload", "X-Request-Id: left", "Content-Length: 2000000", "Expect: 100-continue"))
         assert line.reply().status == 100, "the app reads it"
         line.send(b"x" * 1_000_000)
-    here = world.away.until_told("request", request_id="left")
+    here = world.away.until_reported("request", request_id="left")
     assert (here["status"], here["reason"].rpartition("; ")[2]) == (499, "the client left")
-    assert world.home.until_told("request", request_id="left")["status"] == 499
+    assert world.home.until_reported("request", request_id="left")["status"] == 499
 
 
 def test_a_refused_signature_is_distinguished_from_an_app_that_forbids(world: World) -> None:
@@ -271,8 +273,8 @@ def test_a_refused_signature_is_distinguished_from_an_app_that_forbids(world: Wo
         world.far.answers(b"HTTP/1.1 403 Forbidden\r\n%bContent-Length: 0\r\n\r\n" % marked)
         reply = sent(world.away, head("/far/x", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
         assert reply.status == status
-    told = world.away.until_told("request", user="far", status=503)
-    assert "it refuses our signature" in told["reason"]
+    reported = world.away.until_reported("request", user="far", status=503)
+    assert "it refuses our signature" in reported["reason"]
 
 
 def test_a_machine_that_sleeps_and_cannot_be_woken_is_503(world: World) -> None:
@@ -280,9 +282,9 @@ def test_a_machine_that_sleeps_and_cannot_be_woken_is_503(world: World) -> None:
     assert reply.status == 503
     assert reply.one("retry-after")
     assert reply.one("flyatc-owner") == f"shop/{ASLEEP}"
-    told = world.away.until_told("request", user="asleep")
-    assert "it does not run" in told["reason"]
-    assert "fly secrets set FLY_API_TOKEN" in told["reason"]
+    reported = world.away.until_reported("request", user="asleep")
+    assert "it does not run" in reported["reason"]
+    assert "fly secrets set FLY_API_TOKEN" in reported["reason"]
     assert sent(world.away, head("/waw/x", "Content-Length: 2000000")).status == 503
 
 
@@ -290,15 +292,15 @@ def test_a_client_need_not_wait_for_a_machine_which_does_not_listen(world: World
     with Line(world.away) as line:
         line.send(head("/deaf/x", "Content-Length: 2000000", "X-Request-Id: impatient") + b"x" * 10_000)
         answer = sent(world.away, head("/ann/one/count", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
-        assert answer.status == 200, "nobody else waits for it"
-    told = world.away.until_told("request", request_id="impatient")
-    assert (told["status"], told["reason"]) == (499, "the client left while connecting to the other machine")
+        assert answer.status == 200, "no one else waits for it"
+    reported = world.away.until_reported("request", request_id="impatient")
+    assert (reported["status"], reported["reason"]) == (499, "the client left while connecting to the other machine")
 
 
 def test_a_region_is_any_other_machine_in_it(world: World) -> None:
     reply = sent(world.away, head("/bos/echo", f"Content-Length: {len(BIG)}") + BIG)
     assert (reply.status, reply.json["sha256"]) == (200, DIGEST)
-    assert world.home.until_told("request", user="bos")["status"] == 200
+    assert world.home.until_reported("request", user="bos")["status"] == 200
 
 
 # --- the private door ---
@@ -333,8 +335,8 @@ def test_a_request_without_a_valid_signature_is_refused_and_learns_nothing(world
     for reason, lines in bad.items():
         reply = knock(world, BOS, *lines)
         assert (reply.status, reply.body, reply.one("flyatc-seal")) == (403, b"", "refused")
-        told = world.home.until_told("request", request_id=reply.one("x-request-id"))
-        assert told["reason"].startswith(reason)
+        reported = world.home.until_reported("request", request_id=reply.one("x-request-id"))
+        assert reported["reason"].startswith(reason)
     for forged in (by(IAD, ann, "/ann/one/add"), by(BOS, ann, "/ann/one/add", secret="guessed")):
         assert knock(world, BOS, forged).status == 403
     assert rows(world.home.get("/ann/one/count")) == before + 1
@@ -351,6 +353,6 @@ def test_a_machine_which_lost_the_user_hands_on_until_it_was_enough(world: World
     assert knock(world, IAD, seal).json == {"count": before + 1}
     reply = knock(world, IAD, by(IAD, ForwardedRequest("ann", MOST_HOPS, ""), "/ann/one/add"))
     assert (reply.status, reply.one("fly-replay")) == (503, None)
-    told = world.away.until_told("request", request_id=reply.one("x-request-id"))
-    assert "the machines do not agree" in told["reason"]
+    reported = world.away.until_reported("request", request_id=reply.one("x-request-id"))
+    assert "the machines do not agree" in reported["reason"]
     assert rows(world.home.get("/ann/one/count")) == before + 1

@@ -41,7 +41,7 @@ SLOW = '["sh", "-c", "echo $PORT >{data}/port; sleep 1; exec \\"$@\\"", sh, '
 
 @contextlib.contextmanager
 def stranger(port: Path, heard: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Waits for a port to be written to a file. Whoever asks it anything fails the test."""
+    """Waits for a port to be written to a file. Any request to it fails the test."""
     argv = [sys.executable, "-S", "-c", STRANGER, str(port), str(heard)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as one:
         try:
@@ -67,7 +67,7 @@ def test_a_process_that_takes_the_port_before_the_app_is_named_and_the_next_star
         assert answer.status == 502
         assert answer.headers["Retry-After"]
         bound(other)
-        failed = daemon.until_told("the start failed", tenant="slow")
+        failed = daemon.until_reported("the start failed", tenant="slow")
         assert f"(pid {other.pid}, `{sys.executable} -S -c" in failed["reason"]
         assert "STRANGER" not in answer.text
         taken = port.read_text()
@@ -101,7 +101,9 @@ def test_an_app_that_has_lost_its_port_to_another_process_is_started_anew(start:
         assert daemon.get("/kept/die?code=1").status == 502
         bound(other)
         assert daemon.post("/kept/add", b"secret").status == 502
-        assert f"pid {other.pid}" in daemon.until_told("another process has the app's port", tenant="kept")["reason"]
+        assert (
+            f"pid {other.pid}" in daemon.until_reported("another process has the app's port", tenant="kept")["reason"]
+        )
         eventually(lambda: daemon.get("/kept/up").status == 200, 20, "the next start")
         assert daemon.get("/kept/echo?env=PORT").json["env"]["PORT"] != before
 
@@ -124,7 +126,7 @@ def test_flyatc_run_speaks_to_the_app_only(tmp_path: Path) -> None:
         (tmp_path / "port").write_text(str(one.target))
         bound(other)
         one.start()
-        assert f"pid {other.pid}" in one.until_told("another process has the app's port")["reason"]
+        assert f"pid {other.pid}" in one.until_reported("another process has the app's port")["reason"]
         assert one.get("/").status == 502
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fakes.fly import Told, ask
+from fakes.fly import Reported, ask
 from whole.daemon import SLOWNESS, config, eventually
 from whole.simulated import Sim
 
@@ -26,7 +26,7 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
     assert not [name for name, text in logs.items() if "unexpected error" in text or "Traceback" in text]
 
 
-def visit(sim: Sim, path: str, method: str = "GET", **headers: str) -> Told:
+def visit(sim: Sim, path: str, method: str = "GET", **headers: str) -> Reported:
     return ask(sim.port, method, path, None, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
@@ -38,8 +38,8 @@ def test_a_user_without_a_machine_gets_one_though_two_get_its_requests_at_once(s
     assert sorted(one.json["count"] for one in came) == [1, 2, 3, 4]
     assert set(sim.ids()) == {"m1", "m2", "user-300"}
     assert (sim.folder / ".flyatc-sim" / "user-300" / "data" / "tenants" / "300").is_dir()
-    told = "".join((sim.folder / ".flyatc-sim" / name / "machine.log").read_text() for name in at)
-    assert told.count('"machine made for user"') == 1
+    reported = "".join((sim.folder / ".flyatc-sim" / name / "machine.log").read_text() for name in at)
+    assert reported.count('"machine made for user"') == 1
     sim.cli("stop", "user-300")
     assert visit(sim, "/300/add", "POST").json["count"] == 5
 

@@ -53,7 +53,7 @@ def test_what_was_lost_comes_back(start: StartDaemon) -> None:
     assert count(daemon) == 1
 
     # what the way back has set aside
-    daemon.until_told("the orphaned copy is in the store as well", within=20)
+    daemon.until_reported("the orphaned copy is in the store as well", within=20)
     [orphan] = read(daemon, "orphans", "ann")
     assert (orphan["tenant"], orphan["database"]) == ("ann/one", "app.sqlite3")
     assert orphan["size"] >= 8192
@@ -80,19 +80,19 @@ def test_verify_finds_damage_beside_the_daemon_and_within_it(start: StartDaemon)
     said(daemon, "backup", "ann/one")
     assert "ok " in said(daemon, "verify", "ann/one")
     assert "the store has no database of bob" in said(daemon, "verify", "bob", code=1)
-    daemon.until_told("verified", tenant="ann/one", database="app.sqlite3", version="000001-000000001", within=20)
+    daemon.until_reported("verified", tenant="ann/one", database="app.sqlite3", version="000001-000000001", within=20)
     said(daemon, "release", "ann")  # where a tenant runs, the store gets a new copy at once: see test_healing
     newest = max((daemon.folder / "store").glob("users/ann/one/**/*.zst"))
     good = newest.read_bytes()
     newest.write_bytes(good[:-7])
     [bad] = read(daemon, "verify", code=1)
     assert (bad["state"], bad["version"]) == ("damaged", "000001-000000001")
-    daemon.until_told("what the store has cannot be restored", tenant="ann/one", within=20)
+    daemon.until_reported("what the store has cannot be restored", tenant="ann/one", within=20)
     status = daemon.cli("status")
     assert status.returncode == 0
     assert "damaged: ann/one app.sqlite3 in the store: " in status.stderr
-    [told] = read(daemon, "status")["verified"]["bad"]
-    assert told["state"] == "damaged"
+    [reported] = read(daemon, "status")["verified"]["bad"]
+    assert reported["state"] == "damaged"
     newest.write_bytes(good)
     eventually(lambda: read(daemon, "status")["verified"]["bad"] == [], 20, "the drill of what is whole again")
 
@@ -127,8 +127,8 @@ def test_ownership_is_shown_released_and_taken_over(start: StartDaemon) -> None:
     daemon.kill()
     store = daemon.folder / "store"
     [machine] = (store / "machines").glob("*.json")
-    told = json.loads(machine.read_bytes())
-    machine.write_text(json.dumps({**told, "broken": told["machine"]}))  # as others do when it has gone silent
+    reported = json.loads(machine.read_bytes())
+    machine.write_text(json.dumps({**reported, "broken": reported["machine"]}))  # as others do when it has gone silent
     assert "the machine with the next request takes it" in read(daemon, "ownership", "ann")[0]["note"]
     asked = said(daemon, "takeover", "ann", code=1)
     assert "What may be lost: what machine local-" in asked

@@ -23,11 +23,11 @@ def word(daemon: Daemon, name: str) -> str:
     return str(daemon.get(f"/ann/{name}/echo?env=WORD").json["env"]["WORD"])
 
 
-def reload(daemon: Daemon, text: str, told: str = "reloaded") -> None:
-    before = len(daemon.told(told))
+def reload(daemon: Daemon, text: str, reported: str = "reloaded") -> None:
+    before = len(daemon.reported(reported))
     daemon.write(text)
     daemon.signal(signal.SIGHUP)
-    eventually(lambda: len(daemon.told(told)) > before, what=told)
+    eventually(lambda: len(daemon.reported(reported)) > before, what=reported)
 
 
 def test_a_bad_file_changes_nothing_and_all_its_faults_are_reported(start: StartDaemon) -> None:
@@ -40,11 +40,11 @@ def test_a_bad_file_changes_nothing_and_all_its_faults_are_reported(start: Start
         ("", "tenants.yaml"),
     ]:
         reload(daemon, text, "reload refused")
-        assert any(fault in line["fault"] for line in daemon.told("reload refused")), fault
+        assert any(fault in line["fault"] for line in daemon.reported("reload refused")), fault
     daemon.config_file.unlink()
-    before_refusals = len(daemon.told("reload refused"))
+    before_refusals = len(daemon.reported("reload refused"))
     daemon.signal(signal.SIGHUP)
-    eventually(lambda: len(daemon.told("reload refused")) > before_refusals, what="the refusal of no file")
+    eventually(lambda: len(daemon.reported("reload refused")) > before_refusals, what="the refusal of no file")
     assert pid(daemon, "kept") == before
     assert word(daemon, "kept") == "a"
     assert daemon.stop() == 0
@@ -58,15 +58,19 @@ def test_removed_tenants_end_changed_ones_restart_added_ones_appear_and_the_rest
     assert daemon.post("/ann/removed/add").json["count"] == 1
     assert daemon.get("/ann/added/up").status == 404
     reload(daemon, config(users=users(kept="a", changed="b", added="a")))
-    told = daemon.told("reloaded")[0]
-    assert (told["added"], told["changed"], told["removed"]) == (["ann/added"], ["ann/changed"], ["ann/removed"])
+    reported = daemon.reported("reloaded")[0]
+    assert (reported["added"], reported["changed"], reported["removed"]) == (
+        ["ann/added"],
+        ["ann/changed"],
+        ["ann/removed"],
+    )
     assert daemon.get("/ann/removed/up").status == 404
-    daemon.until_told("tenant stopped", tenant="ann/removed")
+    daemon.until_reported("tenant stopped", tenant="ann/removed")
     assert not evidence.alive(before["removed"])
-    assert evidence.stored_rows(evidence.shelf(daemon, "ann/removed")) == 1
+    assert evidence.stored_rows(evidence.remote(daemon, "ann/removed")) == 1
     assert word(daemon, "added") == "a"
-    daemon.until_told("tenant draining", tenant="ann/changed", why="its configuration has changed")
-    eventually(lambda: len(daemon.told("tenant ready", tenant="ann/changed")) == 2, what="the restart")
+    daemon.until_reported("tenant draining", tenant="ann/changed", why="its configuration has changed")
+    eventually(lambda: len(daemon.reported("tenant ready", tenant="ann/changed")) == 2, what="the restart")
     assert word(daemon, "changed") == "b"
     assert pid(daemon, "kept") == before["kept"]
     reload(daemon, config(users=users(kept="a", changed="b", removed="a")))
@@ -85,15 +89,15 @@ def test_a_request_in_flight_outlives_the_removal_of_its_tenant(start: StartDaem
             assert more, "cut"
             got += more
     assert got.count(b"data: event") == 8
-    daemon.until_told("tenant stopped", tenant="ann/removed")
+    daemon.until_reported("tenant stopped", tenant="ann/removed")
 
 
 def test_what_only_a_restart_can_change_is_reported_and_does_not_change(start: StartDaemon) -> None:
     daemon = start(config())
     assert daemon.post("/ann/one/add").json["count"] == 1
     reload(daemon, config(server="  data: ./elsewhere", top="log: {level: error}").replace(":0", ":1"))
-    told = daemon.until_told("these settings need a restart")
-    assert told["settings"] == ["server.listen", "server.data", "log.level"]
+    reported = daemon.until_reported("these settings need a restart")
+    assert reported["settings"] == ["server.listen", "server.data", "log.level"]
     assert daemon.post("/ann/one/add").json["count"] == 2
     assert not (daemon.folder / "elsewhere").exists()
 

@@ -10,14 +10,14 @@ from whole.daemon import Answer, Daemon, config
 from whole.visits import Line, get, parrot, request, serving
 
 BOS, IAD = "148e21dad76789", "3d8dd15c1ed778"
-NOBODY = "e28650ce7d1d68"  # a machine which the file names and nobody has
+GONE = "e28650ce7d1d68"  # a machine which the file names and no one has
 USERS = f"""
 users:
   ann: {{tenants: [one, two]}}
   bob:
   moved: {{region: iad}}
   fixed: {{machine: {IAD}}}
-  lost: {{machine: {NOBODY}}}
+  lost: {{machine: {GONE}}}
   "*": {{match: "[0-9]+", region: bos}}
 """
 
@@ -72,8 +72,8 @@ def test_a_request_at_the_wrong_machine_is_replayed_to_the_holder(pair: tuple[Da
     answer = away.post("/ann/one/add", b"x" * 100_000)
     assert sent_to(answer) == f"instance={BOS}"
     assert rows(home.post("/ann/one/add", headers=as_replayed(answer, IAD))) == before + 1
-    told = away.until_told("request", user="ann", status=409)
-    assert told["reason"].startswith(f"replayed to machine {BOS}: ann is served by machine {BOS} in bos")
+    reported = away.until_reported("request", user="ann", status=409)
+    assert reported["reason"].startswith(f"replayed to machine {BOS}: ann is served by machine {BOS} in bos")
 
 
 def test_a_user_is_sent_to_the_region_or_machine_of_the_file_before_it_is_acquired(
@@ -92,8 +92,8 @@ def test_a_replay_by_one_of_our_machines_is_served_though_the_file_says_otherwis
     """A deploy is under way, and the machines have read different files."""
     home, away = pair
     sent = home.get("/lost/count")
-    assert sent_to(sent) == f"instance={NOBODY}"
-    assert sent_to(away.get("/lost/count", headers=as_replayed(sent, BOS))) == f"instance={NOBODY}", "not sent to it"
+    assert sent_to(sent) == f"instance={GONE}"
+    assert sent_to(away.get("/lost/count", headers=as_replayed(sent, BOS))) == f"instance={GONE}", "not sent to it"
     region = away.get("/8/count")
     assert sent_to(region) == "region=bos"
     assert home.get("/8/count", headers=as_replayed(region, IAD)).status == 200
@@ -108,7 +108,7 @@ def test_a_request_that_could_not_be_replayed_ends_in_503(pair: tuple[Daemon, Da
     assert answer.headers["Retry-After"]
     assert answer.headers["Flyatc-Owner"] == f"shop/{BOS}"
     assert "<!doctype html>" in answer.text
-    away.until_told("request", status=503, reason=f"Fly Proxy could not reach machine {BOS}: no_candidate after "
+    away.until_reported("request", status=503, reason=f"Fly Proxy could not reach machine {BOS}: no_candidate after "
                     f"7500 ms. ann is served by machine {BOS} in bos")  # fmt: skip
 
 
@@ -132,15 +132,15 @@ def test_what_a_client_claims_does_not_make_a_machine_take_a_user(pair: tuple[Da
         "fly-preferred-instance-unavailable": IAD,
         "fly-replay-cache-status": "hit",
     }
-    assert sent_to(home.get("/lost/count", headers=claims)) == f"instance={NOBODY}"
+    assert sent_to(home.get("/lost/count", headers=claims)) == f"instance={GONE}"
     failed = home.get("/lost/count", headers={"fly-replay-failed": "reason=timeout;elapsed_ms=1"})
     assert failed.status == 503
-    told = home.until_told("request", user="lost", status=503)
-    assert told["reason"].endswith(
-        f"tenants.yaml pins the user to machine {NOBODY}. If it is gone for good, pin another machine or remove the "
+    reported = home.until_reported("request", user="lost", status=503)
+    assert reported["reason"].endswith(
+        f"tenants.yaml pins the user to machine {GONE}. If it is gone for good, pin another machine or remove the "
         "pin: then the machine that is asked takes over"
     )
-    assert not home.told("user owned", user="lost")
+    assert not home.reported("user owned", user="lost")
 
 
 @pytest.mark.parametrize(("framing", "status"), [("Content-Length: 1500000", 413), ("Transfer-Encoding: chunked", 411)])
@@ -175,8 +175,8 @@ def test_a_user_without_a_machine_is_taken_by_the_machine_that_gets_the_request(
 def test_a_machine_whose_name_no_header_can_carry_serves_and_says_that_it_replays_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, parrot(), on_fly("m_1", "iad")) as daemon:
         assert get(daemon, "/ann/seen").status == 200
-        told = daemon.until_told("no request is replayed to other machines")
-        assert told["reason"] == "FLY_MACHINE_ID is 'm_1', which is not a valid name on Fly"
+        reported = daemon.until_reported("no request is replayed to other machines")
+        assert reported["reason"] == "FLY_MACHINE_ID is 'm_1', which is not a valid name on Fly"
 
 
 @pytest.mark.parametrize("trusted", [False, True])

@@ -20,7 +20,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wrapped]:
         yield running
 
 
-def told(reply: Reply) -> str:
+def reported(reply: Reply) -> str:
     return reply.one("x-cache") or ""
 
 
@@ -30,9 +30,9 @@ def tally(one: Wrapped) -> int:
 
 
 def twice(one: Wrapped, target: str, *headers: str, method: str = "GET") -> list[str]:
-    """What the cache does with the same request, once and again."""
+    """Return what the cache does with the same request, once and again."""
     with Line(one) as line:
-        return [told(line.get(target, *headers, method=method)) for _ in range(2)]
+        return [reported(line.get(target, *headers, method=method)) for _ in range(2)]
 
 
 def test_what_is_public_comes_from_the_app_once(one: Wrapped) -> None:
@@ -40,7 +40,7 @@ def test_what_is_public_comes_from_the_app_once(one: Wrapped) -> None:
     before = tally(one)
     with Line(one) as line:
         first, second = (line.get(answering(PUBLIC, more="once")) for _ in range(2))
-    assert (told(first), told(second)) == ("miss", "hit")
+    assert (reported(first), reported(second)) == ("miss", "hit")
     assert first.body == second.body == b"hello"
     assert tally(one) == before + 1
     assert (second.one("cache-status") or "").startswith("flyatc; hit; ttl=")
@@ -73,7 +73,7 @@ def test_hosts_and_queries_have_entries_of_their_own(one: Wrapped) -> None:
     assert twice(one, first) == twice(one, swapped) == twice(one, other) == ["miss", "hit"]
     elsewhere = request(first).replace(b"here.example", b"there.example")
     with Line(one) as line:
-        assert told(line.send(elsewhere).reply()) == "miss"
+        assert reported(line.send(elsewhere).reply()) == "miss"
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_no_two_addresses_are_one(one: Wrapped, this: tuple[str, str, str], that
     for prefix, host, query in (this, that):
         target = answering(PUBLIC, more=query).replace("/ann/", prefix)
         with Line(one) as line:
-            assert told(line.send(request(target).replace(b"here.example", host.encode())).reply()) == "miss"
+            assert reported(line.send(request(target).replace(b"here.example", host.encode())).reply()) == "miss"
 
 
 def test_a_cookie_of_a_public_response_reaches_no_client(one: Wrapped) -> None:
     """Case 12."""
     with Line(one) as line:
         replies = [line.get(answering(PUBLIC, "Set-Cookie: session=1", more="cookie")) for _ in range(2)]
-    assert [told(reply) for reply in replies] == ["miss", "hit"]
+    assert [reported(reply) for reply in replies] == ["miss", "hit"]
     assert [reply.all("set-cookie") for reply in replies] == [[], []]
 
 
@@ -112,10 +112,10 @@ def test_other_cookies_pass_in_their_order(one: Wrapped) -> None:
 def test_a_client_that_has_it_gets_304_from_the_cache(one: Wrapped) -> None:
     """Case 13."""
     target = answering(PUBLIC, ETAG, "Content-Type: text/html", more="known")
-    assert told(get(one, target)) == "miss"
+    assert reported(get(one, target)) == "miss"
     known, other = (get(one, target, f"If-None-Match: {tags}") for tags in ('"x", "abc"', '"zzz"'))
-    assert (known.status, known.body, known.one("etag"), told(known)) == (304, b"", '"abc"', "hit")
-    assert (other.status, other.body, told(other)) == (200, b"hello", "hit")
+    assert (known.status, known.body, known.one("etag"), reported(known)) == (304, b"", '"abc"', "hit")
+    assert (other.status, other.body, reported(other)) == (200, b"hello", "hit")
 
 
 def test_head_is_kept_by_itself_and_is_no_response_to_get(one: Wrapped) -> None:
@@ -123,29 +123,29 @@ def test_head_is_kept_by_itself_and_is_no_response_to_get(one: Wrapped) -> None:
     target = answering(PUBLIC, more="head")
     with Line(one) as line:
         heads = [line.get(target, method="HEAD") for _ in range(2)]
-        assert [(told(reply), reply.one("content-length")) for reply in heads] == [("miss", "5"), ("hit", "5")]
+        assert [(reported(reply), reply.one("content-length")) for reply in heads] == [("miss", "5"), ("hit", "5")]
         replies = [line.get(target) for _ in range(2)]
-        assert [(told(reply), reply.body) for reply in replies] == [("miss", b"hello"), ("hit", b"hello")]
-        assert told(line.get(target, method="HEAD")) == "hit"
+        assert [(reported(reply), reply.body) for reply in replies] == [("miss", b"hello"), ("hit", b"hello")]
+        assert reported(line.get(target, method="HEAD")) == "hit"
 
 
 def test_a_part_is_not_kept_and_what_is_kept_gives_parts(one: Wrapped) -> None:
     """Case 15. That a hit gives the part is a difference that is meant: thruster gives the whole."""
     target, part = answering(PUBLIC, more="part"), "Range: bytes=1-3"
-    assert told(get(one, target, part)) == "bypass"
+    assert reported(get(one, target, part)) == "bypass"
     whole = get(one, target)
-    assert (told(whole), whole.status, whole.body) == ("miss", 200, b"hello")
+    assert (reported(whole), whole.status, whole.body) == ("miss", 200, b"hello")
     cut = get(one, target, part)
-    assert (told(cut), cut.status, cut.body, cut.one("content-range")) == ("hit", 206, b"ell", "bytes 1-3/5")
+    assert (reported(cut), cut.status, cut.body, cut.one("content-range")) == ("hit", 206, b"ell", "bytes 1-3/5")
 
 
 def test_what_is_too_old_is_asked_of_the_app_again(one: Wrapped) -> None:
     """Case 16."""
     target = answering("Cache-Control: public, max-age=1")
     with Line(one) as line:
-        eventually(lambda: told(line.get(target)) == "hit", what="a hit")
-        eventually(lambda: told(line.get(target)) == "miss", what="its end")
-        eventually(lambda: told(line.get(target)) == "hit", what="a hit of the new one")
+        eventually(lambda: reported(line.get(target)) == "hit", what="a hit")
+        eventually(lambda: reported(line.get(target)) == "miss", what="its end")
+        eventually(lambda: reported(line.get(target)) == "hit", what="a hit of the new one")
 
 
 def test_what_is_too_large_is_delivered_and_not_kept(one: Wrapped) -> None:
@@ -154,7 +154,7 @@ def test_what_is_too_large_is_delivered_and_not_kept(one: Wrapped) -> None:
         for size, second in ((ITEM, "hit"), (ITEM + 1, "miss")):
             target = answering(PUBLIC, body=b"x" * size)
             replies = [line.get(target) for _ in range(2)]
-            assert [told(reply) for reply in replies] == ["miss", second]
+            assert [reported(reply) for reply in replies] == ["miss", second]
             assert {reply.body for reply in replies} == {b"x" * size}
 
 
@@ -178,14 +178,14 @@ def test_every_line_of_vary_counts(one: Wrapped) -> None:
     """A difference from thruster that is meant: there only the first does."""
     target = answering(PUBLIC, "Vary: Accept", "Vary: X-Colour", more="vary")
     assert [twice(one, target, f"X-Colour: {colour}") for colour in ("red", "blue")] == [["miss", "hit"]] * 2
-    assert told(get(one, target, "X-Colour: red")) == "hit"
+    assert reported(get(one, target, "X-Colour: red")) == "hit"
 
 
 def test_a_client_that_wants_the_apps_response_gets_it(one: Wrapped) -> None:
     """A difference from thruster that is meant: a browser's reload is heard."""
     target = answering(PUBLIC, more="reload")
     assert twice(one, target) == ["miss", "hit"]
-    assert told(get(one, target, "Cache-Control: no-cache")) == "miss"
+    assert reported(get(one, target, "Cache-Control: no-cache")) == "miss"
 
 
 def test_the_apps_own_x_cache_is_not_the_last_word(one: Wrapped) -> None:

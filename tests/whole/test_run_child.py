@@ -91,7 +91,7 @@ def test_what_the_terminal_sends_reaches_the_child_once(tmp_path: Path) -> None:
         one.signal(signal.SIGUSR1)
         one.until_said(f"got {signal.SIGUSR1:d};")
         assert one.output.count("got 2;") == 1
-        assert not one.told("relaying SIGINT")
+        assert not one.reported("relaying SIGINT")
         os.kill(one.app, signal.SIGKILL)
         assert one.wait() == 137
 
@@ -148,11 +148,11 @@ def test_no_line_of_the_childs_comes_amid_one_of_ours(tmp_path: Path) -> None:
             port = next(json.loads(line)["on"] for line in output if b'"listening"' in line).rpartition(":")[2]
             with socket.create_connection(("127.0.0.1", int(port)), 10) as visitor:
                 visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
-                told = 0
+                reported = 0
                 for line in output:
                     if line != b"talk" * 50 + b"\n":
-                        told += json.loads(line)["msg"] == "request"
-                    if told == 300:
+                        reported += json.loads(line)["msg"] == "request"
+                    if reported == 300:
                         break
             one.process.terminate()
             for _ in output:
@@ -175,7 +175,7 @@ def test_a_command_that_cannot_be_run_is_1_with_a_line(tmp_path: Path, program: 
     (tmp_path / "folder").mkdir()
     with wrapping(tmp_path, program, "argument") as one:
         assert one.run() == 1
-        (line,) = one.told("", level="error")
+        (line,) = one.reported("", level="error")
         assert line["msg"].startswith(f"'{program}' cannot be started: ")
         assert line["command"] == [program, "argument"]
 
@@ -187,7 +187,7 @@ def test_without_a_command_or_with_a_slip_there_is_a_hint(tmp_path: Path, word: 
         one.launch(word)
         assert one.wait() == {"run": 1, "rnu": 2}[word]
         assert {"run": "flyatc run -- ./bin/rails server", "rnu": "did you mean run?"}[word] in one.output
-        assert not one.told("listening")
+        assert not one.reported("listening")
 
 
 @pytest.mark.parametrize(
@@ -205,13 +205,13 @@ def test_a_busy_port_is_reported_and_the_child_never_starts(tmp_path: Path) -> N
         env = {"HTTP_PORT": str(busy.getsockname()[1])}
         with wrapping(tmp_path, "touch", "ran", env=env) as one:
             assert one.run() == 1
-            (line,) = one.told("cannot listen on", level="error")
+            (line,) = one.reported("cannot listen on", level="error")
             assert "HTTP_PORT" in line["msg"]
             assert not (tmp_path / "ran").exists()
 
 
 def test_wrong_settings_are_reported_all_at_once_and_nothing_begins(tmp_path: Path) -> None:
-    """Cases 43, 45 and 46: what thruster takes for its default, and what flyatc leaves to others, is told."""
+    """Cases 43, 45 and 46: what thruster takes for its default, and what flyatc leaves to others, is reported."""
     env = {
         "THRUSTER_CACHE_SIZE": "lots",
         "HTTP_READ_TIMEOUT": "soon",
@@ -221,7 +221,7 @@ def test_wrong_settings_are_reported_all_at_once_and_nothing_begins(tmp_path: Pa
     (tmp_path / "tenants.yaml").write_text("app: {databases: [/etc/passwd]}")
     with wrapping(tmp_path, "touch", "ran", env=env, options=("--config", "tenants.yaml")) as one:
         assert one.run() == 1
-        faults = [line["fault"] for line in one.told("not started")]
+        faults = [line["fault"] for line in one.reported("not started")]
         assert [fault.split(": ")[1] for fault in faults] == [
             "HTTP_READ_TIMEOUT",
             "THRUSTER_CACHE_SIZE",
@@ -229,7 +229,7 @@ def test_wrong_settings_are_reported_all_at_once_and_nothing_begins(tmp_path: Pa
             "H2C_ENABLED",
             "app.databases[0]",
         ]
-        assert not one.told("listening")
+        assert not one.reported("listening")
         assert not (tmp_path / "ran").exists()
 
 
@@ -237,7 +237,7 @@ def test_settings_without_a_meaning_here_are_reported_once(tmp_path: Path) -> No
     env = {"ACME_DIRECTORY": "https://acme.example", "THRUSTER_STORAGE_PATH": "certificates"}
     with wrapping(tmp_path, "true", env=env) as one:
         assert one.run() == 0
-        (line,) = one.told("these variables mean nothing here", level="warning")
+        (line,) = one.reported("these variables mean nothing here", level="warning")
         assert line["variables"] == ["ACME_DIRECTORY", "THRUSTER_STORAGE_PATH"]
 
 

@@ -174,9 +174,9 @@ def test_each_event_arrives_by_itself(one: Wrapped, asked: tuple[str, ...]) -> N
 
 def test_a_compressed_page_is_not_compressed_for_a_client_with_a_cookie(guarded: Wrapped) -> None:
     target = answering(HTML, "Cache-Control: public, max-age=60", body=page())
-    told = [get(guarded, target, GZIP, *more) for more in ((), (), ("Cookie: a=1",), ())]
-    assert [coding(reply) for reply in told] == ["gzip", "gzip", None, "gzip"]
-    assert [reply.one("x-cache") for reply in told] == ["miss", "hit", "hit", "hit"]
+    reported = [get(guarded, target, GZIP, *more) for more in ((), (), ("Cookie: a=1",), ())]
+    assert [coding(reply) for reply in reported] == ["gzip", "gzip", None, "gzip"]
+    assert [reply.one("x-cache") for reply in reported] == ["miss", "hit", "hit", "hit"]
 
 
 def test_a_hit_has_the_same_head_each_time(one: Wrapped) -> None:

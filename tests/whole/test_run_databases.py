@@ -44,11 +44,11 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(tmp_path: Path, moto_se
         environ = moto_server.environ(moto_server.bucket(), port=wire.port)
         with wrapping(tmp_path, *RESTLESS_APP, options=("--config", "app.yaml"), env=environ) as one:
             one.launch()
-            one.until_told("the store is away: the app waits for it", within=30)
-            assert not one.told("app started")
+            one.until_reported("the store is away: the app waits for it", within=30)
+            assert not one.reported("app started")
             wire.pass_through()
-            one.until_told("app started", within=60)
-            one.port = int(one.until_told("listening")["on"].rpartition(":")[2])
+            one.until_reported("app started", within=60)
+            one.port = int(one.until_reported("listening")["on"].rpartition(":")[2])
             assert one.get("/up").status == 200, "from now on the app handles SIGTERM"
             assert one.stop() == 0
 
@@ -63,11 +63,11 @@ def test_a_store_that_stays_away_at_the_start_ends_it_with_the_reason(tmp_path: 
             one.launch()
             assert one.wait(60) == 1
             assert "does not answer" in str(one.lines()[-1]["msg"])
-            assert not one.told("app started")
+            assert not one.reported("app started")
 
 
 def lose_the_disk(folder: Path) -> None:
-    """What comes next is another machine; who was killed has been silent for long."""
+    """Return what comes next is another machine; who was killed has been silent for long."""
     shutil.rmtree(folder / "data")
     for session in (folder / "store" / "machines").glob("*.json"):
         os.utime(session, (time.time() - 3600,) * 2)
@@ -121,7 +121,7 @@ def test_a_store_that_is_away_at_the_end_is_1_and_loud_and_the_next_start_saves(
         one.post("/add")
         (tmp_path / "store").rename(tmp_path / "away")
         assert one.stop() == 1
-        assert one.told("not saved: the local copy is kept", level="error")
+        assert one.reported("not saved: the local copy is kept", level="error")
     (tmp_path / "away").rename(tmp_path / "store")
     with stored(tmp_path, command=("true",)) as one:
         assert one.run() == 0
@@ -140,7 +140,7 @@ def test_databases_that_cannot_be_checked_start_nothing(tmp_path: Path) -> None:
         snapshot.write_bytes(b"damaged")
     with stored(tmp_path, command=("touch", "ran")) as one:
         assert one.run() == 1
-        assert one.told("", level="error")
+        assert one.reported("", level="error")
         assert not (tmp_path / "ran").exists()
 
 
@@ -157,7 +157,7 @@ def test_a_daemon_ended_before_the_app_starts_starts_nothing(tmp_path: Path) -> 
         line.send(visits.request("/up"))
         with snapshot.open("wb", buffering=0) as slow:  # opens as soon as the restore reads it
             one.signal(signal.SIGTERM)
-            one.until_told("SIGTERM: not started")
+            one.until_reported("SIGTERM: not started")
             with suppress(BrokenPipeError):
                 slow.write(bytes(8 << 20))
         assert one.wait() == 143
@@ -169,7 +169,7 @@ def test_a_data_folder_serves_one_wrapper(tmp_path: Path) -> None:
     with stored(tmp_path) as one, stored(tmp_path, command=("touch", "ran")) as other:
         one.start()
         assert other.run() == 1
-        assert other.told("another flyatc runs on the data folder", level="error")
+        assert other.reported("another flyatc runs on the data folder", level="error")
         assert not (tmp_path / "ran").exists()
 
 
@@ -196,7 +196,7 @@ def test_an_app_that_had_to_be_killed_is_saved_too(tmp_path: Path) -> None:
         one.start()
         assert one.post("/add").json == {"count": 1}
         one.signal(signal.SIGTERM)
-        one.until_told("relaying SIGTERM")
+        one.until_reported("relaying SIGTERM")
         os.kill(one.app, signal.SIGKILL)
         assert one.wait() == 137
     lose_the_disk(tmp_path)
@@ -226,8 +226,8 @@ def test_a_wrapper_that_is_stopped_for_longer_than_its_lease_has_no_app_any_more
         eventually(lambda: gone(app), within=5, what="the end of the app")
         one.signal(signal.SIGCONT)
         assert one.wait() == 1
-        assert one.told("the lease of this machine has ended: the supervisor has killed the apps")
-        assert not one.told("saved")
+        assert one.reported("the lease of this machine has ended: the supervisor has killed the apps")
+        assert not one.reported("saved")
 
 
 def test_what_the_app_of_a_killed_wrapper_left_behind_is_ended(tmp_path: Path) -> None:

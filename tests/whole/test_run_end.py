@@ -16,7 +16,7 @@ def test_while_the_app_takes_its_time_to_end_it_is_served(tmp_path: Path) -> Non
     with wrapped(tmp_path, *RESTLESS_APP, "--ignore-term") as one:
         assert one.get("/up").status == 200
         one.signal(signal.SIGTERM)
-        one.until_told("relaying SIGTERM")
+        one.until_reported("relaying SIGTERM")
         assert one.get("/up").status == 200
         os.kill(one.app, signal.SIGKILL)
         assert one.wait() == 137
@@ -36,7 +36,7 @@ def test_when_the_child_has_ended_responses_in_progress_are_finished_and_no_requ
     with wrapped(tmp_path, *LEAVES_THE_APP) as one, ending(app_of(one)), Line(one) as line, upgraded(one) as websocket:
         begin(line, "/chunked?n=8&size=10&pause=0.1")
         one.end_input()
-        one.until_told("app ended")
+        one.until_reported("app ended")
         assert websocket.ended()
         with pytest.raises(ConnectionRefusedError):
             one.get("/up")
@@ -52,7 +52,7 @@ def test_a_second_signal_after_the_childs_end_does_not_wait_for_the_last_respons
     with wrapped(tmp_path, *LEAVES_THE_APP) as one, ending(app_of(one)), Line(one) as line:
         begin(line, "/chunked?n=1000&pause=0.1")
         one.end_input()
-        one.until_told("app ended")
+        one.until_reported("app ended")
         one.signal(signal.SIGTERM)
         assert one.wait(within=3) == 3
         assert not line.reply().complete

@@ -49,7 +49,7 @@ def test_the_file_is_sent_in_place_of_the_response(one: Wrapped, absolute: bool)
 
 
 @pytest.mark.parametrize(
-    ("header", "status", "body", "told"),
+    ("header", "status", "body", "reported"),
     [
         ("Range: bytes=0-4", 206, CONTENT[:5], "bytes 0-4/2000"),
         ("Range: bytes=-3", 206, CONTENT[-3:], "bytes 1997-1999/2000"),
@@ -60,11 +60,11 @@ def test_the_file_is_sent_in_place_of_the_response(one: Wrapped, absolute: bool)
     ],
 )
 def test_parts_and_conditions_are_ours_to_judge(
-    one: Wrapped, header: str, status: int, body: bytes | None, told: str | None
+    one: Wrapped, header: str, status: int, body: bytes | None, reported: str | None
 ) -> None:
     """Case 26."""
     reply = get(one, named(one, "public/file.txt", 'ETag: "tag"'), header)
-    assert (reply.status, reply.one("content-range")) == (status, told)
+    assert (reply.status, reply.one("content-range")) == (status, reported)
     assert body in (None, reply.body)
 
 
@@ -138,7 +138,7 @@ def test_folders_of_the_file_are_open_and_what_is_outside_is_logged_with_the_set
     options, env = ("--config", "app.yaml"), {"FLYATC_HOST": "127.0.0.1"}
     with wrapping(folder, *PARROT_APP, options=options, env=env) as one:
         one.start()
-        assert one.until_told("listening")["on"] == f"127.0.0.1:{one.port}"
+        assert one.until_reported("listening")["on"] == f"127.0.0.1:{one.port}"
         assert get(one, answering(f"X-Sendfile: {uploads / 'file.txt'}", body=b"")).body == CONTENT
         assert get(one, answering(f"X-Sendfile: {folder / 'file.txt'}", body=b"")).status == 404
         setting = "app.delivery.sendfile.roots in the file of --config lists them"

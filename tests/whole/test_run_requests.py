@@ -95,25 +95,25 @@ def test_clients_that_come_before_the_app_wait_for_it_and_their_bodies_are_kept(
         one.end_input()
         assert first.send(b"x" * 300_000).reply().json["length"] == 300_000
         assert second.reply().body == third.reply().body == b"up"
-        told = one.until_told("request", path="/upload")
-        assert (told["status"], told["start"]) == (200, "cold")
-        assert told["wait_ms"] > 0
+        reported = one.until_reported("request", path="/upload")
+        assert (reported["status"], reported["start"]) == (200, "cold")
+        assert reported["wait_ms"] > 0
         one.get("/up?again")
-        assert one.until_told("request", query="again")["start"] == "warm"
+        assert one.until_reported("request", query="again")["start"] == "warm"
 
 
 def test_a_client_that_leaves_while_waiting_is_499(tmp_path: Path) -> None:
     with wrapped(tmp_path, *FOR_EVER) as one:
         with Line(one) as line:
             line.send(visits.request("/left"))
-        assert one.until_told("request", path="/left")["status"] == 499
+        assert one.until_reported("request", path="/left")["status"] == 499
 
 
 def test_a_client_that_waited_long_enough_gets_502_and_so_do_later_ones(tmp_path: Path) -> None:
     with wrapped(tmp_path, *FOR_EVER, env={"START_TIMEOUT": "300ms"}) as one:
         assert one.get("/up").status == 502
         assert one.get("/up").status == 502
-        one.until_told("the app does not listen", level="warning")
+        one.until_reported("the app does not listen", level="warning")
 
 
 def test_an_app_that_listens_after_all_is_served(tmp_path: Path) -> None:

@@ -44,8 +44,13 @@ def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_first_client_waits_for_the_server(one: Wrapped) -> None:
-    told = one.get("/below/echo?a=b").json
-    assert (told["method"], told["script_name"], told["path"], told["query"]) == ("GET", "", "/below/echo", "a=b")
+    reported = one.get("/below/echo?a=b").json
+    assert (reported["method"], reported["script_name"], reported["path"], reported["query"]) == (
+        "GET",
+        "",
+        "/below/echo",
+        "a=b",
+    )
 
 
 def test_pages_are_compressed(one: Wrapped) -> None:
@@ -94,9 +99,9 @@ def test_what_is_streamed_comes_as_it_is_made(one: Wrapped, coding: str) -> None
 @pytest.mark.parametrize("size", [1, 8_000_000])
 def test_uploads_arrive_whole(one: Wrapped, size: int) -> None:
     body = random.Random(7).randbytes(size)
-    told = one.post("/echo", body).json
-    assert (told["method"], told["length"]) == ("POST", size)
-    assert told["sha256"] == hashlib.sha256(body).hexdigest()
+    reported = one.post("/echo", body).json
+    assert (reported["method"], reported["length"]) == ("POST", size)
+    assert reported["sha256"] == hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.needs("puma")
@@ -118,7 +123,7 @@ def test_at_the_end_responses_in_progress_are_finished(tmp_path: Path, server: s
         one.signal(signal.SIGTERM)
         assert b"line 2" in line.until(b"\r\n0\r\n\r\n")
         assert one.wait() == FAREWELL[server]
-        assert one.told("app ended", code=FAREWELL[server])
+        assert one.reported("app ended", code=FAREWELL[server])
 
 
 # --- Puma's restarts: signals that reach it ---

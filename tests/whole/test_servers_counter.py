@@ -40,7 +40,7 @@ def test_the_example_counts_stops_and_goes_on_counting_after_its_data_was_delete
     start: StartDaemon, tmp_path: Path
 ) -> None:
     daemon = begin(start, tmp_path / "example")
-    assert len(daemon.told("open http://")) == 3
+    assert len(daemon.reported("open http://")) == 3
     assert [visits(daemon, "/bellevue/2025/winter/") for _ in range(3)] == [1, 2, 3]
     assert visits(daemon, "/boston/2025/april/") == 1, "each counts for itself"
     assert visits(daemon, "/100/") == 1, "a user by pattern"
@@ -48,8 +48,8 @@ def test_the_example_counts_stops_and_goes_on_counting_after_its_data_was_delete
     assert (hit.status, hit.headers["Location"]) == (303, "/bellevue/2025/winter/")
     assert daemon.request("HEAD", "/bellevue/2025/winter/").body == b""
     assert daemon.get("/bellevue/2025/winter?x=1").headers["Location"] == "/bellevue/2025/winter/?x=1"
-    daemon.until_told("tenant stopped", 20, tenant="bellevue/2025/winter")
-    daemon.until_told("tenant stopped", 20, tenant="100")
+    daemon.until_reported("tenant stopped", 20, tenant="bellevue/2025/winter")
+    daemon.until_reported("tenant stopped", 20, tenant="100")
     assert daemon.status("boston/2025/april")["state"] == "ready"
     daemon.stop()
     eventually(lambda: not daemon.children(), 5, "no child on record")

@@ -85,8 +85,8 @@ def test_many_requests_go_over_one_connection(daemon: Daemon, server: str) -> No
 @pytest.mark.parametrize("server", ["sync", "threads", pytest.param("puma", marks=pytest.mark.needs("puma"))])
 def test_a_server_takes_the_prefix_from_its_environment(daemon: Daemon, server: str) -> None:
     with Line(daemon, 30) as line:
-        told = line.get(f"/{server}/deeper/echo").json
-    assert (told["script_name"], told["path"]) == (f"/{server}", "/deeper/echo")
+        reported = line.get(f"/{server}/deeper/echo").json
+    assert (reported["script_name"], reported["path"]) == (f"/{server}", "/deeper/echo")
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -97,9 +97,9 @@ def test_uploads_arrive_whole(daemon: Daemon, server: str, chunked: bool) -> Non
     pieces = (body[i : i + 50_000] for i in range(0, len(body), 50_000))
     connection.request("PUT", f"/{server}/echo", pieces if chunked else body, encode_chunked=chunked,
                        headers={"Transfer-Encoding": "chunked"} if chunked else {})  # fmt: skip
-    told = json.loads(connection.getresponse().read())
+    reported = json.loads(connection.getresponse().read())
     connection.close()
-    assert (told["length"], told["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+    assert (reported["length"], reported["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -137,9 +137,9 @@ def test_nothing_of_a_server_is_left_when_it_was_stopped(daemon: Daemon, server:
     assert pid in group(pid)
     assert daemon.cli("stop", server).returncode == 0
     eventually(lambda: not group(pid), 10, "no process of it")
-    told = daemon.status(server)
-    assert (told["state"], told["crashes"]) == ("stopped", 0)
-    assert not daemon.told("the app did not end by itself", tenant=server)
+    reported = daemon.status(server)
+    assert (reported["state"], reported["crashes"]) == ("stopped", 0)
+    assert not daemon.reported("the app did not end by itself", tenant=server)
 
 
 def test_events_come_one_by_one_from_uvicorn(daemon: Daemon) -> None:

@@ -39,7 +39,7 @@ def first_starts(daemon: Daemon, pool: ThreadPoolExecutor, *names: str) -> None:
     """Visits, each of which has its place before the next one comes."""
     for number, name in enumerate(names):
         pool.submit(daemon.get, f"/{name}/up")
-        daemon.until_told("tenant queued" if number else "tenant starting", tenant=name)
+        daemon.until_reported("tenant queued" if number else "tenant starting", tenant=name)
 
 
 def test_a_client_in_the_queue_gets_its_place(start: StartDaemon, tmp_path: Path) -> None:
@@ -51,14 +51,16 @@ def test_a_client_in_the_queue_gets_its_place(start: StartDaemon, tmp_path: Path
         assert page.headers["Retry-After"] == "2"
         assert "Place in line: 2." in page.text
         assert "queued" in page.text
-        assert daemon.until_told("request", path="/three/echo")["reason"].startswith("place 2 in line to be started")
-        assert daemon.until_told("tenant queued", tenant="three")["why"].startswith("place 2 in line")
+        assert daemon.until_reported("request", path="/three/echo")["reason"].startswith(
+            "place 2 in line to be started"
+        )
+        assert daemon.until_reported("tenant queued", tenant="three")["why"].startswith("place 2 in line")
         assert daemon.status("three")["state"] == "queued"
         assert [daemon.status(name).get("queued") for name in ("one", "two", "three")] == [None, 1, 2]
         assert "queued (2)" in daemon.cli("status").stdout
     assert daemon.get("/three/up").status == 200
-    daemon.until_told("tenant ready", tenant="three")
-    assert [line["tenant"] for line in daemon.told("tenant ready")] == ["one", "two", "three"]
+    daemon.until_reported("tenant ready", tenant="three")
+    assert [line["tenant"] for line in daemon.reported("tenant ready")] == ["one", "two", "three"]
 
 
 def test_a_program_waits_for_start_timeout_and_then_gets_its_place(start: StartDaemon, tmp_path: Path) -> None:
@@ -80,11 +82,11 @@ def test_a_client_that_leaves_gives_its_place_to_the_next_and_a_stop_does_not_wa
         first_starts(daemon, pool, "one")
         with daemon.connect() as raw:
             raw.sendall(b"GET /two/up HTTP/1.1\r\nHost: x\r\n\r\n")
-            daemon.until_told("tenant queued", tenant="two")
+            daemon.until_reported("tenant queued", tenant="two")
         pool.submit(daemon.get, "/three/up")
-        daemon.until_told("the start is given up", tenant="two")
-        daemon.until_told("tenant stopped", tenant="two")
+        daemon.until_reported("the start is given up", tenant="two")
+        daemon.until_reported("tenant stopped", tenant="two")
         eventually(lambda: daemon.status("three").get("queued") == 1, what="its place")
         assert daemon.cli("stop", "three").returncode == 0
-        assert not daemon.told("tenant starting", tenant="three")
+        assert not daemon.reported("tenant starting", tenant="three")
     assert daemon.stop() == 0

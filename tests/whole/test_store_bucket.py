@@ -21,16 +21,16 @@ def test_databases_come_back_from_the_bucket_and_the_app_sees_no_credentials(
     shutil.rmtree(daemon.folder / "data")
     daemon.start()
     assert daemon.get("/ann/one/count").json["count"] == 1
-    daemon.until_told("restored", tenant="ann/one")
+    daemon.until_reported("restored", tenant="ann/one")
     assert daemon.stop() == 0
 
 
 def test_an_unsuitable_bucket_is_reported_and_nothing_is_started(tmp_path: Path, rclone_server: Server) -> None:
-    told = {
+    reported = {
         "the store ignores conditions on writes": rclone_server.environ(rclone_server.bucket()),
         "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY": rclone_server.environ("ours", secret="wrong"),
     }
-    for number, (sentence, environ) in enumerate(told.items()):
+    for number, (sentence, environ) in enumerate(reported.items()):
         daemon = Daemon(tmp_path / str(number), config(), environ)
         daemon.folder.mkdir()
         daemon.write()

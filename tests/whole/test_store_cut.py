@@ -21,7 +21,7 @@ TEXT = config(server="  shutdown_timeout: 4s", users="users: {ann: }").replace(
 
 
 def saves(daemon: Daemon) -> int:
-    return len(daemon.told("saved", tenant="ann"))
+    return len(daemon.reported("saved", tenant="ann"))
 
 
 def counted(daemon: Daemon) -> int:
@@ -50,7 +50,7 @@ def test_saves_and_renewals_that_are_cut_are_tried_again_and_nothing_is_lost(
             added_and_saved(daemon, wire)
         wire.end_after(9, "stall")
         added_and_saved(daemon, wire)
-        assert not daemon.told("session expired")
+        assert not daemon.reported("session expired")
         wire.black_hole()
         backup = daemon.cli("backup", "ann", timeout=90)  # fails or, begun before, succeeds: it ends
         assert backup.returncode in (0, 1)
@@ -61,7 +61,7 @@ def test_saves_and_renewals_that_are_cut_are_tried_again_and_nothing_is_lost(
         assert rows == 7
         assert daemon.cli("stop", "ann").returncode == 0
         assert daemon.stop() == 0
-        assert not daemon.told("unexpected error")
+        assert not daemon.reported("unexpected error")
         assert b"expect:" not in wire.asked.lower()
         shutil.rmtree(daemon.folder / "data")
         daemon.start()
@@ -98,17 +98,17 @@ def test_the_session_is_renewed_when_its_connection_hangs_and_users_are_served(
         answer = daemon.get("/ann/count", timeout=60)
         assert answer.status == 503
         assert answer.headers["Retry-After"]
-        daemon.until_told("a call of the store was given up", level="error")
+        daemon.until_reported("a call of the store was given up", level="error")
         wire.pass_through()
         eventually(lambda: daemon.post("/ann/add").status == 200, 60, "the visit")
         for _ in range(3):
             wire.end_after(0, "stall")
             time.sleep(0.5)  # noqa: TID251 - the session is renewed every 10 s, whichever call is met
-        began, expired = time.monotonic(), daemon.told("session expired")
+        began, expired = time.monotonic(), daemon.reported("session expired")
         while time.monotonic() - began < 12:
             assert daemon.get("/ann/count").status == 200
             time.sleep(0.2)  # noqa: TID251
-        assert daemon.told("session expired") == expired == []
+        assert daemon.reported("session expired") == expired == []
         assert daemon.stop() == 0
 
 

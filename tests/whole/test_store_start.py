@@ -35,7 +35,7 @@ def serves_without_the_store(daemon: Daemon, why: str) -> None:
     answer = daemon.get("/ann/one/count")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
-    assert why in str(daemon.until_told("the start failed", tenant="ann/one")["reason"])
+    assert why in str(daemon.until_reported("the start failed", tenant="ann/one")["reason"])
     overview = json.loads(daemon.cli("status", "--json").stdout)
     assert why in overview["daemon"]["store"]
     assert why in daemon.cli("status").stderr
@@ -62,16 +62,16 @@ def test_a_daemon_whose_store_is_away_serves_what_it_can_and_goes_on_when_it_is_
         bucket = moto_server.bucket()
         daemon = begun(start, tmp_path / "daemon", moto_server.environ(bucket, port=wire.port))
         serves_without_the_store(daemon, "given up" if fault == "endless" else "does not answer")
-        assert daemon.told("the store is away", level="warning")
+        assert daemon.reported("the store is away", level="warning")
         wire.pass_through()
         assert eventually(lambda: counts(daemon), 30, "the store's return").json["count"] == 1
-        assert daemon.told("the store can be used")
+        assert daemon.reported("the store can be used")
         assert json.loads(daemon.cli("status", "--json").stdout)["daemon"]["store"] is None
         assert daemon.stop() == 0
         assert "users/ann/one/app.sqlite3/current.json" in {
             one["Key"] for one in moto_server.client.list_objects_v2(Bucket=bucket)["Contents"]
         }
-        assert not daemon.told("unexpected error")
+        assert not daemon.reported("unexpected error")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_daemon_that_gets_sigterm_while_it_waits_for_the_store_stops(moto_serv
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 10 * SLOWNESS
-        assert not daemon.told("unexpected error")
+        assert not daemon.reported("unexpected error")
 
 
 def test_a_store_that_comes_back_and_ignores_conditions_is_refused_then(
@@ -130,10 +130,10 @@ def test_a_store_that_comes_back_and_ignores_conditions_is_refused_then(
         daemon = begun(start, tmp_path / "daemon", rclone_server.environ(bucket, port=wire.port))
         assert daemon.get("/ann/one/count").status == 503
         wire.pass_through()
-        daemon.until_told("the store refuses us", within=30, level="error")
+        daemon.until_reported("the store refuses us", within=30, level="error")
         answer = daemon.get("/bob/count")
         assert answer.status == 503
-        assert "ignores conditions" in str(daemon.until_told("the start failed", tenant="bob")["reason"])
+        assert "ignores conditions" in str(daemon.until_reported("the start failed", tenant="bob")["reason"])
         assert "ignores conditions" in daemon.cli("status").stderr
         assert daemon.get("/health").status == 200
         assert daemon.stop() == 0
@@ -148,7 +148,7 @@ def test_visits_that_come_while_the_store_is_being_tested_wait_for_it(
         daemon = begun(start, tmp_path / "daemon", moto_server.environ(moto_server.bucket(), port=wire.port))
         wire.delay(0.05)
         assert daemon.post("/ann/one/add", timeout=60).json["count"] == 1
-        assert not daemon.told("the start failed")
+        assert not daemon.reported("the start failed")
         assert daemon.stop() == 0
 
 
@@ -164,7 +164,7 @@ def test_what_a_killed_daemon_left_unsaved_is_saved_when_the_store_is_back(
         daemon.start()
         assert daemon.get("/health").status == 200
         threading.Timer(1.0, wire.pass_through).start()
-        daemon.until_told("saved", within=60, tenant="ann/one")
+        daemon.until_reported("saved", within=60, tenant="ann/one")
         assert daemon.stop() == 0
 
 

@@ -43,7 +43,7 @@ def test_what_streamed_outlives_the_machine_which_wrote_it(start: StartDaemon) -
     daemon.kill()
     daemon.start()
     add(daemon, 5)
-    assert daemon.told("the local copy was set aside") == []
+    assert daemon.reported("the local copy was set aside") == []
     assert daemon.stop() == 0
 
 
@@ -90,7 +90,7 @@ def test_in_snapshot_mode_nothing_is_served_of_what_only_litestream_has(start: S
     lose_the_machine(home, store)
     away = start(text("snapshot", url=f"file:{store}"))
     assert away.get("/ann/one/count").status == 503, "its snapshot is not the newest"
-    assert "litestream has streamed it" in away.until_told("the start failed", tenant="ann/one")["reason"]
+    assert "litestream has streamed it" in away.until_reported("the start failed", tenant="ann/one")["reason"]
     assert away.stop() == 0
 
 

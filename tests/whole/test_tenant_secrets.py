@@ -65,7 +65,7 @@ def test_no_output_shows_it(start: StartDaemon, tmp_path: Path, given: str) -> N
         done = daemon.cli(*command)
         shown.append(done.stdout + done.stderr)
     assert known == [value for value in secrets(daemon, "bob").values() if value]
-    control = daemon.until_told("metrics are served")["on"]
+    control = daemon.until_reported("metrics are served")["on"]
     shown.append(Daemon.get(_at(daemon, int(re.search(r":(\d+)/", control)[1])), "/metrics").text)  # type: ignore[index]
     daemon.write(text(tmp_path / "store").replace("restless.py", "missing.py"))  # its start fails, with its output
     assert daemon.cli("reload").returncode == 0
@@ -111,7 +111,7 @@ def test_a_record_that_is_damaged_starts_nothing_until_it_is_repaired(start: Sta
     answer = daemon.get("/bob/echo")
     assert answer.status == 503
     assert answer.headers["Retry-After"]
-    why = str(daemon.until_told("the start failed", tenant="bob")["reason"])
+    why = str(daemon.until_reported("the start failed", tenant="bob")["reason"])
     assert "secret.json in the store, the key of {secret}, is damaged" in why
     assert record.read_bytes() == body[:30]
     record.write_bytes(body)
@@ -128,7 +128,7 @@ def test_while_the_store_is_away_a_start_is_refused_and_works_when_it_is_back(
         answer = daemon.get("/bob/echo")
         assert answer.status == 503
         assert answer.headers["Retry-After"]
-        assert "the store cannot be used yet" in str(daemon.until_told("the start failed", tenant="bob")["reason"])
+        assert "the store cannot be used yet" in str(daemon.until_reported("the start failed", tenant="bob")["reason"])
         wire.pass_through()
         eventually(lambda: daemon.get("/bob/echo").status == 200, 30, "the start")
         assert re.fullmatch("[0-9a-f]{128}", secrets(daemon, "bob")["SECRET_KEY_BASE"] or "")

@@ -40,10 +40,10 @@ def test_cold_starts_do_not_delay_a_warm_tenant(start: StartDaemon) -> None:
     slow = {f"slow{n}": ("--ready-after", "0.4") for n in range(6)}
     daemon = start(config(users=users(big=(), **slow) + f"\n  quick: {{command: {restless()}, idle: 0}}", idle="300ms"))
     assert daemon.post("/big/grow?mb=20").status == 200
-    daemon.until_told("tenant stopped", tenant="big")
+    daemon.until_reported("tenant stopped", tenant="big")
     app = int(daemon.get("/quick/echo?env=PORT").json["env"]["PORT"])
     rounds = []
-    for turn in range(4):  # a busy machine may spoil one round; whoever blocks the loop spoils all
+    for turn in range(4):  # a busy machine may spoil one round; a blocked loop spoils all
         evidence.database(daemon, "big").unlink()
         over = threading.Event()
         with ThreadPoolExecutor(9) as pool:
@@ -55,8 +55,8 @@ def test_cold_starts_do_not_delay_a_warm_tenant(start: StartDaemon) -> None:
         rounds.append((max(warm.result()) - max(direct.result()), statistics.median(warm.result())))
         if rounds[-1][0] < 0.05:
             break
-        eventually(lambda: len(daemon.told("tenant stopped", tenant="big")) == 2 + turn, what="the next round")  # noqa: B023
-    assert len(daemon.told("restored", tenant="big")) == len(rounds)
+        eventually(lambda: len(daemon.reported("tenant stopped", tenant="big")) == 2 + turn, what="the next round")  # noqa: B023
+    assert len(daemon.reported("restored", tenant="big")) == len(rounds)
     assert min(most for most, _ in rounds) < 0.05 * SLOWNESS, "more than without us between"
     assert min(median for _, median in rounds) < 0.01 * SLOWNESS
 
@@ -65,11 +65,11 @@ def test_a_client_that_leaves_does_not_stop_the_start(start: StartDaemon) -> Non
     daemon = start(config(flags=("--ready-after", "0.4")))
     with daemon.connect() as raw:
         raw.sendall(b"GET /ann/one/up HTTP/1.1\r\nHost: x\r\n\r\n")
-        daemon.until_told("tenant starting", tenant="ann/one")
-    daemon.until_told("request", status=499)
-    daemon.until_told("tenant ready", tenant="ann/one")
+        daemon.until_reported("tenant starting", tenant="ann/one")
+    daemon.until_reported("request", status=499)
+    daemon.until_reported("tenant ready", tenant="ann/one")
     assert daemon.get("/ann/one/up").status == 200
-    assert daemon.until_told("request", status=200)["start"] == "warm"
+    assert daemon.until_reported("request", status=200)["start"] == "warm"
 
 
 def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDaemon) -> None:
@@ -82,16 +82,16 @@ def test_a_start_that_takes_too_long_is_503_and_its_app_is_ended(start: StartDae
     assert robot.headers["Retry-After"]
     assert robot.headers["Content-Type"].startswith("application/json")
     assert page.headers["Content-Type"].startswith("text/html")
-    failed = daemon.until_told("the start failed", tenant="late")
+    failed = daemon.until_reported("the start failed", tenant="late")
     assert failed["kind"] == "NotReadyInTime"
     seen = r"it was starting\. The last try, http://127\.0\.0\.1:\d+: nothing listens there; an app must listen on 127"
     assert re.search(seen, failed["reason"])
     assert daemon.status("late")["reason"] == failed["reason"]
-    daemon.until_told("tenant failed", tenant="late")
-    daemon.until_told("tenant failed", tenant="deaf")
+    daemon.until_reported("tenant failed", tenant="late")
+    daemon.until_reported("tenant failed", tenant="deaf")
     assert evidence.runs(daemon) == []
-    assert daemon.get("/late/up").status == 502, "during the back-off nobody has waited"
-    assert len(daemon.told("tenant starting", tenant="late")) == 1
+    assert daemon.get("/late/up").status == 502, "during the back-off no one has waited"
+    assert len(daemon.reported("tenant starting", tenant="late")) == 1
 
 
 def test_a_slow_start_shows_browsers_a_page_while_a_form_waits_and_arrives_whole(start: StartDaemon) -> None:
@@ -108,7 +108,7 @@ def test_a_slow_start_shows_browsers_a_page_while_a_form_waits_and_arrives_whole
         seen = posted.result().json
     assert (seen["length"], seen["sha256"]) == (len(form), hashlib.sha256(form).hexdigest())
     assert daemon.get("/ann/one/up", PAGE).status == 200
-    assert len(daemon.told("tenant starting")) == 1
+    assert len(daemon.reported("tenant starting")) == 1
 
 
 def test_an_app_that_binds_late_is_waited_for(start: StartDaemon) -> None:
@@ -127,14 +127,16 @@ def test_an_app_that_ends_at_once_is_502_within_a_second_and_says_why_in_the_log
     assert answer.status == 502
     assert int(answer.headers["Retry-After"]) >= 1
     assert "licence" not in answer.text, "the reason is the operator's"
-    told = daemon.until_told("the start failed", tenant="failing")
-    assert "exit code 7" in told["reason"]
-    assert told["output"] == ["about to exit with 7", "no licence"]
+    reported = daemon.until_reported("the start failed", tenant="failing")
+    assert "exit code 7" in reported["reason"]
+    assert reported["output"] == ["about to exit with 7", "no licence"]
     assert daemon.get("/failing/up").status == 502
-    assert len(daemon.told("tenant starting", tenant="failing")) == 1, "it backs off"
-    eventually(lambda: daemon.get("/failing/up").status and len(daemon.told("tenant starting", tenant="failing")) == 2)
+    assert len(daemon.reported("tenant starting", tenant="failing")) == 1, "it backs off"
+    eventually(
+        lambda: daemon.get("/failing/up").status and len(daemon.reported("tenant starting", tenant="failing")) == 2
+    )
     assert daemon.get("/missing/up").status == 502
-    assert "there is no such program" in daemon.until_told("the start failed", tenant="missing")["reason"]
+    assert "there is no such program" in daemon.until_reported("the start failed", tenant="missing")["reason"]
 
 
 def test_an_app_that_answers_garbage_is_not_ready_and_never_passed_on(start: StartDaemon) -> None:
@@ -143,7 +145,7 @@ def test_an_app_that_answers_garbage_is_not_ready_and_never_passed_on(start: Sta
                app=f"  ready: /up\n  start_timeout: {round(500 * SLOWNESS)}ms")
     )  # fmt: skip
     assert daemon.get("/checked/up").status == 503
-    reason = daemon.until_told("the start failed", tenant="checked")["reason"]
+    reason = daemon.until_reported("the start failed", tenant="checked")["reason"]
     assert re.search(r"http://127\.0\.0\.1:\d+/up: the response is not HTTP/1$", reason)
     answer = daemon.get("/blind/up")
     assert answer.status == 502
@@ -180,17 +182,17 @@ def test_health_checks_start_no_tenant_and_keep_none_running(start: StartDaemon)
     daemon = start(config(server="  health: /healthz", app='  ready: "{prefix}/up"', idle="400ms"))
     assert daemon.get("/healthz").status == 200
     assert (daemon.get("/ann/one/up").status, daemon.get("/ann/one/up").text) == (200, "asleep\n")
-    assert daemon.told("tenant ") == []
+    assert daemon.reported("tenant ") == []
     assert daemon.get("/ann/one/echo").status == 200
     assert daemon.get("/ann/one/up").text == "up", "the running app is asked"
 
     def asked() -> bool:
         daemon.get("/ann/one/up")
-        return bool(daemon.told("tenant stopped", tenant="ann/one"))
+        return bool(daemon.reported("tenant stopped", tenant="ann/one"))
 
     eventually(asked, what="the idle stop in spite of the checks")
     assert daemon.get("/ann/one/up").text == "asleep\n"
-    assert len(daemon.told("tenant starting")) == 1
+    assert len(daemon.reported("tenant starting")) == 1
 
 
 def test_an_app_sees_nothing_of_the_daemons_secrets_and_a_port_of_its_own(start: StartDaemon) -> None:

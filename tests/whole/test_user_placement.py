@@ -48,15 +48,15 @@ def test_the_machine_which_has_a_user_in_its_metadata_is_asked_and_the_dns_only_
     for _ in range(3):
         assert sent_to(home.get("/100/count")) == f"instance={FAR}"
     assert [kind for name, kind in dns.asked if name.startswith("100.")] == ["AAAA"]
-    told = home.until_told("request", user="100")
-    assert told["reason"] == f"replayed to machine {FAR}: machine {FAR} has customer_id=100 in its metadata"
+    reported = home.until_reported("request", user="100")
+    assert reported["reason"] == f"replayed to machine {FAR}: machine {FAR} has customer_id=100 in its metadata"
 
 
 def test_a_user_without_any_machine_does_not_exist(machines: Machines) -> None:
     home, _, _ = machines
     assert home.get("/999/count").status == 404
     assert home.get("/200/count").status == 404
-    assert not home.told("user owned", user="999")
+    assert not home.reported("user owned", user="999")
 
 
 def test_an_invalid_name_is_not_looked_up(machines: Machines) -> None:
@@ -70,24 +70,24 @@ def test_an_invalid_name_is_not_looked_up(machines: Machines) -> None:
 def test_a_sleeping_user_is_woken_on_its_last_machine(machines: Machines) -> None:
     """The DNS knows only machines which are started."""
     home, away, dns = machines
-    assert home.post("/ann/add").status == 200, "the file names him: he need not have a machine"
+    assert home.post("/ann/add").status == 200, "the file names the user: it need not have a machine"
     assert away.get("/ann/count").status == 409
     assert home.cli("stop", "ann").returncode == 0
-    home.until_told("user released", user="ann")
+    home.until_reported("user released", user="ann")
     asked = len(dns.asked)
     answer = eventually(lambda: away.get("/ann/count"), what="an answer")
     assert sent_to(answer) == f"instance={BOS}"
     assert home.get("/ann/count").json["count"] == 1
     before = len(dns.asked)
     assert home.get("/ann/count").status == 200
-    assert asked <= before == len(dns.asked), "whoever is warm is looked up nowhere"
+    assert asked <= before == len(dns.asked), "a warm user is looked up nowhere"
 
 
 def test_a_user_of_a_machine_that_is_gone_is_taken_by_another(machines: Machines) -> None:
     home, away, dns = machines
     assert home.post("/bob/add").status == 200
     assert home.cli("stop", "bob").returncode == 0
-    home.until_told("user released", user="bob")
+    home.until_reported("user released", user="bob")
     before, dns.records["all.vms.shop.internal", "TXT"] = (
         dns.records["all.vms.shop.internal", "TXT"],
         [f"{IAD} iad"],

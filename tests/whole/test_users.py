@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fakes.fly import Told, ask
+from fakes.fly import Reported, ask
 from whole import simulated
 from whole.daemon import SLOWNESS, clean_environment, config, eventually
 from whole.simulated import Sim
@@ -46,9 +46,9 @@ def flyatc(sim: Sim, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def add(sim: Sim, user: str) -> int:
-    told = ask(sim.port, "POST", f"/{user}/add", b"", {})
-    assert told.status == 200, told.body
-    return int(told.json["count"])
+    reported = ask(sim.port, "POST", f"/{user}/add", b"", {})
+    assert reported.status == 200, reported.body
+    return int(reported.json["count"])
 
 
 def machines(sim: Sim) -> set[str]:
@@ -56,7 +56,7 @@ def machines(sim: Sim) -> set[str]:
 
 
 def served_in(sim: Sim, user: str) -> str:
-    """The region of the machine which answers for him."""
+    """The region of the machine which answers for the user."""
     return str(ask(sim.port, "GET", f"/{user}/echo?env=FLY_REGION", None, {}).json["env"]["FLY_REGION"])
 
 
@@ -72,7 +72,7 @@ class Writer:
 
     port: int
     user: str
-    answers: list[Told] = field(default_factory=list)
+    answers: list[Reported] = field(default_factory=list)
     longest: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -86,7 +86,7 @@ class Writer:
 
 @contextlib.contextmanager
 def written_all_the_time(sim: Sim, user: str) -> Iterator[None]:
-    """Before, meanwhile and afterwards. Every row counts, none is written twice, and nobody is refused."""
+    """Before, meanwhile and afterwards. Every row counts, none is written twice, and no one is refused."""
     before, writers = add(sim, user), [Writer(sim.port, user) for _ in range(3)]
     threads = [threading.Thread(target=one.run) for one in writers]
     for thread in threads:
@@ -118,8 +118,13 @@ def test_an_added_user_is_served_by_a_machine_of_its_own(sim: Sim) -> None:
     assert eventually(lambda: ask(sim.port, "POST", "/400/add", b"", {}).status == 200, what="400 is known")
     assert served_in(sim, "400") == "ams"
     found: list[dict[str, Any]] = json.loads(flyatc(sim, "users", "list", "--json").stdout)
-    [his] = [one for one in found if one["user"] == "400"]
-    assert (his["name"], his["state"], his["owned"], his["owner"]) == ("user-400", "started", "held", his["machine"])
+    [created] = [one for one in found if one["user"] == "400"]
+    assert (created["name"], created["state"], created["owned"], created["owner"]) == (
+        "user-400",
+        "started",
+        "held",
+        created["machine"],
+    )
     [silo] = [one for one in json.loads(flyatc(sim, "machines", "--json").stdout) if one["name"] == "user-400"]
     assert (silo["user"], silo["holds"]) == ("400", ["400"])
     assert silo["version"]
@@ -133,12 +138,12 @@ def test_a_user_moves_amid_requests_and_they_only_wait(sim: Sim) -> None:
 
 
 def test_a_move_which_was_broken_off_is_finished_by_saying_it_again(sim: Sim) -> None:
-    """Back to where visitors come in: that machine is named by the DNS, and refused by the record, until he is its."""
+    """Back to the machine of the visitors: named by the DNS, and refused by the record, until it holds the user."""
     out = sim.folder / "move.log"
     with written_all_the_time(sim, "100"):
-        with out.open("wb") as told:
+        with out.open("wb") as reported:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", "users", "move", "100", "--to", "m1"], stdout=told,
+                [sys.executable, "-m", "flyatc", "users", "move", "100", "--to", "m1"], stdout=reported,
                 stderr=subprocess.STDOUT, cwd=sim.folder, env=environment(sim) | {"PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         try:

@@ -21,7 +21,7 @@ def serving(folder: Path, config: str, env: dict[str, str] | None = None) -> Ite
     try:
         yield daemon.start()
         daemon.stop()
-        assert not daemon.told("unexpected error"), daemon.told("unexpected error")
+        assert not daemon.reported("unexpected error"), daemon.reported("unexpected error")
     finally:
         daemon.clean_up()
         print(daemon.log_file.read_text(errors="replace")[-20_000:])
@@ -84,7 +84,7 @@ class Line:
 
     @classmethod
     def to(cls, port: int, timeout: float = 10) -> "Line":
-        """To whoever listens there."""
+        """To the server that listens there."""
         line = cls.__new__(cls)
         line._open(port, timeout)
         return line

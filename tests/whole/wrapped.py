@@ -71,7 +71,7 @@ class Wrapped(Daemon):
 
     @property
     def output(self) -> str:
-        """What stands in the log without being our own: the app's."""
+        """Return what stands in the log without being our own: the app's."""
         return "\n".join(line["text"] for line in self.lines() if "text" in line)
 
     def until_said(self, text: str, times: int = 1) -> None:
@@ -85,7 +85,7 @@ class Wrapped(Daemon):
     @property
     def app(self) -> int:
         """The pid of the app."""
-        return int(self.until_told("app started")["pid"])
+        return int(self.until_reported("app started")["pid"])
 
     def clean_up(self) -> None:
         if self.process is not None:
@@ -106,7 +106,7 @@ def wrapping(
     one.target, one.command, one.options = PortPool().take(), command or RESTLESS_APP, options
     try:
         yield one
-        assert not one.told("unexpected error"), one.told("unexpected error")
+        assert not one.reported("unexpected error"), one.reported("unexpected error")
     finally:
         one.clean_up()
         if one.log_file.exists():

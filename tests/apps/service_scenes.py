@@ -1,7 +1,7 @@
-"""Scenes with a vault which need a process of their own: ``vault_scenes.py SCENE FOLDER``.
+"""Scenes with a service which need a process of their own: ``service_scenes.py SCENE FOLDER``.
 
 The deadly ones are played again and again in forked children; the n-th dies at its n-th change to a folder
-(told by Python's audit events). After each death the heirs look what is left.
+(reported by Python's audit events). After each death the successors look what is left.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ def die_at(nth: int) -> None:
     sys.addaudithook(hook)
 
 
-def deaths(prologue: Scene, story: Scene, heirs: Scene, root: Path) -> int:
+def deaths(prologue: Scene, story: Scene, successors: Scene, root: Path) -> int:
     """How many there were before the story came to its end."""
     nth, begun = 0, root / "begun"
     assert in_child(lambda: play(prologue, begun)) == 0, "the prologue"
@@ -75,7 +75,7 @@ def deaths(prologue: Scene, story: Scene, heirs: Scene, root: Path) -> int:
 
         code = in_child(live)
         assert code in (0, DEAD), f"the story of {nth} ended with {code}"
-        assert in_child(lambda own=own: play(heirs, own)) == 0, f"the heirs of {nth}"  # type: ignore[misc]
+        assert in_child(lambda own=own: play(successors, own)) == 0, f"the successors of {nth}"  # type: ignore[misc]
         shutil.rmtree(own)
         if code == 0:
             return nth - 1
@@ -95,7 +95,7 @@ async def nothing(yard: Yard) -> None:
 
 async def more(yard: Yard) -> None:
     a = yard.machine("a", keep=2)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         add(a.path, 2, wal=True)
         (yard.root / "written").touch()
 
@@ -104,9 +104,9 @@ async def nothing_is_lost(yard: Yard) -> None:
     a = yard.machine("a", keep=2)
     expected = [n for n, name in ((1, "begun"), (2, "written")) if (yard.root / name).exists()]
     assert await a.session(3) == expected
-    assert await a.vault.orphans(a.tenant) == []
-    assert await yard.machine("heir").session() == [*expected, 3]
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.orphans(a.tenant) == []
+    assert await yard.machine("successor").session() == [*expected, 3]
+    assert await a.service.unsaved([a.tenant]) == []
 
 
 async def elsewhere(yard: Yard) -> None:
@@ -131,7 +131,7 @@ async def two_lines(yard: Yard) -> None:
 async def both_lines_are_there(yard: Yard) -> None:
     b = yard.machine("b")
     assert await b.session() == [1, 2]
-    orphans = await b.vault.orphans(b.tenant)
+    orphans = await b.service.orphans(b.tenant)
     assert [1, 77] in [rows(orphan / DATABASE) for orphan in orphans]
 
 
@@ -143,7 +143,7 @@ async def three_versions(yard: Yard) -> None:
 
 async def turn_back(yard: Yard) -> None:
     a = yard.machine("a")
-    await a.vault.restore(a.tenant, DATABASE, "000001-000000001", silent)
+    await a.service.restore(a.tenant, DATABASE, "000001-000000001", silent)
 
 
 async def turned_or_not(yard: Yard) -> None:
@@ -151,9 +151,9 @@ async def turned_or_not(yard: Yard) -> None:
     a = yard.machine("a")
     before = await a.session()
     assert before in ([1], [1, 2, 3]), before
-    kept = [version.id[-1] for version in await a.vault.history(a.tenant)]
+    kept = [version.id[-1] for version in await a.service.history(a.tenant)]
     assert {"1", "2", "3"} <= set(kept)
-    assert await yard.machine("heir").session() == before
+    assert await yard.machine("successor").session() == before
 
 
 # --- the same with files: row n and the file n belong together ---
@@ -175,20 +175,20 @@ def found(machine: Machine) -> tuple[list[int], list[int]]:
 
 async def look(yard: Yard, name: str) -> tuple[list[int], list[int]]:
     machine = yard.machine(name, files=FILES, keep=2)
-    async with machine.vault.hold(machine.tenant):
+    async with machine.service.hold(machine.tenant):
         return found(machine)
 
 
 async def one_file(yard: Yard) -> None:
     a = yard.machine("a", files=FILES, keep=2)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         both(a, 1)
     (yard.root / "begun").touch()
 
 
 async def more_files(yard: Yard) -> None:
     a = yard.machine("a", files=FILES, keep=2)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         both(a, 2)
         (yard.root / "written").touch()
 
@@ -199,11 +199,11 @@ async def no_file_is_lost(yard: Yard) -> None:
     assert rows_there == expected, rows_there
     assert set(rows_there) <= set(files_there), "the app has written a row before its file"
     a = yard.machine("a", files=FILES, keep=2)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         both(a, 3)
-    assert await a.vault.orphans(a.tenant) == []
-    assert await look(yard, "heir") == ([*expected, 3], sorted({*files_there, 3}))
-    assert await a.vault.unsaved([a.tenant]) == []
+    assert await a.service.orphans(a.tenant) == []
+    assert await look(yard, "successor") == ([*expected, 3], sorted({*files_there, 3}))
+    assert await a.service.unsaved([a.tenant]) == []
 
 
 async def files_elsewhere(yard: Yard) -> None:
@@ -213,7 +213,7 @@ async def files_elsewhere(yard: Yard) -> None:
 async def files_elsewhere_are_whole(yard: Yard) -> None:
     assert await look(yard, "b") == ([1], [1])
     b = yard.machine("b", files=FILES)
-    async with b.vault.hold(b.tenant):
+    async with b.service.hold(b.tenant):
         both(b, 3)
     assert await look(yard, "a") == ([1, 3], [1, 3])
 
@@ -224,40 +224,40 @@ async def two_folders(yard: Yard) -> None:
     await look(yard, "b")
     (yard.root / "b" / "storage" / "77").write_text("77")
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant):
+    async with a.service.hold(a.tenant):
         both(a, 2)
 
 
 async def both_folders_are_there(yard: Yard) -> None:
     assert await look(yard, "b") == ([1, 2], [1, 2])
     b = yard.machine("b", files=FILES)
-    orphans = [sorted(path.name for path in one.glob("storage/*")) for one in await b.vault.orphans(b.tenant)]
+    orphans = [sorted(path.name for path in one.glob("storage/*")) for one in await b.service.orphans(b.tenant)]
     assert ["1", "77"] in orphans, orphans
 
 
 async def three_pairs(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
     for number in (1, 2, 3):
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             both(a, number)
 
 
 async def turn_files_back(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
-    await a.vault.restore(a.tenant, None, "000001-000000001", silent)
+    await a.service.restore(a.tenant, None, "000001-000000001", silent)
 
 
 async def files_turned_or_not(yard: Yard) -> None:
     """A pair, old or new; or it is said that it is none. And all of history."""
     a = yard.machine("a", files=FILES)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         before = found(a)
         said = [one for one in held.alarms if "interrupted" in one]
     assert before in (([1], [1]), ([1, 2, 3], [1, 2, 3])) or said, (before, held.alarms)
     assert set(before[0]) <= set(before[1]), before
-    kept = [version.id[-1] for version in await a.vault.history(a.tenant, DATABASE)]
+    kept = [version.id[-1] for version in await a.service.history(a.tenant, DATABASE)]
     assert {"1", "2", "3"} <= set(kept)
-    assert await look(yard, "heir") == before
+    assert await look(yard, "successor") == before
 
 
 DEATHS: dict[str, tuple[Scene, Scene, Scene]] = {
@@ -292,7 +292,7 @@ async def full(yard: Yard) -> None:
     await a.session(1)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        async with a.vault.hold(a.tenant):
+        async with a.service.hold(a.tenant):
             fill(a, 4 << 20)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     except SaveFailed as error:
@@ -320,7 +320,7 @@ async def full(yard: Yard) -> None:
 async def memory(yard: Yard) -> None:
     """Prints by how many octets the process grew while 50 MB were saved and restored."""
     a, b = yard.machine("a"), yard.machine("b")
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         add(a.path, 1)
         await held.save(silent)
         fill(a, 50 << 20)
