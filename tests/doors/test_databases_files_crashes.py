@@ -198,7 +198,7 @@ async def test_a_file_removed_after_the_copy_of_its_database_stays_in_the_pair_a
 async def test_a_new_file_removed_after_the_copy_of_its_database_is_in_the_pair_too(yard: Yard) -> None:
     a = yard.machine("a", files=FILES)
     await session(a, 1)
-    async with a.vault.hold(a.tenant) as held:
+    async with a.service.hold(a.tenant) as held:
         assert isinstance(held, FilesHolder)
         (folder,) = held.folders
         large = a.storage / "deep" / "large"
