@@ -48,6 +48,7 @@ class Answered:
     head: RequestHead
     value: bytes = b""
     forwarded: object = None
+    recording: object = None
     start: object = None
     wait: object = None
     config: object = field(default=None)
