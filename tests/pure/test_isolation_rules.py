@@ -45,12 +45,15 @@ def test_what_is_demanded_is_used_or_refuses_the_start(
     else:
         assert (found.refusal, found.user_ids, found.landlock) == ("", *expected)
         assert found.shared_temp == (isolation != "strict")
+        assert found.own_directory == (isolation == "auto")
 
 
 def test_what_is_not_separated_is_said_with_the_reason() -> None:
     assert rules.lacking({"auto", "strict"}, ROOT) == []
     assert "(no Landlock)" in rules.lacking({"auto"}, OLD)[0]
     assert "(not root)" in rules.lacking({"auto"}, PLAIN)[0]
+    assert rules.OPEN_DIRECTORY in rules.lacking({"auto"}, PLAIN)
+    assert rules.OPEN_DIRECTORY not in rules.lacking({"landlock"}, PLAIN)
     assert "(not root; no Landlock)" in rules.lacking({"auto"}, NOTHING)[0]
     assert "(app.isolation is off)" in rules.lacking({"off"}, ROOT)[0]
     assert rules.lacking({"user"}, PLAIN) == [

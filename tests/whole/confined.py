@@ -16,7 +16,7 @@ from pathlib import Path
 from whole.daemon import Daemon
 
 UNPRIVILEGED = 65534
-CANARY = "canary-5d1f0c2b"
+CANARY = f"canary-{os.getpid()}"  # not that of another worker of the tests, whose daemon is just starting
 SPY = Path(__file__).parents[1] / "apps" / "spy.py"
 SOURCES = Path(__file__).parents[2] / "src"
 

@@ -41,6 +41,7 @@ FORBIDDEN = (
     "read a disk",
     "kill the neighbour",
 )
+ITS_OWN_DIRECTORY = {"write the app's folder", "change the app", "read tenants.yaml"}  # which lies there
 ALLOWED = ("write log", "write its data", "write its temporary folder", "write /tmp", "open /dev/stdout")
 Begin = Callable[..., Daemon]
 
@@ -128,7 +129,7 @@ def test_user_ids_alone_keep_the_tenants_apart_but_not_what_all_may_read(begin: 
 
 
 def test_unprivileged_landlock_alone_keeps_the_tenants_apart(begin: Begin) -> None:
-    daemon = begin(user=confined.UNPRIVILEGED)
+    daemon = begin(user=confined.UNPRIVILEGED, settings="  isolation: landlock")
     found = spy(daemon, kill=True)
     assert could(found) == set()
     assert found["uid"] == confined.UNPRIVILEGED
@@ -138,6 +139,15 @@ def test_unprivileged_landlock_alone_keeps_the_tenants_apart(begin: Begin) -> No
     assert "not separated: an app can find out names, sizes and times of other tenants' files" in said
     assert "flyatc does not run as root" in said
     assert daemon.status("ann")["isolation"] == f"Landlock {landlock.version()}"
+
+
+def test_auto_leaves_an_app_its_own_directory_and_says_so(begin: Begin, folder: Path) -> None:
+    daemon = begin(user=confined.UNPRIVILEGED)
+    os.chown(folder / "app", confined.UNPRIVILEGED, confined.UNPRIVILEGED)
+    assert could(spy(daemon)) == ITS_OWN_DIRECTORY
+    assert daemon.post("/ann/", b"echo line >>app.log && mv app.log old.log").json["code"] == 0
+    assert "not separated: an app can change its own directory" in daemon.cli("status").stderr
+    assert "not separated: an app can change its own directory" in daemon.cli("doctor").stdout
 
 
 def test_landlock_alone_holds_for_apps_that_run_as_root(begin: Begin) -> None:
@@ -186,7 +196,7 @@ def test_auto_uses_no_user_id_where_the_app_could_not_be_reached_and_says_what_t
     daemon = begin()
     (folder / "app/log").chmod(0o755)
     found = spy(daemon)
-    assert (found["uid"], could(found)) == (0, set())
+    assert (found["uid"], could(found)) == (0, ITS_OWN_DIRECTORY)
     warning = daemon.reported("no user id of its own")[0]
     assert f"chmod 1777 {folder}/app/log" in warning["reason"]
     assert len(daemon.reported("no user id of its own")) == 1
@@ -216,7 +226,7 @@ def test_the_data_is_saved_and_restored_for_its_user_id_and_keeps_it(begin: Begi
 
 
 def test_an_app_that_is_refused_something_learns_what_to_set(begin: Begin, folder: Path) -> None:
-    daemon = begin(user=confined.UNPRIVILEGED)
+    daemon = begin(user=confined.UNPRIVILEGED, settings="  isolation: landlock")
     for _ in range(2):
         assert daemon.post("/ann/", b"touch cache.txt").json["code"] != 0
     warning = daemon.until_reported("the app was refused something", tenant="ann")

@@ -115,13 +115,15 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     isolation: Annotated[
         Isolation,
         Meta(description="how apps are kept apart. auto: a user id for each tenant if flyatc runs as root and the app "
-             "can be reached with it, and Landlock if the kernel has it; user: no start without the user id; landlock: "
-             "no user id, no start without Landlock; strict: no start without both, and /tmp is closed; off: nothing"),
+             "can be reached with it, and Landlock if the kernel has it, but for the app's directory; user: no start "
+             "without the user id; landlock: no user id, no start without Landlock; strict: no start without both, and "
+             "/tmp is closed; off: nothing"),
     ] = "auto"  # fmt: skip
     writable: Annotated[
         list[str],
         Meta(description="with isolation: folders that the app may write beside its data; absolute, or relative to its "
-             "directory, which is read-only otherwise. All tenants share them. Those that do not exist are skipped"),
+             "directory, which is read-only otherwise, except with auto. All tenants share them. Those that do not "
+             "exist are skipped"),
     ] = field(default_factory=lambda: ["tmp", "log"])  # fmt: skip
     memory: Annotated[
         PositiveSize | None, Meta(description="most memory of the app; without cgroups of each of its processes")

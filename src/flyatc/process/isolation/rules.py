@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from flyatc.config.schema_sections import Isolation
 
 TRUNCATE, SCOPES = 3, 6  # Landlock ABIs
+OPEN_DIRECTORY = (
+    "an app can change its own directory, which all tenants run, and read and change what lies in it (app.isolation: "
+    "landlock closes it)"
+)
 ALWAYS = "the ports of other apps on 127.0.0.1 can be connected to, and all share one kernel"
 
 
@@ -23,11 +27,13 @@ class Machine:
 @dataclass(frozen=True)
 class Decision:
     """``user_ids``: a user id of its own for each tenant. ``shared_temp``: /tmp and others may be written.
+    ``own_directory``: the app's directory may be written as its modes say, so that apps which do so keep working.
     ``refusal``: why the app is not started."""
 
     user_ids: bool = False
     landlock: bool = False
     shared_temp: bool = True
+    own_directory: bool = False
     refusal: str = ""
     lacking: tuple[str, ...] = field(default=())
 
@@ -49,10 +55,11 @@ def decide(isolation: Isolation, machine: Machine, hindrance: str = "") -> Decis
     why = machine.no_landlock if user_ids else no_ids
     if not user_ids and not landlock:
         why = f"{no_ids}; {machine.no_landlock}"
-    shared = isolation != "strict"
-    return Decision(
-        user_ids, landlock, shared, lacking=_lacking(machine, user_ids=user_ids, landlock=landlock, why=why)
-    )
+    lacking = _lacking(machine, user_ids=user_ids, landlock=landlock, why=why)
+    open_directory = isolation == "auto"
+    if open_directory and landlock and not user_ids:
+        lacking += (OPEN_DIRECTORY,)
+    return Decision(user_ids, landlock, isolation != "strict", open_directory, lacking=lacking)
 
 
 def _lacking(machine: Machine, *, user_ids: bool, landlock: bool, why: str) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Sandbox:
             user = self._give_to_user(tenant, temporary)
             words.append(f"user={user}")
         if decision.landlock:
-            words += self._landlock(tenant, temporary, shared=decision.shared_temp)
+            words += self._landlock(tenant, temporary, decision)
         env = {**launch.env, "TMPDIR": str(temporary)}
         if user is not None:
             env["HOME"] = str(temporary)  # that of root cannot be entered
@@ -109,17 +109,22 @@ class Sandbox:
         user_ids.make_private(temporary, number)
         return number
 
-    def _landlock(self, tenant: Tenant, temporary: Path, *, shared: bool) -> list[str]:
+    def _landlock(self, tenant: Tenant, temporary: Path, decision: rules.Decision) -> list[str]:
+        """Return the words of the rule set. A right on a folder holds for all below it: what lies in a directory that
+        may be written as a whole cannot be hidden."""
         hidden = {os.path.realpath(path) for path in self._private}
         directory = os.path.realpath(tenant.app.directory)
         writable = [str(tenant.data), str(temporary), *(str(Path(directory, name)) for name in tenant.app.writable)]
-        writable += SHARED if shared else ()
+        writable += SHARED if decision.shared_temp else ()
+        if decision.own_directory:
+            writable.append(directory)
+            hidden = {path for path in hidden if not _within(path, {directory})}
         resolved = dict.fromkeys(os.path.realpath(path) for path in writable)
         own = {os.path.realpath(tenant.data), os.path.realpath(temporary)}
         return [
             f"landlock={self.machine.abi}",
             *(f"hide={path}" for path in sorted(hidden)),
-            f"keep={directory}",
+            *(() if decision.own_directory else (f"keep={directory}",)),
             f"list={directory}",
             *(f"write={path}" for path in resolved if path in own or not _within(path, hidden)),
         ]
