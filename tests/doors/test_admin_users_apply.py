@@ -66,7 +66,7 @@ async def test_a_user_is_handed_over_and_its_old_machine_is_destroyed(
         found = msgspec.json.decode(record(tmp_path, "100").read_bytes(), type=Owner)
         assert (found.state, found.to) == (State.RELEASED, Successor("sim", created.id))
         assert [line.split()[1] for line in said if line[0] != " "] == [
-            "make", "put", "take", "wait", "stop", "destroy"
+            "make", "have", "take", "wait", "stop", "destroy"
         ]  # fmt: skip
 
 

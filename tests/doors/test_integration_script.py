@@ -67,36 +67,37 @@ def test_a_bare_debian_gets_all_that_is_missing(machine: Machine) -> None:
     (machine.programs / "ln").symlink_to(shutil.which("ln") or "")
     calls = machine.run()
     assert calls[1] == "update"
-    missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils"]
+    missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils", "php-cli", "ruby-rails"]
     assert installed(calls) == [*missing, "node-express", "node-sqlite3"]
 
 
 def test_only_what_is_missing_is_installed(machine: Machine) -> None:
     machine.put("apt-get")
-    for name in ("puma", "node", "npm", "python3"):
+    for name in ("puma", "node", "npm", "python3", "php"):
         machine.put(name)
-    assert installed(machine.run()) == ["bind9-dnsutils"]
+    assert installed(machine.run()) == ["bind9-dnsutils", "ruby-rails"]
 
 
 def test_where_nothing_is_missing_nothing_is_asked_for(machine: Machine) -> None:
-    for name in ("apt-get", "puma", "node", "dig", "python3", "npm"):
+    for name in ("apt-get", "puma", "node", "dig", "python3", "npm", "php", "ruby"):
         machine.put(name)
     machine.suite.mkdir(parents=True)
-    assert [call.split()[0] for call in machine.run()] == ["id", "python3", "node", "node", "node", "make"]
+    assert [call.split()[0] for call in machine.run()] == ["id", "python3", "ruby", "node", "node", "node", "make"]
 
 
 def test_a_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Machine) -> None:
     machine.put("apt-get", 'case "$*" in *" puma") exit 100;; esac')
     machine.put("node")
     machine.put("npm")
-    machine.put("python3")
+    for name in ("python3", "php", "ruby"):
+        machine.put(name)
     assert installed(machine.run()) == ["puma", "bind9-dnsutils"]
     assert "puma could not be installed" in machine.said
 
 
 def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> None:
     machine.put("apt-get", 'case "$*" in *simulate*) exit 100;; esac')
-    for name in ("puma", "dig", "python3"):
+    for name in ("puma", "dig", "python3", "php", "ruby"):
         machine.put(name)
     machine.put("node", f"test -e {machine.calls}.modules")
     machine.put("npm", f"touch {machine.calls}.modules")

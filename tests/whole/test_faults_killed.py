@@ -38,10 +38,15 @@ def uploaded(daemon: Daemon) -> bool:
     return any(path.name > known for path in evidence.snapshots(remote))
 
 
-def kill_at(daemon: Daemon, point: Point, within: float = 15) -> None:
-    deadline = time.monotonic() + within * SLOWNESS
+def kill_at(daemon: Daemon, point: Point, within: float = 15, again: Callable[[], None] | None = None) -> None:
+    """``again``: has the daemon pass the point once more, each second; some last a few milliseconds, which a busy machine
+    may not give to this process."""
+    deadline, repeat = time.monotonic() + within * SLOWNESS, time.monotonic() + 1 * SLOWNESS
     while not point(daemon):
         assert time.monotonic() < deadline, "the point was not met"
+        if again is not None and time.monotonic() > repeat:
+            again()
+            repeat = time.monotonic() + 1 * SLOWNESS
     daemon.kill()
 
 
@@ -88,10 +93,15 @@ def test_killed_at_each_point_of_a_save_while_the_app_runs(start: StartDaemon) -
     daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}")
     eventually(lambda: evidence.pointer(remote), what="the first save")
     count = 0
-    for point in [*SAVE.values(), lambda d: True]:
+
+    def add() -> None:
+        nonlocal count
         count += 1
         assert daemon.post(f"/{TENANT}/add").json["count"] == count
-        kill_at(daemon, point)
+
+    for point in [*SAVE.values(), lambda d: True]:
+        add()
+        kill_at(daemon, point, again=add)
         assert not evidence.pointer(remote) or evidence.stored_rows(remote) <= count
         next_start_is_sound(daemon, count)
     end_is_sound(daemon, count)
@@ -113,14 +123,20 @@ def test_killed_at_each_point_of_the_last_save_and_saved_without_a_client(start:
     remote = evidence.remote(daemon, TENANT)
     assert daemon.post(f"/{TENANT}/grow?mb={MEGABYTES}").status == 200
     count = 0
-    for point in SAVE.values():
-        count += 1
+    starts = 0
+
+    def add() -> None:
+        nonlocal count, starts
+        count, starts = count + 1, starts + 1
         assert daemon.post(f"/{TENANT}/add").json["count"] == count
-        kill_at(daemon, point)
+
+    for point in SAVE.values():
+        add()
+        kill_at(daemon, point, again=add)
         daemon.start()
-        eventually(lambda: evidence.pointer(remote) and evidence.stored_rows(remote) == count, what="the save")  # noqa: B023
+        eventually(lambda: evidence.pointer(remote) and evidence.stored_rows(remote) == count, what="the save")
     end_is_sound(daemon, count)
-    assert len(daemon.reported("tenant starting")) == len(SAVE)
+    assert len(daemon.reported("tenant starting")) == starts
 
 
 RESTORE: dict[str, Point] = {

@@ -19,8 +19,8 @@ def private_paths(config: Config) -> dict[str, str]:
 
 
 def check(file: File, config: Config, faults: Faults) -> None:
-    """Report static folders that contain a private path or lie within one, and writable ones that lie within one. Links
-    are checked when a file is sent."""
+    """Report static folders that contain a private path or lie within one, and writable ones that lie within one although
+    the app does not (if it does, they are not granted). Links are checked when a file is sent."""
     private = private_paths(config)
     for key, folder, directory in _static_folders(file, config):
         place = normpath(Path(directory, folder.folder))
@@ -32,7 +32,8 @@ def check(file: File, config: Config, faults: Faults) -> None:
     for tenant in config.tenants.values():
         for name in tenant.app.writable:
             place = normpath(Path(tenant.app.directory, name))
-            within = next((what for path, what in private.items() if Path(place).is_relative_to(path)), None)
+            own = {path: what for path, what in private.items() if not Path(tenant.app.directory).is_relative_to(path)}
+            within = next((what for path, what in own.items() if Path(place).is_relative_to(path)), None)
             if within is not None:
                 faults.add(("app", "writable"), f"{place} lies within {within}, which no app may write as a whole")
 

@@ -203,11 +203,12 @@ class LitestreamDaemon:
         return path in self._attached
 
     async def close(self) -> None:
-        """Stop the process; it has ended on return."""
+        """Stop the process; it has ended on return. Later calls do nothing."""
         self._closing.set()
         self._set_state(self._state)
-        if self._supervision is not None:
-            await asyncio.wait([self._supervision])
+        supervision, self._supervision = self._supervision, None
+        if supervision is not None:
+            await asyncio.wait([supervision])
             await self._threads.run(partial(shutil.rmtree, self._hidden, ignore_errors=True))
 
     # --- the process ---
