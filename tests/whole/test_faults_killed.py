@@ -39,8 +39,8 @@ def uploaded(daemon: Daemon) -> bool:
 
 
 def kill_at(daemon: Daemon, point: Point, within: float = 15, again: Callable[[], None] | None = None) -> None:
-    """``again``: has the daemon pass the point once more, each second; some last a few milliseconds, which a busy machine
-    may not give to this process."""
+    """``again``: has the daemon pass the point once more, each second; some last a few milliseconds, which a busy
+    machine may not give to this process."""
     deadline, repeat = time.monotonic() + within * SLOWNESS, time.monotonic() + 1 * SLOWNESS
     while not point(daemon):
         assert time.monotonic() < deadline, "the point was not met"

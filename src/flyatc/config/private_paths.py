@@ -19,8 +19,8 @@ def private_paths(config: Config) -> dict[str, str]:
 
 
 def check(file: File, config: Config, faults: Faults) -> None:
-    """Report static folders that contain a private path or lie within one, and writable ones that lie within one although
-    the app does not (if it does, they are not granted). Links are checked when a file is sent."""
+    """Report static folders that contain a private path or lie within one, and writable ones that lie within one
+    although the app does not (if it does, they are not granted). Links are checked when a file is sent."""
     private = private_paths(config)
     for key, folder, directory in _static_folders(file, config):
         place = normpath(Path(directory, folder.folder))
