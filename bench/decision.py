@@ -25,7 +25,8 @@ from flyatc.fly.dns import Dns
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.routing.replay import Replays, secret
-from flyatc.wire.head import RequestHead, RequestParser
+from flyatc.wire.head import RequestHead
+from flyatc.wire.head_parser import RequestParser
 from machines import ENVIRONMENT
 
 COUNT, ROUNDS = 2_000, 20

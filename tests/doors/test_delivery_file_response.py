@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flyatc.delivery.files.file_response import FileRefused, FileResponse
 from flyatc.delivery.files.open_file import Opened
 from flyatc.delivery.files.x_sendfile import Sendfile, build
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 
 NOW = 1_800_000_000.0
 MODIFIED = 1_700_000_000
@@ -23,12 +23,12 @@ BODY = bytes(range(256)) * 8
 
 def asked(method: str = "GET", *lines: str) -> head.RequestHead:
     data = "\r\n".join([f"{method} /x HTTP/1.1", "Host: a", *lines, "", ""])
-    return head.RequestParser().parse(data.encode())
+    return head_parser.RequestParser().parse(data.encode())
 
 
 def reported(status: int = 200, *lines: str, **named: str) -> head.ResponseHead:
     """As the wire hands it on: the named headers are cut out and noted."""
-    answer = head.ResponseParser().parse(
+    answer = head_parser.ResponseParser().parse(
         "\r\n".join([f"HTTP/1.1 {status} Said", "Content-Length: 0", *lines, "", ""]).encode(), b"GET"
     )
     answer.noted |= {name.replace("_", "-").encode(): [value.encode()] for name, value in named.items()}

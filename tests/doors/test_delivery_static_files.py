@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flyatc.config.schema_sections import Folder
 from flyatc.delivery.files.file_response import FileRefused, FileResponse
 from flyatc.delivery.files.static import Outcome, PassToApp, Redirect, Static
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 
 NOW = 1_800_000_000.0
 MODIFIED = 1_700_000_000
@@ -47,7 +47,7 @@ def made(place: Path) -> Path:
 
 def asked(path: bytes, method: str = "GET", *lines: str) -> head.RequestHead:
     start = f"{method} {PREFIX}".encode() + path + b" HTTP/1.1\r\n"
-    return head.RequestParser().parse(start + "\r\n".join(["Host: a", *lines, "", ""]).encode())
+    return head_parser.RequestParser().parse(start + "\r\n".join(["Host: a", *lines, "", ""]).encode())
 
 
 def answer(app: Path, path: str | bytes, *lines: str, method: str = "GET", **how: Any) -> Outcome:

@@ -6,7 +6,7 @@ from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.state import Waiting
 from flyatc.delivery.cache.stored import CacheHit, Ready
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 
 START = 1_800_000_000
 MINUTE = "Cache-Control: public, max-age=60"
@@ -71,18 +71,18 @@ class Stage:
         kept = [line for line in lines if line.partition(b":")[0].lower() not in recording.drops]
         sent = b"%b %b HTTP/1.1" % (asked.method, asked.path)
         sent += b"".join(b"\r\n" + line for line in kept) + recording.adds + b"\r\n\r\n"
-        self.asked.append(head.RequestParser().parse(sent))
+        self.asked.append(head_parser.RequestParser().parse(sent))
         status, more, body = self.answer(self.asked[-1]) if callable(self.answer) else self.answer
         text = f"HTTP/1.1 {status} Fine" + "".join(f"\r\n{line}" for line in more)
         if self.framed and status not in (204, 304):
             text += f"\r\nContent-Length: {len(body)}"
-        came = head.ResponseParser().parse(text.encode("latin-1") + b"\r\n\r\n", asked.method)
+        came = head_parser.ResponseParser().parse(text.encode("latin-1") + b"\r\n\r\n", asked.method)
         return came, b"" if asked.method == b"HEAD" or status == 304 else body
 
 
 def request(target: str = "/", *lines: str, method: str = "GET", host: str = "h") -> head.RequestHead:
     text = f"{method} {target} HTTP/1.1\r\nHost: {host}" + "".join(f"\r\n{line}" for line in lines)
-    return head.RequestParser().parse(text.encode("latin-1") + b"\r\n\r\n")
+    return head_parser.RequestParser().parse(text.encode("latin-1") + b"\r\n\r\n")
 
 
 def counting(*lines: str) -> Callable[[head.RequestHead], Answer]:

@@ -15,7 +15,7 @@ from flyatc.observe.log import Log
 from flyatc.routing import placement, replay
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.in_flight import InFlight
-from flyatc.wire import connection, server, upstream_connection
+from flyatc.wire import connection, server, upstream_connection, upstream_pool
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 STORED = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\nETag: "a"\r\nVary: Cookie\r\n\r\nok'
@@ -73,7 +73,7 @@ class Transport(asyncio.Transport):
         self._closing = True
 
 
-class _Pool(upstream_connection.Pool):
+class _Pool(upstream_pool.Pool):
     """Always has a connection, a new one."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from flyatc.delivery.cache.cache import Cache, Refusal
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit, File, Ready
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 from flyatc.wire.errors import BadMessage
 
 ROUNDS = int(os.environ.get("FLYATC_FUZZ_ROUNDS", "5000"))
@@ -70,7 +70,7 @@ class Odd:
         pick = self.random.choice
         while True:
             try:
-                return head.RequestParser().parse(self._request_text(pick).encode("latin-1"))
+                return head_parser.RequestParser().parse(self._request_text(pick).encode("latin-1"))
             except BadMessage:  # two Authorization headers which differ
                 continue
 
@@ -82,7 +82,7 @@ class Odd:
         framing = f"\r\nContent-Length: {length}" if self.random.random() < 0.8 and status not in (204, 304) else ""
         control = f"\r\nCache-Control: {self._control()}" if self.random.random() < 0.9 else ""
         text = f"HTTP/1.1 {status} X{framing}{control}{self._lines(ANSWERS)}\r\n\r\n"
-        return head.ResponseParser().parse(text.encode("latin-1"), method)
+        return head_parser.ResponseParser().parse(text.encode("latin-1"), method)
 
     def _control(self) -> str:
         return ", ".join(self.random.choices(("max-age=60", "public", *CONTROLS), k=self.random.randrange(1, 4)))

@@ -7,7 +7,7 @@ import pytest
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit, File, Form, Ready
-from flyatc.wire import head
+from flyatc.wire import head_parser
 
 NOW = 1_800_000_000.0
 
@@ -17,14 +17,14 @@ def fill(cache: Cache, number: int, length: int, vary: bool, form: bool, ready: 
     for n in range(number):
         lines = "Host: www.example.com\r\nAccept: text/css\r\nUser-Agent: agent"
         text = f"GET /assets/file-{n}.css?v={n} HTTP/1.1\r\n{lines}\r\n\r\n"
-        request = head.RequestParser().parse(text.encode())
+        request = head_parser.RequestParser().parse(text.encode())
         found = cache.look_up(request, "user/tenant", NOW)
         assert isinstance(found, Recording)
         answer = (
             f"HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: public, max-age=60\r\n"
             f'ETag: "{n:032}"\r\nContent-Length: {length}{line}\r\n\r\n'
         )
-        found.answer(head.ResponseParser().parse(answer.encode(), b"GET"), NOW)
+        found.answer(head_parser.ResponseParser().parse(answer.encode(), b"GET"), NOW)
         found.body(b"x" * length)
         found.end()
         if form:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flyatc.config.schema_sections import Compression as Settings
 from flyatc.delivery import compression
 from flyatc.delivery.compression import Plan, wanted
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 from flyatc.wire.errors import BadMessage
 
 DEFAULT = Settings()
@@ -38,11 +38,11 @@ nonsense
 
 
 def asked(*lines: bytes, method: bytes = b"GET") -> head.RequestHead:
-    return head.RequestParser().parse(b"\r\n".join([method + b" / HTTP/1.1", b"Host: a", *lines, b"", b""]))
+    return head_parser.RequestParser().parse(b"\r\n".join([method + b" / HTTP/1.1", b"Host: a", *lines, b"", b""]))
 
 
 def answered(*lines: bytes, status: bytes = b"200 OK", method: bytes = b"GET") -> head.ResponseHead:
-    return head.ResponseParser().parse(b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", b""]), method)
+    return head_parser.ResponseParser().parse(b"\r\n".join([b"HTTP/1.1 " + status, *lines, b"", b""]), method)
 
 
 def after(plan: Plan | None, answer: head.ResponseHead) -> list[bytes]:

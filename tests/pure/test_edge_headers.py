@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.edge import headers
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 
 HOP = [
     "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy", "transfer-encoding", "upgrade",
@@ -29,7 +29,7 @@ def cases(name: str) -> st.SearchStrategy[str]:
 
 def parsed(lines: list[str]) -> head.RequestHead:
     text = "\r\n".join(["GET /x HTTP/1.1", "Host: here", *lines]) + "\r\n\r\n"
-    return head.RequestParser().parse(text.encode("latin-1"))
+    return head_parser.RequestParser().parse(text.encode("latin-1"))
 
 
 def towards_app(request: head.RequestHead, *, forward: bool = True) -> list[tuple[str, str]]:

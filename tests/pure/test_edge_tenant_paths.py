@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flyatc.config.schema import App, Tenant
 from flyatc.edge import tenant_paths
 from flyatc.routing.route import Routes
-from flyatc.wire import head
+from flyatc.wire import head_parser
 from pure.test_config_resolve import resolved
 
 CONFIG = resolved("""
@@ -34,9 +34,9 @@ def paths(prefix: str = "/boston", **app: str) -> tenant_paths.TenantPaths | Non
 
 def lines(*wanted: str, host: str = "shop.example:3000", more: str = "", by: object = None) -> list[str]:
     """The header lines as the client gets them."""
-    asked = head.RequestParser().parse(f"GET /boston/a/b HTTP/1.1\r\nHost: {host}\r\n{more}\r\n".encode())
+    asked = head_parser.RequestParser().parse(f"GET /boston/a/b HTTP/1.1\r\nHost: {host}\r\n{more}\r\n".encode())
     text = "".join(f"{line}\r\n" for line in wanted)
-    answer = head.ResponseParser().parse(f"HTTP/1.1 200 OK\r\n{text}X-Last: 1\r\n\r\n".encode("latin-1"), b"GET")
+    answer = head_parser.ResponseParser().parse(f"HTTP/1.1 200 OK\r\n{text}X-Last: 1\r\n\r\n".encode("latin-1"), b"GET")
     rewriter = by if isinstance(by, tenant_paths.TenantPaths) else paths()
     assert rewriter is not None
     if not rewriter.names.isdisjoint(answer.noted):
@@ -162,9 +162,9 @@ def test_the_path_matches_the_tenants_address_with_and_without_a_slash(path: str
 def test_of_a_name_that_demands_the_root_the_log_is_warned_once() -> None:
     rewriter, warnings = paths(), list[str]()
     assert rewriter is not None
-    asked = head.RequestParser().parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    asked = head_parser.RequestParser().parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     for cookie in (b"a=b", b"__HOST-sid=x; Path=/; Secure", b"__Host-sid=x"):
-        answer = head.ResponseParser().parse(b"HTTP/1.1 200 OK\r\nSet-Cookie: %b\r\n\r\n" % cookie, b"GET")
+        answer = head_parser.ResponseParser().parse(b"HTTP/1.1 200 OK\r\nSet-Cookie: %b\r\n\r\n" % cookie, b"GET")
         rewriter.apply(answer, asked, warnings.append)
     (warning,) = warnings
     assert "browsers refuse the cookie __HOST-sid below /boston" in warning
@@ -264,10 +264,10 @@ def test_the_work_is_linear_and_the_result_no_longer(line: str) -> None:
 def test_a_cookie_costs_two_calls_and_a_response_without_one_none() -> None:
     rewriter, calls = paths(), list[str]()
     assert rewriter is not None
-    asked = head.RequestParser().parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    asked = head_parser.RequestParser().parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     for number in range(2):
         text = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=%d; Path=/; HttpOnly\r\n\r\n" % number
-        answer = head.ResponseParser().parse(text, b"GET")
+        answer = head_parser.ResponseParser().parse(text, b"GET")
         calls.clear()
         sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_name) if event == "call" else None)
         rewriter.apply(answer, asked, print)

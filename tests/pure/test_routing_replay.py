@@ -9,7 +9,8 @@ from flyatc.fly.environment import Machine
 from flyatc.kit.errors import FlyatcError
 from flyatc.routing import placement, replay
 from flyatc.routing.replay import Failed, Replays, Source, Target
-from flyatc.wire.head import RequestHead, RequestParser
+from flyatc.wire.head import RequestHead
+from flyatc.wire.head_parser import RequestParser
 
 ME = Machine("shop", "148e21dad76789", "iad")
 OTHER = Machine("shop", "3d8dd15c1ed778", "bos")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyatc.edge import headers
-from flyatc.wire import head
+from flyatc.wire import head, head_parser
 from flyatc.wire.errors import BadMessage
 
 _NAMES = [
@@ -78,7 +78,7 @@ def one_head(data: bytes) -> bytes:
 @given(_requests.map(one_head))
 def test_a_request_is_refused_or_can_be_handed_on(data: bytes) -> None:
     try:
-        request = head.RequestParser().parse(data)
+        request = head_parser.RequestParser().parse(data)
     except BadMessage:
         return
     sent = headers.towards_app(
@@ -90,7 +90,7 @@ def test_a_request_is_refused_or_can_be_handed_on(data: bytes) -> None:
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", sent)
     assert sent.endswith(b"\r\n\r\n")
     _framed_once(request, block)
-    again = head.RequestParser().parse(sent)  # what we send is read as we have read it
+    again = head_parser.RequestParser().parse(sent)  # what we send is read as we have read it
     assert (again.framing, again.length, again.method) == (request.framing, request.length, request.method)
     assert (again.path, again.query) == (request.path, request.query)
 
@@ -110,7 +110,7 @@ def _framed_once(request: head.RequestHead, block: bytes) -> None:
 @given(_answers.map(one_head), st.sampled_from([b"GET", b"HEAD"]))
 def test_a_response_is_refused_or_can_be_handed_on(data: bytes, method: bytes) -> None:
     try:
-        answer = head.ResponseParser().parse(data, method)
+        answer = head_parser.ResponseParser().parse(data, method)
     except BadMessage:
         return
     assert answer.kept is not None
@@ -144,10 +144,10 @@ def test_a_response_is_refused_or_can_be_handed_on(data: bytes, method: bytes) -
 def test_how_a_request_ends(noted: dict[bytes, list[bytes]], minor: int, expected: tuple[str, int] | int) -> None:
     if isinstance(expected, int):
         with pytest.raises(BadMessage) as raised:
-            head.request_framing(noted, minor)
+            head_parser.request_framing(noted, minor)
         assert raised.value.status == expected
     else:
-        assert head.request_framing(noted, minor) == expected
+        assert head_parser.request_framing(noted, minor) == expected
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_how_a_request_ends(noted: dict[bytes, list[bytes]], minor: int, expecte
 def test_how_a_response_ends(
     method: bytes, status: int, noted: dict[bytes, list[bytes]], expected: tuple[str, int]
 ) -> None:
-    assert head.response_framing(method, status, noted) == expected
+    assert head_parser.response_framing(method, status, noted) == expected
 
 
 def test_a_parser_that_is_used_again_knows_nothing_of_the_last_request() -> None:
-    parser = head.RequestParser()
+    parser = head_parser.RequestParser()
     for number in range(3):
         request = parser.parse(b"GET /%d HTTP/1.1\r\nHost: h%d\r\nContent-Length: 0\r\n\r\n" % (number, number))
         assert (request.path, request.one(b"host")) == (b"/%d" % number, b"h%d" % number)
@@ -195,11 +195,11 @@ def test_a_parser_that_is_used_again_knows_nothing_of_the_last_request() -> None
 @pytest.mark.parametrize("last", [b"", b"TE: trailers\r\n", b"X-A: 1\r\n"])
 def test_the_user_agent_is_found_however_it_is_written(line: bytes, agent: bytes | None, last: bytes) -> None:
     data = b"GET / HTTP/1.1\r\nHost: here\r\nTE: x\r\n" + line + b"\r\n" + last + b"\r\n"
-    assert head.RequestParser().parse(data).user_agent == agent
+    assert head_parser.RequestParser().parse(data).user_agent == agent
 
 
 def test_where_an_app_sends_clients_is_cut_out_unless_it_may_say_so() -> None:
     data = b"HTTP/1.1 200 OK\r\nFly-Replay: app=other\r\nfly-replay-cache: /x\r\nContent-Length: 0\r\n\r\n"
     for replays, kept in ((False, 1), (True, 3)):
-        answer = head.ResponseParser(replays=replays).parse(data, b"GET")
+        answer = head_parser.ResponseParser(replays=replays).parse(data, b"GET")
         assert len(fields(b"".join(answer.kept)[2:] + b"\r\n")) == kept

@@ -16,7 +16,7 @@ import pytest
 from fakes import hostile_heads
 from fakes.request_path import STORED, RequestPath
 from flyatc.delivery.cache.state import Coalescing, Key
-from flyatc.wire import head
+from flyatc.wire import head_parser
 from flyatc.wire.connection import TURN
 
 BODY = b"x" * 2000
@@ -98,11 +98,11 @@ async def test_the_work_for_a_response_is_linear_in_its_head(here: RequestPath) 
 
 async def test_a_head_of_too_many_lines_is_refused_whatever_its_size(here: RequestPath) -> None:
     begin = b"GET /u/page HTTP/1.1\r\nHost: example.com\r\n"
-    most = head.MOST_LINES - begin.count(b"\n") - 1
+    most = head_parser.MOST_LINES - begin.count(b"\n") - 1
     assert here.request(begin + b"Xx-Yy: 1\r\n" * most + b"\r\n")[1].startswith(b"HTTP/1.1 200 ")
     for lines in (most + 1, 50 * most):
         assert here.request(begin + b"Xx-Yy: 1\r\n" * lines + b"\r\n")[1].startswith(b"HTTP/1.1 431 ")
-    response = b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: a\r\n" * head.MOST_LINES + b"\r\n"
+    response = b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: a\r\n" * head_parser.MOST_LINES + b"\r\n"
     assert here.request(begin + b"\r\n", response)[1].startswith(b"HTTP/1.1 502 ")
 
 

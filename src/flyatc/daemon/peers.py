@@ -43,7 +43,7 @@ class _Search:
 
 class PeerDialer:
     """Dial other machines. ``api``: of our app; None without a token. ``port``: each machine's private listener;
-    ``patience``: seconds, waking included; ``replays``: see ``head.ResponseParser``."""
+    ``patience``: seconds, waking included; ``replays``: see ``head_parser.ResponseParser``."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from flyatc.wire import tunnel, upstream_connection
+from flyatc.wire import tunnel, upstream_connection, upstream_pool
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS, TAKING_SECONDS = 15, 300  # for another machine: see AppConnection.notice_silence
@@ -38,16 +38,16 @@ class Gateway:
         may_answer: Callable[[], bool] = always,
         *,
         replays: bool = False,
-        named: str = upstream_connection.APP,
+        named: str = upstream_pool.APP,
         owner: PortOwner | None = None,
     ) -> None:
         """``owner``: checks who listens on the app's port; None: no check.
 
         ``may_answer``: called to check whether a response of the app may be sent now; ``replays``: see
-        ``head.ResponseParser``; ``named``: its name in error texts."""
+        ``head_parser.ResponseParser``; ``named``: its name in error texts."""
         self.may_answer, self.named = may_answer, named
         self._owner = owner
-        self.pool = upstream_connection.Pool(host, port, replays=replays, named=named)
+        self.pool = upstream_pool.Pool(host, port, replays=replays, named=named)
         self._tunnels: set[tunnel.Tunnel] = set()
 
     def idle(self, *, repeatable: bool) -> upstream_connection.AppConnection | None:
@@ -59,7 +59,7 @@ class Gateway:
         async with asyncio.timeout(CONNECT_SECONDS):
             return await self._checked(self.pool)
 
-    async def _checked(self, pool: upstream_connection.Pool) -> upstream_connection.AppConnection:
+    async def _checked(self, pool: upstream_pool.Pool) -> upstream_connection.AppConnection:
         """Open a new connection, and check that the app's own process accepts it. Raises OSError."""
         try:
             connection = await pool.dial()
@@ -123,7 +123,7 @@ class Localhost(Gateway):
 
     def __init__(self, port: int) -> None:
         super().__init__("127.0.0.1", port, replays=True)
-        self._other = upstream_connection.Pool("::1", port, replays=True)
+        self._other = upstream_pool.Pool("::1", port, replays=True)
 
     def check_owner(self, owner: PortOwner) -> None:
         """Check the owner of the port from now on: the app has been started."""

@@ -15,7 +15,7 @@ from flyatc.sim.machine import Machine, WrongState
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy_rules import RUNNING, STARTABLE, candidates
 from flyatc.sim.replay import Replay
-from flyatc.wire import chunked, head, server, upstream_connection
+from flyatc.wire import chunked, head, server, upstream_connection, upstream_pool
 from flyatc.wire.errors import BadMessage
 
 LARGEST_REPLAY = 1 << 20  # bytes of a request's body; "1 MB" in the docs
@@ -251,6 +251,6 @@ class Connector:
         if not one.reachable:
             return None
         try:
-            return await upstream_connection.Pool(HOST, one.record.port, replays=True).dial()
+            return await upstream_pool.Pool(HOST, one.record.port, replays=True).dial()
         except OSError:  # not yet listening
             return None

@@ -10,7 +10,7 @@ import struct
 from time import monotonic
 from typing import cast
 
-from flyatc.wire import chunked, head, server, target
+from flyatc.wire import chunked, head, head_parser, server, target
 from flyatc.wire.errors import BadMessage
 
 LINGER_SECONDS = 2.0  # after a last response, input is read and discarded, so that no RST destroys the response
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         self.server = of
         self.peer = ""
         self.transport: asyncio.Transport | None = None
-        self._parser = head.RequestParser()
+        self._parser = head_parser.RequestParser()
         self._buffer = bytearray()  # the start of a head, or pipelined requests
         self._request: server.Request | None = None
         self._decoder: chunked.Decoder | None = None

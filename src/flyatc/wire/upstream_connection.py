@@ -1,7 +1,7 @@
-"""Connections to one app: a keep-alive pool, and the parsing of responses.
+"""A connection to an app: sends requests, parses responses.
 
 A response is passed to the ``ResponseReceiver`` in as few calls as it took reads; an ordinary one (head and body in one
-read) in a single call. Only dialing awaits.
+read) in a single call.
 """
 
 import asyncio
@@ -9,17 +9,15 @@ import socket
 from time import monotonic
 from typing import Protocol, cast
 
-from flyatc.wire import chunked, head
+from flyatc.wire import chunked, head, head_parser
 from flyatc.wire.errors import BadMessage
 
 HEAD_LIMIT = 262144  # octets of a head; apps may set many cookies
 MOST_INTERIM = 64  # 1xx responses to one request; more are a fault, or keep the client waiting for ever
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
-FRESH_SECONDS = 1.0  # an older idle connection may be closing: not used for requests that must not be sent twice
 WRITE_HIGH = 131072
 VIEWED = 16384  # octets of a body from which a view of them is passed on instead of a copy
-APP = "the app"
 
 
 class ResponseReceiver(Protocol):
@@ -45,18 +43,30 @@ class ResponseReceiver(Protocol):
         """Apply backpressure (``ready`` False), or lift it, on the request's body."""
 
 
+class OwningPool(Protocol):
+    """The pool that a connection belongs to (``upstream_pool.Pool``)."""
+
+    replays: bool
+    named: str
+    unused: list["AppConnection"]
+
+    def forget(self, connection: "AppConnection") -> None:
+        """Remove the connection: it is closed, or a tunnel now."""
+
+
 class AppConnection(asyncio.Protocol):
-    """One connection to an app. ``used``: whether it has carried a response before (it may be closed by now)."""
+    """One connection to an app. ``used``: whether it has carried a response before (it may be closed by now);
+    ``idle_limit``: seconds for which it may be idle and then reused."""
 
     __slots__ = (
         "_buffer", "_decoder", "_framing", "_interim", "_left", "_method", "_parser", "_pool", "_reusable",
-        "_transport", "_until", "receiver", "responding", "since", "unread", "used",
+        "idle_limit", "receiver", "responding", "since", "transport", "unread", "used",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: OwningPool) -> None:
         self._pool = pool
-        self._transport: asyncio.Transport | None = None
-        self._parser = head.ResponseParser(replays=pool.replays)
+        self.transport: asyncio.Transport | None = None
+        self._parser = head_parser.ResponseParser(replays=pool.replays)
         self._buffer = bytearray()
         self._interim = 0  # 1xx responses so far to the present request
         self._framing: str | None = None  # of the body being read; None: waiting for a head
@@ -64,7 +74,7 @@ class AppConnection(asyncio.Protocol):
         self._decoder: chunked.Decoder | None = None
         self._method = b""
         self._reusable = False
-        self._until = IDLE_SECONDS
+        self.idle_limit = IDLE_SECONDS
         self.receiver: ResponseReceiver | None = None
         self.responding = False  # a byte of the response has arrived
         self.used = False
@@ -77,48 +87,48 @@ class AppConnection(asyncio.Protocol):
         """Begin a request. ``data``: its head, maybe some of its body; empty if the caller sends that later."""
         self.receiver, self._method = receiver, method
         self._framing, self.responding = None, False
-        if data and self._transport is not None:
-            self._transport.write(data)
+        if data and self.transport is not None:
+            self.transport.write(data)
 
     def send(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        if self.transport is not None:
+            self.transport.write(data)
 
     def hold(self, held: bool) -> None:
         """Apply or lift backpressure on the app."""
-        if self._transport is not None:
+        if self.transport is not None:
             if held:
-                self._transport.pause_reading()
-            elif not self._transport.is_reading():
-                self._transport.resume_reading()
+                self.transport.pause_reading()
+            elif not self.transport.is_reading():
+                self.transport.resume_reading()
 
     def release(self, *, reuse: bool) -> None:
         """Return the connection to the pool, or close it. ``reuse``: whether the request was sent completely."""
         self.receiver = None
-        if self._transport is None:
+        if self.transport is None:
             return None
-        if reuse and self._reusable and self._framing is None and not self._buffer and self._transport.is_reading():
+        if reuse and self._reusable and self._framing is None and not self._buffer and self.transport.is_reading():
             self.used, self.since = True, monotonic()
             idle = self._pool.unused
             if len(idle) < KEEP_IDLE:
                 return idle.append(self)
             self.close()
         else:
-            self._transport.abort()
+            self.transport.abort()
         return None
 
     def lend(self) -> tuple[asyncio.Transport, int]:
         """Return the transport, to splice the rest of the response body from, and the octets that have not arrived.
 
         The caller calls ``returned`` when all are moved, or ``release`` if that fails."""
-        assert self._transport is not None
+        assert self.transport is not None
         assert self._framing is head.LENGTH
-        return self._transport, self._left
+        return self.transport, self._left
 
     @property
     def unwritten(self) -> asyncio.Transport | None:
         """The transport, to splice a request's body to; None: closed, or its write buffer is not empty."""
-        transport = self._transport
+        transport = self.transport
         return None if transport is None or transport.get_write_buffer_size() else transport
 
     def returned(self) -> None:
@@ -127,22 +137,22 @@ class AppConnection(asyncio.Protocol):
 
     def give_away(self) -> tuple[asyncio.Transport, bytes]:
         """Detach and return the transport, for a tunnel, and the bytes that the app has already sent after its 101."""
-        transport, early = self._transport, bytes(self._buffer)
+        transport, early = self.transport, bytes(self._buffer)
         assert transport is not None
         self._pool.forget(self)
-        self._transport, self.receiver, self._buffer = None, None, bytearray()
+        self.transport, self.receiver, self._buffer = None, None, bytearray()
         return transport, early
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def notice_silence(self, idle: int, taking: int) -> None:
         """Detect a peer host that vanishes without a FIN (tcp(7)). ``idle``: seconds of silence before keepalive
         probes; ``taking``: seconds in which sent data must be acknowledged, long because an app that is being started
         there reads nothing for a while."""
-        if self._transport is not None:
-            own = self._transport.get_extra_info("socket")
+        if self.transport is not None:
+            own = self.transport.get_extra_info("socket")
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
@@ -151,13 +161,13 @@ class AppConnection(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        return self.transport is not None and not self.transport.is_closing()
 
     # --- the transport's calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
-        self._transport = transport
+        self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def data_received(self, data: bytes) -> None:
@@ -178,7 +188,7 @@ class AppConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+        self.transport = None
         self.unread = isinstance(error, ConnectionResetError | BrokenPipeError)
         self._pool.forget(self)
         receiver, self.receiver = self.receiver, None
@@ -225,7 +235,7 @@ class AppConnection(asyncio.Protocol):
             return receiver.response(response_head, b"", False)
         self._reusable = response_head.keep_alive
         hint = response_head.noted.get(b"keep-alive")
-        self._until = IDLE_SECONDS if hint is None else head.idle_seconds(hint[0], IDLE_SECONDS)
+        self.idle_limit = IDLE_SECONDS if hint is None else head_parser.idle_seconds(hint[0], IDLE_SECONDS)
         octets = len(data) - end
         if response_head.framing is head.LENGTH and octets <= response_head.length:
             self._left = left = response_head.length - octets
@@ -255,7 +265,7 @@ class AppConnection(asyncio.Protocol):
     def _hold_start(self, receiver: ResponseReceiver, data: bytes, start: int) -> None:
         """Keep the start of a head. ``start``: offset of the unchecked part."""
         self._buffer += data
-        if len(self._buffer) > HEAD_LIMIT or not head.may_start_response(self._buffer, start):
+        if len(self._buffer) > HEAD_LIMIT or not head_parser.may_start_response(self._buffer, start):
             self._broken(receiver, "the app's response is not HTTP/1.1")
 
     def _first(self, receiver: ResponseReceiver, response_head: head.ResponseHead, data: bytes) -> None:
@@ -309,52 +319,3 @@ class AppConnection(asyncio.Protocol):
         self.receiver = None
         self.close()
         receiver.response_failed(reason)
-
-
-class Pool:
-    """The connections to one app; idle ones are reused, the last used first. ``replays``: see
-    ``head.ResponseParser``; ``named``: its name in error texts."""
-
-    def __init__(self, host: str, port: int, *, replays: bool = False, named: str = APP) -> None:
-        self.host, self._port, self.replays, self.named = host, port, replays, named
-        self.unused: list[AppConnection] = []
-        self._all: set[AppConnection] = set()
-
-    def idle(self, *, repeatable: bool) -> AppConnection | None:
-        """Return an idle connection, None if there is none. Only a fresh one if the request is not ``repeatable``."""
-        unused = self.unused
-        while unused:
-            connection = unused[-1]
-            transport, age = connection._transport, monotonic() - connection.since
-            if transport is None or age > connection._until or transport.is_closing():
-                unused.pop()
-                connection.close()
-                continue
-            if not repeatable and age > FRESH_SECONDS:
-                return None
-            return unused.pop()
-        return None
-
-    async def dial(self) -> AppConnection:
-        """Open a new connection. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: AppConnection(self), self.host, self._port)
-        self._all.add(connection)
-        return connection
-
-    def take_back(self, connection: AppConnection) -> None:
-        if len(self.unused) < KEEP_IDLE:
-            self.unused.append(connection)
-        else:
-            connection.close()
-
-    def forget(self, connection: AppConnection) -> None:
-        self._all.discard(connection)
-        if connection in self.unused:
-            self.unused.remove(connection)
-
-    def close(self) -> None:
-        """Cut every connection."""
-        for connection in list(self._all):
-            connection.close()
-        self.unused.clear()
