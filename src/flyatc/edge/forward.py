@@ -7,15 +7,13 @@ connections become a tunnel (RFC 9110 §7.8).
 """
 
 from collections.abc import Callable
-from time import time
 
 from flyatc.delivery import compression
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.files import x_sendfile
-from flyatc.delivery.files.file_response import FileRefused
-from flyatc.edge import app_delivery, caching, exchange, headers, responses, static_files, upstream, upstream_exchange
+from flyatc.edge import app_delivery, caching, headers, responses, static_files, upstream, upstream_exchange
 from flyatc.kit import tasks
-from flyatc.wire import chunked, head, response, splice, tunnel, upstream_connection
+from flyatc.wire import chunked, head, response, splice, upstream_connection
 from flyatc.wire.errors import BadMessage
 
 Again = Callable[["Forward"], None]
@@ -27,7 +25,6 @@ class Forward(upstream_exchange.UpstreamExchange):
     (wire.upstream_connection)."""
 
     _delivery: app_delivery.AppDelivery
-    _app_head: bytes
     _responder: responses.Responder
     _chunks = False  # the response body is sent in the chunked coding
     _compressed: app_delivery.CompressedBody | None = None  # encodes the response body
@@ -66,18 +63,6 @@ class Forward(upstream_exchange.UpstreamExchange):
         else:
             self._ask(connection)
 
-    def _ask(self, connection: upstream_connection.AppConnection) -> None:
-        self._app = connection
-        if self._sent_all:
-            connection.ask(self, self.head.method, self._app_head)
-            if self._settings.response_timeout:
-                self._await_response()
-            return None
-        if b"expect" in self.head.noted and self.head.minor:
-            self._later(upstream_exchange.CONTINUE_SECONDS, self._continue)
-        connection.ask(self, self.head.method, b"")
-        return self._upload(connection, self._app_head)
-
     # --- the client's side (wire.server.Receiver) ---
 
     def body_failed(self, fault: BadMessage) -> None:
@@ -102,17 +87,6 @@ class Forward(upstream_exchange.UpstreamExchange):
             self.hold(not ready)
 
     # --- the app's side (wire.upstream_connection.ResponseReceiver) ---
-
-    def interim(self, response_head: head.ResponseHead) -> None:
-        if self.head.minor == 0:
-            return
-        if response_head.status == 100:
-            if b"expect" in self.head.noted:
-                self._continue()
-            return
-        self.send_interim(
-            headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False)
-        )
 
     def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
         if self._timer is not None:
@@ -161,11 +135,14 @@ class Forward(upstream_exchange.UpstreamExchange):
         if response_head.status == 101:
             self._upgrade(response_head)
             return True
-        file = None if response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS) else self._file(response_head)
+        file = None
+        if not response_head.noted.keys().isdisjoint(x_sendfile.FROM_APPS):
+            file = static_files.find(self, response_head, self._delivery)
         if self.recording is not None and self._record(self.recording, response_head, body, complete, file):
             return True
         if file is not None:
-            self._send_file(response_head, file, complete)
+            self._done_with_app(complete)
+            static_files.send_named(self, file, response_head, self._settings, self._responder)
         return file is not None
 
     def _splice(self, first: bytes) -> None:
@@ -182,13 +159,6 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._app.returned()
         self.recorded()
         return self._finish()
-
-    def _file(self, response_head: head.ResponseHead) -> static_files.Named | None:
-        """Return the file that the app names in X-Sendfile in place of its body, None if there is none."""
-        if self._delivery.sendfile is not None:
-            return self._delivery.sendfile.find(response_head)
-        self.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
-        return None
 
     def _record(
         self,
@@ -214,14 +184,6 @@ class Forward(upstream_exchange.UpstreamExchange):
         if complete or file is not None:
             self.recorded()
         return False
-
-    def _send_file(self, response_head: head.ResponseHead, file: static_files.Named, complete: bool) -> None:
-        """Send the file in place of the app's body."""
-        self._done_with_app(complete)
-        asked = self.head
-        outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, asked, response_head, now=time())
-        reason = response_head.reason if outcome.status == response_head.status else None
-        static_files.send(self, outcome, self._settings, self._responder, reason=reason, dated=response_head.dated)
 
     def _done_with_app(self, complete: bool) -> None:
         """Give up the app's connection, since another response is sent; keep it alive if the app's is complete."""
@@ -298,17 +260,6 @@ class Forward(upstream_exchange.UpstreamExchange):
             self.send(chunked.last(trailers))
         return self._finish()
 
-    def response_failed(self, reason: str) -> None:
-        app, self._app = self._app, None
-        if self._over:
-            return
-        if self.response_started:
-            return self._cut(reason)
-        if app is not None and not app.responding and self._may_retry(app):
-            self._cancel_timer()
-            return self._retry(app)
-        return self._fail(502, reason)
-
     # --- responses ---
 
     def _framing(self, framing: str) -> bytes:
@@ -330,7 +281,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         self.send(headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False))
         self._over = True
         self._cancel_timer()
-        join(self, app, self.gateway)
+        self.gateway.join(self, app)
 
     # --- the ends ---
 
@@ -387,24 +338,3 @@ class Forward(upstream_exchange.UpstreamExchange):
             self._moving = None
         if app is not None:
             app.release(reuse=False)
-
-
-def join(to: exchange.Exchange, app: upstream_connection.AppConnection, through: upstream.Gateway) -> None:
-    """Relay both connections to each other, after the 101 was sent. ``to`` ends with the tunnel."""
-    client, ahead = to.upgrade()
-    transport, early = app.give_away()
-    one: tunnel.Tunnel
-
-    def ended(octets: int) -> None:
-        to.sent += octets
-        through.ended(one)
-        to.tunnels(-1)
-        to.end()
-
-    one = tunnel.Tunnel(client, transport, ended)
-    through.opened(one)
-    to.tunnels(1)
-    if early:
-        client.write(early)
-    if ahead:
-        transport.write(ahead)

@@ -34,6 +34,14 @@ def serve_static(
 Named = Opened | FileRefused  # what an app names in X-Sendfile
 
 
+def find(to: exchange.Exchange, came: head.ResponseHead, at: app_delivery.AppDelivery) -> Named | None:
+    """Return the file that the app names in X-Sendfile in place of its body, None if there is none."""
+    if at.sendfile is not None:
+        return at.sendfile.find(came)
+    to.not_recorded()  # the body is empty: it must not be cached in case sendfile is enabled later
+    return None
+
+
 def record(recording: Recording, came: head.ResponseHead, file: Named | None) -> CacheHit | None:
     """Call ``Recording.answer`` for a response that may name a file. Return a stored response to send instead."""
     if not isinstance(file, FileRefused):
@@ -45,6 +53,15 @@ def record(recording: Recording, came: head.ResponseHead, file: Named | None) ->
         return recording.answer(came, time())
     recording.lost()
     return None
+
+
+def send_named(
+    to: exchange.Exchange, file: Named, came: head.ResponseHead, app: App, responder: responses.Responder
+) -> None:
+    """Send the file that the app named in its response ``came``, in place of the body."""
+    outcome = file if isinstance(file, FileRefused) else x_sendfile.build(file, to.head, came, now=time())
+    reason = came.reason if outcome.status == came.status else None
+    send(to, outcome, app, responder, reason=reason, dated=came.dated)
 
 
 def send_stored(

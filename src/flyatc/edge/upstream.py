@@ -5,6 +5,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from flyatc.edge import exchange
 from flyatc.wire import tunnel, upstream_connection, upstream_pool
 
 CONNECT_SECONDS = 5.0
@@ -82,16 +83,30 @@ class Gateway:
         connection.since = monotonic()
         self.pool.take_back(connection)
 
-    def opened(self, one: tunnel.Tunnel) -> None:
+    def join(self, to: exchange.Exchange, app: upstream_connection.AppConnection) -> None:
+        """Relay both connections to each other, after the 101 was sent. ``to`` ends with the tunnel."""
+        client, ahead = to.upgrade()
+        transport, early = app.give_away()
+        one: tunnel.Tunnel
+
+        def ended(octets: int) -> None:
+            to.sent += octets
+            self._tunnels.discard(one)
+            to.tunnels(-1)
+            to.end()
+
+        one = tunnel.Tunnel(client, transport, ended)
         self._tunnels.add(one)
+        to.tunnels(1)
+        if early:
+            client.write(early)
+        if ahead:
+            transport.write(ahead)
 
     @property
     def tunnels(self) -> int:
         """The number of open tunnels."""
         return len(self._tunnels)
-
-    def ended(self, one: tunnel.Tunnel) -> None:
-        self._tunnels.discard(one)
 
     def drain(self) -> None:
         """Close all tunnels; requests in flight continue."""

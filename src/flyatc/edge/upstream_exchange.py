@@ -1,5 +1,7 @@
 """Send a request to the app: get a connection, retry if it was just closing, upload the body, enforce the timeout.
 
+Until the response begins: its head and body are handled by ``Forward``.
+
 Long bodies that need no processing are copied from socket to socket in the kernel (``wire.splice``).
 """
 
@@ -10,7 +12,7 @@ from typing import Any
 
 from flyatc.config.schema import App
 from flyatc.delivery.cache.recording import Recording
-from flyatc.edge import exchange, upstream
+from flyatc.edge import exchange, headers, upstream
 from flyatc.kit import tasks
 from flyatc.wire import chunked, head, server, splice, upstream_connection
 
@@ -21,10 +23,11 @@ CONTINUE_SECONDS = 1.0
 
 
 class UpstreamExchange(exchange.Exchange, ABC):
-    """Base of ``Forward``: the request's way to the app. ``_reach`` ends in ``_ask`` or ``_fail``."""
+    """Base of ``Forward``: the request's way to the app. ``_dial`` ends in ``_ask`` or ``_fail``."""
 
     gateway: upstream.Gateway
     _settings: App
+    _app_head: bytes
     _app: upstream_connection.AppConnection | None = None
     _again: Callable[[Any], None] | None = None  # called if the app refuses the connection; None: respond 502
     _sent_all = False
@@ -50,6 +53,18 @@ class UpstreamExchange(exchange.Exchange, ABC):
             return self._fail(502, f"{self.gateway.named} closed the connection at once")
         return self._ask(connection)
 
+    def _ask(self, connection: upstream_connection.AppConnection) -> None:
+        self._app = connection
+        if self._sent_all:
+            connection.ask(self, self.head.method, self._app_head)
+            if self._settings.response_timeout:
+                self._await_response()
+            return None
+        if b"expect" in self.head.noted and self.head.minor:
+            self._later(CONTINUE_SECONDS, self._continue)
+        connection.ask(self, self.head.method, b"")
+        return self._upload(connection, self._app_head)
+
     def _hand_back(self, again: Callable[[Any], None]) -> None:
         """Call ``again``: the app has just exited, and its next run may serve this request."""
         self._over = True
@@ -65,6 +80,17 @@ class UpstreamExchange(exchange.Exchange, ABC):
         self._tries += 1
         self._seen = self._seen or not app.unread
         tasks.start(self._dial(), "dial again")
+
+    def response_failed(self, reason: str) -> None:
+        app, self._app = self._app, None
+        if self._over:
+            return
+        if self.response_started:
+            return self._cut(reason)
+        if app is not None and not app.responding and self._may_retry(app):
+            self._cancel_timer()
+            return self._retry(app)
+        return self._fail(502, reason)
 
     # --- while it is sent ---
 
@@ -116,6 +142,17 @@ class UpstreamExchange(exchange.Exchange, ABC):
         if self._app is not None:
             self._app.hold(held)
 
+    def interim(self, response_head: head.ResponseHead) -> None:
+        if self.head.minor == 0:
+            return
+        if response_head.status == 100:
+            if b"expect" in self.head.noted:
+                self._continue()
+            return
+        self.send_interim(
+            headers.towards_client(response_head, framing=b"", identity=self.identity, date=b"", close=False)
+        )
+
     def _continue(self) -> None:
         """Send 100 Continue, once: from the app, or if it has not reacted to Expect in time."""
         if not self._continued and not self._over:
@@ -140,7 +177,13 @@ class UpstreamExchange(exchange.Exchange, ABC):
             self._timer = None
 
     @abstractmethod
-    def _ask(self, connection: upstream_connection.AppConnection) -> None: ...
+    def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None: ...
+
+    @abstractmethod
+    def response_body(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def response_end(self, trailers: list[bytes]) -> None: ...
 
     @abstractmethod
     def gone(self) -> None: ...
