@@ -277,7 +277,10 @@ def config(
     server: str = "",
     idle: str = "1h",
 ) -> str:
-    """A tenants.yaml with the restless app. ``app``, ``server``: more lines of these sections, indented by two."""
+    """A tenants.yaml with the restless app. ``app``, ``server``: more lines of these sections, indented by two. A child
+    that the app forks sleeps all the time, and may begin just after the app is ready: it does not count as a job."""
+    if "--fork-child" in flags:
+        app += "\n  idle_counts: [requests]"
     return f"""
 server:
   listen: 127.0.0.1:0
