@@ -170,8 +170,8 @@ def test_a_program_whose_name_is_like_a_command_is_run_only_if_that_is_said(star
 def test_an_app_that_does_not_start_is_reported_with_its_reason(start: StartDaemon) -> None:
     daemon = start(config(users="users: {ann: {command: [sh, -c, 'echo no config; exit 3']}}"))
     assert "exit code 3" in said(daemon, "start", "ann", code=1)
-    failed = daemon.status("ann")
-    assert (failed["state"], failed["last_exit"]) == ("failed", "exit code 3: no config")
+    eventually(lambda: daemon.status("ann")["state"] == "failed", what="the end of its run")
+    assert daemon.status("ann")["last_exit"] == "exit code 3: no config"
     assert "no config" in daemon.cli("logs", "ann").stdout
 
 

@@ -6,7 +6,8 @@
 #   file      ?name=: a file of $FILES, by X-Sendfile where the proxy offers that, as Rack::Sendfile does
 #   stream    ?n=3&pause=0.2: lines, one by one
 #   ws        a WebSocket by rack.hijack: every text comes back; one message is one frame of less than 126 octets
-require "digest"
+require "digest/sha1"
+require "digest/sha2" # now: two threads that load it with the first requests collide
 require "json"
 require "uri"
 
