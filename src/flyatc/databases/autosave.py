@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import time
 from typing import Any
 
@@ -31,7 +31,11 @@ class AutoSaver:
         self._tools = tools
         self._tenant, self.databases, self._record, self._lease = tenant, databases, record, lease
         self._leaving, self._since = asyncio.Event(), time()
-        self._rounds = tasks.start(self._save_at(interval), f"saves {tenant.address}") if interval else None
+        self._rounds = (
+            tasks.start(save_repeatedly(self._save_unsaved, interval, self._leaving), f"saves {tenant.address}")
+            if interval
+            else None
+        )
 
     @property
     def unsaved(self) -> bool:
@@ -134,14 +138,19 @@ class AutoSaver:
         if left:
             raise SaveFailed(f"{', '.join(map(str, left))}: {self._lease.why}. The local copy is kept")
 
-    async def _save_at(self, interval: float) -> None:
-        while not self._leaving.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await self._leaving.wait()
-                return
-            with contextlib.suppress(SaveFailed):  # logged by the database; the next round tries again
-                await _save([d for d in self.databases if d.unsaved], silent)
+    async def _save_unsaved(self) -> None:
+        await _save([d for d in self.databases if d.unsaved], silent)
+
+
+async def save_repeatedly(save: Callable[[], Awaitable[object]], interval: float, leaving: asyncio.Event) -> None:
+    """Save every ``interval`` seconds until ``leaving`` is set, which also ends the wait."""
+    while not leaving.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await leaving.wait()
+            return
+        with contextlib.suppress(SaveFailed):  # logged by the save; the next round tries again
+            await save()
 
 
 async def _save(databases: Iterable[Database], progress: Progress) -> None:

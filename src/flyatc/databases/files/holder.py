@@ -8,6 +8,7 @@ holds. If the files cannot be saved, the databases are saved nevertheless; their
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import time
 
 from msgspec import structs
@@ -56,7 +57,14 @@ class FilesHolder:
             folder.unchanged = unchanged(held)
         for database in databases_of(held):
             database.beside = self._beside
-        self._rounds = tasks.start(self._save_at(interval), f"files of {tenant.address}") if interval else None
+        self._rounds = (
+            tasks.start(
+                autosave.save_repeatedly(partial(self._save, silent), interval, self._leaving),
+                f"files of {tenant.address}",
+            )
+            if interval
+            else None
+        )
 
     # --- state ---
 
@@ -183,15 +191,6 @@ class FilesHolder:
                 folder.paired = False
         named = {one.name: manifest.version(one.entry.base.key) for one in self.folders if one.entry.base is not None}
         return named | {one.name: NOT_SAVED for one in self.folders if one.name in self._notes}
-
-    async def _save_at(self, interval: float) -> None:
-        while not self._leaving.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await self._leaving.wait()
-                return
-            with contextlib.suppress(SaveFailed):  # logged; the next round tries again
-                await self._save(silent)
 
     # --- the end ---
 
