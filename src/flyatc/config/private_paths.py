@@ -30,10 +30,11 @@ def check(file: File, config: Config, faults: Faults) -> None:
             elif Path(place).is_relative_to(path):
                 faults.add((*key, "folder"), f"{place} lies within {what}, which any client could read")
     for tenant in config.tenants.values():
+        folder_of_app = Path(tenant.app.directory)
+        outside = {path: what for path, what in private.items() if not folder_of_app.is_relative_to(path)}
         for name in tenant.app.writable:
-            place = normpath(Path(tenant.app.directory, name))
-            own = {path: what for path, what in private.items() if not Path(tenant.app.directory).is_relative_to(path)}
-            within = next((what for path, what in own.items() if Path(place).is_relative_to(path)), None)
+            place = normpath(folder_of_app / name)
+            within = next((what for path, what in outside.items() if Path(place).is_relative_to(path)), None)
             if within is not None:
                 faults.add(("app", "writable"), f"{place} lies within {within}, which no app may write as a whole")
 

@@ -60,14 +60,8 @@ def database(name: str) -> str | None:
     name = name.removeprefix("!")
     if "**" in name:
         return f"{name!r}: a * matches no slash, and ** is not known: write a pattern for each level of folders"
-    if name.startswith("/"):
-        return f"{name!r} must be relative: databases live below {{data}}"
-    if "~" in name or "\\" in name or not name.isprintable():
-        return f"{name!r} must not hold '~', '\\' or control characters"
-    if any(not segment or segment.startswith(".") for segment in name.split("/")):
-        return f"{name!r} must not be empty, and no part of it may be empty or begin with '.'"
-    if len(name.encode()) > _LONGEST:
-        return f"{name[:80]!r}… is longer than {_LONGEST} bytes"
+    if (fault := _below_data(name, "databases live")) is not None:
+        return fault
     if name.endswith(_BESIDE_DATABASES):
         return f"{name!r} is what SQLite calls a file beside a database: name the database itself"
     return None
@@ -75,8 +69,13 @@ def database(name: str) -> str | None:
 
 def folder(name: str) -> str | None:
     """Check a folder of files, without a slash at its end."""
+    return _below_data(name, "folders of files are")
+
+
+def _below_data(name: str, which: str) -> str | None:
+    """Check a path below {data}. ``which``: what lies there, with its verb."""
     if name.startswith("/"):
-        return f"{name!r} must be relative: folders of files are below {{data}}"
+        return f"{name!r} must be relative: {which} below {{data}}"
     if "~" in name or "\\" in name or not name.isprintable():
         return f"{name!r} must not hold '~', '\\' or control characters"
     if any(not segment or segment.startswith(".") for segment in name.split("/")):
