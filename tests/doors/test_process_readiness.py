@@ -47,35 +47,27 @@ async def test_any_status_below_500_is_a_response(status: bytes) -> None:
         assert len(asked) == 1
 
 
-async def test_a_fault_silence_garbage_and_a_closed_connection_are_polled_again() -> None:
-    async def answer(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if times == 0:
-            writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
-        elif times == 1:
-            await reader.read()  # silent until the other side gives up
-        elif times == 2:
-            writer.write(b"\x00\xff garbage\r\n" * 10)
-        elif times > 3:
-            writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
+async def fail_in_each_way(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A fault, silence, garbage, a closed connection; then the app is ready."""
+    if times == 0:
+        writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
+    elif times == 1:
+        await reader.read()  # silent until the other side gives up
+    elif times == 2:
+        writer.write(b"\x00\xff garbage\r\n" * 10)
+    elif times > 3:
+        writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
 
-    async with app(answer) as (port, asked):
+
+async def test_a_fault_silence_garbage_and_a_closed_connection_are_polled_again() -> None:
+    async with app(fail_in_each_way) as (port, asked):
         await answering(port, "/up", one_try=0.1)
         assert len(asked) >= 5
 
 
 async def test_each_failed_try_says_what_it_saw() -> None:
-    async def answer(times: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if times == 0:
-            writer.write(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n")
-        elif times == 1:
-            await reader.read()  # silent until the other side gives up
-        elif times == 2:
-            writer.write(b"\x00\xff garbage\r\n" * 10)
-        elif times > 3:
-            writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
-
     seen: list[str] = []
-    async with app(answer) as (port, asked):
+    async with app(fail_in_each_way) as (port, asked):
         await answering(port, "/up", one_try=0.1 * SLOWNESS, host="example.com", tell=seen.append)
         assert asked[0].startswith(b"GET /up HTTP/1.1\r\nHost: example.com\r\n")
     assert seen[0] == "HTTP 503"

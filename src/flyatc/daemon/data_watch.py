@@ -55,7 +55,7 @@ class _Seen:
 
 class OpenDatabases:
     """The databases that the apps of this daemon have open. ``held``: those that flyatc itself may have open as well.
-    ``skipped``: folders of flyatc. ``saves``: there is a store."""
+    ``skipped``: paths of flyatc. ``saves``: there is a store."""
 
     def __init__(self, log: Log, held: HeldDatabases, skipped: Collection[Path], *, saves: bool) -> None:
         self.log, self.held, self.skipped, self.saves = log, held, skipped, saves

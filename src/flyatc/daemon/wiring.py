@@ -64,9 +64,8 @@ class Parts:
         self.data = Path(config.server.data)
         self.environ = dict(os.environ) | leftovers.folder_mark_variable(identity.folder_mark(self.data))
         self.records = Records(self.data)
-        self.sandbox = Sandbox(
-            self.data, private_paths(config), machine.examine(self.environ), config.server.user_ids, log
-        )
+        private = private_paths(config)
+        self.sandbox = Sandbox(self.data, private, machine.examine(self.environ), config.server.user_ids, log)
         self.launcher = Launcher(log, Cgroups.of(self.environ.get(members.SWITCH)), self.data, self.sandbox)
         self.store = store_of(config.storage, self.environ, log=log)
         self.secrets = TenantSecrets(self.environ, self.store, self.data)
@@ -80,8 +79,7 @@ class Parts:
         if self.store is not None and config.storage.verify != 0:
             self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases.held)
         running = self._child(PortPool())
-        kept = [Path(config.server.data), Path(config.storage.url.removeprefix("file:"))]
-        opened = OpenDatabases(log, self.databases.held, kept, saves=self.store is not None)
+        opened = OpenDatabases(log, self.databases.held, [*map(Path, private)], saves=self.store is not None)
         tools = Tools(
             self._hold_lease,
             self._hold_databases,

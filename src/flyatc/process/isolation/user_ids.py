@@ -40,10 +40,6 @@ class UserIds:
             self._next += 1
         return known[address]
 
-    def forget(self) -> None:
-        """Read the record again: the data folder was deleted, or restored."""
-        self._known = None
-
     def _read(self) -> dict[str, int]:
         found: dict[str, int] = {}
         try:
