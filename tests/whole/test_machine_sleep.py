@@ -44,7 +44,7 @@ def test_it_is_suspended_by_itself_and_wakes_with_what_it_had_and_with_what_othe
     until(sim, "m1", "suspended")
     assert add(sim, "m1") == 2
     assert sim.reported("m1", "asks Fly to suspend this machine")
-    assert sim.reported("m1", "awake again")
+    eventually(lambda: sim.reported("m1", "awake again"), WAIT, "the line of the machine that woke")
     until(sim, "m1", "suspended")
     assert [one["epoch"] for one in sim.reported("m1", "user owned")] == [1, 1], "its local copy was still the newest"
     (sim.folder / "tenants.yaml").write_text(text(sim.folder / "shared", "suspend", "region: ams"))
