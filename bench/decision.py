@@ -21,7 +21,7 @@ from flyatc.config.load import load
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.edge.fly_replay import FlyReplay
 from flyatc.fly import environment
-from flyatc.fly.dns import Dns
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.routing.replay import Replays, secret

@@ -13,7 +13,7 @@ from flyatc.admin.users_steps import Cordon, Destroy, Plan, Settle, Stop, Unmark
 from flyatc.config import load
 from flyatc.config.schema import Config
 from flyatc.fly import environment
-from flyatc.fly.machine_rules import LEFT
+from flyatc.fly.new_machine import LEFT
 from flyatc.kit.errors import FlyatcError
 from flyatc.ownership.record import Data, Holder, Owner, State, Successor, owner_key, write
 from flyatc.sim.simulator import TOKEN

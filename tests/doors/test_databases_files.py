@@ -18,11 +18,11 @@ import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
+from flyatc.databases.app_files import blobs as packing
+from flyatc.databases.app_files import seeds
+from flyatc.databases.app_files.verify import SavedFiles
 from flyatc.databases.decisions import inventory
 from flyatc.databases.decisions.version_choice import Moment, OrphanChoice
-from flyatc.databases.files import blobs as packing
-from flyatc.databases.files import seeds
-from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.local_files import SECOND, TICK
 from flyatc.databases.verify import Scratch, Snapshots, Verdict, Verifier
 from flyatc.databases.workers import Workers

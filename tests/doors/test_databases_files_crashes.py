@@ -11,8 +11,8 @@ import pytest
 
 from fakes.machines import Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
+from flyatc.databases.app_files.holder import FilesHolder
 from flyatc.databases.decisions.version_choice import Moment
-from flyatc.databases.files.holder import FilesHolder
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 

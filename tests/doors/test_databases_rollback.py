@@ -7,7 +7,7 @@ from time import time
 import pytest
 
 from fakes.machines import DATABASE, Yard, add, rows
-from flyatc.databases import orphans
+from flyatc.databases import orphaned_copies
 from flyatc.databases.decisions.version_choice import Moment, OrphanChoice
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import silent
@@ -60,9 +60,9 @@ async def set_aside(yard: Yard) -> str:
 async def test_what_was_set_aside_comes_back_on_top_of_history_from_the_disk(yard: Yard) -> None:
     name = await set_aside(yard)
     b = yard.machine("b")
-    [folder] = orphans.folders(b.tenant.data / ".flyatc")
+    [folder] = orphaned_copies.folders(b.tenant.data / ".flyatc")
     assert (folder.name, folder.file, folder.size) == (name, DATABASE, 8192)
-    found = orphans.set_aside_at(name)
+    found = orphaned_copies.set_aside_at(name)
     assert found is not None
     assert abs(found - time()) < 60
     yard.failing.calls.clear()
@@ -94,7 +94,7 @@ async def test_a_name_under_which_nothing_was_set_aside_changes_nothing(yard: Ya
 async def test_what_was_set_aside_and_is_damaged_refuses(yard: Yard) -> None:
     name = await set_aside(yard)
     b, c = yard.machine("b"), yard.machine("c")
-    [folder] = orphans.folders(b.tenant.data / ".flyatc")
+    [folder] = orphaned_copies.folders(b.tenant.data / ".flyatc")
     (folder.path / DATABASE).write_bytes((folder.path / DATABASE).read_bytes()[:5000])
     with pytest.raises(
         RestoreRefused, match=r"(?s)the orphaned copy .* is damaged: .*It stays at .*sqlite3's \.recover"

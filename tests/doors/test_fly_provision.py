@@ -13,7 +13,7 @@ from fakes.fly import Fly, small_fly
 from flyatc.config.schema_sections import Fly as Settings
 from flyatc.fly import dns_answers
 from flyatc.fly import machine_list as inventories
-from flyatc.fly import machine_rules as listings
+from flyatc.fly import machines_by_user as listings
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.environment import Machine
 from flyatc.fly.machine_list import MachineList

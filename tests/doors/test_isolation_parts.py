@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.control import peer
+from flyatc.control import refuse_apps
 from flyatc.process.isolation import landlock, limits, machine, reach
 from flyatc.process.isolation.user_ids import FILE, UserIds, own
 
@@ -208,10 +208,10 @@ def test_the_switch_turns_landlock_off_and_says_so() -> None:
 def test_descendants_of_the_daemon_and_ended_processes_are_not_operators() -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
-        assert peer.descends(child.pid, {os.getpid()})
-        assert not peer.descends(child.pid, {child.pid})
-        assert not peer.descends(os.getpid(), {os.getpid()})
+        assert refuse_apps.descends(child.pid, {os.getpid()})
+        assert not refuse_apps.descends(child.pid, {child.pid})
+        assert not refuse_apps.descends(os.getpid(), {os.getpid()})
     finally:
         child.kill()
         child.wait()
-    assert peer.descends(child.pid, ())
+    assert refuse_apps.descends(child.pid, ())

@@ -10,7 +10,7 @@ from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after, litestream_of
 from fakes.waiting import eventually
 from flyatc.databases.decisions import alarms
-from flyatc.databases.litestream import streamed_database
+from flyatc.databases.litestream import stream_or_snapshot
 
 FIRST = previous(0, clean=True)
 
@@ -18,7 +18,7 @@ FIRST = previous(0, clean=True)
 async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_lost(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
+    monkeypatch.setattr(stream_or_snapshot, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 1.0)
     monkeypatch.setattr(alarms, "RENEW", 2.0)
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
@@ -45,7 +45,7 @@ async def test_a_litestream_which_hangs_is_reported_and_replaced_and_nothing_is_
 async def test_a_store_which_is_away_is_an_alarm_but_nothing_is_sent_anew(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamed_database, "ANSWER", 0.5)
+    monkeypatch.setattr(stream_or_snapshot, "ANSWER", 0.5)
     monkeypatch.setattr(alarms, "STUCK", 0.5)
     monkeypatch.setattr(alarms, "RENEW", 1.0)
     a, one = await machines.machine("a"), FakeLease(1, FIRST)

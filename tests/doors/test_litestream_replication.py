@@ -12,7 +12,7 @@ import pytest
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after, litestream_of
 from fakes.waiting import eventually
-from flyatc.databases.litestream import client, stream
+from flyatc.databases.litestream import client, database_stream
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from flyatc.tenants.interfaces import Databases
@@ -132,7 +132,9 @@ async def test_a_wall_clock_that_is_set_back_after_the_stream_began_delays_no_st
 ) -> None:
     a = await machines.machine("a")
     began = FakeLease(1, FIRST)
-    monkeypatch.setattr(stream, "time", lambda: time() + 3600)  # what this process believes, and litestream does not
+    monkeypatch.setattr(
+        database_stream, "time", lambda: time() + 3600
+    )  # what this process believes, and litestream does not
     async with asyncio.timeout(10 * SLOWNESS):
         assert await a.session(began, *range(20)) == []
     b = await machines.machine("b")
@@ -244,7 +246,7 @@ async def test_a_litestream_which_cannot_be_let_go_of_is_killed(
             await eventually(lambda: not held.unsaved)
             stopped = litestream_of(a.data)
             os.kill(stopped, signal.SIGSTOP)
-            monkeypatch.setattr(stream, "ANSWER", 1.0)
+            monkeypatch.setattr(database_stream, "ANSWER", 1.0)
         assert not a.door.engine.holds(a.path)
         assert a.events("litestream is killed and started again")
         assert not Path(f"/proc/{stopped}").exists()

@@ -15,7 +15,7 @@ from fakes.owners import FakeLease, previous
 from fakes.s3 import Server, rclone_server
 from fakes.streams import Streamers, Writer, after
 from flyatc.config.schema import Storage
-from flyatc.databases.litestream import client, replica_restore, stream
+from flyatc.databases.litestream import client, database_stream, replica_restore
 from flyatc.kit.errors import RestoreRefused, SaveFailed
 from flyatc.kit.types import silent
 from slowness import SLOWNESS
@@ -59,7 +59,7 @@ async def test_with_a_wrong_secret_litestream_says_so_and_nothing_starts(machine
 async def test_what_litestream_cannot_send_is_never_called_saved_and_a_snapshot_has_it(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "ANSWER", 1.0)
+    monkeypatch.setattr(database_stream, "ANSWER", 1.0)
     one = FakeLease(1, FIRST)
     a = await machines.machine("a", litestreams={"AWS_SECRET_ACCESS_KEY": "wrong"})
     with pytest.raises(SaveFailed, match="A snapshot of it is in the store"):
@@ -128,8 +128,8 @@ async def test_a_store_which_falls_silent_is_reported_and_unsaved_data_stay(
     machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.1, 0.3, 0.8: no end of litestream confirms anything."""
-    monkeypatch.setattr(stream, "ANSWER", 1.0)
-    monkeypatch.setattr(stream, "SLOW", 1.0)
+    monkeypatch.setattr(database_stream, "ANSWER", 1.0)
+    monkeypatch.setattr(database_stream, "SLOW", 1.0)
     monkeypatch.setattr(replica_restore, "STALL", 0.5)
     a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     one = FakeLease(1, FIRST)

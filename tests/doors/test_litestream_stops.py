@@ -7,7 +7,7 @@ from msgspec import structs
 
 from fakes.owners import FakeLease, previous
 from fakes.streams import Streamers, Writer, after
-from flyatc.databases.litestream import final_save, stream, verify_replica
+from flyatc.databases.litestream import database_stream, final_save, verify_replica
 from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
 from flyatc.kit.errors import SaveFailed
@@ -25,7 +25,7 @@ FIRST = previous(0, clean=True)
 async def test_a_stop_cut_at_any_call_loses_nothing_whether_the_machine_is_lost_or_goes_on(
     machines: Streamers, nth: int, after_it: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "ANSWER", 1.0)
+    monkeypatch.setattr(database_stream, "ANSWER", 1.0)
     a, one = await machines.machine("a"), FakeLease(1, FIRST)
     await a.session(one, 1)
     two, failed = after(one), False
@@ -86,7 +86,7 @@ async def test_a_damaged_snapshot_gives_way_to_the_stream_which_has_the_same(mac
 async def test_a_damaged_stream_does_no_harm_where_the_snapshot_has_the_same(
     machines: Streamers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "ANSWER", 1.0)
+    monkeypatch.setattr(database_stream, "ANSWER", 1.0)
     a, b, one = await machines.machine("a"), await machines.machine("b"), FakeLease(1, FIRST)
     await a.session(one, 1, 2)
     for file in machines.ltx():

@@ -12,7 +12,7 @@ from flyatc.config.schema_sections import Listen
 from flyatc.daemon.peers import PeerDialer
 from flyatc.edge.peer_forward import Unreachable
 from flyatc.fly.api import MachinesApi
-from flyatc.fly.dns import Dns
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Target
 from flyatc.sim.simulator import TOKEN

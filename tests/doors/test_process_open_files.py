@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.databases import unlisted
-from flyatc.databases.unlisted import FolderScan
+from flyatc.databases import find_databases
+from flyatc.databases.find_databases import FolderScan
 from flyatc.process import open_files
 
 HOLD = """
@@ -53,7 +53,7 @@ def test_what_is_open_for_writing_is_found_once_and_what_is_only_read_is_not(tmp
     ) as pid:
         found = {one.path: one for one in open_files.read_open_files([pid, 1 << 22])}
     assert set(found) == {str(written), str(log)}
-    assert found[str(written)].identity == unlisted.identity_of(written)
+    assert found[str(written)].identity == find_databases.identity_of(written)
 
 
 def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_the_file_is_the_same_under_another_name_and_is_opened_by_its_handle(tmp
     link.symlink_to(path)
     with holding(f"open('{link}', 'r+')") as pid:
         (found,) = open_files.read_open_files([pid])
-        assert found.identity == unlisted.identity_of(path)
-        assert unlisted.is_database(found.handle)
+        assert found.identity == find_databases.identity_of(path)
+        assert find_databases.is_database(found.handle)
 
 
 def test_what_was_removed_and_what_is_no_file_is_left_out(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_only_what_was_written_since_is_found(tmp_path: Path) -> None:
 
 
 def test_a_large_folder_is_not_read_to_its_end(tmp_path: Path) -> None:
-    for number in range(unlisted.MOST + 10):
+    for number in range(find_databases.MOST + 10):
         (tmp_path / f"a{number}").touch()
     database(tmp_path / "z.sqlite3")
-    assert FolderScan(tmp_path).look() == unlisted.Found([], cut=True)
+    assert FolderScan(tmp_path).look() == find_databases.Found([], cut=True)
 
 
 def test_a_file_that_was_something_else_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_file_that_was_something_else_is_not_opened_again(tmp_path: Path, monk
         opened.append(path)
         return False
 
-    monkeypatch.setattr(unlisted, "is_database", never)
+    monkeypatch.setattr(find_databases, "is_database", never)
     scan.look()
     scan.look()
     assert len(opened) == 1

@@ -12,14 +12,14 @@ from flyatc.config.schema_sections import Listen
 from flyatc.daemon import user_placement
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.fly import user_lookup as names_module
-from flyatc.fly.dns import Dns
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit.errors import OwnershipUnknown
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing import placement, replay_cache
-from flyatc.routing.placement import Here, Nowhere, There
+from flyatc.routing import placement_rules, replay_cache
+from flyatc.routing.placement_rules import Here, Nowhere, There
 from flyatc.routing.replay import Target
 
 ME = Machine("shop", "148e21dad76789", "bos", "fdaa:0:1:a7b:1::2")
@@ -79,7 +79,7 @@ def placing(
         yield UserPlacement(config, ME, owners, names)
 
 
-def where(place: placement.Place | None) -> object:
+def where(place: placement_rules.Place | None) -> object:
     return place.target if isinstance(place, There) else type(place)
 
 
@@ -167,7 +167,7 @@ async def test_in_a_storm_of_unknown_users_only_some_are_looked_up_and_known_or_
     assert where(await placing.find("700")) == THERE
     found = [await placing.find(str(number)) for number in range(1000, 1040)]
     assert [one.status for one in found if isinstance(one, Nowhere)] == [404] * 20 + [503] * 20
-    assert found[-1] is placement.CROWDED is placing.known("999")
+    assert found[-1] is placement_rules.CROWDED is placing.known("999")
     assert len({name for name, kind in server.asked if kind == "AAAA"}) == 21
     assert where(await placing.find("700")) == THERE
     assert where(await placing.find("ann")) is Here

@@ -11,14 +11,14 @@ from fakes.fly import Fly, small_fly
 from flyatc.config.schema_sections import Listen
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.fly.api import MachinesApi
-from flyatc.fly.dns import Dns
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.fly.machine_list import MachineList
 from flyatc.fly.provision import Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.observe.log import Log
 from flyatc.ownership.record import Data, Holder, Owner, State
-from flyatc.routing.placement import Here, Nowhere, There
+from flyatc.routing.placement_rules import Here, Nowhere, There
 from flyatc.routing.replay import Target
 from flyatc.sim.simulator import TOKEN
 from flyatc.sim.types import Faults

@@ -12,7 +12,7 @@ from flyatc.delivery.cache.cache import Cache
 from flyatc.edge import access_log, fly_replay, handler, maintenance, upstream
 from flyatc.fly.environment import Machine
 from flyatc.observe.log import Log
-from flyatc.routing import placement, replay
+from flyatc.routing import placement_rules, replay
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.in_flight import InFlight
 from flyatc.wire import connection, server, upstream_connection, upstream_pool
@@ -112,12 +112,12 @@ class _Elsewhere:
     """Another machine serves every user (replay.Places)."""
 
     def __init__(self, me: Machine) -> None:
-        self._place = placement.There(replay.Target(me.app, id="0123456789abcd"), "for the test")
+        self._place = placement_rules.There(replay.Target(me.app, id="0123456789abcd"), "for the test")
 
-    def known(self, user: str) -> placement.Place | None:
+    def known(self, user: str) -> placement_rules.Place | None:
         return self._place
 
-    async def find(self, user: str) -> placement.Place:
+    async def find(self, user: str) -> placement_rules.Place:
         return self._place
 
     def sent(self, user: str, to: replay.Target) -> None:
@@ -129,7 +129,7 @@ class _Elsewhere:
     def unreachable(self, user: str, to: replay.Target) -> bool:
         return False
 
-    def learn(self, user: str, place: placement.There) -> None:
+    def learn(self, user: str, place: placement_rules.There) -> None:
         pass
 
 

@@ -22,7 +22,7 @@ from flyatc.admin.users_steps import (
 )
 from flyatc.config.schema import Pin
 from flyatc.fly.api_types import Config, Machine, Mount
-from flyatc.fly.machine_rules import LEFT
+from flyatc.fly.new_machine import LEFT
 
 KEY = "customer_id"
 ONE, TWO, NEW = "148e21dad76789", "3d8dd15c1ed778", "e28650ce7d1d68"

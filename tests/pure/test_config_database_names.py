@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.config import database_names, validate
+from flyatc.config import database_names, name_rules
 from flyatc.config.schema import App, Server, make_tenant
 
 
@@ -55,7 +55,7 @@ def test_a_tenant_has_plain_names_and_patterns_apart() -> None:
     ],
 )
 def test_patterns_are_checked_as_names_are(name: str, fault: str | None) -> None:
-    found = validate.database(name)
+    found = name_rules.database(name)
     assert found is None if fault is None else fault in str(found)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyatc.config import validate
+from flyatc.config import name_rules, placeholders
 from flyatc.config.document import compose
 from flyatc.config.errors import ConfigError, Faults
 from flyatc.config.parse import parse
@@ -337,23 +337,23 @@ def test_users_not_listed_follow_the_pattern_and_hostile_names_never_do() -> Non
 
 @pytest.mark.parametrize("name", ["", "2025", "2025/winter", "a.b/C_d-e", "/".join("abcdefgh")])
 def test_these_can_be_tenants(name: str) -> None:
-    assert validate.tenant(name) is None
+    assert name_rules.tenant(name) is None
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_a_name_that_passes_can_do_no_harm(name: str) -> None:
-    if validate.tenant(name) is None:
+    if name_rules.tenant(name) is None:
         assert ".." not in name
         assert not name.startswith(("/", "."))
-    if validate.database(name) is None:
+    if name_rules.database(name) is None:
         assert not Path(name).is_absolute()
         assert ".." not in Path(name).parts
 
 
 @given(st.text())
 def test_escaped_text_is_literal_again(text: str) -> None:
-    assert validate.literal(validate.escape(text)) == text
+    assert placeholders.literal(placeholders.escape(text)) == text
 
 
 leaves = st.one_of(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyatc.databases.files import blobs, manifest
-from flyatc.databases.files.manifest import File, Folder, Hostile, Manifest
+from flyatc.databases.app_files import blobs, manifest
+from flyatc.databases.app_files.manifest import File, Folder, Hostile, Manifest
 
 HASH, AT = "a" * 64, "000001-000000001"
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b".."))

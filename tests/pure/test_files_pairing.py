@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from flyatc.databases.files import pairing
-from flyatc.databases.files.pairing import State
+from flyatc.databases.app_files import pairing
+from flyatc.databases.app_files.pairing import State
 from flyatc.databases.manifest import Snapshot, saved_at
 
 FOLDER = "storage/"

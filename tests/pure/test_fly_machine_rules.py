@@ -1,7 +1,8 @@
 """Machines by user as the API lists them, and the config of a new one."""
 
 from flyatc.fly.api_types import Config, Machine
-from flyatc.fly.machine_rules import LEAST, MOST, Budget, clone, listing, mounted, name_of, oldest_first
+from flyatc.fly.machines_by_user import LEAST, MOST, listing, oldest_first
+from flyatc.fly.new_machine import Budget, clone, mounted, name_of
 
 OWN = {
     "image": "registry.fly.io/shop:deployment-1",

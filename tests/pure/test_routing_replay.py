@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flyatc.fly import environment
 from flyatc.fly.environment import Machine
 from flyatc.kit.errors import FlyatcError
-from flyatc.routing import placement, replay
+from flyatc.routing import placement_rules, replay
 from flyatc.routing.replay import Failed, Replays, Source, Target
 from flyatc.wire.head import RequestHead
 from flyatc.wire.head_parser import RequestParser
@@ -139,7 +139,7 @@ def test_the_secret_is_ours_or_that_of_the_bucket() -> None:
 
 def test_a_request_is_not_sent_on_where_that_would_not_end() -> None:
     def why(to: Target = THERE, source: Source = Source(), failed: Failed | None = None) -> str | None:  # noqa: B008
-        return placement.refusal(to, ME, source, failed)
+        return placement_rules.refusal(to, ME, source, failed)
 
     assert why() is None
     assert why(source=Source(hops=3)) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flyatc.config import validate
+from flyatc.config import placeholders
 from flyatc.config.schema import App, Tenant
 from flyatc.fly.environment import Machine
 from flyatc.kit.errors import StartFailed
@@ -86,7 +86,7 @@ def test_only_who_uses_it_needs_a_key() -> None:
 
 def test_the_daemons_key_is_no_variable_of_apps() -> None:
     assert "FLYATC_SECRET" not in launch_plan.plan(tenant(), 20001, {"FLYATC_SECRET": "x" * 64, "HOME": "/"}).env
-    (fault,) = validate.faults("${FLYATC_SECRET:-}", {"FLYATC_SECRET": "x"}, secrets=True)
+    (fault,) = placeholders.faults("${FLYATC_SECRET:-}", {"FLYATC_SECRET": "x"}, secrets=True)
     assert "FLYATC_SECRET is the key to all tenants' secrets" in fault
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from flyatc.config import validate
+from flyatc.config import placeholders
 from whole import evidence
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, config, eventually, restless
@@ -167,7 +167,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_foreve
 
 def test_readiness_below_a_stripped_prefix_is_one_address_for_probe_and_clients(start: StartDaemon) -> None:
     ann, bob = "ready: '{prefix}/up', ready_host: '{user}.example.com'", "ready: /up"
-    command = json.dumps([sys.executable, "-c", validate.escape(ASKED)])
+    command = json.dumps([sys.executable, "-c", placeholders.escape(ASKED)])
     users = "".join(f"  {user}: {{command: {command}, {more}}}\n" for user, more in (("ann", ann), ("bob", bob)))
     daemon = start(config(users=f"users:\n{users}", app="  strip_prefix: true"))
     for user, host in (("ann", "ann.example.com"), ("bob", "127.0.0.1")):

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from flyatc.config.schema import Config, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import orphans
+from flyatc.databases import orphaned_copies
+from flyatc.databases.app_files.verify import SavedFiles
 from flyatc.databases.decisions import inventory
 from flyatc.databases.decisions.inventory import Inventory, StoredOrphan
-from flyatc.databases.files.verify import SavedFiles
 from flyatc.databases.litestream.daemon import LitestreamDaemon
 from flyatc.databases.litestream.replica_layout import Addresses
 from flyatc.databases.litestream.replica_restore import LitestreamContext
@@ -133,7 +133,7 @@ def _here(config: Config, address: str | None) -> dict[tuple[str, str, str], Orp
     for folder in sorted(Path(config.server.data).glob("tenants/*/*/.flyatc/orphans")):
         tenant = config.tenant_kept_as(folder.parents[2].name, folder.parents[1].name)
         if address in (None, tenant.user, tenant.address):
-            for one in orphans.folders(folder.parent):
+            for one in orphaned_copies.folders(folder.parent):
                 database = _database(tenant, one.file)
                 found[tenant.address, one.name, database] = Orphan(
                     tenant=tenant.address,
@@ -154,7 +154,7 @@ def _database(tenant: Tenant, file: str) -> str:
 
 
 def _time(name: str) -> str | None:
-    at = orphans.set_aside_at(name)
+    at = orphaned_copies.set_aside_at(name)
     return None if at is None else stamp(at)
 
 

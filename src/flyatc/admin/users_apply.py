@@ -32,7 +32,7 @@ from flyatc.config.schema import Config
 from flyatc.fly import provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import GONE, ApiError, Conflict, Machine
-from flyatc.fly.machine_rules import LEFT
+from flyatc.fly.new_machine import LEFT
 from flyatc.kit.errors import FlyatcError
 
 SECONDS = 30.0  # timeout of an exec which reads records

@@ -23,9 +23,9 @@ from flyatc.admin.users_steps import (
     Wake,
 )
 from flyatc.config.schema import Pin
-from flyatc.fly import machine_rules
+from flyatc.fly import new_machine
 from flyatc.fly.api_types import Machine
-from flyatc.fly.machine_rules import LEFT
+from flyatc.fly.new_machine import LEFT
 from flyatc.kit.errors import FlyatcError
 
 UNSAVED = ("held", "dirty", "unknown")  # lease states in which the machine may have unsaved data
@@ -87,14 +87,14 @@ def add(seen: Seen, user: str, region: str | None, like: str | None) -> Plan:
         again = _restored(seen, user, own[0].id)
         steps = (*_awake(own[0]), *again) if again else ()
         return Plan(user, steps, _there_already(seen, user, own, region), own[0].id)
-    half = seen.find(machine_rules.name_of(user))
+    half = seen.find(new_machine.name_of(user))
     if half is not None:
         if seen.user_of(half) is not None:
             raise Impossible(f"machine {half.id} named {half.name} is not that of {user}: destroy it, or mark it")
         steps = (*_marked(seen, half, user), *_restored(seen, user, half.id))
         return Plan(user, steps, _notes(seen, user, half.id), half.id)
     model = _model(seen, like, region)
-    made = Make(machine_rules.name_of(user), region or model.region, model.id)
+    made = Make(new_machine.name_of(user), region or model.region, model.id)
     return Plan(user, (made, *_restored(seen, user, made.name)), _notes(seen, user, made.name), made.name)
 
 
@@ -237,13 +237,13 @@ def move(seen: Seen, user: str, *, to: str | None, region: str | None, pin: Pin 
 
 def _in_region(seen: Seen, user: str, region: str) -> Machine | None:
     """The user's machine in the region, or one which was made for the user."""
-    names = (machine_rules.name_of(user), _name_there(user, region))
+    names = (new_machine.name_of(user), _name_there(user, region))
     there = [one for one in seen.machines if one.region == region and seen.user_of(one) in (None, user)]
     return next((one for one in there if seen.user_of(one) == user or one.name in names), None)
 
 
 def _name_there(user: str, region: str) -> str:
-    return f"{machine_rules.name_of(user)}-{region}"
+    return f"{new_machine.name_of(user)}-{region}"
 
 
 def _new(seen: Seen, user: str, region: str) -> Make:
@@ -253,8 +253,8 @@ def _new(seen: Seen, user: str, region: str) -> Make:
     owner = seen.owner(user)
     held = seen.find(owner.machine) if owner is not None else None
     model = next(iter([*own, *([held] if held is not None else [])]), None) or _model(seen, None, region)
-    taken = seen.find(machine_rules.name_of(user)) is not None
-    return Make(_name_there(user, region) if taken else machine_rules.name_of(user), region, model.id)
+    taken = seen.find(new_machine.name_of(user)) is not None
+    return Make(_name_there(user, region) if taken else new_machine.name_of(user), region, model.id)
 
 
 def _check_pin(user: str, pin: Pin | None, machine: str, region: str) -> None:

@@ -14,7 +14,8 @@ from flyatc.config.schema import Config
 from flyatc.fly import environment
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import Machine
-from flyatc.fly.machine_rules import LEFT, oldest_first
+from flyatc.fly.machines_by_user import oldest_first
+from flyatc.fly.new_machine import LEFT
 from flyatc.kit.errors import FlyatcError
 
 

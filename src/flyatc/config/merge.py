@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import database_names, programs, validate
+from flyatc.config import database_names, name_rules, placeholders, programs
 from flyatc.config.errors import Faults, Key
 from flyatc.config.schema import App
 from flyatc.config.schema_file import AppOverrides
@@ -100,9 +100,9 @@ def _last(name: str, layers: list[tuple[Key, Layer | None]], entry: Key = ()) ->
 def _files_with_databases(app: App) -> str | None:
     for folder in app.files:
         for database in app.databases:
-            if validate.within(database, folder):
+            if name_rules.within(database, folder):
                 return f"{folder!r} has the database {database!r} in it: the files need a folder of their own"
-            if validate.within(folder, database):
+            if name_rules.within(folder, database):
                 return f"{folder!r} cannot be a folder: {database!r} is a database"
     return None
 
@@ -123,7 +123,7 @@ def _seed_without_target(app: App) -> str | None:
 
 def _seed_of_another_kind(app: App, context: Context) -> str | None:
     for name, template in app.seed.items() if isinstance(app.seed, dict) else ():
-        path = validate.literal(template)
+        path = placeholders.literal(template)
         if path is not None and context.disk.is_directory(Path(path)) is not (name in app.files):
             kinds = "is a folder of files, and its seed is not" if name in app.files else "is a database, its seed not"
             return f"{name!r} {kinds}: {path}"
@@ -155,7 +155,7 @@ def _before_start(before: list[str | list[str]], key: Key, context: Context) -> 
 
 def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, str | None]:
     for name, value in env.items():
-        if fault := validate.variable(name):
+        if fault := name_rules.variable(name):
             context.faults.add((*key, name), fault)
         if value is not None:
             _check_placeholders(value, (*key, name), context, secrets=True)
@@ -164,11 +164,11 @@ def _env(env: dict[str, str | None], key: Key, context: Context) -> dict[str, st
 
 
 def _check_secret(value: str, context: Context) -> None:
-    given = context.environ.get(validate.SECRET_VARIABLE)
-    if given and len(given) < validate.SHORTEST_SECRET and validate.has_secret(value):
+    given = context.environ.get(placeholders.SECRET_VARIABLE)
+    if given and len(given) < placeholders.SHORTEST_SECRET and placeholders.has_secret(value):
         context.faults.add_environment(
-            validate.SECRET_VARIABLE,
-            f"is shorter than {validate.SHORTEST_SECRET} characters: an app could guess it by its {{secret}}. "
+            placeholders.SECRET_VARIABLE,
+            f"is shorter than {placeholders.SHORTEST_SECRET} characters: an app could guess it by its {{secret}}. "
             "openssl rand -hex 32 makes one",
         )
 
@@ -184,8 +184,8 @@ def _ready(ready: str | None, key: Key, context: Context) -> str | None:
 
 def _ready_host(host: str, key: Key, context: Context) -> str:
     _check_placeholders(host, key, context)
-    literal = validate.literal(host)
-    if literal is not None and (fault := validate.host(literal)) and not context.faults.reported(key):
+    literal = placeholders.literal(host)
+    if literal is not None and (fault := name_rules.host(literal)) and not context.faults.reported(key):
         context.faults.add(key, fault)
     return host
 
@@ -223,7 +223,7 @@ def _writable(folders: list[str], key: Key, context: Context) -> list[str]:
 def _databases(databases: list[str], key: Key, context: Context) -> list[str]:
     counts = Counter(databases)
     for index, name in enumerate(databases):
-        if fault := validate.database(name):
+        if fault := name_rules.database(name):
             context.faults.add((*key, index), fault)
         elif counts[name] > 1 and databases.index(name) < index:
             context.faults.add((*key, index), f"{name!r} is listed twice")
@@ -236,12 +236,12 @@ def _files(files: list[str], key: Key, context: Context) -> list[str]:
     """Return the folders without slashes at their ends."""
     plain = [name.rstrip("/") or name for name in files]
     for index, name in enumerate(plain):
-        if fault := validate.folder(name):
+        if fault := name_rules.folder(name):
             context.faults.add((*key, index), fault)
-        elif around := [other for other in plain[:index] if validate.within(name, other)]:
+        elif around := [other for other in plain[:index] if name_rules.within(name, other)]:
             same = around[0] == name
             context.faults.add((*key, index), f"{name!r} is listed twice" if same else f"{name!r} is in {around[0]!r}")
-        elif inside := [other for other in plain[:index] if validate.within(other, name)]:
+        elif inside := [other for other in plain[:index] if name_rules.within(other, name)]:
             context.faults.add((*key, index), f"{inside[0]!r} is in {name!r}")
     return plain
 
@@ -257,7 +257,7 @@ def _seed(seed: str | dict[str, str] | None, key: Key, context: Context) -> str 
 def _seed_file(path: str, key: Key, context: Context, *, folder: bool = False) -> str:
     """Return the absolute path, still a template: it is expanded when the seed is needed. ``folder``: it may be one."""
     _check_placeholders(path, key, context)
-    file = validate.literal(path)
+    file = placeholders.literal(path)
     if file is not None and folder and context.disk.is_directory(Path(context.absolute(file))):
         return _template(path, context)
     if file is not None and context.disk.readable_size(Path(context.absolute(file))) is None:
@@ -269,7 +269,7 @@ def _template(path: str, context: Context) -> str:
     """Return the absolute path, with its placeholders."""
     if path.startswith(("/", "{data}", "${")):
         return path
-    return validate.escape(str(context.folder)).rstrip("/") + "/" + path
+    return placeholders.escape(str(context.folder)).rstrip("/") + "/" + path
 
 
 def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, context: Context) -> Delivery | DeliveryOverrides:
@@ -285,7 +285,7 @@ def _delivery(delivery: Delivery | DeliveryOverrides, key: Key, context: Context
 
 def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
     for name, path in pages.items():
-        if fault := validate.page(name):
+        if fault := name_rules.page(name):
             context.faults.add((*key, name), fault)
         size = context.disk.readable_size(Path(context.absolute(path)))
         if size is None:
@@ -297,7 +297,7 @@ def _pages(pages: dict[str, str], key: Key, context: Context) -> dict[str, str]:
 
 def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool = False) -> None:
     if "{" in text or "}" in text:
-        for fault in validate.faults(text, context.variables, secrets=secrets):
+        for fault in placeholders.faults(text, context.variables, secrets=secrets):
             context.faults.add(key, fault)
 
 

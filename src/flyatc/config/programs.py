@@ -6,7 +6,7 @@ The daemon starts with them: a program may be installed later, and it is the app
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flyatc.config import validate
+from flyatc.config import placeholders
 from flyatc.config.errors import Key
 from flyatc.config.schema import App
 
@@ -28,8 +28,8 @@ def faults(app: App, path: str, runs: Runs) -> Iterator[tuple[Key, str]]:
 
 
 def _of_program(word: str, directory: str, path: str, runs: Runs) -> str | None:
-    name = validate.literal(word)
-    if not name or validate.literal(path) is None:
+    name = placeholders.literal(word)
+    if not name or placeholders.literal(path) is None:
         return None
     if "/" in name:
         where, found = directory, runs(Path(directory) / name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from flyatc.config import database_names, merge, private_paths, sections, validate
+from flyatc.config import database_names, merge, name_rules, private_paths, sections
 from flyatc.config.errors import Faults, Key
 from flyatc.config.merge import Context, Disk
 from flyatc.config.schema import ANYONE, USER_VARIABLE, App, Config, Pattern, Pin, Server, Tenant, make_tenant
@@ -108,7 +108,7 @@ def _tenants(user: str, entry: UserEntry | None, app: App, context: Context) -> 
     key: Key = ("users", user)
     of_user = merge.lay(app, entry, key, context)
     for tenant in _entries(entry, key, context.faults):
-        if fault := validate.tenant(tenant.name):
+        if fault := name_rules.tenant(tenant.name):
             context.faults.add(tenant.key, fault)
         whole = merge.lay(of_user, tenant.layer, tenant.key, context)
         merge.check_whole(whole, [(key, entry), (tenant.key, tenant.layer)], context)
@@ -137,7 +137,7 @@ def _entries(entry: UserEntry | None, key: Key, faults: Faults) -> Iterator[_Ent
 
 def _check_user(user: str, entry: UserEntry | None, server: Server, faults: Faults) -> None:
     key: Key = ("users", user)
-    if fault := validate.user(user):
+    if fault := name_rules.user(user):
         faults.add(key, fault)
     if entry is not None and entry.match is not UNSET:
         faults.add((*key, "match"), "is only for '*': this user has a name")
@@ -156,9 +156,9 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
     key: Key = ("users", user)
     if entry.region is not UNSET and entry.machine is not UNSET:
         faults.add((*key, "machine"), "names the machine, and region a region: one of the two is enough")
-    if entry.region is not UNSET and (fault := validate.region(entry.region)):
+    if entry.region is not UNSET and (fault := name_rules.region(entry.region)):
         faults.add((*key, "region"), fault)
-    if entry.machine is not UNSET and (fault := validate.machine(entry.machine)):
+    if entry.machine is not UNSET and (fault := name_rules.machine(entry.machine)):
         faults.add((*key, "machine"), fault)
     return Pin(region=entry.region or None, machine=entry.machine or None)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from flyatc.config import validate
+from flyatc.config import name_rules
 from flyatc.config.errors import Faults
 from flyatc.config.merge import Context
 from flyatc.config.schema import USER_VARIABLE, Server, Storage
@@ -31,7 +31,7 @@ def server(server: Server, context: Context) -> Server:
     data = context.environ.get("FLYATC_DATA") or server.data
     if control is not None and control.port == listen.port != 0:
         context.faults.add(("server", "control"), f"is the port for clients too ({listen}): choose another")
-    if fault := validate.root(server.root):
+    if fault := name_rules.root(server.root):
         context.faults.add(("server", "root"), fault)
     if server.health is not None and (fault := _health_fault(server.health)):
         context.faults.add(("server", "health"), fault)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
-from flyatc.control import peer
+from flyatc.control import refuse_apps
 from flyatc.control.api import Api
 from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.types import Operations, socket_of
@@ -137,7 +137,7 @@ class ControlListener:
         await asyncio.sleep(0)  # the connections are notified at the loop's next turn
 
     def _handle(self, request: server.Request) -> None:
-        if self._ancestors is not None and peer.is_of_app(request.transport, self._ancestors()):
+        if self._ancestors is not None and refuse_apps.is_of_app(request.transport, self._ancestors()):
             request.send(response.build(403, [], APPS_REFUSED, head_only=False, close=True))
             return request.end_response(close=True)
         exchange = Exchange(request, self._api, self._calls.discard)

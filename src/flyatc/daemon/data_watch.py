@@ -15,10 +15,10 @@ from time import time
 
 from flyatc.config import database_names
 from flyatc.config.schema import Tenant
-from flyatc.databases import database_patterns, unlisted
+from flyatc.databases import database_patterns, find_databases
 from flyatc.databases.decisions import alarms
+from flyatc.databases.find_databases import FolderScan, Identity
 from flyatc.databases.held_databases import HeldDatabases
-from flyatc.databases.unlisted import FolderScan, Identity
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
@@ -68,7 +68,7 @@ class OpenDatabases:
         files = list(files)
         if any(one.identity not in self._kinds for one in files):
             for path in self.held.paths():
-                if (identity := unlisted.identity_of(path)) is not None:
+                if (identity := find_databases.identity_of(path)) is not None:
                     self._kinds[identity] = True
         return [one for one in files if self._is_database(one)]
 
@@ -77,7 +77,7 @@ class OpenDatabases:
             if len(self._kinds) > KINDS:
                 self._kinds.clear()
             try:
-                self._kinds[one.identity] = unlisted.is_database(one.handle)
+                self._kinds[one.identity] = find_databases.is_database(one.handle)
             except OSError:  # closed meanwhile
                 return False
         return self._kinds[one.identity]
@@ -204,7 +204,7 @@ class DataWatch:
         opened = []
         if child is not None and (names or self._tenant.patterns):  # else files may be shared
             opened = self._files.databases(open_files.read_open_files(child.members()))
-        dated = [(one, max(one.changed, unlisted.changed(one.path))) for one in opened]
+        dated = [(one, max(one.changed, find_databases.changed(one.path))) for one in opened]
         missing = [name for name in self._tenant.app.databases if not _is_filled(data / name)]
         named: list[tuple[str, Identity, float]] = []
         beside: list[str] = []
@@ -218,7 +218,7 @@ class DataWatch:
         may open its database for the time of a request only."""
         found = []
         for path in sorted({path for word in child.words for path in _PATH.findall(word)}):
-            changed, identity = unlisted.changed(path), unlisted.identity_of(Path(path))
+            changed, identity = find_databases.changed(path), find_databases.identity_of(Path(path))
             if changed >= self._began and identity is not None and self._is_outside(Path(path)):
                 found.append((path, identity, changed))
         return found
@@ -232,7 +232,7 @@ class DataWatch:
         if path.is_relative_to(self._tenant.data) or path in self._files.held.paths():
             return False
         try:
-            return unlisted.is_database(str(path))
+            return find_databases.is_database(str(path))
         except OSError:
             return False
 

@@ -14,8 +14,8 @@ from flyatc.config import reload
 from flyatc.config.schema import Config
 from flyatc.control import route_explanation, types
 from flyatc.daemon.wiring import Parts
+from flyatc.databases.app_files import facade
 from flyatc.databases.decisions.version_choice import Choice
-from flyatc.databases.files import facade
 from flyatc.edge import maintenance_rules
 from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
@@ -23,7 +23,7 @@ from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
 from flyatc.observe.log import Journal, stamp
-from flyatc.routing import placement
+from flyatc.routing import placement_rules
 
 LOOK_SECONDS = 0.02  # s; between two checks whether a pause has drained
 R = TypeVar("R")
@@ -137,7 +137,7 @@ class Operations:
         user_placement = self._parts.user_placement
         user = self._parts.fleet.select(address)[0].spec.user
         place = await user_placement.find(user) if user_placement is not None else None
-        if isinstance(place, placement.There):
+        if isinstance(place, placement_rules.There):
             raise FlyatcError(f"{user} belongs to {place.target}: start it there. {place.explanation}")
 
     async def reload(self) -> types.Reloaded:

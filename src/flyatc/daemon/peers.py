@@ -15,8 +15,8 @@ from flyatc.edge.upstream import FarGateway
 from flyatc.fly import dns_answers, environment
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError, Conflict, NotFound
-from flyatc.fly.dns import Dns
 from flyatc.fly.dns_answers import NoRecord, Unanswered
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import FlyatcError

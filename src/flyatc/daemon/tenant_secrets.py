@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from flyatc.config import validate
+from flyatc.config import placeholders
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable_files
 from flyatc.kit.errors import RestoreRefused
@@ -39,7 +39,7 @@ class TenantSecrets:
     """Secrets of all tenants of a daemon. ``store`` None: storage.mode is none, and the key stays on this disk."""
 
     def __init__(self, environ: Mapping[str, str], store: ObjectStore | None, data: Path) -> None:
-        given = environ.get(validate.SECRET_VARIABLE)
+        given = environ.get(placeholders.SECRET_VARIABLE)
         self._key = given.encode("utf-8", "surrogateescape") if given else None
         self._store, self._file = store, data / ".flyatc" / OBJECT
         self._turn = asyncio.Lock()

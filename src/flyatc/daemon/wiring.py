@@ -26,7 +26,7 @@ from flyatc.edge.listener import Listener
 from flyatc.fly import environment, provision
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
-from flyatc.fly.dns import Dns
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.machine_list import MachineList
 from flyatc.fly.provision import Provisioner
 from flyatc.fly.user_lookup import UserLookup

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import local_files, orphans, restore
+from flyatc.databases import local_files, orphaned_copies, restore
 from flyatc.databases.database import Database
 from flyatc.databases.decisions import alarms
 from flyatc.databases.local_record import Record
@@ -172,7 +172,7 @@ async def save_all(work: Iterable[tuple[object, Coroutine[Any, Any, None]]]) -> 
 async def set_aside(database: Database, tools: Workers, why: str) -> None:
     """Set aside an unsaved copy: another machine may have written since. Raises SaveFailed."""
     try:
-        await orphans.set_aside(database, tools, why)
+        await orphaned_copies.set_aside(database, tools, why)
     except OSError as error:
         raise SaveFailed(f"{database}: the unsaved copy cannot be set aside: {error}") from error
 

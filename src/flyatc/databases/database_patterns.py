@@ -4,11 +4,11 @@ from functools import partial
 
 from msgspec import structs
 
-from flyatc.config import database_names, validate
+from flyatc.config import database_names, name_rules
 from flyatc.config.schema import Tenant
 from flyatc.databases.decisions import inventory
+from flyatc.databases.find_databases import FolderScan
 from flyatc.databases.local_record import Record
-from flyatc.databases.unlisted import FolderScan
 from flyatc.databases.workers import Workers
 from flyatc.objects.store import ObjectStore
 
@@ -40,6 +40,6 @@ def scan(tenant: Tenant) -> FolderScan:
 
 def is_new(tenant: Tenant, name: str, names: list[str]) -> bool:
     """Return whether a pattern matches the name, and it can be a database beside ``names``."""
-    if name in names or not database_names.matches(tenant.patterns, name) or validate.database(name) is not None:
+    if name in names or not database_names.matches(tenant.patterns, name) or name_rules.database(name) is not None:
         return False
-    return not any(validate.within(name, one) or validate.within(one, name) for one in [*names, *tenant.app.files])
+    return not any(name_rules.within(name, one) or name_rules.within(one, name) for one in [*names, *tenant.app.files])

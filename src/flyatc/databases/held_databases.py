@@ -9,8 +9,8 @@ from time import time
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
+from flyatc.databases.app_files.holder import FilesHolder
 from flyatc.databases.autosave import AutoSaver, Unstored
-from flyatc.databases.files.holder import FilesHolder
 from flyatc.databases.litestream.replication import Replication
 from flyatc.kit.errors import RestoreRefused
 from flyatc.objects.store import ObjectStore

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import disk_space, local_files, manifest, orphans, remote, sqlite, transfer
+from flyatc.databases import disk_space, local_files, manifest, orphaned_copies, remote, sqlite, transfer
 from flyatc.databases.database import Database
 from flyatc.databases.decisions.keep_or_restore import (
     Adopt,
@@ -254,7 +254,7 @@ async def put_in_place(
     if aside is not None and outdated:
         await tools.quick.run(partial(local_files.remove, aside))
     elif aside is not None:
-        orphans.log_and_send(database, aside, tools, reason)
+        orphaned_copies.log_and_send(database, aside, tools, reason)
     database.restored = arrival.version
     ms = round((monotonic() - arrival.began) * 1000)
     database.log_event("info", arrival.message, version=arrival.version, size=arrival.size, ms=ms, reason=reason)

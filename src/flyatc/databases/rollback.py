@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import local_files, manifest, orphans, restore
+from flyatc.databases import local_files, manifest, orphaned_copies, restore
 from flyatc.databases.database import Database
 from flyatc.databases.decisions import version_choice
 from flyatc.databases.decisions.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
@@ -65,7 +65,7 @@ async def _pick(choice: Choice, database: Database) -> _Pick:
 
 async def _bring(database: Database, pick: _Pick, place: Path, tools: Workers, progress: Progress) -> Restored:
     if isinstance(pick.source, OrphanChoice):
-        return await orphans.bring(database, pick.source.name, place, tools, progress)
+        return await orphaned_copies.bring(database, pick.source.name, place, tools, progress)
     return await restore.bring(database, pick.source, pick.pointer, place, tools, progress)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import database_patterns, links, local_files, orphans, restore, rollback
+from flyatc.databases import database_patterns, links, local_files, orphaned_copies, restore, rollback
+from flyatc.databases.app_files import facade, opening
+from flyatc.databases.app_files.folder import SavedFolder
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
 from flyatc.databases.decisions.version_choice import Choice
-from flyatc.databases.files import facade, opening
-from flyatc.databases.files.folder import SavedFolder
 from flyatc.databases.held_databases import Held, HeldDatabases
 from flyatc.databases.litestream.backend import LitestreamBackend, Span
 from flyatc.databases.litestream.replica_restore import newest
@@ -226,7 +226,7 @@ class DatabaseService:
                 if isinstance(database, SavedFolder):
                     await facade.give_up(database, reason)
                 elif database.unsaved:
-                    await orphans.set_aside(database, self._tools, reason)
+                    await orphaned_copies.set_aside(database, self._tools, reason)
                     await database.note(Entry())
             await record.put(
                 {name: structs.replace(record.get(name) or Entry(), in_use=False) for name in record.names}
@@ -238,18 +238,20 @@ class DatabaseService:
         for tenant in tenants if self._store is not None else ():
             with contextlib.suppress(OSError):  # reported by flyatc orphans
                 record = await self._record(tenant)
-                for one in await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc")):
+                for one in await self._tools.quick.run(partial(orphaned_copies.folders, tenant.data / ".flyatc")):
                     known = dict.fromkeys([*facade.names(tenant), *record.names])
                     names = [name for name in known if f"/{name}".endswith(f"/{one.file}")]
-                    if names and orphans.unsent(one.path):
-                        orphans.send(self._database(tenant, names[0], record, SoleLease()), one.path, self._tools)
+                    if names and orphaned_copies.unsent(one.path):
+                        orphaned_copies.send(
+                            self._database(tenant, names[0], record, SoleLease()), one.path, self._tools
+                        )
 
     async def stranded(self, tenants: Iterable[Tenant]) -> list[Path]:
         """Return the orphaned copies that exist on this machine only. Raises OSError."""
         found = []
         for tenant in tenants if self._store is not None else ():
-            here = await self._tools.quick.run(partial(orphans.folders, tenant.data / ".flyatc"))
-            found += [one.path for one in here if orphans.unsent(one.path)]
+            here = await self._tools.quick.run(partial(orphaned_copies.folders, tenant.data / ".flyatc"))
+            found += [one.path for one in here if orphaned_copies.unsent(one.path)]
         return found
 
     async def sent(self, patience: float = SENDING_SECONDS) -> None:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from flyatc.edge import caching, exchange, fly_replay, forward, responses
-from flyatc.edge.destination import TenantDestination
+from flyatc.edge import exchange, fly_replay, forward, responses, serve_cached
+from flyatc.edge.served_app import ServedTenant
 from flyatc.edge.upstream import Gateway
 from flyatc.kit import tasks
 from flyatc.tenants import errors
@@ -13,7 +13,7 @@ from flyatc.tenants.in_flight import InFlightRequest
 from flyatc.tenants.state import State
 
 RETRY_SECONDS = 5.0
-Serve = Callable[[forward.Forward, TenantDestination, InFlightRequest], None]
+Serve = Callable[[forward.Forward, ServedTenant, InFlightRequest], None]
 
 
 # Not failures of the app: no stale response is sent for them.
@@ -29,7 +29,7 @@ class ColdStart(exchange.WaitingReceiver):
     def __init__(
         self,
         to: forward.Forward,
-        at: TenantDestination,
+        at: ServedTenant,
         serve: Serve,
         responder: responses.Responder,
         instead_of: Gateway | None = None,
@@ -94,7 +94,7 @@ class ColdStart(exchange.WaitingReceiver):
     def _refuse(self, error: errors.Unavailable) -> None:
         if not isinstance(error, _NOT_OURS) and (served := self._to.not_recorded()) is not None:
             self._to.reason = f"stale-if-error: {error}"
-            return caching.send(self._to, served, self._at.delivery, self._responder)
+            return serve_cached.send(self._to, served, self._at.delivery, self._responder)
         replayer = self._replayer if isinstance(error, errors.Elsewhere) else None
         if replayer is not None and replayer.respond_with_owner(self._to, self._tenant, error, self._responder):
             return None

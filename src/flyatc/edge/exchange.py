@@ -11,7 +11,7 @@ from typing import Protocol
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.cache.stored import CacheHit
 from flyatc.edge import headers
-from flyatc.edge.destination import Destination
+from flyatc.edge.served_app import ServedApp
 from flyatc.observe.counters import Counters
 from flyatc.routing.request_signature import ForwardedRequest
 from flyatc.wire import head, server
@@ -34,7 +34,7 @@ class Exchange(server.Request):
     ``identity``: the request id; ``remote``: the client's address for the log; ``cache``: the value of X-Cache: hit,
     miss, bypass; ``since``: Unix time, set with ``stamp``: see ``Cache.pass_by``."""
 
-    destination: Destination  # set once the request is routed
+    served: ServedApp  # set once the request is routed
     user: str | None = None
     tenant: str | None = None
     status = 0
@@ -127,7 +127,7 @@ class WaitingReceiver:
 def app_head(to: Exchange, recording: Recording | None) -> bytes:
     """Build the request head sent to the app. ``recording``: receives the response, and may add conditional headers to
     revalidate a stored one."""
-    asked, at = to.head, to.destination
+    asked, at = to.head, to.served
     if asked.whole is not None and at.stripped is None and recording is None:
         host, now = asked.noted[b"host"][0], int(time() * 1000)
         return headers.WHOLE % (asked.whole, to.peer.encode(), host, to.identity, now, at.offer)

@@ -11,7 +11,7 @@ from typing import Protocol
 from flyatc.config import schema
 from flyatc.config.schema import Config
 from flyatc.edge import forward, peer_forward, responses
-from flyatc.routing import placement, replay, replay_cache
+from flyatc.routing import placement_rules, replay, replay_cache
 from flyatc.routing.replay_cache import ReplaySuccesses
 from flyatc.tenants import errors
 from flyatc.tenants.tenant import Tenant
@@ -20,17 +20,17 @@ from flyatc.wire.head import RequestHead
 RETRY_SECONDS = 5.0
 SOURCE = b"fly-replay-src"
 _FIRST = replay.Source()
-Away = placement.There | placement.Nowhere
+Away = placement_rules.There | placement_rules.Nowhere
 
 
 class Places(Protocol):
     """Looks up the machine that serves a user."""
 
-    def known(self, user: str) -> placement.Place | None:
+    def known(self, user: str) -> placement_rules.Place | None:
         """Return the place if it is known without a lookup. None: a lookup is needed, or this machine holds the
         user's lease."""
 
-    async def find(self, user: str) -> placement.Place:
+    async def find(self, user: str) -> placement_rules.Place:
         """Look the place up. Never raises."""
 
     def sent(self, user: str, to: replay.Target) -> None:
@@ -42,7 +42,7 @@ class Places(Protocol):
     def unreachable(self, user: str, to: replay.Target) -> bool:
         """Return whether recent replays of the user to ``to`` failed."""
 
-    def learn(self, user: str, place: placement.There) -> None:
+    def learn(self, user: str, place: placement_rules.There) -> None:
         """Record the place that the user's ownership record names."""
 
 
@@ -76,22 +76,24 @@ class FlyReplay:
         """Return whether another machine of this system sent the request here."""
         return self._source(to, tenant).sent
 
-    def _unless_sent(self, to: forward.Forward, tenant: Tenant, place: placement.Place | None) -> Away | None:
+    def _unless_sent(self, to: forward.Forward, tenant: Tenant, place: placement_rules.Place | None) -> Away | None:
         """Return ``place`` if it is not this machine and no peer sent the request here. A request sent by a peer is
         served here unless the ownership record says otherwise: lookups that disagree must not make a loop."""
-        if place is None or isinstance(place, placement.Here):
+        if place is None or isinstance(place, placement_rules.Here):
             return None
         return self._refuse_other_user(tenant) if self._source(to, tenant).sent else place
 
-    def _refuse_other_user(self, tenant: Tenant) -> placement.Nowhere | None:
+    def _refuse_other_user(self, tenant: Tenant) -> placement_rules.Nowhere | None:
         """Return a refusal if a request sent here is for a user that this machine does not serve."""
         if self._only in (None, tenant.spec.user):
             return None
-        return placement.Nowhere(503, f"another machine sent this user here, and this one serves {self._only} only")
+        return placement_rules.Nowhere(
+            503, f"another machine sent this user here, and this one serves {self._only} only"
+        )
 
     def respond(self, to: forward.Forward, tenant: Tenant, place: Away, responder: responses.Responder) -> None:
         """Replay or forward the request to ``place``, or respond with its reason (a waiting page or an error)."""
-        if isinstance(place, placement.There):
+        if isinstance(place, placement_rules.There):
             return self._send(to, tenant, place, responder)
         if place.soon and responses.shows_page(to):
             return responder.waiting(to, place.reason, tenant.spec.app.pages)
@@ -105,7 +107,7 @@ class FlyReplay:
         target = replay.target(error.owner or "")
         if target is None:
             return False
-        place = placement.There(target, error.reason)
+        place = placement_rules.There(target, error.reason)
         self._places.learn(tenant.spec.user, place)
         self._send(to, tenant, place, responder)
         return True
@@ -114,7 +116,7 @@ class FlyReplay:
         self,
         to: forward.Forward,
         tenant: Tenant,
-        place: placement.There,
+        place: placement_rules.There,
         responder: responses.Responder,
     ) -> None:
         target, head, source = place.target, to.head, self._source(to, tenant)
@@ -124,7 +126,7 @@ class FlyReplay:
         if to.recording is not None:
             to.sent_on()
         to.start = to.wait = None  # nothing was started
-        if (why := placement.refusal(target, self._replays.me, source, failed)) is not None:
+        if (why := placement_rules.refusal(target, self._replays.me, source, failed)) is not None:
             status, retry = 503, RETRY_SECONDS
         elif (unfit := replay.too_much(head)) is not None or to.forwarded is not None:
             if isinstance(self._peer_forwards, peer_forward.PeerForwards):
@@ -143,7 +145,7 @@ class FlyReplay:
         self,
         to: forward.Forward,
         tenant: Tenant,
-        place: placement.There,
+        place: placement_rules.There,
         hops: int,
         peer_forwards: peer_forward.PeerForwards,
         responder: responses.Responder,

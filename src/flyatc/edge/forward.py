@@ -11,7 +11,7 @@ from collections.abc import Callable
 from flyatc.delivery import compression
 from flyatc.delivery.cache.recording import Recording
 from flyatc.delivery.files import x_sendfile
-from flyatc.edge import app_delivery, caching, headers, responses, static_files, upstream, upstream_exchange
+from flyatc.edge import app_delivery, headers, responses, serve_cached, static_files, upstream, upstream_exchange
 from flyatc.kit import tasks
 from flyatc.wire import chunked, head, response, splice, upstream_connection
 from flyatc.wire.errors import BadMessage
@@ -173,7 +173,7 @@ class Forward(upstream_exchange.UpstreamExchange):
         if served is not None:
             self.recording = None
             self._done_with_app(complete)
-            caching.send(self, served, self._delivery, self._responder)
+            serve_cached.send(self, served, self._delivery, self._responder)
             return True
         response_head.kept.append(recording.cache_lines)
         if not recording.listens:
@@ -314,7 +314,7 @@ class Forward(upstream_exchange.UpstreamExchange):
             return
         self._leave()
         if status >= 500 and (served := self.not_recorded()) is not None:
-            return caching.send(self, served, self._delivery, self._responder)
+            return serve_cached.send(self, served, self._delivery, self._responder)
         self._responder.refuse(self, status, reason, own=self._settings.pages, close=close)
 
     def _cut(self, reason: str) -> None:

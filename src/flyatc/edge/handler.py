@@ -1,7 +1,7 @@
 """The path of one request, from a client or from another machine of this system. Read this first.
 
 A warm request runs through here and through ``forward`` without a task and without an await. One object goes all the
-way: the ``Exchange`` (as ``Forward``). What depends on the configuration only is worked out once, in ``Destination``.
+way: the ``Exchange`` (as ``Forward``). What depends on the configuration only is worked out once, in ``ServedApp``.
 """
 
 import os
@@ -15,7 +15,6 @@ from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import (
     access_log,
     app_delivery,
-    caching,
     cold_start,
     exchange,
     fly_replay,
@@ -24,17 +23,18 @@ from flyatc.edge import (
     maintenance,
     maintenance_rules,
     responses,
+    serve_cached,
     static_files,
     upstream,
 )
-from flyatc.edge.destination import TenantDestination
+from flyatc.edge.served_app import ServedTenant
 from flyatc.routing import request_signature, route
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.in_flight import InFlightRequest
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
-RECENT = 4096  # paths whose destination is remembered: most traffic is on few of them
+RECENT = 4096  # paths whose tenant is remembered: most traffic is on few of them
 LONGEST_RECENT = 256  # octets; longer paths are not remembered, so that all together stay below 2 MB
 
 
@@ -70,7 +70,7 @@ class Handler:
         self._names_remote = headers.names_remote(self._hops, self._on_fly)
         self._health = config.server.health.encode() if config.server.health else None
         self.routes = routes or route.Routes(config)
-        self._recent: dict[bytes, TenantDestination] = {}  # by path
+        self._recent: dict[bytes, ServedTenant] = {}  # by path
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
         if config.pattern is not None:
             own += [f for _, app in config.pattern.tenants for f in app.pages.values()]
@@ -124,7 +124,7 @@ class Handler:
         tenant = self._fleet.find(found.user, found.name)
         if tenant is None:
             return self._responder.refuse(to, 404, "no such tenant")
-        at = TenantDestination(found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
+        at = ServedTenant(found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
         to.user, to.tenant = at.user, at.address
         if to.forwarded is not None and to.forwarded.user != found.user:
             return self._responder.reject_signature(
@@ -143,7 +143,7 @@ class Handler:
             self._remember(path, at)
         return self._deliver(to, at)
 
-    def _remember(self, path: bytes, at: TenantDestination) -> None:
+    def _remember(self, path: bytes, at: ServedTenant) -> None:
         """Remember where a path leads, if its user is in the file or its app runs: requests for users that do not exist
         fill no memory."""
         if len(path) <= LONGEST_RECENT and (at.tenant.listed or at.tenant.peek() is not None):
@@ -154,15 +154,15 @@ class Handler:
     def _is_too_large(self, to: forward.Forward) -> bool:
         return bool(self._largest_body) and to.head.length > self._largest_body
 
-    def _refuse_body(self, to: forward.Forward, at: TenantDestination) -> None:
+    def _refuse_body(self, to: forward.Forward, at: ServedTenant) -> None:
         reason = f"the body is larger than {self._largest_body} bytes"
         self._responder.refuse(to, 413, reason, own=at.spec.app.pages)
 
     # --- what responds to it ---
 
-    def _deliver(self, to: forward.Forward, at: TenantDestination) -> None:
+    def _deliver(self, to: forward.Forward, at: ServedTenant) -> None:
         """Respond from the cache or from the app, unless maintenance forbids it."""
-        to.user, to.tenant, to.destination = at.user, at.address, at
+        to.user, to.tenant, to.served = at.user, at.address, at
         if to.head.length and self._is_too_large(to):
             return self._refuse_body(to, at)
         if self._maintenance.closed:
@@ -177,20 +177,20 @@ class Handler:
             return self._need_app(to, at)
         return self._look_up(to, at, cache)
 
-    def _look_up(self, to: forward.Forward, at: TenantDestination, cache: Cache) -> None:
+    def _look_up(self, to: forward.Forward, at: ServedTenant, cache: Cache) -> None:
         """Respond from the cache if it can; else from the app."""
         to.stamp = None  # of an earlier delivery, before a pause
         now = time()
         if (ready := cache.ready(to.head, at.address, at.delivery.compression, now)) is not None:
-            return caching.send_ready(to, ready, now)
-        if (outcome := caching.look_up(to, at.delivery, cache)) is None:
+            return serve_cached.send_ready(to, ready, now)
+        if (outcome := serve_cached.look_up(to, at.delivery, cache)) is None:
             return self._need_app(to, at)
         if isinstance(outcome, Ready):
-            return caching.send_ready(to, outcome, now)
+            return serve_cached.send_ready(to, outcome, now)
         go, anew = partial(self._need_app, to, at), partial(self._refresh, to, at)
-        return caching.Lookup(to, at.delivery, cache, self._responder, go, anew).take(outcome)
+        return serve_cached.Lookup(to, at.delivery, cache, self._responder, go, anew).take(outcome)
 
-    def _need_app(self, to: forward.Forward, at: TenantDestination) -> None:
+    def _need_app(self, to: forward.Forward, at: ServedTenant) -> None:
         """Forward to the running app; else pause, replay to another machine, or start the app."""
         if self._maintenance.paused:
             again = partial(self._deliver_again, to, at)
@@ -215,19 +215,19 @@ class Handler:
         """Return whether this machine, outside Fly, serves other users only."""
         return self._replayer is None and not self._serves(user)
 
-    def _deliver_again(self, to: forward.Forward, at: TenantDestination) -> None:
+    def _deliver_again(self, to: forward.Forward, at: ServedTenant) -> None:
         """Deliver a request released from a pause. By now the cache may hold the response, or released requests may
         share one."""
         self._deliver(to, self._renewed(at))
 
-    def _renewed(self, at: TenantDestination) -> TenantDestination:
-        """Return the destination with the tenant's present settings: a reload may have changed them."""
+    def _renewed(self, at: ServedTenant) -> ServedTenant:
+        """Return it with the tenant's present settings: a reload may have changed them."""
         tenant = at.tenant
         if at.spec is tenant.spec:
             return at
-        return TenantDestination(at.found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
+        return ServedTenant(at.found, tenant, self._deliveries.of(tenant.spec), self._config, on_fly=self._on_fly)
 
-    def serve(self, to: forward.Forward, at: TenantDestination, visit: InFlightRequest) -> None:
+    def serve(self, to: forward.Forward, at: ServedTenant, visit: InFlightRequest) -> None:
         """Forward the request to the app, which has just been started."""
         to.on_end = visit.end
         self._forward(to, self._renewed(at), visit.gateway, self._again)
@@ -237,19 +237,19 @@ class Handler:
         on_end, to.on_end = to.on_end, None
         assert on_end is not None
         on_end()
-        at = to.destination
-        assert isinstance(at, TenantDestination)
+        at = to.served
+        assert isinstance(at, ServedTenant)
         start = cold_start.ColdStart(to, self._renewed(at), self.serve, self._responder, instead_of=to.gateway)
         start.begin(self._replayer)
 
     def _forward(
-        self, to: forward.Forward, at: TenantDestination, through: object, again: forward.Again | None = None
+        self, to: forward.Forward, at: ServedTenant, through: object, again: forward.Again | None = None
     ) -> None:
         assert isinstance(through, upstream.Gateway)
-        to.destination = at
+        to.served = at
         to.forward(through, at.delivery, exchange.app_head(to, to.recording), self._responder, again)
 
-    def _refresh(self, to: forward.Forward, at: TenantDestination, served: CacheHit) -> None:
+    def _refresh(self, to: forward.Forward, at: ServedTenant, served: CacheHit) -> None:
         """Revalidate a stored response in the background, unless the app is stopped, paused or in maintenance. Then
         the app is asked once the response is too old to be sent."""
         cache, through = self._deliveries.cache, at.tenant.peek()
@@ -258,9 +258,9 @@ class Handler:
         assert isinstance(through, upstream.Gateway)
         recording = cache.refresh(served, to.head, at.address, time(), rfc=at.delivery.rfc)
         app_head = exchange.app_head(to, recording)
-        caching.RefreshRequest(recording, through, at.delivery, to.head.method, app_head).begin()
+        serve_cached.RefreshRequest(recording, through, at.delivery, to.head.method, app_head).begin()
 
-    def _check_health(self, to: forward.Forward, at: TenantDestination) -> None:
+    def _check_health(self, to: forward.Forward, at: ServedTenant) -> None:
         """Respond to a tenant's health check, which never starts an app and does not count as use. A stopped app is
         healthy; so is one in maintenance or paused, or a load balancer would take the whole machine out for it."""
         to.silent = True

@@ -16,7 +16,7 @@ from flyatc.config.schema_sections import Compression, Delivery, Sendfile
 from flyatc.edge import app_delivery, exchange, forward, headers, responses, upstream
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.routing import placement, request_signature
+from flyatc.routing import placement_rules, request_signature
 from flyatc.routing.replay import Target
 from flyatc.wire import head
 
@@ -74,7 +74,7 @@ class PeerForward(exchange.WaitingReceiver):
         self,
         to: forward.Forward,
         app: App,
-        place: placement.There,
+        place: placement_rules.There,
         hops: int,
         every: PeerForwards,
         responder: responses.Responder,

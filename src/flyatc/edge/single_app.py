@@ -10,8 +10,8 @@ from flyatc.config.schema_sections import Caching, Compression, Delivery, Sendfi
 from flyatc.config.wrapper_env import WrapperSettings
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.stored import CacheHit, Ready
-from flyatc.edge import access_log, app_delivery, caching, exchange, forward, headers, responses, upstream
-from flyatc.edge.destination import Destination
+from flyatc.edge import access_log, app_delivery, exchange, forward, headers, responses, serve_cached, upstream
+from flyatc.edge.served_app import ServedApp
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
 
@@ -34,7 +34,7 @@ class SingleApp:
         fixed = {502: _like_thruster(bad_gateway)}
         self._responder = responses.Responder(responses.Pages(()), {}, fixed)
         self._largest_body, self._on_fly = settings.max_request_body, "FLY_APP_NAME" in os.environ
-        self._destination = Destination(self._delivery, forward=settings.forward_headers, on_fly=self._on_fly)
+        self._served = ServedApp(self._delivery, forward=settings.forward_headers, on_fly=self._on_fly)
         self.exchange = partial(forward.Forward, records)
         self._waiting: dict[_Waiting, None] = {}  # in the order of their arrival
         self._released = False
@@ -43,7 +43,7 @@ class SingleApp:
         head = to.head
         if self._on_fly:
             to.remote = headers.remote(head, to.peer, None, self._on_fly)
-        to.destination = self._destination
+        to.served = self._served
         if head.path == b"*":
             return self._responder.plain(to, 200, b"")
         if self._largest_body and head.length > self._largest_body:
@@ -52,12 +52,12 @@ class SingleApp:
         if cache is not None and (stamp := cache.pass_by(head, "")) is not None:
             to.stamp, to.since, to.cache = stamp, time(), cache.PASSED
             return self._need_app(to)
-        if cache is None or (outcome := caching.look_up(to, self._delivery, cache)) is None:
+        if cache is None or (outcome := serve_cached.look_up(to, self._delivery, cache)) is None:
             return self._need_app(to)
         if isinstance(outcome, Ready):
-            return caching.send_ready(to, outcome, time())
+            return serve_cached.send_ready(to, outcome, time())
         go, anew = partial(self._need_app, to), partial(self._refresh, to, cache)
-        return caching.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
+        return serve_cached.Lookup(to, self._delivery, cache, self._responder, go, anew).take(outcome)
 
     def _need_app(self, to: forward.Forward) -> None:
         """Forward the request to the app, or wait for ``release``."""
@@ -76,7 +76,7 @@ class SingleApp:
     def _refresh(self, to: forward.Forward, cache: Cache, served: CacheHit) -> None:
         recording = cache.refresh(served, to.head, to.tenant or "", time(), rfc=self._delivery.rfc)
         app_head = exchange.app_head(to, recording)
-        caching.RefreshRequest(recording, self._gateway, self._delivery, to.head.method, app_head).begin()
+        serve_cached.RefreshRequest(recording, self._gateway, self._delivery, to.head.method, app_head).begin()
 
     def release(self) -> None:
         """Forward all waiting requests, and later ones at once: the app listens, or has failed to."""

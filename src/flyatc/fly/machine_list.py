@@ -9,7 +9,7 @@ from flyatc.fly import dns_answers
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import GONE, ApiError, Machine, NotFound
 from flyatc.fly.environment import Machine as Me
-from flyatc.fly.machine_rules import Listing, listing
+from flyatc.fly.machines_by_user import Listing, listing
 from flyatc.kit import timing
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log

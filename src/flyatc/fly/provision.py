@@ -10,12 +10,12 @@ from functools import partial
 
 from flyatc.config.schema import Config
 from flyatc.config.schema_sections import Fly
-from flyatc.fly import api_http, machine_rules
+from flyatc.fly import api_http, new_machine
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import GONE, ApiError, Conflict, Machine, NameTaken, TooSlow
 from flyatc.fly.environment import Machine as Me
 from flyatc.fly.machine_list import MachineList
-from flyatc.fly.machine_rules import oldest_first
+from flyatc.fly.machines_by_user import oldest_first
 from flyatc.kit import tasks
 from flyatc.observe.log import Log
 
@@ -38,7 +38,7 @@ class Provisioner:
     def __init__(self, api: MachinesApi, inventory: MachineList, me: Me, key: str, settings: Fly, log: Log) -> None:
         self._api, self._inventory, self._me, self._key, self._log = api, inventory, me, key, log
         self._most = settings.machines_most
-        self._budget = machine_rules.Budget(settings.machines_a_minute)
+        self._budget = new_machine.Budget(settings.machines_a_minute)
         self._going: dict[str, asyncio.Task[str | NotMade]] = {}
         self._under_way = 0  # machines not yet in any list
         self._logged_at: dict[str, float] = {}  # by setting: when its refusal was logged last
@@ -106,7 +106,7 @@ class Provisioner:
 
     async def _new(self, user: str) -> str:
         """Copy this machine for ``user``; return the id of the machine to use. Raises ApiError."""
-        began, name = _now(), machine_rules.name_of(user)
+        began, name = _now(), new_machine.name_of(user)
         report = partial(self._log.event, "info", user=user)
         copy = await copy_machine(self._api, self._me.id, name, self._me.region, self._key, user, report)
         made = copy.machine
@@ -157,9 +157,9 @@ async def copy_machine(
     """Copy machine ``like`` (an id), with metadata that assign it to ``user``; the copy starts. An existing machine
     with this name and user is returned instead. Raises ApiError, after the new volumes are destroyed."""
     config = await api.config(like)
-    volumes = await _volumes(api, machine_rules.mounted(config), region, config.get("guest"), report)
+    volumes = await _volumes(api, new_machine.mounted(config), region, config.get("guest"), report)
     try:
-        made = await api.create(machine_rules.clone(config, key, user, volumes), region=region, name=name)
+        made = await api.create(new_machine.clone(config, key, user, volumes), region=region, name=name)
     except NameTaken as error:
         await _drop(api, volumes, report)
         there = await _named(api, name, key, user)

@@ -6,8 +6,8 @@ from PTR, which Fly does not document, or from ``_instances.internal`` TXT, whic
 import asyncio
 
 from flyatc.fly import dns_answers
-from flyatc.fly.dns import Dns
 from flyatc.fly.dns_answers import NoRecord, Unanswered
+from flyatc.fly.dns_client import Dns
 from flyatc.fly.environment import Machine
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.observe.log import Log

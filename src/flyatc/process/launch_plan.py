@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flyatc.config import validate
+from flyatc.config import name_rules, placeholders
 from flyatc.config.schema import Tenant
 from flyatc.kit.errors import StartFailed
 
@@ -54,7 +54,7 @@ def words(tenant: Tenant, port: int) -> dict[str, str]:
 
 def needs_secret(tenant: Tenant) -> bool:
     """Return whether a secret of the tenant is among its environment."""
-    return any(text is not None and validate.has_secret(text) for text in tenant.app.env.values())
+    return any(text is not None and placeholders.has_secret(text) for text in tenant.app.env.values())
 
 
 def secret_words(key: bytes, address: str) -> dict[str, str]:
@@ -127,7 +127,7 @@ def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping
 
 def _host(text: str, known: Mapping[str, str], environ: Mapping[str, str]) -> str:
     host = expand(text, known, environ)
-    if fault := validate.host(host):
+    if fault := name_rules.host(host):
         raise StartFailed(f"app.ready_host in tenants.yaml: {fault}")
     return host
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from flyatc.config import validate
+from flyatc.config import placeholders
 from flyatc.config.resolve import ALONE
 from flyatc.config.schema import Config, Tenant
 from flyatc.daemon.leases import DaemonLeases
@@ -43,7 +43,7 @@ def environment(config: Config | None, environ: Mapping[str, str], port: int, he
     """Return the app's environment: flyatc's own except FLYATC_SECRET, its PORT, and the file's ``app.env``. Raises
     StartFailed."""
     whole = {**environ, "PORT": str(port)}
-    whole.pop(validate.SECRET_VARIABLE, None)
+    whole.pop(placeholders.SECRET_VARIABLE, None)
     if config is None:
         return whole
     whole[MARK] = held.mark

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import local_files, manifest, orphans
+from flyatc.databases import local_files, manifest, orphaned_copies
 from flyatc.databases import restore as snapshots
 from flyatc.databases.database import Database
 from flyatc.databases.decisions import version_choice as versions
@@ -150,7 +150,7 @@ async def _bring(
         case None:
             return await _newest(there, place, context, progress)
         case OrphanChoice():
-            return await orphans.bring(database, choice.name, place, context.tools, progress)
+            return await orphaned_copies.bring(database, choice.name, place, context.tools, progress)
         case Moment():
             return await _at(there, choice.at, place, context, progress)
     key = f"{choice}{manifest.SUFFIX}"

@@ -19,8 +19,8 @@ from msgspec import structs
 
 from flyatc.databases import local_files, manifest, sqlite
 from flyatc.databases.litestream import verify_replica
+from flyatc.databases.litestream.database_stream import Stream
 from flyatc.databases.litestream.replica_restore import LitestreamContext, NotRestored
-from flyatc.databases.litestream.stream import Stream
 from flyatc.databases.litestream.verify_replica import Differs, Proven
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.kit.errors import SaveFailed

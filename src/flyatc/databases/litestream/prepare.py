@@ -20,11 +20,11 @@ from flyatc.databases.decisions.keep_or_restore import Create, Keep, Restore
 from flyatc.databases.decisions.restore_failures import Cause
 from flyatc.databases.litestream import replica_restore
 from flyatc.databases.litestream.client import LitestreamMissing
+from flyatc.databases.litestream.database_stream import forget
 from flyatc.databases.litestream.keep_or_restore import Plan, PlanInput, RestoreLine, RestoreSnapshotOrLine, Saved, plan
 from flyatc.databases.litestream.replica_layout import Line, Lines, path_fault, prefix
 from flyatc.databases.litestream.replica_restore import LitestreamContext, listed
-from flyatc.databases.litestream.stream import forget
-from flyatc.databases.litestream.streamed_database import StreamedDatabase
+from flyatc.databases.litestream.stream_or_snapshot import StreamedDatabase
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.remote import Current

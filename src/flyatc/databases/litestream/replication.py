@@ -19,7 +19,7 @@ from flyatc.databases import autosave, restore
 from flyatc.databases.database import Database
 from flyatc.databases.litestream import final_save
 from flyatc.databases.litestream.replica_restore import LitestreamContext
-from flyatc.databases.litestream.streamed_database import StreamedDatabase
+from flyatc.databases.litestream.stream_or_snapshot import StreamedDatabase
 from flyatc.databases.litestream.wal_rules import Mode
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry

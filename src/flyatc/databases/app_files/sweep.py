@@ -14,10 +14,10 @@ from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import manifest
-from flyatc.databases.files import index as indexes
-from flyatc.databases.files.blobs import Blobs
-from flyatc.databases.files.index import Index
-from flyatc.databases.files.manifest import Manifest
+from flyatc.databases.app_files import index as indexes
+from flyatc.databases.app_files.blobs import Blobs
+from flyatc.databases.app_files.index import Index
+from flyatc.databases.app_files.manifest import Manifest
 from flyatc.databases.manifest import Link, Pointer
 from flyatc.databases.remote import RemoteDatabase
 from flyatc.databases.workers import Workers

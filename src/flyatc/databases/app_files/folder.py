@@ -24,17 +24,17 @@ from msgspec import structs
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
 from flyatc.databases import local_files, manifest
+from flyatc.databases.app_files import blobs as packing
+from flyatc.databases.app_files import index as indexes
+from flyatc.databases.app_files import manifest as manifests
+from flyatc.databases.app_files import scan as scanning
+from flyatc.databases.app_files import sweep
+from flyatc.databases.app_files.blobs import Blobs
+from flyatc.databases.app_files.index import Index, Known
+from flyatc.databases.app_files.manifest import Hostile, Manifest
+from flyatc.databases.app_files.scan import NoFolder, Scan, TooMuch
+from flyatc.databases.app_files.upload import Upload
 from flyatc.databases.database import PENDING, Database
-from flyatc.databases.files import blobs as packing
-from flyatc.databases.files import index as indexes
-from flyatc.databases.files import manifest as manifests
-from flyatc.databases.files import scan as scanning
-from flyatc.databases.files import sweep
-from flyatc.databases.files.blobs import Blobs
-from flyatc.databases.files.index import Index, Known
-from flyatc.databases.files.manifest import Hostile, Manifest
-from flyatc.databases.files.scan import NoFolder, Scan, TooMuch
-from flyatc.databases.files.upload import Upload
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import OF_FILES, Link, Pointer, Snapshot
 from flyatc.databases.remote import Current, RemoteDatabase

@@ -14,14 +14,14 @@ from time import time
 from msgspec import structs
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import autosave, manifest, orphans
+from flyatc.databases import autosave, manifest, orphaned_copies
+from flyatc.databases.app_files.folder import SavedFolder
+from flyatc.databases.app_files.manifest import SUFFIX
+from flyatc.databases.app_files.pairing import NOT_SAVED
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
-from flyatc.databases.files.folder import SavedFolder
-from flyatc.databases.files.manifest import SUFFIX
-from flyatc.databases.files.pairing import NOT_SAVED
 from flyatc.databases.litestream.replication import Replication
-from flyatc.databases.litestream.streamed_database import StreamedDatabase
+from flyatc.databases.litestream.stream_or_snapshot import StreamedDatabase
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Position
 from flyatc.kit import tasks
@@ -291,4 +291,4 @@ def _of_stream(one: StreamedDatabase) -> str:
 
 async def set_aside(folder: SavedFolder, reason: str) -> None:
     """Move the local folder away, complete: below ``.flyatc/orphans/TIME/``. Raises OSError."""
-    await orphans.set_aside(folder, folder.tools, reason)
+    await orphaned_copies.set_aside(folder, folder.tools, reason)

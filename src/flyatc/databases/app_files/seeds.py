@@ -5,9 +5,9 @@ from pathlib import Path
 
 import zstandard
 
-from flyatc.databases.files import placing, scan
-from flyatc.databases.files.manifest import MODES
-from flyatc.databases.files.scan import Changed, NoFolder, TooMuch
+from flyatc.databases.app_files import placing, scan
+from flyatc.databases.app_files.manifest import MODES
+from flyatc.databases.app_files.scan import Changed, NoFolder, TooMuch
 from flyatc.databases.local_files import CHUNK, WINDOW
 
 

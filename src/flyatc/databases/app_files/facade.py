@@ -7,13 +7,13 @@ from msgspec import structs
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import manifest
+from flyatc.databases.app_files import opening, rollback, states
+from flyatc.databases.app_files.folder import SavedFolder
+from flyatc.databases.app_files.holder import FilesHolder, databases_of, set_aside
+from flyatc.databases.app_files.manifest import SUFFIX
 from flyatc.databases.autosave import AutoSaver
 from flyatc.databases.database import Database
 from flyatc.databases.decisions.version_choice import Choice, OrphanChoice
-from flyatc.databases.files import opening, rollback, states
-from flyatc.databases.files.folder import SavedFolder
-from flyatc.databases.files.holder import FilesHolder, databases_of, set_aside
-from flyatc.databases.files.manifest import SUFFIX
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry

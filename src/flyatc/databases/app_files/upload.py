@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flyatc.databases.files import index, scan
-from flyatc.databases.files.blobs import Blobs
-from flyatc.databases.files.index import Index, Known
-from flyatc.databases.files.scan import Changed, Scan, Stat
+from flyatc.databases.app_files import index, scan
+from flyatc.databases.app_files.blobs import Blobs
+from flyatc.databases.app_files.index import Index, Known
+from flyatc.databases.app_files.scan import Changed, Scan, Stat
 from flyatc.databases.workers import Workers
 from flyatc.kit import tasks
 from flyatc.objects.store import SMALL

@@ -18,8 +18,8 @@ from flyatc.databases import local_files
 from flyatc.databases.database import Database
 from flyatc.databases.decisions.alarms import Watch
 from flyatc.databases.litestream import final_save, verify_replica, wal_rules
+from flyatc.databases.litestream.database_stream import ANSWER, RATE, Stream, forget
 from flyatc.databases.litestream.replica_restore import LitestreamContext
-from flyatc.databases.litestream.stream import ANSWER, RATE, Stream, forget
 from flyatc.databases.litestream.wal_rules import LEAVES_WAL, Journal, Mode, Seen
 from flyatc.databases.manifest import Entry, Signature
 from flyatc.kit import tasks

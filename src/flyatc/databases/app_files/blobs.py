@@ -13,8 +13,8 @@ import zstandard
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases.files import manifest
-from flyatc.databases.files.manifest import Hostile, Manifest
+from flyatc.databases.app_files import manifest
+from flyatc.databases.app_files.manifest import Hostile, Manifest
 from flyatc.databases.local_files import LEVEL, WINDOW
 from flyatc.kit import timing
 from flyatc.kit.types import silent

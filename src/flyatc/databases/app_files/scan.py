@@ -14,7 +14,7 @@ from pathlib import Path
 from time import time_ns
 from typing import NamedTuple
 
-from flyatc.databases.files.manifest import LONGEST_PATH, MODES, quote, unquote
+from flyatc.databases.app_files.manifest import LONGEST_PATH, MODES, quote, unquote
 from flyatc.databases.local_files import SECOND, TICK
 from flyatc.databases.manifest import Stamp
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import manifest
+from flyatc.databases.app_files import placing
+from flyatc.databases.app_files.blobs import Blobs
+from flyatc.databases.app_files.folder import Unusable, read_manifest
+from flyatc.databases.app_files.manifest import File
 from flyatc.databases.decisions.inventory import StoredDatabase
-from flyatc.databases.files import placing
-from flyatc.databases.files.blobs import Blobs
-from flyatc.databases.files.folder import Unusable, read_manifest
-from flyatc.databases.files.manifest import File
 from flyatc.databases.manifest import Pointer
 from flyatc.databases.remote import PointerDamaged, RemoteDatabase
 from flyatc.databases.verify import Damaged, Found

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.dns import DnsServer
 from flyatc.config.schema_sections import Listen
-from flyatc.fly import dns, dns_answers, user_lookup
+from flyatc.fly import dns_answers, dns_client, user_lookup
 from flyatc.fly.environment import Machine
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import tasks
@@ -29,8 +29,8 @@ def server() -> Iterator[DnsServer]:
 
 
 @pytest.fixture
-def client(server: DnsServer) -> dns.Dns:
-    return dns.Dns(Listen("127.0.0.1", server.port))
+def client(server: DnsServer) -> dns_client.Dns:
+    return dns_client.Dns(Listen("127.0.0.1", server.port))
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 @pytest.fixture
-def asked(client: dns.Dns, log: Log) -> UserLookup:
+def asked(client: dns_client.Dns, log: Log) -> UserLookup:
     return UserLookup(client, ME, "customer", log)
 
 
-async def test_absent_empty_late_and_failed_are_different_things(server: DnsServer, client: dns.Dns) -> None:
+async def test_absent_empty_late_and_failed_are_different_things(server: DnsServer, client: dns_client.Dns) -> None:
     server.add("here.internal", "TXT", "a")
     assert await client.texts("here.internal") == ["a"]
     with pytest.raises(dns_answers.NoSuchName, match="NXDOMAIN"):
@@ -60,9 +60,9 @@ async def test_absent_empty_late_and_failed_are_different_things(server: DnsServ
 
 
 async def test_of_the_queries_to_an_absent_server_one_waits_for_it(
-    server: DnsServer, client: dns.Dns, monkeypatch: pytest.MonkeyPatch
+    server: DnsServer, client: dns_client.Dns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dns, "AWAY", 0.05)
+    monkeypatch.setattr(dns_client, "AWAY", 0.05)
     server.mute = True
     with pytest.raises(dns_answers.TimedOut, match="within 2 s"):
         await client.addresses("here.internal")
@@ -162,7 +162,7 @@ async def test_a_sleeping_machine_is_distinguished_from_one_that_is_gone(server:
 
 
 async def test_a_storm_of_queries_shares_a_port_and_each_gets_its_own_response(
-    server: DnsServer, client: dns.Dns
+    server: DnsServer, client: dns_client.Dns
 ) -> None:
     users = range(50)
     for user in users:
@@ -172,7 +172,7 @@ async def test_a_storm_of_queries_shares_a_port_and_each_gets_its_own_response(
     assert len({port for _, port in server.askers}) < 10
 
 
-async def test_unusual_responses_are_queried_again_with_dnspython(server: DnsServer, client: dns.Dns) -> None:
+async def test_unusual_responses_are_queried_again_with_dnspython(server: DnsServer, client: dns_client.Dns) -> None:
     server.add("other.internal", "AAAA", THERE)
     server.aliases["here.internal"] = "other.internal"
     assert await client.addresses("here.internal") == [THERE]
@@ -181,7 +181,7 @@ async def test_unusual_responses_are_queried_again_with_dnspython(server: DnsSer
 async def test_an_unreachable_resolver_is_not_an_absent_name() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
-        client = dns.Dns(Listen("127.0.0.1", gone.getsockname()[1]))
+        client = dns_client.Dns(Listen("127.0.0.1", gone.getsockname()[1]))
     with pytest.raises(dns_answers.Unanswered):
         await client.addresses("here.internal")
 

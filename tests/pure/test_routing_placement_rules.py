@@ -8,7 +8,7 @@ from flyatc.config.schema import Pin
 from flyatc.fly import dns_answers
 from flyatc.fly.environment import Machine
 from flyatc.ownership.record import Data, Holder, Owner, State, Successor
-from flyatc.routing.placement import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
+from flyatc.routing.placement_rules import Here, Last, Nowhere, Place, There, absent, named, pinned, recorded, unowned
 from flyatc.routing.replay import Target
 from flyatc.routing.replay_cache import LATE, MEMORY, MOST, PATIENCE, ReplayFailures
 

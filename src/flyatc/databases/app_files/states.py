@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from flyatc.databases import manifest
+from flyatc.databases.app_files.pairing import State
 from flyatc.databases.database import Database
 from flyatc.databases.decisions import version_choice
 from flyatc.databases.decisions.version_choice import Choice, Moment, Picked
-from flyatc.databases.files.pairing import State
 from flyatc.databases.manifest import Pointer, Snapshot
 
 

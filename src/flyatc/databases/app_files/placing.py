@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.databases import local_files
-from flyatc.databases.files import index as indexes
-from flyatc.databases.files import scan as scanning
-from flyatc.databases.files.blobs import Blobs
-from flyatc.databases.files.index import Index, Known
-from flyatc.databases.files.manifest import File, Manifest, unquote
-from flyatc.databases.files.scan import Changed, Scan
+from flyatc.databases.app_files import index as indexes
+from flyatc.databases.app_files import scan as scanning
+from flyatc.databases.app_files.blobs import Blobs
+from flyatc.databases.app_files.index import Index, Known
+from flyatc.databases.app_files.manifest import File, Manifest, unquote
+from flyatc.databases.app_files.scan import Changed, Scan
 from flyatc.databases.workers import Workers
 from flyatc.kit import durable_files, tasks
 from flyatc.objects.store import Absent

@@ -13,15 +13,15 @@ from time import monotonic
 
 from flyatc.config.schema import Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import disk_space, manifest, orphans, restore
+from flyatc.databases import disk_space, manifest, orphaned_copies, restore
+from flyatc.databases.app_files import index as indexes
+from flyatc.databases.app_files import opening, pairing, seeds
+from flyatc.databases.app_files.folder import SavedFolder
+from flyatc.databases.app_files.opening import Arrival
+from flyatc.databases.app_files.pairing import Chosen, State
+from flyatc.databases.app_files.placing import Local
 from flyatc.databases.decisions import version_choice
 from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
-from flyatc.databases.files import index as indexes
-from flyatc.databases.files import opening, pairing, seeds
-from flyatc.databases.files.folder import SavedFolder
-from flyatc.databases.files.opening import Arrival
-from flyatc.databases.files.pairing import Chosen, State
-from flyatc.databases.files.placing import Local
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import ARCHIVE, OF_FILES, Entry, Pointer, Snapshot
 from flyatc.databases.workers import Workers
@@ -175,7 +175,7 @@ async def _orphan(folder: SavedFolder, name: str, place: Path, tools: Workers) -
     began = monotonic()
     source, new = folder.folder / "orphans" / name / folder.path.name, place / segment_of(folder.name)
     key, stored = f"{name}{ARCHIVE}", folder.remote.orphan_store
-    here = orphans.set_aside_at(name) is not None and source.is_dir()
+    here = orphaned_copies.set_aside_at(name) is not None and source.is_dir()
     if not here and key not in await stored.names():
         raise RestoreRefused(f"{folder}: there is no orphaned copy {name!r}: see flyatc orphans")
     with disk_space.require_free_space(str(folder), place, 0):

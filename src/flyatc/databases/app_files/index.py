@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from flyatc.databases.files.manifest import File, Folder, Manifest, encode
-from flyatc.databases.files.scan import Scan, Stat
+from flyatc.databases.app_files.manifest import File, Folder, Manifest, encode
+from flyatc.databases.app_files.scan import Scan, Stat
 from flyatc.databases.manifest import Link, Stamp
 from flyatc.kit import durable_files
 

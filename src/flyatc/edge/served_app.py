@@ -7,7 +7,7 @@ from flyatc.routing import route
 from flyatc.tenants.tenant import Tenant
 
 
-class Destination:
+class ServedApp:
     """The app that a request belongs to.
 
     ``delivery``: what is done to its responses; ``offer``: header lines that offer X-Sendfile to the app; ``forward``:
@@ -22,7 +22,7 @@ class Destination:
         self.forward, self.on_fly, self.stripped = forward, on_fly, stripped
 
 
-class TenantDestination(Destination):
+class ServedTenant(ServedApp):
     """The tenant that a request belongs to. ``spec``: the tenant's, when this was made; ``found``: its route."""
 
     __slots__ = ("address", "found", "spec", "tenant", "user")

@@ -14,16 +14,16 @@ from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
 from flyatc.config.schema_sections import segment_of
-from flyatc.databases import disk_space, local_files, manifest, orphans, restore
+from flyatc.databases import disk_space, local_files, manifest, orphaned_copies, restore
+from flyatc.databases.app_files import index as indexes
+from flyatc.databases.app_files import pairing, placing, seeds
+from flyatc.databases.app_files.folder import SavedFolder, Unusable
+from flyatc.databases.app_files.index import Index
+from flyatc.databases.app_files.manifest import Manifest
+from flyatc.databases.app_files.pairing import Chosen, State
+from flyatc.databases.app_files.placing import Bring, Damaged, Local
+from flyatc.databases.app_files.scan import Scan
 from flyatc.databases.decisions.keep_or_restore import Adopt, Create, Here, Keep, Plan, Refuse, Restore, plan
-from flyatc.databases.files import index as indexes
-from flyatc.databases.files import pairing, placing, seeds
-from flyatc.databases.files.folder import SavedFolder, Unusable
-from flyatc.databases.files.index import Index
-from flyatc.databases.files.manifest import Manifest
-from flyatc.databases.files.pairing import Chosen, State
-from flyatc.databases.files.placing import Bring, Damaged, Local
-from flyatc.databases.files.scan import Scan
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer, Position, Snapshot
 from flyatc.databases.restore import Seeds
@@ -174,7 +174,7 @@ async def put(folder: SavedFolder, arrival: Arrival, tools: Workers, reason: str
         partial(placing.put_in_place, arrival.new, folder.path, folder.folder, keep=keep)
     )  # fmt: skip
     if aside is not None:
-        orphans.log_and_send(folder, aside, tools, reason)
+        orphaned_copies.log_and_send(folder, aside, tools, reason)
     if arrival.manifest is None:
         folder.log_event("info", arrival.message, reason=reason)
         return Index()
