@@ -89,4 +89,5 @@ def test_lines_that_show_a_refusal_are_noticed(line: str, refused: bool) -> None
 
 def test_the_advice_names_what_may_be_written() -> None:
     tenant = Tenant(user="u", name="", prefix="/u", data=Path("/d"), app=App(writable=["tmp", "cache"]))
-    assert "app.writable (tmp, cache)" in refusals.advice(tenant, "Landlock 7")
+    assert "app.writable (tmp, cache). If" in refusals.advice(tenant, "Landlock 7")
+    assert "but nothing new in /tmp, where the data" in refusals.advice(tenant, "Landlock 7", ["/tmp"])

@@ -62,6 +62,15 @@ def test_status_lists_every_configured_tenant_and_running_ones_by_pattern(daemon
     assert reported["daemon"]["pid"] == daemon.pid
 
 
+def test_status_of_a_user_or_tenant_lists_those_only(daemon: Daemon) -> None:
+    def listed(scope: str) -> list[str]:
+        return [one["tenant"] for one in json.loads(said(daemon, "status", scope, "--json"))["tenants"]]
+
+    assert listed("bellevue") == ["bellevue/2025/winter", "bellevue/2025/summer"]
+    assert listed(f"http://127.0.0.1:{daemon.port}/boston/2025/april/echo") == ["boston/2025/april"]
+    assert "'bos' is neither a user nor a tenant" in said(daemon, "status", "bos", code=2)
+
+
 def test_status_is_a_table_whose_columns_programs_can_cut(daemon: Daemon) -> None:
     daemon.get("/carl/echo")
     head, *rows = said(daemon, "status").splitlines()

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,15 +173,19 @@ def size(count: int | None, now: float | None) -> str:
 
 SLACK = 60.0  # s; the clock of another machine may be ahead of ours
 
-_LOCAL = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_CLOCK = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?")
+_LOCAL = re.compile(r"\d{4}-\d\d-\d\d[ T]" + _CLOCK.pattern)
 _ZONED = re.compile(_LOCAL.pattern + r"(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 
 
 def unix(text: str, now: float) -> float:
-    """Parse ``2026-11-21T14:30:00Z`` (RFC 3339), ``2026-11-21 14:30`` (local time), ``2h`` (so long ago).
+    """Parse ``2026-11-21T14:30:00Z`` (RFC 3339), ``2026-11-21 14:30`` (local time), ``14:30`` (today), ``2h`` (so long
+    ago).
 
     ``now`` and the result are Unix time. Raises ValueError with a message for the user."""
     text = text.strip()
+    if _CLOCK.fullmatch(text):
+        text = f"{datetime.fromtimestamp(now, UTC).astimezone():%Y-%m-%d} {text}"
     if _ZONED.fullmatch(text) or _LOCAL.fullmatch(text):
         try:
             moment = datetime.fromisoformat(text.upper()).timestamp()  # without a zone: the local one
@@ -200,7 +204,10 @@ def unix(text: str, now: float) -> float:
 
 
 def _how(text: str) -> str:
-    return f"{text!r} is not a time: write 2026-11-21T14:30:00Z, '2026-11-21 14:30' (local time), or 2h (so long ago)"
+    return (
+        f"{text!r} is not a time: write 2026-11-21T14:30:00Z, '2026-11-21 14:30' (local time), 14:30 (of today), "
+        "or 2h (so long ago)"
+    )
 
 
 ORPHAN_HEADINGS = ("TENANT", "DATABASE", "SET ASIDE", "SIZE", "STORED", "HERE", "TO GET IT BACK")

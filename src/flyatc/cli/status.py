@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import click
+from msgspec import structs
 
 from flyatc.cli import common, output
 from flyatc.cli.output import Cell
@@ -18,11 +19,15 @@ _STYLES = {"ready": "green", "stopped": "dim", "failed": "bold red"}
 
 
 @click.command()
+@common.scope
 @common.asks
 @common.as_json
-def status(daemon: Client, as_json: bool) -> None:
-    """List every configured tenant: its state, its process, its requests, its last save."""
-    overview = daemon.get("/status", Overview)
+def status(scope: str | None, daemon: Client, as_json: bool) -> None:
+    """List every configured tenant, or those of a user: state, process, requests, last save."""
+    wanted, overview = common.asked_scope(daemon, scope), daemon.get("/status", Overview)
+    overview = structs.replace(overview, tenants=[one for one in overview.tenants if common.within(one.tenant, wanted)])
+    if wanted is not None and not overview.tenants:
+        raise click.BadParameter(f"{wanted!r} is neither a user nor a tenant of this daemon; flyatc status lists all")
     if as_json:
         return output.json(overview)
     now = time.time() if output.on_terminal() else None

@@ -84,7 +84,11 @@ class Sandbox:
             env["HOME"] = str(temporary)  # that of root cannot be entered
         env |= {name: launch.env[name] for name in ("TMPDIR", "HOME") if name in app.env and name in launch.env}
         text = rules.describe(decision, user, self.machine.abi)
-        launch, advice = replace(launch, env=env, confinement=tuple(words)), refusals.advice(tenant, text)
+        closed = (
+            [one for one in SHARED if any(_within(path, {one}) for path in self._hidden())] if decision.landlock else ()
+        )
+        advice = refusals.advice(tenant, text, closed)
+        launch = replace(launch, env=env, confinement=tuple(words))
         return Confined(launch, ", ".join(filter(None, (text, limited))), user, advice)
 
     def _decide(self, tenant: Tenant, launch: Launch) -> rules.Decision:
@@ -112,7 +116,7 @@ class Sandbox:
     def _landlock(self, tenant: Tenant, temporary: Path, decision: rules.Decision) -> list[str]:
         """Return the words of the rule set. A right on a folder holds for all below it: what lies in a directory that
         may be written as a whole cannot be hidden."""
-        hidden = {os.path.realpath(path) for path in self._private}
+        hidden = self._hidden()
         directory = os.path.realpath(tenant.app.directory)
         writable = [str(tenant.data), str(temporary), *(str(Path(directory, name)) for name in tenant.app.writable)]
         writable += SHARED if decision.shared_temp else ()
@@ -128,6 +132,9 @@ class Sandbox:
             f"list={directory}",
             *(f"write={path}" for path in resolved if path in own or not _within(path, hidden)),
         ]
+
+    def _hidden(self) -> set[str]:
+        return {os.path.realpath(path) for path in self._private}
 
     def _temporary(self, tenant: Tenant) -> Path:
         return Path(os.path.realpath(self._data), TEMPORARY, f"{tenant.user}~{tenant.key}")
