@@ -1,6 +1,7 @@
 """A real child, under both loops: how it starts, how it ends, and that none of its processes is left."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -425,3 +426,23 @@ async def test_a_flood_does_not_delay_the_others(room: Room) -> None:
             await asyncio.sleep(0.001)
             late.append(loop.time() - due)
     assert sorted(late)[100] < 0.02
+
+
+@pytest.mark.parametrize(("family", "host"), [("AF_INET", "127.0.0.1"), ("AF_INET6", "::1")])
+async def test_an_app_that_listens_elsewhere_is_seen_to_do_so(room: Room, family: str, host: str) -> None:
+    """Its child listens: on another port, or on the right one but not on 127.0.0.1."""
+    port = "int(os.environ['PORT'])" if family == "AF_INET6" else "0"
+    serve = f"import os, socket, time; s = socket.socket(socket.{family}); s.bind(('{host}', {port})); s.listen()"
+    command = ["sh", "-c", f'{executable} -I -c "{serve}; time.sleep(600)" & wait']
+    async with room.hold(room.tenant(command=command, stop_grace=1.0)) as app:
+        waiting = asyncio.create_task(app.ready())  # noqa: TID251  # the test ends it
+        await eventually(lambda: "it listens on" in (app.probe or ""))
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        assert app.probe is not None
+        if family == "AF_INET6":
+            assert f"it listens on [::1]:{app.port} instead: have it listen on 127.0.0.1" in app.probe
+        else:
+            assert "instead: use {port} in the command, or have the app read $PORT" in app.probe
+            assert app.probe.startswith(f"http://127.0.0.1:{app.port}")

@@ -4,6 +4,7 @@ import pytest
 
 from flyatc.kit import local_http
 from flyatc.process import readiness
+from flyatc.process.listening_sockets import Listener
 
 
 def test_the_pause_costs_a_start_at_most_five_percent() -> None:
@@ -55,3 +56,25 @@ def test_a_status_is_read_as_soon_as_it_is_there(data: bytes, status: int | None
 def test_what_is_not_http_is_no_response(data: bytes) -> None:
     with pytest.raises(local_http.InvalidResponse):
         local_http.status_of(data)
+
+
+@pytest.mark.parametrize(
+    ("listening", "expected"),
+    [
+        ([], None),
+        ([("0.0.0.0", 8000)], "0.0.0.0:8000 instead: use {port} in the command, or have the app read $PORT"),
+        ([("::1", 4000)], "[::1]:4000 instead: have it listen on 127.0.0.1"),
+        ([("10.0.0.5", 4000), ("127.0.0.1", 9)], "10.0.0.5:4000, 127.0.0.1:9 instead: have it listen on 127.0.0.1"),
+        ([("127.0.0.1", port) for port in range(1, 6)], "127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3 … instead: use {port} "),
+    ],
+)
+def test_for_an_app_that_listens_elsewhere_the_sentence_says_what_to_change(
+    listening: list[tuple[str, int]], expected: str | None
+) -> None:
+    sockets = [Listener(address, port, inode, 0) for inode, (address, port) in enumerate(listening)]
+    said = readiness.elsewhere(sockets, 4000)
+    if expected is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert said.startswith(f"nothing listens there; it listens on {expected}")

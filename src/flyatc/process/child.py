@@ -17,12 +17,13 @@ from flyatc.process import launch_plan, measure_work, proc, readiness
 from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
-from flyatc.process.ports import PortOwner, PortPool, Verdict
+from flyatc.process.ports import PortOwner, PortPool, Verdict, listening
 from flyatc.process.supervisor_client import AppProcess, Launcher
 from flyatc.process.termination import EndedBy
 
 LAST_LINES = 0.05  # s; delay of ``exited`` for the last lines of output, if a grandchild keeps the pipe open
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
+FIRST_LOOK, LOOK_AGAIN = 0.25, 2.0  # s; while the app is not ready, where else it listens
 EXIT_TIMEOUT = 5.0  # s; limit for ``exited`` to be set after all processes have ended
 
 
@@ -40,6 +41,7 @@ class RunningChild:
         self.port_owner: PortOwner | None = None  # None: app.verify_port is off
         self._watch: asyncio.Task[None] | None = None
         self._probed: str | None = None  # what the last failed try of ``ready`` has seen
+        self._elsewhere: str | None = None  # readiness.elsewhere, at the last look
 
     @property
     def probe(self) -> str | None:
@@ -47,7 +49,8 @@ class RunningChild:
         if self._probed is None:
             return None
         path = "" if self._launch.ready is None else self._launch.ready
-        return f"http://127.0.0.1:{self.port}{path}: {self._probed}"
+        seen = self._elsewhere if self._probed == readiness.NOTHING_LISTENS and self._elsewhere else self._probed
+        return f"http://127.0.0.1:{self.port}{path}: {seen}"
 
     def _tell(self, seen: str) -> None:
         self._probed = seen
@@ -97,7 +100,7 @@ class RunningChild:
         answering = readiness.answering(
             self.port, self._launch.ready, admit=self._admit, host=self._launch.ready_host, tell=self._tell
         )
-        await tasks.first_of(self.exited.wait(), answering)
+        await tasks.first_of(self.exited.wait(), answering, self._look_elsewhere())
         if self.exited.is_set():
             stranger = await self._stranger()
             lines = "".join(f"\n  {line}" for line in self._output.last)
@@ -105,6 +108,21 @@ class RunningChild:
             if self._output.refused is not None:
                 said += f"\n{self._output.refused}"
             raise StartFailed(f"{self._tenant.address} ended before it responded ({self.exit}){stranger}{said}")
+
+    async def _look_elsewhere(self) -> None:
+        """Look now and then where the app listens while nothing listens at its port, for ``probe``. Never returns."""
+        pause = FIRST_LOOK
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK_AGAIN)
+            self._elsewhere = await asyncio.to_thread(self._listens_elsewhere)
+
+    def _listens_elsewhere(self) -> str | None:
+        try:
+            found = listening([self.pid, *self.members()], self._sockets)
+        except OSError:
+            return None
+        return readiness.elsewhere(found, self.port)
 
     async def _admit(self) -> None:
         """Check which process listens, after connecting and before sending anything. Raises StartFailed, NotYet."""

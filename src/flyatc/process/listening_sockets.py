@@ -20,6 +20,7 @@ NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 LISTEN = 10  # TCP_LISTEN
 SKV6ONLY = 11  # INET_DIAG_SKV6ONLY
 ANY_COOKIE = 0xFFFFFFFF
+ANY_PORT = 0
 
 _MESSAGE = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 _REQUEST = struct.Struct("=BBBBI")  # inet_diag_req_v2: family, protocol, extensions, padding, states
@@ -63,15 +64,21 @@ class SocketTable:
 
     def listeners(self, host: str, port: int) -> list[Listener]:
         """Return the listening sockets that may receive a connection to ``host``:``port``. Raises OSError."""
+        return [one for one in self._listening(port) if one.port == port and one.receives(host)]
+
+    def all(self) -> list[Listener]:
+        """Return all listening sockets. Raises OSError."""
+        return self._listening(ANY_PORT)
+
+    def _listening(self, port: int) -> list[Listener]:
+        """``port``: inet_diag returns only those; /proc/net/tcp has all."""
         if self.fast:
             try:
                 answers = [*_ask(socket.AF_INET, NLM_F_DUMP, port), *_ask(socket.AF_INET6, NLM_F_DUMP, port)]
-                found = [_listener(payload) for payload in answers if payload[1] == LISTEN]
+                return [_listener(payload) for payload in answers if payload[1] == LISTEN]
             except OSError:  # no inet_diag in this kernel, or not allowed here
                 self.fast = False
-        if not self.fast:
-            found = read_proc()
-        return [one for one in found if one.port == port and one.receives(host)]
+        return read_proc()
 
     def receiver(self, host: str, port: int) -> int | None:
         """Return the inode of the listening socket that the kernel chooses for a connection to ``host``:``port``, or

@@ -4,6 +4,7 @@ A free port is chosen, but another process may bind it before the app does, or a
 identified by inode; ``/proc/PID/fd`` lists the inodes of a process."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
@@ -177,6 +178,16 @@ def open_sockets(pid: int, inodes: frozenset[int], at_most: int = MOST_FDS) -> f
     except (FileNotFoundError, ProcessLookupError):
         pass
     return frozenset(found)
+
+
+def listening(pids: Iterable[int], sockets: SocketTable) -> list[Listener]:
+    """Return the listening sockets that these processes hold, as far as they can be read. Raises OSError."""
+    found = {one.inode: one for one in sockets.all()}
+    held: frozenset[int] = frozenset()
+    for pid in pids:
+        with contextlib.suppress(PermissionError):
+            held |= open_sockets(pid, frozenset(found) - held)
+    return [found[inode] for inode in sorted(held)]
 
 
 def command_line(pid: int) -> str:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 from flyatc.kit import local_http
+from flyatc.process.listening_sockets import Listener
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05  # s
 SHARE = 0.05  # of the time waited so far
@@ -17,6 +18,8 @@ _PATH_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
 HOST = "127.0.0.1"  # default of app.ready_host
+NOTHING_LISTENS = "nothing listens there; an app must listen on 127.0.0.1, at the port $PORT"
+SHOWN = 3  # addresses
 
 
 class NotYet(Exception):
@@ -60,12 +63,23 @@ async def answering(
         except TimeoutError:
             tell(f"no response within {one_try:g} s")
         except ConnectionRefusedError:
-            tell("nothing listens there; an app must listen on 127.0.0.1, at the port $PORT")
+            tell(NOTHING_LISTENS)
         except OSError as error:
             tell(os.strerror(error.errno) if error.errno else repr(error))
         except (NotYet, local_http.InvalidResponse) as error:
             tell(str(error))
         await asyncio.sleep(pause(clock() - begun))
+
+
+def elsewhere(listeners: Sequence[Listener], port: int) -> str | None:
+    """Return what to change in an app that listens, but not at 127.0.0.1:``port``; None: it does not listen at all."""
+    if not listeners:
+        return None
+    here = [one for one in listeners if one.port == port]
+    shown = [f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in listeners]
+    where = f"{', '.join(shown[:SHOWN])}{' …' if len(shown) > SHOWN else ''}"
+    advice = "have it listen on 127.0.0.1" if here else "use {port} in the command, or have the app read $PORT"
+    return f"nothing listens there; it listens on {where} instead: {advice}"
 
 
 async def _ask(port: int, path: str | None, admit: Callable[[], Awaitable[None]], host: str) -> None:
