@@ -17,6 +17,7 @@ NEAR, NEARER = 0.6, 0.8  # similarity of a misspelt command: without and with a 
 
 # name → its module, and the line of the overview
 COMMANDS = {
+    "init": ("init", "Write tenants.yaml for the app in this folder, and say what to change in it."),
     "serve": ("serve", "Run the daemon."),
     "run": ("serve", "Run one app, without tenants: in place of thruster."),
     "check": ("check", "Print every fault of tenants.yaml at once."),
