@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help serve test test-fast cache-tests torture check bench wheel lock fix clean
+.PHONY: help serve test test-fast cache-tests torture check bench wheel dist gem lock fix clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +51,15 @@ bench: .venv/.serve
 wheel: .venv/.dev
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
+#   make dist       build dist/flyatc, a folder with its own Python for any place and any Linux with glibc, and its archive
+dist: .venv/.dist
+	mkdir -p dist
+	$(BIN)/python .ci/packaging/build.py dist
+
+#   make gem        build a gem of that folder, in thruster's place
+gem: dist
+	$(BIN)/python .ci/packaging/build.py dist gem
+
 #   make lock       update the locks to the newest versions within the ranges of pyproject.toml, once a week: make lock test,
 #                   commit both files. After a change of pyproject.toml: make lock KEEP=1 test, which keeps all other versions
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -60,6 +69,7 @@ lock: | $(BIN)/pip
 	$(INSTALL) 'uv>=0.9'
 	$(LOCK) --group dev --output-file tests/requirements.lock
 	$(LOCK) --group build --constraint tests/requirements.lock --output-file tests/requirements-serve.lock
+	$(LOCK) --group dist --constraint tests/requirements.lock --output-file tests/requirements-dist.lock
 
 #   make fix        have ruff repair and format
 fix: .venv/.dev
@@ -83,7 +93,12 @@ $(BIN)/pip:
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv/.dist: pyproject.toml tests/requirements-dist.lock | $(BIN)/pip
+	$(INSTALL) --require-hashes -r tests/requirements-dist.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch .venv/.serve $@
+
 .venv/.dev: pyproject.toml tests/requirements.lock | $(BIN)/pip
 	$(INSTALL) --require-hashes -r tests/requirements.lock
 	$(INSTALL) --no-deps --no-build-isolation --editable .
-	@touch .venv/.serve $@
+	@touch .venv/.serve .venv/.dist $@

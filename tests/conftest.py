@@ -26,6 +26,9 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "sqlite3": "node-sqlite3",
     "php": "php-cli",
     "rails": "ruby-rails",
+    "gem": "ruby",
+    "bundle": "ruby-bundler",
+    "cc": "gcc",
 }
 LEFT = pytest.StashKey[list[leftovers.Leftover]]()
 MODULES = ("express", "sqlite3")  # of Node; npm install in that example will do as well:

@@ -44,8 +44,9 @@ NEEDED = [Requirement(entry) for entry in PROJECT["project"]["dependencies"]]
     [
         ("requirements.lock", [*NEEDED, *group("dev")]),
         ("requirements-serve.lock", [*NEEDED, *group("build")]),
+        ("requirements-dist.lock", [*NEEDED, *group("dist")]),
     ],
-    ids=["test", "serve"],
+    ids=["test", "serve", "dist"],
 )
 def test_each_lock_has_a_version_within_each_range(lock: str, needed: list[Requirement], python: str) -> None:
     found = locked(lock, python)
@@ -58,13 +59,14 @@ def test_each_lock_has_a_version_within_each_range(lock: str, needed: list[Requi
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_what_is_served_is_what_was_tested(python: str) -> None:
+@pytest.mark.parametrize("lock", ["requirements-serve.lock", "requirements-dist.lock"])
+def test_what_is_served_is_what_was_tested(lock: str, python: str) -> None:
     tested = locked("requirements.lock", python)
-    for name, one in locked("requirements-serve.lock", python).items():
+    for name, one in locked(lock, python).items():
         assert tested[name].specifier == one.specifier, f"{name}: {RENEW}"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-serve.lock", "requirements-dist.lock"])
 def test_a_lock_has_hashes_and_names_no_place(lock: str) -> None:
     text = (ROOT / "tests" / lock).read_text()
     for line in text.replace("\\\n", " ").splitlines():
