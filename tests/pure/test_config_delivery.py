@@ -15,6 +15,9 @@ from flyatc.config.schema_sections import Cache, Compression, Delivery, Folder
 
 
 class AnyDisk:
+    def text(self, path: Path, most: int) -> str | None:
+        return ""
+
     def runs(self, path: Path) -> bool:
         return True
 

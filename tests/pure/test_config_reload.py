@@ -12,6 +12,9 @@ from flyatc.config.schema_sections import Listen
 
 
 class AnyDisk:
+    def text(self, path: Path, most: int) -> str | None:
+        return None
+
     def runs(self, path: Path) -> bool:
         return True
 

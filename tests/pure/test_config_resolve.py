@@ -21,6 +21,9 @@ from flyatc.kit.errors import FlyatcError
 FOLDER = "/srv/site"
 
 
+LOGIN = f"ann:$2y$05${'a' * 53}"  # a name with a hash of the right form
+
+
 class PaperDisk:
     """A disk as a list: directories, and files with their sizes."""
 
@@ -29,6 +32,9 @@ class PaperDisk:
 
     def readable_size(self, path: Path) -> int | None:
         return {f"{FOLDER}/a.html": 10, f"{FOLDER}/huge.html": 2**20 + 1, f"{FOLDER}/new.sqlite3": 5}.get(str(path))
+
+    def text(self, path: Path, most: int) -> str | None:
+        return {f"{FOLDER}/logins": f"{LOGIN}\n# none\nbob:plain\n", f"{FOLDER}/good": LOGIN}.get(str(path))
 
     def runs(self, path: Path) -> bool:
         return str(path) in ("/usr/bin/node", f"{FOLDER}/web/bin/rails", f"{FOLDER}/tool")
@@ -496,3 +502,37 @@ def test_with_strip_prefix_readiness_is_below_the_prefix_however_it_is_written()
         by_pattern = config.tenant_of_pattern("b", "")
         assert by_pattern is not None
         assert by_pattern.app.ready == settled
+
+
+# --- auth ---
+
+
+def test_a_file_of_passwords_and_lines_of_one_are_checked_and_the_file_is_absolute() -> None:
+    config = resolved("app: {command: [a], auth: {users: good, public: [/assets/]}}\nusers: {a: , b: {auth: null}}\n")
+    auth = config.tenants["a"].app.auth
+    assert auth is not None
+    assert (auth.users, auth.realm, auth.public) == (f"{FOLDER}/good", "Restricted", ["/assets/"])
+    assert config.tenants["b"].app.auth is None
+    assert resolved(f"app: {{command: [a], auth: {{users: ['{LOGIN}']}}}}\nusers: {{a: }}\n").tenants["a"].app.auth
+
+
+@pytest.mark.parametrize(
+    ("auth", "where", "fault"),
+    [
+        ("{users: logins}", "auth.users", f"{FOLDER}/logins, line 3: the password of 'bob' is not hashed by bcrypt"),
+        ("{users: none}", "auth.users", f"{FOLDER}/none is not a file of at most 1 MB that can be read"),
+        ("{users: []}", "auth.users", "is empty: there is no login"),
+        ("{users: ['ann:secret']}", "auth.users[0]", "the password of 'ann' is not hashed"),
+        ("{users: good, realm: 'a\"b'}", "auth.realm", "must be plain text without quotation marks"),
+        ("{users: good, public: [/]}", "auth.public[0]", "/ would need no login at all"),
+        ("{users: good, public: [assets]}", "auth.public[0]", "must be a plain path such as /assets"),
+        ("{users: good, public: ['/a%2e']}", "auth.public[0]", "must be a plain path such as /assets"),
+        ("{users: good, public: [/a/../b]}", "auth.public[0]", "must be a plain path such as /assets"),
+        ("{}", "auth", "users"),
+    ],
+)
+def test_faults_of_auth_name_the_place_and_never_show_a_password(auth: str, where: str, fault: str) -> None:
+    (found,) = reported(f"app:\n  command: [a]\n  auth: {auth}\nusers: {{a: }}\n")
+    assert f"app.{where}" in found
+    assert fault in found
+    assert "secret" not in found

@@ -15,6 +15,9 @@ BUCKET = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
 
 
 class NoDisk:
+    def text(self, path: Path, most: int) -> str | None:
+        return None
+
     def runs(self, path: Path) -> bool:
         return True
 

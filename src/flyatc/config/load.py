@@ -55,6 +55,15 @@ class RealDisk:
         except OSError:
             return None
 
+    def text(self, path: Path, most: int) -> str | None:
+        try:
+            if not path.is_file():
+                return None
+            with path.open("rb") as file:
+                return file.read(most + 1).decode("utf-8", "replace")
+        except OSError:
+            return None
+
     def runs(self, path: Path) -> bool:
         try:
             return path.is_file() and os.access(path, os.X_OK)

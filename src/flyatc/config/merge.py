@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, structs
 
+from flyatc.auth import htpasswd
 from flyatc.config import database_names, name_rules, placeholders, programs
 from flyatc.config.errors import Faults, Key
 from flyatc.config.schema import App
 from flyatc.config.schema_file import AppOverrides
-from flyatc.config.schema_sections import Delivery, DeliveryOverrides
+from flyatc.config.schema_sections import Auth, Delivery, DeliveryOverrides
 
 _LARGEST_PAGE = 1024 * 1024
 _MERGED = ("env", "pages", "delivery")  # key by key; all other settings replace
@@ -24,6 +25,9 @@ class Disk(Protocol):
 
     def readable_size(self, path: Path) -> int | None:
         """Return the size of a file, or None if it is not a readable file."""
+
+    def text(self, path: Path, most: int) -> str | None:
+        """Return the first ``most`` + 1 bytes of a file, or None if it is not a readable file."""
 
     def runs(self, path: Path) -> bool:
         """Return whether this is a file that may be executed."""
@@ -301,6 +305,31 @@ def _check_placeholders(text: str, key: Key, context: Context, *, secrets: bool 
             context.faults.add(key, fault)
 
 
+def _auth(auth: Auth | None, key: Key, context: Context) -> Auth | None:
+    """Check realm, public paths and passwords; make the path of a file absolute."""
+    if auth is None:
+        return None
+    if not auth.realm.isprintable() or '"' in auth.realm or "\\" in auth.realm:
+        context.faults.add((*key, "realm"), "must be plain text without quotation marks and backslashes")
+    for index, path in enumerate(auth.public):
+        if fault := name_rules.public_path(path):
+            context.faults.add((*key, "public", index), fault)
+    if not isinstance(auth.users, str):
+        found, faults = htpasswd.parse(auth.users)
+        for index, fault in faults:
+            context.faults.add((*key, "users", index), fault)
+        if not found and not faults:
+            context.faults.add((*key, "users"), "is empty: there is no login")
+        return auth
+    file = context.absolute(auth.users)
+    text = context.disk.text(Path(file), htpasswd.LONGEST)
+    if text is None or len(text) > htpasswd.LONGEST:
+        context.faults.add((*key, "users"), f"{file} is not a file of at most 1 MB that can be read")
+    for index, fault in htpasswd.parse((text or "").splitlines())[1]:
+        context.faults.add((*key, "users"), f"{file}, line {index + 1}: {fault}")
+    return structs.replace(auth, users=file)
+
+
 _CHECKS: dict[str, Check] = {
     "command": _command,
     "before_start": _before_start,
@@ -309,6 +338,7 @@ _CHECKS: dict[str, Check] = {
     "ready_host": _ready_host,
     "directory": _directory,
     "idle_counts": _idle_counts,
+    "auth": _auth,
     "databases": _databases,
     "files": _files,
     "writable": _writable,

@@ -84,6 +84,15 @@ def within(path: str, folder: str) -> bool:
     return f"{path}/".startswith(f"{folder}/")
 
 
+def public_path(path: str) -> str | None:
+    """Check a path below a tenant's prefix that needs no login."""
+    if _ROOT_SEGMENT.sub("", path).strip("/") or not path.startswith("/") or "//" in path or ".." in path:
+        return f"{path!r} must be a plain path such as /assets: no '..', '//', '?', '#', '%', ';' or blanks"
+    if path == "/":
+        return "/ would need no login at all: leave auth out, or write null"
+    return None
+
+
 def variable(name: str) -> str | None:
     if _VARIABLE.fullmatch(name):
         return None

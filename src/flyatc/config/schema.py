@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field, structs
 
 from flyatc.config import database_names
 from flyatc.config.schema_sections import (
+    Auth,
     Cache,
     Cores,
     Delivery,
@@ -151,6 +152,11 @@ class App(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "the prefix; keep: they pass unchanged"
         ),
     ] = "tenant"
+    auth: Annotated[
+        Auth | None,
+        Meta(description="HTTP Basic authentication before anything of the tenant is sent or started; the app gets the "
+             "name in X-Remote-User; null: none; see below"),
+    ] = None  # fmt: skip
     databases: Annotated[
         list[str],
         Meta(

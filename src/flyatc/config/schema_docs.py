@@ -135,7 +135,8 @@ def _fields(struct: type[Struct]) -> dict[str, inspect.Field]:
 
 def _section(entry: inspect.Field) -> type[Struct] | None:
     kind = _bare(entry.type)
-    return kind.cls if isinstance(kind, inspect.StructType) else None
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return next((one.cls for one in kinds if isinstance(one, inspect.StructType)), None)
 
 
 def _item(entry: inspect.Field) -> type[Struct] | None:

@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from flyatc.config.schema import App
 from flyatc.config.schema_sections import (
+    Auth,
     Cache,
     Cores,
     DeliveryOverrides,
@@ -50,6 +51,7 @@ class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     slash: bool | UnsetType = UNSET
     cookies: Literal["tenant", "keep"] | UnsetType = UNSET
     redirects: Literal["tenant", "keep"] | UnsetType = UNSET
+    auth: Auth | UnsetType | None = UNSET
     databases: list[str] | UnsetType = UNSET
     files: list[str] | UnsetType = UNSET
     seed: str | dict[str, str] | UnsetType | None = UNSET

@@ -107,6 +107,20 @@ class Caching(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "assets"
 
 
+class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    users: Annotated[
+        str | list[str],
+        Meta(
+            description="a file as htpasswd writes it, relative to this file, read again when it changes; or its "
+            "lines, NAME:HASH. Hashes: bcrypt (htpasswd -B), argon2, apr1"
+        ),
+    ]
+    realm: Annotated[str, Meta(description="what browsers show when they ask for the password")] = "Restricted"
+    public: Annotated[
+        list[str], Meta(description="paths below the tenant's prefix that need no login, such as /assets, /webhooks")
+    ] = field(default_factory=list)
+
+
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     compression: Annotated[Compression, Meta(description="compression of responses")] = Compression()
     sendfile: Annotated[Sendfile, Meta(description="files that the app names instead of sending them")] = Sendfile()

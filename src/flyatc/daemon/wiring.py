@@ -197,6 +197,7 @@ class Parts:
                 await store.hang_up()
 
     def close(self) -> None:
+        self.handler.close()
         self.databases.close()
         self.leases.close()
         if self.store is not None:

@@ -42,6 +42,7 @@ class Exchange(server.Request):
     wait: float | None = None
     reason: str | None = None
     cache: str | None = None
+    login: bytes | None = None  # the name for X-Remote-User, if the tenant has ``auth``; empty: on a public path
     forwarded: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
     forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
     silent = False
@@ -137,6 +138,10 @@ def app_head(to: Exchange, recording: Recording | None) -> bytes:
         if recording.drops:
             asked = copy(asked)  # the client's own head stays complete
             asked.drop(*recording.drops)
+    if to.login is not None:
+        asked = copy(asked)
+        asked.drop(*headers.REMOTE_USER, *((b"authorization",) if to.login else ()))  # the app needs no password
+        lines += b"\r\nX-Remote-User: " + to.login if to.login else b""
     path, prefix = asked.path, at.stripped
     return headers.towards_app(
         asked,

@@ -15,6 +15,7 @@ from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import (
     access_log,
     app_delivery,
+    basic_auth,
     cold_start,
     exchange,
     fly_replay,
@@ -59,6 +60,7 @@ class Handler:
         )
         self._on_fly = "FLY_APP_NAME" in os.environ
         self.exchange = partial(forward.Forward, records)
+        self._auth = basic_auth.BasicAuth()
         self._again = self._start_anew  # bound once, not for each request
         self.use(config)
 
@@ -77,6 +79,7 @@ class Handler:
         self._responder = responses.Responder(responses.Pages(own), config.pages)
         self._recorder.lines = config.log.requests
         self._maintenance.most = config.limits.held
+        self._auth.use()
 
     # --- where it belongs ---
 
@@ -134,12 +137,20 @@ class Handler:
             return self._refuse_body(to, at)
         if path == found.health:
             return self._check_health(to, at)
+        if at.spec.app.auth is not None:
+            below = path[len(found.prefix) :]
+            return self._auth.admit(to, at.spec.app, below, partial(self._serve, to, at), self._responder)
+        return self._serve(to, at)
+
+    def _serve(self, to: forward.Forward, at: ServedTenant) -> None:
+        """Serve a static file, or ``_deliver``. The client may see this tenant."""
+        path, found = to.head.path, at.found
         static = at.delivery.static
         if static is not None and static_files.serve_static(
             to, static, at.spec.app, path[len(found.prefix) :], self._responder
         ):
             return None
-        if static is None and to.forwarded is None:
+        if static is None and to.forwarded is None and to.login is None:
             self._remember(path, at)
         return self._deliver(to, at)
 
@@ -270,6 +281,9 @@ class Handler:
         if through is None:
             return self._responder.plain(to, 200, b"asleep\n")
         return self._forward(to, at, through)
+
+    def close(self) -> None:
+        self._auth.close()
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         return self._responder.malformed(self._recorder, of.peer, fault, started)

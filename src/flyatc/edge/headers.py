@@ -7,6 +7,7 @@ from flyatc.wire import head
 
 _LOCALHOST = [b"localhost"]  # an HTTP/1.0 client may send none
 _ID = re.compile(rb"[!-~]{1,200}")
+REMOTE_USER = tuple(b"x%bremote%buser" % (one, two) for one in (b"-", b"_") for two in (b"-", b"_"))  # as WSGI reads it
 _EMPTY_ENTRIES = 8  # of X-Forwarded-For that are skipped: a list may have some (RFC 9110 §5.6.1.2)
 random_bits = Random().getrandbits  # noqa: S311 - ids are for finding lines in a log, not secrets
 # The head for the app where the client's can be passed on as it is: ``RequestHead.whole``, peer, host, request id,

@@ -16,12 +16,14 @@ from flyatc.wire.errors import BadMessage
 
 TITLES = {
     400: ("This request cannot be understood", "Something between you and this server wrote it in an unexpected way."),
+    401: ("Please log in", "This address is open to those who have a name and a password."),
     404: ("There is nothing here", "Check the address: it may be misspelled, or what stood here has moved."),
     405: ("This is not possible here", "The address exists, but not for this kind of request."),
     408: ("The request took too long", "It did not arrive completely. Please try again."),
     411: ("The size is missing", "The server accepts uploads only if their size is announced."),
     413: ("This is too large", "The server does not take uploads of this size."),
     414: ("The address is too long", "Check the address: it may have been put together wrongly."),
+    429: ("Too many attempts", "Please wait a little, then try again."),
     431: ("The request's head is too large", "Deleting the cookies of this site often helps."),
     502: ("The application did not answer", "The failure was logged. Please try again in a moment."),
     503: ("Not available at the moment", "Please try again in a moment."),
@@ -171,6 +173,12 @@ class Responder:
         if status == 405:  # only files refuse methods
             headers.append((b"Allow", b"GET, HEAD"))
         self._send(to, status, headers, body, reason, close=close)
+
+    def ask_for_login(self, to: exchange.Exchange, realm: str, reason: str, own: Mapping[str, str]) -> None:
+        """Respond 401 with a challenge (RFC 7617 §2). ``realm``: without quotation marks."""
+        headers, body = self._problem(401, to.identity.decode("latin-1"), None, own, html=wants_html(to))
+        headers.append((b"WWW-Authenticate", b'Basic realm="%b", charset="UTF-8"' % realm.encode()))
+        self._send(to, 401, headers, body, reason)
 
     def maintenance(self, to: exchange.Exchange, found: maintenance_rules.Closed, own: Mapping[str, str]) -> None:
         """Respond 503 with the operator's maintenance message."""

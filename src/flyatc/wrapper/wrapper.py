@@ -18,7 +18,6 @@ from flyatc.daemon import daemon
 from flyatc.delivery.cache.cache import Cache
 from flyatc.edge.access_log import Recorder
 from flyatc.edge.listener import Listener
-from flyatc.edge.single_app import SingleApp
 from flyatc.edge.upstream import Localhost
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed, StartFailed
@@ -29,6 +28,7 @@ from flyatc.process.ports import PortOwner
 from flyatc.wire import server
 from flyatc.wrapper import databases
 from flyatc.wrapper.app_process import ForegroundApp, Signals, WholeLines
+from flyatc.wrapper.single_app import SingleApp
 
 LARGEST_HEAD = 1 << 20  # bytes, as thruster's
 PATIENCE = 5.0  # s; for responses in progress when the app has ended

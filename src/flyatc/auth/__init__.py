@@ -1,0 +1,1 @@
+"""Logins with names and passwords: files of htpasswd, password hashes, failed attempts."""
