@@ -90,7 +90,7 @@ def _docker(folder: Path, facts: Facts, plan: Plan, *, wanted: bool) -> None:
         found = [*image.changes(facts), *image.ignored(facts)]
         _print(report.changes("Change in the Dockerfile:", found))
     elif wanted and _write(folder / "Dockerfile", image.dockerfile(plan)):
-        click.echo(f"  first {image.WHEEL}")
+        click.echo(f"  first {image.ARCHIVE}")
         if facts.has(".dockerignore"):
             _print(report.changes("Change in .dockerignore:", list(image.ignored(facts))))
         else:

@@ -6,11 +6,8 @@ from flyatc.admin.init.facts import Facts, Hit
 from flyatc.admin.init.plan import Change, Image, Plan
 
 COMMAND = 'CMD ["flyatc", "serve"]'
-FLYATC = (  # the wheel comes from `make wheel` in a checkout of flyatc
-    "COPY flyatc-*.whl /tmp/",
-    "RUN python3 -m venv /opt/flyatc && /opt/flyatc/bin/pip install --no-cache-dir /tmp/flyatc-*.whl",
-)
-WHEEL = "make wheel in a checkout of flyatc, and copy dist/flyatc-*.whl into this folder"
+FLYATC = "ADD flyatc-*-linux-*.tar.gz /opt/"  # unpacks /opt/flyatc, which has its own Python
+ARCHIVE = "make dist in a checkout of flyatc, and copy dist/flyatc-*.tar.gz into this folder"
 DOCKERIGNORE = ("/data/", "/store/", ".git", "node_modules", "**/__pycache__", "*.sqlite3", "*.sqlite3-*")
 _APT = "RUN apt-get update && apt-get install -y --no-install-recommends {} && rm -rf /var/lib/apt/lists/*"
 
@@ -24,13 +21,12 @@ def dockerfile(plan: Plan) -> str:
 
 
 def _dockerfile(image: Image) -> Iterator[str]:
-    python = () if image.base.startswith("python:") else ("python3-venv",)
-    yield f"# The app, with flyatc as the command: {WHEEL}."
+    yield f"# The app, with flyatc as the command: {ARCHIVE}."
     yield f"FROM {image.base}"
     yield "WORKDIR /app"
-    if packages := (*python, *image.packages):
-        yield _APT.format(" ".join(packages))
-    yield from FLYATC
+    if image.packages:
+        yield _APT.format(" ".join(image.packages))
+    yield FLYATC
     if image.manifests:
         yield f"COPY {' '.join(image.manifests)} ./"
     yield from image.install
@@ -54,13 +50,10 @@ def changes(facts: Facts) -> Iterator[Change]:
         if before is None and command is not None:
             before = command.line - 1
         base = last.match[1] if last else ""
-        lines = list(FLYATC)
-        if not base.startswith("python:"):
-            lines.insert(1, _APT.format("python3-venv"))
-        why = f"first {WHEEL}"
+        why = f"first {ARCHIVE}"
         if "alpine" in base:
             why = f"{base} has no glibc: use a base image of Debian 12. {why}"
-        for line in (*lines, environment(place.match[1].rstrip("/") if place else "/app")):
+        for line in (FLYATC, environment(place.match[1].rstrip("/") if place else "/app")):
             yield Change(name, line, why, before)
             why = ""
     if facts.find(r"(?i)^\s*COPY\s+(?:--\S+\s+)*(?:\.|tenants\.yaml)\s", name) is None:
