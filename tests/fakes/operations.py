@@ -66,6 +66,10 @@ class Desk:
         self.reported.append(f"address {pasted}")
         return pasted.partition("://")[2].partition("/")[2].strip("/") or pasted.strip("/") or None
 
+    async def with_data(self, user: str | None) -> list[str]:
+        self.reported.append(f"with_data {user}")
+        return [WINTER.tenant]
+
     async def start(self, address: str) -> None:
         await self._do(f"start {address}")
 

@@ -12,6 +12,7 @@ import msgspec
 from fakes.owners import FakeLease, previous
 from flyatc.config import schema, schema_sections
 from flyatc.kit.errors import RestoreRefused, SaveFailed, StartFailed
+from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Progress, Work
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.interfaces import Tools, Watched
@@ -62,6 +63,9 @@ class FakeChild:
         self.stranger: str | None = None
         self.probe: str | None = None
         self.isolation = "none"
+
+    def signal(self, number: int) -> None:
+        self.die(128 + number)
 
     async def effort(self) -> Effort:
         return Effort(0.0, wants=self._tenant not in self._stage.lazy)
@@ -145,6 +149,7 @@ class Stage:
         self.at_step: Callable[[str, str], None] = lambda step, tenant: None
         self.hang: Callable[[], Coroutine[Any, Any, None]] | None = None  # instead of a restore
         self.children: list[FakeChild] = []
+        self.commands: list[FakeChild] = []
         self.epoch = 3  # of the next lease
         self.owned = FakeLease(3)  # the last
         self.forgotten: list[str] = []  # tenants whose cached responses were dropped
@@ -162,7 +167,7 @@ class Stage:
         self.on_record: set[str] | None = None  # users; None: all
         tools = Tools(
             self._owned, self._restored, self._watched, self._running, self._gateway, self._prepared,
-            self._forget_responses, known=self._known,
+            self._forget_responses, known=self._known, command=self._command,
         )  # fmt: skip
         self.fleet = Fleet(self.config, tools, self, wall=lambda: EPOCH + asyncio.get_running_loop().time())
 
@@ -275,6 +280,20 @@ class Stage:
                     await self.step("end", spec.address)
             finally:
                 child.die(0)
+
+    @contextlib.asynccontextmanager
+    async def _command(
+        self, spec: schema.Tenant, hurry: Callable[[], bool], streams: Streams
+    ) -> AsyncIterator[FakeChild]:
+        """It runs until its number is called: ``commands[n].die()``."""
+        child = FakeChild(self, spec.address, 0)
+        self.commands.append(child)
+        self.reported(spec.address, "+command")
+        try:
+            yield child
+        finally:
+            self.reported(spec.address, "-command!" if hurry() else "-command")
+            child.die(0)
 
     @contextlib.asynccontextmanager
     async def _watched(self, spec: schema.Tenant, refuse: Callable[[str], None]) -> AsyncIterator[FakeDataWatch]:

@@ -83,6 +83,9 @@ class _Child:
     def __init__(self) -> None:
         self.exited = asyncio.Event()
 
+    def signal(self, number: int) -> None:
+        """It has none."""
+
     async def effort(self) -> Effort:
         return Effort(0.0, wants=True)
 

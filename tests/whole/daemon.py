@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,15 @@ class Daemon:
         found = eventually(lambda: self.reported(message, **fields), within, f"{message!r} {fields}")
         return dict(found[0])
 
+    def configured(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments with ``--config``, before the words of a command for ``flyatc exec``."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        return [*arguments[:end], "--config", str(self.config_file), *arguments[end:]]
+
     def cli(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs ``flyatc COMMAND … --config`` against this daemon."""
         return subprocess.run(
-            [*self.python, "-m", "flyatc", *arguments, "--config", str(self.config_file)],
+            [*self.python, "-m", "flyatc", *self.configured(arguments)],
             capture_output=True,
             text=True,
             timeout=timeout * SLOWNESS,

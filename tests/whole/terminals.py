@@ -24,7 +24,7 @@ class Terminal:
         self._parts: list[bytes] = []
         self.daemon.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flyatc", *self.arguments, "--config", str(self.daemon.config_file)],
+            [sys.executable, "-m", "flyatc", *self.daemon.configured(self.arguments)],
             stdin=inner,
             stdout=inner,
             stderr=inner,

@@ -26,6 +26,7 @@ COMMANDS = {
     "start": ("tenants", "Start a tenant, or all of a user."),
     "stop": ("tenants", "Save and stop a tenant, or all of a user."),
     "restart": ("tenants", "Stop and start a tenant, or all of a user."),
+    "exec": ("execute", "Run a command for a tenant, such as a console or a migration."),
     "logs": ("status", "Print the last lines of the log, the apps' own among them."),
     "route": ("status", "Show which user and tenant a path belongs to, where it is served, and why."),
     "backup": ("databases", "Save a tenant's databases now."),
@@ -47,6 +48,8 @@ COMMANDS = {
     "version": ("serve", "Print the version."),
 }
 
+FUNCTIONS = {"exec": "execute"}  # whose name is not the command's
+
 
 class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,7 +59,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"flyatc.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)
         return command
 

@@ -126,3 +126,15 @@ def _bar() -> Iterator[Update]:
             bar.update(known[step], completed=done, total=total, size=f"{human_size(done)} of {human_size(total)}")
 
         yield update
+
+
+@contextmanager
+def counted(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal; what it yields is called at the end of each of ``total`` steps, with its name."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[last]}")
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, last="")
+        yield lambda name: bar.update(task, advance=1, last=plain(name))

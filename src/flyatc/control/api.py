@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
 from flyatc.control.call import ApiResponse, Call
-from flyatc.control.types import LONGEST_HOLD, Address, Cleared, Operations, Resumed, Step, Switched
+from flyatc.control.types import LONGEST_HOLD, Address, Cleared, Operations, Resumed, Step, Switched, Tenants
 from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
@@ -141,6 +141,9 @@ class Api:
     async def address(self, call: Call) -> ApiResponse:
         return _json(Address(self._operations.address(_needed(call, "pasted"))))
 
+    async def tenants(self, call: Call) -> ApiResponse:
+        return _json(Tenants(await self._operations.with_data(call.query.get("user"))))
+
     async def start(self, call: Call) -> ApiResponse:
         await self._operations.start(_target(call).address)
         return _json(Done())
@@ -205,6 +208,7 @@ ADMIN: dict[tuple[str, str], Route] = {
     ("GET", "/status"): Api.status,
     ("GET", "/route"): Api.route,
     ("GET", "/address"): Api.address,
+    ("GET", "/tenants"): Api.tenants,
     ("GET", "/history"): Api.history,
     ("GET", "/logs"): Api.logs,
     ("POST", "/start"): Api.start,

@@ -57,6 +57,7 @@ class Client:
     """``data``: server.data, absolute. Each call raises NoDaemon, Refused, Silent or Cut."""
 
     def __init__(self, data: str) -> None:
+        self.data = data
         self._path = socket_of(data)
 
     def get(self, path: str, kind: type[T], /, **query: str | None) -> T:

@@ -18,9 +18,11 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7), SO_PEERCRED
 def is_of_app(transport: asyncio.BaseTransport | None, ancestors: Container[int]) -> bool:
     """Return whether the process that made the connection descends from one of ``ancestors``: the daemon and its
     supervisor, which adopt all orphans of the apps. A process that has ended counts as one of an app."""
-    if transport is None:
-        return True
-    connection: socket.socket = transport.get_extra_info("socket")
+    return transport is None or has_app_as_peer(transport.get_extra_info("socket"), ancestors)
+
+
+def has_app_as_peer(connection: socket.socket, ancestors: Container[int]) -> bool:
+    """As ``is_of_app``, of a socket."""
     pid, _, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if pid == 0:  # outside of our pid namespace: apps cannot get there
         return False

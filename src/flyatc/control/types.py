@@ -149,6 +149,12 @@ class Address(Struct, frozen=True):
     address: str | None
 
 
+class Tenants(Struct, frozen=True):
+    """Response to GET /tenants: the addresses of those with data, here or in the store."""
+
+    tenants: list[str]
+
+
 class Switched(Struct, frozen=True):
     """Response to maintenance. ``changed``: False if it was so already."""
 
@@ -199,6 +205,9 @@ class Operations(Protocol):
 
     def address(self, pasted: str) -> str | None:
         """``control.route_explanation.address`` with the present configuration."""
+
+    async def with_data(self, user: str | None) -> list[str]:
+        """Addresses of the tenants that have data, here or in the store; ``user`` None: of all."""
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all of a user. Returns when they are ready."""

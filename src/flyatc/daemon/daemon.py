@@ -20,8 +20,11 @@ from flyatc.config import load, reload
 from flyatc.config.errors import ConfigError
 from flyatc.config.reload import Changes
 from flyatc.config.schema import Config, Tenant
+from flyatc.control.execute_server import ExecuteListener
 from flyatc.control.server import Server
+from flyatc.daemon import rehearsal
 from flyatc.daemon.data_folder import DataFolder
+from flyatc.daemon.execution import Execution
 from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.machine_idle import IdleWatcher
 from flyatc.daemon.machine_sleep import DaemonMachine
@@ -138,6 +141,8 @@ class Daemon:
         self.control = Server(
             Operations(self, self.parts), log, self.parts.data, config.server.control, self.parts.ancestors
         )
+        execute = Execution(self.parts).execute
+        self._commands = ExecuteListener(execute, self.parts.data, log, self.parts.ancestors)
         self.stopping = False
         self._stop = asyncio.Event()
         self._looked = asyncio.Event()  # set once it is known which tenants are unsaved
@@ -158,8 +163,10 @@ class Daemon:
         proc.adopt_orphans()
         await leftovers.end_unrecorded(parts.data, parts.environ, self.log)
         await leftovers.end_leftovers(parts.data, self.log)
+        await asyncio.to_thread(rehearsal.sweep, parts.data)
         await tasks.first_of(parts.store_start.first(), self._stop.wait())
         await self.control.open()
+        self._commands.open()
         if parts.private is not None:
             await parts.private.open(parts.handler, self.config.limits)
         await parts.listener.open(parts.wire)
@@ -190,6 +197,9 @@ class Daemon:
         self.parts.maintenance.end("the daemon is going away")
         await self._wait_for_unsaved((until - monotonic()) / 4)
         losses = self._folder.losses
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((until - monotonic()) / 2):
+                await self._commands.close()
         saved = await self.parts.fleet.close(until - monotonic())
         try:
             async with asyncio.timeout(max(LAST_SECONDS, until - monotonic())):
@@ -292,6 +302,7 @@ class Daemon:
         """Write to a restored data folder what the daemon has in memory. Raises OSError."""
         self.parts.leases.rewrite()
         self.parts.maintenance.rewrite()
+        self._commands.open()
 
     def stop(self, why: str) -> None:
         self.log.event("info", f"{why}: stopping")

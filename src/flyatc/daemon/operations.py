@@ -10,9 +10,11 @@ from typing import Protocol, TypeVar
 from msgspec import structs
 
 from flyatc import __version__
+from flyatc.admin import store_access
 from flyatc.config import reload
 from flyatc.config.schema import Config
 from flyatc.control import route_explanation, types
+from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.wiring import Parts
 from flyatc.databases.app_files import facade
 from flyatc.databases.decisions.version_choice import Choice
@@ -104,6 +106,21 @@ class Operations:
 
     def address(self, pasted: str) -> str | None:
         return route_explanation.address(self._daemon.config, self._parts.handler.routes, pasted)
+
+    async def with_data(self, user: str | None) -> list[str]:
+        """Those that are configured and that this machine may serve. Raises FlyatcError: the store does not answer."""
+        config = self._daemon.config
+        if user is not None:
+            self._parts.fleet.select(user)
+        found = {one.address: one for one in await local_tenants(config, user or "*")}
+        if self._parts.store is not None:
+            for one in (await store_access.take_inventory(self._parts.store, user)).databases:
+                tenant = config.tenant_kept_as(one.user, one.key)
+                found[tenant.address] = tenant
+        listed = [address for address in config.tenants if address in found]
+        others = [one for one in found.values() if one == config.tenant_of_pattern(one.user, one.name)]
+        known = [*(found[address] for address in listed), *sorted(others, key=lambda one: one.address)]
+        return [one.address for one in known if config.serves(one.user)]
 
     async def start(self, address: str) -> None:
         """Start tenants. Raises FlyatcError if requests would be sent to another machine."""

@@ -32,6 +32,7 @@ from flyatc.fly.provision import Provisioner
 from flyatc.fly.user_lookup import UserLookup
 from flyatc.kit import durable_files
 from flyatc.kit.errors import FlyatcError, RestoreRefused, StartFailed, StillRunning
+from flyatc.kit.streams import Streams
 from flyatc.objects.open_store import StoreStart, store_of
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
@@ -89,6 +90,7 @@ class Parts:
             partial(before_start.run, running=running),
             self._forget,
             self.leases.known,
+            self.command,
         )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
@@ -149,6 +151,13 @@ class Parts:
             sockets=SocketTable(),
             launcher=self.launcher,
         )
+
+    def command(
+        self, tenant: Tenant, hurry: Callable[[], bool], streams: Streams
+    ) -> AbstractAsyncContextManager[child.RunningChild]:
+        """A command of an operator, ``tenant.app.command``: see child.hold."""
+        plan, log, records, launcher = self._plan, self.log, self.records, self.launcher
+        return child.hold_command(tenant, hurry, streams, plan=plan, log=log, records=records, launcher=launcher)
 
     def _hold_lease(self, tenant: Tenant) -> AbstractAsyncContextManager[Lease]:
         """Acquire the lease; meanwhile start the supervisor, which takes some 20 ms."""

@@ -1,20 +1,27 @@
-"""Restore a chosen version: it replaces the local copy, and the next save makes it the newest version."""
+"""Restore a chosen version: it replaces the local copy, and the next save makes it the newest version. Or copy the
+newest one elsewhere, for a rehearsal: the store is only read, so no lease is needed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Tenant
 from flyatc.databases import local_files, manifest, orphaned_copies, restore
+from flyatc.databases.app_files import opening
+from flyatc.databases.app_files.folder import SavedFolder
+from flyatc.databases.app_files.index import Index
+from flyatc.databases.app_files.pairing import Chosen
 from flyatc.databases.database import Database
 from flyatc.databases.decisions import version_choice
 from flyatc.databases.decisions.version_choice import Choice, Moment, NoneSoOld, OrphanChoice
+from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
-from flyatc.kit.types import Progress
+from flyatc.kit.types import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -86,3 +93,38 @@ async def _settle(
             saved_at=manifest.saved_at(pointer) if pointer is not None else None,
         )
     await record.put(entries)
+
+
+FOR_REHEARSAL = "for a rehearsal"
+
+
+async def copy_newest(
+    databases: Iterable[Database], folder: Path, streams: LitestreamBackend | None, tools: Workers
+) -> None:
+    """Put the newest versions of databases and folders where their ``path`` is, in a tenant's folder that nothing else
+    uses. ``folder``: its ``.flyatc``. Raises RestoreRefused, StoreUnavailable, OSError."""
+    async with tools.workplace(folder, "restore") as place:
+        for one in databases:
+            if isinstance(one, SavedFolder):
+                await _put_folder(one, place, tools)
+            elif (found := await _fetch(one, streams, place, tools)) is not None:
+                await tools.quick.run(partial(local_files.put_in_place, found.raw, one.path, one.folder))
+
+
+async def _fetch(database: Database, streams: LitestreamBackend | None, place: Path, tools: Workers) -> Restored | None:
+    if streams is not None:
+        return await streams.fetch(database, place)
+    current = await database.remote.current()
+    pointer = current.pointer if current is not None else None
+    if pointer is None:
+        return None
+    return await restore.bring(database, pointer.key, pointer, place, tools, silent)
+
+
+async def _put_folder(folder: SavedFolder, place: Path, tools: Workers) -> None:
+    current = await folder.remote.current()
+    pointer = current.pointer if current is not None else None
+    saves = await opening.listed(folder, pointer) if pointer is not None else []
+    if saves:
+        arrival = await opening.bring(folder, Chosen(saves[0], "it is the newest"), None, place, tools)
+        await opening.put(folder, arrival, tools, FOR_REHEARSAL, Index(), keep=False)

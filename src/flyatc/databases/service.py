@@ -9,11 +9,12 @@ from pathlib import Path
 from msgspec import structs
 
 from flyatc.config.schema import Storage, Tenant
-from flyatc.databases import database_patterns, links, local_files, orphaned_copies, restore, rollback
+from flyatc.databases import database_patterns, links, local_files, orphaned_copies, restore, rollback, trial
 from flyatc.databases.app_files import facade, opening
 from flyatc.databases.app_files.folder import SavedFolder
 from flyatc.databases.autosave import AutoSaver, Unstored
 from flyatc.databases.database import Database
+from flyatc.databases.decisions import inventory
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.databases.held_databases import Held, HeldDatabases
 from flyatc.databases.litestream.backend import LitestreamBackend, Span
@@ -59,6 +60,7 @@ class DatabaseService:
         with self.held.exclusively(tenant):
             lease = lease or SoleLease()
             tenant = await self._expanded(tenant)
+            await self._undo_trial(tenant)
             held = await self._take(tenant, lease)
             self.held.register(tenant, held)
             try:
@@ -71,16 +73,31 @@ class DatabaseService:
                 raise
             await self._leave(tenant, held)
 
+    async def _undo_trial(self, tenant: Tenant) -> None:
+        """Set aside what an unfinished trial has changed. Raises RestoreRefused."""
+        note = await self._tools.quick.run(partial(trial.read, tenant))
+        if note is None or note.done or note.keep:
+            return
+        with restore.refusing(tenant):
+            record, why = await self._record(tenant), "a command of flyatc exec did not succeed"
+            await self._set_aside(tenant, record, {*facade.names(tenant), *record.names}, why)
+            await self._tools.quick.run(partial(trial.remove, tenant))
+
+    async def mark_in_use(self, tenant: Tenant) -> None:
+        """Record that the local copies may be newer than the store. Raises OSError, RestoreRefused."""
+        if self._store is not None:
+            tenant = await self._expanded(tenant)
+            record = await self._record(tenant)
+            names = [name for name in facade.names(tenant) if record.get(name) is not None]
+            await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
+
     async def _leave_in_use(self, tenant: Tenant, held: Held, lease: Lease, why: str) -> None:
         """Save while a process may still write: later writes would be unsaved, so the record keeps ``in_use``."""
         try:
             await self._leave(tenant, held)
         finally:
             lease.mark_dirty(why, tenant.address)
-            if self._store is not None:
-                record = await self._record(tenant)
-                names = [name for name in facade.names(tenant) if record.get(name) is not None]
-                await record.put({name: structs.replace(record.get(name) or Entry(), in_use=True) for name in names})
+            await self.mark_in_use(tenant)
 
     async def _leave(self, tenant: Tenant, held: Held) -> None:
         self.held.register(tenant, None)
@@ -139,6 +156,7 @@ class DatabaseService:
             lease = lease or SoleLease()
             with restore.refusing(tenant):
                 await self._tools.quick.run(partial(links.prepare, tenant.data, tenant.app.databases))
+                await self._undo_trial(tenant)
                 record = await self._record(tenant)
                 chosen = self._chosen(tenant, database, record, lease)
                 roll_back = partial(self._roll_back, tenant, choice, record, lease, progress)
@@ -158,6 +176,18 @@ class DatabaseService:
             return await self._streams.roll_back(tenant, record, lease, names, choice, progress)
         await rollback.roll_back(choice, tenant, databases, record, self._tools, progress)
         return AutoSaver(tenant, databases, record, lease, self._tools, interval=0)
+
+    async def copy(self, tenant: Tenant, data: Path) -> None:
+        """Copy the newest versions in the store into ``data``, an empty folder. The store is only read. Raises
+        RestoreRefused."""
+        if self._store is None:
+            raise RestoreRefused("storage.mode is none: nothing is in a store that could be copied")
+        copied = structs.replace(tenant, data=data)
+        with restore.refusing(tenant):
+            there = inventory.take(await self._store.list(f"{inventory.folder(tenant.user)}{tenant.key}/"))
+            record = await self._record(copied)
+            databases = [self._database(copied, one.database, record, SoleLease()) for one in there.databases]
+            await rollback.copy_newest(databases, data / ".flyatc", self._streams, self._tools)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """Return the highest epoch in their local records; 0: none."""
@@ -221,17 +251,19 @@ class DatabaseService:
             record = await self._record(tenant)
             if not 0 < record.epoch < since:
                 return not record.in_use
-            for name in record.names:
-                database = self._database(tenant, name, record, SoleLease())
-                if isinstance(database, SavedFolder):
-                    await facade.give_up(database, reason)
-                elif database.unsaved:
-                    await orphaned_copies.set_aside(database, self._tools, reason)
-                    await database.note(Entry())
-            await record.put(
-                {name: structs.replace(record.get(name) or Entry(), in_use=False) for name in record.names}
-            )
+            await self._set_aside(tenant, record, record.names, reason)
         return True
+
+    async def _set_aside(self, tenant: Tenant, record: Record, names: Iterable[str], reason: str) -> None:
+        """Set aside the local copies with changes that the store lacks. Raises OSError."""
+        for name in names:
+            database = self._database(tenant, name, record, SoleLease())
+            if isinstance(database, SavedFolder):
+                await facade.give_up(database, reason)
+            elif database.unsaved:
+                await orphaned_copies.set_aside(database, self._tools, reason)
+                await database.note(Entry())
+        await record.put({name: structs.replace(record.get(name) or Entry(), in_use=False) for name in record.names})
 
     async def send_orphans(self, tenants: Iterable[Tenant]) -> None:
         """Upload the orphaned copies of earlier runs that are not in the store yet, in the background."""

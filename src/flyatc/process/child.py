@@ -1,16 +1,18 @@
 """A running app as a context manager: spawned on entry, ended with all its descendants on exit."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import StartFailed, StillRunning
+from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
 from flyatc.process import launch_plan, measure_work, proc, readiness
@@ -28,12 +30,19 @@ EXIT_TIMEOUT = 5.0  # s; limit for ``exited`` to be set after all processes have
 
 
 class RunningChild:
-    """A running app; created by ``hold``."""
+    """A running app or command; created by ``hold``."""
 
     def __init__(
-        self, tenant: Tenant, launch: launch_plan.Launch, port: int, output: Output, sockets: SocketTable
+        self,
+        tenant: Tenant,
+        launch: launch_plan.Launch,
+        port: int,
+        output: Output,
+        sockets: SocketTable,
+        streams: Streams | None = None,
     ) -> None:
         self._tenant, self._launch, self._output, self._sockets = tenant, launch, output, sockets
+        self._streams = streams  # None: its output is logged
         self.port = port
         self.exited = asyncio.Event()
         self.process: AppProcess | None = None
@@ -54,6 +63,10 @@ class RunningChild:
 
     def _tell(self, seen: str) -> None:
         self._probed = seen
+
+    @property
+    def directory(self) -> str:
+        return self._launch.directory
 
     @property
     def pid(self) -> int:
@@ -141,25 +154,31 @@ class RunningChild:
         owner = await self.port_owner.look()
         return f"; {owner.reason}" if owner.verdict is Verdict.STRANGER else ""
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group of the command, if it still runs."""
+        if self.process is not None and self.process.pid in self.members():
+            with contextlib.suppress(OSError):  # it has just ended
+                os.killpg(self.process.pid, number)
+
     async def spawn(self, launcher: Launcher, mark: str, cgroup: str) -> AppProcess:
         """Start the app through the supervisor. Raises StartFailed."""
-        pipes: list[int] = []
         user = None
         if launcher.sandbox is not None:
-            confined = await launcher.sandbox.confine(self._tenant, self._launch, cgroup)
+            alone = launcher.used[self._tenant.data] == 1
+            confined = await launcher.sandbox.confine(self._tenant, self._launch, cgroup, alone=alone)
             self._launch, self.isolation, user = confined.launch, confined.text, confined.user
             self._output.advice = confined.advice
+        streams = self._streams
         try:
-            for stream in ("stdout", "stderr"):
-                pipes.append(self._output.open(stream))
-            process = await launcher.start(self._launch, mark, cgroup, pipes[0], pipes[1], self._tenant.address)
+            streams = streams or self._output.streams()
+            process = await launcher.start(self._launch, mark, cgroup, streams, self._tenant.address)
             if self._tenant.app.verify_port:
                 self.port_owner = PortOwner(self.port, process.pid, process.members, self._sockets, user=user)
         except OSError as error:  # no descriptors left
             raise StartFailed(f"the pipes for its output cannot be made: {error}") from error
         finally:
-            for pipe in pipes:
-                os.close(pipe)
+            if streams is not None:
+                streams.close()  # or their other ends would not see the end of the process
         self.process = process
         self._watch = tasks.start(self._watched(process), f"child of {self._tenant.address}")
         return process
@@ -203,17 +222,48 @@ async def hold(
     port = ports.take()
     child = None
     try:
-        launch = plan(tenant, port)
-        _check_folders(tenant, launch)
-        child = RunningChild(tenant, launch, port, Output(tenant.address, log), sockets)
-        try:
-            await _to_the_end(_begin(child, tenant, records, launcher), f"start of {tenant.address}")
+        child = RunningChild(tenant, plan(tenant, port), port, Output(tenant.address, log), sockets)
+        async with _running(child, tenant, hurry, log, records, launcher):
             yield child
-        finally:
-            finish = _finish(child, tenant, hurry, log, records, launcher)
-            await _to_the_end(finish, f"end of {tenant.address}")
     finally:
         ports.give_back(port, contested=child is not None and child.stranger is not None)
+
+
+@asynccontextmanager
+async def hold_command(
+    tenant: Tenant,
+    hurry: Callable[[], bool],
+    streams: Streams,
+    *,
+    plan: Callable[[Tenant, int], launch_plan.Launch],
+    log: Log,
+    records: Records,
+    launcher: Launcher,
+) -> AsyncIterator[RunningChild]:
+    """As ``hold``, for a command of an operator (``tenant.app.command``): without a port, and with ``streams``."""
+    with closing(streams):
+        child = RunningChild(tenant, plan(tenant, 0), 0, Output(tenant.address, log), SocketTable(), streams)
+        async with _running(child, tenant, hurry, log, records, launcher):
+            yield child
+
+
+@asynccontextmanager
+async def _running(
+    child: RunningChild,
+    tenant: Tenant,
+    hurry: Callable[[], bool],
+    log: Log,
+    records: Records,
+    launcher: Launcher,
+) -> AsyncIterator[None]:
+    _check_folders(tenant, child.directory)
+    launcher.used[tenant.data] += 1
+    try:
+        await _to_the_end(_begin(child, tenant, records, launcher), f"start of {tenant.address}")
+        yield
+    finally:
+        await _to_the_end(_finish(child, tenant, hurry, log, records, launcher), f"end of {tenant.address}")
+        launcher.leave(tenant.data)
 
 
 async def _begin(child: RunningChild, tenant: Tenant, records: Records, launcher: Launcher) -> None:
@@ -240,7 +290,7 @@ async def _finish(
     if (process := child.process) is None:
         return
     if ended_by is EndedBy.SURVIVED:  # the record stays, so that the next start knows that the databases may be written
-        launcher.survivors[tenant.address] = process
+        launcher.survivors.setdefault(tenant.address, []).append(process)
         who = process.survivors()
         log.event("error", "the app survived SIGKILL: its databases may be written", tenant=tenant.address, left=who)
         raise StillRunning(f"{tenant.address} cannot be ended: {who}. Its databases may still be written")
@@ -248,27 +298,25 @@ async def _finish(
         log.event("warning", "the app did not end by itself and was killed", tenant=tenant.address, pid=child.pid)
     launcher.drop(process.mark, process.made)
     records.remove_run(process)
-    if launcher.sandbox is not None:
+    if launcher.sandbox is not None and launcher.used[tenant.data] == 1:
         await launcher.sandbox.clean(tenant)
 
 
 async def settle(address: str, log: Log, records: Records, launcher: Launcher) -> None:
     """End the processes that survived the last stop of this tenant. Raises StillRunning."""
-    process = launcher.survivors.get(address)
-    if process is None:
-        return
-    if await process.end(0, lambda: True) is EndedBy.SURVIVED and process.members():
-        raise StillRunning(f"{address} has not ended yet: {process.survivors()}. End it, or restart the machine")
-    launcher.survivors.pop(address, None)
-    launcher.drop(process.mark, process.made)
-    records.remove_run(process)
-    log.event("info", "the processes that survived SIGKILL have ended", tenant=address)
+    for process in list(launcher.survivors.get(address, ())):
+        if await process.end(0, lambda: True) is EndedBy.SURVIVED and process.members():
+            raise StillRunning(f"{address} has not ended yet: {process.survivors()}. End it, or restart the machine")
+        launcher.survivors[address].remove(process)
+        launcher.drop(process.mark, process.made)
+        records.remove_run(process)
+        log.event("info", "the processes that survived SIGKILL have ended", tenant=address)
 
 
-def _check_folders(tenant: Tenant, launch: launch_plan.Launch) -> None:
-    if not Path(launch.directory).is_dir():
+def _check_folders(tenant: Tenant, directory: str) -> None:
+    if not Path(directory).is_dir():
         raise StartFailed(
-            f"the directory of {tenant.address}, {launch.directory}, does not exist: see app.directory in tenants.yaml"
+            f"the directory of {tenant.address}, {directory}, does not exist: see app.directory in tenants.yaml"
         )
     try:
         durable_files.make_folder(tenant.data)

@@ -100,15 +100,21 @@ def _variable(name: str, default: str | None, text: str, environ: Mapping[str, s
     )
 
 
+def literal(text: str) -> str:
+    """Return what ``expand`` makes ``text`` of."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def plan(tenant: Tenant, port: int, environ: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Launch:
-    """Return the launch plan of the tenant. ``secrets``: from ``secret_words``. Raises StartFailed with a sentence for
-    the operator."""
+    """Return the launch plan of the tenant. ``port`` 0: of a command, which has none. ``secrets``: from
+    ``secret_words``. Raises StartFailed with a sentence for the operator."""
     app = tenant.app
     if not app.command:
         raise StartFailed(f"there is no command to run {tenant.address} with: set app.command in tenants.yaml")
     known = words(tenant, port)
     env = without_secrets(environ)
-    env["PORT"] = str(port)
+    if port:
+        env["PORT"] = str(port)
     for name, text in app.env.items():
         if text is None:
             env.pop(name, None)

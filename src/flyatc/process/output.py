@@ -7,9 +7,11 @@ Lines and Budget are pure.
 """
 
 import asyncio
+import os
 from collections import deque
 
 from flyatc.kit import tasks
+from flyatc.kit.streams import Streams
 from flyatc.observe.log import Log
 from flyatc.process.isolation.refusals import shows_refusal
 from flyatc.process.spawn import Pipe
@@ -46,6 +48,15 @@ class Output:
         self._pipes.append(pipe)
         self._readers.append(tasks.start(self._copy(pipe, stream), f"{stream} of {self._tenant}"))
         return pipe.theirs
+
+    def streams(self) -> Streams:
+        """Return stdout and stderr for the child. Raises OSError."""
+        stdout = self.open("stdout")
+        try:
+            return Streams(None, stdout, self.open("stderr"))
+        except OSError:
+            os.close(stdout)
+            raise
 
     @property
     def last(self) -> tuple[str, ...]:

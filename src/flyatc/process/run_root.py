@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
+TIOCSCTTY = 0x540E  # ioctl_tty(2)
 SYS_CLONE3 = 435  # on every architecture
 CLONE_INTO_CGROUP = 0x200000000
 NAME = b"flyatc-run"
@@ -46,14 +47,35 @@ def failed(number: int | None) -> bytes:
     return f"failed {number or 0}\n".encode()
 
 
-def run(launch: int, stdout: int, stderr: int, report: int, cgroup: str) -> "NoReturn":
+class Streams:
+    """Descriptors of the app. ``stdin``: one, or none: then it is the supervisor's, /dev/null. ``terminal``: stdin
+    becomes the controlling terminal."""
+
+    def __init__(self, stdin: "list[int]", stdout: int, stderr: int, terminal: bool) -> None:
+        self.stdin, self.stdout, self.stderr, self.terminal = stdin, stdout, stderr, terminal
+
+    def close(self) -> None:
+        for file in (*self.stdin, self.stdout, self.stderr):
+            os.close(file)
+
+    def become_standard(self) -> None:
+        """Make them 0, 1 and 2 of this process, which leads its session."""
+        for file in self.stdin:
+            os.dup2(file, 0)
+        os.dup2(self.stdout, 1)
+        os.dup2(self.stderr, 2)
+        if self.terminal:
+            confine.checked(_libc.ioctl(0, TIOCSCTTY, 0))
+
+
+def run(launch: int, streams: Streams, report: int, cgroup: str) -> "NoReturn":
     """Run the app in a forked process until no process of it is left; never returns."""
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as in the supervisor, no status could be waited for
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
-        _supervise(Program(launch), stdout, stderr, report, cgroup)
+        _supervise(Program(launch), streams, report, cgroup)
     except OSError as error:
         send_report(report, failed(error.errno))
     finally:
@@ -73,14 +95,14 @@ class Program:
         self.env = dict(one.split(b"=", 1) for one in strings[end:] if one)
 
 
-def _supervise(program: Program, stdout: int, stderr: int, report: int, cgroup: str) -> None:
+def _supervise(program: Program, streams: Streams, report: int, cgroup: str) -> None:
     hears, says = os.pipe()  # says is closed by execve: an empty read means that the program runs
     app, inside = _clone(cgroup)
     if app == 0:
-        _become(program, stdout, stderr, says)
+        _become(program, streams, says)
     found = stat(app)
-    for file in (says, stdout, stderr):
-        os.close(file)
+    os.close(says)
+    streams.close()
     if why := os.read(hears, 32):
         os.waitpid(app, 0)
         send_report(report, b"failed " + why + b"\n")
@@ -127,11 +149,10 @@ def _clone(cgroup: str) -> tuple[int, bool]:
     return os.fork(), False
 
 
-def _become(program: Program, stdout: int, stderr: int, says: int) -> "NoReturn":
+def _become(program: Program, streams: Streams, says: int) -> "NoReturn":
     try:
         os.setsid()
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        streams.become_standard()
         for number in DEFAULTS:
             signal.signal(number, signal.SIG_DFL)
         confine.close_on_exec()

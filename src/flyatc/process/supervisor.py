@@ -5,7 +5,8 @@ or dead. It runs with ``python -I -S`` and imports little, so it starts in 15 ms
 
 Messages from the daemon (SOCK_SEQPACKET; fields separated by NUL):
 
-    start    MARK CGROUP                       with four descriptors: launch, stdout, stderr, report
+    start    MARK CGROUP                       with four descriptors: launch, stdout, stderr, report; or five: stdin
+    start    MARK CGROUP terminal              with five; stdin becomes the controlling terminal
     adopt    MARK CGROUP ROOT STARTED SPARED…  a run that another supervisor, or the daemon, has started
     drop     MARK                              no process of that run is left
     deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless a new one follows
@@ -34,7 +35,7 @@ AGAIN = 0.02  # s; from one SIGKILL to the next check
 GRACE = 5.0  # s; after the daemon's death, from SIGTERM to SIGKILL
 PATIENCE = 30.0  # s; after the daemon's death, until the supervisor gives up
 MESSAGE = 1 << 16  # bytes
-FILES = 4  # descriptors with a message
+FILES = 5  # descriptors with a message, at most
 FOREVER = float("inf")
 IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)
 
@@ -117,8 +118,8 @@ class Supervisor:
 
     def _handle(self, words: list[str], files: list[int]) -> None:
         match words:
-            case ["start", mark, cgroup]:
-                self._start(mark, cgroup, files)
+            case ["start", mark, cgroup, *terminal]:
+                self._start(mark, cgroup, files, terminal=bool(terminal))
             case ["adopt", mark, cgroup, root, started, *spared]:
                 self._runs[mark] = Target(int(root), int(started), mark, cgroup, map(int, spared))
             case ["drop", mark]:
@@ -126,8 +127,8 @@ class Supervisor:
             case ["deadline", seconds]:
                 self._deadline = float(seconds)
 
-    def _start(self, mark: str, cgroup: str, files: list[int]) -> None:
-        launch, stdout, stderr, report = files
+    def _start(self, mark: str, cgroup: str, files: list[int], *, terminal: bool) -> None:
+        launch, stdout, stderr, report, *stdin = files
         try:
             pid = os.fork()
         except OSError as error:
@@ -135,7 +136,7 @@ class Supervisor:
             return
         if pid == 0:
             self._channel.close()  # the daemon sees the supervisor's death when the last copy is closed
-            run_root.run(launch, stdout, stderr, report, cgroup)
+            run_root.run(launch, run_root.Streams(stdin, stdout, stderr, terminal), report, cgroup)
         found = stat(pid)
         self._runs[mark] = Target(pid, found[4] if found else 0, mark, cgroup)
 

@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
 import flyatc
 from flyatc.kit import tasks
 from flyatc.kit.errors import StartFailed
+from flyatc.kit.streams import Streams
 from flyatc.observe.log import Log
 from flyatc.process import members, termination
 from flyatc.process.isolation.sandbox import Sandbox
@@ -134,7 +135,8 @@ class Launcher:
         self._data, self.sandbox = str(data), sandbox
         self._log, self._cgroups = log, groups
         self._runs: dict[str, Target] = {}
-        self.survivors: dict[str, AppProcess] = {}  # by tenant: apps that SIGKILL has not ended
+        self.survivors: dict[str, list[AppProcess]] = {}  # by tenant: what SIGKILL has not ended
+        self.used: Counter[Path] = Counter()  # by a tenant's folder: its app and commands. See ``leave``
         self._deadline: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -149,11 +151,11 @@ class Launcher:
         """Create a run's cgroup and return its path; empty if it cannot be created."""
         return self._cgroups.make(mark)
 
-    async def start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
+    async def start(self, launch: Launch, mark: str, cgroup: str, streams: Streams, name: str) -> AppProcess:
         """Start an app and wait until it runs. Raises StartFailed with a sentence for the operator."""
         for last in (False, True):
             try:
-                return await self._start(launch, mark, cgroup, stdout, stderr, name)
+                return await self._start(launch, mark, cgroup, streams, name)
             except NotStarted as error:
                 if error.number is not None:
                     raise StartFailed(_reason(launch, error.number, error.step)) from error
@@ -162,7 +164,7 @@ class Launcher:
                     raise StartFailed(f"{launch.argv[0]!r} cannot be started: {why}") from error
         raise AssertionError("unreachable")
 
-    async def _start(self, launch: Launch, mark: str, cgroup: str, stdout: int, stderr: int, name: str) -> AppProcess:
+    async def _start(self, launch: Launch, mark: str, cgroup: str, streams: Streams, name: str) -> AppProcess:
         try:
             file, report = _launch_file(launch, mark), Pipe()
         except (OSError, ValueError) as error:
@@ -170,7 +172,9 @@ class Launcher:
         process = AppProcess(mark, cgroup, report, name)
         try:
             self.open()
-            self._send(["start", mark, cgroup], [file, stdout, stderr, report.theirs])
+            files = [file, streams.stdout, streams.stderr, report.theirs]
+            files += [] if streams.stdin is None else [streams.stdin]
+            self._send(["start", mark, cgroup, *streams.terminal * ["terminal"]], files)
         finally:
             os.close(file)
             os.close(report.theirs)
@@ -190,6 +194,11 @@ class Launcher:
         self.open()
         self._runs[target.mark] = target
         self._send_adopt(target)
+
+    def leave(self, folder: Path) -> None:
+        """Count one less that uses a tenant's folder."""
+        self.used[folder] -= 1
+        self.used = +self.used  # without those at 0
 
     def drop(self, mark: str, cgroup: str) -> None:
         """Forget a run and remove its cgroup; no process of it is left."""

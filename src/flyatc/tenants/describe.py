@@ -17,11 +17,12 @@ def snapshot(spec: Spec, state: State, run: Run | None) -> Snapshot:
         tenant=spec.address,
         state=state,
         requests=run.requests.count if run is not None else 0,
-        quiet_since=run.requests.quiet_since if run is not None else math.inf,
+        quiet_since=max(run.requests.quiet_since, run.commands.quiet_since) if run is not None else math.inf,
         idle=run.spec.app.idle if run is not None else 0.0,
         changed=run is not None and run.spec != spec,
         newcomer=run is not None and run.newcomer,
         seen=run.watch.seen if run is not None and run.watch is not None else UNSEEN,
+        commands=run.commands.count if run is not None else 0,
     )
 
 
@@ -40,6 +41,7 @@ def status(
         isolation=child.isolation if child is not None else None,
         queued=run.place if run is not None else None,
         requests=look.requests + between,
+        commands=look.commands,
         since=stamp(tracker.since),
         idle_at=_stamp(wall + look.idle_at - asyncio.get_running_loop().time()),
         starts=record.starts,
@@ -56,7 +58,7 @@ def status(
         gauges={} if databases is None else databases.gauges,
         epoch=run.lease.epoch if run is not None and run.lease is not None else None,
         restart_pending=look.changed,
-        busy=look.seen.reason,
+        busy="a command of flyatc exec" if look.commands else look.seen.reason,
     )
 
 

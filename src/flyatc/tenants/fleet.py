@@ -251,6 +251,11 @@ class Fleet:
             for end in pending:
                 end.cancel()
 
+    @property
+    def hurried(self) -> bool:
+        """True once ``hurry`` was called."""
+        return self._scheduler.hurry.is_set()
+
     def hurry(self) -> None:
         """Skip draining and grace periods: after a second signal, or near the deadline."""
         self._scheduler.hurry.set()

@@ -47,15 +47,16 @@ class Snapshot:
     tenant: str  # its address
     state: State
     requests: int  # in flight, and waiting to be served
-    quiet_since: float  # the loop's clock when the last request ended
+    quiet_since: float  # the loop's clock when the last request or command ended
     idle: float  # seconds; 0: never stop
     changed: bool  # runs with an older configuration
     newcomer: bool = False  # its user is not in tenants.yaml and had no data or lease record before
     seen: Seen = UNSEEN
+    commands: int = 0  # of operators, beside the app
 
     @property
     def quiet(self) -> bool:
-        return self.state is State.READY and not self.requests
+        return self.state is State.READY and not self.requests and not self.commands
 
     @property
     def idle_at(self) -> float:

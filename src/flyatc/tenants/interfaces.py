@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flyatc.config.schema import Tenant
+from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Progress, Work
 from flyatc.ownership.lease import Lease
 
@@ -40,6 +41,9 @@ class Child(Protocol):
     @property
     def isolation(self) -> str:
         """How it is separated from other apps, in a few words."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group of its command."""
 
     async def effort(self) -> Effort:
         """Return the CPU time of its processes so far, and whether one of them is runnable or waits for a disk."""
@@ -132,6 +136,7 @@ class Tools:
     whether to hurry as above, and a context for the time in which a command runs, given a measure of its effort.
     ``gateway``: created when the app is ready, from the tenant, its child, and a check that it may respond now.
     ``known``: whether the user has data or a lease record, here or in the store.
+    ``command``: as ``running``, for a command of an operator (``app.command``) with its streams (kit.streams.Streams).
     ``forget``: drops the app's cached responses: another machine may respond differently from now on.
     """
 
@@ -143,3 +148,4 @@ class Tools:
     prepared: Callable[[Tenant, Callable[[], bool], Watched], Awaitable[None]]
     forget: Callable[[Tenant], None] = lambda _: None
     known: Callable[[Tenant], Awaitable[bool]] | None = None  # None: every user is known
+    command: Callable[[Tenant, Callable[[], bool], Streams], Hold[Child]] | None = None  # None: there are none

@@ -13,6 +13,7 @@ from flyatc.kit import tasks
 from flyatc.kit.errors import CopyLost, HeldElsewhere, StillRunning
 from flyatc.ownership.lease import Lease
 from flyatc.tenants import idle
+from flyatc.tenants.commands import Commands
 from flyatc.tenants.errors import Failed, Unavailable
 from flyatc.tenants.idle_watch import IdleWatch
 from flyatc.tenants.in_flight import InFlight, InFlightRequest
@@ -21,7 +22,7 @@ from flyatc.tenants.run_history import Record, StateTracker
 from flyatc.tenants.run_refusal import RunRefusals
 from flyatc.tenants.scheduler import Scheduler
 from flyatc.tenants.start_queue import KEPT, StartWait, Turn
-from flyatc.tenants.state import START_STATES, State
+from flyatc.tenants.state import JOINABLE_STATES, START_STATES, Purpose, State
 
 NEWS = 1.0  # seconds; the longest delay until the end of an app is noticed
 
@@ -38,11 +39,11 @@ class Run:
         *,
         quiet: Callable[[], None],
         ended: Callable[[], None],
-        saves_only: bool = False,
+        purpose: Purpose = Purpose.APP,
         listed: bool = True,
     ) -> None:
-        self.newcomer = not listed and not saves_only  # set to False once its user proves to be known
-        self.spec, self.saves_only = spec, saves_only
+        self.spec, self.saves_only = spec, purpose is Purpose.SAVE
+        self.newcomer = not listed and not self.saves_only  # set to False once its user proves to be known
         self.idle_after = idle.first_look(spec.app)  # seconds without requests until it is considered for a stop
         self.requests = InFlight(scheduler.requests, quiet)
         self.over = asyncio.Event()
@@ -57,11 +58,12 @@ class Run:
         self._waiting = StartWait(spec, lambda: self.requests.count, tracker, self._give_up)
         self._failures = RunRefusals(spec, scheduler.log, record, tracker)
         self._stop_requested = asyncio.Event()  # set by ``stop``
+        self.commands = Commands(scheduler, quiet, self._hurried, self._failures, self._joinable, purpose)
         self._limit: asyncio.Timeout | None = None  # of a step that may be cut short: the start, the drain
         self.in_use = False  # its databases are open
         self._killed = self._copy_lost = False
         self._trouble: str | None = None  # why the databases could not be opened
-        if not saves_only:
+        if not self.saves_only:
             record.failure = None
         tracker.change_to(State.OWNING)
         self._task = tasks.start(self._main(), f"tenant {spec.address}")
@@ -81,6 +83,7 @@ class Run:
 
         Raises Unavailable."""
         self.requests.enter()
+        self.commands.ask_for_app()
         try:
             await self._waiting.wait(self._failures.late)
             if self._tracker.state is State.READY and self.certain:
@@ -225,9 +228,11 @@ class Run:
         held.callback(setattr, self, "in_use", False)  # after their release
         self.databases = await held.enter_async_context(tools.restored(self.spec, self.lease))
         self.in_use = True
-        if self.saves_only:
-            return
+        held.push_async_callback(self.commands.end)
+        self.commands.opened.set()
         assert self._limit is not None
+        if self.saves_only or not await self.commands.app_wanted(self._tracker, self._waiting, self._limit):
+            return
         with self._scheduler.starts.turn(newcomer=self.newcomer) as turn:
             await self._waiting.queue(turn, self._limit)
             self.data = await held.enter_async_context(tools.watched(self.spec, self._refuse))
@@ -281,6 +286,9 @@ class Run:
         self._forget_responses()
         self.stop(what)
 
+    def _joinable(self) -> bool:
+        return self.in_use and self.certain and self._tracker.state in JOINABLE_STATES
+
     def _hurried(self) -> bool:
         return self._scheduler.hurry.is_set() or self._killed or (self.lease is not None and self.lease.ended.is_set())
 
@@ -315,6 +323,7 @@ class Run:
         if self.databases is not None:
             self._tracker.change_to(State.SAVING)
         self._waiting.settled.set()
+        self.commands.opened.set()
 
     def _end(self, unsaved: str | None) -> None:
         record = self._record
@@ -324,21 +333,12 @@ class Run:
             record.saved_at = self.databases.saved_at
             record.renewed.update(self.databases.renewed)
             record.overlooked = self.overlooked
-            self._record_save(unsaved)
+            self._failures.saved(unsaved, lost=self._copy_lost)
         elif self.saves_only:
-            self._record_save(self._trouble or unsaved)
+            self._failures.saved(self._trouble or unsaved)
         self._tracker.change_to(State.FAILED if record.failure is not None else State.STOPPED)
         self.over.set()
         self._ended()
-
-    def _record_save(self, unsaved: str | None) -> None:
-        """Record the result of the save. ``unsaved``: why the store may lack data; None: it has everything."""
-        if unsaved is None:
-            self._record.saved()
-            return
-        self._record.not_saved(unsaved)
-        message = "not saved: the local copy is " + ("lost" if self._copy_lost else "kept")
-        self._scheduler.log.event("error", message, tenant=self.spec.address, reason=unsaved)
 
     @staticmethod
     def _now() -> float:

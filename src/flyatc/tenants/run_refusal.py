@@ -64,6 +64,16 @@ class RunRefusals:
     def refuse(self, kind: type[Unavailable], reason: str, seconds: float) -> None:
         self.refusal = self._record.failure = Failure(kind, self._spec.address, reason, _now() + seconds)
 
+    def saved(self, unsaved: str | None, *, lost: bool = False) -> None:
+        """Record the result of the save. ``unsaved``: why the store may lack data; None: it has everything. ``lost``:
+        the local copy is."""
+        if unsaved is None:
+            self._record.saved()
+            return
+        self._record.not_saved(unsaved)
+        message = "not saved: the local copy is " + ("lost" if lost else "kept")
+        self._log.event("error", message, tenant=self._spec.address, reason=unsaved)
+
     def late(self) -> str:
         seconds = self._spec.app.start_timeout
         if self._waits_for_place:

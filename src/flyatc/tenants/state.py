@@ -9,6 +9,7 @@ class State(enum.StrEnum):
     STOPPED = "stopped"  # nothing runs, nothing is held; the next request starts it
     OWNING = "owning"  # waits for a place among limits.running and for the lease
     RESTORING = "restoring"  # its databases are being made current
+    EXECUTING = "executing"  # commands of flyatc exec run, without the app
     QUEUED = "queued"  # its databases are current; it waits for its turn among limits.starting
     PREPARING = "preparing"  # the commands of app.before_start run
     STARTING = "starting"  # the app is spawned and does not respond yet
@@ -22,8 +23,17 @@ NEXT: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset({State.OWNING}),
     State.OWNING: frozenset({State.RESTORING, State.STOPPED, State.FAILED}),
     State.RESTORING: frozenset(
-        {State.QUEUED, State.PREPARING, State.STARTING, State.SAVING, State.STOPPED, State.FAILED}
+        {
+            State.EXECUTING,
+            State.QUEUED,
+            State.PREPARING,
+            State.STARTING,
+            State.SAVING,
+            State.STOPPED,
+            State.FAILED,
+        }
     ),
+    State.EXECUTING: frozenset({State.QUEUED, State.PREPARING, State.STARTING, State.SAVING}),
     State.QUEUED: frozenset({State.PREPARING, State.STARTING, State.SAVING}),
     State.PREPARING: frozenset({State.STARTING, State.SAVING}),
     State.STARTING: frozenset({State.READY, State.SAVING}),
@@ -34,10 +44,20 @@ NEXT: dict[State, frozenset[State]] = {
 }
 """Allowed transitions. Once databases are open, each path to ``failed`` leads through ``saving``."""
 
-START_STATES = frozenset({State.OWNING, State.RESTORING, State.QUEUED, State.PREPARING, State.STARTING})
+START_STATES = frozenset(
+    {State.OWNING, State.RESTORING, State.EXECUTING, State.QUEUED, State.PREPARING, State.STARTING}
+)
 JOINABLE_STATES = START_STATES | {State.READY}  # a new request is served by this run
 STOP_STATES = frozenset({State.DRAINING, State.SAVING})  # a new request waits for the next run
 INACTIVE_STATES = frozenset({State.STOPPED, State.FAILED})
+
+
+class Purpose(enum.Enum):
+    """The purpose of a run."""
+
+    APP = "app"
+    COMMANDS = "commands"  # of operators; the app only if a request wants it
+    SAVE = "save"  # of data left unsaved by an earlier run
 
 
 class InvalidTransition(Exception):
@@ -69,6 +89,7 @@ class Status(Struct, frozen=True, kw_only=True):
     isolation: str | None = None  # how the running app is separated: "user 200000, Landlock 7"
     queued: int | None = None  # place in the queue for limits.starting: 1 is the next
     requests: int = 0  # in flight, and waiting to be served
+    commands: int = 0  # of flyatc exec, beside the app
     since: str  # when the state last changed
     idle_at: str | None = None  # when it will be stopped unless a request arrives, or it works
     busy: str | None = None  # the work that keeps it running without requests, as last seen

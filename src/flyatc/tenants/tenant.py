@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from flyatc.config.schema import Tenant as Spec
 from flyatc.kit import tasks
@@ -16,8 +17,9 @@ from flyatc.tenants.interfaces import Databases, Gateway
 from flyatc.tenants.run import Run
 from flyatc.tenants.run_history import Record, StateTracker
 from flyatc.tenants.scheduler import Scheduler
-from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, State, Status
+from flyatc.tenants.state import INACTIVE_STATES, JOINABLE_STATES, Purpose, State, Status
 
+T = TypeVar("T")
 _READY = State.READY
 DOUBT = 0.1  # seconds between two checks of a lease that is in doubt
 RETRY = 1.0  # seconds; Retry-After where a retry is expected to work
@@ -25,19 +27,8 @@ RETRY = 1.0  # seconds; Retry-After where a retry is expected to work
 
 class Tenant:
     __slots__ = (  # there may be ten thousand at rest
-        "__weakref__",
-        "_again",
-        "_alarm",
-        "_between",
-        "_pauses",
-        "_record",
-        "_resumed",
-        "_run",
-        "_scheduler",
-        "_tracker",
-        "listed",
-        "removed",
-        "spec",
+        "__weakref__", "_again", "_alarm", "_between", "_pauses", "_record", "_resumed", "_run", "_scheduler",
+        "_tracker", "listed", "removed", "spec",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, scheduler: Scheduler) -> None:
@@ -85,6 +76,15 @@ class Tenant:
         Raises errors.Unavailable: NotReadyInTime, Queued, Full, Failed, Unsafe, Stopping, Removed."""
         if instead_of is not None and self._run is not None:
             await self._run.confirm_exit(instead_of)
+        return await self._joined(lambda run: run.join(comes_again=comes_again), Purpose.APP)
+
+    async def attached(self) -> Run:
+        """Return a run whose databases are open, with a command counted in ``Run.commands``: exit it. It may be without
+        an app. Raises as ``serving``."""
+        self.reset_backoff()
+        return await self._joined(lambda run: run.commands.attach(run), Purpose.COMMANDS)
+
+    async def _joined(self, join: Callable[[Run], Awaitable[T | None]], purpose: Purpose) -> T:
         while True:
             self._refuse_when_gone()
             if self._resumed is not None:
@@ -93,11 +93,11 @@ class Tenant:
             run = self._run
             if run is None:
                 self._refuse_in_backoff()
-                run = self._begin()
+                run = self._begin(purpose)
             if run.saves_only or run.dying or self._tracker.state not in JOINABLE_STATES:
                 await self._wait(run.over)
-            elif (visit := await run.join(comes_again=comes_again)) is not None:
-                return visit
+            elif (joined := await join(run)) is not None:
+                return joined
             elif self._run is run:  # its lease is in doubt, or it is over and being released
                 await self._wait(run.over, DOUBT if self._tracker.state is State.READY else math.inf)
 
@@ -157,7 +157,8 @@ class Tenant:
 
         Raises kit.errors.SaveFailed; then it was not paused."""
         async with self._pauses:
-            ran = self._run is not None and not self._run.saves_only and self._tracker.state in JOINABLE_STATES
+            run = self._run
+            ran = run is not None and run.commands.with_app and self._tracker.state in JOINABLE_STATES
             self._resumed = asyncio.Event()
             try:
                 await self._emptied(why)
@@ -174,7 +175,7 @@ class Tenant:
         if self._run is not None:
             await self._run.over.wait()
         if record.unsaved is not None and record.failed_saves == failed_before:  # that run did not get to save
-            await self._begin(saves_only=True).over.wait()
+            await self._begin(Purpose.SAVE).over.wait()
         if record.unsaved is not None:
             raise SaveFailed(f"{self.spec.address}: {record.unsaved}")
 
@@ -221,7 +222,7 @@ class Tenant:
     async def rescue(self) -> None:
         """Save unsaved data by a save-only run and wait for its end. A run with an app saves by itself."""
         if self._run is None and self._record.unsaved is not None and self._resumed is None:
-            self._begin(saves_only=True)
+            self._begin(Purpose.SAVE)
         if self._run is not None and self._run.saves_only:
             await self._run.over.wait()
 
@@ -270,7 +271,7 @@ class Tenant:
     def _may_begin(self) -> bool:
         return not self.removed and not self._scheduler.closing and self._record.failure is None
 
-    def _begin(self, *, saves_only: bool = False) -> Run:
+    def _begin(self, purpose: Purpose) -> Run:
         assert self._run is None
         self._set_alarm(None)
         self._scheduler.awake[self.spec.address] = self
@@ -281,7 +282,7 @@ class Tenant:
             self._tracker,
             quiet=self._quiet,
             ended=self._run_ended,
-            saves_only=saves_only,
+            purpose=purpose,
             listed=self.listed,
         )
         return self._run
@@ -293,7 +294,8 @@ class Tenant:
 
     def _quiet(self) -> None:
         if self._run is not None:
-            self._scheduler.check_idle_at(self._run.requests.quiet_since + self._run.idle_after)
+            since = max(self._run.requests.quiet_since, self._run.commands.quiet_since)
+            self._scheduler.check_idle_at(since + self._run.idle_after)
 
     def _run_ended(self) -> None:
         self._run = None
@@ -303,7 +305,7 @@ class Tenant:
 
     def _begin_or_rest(self, *, again: bool) -> None:
         if again and self._may_begin():
-            self._begin()
+            self._begin(Purpose.APP)
         else:
             self._rest()
 
@@ -327,7 +329,7 @@ class Tenant:
         if self._run is not None or self._resumed is not None or self._scheduler.closing:
             return
         if self._record.unsaved is not None:
-            self._begin(saves_only=True)
+            self._begin(Purpose.SAVE)
         else:
             self._scheduler.awake.pop(self.spec.address, None)
 

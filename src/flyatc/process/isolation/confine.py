@@ -15,6 +15,7 @@ CAPABILITY_VERSION_3 = 0x20080522  # capset(2)
 CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE = 0, 1, 3, 4, 5, 6, 7, 10
 KEPT = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE)  # of an app that runs as root
 CAPABILITIES = 64
+FORMAT, PIPE = 0o170000, 0o010000  # st_mode, inode(7)
 DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty", b"ptmx", b"pts")  # of /dev
 CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4  # close_range(2)
 
@@ -40,7 +41,7 @@ def confine(words: "list[bytes]") -> None:
     elif ruleset is not None and os.geteuid() == 0:
         _drop_capabilities()
     step = "landlock"
-    _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     if ruleset is not None:
         ruleset.enforce()
     step = ""
@@ -66,8 +67,9 @@ def _limit(single: "dict[bytes, bytes]") -> None:
 
 
 def _become_user(number: int) -> None:
-    for stream in (1, 2):  # so that the app may open /dev/stdout
-        os.fchown(stream, number, number)
+    for stream in (1, 2):  # so that the app may open /dev/stdout; not a file or terminal of the operator
+        if os.fstat(stream).st_mode & FORMAT == PIPE:
+            os.fchown(stream, number, number)
     os.setgroups([])
     os.setresgid(number, number, number)
     os.setresuid(number, number, number)
@@ -80,12 +82,12 @@ def _drop_capabilities() -> None:
             _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # EINVAL: the kernel has fewer
     kept = sum(1 << number for number in KEPT) & _permitted()
     header, data = struct.pack("Ii", CAPABILITY_VERSION_3, 0), struct.pack("6I", kept, kept, 0, 0, 0, 0)
-    _checked(_libc.capset(header, data))
+    checked(_libc.capset(header, data))
 
 
 def _permitted() -> int:
     header, data = struct.pack("Ii", CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
-    _checked(_libc.capget(header, data))
+    checked(_libc.capget(header, data))
     return int(struct.unpack("6I", data.raw)[1])
 
 
@@ -105,7 +107,7 @@ def _ruleset(abi: int, pairs: "list[tuple[bytes, bytes]]") -> landlock.Ruleset:
     return ruleset
 
 
-def _checked(result: int) -> None:
+def checked(result: int) -> None:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -56,16 +56,18 @@ class Sandbox:
         if lacking := self.lacking(config):
             self._log.event("warning", "the apps are not fully separated", lacking=lacking)
 
-    async def confine(self, tenant: Tenant, launch: Launch, cgroup: str) -> Confined:
-        """Prepare the tenant's folders, and return the plan with its confinement. Raises StartFailed."""
+    async def confine(self, tenant: Tenant, launch: Launch, cgroup: str, *, alone: bool = True) -> Confined:
+        """Prepare the tenant's folders, and return the plan with its confinement. ``alone``: no process of the tenant
+        runs; else its folders are prepared already, and it could exchange their content meanwhile. Raises
+        StartFailed."""
         try:
-            return await asyncio.to_thread(self._confine, tenant, launch, cgroup)
+            return await asyncio.to_thread(self._confine, tenant, launch, cgroup, alone)
         except (OSError, ValueError) as error:
             raise StartFailed(
                 f"{tenant.address} cannot be separated from the other apps: {error}. See app.isolation"
             ) from error
 
-    def _confine(self, tenant: Tenant, launch: Launch, cgroup: str) -> Confined:
+    def _confine(self, tenant: Tenant, launch: Launch, cgroup: str, alone: bool) -> Confined:
         app = tenant.app
         words, limited = limits.limit(cgroup, app.memory, app.cpu, int(launch.env.get("PORT", "0")))
         decision = self._decide(tenant, launch)
@@ -75,7 +77,7 @@ class Sandbox:
         temporary = self._temporary(tenant)
         durable_files.make_folder(temporary)
         if decision.user_ids:
-            user = self._give_to_user(tenant, temporary)
+            user = self._give_to_user(tenant, temporary, alone)
             words.append(f"user={user}")
         if decision.landlock:
             words += self._landlock(tenant, temporary, decision)
@@ -103,9 +105,11 @@ class Sandbox:
             self._log.event("warning", "no user id of its own", tenant=tenant.address, reason=hindrance)
         return decision
 
-    def _give_to_user(self, tenant: Tenant, temporary: Path) -> int:
+    def _give_to_user(self, tenant: Tenant, temporary: Path, alone: bool) -> int:
         with self._lock:
             number = self._ids.of(tenant.address)
+        if not alone:
+            return number
         user_ids.own(
             tenant.data, number, self._data, [tenant.data / name for name in (*tenant.app.databases, *tenant.app.files)]
         )
@@ -137,7 +141,7 @@ class Sandbox:
         return {os.path.realpath(path) for path in self._private}
 
     def _temporary(self, tenant: Tenant) -> Path:
-        return Path(os.path.realpath(self._data), TEMPORARY, f"{tenant.user}~{tenant.key}")
+        return Path(os.path.realpath(self._data), TEMPORARY, "~".join(tenant.data.parts[-2:]))
 
     async def clean(self, tenant: Tenant) -> None:
         """Empty the tenant's temporary folder; no process of it is left."""
