@@ -49,7 +49,8 @@ def calls(what: Callable[[], object]) -> Counter[str]:
 
 
 def objects(what: Callable[[], object]) -> Counter[str]:
-    """Return the objects of flyatc's classes that it makes. They are kept until its end, so that none is missed."""
+    """Return the objects of flyatc's classes that it makes. They are kept until its end, so that none is missed. What
+    was there before stays excluded from garbage collection, as the tests themselves are (tests/conftest.py)."""
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -65,7 +66,6 @@ def objects(what: Callable[[], object]) -> Counter[str]:
         what()
     finally:
         sys.setprofile(None)
-        gc.unfreeze()
         gc.enable()
     return Counter(type(one).__name__ for one in kept.values())
 

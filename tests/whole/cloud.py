@@ -20,6 +20,7 @@ from flyatc.sim.machine import Record
 from flyatc.sim.machines import RECORDS
 from flyatc.sim.simulator import Settings
 from whole.daemon import SLOWNESS, Answer, clean_environment, eventually
+from whole.log_file import LogFile, matching
 
 
 class Cloud(Platform):
@@ -33,6 +34,7 @@ class Cloud(Platform):
         self.folder, self._server, self._bucket = folder, server, server.bucket()
         self._born(config, metadata, settings.get("regions", Settings(folder=folder).regions))
         self.lines = {name: Line(server.port) for name in metadata}
+        self._logs: dict[str, LogFile] = {}
         super().__init__(Settings(folder=folder, **settings), self._command)
 
     def _born(self, config: str, metadata: Mapping[str, Mapping[str, str]], regions: Sequence[str]) -> None:
@@ -98,13 +100,8 @@ class Cloud(Platform):
 
     def reported(self, name: str, message: str, **fields: Any) -> list[dict[str, Any]]:
         """Lines of a machine's log, whose ``msg`` begins so."""
-        found = []
-        for line in (self[name].folder / "machine.log").read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                one = json.loads(line)
-                if str(one.get("msg", "")).startswith(message) and all(one.get(k) == v for k, v in fields.items()):
-                    found.append(one)
-        return found
+        log = self._logs.setdefault(name, LogFile(self[name].folder / "machine.log"))
+        return matching(log.lines(), message, fields)
 
     def until_reported(self, name: str, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
         found = eventually(lambda: self.reported(name, message, **fields), within, f"{message!r} {fields} of {name}")

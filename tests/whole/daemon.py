@@ -16,20 +16,23 @@ from typing import Any
 
 from flyatc.control.client import Client
 from slowness import SLOWNESS as SLOWNESS  # for those who import it from here
+from whole.log_file import LogFile, matching
 
 RESTLESS = Path(__file__).parent.parent / "apps" / "restless.py"
 
 
 def eventually(check: Callable[[], Any], within: float = 10.0, what: str = "it") -> Any:
-    """Polls until ``check`` gives something true, and returns that; fails after ``within`` seconds."""
+    """Polls until ``check`` gives something true, and returns that; fails after ``within`` seconds. Long waits are
+    polled less often: they end at most a thirtieth later, and leave the processor to what is waited for."""
     began = time.monotonic()
     while True:
         found = check()
         if found:
             return found
-        if time.monotonic() - began > within * SLOWNESS:  # asked anew: the machine may have become busy meanwhile
+        waited = time.monotonic() - began
+        if waited > within * SLOWNESS:  # asked anew: the machine may have become busy meanwhile
             raise AssertionError(f"{what} did not come about within {within} s (times {float(SLOWNESS):.1f})")
-        time.sleep(0.01)  # noqa: TID251 - polling for a fact
+        time.sleep(min(max(0.01, waited / 30), 0.05))  # noqa: TID251 - polling for a fact
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     python: list[str] = field(default_factory=lambda: [sys.executable])
+    _log: LogFile | None = None
 
     @property
     def data(self) -> Path:
@@ -145,24 +149,13 @@ class Daemon:
 
     def lines(self) -> list[dict[str, Any]]:
         """Its log so far; what is no JSON comes as {"text": …}."""
-        if not self.log_file.exists():
-            return []
-        found = []
-        for line in self.log_file.read_bytes().split(b"\n"):
-            if line:
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    found.append({"text": line.decode(errors="replace")})
-        return found
+        if self._log is None:
+            self._log = LogFile(self.log_file)
+        return self._log.lines()
 
     def reported(self, message: str, **fields: Any) -> list[dict[str, Any]]:
         """The lines with this ``msg`` (or which begin with it) and these fields."""
-        return [
-            line
-            for line in self.lines()
-            if str(line.get("msg", "")).startswith(message) and all(line.get(k) == v for k, v in fields.items())
-        ]
+        return matching(self.lines(), message, fields)
 
     def until_reported(self, message: str, within: float = 10, **fields: Any) -> dict[str, Any]:
         """Waits for the first such line."""

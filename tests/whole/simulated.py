@@ -1,6 +1,5 @@
 """``flyatc sim`` as a process, and its commands."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from fakes.fly import Reported, ask
 from flyatc.sim import simulator
 from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
+from whole.log_file import LogFile
 
 
 class Sim:
@@ -25,6 +25,7 @@ class Sim:
             (folder / "tenants.yaml").write_text(config)
         where = config if isinstance(config, Path) else folder / "tenants.yaml"
         self.out = folder / "sim.log"
+        self._logs: dict[str, LogFile] = {}
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flyatc", "sim", "--machines", str(machines), "--config", str(where),
@@ -62,8 +63,8 @@ class Sim:
 
     def reported(self, machine: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
         """The lines of a machine's log with these words in their message, and these fields."""
-        text = (self.folder / ".flyatc-sim" / machine / "machine.log").read_text()
-        lines = [json.loads(line) for line in text.splitlines(True) if line.startswith("{") and line.endswith("}\n")]
+        log = self._logs.setdefault(machine, LogFile(self.folder / ".flyatc-sim" / machine / "machine.log"))
+        lines = (line for line in log.lines() if "msg" in line)
         return [line for line in lines if message in line["msg"] and fields.items() <= line.items()]
 
     def stop(self) -> int:
