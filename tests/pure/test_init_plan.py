@@ -119,7 +119,7 @@ def test_rails_changes_config_ru_the_uploads_the_redirect_to_https_and_a_fixed_p
 def test_django_changes_its_settings() -> None:
     assert changes("django") == [
         "shop/settings.py:1 import os",
-        'shop/settings.py:4 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "for commands without a tenant")',
+        'shop/settings.py:4 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")',
         'shop/settings.py:5 DEBUG = os.environ.get("DJANGO_DEBUG") == "1"',
         'shop/settings.py:6 ALLOWED_HOSTS = ["127.0.0.1", "localhost", ".fly.dev"]',
         "shop/settings.py:10 'NAME': os.environ.get(\"DATABASE_PATH\", BASE_DIR / 'db.sqlite3'),",
@@ -273,7 +273,8 @@ def test_an_existing_dockerfile_gets_flyatc_above_its_user_and_as_its_command() 
         (11, 'CMD ["./bin/thrust", "./bin/rails", "server"]', 'CMD ["flyatc", "serve"]')
     ]
     assert {one.line for one in found if one.old is None} == {7}
-    assert "FLYATC_CONFIG=/rails/tenants.yaml" in found[-2].new
+    assert any("FLYATC_CONFIG=/rails/tenants.yaml" in one.new for one in found)
+    assert "RUN install --directory --owner=1000 /data" in [one.new for one in found]
     assert list(image.changes(facts({"Dockerfile": image.dockerfile(planned(TREES["express"]))}))) == []
 
 

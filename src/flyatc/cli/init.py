@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def init(folder: Path, to_stdout: bool, docker: bool, fly: bool) -> int:
         _print(_difference(facts.text(str(HERE)), text))
         if not docker and not fly:
             return 1
-    return _check(folder)
+    return _check(folder, "make the changes above, then: " if plan.changes or plan.steps else "")
 
 
 def _read(folder: Path) -> Facts:
@@ -95,6 +96,8 @@ def _docker(folder: Path, facts: Facts, plan: Plan, *, wanted: bool) -> None:
             _print(report.changes("Change in .dockerignore:", list(image.ignored(facts))))
         else:
             _write(folder / ".dockerignore", "\n".join(image.DOCKERIGNORE) + "\n")
+    elif not wanted:
+        click.echo("\nThere is no Dockerfile: flyatc init --docker --fly writes one, and a fly.toml")
 
 
 def _fly(folder: Path, facts: Facts, *, wanted: bool) -> None:
@@ -113,8 +116,8 @@ def _difference(old: str, new: str) -> list[str]:
     return ["", f"What init would write ({hint}):", *(f"  {line}" for line in lines[:MOST_OF_A_DIFF]), *more]
 
 
-def _check(folder: Path) -> int:
-    """Check what was written, as flyatc check does, and say what to type next."""
+def _check(folder: Path, first: str) -> int:
+    """Check what was written, as flyatc check does, and say what to type next. ``first``: what to do before."""
     found = [name for name in PROGRAMS if (folder / name).is_dir()]
     path = os.pathsep.join([*(str((folder / name).absolute()) for name in found), os.environ.get("PATH", "")])
     click.echo("")
@@ -125,9 +128,8 @@ def _check(folder: Path) -> int:
         click.echo("Next: install what is missing, then flyatc check")
         return 1
     click.echo(check.summary(config))
-    into = "" if folder == Path() else f"cd {folder} && "
+    into = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     programs = f'PATH="{":".join(f"$PWD/{name}" for name in found)}:$PATH" ' if found else ""
-    click.echo(
-        f"Next: {output.plain(into)}{programs}flyatc serve    then open http://localhost:3000/{tenants_file.FIRST}/"
-    )
+    click.echo(f"Next: {first}{output.plain(into)}{programs}flyatc serve")
+    click.echo(f"      and open http://localhost:{config.server.listen.port}/{tenants_file.FIRST}/")
     return 0

@@ -74,7 +74,7 @@ def _secret(facts: Facts, settings: list[str]) -> tuple[str, list[Change]]:
         return "DJANGO_SECRET_KEY", []
     if known := python.reads(hit.match[1]):
         return known, []
-    new = 'SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "for commands without a tenant")'
+    new = 'SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")'
     return "DJANGO_SECRET_KEY", [change(hit, new, "a secret for each tenant")]
 
 

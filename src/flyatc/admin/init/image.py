@@ -6,7 +6,7 @@ from flyatc.admin.init.facts import Facts, Hit
 from flyatc.admin.init.plan import Change, Image, Plan
 
 COMMAND = 'CMD ["flyatc", "serve"]'
-FLYATC = "ADD flyatc-*-linux-*.tar.gz /opt/"  # unpacks /opt/flyatc, which has its own Python
+FLYATC = "ADD flyatc-*-linux-*.tar.gz /opt/"
 ARCHIVE = "make dist in a checkout of flyatc, and copy dist/flyatc-*.tar.gz into this folder"
 DOCKERIGNORE = ("/data/", "/store/", ".git", "node_modules", "**/__pycache__", "*.sqlite3", "*.sqlite3-*")
 _APT = "RUN apt-get update && apt-get install -y --no-install-recommends {} && rm -rf /var/lib/apt/lists/*"
@@ -43,17 +43,20 @@ def changes(facts: Facts) -> Iterator[Change]:
     """Yield what an existing Dockerfile must get."""
     name = "Dockerfile"
     last = _last(facts, r"(?i)^\s*FROM\s+(\S+)")
-    user, command = _last(facts, r"(?i)^\s*USER\s"), _last(facts, r"(?i)^\s*CMD\b")
+    user, command = _last(facts, r"(?i)^\s*USER\s+([\w.-]+)"), _last(facts, r"(?i)^\s*CMD\b")
     place = _last(facts, r"(?i)^\s*WORKDIR\s+[\"']?(/[\w./-]*)")
     if facts.find(r"/opt/flyatc", name) is None:
         before = user.line - 1 if user is not None and last is not None and user.line > last.line else None
         if before is None and command is not None:
             before = command.line - 1
         base = last.match[1] if last else ""
+        lines = [FLYATC]
+        if user is not None and before == user.line - 1:
+            lines.append(f"RUN install --directory --owner={user.match[1]} /data")
         why = f"first {ARCHIVE}"
         if "alpine" in base:
-            why = f"{base} has no glibc: use a base image of Debian 12. {why}"
-        for line in (FLYATC, environment(place.match[1].rstrip("/") if place else "/app")):
+            why = f"{base} has no glibc: use one of Debian, or a wheel of flyatc (docs/deploy.md). {why}"
+        for line in (*lines, environment(place.match[1].rstrip("/") if place else "/app")):
             yield Change(name, line, why, before)
             why = ""
     if facts.find(r"(?i)^\s*COPY\s+(?:--\S+\s+)*(?:\.|tenants\.yaml)\s", name) is None:

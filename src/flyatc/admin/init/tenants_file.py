@@ -63,6 +63,8 @@ def _environment(plan: Plan) -> Iterator[str]:
 def _saved(plan: Plan) -> Iterator[str]:
     names = sequence(plan.databases)
     yield from _noted(f"  databases: {names}", "below {data}: restored before the start, saved at the stop")
+    if len(plan.databases) == 1:
+        yield from _noted("  # seed: template.sqlite3", "a database that new tenants begin with")
     if plan.files:
         yield from _noted(f"  files: {sequence(plan.files)}", "folders below {data}, saved with the databases")
     if plan.writable:
