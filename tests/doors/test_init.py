@@ -50,7 +50,7 @@ def test_it_writes_the_file_says_what_to_change_checks_it_and_names_the_next_com
         '    + app.listen(process.env.PORT || 3000, () => console.log("up"));',
     ]
     assert f"{folder}/tenants.yaml: no faults" in lines
-    assert lines[-2] == "Next: make the changes above, then: flyatc serve"
+    assert lines[-2] == "Next: do the above, then: flyatc serve"
     assert lines[-1] == "      and open http://localhost:3000/bellevue/2025/winter/"
     assert len(lines) <= 40, "one screen"
     assert list(load.load(folder / "tenants.yaml", {}).tenants) == ["bellevue/2025/winter", "bellevue/2025/summer"]

@@ -53,11 +53,13 @@ def init(folder: Path, to_stdout: bool, docker: bool, fly: bool) -> int:
     _docker(folder, facts, plan, wanted=docker)
     _fly(folder, facts, wanted=fly)
     _print(report.notes(plan))
+    if not docker and facts.has("Dockerfile") is None:
+        _print(["", "There is no Dockerfile: flyatc init --docker --fly writes one, and a fly.toml"])
     if not written:
         _print(_difference(facts.text(str(HERE)), text))
         if not docker and not fly:
             return 1
-    return _check(folder, "make the changes above, then: " if plan.changes or plan.steps else "")
+    return _check(folder, "do the above, then: " if plan.changes or plan.steps else "")
 
 
 def _read(folder: Path) -> Facts:
@@ -74,14 +76,18 @@ def _print(lines: Iterable[str]) -> None:
 
 def _write(path: Path, text: str) -> bool:
     """Create a file. Returns False if there is one already."""
+    created = False
     try:
         with path.open("x", encoding="utf-8") as file:
+            created = True
             file.write(text)
     except FileExistsError:
         click.echo(f"{output.plain(str(path))} is there already, and is kept")
         return False
     except OSError as error:
-        raise NotWritten(f"{path} cannot be written: {error.strerror}. flyatc init --stdout prints it") from error
+        if created:  # the disk is full: leave no half of it
+            path.unlink(missing_ok=True)
+        raise NotWritten(f"{path} cannot be written: {error.strerror}") from error
     click.echo(f"wrote {output.plain(str(path))}")
     return True
 
@@ -96,8 +102,6 @@ def _docker(folder: Path, facts: Facts, plan: Plan, *, wanted: bool) -> None:
             _print(report.changes("Change in .dockerignore:", list(image.ignored(facts))))
         else:
             _write(folder / ".dockerignore", "\n".join(image.DOCKERIGNORE) + "\n")
-    elif not wanted:
-        click.echo("\nThere is no Dockerfile: flyatc init --docker --fly writes one, and a fly.toml")
 
 
 def _fly(folder: Path, facts: Facts, *, wanted: bool) -> None:

@@ -12,13 +12,14 @@ def changes(heading: str, found: Sequence[Change]) -> Iterator[str]:
     if found:
         yield ""
         yield heading
-    before = None
+    before: tuple[str, str] | None = None
     for one in found:
         place = f"{one.file}:{one.line}" if one.line is not None else one.file
         added = one.old is None and one.line is not None
-        if (where := f"{place}{' (below it)' if added else ''}") != before or one.why:
+        where = f"{place}{' (below it)' if added else ''}"
+        if before is None or where != before[0] or one.why not in ("", before[1]):
             yield f"  {where}{f'  {one.why}' if one.why else ''}"
-        before = where
+        before = where, one.why
         if one.old is not None:
             yield f"    - {_short(one.old)}"
         yield f"    + {_short(one.new)}"
