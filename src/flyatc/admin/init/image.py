@@ -6,7 +6,7 @@ from flyatc.admin.init.facts import Facts, Hit
 from flyatc.admin.init.plan import Change, Image, Plan
 
 COMMAND = 'CMD ["flyatc", "serve"]'
-FLYATC = "ADD flyatc-*-linux-*.tar.gz /opt/"
+FLYATC = "ADD flyatc-*-linux-*.tar.gz /opt/"  # unpacks /opt/flyatc, which has its own Python
 ARCHIVE = "make dist in a checkout of flyatc, and copy dist/flyatc-*.tar.gz into this folder"
 DOCKERIGNORE = ("/data/", "/store/", ".git", "node_modules", "**/__pycache__", "*.sqlite3", "*.sqlite3-*")
 _APT = "RUN apt-get update && apt-get install -y --no-install-recommends {} && rm -rf /var/lib/apt/lists/*"
