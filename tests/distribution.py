@@ -23,6 +23,7 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_machine_sleep.py",
     "test_leases.py",
     "test_store_start.py",
+    "test_dist.py",  # 30
     "test_tenant_stops.py",
     "test_servers_python_and_node.py",  # 20
 )

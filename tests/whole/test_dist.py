@@ -35,9 +35,8 @@ loop do
   client.close
 end
 """
-# of an image: another Python's modules, and other versions of libraries; that there are none is no hindrance
 FLYATC = "/usr/local/bin/flyatc"
-HOSTILE = "LD_LIBRARY_PATH=/home/lib PYTHONPATH=/home/lib PYTHONHOME=/home/lib"
+SETTINGS = {name: "/home/lib" for name in ("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")}  # of an image, for its app
 CONFIG = f"""
 server: {{listen: "127.0.0.1:0", data: data}}
 storage: {{url: "file:store", interval: 0, MODE}}
@@ -53,7 +52,7 @@ EVERYTHING = """
 import importlib, json, pkgutil, ssl, sys
 from pathlib import Path
 
-import boto3, botocore.httpsession, zoneinfo, zstandard
+import boto3, botocore.httpsession, dns.asyncresolver, dns.reversename, prometheus_client.exposition, zstandard
 import flyatc
 from rich.progress import Progress
 from rich.table import Table
@@ -77,6 +76,9 @@ print(json.dumps({
     "backend": zstandard.backend,
 }))
 """
+
+
+pytestmark = pytest.mark.needs("cc")
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +117,22 @@ def _ldd(program: str) -> list[str]:
     return subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def within(root: Path, program: str, exports: str = "") -> list[str]:
+def within(root: Path, program: str) -> list[str]:
     """A command that runs ``program`` with further arguments in the root folder ``root``; without the ``-m flyatc`` of
-    other daemons. ``exports``: more of its environment."""
+    other daemons."""
     script = f"""
 mount --make-rprivate /
 mount -t proc proc '{root}/proc'
 mount --rbind /dev '{root}/dev'
 [ "$1" != -m ] || shift 2
-export PATH=/usr/local/bin:$PATH {exports}
+export PATH=/usr/local/bin:$PATH {" ".join(f"{name}={value}" for name, value in SETTINGS.items())}
 exec chroot '{root}' {program} "$@"
 """
     return ["unshare", "--mount", "sh", "-ec", script, "sh"]
 
 
 def run(root: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*within(root, program, HOSTILE), *arguments]
+    command = [*within(root, program), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, env=clean_environment(), timeout=60 * SLOWNESS, check=False
     )
@@ -151,7 +153,7 @@ class Bare(Daemon):
 @pytest.fixture(params=["snapshot", "litestream"])
 def daemon(bare: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:
     one = Bare(bare / "home", CONFIG.replace("MODE", f"mode: {request.param}"))
-    one.python = within(bare, FLYATC, HOSTILE)
+    one.python = within(bare, FLYATC)
     yield one
     one.clean_up()
     print(one.log_file.read_text()[-20_000:])
@@ -189,9 +191,17 @@ def test_an_app_is_served_saved_and_restored_without_anything_of_the_image(daemo
         daemon.start()
         assert count(daemon.get("/ann/")) == visits
         assert [one["state"] for one in json.loads(daemon.cli("status", "--json").stdout)["tenants"]] == ["ready"]
+        (app,) = (one for one in map(environment, daemon.children()) if "DATABASE_PATH" in one)  # not litestream
+        assert {name: app[name] for name in SETTINGS} == SETTINGS
+        assert not {name for name in app if name.startswith(("LD_", "PYTHON"))} - {*SETTINGS, *os.environ}
         assert daemon.stop() == 0
         shutil.rmtree(daemon.data)
     assert not daemon.reported("unexpected error")
+
+
+def environment(pid: int) -> dict[str, str]:
+    settings = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(one.split("=", 1) for one in settings if one)
 
 
 def count(page: Answer) -> int:
