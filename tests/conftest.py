@@ -27,14 +27,16 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "express": "node-express",
     "sqlite3": "node-sqlite3",
     "php": "php-cli",
+    "php-sqlite": "php-sqlite3",
     "rails": "ruby-rails",
     "gem": "ruby",
     "bundle": "ruby-bundler",
     "cc": "gcc",
 }
 LEFT = pytest.StashKey[list[leftovers.Leftover]]()
-MODULES = ("express", "sqlite3")  # of Node; npm install in that example will do as well:
-EXAMPLE = Path(__file__).parents[1] / "examples" / "customers"
+ROOT = Path(__file__).parents[1]
+MODULES = ("express", "sqlite3")  # of Node; npm install in this example will do as well:
+EXAMPLE = ROOT / "examples" / "customers"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,7 +83,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         (what,) = mark.args
         if not _is_there(what):
-            reason = f"{what} is not installed: apt install {PACKAGES[what]}"
+            package = PACKAGES.get(what)
+            reason = f"{what} is not installed: " + (f"apt install {package}" if package else f"npm ci in {what}")
             reason += ", or npm install in examples/customers" if what in MODULES else ""
             must = os.environ.get("CI") == "true" and what not in MODULES  # a registry may be out of reach of a machine
             pytest.fail(reason, pytrace=False) if must else pytest.skip(reason)
@@ -89,8 +92,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @functools.cache
 def _is_there(what: str) -> bool:
+    """``what``: of PACKAGES, or the folder of an example with a package-lock.json."""
+    if what not in PACKAGES:
+        return (ROOT / what / "node_modules" / ".package-lock.json").exists()
     if what == "rails":
         command = ["ruby", "-e", "require 'action_controller/railtie'"]
+    elif what == "php-sqlite":
+        command = ["php", "-r", "exit(extension_loaded('pdo_sqlite') ? 0 : 1);"]
     elif what in MODULES:
         command = ["node", "-e", f"require('{what}')"]
     else:

@@ -1,24 +1,61 @@
-// Notes: a list and a form, in one SQLite database.
+// Notes: a list, and a form for those who have signed in. One SQLite database, and a folder of uploads.
+const path = require("node:path");
 const Database = require("better-sqlite3");
+const session = require("cookie-session");
+const { csrfSync } = require("csrf-sync");
 const express = require("express");
+const multer = require("multer");
 
 const db = new Database(process.env.DATABASE_PATH || "dev.sqlite3");
 db.pragma("journal_mode = WAL");
 db.pragma("busy_timeout = 5000");
-db.exec("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)");
+db.exec("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, author TEXT, text TEXT, title TEXT, file TEXT)");
 
-const escaped = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+const uploads = multer({ dest: process.env.UPLOADS || "uploads" });
+const { csrfSynchronisedProtection: checked, generateToken } = csrfSync({
+  getTokenFromRequest: (request) => request.body?.token,
+});
 
 const app = express();
-app.use(express.urlencoded({ extended: false }));
+app.use(express.static("public"));
+app.use(session({ secret: process.env.SESSION_SECRET || "only for development", sameSite: "lax" }));
+
 app.get("/", (request, response) => {
-  const notes = db.prepare("SELECT text FROM notes ORDER BY id").all();
-  response.send(`<!doctype html><title>Notes</title>
-<ul>${notes.map((note) => `<li>${escaped(note.text)}</li>`).join("")}</ul>
-<form method="post" action="notes"><input name="text" required><button>Add</button></form>`);
+  const notes = db.prepare("SELECT * FROM notes ORDER BY id").all();
+  const { user } = request.session;
+  response.send(page(`<ul>${notes.map(item).join("")}</ul>${user ? welcome(user, generateToken(request)) : guest}`));
 });
-app.post("/notes", (request, response) => {
-  db.prepare("INSERT INTO notes (text) VALUES (?)").run(String(request.body.text ?? ""));
+
+app.post("/notes", uploads.single("file"), checked, (request, response) => {
+  const { user } = request.session;
+  if (!user) return response.redirect("/login");
+  db.prepare("INSERT INTO notes (author, text, title, file) VALUES (?, ?, ?, ?)").run(
+    user, String(request.body.text), request.file?.originalname ?? null, request.file?.filename ?? null);
   response.redirect("/");
 });
+
+app.get("/notes/:id/file", (request, response) => {
+  const note = db.prepare("SELECT * FROM notes WHERE id = ?").get(request.params.id);
+  if (!note?.file) return response.sendStatus(404);
+  response.download(path.resolve(process.env.UPLOADS || "uploads", note.file), note.title);
+});
+
+app.get("/login", (request, response) => response.send(page(login(generateToken(request)))));
+
+app.post("/login", express.urlencoded({ extended: false }), checked, (request, response) => {
+  request.session.user = String(request.body.user);
+  response.redirect("/");
+});
+
 app.listen(process.env.PORT || 3000, "127.0.0.1");
+
+const escaped = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+const page = (body) => `<!doctype html><title>Notes</title><link rel="stylesheet" href="style.css">${body}`;
+const item = ({ id, author, text, title }) => `<li>${escaped(author)}: ${escaped(text)}
+  ${title ? `<a href="notes/${id}/file">${escaped(title)}</a>` : ""}</li>`;
+const guest = `<p><a href="login">Sign in</a></p>`;
+const welcome = (user, token) => `<p>You are ${escaped(user)}.</p>
+  <form method="post" action="notes" enctype="multipart/form-data"><input type="hidden" name="token" value="${token}">
+  <input name="text" required><input name="file" type="file"><button>Add</button></form>`;
+const login = (token) => `<form method="post"><input type="hidden" name="token" value="${token}">
+  <input name="user" required placeholder="Your name"><button>Sign in</button></form>`;

@@ -1,29 +1,42 @@
 <?php
-// Notes: a list and a form, in one SQLite database.
+// Notes: a list, and a form for those who have signed in.
+require __DIR__ . '/../app.php';
 session_start();
-$db = new PDO('sqlite:' . (getenv('DATABASE_PATH') ?: __DIR__ . '/../dev.sqlite3'));
-$db->exec('PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 5000');
-$db->exec('CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)');
-$_SESSION['token'] ??= bin2hex(random_bytes(16));
+
 if ($_SERVER['REQUEST_METHOD'] === 'POST') {
-    if (!hash_equals($_SESSION['token'], $_POST['token'] ?? '')) {
-        http_response_code(403);
-        exit('no token');
+    check_token();
+    if (!isset($_SESSION['user'])) {
+        redirect('/login.php');
     }
-    $db->prepare('INSERT INTO notes (text) VALUES (?)')->execute([$_POST['text'] ?? '']);
-    header('Location: /');
-    exit;
+    $database = database();
+    $file = ($_FILES['file']['error'] ?? UPLOAD_ERR_NO_FILE) === UPLOAD_ERR_OK ? $_FILES['file'] : null;
+    $database->prepare('INSERT INTO notes (author, text, file) VALUES (?, ?, ?)')
+        ->execute([$_SESSION['user'], $_POST['text'] ?? '', $file['name'] ?? null]);
+    if ($file) {
+        is_dir(uploads()) || mkdir(uploads(), recursive: true);
+        move_uploaded_file($file['tmp_name'], uploads() . '/' . $database->lastInsertId());
+    }
+    redirect('/');
 }
 ?>
 <!doctype html>
 <title>Notes</title>
+<link rel="stylesheet" href="style.css">
 <ul>
-<?php foreach ($db->query('SELECT text FROM notes ORDER BY id') as $note): ?>
-  <li><?= htmlspecialchars($note['text']) ?></li>
+<?php foreach (database()->query('SELECT * FROM notes ORDER BY id') as $note): ?>
+  <li><?= h($note['author']) ?>: <?= h($note['text']) ?>
+    <?php if ($note['file']): ?><a href="file.php?id=<?= $note['id'] ?>"><?= h($note['file']) ?></a><?php endif ?>
+  </li>
 <?php endforeach ?>
 </ul>
-<form method="post">
-  <input type="hidden" name="token" value="<?= $_SESSION['token'] ?>">
+<?php if (isset($_SESSION['user'])): ?>
+<p>You are <?= h($_SESSION['user']) ?>.</p>
+<form method="post" enctype="multipart/form-data">
+  <input type="hidden" name="token" value="<?= token() ?>">
   <input name="text" required>
+  <input name="file" type="file">
   <button>Add</button>
 </form>
+<?php else: ?>
+<p><a href="login.php">Sign in</a></p>
+<?php endif ?>

@@ -147,7 +147,8 @@ def _databases(facts: Facts, sources: list[str]) -> tuple[SqliteFiles, list[Chan
 
 def _uploads(facts: Facts, sources: list[str]) -> tuple[list[Variable], list[Change]]:
     hits = list(facts.hits(_DESTINATION, *sources))
-    return [Variable("UPLOADS", "{data}/uploads")] if hits else [], [
+    known = facts.find(r"getenv\('UPLOADS'\)", *sources)
+    return [Variable("UPLOADS", "{data}/uploads")] if hits or known else [], [
         change(
             hit,
             hit.text.replace(hit.match["value"], f"(getenv('UPLOADS') ?: {hit.match['value']})", 1),

@@ -1,0 +1,177 @@
+"""The apps of examples/, each with two tenants: from the first page to a migration of both.
+
+Each app shows notes, and lets who has signed in add one with a file."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from whole.browser import Browser, Page
+from whole.daemon import Daemon, clean_environment, eventually
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PICTURE = bytes(range(256)) * 300
+
+
+@dataclass
+class Stack:
+    """An example, and where its pages are. ``build``: commands that its README names before ``flyatc serve``."""
+
+    example: str
+    login: str
+    first: str = "bellevue/2025/winter"
+    second: str = "bellevue/2025/summer"
+    user: str = "user"  # the input of the login's form
+    password: tuple[str, ...] = ()  # and those for a password
+    add: str = ""  # the page with the form of a new note
+    build: list[list[str]] = field(default_factory=list)
+    rejected: int = 403  # a form without its token
+
+
+STACKS = {
+    "node": Stack("node", "login"),
+    "php": Stack("php", "login.php"),
+}
+NEEDS = {"node": ("node", "examples/node"), "php": ("php", "php-sqlite")}
+
+
+class Tenant:
+    """One tenant, and a browser that visits it."""
+
+    def __init__(self, stack: Stack, name: str, browser: Browser) -> None:
+        self.stack, self.name, self.browser = stack, name, browser
+
+    def page(self, path: str = "") -> Page:
+        return self.browser.get(f"/{self.name}/{path}")
+
+    def home(self) -> Page:
+        found = self.page()
+        assert found.status == 200, found.text
+        return found
+
+    def sign_in(self, user: str, **changed: str) -> Page:
+        page = self.page(self.stack.login)
+        form = page.form(self.stack.user)
+        values = {self.stack.user: user} | dict.fromkeys(self.stack.password, f"correct horse {user}")
+        return self.browser.submit(page, form, **values, **changed)
+
+    def add(self, text: str, name: str = "", content: bytes = b"") -> Page:
+        page = self.page(self.stack.add)
+        return self.browser.submit(page, page.form("file"), files={"file": (name, content)} if name else {}, text=text)
+
+    def notes(self) -> list[str]:
+        """The notes of the home page, without their files."""
+        found = re.findall(r"<li>\s*(\w+: [^<]*?)\s*<", self.home().text)
+        return [str(note) for note in found]
+
+
+@contextmanager
+def served(stack: Stack, folder: Path) -> Iterator[Daemon]:
+    """Serve a copy of the example, built as its README says. Its tenants never become idle."""
+    example = EXAMPLES / stack.example
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns("node_modules", "store", "data"))
+    if (example / "node_modules").exists():
+        (folder / "node_modules").symlink_to(example / "node_modules")
+    for command in stack.build:
+        subprocess.run(command, cwd=folder, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
+    written = (folder / "tenants.yaml").read_text()
+    assert "server:\n" in written
+    assert "\napp:" in written
+    config = written.replace("server:\n", "server:\n  listen: 127.0.0.1:0\n", 1)
+    config = re.sub(r"^(app:.*)$", r"\1\n  idle: 1h\n  start_timeout: 120s", config, count=1, flags=re.MULTILINE)
+    daemon = Daemon(folder, config)
+    try:
+        yield daemon.start()
+    finally:
+        daemon.clean_up()
+        print(daemon.log_file.read_text(errors="replace")[-20_000:])
+
+
+def stays_inside(daemon: Daemon, page: Page, path: str) -> None:
+    """The page came after redirects that did not leave the tenant."""
+    assert (page.status, page.url) == (200, f"http://127.0.0.1:{daemon.port}{path}"), page.text
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.needs(what) for what in NEEDS[name]]) for name in STACKS]
+)
+def test_two_tenants_of_an_example_are_apart_and_their_data_returns(name: str, tmp_path: Path) -> None:
+    stack = STACKS[name]
+    with served(stack, tmp_path / name) as daemon:
+        browser = Browser(f"http://127.0.0.1:{daemon.port}")
+        first, second = Tenant(stack, stack.first, browser), Tenant(stack, stack.second, browser)
+        logins_are_apart(daemon, first, second)
+        forms_need_their_token(first)
+        assets_are_below_the_prefix(first)
+        files_are_uploaded(daemon, first)
+        assert second.notes() == []
+        assert daemon.cli("backup", first.name).returncode == 0
+        first.add("later")
+        assert daemon.stop() == 0
+        daemon.write(daemon.config.replace("idle: 1h", "idle: 1s"))
+        first.browser.origin = f"http://127.0.0.1:{daemon.start().port}"
+        assert "You are ann" in first.home().text, "logins outlive a restart"
+        daemon.until_reported("tenant draining", within=30, tenant=first.name, why="no request for 1.0 s")
+        eventually(lambda: daemon.status(first.name)["state"] == "stopped", 30, "the idle stop")
+        shutil.rmtree(daemon.data / "tenants")
+        everything_is_back(first, ["ann: hello", "ann: later"])
+        an_earlier_version_returns(daemon, first)
+        assert daemon.stop() == 0
+        assert not daemon.reported("unexpected error")
+
+
+def logins_are_apart(daemon: Daemon, first: Tenant, second: Tenant) -> None:
+    stays_inside(daemon, first.sign_in("ann"), f"/{first.name}/")
+    assert "You are ann" in first.home().text
+    assert "You are" not in second.home().text, "a login at one is none at the other"
+    stays_inside(daemon, second.sign_in("bob"), f"/{second.name}/")
+    assert "You are ann" in first.home().text, "the other login has not ended this one"
+    copied = "; ".join(f"{one.name}={one.value}" for one in first.browser.jar if one.path.startswith(f"/{first.name}"))
+    assert "You are ann" in daemon.get(f"/{first.name}/", {"Cookie": copied}).text
+    assert "You are" not in daemon.get(f"/{second.name}/", {"Cookie": copied}).text, (
+        "nor is a copied cookie valid there"
+    )
+
+
+def forms_need_their_token(first: Tenant) -> None:
+    page = first.page(first.stack.add)
+    form = page.form("file")
+    form.fields = {name: "" for name in form.fields if "token" not in name.lower()}
+    assert first.browser.submit(page, form, text="forged").status == first.stack.rejected
+    assert first.notes() == []
+
+
+def assets_are_below_the_prefix(first: Tenant) -> None:
+    sheets = first.browser.styles(first.home())
+    assert len(sheets) >= 2, "a style sheet, and a picture that it shows"
+    for sheet in sheets:
+        assert sheet.status == 200, sheet.url
+        assert sheet.path.startswith(f"/{first.name}/"), sheet.url
+        assert sheet.headers.get_content_type() in ("text/css", "image/svg+xml")
+
+
+def files_are_uploaded(daemon: Daemon, first: Tenant) -> None:
+    stays_inside(daemon, first.add("hello", "picture.bin", PICTURE), f"/{first.name}/")
+    everything_is_back(first, ["ann: hello"])
+
+
+def everything_is_back(first: Tenant, notes: list[str]) -> None:
+    home = first.home()
+    assert first.notes() == notes
+    assert first.browser.follow(home, "picture.bin").body == PICTURE
+
+
+def an_earlier_version_returns(daemon: Daemon, first: Tenant) -> None:
+    versions = json.loads(daemon.cli("history", first.name, "--json").stdout)["versions"]
+    earliest = min(one["saved"] for one in versions if not one["database"].endswith("/"))
+    run = daemon.cli("restore", first.name, "--at", earliest)
+    assert run.returncode == 0, run.stderr
+    everything_is_back(first, ["ann: hello"])
