@@ -29,6 +29,7 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "php": "php-cli",
     "php-sqlite": "php-sqlite3",
     "rails": "ruby-rails",
+    "ruby-sqlite": "ruby-sqlite3",
     "gem": "ruby",
     "bundle": "ruby-bundler",
     "cc": "gcc",
@@ -97,6 +98,8 @@ def _is_there(what: str) -> bool:
         return (ROOT / what / "node_modules" / ".package-lock.json").exists()
     if what == "rails":
         command = ["ruby", "-e", "require 'action_controller/railtie'"]
+    elif what == "ruby-sqlite":
+        command = ["ruby", "-e", "require 'sqlite3'"]
     elif what == "php-sqlite":
         command = ["php", "-r", "exit(extension_loaded('pdo_sqlite') ? 0 : 1);"]
     elif what in MODULES:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RENEW = "python examples/recipes.py > docs/recipes.md"
 RECIPES = runpy.run_path(str(ROOT / "examples" / "recipes.py"))
 NAMES: list[str] = RECIPES["names"]()
-WITHOUT_APP = {"rails": app_trees.RAILS_8, "laravel": app_trees.LARAVEL_11}  # until the examples have theirs
+WITHOUT_APP = {"laravel": app_trees.LARAVEL_11}  # until the example has one
 COMPARED = "command", "before_start", "env", "databases", "files", "ready", "strip_prefix", "writable", "delivery"
 
 

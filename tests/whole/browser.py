@@ -1,11 +1,11 @@
 """A browser without a window: follows links and redirects, keeps cookies, fills in and sends the forms of a page."""
 
-import http.client
 import re
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
+from email.message import Message
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 
@@ -67,7 +67,7 @@ class Page:
     status: int
     url: str
     body: bytes
-    headers: http.client.HTTPMessage
+    headers: Message
 
     @property
     def text(self) -> str:
@@ -101,10 +101,10 @@ class Browser:
         """Follow the link with this text, or this address relative to the page."""
         return self.get(urllib.parse.urljoin(page.url, page.elements.links.get(link, link)))
 
-    def submit(self, page: Page, form: Form, *, files: dict[str, File] | None = None, **values: str) -> Page:
+    def submit(self, page: Page, form: Form, values: dict[str, str], files: dict[str, File] | None = None) -> Page:
         """Fill in a form of the page, send it, and return the page to which that leads."""
         url = urllib.parse.urljoin(page.url, form.action)
-        fields = {**form.fields, **values}
+        fields = form.fields | values
         if form.files:
             body, kind = multipart(fields, {name: (files or {}).get(name, ("", b"")) for name in form.files})
         else:

@@ -32,14 +32,25 @@ class Stack:
     password: tuple[str, ...] = ()  # and those for a password
     add: str = ""  # the page with the form of a new note
     build: list[list[str]] = field(default_factory=list)
+    text: str = "text"  # the inputs of that form
+    file: str = "file"
     rejected: int = 403  # a form without its token
 
 
+PRECOMPILE = [
+    "env",
+    "RAILS_RELATIVE_URL_ROOT=..",
+    "RAILS_ENV=production",
+    "SECRET_KEY_BASE=1",
+    "bin/rails",
+    "assets:precompile",
+]
 STACKS = {
     "node": Stack("node", "login"),
     "php": Stack("php", "login.php"),
+    "rails": Stack("rails", "session/new", text="note[text]", file="note[file]", rejected=422, build=[PRECOMPILE]),
 }
-NEEDS = {"node": ("node", "examples/node"), "php": ("php", "php-sqlite")}
+NEEDS = {"node": ("node", "examples/node"), "php": ("php", "php-sqlite"), "rails": ("puma", "rails", "ruby-sqlite")}
 
 
 class Tenant:
@@ -56,15 +67,15 @@ class Tenant:
         assert found.status == 200, found.text
         return found
 
-    def sign_in(self, user: str, **changed: str) -> Page:
+    def sign_in(self, user: str) -> Page:
         page = self.page(self.stack.login)
-        form = page.form(self.stack.user)
         values = {self.stack.user: user} | dict.fromkeys(self.stack.password, f"correct horse {user}")
-        return self.browser.submit(page, form, **values, **changed)
+        return self.browser.submit(page, page.form(self.stack.user), values)
 
     def add(self, text: str, name: str = "", content: bytes = b"") -> Page:
         page = self.page(self.stack.add)
-        return self.browser.submit(page, page.form("file"), files={"file": (name, content)} if name else {}, text=text)
+        values, files = {self.stack.text: text}, {self.stack.file: (name, content)} if name else {}
+        return self.browser.submit(page, page.form(self.stack.file), values, files)
 
     def notes(self) -> list[str]:
         """The notes of the home page, without their files."""
@@ -143,9 +154,11 @@ def logins_are_apart(daemon: Daemon, first: Tenant, second: Tenant) -> None:
 
 def forms_need_their_token(first: Tenant) -> None:
     page = first.page(first.stack.add)
-    form = page.form("file")
-    form.fields = {name: "" for name in form.fields if "token" not in name.lower()}
-    assert first.browser.submit(page, form, text="forged").status == first.stack.rejected
+    form = page.form(first.stack.file)
+    tokens = [name for name in form.fields if "token" in name.lower()]
+    assert tokens
+    form.fields = {name: value for name, value in form.fields.items() if name not in tokens}
+    assert first.browser.submit(page, form, {first.stack.text: "forged"}).status == first.stack.rejected
     assert first.notes() == []
 
 

@@ -8,6 +8,8 @@ from flyatc.admin.init.facts import Facts, Hit
 from flyatc.admin.init.plan import Change, Image, Plan, Static, Variable, change
 
 PRODUCTION, STORAGE_FILE = "config/environments/production.rb", "config/storage.yml"
+# one compilation for all prefixes: url(/assets/x.svg) in CSS becomes url(../assets/x.svg), in Sprockets and Propshaft
+PRECOMPILE = "RAILS_RELATIVE_URL_ROOT=.. RAILS_ENV=production SECRET_KEY_BASE=1"
 _GEM = r"^\s*gem\s+['\"]{name}['\"](?:\s*,\s*['\"]\D{{0,4}}(\d[\w.]*))?"
 _LOCKED = r"^ {{4}}{name} \((\d[\w.]*)\)"
 _ON_FLY = 'ENV.key?("FLY_APP_NAME")'
@@ -50,7 +52,7 @@ def plan(facts: Facts) -> Plan | None:
         ready="{prefix}/up" if facts.find(r"rails/health", "config/routes.rb") else None,
         static=(Static("/assets", "public/assets", digests=True),) if assets else (),
         changes=(*_mounted(facts), *uploaded, *_tls(facts), *_port(facts)),
-        steps=(f"RAILS_ENV=production SECRET_KEY_BASE=1 {' '.join(program)} assets:precompile",) if assets else (),
+        steps=(f"{PRECOMPILE} {' '.join(program)} assets:precompile",) if assets else (),
         warnings=tuple(_warnings(facts)),
         image=_image(facts, program, assets),
     )
@@ -136,7 +138,7 @@ def _warnings(facts: Facts) -> Iterator[str]:
 
 def _image(facts: Facts, program: tuple[str, ...], assets: bool) -> Image:
     version = facts.find(r"(\d+\.\d+(?:\.\d+)?)", ".ruby-version")
-    build = f"RUN SECRET_KEY_BASE=1 RAILS_ENV=production {' '.join(program)} assets:precompile"
+    build = f"RUN {PRECOMPILE} {' '.join(program)} assets:precompile"
     return Image(
         base=f"ruby:{version.match[1] if version else '3.3'}-slim-bookworm",
         packages=("build-essential", "git", "libsqlite3-dev", "libyaml-dev", "pkg-config"),

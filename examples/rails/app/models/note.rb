@@ -1,0 +1,3 @@
+class Note < ActiveRecord::Base
+  has_one_attached :file
+end
