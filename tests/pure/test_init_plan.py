@@ -304,6 +304,11 @@ def test_a_folder_without_an_app_has_no_plan() -> None:
     assert detect.plan(facts({"README.md": "x", "package.json": '{"main": "index.js"}'})) is None
 
 
+def test_of_many_files_that_were_not_read_five_are_named() -> None:
+    lines = list(report.header(planned(TREES["express"]), [f"{number}.js: a link" for number in range(900)]))
+    assert lines[1:] == [*(f"  not read: {number}.js: a link" for number in range(5)), "  not read: 895 more"]
+
+
 DEEP = "[" * 100_000
 HOSTILE = [
     DEEP, json.dumps({"dependencies": [1], "scripts": 3, "main": {}}), '{"scripts": {"start": "node \\u0000 {x}"}}',

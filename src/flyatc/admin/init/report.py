@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from flyatc.admin.init.plan import Change, Plan
 
 LONGEST = 200  # characters of a line of the app that are shown
+MOST_UNREAD = 5  # files that are named
 
 
 def changes(heading: str, found: Sequence[Change]) -> Iterator[str]:
@@ -31,7 +32,9 @@ def _short(text: str) -> str:
 
 def header(plan: Plan, unread: Sequence[str]) -> Iterator[str]:
     yield f"{plan.stack} ({', '.join(plan.seen)})"
-    yield from (f"  not read: {one}" for one in unread)
+    yield from (f"  not read: {one}" for one in unread[:MOST_UNREAD])
+    if len(unread) > MOST_UNREAD:
+        yield f"  not read: {len(unread) - MOST_UNREAD} more"
 
 
 def notes(plan: Plan) -> Iterator[str]:
