@@ -156,6 +156,29 @@ def test_python_apps_read_database_and_secret_from_the_environment() -> None:
     assert planned(TREES["fastapi"]).strip_prefix, "uvicorn puts the root path before the path itself"
 
 
+def test_an_import_of_os_is_added_where_a_new_line_needs_it_outside_of_other_statements() -> None:
+    source = """\"\"\"A shop,
+from here.
+\"\"\"
+from __future__ import annotations
+from flask import (
+    Flask,
+)
+from json import dumps
+
+app = Flask(__name__)
+app.config["SECRET_KEY"] = 'x'
+"""
+    tree = {"requirements.txt": "flask\ngunicorn\n", "src/web.py": source}
+    assert [f"{one.line} {one.new}" for one in planned(tree).changes] == [
+        "8 import os",
+        '11 app.config["SECRET_KEY"] = os.environ["SECRET_KEY"]',
+    ]
+    assert planned(tree).command[1] == "src.web:app"
+    assert planned(tree | {"pyproject.toml": "[project]\n"}).command[1] == "web:app"
+    assert planned(tree | {"src/web.py": f"import sys, os\n{source}"}).changes[0].line == 12
+
+
 def test_node_apps_read_port_database_secret_and_uploads_from_the_environment() -> None:
     assert changes("express") == [
         'server.js:2 const db = new Database(process.env.DATABASE_PATH || path.join(__dirname, "dev.sqlite3"));',

@@ -100,7 +100,7 @@ def _sequelize(facts: Facts, found: Found) -> None:
 
 
 def _migrations(facts: Facts, wanted: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
-    if facts.has(_SCHEMA) and "prisma" in {*wanted, *(["prisma"] if "@prisma/client" in wanted else [])}:
+    if facts.has(_SCHEMA):
         yield (
             ("npx", "prisma", "migrate", "deploy")
             if "prisma/migrations" in facts.folders

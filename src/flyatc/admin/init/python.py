@@ -38,10 +38,12 @@ def plan(facts: Facts) -> Plan | None:
     if app is None:
         return None
     kind, hit = app
-    module = hit.file.removesuffix(".py").removesuffix("/__init__").removeprefix("src/").replace("/", ".")
+    path = hit.file.removeprefix("src/") if facts.has("pyproject.toml") else hit.file  # installed from there, or not
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     target, asgi = f"{escaped(module)}:{hit.match[1]}", kind.lower() in ASGI
     databases, changes = _databases(facts)
     secrets = list(_secrets(facts))
+    changes = [*(one for _, one in secrets if one), *changes]
     return Plan(
         stack=f"{kind} ({'ASGI' if asgi else 'WSGI'})",
         seen=(str(hit),),
@@ -54,7 +56,7 @@ def plan(facts: Facts) -> Plan | None:
         ),
         databases=databases.databases(),
         strip_prefix=asgi,
-        changes=(*(one for _, one in secrets if one), *changes, *imports(facts, changes), *needs(facts, asgi=asgi)),
+        changes=(*changes, *imports(facts, changes), *needs(facts, asgi=asgi)),
         image=image(facts),
     )
 
@@ -69,8 +71,8 @@ def needs(facts: Facts, *, asgi: bool) -> Iterator[Change]:
     """Add the server to the requirements."""
     name = "uvicorn" if asgi else "gunicorn"
     file = facts.has(*MANIFESTS) or MANIFESTS[0]
-    found = any(requirement(facts, one) for one in (name, *(["fastapi[standard]"] if asgi else [])))
-    if not found and not (asgi and facts.find(r"fastapi\[(?:standard|all)\]", *MANIFESTS)):
+    bundled = asgi and facts.find(r"fastapi\[(?:standard|all)\]", *MANIFESTS)
+    if not bundled and requirement(facts, name) is None:
         yield Change(file, name, "the server of the app, and install it")
 
 
@@ -78,7 +80,7 @@ def imports(facts: Facts, changes: list[Change]) -> Iterator[Change]:
     """Add ``import os`` where a new line needs it."""
     for file in unique(one.file for one in changes if "os." in one.new):
         if file.endswith(".py") and facts.find(r"^\s*import\s+(?:[\w, ]+,\s*)?os\b", file) is None:
-            at = facts.find(r"^(?:import|from)\s+(?!__future__)", file)
+            at = facts.find(r"^(?:import\s+[\w., ]+|from\s+(?!__future__)[\w.]+\s+import\s+[\w*][^(\\]*)$", file)
             yield Change(file, "import os", "for the new lines", at.line if at else 1)
 
 
