@@ -1,6 +1,8 @@
 """Fixtures of several files of this lane: litestream's machines, and a store of each kind."""
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,19 @@ from flyatc.config.schema import Storage
 from flyatc.databases.litestream import replication
 from flyatc.objects.open_store import store_of
 from flyatc.objects.threaded_store import ThreadedStore
+
+MEMORY = Path("/dev/shm")
+ROOM = 1 << 30  # bytes
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is room: for hundreds of syncs, where processes die but the machine goes on."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="flyatc-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

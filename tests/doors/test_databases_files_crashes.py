@@ -22,8 +22,8 @@ APART = "the files and the databases are not of one moment"
 
 
 @pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
-    async with Yard(tmp_path) as made:
+async def yard(in_memory: Path) -> AsyncIterator[Yard]:
+    async with Yard(in_memory) as made:
         yield made
 
 
@@ -226,12 +226,12 @@ async def test_a_new_file_removed_after_the_copy_of_its_database_is_in_the_pair_
 @pytest.mark.parametrize(
     "scene", ["files: save", "files: first save", "files: restore", "files: set aside", "files: turn back"]
 )
-async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, tmp_path: Path) -> None:
+async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, in_memory: Path) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         SCENES,
         scene,
-        str(tmp_path),
+        str(in_memory),
         env={"PYTHONPATH": str(Path(SCENES).parents[1])},
         stdout=asyncio.subprocess.PIPE,
     )

@@ -15,8 +15,8 @@ SCENES = str(Path(__file__).parents[1] / "apps" / "service_scenes.py")
 
 
 @pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
-    async with Yard(tmp_path) as made:
+async def yard(in_memory: Path) -> AsyncIterator[Yard]:
+    async with Yard(in_memory) as made:
         yield made
 
 
@@ -80,12 +80,12 @@ async def test_publications_whose_responses_were_lost_are_recognised_as_our_own(
 
 
 @pytest.mark.parametrize("scene", ["save", "first save", "restore", "set aside", "turn back"])
-async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, tmp_path: Path) -> None:
+async def test_a_process_that_dies_at_any_change_to_the_disk_loses_nothing(scene: str, in_memory: Path) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         SCENES,
         scene,
-        str(tmp_path),
+        str(in_memory),
         env={"PYTHONPATH": str(Path(SCENES).parents[1])},
         stdout=asyncio.subprocess.PIPE,
     )

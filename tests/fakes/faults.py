@@ -48,6 +48,7 @@ class Line:
         self.interim = False
         self.asked = bytearray()  # all that clients have sent
         self.answered = 0  # octets of answers passed on since the last fault was set
+        self.head = 0  # octets of the last answer's head, its empty line included
         self._lose = threading.Event()
         self._never = asyncio.Event()  # held here: what waits for it alone would be collected as garbage
         self._open: set[asyncio.StreamWriter] = set()
@@ -217,7 +218,10 @@ class Line:
                 to.write(bytes([octet]))
                 await asyncio.sleep(self._delay)
         else:
-            self.answered += len(piece) if answer else 0  # before: who has got it all may ask
+            if answer:  # before it is sent: who has got it all may ask
+                self.answered += len(piece)
+                if piece.startswith(b"HTTP/1.1 "):
+                    self.head = len(piece.partition(b"\r\n\r\n")[0]) + 4
             to.write(piece)
         await to.drain()
         return True
@@ -226,7 +230,7 @@ class Line:
         while True:
             near.write(CONTINUE)
             await near.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # a thousand a second: any more is only work for the processor
 
     def _breaks(self, piece: bytes, carried: int, near: asyncio.StreamWriter, *, answer: bool) -> bool:
         """Return whether the connection ends here, and is ended."""
