@@ -17,7 +17,7 @@ import pytest
 from fakes.operations import STARTED, Desk
 from flyatc import __version__
 from flyatc.cli.main import COMMANDS, flyatc
-from flyatc.control import server
+from flyatc.control import listeners
 from flyatc.kit.errors import SaveFailed
 from flyatc.observe.log import Log
 from slowness import SLOWNESS
@@ -82,7 +82,7 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
 @contextlib.asynccontextmanager
 async def daemon(here: Path) -> AsyncIterator[Desk]:
     desk, log = Desk(), Log(io.BytesIO())
-    one = server.Server(desk, log, here / "data", None)
+    one = listeners.Listeners(desk, log, here / "data", None)
     await one.open()
     try:
         yield desk

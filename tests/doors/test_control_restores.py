@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from fakes.operations import STARTED, Desk
-from flyatc.control import client, metrics, server
+from flyatc.control import client, listeners, metrics
 from flyatc.control.types import Bad, Verified
 from flyatc.observe.counters import Counters
 from flyatc.observe.log import Log
@@ -16,7 +16,7 @@ from flyatc.observe.log import Log
 
 async def test_a_version_a_moment_or_an_orphan_but_one_of_them(tmp_path: Path) -> None:
     desk, log = Desk(), Log(io.BytesIO())
-    one = server.Server(desk, log, tmp_path, None)
+    one = listeners.Listeners(desk, log, tmp_path, None)
     await one.open()
     daemon = client.Client(str(tmp_path))
 

@@ -16,7 +16,7 @@ from fakes.operations import WINTER, Desk
 from fakes.waiting import eventually
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema_sections import Listen
-from flyatc.control import client, server
+from flyatc.control import client, listeners
 from flyatc.control.types import History, Overview, Reloaded, socket_of
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -29,9 +29,9 @@ HERE = Listen("127.0.0.1", 0)
 
 
 @contextlib.asynccontextmanager
-async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tuple[Desk, server.Server]]:
+async def serving(data: Path, listen: Listen | None = None) -> AsyncIterator[tuple[Desk, listeners.Listeners]]:
     desk, log = Desk(), Log(io.BytesIO())
-    one = server.Server(desk, log, data, listen)
+    one = listeners.Listeners(desk, log, data, listen)
     await one.open()
     try:
         yield desk, one
@@ -70,7 +70,7 @@ async def test_a_folder_deeper_than_a_sockets_address_serves_as_well(tmp_path: P
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
-    server.claim(socket_of(tmp_path)).close()
+    listeners.claim(socket_of(tmp_path)).close()
     assert socket_of(tmp_path).is_socket()
     async with serving(tmp_path):
         assert await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
@@ -97,7 +97,7 @@ async def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("precious")
     with pytest.raises(FlyatcError, match="it is no socket"):
-        server.claim(path)
+        listeners.claim(path)
     assert path.read_text() == "precious"
 
 
@@ -145,7 +145,7 @@ async def test_a_bug_is_logged_with_its_call(tmp_path: Path) -> None:
     log = Log(io.BytesIO())
     desk = Desk()
     desk.fails = ZeroDivisionError("oh")
-    one = server.Server(desk, log, tmp_path, None)
+    one = listeners.Listeners(desk, log, tmp_path, None)
     await one.open()
     with pytest.raises(client.Refused):
         await asyncio.to_thread(lambda: client.Client(str(tmp_path)).post("/stop", dict, address="bellevue"))
@@ -170,13 +170,11 @@ async def test_an_unknown_name_is_404_with_a_hint(tmp_path: Path) -> None:
         (b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
         (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
         (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n\xff{}", 400),
-        (b'POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n{"address":"b","force":true}', 400),
+        (b'POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\n{"address":"b","force":true}', 400),
         (b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n", 413),
-        (b"POST /stop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (b"GET /route HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /route?" + b"a=1&" * 40 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /logs?lines=-1 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"nonsense\r\n\r\n", 501),
     ],
 )
 async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes, status: int) -> None:
@@ -186,6 +184,21 @@ async def test_what_is_not_understood_is_refused(tmp_path: Path, request_: bytes
             assert head.split()[1] == str(status).encode()
             assert b'{"error":' in await asyncio.wait_for(reader.readuntil(b"}"), 5 * SLOWNESS)
         assert desk.reported == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST /stop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"GET /" + b"x" * (64 << 10) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_malformed_http_is_refused(tmp_path: Path, request_: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    async with serving(tmp_path) as (desk, _), asking(tmp_path, request_) as reader:
+        assert (await asyncio.wait_for(reader.read(), 5 * SLOWNESS)).startswith(b"HTTP/1.0 400 ")
+        assert desk.reported == []
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> None:
@@ -258,7 +271,7 @@ async def test_a_follower_that_stalls_delays_no_other_and_costs_no_memory(tmp_pa
                 await asyncio.sleep(0)
             desk.journal.add(None, b"the newest")
             took = 0
-            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != b"the newest\n":
+            while (line := await asyncio.wait_for(reader.readline(), 5 * SLOWNESS)) != b"data: the newest\n":
                 took += len(line)
         assert took < 20_000_000
 
@@ -269,12 +282,12 @@ async def test_logs_are_the_last_lines_and_then_what_comes(tmp_path: Path) -> No
             desk.journal.add("b/1", b'{"n":%d}' % number)
         desk.journal.add("c", b'{"other":1}')
         daemon = client.Client(str(tmp_path))
-        assert await asyncio.to_thread(lambda: list(daemon.read_lines("/logs", address="b", lines="2"))) == [
+        assert await asyncio.to_thread(lambda: list(daemon.read_events("/logs", address="b", lines="2"))) == [
             b'{"n":3}',
             b'{"n":4}',
         ]
-        assert await asyncio.to_thread(lambda: list(daemon.read_lines("/logs", lines="0"))) == []
-        follower = daemon.read_lines("/logs", address="b/1", lines="1", follow="1")
+        assert await asyncio.to_thread(lambda: list(daemon.read_events("/logs", lines="0"))) == []
+        follower = daemon.read_events("/logs", address="b/1", lines="1", follow="1")
         assert await asyncio.to_thread(lambda: next(follower)) == b'{"n":4}'
         desk.journal.add("c", b'{"other":2}')
         desk.journal.add("b/1", b'{"n":5}')
@@ -287,7 +300,7 @@ async def test_an_old_client_gets_lines_until_the_connection_closes(tmp_path: Pa
         desk.journal.add(None, b'{"n":1}')
         async with asking(tmp_path, b"GET /logs HTTP/1.0\r\n\r\n") as reader:
             answer = await asyncio.wait_for(reader.read(), 5 * SLOWNESS)
-        assert answer.endswith(b'\r\n\r\n{"n":1}\n')
+        assert answer.endswith(b'\ndata: {"n":1}\n\n')
         assert b"chunked" not in answer
 
 
@@ -308,7 +321,7 @@ async def test_on_tcp_there_is_monitoring_and_nothing_else(tmp_path: Path) -> No
 
 async def test_a_control_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        one = server.Server(Desk(), Log(io.BytesIO()), tmp_path, Listen("127.0.0.1", taken.getsockname()[1]))
+        one = listeners.Listeners(Desk(), Log(io.BytesIO()), tmp_path, Listen("127.0.0.1", taken.getsockname()[1]))
         with pytest.raises(FlyatcError, match=r"server\.control"):
             await one.open()
     assert not socket_of(tmp_path).exists()
@@ -353,6 +366,6 @@ async def over_tcp(port: int, path: str) -> bytes:
 def test_without_a_daemon_the_client_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
         client.Client(str(tmp_path)).get("/status", Overview)
-    server.claim(socket_of(tmp_path)).close()
+    listeners.claim(socket_of(tmp_path)).close()
     with pytest.raises(client.NoDaemon, match="start it with flyatc serve"):
         client.Client(str(tmp_path)).get("/status", Overview)

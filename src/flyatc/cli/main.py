@@ -45,6 +45,7 @@ COMMANDS = {
     "resume": ("tenants", "End a pause."),
     "cache": ("tenants", "Forget the cached responses."),
     "sim": ("sim", "A small Fly on this machine, to try many machines."),
+    "api": ("serve", "List the routes of the control API, or print them as OpenAPI."),
     "version": ("serve", "Print the version."),
 }
 

@@ -1,4 +1,4 @@
-"""The commands serve, run, reload and version."""
+"""The commands serve, run, reload, api and version."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from msgspec import structs
 
 from flyatc import __version__
 from flyatc.cli import common, output
+from flyatc.cli.output import Cell
 from flyatc.config import document
 from flyatc.control.client import Client
 from flyatc.control.types import Overview, Reloaded
@@ -83,6 +84,19 @@ def reload(daemon: Client) -> None:
             click.echo(f"{output.plain(entry)}: {_TEXTS[name]}")
     if not found:
         click.echo("reloaded: no tenant is added, removed or changed")
+
+
+@click.command()
+@click.option("--openapi", is_flag=True, help="Print the OpenAPI 3.1 document.")
+def api(openapi: bool) -> None:
+    """List the routes of the control API: HTTP over the unix socket .flyatc/control.sock in server.data."""
+    from flyatc.control.api import ROUTES
+    from flyatc.control.openapi import document
+
+    if openapi:
+        return output.json(document(ROUTES))
+    headings = ("METHOD", "PATH", "SUMMARY")
+    return output.table(headings, [[Cell(one.method), Cell(one.path, "bold"), Cell(one.summary)] for one in ROUTES])
 
 
 @click.command()

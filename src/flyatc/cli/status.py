@@ -131,7 +131,7 @@ def logs(tenant: str | None, follow: bool, number: int, daemon: Client, as_json:
     Readable on a terminal, JSON lines otherwise.
     """
     wanted = common.asked_scope(daemon, tenant)
-    found = daemon.read_lines("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
+    found = daemon.read_events("/logs", address=wanted, lines=str(number), follow="1" if follow else None)
     for_people, none = output.on_terminal() and not as_json, True
     for line in found:
         none = False

@@ -1,25 +1,291 @@
-"""Routes of the control API, and the mapping of errors to statuses."""
+"""The routes of the control API: one table, which the server (``control.application``) and the OpenAPI document read.
 
-import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypeVar
+A handler takes and returns structs. To add one: its request (``control.requests``) and its response
+(``control.types``), a method of ``Operations``, a function here, a row of ``ROUTES``."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from flyatc.config.errors import ConfigError
 from flyatc.control import metrics
-from flyatc.control.call import ApiResponse, Call
-from flyatc.control.types import LONGEST_HOLD, Address, Cleared, Operations, Resumed, Step, Switched, Tenants
-from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
+from flyatc.control.requests import (
+    AddressQuery,
+    BadRequest,
+    HistoryQuery,
+    LogsQuery,
+    MaintenanceRequest,
+    Nothing,
+    Part,
+    PauseRequest,
+    ReleaseRequest,
+    RouteQuery,
+    Target,
+    TenantsQuery,
+)
+from flyatc.control.types import (
+    Address,
+    Cleared,
+    Drained,
+    Explanation,
+    History,
+    Operations,
+    Overview,
+    Reloaded,
+    Resumed,
+    Step,
+    Switched,
+    Tenants,
+)
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
-from flyatc.observe.log import Entry, Journal, Log
+from flyatc.observe.log import Entry, Journal
 from flyatc.tenants.errors import NoSuchTenant, Unavailable
-from flyatc.wire.errors import BadMessage
 
-S = TypeVar("S", bound=Struct)
-Route = Callable[["Api", Call], Awaitable[ApiResponse | None]]
+Q = TypeVar("Q", bound=Struct)
+R = TypeVar("R", bound=Struct)
+HEARTBEAT = 15.0  # s without a line, then a comment is sent: the client and what is between see that it goes on
+
+
+# --- responses ---
+
+
+class Health(Struct, frozen=True):
+    status: Literal["ok", "stopping"]
+
+
+class Failure(Struct, frozen=True):
+    """The body of each response that is not 200, and the last line or event of a stream that has failed."""
+
+    error: str
+
+
+class Done(Struct, frozen=True):
+    """The command is carried out. ``notes``: sentences for the operator."""
+
+    finished: bool = True
+    notes: list[str] = []
+
+
+class Event(Struct, frozen=True):
+    """An event of a stream: ``data`` without newlines. No data: a heartbeat."""
+
+    data: bytes = b""
+    id: str = ""
+
+
+# --- routes ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Route(Generic[Q, R]):
+    """``takes``: the query of a GET, the JSON body of a POST; ``gives``: the response. ``public``: on server.control
+    too."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    takes: type[Q]
+    gives: type[R]
+    public: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(_Route[Q, R]):
+    """Responds with one JSON object. ``status``: of HTTP."""
+
+    handle: Callable[[Operations, Q], Awaitable[R]]
+    status: Callable[[R], int] = lambda _: 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(_Route[Q, R]):
+    """Responds with lines of JSON: a ``Step`` now and then, and ``gives`` at last."""
+
+    handle: Callable[[Operations, Q, Progress], Awaitable[R]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(_Route[Q, R]):
+    """Responds with server-sent events, whose data is ``gives``. The last argument: the client's Last-Event-ID."""
+
+    handle: Callable[[Operations, Q, str | None], AsyncIterator[list[Event]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(_Route[Q, R]):
+    """Responds with text of the media type ``kind``."""
+
+    handle: Callable[[Operations, Q], Awaitable[bytes]]
+    kind: str
+
+
+Route = Call[Any, Any] | Work[Any, Any] | Stream[Any, Any] | Text[Any, Any]
+
+
+class LogLine(Struct, frozen=True):
+    """A line of the log; it has more fields, see docs/operations.md."""
+
+    time: str
+    level: str | None = None
+    msg: str | None = None
+    tenant: str | None = None
+
+
+async def health(operations: Operations, _: Nothing) -> Health:
+    return Health("stopping" if operations.stopping else "ok")
+
+
+async def scrape(operations: Operations, _: Nothing) -> bytes:
+    return await metrics.scrape(operations.status(), operations.counters)
+
+
+async def status(operations: Operations, _: Nothing) -> Overview:
+    return operations.status()
+
+
+async def explain(operations: Operations, query: RouteQuery) -> Explanation:
+    return operations.explain(query.path)
+
+
+async def address(operations: Operations, query: AddressQuery) -> Address:
+    return Address(operations.address(query.pasted))
+
+
+async def tenants(operations: Operations, query: TenantsQuery) -> Tenants:
+    return Tenants(await operations.with_data(query.user))
+
+
+async def history(operations: Operations, query: HistoryQuery) -> History:
+    return await operations.history(query.address, query.database)
+
+
+async def start(operations: Operations, body: Target) -> Done:
+    await operations.start(body.address)
+    return Done()
+
+
+async def stop(operations: Operations, body: Target) -> Done:
+    await operations.stop(body.address)
+    return Done()
+
+
+async def restart(operations: Operations, body: Target) -> Done:
+    await operations.restart(body.address)
+    return Done()
+
+
+async def release(operations: Operations, body: ReleaseRequest) -> Done:
+    await operations.release(body.user, body.to, remove=body.remove)
+    return Done()
+
+
+async def reload(operations: Operations, _: Nothing) -> Reloaded:
+    return await operations.reload()
+
+
+async def maintain(operations: Operations, body: MaintenanceRequest) -> Switched:
+    return Switched(await operations.maintain(body.address, body.message, closed=body.closed))
+
+
+async def pause(operations: Operations, body: PauseRequest) -> Drained:
+    return await operations.pause(body.address, body.limit)
+
+
+async def resume(operations: Operations, body: Part) -> Resumed:
+    return Resumed(await operations.resume(body.address))
+
+
+async def clear_cache(operations: Operations, body: Part) -> Cleared:
+    return Cleared(await operations.clear_cache(body.address))
+
+
+async def backup(operations: Operations, body: Target, progress: Progress) -> Done:
+    await operations.backup(body.address, body.database, progress)
+    return Done()
+
+
+async def restore(operations: Operations, body: Target, progress: Progress) -> Done:
+    return Done(notes=list(await operations.restore(body.address, body.database, body.choice, progress)))
+
+
+async def logs(operations: Operations, query: LogsQuery, after: str | None) -> AsyncIterator[list[Event]]:
+    """Yield the last lines, or all after the event ``after``; with ``follow`` all later ones, until the client
+    disconnects. A slow reader misses lines which the bounded journal has dropped."""
+    journal, seen = operations.journal, _number(operations.journal, after)
+    entries, number = journal.since(seen or 0, query.address), journal.last
+    yield _events(journal, entries if seen is not None else entries[max(0, len(entries) - query.lines) :])
+    while query.follow:
+        if journal.last == number:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await journal.more()
+        entries, number = journal.since(number, query.address), journal.last
+        yield _events(journal, entries) or [Event()]
+
+
+def _events(journal: Journal, entries: list[Entry]) -> list[Event]:
+    return [Event(line, f"{journal.name}-{number}") for number, _, line in entries]
+
+
+def _number(journal: Journal, event: str | None) -> int | None:
+    """The number of the entry with this event id; None: it is not of this journal."""
+    name, _, number = (event or "").rpartition("-")
+    if name != journal.name or not (number.isascii() and number.isdigit() and len(number) < 20):
+        return None
+    return int(number)
+
+
+ROUTES: tuple[Route, ...] = (
+    Call(method="GET", path="/healthz", summary="Say whether the daemon serves (200) or shuts down (503).",
+         takes=Nothing, gives=Health, handle=health, public=True,
+         status=lambda found: 200 if found.status == "ok" else 503),
+    Text(method="GET", path="/metrics", summary="Metrics in Prometheus' text format.",
+         takes=Nothing, gives=Nothing, handle=scrape, kind=metrics.KIND, public=True),
+    Call(method="GET", path="/status", summary="The daemon, and every tenant.",
+         takes=Nothing, gives=Overview, handle=status),
+    Call(method="GET", path="/route", summary="Show which tenant a path belongs to, where it is served, and why.",
+         takes=RouteQuery, gives=Explanation, handle=explain),
+    Call(method="GET", path="/address", summary="The address of a tenant or user that a pasted text means.",
+         takes=AddressQuery, gives=Address, handle=address),
+    Call(method="GET", path="/tenants", summary="The tenants of a user, or all, that have data, here or in the store.",
+         takes=TenantsQuery, gives=Tenants, handle=tenants),
+    Call(method="GET", path="/history", summary="The kept versions of a tenant's databases.",
+         takes=HistoryQuery, gives=History, handle=history),
+    Stream(method="GET", path="/logs", summary="The last lines of the log, and those that come.",
+           takes=LogsQuery, gives=LogLine, handle=logs),
+    Call(method="POST", path="/start", summary="Start a tenant, or all of a user.",
+         takes=Target, gives=Done, handle=start),
+    Call(method="POST", path="/stop", summary="Save and stop a tenant, or all of a user.",
+         takes=Target, gives=Done, handle=stop),
+    Call(method="POST", path="/restart", summary="Stop and start a tenant, or all of a user.",
+         takes=Target, gives=Done, handle=restart),
+    Call(method="POST", path="/release", summary="Save and stop a user, and release the lease.",
+         takes=ReleaseRequest, gives=Done, handle=release),
+    Call(method="POST", path="/reload", summary="Read tenants.yaml again.",
+         takes=Nothing, gives=Reloaded, handle=reload),
+    Call(method="POST", path="/maintenance", summary="Close a scope for maintenance, or open it again.",
+         takes=MaintenanceRequest, gives=Switched, handle=maintain),
+    Call(method="POST", path="/pause", summary="Hold the requests of a scope.",
+         takes=PauseRequest, gives=Drained, handle=pause),
+    Call(method="POST", path="/resume", summary="End a pause.",
+         takes=Part, gives=Resumed, handle=resume),
+    Call(method="POST", path="/cache/clear", summary="Drop cached responses of a scope.",
+         takes=Part, gives=Cleared, handle=clear_cache),
+    Work(method="POST", path="/backup", summary="Save a tenant's databases.",
+         takes=Target, gives=Done, handle=backup),
+    Work(method="POST", path="/restore", summary="Replace a tenant's databases by a version of the store.",
+         takes=Target, gives=Done, handle=restore),
+)  # fmt: skip
+
+
+# --- errors ---
+
 
 _STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
     (NoSuchTenant, 404),
@@ -30,249 +296,12 @@ _STATUS: tuple[tuple[type[FlyatcError], int], ...] = (
 )
 
 
-class Target(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of commands on a tenant. ``address``: ``bellevue/2025/winter``. ``database`` None: all. At most one of
-    ``version``, ``at`` (Unix time) and ``orphan`` (its name); none: the current version."""
-
-    address: str
-    database: str | None = None
-    version: str | None = None
-    at: float | None = None
-    orphan: str | None = None
-
-    @property
-    def choice(self) -> Choice:
-        """The version to restore. Raises BadMessage if more than one is given."""
-        if sum(one is not None for one in (self.version, self.at, self.orphan)) > 1:
-            raise BadMessage(400, "version, at and orphan: one of them at most")
-        if self.at is not None:
-            return Moment(self.at)
-        return self.version if self.orphan is None else OrphanChoice(self.orphan)
-
-
-class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of commands on a scope. ``address`` None: all tenants."""
-
-    address: str | None = None
-
-
-class MaintenanceRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``message``: shown to clients; None: the default text."""
-
-    closed: bool
-    address: str | None = None
-    message: str | None = None
-
-
-class PauseRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``limit``: longest wait of a request, in seconds."""
-
-    limit: Annotated[float, Meta(gt=0, le=LONGEST_HOLD)]
-    address: str | None = None
-
-
-class ReleaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``to``: the next holder, a machine of our app; None: any. ``remove``: no machine may hold the user."""
-
-    user: str
-    to: str | None = None
-    remove: bool = False
-
-
-class Failure(Struct, frozen=True):
-    error: str
-
-
-class Done(Struct, frozen=True):
-    """Last line of backup and restore. ``notes``: sentences for the operator."""
-
-    finished: bool = True
-    notes: list[str] = []
-
-
-class Api:
-    """Dispatch of calls. ``admin`` False: only the routes for monitoring."""
-
-    def __init__(self, operations: Operations, log: Log, *, admin: bool) -> None:
-        self._operations, self._log = operations, log
-        self._routes = PUBLIC | ADMIN if admin else PUBLIC
-
-    async def answer(self, call: Call) -> ApiResponse | None:
-        route = self._routes.get((call.method, call.path))
-        if route is not None:
-            return await route(self, call)
-        if any(path == call.path for _, path in self._routes):
-            raise BadMessage(405, f"{call.path} takes another method than {call.method}")
-        raise BadMessage(404, f"there is nothing at {call.path}")
-
-    def fault(self, call: Call, error: Exception) -> ApiResponse:
-        if isinstance(error, BadMessage):
-            return self.refusal(error)
-        if isinstance(error, FlyatcError):
-            status = next(status for kind, status in _STATUS if isinstance(error, kind))
-            return _json(Failure(str(error).encode(errors="replace").decode()), status)  # file names may be no UTF-8
-        where = f"{call.method} {call.path}"
-        trace = "".join(traceback.format_exception(error))
-        self._log.event("error", "an operator's call failed: a bug in flyatc", call=where, error=trace)
-        return _json(Failure(f"a bug in flyatc: {type(error).__name__}; the daemon's log says more"), 500)
-
-    @staticmethod
-    def refusal(fault: BadMessage) -> ApiResponse:
-        return _json(Failure(fault.reason), fault.status)
-
-    # --- monitoring ---
-
-    async def health(self, call: Call) -> ApiResponse:
-        stopping = self._operations.stopping
-        return _json({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
-
-    async def metrics(self, call: Call) -> ApiResponse:
-        body = await metrics.scrape(self._operations.status(), self._operations.counters)
-        return ApiResponse(200, body, metrics.KIND)
-
-    # --- administration ---
-
-    async def status(self, call: Call) -> ApiResponse:
-        return _json(self._operations.status())
-
-    async def route(self, call: Call) -> ApiResponse:
-        return _json(self._operations.explain(_needed(call, "path")))
-
-    async def address(self, call: Call) -> ApiResponse:
-        return _json(Address(self._operations.address(_needed(call, "pasted"))))
-
-    async def tenants(self, call: Call) -> ApiResponse:
-        return _json(Tenants(await self._operations.with_data(call.query.get("user"))))
-
-    async def start(self, call: Call) -> ApiResponse:
-        await self._operations.start(_target(call).address)
-        return _json(Done())
-
-    async def stop(self, call: Call) -> ApiResponse:
-        await self._operations.stop(_target(call).address)
-        return _json(Done())
-
-    async def restart(self, call: Call) -> ApiResponse:
-        await self._operations.restart(_target(call).address)
-        return _json(Done())
-
-    async def release(self, call: Call) -> ApiResponse:
-        body = _decoded(call, ReleaseRequest)
-        await self._operations.release(body.user, body.to, remove=body.remove)
-        return _json(Done())
-
-    async def reload(self, call: Call) -> ApiResponse:
-        return _json(await self._operations.reload())
-
-    async def maintain(self, call: Call) -> ApiResponse:
-        body = _decoded(call, MaintenanceRequest)
-        return _json(Switched(await self._operations.maintain(body.address, body.message, closed=body.closed)))
-
-    async def pause(self, call: Call) -> ApiResponse:
-        body = _decoded(call, PauseRequest)
-        return _json(await self._operations.pause(body.address, body.limit))
-
-    async def resume(self, call: Call) -> ApiResponse:
-        return _json(Resumed(await self._operations.resume(_decoded(call, Part).address)))
-
-    async def clear_cache(self, call: Call) -> ApiResponse:
-        return _json(Cleared(await self._operations.clear_cache(_decoded(call, Part).address)))
-
-    async def history(self, call: Call) -> ApiResponse:
-        database = call.query.get("database")
-        return _json(await self._operations.history(_needed(call, "address"), database))
-
-    async def backup(self, call: Call) -> None:
-        target = _target(call)
-        await self._operations.backup(target.address, target.database, _progress(call))
-        await _finish(call)
-
-    async def restore(self, call: Call) -> None:
-        target = _target(call)
-        notes = await self._operations.restore(target.address, target.database, target.choice, _progress(call))
-        await _finish(call, notes)
-
-    async def logs(self, call: Call) -> None:
-        number = call.query.get("lines", "100")
-        if not (number.isascii() and number.isdigit() and len(number) < 10):
-            raise BadMessage(400, f"lines={number[:20]!r} is not a number")
-        follow = call.query.get("follow") == "1"
-        await send_journal(self._operations.journal, call, call.query.get("address"), int(number), follow=follow)
-
-
-PUBLIC: dict[tuple[str, str], Route] = {
-    ("GET", "/healthz"): Api.health,
-    ("GET", "/metrics"): Api.metrics,
-}
-ADMIN: dict[tuple[str, str], Route] = {
-    ("GET", "/status"): Api.status,
-    ("GET", "/route"): Api.route,
-    ("GET", "/address"): Api.address,
-    ("GET", "/tenants"): Api.tenants,
-    ("GET", "/history"): Api.history,
-    ("GET", "/logs"): Api.logs,
-    ("POST", "/start"): Api.start,
-    ("POST", "/stop"): Api.stop,
-    ("POST", "/restart"): Api.restart,
-    ("POST", "/release"): Api.release,
-    ("POST", "/reload"): Api.reload,
-    ("POST", "/maintenance"): Api.maintain,
-    ("POST", "/pause"): Api.pause,
-    ("POST", "/resume"): Api.resume,
-    ("POST", "/cache/clear"): Api.clear_cache,
-    ("POST", "/backup"): Api.backup,
-    ("POST", "/restore"): Api.restore,
-}
-
-
-def _json(value: object, status: int = 200) -> ApiResponse:
-    return ApiResponse(status, msgspec.json.encode(value))
-
-
-def _target(call: Call) -> Target:
-    return _decoded(call, Target)
-
-
-def _decoded(call: Call, kind: type[S]) -> S:
-    try:
-        return msgspec.json.decode(call.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadMessage(400, f"the body is not what {call.path} takes: {error}") from error
-
-
-def _needed(call: Call, name: str) -> str:
-    value = call.query.get(name)
-    if value is None:
-        raise BadMessage(400, f"{call.path} needs {name}=")
-    return value
-
-
-def _progress(call: Call) -> Progress:
-    def progress(step: str, done: int, total: int) -> None:
-        call.offer(msgspec.json.encode(Step(step, done, total)) + b"\n")
-
-    return progress
-
-
-async def _finish(call: Call, notes: Sequence[str] = ()) -> None:
-    await call.write(msgspec.json.encode(Done(notes=list(notes))) + b"\n")
-
-
-async def send_journal(journal: Journal, call: Call, address: str | None, lines: int, *, follow: bool) -> None:
-    """Send the last ``lines`` as JSON lines; ``follow``: and all later ones, until the operator disconnects.
-
-    A slow reader misses lines which the bounded journal has dropped."""
-    entries = journal.since(0, address)
-    number = journal.last
-    await call.write(_joined(entries[max(0, len(entries) - lines) :]))
-    while follow:
-        if journal.last == number:
-            await journal.more()
-        entries = journal.since(number, address)
-        number = journal.last
-        if entries:
-            await call.write(_joined(entries))
-
-
-def _joined(entries: list[Entry]) -> bytes:
-    return b"".join(line + b"\n" for _, _, line in entries)
+def status_of(error: FlyatcError) -> int:
+    if isinstance(error, BadRequest):
+        return error.status
+    return next(status for kind, status in _STATUS if isinstance(error, kind))
+
+
+def step(name: str, done: int, total: int) -> bytes:
+    """A line of progress."""
+    return msgspec.json.encode(Step(name, done, total))

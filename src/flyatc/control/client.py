@@ -5,6 +5,7 @@ import http.client
 import socket
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -69,10 +70,25 @@ class Client:
         with self._ask("POST", path, {}, body) as response:
             return _decode(response.read(), kind)
 
-    def read_lines(self, path: str, /, **query: str | None) -> Generator[bytes]:
-        """The lines of the response as they arrive."""
-        with self._ask("GET", path, query, None) as response:
-            yield from _lines(response)
+    def read_events(self, path: str, /, **query: str | None) -> Generator[bytes]:
+        """The data of server-sent events as they arrive. The daemon cuts a client that does not read for a while, as
+        behind a pager: then the stream goes on after the last event."""
+        last = ""
+        while True:
+            before, headers = last, {"Last-Event-ID": last} if last else {}
+            try:
+                with self._ask("GET", path, query, None, headers=headers) as response:
+                    for number, data in _events(response):
+                        last = number
+                        yield data
+                return
+            except NoDaemon as error:
+                if not last:
+                    raise
+                raise Cut from error
+            except Cut:
+                if last == before:
+                    raise
 
     def post_lines(self, path: str, /, **body: str | float | None) -> Generator[bytes]:
         with self._ask("POST", path, {}, body) as response:
@@ -86,12 +102,13 @@ class Client:
         query: Mapping[str, str | None],
         body: Mapping[str, str | bool | float | None] | None,
         patience: float | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[http.client.HTTPResponse]:
         asked = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(asked)}" if asked else path
         connection = _Connection(self._path, patience)
         try:
-            connection.request(method, target, None if body is None else msgspec.json.encode(body))
+            connection.request(method, target, None if body is None else msgspec.json.encode(body), headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise Refused(response.status, _decode(response.read(), Failure).error)
@@ -125,13 +142,27 @@ class _Connection(http.client.HTTPConnection):
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Lines of a response. Raises Refused for an error in the last line."""
+    for line in _split(response, b"\n"):
+        if line.startswith(b'{"error":'):
+            raise Refused(500, _decode(line, Failure).error)
+        yield line
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
+    """Id and data of each event, as ``control.application`` writes them. Raises Refused for an event ``error``."""
+    for event in _split(response, b"\n\n"):
+        fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line)
+        if fields.get(b"event") == b"error":
+            raise Refused(500, _decode(fields[b"data"], Failure).error)
+        if b"data" in fields:
+            yield fields.get(b"id", b"").decode(), fields[b"data"]
+
+
+def _split(response: http.client.HTTPResponse, end: bytes) -> Iterator[bytes]:
     rest = b""
     while data := response.read1(READ_BYTES):  # readline takes a truncated response for a complete one
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b'{"error":'):
-                raise Refused(500, _decode(line, Failure).error)
-            yield line
+        *parts, rest = (rest + data).split(end)
+        yield from parts
 
 
 def _decode(data: bytes, kind: type[T]) -> T:

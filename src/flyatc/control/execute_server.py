@@ -26,7 +26,7 @@ Execute = Callable[[Command, Streams, "asyncio.Queue[int]", Callable[[], None]],
 
 class ExecuteListener:
     """``execute``: runs a command; gets its streams, the signals for it, and what to call when it runs. Raises
-    FlyatcError. ``ancestors``: see control.server.Server."""
+    FlyatcError. ``ancestors``: see control.listeners.Listeners."""
 
     def __init__(self, execute: Execute, data: Path, log: Log, ancestors: Callable[[], Container[int]]) -> None:
         self._execute, self._path, self._log, self._ancestors = execute, socket_of(data), log, ancestors

@@ -21,7 +21,7 @@ from flyatc.config.errors import ConfigError
 from flyatc.config.reload import Changes
 from flyatc.config.schema import Config, Tenant
 from flyatc.control.execute_server import ExecuteListener
-from flyatc.control.server import Server
+from flyatc.control.listeners import Listeners
 from flyatc.daemon import rehearsal
 from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.execution import Execution
@@ -138,7 +138,7 @@ class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
-        self.control = Server(
+        self.control = Listeners(
             Operations(self, self.parts), log, self.parts.data, config.server.control, self.parts.ancestors
         )
         execute = Execution(self.parts).execute

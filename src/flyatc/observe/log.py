@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from time import monotonic, sleep, time  # noqa: TID251  # see settle
+from time import monotonic, sleep, time, time_ns  # noqa: TID251  # see settle
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
@@ -198,6 +198,7 @@ class Journal:
         self._more = asyncio.Event()
         self._readers = 0  # that wait
         self.last = 0  # the number of the newest entry
+        self.name = f"{time_ns():x}"  # of this journal, since the numbers of another one are others
 
     def add(self, tenant: str | None, line: bytes) -> None:
         self.last += 1

@@ -1,31 +1,28 @@
-"""Listeners of the control API: a unix socket in the data folder with everything, a TCP port for metrics and health."""
+"""Listening sockets of the control API: a unix socket in the data folder with everything, a TCP port for metrics and
+health. Both are bound at the start; aiohttp serves them from the first connection on."""
 
 import asyncio
 import socket
 import stat
 from collections.abc import Callable, Container
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flyatc.config.schema import Limits
 from flyatc.config.schema_sections import Listen
-from flyatc.control import refuse_apps
-from flyatc.control.api import Api
-from flyatc.control.call import LARGEST_BODY, Exchange
 from flyatc.control.types import Operations, socket_of
 from flyatc.kit import durable_files, tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.unix_socket import short_path
 from flyatc.observe.log import Log
-from flyatc.wire import connection, response, server
-from flyatc.wire.errors import BadMessage
+
+if TYPE_CHECKING:
+    from flyatc.control.application import Application
 
 BACKLOG = 64
-APPS_REFUSED = b"the processes of an app may not command the daemon\n"
 SWEEP_SECONDS = 1.0
 
 
-class Server:
+class Listeners:
     """Both listeners. ``data``: server.data; ``listen``: server.control; ``ancestors``: returns the pids whose
     descendants are processes of apps, which may not use the unix socket."""
 
@@ -37,10 +34,17 @@ class Server:
         listen: Listen | None,
         ancestors: Callable[[], Container[int]] = tuple,
     ) -> None:
-        self._admin = ControlListener(
-            Api(operations, log, admin=True), Limits(request_body=LARGEST_BODY, write_timeout=0.0), ancestors
-        )
-        self._public = ControlListener(Api(operations, log, admin=False), Limits(request_body=LARGEST_BODY))
+        def admin() -> "Application":
+            from flyatc.control import api, application
+
+            return application.Application(api.ROUTES, operations, log, ancestors)
+
+        def monitoring() -> "Application":
+            from flyatc.control import api, application
+
+            return application.Application([one for one in api.ROUTES if one.public], operations, log)
+
+        self._admin, self._public = _Listener(admin), _Listener(monitoring)
         self._log, self._path, self._listen = log, socket_of(data), listen
         self._inode = 0
         self._port: int | None = None
@@ -96,8 +100,8 @@ class Server:
         lost = False
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self._admin.wire.sweep()
-            self._public.wire.sweep()
+            self._admin.sweep()
+            self._public.sweep()
             if not lost and not self._is_there():
                 lost = not await self._reopen_unix()
 
@@ -112,42 +116,65 @@ class Server:
         return True
 
 
-class ControlListener:
-    """One listening socket at a time, and the calls that came through it."""
+class _Listener:
+    """One listening socket at a time. ``make`` makes its application, in a thread, at the first connection: the import
+    of aiohttp must delay neither the start nor the first requests, and many daemons never need it."""
 
-    def __init__(self, api: Api, limits: Limits, ancestors: Callable[[], Container[int]] | None = None) -> None:
-        self._api, self._ancestors = api, ancestors
-        self._calls: set[Exchange] = set()
+    def __init__(self, make: Callable[[], "Application"]) -> None:
+        self._make = make
+        self._application: Application | None = None
+        self._socket: socket.socket | None = None  # not served yet
         self._server: asyncio.Server | None = None
-        self.wire = server.Server(self._handle, self._refuse, limits)
+        self._serving: asyncio.Task[None] | None = None
 
     async def open(self, one: socket.socket) -> None:
-        if self._server is not None:
-            self._server.close()
-        loop = asyncio.get_running_loop()
-        make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-        self._server = await make(partial(connection.Connection, self.wire), sock=one, backlog=BACKLOG)
+        if self._serving is not None:
+            await self._serving
+        self._stop_listening()
+        self._socket = one
+        if self._application is None:
+            asyncio.get_running_loop().add_reader(one, self._connected)
+        else:
+            await self._serve(self._application)
+
+    def sweep(self) -> None:
+        if self._application is not None:
+            self._application.sweep()
 
     async def close(self) -> None:
+        if self._serving is not None:
+            await self._serving
+        self._stop_listening()
+        if self._application is not None:
+            await self._application.close()
+
+    def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
-        self.wire.close_idle()
-        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
-        self.wire.abort()
-        await asyncio.sleep(0)  # the connections are notified at the loop's next turn
+            self._server = None
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
 
-    def _handle(self, request: server.Request) -> None:
-        if self._ancestors is not None and refuse_apps.is_of_app(request.transport, self._ancestors()):
-            request.send(response.build(403, [], APPS_REFUSED, head_only=False, close=True))
-            return request.end_response(close=True)
-        exchange = Exchange(request, self._api, self._calls.discard)
-        self._calls.add(exchange)
-        return exchange.begin()
+    def _connected(self) -> None:
+        """A first client has connected."""
+        assert self._socket is not None
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._serving = tasks.start(self._begin(), "start of the control API")
 
-    def _refuse(self, _: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        refusal = self._api.refusal(fault)
-        kind = [(b"Content-Type", refusal.kind.encode())]
-        return response.build(refusal.status, kind, refusal.body, head_only=False, close=True)
+    async def _begin(self) -> None:
+        application = await asyncio.to_thread(self._make)
+        await application.open()
+        self._application = application
+        await self._serve(application)
+
+    async def _serve(self, application: "Application") -> None:
+        one, self._socket = self._socket, None
+        assert one is not None
+        loop = asyncio.get_running_loop()
+        make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+        self._server = await make(application.connect, sock=one, backlog=BACKLOG)
 
 
 def claim(path: Path) -> socket.socket:
@@ -196,12 +223,13 @@ def _is_live(name: str) -> bool:
 
 
 def bind(where: Listen) -> socket.socket:
-    """Bind the TCP port of server.control. Raises FlyatcError."""
+    """Listen on the TCP port of server.control. Raises FlyatcError."""
     host = where.host or "127.0.0.1"
     one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind((host, where.port))
+        one.listen(BACKLOG)
     except OSError as error:
         one.close()
         raise FlyatcError(f"cannot listen on {where} for server.control: {error.strerror}. Is it in use?") from error
