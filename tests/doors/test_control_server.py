@@ -3,10 +3,15 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
+import os
+import select
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +21,7 @@ from fakes.operations import WINTER, Desk
 from fakes.waiting import eventually
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema_sections import Listen
-from flyatc.control import client, listeners
+from flyatc.control import api, application, client, listeners
 from flyatc.control.types import History, Overview, Reloaded, socket_of
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -199,6 +204,89 @@ async def test_malformed_http_is_refused(tmp_path: Path, request_: bytes, capfd:
         assert (await asyncio.wait_for(reader.read(), 5 * SLOWNESS)).startswith(b"HTTP/1.0 400 ")
         assert desk.reported == []
     assert capfd.readouterr() == ("", "")
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "BODY_SECONDS", 0.1)
+    request = b"POST /stop HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\n\r\n{"
+    async with serving(tmp_path), asking(tmp_path, request) as reader:
+        assert (await asyncio.wait_for(reader.read(), 5 * SLOWNESS)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "HEAD_SECONDS", 0.1)
+    async with serving(tmp_path), asking(tmp_path, b"GET /status HTT") as reader:
+        assert await asyncio.wait_for(reader.read(), 5 * SLOWNESS) == b""
+
+
+@pytest.mark.parametrize("path", ["/status", "/logs?lines=100000&follow=1"])
+async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "WRITE_SECONDS", 0.2)
+    async with serving(tmp_path) as (desk, _):
+        desk.tenants = [WINTER] * 20_000
+        for _ in range(3000):
+            desk.journal.add(None, b"x" * 1000)
+        with socket.socket(socket.AF_UNIX) as stalled:
+            with short_path(socket_of(tmp_path)) as name:
+                stalled.connect(name)
+            stalled.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            poll = select.poll()
+            poll.register(stalled, 0)  # POLLHUP is always reported
+            await eventually(lambda: poll.poll(0))
+
+
+async def test_a_follower_that_was_cut_goes_on_after_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "WRITE_SECONDS", 0.2)
+    async with serving(tmp_path) as (desk, _):
+        desk.journal.add(None, b"%07d" % 0)
+        follower = client.Client(str(tmp_path)).read_events("/logs", lines="1", follow="1")
+        assert await asyncio.to_thread(next, follower) == b"0000000"
+        for number in range(1, 3000):
+            desk.journal.add(None, b"%07d" % number + b"x" * 1000)
+        await asyncio.sleep(1)  # the client stalls
+        found = await asyncio.to_thread(lambda: [int(one[:7]) for one in itertools.islice(follower, 2999)])
+        assert found == list(range(1, 3000))
+        follower.close()
+
+
+async def test_a_silent_stream_has_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "HEARTBEAT", 0.05)
+    request = b"GET /logs?lines=0&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(tmp_path), asking(tmp_path, request) as reader:
+        await asyncio.wait_for(reader.readuntil(b"\r\n:\n\n"), 5 * SLOWNESS)
+
+
+async def test_the_number_of_connections_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "MOST_CONNECTIONS", 2)
+    follow = b"GET /logs?follow=1&lines=0 HTTP/1.1\r\nHost: x\r\n\r\n"
+    status = b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with serving(tmp_path):
+        async with asking(tmp_path, follow) as one, asking(tmp_path, follow) as two:
+            for reader in (one, two):
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * SLOWNESS)
+            async with asking(tmp_path, status) as third:
+                assert (await asyncio.wait_for(third.read(), 5 * SLOWNESS)).startswith(b"HTTP/1.1 503 ")
+        async with asking(tmp_path, status) as fourth:
+            assert (await asyncio.wait_for(fourth.read(), 5 * SLOWNESS)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_the_processes_of_apps_are_refused(tmp_path: Path) -> None:
+    one = listeners.Listeners(Desk(), Log(io.BytesIO()), tmp_path, None, lambda: {os.getppid()})
+    await one.open()
+    try:
+        with pytest.raises(client.Refused, match="the processes of an app may not command the daemon") as caught:
+            await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+    finally:
+        await one.close()
+    assert caught.value.status == 403
+
+
+async def test_aiohttp_is_imported_at_the_first_connection(tmp_path: Path) -> None:
+    script = "import sys, flyatc.daemon.daemon; print([one for one in sys.modules if one.startswith('aiohttp')])"
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 async def test_an_operator_who_leaves_cancels_the_command(tmp_path: Path) -> None:

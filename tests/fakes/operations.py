@@ -45,6 +45,7 @@ class Desk:
         self.gate.set()
         self.begun = asyncio.Event()
         self.steps: list[tuple[str, int, int]] = []
+        self.tenants = [WINTER, SUMMER]
 
     def status(self) -> Overview:
         daemon = Daemon(
@@ -56,7 +57,7 @@ class Desk:
             running=1,
             limit=20,
         )
-        return Overview(tenants=[WINTER, SUMMER], daemon=daemon)
+        return Overview(tenants=self.tenants, daemon=daemon)
 
     def explain(self, url: str) -> Explanation:
         self.reported.append(f"explain {url}")

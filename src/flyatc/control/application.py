@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -105,11 +105,11 @@ class Application:
 
     def _refusal(self, transport: asyncio.Transport) -> tuple[int, str] | None:
         if self._ancestors is not None and refuse_apps.is_of_app(transport, self._ancestors()):
-            return 403, "the processes of an app may not command the daemon\n"
+            return 403, "the processes of an app may not command the daemon"
         if len(self._unsent) >= MOST_CONNECTIONS:
             self.sweep()
             if len(self._unsent) >= MOST_CONNECTIONS:
-                return 503, f"there are {MOST_CONNECTIONS} connections already\n"
+                return 503, f"there are {MOST_CONNECTIONS} connections already: try later"
         return None
 
     # --- calls ---
@@ -298,7 +298,7 @@ def _encoded(event: Event) -> bytes:
 
 
 class _Admission(asyncio.Protocol):
-    """A new connection, until it is handed to aiohttp, or refused in plain text."""
+    """A new connection, until it is handed to aiohttp, or refused."""
 
     def __init__(
         self,
@@ -311,20 +311,18 @@ class _Admission(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        refusal = self._judge(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        refusal = self._judge(self._transport)
         if refusal is None and self._server is not None:
-            self._known[transport] = 0, monotonic()
+            self._known[self._transport] = 0, monotonic()
             protocol = self._server()
-            transport.set_protocol(protocol)
+            self._transport.set_protocol(protocol)
             return protocol.connection_made(transport)
-        status, text = refusal or (503, "the daemon is shutting down\n")
-        self._refusal = (
-            f"HTTP/1.1 {status} Refused\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
-            f"Connection: close\r\n\r\n{text}"
-        ).encode()
-        self._timer = asyncio.get_running_loop().call_later(REFUSED_SECONDS, transport.abort)
+        status, text = refusal or (503, "the daemon is shutting down")
+        body = msgspec.json.encode(Failure(text))
+        head = f"HTTP/1.1 {status} Refused\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}"
+        self._refusal = f"{head}\r\nConnection: close\r\n\r\n".encode() + body
+        self._timer = asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(self._refusal)
