@@ -3,11 +3,14 @@
 Each app shows notes, and lets who has signed in add one with a file."""
 
 import json
+import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +20,29 @@ from whole.browser import Browser, Page
 from whole.daemon import Daemon, clean_environment, eventually
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # with Django's commands
 PICTURE = bytes(range(256)) * 300
+DJANGO_MIGRATION = """\
+from django.db import migrations, models
+
+class Migration(migrations.Migration):
+    dependencies = [("notes", "0001_initial")]
+    operations = [migrations.AddField("note", "pinned", models.BooleanField(default=False))]
+"""
+NODE_MIGRATION = """\
+const Database = require("better-sqlite3");
+new Database(process.env.DATABASE_PATH).exec("ALTER TABLE notes ADD pinned INTEGER");
+"""
+PHP_MIGRATION = """\
+<?php
+require __DIR__ . '/app.php';
+database()->exec('ALTER TABLE notes ADD pinned INTEGER');
+"""
+RAILS_MIGRATION = """\
+class PinNotes < ActiveRecord::Migration[6.1]
+  def change = add_column(:notes, :pinned, :boolean)
+end
+"""
 
 
 @dataclass
@@ -29,28 +54,68 @@ class Stack:
     first: str = "bellevue/2025/winter"
     second: str = "bellevue/2025/summer"
     user: str = "user"  # the input of the login's form
-    password: tuple[str, ...] = ()  # and those for a password
+    password: str = ""  # and that for the password
+    create_user: str = ""  # the command that creates a user, if clients cannot
     add: str = ""  # the page with the form of a new note
-    build: list[list[str]] = field(default_factory=list)
+    styled: tuple[str, ...] = ("",)  # pages with style sheets
+    build: tuple[str, ...] = ()
     text: str = "text"  # the inputs of that form
     file: str = "file"
     rejected: int = 403  # a form without its token
+    server_sessions: bool = False  # in files: they do not outlive the disk
+    table: str = "notes"
+    migration: dict[str, str] = field(default_factory=dict)  # files that add a column "pinned" to it
+    migrate: tuple[str, ...] = ()  # the command that runs them
 
 
-PRECOMPILE = [
-    "env",
-    "RAILS_RELATIVE_URL_ROOT=..",
-    "RAILS_ENV=production",
-    "SECRET_KEY_BASE=1",
-    "bin/rails",
-    "assets:precompile",
-]
+PRECOMPILE = "RAILS_RELATIVE_URL_ROOT=.. RAILS_ENV=production SECRET_KEY_BASE=1 bin/rails assets:precompile"
+CREATE_USER = (
+    "DJANGO_SUPERUSER_PASSWORD='{password}' python manage.py createsuperuser --noinput --username {user} --email ''"
+)
 STACKS = {
-    "node": Stack("node", "login"),
-    "php": Stack("php", "login.php"),
-    "rails": Stack("rails", "session/new", text="note[text]", file="note[file]", rejected=422, build=[PRECOMPILE]),
+    "django": Stack(
+        "django",
+        "login",
+        user="username",
+        password="password",
+        create_user=CREATE_USER,
+        add="add",
+        styled=("", "admin/login/"),
+        build=("python manage.py collectstatic --noinput",),
+        table="notes_note",
+        migration={"notes/migrations/0002_pinned.py": DJANGO_MIGRATION},
+        migrate=("python", "manage.py", "migrate"),
+    ),
+    "node": Stack(
+        "node",
+        "login",
+        migration={"pin.js": NODE_MIGRATION},
+        migrate=("node", "pin.js"),
+    ),
+    "php": Stack(
+        "php",
+        "login.php",
+        server_sessions=True,
+        migration={"pin.php": PHP_MIGRATION},
+        migrate=("php", "pin.php"),
+    ),
+    "rails": Stack(
+        "rails",
+        "session/new",
+        text="note[text]",
+        file="note[file]",
+        rejected=422,
+        build=(PRECOMPILE,),
+        migration={"db/migrate/20250102000000_pin_notes.rb": RAILS_MIGRATION},
+        migrate=("bin/rails", "db:migrate"),
+    ),
 }
-NEEDS = {"node": ("node", "examples/node"), "php": ("php", "php-sqlite"), "rails": ("puma", "rails", "ruby-sqlite")}
+NEEDS = {
+    "django": (),
+    "node": ("node", "examples/node"),
+    "php": ("php", "php-sqlite"),
+    "rails": ("puma", "rails", "ruby-sqlite"),
+}
 
 
 class Tenant:
@@ -69,7 +134,7 @@ class Tenant:
 
     def sign_in(self, user: str) -> Page:
         page = self.page(self.stack.login)
-        values = {self.stack.user: user} | dict.fromkeys(self.stack.password, f"correct horse {user}")
+        values = {self.stack.user: user} | ({self.stack.password: password(user)} if self.stack.password else {})
         return self.browser.submit(page, page.form(self.stack.user), values)
 
     def add(self, text: str, name: str = "", content: bytes = b"") -> Page:
@@ -83,6 +148,10 @@ class Tenant:
         return [str(note) for note in found]
 
 
+def password(user: str) -> str:
+    return f"correct horse {user}"
+
+
 @contextmanager
 def served(stack: Stack, folder: Path) -> Iterator[Daemon]:
     """Serve a copy of the example, built as its README says. Its tenants never become idle."""
@@ -91,13 +160,15 @@ def served(stack: Stack, folder: Path) -> Iterator[Daemon]:
     if (example / "node_modules").exists():
         (folder / "node_modules").symlink_to(example / "node_modules")
     for command in stack.build:
-        subprocess.run(command, cwd=folder, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["sh", "-c", command], cwd=folder, env=clean_environment() | PATH, check=True, capture_output=True
+        )
     written = (folder / "tenants.yaml").read_text()
     assert "server:\n" in written
     assert "\napp:" in written
     config = written.replace("server:\n", "server:\n  listen: 127.0.0.1:0\n", 1)
     config = re.sub(r"^(app:.*)$", r"\1\n  idle: 1h\n  start_timeout: 120s", config, count=1, flags=re.MULTILINE)
-    daemon = Daemon(folder, config)
+    daemon = Daemon(folder, config, PATH)
     try:
         yield daemon.start()
     finally:
@@ -124,22 +195,31 @@ def test_two_tenants_of_an_example_are_apart_and_their_data_returns(name: str, t
         assets_are_below_the_prefix(first)
         files_are_uploaded(daemon, first)
         assert second.notes() == []
-        assert daemon.cli("backup", first.name).returncode == 0
+        moment = backup(daemon, first)
         first.add("later")
         assert daemon.stop() == 0
+        shutil.rmtree(daemon.data)
         daemon.write(daemon.config.replace("idle: 1h", "idle: 1s"))
-        first.browser.origin = f"http://127.0.0.1:{daemon.start().port}"
-        assert "You are ann" in first.home().text, "logins outlive a restart"
+        browser.origin = f"http://127.0.0.1:{daemon.start().port}"
+        everything_is_back(first, ["ann: hello", "ann: later"])
+        assert stack.server_sessions or "You are ann" in first.home().text, "the tenant's secret is the same as before"
         daemon.until_reported("tenant draining", within=30, tenant=first.name, why="no request for 1.0 s")
         eventually(lambda: daemon.status(first.name)["state"] == "stopped", 30, "the idle stop")
         shutil.rmtree(daemon.data / "tenants")
-        everything_is_back(first, ["ann: hello", "ann: later"])
-        an_earlier_version_returns(daemon, first)
+        run = daemon.cli("restore", first.name, "--at", moment)
+        assert run.returncode == 0, run.stderr
+        a_migration_reaches_both(daemon, first, second)
+        everything_is_back(first, ["ann: hello"])
         assert daemon.stop() == 0
         assert not daemon.reported("unexpected error")
 
 
 def logins_are_apart(daemon: Daemon, first: Tenant, second: Tenant) -> None:
+    for tenant, user in ((first, "ann"), (second, "bob")):
+        assert tenant.notes() == []
+        if command := tenant.stack.create_user.format(user=user, password=password(user)):
+            run = daemon.cli("exec", tenant.name, "--", "sh", "-c", command)
+            assert run.returncode == 0, run.stderr
     stays_inside(daemon, first.sign_in("ann"), f"/{first.name}/")
     assert "You are ann" in first.home().text
     assert "You are" not in second.home().text, "a login at one is none at the other"
@@ -163,8 +243,8 @@ def forms_need_their_token(first: Tenant) -> None:
 
 
 def assets_are_below_the_prefix(first: Tenant) -> None:
-    sheets = first.browser.styles(first.home())
-    assert len(sheets) >= 2, "a style sheet, and a picture that it shows"
+    sheets = [sheet for page in first.stack.styled for sheet in first.browser.styles(first.page(page))]
+    assert len(sheets) >= 2 * len(first.stack.styled), "a style sheet, and a picture that it shows"
     for sheet in sheets:
         assert sheet.status == 200, sheet.url
         assert sheet.path.startswith(f"/{first.name}/"), sheet.url
@@ -182,9 +262,22 @@ def everything_is_back(first: Tenant, notes: list[str]) -> None:
     assert first.browser.follow(home, "picture.bin").body == PICTURE
 
 
-def an_earlier_version_returns(daemon: Daemon, first: Tenant) -> None:
-    versions = json.loads(daemon.cli("history", first.name, "--json").stdout)["versions"]
-    earliest = min(one["saved"] for one in versions if not one["database"].endswith("/"))
-    run = daemon.cli("restore", first.name, "--at", earliest)
-    assert run.returncode == 0, run.stderr
-    everything_is_back(first, ["ann: hello"])
+def backup(daemon: Daemon, tenant: Tenant) -> str:
+    """Save the tenant now, and return when the newest version of its database was saved."""
+    assert daemon.cli("backup", tenant.name).returncode == 0
+    versions = json.loads(daemon.cli("history", tenant.name, "--json").stdout)["versions"]
+    return str(max(one["saved"] for one in versions if not one["database"].endswith("/")))
+
+
+def a_migration_reaches_both(daemon: Daemon, *tenants: Tenant) -> None:
+    """The app gets a migration as its developers write it, and all tenants are migrated by one command."""
+    stack = tenants[0].stack
+    for file, text in stack.migration.items():
+        (daemon.folder / file).write_text(text)
+    run = daemon.cli("exec", "--all", "--", *stack.migrate)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for tenant in tenants:
+        (path,) = (daemon.data / "tenants").glob(f"{tenant.name.replace('/', '~').replace('~', '/', 1)}/*.sqlite3")
+        with closing(sqlite3.connect(path)) as database:
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({stack.table})")]
+        assert "pinned" in columns, path

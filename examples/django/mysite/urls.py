@@ -1,8 +1,13 @@
 from django.contrib import admin
+from django.contrib.auth.views import LoginView
 from django.urls import path
-from django.views.generic import RedirectView
+
+from notes import views
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", views.Notes.as_view(), name="notes"),
+    path("add", views.Add.as_view(), name="add"),
+    path("notes/<int:pk>/file", views.file, name="file"),
+    path("login", LoginView.as_view(), name="login"),
     path("admin/", admin.site.urls),
 ]
