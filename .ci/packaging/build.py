@@ -244,6 +244,7 @@ def gem(folder: Path, target: Path) -> Path:
 def main(target: Path, what: str = "archive") -> None:
     """Build the folder and its archive in ``target``, or with ``gem`` a gem of the folder that is there."""
     folder = target / "flyatc"
+    os.umask(0o022)  # images run it as another user
     if what == "gem":
         file = gem(folder, target)
     else:
