@@ -50,8 +50,10 @@ STDLIB = {
 DYNLOAD = re.compile(
     r"(_test.*|_xxtest.*|_ctypes_test|xx.*|_tkinter|readline|_curses.*|_dbm|_gdbm|_crypt|nis|ossaudiodev|_bz2|_lzma)\..*"
 )
-# rich imports them only to print code and Markdown
-UNUSED = {"pygments", "markdown-it-py", "mdurl"}
+UNUSED = {
+    "pygments", "markdown-it-py", "mdurl",  # rich imports them only to print code and Markdown
+    "pycparser",  # cffi: only to compile
+}  # fmt: skip
 # of the packages: sources and types of C extensions, zstandard's backend for PyPy, the documentation of boto3
 FILES = re.compile(
     r".*\.(py[ixc]|pxd|[ch]|typed)|.*/(RECORD|INSTALLER|REQUESTED|direct_url\.json)|.*\.dist-info/sboms/.*"
@@ -117,19 +119,19 @@ def _packages(folder: Path, library: Path) -> Iterator[tuple[Path, Path]]:
 
 def _closure(names: Iterable[str]) -> Iterator[Distribution]:
     """Yield the installed packages that these need, without flyatc itself."""
-    seen, waiting = set(UNUSED), list(names)
+    seen, waiting = set[tuple[str, str]](), [Requirement(name) for name in names]
     while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        package = distribution(name)
-        if name != "flyatc":
-            yield package
-        for text in package.requires or ():
-            one = Requirement(text)
-            if one.marker is None or one.marker.evaluate({"extra": ""}):
-                waiting.append(one.name.lower())
+        one = waiting.pop()
+        name = one.name.lower()
+        for extra in {"", *one.extras} if name not in UNUSED else ():
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            package = distribution(name)
+            if name != "flyatc" and not extra:
+                yield package
+            needed = map(Requirement, package.requires or ())
+            waiting += (other for other in needed if other.marker is None or other.marker.evaluate({"extra": extra}))
 
 
 def _copy(source: Path, target: Path) -> tuple[Path, Path]:

@@ -54,6 +54,7 @@ from pathlib import Path
 
 import boto3, botocore.httpsession, dns.asyncresolver, dns.reversename, prometheus_client.exposition, zstandard
 import flyatc
+from passlib.hash import apr_md5_crypt, argon2, bcrypt
 from rich.progress import Progress
 from rich.table import Table
 
@@ -64,6 +65,9 @@ for file in (Path(flyatc.__file__).parents[1] / "lib-dynload").iterdir():
     importlib.import_module(file.name.partition(".")[0])
 for service in ("s3", "sts"):
     boto3.Session().client(service, region_name="auto", aws_access_key_id="k", aws_secret_access_key="s")
+for scheme in (apr_md5_crypt, argon2, bcrypt):
+    hashed = scheme.hash("a")
+    assert scheme.verify("a", hashed)
 specs = [getattr(module, "__spec__", None) for module in sys.modules.values()]
 bundle = botocore.httpsession.get_cert_path(True)
 print(json.dumps({
