@@ -343,7 +343,7 @@ LINES = sorted({line for tree in TREES.values() for text in tree.values() for li
 PATHS = sorted({*KNOWN, *(path for tree in TREES.values() for path in tree)})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     base=st.sampled_from([{}, *TREES.values()]),
     over=st.dictionaries(
