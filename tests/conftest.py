@@ -28,6 +28,7 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "sqlite3": "node-sqlite3",
     "php": "php-cli",
     "php-sqlite": "php-sqlite3",
+    "laravel": "php-laravel-framework",
     "rails": "ruby-rails",
     "ruby-sqlite": "ruby-sqlite3",
     "gem": "ruby",
@@ -98,6 +99,8 @@ def _is_there(what: str) -> bool:
         return (ROOT / what / "node_modules" / ".package-lock.json").exists()
     if what == "rails":
         command = ["ruby", "-e", "require 'action_controller/railtie'"]
+    elif what == "laravel":
+        command = ["php", "-r", "require 'Illuminate/autoload.php';"]
     elif what == "ruby-sqlite":
         command = ["ruby", "-e", "require 'sqlite3'"]
     elif what == "php-sqlite":

@@ -226,8 +226,10 @@ def test_laravel_keeps_cache_sessions_and_uploads_of_tenants_apart_and_trusts_th
     assert {"CACHE_PATH": "{data}/cache", "SESSION_FILES": "{data}/sessions"}.items() <= env("laravel8").items()
     assert env("laravel11")["APP_KEY"] == "base64:{secret.base64}"
     assert changes("laravel11")[-1] == "bootstrap/app.php:1 $middleware->trustProxies(at: '127.0.0.1');"
-    assert changes("laravel8")[-2:] == [
+    assert ["mkdir", "-p", "{data}/sessions"] in app(planned(TREES["laravel8"])).before_start, "Laravel does not"
+    assert changes("laravel8")[-3:] == [
         "app/Http/Middleware/TrustProxies.php:3 protected $proxies = '127.0.0.1';",
+        "app/Http/Middleware/TrustProxies.php:3 protected function getTrustedHeaderNames() { return $this->headers; }",
         "app/Http/Middleware/TrustProxies.php:6 "
         "Request::HEADER_X_FORWARDED_PROTO | Request::HEADER_X_FORWARDED_PREFIX |",
     ]

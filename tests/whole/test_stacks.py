@@ -29,6 +29,29 @@ class Migration(migrations.Migration):
     dependencies = [("notes", "0001_initial")]
     operations = [migrations.AddField("note", "pinned", models.BooleanField(default=False))]
 """
+LARAVEL_AUTOLOAD = """\
+<?php  // as composer install writes it, for the packages of Debian
+require_once 'Illuminate/autoload.php';
+spl_autoload_register(function (string $class): void {
+    if (str_starts_with($class, 'App\\\\')) {
+        require __DIR__ . '/../app/' . str_replace('\\\\', '/', substr($class, 4)) . '.php';
+    }
+});
+"""
+LARAVEL_MIGRATION = """\
+<?php
+use Illuminate\\Database\\Migrations\\Migration;
+use Illuminate\\Database\\Schema\\Blueprint;
+use Illuminate\\Support\\Facades\\Schema;
+
+return new class extends Migration
+{
+    public function up()
+    {
+        Schema::table('notes', fn (Blueprint $table) => $table->boolean('pinned')->default(false));
+    }
+};
+"""
 NODE_MIGRATION = """\
 const Database = require("better-sqlite3");
 new Database(process.env.DATABASE_PATH).exec("ALTER TABLE notes ADD pinned INTEGER");
@@ -58,6 +81,7 @@ class Stack:
     create_user: str = ""  # the command that creates a user, if clients cannot
     add: str = ""  # the page with the form of a new note
     styled: tuple[str, ...] = ("",)  # pages with style sheets
+    installed: dict[str, str] = field(default_factory=dict)  # files that a package manager would write
     build: tuple[str, ...] = ()
     text: str = "text"  # the inputs of that form
     file: str = "file"
@@ -86,6 +110,16 @@ STACKS = {
         migration={"notes/migrations/0002_pinned.py": DJANGO_MIGRATION},
         migrate=("python", "manage.py", "migrate"),
     ),
+    "laravel": Stack(
+        "laravel",
+        "login",
+        rejected=419,
+        server_sessions=True,
+        installed={"vendor/autoload.php": LARAVEL_AUTOLOAD},
+        build=("php artisan package:discover",),
+        migration={"database/migrations/2025_01_02_000000_pin_notes.php": LARAVEL_MIGRATION},
+        migrate=("php", "artisan", "migrate", "--force"),
+    ),
     "node": Stack(
         "node",
         "login",
@@ -112,6 +146,7 @@ STACKS = {
 }
 NEEDS = {
     "django": (),
+    "laravel": ("php", "php-sqlite", "laravel"),
     "node": ("node", "examples/node"),
     "php": ("php", "php-sqlite"),
     "rails": ("puma", "rails", "ruby-sqlite"),
@@ -159,6 +194,9 @@ def served(stack: Stack, folder: Path) -> Iterator[Daemon]:
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("node_modules", "store", "data"))
     if (example / "node_modules").exists():
         (folder / "node_modules").symlink_to(example / "node_modules")
+    for file, text in stack.installed.items():
+        (folder / file).parent.mkdir()
+        (folder / file).write_text(text)
     for command in stack.build:
         subprocess.run(
             ["sh", "-c", command], cwd=folder, env=clean_environment() | PATH, check=True, capture_output=True

@@ -19,6 +19,7 @@ _DESTINATION = re.compile(
     r"""move_uploaded_file\([^;]{0,80}?,\s*(?P<known>\(?getenv\('UPLOADS'\) \?: )?"""
     r"""(?P<value>(?:__DIR__\s*\.\s*)?(?P<quote>['"])[\w./-]+(?P=quote))"""
 )
+SESSIONS = "{data}/sessions"  # Laravel does not create it
 _FOLDERS = (  # of Laravel's configuration: all tenants would share them
     (
         "config/cache.php",
@@ -54,7 +55,11 @@ def _laravel(facts: Facts, version: str) -> Plan:
         seen=("composer.json", "artisan"),
         command=("php", "-S", "127.0.0.1:{port}", "-t", "public"),
         listens="PHP's own server",
-        before_start=(("touch", f"{{data}}/{FILE}"), ("php", "artisan", "migrate", "--force")),
+        before_start=(
+            *([("mkdir", "-p", SESSIONS)] if any(one.value == SESSIONS for one, _ in folders) else []),
+            ("touch", f"{{data}}/{FILE}"),
+            ("php", "artisan", "migrate", "--force"),
+        ),
         env=(
             Variable("APP_ENV", "production"),
             Variable("APP_DEBUG", "false"),
@@ -63,6 +68,7 @@ def _laravel(facts: Facts, version: str) -> Plan:
             Variable("DB_CONNECTION", "sqlite"),
             Variable("DB_DATABASE", f"{{data}}/{FILE}"),
             *(variable for variable, _ in folders),
+            Variable("VIEW_COMPILED_PATH", "{data}/views", "no tenant runs what another has compiled"),
             Variable("LOG_CHANNEL", "stderr", "into flyatc's log"),
             Variable("PHP_CLI_SERVER_WORKERS", "4", "requests at once"),
         ),
@@ -73,7 +79,7 @@ def _laravel(facts: Facts, version: str) -> Plan:
         static=(Static("/build", "public/build", digests=True),)
         if facts.has("vite.config.js", "vite.config.ts")
         else (),
-        changes=(*(one for _, one in folders if one), *_proxies(facts)),
+        changes=(*(one for _, one in folders if one), *_proxies(facts, int(number[0]) if number else None)),
         steps=("npm install && npm run build",) if facts.has("vite.config.js", "vite.config.ts") else (),
         warnings=tuple(_warnings(facts)),
         image=_image(facts, writable=True),
@@ -89,12 +95,16 @@ def _folders(facts: Facts) -> Iterator[tuple[Variable, Change | None]]:
             yield variable, None if hit.match[1] else change(hit, new, "tenants must not share it")
 
 
-def _proxies(facts: Facts) -> Iterator[Change]:
+def _proxies(facts: Facts, version: int | None) -> Iterator[Change]:
     """Have Laravel put X-Forwarded-Prefix before its links: it must trust the proxy for that."""
     middleware = "app/Http/Middleware/TrustProxies.php"
     why = "links get the prefix of the tenant, by X-Forwarded-Prefix"
     if hit := facts.find(r"protected\s+\$proxies\s*;", middleware):
         yield change(hit, "protected $proxies = '127.0.0.1';", why)
+    at = facts.find(r"protected\s+\$proxies\b", middleware)
+    if at and version is not None and version < 9 and facts.find("getTrustedHeaderNames", middleware) is None:
+        new = "protected function getTrustedHeaderNames() { return $this->headers; }"
+        yield Change(middleware, new, "Laravel 8 trusts a fixed list of headers otherwise", at.line)
     known = facts.find("HEADER_X_FORWARDED_PREFIX", middleware)
     if (hit := facts.find(r"HEADER_X_FORWARDED_PROTO\b", middleware)) and known is None:
         new = "HEADER_X_FORWARDED_PROTO | Request::HEADER_X_FORWARDED_PREFIX"

@@ -1,0 +1,11 @@
+<?php
+
+return [
+    'default' => 'local',
+    'disks' => [
+        'local' => [
+            'driver' => 'local',
+            'root' => env('UPLOADS', storage_path('app')),
+        ],
+    ],
+];
