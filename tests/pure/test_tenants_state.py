@@ -37,6 +37,11 @@ def test_a_whole_run_is_a_path_through_the_states() -> None:
     assert state is State.STOPPED
 
 
+def test_commands_without_an_app_are_followed_by_the_app_or_by_the_save() -> None:
+    assert NEXT[State.EXECUTING] & {State.SAVING, State.STARTING} == {State.SAVING, State.STARTING}
+    assert not NEXT[State.EXECUTING] & INACTIVE_STATES
+
+
 @pytest.mark.parametrize(("old", "new"), [(o, n) for o, n in itertools.product(State, State) if n not in NEXT[o]])
 def test_what_is_not_in_the_table_is_refused_in_a_sentence(old: State, new: State) -> None:
     with pytest.raises(tenant_state.InvalidTransition, match=f"{new} cannot follow {old}"):

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from whole.daemon import SLOWNESS, Daemon, clean_environment, config, eventually
 FIVE = ("ann", "bob", "cid", "dan", "eve")
 PYTHON = (sys.executable, "-S", "-c")
 
-# Adds a row to "migrated". Then, for the tenants in the file "waits", it waits until it is killed; for those in "fails"
-# it ends with 9.
+# Adds a row to "migrated". Then it waits while there is a file "holds", waits until it is killed for the tenants in the
+# file "waits", and ends with 9 for those in "fails".
 MIGRATE = """
 import os, pathlib, sqlite3, sys, time
 folder, me = pathlib.Path(sys.argv[1]), os.environ["ME"]
@@ -29,6 +31,7 @@ database.execute("create table if not exists migrated (n)")
 database.execute("insert into migrated values (1)")
 database.commit()
 print("migrates", me, flush=True)
+while (folder / "holds").exists(): time.sleep(0.01)
 if (folder / "waits").exists() and me in (folder / "waits").read_text():
     time.sleep(600)
 if (folder / "fails").exists() and me in (folder / "fails").read_text():
@@ -156,6 +159,34 @@ def test_what_was_cut_off_is_undone_and_done_once_by_the_next_try(daemon: Daemon
     assert (code, found["done"], found["left"]) == (0, 5, [])
     assert migrated(daemon) == [1, 1, 1, 1, 1]
     assert sorted(calls(daemon)) == ["ann", "bob", "cid", "cid", "dan", "eve"]
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("daemon", ["snapshot"], indirect=True)
+def test_requests_wait_for_the_command_and_ctrl_c_lets_it_finish(daemon: Daemon) -> None:
+    (daemon.folder / "holds").touch()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flyatc", *arguments(daemon, "--parallel", "1")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    eventually(lambda: calls(daemon) == ["ann"], 30, "the first tenant")
+    with ThreadPoolExecutor(1) as pool:
+        response = pool.submit(daemon.get, "/ann/count")
+        eventually(lambda: daemon.status("ann")["requests"] == 1, what="a request that waits")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "Ctrl-C again" in process.stderr.readline()
+        assert not response.done()
+        (daemon.folder / "holds").unlink()
+        assert response.result().json["count"] == 1
+    output, _ = process.communicate(timeout=30 * SLOWNESS)
+    found = json.loads(output)
+    assert (process.returncode, found["done"], found["why"]) == (1, 1, "it was interrupted")
+    assert found["left"] == ["bob", "cid", "dan", "eve"]
+    assert migrated(daemon) == [1, 0, 0, 0, 0]
     assert daemon.stop() == 0
 
 

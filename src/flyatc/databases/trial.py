@@ -6,6 +6,7 @@ hold of the databases sets the local copies aside and restores the store's versi
 crash before anything else touches them. To commit is to replace the note, in one step; then the hold keeps and saves
 the local copies as it does after a crash."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from msgspec import Struct
 from flyatc.config.schema import Tenant
 from flyatc.kit import durable_files
 from flyatc.kit.errors import RestoreRefused
+
+MOST = 4096  # bytes
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -31,7 +34,8 @@ def read(tenant: Tenant) -> Note | None:
     local copies must not be used."""
     path = _path(tenant)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Note)
+        with open(path, "rb", opener=_open) as file:
+            return msgspec.json.decode(file.read(MOST), type=Note)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -51,6 +55,11 @@ def remove(tenant: Tenant) -> None:
     """Blocking, durable. Raises OSError."""
     _path(tenant).unlink(missing_ok=True)
     durable_files.sync_folder(_path(tenant).parent)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open what an app may have put there, too: neither follow a link nor wait at a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _path(tenant: Tenant) -> Path:
