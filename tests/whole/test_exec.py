@@ -186,6 +186,7 @@ def test_what_cannot_be_run_is_explained(daemon: Daemon) -> None:
     assert "did you mean ann/one" in failed("ann/on", "--", "true")
     assert "there is no such program" in failed("bob", "--", "nosuchprogram")
     assert "flyatc exec bellevue" in failed("bob")
+    assert "Write -- before the command" in failed("bob", "ls", "-l")
     eventually(lambda: daemon.status("bob")["state"] == "stopped", what="the end of its run")
 
 

@@ -45,7 +45,17 @@ class Options(NamedTuple):
     resume: bool
 
 
-@click.command("exec")
+class WithWords(click.Command):
+    """A command whose arguments end with another command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(f"{error.format_message()} Write -- before the command: {EXAMPLE}", ctx) from error
+
+
+@click.command("exec", cls=WithWords)
 @click.argument("words", metavar="[TENANT] -- COMMAND …", nargs=-1, type=click.UNPROCESSED)
 @click.option("--all", "everyone", is_flag=True, help="For all tenants that have data, one after the other.")
 @click.option("--user", metavar="USER", help="For all tenants of a user.")
@@ -162,7 +172,7 @@ def _run(daemon: Client, book: "Book", parallel: int, *, keep_going: bool, as_js
     if as_json:
         output.json(summary)
     else:
-        _print(summary)
+        _print(summary, head.scope, rehearsed=head.rehearse)
     untried = [one for one in summary.left if one not in known]
     return FAILED if summary.failed or untried else 0
 
@@ -171,7 +181,7 @@ def _interrupted() -> None:
     click.echo("what runs is brought to its end; Ctrl-C again ends it, and undoes it", err=True)
 
 
-def _print(summary: Summary) -> None:
+def _print(summary: Summary, user: str | None, *, rehearsed: bool) -> None:
     click.echo(f"{output.count(summary.done, 'tenant')} done: {summary.why}", err=True)
     for one in summary.failed:
         _print_failure(one)
@@ -182,18 +192,19 @@ def _print(summary: Summary) -> None:
         click.echo(output.plain(f"of {machine}, give this command there: {', '.join(tenants)}"), err=True)
     rest = len(summary.left) - len(summary.elsewhere)
     if rest:
-        click.echo(
-            f"{output.count(rest, 'tenant')} left: flyatc exec … --resume goes on. See {summary.folder}", err=True
-        )
+        scope = "--all" if user is None else f"--user {user}"
+        how = "" if rehearsed else f": flyatc exec {scope} --resume goes on"
+        click.echo(f"{output.count(rest, 'tenant')} left{how}. See {summary.folder}", err=True)
 
 
 def _print_failure(one: "Result") -> None:
     how = f"exit code {one.code}" if one.code is not None else one.state
     click.echo(output.plain(f"{one.tenant}: {how}{f': {one.error}' if one.error else ''}"), err=True)
-    if one.output is not None:
+    lines = [] if one.output is None else _last_lines(one.output)
+    if lines:
         click.echo(f"  its output: {one.output}", err=True)
-        for line in _last_lines(one.output):
-            click.echo(f"  | {output.plain(line)}", err=True)
+    for line in lines:
+        click.echo(f"  | {output.plain(line)}", err=True)
 
 
 def _last_lines(path: str) -> list[str]:

@@ -19,6 +19,7 @@ from flyatc.observe.log import Log
 
 BACKLOG = 64
 PATIENCE = 10.0  # s; for the first message, and for the last one to be taken
+PAUSE = 1.0  # s; without a free descriptor
 SIGNALS = frozenset({1, 2, 3, 10, 12, 15, 18, 20, 28})  # HUP INT QUIT USR1 USR2 TERM CONT TSTP WINCH
 
 Execute = Callable[[Command, Streams, "asyncio.Queue[int]", Callable[[], None]], Coroutine[Any, Any, Ended]]
@@ -47,7 +48,7 @@ class ExecuteListener:
             raise FlyatcError(f"cannot make the socket {self._path}: {error.strerror}") from error
         one.setblocking(False)
         self._socket = one
-        asyncio.get_running_loop().add_reader(one, self._accept)
+        self._listen()
 
     async def close(self) -> None:
         """End all commands, and remove the socket."""
@@ -57,6 +58,10 @@ class ExecuteListener:
             call.cancel()
         if self._calls:
             await asyncio.wait(self._calls)
+
+    def _listen(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     def _shut(self) -> bool:
         """Close the listening socket. Return whether there was one."""
@@ -71,7 +76,12 @@ class ExecuteListener:
         assert self._socket is not None
         try:
             connection, _ = self._socket.accept()
-        except OSError:  # the client has left, or no descriptor is free
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:  # no descriptor is free
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket)
+            loop.call_later(PAUSE, self._listen)
             return
         connection.setblocking(False)
         call = tasks.start(self._serve(_Client(connection)), "flyatc exec")
@@ -119,7 +129,7 @@ class ExecuteListener:
     async def _run(self, client: "_Client", command: Command, streams: Streams) -> Ended:
         signals: asyncio.Queue[int] = asyncio.Queue(16)
         work = tasks.start(self._execute(command, streams, signals, lambda: client.send(Begun())), "command")
-        listen = tasks.start(_listen(client, signals), "signals for a command")
+        listen = tasks.start(_pass_signals(client, signals), "signals for a command")
         try:
             await asyncio.wait([work, listen], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -133,7 +143,7 @@ async def _over(*ends: asyncio.Task[Any]) -> None:
     await asyncio.wait(ends)
 
 
-async def _listen(client: "_Client", signals: "asyncio.Queue[int]") -> None:
+async def _pass_signals(client: "_Client", signals: "asyncio.Queue[int]") -> None:
     """Pass the signals on until the client leaves."""
     while True:
         body, files = await client.receive()
