@@ -18,6 +18,7 @@ import pytest
 
 from flyatc.config.schema import App, Tenant
 from flyatc.kit.errors import StartFailed, StillRunning
+from flyatc.kit.streams import Streams
 from flyatc.observe.log import Log
 from flyatc.ownership import rules
 from flyatc.process import child, launch_plan, members, supervisor_client
@@ -332,6 +333,35 @@ async def test_at_the_deadline_all_runs_are_killed_and_those_that_begin_after_it
     async with some.hold("sleep", "600") as again:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(again.exited.wait(), 0.2)
+
+
+async def test_a_run_without_a_lease_outlives_the_deadline_and_the_supervisor_does_not_spin(some: Runs) -> None:
+    app = App(command=["sh", "-c", "read line; exit 7"], directory=str(some.folder), stop_grace=0.3)
+    tenant = Tenant(user="u", name="a", prefix="/u/a", data=some.data, app=app)
+    stdin, says = os.pipe()
+    async with child.hold_command(
+        tenant,
+        bool,
+        Streams(stdin, os.dup(2), os.dup(2)),
+        plan=partial(launch_plan.plan, environ=dict(os.environ)),
+        log=some.log,
+        records=some.records,
+        launcher=some.launcher,
+        leased=False,
+    ) as command:
+        some.launcher.deadline(boottime() - 1)
+        async with some.hold("sleep", "600") as other:
+            await other.exited.wait()
+        supervisor = Path(f"/proc/{some.launcher.pid}/stat")
+        before = supervisor.read_text().split()[13:15]
+        await asyncio.sleep(0.3)
+        assert sum(map(int, supervisor.read_text().split()[13:15])) - sum(map(int, before)) < 15, "ticks of 10 ms"
+        assert not command.exited.is_set()
+        os.write(says, b"\n")
+        os.close(says)
+        await command.exited.wait()
+    assert command.exit is not None
+    assert command.exit.code == 7
 
 
 async def test_a_deadline_kills_though_the_daemon_is_stuck(some: Runs) -> None:

@@ -128,7 +128,7 @@ def test_a_rehearsal_touches_nothing(daemon: Daemon) -> None:
 
 def content(folder: Path) -> dict[str, bytes]:
     """Of a store, without the heartbeat of the machine."""
-    files = (one for one in folder.rglob("*") if one.is_file() and "sessions" not in one.parts)
+    files = (one for one in folder.rglob("*") if one.is_file() and "machines" not in one.parts)
     return {str(one.relative_to(folder)): one.read_bytes() for one in files}
 
 

@@ -38,7 +38,7 @@ async def rehearse(
     try:
         await parts.databases.copy(tenant, folder)
         spec = of_command(structs.replace(tenant, data=folder))
-        async with parts.command(spec, lambda: parts.fleet.hurried, streams) as running:
+        async with parts.command(spec, lambda: parts.fleet.hurried, streams, leased=False) as running:
             await tasks.first_of(running.exited.wait(), until(running))
         return running.exit
     finally:

@@ -153,11 +153,19 @@ class Parts:
         )
 
     def command(
-        self, tenant: Tenant, hurry: Callable[[], bool], streams: Streams
+        self, tenant: Tenant, hurry: Callable[[], bool], streams: Streams, *, leased: bool = True
     ) -> AbstractAsyncContextManager[child.RunningChild]:
-        """A command of an operator, ``tenant.app.command``: see child.hold."""
-        plan, log, records, launcher = self._plan, self.log, self.records, self.launcher
-        return child.hold_command(tenant, hurry, streams, plan=plan, log=log, records=records, launcher=launcher)
+        """A command of an operator, ``tenant.app.command``: see child.hold_command."""
+        return child.hold_command(
+            tenant,
+            hurry,
+            streams,
+            plan=self._plan,
+            log=self.log,
+            records=self.records,
+            launcher=self.launcher,
+            leased=leased,
+        )
 
     def _hold_lease(self, tenant: Tenant) -> AbstractAsyncContextManager[Lease]:
         """Acquire the lease; meanwhile start the supervisor, which takes some 20 ms."""

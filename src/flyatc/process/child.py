@@ -15,7 +15,7 @@ from flyatc.kit.errors import StartFailed, StillRunning
 from flyatc.kit.streams import Streams
 from flyatc.kit.types import Effort, Exit, Work
 from flyatc.observe.log import Log
-from flyatc.process import launch_plan, measure_work, proc, readiness
+from flyatc.process import launch_plan, measure_work, members, proc, readiness
 from flyatc.process.child_records import Records
 from flyatc.process.listening_sockets import SocketTable
 from flyatc.process.output import Output
@@ -44,6 +44,7 @@ class RunningChild:
         self._tenant, self._launch, self._output, self._sockets = tenant, launch, output, sockets
         self._streams = streams  # None: its output is logged
         self.port = port
+        self.leased = True  # False: it does not end with the lease
         self.exited = asyncio.Event()
         self.process: AppProcess | None = None
         self.isolation = "none"
@@ -239,10 +240,13 @@ async def hold_command(
     log: Log,
     records: Records,
     launcher: Launcher,
+    leased: bool = True,
 ) -> AsyncIterator[RunningChild]:
-    """As ``hold``, for a command of an operator (``tenant.app.command``): without a port, and with ``streams``."""
+    """As ``hold``, for a command of an operator (``tenant.app.command``): without a port, and with ``streams``.
+    ``leased`` False: it writes nothing of the tenant, and does not end with the lease."""
     with closing(streams):
         child = RunningChild(tenant, plan(tenant, 0), 0, Output(tenant.address, log), SocketTable(), streams)
+        child.leased = leased
         async with _running(child, tenant, hurry, log, records, launcher):
             yield child
 
@@ -267,7 +271,7 @@ async def _running(
 
 
 async def _begin(child: RunningChild, tenant: Tenant, records: Records, launcher: Launcher) -> None:
-    mark = secrets.token_hex(8)
+    mark = secrets.token_hex(8) if child.leased else f"{members.WITHOUT_LEASE}{secrets.token_hex(8)}"
     cgroup = launcher.cgroup(mark)
     try:
         with records.starting(tenant.address, mark, cgroup):

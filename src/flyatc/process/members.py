@@ -19,6 +19,7 @@ from pathlib import Path
 
 PROC = "/proc"
 MARK = "FLYATC_RUN"  # in the environment of the app
+WITHOUT_LEASE = "free-"  # begins the mark of a run that writes nothing of a tenant
 VARIABLE = f"{MARK}=".encode()
 ROUNDS = 50  # of SIGSTOP to processes that fork during the scan
 LONGEST = 200  # characters shown of a command line

@@ -9,7 +9,8 @@ Messages from the daemon (SOCK_SEQPACKET; fields separated by NUL):
     start    MARK CGROUP terminal              with five; stdin becomes the controlling terminal
     adopt    MARK CGROUP ROOT STARTED SPARED…  a run that another supervisor, or the daemon, has started
     drop     MARK                              no process of that run is left
-    deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless a new one follows
+    deadline SECONDS                           on CLOCK_BOOTTIME: all runs are killed then, unless a new one follows;
+                                               not those whose mark begins with WITHOUT_LEASE
 
 A run reports through its own pipe (see ``run_root``). The supervisor sends the daemon only one message, for its log:
 
@@ -28,7 +29,7 @@ from collections.abc import Iterable
 
 from flyatc.process import run_root
 from flyatc.process.isolation import confine
-from flyatc.process.members import ProcessScan, Target, kill, send, stat
+from flyatc.process.members import WITHOUT_LEASE, ProcessScan, Target, kill, send, stat
 
 TICK = 0.5  # s; poll(2) does not count the time that the machine sleeps: the clock is read at least this often
 AGAIN = 0.02  # s; from one SIGKILL to the next check
@@ -62,17 +63,21 @@ class Supervisor:
     def _pause(self) -> float:
         if self._condemned:
             return AGAIN
-        if not self._runs or self._deadline == FOREVER:
+        if not self._leased() or self._deadline == FOREVER:
             return FOREVER
         return max(0.0, min(TICK, self._deadline - boottime()))
 
     def _judge(self) -> None:
-        if self._runs and boottime() >= self._deadline and (new := self._runs.keys() - self._condemned):
+        if boottime() >= self._deadline and (new := self._leased() - self._condemned):
             self._condemned |= new
             self._send(f"killed\0{len(new)}")
         if self._condemned:
             kill([self._runs[mark] for mark in self._condemned])
             self._forget_ended(self._condemned)
+
+    def _leased(self) -> set[str]:
+        """Return the runs that end with the lease."""
+        return {mark for mark in self._runs if not mark.startswith(WITHOUT_LEASE)}
 
     def _forget_ended(self, marks: Iterable[str]) -> None:
         look = ProcessScan()
