@@ -1,4 +1,4 @@
-"""A trial is undone unless it was committed, whoever holds the databases next; copies for a rehearsal."""
+"""A trial is undone by the next hold of the databases unless it was committed; copies for a rehearsal."""
 
 import os
 import shutil
