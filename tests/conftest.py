@@ -116,6 +116,9 @@ def _is_there(what: str) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=distribution.order)
+    for item in items:
+        if item.get_closest_marker("looptime"):  # empty turns of the loop before a fake clock moves: 42 by default
+            item.add_marker(pytest.mark.looptime(noop_cycles=4))
 
 
 @pytest.hookimpl(wrapper=True)

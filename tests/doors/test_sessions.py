@@ -39,10 +39,11 @@ def run(folder: Path, text: str, *arguments: str, **env: str) -> subprocess.Comp
     """A session with our conftest."""
     (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "conftest", *arguments]
+    ours = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}  # of our caller
     return subprocess.run(
         [*command, str(folder / "test_it.py")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PID_FILE": str(folder / "pid"), **env},
+        env={**ours, "PYTHONPATH": str(ROOT / "tests"), "PID_FILE": str(folder / "pid"), **env},
         capture_output=True,
         text=True,
         timeout=60 * SLOWNESS,
