@@ -21,9 +21,10 @@ from flyatc.tenants.errors import Elsewhere
 from flyatc.tenants.interfaces import Child
 
 CUT = "the command was ended with the run of the tenant: it was stopped, its app ended, or this machine lost the user"
-LOST = "this machine may not write the user's databases any more, so the command was ended"
+LOST = "this machine may not write the user's databases any more"
 UNDONE = "what it changed is undone: the databases are as they were"
 LATER = "what it changed will be undone before the next use of the databases"
+KEPT = "its changes are on this machine only; they are saved unless another machine takes the user"
 
 
 class Call:
@@ -70,6 +71,8 @@ class Execution:
         except (Elsewhere, HeldElsewhere) as error:
             machine = (error.owner if isinstance(error, Elsewhere) else error.machine) or "another machine"
             ended = _elsewhere(tenant, machine, error.reason)
+        except OSError as error:
+            raise FlyatcError(f"{error}: look at the space and the permissions of server.data") from error
         fields = {name: value for name, value in structs.asdict(ended).items() if value}
         self._parts.log.event("info", "a command has ended", tenant=tenant.address, **fields)
         return ended
@@ -132,6 +135,8 @@ class Execution:
             await tasks.to_the_end(tasks.start(self._settle(tenant, lease), f"end of a command of {tenant.address}"))
             raise
         unsettled = await tasks.to_the_end(tasks.start(self._settle(tenant, lease), "end of a command"))
+        if unsettled == LATER and _succeeded(end):
+            unsettled = KEPT if await asyncio.to_thread(_committed, tenant) else LATER
         lost = LOST if lease.ended.is_set() else None
         undone = UNDONE if call.command.undo and not _succeeded(end) and unsettled is None else None
         return _ended(end, ". ".join(filter(None, (lost, undone, unsettled))) or None)
@@ -167,6 +172,11 @@ class Execution:
 
 def _succeeded(end: Exit | None) -> bool:
     return end is not None and end.code == 0
+
+
+def _committed(tenant: Tenant) -> bool:
+    note = trial.read(tenant)
+    return note is not None and note.done
 
 
 def _ended(end: Exit | None, error: str | None) -> Ended:
