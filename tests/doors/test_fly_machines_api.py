@@ -31,7 +31,7 @@ def client(fly: Fly, token: str = TOKEN, patience: float = PATIENCE) -> Machines
 async def api(fly: Fly) -> AsyncIterator[MachinesApi]:
     one = client(fly)
     yield one
-    await asyncio.to_thread(one.close)
+    await one.close()
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -102,7 +102,7 @@ async def test_calls_beyond_the_rate_limit_wait_for_their_turn_or_fail(fly: Fly,
     hasty = client(fly, patience=0)
     reported = await asyncio.gather(*(hasty.uncordon(fly.id("m1")) for _ in range(20)), return_exceptions=True)
     assert any(isinstance(one, api_types.TooMany) and "one request a second" in str(one) for one in reported)
-    await asyncio.to_thread(hasty.close)
+    await hasty.close()
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -132,7 +132,7 @@ async def test_no_error_contains_the_token(fly: Fly) -> None:
     with pytest.raises(api_types.NoToken, match="401") as refused:
         await stranger.machines()
     assert "hidden" not in str(refused.value)
-    await asyncio.to_thread(stranger.close)
+    await stranger.close()
     with pytest.raises(api_types.NoToken, match="not set"):
         MachinesApi("sim", {})
     with pytest.raises(api_types.NoToken, match="characters") as broken:
@@ -148,7 +148,7 @@ async def test_an_unreachable_api_is_reported_at_once_where_patience_has_an_end(
     with pytest.raises(api_types.Away, match="FLY_FLAPS_BASE_URL right") as away:
         await gone.machines()
     assert not away.value.done
-    await asyncio.to_thread(gone.close)
+    await gone.close()
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -34,9 +34,9 @@ class Edge:
         self.inventory = MachineList(self.api, me, "customer_id", log)
         self.making = Provisioner(self.api, self.inventory, me, "customer_id", settings or Settings(), log)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.making.close()
-        self.api.close()
+        await self.api.close()
 
 
 @pytest_asyncio.fixture
@@ -57,7 +57,7 @@ async def edge(fly: Fly, log: Log, name: str = "m1", settings: Settings | None =
     try:
         yield one
     finally:
-        one.close()
+        await one.close()
 
 
 def written(log: Log, folder: Path) -> str:
@@ -116,7 +116,7 @@ async def test_only_the_first_waits_for_an_api_which_hangs(fly: Fly, log: Log, m
             found = await inventory.machine_of("9")
             assert isinstance(found, dns_answers.Unknown)
             assert "has not listed the machines" in found.why
-        api.close()
+        await api.close()
 
 
 async def test_a_list_without_ourselves_is_not_believed(fly: Fly, log: Log) -> None:

@@ -41,7 +41,7 @@ async def test_a_machines_api_that_never_ends_its_response_is_away(monkeypatch: 
         wire.pass_through()
         with pytest.raises(NotFound):
             await api.send(Request("GET", "/v1/apps/sim/machines"))
-        api.close()
+        await api.close()
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ async def ways(fly: Fly, folder: Path, *, token: bool = True, patience: float = 
         yield found
     finally:
         if api is not None:
-            api.close()
+            await api.close()
 
 
 async def test_a_machine_is_found_or_woken_and_one_that_is_gone_is_reported(

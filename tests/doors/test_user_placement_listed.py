@@ -62,7 +62,7 @@ async def placing(
         )
         yield one
         one.close()
-        api.close()
+        await api.close()
 
 
 def had(fly: Fly, name: str) -> Owner:

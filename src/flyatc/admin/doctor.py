@@ -224,7 +224,7 @@ async def _list_machines(api: MachinesApi, me: environment.Machine) -> Finding:
     except TimeoutError:
         return Finding("fault", WHAT, f"no answer within {2 * PATIENCE:g} s", "look at https://status.flyio.net")
     finally:
-        api.close()
+        await api.close()
     text = f"it lists {len(found)} machine{'s' * (len(found) != 1)} of {me.app}"
     if any(one.id == me.id for one in found):
         return Finding("good", WHAT, f"{text}, this among them")

@@ -142,5 +142,7 @@ async def opened(config: Config, environ: Mapping[str, str], given: str | None) 
     if key is None:
         raise FlyatcError(KEYLESS)
     api = MachinesApi(environment.app_name(given, environ, Path.cwd()), environ)
-    with contextlib.closing(api):
+    try:
         yield UserDirectory(api, Records(api, config, environ, key), key)
+    finally:
+        await api.close()

@@ -234,6 +234,8 @@ class Daemon:
             self.parts.user_placement.close()
         await self.control.close()
         await self.parts.launcher.close()
+        if self.parts.api is not None:
+            await self.parts.api.close()
         await asyncio.to_thread(self.parts.close)  # waits for the threads of the store
 
     def _exit_at_once(self) -> NoReturn:

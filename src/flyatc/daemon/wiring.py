@@ -208,7 +208,7 @@ class Parts:
         if self.user_placement is not None:
             self.user_placement.forget()
         if self.api is not None:
-            self.api.hang_up()
+            await self.api.close()
         for store in (self.store, self.leases.store):
             if store is not None:
                 await store.hang_up()
@@ -219,8 +219,6 @@ class Parts:
         self.leases.close()
         if self.store is not None:
             self.store.close()
-        if self.api is not None:
-            self.api.close()
 
 
 def _gateway(

@@ -42,12 +42,9 @@ class MachinesApi:
         self.app = app
         self._transport = ApiTransport(environ, patience)
 
-    def hang_up(self) -> None:
+    async def close(self) -> None:
         """See ApiTransport."""
-        self._transport.hang_up()
-
-    def close(self) -> None:
-        self._transport.close()
+        await self._transport.close()
 
     # --- machines ---
 

@@ -1,11 +1,10 @@
-"""HTTP transport for the Machines API. The only module that uses urllib3, imported with the first request.
+"""HTTP transport for the Machines API: one aiohttp session, imported and opened with the first request.
 
 https://fly.io/docs/machines/api/working-with-machines-api/ has the addresses, the statuses and the limits: one request
 a second for each action and machine or app, three at once. Above the limit it responds 429, and nothing was done.
 """
 
 import asyncio
-import functools
 import re
 from collections.abc import Mapping
 from time import monotonic
@@ -17,11 +16,10 @@ from msgspec import Struct
 
 from flyatc.fly.api_types import ApiError, Away, Conflict, NameTaken, NotFound, NoToken, Refused, TooMany, TooSlow
 from flyatc.kit import timing
-from flyatc.kit.threads import Late, Threads
-from flyatc.kit.timing import Within
+from flyatc.kit.threads import imported
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from aiohttp import ClientResponse, ClientSession
 
 INSIDE, OUTSIDE = "http://_api.internal:4280", "https://api.machines.dev"
 BASE, TOKEN = "FLY_FLAPS_BASE_URL", "FLY_API_TOKEN"  # names of variables
@@ -30,7 +28,6 @@ PATIENCE = 15.0  # seconds for a call with all its tries
 FIRST, MOST = 0.5, 4.0  # seconds before the next try
 LARGEST = 64 << 20  # bytes of a response: some 20 000 machines
 AT_ONCE = 4  # requests
-_PIECE = 1 << 16
 _TAKEN = re.compile(r"unique machine name violation(?:, machine ID ([0-9a-z]{8,20}))?")
 _TOKEN = re.compile(r"[!-~]+(?: [!-~]+)*")
 
@@ -59,8 +56,7 @@ class ApiTransport:
 
     def __init__(self, environ: Mapping[str, str], patience: float = PATIENCE) -> None:
         self.base, self._token, self._patience = base_url(environ), token(environ), patience
-        self._threads = Threads(AT_ONCE, "machines api")
-        self._pool: PoolManager | None = None
+        self._session: ClientSession | None = None
 
     async def send(self, request: Request) -> bytes:
         """Return the response's body. Raises ApiError once repeating does not help; with ``done`` set if the request
@@ -69,7 +65,7 @@ class ApiTransport:
         until, failures = monotonic() + patience, 0
         while True:
             try:
-                return await self._in_time(request, patience)
+                return await self._ask(request)
             except (TooMany, Away) as error:
                 failures += 1
                 wait = timing.delay(failures, FIRST, MOST)
@@ -77,59 +73,58 @@ class ApiTransport:
                     raise
             await asyncio.sleep(wait)
 
-    async def _in_time(self, request: Request, patience: float) -> bytes:
-        """Make one attempt, with a deadline. Raises ApiError."""
-        deadline = Within(CONNECT_SECONDS + request.read + READ_SECONDS + patience)
+    async def close(self) -> None:
+        """Close all connections; another request opens new ones. Called after a sleep too: they may be dead without
+        notice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _opened(self) -> "ClientSession":
+        await imported("aiohttp")
+        from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+
+        if self._session is None:
+            connector = TCPConnector(limit=AT_ONCE)
+            self._session = ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
+        return self._session
+
+    async def _ask(self, request: Request) -> bytes:
+        """Make one attempt. Raises ApiError."""
+        session = await self._opened()
+        from aiohttp import ClientConnectorError, ClientError, ClientSSLError, ClientTimeout, ConnectionTimeoutError
+        from yarl import URL
+
+        total = CONNECT_SECONDS + request.read + READ_SECONDS
         try:
-            return await self._threads.run(functools.partial(self._ask, request), deadline)
-        except Late as late:
-            self._pool = None  # its connections may hang too
-            reason = f"the Machines API at {self.base} did not finish: given up after {late.after:.0f} s"
-            raise Away(f"{reason} ({late.hung} calls hang)", done=late.begun) from late
-
-    def hang_up(self) -> None:
-        """Close unused connections: after a sleep they may be dead without notice."""
-        if self._pool is not None:
-            self._pool.clear()
-
-    def close(self) -> None:
-        """Close without waiting for running requests, since the API may hang."""
-        self._threads.close(wait=False)
-
-    # --- in a thread ---
-
-    def _ask(self, request: Request) -> bytes:
-        import urllib3
-        from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
-
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = urllib3.PoolManager(maxsize=AT_ONCE, retries=False)
-        try:
-            response = pool.request(
+            async with session.request(
                 request.method,
-                self.base + request.path,
-                body=request.body,
+                URL(self.base + request.path, encoded=True),
+                data=request.body,
                 headers=self._headers(request),
-                redirect=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=request.read),
-            )
-            with response:
-                body = _read(response, monotonic() + request.read + READ_SECONDS)
-        except SSLError as error:
+                allow_redirects=False,
+                timeout=ClientTimeout(total=total, sock_connect=CONNECT_SECONDS, sock_read=request.read),
+            ) as response:
+                body = await _read(response)
+        except ClientSSLError as error:
             raise Refused(f"{self.base} shows a certificate that is not trusted: {self._clean(error)}") from error
-        except HTTPError as error:
-            sent = not isinstance(error, NewConnectionError | ConnectTimeoutError)
-            cause = self._clean(error).rpartition(": ")[2]  # the part before is the pool's memory address
-            reason = f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?"
-            raise Away(reason, done=sent) from error
+        except (ClientConnectorError, ConnectionTimeoutError) as error:
+            raise self._away(error, sent=False) from error
+        except (ClientError, OSError) as error:
+            raise self._away(error, sent=True) from error
+        except TimeoutError as error:
+            raise Away(f"the Machines API at {self.base} did not finish within {total:g} s", done=True) from error
         if not 200 <= response.status < 300:
             self._refused(response.status, body)
         return body
 
+    def _away(self, error: Exception, *, sent: bool) -> Away:
+        cause = self._clean(getattr(error, "strerror", None) or error or type(error).__name__)
+        return Away(f"the Machines API at {self.base} does not answer: {cause}; is {BASE} right?", done=sent)
+
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self._token}", "User-Agent": "flyatc", "Accept": "application/json"}
+        headers["Accept-Encoding"] = "identity"  # a response is bounded as it arrives
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         return headers
@@ -186,17 +181,14 @@ def token(environ: Mapping[str, str]) -> str:
     return found
 
 
-def _read(response: "BaseHTTPResponse", until: float) -> bytes:
-    """Read the whole body. Raises Away, HTTPError."""
-    pieces, total = [], 0
-    while piece := response.read(_PIECE):
-        pieces.append(piece)
-        total += len(piece)
-        if total > LARGEST:
+async def _read(response: "ClientResponse") -> bytes:
+    """Read the whole body. Raises Away, ClientError."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LARGEST:
             raise Away(f"the Machines API answered with more than {LARGEST >> 20} MB", done=True)
-        if monotonic() > until:
-            raise Away("the Machines API did not finish its response in time", done=True)
-    return b"".join(pieces)
+    return bytes(body)
 
 
 def _error_text(body: bytes) -> str:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,8 +17,12 @@ from msgspec import Struct
 from flyatc.config.schema import Config
 from flyatc.fly import environment
 from flyatc.fly.environment import Machine
-from flyatc.kit import local_http
 from flyatc.kit.errors import FlyatcError
+from flyatc.kit.threads import imported
+from flyatc.kit.unix_socket import short_path
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 Verb = Literal["stop", "suspend"]
 SOCKET = "/.fly/api"
@@ -53,35 +57,35 @@ class LocalApi:
     async def ask(self, verb: Verb) -> None:
         """Ask for ``verb``; returns once the platform accepts. This machine may be frozen or stopped at any moment from
         the call on. Raises NotAsked, Refused, Unanswered."""
-        async with contextlib.AsyncExitStack() as opened:
-            try:
-                async with asyncio.timeout(CONNECT):
-                    connection = await opened.enter_async_context(local_http.connected(self._path))
-            except TimeoutError as error:
-                raise NotAsked(f"no connection to {self._path} within {CONNECT:g} s") from error
-            except OSError as error:
-                raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await connection.send(self._request(verb))
-                    status = await connection.status()
-                    await connection.head()
-            except (OSError, TimeoutError, local_http.InvalidResponse) as error:
-                raise Unanswered(f"no response from {self._path}: {str(error) or type(error).__name__}") from error
-            if not 200 <= status < 300:
-                raise Refused(f"{status} {await _reason(connection)}".rstrip())
+        await imported("aiohttp")
+        from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, UnixConnector
 
-    def _request(self, verb: Verb) -> bytes:
-        path = f"/v1/apps/{self._me.app}/machines/{self._me.id}/{verb}"
-        return f"POST {path} HTTP/1.1\r\nHost: flaps\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        url = f"http://flaps/v1/apps/{self._me.app}/machines/{self._me.id}/{verb}"
+        timeout = ClientTimeout(total=PATIENCE, connect=CONNECT)
+        try:
+            with short_path(self._path) as name:
+                connector = UnixConnector(name, force_close=True)
+                async with (
+                    ClientSession(connector=connector, timeout=timeout) as session,
+                    session.post(url, allow_redirects=False) as response,
+                ):
+                    if not 200 <= response.status < 300:
+                        raise Refused(f"{response.status} {await _reason(response)}".rstrip())
+        except ClientConnectorError as error:
+            raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
+        except (ClientError, TimeoutError) as error:
+            raise Unanswered(f"no response from {self._path}: {str(error) or type(error).__name__}") from error
+        except OSError as error:
+            raise NotAsked(f"cannot connect to {self._path}: {error.strerror or error}") from error
 
 
-async def _reason(connection: local_http.Connection) -> str:
+async def _reason(response: "ClientResponse") -> str:
     """Read the error text of the response; if it is no JSON, the body as it is."""
     data = b""
-    with contextlib.suppress(OSError, TimeoutError, local_http.InvalidResponse):
+    with contextlib.suppress(Exception):  # the status says enough
         async with asyncio.timeout(REASON):
-            data = await connection.body(LONGEST_REASON)
+            async for piece in response.content.iter_any():
+                data += piece[: LONGEST_REASON - len(data)]
     try:
         return msgspec.json.decode(data, type=_Failure).error
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -8,7 +8,9 @@ exiting. The number of such threads is limited: beyond it, work is refused."""
 import asyncio
 import contextlib
 import ctypes
+import importlib
 import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -250,3 +252,10 @@ def _interrupt(thread: threading.Thread) -> None:
     """Raise Interrupted in the thread's Python code, such as an endless loop. No effect on a blocked system call."""
     if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))
+
+
+async def imported(module: str) -> None:
+    """Import a module that takes long, in a thread, so that an ``import`` statement after it does not block the
+    loop."""
+    if module not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, module)
