@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes.fly import Reported, ask
-from flyatc.sim import simulator
+from flyatc.sim import client
 from flyatc.sim.types import Overview
 from whole.daemon import SLOWNESS, clean_environment, eventually
 from whole.log_file import LogFile
@@ -53,7 +53,7 @@ class Sim:
         )  # fmt: skip
 
     def overview(self) -> Overview:
-        return simulator.get_overview(self.folder / ".flyatc-sim")
+        return client.get_overview(self.folder / ".flyatc-sim")
 
     def states(self) -> dict[str, str]:
         return {one.name: one.state for one in self.overview().machines}

@@ -118,9 +118,9 @@ def sim(
 @common.as_json
 def ps(folder: Path, as_json: bool) -> None:
     """List the machines."""
-    from flyatc.sim import simulator
+    from flyatc.sim import client
 
-    overview = simulator.get_overview(folder)
+    overview = client.get_overview(folder)
     if as_json:
         return output.json(overview)
     return _table(overview)
@@ -131,9 +131,9 @@ def _verb(name: str, text: str) -> click.Command:
     @click.argument("machine")
     @_folder
     def command(machine: str, folder: Path) -> None:
-        from flyatc.sim import simulator
+        from flyatc.sim import client
 
-        _table(simulator.command(folder, machine, name))
+        _table(client.command(folder, machine, name))
 
     return command
 
@@ -152,9 +152,9 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 
     Readable on a terminal, JSON lines otherwise.
     """
-    from flyatc.sim import simulator
+    from flyatc.sim import client
 
-    one = next((one for one in simulator.get_overview(folder).machines if machine in (one.name, one.id)), None)
+    one = next((one for one in client.get_overview(folder).machines if machine in (one.name, one.id)), None)
     if one is None:
         raise FlyatcError(f"there is no machine {machine}; flyatc sim ps lists them")
     arguments = ["-n", str(number), *(["-F"] if follow else []), one.log]
@@ -175,10 +175,10 @@ def logs(machine: str, follow: bool, number: int, folder: Path) -> None:
 @_folder
 def fail(api: str, dns: str, folder: Path) -> None:
     """Have the platform fail; without options, all is well again."""
-    from flyatc.sim import simulator
+    from flyatc.sim import client
     from flyatc.sim.types import Faults
 
-    faults = simulator.break_things(folder, Faults(api, dns)).faults
+    faults = client.break_things(folder, Faults(api, dns)).faults
     broken = [f"the {name} fails: {how}" for name, how in (("API", faults.api), ("DNS", faults.dns)) if how]
     click.echo("; ".join([*broken, "flyatc sim fail ends it"]) if broken else "all is well")
 

@@ -18,7 +18,6 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Struct
 
-from flyatc.control.call import ApiResponse, Call
 from flyatc.kit import tasks, units
 from flyatc.kit.errors import FlyatcError
 from flyatc.sim import types
@@ -37,8 +36,24 @@ class NoCapacity(FlyatcError):
     """422: the region has no capacity left."""
 
 
-class ApiCall(Struct):
-    """One API call. ``key``: the last path segment, for metadata."""
+class ApiResponse(Struct, frozen=True):
+    """``body``: JSON, or nothing."""
+
+    status: int
+    body: bytes
+
+
+class Call(Struct, frozen=True):
+    """A call as it came. ``path``: quoted."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+
+
+class ApiCall(Struct, frozen=True):
+    """A call of the API for an app. ``key``: the last path segment, for metadata."""
 
     call: Call
     app: str

@@ -1,31 +1,76 @@
-"""Servers of the Machines API, with ``/sim`` for ``flyatc sim``, and of each machine's ``/.fly/api``.
+"""Servers of the Machines API, with ``/sim`` for ``flyatc sim``, and of each machine's ``/.fly/api``, on aiohttp.
 
 ``/.fly/api`` is a unix socket on which a machine may stop or suspend only itself:
 https://fly.io/docs/reference/suspend-resume/. It responds before the action takes place.
 """
 
 import asyncio
+import logging
 import re
 import socket
 import tempfile
 import traceback
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+from aiohttp import web
 
-from flyatc.config.schema import Limits
-from flyatc.control.call import LARGEST_BODY, ApiResponse, Call, Exchange
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
-from flyatc.sim.api import MachinesApi
+from flyatc.sim.api import ApiCall, ApiResponse, Call, MachinesApi
 from flyatc.sim.machines import Machines
 from flyatc.sim.types import Failure, Faults, Overview
-from flyatc.wire import connection, response, server
 from flyatc.wire.errors import BadMessage
 
 AWAY, LOST = "away", "lost"
+CLOSE_SECONDS = 0.1  # for calls under way, then they are cut
+_SILENT = logging.Logger("aiohttp")
+_SILENT.disabled = True
+
+Answer = Callable[[Call, web.BaseRequest], Awaitable[ApiResponse]]
+
+
+class _Server:
+    """HTTP server of one listening socket, on loopback. ``fault``: see types.Faults.api."""
+
+    def __init__(self, answer: Answer, fault: Callable[[web.BaseRequest], str]) -> None:
+        self._answer, self._fault = answer, fault
+        self._web: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def open(self, one: socket.socket) -> None:
+        self._web = web.Server(self._handle, access_log=None, logger=_SILENT, handler_cancellation=True)
+        loop = asyncio.get_running_loop()
+        make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+        self._listener = await make(self._web, sock=one)
+
+    async def close(self) -> None:
+        if self._listener is not None and self._web is not None:
+            self._listener.close()
+            await self._web.shutdown(CLOSE_SECONDS)
+            await asyncio.sleep(0)  # connections close at the loop's next iteration
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        if self._fault(request) == AWAY:
+            cut(request)
+        try:
+            path, query = request.raw_path.partition("?")[0], dict(request.query)
+            answer = await self._answer(Call(request.method, path, query, await request.read()), request)
+        except FlyatcError as error:
+            answer = MachinesApi.fault(error)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as error:
+            answer = ApiResponse(500, msgspec.json.encode(Failure("".join(traceback.format_exception(error)))))
+        return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+
+
+def cut(request: web.BaseRequest) -> None:
+    """Cut the connection without a response. Raises ConnectionError."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError
 
 
 class ApiServer:
@@ -41,36 +86,28 @@ class ApiServer:
     ) -> None:
         self._api, self._machines, self._token = api, machines, token
         self._overview, self._break_things = overview, break_things
-        self._calls: set[Exchange] = set()
         self.fault = ""  # see types.Faults.api
-        self.wire = server.Server(self._handle, _refuse, Limits(request_body=LARGEST_BODY, idle_timeout=0))
+        self._server = _Server(self._route, lambda request: "" if _of_sim(request) else self.fault)
+
+    async def open(self, one: socket.socket) -> None:
+        await self._server.open(one)
 
     async def close(self) -> None:
-        self.wire.close_idle()
-        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
-        self.wire.abort()
+        await self._server.close()
 
-    def _handle(self, request: server.Request) -> None:
-        of_sim = request.head.path.startswith(b"/sim")
-        if self.fault == AWAY and not of_sim:
-            return request.abort()
-        exchange = Exchange(request, _Handler(self, request, of_sim), self._calls.discard)
-        self._calls.add(exchange)
-        return exchange.begin()
-
-    # --- for a handler ---
-
-    async def of_fly(self, call: Call, request: server.Request) -> ApiResponse:
+    async def _route(self, call: Call, request: web.BaseRequest) -> ApiResponse:
+        if _of_sim(request):
+            return await self._of_sim(call)
         if self.fault and self.fault != LOST:
             raise BadMessage(int(self.fault), "the simulator is set to fail")
-        if request.head.line(b"authorization") != f"Bearer {self._token}".encode():
+        if request.headers.get("Authorization") != f"Bearer {self._token}":
             raise BadMessage(401, "unauthenticated")
         answer = await self._api.answer(call)
         if self.fault == LOST and call.method != "GET":  # the action is done, the response lost
-            request.abort()
+            cut(request)
         return answer
 
-    async def of_sim(self, call: Call) -> ApiResponse:
+    async def _of_sim(self, call: Call) -> ApiResponse:
         match (call.method, call.path.split("/")[2:]):
             case ("GET", ["status"]):
                 pass
@@ -87,36 +124,17 @@ class ApiServer:
         return ApiResponse(200, msgspec.json.encode(self._overview()))
 
 
-class _Handler:
-    """Handler of one call (control.call.Handler), with the request's headers."""
-
-    def __init__(self, door: ApiServer, request: server.Request, of_sim: bool) -> None:
-        self._door, self._request, self._of_sim = door, request, of_sim
-
-    async def answer(self, call: Call) -> ApiResponse:
-        return await (self._door.of_sim(call) if self._of_sim else self._door.of_fly(call, self._request))
-
-    def fault(self, call: Call, error: Exception) -> ApiResponse:
-        if isinstance(error, FlyatcError):
-            return MachinesApi.fault(error)
-        return ApiResponse(500, msgspec.json.encode(Failure("".join(traceback.format_exception(error)))))
+def _of_sim(request: web.BaseRequest) -> bool:
+    return request.raw_path.startswith("/sim")
 
 
 def _decoded(call: Call) -> Faults:
-    try:
-        found = msgspec.json.decode(call.body, type=Faults)
-    except msgspec.DecodeError as error:
-        raise BadMessage(400, str(error)) from error
+    found = ApiCall(call, "", "").body(Faults)
     if found.api not in ("", AWAY, LOST) and not (found.api.isdigit() and 400 <= int(found.api) < 600):
         raise BadMessage(400, f"api: {found.api!r} is neither away nor lost, nor a status of failure")
     return found
 
 
-def _refuse(_: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-    return response.build(fault.status, [], b"", head_only=False, close=True)
-
-
-UNREACHABLE = "away"
 _SELF = re.compile(r"/v1/apps/(?P<app>[^/]+)/machines/(?P<id>[^/]+)/(stop|suspend)")
 
 
@@ -127,7 +145,7 @@ class LocalApis:
         self._api, self._fault = api, fault
         # short: a socket's address is limited to 108 bytes (unix(7))
         self._folder = tempfile.TemporaryDirectory(prefix="flyatc-")
-        self._doors: list[_LocalApi] = []
+        self._servers: list[_Server] = []
         self._opening: list[asyncio.Task[None]] = []
 
     def open(self, app: str, machine: str) -> Path:
@@ -136,56 +154,26 @@ class LocalApis:
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         one.bind(str(path))
         one.setblocking(False)
-        door = _LocalApi(self._api, self._fault, app, machine)
-        self._doors.append(door)
-        self._opening.append(tasks.start(door.open(one), f"local API of {machine}"))
+
+        async def answer(call: Call, request: web.BaseRequest) -> ApiResponse:
+            return await self._answer(call, (app, machine))
+
+        server = _Server(answer, lambda _: self._fault())
+        self._servers.append(server)
+        self._opening.append(tasks.start(server.open(one), f"local API of {machine}"))
         return path
 
     async def close(self) -> None:
         await asyncio.gather(*self._opening)
-        await asyncio.gather(*(door.close() for door in self._doors))
+        await asyncio.gather(*(server.close() for server in self._servers))
         self._folder.cleanup()
 
-
-class _LocalApi:
-    """The ``/.fly/api`` of one machine; handler of its calls (control.call.Handler)."""
-
-    def __init__(self, api: MachinesApi, fault: Callable[[], str], app: str, machine: str) -> None:
-        self._api, self._fault, self._app, self._machine = api, fault, app, machine
-        self._calls: set[Exchange] = set()
-        self._server: asyncio.Server | None = None
-        self._wire = server.Server(self._handle, _refuse, Limits(request_body=LARGEST_BODY, idle_timeout=0))
-
-    async def open(self, one: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(partial(connection.Connection, self._wire), sock=one)
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._wire.close_idle()
-        await asyncio.gather(*(exchange.cut() for exchange in self._calls))
-        self._wire.abort()
-        await asyncio.sleep(0)  # connections close at the loop's next iteration
-
-    async def answer(self, call: Call) -> ApiResponse:
+    async def _answer(self, call: Call, me: tuple[str, str]) -> ApiResponse:
         if fault := self._fault():
             raise BadMessage(int(fault), "the simulator is set to fail")
         match = _SELF.fullmatch(call.path)
         if match is None or call.method != "POST":
             raise BadMessage(404, "404 page not found")
-        if (match["app"], match["id"]) != (self._app, self._machine):
+        if (match["app"], match["id"]) != me:
             raise BadMessage(403, "a machine may stop and suspend itself only")
         return await self._api.answer(call)
-
-    def fault(self, call: Call, error: Exception) -> ApiResponse:
-        if isinstance(error, FlyatcError):
-            return self._api.fault(error)
-        return ApiResponse(500, b"")
-
-    def _handle(self, request: server.Request) -> None:
-        if self._fault() == UNREACHABLE:
-            return request.abort()
-        exchange = Exchange(request, self, self._calls.discard)
-        self._calls.add(exchange)
-        return exchange.begin()

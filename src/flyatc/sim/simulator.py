@@ -1,14 +1,11 @@
-"""Build the simulator from its parts, all on loopback, and run it in the foreground (``flyatc sim``).
-
-Its discovery file, and the calls of ``flyatc sim ps`` and other commands to a running simulator.
-"""
+"""Build the simulator from its parts, all on loopback, and run it in the foreground (``flyatc sim``)."""
 
 import asyncio
 import contextlib
 import fcntl
-import http.client
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,13 +20,13 @@ from flyatc.process import readiness
 from flyatc.sim import dns_records, types
 from flyatc.sim.api import MachinesApi
 from flyatc.sim.api_server import ApiServer, LocalApis
+from flyatc.sim.client import FILE, Running
 from flyatc.sim.dns import FAULTS, DnsServer
 from flyatc.sim.machine import LOG, Record
 from flyatc.sim.machines import Machines
 from flyatc.sim.proxy import Proxy
 from flyatc.sim.proxy_leg import HOST, Connector
 from flyatc.sim.proxy_rules import RUNNING
-from flyatc.sim.types import Failure, Faults, Overview
 from flyatc.wire import connection, server
 from flyatc.wire.errors import BadMessage
 
@@ -78,7 +75,7 @@ class Simulator:
         """Listen, and start all machines. ``users``: name → metadata; missing ones are created. Raises FlyatcError."""
         wanted = self._settings
         self._ports["proxy"] = self.proxy.port = await self._listen(self.proxy.wire, wanted.port)
-        self._ports["api"] = await self._listen(self.api.wire, wanted.api_port)
+        self._ports["api"] = await self._listen_api(wanted.api_port)
         try:
             self._ports["dns"] = await self.dns.open(HOST, wanted.dns_port)
         except OSError as error:
@@ -181,11 +178,19 @@ class Simulator:
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
+    async def _listen_api(self, port: int) -> int:
+        try:
+            one = socket.create_server((HOST, port))
+        except OSError as error:
+            raise FlyatcError(f"cannot listen on {HOST}:{port}: {error.strerror}. Is it in use?") from error
+        one.setblocking(False)
+        await self.api.open(one)
+        return int(one.getsockname()[1])
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self.proxy.wire.sweep()
-            self.api.wire.sweep()
 
 
 PATIENCE = 20.0  # s, for the machines to listen
@@ -220,14 +225,7 @@ async def _greet(simulator: Simulator, ready: Callable[[Simulator, list[str]], N
     ready(simulator, await simulator.ready(PATIENCE))
 
 
-FILE = "running.json"
 LOCK = "lock"
-STOP_PATIENCE = 120.0  # s; a stop waits until the machine has stopped
-
-
-class Running(Struct, frozen=True):
-    host: str
-    port: int  # of the API
 
 
 @contextlib.contextmanager
@@ -245,35 +243,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def get_overview(folder: Path) -> Overview:
-    """Return the simulator's overview. Raises FlyatcError."""
-    return _ask(folder, "GET", "/sim/status", b"")
-
-
-def command(folder: Path, machine: str, verb: str) -> Overview:
-    """Run a command for a machine: start, stop, suspend or kill. Raises FlyatcError."""
-    return _ask(folder, "POST", f"/sim/machines/{machine}/{verb}", b"")
-
-
-def break_things(folder: Path, faults: Faults) -> Overview:
-    """Set the faults to simulate. Raises FlyatcError."""
-    return _ask(folder, "POST", "/sim/faults", msgspec.json.encode(faults))
-
-
-def _ask(folder: Path, method: str, path: str, body: bytes) -> Overview:
-    try:
-        where = msgspec.json.decode((folder / FILE).read_bytes(), type=Running)
-        connection = http.client.HTTPConnection(where.host, where.port, timeout=STOP_PATIENCE)
-        try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            data = response.read()
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-        raise FlyatcError(f"no simulator runs with {folder}: start it with flyatc sim, or name its --data") from error
-    if response.status != 200:
-        raise FlyatcError(msgspec.json.decode(data, type=Failure).error)
-    return msgspec.json.decode(data, type=Overview)
