@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -21,7 +22,7 @@ from fakes.operations import WINTER, Desk
 from fakes.waiting import eventually
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema_sections import Listen
-from flyatc.control import api, application, client, listeners
+from flyatc.control import api, application, client, http_server, listeners
 from flyatc.control.types import History, Overview, Reloaded, socket_of
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError, SaveFailed
@@ -214,14 +215,14 @@ async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypat
 
 
 async def test_a_head_that_does_not_arrive_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.1)
     async with serving(tmp_path), asking(tmp_path, b"GET /status HTT") as reader:
         assert await asyncio.wait_for(reader.read(), 5 * SLOWNESS) == b""
 
 
 @pytest.mark.parametrize("path", ["/status", "/logs?lines=100000&follow=1"])
 async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "WRITE_SECONDS", 0.2)
     async with serving(tmp_path) as (desk, _):
         desk.tenants = [WINTER] * 20_000
         for _ in range(3000):
@@ -238,7 +239,7 @@ async def test_a_client_that_does_not_read_is_cut(tmp_path: Path, path: str, mon
 async def test_a_follower_that_was_cut_goes_on_after_its_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "WRITE_SECONDS", 0.2)
     async with serving(tmp_path) as (desk, _):
         desk.journal.add(None, b"%07d" % 0)
         follower = client.Client(str(tmp_path)).read_events("/logs", lines="1", follow="1")
@@ -259,7 +260,7 @@ async def test_a_silent_stream_has_a_heartbeat(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_the_number_of_connections_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 2)
     follow = b"GET /logs?follow=1&lines=0 HTTP/1.1\r\nHost: x\r\n\r\n"
     status = b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     async with serving(tmp_path):
@@ -281,6 +282,21 @@ async def test_the_processes_of_apps_are_refused(tmp_path: Path) -> None:
     finally:
         await one.close()
     assert caught.value.status == 403
+
+
+async def test_a_server_that_cannot_start_is_reported_and_hangs_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "server", lambda *_: importlib.import_module("no_such_library"))
+    log = Log(io.BytesIO())
+    one = listeners.Listeners(Desk(), log, tmp_path, None)
+    await one.open()
+    with pytest.raises((client.NoDaemon, client.Cut)):
+        await asyncio.to_thread(lambda: client.Client(str(tmp_path)).get("/status", Overview))
+    await one.close()
+    log.close()
+    [(_, _, line)] = log.journal.since(0)
+    assert "no_such_library" in json.loads(line)["reason"]
 
 
 async def test_aiohttp_is_imported_at_the_first_connection(tmp_path: Path) -> None:

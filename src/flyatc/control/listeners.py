@@ -16,7 +16,7 @@ from flyatc.kit.unix_socket import short_path
 from flyatc.observe.log import Log
 
 if TYPE_CHECKING:
-    from flyatc.control.application import Application
+    from flyatc.control.http_server import HttpServer
 
 BACKLOG = 64
 SWEEP_SECONDS = 1.0
@@ -34,17 +34,17 @@ class Listeners:
         listen: Listen | None,
         ancestors: Callable[[], Container[int]] = tuple,
     ) -> None:
-        def admin() -> "Application":
+        def admin() -> "HttpServer":
             from flyatc.control import api, application
 
-            return application.Application(api.ROUTES, operations, log, ancestors)
+            return application.server(api.ROUTES, operations, log, ancestors)
 
-        def monitoring() -> "Application":
+        def monitoring() -> "HttpServer":
             from flyatc.control import api, application
 
-            return application.Application([one for one in api.ROUTES if one.public], operations, log)
+            return application.server([one for one in api.ROUTES if one.public], operations, log)
 
-        self._admin, self._public = _Listener(admin), _Listener(monitoring)
+        self._admin, self._public = _Listener(admin, log), _Listener(monitoring, log)
         self._log, self._path, self._listen = log, socket_of(data), listen
         self._inode = 0
         self._port: int | None = None
@@ -117,12 +117,12 @@ class Listeners:
 
 
 class _Listener:
-    """One listening socket at a time. ``make`` makes its application, in a thread, at the first connection: the import
+    """One listening socket at a time. ``make`` makes its server, in a thread, at the first connection: the import
     of aiohttp must delay neither the start nor the first requests, and many daemons never need it."""
 
-    def __init__(self, make: Callable[[], "Application"]) -> None:
-        self._make = make
-        self._application: Application | None = None
+    def __init__(self, make: Callable[[], "HttpServer"], log: Log) -> None:
+        self._make, self._log = make, log
+        self._http: HttpServer | None = None
         self._socket: socket.socket | None = None  # not served yet
         self._server: asyncio.Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -132,21 +132,21 @@ class _Listener:
             await self._serving
         self._stop_listening()
         self._socket = one
-        if self._application is None:
+        if self._http is None:
             asyncio.get_running_loop().add_reader(one, self._connected)
         else:
-            await self._serve(self._application)
+            await self._serve(self._http)
 
     def sweep(self) -> None:
-        if self._application is not None:
-            self._application.sweep()
+        if self._http is not None:
+            self._http.sweep()
 
     async def close(self) -> None:
         if self._serving is not None:
             await self._serving
         self._stop_listening()
-        if self._application is not None:
-            await self._application.close()
+        if self._http is not None:
+            await self._http.close()
 
     def _stop_listening(self) -> None:
         if self._server is not None:
@@ -164,17 +164,21 @@ class _Listener:
         self._serving = tasks.start(self._begin(), "start of the control API")
 
     async def _begin(self) -> None:
-        application = await asyncio.to_thread(self._make)
-        await application.open()
-        self._application = application
-        await self._serve(application)
+        try:
+            http = await asyncio.to_thread(self._make)
+            await http.open()
+        except Exception as error:  # such as a library that cannot be imported
+            self._stop_listening()
+            return self._log.event("error", "the control API cannot be served: commands fail", reason=repr(error))
+        self._http = http
+        return await self._serve(http)
 
-    async def _serve(self, application: "Application") -> None:
+    async def _serve(self, http: "HttpServer") -> None:
         one, self._socket = self._socket, None
         assert one is not None
         loop = asyncio.get_running_loop()
         make = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-        self._server = await make(application.connect, sock=one, backlog=BACKLOG)
+        self._server = await make(http.connect, sock=one, backlog=BACKLOG)
 
 
 def claim(path: Path) -> socket.socket:
