@@ -34,6 +34,16 @@ users:
 """
 
 
+def deliver(app: upstream_connection.AppConnection, data: bytes) -> None:
+    """Have the connection read ``data``, as the loop does."""
+    while data:
+        room = app.get_buffer(-1)
+        octets = min(len(data), len(room))
+        room[:octets] = data[:octets]
+        app.buffer_updated(octets)
+        data = data[octets:]
+
+
 class Transport(asyncio.Transport):
     """Takes all that is written."""
 
@@ -177,7 +187,7 @@ class RequestPath:
         visitor.data_received(head)
         app = self._pool.app
         if app is not None and not transport.written:
-            app.data_received(response)
+            deliver(app, response)
         visitor.connection_lost(None)
         seen = b"".join(self._pool.transport.written), b"".join(transport.written)
         self._pool.transport.written.clear()  # the pool keeps the connection

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from fakes.ownership_store import FakeStore, Link
-from fakes.request_path import Transport
+from fakes.request_path import Transport, deliver
 from fakes.stage import FakeDatabases, FakeDataWatch
 from flyatc.config.load import load
 from flyatc.config.schema import Tenant
@@ -164,7 +164,7 @@ class WarmPath:
     def respond(self, response: bytes) -> None:
         """Deliver the app's response."""
         assert self._app is not None
-        self._app.data_received(response)
+        deliver(self._app, response)
 
     async def close(self) -> None:
         if self._sweeper is not None:

@@ -6,6 +6,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from fakes import hostile_heads
-from fakes.request_path import STORED, RequestPath
+from fakes.request_path import STORED, RequestPath, deliver
 from flyatc.delivery.cache.state import Coalescing, Key
 from flyatc.wire import head_parser
 from flyatc.wire.connection import TURN
@@ -191,7 +192,7 @@ async def test_a_head_that_comes_octet_by_octet_is_copied_and_searched_once(here
         app = here.app
         assert app is not None
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: " + b"a" * octets + b"\r\n\r\n"
-        taken = _seconds(app.data_received, head)
+        taken = _seconds(partial(deliver, app), head)
         assert transport.written[0].startswith(b"HTTP/1.1 200 ")
         visitor.connection_lost(None)
         return taken

@@ -51,6 +51,7 @@ class UserPlacement:
         self._me, self._owners, self._names = me, owners, names
         self._inventory, self._making = inventory, making
         self._found: AsyncCache[str, placement_rules.Place] = AsyncCache(self._look_up, lambda _: KEPT, MOST)
+        self._pinned: dict[str, placement_rules.Place] = {}  # by tenants.yaml; all requests get the same object
         self._failures = ReplayFailures()
         self._lookup_limit = LookupLimit()
         self._turns = asyncio.Semaphore(LOOKS)
@@ -61,6 +62,7 @@ class UserPlacement:
         self._config = config
         self._failures.timeout = config.replay.timeout
         self._found.clear()
+        self._pinned.clear()
 
     def forget(self) -> None:
         """Drop all cached lookups, after a sleep."""
@@ -73,12 +75,22 @@ class UserPlacement:
         """Placement without a lookup; None if one is needed, or the user is held here. See edge.fly_replay.Places."""
         if self._owners.held(user) and self._config.serves(user):
             return None
-        pinned = placement_rules.pinned(self._me, self._config.pin_of(user))
+        pinned = self._pinned.get(user) or self._pinned_place(user)
         if pinned is not None:
-            return self._checked(user, pinned)
+            return pinned
         found = self._found.fresh(user)
         if found is None and self._is_unknown(user) and not self._lookup_limit.allows(_now()):
             return placement_rules.CROWDED
+        return found
+
+    def _pinned_place(self, user: str) -> placement_rules.Place | None:
+        """Return the place that tenants.yaml pins the user to, and remember it."""
+        pinned = placement_rules.pinned(self._me, self._config.pin_of(user))
+        if pinned is None:
+            return None
+        if len(self._pinned) >= MOST:
+            self._pinned.clear()
+        found = self._pinned[user] = self._checked(user, pinned)
         return found
 
     async def find(self, user: str) -> placement_rules.Place:

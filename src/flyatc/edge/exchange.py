@@ -29,28 +29,21 @@ class ExchangeRecorder(Protocol):
 
 
 class Exchange(server.Request):
-    """One request, from its head to the last byte of its response. What is rare is a class attribute until it applies.
+    """One request, from its head to the last byte of its response.
+
+    What every request reads is a slot. What is rare is an attribute of the class until it applies.
 
     ``identity``: the request id; ``remote``: the client's address for the log; ``cache``: the value of X-Cache: hit,
     miss, bypass; ``since``: Unix time, set with ``stamp``: see ``Cache.pass_by``."""
 
+    __slots__ = (
+        "__dict__", "_ended", "_recorder", "began", "cache", "forwarded_to", "identity", "login", "on_end", "reason",
+        "recording", "remote", "served", "silent", "since", "stamp", "start", "status", "tenant", "user", "wait",
+    )  # fmt: skip
+
     served: ServedApp  # set once the request is routed
-    user: str | None = None
-    tenant: str | None = None
-    status = 0
-    start: str | None = None
-    wait: float | None = None
-    reason: str | None = None
-    cache: str | None = None
-    login: bytes | None = None  # the name for X-Remote-User, if the tenant has ``auth``; empty: on a public path
+    since: float
     forwarded: ForwardedRequest | None = None  # its verified signature, if another machine forwarded it here
-    forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
-    silent = False
-    on_end: Callable[[], None] | None = None
-    recording: Recording | None = None  # receives the app's response, for the cache
-    stamp: int | None = None
-    since = 0.0
-    _ended = False
 
     def __init__(
         self, recorder: ExchangeRecorder, connection: server.Connection, request_head: head.RequestHead
@@ -60,6 +53,20 @@ class Exchange(server.Request):
         self.head = request_head
         self.peer = self.remote = connection.peer
         self.body_done = request_head.framing is head.NEVER
+        self.receiver = self.moving = None
+        self.response_started = self.silent = self._ended = False
+        self.opening, self.head_octets, self.sent, self.status = b"", 0, 0, 0
+        self.user: str | None = None
+        self.tenant: str | None = None
+        self.start: str | None = None
+        self.wait: float | None = None
+        self.reason: str | None = None
+        self.cache: str | None = None
+        self.login: bytes | None = None  # X-Remote-User, if the tenant has ``auth``; empty: on a public path
+        self.forwarded_to: str | None = None  # for the log: the machine it was forwarded to, and why
+        self.on_end: Callable[[], None] | None = None
+        self.recording: Recording | None = None  # receives the app's response, for the cache
+        self.stamp: int | None = None
         self.began = monotonic()
         given = b"x-request-id" in request_head.noted
         self.identity = headers.request_id(request_head) if given else b"%032x" % headers.random_bits(128)

@@ -24,14 +24,16 @@ class Forward(upstream_exchange.UpstreamExchange):
     """One proxied request: the wire.server.Receiver of the client's connection, and the ResponseReceiver of the app's
     (wire.upstream_connection)."""
 
+    __slots__ = ("_chunks", "_compressed", "_delivery", "_examine", "_held", "_last", "_moving", "_responder")
+
     _delivery: app_delivery.AppDelivery
     _responder: responses.Responder
-    _chunks = False  # the response body is sent in the chunked coding
-    _compressed: app_delivery.CompressedBody | None = None  # encodes the response body
-    _moving: splice.Splice | None = None  # copies the response body in the kernel
-    _last = False  # the connection closes after this response (Connection: close)
-    _held = False  # the client's connection accepts no more data for now
-    _examine: Examine | None = None
+    _chunks: bool  # the response body is sent in the chunked coding
+    _compressed: app_delivery.CompressedBody | None  # encodes the response body
+    _moving: splice.Splice | None  # copies the response body in the kernel
+    _last: bool  # the connection closes after this response (Connection: close)
+    _held: bool  # the client's connection accepts no more data for now
+    _examine: Examine | None
 
     # --- the start ---
 
@@ -51,7 +53,9 @@ class Forward(upstream_exchange.UpstreamExchange):
         self.gateway, self._delivery, self._settings = through, at, at.app
         self._app_head, self._responder = app_head, responder
         self._again, self._examine = again, examine
-        self._over, self._sent_all = False, self.body_done
+        self._over = self._chunks = self._last = self._held = False
+        self._app = self._timer = self._compressed = self._moving = None
+        self._sent_all = self.body_done
         self.receiver = self
         repeatable = self.head.framing is head.NEVER and self.head.method in upstream_exchange.IDEMPOTENT
         connection = through.pool.idle(repeatable=repeatable)
@@ -244,7 +248,11 @@ class Forward(upstream_exchange.UpstreamExchange):
             self.response_end([])
         return None
 
-    def response_body(self, data: bytes) -> None:
+    def response_body(self, data: bytes | memoryview) -> None:
+        if isinstance(data, memoryview):
+            if self.recording is None and self._compressed is None and self.response_started:
+                return self.send_view(data)
+            data = bytes(data)
         if self.recording is not None:
             self.recording.body(data)
         if self._compressed is not None:

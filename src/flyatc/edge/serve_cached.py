@@ -217,8 +217,8 @@ class RefreshRequest:
         file.close()
         return self._end(reuse=reuse)
 
-    def response_body(self, data: bytes) -> None:
-        self._recording.body(data)
+    def response_body(self, data: bytes | memoryview) -> None:
+        self._recording.body(bytes(data))
 
     def response_end(self, trailers: list[bytes]) -> None:
         self._end(reuse=True)

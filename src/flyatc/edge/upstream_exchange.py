@@ -25,17 +25,19 @@ CONTINUE_SECONDS = 1.0
 class UpstreamExchange(exchange.Exchange, ABC):
     """Base of ``Forward``: the request's way to the app. ``_dial`` ends in ``_ask`` or ``_fail``."""
 
+    __slots__ = ("_again", "_app", "_app_head", "_over", "_sent_all", "_settings", "_timer", "gateway")
+
     gateway: upstream.Gateway
     _settings: App
     _app_head: bytes
-    _app: upstream_connection.AppConnection | None = None
-    _again: Callable[[Any], None] | None = None  # called if the app refuses the connection; None: respond 502
-    _sent_all = False
+    _app: upstream_connection.AppConnection | None
+    _again: Callable[[Any], None] | None  # called if the app refuses the connection; None: respond 502
+    _sent_all: bool
+    _timer: asyncio.TimerHandle | None
+    _over: bool
     _continued = False
-    _timer: asyncio.TimerHandle | None = None
     _tries = 0
     _seen = False  # an app may have read the request, and even have crashed because of it
-    _over = False
 
     def _repeatable(self) -> bool:
         return self.head.framing is head.NEVER and self.head.method in IDEMPOTENT
@@ -180,7 +182,7 @@ class UpstreamExchange(exchange.Exchange, ABC):
     def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None: ...
 
     @abstractmethod
-    def response_body(self, data: bytes) -> None: ...
+    def response_body(self, data: bytes | memoryview) -> None: ...
 
     @abstractmethod
     def response_end(self, trailers: list[bytes]) -> None: ...

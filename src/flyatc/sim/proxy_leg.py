@@ -166,11 +166,11 @@ class Leg:
         if not self.reply.done():
             self.reply.set_result(response_head)
 
-    def response_body(self, data: bytes) -> None:
+    def response_body(self, data: bytes | memoryview) -> None:
         if self._delivering:
-            self._send(data)
+            self._send(bytes(data))
         else:
-            self._pieces.append(data)
+            self._pieces.append(bytes(data))
 
     def response_end(self, trailers: list[bytes]) -> None:
         self._trailers = trailers

@@ -10,7 +10,8 @@ from flyatc.tenants.interfaces import Gateway
 class InFlight:
     """Counter of requests, tunnels and waits that knows since when it is zero.
 
-    ``within``: a parent counter of the non-zero counters. ``quiet`` is called whenever the count drops to zero."""
+    ``within``: a parent counter of the non-zero counters, without a parent of its own. ``quiet`` is called whenever the
+    count drops to zero."""
 
     __slots__ = ("_empty", "_now", "_quiet", "_within", "count", "quiet_since")
 
@@ -24,7 +25,7 @@ class InFlight:
     def enter(self) -> None:
         self.count += 1
         if self.count == 1 and self._within is not None:
-            self._within.enter()
+            self._within.count += 1  # ``enter``, without its call: it has no parent
 
     def exit(self) -> None:
         self.count -= 1

@@ -5,6 +5,8 @@ A connection (``wire.connection``) passes each ``Request`` to the handler. The o
 """
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
@@ -70,18 +72,21 @@ class Request:
     of the final response was written; ``opening``: the first bytes of the response, its head and maybe some of its
     body; ``head_octets``: length of that head, 0 if it has to be searched for; ``sent``: octets of responses."""
 
-    receiver: Receiver | None = None
-    moving: splice.Splice | None = None
-    response_started = False
-    opening = b""
-    head_octets = 0
-    sent = 0
+    __slots__ = (
+        "_connection", "body_done", "head", "head_octets", "moving", "opening", "peer", "receiver", "response_started",
+        "sent",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, request_head: head.RequestHead) -> None:
         self._connection = connection
         self.head = request_head
         self.peer = connection.peer
         self.body_done = request_head.framing is head.NEVER
+        self.receiver: Receiver | None = None
+        self.moving: splice.Splice | None = None
+        self.response_started = False
+        self.opening = b""
+        self.head_octets = self.sent = 0
 
     @property
     def keep_alive(self) -> bool:
@@ -136,11 +141,17 @@ class Request:
             transport.write(data)
 
     def send_with(self, opening: bytes, body: bytes | memoryview) -> None:
-        """Send the head of the response with a long part of its body, which is not copied."""
+        """Send the head of the response with a long part of its body, which is copied only if the socket is full."""
         self.response_started, self.opening, self.head_octets = True, opening, len(opening)
         self.sent += len(opening) + len(body)
         if (transport := self._connection.transport) is not None:
-            transport.writelines((opening, body))
+            write_now(transport, opening, body)
+
+    def send_view(self, data: memoryview) -> None:
+        """Send a long part of the response's body, which is copied only if the socket is full."""
+        self.sent += len(data)
+        if (transport := self._connection.transport) is not None:
+            write_now(transport, data)
 
     def moved(self, octets: int) -> None:
         """Count octets of the response that were written to the socket directly."""
@@ -158,6 +169,19 @@ class Request:
     def upgrade(self) -> tuple[asyncio.Transport, bytes]:
         """Detach and return the transport, for a tunnel, and the bytes that the client has already sent ahead."""
         return self._connection.give_away()
+
+
+def write_now(transport: asyncio.Transport, *parts: bytes | memoryview) -> None:
+    """Write the parts, which may change after this call: what the socket does not accept at once is copied."""
+    accepted = 0
+    if not transport.get_write_buffer_size() and not transport.is_closing():
+        own = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # full, or broken: then the transport finds out
+            accepted = os.writev(own.fileno(), parts)
+    for part in parts:
+        if accepted < len(part):
+            transport.write(bytes(part[accepted:]))
+        accepted = max(0, accepted - len(part))
 
 
 class Server:

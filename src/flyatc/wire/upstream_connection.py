@@ -13,11 +13,15 @@ from flyatc.wire import chunked, head, head_parser
 from flyatc.wire.errors import BadMessage
 
 HEAD_LIMIT = 262144  # octets of a head; apps may set many cookies
+HEAD_SECONDS = 60.0  # from the first octet of a head to its last
 MOST_INTERIM = 64  # 1xx responses to one request; more are a fault, or keep the client waiting for ever
 KEEP_IDLE = 64
 IDLE_SECONDS = 30.0
 WRITE_HIGH = 131072
-VIEWED = 16384  # octets of a body from which a view of them is passed on instead of a copy
+READ = 131072  # octets read at once, at most
+VIEWED = 16384  # octets of one read from which a view of the body is passed on instead of a copy
+_memory = bytearray(READ)  # what was read last, by any connection: nothing else is read until it is passed on
+_read = memoryview(_memory)
 
 
 class ResponseReceiver(Protocol):
@@ -27,11 +31,12 @@ class ResponseReceiver(Protocol):
         """Receive an interim response (1xx), except 101."""
 
     def response(self, response_head: head.ResponseHead, body: bytes | memoryview, complete: bool) -> None:
-        """Receive the head, with the part of the body from the same read; a long part is not copied, but a view of what
-        was read. ``complete``: nothing follows."""
+        """Receive the head, with the part of the body from the same read. ``complete``: nothing follows.
 
-    def response_body(self, data: bytes) -> None:
-        """Receive more of the body, without its framing."""
+        A long part is not copied, but a view of what was read, valid during this call only."""
+
+    def response_body(self, data: bytes | memoryview) -> None:
+        """Receive more of the body, without its framing; a long part as in ``response``."""
 
     def response_end(self, trailers: list[bytes]) -> None:
         """The body is complete."""
@@ -54,12 +59,12 @@ class OwningPool(Protocol):
         """Remove the connection: it is closed, or a tunnel now."""
 
 
-class AppConnection(asyncio.Protocol):
+class AppConnection(asyncio.BufferedProtocol):
     """One connection to an app. ``used``: whether it has carried a response before (it may be closed by now);
     ``idle_limit``: seconds for which it may be idle and then reused."""
 
     __slots__ = (
-        "_buffer", "_decoder", "_framing", "_interim", "_left", "_method", "_parser", "_pool", "_reusable",
+        "_buffer", "_decoder", "_framing", "_interim", "_late", "_left", "_method", "_parser", "_pool", "_reusable",
         "idle_limit", "receiver", "responding", "since", "transport", "unread", "used",
     )  # fmt: skip
 
@@ -68,9 +73,9 @@ class AppConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._parser = head_parser.ResponseParser(replays=pool.replays)
         self._buffer = bytearray()
-        self._interim = 0  # 1xx responses so far to the present request
+        self._late: asyncio.TimerHandle | None = None  # ends the wait for the rest of a head
+        self._interim = self._left = 0  # 1xx responses so far to the present request; octets of the body not yet read
         self._framing: str | None = None  # of the body being read; None: waiting for a head
-        self._left = 0
         self._decoder: chunked.Decoder | None = None
         self._method = b""
         self._reusable = False
@@ -170,25 +175,30 @@ class AppConnection(asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH)
 
-    def data_received(self, data: bytes) -> None:
-        receiver = self.receiver
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read
+
+    def buffer_updated(self, octets: int) -> None:
+        receiver, framing, long = self.receiver, self._framing, octets > VIEWED
         if receiver is None:
             return self.close()  # data without a request
-        if self._framing is head.LENGTH:
-            self._counted(receiver, data)
-        elif self._framing is None:
+        if framing is None:
             self.responding = True
-            self._heads(receiver, data)
-        elif self._framing is head.CHUNKED:
-            self._chunks(receiver, data)
-        else:
-            receiver.response_body(data)
-
-    def eof_received(self) -> bool:
-        return False
+            if long and not self._buffer and _memory.startswith(b"HTTP/1.1 2"):
+                end = _memory.find(b"\r\n\r\n", 0, octets) + 4
+                if end > 3:
+                    return self._heads(receiver, bytes(_read[:end]), _read[end:octets])
+            return self._heads(receiver, bytes(_read[:octets]))
+        data = _read[:octets] if long and framing is head.LENGTH else bytes(_read[:octets])
+        if framing is head.LENGTH:
+            return self._counted(receiver, data)
+        if framing is head.CHUNKED:
+            return self._chunks(receiver, bytes(data))
+        return receiver.response_body(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
+        self._stop_late()
         self.unread = isinstance(error, ConnectionResetError | BrokenPipeError)
         self._pool.forget(self)
         receiver, self.receiver = self.receiver, None
@@ -212,7 +222,9 @@ class AppConnection(asyncio.Protocol):
 
     # --- responses ---
 
-    def _heads(self, receiver: ResponseReceiver, data: bytes) -> None:
+    def _heads(self, receiver: ResponseReceiver, data: bytes, view: memoryview | None = None) -> None:
+        """Handle ``data``, which begins with a head. ``view``: what follows it, if that is long: then ``data`` is one
+        final head."""
         if self._buffer and not (data := self._joined(receiver, data)):
             return None
         while True:
@@ -236,13 +248,12 @@ class AppConnection(asyncio.Protocol):
         self._reusable = response_head.keep_alive
         hint = response_head.noted.get(b"keep-alive")
         self.idle_limit = IDLE_SECONDS if hint is None else head_parser.idle_seconds(hint[0], IDLE_SECONDS)
-        octets = len(data) - end
-        if response_head.framing is head.LENGTH and octets <= response_head.length:
-            self._left = left = response_head.length - octets
+        body = data[end:] if view is None else view
+        if response_head.framing is head.LENGTH and len(body) <= response_head.length:
+            self._left = left = response_head.length - len(body)
             self._framing = head.LENGTH if left else None
-            body = memoryview(data)[end:] if octets > VIEWED else data[end:]
             return receiver.response(response_head, body, not left)
-        return self._first(receiver, response_head, data[end:])
+        return self._first(receiver, response_head, bytes(body))
 
     def _interim_passes(self, receiver: ResponseReceiver, response_head: head.ResponseHead) -> bool:
         """Pass on an interim response. Return whether the receiver still waits for more."""
@@ -260,6 +271,7 @@ class AppConnection(asyncio.Protocol):
             self._hold_start(receiver, data, start)
             return b""
         data, self._buffer = bytes(self._buffer + data), bytearray()
+        self._stop_late()
         return data
 
     def _hold_start(self, receiver: ResponseReceiver, data: bytes, start: int) -> None:
@@ -267,6 +279,14 @@ class AppConnection(asyncio.Protocol):
         self._buffer += data
         if len(self._buffer) > HEAD_LIMIT or not head_parser.may_start_response(self._buffer, start):
             self._broken(receiver, "the app's response is not HTTP/1.1")
+        elif self._late is None:
+            why = f"{self._pool.named} sent only a part of a response's head within {HEAD_SECONDS:g} s"
+            self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._broken, receiver, why)
+
+    def _stop_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _first(self, receiver: ResponseReceiver, response_head: head.ResponseHead, data: bytes) -> None:
         framing = response_head.framing
@@ -286,7 +306,7 @@ class AppConnection(asyncio.Protocol):
         self._framing = head.LENGTH if self._left else None
         receiver.response(response_head, data, not self._left)
 
-    def _counted(self, receiver: ResponseReceiver, data: bytes) -> None:
+    def _counted(self, receiver: ResponseReceiver, data: bytes | memoryview) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -317,5 +337,6 @@ class AppConnection(asyncio.Protocol):
 
     def _broken(self, receiver: ResponseReceiver, reason: str) -> None:
         self.receiver = None
+        self._stop_late()
         self.close()
         receiver.response_failed(reason)
