@@ -35,6 +35,12 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "bundle": "ruby-bundler",
     "cc": "gcc",
 }
+PROBES = {
+    "laravel": ["php", "-r", "require 'Illuminate/autoload.php';"],
+    "php-sqlite": ["php", "-r", "exit(extension_loaded('pdo_sqlite') ? 0 : 1);"],
+    "rails": ["ruby", "-e", "require 'action_controller/railtie'"],
+    "ruby-sqlite": ["ruby", "-e", "require 'sqlite3'"],
+}
 LEFT = pytest.StashKey[list[leftovers.Leftover]]()
 ROOT = Path(__file__).parents[1]
 MODULES = ("express", "sqlite3")  # of Node; npm install in this example will do as well:
@@ -85,8 +91,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         (what,) = mark.args
         if not _is_there(what):
-            package = PACKAGES.get(what)
-            reason = f"{what} is not installed: " + (f"apt install {package}" if package else f"npm ci in {what}")
+            reason = (
+                f"{what} is not installed: {f'apt install {PACKAGES[what]}' if what in PACKAGES else 'see .ci/run'}"
+            )
             reason += ", or npm install in examples/customers" if what in MODULES else ""
             must = os.environ.get("CI") == "true" and what not in MODULES  # a registry may be out of reach of a machine
             pytest.fail(reason, pytrace=False) if must else pytest.skip(reason)
@@ -94,20 +101,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @functools.cache
 def _is_there(what: str) -> bool:
-    """``what``: of PACKAGES, or the folder of an example with a package-lock.json."""
-    if what not in PACKAGES:
-        return (ROOT / what / "node_modules" / ".package-lock.json").exists()
-    if what == "rails":
-        command = ["ruby", "-e", "require 'action_controller/railtie'"]
-    elif what == "laravel":
-        command = ["php", "-r", "require 'Illuminate/autoload.php';"]
-    elif what == "ruby-sqlite":
-        command = ["ruby", "-e", "require 'sqlite3'"]
-    elif what == "php-sqlite":
-        command = ["php", "-r", "exit(extension_loaded('pdo_sqlite') ? 0 : 1);"]
-    elif what in MODULES:
-        command = ["node", "-e", f"require('{what}')"]
-    else:
+    """``what``: of PACKAGES, or a path in the repository."""
+    if "/" in what:
+        return (ROOT / what).exists()
+    command = ["node", "-e", f"require('{what}')"] if what in MODULES else PROBES.get(what, [])
+    if not command:
         return shutil.which(what) is not None
     if shutil.which(command[0]) is None:
         return False

@@ -1,15 +1,10 @@
-// Notes: a list, and a form for those who have signed in. One SQLite database, and a folder of uploads.
+// Notes: a list, and a form for those who have signed in. Their files are in a folder of uploads.
 const path = require("node:path");
-const Database = require("better-sqlite3");
 const session = require("cookie-session");
 const { csrfSync } = require("csrf-sync");
 const express = require("express");
 const multer = require("multer");
-
-const db = new Database(process.env.DATABASE_PATH || "dev.sqlite3");
-db.pragma("journal_mode = WAL");
-db.pragma("busy_timeout = 5000");
-db.exec("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, author TEXT, text TEXT, title TEXT, file TEXT)");
+const notes = require("./notes");
 
 const uploads = multer({ dest: process.env.UPLOADS || "uploads" });
 const { csrfSynchronisedProtection: checked, generateToken } = csrfSync({
@@ -20,22 +15,22 @@ const app = express();
 app.use(express.static("public"));
 app.use(session({ secret: process.env.SESSION_SECRET || "only for development", sameSite: "lax" }));
 
-app.get("/", (request, response) => {
-  const notes = db.prepare("SELECT * FROM notes ORDER BY id").all();
+app.get("/", async (request, response) => {
   const { user } = request.session;
-  response.send(page(`<ul>${notes.map(item).join("")}</ul>${user ? welcome(user, generateToken(request)) : guest}`));
+  const items = (await notes.all()).map(item).join("");
+  response.send(page(`<ul>${items}</ul>${user ? welcome(user, generateToken(request)) : guest}`));
 });
 
-app.post("/notes", uploads.single("file"), checked, (request, response) => {
-  const { user } = request.session;
-  if (!user) return response.redirect("/login");
-  db.prepare("INSERT INTO notes (author, text, title, file) VALUES (?, ?, ?, ?)").run(
-    user, String(request.body.text), request.file?.originalname ?? null, request.file?.filename ?? null);
+app.post("/notes", uploads.single("file"), checked, async (request, response) => {
+  const { user: author } = request.session;
+  if (!author) return response.redirect("/login");
+  const { originalname: title = null, filename: file = null } = request.file ?? {};
+  await notes.add({ author, text: String(request.body.text), title, file });
   response.redirect("/");
 });
 
-app.get("/notes/:id/file", (request, response) => {
-  const note = db.prepare("SELECT * FROM notes WHERE id = ?").get(request.params.id);
+app.get("/notes/:id/file", async (request, response) => {
+  const note = await notes.find(Number(request.params.id));
   if (!note?.file) return response.sendStatus(404);
   response.download(path.resolve(process.env.UPLOADS || "uploads", note.file), note.title);
 });
