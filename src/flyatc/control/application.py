@@ -119,7 +119,9 @@ class _Api:
         try:
             async for events in route.handle(self._operations, taken, after):
                 await http_server.write(request, response, b"".join(map(_encoded, events)))
-        except FlyatcError as error:
+        except ConnectionError:
+            raise
+        except Exception as error:  # the response has begun: the error is its last event
             failure = msgspec.json.encode(self._failure(request, error)[0])
             await http_server.write(request, response, b"event: error\ndata: " + failure + b"\n\n")
         return response
