@@ -31,6 +31,7 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from zlib_ng.gzip_ng import GzipNGFile
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,7 @@ def _closure(names: Iterable[str]) -> Iterator[Distribution]:
     seen, waiting = set[tuple[str, str]](), [Requirement(name) for name in names]
     while waiting:
         one = waiting.pop()
-        name = one.name.lower()
+        name = canonicalize_name(one.name)
         for extra in {"", *one.extras} if name not in UNUSED else ():
             if (name, extra) in seen:
                 continue
