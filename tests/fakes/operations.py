@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flyatc import __version__
 from flyatc.control.types import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
+from flyatc.cost.usage import Usage, Use
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
@@ -70,6 +71,10 @@ class Desk:
     async def with_data(self, user: str | None) -> list[str]:
         self.reported.append(f"with_data {user}")
         return [WINTER.tenant]
+
+    async def usage(self, days: int) -> Usage:
+        self.reported.append(f"usage {days}")
+        return Usage(since=STARTED, observed=1.0, up=1.0, users={}, shared=Use(), machine=None)
 
     async def start(self, address: str) -> None:
         await self._do(f"start {address}")

@@ -11,9 +11,11 @@ def test_tenants_without_number_share_one_series_beyond_the_bound(monkeypatch: p
     monkeypatch.setattr(process_counters, "MOST_SERIES", 2)
     counters = Counters()
     for number in range(5):
-        counters.count(str(number), 200)
-    counters.count("0", 200)
+        counters.count(str(number), 200, 10)
+    counters.count("0", 200, 7)
     assert counters.requests == {("0", 200): 2, ("1", 200): 1, ("~others", 200): 3}
+    assert counters.sent == {"0": 17, "1": 10, "~others": 30}
+    assert counters.sent_bytes == 57
 
 
 def test_the_journal_keeps_the_newest_lines_that_fit() -> None:

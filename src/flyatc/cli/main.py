@@ -39,6 +39,7 @@ COMMANDS = {
     "takeover": ("ownership", "Take a user away from a machine that never comes back."),
     "users": ("fly", "Users and their machines on Fly: list, add, remove, move."),
     "machines": ("fly", "List the machines on Fly, their users, and the users they hold."),
+    "cost": ("cost", "Show what each user of this machine costs a month on Fly."),
     "reload": ("serve", "Have the daemon read tenants.yaml again."),
     "maintenance": ("tenants", "Close a tenant, a user or everything for a while, and open it again."),
     "pause": ("tenants", "Hold the requests for a tenant, a user or everything."),

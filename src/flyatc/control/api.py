@@ -27,6 +27,7 @@ from flyatc.control.requests import (
     RouteQuery,
     Target,
     TenantsQuery,
+    UsageQuery,
 )
 from flyatc.control.types import (
     Address,
@@ -42,6 +43,7 @@ from flyatc.control.types import (
     Switched,
     Tenants,
 )
+from flyatc.cost.usage import Usage
 from flyatc.kit.errors import FlyatcError, SaveFailed
 from flyatc.kit.types import Progress
 from flyatc.observe.log import Entry, Journal
@@ -165,6 +167,10 @@ async def history(operations: Operations, query: HistoryQuery) -> History:
     return await operations.history(query.address, query.database)
 
 
+async def usage(operations: Operations, query: UsageQuery) -> Usage:
+    return await operations.usage(query.days)
+
+
 async def start(operations: Operations, body: Target) -> Done:
     await operations.start(body.address)
     return Done()
@@ -257,6 +263,8 @@ ROUTES: tuple[Route, ...] = (
          takes=TenantsQuery, gives=Tenants, handle=tenants),
     Call(method="GET", path="/history", summary="The kept versions of a tenant's databases.",
          takes=HistoryQuery, gives=History, handle=history),
+    Call(method="GET", path="/usage", summary="What each user of this machine uses of it and of the store.",
+         takes=UsageQuery, gives=Usage, handle=usage),
     Stream(method="GET", path="/logs", summary="The last lines of the log, and those that come.",
            takes=LogsQuery, gives=LogLine, handle=logs),
     Call(method="POST", path="/start", summary="Start a tenant, or all of a user.",

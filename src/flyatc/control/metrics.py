@@ -18,7 +18,7 @@ from flyatc.tenants.state import State, Status
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_BY_NAME = ("requests", "cache")  # fields of Counters which are not single numbers
+_BY_NAME = ("requests", "sent", "cache")  # fields of Counters which are not single numbers
 _OF_DATABASES = {  # Status.gauges
     "wal_bytes": "Of the largest WAL among its databases.",
     "stuck_seconds": "For so long databases are written and the store has received nothing; 0: it receives.",
@@ -42,7 +42,8 @@ async def scrape(overview: Overview, counters: Counters) -> bytes:
     reading = Reading(
         overview=overview,
         requests=by_class(counters.requests),
-        sums={name: getattr(counters, name) for name in counters.__dataclass_fields__ if name not in _BY_NAME},
+        sums={name: getattr(counters, name) for name in counters.__dataclass_fields__ if name not in _BY_NAME}
+        | {"sent_bytes": counters.sent_bytes},
         cache=dict(counters.cache),
         now=time(),
         resident=_resident(),

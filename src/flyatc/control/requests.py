@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from flyatc.control.types import LONGEST_HOLD
+from flyatc.cost.usage import KEPT
 from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
 from flyatc.kit.errors import FlyatcError
 
@@ -93,6 +94,12 @@ class HistoryQuery(Struct, frozen=True):
 
     address: str
     database: str | None = None
+
+
+class UsageQuery(Struct, frozen=True):
+    """``days``: at most so many, up to now."""
+
+    days: Annotated[int, Meta(ge=1, le=KEPT)] = 30
 
 
 class LogsQuery(Struct, frozen=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from flyatc.cost.usage import Usage
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
 from flyatc.observe.counters import Counters
@@ -208,6 +209,9 @@ class Operations(Protocol):
 
     async def with_data(self, user: str | None) -> list[str]:
         """Addresses of the tenants that have data, here or in the store; ``user`` None: of all."""
+
+    async def usage(self, days: int) -> Usage:
+        """The use of this machine by its users in the last ``days``."""
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all of a user. Returns when they are ready."""

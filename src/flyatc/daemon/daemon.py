@@ -178,6 +178,7 @@ class Daemon:
             tasks.start(self._idle_watcher.run(), "machine idle"),
             tasks.start(self._idle_watcher.watch(), "clocks"),
             tasks.start(self._folder.watch(), "data folder"),
+            tasks.start(parts.usage.run(), "usage"),
         ]
         if parts.verification is not None:
             self._background.append(tasks.start(parts.verification.run(), "verify"))

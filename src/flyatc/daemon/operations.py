@@ -14,6 +14,8 @@ from flyatc.admin import store_access
 from flyatc.config import reload
 from flyatc.config.schema import Config
 from flyatc.control import route_explanation, types
+from flyatc.cost.usage import Usage
+from flyatc.daemon import usage_report
 from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.wiring import Parts
 from flyatc.databases.app_files import facade
@@ -121,6 +123,9 @@ class Operations:
         others = [one for one in found.values() if one == config.tenant_of_pattern(one.user, one.name)]
         known = [*(found[address] for address in listed), *sorted(others, key=lambda one: one.address)]
         return [one.address for one in known if config.serves(one.user)]
+
+    async def usage(self, days: int) -> Usage:
+        return await usage_report.report(self._parts, self._daemon.config, days)
 
     async def start(self, address: str) -> None:
         """Start tenants. Raises FlyatcError if requests would be sent to another machine."""

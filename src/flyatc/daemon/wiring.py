@@ -14,6 +14,7 @@ from flyatc.daemon.data_watch import DataWatch, OpenDatabases
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
 from flyatc.daemon.tenant_secrets import TenantSecrets
+from flyatc.daemon.usage_meter import UsageMeter
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
 from flyatc.databases.litestream.backend import LitestreamBackend
@@ -79,7 +80,10 @@ class Parts:
         self.verification: VerifySchedule | None = None
         if self.store is not None and config.storage.verify != 0:
             self.verification = VerifySchedule(config, self.environ, self.store, self.records, log, self.databases.held)
-        running = self._child(PortPool())
+        self.recorder = access_log.Recorder(log, lines=config.log.requests)
+        stores = [one.counted for one in (self.store, self.leases.store) if one is not None]
+        self.usage = UsageMeter(self.data / ".flyatc" / "usage", self.recorder.counters, stores, log)
+        running = self.usage.metered(self._child(PortPool()))
         opened = OpenDatabases(log, self.databases.held, [*map(Path, private)], saves=self.store is not None)
         tools = Tools(
             self._hold_lease,
@@ -94,7 +98,6 @@ class Parts:
         )
         self.fleet = Fleet(config, tools, log)
         self.cache = Cache(config.cache.size, config.cache.item) if config.cache.size else None
-        self.recorder = access_log.Recorder(log, lines=config.log.requests)
         self.databases.hear_failures(self.recorder.failures)
         self.maintenance = maintenance.Maintenance(self.data / ".flyatc", log, config.limits.held)
         self.user_placement: UserPlacement | None = None
@@ -214,6 +217,7 @@ class Parts:
                 await store.hang_up()
 
     def close(self) -> None:
+        self.usage.close()
         self.handler.close()
         self.databases.close()
         self.leases.close()

@@ -216,12 +216,12 @@ class Recorder:
         if exchange.status < 400 and exchange.tenant is not None and not exchange.silent:
             self.served_at = now
         key = exchange.tenant or "", exchange.status
-        if key in counters.requests:
+        try:
             counters.requests[key] += 1
-        else:
-            counters.count(*key)
+            counters.sent[key[0]] += exchange.sent
+        except KeyError:  # the first one
+            counters.count(*key, exchange.sent)
         counters.seconds += now - exchange.began
-        counters.sent_bytes += exchange.sent
         counters.in_flight -= 1
         if exchange.wait is not None:
             counters.cold += 1

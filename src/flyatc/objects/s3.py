@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flyatc.config.sections import Bucket
 from flyatc.kit.threads import Tick
 from flyatc.objects.s3_client import READ_SECONDS, Clients, response_date, translate_errors
-from flyatc.objects.s3_transfer import Transfers
+from flyatc.objects.s3_transfer import PART, Transfers
 from flyatc.objects.store import SMALL, Absent, ConditionFailed, Seen, Stored, StoreUnavailable, check_key
 from flyatc.objects.threaded_store import Calls, ThreadedStore
 from flyatc.observe.log import Log
@@ -27,6 +27,8 @@ class S3Store(ThreadedStore):
     """Store on a bucket. ``environ`` has the credentials. Each call has a deadline: see ``calls``.
 
     ``hurried``: seconds for a call, made without retries: for records that are useless when late."""
+
+    part = PART
 
     def __init__(
         self, bucket: Bucket, environ: Mapping[str, str], *, hurried: float | None = None, log: Log | None = None

@@ -3,6 +3,7 @@
 A call that exceeds its deadline is given up: its outcome is unknown (StoreUnavailable), an error is logged, and its
 thread and the client's connections are replaced. See ``kit.threads``."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from flyatc.kit.timing import Deadline, Moving, Within
 from flyatc.kit.types import Progress, silent
 from flyatc.objects import store
 from flyatc.objects.store import Seen, Stored, StoreUnavailable
+from flyatc.observe.counters import StoreCalls
 from flyatc.observe.log import Log
 
 T = TypeVar("T")
@@ -21,6 +23,7 @@ SECONDS = 40.0  # for a small call, its retries included
 STALL = 60.0  # s; a transfer without progress for this long is given up
 SLOWEST = 64 << 10  # bytes/s; a transfer may take STALL plus its size divided by this rate
 LISTING = 600.0  # s; for all pages of a listing
+PAGE = 1000  # keys; of a listing
 SMALL, LARGE = 4, 8  # threads: 4 restores and 4 saves run at once
 
 
@@ -115,10 +118,14 @@ class Blocking(Protocol):
 
 
 class ThreadedStore:
-    """An ObjectStore whose calls run in threads. To be opened first, and closed."""
+    """An ObjectStore whose calls run in threads. To be opened first, and closed. ``counted``: calls with a result, as
+    a bucket counts them."""
+
+    part = math.inf  # bytes; larger objects are uploaded in parts of this size
 
     def __init__(self, blocking: Blocking, calls: Calls) -> None:
         self._blocking, self._calls = blocking, calls
+        self.counted = StoreCalls()
         self.conditional_deletes = False
 
     async def open(self) -> None:
@@ -130,32 +137,53 @@ class ThreadedStore:
         self.conditional_deletes = await store.check(self)
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
-        return await self._call(f"get {key}", partial(self._blocking.get, key))
+        found = await self._call(f"get {key}", partial(self._blocking.get, key))
+        self.counted.count(key, reads=found is not None)
+        return found
 
     async def look(self, key: str) -> Seen | None:
-        return await self._call(f"get {key}", partial(self._blocking.look, key))
+        found = await self._call(f"get {key}", partial(self._blocking.look, key))
+        self.counted.count(key, reads=found is not None)
+        return found
 
     async def put(self, key: str, body: bytes, *, create: bool = False, match: str | None = None) -> str:
-        return await self._call(f"put {key}", partial(self._blocking.put, key, body, create=create, match=match))
+        etag = await self._call(f"put {key}", partial(self._blocking.put, key, body, create=create, match=match))
+        self.counted.count(key, writes=1, uploaded=len(body))
+        return etag
 
     async def head(self, key: str) -> Stored | None:
-        return await self._call(f"head {key}", partial(self._blocking.head, key))
+        found = await self._call(f"head {key}", partial(self._blocking.head, key))
+        self.counted.count(key, writes=1)  # a listing
+        return found
 
     async def list(self, prefix: str) -> tuple[Stored, ...]:
         await self._prepare()
-        return await self._calls.pages(f"list {prefix}", partial(self._blocking.list, prefix))
+        found = await self._calls.pages(f"list {prefix}", partial(self._blocking.list, prefix))
+        self.counted.count(prefix, writes=1 + len(found) // PAGE)
+        return found
 
     async def delete(self, key: str, *, match: str | None = None) -> None:
         await self._call(f"delete {key}", partial(self._blocking.delete, key, match=match))
 
     async def download(self, key: str, path: Path, progress: Progress) -> None:
         await self._transfer("download", key, partial(self._blocking.download, key, path), progress)
+        self.counted.count(key, reads=1)
 
     async def download_by_full_key(self, key: str, path: Path, progress: Progress) -> None:
         await self._transfer("download", key, partial(self._blocking.download_by_full_key, key, path), progress)
+        self.counted.count(key, reads=1)
 
     async def upload(self, key: str, path: Path, *, create: bool = True, progress: Progress) -> str:
-        return await self._transfer("upload", key, partial(self._blocking.upload, key, path, create), progress)
+        def work(tick: Tick) -> tuple[str, int]:
+            etag = self._blocking.upload(key, path, create, tick)
+            try:
+                return etag, path.stat().st_size
+            except OSError:  # the upload has succeeded all the same
+                return etag, 0
+
+        etag, size = await self._transfer("upload", key, work, progress)
+        self.counted.count(key, writes=1 if size <= self.part else 2 + math.ceil(size / self.part), uploaded=size)
+        return etag
 
     async def hang_up(self) -> None:
         """Close unused connections: after a sleep they may be dead without notice. A running call keeps its own."""

@@ -1,8 +1,9 @@
-"""Counters as plain numbers: incrementing is cheap, and /metrics reads them on request."""
+"""Counters as plain numbers: incrementing is cheap, and /metrics and flyatc cost read them on request."""
 
 from dataclasses import dataclass, field
 
 MOST_SERIES = 20_000
+OTHERS = "~others"
 
 
 @dataclass(slots=True)
@@ -10,8 +11,8 @@ class Counters:
     """Counts since the start of the daemon. ``tenant`` is an address, or "" if there is none."""
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)  # (tenant, status) → number
+    sent: dict[str, int] = field(default_factory=dict)  # tenant → bytes sent to clients, including heads
     seconds: float = 0.0  # total time of all requests
-    sent_bytes: int = 0  # sent to clients, including heads
     in_flight: int = 0
     tunnels: int = 0  # open now
     cold: int = 0  # requests that waited for a cold start
@@ -21,10 +22,50 @@ class Counters:
     cache_entries: int = 0
     refused: int = 0  # malformed requests: 400, 408, 413, 431 before the handler
 
-    def count(self, tenant: str, status: int) -> None:
+    def count(self, tenant: str, status: int, sent: int) -> None:
         key = (tenant, status)
         number = self.requests.get(key)
         if number is None and len(self.requests) >= MOST_SERIES:
-            key = ("~others", status)  # the users of a pattern are unlimited, memory is not
+            key = (OTHERS, status)  # the users of a pattern are unlimited, memory is not
             number = self.requests.get(key)
         self.requests[key] = (number or 0) + 1
+        self.sent[key[0]] = self.sent.get(key[0], 0) + sent
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(self.sent.values())
+
+
+MOST_USERS = 2_000
+
+
+@dataclass(slots=True)
+class Calls:
+    """``writes``, ``reads``: requests to the store, by the classes of their price; ``uploaded``: bytes."""
+
+    writes: int = 0
+    reads: int = 0
+    uploaded: int = 0
+
+
+class StoreCalls:
+    """Requests to the store that had a result, by user; "" if a key belongs to none. Others cost nothing."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, Calls] = {}
+
+    def count(self, key: str, *, writes: int = 0, reads: int = 0, uploaded: int = 0) -> None:
+        """``key``: ``users/NAME/…``, possibly below a prefix."""
+        _, found, rest = f"/{key}".partition("/users/")
+        user = rest.partition("/")[0] if found else ""
+        if user not in self._users and len(self._users) >= MOST_USERS:
+            user = OTHERS
+        calls = self._users.setdefault(user, Calls())
+        calls.writes += writes
+        calls.reads += reads
+        calls.uploaded += uploaded
+
+    def take(self) -> dict[str, Calls]:
+        """Return the counts since the last call."""
+        taken, self._users = self._users, {}
+        return taken

@@ -8,6 +8,7 @@ from flyatc.kit.types import Work
 from flyatc.process import proc
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
+PAGE = os.sysconf("SC_PAGESIZE")  # bytes
 SLEEPS = ("hrtimer_nanosleep", "do_nanosleep")  # kernel functions of nanosleep(2), clock_nanosleep(2)
 MOST_THREADS = 2000  # examined in one look
 STARTED = 19  # index of starttime in /proc/PID/stat, after the name
@@ -53,3 +54,17 @@ def _asleep(pid: int, thread: str, first: float, last: float) -> tuple[tuple[int
         return (int(thread), started), int((place / "schedstat").read_text().split()[0])
     except (OSError, ValueError, IndexError):  # it has ended, or is not shown to us
         return None
+
+
+def resident(pids: Iterable[int]) -> int:
+    """Return the bytes of memory of these processes, without mapped files, which several may share. Some 15 µs each.
+
+    proc_pid_statm(5): the second number is what is resident, the third what of it is shared, in pages."""
+    pages = 0
+    for pid in pids:
+        try:
+            fields = (proc.PROC / str(pid) / "statm").read_bytes().split()
+            pages += int(fields[1]) - int(fields[2])
+        except (OSError, ValueError, IndexError):  # it has ended
+            continue
+    return pages * PAGE
