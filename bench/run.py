@@ -26,13 +26,15 @@ import hostile
 import load
 import many
 import peers
+import starts
 import storage
 import stores
 from report import Table
 
 GROUPS = {"delivery": delivery.ALL, "many": many.ALL, "storage": storage.ALL}
 ALL = [
-    "small", "64k", "10m", "ws", *delivery.ALL, "cold", "herd", "start", "heads", "forwarded", *many.ALL, *storage.ALL
+    "small", "64k", "10m", "ws", *delivery.ALL, "cold", "herd", "start", "starts", "heads", "forwarded", *many.ALL,
+    *storage.ALL,
 ]  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def measured(place: peers.Place, wanted: list[str], *, quick: bool, missing: lis
         ("cold", cases.cold_start, 15),
         ("herd", herd.cold_starts, 1 if quick else 5),
         ("start", cases.daemon_start, 5),
+        ("starts", starts.memory, 600 if quick else 6000),
         ("forwarded", forwarding.uploads, 15),
     )
     for name, case, count in singly:

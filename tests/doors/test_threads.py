@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import platform
 import subprocess
 import sys
 import threading
@@ -346,3 +347,27 @@ async def test_an_error_that_comes_when_its_waiter_was_cancelled_twice_is_none_e
         await asyncio.wait([task])
 
     assert await unheard(leave) == []
+
+
+ARENAS = """
+import ctypes, re, sys, threading
+from flyatc.kit.threads import share_memory
+
+if sys.argv[1] == "shared":
+    share_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+found = []
+thread = threading.Thread(target=lambda: found.append(libc.malloc(1000)))
+thread.start()
+thread.join()
+heap = next(re.match("([0-9a-f]+)-([0-9a-f]+)", line) for line in open("/proc/self/maps") if "[heap]" in line)
+print(int(heap[1], 16) <= found[0] < int(heap[2], 16))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "glibc" not in platform.libc_ver(), reason="malloc of glibc")
+@pytest.mark.parametrize(("way", "expected"), [("shared", "True"), ("as usual", "False")])
+def test_threads_share_the_memory_that_they_free(way: str, expected: str) -> None:
+    found = subprocess.run([sys.executable, "-c", ARENAS, way], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == expected

@@ -31,7 +31,7 @@ from flyatc.daemon.machine_sleep import DaemonMachine
 from flyatc.daemon.operations import Operations
 from flyatc.daemon.wiring import DataLock, Parts
 from flyatc.edge.listener import Listener
-from flyatc.kit import tasks
+from flyatc.kit import tasks, threads
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
 from flyatc.process import leftovers, proc
@@ -50,6 +50,7 @@ def run(path: Path) -> int:
 
     Errors go to the log, in the log's format; on a terminal ConfigError is raised."""
     began = monotonic()
+    threads.share_memory()
     try:
         config = load.load(path, os.environ)
     except ConfigError as error:

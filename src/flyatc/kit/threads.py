@@ -25,7 +25,20 @@ T = TypeVar("T")
 Tick = Callable[[int, int], None]  # (done, total) in bytes; called by the work in its thread
 
 MOST_HUNG = 16  # abandoned threads that have not ended
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # mallopt(3); glibc only
+LARGE = 131072  # bytes; memory of that size returns to the system as soon as it is freed
 RECHECK = 1.0  # s, while the deadline is not known yet
+
+
+def share_memory() -> None:
+    """Have all threads allocate from one arena of malloc: what one has freed, the others use again. Keep large blocks
+    out of it: malloc would raise its own limit for them, and they would leave gaps between the small ones.
+
+    To be called before there are threads. Where the C library is not glibc, do nothing."""
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 class Abandoned(Exception):

@@ -181,7 +181,7 @@ def _encode(record: dict[str, Any]) -> bytes:
 
 
 Entry = tuple[int, str | None, bytes]  # number, tenant or None, JSON object without newline
-_PARTS = 32  # of the journal; the oldest is dropped as a whole
+_PARTS = 16  # of the journal; the oldest is dropped as a whole
 
 
 class Journal:
@@ -189,7 +189,7 @@ class Journal:
 
     Each request adds one, and few are ever read: so full parts are kept as one block of lines, and split when read."""
 
-    def __init__(self, bound: int = 4 << 20) -> None:
+    def __init__(self, bound: int = 2 << 20) -> None:
         self._parts: deque[tuple[int, list[str | None], bytes]] = deque()  # number of the first, tenants, lines
         self._tenants: list[str | None] = []  # of the newest lines, not in a part yet
         self._lines: list[bytes] = []
