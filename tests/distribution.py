@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 LANES = ("whole", "doors", "story", "pure")
 LONG = (  # s, on two cores; of a file that stays together, or of its longest test
     "test_torture.py",  # 60
+    "test_stacks.py",
     "test_store_cut.py",
     "test_lease_end.py",
     "test_users.py",

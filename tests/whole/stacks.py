@@ -107,6 +107,7 @@ class Stack:
     table: str = "notes"
     migration: dict[str, str] = field(default_factory=dict)  # files that add a column "pinned" to it
     migrate: tuple[str, ...] = ()  # the command that runs them
+    alone: dict[str, str] = field(default_factory=dict)  # its environment without tenants
 
 
 PRECOMPILE = "RAILS_RELATIVE_URL_ROOT=.. RAILS_ENV=production SECRET_KEY_BASE=1 bin/rails assets:precompile"
@@ -165,6 +166,12 @@ STACKS = {
         file="note[file]",
         rejected=422,
         build=(PRECOMPILE,),
+        alone={
+            "RAILS_ENV": "production",
+            "SECRET_KEY_BASE": "a" * 64,
+            "RAILS_SERVE_STATIC_FILES": "1",
+            "BINDING": "127.0.0.1",
+        },
         migration={"db/migrate/20250102000000_pin_notes.rb": RAILS_MIGRATION},
         migrate=("bin/rails", "db:migrate"),
     ),
@@ -205,9 +212,10 @@ class Tenant:
 
     def __init__(self, stack: Stack, name: str, browser: Browser) -> None:
         self.stack, self.name, self.browser = stack, name, browser
+        self.root = f"/{name}/" if name else "/"  # without a name: an app alone
 
     def page(self, path: str = "") -> Page:
-        return self.browser.get(f"/{self.name}/{path}")
+        return self.browser.get(f"{self.root}{path}")
 
     def home(self) -> Page:
         found = self.page()

@@ -4,6 +4,7 @@ Each app shows notes, and lets who has signed in add one with a file."""
 
 import json
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from whole.browser import Browser, Page
 from whole.daemon import Daemon, eventually
 from whole.stacks import NEEDS, STACKS, Tenant, password, served
+from whole.wrapped import wrapping
 
 PICTURE = bytes(range(256)) * 300
 
@@ -53,6 +55,8 @@ def test_two_tenants_of_an_example_are_apart_and_their_data_returns(name: str, t
         everything_is_back(first, ["ann: hello"])
         assert daemon.stop() == 0
         assert not daemon.reported("unexpected error")
+        if stack.alone:
+            it_runs_alone(daemon, first)
 
 
 def logins_are_apart(daemon: Daemon, first: Tenant, second: Tenant) -> None:
@@ -61,16 +65,14 @@ def logins_are_apart(daemon: Daemon, first: Tenant, second: Tenant) -> None:
         if command := tenant.stack.create_user.format(user=user, password=password(user)):
             run = daemon.cli("exec", tenant.name, "--", "sh", "-c", command)
             assert run.returncode == 0, run.stderr
-    stays_inside(daemon, first.sign_in("ann"), f"/{first.name}/")
+    stays_inside(daemon, first.sign_in("ann"), first.root)
     assert "You are ann" in first.home().text
     assert "You are" not in second.home().text, "a login at one is none at the other"
-    stays_inside(daemon, second.sign_in("bob"), f"/{second.name}/")
+    stays_inside(daemon, second.sign_in("bob"), second.root)
     assert "You are ann" in first.home().text, "the other login has not ended this one"
     copied = "; ".join(f"{one.name}={one.value}" for one in first.browser.jar if one.path.startswith(f"/{first.name}"))
-    assert "You are ann" in daemon.get(f"/{first.name}/", {"Cookie": copied}).text
-    assert "You are" not in daemon.get(f"/{second.name}/", {"Cookie": copied}).text, (
-        "nor is a copied cookie valid there"
-    )
+    assert "You are ann" in daemon.get(first.root, {"Cookie": copied}).text
+    assert "You are" not in daemon.get(second.root, {"Cookie": copied}).text, "nor is a copied cookie valid there"
 
 
 def forms_need_their_token(first: Tenant) -> None:
@@ -88,12 +90,12 @@ def assets_are_below_the_prefix(first: Tenant) -> None:
     assert len(sheets) >= 2 * len(first.stack.styled), "a style sheet, and a picture that it shows"
     for sheet in sheets:
         assert sheet.status == 200, sheet.url
-        assert sheet.path.startswith(f"/{first.name}/"), sheet.url
+        assert sheet.path.startswith(first.root), sheet.url
         assert sheet.headers.get_content_type() in ("text/css", "image/svg+xml")
 
 
 def files_are_uploaded(daemon: Daemon, first: Tenant) -> None:
-    stays_inside(daemon, first.add("hello", "picture.bin", PICTURE), f"/{first.name}/")
+    stays_inside(daemon, first.add("hello", "picture.bin", PICTURE), first.root)
     everything_is_back(first, ["ann: hello"])
 
 
@@ -119,7 +121,26 @@ def a_migration_reaches_both(daemon: Daemon, *tenants: Tenant) -> None:
     run = daemon.cli("exec", "--all", "--", *stack.migrate)
     assert run.returncode == 0, run.stdout + run.stderr
     for tenant in tenants:
-        (path,) = (daemon.data / "tenants").glob(f"{tenant.name.replace('/', '~').replace('~', '/', 1)}/*.sqlite3")
+        path = database_of(daemon, tenant)
         with closing(sqlite3.connect(path)) as database:
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({stack.table})")]
         assert "pinned" in columns, path
+
+
+def database_of(daemon: Daemon, tenant: Tenant) -> Path:
+    (path,) = (daemon.data / "tenants").glob(f"{tenant.name.replace('/', '~').replace('~', '/', 1)}/*.sqlite3")
+    return path
+
+
+def it_runs_alone(daemon: Daemon, tenant: Tenant) -> None:
+    """The app by flyatc run, in the place of thruster, on the database and the files that a tenant had."""
+    database = database_of(daemon, tenant)
+    env = tenant.stack.alone | {"DATABASE_URL": f"sqlite3:{database}", "UPLOADS": str(database.parent / "uploads")}
+    with wrapping(daemon.folder, "bin/rails", "server", env=env) as one:
+        alone = Tenant(tenant.stack, "", Browser(f"http://127.0.0.1:{one.start().port}"))
+        eventually(lambda: alone.page().status == 200, 60, "the first page")
+        everything_is_back(alone, ["ann: hello"])
+        stays_inside(one, alone.sign_in("eve"), "/")
+        assets_are_below_the_prefix(alone)
+        one.signal(signal.SIGTERM)
+        assert one.wait() == 128 + signal.SIGTERM
