@@ -23,6 +23,7 @@ from flyatc.objects.store import StoreUnavailable
 from flyatc.observe.log import stamp
 
 AT_ONCE = 8  # requests to the store
+STORE_SECONDS = 40.0  # for the owners of all users, and again for the bytes of all
 MOST_OWNERS = 2000  # users whose owners are looked up
 API_SECONDS = 3.0
 BLOCK = 512  # bytes; stat(2), st_blocks
@@ -69,9 +70,10 @@ async def _owners(parts: Parts, config: Config, users: list[str]) -> tuple[list[
         return [], []
     notes = [] if len(users) <= MOST_OWNERS else [f"Of {len(users)} users the owners of {MOST_OWNERS} were looked up."]
     try:
-        return await store_access.read_owners(config, parts.environ, parts.leases.store, users[:MOST_OWNERS]), notes
-    except StoreUnavailable as error:
-        return [], [f"The users of other machines are not known, as the store does not answer: {error}."]
+        async with asyncio.timeout(STORE_SECONDS):
+            return await store_access.read_owners(config, parts.environ, parts.leases.store, users[:MOST_OWNERS]), notes
+    except (StoreUnavailable, TimeoutError) as error:
+        return [], [f"The users of other machines are not known: {_why(error)}."]
 
 
 async def _stored(parts: Parts, users: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -85,10 +87,15 @@ async def _stored(parts: Parts, users: list[str]) -> tuple[dict[str, int], list[
             return sum(found.size for found in await store.list(inventory.folder(user)))
 
     try:
-        sizes = await tasks.every((one(user) for user in users), "size of a user in the store")
-    except StoreUnavailable as error:
-        return {}, [f"The bytes in the store are not known, as it does not answer: {error}."]
+        async with asyncio.timeout(STORE_SECONDS):
+            sizes = await tasks.every((one(user) for user in users), "size of a user in the store")
+    except (StoreUnavailable, TimeoutError) as error:
+        return {}, [f"The bytes in the store are not known, and not in the sum: {_why(error)}."]
     return dict(zip(users, sizes, strict=True)), []
+
+
+def _why(error: Exception) -> str:
+    return str(error) or f"the store has not answered within {STORE_SECONDS:g} s"
 
 
 def _disk(data: Path, users: Iterable[str]) -> dict[str, int]:
