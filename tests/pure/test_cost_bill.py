@@ -169,7 +169,7 @@ def test_another_size_is_refused(text: str) -> None:
 def test_given_prices_replace_those_of_the_table() -> None:
     found = prices.read(b'{"store_gb": 0.023, "egress_gb": 0}', "mine.json")
     assert (found.store_gb, found.egress_gb, found.volume_gb) == (0.023, 0, TABLE.volume_gb)
-    assert (found.date, found.sources) == ("of mine.json", ("mine.json",))
+    assert (found.date, found.sources) == ("no date given", ("mine.json", prices.FLY, prices.TIGRIS))
 
 
 @pytest.mark.parametrize(

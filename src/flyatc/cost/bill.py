@@ -99,7 +99,7 @@ def bill(usage: Usage, machine: Machine, prices: Prices) -> Bill:
     used, on_disk = (sum(getattr(one, name) for one in usage.users.values()) for name in ("memory", "disk"))
     capacity = max(memory_gb * GB * usage.up, used)  # apps that share memory may seem to use more than there is
     room = max(machine.volume_gb * GB, on_disk)
-    rows, shared_costs, sum_of_costs = dict[str, Row](), Costs(), Costs()
+    rows, sum_of_costs = dict[str, Row](), Costs()
     for user, one in usage.users.items():
         costs = _counted(one, prices, machine.region, month)
         costs.machine = running * _part(one.memory, capacity)
@@ -151,8 +151,8 @@ def _row(use: Use, costs: Costs, month: float) -> Row:
 
 
 def _assumptions(usage: Usage, machine: Machine, prices: Prices, rows: dict[str, Row]) -> list[str]:
-    rough = ": a rough figure, as a start, a save or a download weighs more in less than a day" * (
-        usage.observed < ROUGH
+    rough = (
+        ": a rough figure, as one start or save weighs too much in less than a day" if usage.observed < ROUGH else ""
     )
     volume = f"a volume of {machine.volume_gb} GB" if machine.volume_gb else "no volume"
     found = [
@@ -164,9 +164,9 @@ def _assumptions(usage: Usage, machine: Machine, prices: Prices, rows: dict[str,
         "Its price is shared out by the memory that the apps of a user hold, and for how long. The rest, such as free "
         "memory and flyatc itself, is idle or shared. So is the price of its volume, by bytes.",
     ]
-    at_home = [user for user, one in rows.items() if one.hours or one.disk]
-    if len(at_home) == 1:
-        found.append(f"{at_home[0]} is the only user of this machine, and so costs what is idle or shared as well.")
+    here = [user for user, one in rows.items() if one.hours or one.disk]
+    if len(here) == 1:
+        found.append(f"{here[0]} is the only user of this machine, and so costs what is idle or shared as well.")
     if machine.region not in prices.regions:
         found.append(f"The prices have no region {machine.region}: those of iad are taken.")
     found += [
@@ -183,7 +183,7 @@ def _assumptions(usage: Usage, machine: Machine, prices: Prices, rows: dict[str,
     return [
         *found,
         "Not in it: free allowances, reservations, taxes, snapshots of volumes, addresses, certificates, support.",
-        f"Prices in US dollars, of {prices.date}: {', '.join(prices.sources)}. --prices FILE replaces them.",
+        f"Prices in US dollars ({prices.date}): {', '.join(prices.sources)}. --prices FILE replaces them.",
         *usage.notes,
     ]
 

@@ -63,7 +63,7 @@ def read(body: bytes, name: str) -> Prices:
     """Decode prices given as JSON; a key that is missing keeps its value of the table. Raises FlyatcError."""
     try:
         given: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        found = msgspec.convert({"date": f"of {name}", "sources": [name]} | given, Prices)
+        found = msgspec.convert({"date": "no date given", "sources": [name, FLY, TIGRIS]} | given, Prices)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         keys = ", ".join(Prices.__struct_fields__)
         raise FlyatcError(f"{name} is no table of prices: {error}. Its keys: {keys}") from error
