@@ -39,6 +39,14 @@ class Machine:
         path.write_text(STUB + "\n".join(rest) + "\n")
         path.chmod(0o755)
 
+    def has_npm_packages(self) -> None:
+        self.suite.mkdir(parents=True)
+        for folder in ("node", "node-orms", "node-orms/prisma"):
+            modules = self.checkout / "examples" / folder / "node_modules"
+            modules.mkdir(parents=True)
+            (modules / ".package-lock.json").touch()
+        (self.checkout / "examples" / "node-orms" / "node_modules" / "sqlite3" / "build").mkdir(parents=True)
+
     def run(self) -> list[str]:
         """Return what was called, without apt-get's options."""
         done = subprocess.run(
@@ -67,22 +75,25 @@ def test_a_bare_debian_gets_all_that_is_missing(machine: Machine) -> None:
     (machine.programs / "ln").symlink_to(shutil.which("ln") or "")
     calls = machine.run()
     assert calls[1] == "update"
-    missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils", "php-cli"]
-    assert installed(calls) == [*missing, "gcc", "libc6-dev", "ruby-rails", "node-express", "node-sqlite3"]
+    missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils"]
+    missing += ["php-cli", "php-sqlite3", "php-laravel-framework", "gcc", "libc6-dev", "ruby-rails", "ruby-sqlite3"]
+    assert installed(calls) == [*missing, "node-express", "node-sqlite3"]
 
 
 def test_only_what_is_missing_is_installed(machine: Machine) -> None:
     machine.put("apt-get")
     for name in ("puma", "node", "npm", "python3", "php", "cc"):
         machine.put(name)
-    assert installed(machine.run()) == ["bind9-dnsutils", "ruby-rails"]
+    assert installed(machine.run()) == ["bind9-dnsutils", "ruby-rails", "ruby-sqlite3"]
 
 
 def test_where_nothing_is_missing_nothing_is_asked_for(machine: Machine) -> None:
     for name in ("apt-get", "puma", "node", "dig", "python3", "npm", "php", "cc", "ruby"):
         machine.put(name)
-    machine.suite.mkdir(parents=True)
-    assert [call.split()[0] for call in machine.run()] == ["id", "python3", "ruby", "node", "node", "node", "make"]
+    machine.has_npm_packages()
+    calls = machine.run()
+    assert {call.split()[0] for call in calls} == {"id", "python3", "php", "ruby", "node", "make"}
+    assert calls[-1] == "make test"
 
 
 def test_a_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Machine) -> None:
@@ -101,7 +112,7 @@ def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> No
         machine.put(name)
     machine.put("node", f"test -e {machine.calls}.modules")
     machine.put("npm", f"touch {machine.calls}.modules")
-    machine.suite.mkdir(parents=True)
+    machine.has_npm_packages()
     calls = machine.run()
     assert installed(calls) == []
     assert [call for call in calls if call.startswith("npm install")]
@@ -113,8 +124,25 @@ def test_the_tests_of_caches_are_installed_by_npm_as_their_lock_says(machine: Ma
     (machine.programs / "mkdir").symlink_to(shutil.which("mkdir") or "")
     for name in ("apt-get", "puma", "dig", "python3", "node"):
         machine.put(name)
+    machine.has_npm_packages()
+    machine.suite.rmdir()
     machine.put("npm", f"mkdir -p {machine.suite}")
     assert [call for call in machine.run() if call.startswith("npm")] == ["npm ci --silent --prefix tests/cache_suite"]
+    assert machine.said == ""
+
+
+def test_the_modules_of_the_examples_are_installed_by_npm_as_their_locks_say(machine: Machine) -> None:
+    for name in ("mkdir", "ln"):
+        (machine.programs / name).symlink_to(shutil.which(name) or "")
+    for name in ("apt-get", "puma", "dig", "python3", "node"):
+        machine.put(name)
+    machine.suite.mkdir(parents=True)
+    machine.put("npm", 'for folder; do :; done; case "$*" in ci*) mkdir -p "$folder/node_modules"',
+                'echo > "$folder/node_modules/.package-lock.json";; esac')  # fmt: skip
+    calls = [call.split() for call in machine.run() if call.startswith("npm")]
+    folders = ["examples/node", "examples/node-orms", "examples/node-orms/prisma"]
+    assert [call[-1] for call in calls if call[1] == "ci"] == folders
+    assert [call[-1] for call in calls if call[1] == "rebuild"] == ["sqlite3"]
     assert machine.said == ""
 
 
