@@ -14,9 +14,11 @@ from xdist.scheduler import LoadScopeScheduling
 LANES = ("whole", "doors", "story", "pure")
 LONG = (  # s, on two cores; of a file that stays together, or of its longest test
     "test_torture.py",  # 60
+    "test_dist.py",
     "test_stacks.py",
     "test_store_cut.py",
     "test_lease_end.py",
+    "test_files.py",
     "test_users.py",
     "test_many_machines.py",  # 45
     "test_healing.py",
@@ -26,6 +28,7 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_store_start.py",
     "test_dist.py",  # 30
     "test_tenant_stops.py",
+    "test_stacks.py",
     "test_servers_python_and_node.py",  # 20
 )
 

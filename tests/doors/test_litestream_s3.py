@@ -128,9 +128,6 @@ async def test_a_store_which_falls_silent_is_reported_and_unsaved_data_stay(
     machines: Streamers, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.1, 0.3, 0.8: no end of litestream confirms anything."""
-    monkeypatch.setattr(database_stream, "ANSWER", 1.0)
-    monkeypatch.setattr(database_stream, "SLOW", 1.0)
-    monkeypatch.setattr(replica_restore, "STALL", 0.5)
     a = await machines.machine("a", litestreams={"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{line.port}"})
     one = FakeLease(1, FIRST)
 
@@ -139,6 +136,9 @@ async def test_a_store_which_falls_silent_is_reported_and_unsaved_data_stay(
             app = Writer(a.path)
             app.add(1)
             await held.save(silent)
+            monkeypatch.setattr(database_stream, "ANSWER", 1.0)
+            monkeypatch.setattr(database_stream, "SLOW", 1.0)
+            monkeypatch.setattr(replica_restore, "STALL", 0.5)
             line.black_hole()
             app.add(2)
             app.close()
@@ -149,6 +149,7 @@ async def test_a_store_which_falls_silent_is_reported_and_unsaved_data_stay(
         await written_into_the_void()
     assert monotonic() - began < 8 * SLOWNESS
     assert one.dirty
+    monkeypatch.undo()
     line.pass_through()
     assert await a.session(after(one, clean=False)) == [1, 2]
     assert await (await machines.machine("b")).session(after(after(one, clean=False))) == [1, 2]
