@@ -139,10 +139,10 @@ class Handler:
             return self._check_health(to, at)
         if at.spec.app.auth is not None:
             below = path[len(found.prefix) :]
-            return self._auth.admit(to, at.spec.app, below, partial(self._serve, to, at), self._responder)
-        return self._serve(to, at)
+            return self._auth.admit(to, at.spec.app, below, partial(self._admitted, to, at), self._responder)
+        return self._admitted(to, at)
 
-    def _serve(self, to: forward.Forward, at: ServedTenant) -> None:
+    def _admitted(self, to: forward.Forward, at: ServedTenant) -> None:
         """Serve a static file, or ``_deliver``. The client may see this tenant."""
         path, found = to.head.path, at.found
         static = at.delivery.static
