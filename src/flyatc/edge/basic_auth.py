@@ -5,6 +5,7 @@ this process, and a changed hash makes another pair. Others are checked in threa
 request. How many wait there is limited, and so are the failures of a client.
 """
 
+import asyncio
 import binascii
 import hmac
 import os
@@ -133,18 +134,16 @@ class BasicAuth:
             return responder.refuse(to, 503, "too many logins at once", retry_after=RETRY, own=app.pages)
         decoy = next(iter(hashes.values()), "")  # so that the time does not tell which names are listed
         check = partial(passwords.matches, password, hashed or decoy)
-        _Login(to, self._check(to, check, pair, listed=hashed is not None)).begin(
-            partial(self._checked, to, app, name, go, responder)
-        )
+        login = _Login(to, partial(self._check, to, check, pair, listed=hashed is not None))
+        self._waiting += 1  # from now on, not from the task's first turn: many may come in this one
+        login.begin(partial(self._checked, to, app, name, go, responder)).add_done_callback(self._left)
         return None
 
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._waiting -= 1
+
     async def _check(self, to: exchange.Exchange, check: Callable[[], bool], pair: bytes, *, listed: bool) -> bool:
-        self._waiting += 1
-        try:
-            right = await self._threads.run(check) and listed
-        finally:
-            self._waiting -= 1
-        if not right:
+        if not (await self._threads.run(check) and listed):
             self._failed.failed(to.remote, monotonic())
             return False
         self._right[pair] = None
@@ -173,16 +172,17 @@ class _Login(exchange.WaitingReceiver):
 
     __slots__ = ("_check", "_task", "_to")
 
-    def __init__(self, to: exchange.Exchange, check: Coroutine[Any, Any, bool]) -> None:
+    def __init__(self, to: exchange.Exchange, check: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         self._to, self._check = to, check
 
-    def begin(self, then: Callable[[bool | None], None]) -> None:
+    def begin(self, then: Callable[[bool | None], None]) -> asyncio.Task[None]:
         self._to.receiver = self
         self._task = tasks.start(self._wait(then), "login")
+        return self._task
 
     async def _wait(self, then: Callable[[bool | None], None]) -> None:
         try:
-            right = await self._check
+            right = await self._check()
         except Exception:
             self._to.receiver = None
             then(None)
