@@ -222,6 +222,20 @@ def test_files_with_different_names_stay_different_databases() -> None:
     assert env("drizzle")["LOG_DATABASE_PATH"] == "{data}/log.sqlite3"
 
 
+@pytest.mark.parametrize(
+    ("line", "variable"),
+    [
+        ("$d = new SQLite3(getenv('NOTES') ?: 'notes.db'); $m = $_SERVER['REQUEST_METHOD'];", "NOTES"),
+        ("$m = $_SERVER['REQUEST_METHOD']; $d = new SQLite3('notes.db');", "DATABASE_PATH"),
+        ("$d = new SQLite3('notes.db'); if ($_SERVER['REQUEST_METHOD'] == 'POST') save();", "DATABASE_PATH"),
+    ],
+)
+def test_php_reads_the_database_from_a_variable_of_the_same_statement_only(line: str, variable: str) -> None:
+    plan = planned({"public/index.php": f"<?php {line}\n"})
+    assert next(one.name for one in plan.env if one.value.endswith("app.sqlite3")) == variable
+    assert bool(plan.changes) == (variable == "DATABASE_PATH")
+
+
 def test_laravel_keeps_cache_sessions_and_uploads_of_tenants_apart_and_trusts_the_proxy() -> None:
     assert {"CACHE_PATH": "{data}/cache", "SESSION_FILES": "{data}/sessions"}.items() <= env("laravel8").items()
     assert env("laravel11")["APP_KEY"] == "base64:{secret.base64}"

@@ -145,8 +145,9 @@ def plain(facts: Facts) -> Plan | None:
 def _databases(facts: Facts, sources: list[str]) -> tuple[SqliteFiles, list[Change]]:
     files, changes = SqliteFiles(), []
     for hit in facts.hits(_NAMED, *sources):
-        env = re.search(r"(?a)(?:getenv\(|\$_(?:ENV|SERVER)\[)\s*['\"]([A-Za-z_]\w*)['\"]", hit.text)
         literal, quote, scheme, path = hit.match[0], hit.match[1], hit.match[2], hit.match[3]
+        statement = hit.text.partition(literal)[0].rpartition(";")[2]  # as in: getenv('DB') ?: 'app.db'
+        env = re.search(r"(?a)(?:getenv\(|\$_(?:ENV|SERVER)\[)\s*['\"]([A-Za-z_]\w*)['\"]", statement)
         name = files.variable(path, hit, known=env[1] if env else None)
         if env is None:
             default = f"{quote}{path}{quote}" if scheme else literal
