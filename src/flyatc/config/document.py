@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
+from msgspec import Struct
 
 from flyatc.config import errors
 from flyatc.config.errors import ConfigError, Fault
@@ -88,9 +89,9 @@ def _value_at(events: Iterator[yaml.Event], keys: tuple[str, ...]) -> str | None
     for key in events:
         if isinstance(key, yaml.CollectionEndEvent):
             break
-        _skip(key, events)
+        _end(key, events)
         if not (isinstance(key, yaml.ScalarEvent) and key.value == keys[0]):
-            _skip(next(events), events)
+            _end(next(events), events)
             continue
         if len(keys) > 1:
             return _value_at(events, keys[1:])
@@ -99,14 +100,6 @@ def _value_at(events: Iterator[yaml.Event], keys: tuple[str, ...]) -> str | None
             raise _Unreadable
         return value.value or None
     return None
-
-
-def _skip(event: yaml.Event, events: Iterator[yaml.Event]) -> None:
-    """Read the rest of the node which begins with this event."""
-    depth = int(isinstance(event, yaml.CollectionStartEvent))
-    while depth:
-        event = next(events)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
 
 
 def compose(text: str, file: str) -> errors.Node | None:
@@ -155,17 +148,93 @@ def _is_there(path: Path) -> bool:
 
 
 def read(path: Path) -> str:
+    """Return the text of the file. Raises ConfigError."""
+    return decoded(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what is in the file. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
-        if len(data) > _LARGEST_FILE:
-            raise ConfigError([Fault(str(path), None, "", "is larger than 4 MB; that is no configuration")])
-        return data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError([Fault(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
+    if len(data) > _LARGEST_FILE:
+        raise ConfigError([Fault(str(path), None, "", "is larger than 4 MB; that is no configuration")])
+    return data
+
+
+def decoded(data: bytes, file: str) -> str:
+    """Return the text without its byte order mark. Raises ConfigError."""
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError([Fault(str(path), line, "", "is not UTF-8")]) from error
+        raise ConfigError([Fault(file, line, "", "is not UTF-8")]) from error
+
+
+class Place(Struct, frozen=True):
+    """An entry of a mapping in the text: offsets of the key's first character, and behind the value's last one."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Section(Struct, frozen=True):
+    """A mapping in the text. ``start``: offset of its key; ``flow``: in braces."""
+
+    start: int
+    flow: bool
+    entries: tuple[Place, ...]
+
+
+def section(text: str, name: str) -> Section | None:
+    """Return where the entries of a section at the top are; None: there is none, or it is no mapping. ``text`` must be
+    one that ``compose`` accepts."""
+    events = yaml.parse(text, Loader=_LOADER)
+    if not any(isinstance(event, yaml.MappingStartEvent) for event in events):
+        return None
+    for key in events:
+        if isinstance(key, yaml.MappingEndEvent):
+            return None
+        _end(key, events)
+        value = next(events)
+        if isinstance(key, yaml.ScalarEvent) and key.value == name:
+            if not isinstance(value, yaml.MappingStartEvent):
+                return None
+            return Section(_start(key), bool(value.flow_style), tuple(_places(events)))
+        _end(value, events)
+    return None
+
+
+def _places(events: Iterator[yaml.Event]) -> Iterator[Place]:
+    """Yield the entries of the mapping which the events are in."""
+    for key in events:
+        if isinstance(key, yaml.MappingEndEvent):
+            return
+        _end(key, events)
+        yield Place(getattr(key, "value", ""), _start(key), _end(next(events), events))
+
+
+def _start(event: yaml.Event) -> int:
+    assert event.start_mark is not None
+    return event.start_mark.index
+
+
+def _end(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
+    """Read the node which begins with this event, and return the offset behind its last character. The end of a block,
+    which has no character of its own, is reported where the next token begins: its last scalar ends it."""
+    end, within = 0, []
+    while True:
+        if isinstance(event, yaml.CollectionStartEvent):
+            within.append(bool(event.flow_style))
+        elif not isinstance(event, yaml.CollectionEndEvent) or within.pop():
+            assert event.end_mark is not None
+            end = event.end_mark.index
+        if not within:
+            return end
+        event = next(events)
 
 
 class _Composer:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -54,3 +55,36 @@ def write(path: Path, body: bytes) -> None:
         os.fsync(file.fileno())
     beside.replace(path)
     sync_folder(path.parent)
+
+
+def replace(path: Path, body: bytes, before: Callable[[], object]) -> None:
+    """Replace a file of the operator's as a whole, with its mode, owner and extended attributes; one that is not there
+    gets mode 0600. ``before``: called last before the replacement, may raise. Raises OSError; then the file is as it
+    was. One writer at a time: ``.<name>.new`` is used."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    try:
+        with open(beside, "xb", opener=open_private) as file:
+            file.write(body)
+            file.flush()
+            _copy_attributes(path, file.fileno())
+            os.fsync(file.fileno())
+        before()
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _copy_attributes(path: Path, descriptor: int) -> None:
+    try:
+        like = path.stat()
+    except FileNotFoundError:
+        return
+    if (like.st_uid, like.st_gid) != (os.geteuid(), os.fstat(descriptor).st_gid):
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+    for name in os.listxattr(path):  # such as access control lists
+        with contextlib.suppress(OSError):  # some belong to the system
+            os.setxattr(descriptor, name, os.getxattr(path, name))
