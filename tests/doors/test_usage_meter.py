@@ -116,6 +116,25 @@ async def test_a_new_day_begins_a_new_file(tmp_path: Path, monkeypatch: pytest.M
     assert kept(tmp_path, "2026-10-02").users == {"ann": Use(requests=1, sent=5)}
 
 
+async def test_the_last_day_of_a_tenant_has_its_memory_and_outlives_the_daemon(tmp_path: Path) -> None:
+    counters = Counters()
+    one = meter(tmp_path, counters=counters)
+    async with one.metered(running)(ANN, lambda: False):
+        counters.timed("ann/one")[0] += 3
+    one.close()
+    later = meter(tmp_path)
+    task = tasks.start(later.run(), "usage")
+    await eventually(lambda: later.activity.of("ann/one", NOON))
+    task.cancel()
+    (slot,) = later.activity.of("ann/one", NOON)
+    assert (slot.at, slot.requests) == (NOON, 3)
+    assert slot.memory > 5e6  # this interpreter
+    meter(tmp_path).close()  # which had no time to read it
+    last = meter(tmp_path)
+    last._restore(last._read_activity())
+    assert last.activity.of("ann/one", NOON) == [slot]
+
+
 async def test_a_folder_that_cannot_be_written_is_logged_once(tmp_path: Path) -> None:
     log = Log()
     one = meter(tmp_path / "nonesuch", log=log)

@@ -1,10 +1,22 @@
 """A daemon for the control room: it writes down what it was asked, and does what the test says."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from flyatc import __version__
-from flyatc.control.types import Daemon, Drained, Explanation, History, Overview, Reloaded, Version
+from flyatc.control.types import (
+    Daemon,
+    Drained,
+    Explanation,
+    History,
+    LocalDatabase,
+    Overview,
+    Reloaded,
+    TenantDetails,
+    Version,
+)
 from flyatc.cost.usage import Usage, Use
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
@@ -72,6 +84,15 @@ class Desk:
         self.reported.append(f"with_data {user}")
         return [WINTER.tenant]
 
+    def tenant(self, address: str) -> TenantDetails:
+        self.reported.append(f"tenant {address}")
+        found = next((one for one in self.tenants if one.tenant == address), None)
+        if found is None:
+            raise NoSuchTenant(address, WINTER.tenant)
+        return TenantDetails(
+            status=found, path=f"/{address}/", tunnels=1, activity=[], databases=[LocalDatabase("a.db", 2048)], files=[]
+        )
+
     async def usage(self, days: int) -> Usage:
         self.reported.append(f"usage {days}")
         return Usage(since=STARTED, observed=1.0, up=1.0, users={}, shared=Use(), machine=None)
@@ -118,6 +139,11 @@ class Desk:
     async def history(self, address: str, database: str | None) -> History:
         await self._do(f"history {address} {database}")
         return History(versions=VERSIONS)
+
+    @contextlib.asynccontextmanager
+    async def copy(self, address: str, database: str, choice: Choice, progress: Progress) -> AsyncIterator[Path]:
+        await self._tell(f"copy {address} {database} {choice}", progress)
+        yield Path(__file__)
 
     async def _tell(self, reported: str, progress: Progress) -> None:
         for step in self.steps:

@@ -88,6 +88,7 @@ async def test_a_warm_request_takes_at_most_forty_calls_and_three_objects(user: 
     made = objects(lambda: served(path, user.encode()))
     assert made.total() <= OBJECTS, made
     assert b'"start":"warm"' in path.log.journal.since(0)[-1][2]
+    assert sum(path.records.counters.times[user]) == 5, "each response is timed"
 
 
 async def test_a_lease_in_doubt_or_lost_is_noticed_by_the_next_request_and_the_next_response(path: WarmPath) -> None:

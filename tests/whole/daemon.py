@@ -184,6 +184,10 @@ class Daemon:
         overview = Client(str(self.data)).get("/status", dict[str, Any])
         return next(dict(one) for one in overview["tenants"] if one["tenant"] == tenant)
 
+    def tenant(self, address: str) -> dict[str, Any]:
+        """Return what the control API says of one tenant."""
+        return Client(str(self.data)).get("/tenant", dict[str, Any], address=address)
+
     # --- its end ---
 
     def signal(self, number: int) -> None:

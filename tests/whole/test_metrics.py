@@ -132,3 +132,21 @@ def test_the_cache_is_counted(daemon: Daemon) -> None:
     after = scrape(daemon)
     assert after["flyatc_cache_requests_total", "misses"] == before["flyatc_cache_requests_total", "misses"] + 1
     assert after[("flyatc_cache_bytes",)] == after[("flyatc_cache_entries",)] == 0
+
+
+def test_the_control_api_says_of_a_tenant_what_the_last_day_was(daemon: Daemon) -> None:
+    def counted(of: str) -> int:
+        return sum(one[of] for one in daemon.tenant("bob")["activity"])
+
+    requests, errors = counted("requests"), counted("errors")
+    for code in (200, 200, 503):
+        assert daemon.get(f"/bob/status?code={code}").status == code
+    eventually(lambda: (counted("requests"), counted("errors")) == (requests + 3, errors + 1), 10, "three responses")
+    details = daemon.tenant("bob")
+    slot = details["activity"][-1]
+    assert slot["at"] % 300 == 0
+    assert 0 < slot["median"] <= slot["slow"] < 60
+    assert (details["status"]["state"], details["path"], details["tunnels"]) == ("ready", "/bob/", 0)
+    assert [(one["name"], one["size"] >= 4096) for one in details["databases"]] == [("app.sqlite3", True)]
+    assert daemon.cli("stop", "bob").returncode == 0
+    assert max(one["memory"] for one in daemon.tenant("bob")["activity"]) > 5e6, "measured at the end of a short run"

@@ -26,6 +26,7 @@ from flyatc.control.requests import (
     ReleaseRequest,
     RouteQuery,
     Target,
+    TenantQuery,
     TenantsQuery,
     UsageQuery,
 )
@@ -41,6 +42,7 @@ from flyatc.control.types import (
     Resumed,
     Step,
     Switched,
+    TenantDetails,
     Tenants,
 )
 from flyatc.cost.usage import Usage
@@ -163,6 +165,10 @@ async def tenants(operations: Operations, query: TenantsQuery) -> Tenants:
     return Tenants(await operations.with_data(query.user))
 
 
+async def tenant(operations: Operations, query: TenantQuery) -> TenantDetails:
+    return operations.tenant(query.address)
+
+
 async def history(operations: Operations, query: HistoryQuery) -> History:
     return await operations.history(query.address, query.database)
 
@@ -261,6 +267,8 @@ ROUTES: tuple[Route, ...] = (
          takes=AddressQuery, gives=Address, handle=address),
     Call(method="GET", path="/tenants", summary="The tenants of a user, or all, that have data, here or in the store.",
          takes=TenantsQuery, gives=Tenants, handle=tenants),
+    Call(method="GET", path="/tenant", summary="One tenant: its status, its databases here, and its last day.",
+         takes=TenantQuery, gives=TenantDetails, handle=tenant),
     Call(method="GET", path="/history", summary="The kept versions of a tenant's databases.",
          takes=HistoryQuery, gives=History, handle=history),
     Call(method="GET", path="/usage", summary="What each user of this machine uses of it and of the store.",

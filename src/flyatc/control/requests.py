@@ -89,6 +89,12 @@ class TenantsQuery(Struct, frozen=True):
     user: str | None = None
 
 
+class TenantQuery(Struct, frozen=True):
+    """``address``: of a tenant."""
+
+    address: str
+
+
 class HistoryQuery(Struct, frozen=True):
     """``database`` None: all of the tenant."""
 

@@ -3,6 +3,7 @@
 Times are RFC 3339 in UTC. Pure.
 """
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from flyatc.cost.usage import Usage
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.kit.types import Progress
+from flyatc.observe.activity import Slot
 from flyatc.observe.counters import Counters
 from flyatc.tenants.state import Status
 
@@ -116,6 +118,26 @@ class History(Struct, frozen=True, kw_only=True):
     notes: list[str] = []  # folders and databases whose current versions do not belong together
 
 
+class LocalDatabase(Struct, frozen=True):
+    """A database on this machine. ``size``: bytes of its file, with the WAL; None: there is no file."""
+
+    name: str
+    size: int | None
+
+
+class TenantDetails(Struct, frozen=True, kw_only=True):
+    """The response to GET /tenant. ``path``: of its URLs. ``tunnels``: WebSockets that are open now, of
+    ``status.requests``. ``activity``: the five-minute slots of the last day in which it was active here, in order; the
+    last one may still be open. ``files``: folders of files that are saved."""
+
+    status: Status
+    path: str
+    tunnels: int
+    activity: list[Slot]
+    databases: list[LocalDatabase]
+    files: list[str]
+
+
 class Step(Struct, frozen=True):
     """A line of the response to backup and restore: progress of one step, in bytes."""
 
@@ -210,6 +232,9 @@ class Operations(Protocol):
     async def with_data(self, user: str | None) -> list[str]:
         """Addresses of the tenants that have data, here or in the store; ``user`` None: of all."""
 
+    def tenant(self, address: str) -> TenantDetails:
+        """One tenant, as this machine knows it."""
+
     async def usage(self, days: int) -> Usage:
         """The use of this machine by its users in the last ``days``."""
 
@@ -249,3 +274,9 @@ class Operations(Protocol):
         folder of files."""
 
     async def history(self, address: str, database: str | None) -> History: ...
+
+    def copy(
+        self, address: str, database: str, choice: Choice, progress: Progress
+    ) -> AbstractAsyncContextManager[Path]:
+        """Make a checked copy of a database, which is removed on exit: of its newest content, which a running app may
+        be changing meanwhile, or of a version of the store. Nothing else is changed."""

@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic, time
 from typing import Protocol, TypeVar
 
@@ -16,8 +18,10 @@ from flyatc.config.schema import Config
 from flyatc.control import route_explanation, types
 from flyatc.cost.usage import Usage
 from flyatc.daemon import usage_report
+from flyatc.daemon.copies import Copies
 from flyatc.daemon.leases import local_tenants
 from flyatc.daemon.wiring import Parts
+from flyatc.databases import local_files
 from flyatc.databases.app_files import facade
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.edge import maintenance_rules
@@ -50,6 +54,7 @@ class Operations:
     def __init__(self, daemon: Host, parts: Parts) -> None:
         self._daemon, self._parts = daemon, parts
         self._started = stamp(time())
+        self._copies = Copies(parts.databases, parts.data / ".flyatc")
 
     @property
     def journal(self) -> Journal:
@@ -123,6 +128,20 @@ class Operations:
         others = [one for one in found.values() if one == config.tenant_of_pattern(one.user, one.name)]
         known = [*(found[address] for address in listed), *sorted(others, key=lambda one: one.address)]
         return [one.address for one in known if config.serves(one.user)]
+
+    def tenant(self, address: str) -> types.TenantDetails:
+        tenant = self._parts.fleet.one(address)
+        spec, through = tenant.spec, tenant.peek()
+        return types.TenantDetails(
+            status=self._parts.fleet.status_of(address),
+            path=f"{spec.prefix}/",
+            tunnels=through.tunnels if isinstance(through, Gateway) else 0,
+            activity=self._parts.usage.activity.of(spec.address, time()),
+            databases=[
+                types.LocalDatabase(name, _size(spec.data / name)) for name in self._parts.databases.held.names(spec)
+            ],
+            files=list(spec.app.files),
+        )
 
     async def usage(self, days: int) -> Usage:
         return await usage_report.report(self._parts, self._daemon.config, days)
@@ -243,6 +262,11 @@ class Operations:
             finally:  # what is cached was made of other data
                 await self.clear_cache(tenant.address)
 
+    def copy(
+        self, address: str, database: str, choice: Choice, progress: Progress
+    ) -> AbstractAsyncContextManager[Path]:
+        return self._copies.made(self._parts.fleet.one(address).spec, database, choice, progress)
+
     async def history(self, address: str, database: str | None) -> types.History:
         tenant = self._parts.fleet.one(address).spec
         versions = await self._parts.databases.history(tenant, database)
@@ -267,6 +291,14 @@ class Operations:
 
 def _address(scope: str) -> str | None:
     return None if scope == maintenance_rules.EVERYTHING else scope
+
+
+def _size(database: Path) -> int | None:
+    """Bytes of a database with its WAL; None: there is no file."""
+    try:
+        return local_files.size(database) + local_files.wal_size(database)
+    except OSError:
+        return None
 
 
 def _written(change: Callable[[], R]) -> R:

@@ -1,5 +1,6 @@
 """Measures what each user uses: running time and memory at intervals and at the end of each run, requests and bytes by
-the counters that exist anyway. Kept on disk by day, one small file each, for ``flyatc cost``."""
+the counters that exist anyway. Kept on disk by day, one small file each, for ``flyatc cost``. And the last day of each
+tenant (``observe.activity``), in a file beside them."""
 
 import asyncio
 import contextlib
@@ -17,6 +18,8 @@ from flyatc.config.schema import Tenant
 from flyatc.cost import usage
 from flyatc.cost.usage import Day, Use
 from flyatc.kit import durable_files
+from flyatc.observe import activity
+from flyatc.observe.activity import Activity
 from flyatc.observe.counters import Counters, StoreCalls
 from flyatc.observe.log import Log
 from flyatc.process import measure_work
@@ -24,6 +27,7 @@ from flyatc.process.child import RunningChild
 
 LOOK = 15.0  # s; between two measurements of memory
 WRITE = 600.0  # s; what a SIGKILL loses
+ACTIVITY = "activity"  # name of the file with the last day of each tenant
 _FILE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.json")
 
 Running = Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[RunningChild]]
@@ -32,6 +36,7 @@ Running = Callable[[Tenant, Callable[[], bool]], AbstractAsyncContextManager[Run
 @dataclass(eq=False, slots=True)
 class _Run:
     user: str
+    tenant: str  # its address
     members: Callable[[], list[int]]
     since: float  # monotonic; counted up to then
     memory: int | None = None  # bytes at the last look
@@ -54,6 +59,8 @@ class UsageMeter:
         self._seen: dict[str, tuple[int, int]] = {}  # user → requests and bytes of the counters at the last look
         self._up_to = monotonic()
         self._day = self._new_day()
+        self.activity = Activity(counters, wall())
+        self._restored = False  # the activity before this daemon is not read yet
         self._failed = False
         self._writing = threading.Lock()  # the last write may begin while the one before still goes on
 
@@ -63,7 +70,7 @@ class UsageMeter:
         @contextlib.asynccontextmanager
         async def counted(tenant: Tenant, hurry: Callable[[], bool]) -> AsyncIterator[RunningChild]:
             async with running(tenant, hurry) as child:
-                with self._counting(_Run(tenant.user, child.members, monotonic())):
+                with self._counting(_Run(tenant.user, tenant.address, child.members, monotonic())):
                     yield child
 
         return counted
@@ -85,10 +92,12 @@ class UsageMeter:
         use.seconds += seconds
         use.memory += seconds * (run.memory or 0)
         run.since = now
+        self.activity.use(run.tenant, run.memory or 0)
 
     async def run(self) -> None:
         """Measure at intervals, and write now and then. Never returns."""
         await self._continue()
+        self._restore(await asyncio.to_thread(self._read_activity))
         written = monotonic()
         while True:
             await asyncio.sleep(LOOK)
@@ -99,7 +108,7 @@ class UsageMeter:
                 await self._continue()
             elif monotonic() - written > WRITE:
                 written = monotonic()
-                await asyncio.to_thread(self._write, self._day)
+                await asyncio.to_thread(self._write, self._day, self.activity.saved())
 
     async def _continue(self) -> None:
         """Add what this machine has counted on this day before."""
@@ -129,6 +138,7 @@ class UsageMeter:
         self._collect()
 
     def _collect(self) -> None:
+        self.activity.look(self._wall())
         now = monotonic()
         self._day.up += now - self._up_to
         self._day.until, self._up_to = self._wall(), now
@@ -183,12 +193,23 @@ class UsageMeter:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _write(self, day: Day) -> None:
-        """Write a day, and remove what is too old. Blocking. A failure is logged once."""
+    def _read_activity(self) -> bytes:
+        with contextlib.suppress(OSError), (self._folder / ACTIVITY).open("rb") as file:
+            return file.read(activity.MOST_BYTES)
+        return b""
+
+    def _restore(self, saved: bytes) -> None:
+        self._restored = True
+        self.activity.restore(saved)
+
+    def _write(self, day: Day, lately: bytes = b"") -> None:
+        """Write a day, and ``lately``, the activity; remove what is too old. Blocking. A failure is logged once."""
         try:
             with self._writing:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 durable_files.write(self._path(day.date), msgspec.json.encode(day))
+                if lately:
+                    durable_files.write(self._folder / ACTIVITY, lately)
                 for date in usage.expired(self._dates(), day.date):
                     self._path(date).unlink(missing_ok=True)
             self._failed = False
@@ -202,4 +223,6 @@ class UsageMeter:
         self._collect()
         if not self._continued:
             self._add(self._read(self._path(self._day.date)))
-        self._write(self._day)
+        if not self._restored:
+            self._restore(self._read_activity())
+        self._write(self._day, self.activity.saved())

@@ -1,5 +1,5 @@
-"""Restore a chosen version: it replaces the local copy, and the next save makes it the newest version. Or copy the
-newest one elsewhere, for a rehearsal: the store is only read, so no lease is needed."""
+"""Restore a chosen version: it replaces the local copy, and the next save makes it the newest version. Or copy one
+elsewhere, for a rehearsal or for the operator: the store is only read, so no lease is needed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from flyatc.config.schema import Tenant
-from flyatc.databases import local_files, manifest, orphaned_copies, restore
+from flyatc.databases import disk_space, links, local_files, manifest, orphaned_copies, restore, sqlite
 from flyatc.databases.app_files import opening
 from flyatc.databases.app_files.folder import SavedFolder
 from flyatc.databases.app_files.index import Index
@@ -18,10 +18,13 @@ from flyatc.databases.decisions.version_choice import Choice, Moment, NoneSoOld,
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry, Pointer
+from flyatc.databases.remote import Current
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
 from flyatc.kit.types import Progress, silent
+
+RESERVE = 64 << 20  # bytes that a copy for an operator leaves free on the disk
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,13 @@ async def roll_back(
 ) -> None:
     """Put the chosen content in place, and record it as in use and changed since the store's current version, so that
     the next save publishes it. All are verified before the first is put in place. Raises RestoreRefused."""
-    picks = [await _pick(choice, database) for database in databases]
+    picks = [await _pick(choice, one, await restore.take_over(one)) for one in databases]
     async with tools.workplace(tenant.data / ".flyatc", "restore") as place:
         arrivals = (_bring(*one, place, tools, progress) for one in zip(databases, picks, strict=True))
         await restore.put_all(tenant, arrivals, lambda found: _settle(databases, picks, found, record, tools))
 
 
-async def _pick(choice: Choice, database: Database) -> _Pick:
-    current = await restore.take_over(database)
+async def _pick(choice: Choice, database: Database, current: Current | None) -> _Pick:
     pointer = current.pointer if current is not None else None
     reason = "requested by the operator"
     match choice:
@@ -113,12 +115,46 @@ async def copy_newest(
 
 async def _fetch(database: Database, streams: LitestreamBackend | None, place: Path, tools: Workers) -> Restored | None:
     if streams is not None:
-        return await streams.fetch(database, place)
+        return await streams.fetch(database, None, place, silent)
     current = await database.remote.current()
     pointer = current.pointer if current is not None else None
     if pointer is None:
         return None
     return await restore.bring(database, pointer.key, pointer, place, tools, silent)
+
+
+async def copy_chosen(
+    database: Database,
+    choice: Choice,
+    place: Path,
+    streams: LitestreamBackend | None,
+    tools: Workers,
+    progress: Progress,
+) -> Path:
+    """Make a checked copy of what the store has of a database. Raises RestoreRefused, StoreUnavailable, OSError."""
+    if streams is not None:
+        return (await streams.fetch(database, choice, place, progress)).raw
+    pick = await _pick(choice, database, await database.remote.current())
+    return (await _bring(database, pick, place, tools, progress)).raw
+
+
+async def copy_local(
+    tenant: Tenant, name: str, place: Path, tools: Workers, progress: Progress, *, keep_wal: bool
+) -> Path:
+    """Make a checked copy of the local file, which its app may be writing. ``keep_wal``: see ``sqlite.copy``. Raises
+    RestoreRefused, OSError."""
+    path, copy = tenant.data / name, place / "copy"
+    if not path.exists():
+        raise RestoreRefused(f"{tenant.address}: {name} does not exist yet")
+    links.refuse(tenant.data, [name])
+    needed = local_files.size(path) + local_files.wal_size(path) + RESERVE
+    try:
+        with disk_space.require_free_space(f"{tenant.address}: the copy of {name}", place, needed):
+            await tools.heavy.watch(partial(sqlite.copy, path, copy, keep_wal=keep_wal), "copy", progress)
+        await tools.heavy.run(partial(sqlite.check_still, copy))
+    except sqlite.Unusable as error:
+        raise RestoreRefused(f"{tenant.address}: {name} cannot be copied: {error}") from error
+    return copy
 
 
 async def _put_folder(folder: SavedFolder, place: Path, tools: Workers) -> None:

@@ -1,6 +1,5 @@
 """Facade of the databases of tenants: restore, hold, save, history, orphaned copies."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
@@ -17,13 +16,13 @@ from flyatc.databases.database import Database
 from flyatc.databases.decisions import inventory
 from flyatc.databases.decisions.version_choice import Choice
 from flyatc.databases.held_databases import Held, HeldDatabases
-from flyatc.databases.litestream.backend import LitestreamBackend, Span
+from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.litestream.replica_restore import newest
 from flyatc.databases.litestream.replication import Replication
 from flyatc.databases.local_record import Record
 from flyatc.databases.manifest import Entry
 from flyatc.databases.remote import Version, in_time
-from flyatc.databases.workers import Workers
+from flyatc.databases.workers import SENDING_SECONDS, Workers
 from flyatc.kit.errors import RestoreRefused, StillRunning
 from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
@@ -31,7 +30,6 @@ from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease, SoleLease
 
 DAMAGED = "the record of the local databases is damaged: nothing is known of them"
-SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
 
 
 class DatabaseService:
@@ -136,17 +134,13 @@ class DatabaseService:
             versions = {one.name: await one.remote.versions() for one in chosen}
             if self._streams is not None:
                 for span in await self._streams.history(tenant, record, SoleLease(), database):
-                    versions[span.database].append(_of_span(span))
+                    saved = Version(span.database, span.line, span.until, None, span.size, current=False)
+                    versions[span.database].append(saved)
                 versions = {name: found if name.endswith("/") else in_time(found) for name, found in versions.items()}
             return [version for found in versions.values() for version in found]
 
     async def restore(
-        self,
-        tenant: Tenant,
-        database: str | None,
-        choice: Choice,
-        progress: Progress,
-        lease: Lease | None = None,
+        self, tenant: Tenant, database: str | None, choice: Choice, progress: Progress, lease: Lease | None = None
     ) -> list[str]:
         """Replace the local copy of a database or a folder (None: of all) by the chosen version, and save that as a new
         version. The tenant is stopped. Return sentences on the folders. Raises RestoreRefused (nothing was changed),
@@ -188,6 +182,21 @@ class DatabaseService:
             record = await self._record(copied)
             databases = [self._database(copied, one.database, record, SoleLease()) for one in there.databases]
             await rollback.copy_newest(databases, data / ".flyatc", self._streams, self._tools)
+
+    async def export(self, tenant: Tenant, name: str, choice: Choice, place: Path, progress: Progress) -> Path:
+        """Make a checked copy of a database below ``place``: of the local file where that is the newest, else of the
+        chosen version. Nothing else is changed. Raises RestoreRefused."""
+        tenant = await self._expanded(tenant)
+        if name not in tenant.app.databases:
+            there = ", ".join(tenant.app.databases) or "none"
+            raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {there}")
+        with restore.refusing(tenant):
+            record, running = await self._record(tenant), tenant.address in self.held.running()
+            local = self._store is None or running or (record.get(name) or Entry()).in_use
+            if choice is None and local:
+                return await rollback.copy_local(tenant, name, place, self._tools, progress, keep_wal=running)
+            database = self._database(tenant, name, record, SoleLease())
+            return await rollback.copy_chosen(database, choice, place, self._streams, self._tools, progress)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
         """Return the highest epoch in their local records; 0: none."""
@@ -288,11 +297,7 @@ class DatabaseService:
 
     async def sent(self, patience: float = SENDING_SECONDS) -> None:
         """Wait for the uploads of orphaned copies, ``patience`` seconds at most."""
-        if self._tools.sending:
-            _, late = await asyncio.wait(list(self._tools.sending), timeout=patience)
-            for one in late:  # the next run sends it
-                one.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._tools.sent(patience)
 
     async def still(self) -> None:
         """Stop uploads and litestream. Nothing is held any more."""
@@ -343,7 +348,3 @@ class DatabaseService:
             return None
         text = seed.get(database.removesuffix("/")) if isinstance(seed, dict) else seed
         return None if text is None else Path(self._expand(text, tenant))
-
-
-def _of_span(span: Span) -> Version:
-    return Version(span.database, span.line, span.until, None, span.size, current=False)

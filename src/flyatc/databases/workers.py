@@ -10,6 +10,8 @@ from flyatc.databases import local_files
 from flyatc.kit.threads import Threads
 from flyatc.observe.log import Log
 
+SENDING_SECONDS = 3.0  # for the upload of orphaned copies when the daemon stops
+
 
 class Workers:
     """``quick``: threads for short calls; ``heavy``: for copies and compression, which must not delay the short ones.
@@ -34,6 +36,14 @@ class Workers:
             yield place
         finally:
             await self.quick.run(partial(local_files.remove, place))
+
+    async def sent(self, patience: float) -> None:
+        """Wait for the uploads of orphaned copies, ``patience`` seconds at most."""
+        if self.sending:
+            _, late = await asyncio.wait(list(self.sending), timeout=patience)
+            for one in late:  # the next run sends it
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def close(self) -> None:
         self.quick.close()

@@ -1,5 +1,6 @@
 """The access-log line of a request (one JSON object), and the request counters."""
 
+from bisect import bisect_left
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic, time
@@ -7,7 +8,7 @@ from time import monotonic, time
 import msgspec
 
 from flyatc.edge.exchange import Exchange
-from flyatc.observe.counters import Counters
+from flyatc.observe.counters import DURATIONS, FAILED, Counters
 from flyatc.observe.log import Log
 from flyatc.observe.log_text import inert_json
 from flyatc.wire.errors import BadMessage
@@ -215,16 +216,21 @@ class Recorder:
         counters, now = self.counters, monotonic()
         if exchange.status < 400 and exchange.tenant is not None and not exchange.silent:
             self.served_at = now
-        key = exchange.tenant or "", exchange.status
+        key, elapsed = (exchange.tenant or "", exchange.status), now - exchange.began
         try:
             counters.requests[key] += 1
             counters.sent[key[0]] += exchange.sent
         except KeyError:  # the first one
             counters.count(*key, exchange.sent)
-        counters.seconds += now - exchange.began
+        if key[1] != 101:  # a tunnel takes as long as it is used
+            times = counters.times.get(key[0]) or counters.timed(key[0])
+            times[bisect_left(DURATIONS, elapsed)] += 1
+            if key[1] >= 500:
+                times[FAILED] += 1
+        counters.seconds += elapsed
         counters.in_flight -= 1
         if exchange.wait is not None:
             counters.cold += 1
             counters.cold_seconds += exchange.wait
         if self.lines and not exchange.silent:
-            self._log.request(exchange.tenant, line(exchange, now - exchange.began))
+            self._log.request(exchange.tenant, line(exchange, elapsed))

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 MOST_SERIES = 20_000
 OTHERS = "~others"
+MOST_TIMED = 512  # tenants
+DURATIONS = tuple(2 ** (step / 4) / 4000 for step in range(86))  # s; bounds of ``times``: 0.25 ms to ten minutes
+FAILED = len(DURATIONS) + 1  # index of the responses with 5xx in ``times``
 
 
 @dataclass(slots=True)
@@ -12,6 +15,7 @@ class Counters:
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)  # (tenant, status) → number
     sent: dict[str, int] = field(default_factory=dict)  # tenant → bytes sent to clients, including heads
+    times: dict[str, list[int]] = field(default_factory=dict)  # tenant → see ``timed``; observe.activity takes them
     seconds: float = 0.0  # total time of all requests
     in_flight: int = 0
     tunnels: int = 0  # open now
@@ -30,6 +34,18 @@ class Counters:
             number = self.requests.get(key)
         self.requests[key] = (number or 0) + 1
         self.sent[key[0]] = self.sent.get(key[0], 0) + sent
+
+    def timed(self, tenant: str) -> list[int]:
+        """The responses of a tenant since the last ``take_times`` by duration: item n counts those above
+        DURATIONS[n - 1] up to DURATIONS[n], and item FAILED those with 5xx once more."""
+        if tenant not in self.times and len(self.times) >= MOST_TIMED:
+            tenant = OTHERS
+        return self.times.setdefault(tenant, [0] * (FAILED + 1))
+
+    def take_times(self) -> dict[str, list[int]]:
+        """Return ``times``, and begin anew."""
+        taken, self.times = self.times, {}
+        return taken
 
     @property
     def sent_bytes(self) -> int:

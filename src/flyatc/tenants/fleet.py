@@ -80,10 +80,17 @@ class Fleet:
             found = tenant.status()
         else:
             found = Status(tenant=spec.address, user=spec.user, state=State.STOPPED, since=self._since)
-        before = self.saved_before.get(spec.address)
+        return self._with_last_save(found)
+
+    def _with_last_save(self, found: Status) -> Status:
+        before = self.saved_before.get(found.tenant)
         if found.saved_at is None and found.pid is None and before is not None:
             return structs.replace(found, saved_at=stamp(before))
         return found
+
+    def status_of(self, address: str) -> Status:
+        """Return the status of one tenant. Raises NoSuchTenant."""
+        return self._with_last_save(self.one(address).status())
 
     async def start(self, address: str) -> None:
         """Start a tenant, or all tenants of a user. Raises NoSuchTenant, errors.Unavailable (of the first failure)."""

@@ -25,7 +25,7 @@ from flyatc.databases.restore import Seeds
 from flyatc.databases.transfer import Restored
 from flyatc.databases.workers import Workers
 from flyatc.kit.errors import RestoreRefused
-from flyatc.kit.types import Progress, silent
+from flyatc.kit.types import Progress
 from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
 from flyatc.ownership.lease import Lease
@@ -100,11 +100,11 @@ class LitestreamBackend:
         marked = await rewind(databases, choice, record, self._context, progress)
         return Replication(tenant, await prepare.attach(databases, self._context, marked), record, lease, self._context)
 
-    async def fetch(self, database: Database, place: Path) -> Restored:
-        """Fetch the newest content below ``place``. The store is only read. Raises RestoreRefused, StoreUnavailable,
+    async def fetch(self, database: Database, choice: Choice, place: Path, progress: Progress) -> Restored:
+        """Fetch the chosen content below ``place``. The store is only read. Raises RestoreRefused, StoreUnavailable,
         OSError."""
         found, current = await listed(database, self._context.store), await database.remote.current()
-        return await _newest(_There(database, found, current), place, self._context, silent)
+        return await _bring(_There(database, found, current), choice, place, self._context, progress)
 
     async def close(self) -> None:
         await self._context.engine.close()
