@@ -9,18 +9,19 @@ MOST = 10_000  # addresses remembered; the one that failed longest ago is forgot
 
 
 class FailedLogins:
-    """``EACH`` seconds for each failure beyond ``FREE``. Times are in seconds of any clock that never goes back."""
+    """``each`` seconds for each failure beyond ``free``. Times are in seconds of any clock that never goes back."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: float = FREE, each: float = EACH) -> None:
+        self._free, self._each = free, each
         self._until: OrderedDict[str, float] = OrderedDict()  # when all failures of an address are forgotten
 
     def wait(self, address: str, now: float) -> float:
         """Return the seconds until the next attempt of this client is permitted; 0: it is now."""
-        return max(0.0, self._until.get(network(address), now) - now - (FREE - 1) * EACH)
+        return max(0.0, self._until.get(network(address), now) - now - (self._free - 1) * self._each)
 
     def failed(self, address: str, now: float) -> None:
         key = network(address)
-        self._until[key] = max(now, self._until.pop(key, now)) + EACH
+        self._until[key] = max(now, self._until.pop(key, now)) + self._each
         if len(self._until) > MOST:
             self._until.popitem(last=False)
 

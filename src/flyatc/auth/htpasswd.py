@@ -32,14 +32,14 @@ def parse(lines: Iterable[str]) -> tuple[Mapping[str, str], list[tuple[int, str]
             faults.append((index, f"is not a name, a colon and a hash: {_HOW}"))
         elif name in found:
             faults.append((index, f"{name!r} is listed twice"))
-        elif fault := _fault(hashed):
-            faults.append((index, f"the password of {name!r} {fault}"))
+        elif problem := fault(hashed):
+            faults.append((index, f"the password of {name!r} {problem}"))
         else:
             found[name] = hashed
     return found, faults
 
 
-def _fault(hashed: str) -> str | None:
+def fault(hashed: str) -> str | None:
     """Return what is wrong with a hash. It is not repeated: it may be a password in plain text."""
     if match := _BCRYPT.fullmatch(hashed):
         return None if 4 <= int(match[1]) <= MOST_ROUNDS else f"has a cost that is not from 4 to {MOST_ROUNDS}"

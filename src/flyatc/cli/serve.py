@@ -21,7 +21,8 @@ from flyatc.kit.errors import FlyatcError
 @click.option(
     "--user", metavar="USER", help="Serve this user only; $CUSTOMER_ID does the same. Others are sent elsewhere."
 )
-def serve(config_path: Path | None, user: str | None) -> int:
+@click.option("--insecure", is_flag=True, help="Serve the dashboard without a password, on loopback only.")
+def serve(config_path: Path | None, user: str | None, insecure: bool) -> int:
     """Run the daemon in the foreground.
 
     SIGTERM and Ctrl-C end it: requests finish, every tenant is saved and stopped. A second signal hurries. SIGHUP
@@ -29,9 +30,12 @@ def serve(config_path: Path | None, user: str | None) -> int:
     """
     from flyatc import daemon
     from flyatc.config.schema import USER_VARIABLE
+    from flyatc.config.sections import INSECURE
 
     if user is not None:
         os.environ[USER_VARIABLE] = user  # apps may read it too
+    if insecure:
+        os.environ[INSECURE] = "1"
     return daemon.run(document.find(config_path))
 
 

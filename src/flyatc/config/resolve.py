@@ -1,6 +1,7 @@
 """Resolve the file as written into Config: complete apps, absolute paths, all faults reported. Pure."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
@@ -60,6 +61,7 @@ def resolve(
         fly=sections.fly(file.fly, context),
         replay=sections.replay(file.replay, context),
         log=file.log,
+        dashboard=None if alone else sections.dashboard(file.dashboard, server, users, partial(_matches, pattern), context),
         pages=app.pages,
         tenants=tenants,
         pattern=pattern,
@@ -161,6 +163,12 @@ def _pin(user: str, entry: UserEntry | None, faults: Faults) -> Pin | None:
     if entry.machine is not UNSET and (fault := name_rules.machine(entry.machine)):
         faults.add((*key, "machine"), fault)
     return Pin(region=entry.region or None, machine=entry.machine or None)
+
+
+def _matches(pattern: Pattern | None, user: str) -> bool:
+    from flyatc.config import user_pattern  # most configurations have none
+
+    return pattern is not None and user_pattern.compiled(pattern.match).matches(user)
 
 
 def _pattern(entry: UserEntry | None, app: App, apps: tuple[tuple[str, App], ...], context: Context) -> Pattern | None:

@@ -29,6 +29,7 @@ from flyatc.config.schema_sections import (
 from flyatc.config.schema_sections import Limits as Limits
 from flyatc.config.schema_sections import Logging as Logging
 from flyatc.config.schema_sections import Storage as Storage
+from flyatc.config.schema_server import Dashboard as Dashboard
 from flyatc.config.schema_server import Server as Server
 
 ANYONE = "*"  # the entry of users who are not listed
@@ -245,6 +246,7 @@ class Config(Struct, frozen=True, kw_only=True):
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     pins: dict[str, Pin] = field(default_factory=dict)  # by user; '*' for users not listed
+    dashboard: Dashboard | None = None  # with the password itself, or its hash; None: off
     only: str | None = None  # the only user served by this machine, from the environment; None: all
 
     def serves(self, user: str) -> bool:

@@ -21,7 +21,7 @@ from flyatc.config.schema_sections import (
     Seconds,
     Storage,
 )
-from flyatc.config.schema_server import Server
+from flyatc.config.schema_server import Dashboard, Server
 
 
 class AppOverrides(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,3 +101,6 @@ class File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fly: Fly = field(default_factory=Fly)
     replay: Replay = field(default_factory=Replay)
     log: Logging = field(default_factory=Logging)
+    dashboard: Annotated[
+        Dashboard | None, Meta(description="pages for the operator, in a browser; off without this section")
+    ] = None

@@ -1,4 +1,4 @@
-"""The section ``server`` of tenants.yaml."""
+"""The sections ``server`` and ``dashboard`` of tenants.yaml."""
 
 from typing import Annotated
 
@@ -41,4 +41,21 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="proxies in front whose X-Forwarded-For entry names the client in our log; "
              "default 0, and on Fly its Fly-Client-IP"),
+    ] = None  # fmt: skip
+
+
+class Dashboard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    path: Annotated[
+        str, Meta(description="where it is served; all below it is its own, so it must be no address of a user")
+    ] = "/_flyatc"
+    password: Annotated[
+        str | None,
+        Meta(description="of the operator: ${DASHBOARD_PASSWORD}, or ${FLYATC_…}, which no app gets; or a hash that "
+             "htpasswd makes (bcrypt, argon2); or the password itself, at least 12 characters. Without one there is a "
+             "dashboard only by flyatc serve --insecure, on loopback"),
+    ] = None  # fmt: skip
+    host: Annotated[
+        str | None,
+        Meta(description="a host name of its own, such as admin.example.com: the dashboard is served there and nowhere "
+             "else, and no app is, so that no page of an app shares its origin"),
     ] = None  # fmt: skip

@@ -1,20 +1,21 @@
-"""Check the sections server, storage, fly and replay, and make their paths absolute. Pure.
+"""Check the sections server, storage, fly, replay and dashboard, and make their paths absolute. Pure.
 
 The bucket results from ``s3://…`` and the environment together; its existence is not checked here.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from flyatc.auth import htpasswd
 from flyatc.config import name_rules
 from flyatc.config.errors import Faults
 from flyatc.config.merge import Context
-from flyatc.config.schema import USER_VARIABLE, Server, Storage
+from flyatc.config.schema import USER, USER_VARIABLE, Dashboard, Server, Storage
 from flyatc.config.schema_sections import LEAST_REPLAY_CACHE, Fly, Listen, Replay
 
 LOOPBACK = "127.0.0.1"
@@ -70,6 +71,79 @@ def replay(replay: Replay, context: Context) -> Replay:
             ("replay", "cache"), f"is less than {LEAST_REPLAY_CACHE} s, which Fly Proxy does not take: more, or 0"
         )
     return replay
+
+
+INSECURE = "FLYATC_INSECURE"  # of the environment: as flyatc serve --insecure
+SHORTEST_PASSWORD = 12  # characters
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+def dashboard(
+    given: Dashboard | None, server: Server, users: Iterable[str], others: Callable[[str], bool], context: Context
+) -> Dashboard | None:
+    """Return the section with its password, None for no dashboard. ``users``: listed by name; ``others``: whether the
+    pattern of '*' matches a segment. Without a password the environment must permit it, for loopback only."""
+    insecure = context.environ.get(INSECURE) == "1"
+    if given is None and not insecure:
+        return None
+    found = given or Dashboard()
+    if fault := _dashboard_path_fault(found.path, server, users, others):
+        context.faults.add(("dashboard", "path"), fault)
+    if found.host is not None and re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", found.host) is None:
+        context.faults.add(("dashboard", "host"), f"{found.host!r} is no host name: write it as admin.example.com")
+    if found.password is not None:
+        return structs.replace(found, password=_password(found.password, context), host=found.host and found.host.lower())
+    if not insecure and INSECURE not in context.variables:
+        context.faults.add(
+            ("dashboard",),
+            'needs a password: "${DASHBOARD_PASSWORD}", and that variable in the environment. Without one there is a '
+            "dashboard only by flyatc serve --insecure, on loopback",
+        )
+    elif insecure and server.listen.host not in ("127.0.0.1", "::1", "localhost"):
+        context.faults.add_environment(
+            INSECURE, f"serves the dashboard without a password, on loopback only: set server.listen: "
+            f"127.0.0.1:{server.listen.port}, or dashboard.password"
+        )  # fmt: skip
+    return structs.replace(found, host=None)
+
+
+def _dashboard_path_fault(
+    path: str, server: Server, users: Iterable[str], others: Callable[[str], bool]
+) -> str | None:
+    if _PATH.fullmatch(path) is None or len(path) > 100:
+        return f"{path[:100]!r} must be a plain path such as /_flyatc, without a slash at its end"
+    if server.health is not None and name_rules.within(server.health, path):
+        return f"{path} contains server.health, {server.health}: choose another"
+    root = server.root.rstrip("/")
+    if root and name_rules.within(root, path):
+        return f"{path} contains server.root, below which are all users: choose another, such as /_flyatc"
+    first = path.removeprefix(f"{root}/").partition("/")[0] if path.startswith(f"{root}/") else ""
+    if first in users or (USER.fullmatch(first) and others(first)):
+        return f"{path} is an address of the user {first}: choose another, such as /_flyatc"
+    return None
+
+
+def _password(given: str, context: Context) -> str:
+    """Return the password or its hash, from the environment if it is a variable. No fault repeats it."""
+    key, variable = ("dashboard", "password"), _VARIABLE.fullmatch(given)
+    if variable is not None:
+        name = variable[1]
+        if name != "DASHBOARD_PASSWORD" and not name.startswith("FLYATC_"):
+            context.faults.add(key, f"apps get ${name} too: name it DASHBOARD_PASSWORD, or FLYATC_…")
+        given = context.environ.get(name, "")
+        if not given:
+            if name not in context.variables or name in context.environ:
+                context.faults.add(key, f"${name} is not set: on Fly, 'fly secrets set {name}=…' sets it")
+            return ""
+    if given.startswith("$"):
+        if fault := htpasswd.fault(given):
+            context.faults.add(key, fault)
+        elif given.startswith("$apr1$"):
+            context.faults.add(key, "is hashed by apr1, which is too quick: htpasswd -nB NAME makes one with bcrypt")
+    elif len(given) < SHORTEST_PASSWORD:
+        context.faults.add(key, f"is shorter than {SHORTEST_PASSWORD} characters: openssl rand -hex 16 makes one")
+    return given
 
 
 def _is_address(host: str) -> bool:

@@ -139,9 +139,9 @@ class Daemon:
     def __init__(self, config: Config, log: Log, listener: Listener, lock: DataLock) -> None:
         self.config, self.log = config, log
         self.parts = Parts(config, log, listener)
-        self.control = Listeners(
-            Operations(self, self.parts), log, self.parts.data, config.server.control, self.parts.ancestors
-        )
+        operations = Operations(self, self.parts)
+        self.control = Listeners(operations, log, self.parts.data, config.server.control, self.parts.ancestors)
+        self.parts.open_dashboard(operations, lambda: self.config)
         execute = Execution(self.parts).execute
         self._commands = ExecuteListener(execute, self.parts.data, log, self.parts.ancestors)
         self.stopping = False
@@ -232,12 +232,9 @@ class Daemon:
         await self.parts.listener.close(max(0.1, min(1.0, until - monotonic())))
         await self.parts.databases.still()
         await self.parts.leases.leave()
-        if self.parts.user_placement is not None:
-            self.parts.user_placement.close()
+        await self.parts.leave()
         await self.control.close()
         await self.parts.launcher.close()
-        if self.parts.api is not None:
-            await self.parts.api.close()
         await asyncio.to_thread(self.parts.close)  # waits for the threads of the store
 
     def _exit_at_once(self) -> NoReturn:

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyatc.config.private_paths import private_paths
 from flyatc.config.schema import Config, Tenant
+from flyatc.control.types import Operations
 from flyatc.daemon.data_watch import DataWatch, OpenDatabases
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
@@ -17,6 +19,7 @@ from flyatc.daemon.tenant_secrets import TenantSecrets
 from flyatc.daemon.usage_meter import UsageMeter
 from flyatc.daemon.user_placement import UserPlacement
 from flyatc.daemon.verify_schedule import VerifySchedule
+from flyatc.dashboard import gateway
 from flyatc.databases.litestream.backend import LitestreamBackend
 from flyatc.databases.service import DatabaseService
 from flyatc.databases.workers import Workers
@@ -51,6 +54,9 @@ from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.interfaces import Databases, Tools
 from flyatc.wire import server
+
+if TYPE_CHECKING:
+    from flyatc.dashboard.site import Site
 
 KEYLESS = (
     "the machines share no secret, and cannot distinguish each other's replays from forged ones: "
@@ -103,10 +109,29 @@ class Parts:
         self.user_placement: UserPlacement | None = None
         self.private: PrivateListener | None = None
         self.api: MachinesApi | None = None
+        self.machine: environment.Machine | None = None
+        self.dashboard = gateway.Gateway()
         self.handler = handler.Handler(
-            config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config)
+            config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config), self.dashboard
         )
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange)
+
+    def open_dashboard(self, operations: Operations, config: Callable[[], Config]) -> None:
+        """Give the dashboard what its pages use. ``config``: returns the present configuration."""
+
+        def make() -> "Site":
+            from flyatc.dashboard.site import Site
+
+            return Site(
+                operations,
+                config,
+                self.log,
+                environ=self.environ,
+                machine=self.machine,
+                placement=self.user_placement,
+            )
+
+        self.dashboard.make = make
 
     def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""
@@ -115,6 +140,7 @@ class Parts:
         except FlyatcError as error:  # users of this machine are still served; others get 503 with the owner's name
             self.log.event("warning", "no request is replayed to other machines", reason=str(error))
             return None
+        self.machine = me
         if me is None:
             return None
         dns, names = Dns(config.fly.resolver), None
@@ -215,6 +241,14 @@ class Parts:
         for store in (self.store, self.leases.store):
             if store is not None:
                 await store.hang_up()
+
+    async def leave(self) -> None:
+        """Close what looks at other machines, and the dashboard."""
+        await self.dashboard.end()
+        if self.user_placement is not None:
+            self.user_placement.close()
+        if self.api is not None:
+            await self.api.close()
 
     def close(self) -> None:
         self.usage.close()

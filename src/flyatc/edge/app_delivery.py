@@ -144,11 +144,17 @@ class AppDeliveries:
     def __init__(self, closed: Sequence[str], cache: Cache | None, is_tenant: Callable[[bytes], bool]) -> None:
         """``closed``: absolute paths of which no file is sent: the data of all tenants, the store, the configuration.
         A tenant's app may name files of its own data. ``is_tenant``: see tenant_paths."""
-        self._closed, self.cache, self._is_tenant = closed, cache, is_tenant
+        self._closed, self.cache, self._is_tenant, self._beside = closed, cache, is_tenant, False
         self._resolved = [os.fsencode(Path(path).resolve()) for path in closed]
         self._encoders = Encoders(secrets.token_bytes(32))
         self._encoding: set[File | tuple[Entry, Coding]] = set()
         self._made: dict[str, tuple[Tenant, AppDelivery]] = {}
+
+    def use(self, *, beside: bool) -> None:
+        """``beside``: whether there is a dashboard."""
+        if beside is not self._beside:
+            self._beside = beside
+            self._made.clear()
 
     def of(self, tenant: Tenant) -> AppDelivery:
         """Return the delivery for the tenant's present settings."""
@@ -160,7 +166,7 @@ class AppDeliveries:
         delivery = AppDelivery(
             tenant.app, self._encoders, self._encoding, partial(self._sendfile, tenant), self.cache, self._resolved
         )
-        delivery.paths = tenant_paths.of(tenant, self._is_tenant)
+        delivery.paths = tenant_paths.of(tenant, self._is_tenant, beside=self._beside)
         self._made[tenant.address] = tenant, delivery
         return delivery
 

@@ -136,6 +136,8 @@ def app_head(to: Exchange, recording: Recording | None) -> bytes:
     """Build the request head sent to the app. ``recording``: receives the response, and may add conditional headers to
     revalidate a stored one."""
     asked, at = to.head, to.served
+    if at.beside and headers.DASHBOARD_COOKIE in b"".join(asked.kept):
+        asked = headers.without_dashboard_cookies(asked)
     if asked.whole is not None and at.stripped is None and recording is None:
         host, now = asked.noted[b"host"][0], int(time() * 1000)
         return headers.WHOLE % (asked.whole, to.peer.encode(), host, to.identity, now, at.offer)

@@ -5,11 +5,12 @@ way: the ``Exchange`` (as ``Forward``). What depends on the configuration only i
 """
 
 import os
+import re
 from functools import partial
 from time import time
 
 from flyatc.config import private_paths
-from flyatc.config.schema import Config
+from flyatc.config.schema import App, Config, Dashboard
 from flyatc.delivery.cache.cache import Cache
 from flyatc.delivery.cache.stored import CacheHit, Ready
 from flyatc.edge import (
@@ -23,6 +24,7 @@ from flyatc.edge import (
     headers,
     maintenance,
     maintenance_rules,
+    peer_forward,
     responses,
     serve_cached,
     static_files,
@@ -34,8 +36,12 @@ from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.in_flight import InFlightRequest
 from flyatc.wire import server
 from flyatc.wire.errors import BadMessage
+from flyatc.wire.head import RequestHead
 
 RECENT = 4096  # paths whose tenant is remembered: most traffic is on few of them
+MOST_TO_DASHBOARD = 1 << 20  # octets of a body
+_PAGE = re.compile(rb"(?:/[A-Za-z0-9._-]+)*/?")  # below the dashboard's path
+_DASHBOARD = App(delivery=peer_forward.AS_IT_IS)
 LONGEST_RECENT = 256  # octets; longer paths are not remembered, so that all together stay below 2 MB
 
 
@@ -51,9 +57,11 @@ class Handler:
         cache: Cache | None,
         before: maintenance.Maintenance,
         replayer: fly_replay.FlyReplay | None,
+        dashboard: upstream.Gateway | None = None,
     ) -> None:
-        """``replayer``: on Fly, where other machines may serve a user; None elsewhere."""
-        self._replayer = replayer
+        """``replayer``: on Fly, where other machines may serve a user; None elsewhere. ``dashboard``: used if the
+        configuration has one."""
+        self._replayer, self._dashboard = replayer, dashboard
         self._fleet, self._recorder, self._maintenance = fleet, records, before
         self._deliveries = app_delivery.AppDeliveries(
             list(private_paths.private_paths(config)), cache, lambda path: self.routes.lists(path)
@@ -71,6 +79,9 @@ class Handler:
         self._hops, self._largest_body = config.server.trusted_hops, config.limits.request_body
         self._names_remote = headers.names_remote(self._hops, self._on_fly)
         self._health = config.server.health.encode() if config.server.health else None
+        dashboard = config.dashboard
+        self._host = dashboard.host.encode() if dashboard is not None and dashboard.host is not None else None
+        self._deliveries.use(beside=dashboard is not None)
         self.routes = routes or route.Routes(config)
         self._recent: dict[bytes, ServedTenant] = {}  # by path
         own = [*config.pages.values(), *(f for t in config.tenants.values() for f in t.app.pages.values())]
@@ -87,7 +98,7 @@ class Handler:
         """Handle a request from a client or from Fly Proxy."""
         if self._names_remote and (self._hops or b"fly-client-ip" in to.head.noted):
             to.remote = headers.remote(to.head, to.peer, self._hops, self._on_fly)
-        at = self._recent.get(to.head.path)
+        at = self._recent.get(to.head.path) if self._host is None or not self._is_own_host(to.head) else None
         if at is not None and at.spec is at.tenant.spec and not at.tenant.removed:
             return self._deliver(to, at)
         return self._route(to)
@@ -117,6 +128,8 @@ class Handler:
     def _route_to_user(self, to: forward.Forward) -> None:
         """Find the tenant, and serve health checks and static files; else ``_deliver``."""
         path = to.head.path
+        if self._config.dashboard is not None and self._is_for_dashboard(to.head, self._config.dashboard):
+            return self._serve_dashboard(to, self._config.dashboard)
         found = self.routes.match(path, to.head.query)
         if isinstance(found, route.Refuse):
             return self._responder.refuse(to, found.status, found.reason)
@@ -141,6 +154,31 @@ class Handler:
             below = path[len(found.prefix) :]
             return self._auth.admit(to, at.spec.app, below, partial(self._admitted, to, at), self._responder)
         return self._admitted(to, at)
+
+    def _is_for_dashboard(self, head: RequestHead, settings: Dashboard) -> bool:
+        if settings.host is not None:
+            return self._is_own_host(head)
+        own = settings.path.encode()
+        return head.path.startswith(own) and head.path[len(own) :][:1] in (b"", b"/")
+
+    def _is_own_host(self, head: RequestHead) -> bool:
+        return (head.one(b"host") or b"").lower().partition(b":")[0] == self._host
+
+    def _serve_dashboard(self, to: forward.Forward, settings: Dashboard) -> None:
+        """Forward to the dashboard. On its own host there is nothing else."""
+        head, path, own = to.head, to.head.path, settings.path.encode()
+        if path == b"/" and settings.host is not None:
+            return self._responder.redirect(to, own + b"/", "the dashboard's own host")
+        if self._dashboard is None or not path.startswith(own) or not _PAGE.fullmatch(path, len(own)) or b".." in path:
+            return self._responder.refuse(to, 404, "no page of the dashboard")
+        if head.length > MOST_TO_DASHBOARD:
+            return self._responder.refuse(to, 413, f"the body is larger than {MOST_TO_DASHBOARD} bytes")
+        delivery = app_delivery.without_tenant(_DASHBOARD, None, ())
+        now = int(time() * 1000)
+        asked = headers.towards_dashboard(
+            head, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now
+        )
+        return to.forward(self._dashboard, delivery, asked, self._responder)
 
     def _admitted(self, to: forward.Forward, at: ServedTenant) -> None:
         """Serve a static file, or ``_deliver``. The client may see this tenant."""

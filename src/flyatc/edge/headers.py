@@ -1,6 +1,7 @@
 """Rewrite the headers of requests to the app and of responses to the client. Pure."""
 
 import re
+from copy import copy
 from random import Random
 
 from flyatc.wire import head
@@ -70,6 +71,38 @@ def towards_app(
     parts.append(more)
     parts.append(b"\r\n\r\n")
     return b"".join(parts)
+
+
+DASHBOARD_COOKIE = b"flyatc_dashboard"  # the names of the dashboard's cookies begin with it
+_CLIENT = b"flyatc-client"
+_COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r]*)", re.IGNORECASE)
+
+
+def towards_dashboard(request: head.RequestHead, *, peer: str, remote: str, identity: bytes, milliseconds: int) -> bytes:
+    """Return the head that the dashboard sees: ``remote``, the client's address, is in Flyatc-Client."""
+    request.drop(_CLIENT)
+    return towards_app(
+        request,
+        path=request.path,
+        peer=peer.encode(),
+        identity=identity,
+        milliseconds=milliseconds,
+        forward=True,
+        prefix=None,
+        more=b"\r\nFlyatc-Client: " + remote.encode("latin-1", "replace"),
+    )
+
+
+def without_dashboard_cookies(request: head.RequestHead) -> head.RequestHead:
+    """Return a copy of a client's head without them: no app may see them."""
+    found = copy(request)
+    found.whole, found.kept = None, [_COOKIE.sub(_of_apps, b"".join(request.kept))]
+    return found
+
+
+def _of_apps(line: re.Match[bytes]) -> bytes:
+    pairs = [pair for pair in line[1].split(b";") if not pair.strip(b" \t").startswith(DASHBOARD_COOKIE)]
+    return b"\r\nCookie: " + b";".join(pairs).strip(b" \t") if pairs else b""
 
 
 # Replaced on the way to an app; on the way to a peer machine they stay, because that machine replaces them.

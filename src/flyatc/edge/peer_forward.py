@@ -22,7 +22,7 @@ from flyatc.wire import head
 
 RETRY_SECONDS = 5.0
 REFUSED = b"refused"  # Flyatc-Seal of the 403 for a missing or invalid signature
-_AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(enabled=False))
+AS_IT_IS = Delivery(compression=Compression(enabled=False), sendfile=Sendfile(enabled=False))
 
 
 class Unreachable(FlyatcError):
@@ -84,7 +84,7 @@ class PeerForward(exchange.WaitingReceiver):
         machine was unreachable."""
         self._to, self._place, self._hops, self._all, self._responder = to, place, hops, every, responder
         self._failed = failed
-        self._app = structs.replace(app, delivery=_AS_IT_IS, response_timeout=0.0)  # the peer handles both
+        self._app = structs.replace(app, delivery=AS_IT_IS, response_timeout=0.0)  # the peer handles both
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, *, quick: bool) -> None:

@@ -12,11 +12,21 @@ class ServedApp:
 
     ``delivery``: what is done to its responses; ``offer``: header lines that offer X-Sendfile to the app; ``forward``:
     whether X-Forwarded-* of the client are passed on, ``on_fly``: but not those of machines on the private network;
-    ``stripped``: the prefix removed from the path, None if it stays."""
+    ``stripped``: the prefix removed from the path, None if it stays; ``beside``: whether there is a dashboard, whose
+    cookies are removed."""
 
-    __slots__ = ("delivery", "forward", "offer", "on_fly", "stripped")
+    __slots__ = ("beside", "delivery", "forward", "offer", "on_fly", "stripped")
 
-    def __init__(self, delivery: AppDelivery, *, forward: bool, on_fly: bool, stripped: bytes | None = None) -> None:
+    def __init__(
+        self,
+        delivery: AppDelivery,
+        *,
+        forward: bool,
+        on_fly: bool,
+        stripped: bytes | None = None,
+        beside: bool = False,
+    ) -> None:
+        self.beside = beside
         self.delivery = delivery
         self.offer = x_sendfile.OFFER if delivery.app.delivery.sendfile.enabled else b""
         self.forward, self.on_fly, self.stripped = forward, on_fly, stripped
@@ -36,6 +46,7 @@ class ServedTenant(ServedApp):
             forward=config.server.forward_headers,
             on_fly=on_fly,
             stripped=found.prefix if spec.app.strip_prefix else None,
+            beside=config.dashboard is not None,
         )
         self.found, self.tenant, self.spec = found, tenant, spec
         self.user, self.address = found.user, spec.address

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from flyatc.config.schema import Tenant
+from flyatc.edge.headers import DASHBOARD_COOKIE
 from flyatc.wire import head
 
 REDIRECTS = (b"location", b"content-location", b"refresh")
@@ -28,19 +29,28 @@ _REDIRECT = re.compile(
     rb"|refresh:[ \t]*[0-9.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?[\"']?))([^\r]*)",
     re.IGNORECASE,
 )
+_GUARDED = frozenset((b"set-cookie", b"service-worker-allowed"))
+_GUARDED_LINE = re.compile(rb"(\r\n(?:set-cookie|service-worker-allowed):)([^\r]*)", re.IGNORECASE)
+_PLAIN = re.compile(rb"[A-Za-z0-9._~/-]*")
 _URL = re.compile(rb"(?:(?:https?:)?//([^/?#\\]*))?(/[^?#]*)?", re.IGNORECASE)
 
 
 class TenantPaths:
     """Rewrites the headers of one tenant's responses. ``names``: headers that need it, in lower case."""
 
-    __slots__ = ("_attribute", "_below", "_is_tenant", "_known", "_moves", "_prefix", "_warned", "names")
+    __slots__ = (
+        "_attribute", "_below", "_beside", "_is_tenant", "_known", "_moves", "_prefix", "_rewrites", "_warned", "names",
+    )  # fmt: skip
 
-    def __init__(self, prefix: bytes, names: Iterable[bytes], is_tenant: Callable[[bytes], bool]) -> None:
-        """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is."""
-        self.names = frozenset(names)
+    def __init__(
+        self, prefix: bytes, names: Iterable[bytes], is_tenant: Callable[[bytes], bool], *, beside: bool = False
+    ) -> None:
+        """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is. ``beside``: whether there
+        is a dashboard, whose cookies the app may not set, and whose pages it may not intercept."""
+        self._rewrites = frozenset(names)
+        self.names, self._beside = self._rewrites | _GUARDED if beside else self._rewrites, beside
         self._prefix, self._below, self._attribute = prefix, prefix + b"/", b"; Path=" + prefix
-        self._is_tenant, self._moves, self._warned = is_tenant, not self.names.isdisjoint(REDIRECTS), False
+        self._is_tenant, self._moves, self._warned = is_tenant, not self._rewrites.isdisjoint(REDIRECTS), False
         self._known: dict[bytes, bytes] = {}  # attributes of cookies → the rewritten ones
 
     def apply(
@@ -48,7 +58,9 @@ class TenantPaths:
     ) -> None:
         """Rewrite the headers ``names`` of a response. ``warn``: called once if browsers will refuse a cookie."""
         block, noted = b"".join(answer.kept), answer.noted
-        if b"set-cookie" in noted and b"set-cookie" in self.names:
+        if self._beside and (DASHBOARD_COOKIE in block or b"service-worker-allowed" in noted):
+            block = _GUARDED_LINE.sub(self._guarded, block)
+        if b"set-cookie" in noted and b"set-cookie" in self._rewrites:
             cookies = noted[b"set-cookie"]
             if len(cookies) == 1 and (at := block.find(_USUAL_LINE)) >= 0:  # most have one, written as usual: no calls
                 if (end := block.find(b"\r", at + len(_USUAL_LINE))) < 0:
@@ -64,6 +76,13 @@ class TenantPaths:
         if self._moves and not noted.keys().isdisjoint(REDIRECTS):
             block = _REDIRECT.sub(partial(self._redirect, _hosts(asked)), block)
         answer.kept = [block]
+
+    def _guarded(self, line: re.Match[bytes]) -> bytes:
+        """Remove a cookie of the dashboard, and a scope of service workers that may contain the dashboard."""
+        value = line[2].strip(b" \t")
+        if line[1].lower() == b"\r\nset-cookie:":
+            return b"" if value.startswith(DASHBOARD_COOKIE) else line[0]
+        return line[0] if self._is_inside(value) and _PLAIN.fullmatch(value) and b".." not in value else b""
 
     def _check_names(self, cookies: list[bytes], warn: Callable[[str], None]) -> None:
         """Warn of a cookie ``__Host-…``, which browsers take with ``Path=/`` only (RFC 6265bis §4.1.3.2). It is
@@ -123,14 +142,16 @@ class TenantPaths:
         return path == self._prefix or path.startswith(self._below)
 
 
-def of(tenant: Tenant, is_tenant: Callable[[bytes], bool]) -> TenantPaths | None:
+def of(tenant: Tenant, is_tenant: Callable[[bytes], bool], *, beside: bool = False) -> TenantPaths | None:
     """Return the rewriter for a tenant's responses; None if nothing is rewritten. Without ``strip_prefix`` the app
-    knows its prefix, and its redirects pass unchanged."""
+    knows its prefix, and its redirects pass unchanged. ``beside``: whether there is a dashboard."""
     app = tenant.app
     names = [b"set-cookie"] if app.cookies == "tenant" else []
     if app.redirects == "tenant" and app.strip_prefix:
         names += REDIRECTS
-    return TenantPaths(tenant.prefix.encode(), names, is_tenant) if names and tenant.prefix else None
+    if not tenant.prefix or not (names or beside):
+        return None
+    return TenantPaths(tenant.prefix.encode(), names, is_tenant, beside=beside)
 
 
 def _hosts(asked: head.RequestHead) -> frozenset[bytes]:

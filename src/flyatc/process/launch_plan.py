@@ -23,7 +23,7 @@ from flyatc.kit.errors import StartFailed
 
 WITHHELD_PREFIXES = ("AWS_", "FLYATC_", "LITESTREAM_")
 FOLDER_VARIABLE = "FLYATC_FOLDER"  # identifies processes after their data folder was deleted
-WITHHELD = frozenset({"BUCKET_NAME", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
+WITHHELD = frozenset({"BUCKET_NAME", "DASHBOARD_PASSWORD", "FLY_API_TOKEN", "LOG_LEVEL", "PORT", "NOTIFY_SOCKET"})
 
 _PART = re.compile(
     r"\{\{|\}\}|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}"

@@ -21,7 +21,8 @@ FOR_REPLAY = (b"fly-replay-src", b"fly-replay-failed", b"fly-replay-cache-status
 _OF_REQUEST = (
     b"host", b"content-length", b"accept-encoding", b"fly-client-ip", *FOR_CACHE, *FOR_REPLAY, *SINGLE
 )  # fmt: skip
-_PLACES = (b"set-cookie", b"location", b"content-location", b"refresh")  # they name paths: see edge.tenant_paths
+# they name paths: see edge.tenant_paths
+_PLACES = (b"set-cookie", b"location", b"content-location", b"refresh", b"service-worker-allowed")
 LEFT = frozenset((*_OF_REQUEST, *_PLACES))  # noted, but not removed
 _RESERVED = (b"fly-", b"flyatc-")  # prefixes of names that only Fly Proxy or flyatc may set
 

@@ -1,0 +1,130 @@
+"""Long work for the operator: it goes on when the page is left, and its page shows how far it is."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from flyatc.kit import tasks
+from flyatc.kit.errors import FlyatcError
+from flyatc.kit.types import Progress
+from flyatc.observe.log import Log, stamp
+
+if TYPE_CHECKING:
+    from flyatc.dashboard.site import Site
+
+KEPT = 50  # jobs
+MOST_RUNNING = 20
+
+Work = Callable[[Progress], Awaitable[str]]
+
+
+@dataclass
+class Job:
+    """``id``: the machine and a random word; ``back``: the path to go on to. ``step``, ``done``, ``total``: progress, in
+    bytes or other units; ``total`` 0: unknown. ``result``: a sentence, once it has ended; ``failed``: why not."""
+
+    id: str
+    title: str
+    back: str
+    began: float  # Unix time
+    ended: float | None = None
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    result: str | None = None
+    failed: bool = False
+
+    @property
+    def state(self) -> str:
+        return "running" if self.ended is None else "failed" if self.failed else "done"
+
+    @property
+    def seconds(self) -> float:
+        return (time() if self.ended is None else self.ended) - self.began
+
+    @property
+    def since(self) -> str:
+        return stamp(self.began)
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        self.step, self.done, self.total = step, done, total
+
+
+class Jobs:
+    """The jobs of this machine, newest last; ``KEPT`` at most. ``machine``: begins their ids."""
+
+    def __init__(self, machine: str, log: Log) -> None:
+        self._machine, self._log = machine, log
+        self._all: OrderedDict[str, Job] = OrderedDict()
+
+    def start(self, title: str, back: str, work: Work) -> Job:
+        """Begin work. It gets ``progress(step, done, total)``, and returns a sentence on its result; a FlyatcError that
+        it raises is the result. Raises FlyatcError if too much is under way."""
+        if len(self.running) >= MOST_RUNNING:
+            raise FlyatcError(f"{MOST_RUNNING} jobs are under way already: wait for one to end")
+        job = Job(f"{self._machine}-{secrets.token_hex(6)}", title, back, time())
+        self._all[job.id] = job
+        for old in [one.id for one in self._all.values() if one.ended is not None][: max(0, len(self._all) - KEPT)]:
+            del self._all[old]
+        tasks.start(self._run(job, work), f"dashboard: {title}")
+        return job
+
+    async def _run(self, job: Job, work: Work) -> None:
+        try:
+            job.result = await work(job.progress)
+        except FlyatcError as error:
+            job.failed, job.result = True, str(error)
+        except BaseException as error:
+            job.failed, job.result = True, f"it ended unexpectedly: {type(error).__name__}; the log says more"
+            raise
+        finally:
+            job.ended = time()
+            level = "warning" if job.failed else "info"
+            self._log.event(level, f"dashboard: job {job.state}", job=job.title, result=job.result)
+
+    def get(self, name: str) -> Job | None:
+        return self._all.get(name)
+
+    def is_here(self, name: str) -> bool:
+        """Return whether a job of this id belongs to this machine."""
+        return name.rpartition("-")[0] == self._machine
+
+    @property
+    def running(self) -> list[Job]:
+        return [job for job in self._all.values() if job.ended is None]
+
+    @property
+    def all(self) -> list[Job]:
+        """Newest first."""
+        return list(reversed(self._all.values()))
+
+
+def routes(site: "Site") -> list[web.RouteDef]:
+    from flyatc.dashboard import live, pages
+
+    def found(request: web.Request) -> Job:
+        job = site.jobs.get(request.match_info["id"])
+        if job is None:
+            raise web.HTTPNotFound(text="There is no such job: the daemon keeps the last ones until it is restarted.")
+        return job
+
+    async def every(request: web.Request) -> web.Response:
+        return pages.render(request, "jobs.html", all_jobs=site.jobs.all)
+
+    async def one(request: web.Request) -> web.Response:
+        return pages.render(request, "job.html", job=found(request))
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        job = found(request)
+        return await live.live(request, lambda: {"job": pages.text(request, "job_state.html", job=job)})
+
+    return [
+        web.get("jobs", every),
+        web.get("jobs/{id}", one),
+        web.get("jobs/{id}/live", follow),
+    ]

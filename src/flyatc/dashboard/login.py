@@ -1,0 +1,115 @@
+"""Log in and out. Wrong passwords are limited before any is checked, by client and in all, so that guessing costs the
+daemon nothing."""
+
+import os
+from collections import OrderedDict
+from time import monotonic, time
+
+from aiohttp import web
+
+from flyatc.auth import passwords
+from flyatc.auth.attempts import FailedLogins, network
+from flyatc.dashboard import pages
+from flyatc.dashboard.sessions import ID_OCTETS, SECONDS, Sessions
+from flyatc.dashboard.site import Site, address_of, agent_of, equal, session_of
+from flyatc.kit.threads import Threads
+
+COOKIE = "flyatc_dashboard"
+WAITING = 4  # passwords whose hash is being checked
+FREE_IN_ALL, EACH_IN_ALL = 100.0, 6.0  # failures at once, then one more each so many seconds; of all clients together
+MOST_KNOWN = 100  # networks from which the operator has logged in: the limit of all does not concern them
+_ALL = "all clients"
+
+
+class Logins:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._failed, self._failed_in_all = FailedLogins(), FailedLogins(FREE_IN_ALL, EACH_IN_ALL)
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._threads = Threads(1, "dashboard password")
+        self._waiting = 0
+
+    async def page(self, request: web.Request) -> web.Response:
+        if pages.SESSION in request:
+            return pages.redirect(request, self._next(request.query.get("next", "")))
+        return self._form(request)
+
+    async def enter(self, request: web.Request) -> web.Response:
+        """Check a password; begin a session if it is right."""
+        address, now = address_of(request), monotonic()
+        if (wait := self._seconds(address, now)) > 0:
+            return self._refuse(request, 429, "Too many wrong passwords. Please wait a little, then try again.", wait)
+        if self._waiting >= WAITING:
+            return self._refuse(request, 503, "Too many logins at once. Please try again in a moment.", 2.0)
+        fields = await pages.form(request)
+        if not await self._is_right(fields.get("password", "")):
+            self._failed.failed(address, now)
+            self._failed_in_all.failed(_ALL, now)
+            self._site.log.event("warning", "dashboard: wrong password", operator=address)
+            return self._form(request, 403, "This is not the password.", fields.get("next", ""))
+        self._known[network(address)] = None
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        self._site.audit(request, "logged in")
+        response = pages.redirect(request, self._next(fields.get("next", "")))
+        set_session(request, response, begin(request, request["sessions"]))
+        return response
+
+    async def leave(self, request: web.Request) -> web.Response:
+        request["sessions"].end(session_of(request))
+        self._site.audit(request, "logged out")
+        response = pages.redirect(request, self._site.url("login"), "You are logged out.")
+        response.del_cookie(COOKIE, path=self._site.settings.path)
+        return response
+
+    def _seconds(self, address: str, now: float) -> float:
+        """Return for how long this client may not try."""
+        in_all = 0.0 if network(address) in self._known else self._failed_in_all.wait(_ALL, now)
+        return max(self._failed.wait(address, now), in_all)
+
+    async def _is_right(self, given: str) -> bool:
+        wanted = self._site.settings.password
+        if wanted is None or not wanted.startswith("$"):
+            return wanted is not None and equal(wanted, given)
+        self._waiting += 1
+        try:
+            return await self._threads.run(lambda: passwords.matches(given.encode(errors="replace"), wanted))
+        finally:
+            self._waiting -= 1
+
+    def _form(self, request: web.Request, status: int = 200, error: str = "", next_page: str = "") -> web.Response:
+        next_page = self._next(next_page or request.query.get("next", ""))
+        return pages.render(request, "login.html", status, error=error, next_page=next_page)
+
+    def _refuse(self, request: web.Request, status: int, error: str, wait: float) -> web.Response:
+        response = self._form(request, status, error)
+        response.headers["Retry-After"] = str(max(1, round(wait)))
+        return response
+
+    def _next(self, given: str) -> str:
+        """Return the path to go to after the login: only pages of the dashboard."""
+        own = self._site.url()
+        inside = given.startswith(own) and given.isascii() and given.isprintable() and "\\" not in given
+        return given if inside and not given.startswith(self._site.url("log")) else own
+
+
+def begin(request: web.Request, sessions: Sessions) -> str:
+    return sessions.begin(os.urandom(ID_OCTETS), time(), address_of(request), agent_of(request))
+
+
+def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
+    """Set the cookie of a session: only pages of the dashboard get it, no script, and no request from another site."""
+    site = pages.site_of(request)
+    secure = request.headers.get("X-Forwarded-Proto", "") == "https"
+    response.set_cookie(
+        COOKIE, cookie, path=site.settings.path, max_age=SECONDS, httponly=True, samesite="Strict", secure=secure
+    )
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    logins = Logins(site)
+    return [
+        web.get("login", logins.page),
+        web.post("login", logins.enter),
+        web.post("logout", logins.leave),
+    ]

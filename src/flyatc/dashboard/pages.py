@@ -1,0 +1,192 @@
+"""Render pages, read forms, redirect with a notice, ask before what cannot be undone."""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+from aiohttp import web
+
+from flyatc import __version__
+from flyatc.dashboard.site import FORM, SESSION, equal, session_of, site_of
+
+HERE = Path(__file__).parent
+NOTICE = "flyatc_dashboard_notice"  # name of a cookie
+NOTICE_SECONDS = 60
+LONGEST_NOTICE = 1500  # characters
+_KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+NAVIGATION = (
+    ("", "Overview"),
+    ("users", "Users"),
+    ("config", "Config"),
+    ("maintenance", "Maintenance"),
+    ("store", "Store"),
+    ("cost", "Cost"),
+)
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A sentence shown once, on the next page. ``kind``: "good" or "bad"."""
+
+    text: str
+    kind: str = "good"
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters |= FILTERS
+    return made
+
+
+@functools.cache
+def _statics() -> dict[str, tuple[bytes, str, str]]:
+    """Return body, media type and version of the static files, by name."""
+    found = {}
+    for file in sorted((HERE / "static").iterdir()):
+        if file.suffix in _KINDS:
+            body = file.read_bytes()
+            found[file.name] = body, _KINDS[file.suffix], hashlib.sha256(body).hexdigest()[:12]
+    return found
+
+
+def _asset(request: web.Request, name: str) -> str:
+    return site_of(request).url(f"static/{name}", v=_statics()[name][2])
+
+
+async def static(request: web.Request) -> web.Response:
+    found = _statics().get(request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound
+    body, kind, _ = found
+    age = "private, max-age=31536000, immutable" if "v" in request.query else "no-cache"
+    return web.Response(body=body, headers={"Content-Type": kind, "Cache-Control": age})
+
+
+def context(request: web.Request) -> dict[str, Any]:
+    """Return the names that every template has."""
+    site, session = site_of(request), request.get(SESSION)
+    sessions = request.get("sessions")
+    tokens = {} if session is None or sessions is None else {k: sessions.token(session, k) for k in ("form", "live")}
+    return {
+        "url": site.url,
+        "here": request.path.removeprefix(f"{site.settings.path}/"),
+        "csrf": tokens.get("form", ""),
+        "asset": functools.partial(_asset, request),
+        "live": lambda name, **query: site.url(name, **query, token=tokens.get("live", "")),
+        "notice": request.get("notice"),
+        "navigation": NAVIGATION,
+        "logged_in": session is not None,
+        "insecure": site.insecure,
+        "machine": site.machine,
+        "jobs": site.jobs.running if session is not None else [],
+        "version": __version__,
+    }
+
+
+def text(request: web.Request, template: str, /, **values: Any) -> str:
+    """Render a template, or a part of a page for ``live``."""
+    return _templates().get_template(template).render(context(request) | values)
+
+
+def render(request: web.Request, template: str, /, status: int = 200, **values: Any) -> web.Response:
+    """Respond with a page."""
+    return web.Response(text=text(request, template, **values), status=status, content_type="text/html")
+
+
+async def form(request: web.Request) -> dict[str, str]:
+    """Return the fields of a POST, whose token has been checked; of several of one name the last."""
+    found = request.get(FORM)
+    if found is None:
+        found = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        request[FORM] = found
+    return dict(found)
+
+
+def redirect(request: web.Request, where: str, notice: str | None = None, kind: str = "good") -> web.Response:
+    """Respond 303 to a POST, with a notice for the next page. ``where``: a path from ``site.url``."""
+    response = web.Response(status=303, headers={"Location": where})
+    if notice is not None:
+        path = site_of(request).settings.path
+        value = _sealed(request, Notice(notice[:LONGEST_NOTICE], kind))
+        response.set_cookie(NOTICE, value, path=path, max_age=NOTICE_SECONDS, httponly=True, samesite="Strict")
+    return response
+
+
+def _sealed(request: web.Request, notice: Notice) -> str:
+    data = base64.urlsafe_b64encode(msgspec.json.encode(notice)).decode()
+    return f"{data}.{request['sessions'].sign(b'notice ' + data.encode())}"
+
+
+def read_notice(request: web.Request) -> Notice | None:
+    """Return the notice of the request's cookie, None if there is none of ours."""
+    data, _, signature = request.cookies.get(NOTICE, "").partition(".")
+    if not data or not equal(request["sessions"].sign(b"notice " + data.encode(errors="replace")), signature):
+        return None
+    return msgspec.json.decode(base64.urlsafe_b64decode(data), type=Notice)
+
+
+async def confirm(
+    request: web.Request, *, title: str, text: str, button: str, back: str, details: tuple[str, ...] = ()
+) -> web.Response | None:
+    """Return a page that asks before something that cannot be undone, None if the operator has confirmed it. The page
+    sends the same fields again. ``back``: a path, for "no"; ``details``: sentences on what will happen."""
+    fields = await form(request)
+    if fields.pop("confirmed", "") == "yes":
+        return None
+    fields.pop("csrf", None)
+    return render(
+        request, "confirm.html", title=title, text=text, button=button, back=back, details=details,
+        fields=fields, action=request.path,
+    )  # fmt: skip
+
+
+def valid_form_token(request: web.Request, fields: Mapping[str, str]) -> bool:
+    return equal(request["sessions"].token(session_of(request), "form"), fields.get("csrf", ""))
+
+
+# --- filters of templates ---
+
+
+def size(octets: float | None) -> str:
+    """Return a size for people: ``1.5 MB``."""
+    if octets is None:
+        return "–"
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(octets) < 1024:
+            return f"{octets:.0f} {unit}" if octets >= 10 or unit == "B" else f"{octets:.1f} {unit}"
+        octets /= 1024
+    return f"{octets:.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people, in its two largest units: ``2 h 5 min``."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 and whole % 60 else "")
+    if whole < 86400:
+        return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
+    return f"{whole // 86400} d" + (f" {whole % 86400 // 3600} h" if whole % 86400 >= 3600 else "")
+
+
+def clock(stamp: str | None) -> str:
+    """Return the time of an RFC 3339 stamp without fractions: ``2026-11-30 20:15:00 UTC``."""
+    return "–" if not stamp else f"{stamp[:10]} {stamp[11:19]} UTC"
+
+
+FILTERS = {"size": size, "duration": duration, "clock": clock}

@@ -1,0 +1,128 @@
+"""Shared by all pages of the dashboard: the daemon's operations, settings, jobs, audit lines."""
+
+import asyncio
+import hmac
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from flyatc.config.schema import Config, Dashboard
+from flyatc.control.types import Operations
+from flyatc.dashboard.jobs import Jobs
+from flyatc.dashboard.sessions import Session, Sessions, derive
+from flyatc.edge.fly_replay import Places
+from flyatc.fly.environment import Machine
+from flyatc.kit import durable_files
+from flyatc.observe.log import Log
+
+SECRET_VARIABLE = "FLYATC_SECRET"  # noqa: S105 - its name
+CLIENT = "Flyatc-Client"  # header: the client's address, as the edge knows it
+_KEY_FILE = "dashboard.key"
+
+
+class Site:
+    """``config``: returns the present configuration; ``machine``: this one, on Fly; ``placement``: finds the machine of
+    a user, on Fly; ``activity``: the measurements of tenants (daemon.activity)."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        config: Callable[[], Config],
+        log: Log,
+        *,
+        environ: Mapping[str, str],
+        machine: Machine | None = None,
+        placement: Places | None = None,
+        activity: Any = None,
+    ) -> None:
+        self.operations, self.config, self.log = operations, config, log
+        self.environ, self.machine, self.placement, self.activity = environ, machine, placement, activity
+        self.jobs = Jobs("here" if machine is None else machine.id, log)
+        self._sessions: Sessions | None = None
+        self._password: str | None = None  # the one that ``_sessions`` are of
+        self._changing = asyncio.Lock()
+
+    @property
+    def settings(self) -> Dashboard:
+        return self.config().dashboard or Dashboard()
+
+    @property
+    def insecure(self) -> bool:
+        """True if there is no password: by flyatc serve --insecure."""
+        return self.settings.password is None
+
+    def url(self, name: str = "", **query: str) -> str:
+        """Return the path of a page: ``url("tenant", address="ann/one")``."""
+        return f"{self.settings.path}/{name}" + (f"?{urlencode(query)}" if query else "")
+
+    def audit(self, request: web.Request, event: str, **fields: Any) -> None:
+        """Log a change that the operator makes. ``event``: "tenant stopped"."""
+        self.log.event("info", f"dashboard: {event}", operator=address_of(request), **fields)
+
+    async def sessions(self) -> Sessions:
+        """Return those of the present password; another password ends all sessions."""
+        async with self._changing:
+            password = self.settings.password
+            if self._sessions is None or password != self._password:
+                self._sessions = Sessions(await asyncio.to_thread(self._key, password))
+                self._password = password
+            return self._sessions
+
+    def _key(self, password: str | None) -> bytes:
+        """Return the key of the sessions. A hash may be known to those who can read tenants.yaml: then a secret is
+        needed as well, FLYATC_SECRET or one of this machine. Blocking. Raises OSError."""
+        if password is None:
+            return os.urandom(32)
+        secret = self.environ.get(SECRET_VARIABLE, "").encode()
+        if password.startswith("$") and not secret:
+            secret = _kept_secret(Path(self.config().server.data) / ".flyatc" / _KEY_FILE)
+        return derive(password, secret)
+
+
+def _kept_secret(file: Path) -> bytes:
+    try:
+        found = file.read_bytes()
+    except FileNotFoundError:
+        found = b""
+    if len(found) != 32:
+        found = os.urandom(32)
+        durable_files.write(file, found)
+    return found
+
+
+SITE: web.AppKey[Site] = web.AppKey("site", Site)
+SESSION, FORM = "session", "form"  # of a request: see application
+
+
+def site_of(request: web.Request) -> Site:
+    return request.app[SITE]
+
+
+def session_of(request: web.Request) -> Session:
+    """Return the session of a request that has passed the login."""
+    session = request[SESSION]
+    assert isinstance(session, Session)
+    return session
+
+
+def address_of(request: web.Request) -> str:
+    """Return the client's address."""
+    return request.headers.get(CLIENT, "")
+
+
+def agent_of(request: web.Request) -> str:
+    return request.headers.get("User-Agent", "")[:512]
+
+
+def equal(one: str, other: str) -> bool:
+    """Compare secrets in constant time."""
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
+
+
+async def elsewhere(site: Site, request: web.Request, user: str) -> web.Response | None:
+    """Return the response that sends a request about a user to the user's machine; None: it is this one."""
+    return None
