@@ -65,8 +65,8 @@ def room(data: Path) -> Iterator[Problem]:
 
 
 def memory() -> dict[str, int]:
-    """Return in bytes the memory of this machine, what is available of it, and what the daemon uses; those known."""
-    found = {}
+    """Return in bytes the memory of this machine, what is available of it, and what the daemon uses; 0: unknown."""
+    found = dict.fromkeys(("total", "available", "daemon"), 0)
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         found["total"] = int(lines["MemTotal"].split()[0]) * 1024
