@@ -61,7 +61,9 @@ def resolve(
         fly=sections.fly(file.fly, context),
         replay=sections.replay(file.replay, context),
         log=file.log,
-        dashboard=None if alone else sections.dashboard(file.dashboard, server, users, partial(_matches, pattern), context),
+        dashboard=None
+        if alone
+        else sections.dashboard(file.dashboard, server, users, partial(_matches, pattern), context),
         pages=app.pages,
         tenants=tenants,
         pattern=pattern,

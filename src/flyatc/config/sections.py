@@ -93,7 +93,9 @@ def dashboard(
     if found.host is not None and re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", found.host) is None:
         context.faults.add(("dashboard", "host"), f"{found.host!r} is no host name: write it as admin.example.com")
     if found.password is not None:
-        return structs.replace(found, password=_password(found.password, context), host=found.host and found.host.lower())
+        return structs.replace(
+            found, password=_password(found.password, context), host=found.host and found.host.lower()
+        )
     if not insecure and INSECURE not in context.variables:
         context.faults.add(
             ("dashboard",),
@@ -108,9 +110,7 @@ def dashboard(
     return structs.replace(found, host=None)
 
 
-def _dashboard_path_fault(
-    path: str, server: Server, users: Iterable[str], others: Callable[[str], bool]
-) -> str | None:
+def _dashboard_path_fault(path: str, server: Server, users: Iterable[str], others: Callable[[str], bool]) -> str | None:
     if _PATH.fullmatch(path) is None or len(path) > 100:
         return f"{path[:100]!r} must be a plain path such as /_flyatc, without a slash at its end"
     if server.health is not None and name_rules.within(server.health, path):

@@ -17,16 +17,16 @@ from aiohttp import web
 
 from flyatc.auth.attempts import network
 from flyatc.control.api import status_of
-from flyatc.dashboard import jobs, live, login, maintenance_page, overview, pages
+from flyatc.dashboard import jobs_page, login, maintenance_page, overview, pages
 from flyatc.dashboard.live import FOLLOWERS, Followers
-from flyatc.dashboard.site import FORM, SESSION, SITE, Site, address_of, agent_of, equal, session_of
+from flyatc.dashboard.site import SESSION, SITE, Site, address_of, agent_of, equal, session_of
 from flyatc.kit.errors import FlyatcError
 
 MOST_BODY = 1 << 20  # octets
 BODY_SECONDS = 10.0  # for a body to arrive
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
-MODULES = (login, overview, maintenance_page, jobs)
+MODULES = (login, overview, maintenance_page, jobs_page)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -59,8 +59,7 @@ def build(site: Site) -> web.Application:
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.update(_HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
 
 

@@ -5,17 +5,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import time
-from typing import TYPE_CHECKING
-
-from aiohttp import web
 
 from flyatc.kit import tasks
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
 from flyatc.observe.log import Log, stamp
-
-if TYPE_CHECKING:
-    from flyatc.dashboard.site import Site
 
 KEPT = 50  # jobs
 MOST_RUNNING = 20
@@ -102,29 +96,3 @@ class Jobs:
     def all(self) -> list[Job]:
         """Newest first."""
         return list(reversed(self._all.values()))
-
-
-def routes(site: "Site") -> list[web.RouteDef]:
-    from flyatc.dashboard import live, pages
-
-    def found(request: web.Request) -> Job:
-        job = site.jobs.get(request.match_info["id"])
-        if job is None:
-            raise web.HTTPNotFound(text="There is no such job: the daemon keeps the last ones until it is restarted.")
-        return job
-
-    async def every(request: web.Request) -> web.Response:
-        return pages.render(request, "jobs.html", all_jobs=site.jobs.all)
-
-    async def one(request: web.Request) -> web.Response:
-        return pages.render(request, "job.html", job=found(request))
-
-    async def follow(request: web.Request) -> web.StreamResponse:
-        job = found(request)
-        return await live.live(request, lambda: {"job": pages.text(request, "job_state.html", job=job)})
-
-    return [
-        web.get("jobs", every),
-        web.get("jobs/{id}", one),
-        web.get("jobs/{id}/live", follow),
-    ]

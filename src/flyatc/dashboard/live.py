@@ -47,9 +47,7 @@ def _response() -> web.StreamResponse:
     return web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"})
 
 
-async def _follow(
-    request: web.Request, response: web.StreamResponse, fragments: Fragments, every: float
-) -> None:
+async def _follow(request: web.Request, response: web.StreamResponse, fragments: Fragments, every: float) -> None:
     site, session = site_of(request), session_of(request)
     sent: dict[str, str] = {}
     last = monotonic()

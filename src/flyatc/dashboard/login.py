@@ -11,7 +11,7 @@ from flyatc.auth import passwords
 from flyatc.auth.attempts import FailedLogins, network
 from flyatc.dashboard import pages
 from flyatc.dashboard.sessions import ID_OCTETS, SECONDS, Sessions
-from flyatc.dashboard.site import Site, address_of, agent_of, equal, session_of
+from flyatc.dashboard.site import SESSION, Site, address_of, agent_of, equal, session_of, site_of
 from flyatc.kit.threads import Threads
 
 COOKIE = "flyatc_dashboard"
@@ -30,7 +30,7 @@ class Logins:
         self._waiting = 0
 
     async def page(self, request: web.Request) -> web.Response:
-        if pages.SESSION in request:
+        if SESSION in request:
             return pages.redirect(request, self._next(request.query.get("next", "")))
         return self._form(request)
 
@@ -99,7 +99,7 @@ def begin(request: web.Request, sessions: Sessions) -> str:
 
 def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
     """Set the cookie of a session: only pages of the dashboard get it, no script, and no request from another site."""
-    site = pages.site_of(request)
+    site = site_of(request)
     secure = request.headers.get("X-Forwarded-Proto", "") == "https"
     response.set_cookie(
         COOKIE, cookie, path=site.settings.path, max_age=SECONDS, httponly=True, samesite="Strict", secure=secure

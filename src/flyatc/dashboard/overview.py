@@ -33,10 +33,14 @@ class Problem:
 def problems(found: Overview) -> Iterator[Problem]:
     """Yield the problems of a machine, the worst first."""
     if found.daemon.store is not None:
-        yield Problem("store away", f"The store cannot be used, and no tenant can start: {found.daemon.store}", page="store")
+        yield Problem(
+            "store away", f"The store cannot be used, and no tenant can start: {found.daemon.store}", page="store"
+        )
     for bad in found.verified.bad if found.verified is not None else ():
         text = f"{bad.database}: {bad.why}"
-        yield Problem("damaged copy" if bad.state == "damaged" else "not tested", text, bad.tenant, bad=bad.state == "damaged")
+        yield Problem(
+            "damaged copy" if bad.state == "damaged" else "not tested", text, bad.tenant, bad=bad.state == "damaged"
+        )
     for one in found.tenants:
         yield from _of_tenant(one)
     for sentence in found.daemon.not_separated:
@@ -61,7 +65,9 @@ def room(data: Path) -> Iterator[Problem]:
     except OSError:
         return
     if disk.free < SCARCE * disk.total:
-        yield Problem("no room", f"{pages.size(disk.free)} of {pages.size(disk.total)} are free below {data}", page="store")
+        yield Problem(
+            "no room", f"{pages.size(disk.free)} of {pages.size(disk.total)} are free below {data}", page="store"
+        )
 
 
 def memory() -> dict[str, int]:

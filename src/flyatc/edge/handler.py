@@ -175,9 +175,7 @@ class Handler:
             return self._responder.refuse(to, 413, f"the body is larger than {MOST_TO_DASHBOARD} bytes")
         delivery = app_delivery.without_tenant(_DASHBOARD, None, ())
         now = int(time() * 1000)
-        asked = headers.towards_dashboard(
-            head, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now
-        )
+        asked = headers.towards_dashboard(head, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now)
         return to.forward(self._dashboard, delivery, asked, self._responder)
 
     def _admitted(self, to: forward.Forward, at: ServedTenant) -> None:

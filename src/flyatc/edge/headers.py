@@ -78,7 +78,9 @@ _CLIENT = b"flyatc-client"
 _COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r]*)", re.IGNORECASE)
 
 
-def towards_dashboard(request: head.RequestHead, *, peer: str, remote: str, identity: bytes, milliseconds: int) -> bytes:
+def towards_dashboard(
+    request: head.RequestHead, *, peer: str, remote: str, identity: bytes, milliseconds: int
+) -> bytes:
     """Return the head that the dashboard sees: ``remote``, the client's address, is in Flyatc-Client."""
     request.drop(_CLIENT)
     return towards_app(

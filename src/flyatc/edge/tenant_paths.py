@@ -45,8 +45,8 @@ class TenantPaths:
     def __init__(
         self, prefix: bytes, names: Iterable[bytes], is_tenant: Callable[[bytes], bool], *, beside: bool = False
     ) -> None:
-        """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is. ``beside``: whether there
-        is a dashboard, whose cookies the app may not set, and whose pages it may not intercept."""
+        """``is_tenant``: whether a path is one of a tenant; a redirect there is left as it is. ``beside``: whether
+        there is a dashboard, whose cookies the app may not set, and whose pages it may not intercept."""
         self._rewrites = frozenset(names)
         self.names, self._beside = self._rewrites | _GUARDED if beside else self._rewrites, beside
         self._prefix, self._below, self._attribute = prefix, prefix + b"/", b"; Path=" + prefix
