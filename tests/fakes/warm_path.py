@@ -33,6 +33,7 @@ app:
 users:
   u:
   bare: {delivery: {compression: {enabled: false}, cache: {enabled: false}, sendfile: {enabled: false}}}
+dashboard: {password: "${DASHBOARD_PASSWORD}"}
 """
 REQUEST = b"""GET /%b/page HTTP/1.1
 Host: 127.0.0.1:8080
@@ -102,7 +103,7 @@ class WarmPath:
     def __init__(self, folder: Path) -> None:
         file = folder / "tenants.yaml"
         file.write_text(CONFIG)
-        config = load(file, {})
+        config = load(file, {"DASHBOARD_PASSWORD": "correct horse battery"})
         self._null = Path("/dev/null").open("wb")  # noqa: SIM115 - closed by close
         self.log = Log(self._null)
         me = Me("m1", "app", "waw", "m1.1", Process(kernel="k", pid=2**22 + 1, started=1), frozenset())

@@ -275,3 +275,33 @@ def test_a_cookie_costs_two_calls_and_a_response_without_one_none() -> None:
         assert answer.kept == [b"\r\nSet-Cookie: a=%d; Path=/boston; HttpOnly" % number]
     assert calls == ["apply"]
     assert rewriter.names.isdisjoint({b"content-length": [b"1"], b"connection": [b"close"]})
+
+
+def beside(cookies: str = "tenant") -> tenant_paths.TenantPaths:
+    settings = App(command=["run"], cookies=cookies)  # type: ignore[arg-type]
+    tenant = Tenant(user="boston", name="", prefix="/boston", data=CONFIG.path, app=settings)
+    found = tenant_paths.of(tenant, OTHERS, beside=True)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("cookies", ["tenant", "keep"])
+@pytest.mark.parametrize("name", ["flyatc_dashboard", "flyatc_dashboard_notice", " flyatc_dashboard"])
+def test_an_app_cannot_set_a_cookie_of_the_dashboard(name: str, cookies: str) -> None:
+    kept = "Set-Cookie: own=flyatc_dashboard; Path=/boston"
+    given = (f"set-cookie: {name}=x; Path=/_flyatc", kept)
+    assert lines(*given, by=beside(cookies)) == [kept]
+    assert lines(given[0], by=beside(cookies)) == []
+
+
+@pytest.mark.parametrize(
+    "value", ["/", "/_flyatc", "/boston/../_flyatc/", "..", "https://x/", "//x/", "/boston/%2e%2e/", ""]
+)
+def test_a_service_worker_of_an_app_gets_no_scope_above_the_app(value: str) -> None:
+    assert lines(f"Service-Worker-Allowed: {value}", by=beside("keep")) == []
+
+
+def test_a_service_worker_may_have_a_scope_within_the_app() -> None:
+    line = "Service-Worker-Allowed: /boston/shop/"
+    assert lines(line, by=beside()) == [line]
+    assert lines("Service-Worker-Allowed: /", by=paths()) == ["Service-Worker-Allowed: /"], "there is no dashboard"

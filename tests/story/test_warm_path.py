@@ -91,6 +91,20 @@ async def test_a_warm_request_takes_at_most_forty_calls_and_three_objects(user: 
     assert sum(path.records.counters.times[user]) == 5, "each response is timed"
 
 
+async def test_the_app_sees_no_cookie_of_the_dashboard(path: WarmPath) -> None:
+    await path.start("u")
+    asked = REQUEST.replace(b"theme=dark", b"flyatc_dashboard=1.2.3;flyatc_dashboard_notice=x; theme=dark")
+    path.request(asked % b"u")
+    assert b"\r\nCookie: session=nW3vTq0yJp8aZ1cXeR5uLk7mB2dG9hF4sQ6oI0wEtYvNzKj; theme=dark\r\n" in path.app.last
+    assert path.app.last.count(b"X-Request-Id") == 1
+    path.respond(RESPONSE.replace(b"Set-Cookie: ", b"Set-Cookie: flyatc_dashboard=x\r\nSet-Cookie: "))
+    assert b"flyatc_dashboard" not in path.client.last
+    asked = REQUEST.replace(b"session=", b"flyatc_dashboard=").replace(b"; theme=dark", b"")
+    path.request(asked % b"u")
+    assert b"Cookie" not in path.app.last
+    path.respond(RESPONSE)
+
+
 async def test_a_lease_in_doubt_or_lost_is_noticed_by_the_next_request_and_the_next_response(path: WarmPath) -> None:
     await path.start("u")
     served(path, b"u")

@@ -1,4 +1,5 @@
-"""The dashboard as an aiohttp application: its routes, and what applies to all of them.
+"""The dashboard as an aiohttp application: its routes, and what applies to all of them. Paths of requests are relative
+to ``dashboard.path``, which the edge removes; so a reload may change it.
 
 Apps of tenants share its origin unless ``dashboard.host`` is set, so a page of an app could fetch from it with the
 operator's cookie. Browsers say in Sec-Fetch-Dest what a response is for: a page is given to a window only, never to a
@@ -25,6 +26,7 @@ from flyatc.kit.errors import FlyatcError
 MOST_BODY = 1 << 20  # octets
 BODY_SECONDS = 10.0  # for a body to arrive
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
 MODULES = (login, overview, maintenance_page, jobs_page)
 
@@ -51,10 +53,8 @@ def build(site: Site) -> web.Application:
     app[SITE], app[FOLLOWERS] = site, Followers()
     app.on_response_prepare.append(_harden)
     found = [web.get("static/{name}", pages.static), *(one for module in MODULES for one in module.routes(site))]
-    prefix = site.settings.path
-    app.router.add_get(prefix, guard.home)
     for one in found:
-        app.router.add_route(one.method, f"{prefix}/{one.path}", one.handler)
+        app.router.add_route(one.method, f"/{one.path}", one.handler)
     return app
 
 
@@ -69,9 +69,6 @@ class _Guard:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._strangers: Counter[str] = Counter()  # requests without a session, by client
-
-    async def home(self, request: web.Request) -> web.Response:
-        return web.Response(status=303, headers={"Location": self._site.url()})
 
     @web.middleware
     async def errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -103,15 +100,15 @@ class _Guard:
     @web.middleware
     async def session(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Admit requests with a session; of others only those for the login and for files."""
-        name = self._name(request)
+        name = request.path[1:]
         if name.startswith(STATIC):
             return await handler(request)
         sessions = request["sessions"] = await self._site.sessions()
         made = self._find(request)
         if SESSION not in request and name != "login":
             if request.method == "GET" and not name.endswith(LIVE):
-                query = f"{request.path}?{request.query_string}" if request.query_string else request.path
-                return web.Response(status=303, headers={"Location": self._site.url("login", next=query)})
+                wanted = self._site.url(name) + (f"?{request.query_string}" if request.query_string else "")
+                return web.Response(status=303, headers={"Location": self._site.url("login", next=wanted)})
             raise web.HTTPForbidden(text="You are not logged in any more. Open the dashboard again.")
         with self._counted(request):
             if request.method == "POST":
@@ -162,6 +159,8 @@ class _Guard:
 
     async def _read(self, request: web.Request) -> None:
         """Read the fields of a form, and check that a page of this session has sent them."""
+        if request.content_type not in FORMS:
+            raise web.HTTPUnsupportedMediaType(text="This is not what a form of the dashboard sends.")
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 fields = await pages.form(request)
@@ -169,12 +168,12 @@ class _Guard:
             raise web.HTTPRequestTimeout(text="The form did not arrive in time.") from error
         except (ValueError, web.RequestPayloadError) as error:
             raise web.HTTPBadRequest(text="The form cannot be read.") from error
-        if SESSION in request and self._name(request) != "login" and not pages.valid_form_token(request, fields):
+        if SESSION in request and request.path[1:] != "login" and not pages.valid_form_token(request, fields):
             raise web.HTTPForbidden(text="The form is from another session: reload the page, and send it again.")
 
     def _unfit(self, request: web.Request) -> str | None:
         """Return why a request is refused: by the headers that browsers set and no page can forge (Fetch Metadata)."""
-        headers, name = request.headers, self._name(request)
+        headers, name = request.headers, request.path[1:]
         wanted, place = headers.get("Sec-Fetch-Dest", "document"), headers.get("Sec-Fetch-Site", "none")
         if self._site.insecure and not _is_local(request):
             return "Without a password the dashboard is for localhost only. Set dashboard.password."
@@ -189,14 +188,12 @@ class _Guard:
                 return "The form was sent by a page of another origin."
         return None
 
-    def _name(self, request: web.Request) -> str:
-        return request.path.removeprefix(self._site.url())
-
     def _back(self, request: web.Request) -> str:
         """Return the page that a form was sent from."""
         came = urlsplit(request.headers.get("Referer", ""))
         back = f"{came.path}?{came.query}" if came.query else came.path
-        return back if back.startswith(self._site.url()) and came.path != request.path else self._site.url()
+        own = self._site.url()
+        return back if back.startswith(own) and came.path != self._site.url(request.path[1:]) else own
 
 
 def _cookies(request: web.Request, name: str) -> list[str]:

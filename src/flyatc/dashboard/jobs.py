@@ -19,8 +19,8 @@ Work = Callable[[Progress], Awaitable[str]]
 
 @dataclass
 class Job:
-    """``id``: the machine and a random word; ``back``: the path to go on to. ``step``, ``done``, ``total``: progress, in
-    bytes or other units; ``total`` 0: unknown. ``result``: a sentence, once it has ended; ``failed``: why not."""
+    """``id``: the machine and a random word; ``back``: the path to go on to. ``step``, ``done``, ``total``: progress in
+    bytes; ``total`` 0: unknown. ``result``: a sentence, once it has ended, also if it has failed."""
 
     id: str
     title: str

@@ -2,13 +2,13 @@
 daemon nothing."""
 
 import os
-from collections import OrderedDict
+import secrets
 from time import monotonic, time
 
 from aiohttp import web
 
 from flyatc.auth import passwords
-from flyatc.auth.attempts import FailedLogins, network
+from flyatc.auth.attempts import FailedLogins
 from flyatc.dashboard import pages
 from flyatc.dashboard.sessions import ID_OCTETS, SECONDS, Sessions
 from flyatc.dashboard.site import SESSION, Site, address_of, agent_of, equal, session_of, site_of
@@ -17,7 +17,8 @@ from flyatc.kit.threads import Threads
 COOKIE = "flyatc_dashboard"
 WAITING = 4  # passwords whose hash is being checked
 FREE_IN_ALL, EACH_IN_ALL = 100.0, 6.0  # failures at once, then one more each so many seconds; of all clients together
-MOST_KNOWN = 100  # networks from which the operator has logged in: the limit of all does not concern them
+KNOWN = "flyatc_dashboard_known"  # cookie of a browser that has logged in before: only its own failures limit it
+KNOWN_SECONDS = 365 * 86400
 _ALL = "all clients"
 
 
@@ -25,7 +26,6 @@ class Logins:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._failed, self._failed_in_all = FailedLogins(), FailedLogins(FREE_IN_ALL, EACH_IN_ALL)
-        self._known: OrderedDict[str, None] = OrderedDict()
         self._threads = Threads(1, "dashboard password")
         self._waiting = 0
 
@@ -36,23 +36,21 @@ class Logins:
 
     async def enter(self, request: web.Request) -> web.Response:
         """Check a password; begin a session if it is right."""
-        address, now = address_of(request), monotonic()
-        if (wait := self._seconds(address, now)) > 0:
+        now, keys = monotonic(), [(self._failed, address_of(request)), self._group(request)]
+        if (wait := max(failed.wait(key, now) for failed, key in keys)) > 0:
             return self._refuse(request, 429, "Too many wrong passwords. Please wait a little, then try again.", wait)
         if self._waiting >= WAITING:
             return self._refuse(request, 503, "Too many logins at once. Please try again in a moment.", 2.0)
         fields = await pages.form(request)
         if not await self._is_right(fields.get("password", "")):
-            self._failed.failed(address, now)
-            self._failed_in_all.failed(_ALL, now)
-            self._site.log.event("warning", "dashboard: wrong password", operator=address)
+            for failed, key in keys:
+                failed.failed(key, now)
+            self._site.log.event("warning", "dashboard: wrong password", operator=address_of(request))
             return self._form(request, 403, "This is not the password.", fields.get("next", ""))
-        self._known[network(address)] = None
-        if len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
         self._site.audit(request, "logged in")
         response = pages.redirect(request, self._next(fields.get("next", "")))
         set_session(request, response, begin(request, request["sessions"]))
+        set_cookie(request, response, KNOWN, _known(request["sessions"], secrets.token_hex(8)), KNOWN_SECONDS)
         return response
 
     async def leave(self, request: web.Request) -> web.Response:
@@ -62,10 +60,12 @@ class Logins:
         response.del_cookie(COOKIE, path=self._site.settings.path)
         return response
 
-    def _seconds(self, address: str, now: float) -> float:
-        """Return for how long this client may not try."""
-        in_all = 0.0 if network(address) in self._known else self._failed_in_all.wait(_ALL, now)
-        return max(self._failed.wait(address, now), in_all)
+    def _group(self, request: web.Request) -> tuple[FailedLogins, str]:
+        """Return the clients whose failures limit this one: all that have never logged in, or its browser alone."""
+        cookie = request.cookies.get(KNOWN, "")
+        if equal(_known(request["sessions"], cookie.partition(".")[0]), cookie):
+            return self._failed, cookie
+        return self._failed_in_all, _ALL
 
     async def _is_right(self, given: str) -> bool:
         wanted = self._site.settings.password
@@ -98,12 +98,17 @@ def begin(request: web.Request, sessions: Sessions) -> str:
 
 
 def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
-    """Set the cookie of a session: only pages of the dashboard get it, no script, and no request from another site."""
-    site = site_of(request)
-    secure = request.headers.get("X-Forwarded-Proto", "") == "https"
-    response.set_cookie(
-        COOKIE, cookie, path=site.settings.path, max_age=SECONDS, httponly=True, samesite="Strict", secure=secure
-    )
+    set_cookie(request, response, COOKIE, cookie, SECONDS)
+
+
+def set_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str, seconds: int) -> None:
+    """Set a cookie that only pages of the dashboard get, no script, and no request from another site."""
+    secure, path = request.headers.get("X-Forwarded-Proto", "") == "https", site_of(request).settings.path
+    response.set_cookie(name, value, path=path, max_age=seconds, httponly=True, samesite="Strict", secure=secure)
+
+
+def _known(sessions: Sessions, name: str) -> str:
+    return f"{name}.{sessions.sign(b'known ' + name.encode(errors='replace'))}"
 
 
 def routes(site: Site) -> list[web.RouteDef]:

@@ -81,7 +81,7 @@ def context(request: web.Request) -> dict[str, Any]:
     tokens = {} if session is None or sessions is None else {k: sessions.token(session, k) for k in ("form", "live")}
     return {
         "url": site.url,
-        "here": request.path.removeprefix(f"{site.settings.path}/"),
+        "here": request.path[1:],
         "csrf": tokens.get("form", ""),
         "asset": functools.partial(_asset, request),
         "live": lambda name, **query: site.url(name, **query, token=tokens.get("live", "")),
@@ -148,7 +148,7 @@ async def confirm(
     fields.pop("csrf", None)
     return render(
         request, "confirm.html", title=title, text=text, button=button, back=back, details=details,
-        fields=fields, action=request.path,
+        fields=fields, action=site_of(request).url(request.path[1:]),
     )  # fmt: skip
 
 

@@ -174,8 +174,10 @@ class Handler:
         if head.length > MOST_TO_DASHBOARD:
             return self._responder.refuse(to, 413, f"the body is larger than {MOST_TO_DASHBOARD} bytes")
         delivery = app_delivery.without_tenant(_DASHBOARD, None, ())
-        now = int(time() * 1000)
-        asked = headers.towards_dashboard(head, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now)
+        path, now = path[len(own) :] or b"/", int(time() * 1000)
+        asked = headers.towards_dashboard(
+            head, path=path, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now
+        )
         return to.forward(self._dashboard, delivery, asked, self._responder)
 
     def _admitted(self, to: forward.Forward, at: ServedTenant) -> None:

@@ -79,13 +79,14 @@ _COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r]*)", re.IGNORECASE)
 
 
 def towards_dashboard(
-    request: head.RequestHead, *, peer: str, remote: str, identity: bytes, milliseconds: int
+    request: head.RequestHead, *, path: bytes, peer: str, remote: str, identity: bytes, milliseconds: int
 ) -> bytes:
-    """Return the head that the dashboard sees: ``remote``, the client's address, is in Flyatc-Client."""
+    """Return the head that the dashboard sees. ``path``: below its own; ``remote``: the client's address, sent in
+    Flyatc-Client."""
     request.drop(_CLIENT)
     return towards_app(
         request,
-        path=request.path,
+        path=path,
         peer=peer.encode(),
         identity=identity,
         milliseconds=milliseconds,

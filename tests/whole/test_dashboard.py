@@ -1,0 +1,336 @@
+"""The dashboard of a running daemon: who gets in, what else is refused, and what it leaves alone."""
+
+import concurrent.futures
+import http.cookies
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whole import operator, visits
+from whole.daemon import Answer, Daemon, config, eventually
+from whole.operator import ENVIRON, HOME, PASSWORD, SECTION
+
+AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X)"
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    hops = "  trusted_hops: 1"  # each test is a client of its own
+    with visits.serving(folder, config(server=hops, top=SECTION), ENVIRON) as one:
+        yield one
+
+
+class Client:
+    """One that sends its cookie and headers itself."""
+
+    def __init__(self, daemon: Daemon, address: str) -> None:
+        self.daemon, self.cookie, self.known = daemon, "", ""
+        self.headers = {"X-Forwarded-For": address, "User-Agent": AGENT}
+
+    def get(self, page: str = "", **headers: str) -> Answer:
+        return self._sent("GET", page, None, headers)
+
+    def post(self, page: str, fields: dict[str, str], **headers: str) -> Answer:
+        body = "&".join(f"{name}={value.replace(' ', '+')}" for name, value in fields.items()).encode()
+        return self._sent("POST", page, body, {"Content-Type": "application/x-www-form-urlencoded", **headers})
+
+    def _sent(self, method: str, page: str, body: bytes | None, more: dict[str, str]) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in more.items()}
+        headers = {**self.headers, **({"Cookie": self.cookie} if self.cookie else {}), **named}
+        return self.daemon.request(method, page if page.startswith("/") else HOME + page, body, headers)
+
+    def log_in(self) -> "Client":
+        answer = self.post("login", {"password": PASSWORD})
+        assert answer.status == 303, answer.text
+        cookies = http.cookies.SimpleCookie("; ".join(answer.headers.get_all("Set-Cookie", [])))
+        morsel, self.known = cookies["flyatc_dashboard"], cookies["flyatc_dashboard_known"].value
+        assert (morsel["path"], morsel["httponly"], morsel["samesite"]) == ("/_flyatc", True, "Strict")
+        self.cookie = f"flyatc_dashboard={morsel.value}"
+        return self
+
+    @property
+    def token(self) -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', self.get().text)
+        assert found is not None
+        return found[1]
+
+
+# --- getting in ---
+
+
+def test_the_operator_logs_in_sees_the_overview_and_logs_out(daemon: Daemon) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}?x=1")
+    assert "<h1>Overview</h1>" in page.text
+    assert [sheet.status for sheet in browser.styles(page)] == [200]
+    left = browser.submit(page, operator.form_to(page, "logout"), {})
+    assert left.path == f"{HOME}login"
+    assert browser.get(HOME).path == f"{HOME}login"
+
+
+def test_after_the_login_the_wanted_page_is_shown_and_no_other_site(daemon: Daemon) -> None:
+    one = Client(daemon, "1.0.0.1")
+    answer = one.get("jobs?a=b")
+    assert (answer.status, answer.headers["Location"]) == (303, f"{HOME}login?next=%2F_flyatc%2Fjobs%3Fa%3Db")
+    for wanted, shown in (("/_flyatc/jobs", "/_flyatc/jobs"), ("https://evil/", HOME), ("//evil", HOME),
+                          ("/_flyatc/\\evil", HOME), ("/ann/one/", HOME), ("/_flyatc/logout", HOME)):  # fmt: skip
+        answer = one.post("login", {"password": PASSWORD, "next": wanted})
+        assert answer.headers["Location"] == shown
+
+
+def test_a_page_may_not_be_framed_stored_or_given_scripts_of_others(daemon: Daemon) -> None:
+    for answer in (Client(daemon, "1.0.0.2").get("login"), Client(daemon, "1.0.0.2").log_in().get()):
+        assert answer.status == 200
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self';")
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "noopener-allow-popups"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Server"] == "flyatc"
+        assert not re.search(r"<script(?! src=)|<style| style=| on[a-z]+=", answer.text)
+
+
+def test_the_cookie_is_for_https_where_the_proxy_says_so(daemon: Daemon) -> None:
+    answer = Client(daemon, "1.0.0.3").post("login", {"password": PASSWORD}, X_Forwarded_Proto="https")
+    assert all("; Secure" in cookie for cookie in answer.headers.get_all("Set-Cookie", []))
+
+
+# --- staying out ---
+
+
+def test_a_stolen_session_is_worth_nothing_at_another_address_or_in_another_browser(daemon: Daemon) -> None:
+    owner = Client(daemon, "2.0.0.1").log_in()
+    assert owner.get().status == 200
+    thief = Client(daemon, "2.0.0.2")
+    thief.cookie = owner.cookie
+    assert thief.get().status == 303
+    assert thief.post("logout", {"csrf": owner.token}).status == 403
+    assert thief.get(X_Forwarded_For="2.0.0.1, 2.0.0.2").status == 303, "only the last proxy is believed"
+    assert thief.get(Flyatc_Client="2.0.0.1").status == 303
+    assert owner.get(User_Agent="curl/8").status == 303
+    assert owner.get(Flyatc_Client="2.0.0.2").status == 200, "a client's own header is removed"
+
+
+def test_a_session_ends_with_the_logout_and_with_another_cookie_beside_it_does_not(daemon: Daemon) -> None:
+    one = Client(daemon, "2.0.0.3").log_in()
+    before = one.cookie
+    one.cookie = f"flyatc_dashboard=x.1.y; {before}; flyatc_dashboard=z"
+    assert one.get().status == 200
+    assert one.post("logout", {"csrf": one.token}).status == 303
+    one.cookie = before
+    assert one.get().status == 303
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 303),
+        ({"Sec_Fetch_Site": "same-origin", "Origin": "http://127.0.0.1", "Host": "127.0.0.1"}, 303),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1.evil.example", "Host": "127.0.0.1"}, 403),
+    ],
+)
+def test_a_form_of_another_site_is_refused(daemon: Daemon, headers: dict[str, str], status: int) -> None:
+    one = Client(daemon, "2.0.0.4").log_in()
+    assert one.post("logout", {"csrf": one.token}, **headers).status == status
+
+
+@pytest.mark.parametrize("token", [None, "", "x", "other"])
+def test_a_form_without_the_token_of_its_session_changes_nothing(daemon: Daemon, token: str | None) -> None:
+    one = Client(daemon, "2.0.0.5").log_in()
+    if token == "other":
+        token = Client(daemon, "2.0.0.5").log_in().token
+    answer = one.post("logout", {} if token is None else {"csrf": token})
+    assert answer.status == 403
+    assert "The form is from another session" in answer.text
+    assert one.get().status == 200
+
+
+def test_a_page_of_an_app_can_neither_fetch_nor_frame_the_dashboard(daemon: Daemon) -> None:
+    one = Client(daemon, "2.0.0.6").log_in()
+    for kind in ("empty", "iframe", "frame", "embed", "object", "image", "script", "worker", "serviceworker"):
+        answer = one.get(Sec_Fetch_Dest=kind, Sec_Fetch_Site="same-origin")
+        assert answer.status == 403
+        assert "Overview" not in answer.text
+    assert one.get(Sec_Fetch_Dest="document", Sec_Fetch_Site="same-origin").status == 200
+    assert one.get("overview/live", Sec_Fetch_Dest="empty").status == 403, "it needs the token of the page"
+    assert one.post("login", {"password": PASSWORD}, Sec_Fetch_Dest="empty").status == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//_flyatc/", "/_FLYATC/", "/%5fflyatc/", "/./_flyatc/", "/ann/../_flyatc/", "/ann/one/..%2f..%2f_flyatc/",
+        "/_flyatc//", "/_flyatc/../ann/one/echo", "/_flyatc/%2e%2e/ann/one/echo", "/_flyatc/..;/ann/one/echo",
+        "/_flyatc/.%2e/", "/_flyatc/%00", "/_flyatc%2f", "/_flyatc\\", "/_flyatcx", "/_flyatc/login/..", "/_flyatc/;",
+        "/_flyatc/static/../login", "/_flyatc/static/%2e%2e%2fpages.py", "/_flyatc/static/base.html", "/_flyatc/x/",
+    ],
+)  # fmt: skip
+def test_no_trick_with_a_path_reaches_the_dashboard_or_an_app(daemon: Daemon, path: str) -> None:
+    one = Client(daemon, "2.0.0.7").log_in()
+    reply = visits.get(daemon, path, f"Cookie: {one.cookie}", "X-Forwarded-For: 2.0.0.7", f"User-Agent: {AGENT}")
+    assert reply.status in (400, 404), reply
+    assert b"Overview</h1>" not in reply.body
+    assert daemon.status("ann/one")["starts"] == 0
+
+
+# --- beside the apps ---
+
+
+def test_an_app_sees_nothing_of_the_dashboard_and_it_is_no_use_of_a_tenant(daemon: Daemon) -> None:
+    one = Client(daemon, "4.0.0.1").log_in()
+    seen = daemon.get("/bob/echo", {"Cookie": f"a=1; {one.cookie}; b=2"}).json["headers"]
+    assert dict(map(tuple, seen))["Cookie"] == "a=1; b=2"
+    environ = Path(f"/proc/{daemon.status('bob')['pid']}/environ").read_bytes()
+    assert b"DASHBOARD_PASSWORD" not in environ
+    answer = daemon.get("/bob/headers?set=Set-Cookie:flyatc_dashboard%3Dx&set=Service-Worker-Allowed:/")
+    assert "Set-Cookie" not in answer.headers
+    assert "Service-Worker-Allowed" not in answer.headers
+    assert one.get().status == 200
+    line = daemon.until_reported("request", path=HOME, status=200)
+    assert (line["tenant"], line["user"], line["cache"], line["start"]) == (None, None, None, None)
+
+
+def test_maintenance_of_everything_leaves_the_dashboard_open(daemon: Daemon) -> None:
+    one = Client(daemon, "4.0.0.2").log_in()
+    assert daemon.cli("maintenance", "on").returncode == 0
+    try:
+        assert daemon.get("/bob/").status == 503
+        assert "Closed for maintenance" in one.get().text
+    finally:
+        assert daemon.cli("maintenance", "off").returncode == 0
+
+
+def test_the_overview_is_renewed_while_it_is_open(daemon: Daemon) -> None:
+    one = Client(daemon, "4.0.0.3").log_in()
+    found = re.search(r'data-live="([^"]+)"', one.get().text)
+    assert found is not None
+    head = f"GET {found[1]} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 4.0.0.3\r\nUser-Agent: {AGENT}\r\n"
+    with daemon.connect(20) as raw:
+        raw.sendall(f"{head}Cookie: {one.cookie}\r\n\r\n".encode())
+        seen = b""
+        while b'"id":"active"' not in seen:
+            seen += raw.recv(65536)
+        assert b"text/event-stream" in seen
+        assert daemon.get("/ann/two/").status in (200, 404)
+        seen = b""
+        while b"address=ann%2Ftwo" not in seen:
+            data = raw.recv(65536)
+            assert data, seen
+            seen += data
+        assert one.post("logout", {"csrf": one.token}).status == 303
+        while b"event: end" not in seen:
+            data = raw.recv(65536)
+            assert data, seen
+            seen += data
+
+
+# --- its settings ---
+
+
+def test_a_reload_moves_it_changes_its_password_and_turns_it_off(tmp_path: Path) -> None:
+    other = "a second password"
+    environ = {**ENVIRON, "FLYATC_OTHER": other}
+    with visits.serving(tmp_path, visits.parrot(top=SECTION), environ) as one:
+        client = Client(one, "-").log_in()
+        assert client.get().status == 200
+        one.write(visits.parrot(top='dashboard: {path: /ops, password: "${FLYATC_OTHER}"}'))
+        assert one.cli("reload").returncode == 0
+        assert client.get().status == 404
+        answer = client.get("/ops/")
+        assert (answer.status, answer.headers["Location"]) == (303, "/ops/login?next=%2Fops%2F")
+        assert client.post("/ops/login", {"password": PASSWORD}).status == 403
+        assert client.post("/ops/login", {"password": other}).status == 303
+        one.write(visits.parrot())
+        assert one.cli("reload").returncode == 0
+        assert client.get("/ops/login").status == 404
+
+
+# --- too much ---
+
+
+def test_a_body_that_is_too_large_is_refused_unread(daemon: Daemon) -> None:
+    one = Client(daemon, "3.0.0.2").log_in()
+    assert one.post("logout", {"csrf": "x" * (1 << 20)}).status == 413
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    head = (
+        f"POST {HOME}logout HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 3.0.0.2\r\nUser-Agent: {AGENT}\r\n"
+        f"Cookie: {one.cookie}\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    ).encode()
+    with daemon.connect() as raw:
+        raw.sendall(head)
+        answer = b""
+        raw.settimeout(0.05)
+        for _ in range(40):
+            try:
+                raw.sendall(chunk)
+                answer += raw.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            if b"\r\n" in answer:
+                break
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_slow_clients_do_not_keep_the_operator_out(daemon: Daemon) -> None:
+    one = Client(daemon, "3.0.0.3").log_in()
+    head = (
+        f"POST {HOME}login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 3.2.%d.1\r\nContent-Length: 100\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\np"
+    )
+    slow = []
+    try:
+        for number in range(150):
+            raw = socket.create_connection(("127.0.0.1", daemon.port), 10)
+            raw.sendall((head % (number // 5)).encode())
+            slow.append(raw)
+        began = time.monotonic()
+        assert one.get().status == 200
+        assert time.monotonic() - began < 5
+        assert Client(daemon, "3.0.0.4").get("login").status in (200, 429)
+    finally:
+        for raw in slow:
+            raw.close()
+    eventually(lambda: Client(daemon, "3.0.0.4").get("login").status == 200, 20, "the places are free again")
+
+
+def test_wrong_passwords_are_limited_by_client_and_in_all_before_they_are_checked(daemon: Daemon) -> None:
+    known = Client(daemon, "3.9.9.9").log_in()
+    one = Client(daemon, "3.0.0.1")
+    assert [one.post("login", {"password": f"wrong {n}"}).status for n in range(12)] == [403] * 10 + [429] * 2
+    refused = one.post("login", {"password": PASSWORD})
+    assert refused.status == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 6
+    statuses = [Client(daemon, f"3.1.{n}.1").post("login", {"password": "wrong"}).status for n in range(110)]
+    assert statuses.count(403) <= 100
+    assert statuses[-1] == 429, "others have guessed too often"
+    assert Client(daemon, "3.9.9.8").post("login", {"password": PASSWORD}).status == 429
+    known.headers["X-Forwarded-For"], known.cookie = "3.9.9.7", f"flyatc_dashboard_known={known.known}"
+    known.log_in()  # the limit of all does not concern a browser that has logged in before
+    assert known.get().status == 200
+    log = daemon.log_file.read_text()
+    assert "wrong 1" not in log
+    assert PASSWORD not in log
+    assert len(daemon.reported("dashboard: wrong password", operator="3.0.0.1")) == 10
+    assert daemon.reported("dashboard: logged in", operator="3.9.9.9")
+
+
+def test_ten_thousand_wrong_passwords_cost_no_more_than_as_many_requests(daemon: Daemon) -> None:
+    def guess(number: int) -> int:
+        return Client(daemon, f"5.{number % 7}.{number % 250}.1").post("login", {"password": "x"}).status
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(guess, range(300)))
+    assert set(statuses) <= {403, 429}
+    assert statuses.count(429) > 150
