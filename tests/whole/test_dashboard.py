@@ -233,6 +233,72 @@ def test_the_overview_is_renewed_while_it_is_open(daemon: Daemon) -> None:
             seen += data
 
 
+# --- maintenance and pauses ---
+
+
+def test_the_operator_closes_a_tenant_with_a_message_after_a_second_question_and_opens_it_again(
+    daemon: Daemon,
+) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}maintenance")
+    assert "All is open." in page.text
+    given = {"address": f"http://127.0.0.1:{daemon.port}/ann/two/x", "message": "Back at <b>9</b>"}
+    asked = browser.submit(page, operator.form_to(page, "maintenance/close"), given)
+    assert "Close ann/two?" in asked.text
+    assert daemon.get("/ann/two/").status != 503, "it is only asked so far"
+    done = browser.submit(asked, operator.form_to(asked, "maintenance/close"), {})
+    assert done.path == f"{HOME}maintenance"
+    assert "Ann/two: closed for maintenance." in done.text
+    assert "Back at &lt;b&gt;9&lt;/b&gt;" in done.text
+    assert "Ann/two: closed" not in browser.get(f"{HOME}maintenance").text, "a notice is shown once"
+    assert daemon.get("/ann/two/").status == 503
+    assert daemon.get("/ann/one/").status != 503
+    opened = browser.submit(done, operator.form_to(done, "maintenance/open", address="ann/two"), {})
+    assert "All is open." in opened.text
+    assert daemon.get("/ann/two/").status != 503
+    line = daemon.reported("dashboard: closed for maintenance")[-1]
+    assert (line["operator"], line["scope"], line["page"]) == ("127.0.0.1", "ann/two", "Back at <b>9</b>")
+
+
+def test_a_pause_is_a_job_that_ends_when_the_apps_have_no_request(daemon: Daemon) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}maintenance?address=ann/one")
+    assert daemon.get("/ann/one/").status != 503
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(daemon.get, "/ann/one/slow?s=2")
+        eventually(lambda: daemon.status("ann/one")["requests"] == 1, 10, "the app has the request")
+        job = browser.submit(page, operator.form_to(page, "maintenance/pause"), {"address": "ann/one", "limit": "50s"})
+        assert job.path.startswith(f"{HOME}jobs/here-")
+        assert "<progress" in job.text
+        assert "Pause ann/one" in browser.get(f"{HOME}jobs").text
+        eventually(lambda: "no app has a request any more" in browser.get(job.path).text, 20, "the job is done")
+        assert slow.result().status == 200
+        waiting = pool.submit(daemon.get, "/ann/one/")
+        eventually(lambda: "1 waiting" in browser.get(f"{HOME}maintenance").text, 10, "the pause holds it")
+        page = browser.get(f"{HOME}maintenance")
+        page = browser.submit(page, operator.form_to(page, "maintenance/resume", address="ann/one"), {})
+        assert "resumed, 1 requests went on" in page.text
+        assert waiting.result().status != 503
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"address": "no-such"}, "is no user and no tenant"),
+        ({"address": "ann/one", "limit": "soon"}, "is not a duration"),
+        ({"address": "ann/one", "limit": "2h"}, "must be from 1 s to 3600 s"),
+    ],
+)
+def test_what_is_not_possible_is_said_on_the_page(daemon: Daemon, given: dict[str, str], words: str) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}maintenance")
+    page = browser.submit(page, operator.form_to(page, "maintenance/pause"), given)
+    assert page.path == f"{HOME}maintenance"
+    assert words in page.text
+    assert 'role="alert"' in page.text
+    assert "All is open." in page.text
+
+
 # --- its settings ---
 
 

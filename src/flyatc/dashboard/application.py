@@ -192,8 +192,8 @@ class _Guard:
         """Return the page that a form was sent from."""
         came = urlsplit(request.headers.get("Referer", ""))
         back = f"{came.path}?{came.query}" if came.query else came.path
-        own = self._site.url()
-        return back if back.startswith(own) and came.path != self._site.url(request.path[1:]) else own
+        other = came.path != self._site.url(request.path[1:])
+        return (self._site.inside(back) if other else None) or self._site.url()
 
 
 def _cookies(request: web.Request, name: str) -> list[str]:

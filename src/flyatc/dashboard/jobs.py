@@ -20,7 +20,7 @@ Work = Callable[[Progress], Awaitable[str]]
 @dataclass
 class Job:
     """``id``: the machine and a random word; ``back``: the path to go on to. ``step``, ``done``, ``total``: progress in
-    bytes; ``total`` 0: unknown. ``result``: a sentence, once it has ended, also if it has failed."""
+    bytes, or in a ``unit`` such as databases; ``total`` 0: unknown. ``result``: a sentence, once it has ended."""
 
     id: str
     title: str
@@ -32,6 +32,7 @@ class Job:
     total: int = 0
     result: str | None = None
     failed: bool = False
+    unit: str = ""
 
     @property
     def state(self) -> str:
@@ -56,12 +57,12 @@ class Jobs:
         self._machine, self._log = machine, log
         self._all: OrderedDict[str, Job] = OrderedDict()
 
-    def start(self, title: str, back: str, work: Work) -> Job:
+    def start(self, title: str, back: str, work: Work, *, unit: str = "") -> Job:
         """Begin work. It gets ``progress(step, done, total)``, and returns a sentence on its result; a FlyatcError that
         it raises is the result. Raises FlyatcError if too much is under way."""
         if len(self.running) >= MOST_RUNNING:
             raise FlyatcError(f"{MOST_RUNNING} jobs are under way already: wait for one to end")
-        job = Job(f"{self._machine}-{secrets.token_hex(6)}", title, back, time())
+        job = Job(f"{self._machine}-{secrets.token_hex(6)}", title, back, time(), unit=unit)
         self._all[job.id] = job
         for old in [one.id for one in self._all.values() if one.ended is not None][: max(0, len(self._all) - KEPT)]:
             del self._all[old]

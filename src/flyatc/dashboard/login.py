@@ -88,9 +88,8 @@ class Logins:
 
     def _next(self, given: str) -> str:
         """Return the path to go to after the login: only pages of the dashboard."""
-        own = self._site.url()
-        inside = given.startswith(own) and given.isascii() and given.isprintable() and "\\" not in given
-        return given if inside and not given.startswith(self._site.url("log")) else own
+        found = self._site.inside(given)
+        return self._site.url() if found is None or found.startswith(self._site.url("log")) else found
 
 
 def begin(request: web.Request, sessions: Sessions) -> str:

@@ -4,7 +4,9 @@ import base64
 import functools
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import Any
 
 import jinja2
@@ -189,4 +191,17 @@ def clock(stamp: str | None) -> str:
     return "–" if not stamp else f"{stamp[:10]} {stamp[11:19]} UTC"
 
 
-FILTERS = {"size": size, "duration": duration, "clock": clock}
+def ago(stamp: str | None, now: float | None = None) -> str:
+    """Return how long ago the time of an RFC 3339 stamp was, or in how long it will be: ``2 h 5 min ago``."""
+    if not stamp:
+        return "–"
+    past = (time() if now is None else now) - datetime.fromisoformat(stamp).timestamp()
+    return f"{duration(past)} ago" if past >= 0 else f"in {duration(-past)}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 user``, ``2 users``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+FILTERS = {"size": size, "duration": duration, "clock": clock, "ago": ago, "count": count}

@@ -59,6 +59,11 @@ class Site:
         """Return the path of a page: ``url("tenant", address="ann/one")``."""
         return f"{self.settings.path}/{name}" + (f"?{urlencode(query)}" if query else "")
 
+    def inside(self, given: str) -> str | None:
+        """Return a path that a client has given, None if it is none of the dashboard."""
+        plain = given.isascii() and given.isprintable() and "\\" not in given
+        return given if plain and given.startswith(self.url()) else None
+
     def audit(self, request: web.Request, event: str, **fields: Any) -> None:
         """Log a change that the operator makes. ``event``: "tenant stopped"."""
         self.log.event("info", f"dashboard: {event}", operator=address_of(request), **fields)
