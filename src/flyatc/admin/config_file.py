@@ -38,10 +38,10 @@ class Present(Struct, frozen=True):
 
 
 class Kept(Struct, frozen=True):
-    """A text that the file had ``until`` it was replaced. ``size``: in bytes."""
+    """A text that the file had ``until`` it was replaced, as RFC 3339. ``size``: in bytes."""
 
     name: str
-    until: datetime
+    until: str
     fingerprint: str
     size: int
 
@@ -69,9 +69,9 @@ class ConfigFile:
         if data is None:
             return Present(ABSENT, "", f"there is no file {self.path} any more: saving makes it again")
         try:
-            return Present(_fingerprint(data), document.decoded(data, str(self.path)))
+            return Present(fingerprint(data), document.decoded(data, str(self.path)))
         except ConfigError as error:
-            return Present(_fingerprint(data), None, str(error))
+            return Present(fingerprint(data), None, str(error))
 
     def check(self, text: str, *, thorough: bool = False) -> Config:
         """Return what the daemon would make of the text. ``thorough``: also refuse what only ``flyatc check`` reports.
@@ -112,19 +112,19 @@ class ConfigFile:
         """Undo ``_replace``, unless the file was changed meanwhile. Return what was done."""
         try:
             if old is None:
-                self._expect(_fingerprint(new))
+                self._expect(fingerprint(new))
                 self.path.resolve().unlink()
             else:
-                durable_files.replace(self.path.resolve(), old, lambda: self._expect(_fingerprint(new)))
+                durable_files.replace(self.path.resolve(), old, lambda: self._expect(fingerprint(new)))
         except Changed:
             return f"and {self.path} was changed once more meanwhile: look at it"
         except (OSError, ConfigError) as error:
             return f"and {self.path} still has the new text ({error})"
         return f"and {self.path} is as it was"
 
-    def _expect(self, fingerprint: str) -> bytes | None:
+    def _expect(self, expected: str) -> bytes | None:
         data = self._data()
-        if (ABSENT if data is None else _fingerprint(data)) != fingerprint:
+        if (ABSENT if data is None else fingerprint(data)) != expected:
             raise Changed(self.path)
         return data
 
@@ -146,10 +146,10 @@ class ConfigFile:
                 errno.ENOENT, f"the data folder is gone, where the old text is kept: {self._folder}"
             )
         durable_files.make_folder(self._folder)
-        fingerprint = _fingerprint(data)
-        name = f"{datetime.now(UTC).strftime(_TIME)}-{fingerprint}.yaml"
+        found = fingerprint(data)
+        name = f"{datetime.now(UTC).strftime(_TIME)}-{found}.yaml"
         durable_files.write(self._folder / name, data)
-        again = [one for one in self.kept() if one.fingerprint == fingerprint and one.name != name]
+        again = [one for one in self.kept() if one.fingerprint == found and one.name != name]
         others = [one for one in self.kept() if one not in again]
         for one in [*again, *others[MOST_KEPT:]]:
             (self._folder / one.name).unlink(missing_ok=True)
@@ -161,7 +161,7 @@ class ConfigFile:
             kept = [
                 Kept(
                     path.name,
-                    datetime.strptime(found["time"], _TIME).replace(tzinfo=UTC),
+                    datetime.strptime(found["time"], _TIME).replace(tzinfo=UTC).isoformat(),
                     found["fingerprint"],
                     path.stat().st_size,
                 )
@@ -178,7 +178,7 @@ class ConfigFile:
         return document.read(self._folder / name)
 
 
-def _fingerprint(data: bytes) -> str:
+def fingerprint(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from flyatc.auth.attempts import network
 from flyatc.control.api import status_of
-from flyatc.dashboard import jobs_page, login, maintenance_page, overview, pages
+from flyatc.dashboard import config_page, jobs_page, login, maintenance_page, overview, pages, users_page
 from flyatc.dashboard.live import FOLLOWERS, Followers
 from flyatc.dashboard.site import SESSION, SITE, Site, address_of, agent_of, equal, session_of
 from flyatc.kit.errors import FlyatcError
@@ -28,7 +28,7 @@ BODY_SECONDS = 10.0  # for a body to arrive
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
-MODULES = (login, overview, maintenance_page, jobs_page)
+MODULES = (login, overview, users_page, config_page, maintenance_page, jobs_page)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "

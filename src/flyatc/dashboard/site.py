@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from flyatc.admin.config_file import ConfigFile
 from flyatc.config.schema import Config, Dashboard
 from flyatc.control.types import Operations
 from flyatc.dashboard.jobs import Jobs
@@ -42,6 +43,7 @@ class Site:
         self.operations, self.config, self.log = operations, config, log
         self.environ, self.machine, self.placement, self.activity = environ, machine, placement, activity
         self.jobs = Jobs("here" if machine is None else machine.id, log)
+        self.config_file = ConfigFile(config().path, Path(config().server.data), environ)
         self._sessions: Sessions | None = None
         self._password: str | None = None  # the one that ``_sessions`` are of
         self._changing = asyncio.Lock()

@@ -1,0 +1,249 @@
+"""The page of the users: list, add, remove, move, each with its plan before and its progress afterwards.
+
+With one machine for each user (Fly, ``fly.metadata``) a plan is that of ``flyatc users``; else it edits tenants.yaml.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from aiohttp import web
+from msgspec import Struct
+
+from flyatc.admin import users_of_file, users_plan, users_view
+from flyatc.admin.config_edit import DiffLine, difference
+from flyatc.admin.users_of_file import FilePlan
+from flyatc.admin.users_plan import Seen
+from flyatc.admin.users_steps import Destroy, Plan, Stop
+from flyatc.admin.users_view import UserRow
+from flyatc.config import name_rules
+from flyatc.config.errors import ConfigError
+from flyatc.dashboard import pages
+from flyatc.dashboard.jobs import Work
+from flyatc.dashboard.site import Site
+from flyatc.kit.errors import FlyatcError
+from flyatc.kit.types import Progress
+from flyatc.tenants.state import Status
+
+MOST_ROWS = 200  # shown; a search finds the others
+MOST_LINES = 200  # of a difference
+_SEPARATORS = re.compile(r"[\s,;]+")
+_NUMBERED = re.compile(r"(\d+)/(\d+) (.*)", re.DOTALL)  # a line that a plan reports: users_apply.PlanRunner
+
+
+class Row(Struct, frozen=True):
+    """A user. ``tenants``: those which run or are configured; ``machines``: on Fly, one row of each."""
+
+    user: str
+    tenants: list[Status]
+    listed: bool  # in tenants.yaml; others are of its pattern, or of the machines
+    pin: str = ""
+    machines: list[UserRow] = []
+
+
+class Proposal(Struct, frozen=True):
+    """A plan as it is shown, before it is carried out. ``risky``: it removes something."""
+
+    title: str
+    steps: Sequence[str]
+    notes: Sequence[str]
+    button: str
+    work: Work
+    risky: bool = False
+    changes: Sequence[DiffLine] = ()
+
+    @property
+    def digest(self) -> str:
+        shown = (*self.steps, *(one.kind + one.text for one in self.changes))
+        return hashlib.sha256("\n".join(shown).encode()).hexdigest()
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    page = UsersPage(site)
+    return [
+        web.get("users", page.show),
+        web.post("users/add", page.add),
+        web.post("users/remove", page.remove),
+        web.post("users/move", page.move),
+    ]
+
+
+class UsersPage:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    @property
+    def _by_machine(self) -> bool:
+        """True if each user has a machine of its own."""
+        return self._site.machine is not None and self._site.config().fly.metadata is not None
+
+    async def show(self, request: web.Request, why: str = "") -> web.Response:
+        """``why``: a change was refused for this reason; its form is filled in again."""
+        fields = await pages.form(request) if why else {}
+        rows, warning = await self._rows()
+        wanted = request.query.get("find", "").strip().lower()
+        found = [one for one in rows if wanted in one.user]
+        return pages.render(
+            request, "users.html", 422 if why else 200, rows=found[:MOST_ROWS], more=max(0, len(found) - MOST_ROWS),
+            find=wanted, by_machine=self._by_machine, warning=warning, why=why,
+            fields={name: fields.get(name, "") for name in ("user", "tenants", "region")},
+            file=self._site.config().path, pattern=self._site.config().pattern,
+        )  # fmt: skip
+
+    async def _rows(self) -> tuple[list[Row], str]:
+        """Return the users, and what is not known of them."""
+        config = self._site.config()
+        tenants: dict[str, list[Status]] = {}
+        for one in self._site.operations.status().tenants:
+            tenants.setdefault(one.user, []).append(one)
+        machines: dict[str, list[UserRow]] = {}
+        warning = ""
+        if self._by_machine:
+            try:
+                async with users_view.opened(config, self._site.environ, None) as directory:
+                    seen = await directory.look()
+            except FlyatcError as error:
+                warning = f"The machines are not known: {error}"
+            else:
+                warning = f"The owners are not known: {seen.why}" if seen.owners is None else ""
+                for row in users_view.users(seen, config):
+                    machines.setdefault(row.user, []).append(row)
+        names = dict.fromkeys((*tenants, *machines))
+        return [
+            Row(
+                name,
+                tenants.get(name, []),
+                name in config.users,
+                str(config.pin_of(name) or ""),
+                machines.get(name, []),
+            )
+            for name in names
+        ], warning
+
+    # --- changes ---
+
+    async def add(self, request: web.Request) -> web.Response:
+        fields = await pages.form(request)
+        user, region = _stripped(fields, "user"), _stripped(fields, "region") or None
+        tenants = [name for name in _SEPARATORS.split(_stripped(fields, "tenants")) if name]
+        if self._by_machine:
+            return await self._on_machines(
+                request, user, f"Add {user}", lambda seen: users_plan.add(seen, user, region, None)
+            )
+        file, removed = self._site.config_file, False
+        if name_rules.user(user) is None:
+            removed = await users_of_file.is_removed(self._site.config(), self._site.environ, user)
+        return await self._in_file(
+            request, f"Add {user}", lambda: users_of_file.add(file, user, tenants, region, removed=removed)
+        )
+
+    async def remove(self, request: web.Request) -> web.Response:
+        user = _stripped(await pages.form(request), "user")
+        if self._by_machine:
+            return await self._on_machines(request, user, f"Remove {user}", lambda seen: users_plan.remove(seen, user))
+        return await self._in_file(
+            request, f"Remove {user}", lambda: users_of_file.remove(self._site.config_file, user)
+        )
+
+    async def move(self, request: web.Request) -> web.Response:
+        """Move a user to the machine ``to``, or into ``region``; ``destroy``: and destroy the one that it leaves."""
+        fields = await pages.form(request)
+        user, to, region = (_stripped(fields, name) for name in ("user", "to", "region"))
+        if not self._by_machine:
+            return await self.show(request, "One machine serves all users here: there is nowhere to move one.")
+        if bool(to) == bool(region):
+            return await self.show(request, "Say either the region or the machine to move to.")
+        pin, destroy = self._site.config().pin_of(user), fields.get("destroy") == "yes"
+        return await self._on_machines(
+            request, user, f"Move {user} to {to or region}",
+            lambda seen: users_plan.move(seen, user, to=to or None, region=region or None, pin=pin, destroy=destroy),
+        )  # fmt: skip
+
+    async def _in_file(self, request: web.Request, title: str, make: Callable[[], FilePlan]) -> web.Response:
+        site = self._site
+        try:
+            plan = await asyncio.to_thread(make)
+        except ConfigError as error:
+            return await self.show(request, f"{site.config().path} would have faults, and nothing was done: {error}")
+        except FlyatcError as error:
+            return await self.show(request, str(error))
+
+        async def work(progress: Progress) -> str:
+            return await users_of_file.carry_out(
+                plan, site.config_file, site.config(), site.environ, site.operations, progress
+            )
+
+        changes = list(islice(difference(plan.old, plan.new), MOST_LINES + 1))
+        return await self._propose(request, Proposal(title, plan.steps, plan.notes, title, work, plan.removes, changes))
+
+    async def _on_machines(
+        self, request: web.Request, user: str, title: str, make: Callable[[Seen], Plan]
+    ) -> web.Response:
+        site, config = self._site, self._site.config()
+        try:
+            if (fault := name_rules.user(user)) is not None:
+                raise FlyatcError(fault)
+            async with users_view.opened(config, site.environ, None) as directory:
+                seen = await directory.look()
+            plan = make(seen)
+        except FlyatcError as error:
+            return await self.show(request, str(error))
+        if (other := self._better_machine(request, seen, plan)) is not None:
+            return other
+        notes = [*plan.notes, *([f"the owners are not known: {seen.why}"] if seen.owners is None else [])]
+        if user not in config.users and not config.is_of_pattern(user):
+            notes.append(f"{config.path} has no entry for {user}: its machine answers 404 until one is deployed")
+
+        async def work(progress: Progress) -> str:
+            async with users_view.opened(site.config(), site.environ, None) as directory:
+                await directory.carry_out(plan, _reporter(progress))
+            return "; ".join(("done", *plan.notes))
+
+        risky = any(isinstance(step, Destroy) for step in plan.steps)
+        steps = [str(step) for step in plan.steps]
+        return await self._propose(request, Proposal(title, steps, notes, title, work, risky))
+
+    def _better_machine(self, request: web.Request, seen: Seen, plan: Plan) -> web.Response | None:
+        """Have another machine carry out a plan that stops this one."""
+        stopped = {step.machine for step in plan.steps if isinstance(step, Stop | Destroy)}
+        here = self._site.machine
+        if here is None or here.id not in stopped:
+            return None
+        others = [one for one in seen.machines if one.id not in stopped and one.id != here.id]
+        if not others:
+            raise FlyatcError("this is the only machine: it cannot stop itself. Add another user first")
+        best = min(others, key=lambda one: one.state != "started")
+        return web.Response(status=200, headers={"Fly-Replay": f"instance={best.id}"})
+
+    async def _propose(self, request: web.Request, proposal: Proposal) -> web.Response:
+        """Show the plan; begin it if it is the one that was shown and confirmed."""
+        fields, site = await pages.form(request), self._site
+        confirmed = fields.pop("confirmed", None)
+        fields.pop("csrf", None)
+        if confirmed == proposal.digest and proposal.steps:
+            site.audit(request, proposal.title[:1].lower() + proposal.title[1:], steps=len(proposal.steps))
+            job = site.jobs.start(proposal.title, site.url("users"), proposal.work, unit="steps")
+            return pages.redirect(request, site.url(f"jobs/{job.id}"))
+        return pages.render(
+            request, "users_plan.html", plan=proposal, fields=fields, changed=confirmed is not None,
+            action=site.url(request.path[1:]), most_lines=MOST_LINES,
+        )  # fmt: skip
+
+
+def _stripped(fields: dict[str, str], name: str) -> str:
+    return fields.get(name, "").strip()
+
+
+def _reporter(progress: Progress) -> Callable[[str], None]:
+    """Return what passes the lines of a plan under way on: steps with their numbers, and remarks on them."""
+    done, total = 0, 0
+
+    def report(text: str) -> None:
+        nonlocal done, total
+        if (found := _NUMBERED.fullmatch(text)) is not None:
+            done, total, text = int(found[1]) - 1, int(found[2]), found[3]
+        progress(text.strip(), done, total)
+
+    return report
