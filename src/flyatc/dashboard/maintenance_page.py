@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from flyatc.config.schema import Config
 from flyatc.control.types import LONGEST_HOLD, Overview
 from flyatc.dashboard import pages
 from flyatc.dashboard.live import live
@@ -98,7 +99,7 @@ class _Page:
         if given in [*(one.scope for one in status.closed), *(one.scope for one in status.paused)]:
             return fields, given  # maybe of a tenant that was removed meanwhile
         address = self._site.operations.address(given)
-        if address is None:
+        if address is None or not _exists(self._site.config(), address):
             raise FlyatcError(f"{given[:200]!r} is no user and no tenant of this service")
         return fields, address
 
@@ -112,6 +113,12 @@ class _Page:
 def _addresses(found: Overview) -> list[str]:
     users = dict.fromkeys(one.user for one in found.tenants)
     return [*users, *(one.tenant for one in found.tenants if one.tenant not in users)][:LISTED]
+
+
+def _exists(config: Config, address: str) -> bool:
+    user, _, name = address.partition("/")
+    of_pattern = config.is_of_pattern(user) if not name else config.tenant_of_pattern(user, name) is not None
+    return address in config.tenants or address in config.users or of_pattern
 
 
 def _named(address: str | None) -> str:
