@@ -34,6 +34,7 @@ PACKAGES = {  # what Debian has them in; .ci/run installs them
     "gem": "ruby",
     "bundle": "ruby-bundler",
     "cc": "gcc",
+    "chromedriver": "chromium-driver",
 }
 PROBES = {
     "laravel": ["php", "-r", "require 'Illuminate/autoload.php';"],

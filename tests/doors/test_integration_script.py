@@ -29,6 +29,7 @@ class Machine:
             assert found is not None
             (self.programs / tool).symlink_to(found)
         self.suite = self.checkout / "tests" / "cache_suite" / "node_modules" / "http-cache-tests"
+        self.axe = self.checkout / "tests" / "accessibility" / "node_modules" / "axe-core"
         self.put("id", "echo 0")
         self.put("make")
 
@@ -41,6 +42,7 @@ class Machine:
 
     def has_npm_packages(self) -> None:
         self.suite.mkdir(parents=True)
+        self.axe.mkdir(parents=True)
         for folder in ("node", "node-orms", "node-orms/prisma"):
             modules = self.checkout / "examples" / folder / "node_modules"
             modules.mkdir(parents=True)
@@ -77,18 +79,18 @@ def test_a_bare_debian_gets_all_that_is_missing(machine: Machine) -> None:
     assert calls[1] == "update"
     missing = ["make", "python3", "python3-venv", "puma", "nodejs", "npm", "bind9-dnsutils"]
     missing += ["php-cli", "php-sqlite3", "php-laravel-framework", "gcc", "libc6-dev", "ruby-rails", "ruby-sqlite3"]
-    assert installed(calls) == [*missing, "node-express", "node-sqlite3"]
+    assert installed(calls) == [*missing, "node-express", "node-sqlite3", "chromium-driver"]
 
 
 def test_only_what_is_missing_is_installed(machine: Machine) -> None:
     machine.put("apt-get")
     for name in ("puma", "node", "npm", "python3", "php", "cc"):
         machine.put(name)
-    assert installed(machine.run()) == ["bind9-dnsutils", "ruby-rails", "ruby-sqlite3"]
+    assert installed(machine.run()) == ["bind9-dnsutils", "ruby-rails", "ruby-sqlite3", "chromium-driver"]
 
 
 def test_where_nothing_is_missing_nothing_is_asked_for(machine: Machine) -> None:
-    for name in ("apt-get", "puma", "node", "dig", "python3", "npm", "php", "cc", "ruby"):
+    for name in ("apt-get", "puma", "node", "dig", "python3", "npm", "php", "cc", "ruby", "chromedriver"):
         machine.put(name)
     machine.has_npm_packages()
     calls = machine.run()
@@ -102,13 +104,13 @@ def test_a_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Mac
     machine.put("npm")
     for name in ("python3", "php", "cc", "ruby"):
         machine.put(name)
-    assert installed(machine.run()) == ["puma", "bind9-dnsutils"]
+    assert installed(machine.run()) == ["puma", "bind9-dnsutils", "chromium-driver"]
     assert "puma could not be installed" in machine.said
 
 
 def test_a_node_from_elsewhere_gets_its_modules_from_npm(machine: Machine) -> None:
     machine.put("apt-get", 'case "$*" in *simulate*) exit 100;; esac')
-    for name in ("puma", "dig", "python3", "php", "cc", "ruby"):
+    for name in ("puma", "dig", "python3", "php", "cc", "ruby", "chromedriver"):
         machine.put(name)
     machine.put("node", f"test -e {machine.calls}.modules")
     machine.put("npm", f"touch {machine.calls}.modules")
@@ -131,12 +133,25 @@ def test_the_tests_of_caches_are_installed_by_npm_as_their_lock_says(machine: Ma
     assert machine.said == ""
 
 
+def test_axe_is_installed_by_npm_as_its_lock_says(machine: Machine) -> None:
+    (machine.programs / "mkdir").symlink_to(shutil.which("mkdir") or "")
+    for name in ("apt-get", "puma", "dig", "python3", "node"):
+        machine.put(name)
+    machine.has_npm_packages()
+    machine.axe.rmdir()
+    machine.put("npm", f"mkdir -p {machine.axe}")
+    (call,) = [call for call in machine.run() if call.startswith("npm")]
+    assert call == "npm ci --silent --no-audit --no-fund --prefix tests/accessibility"
+    assert machine.said == ""
+
+
 def test_the_modules_of_the_examples_are_installed_by_npm_as_their_locks_say(machine: Machine) -> None:
     for name in ("mkdir", "ln"):
         (machine.programs / name).symlink_to(shutil.which(name) or "")
     for name in ("apt-get", "puma", "dig", "python3", "node"):
         machine.put(name)
     machine.suite.mkdir(parents=True)
+    machine.axe.mkdir(parents=True)
     machine.put("npm", 'for folder; do :; done; case "$*" in ci*) mkdir -p "$folder/node_modules"',
                 'echo > "$folder/node_modules/.package-lock.json";; esac')  # fmt: skip
     calls = [call.split() for call in machine.run() if call.startswith("npm")]
@@ -155,6 +170,7 @@ def test_without_root_and_without_the_registry_the_tests_are_run_all_the_same(ma
     assert calls[-1] == "make test"
     assert "npm could not install express and sqlite3" in machine.said
     assert "npm could not install the tests of HTTP caches" in machine.said
+    assert "npm could not install axe" in machine.said
     assert not [call for call in calls if call.startswith(("install", "update"))]
 
 
