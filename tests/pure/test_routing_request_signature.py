@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flyatc.config.schema import USER
 from flyatc.fly.environment import Machine
 from flyatc.routing import request_signature
 from flyatc.routing.replay import Target
@@ -123,3 +124,10 @@ def test_what_is_remembered_is_bounded_and_forgotten_when_it_is_old(monkeypatch:
 
 def test_a_peer_that_is_no_address_is_left_out() -> None:
     assert opened(seal(what=ForwardedRequest("ann", 1, "fe80::1%eth0"))) == ForwardedRequest("ann", 1, "")
+
+
+def test_a_request_to_the_machine_itself_has_no_user_and_can_be_confused_with_none() -> None:
+    what = ForwardedRequest(request_signature.NO_USER, 1, "")
+    assert opened(seal(target=b"/.flyatc/machine", what=what), target=b"/.flyatc/machine") == what
+    assert USER.fullmatch(request_signature.NO_USER) is None
+    assert isinstance(opened(seal(what=what), target=b"/.flyatc/machine"), InvalidSignature)

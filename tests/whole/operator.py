@@ -1,7 +1,8 @@
 """The operator at the dashboard: a browser that is logged in."""
 
+from typing import Protocol
+
 from whole.browser import Browser, Form, Page
-from whole.daemon import Daemon
 
 PASSWORD = "correct horse battery"
 ENVIRON = {"DASHBOARD_PASSWORD": PASSWORD}
@@ -9,7 +10,14 @@ SECTION = 'dashboard: {password: "${DASHBOARD_PASSWORD}"}'
 HOME = "/_flyatc/"
 
 
-def logged_in(daemon: Daemon) -> Browser:
+class Listening(Protocol):
+    """A daemon, or a proxy with daemons behind it."""
+
+    @property
+    def port(self) -> int: ...
+
+
+def logged_in(daemon: Listening) -> Browser:
     """Return a browser with a session, in which ``daemon`` began with ENVIRON and SECTION."""
     browser = Browser(f"http://127.0.0.1:{daemon.port}")
     page = browser.get(HOME)

@@ -106,12 +106,18 @@ class Orphan(Struct, frozen=True, kw_only=True):
 
 async def find_orphans(config: Config, environ: Mapping[str, str], address: str | None) -> list[Orphan]:
     """Orphans of a tenant, of a user, or (None) all; oldest first. Raises StoreUnavailable, OSError."""
-    here = await asyncio.to_thread(partial(_here, config, address))
+    if config.storage.mode == "none":
+        return await orphans_in(config, None, address)
+    async with opened(config, environ) as store:
+        return await orphans_in(config, store, address)
+
+
+async def orphans_in(config: Config, store: ObjectStore | None, address: str | None) -> list[Orphan]:
+    """As ``find_orphans``, with a store that is open; None: only those on this machine."""
+    found = await asyncio.to_thread(partial(_here, config, address))
     there: list[StoredOrphan] = []
-    if config.storage.mode != "none":
-        async with opened(config, environ) as store:
-            there = (await take_inventory(store, address)).orphans
-    found = dict(here)
+    if store is not None:
+        there = (await take_inventory(store, address)).orphans
     for kept in there:
         tenant = config.tenant_kept_as(kept.user, kept.key)
         name = (tenant.address, kept.name, kept.database)

@@ -89,6 +89,25 @@ class Overview(Struct, frozen=True, kw_only=True):
     verified: Verified | None = None  # None: storage.verify is off
 
 
+class MachineStatus(Struct, frozen=True, kw_only=True):
+    """A machine as it sees itself, for the dashboards of the others. ``memory``, ``memory_total``: bytes in use and in
+    all; 0: not known. ``users``: those that it holds. ``tenants``: those that run or need attention, at most so many
+    that the other machine reads them; ``omitted``: how many more there are. ``known``: all tenants."""
+
+    machine: str
+    region: str
+    daemon: Daemon
+    memory: int = 0
+    memory_total: int = 0
+    users: list[str] = []
+    tenants: list[Status] = []
+    omitted: int = 0
+    known: int = 0
+    closed: list[Closed] = []
+    paused: list[Paused] = []
+    verified: Verified | None = None
+
+
 class Reloaded(Struct, frozen=True, kw_only=True):
     """Addresses of tenants. ``restart``: settings which need a restart of the daemon (``server.listen``)."""
 

@@ -22,7 +22,7 @@ from flyatc.config.reload import Changes
 from flyatc.config.schema import Config, Tenant
 from flyatc.control.execute_server import ExecuteListener
 from flyatc.control.listeners import Listeners
-from flyatc.daemon import rehearsal
+from flyatc.daemon import dashboard_site, rehearsal
 from flyatc.daemon.data_folder import DataFolder
 from flyatc.daemon.execution import Execution
 from flyatc.daemon.leases import local_tenants
@@ -141,7 +141,7 @@ class Daemon:
         self.parts = Parts(config, log, listener)
         operations = Operations(self, self.parts)
         self.control = Listeners(operations, log, self.parts.data, config.server.control, self.parts.ancestors)
-        self.parts.open_dashboard(operations, lambda: self.config)
+        dashboard_site.connect(self.parts, operations, lambda: self.config)
         execute = Execution(self.parts).execute
         self._commands = ExecuteListener(execute, self.parts.data, log, self.parts.ancestors)
         self.stopping = False
@@ -169,7 +169,7 @@ class Daemon:
         await self.control.open()
         self._commands.open()
         if parts.private is not None:
-            await parts.private.open(parts.handler, self.config.limits)
+            await parts.private.open(parts.handler, self.config.limits, parts.status)
         await parts.listener.open(parts.wire)
         self._background = [
             tasks.start(parts.fleet.sweep(), "idle tenants"),

@@ -42,13 +42,13 @@ class DaemonLeases:
         terms = Terms.of(config.storage.session_ttl)
         self.store = store_of(config.storage, environ, hurried=terms.patience, log=log)
         self.keeper: LeaseManager | None = None
-        self._machine = ""
+        self.machine = ""  # the id of this machine; empty without a store
         self._me: Me | None = None
         self.deletes: Callable[[], bool] = lambda: False  # True if the store supports conditional deletes
         self.present: Callable[[], Awaitable[None]] | None = None  # see data_folder.DataFolder.present
         if self.store is not None:
             me = identity.read(Path(config.server.data), environ)
-            self._machine, self._me = me.machine, me
+            self.machine, self._me = me.machine, me
             self.keeper = LeaseManager(
                 self.store, me, terms, log, successor_declines=self._successor_is_gone, on_deadline=on_deadline
             )
@@ -87,7 +87,7 @@ class DaemonLeases:
         if self.store is None:
             raise FlyatcError("storage.mode is none: no other machine can use the data on this disk")
         owner = await self.look(tenant.user)
-        ours = owner is not None and owner.holder.machine == self._machine
+        ours = owner is not None and owner.holder.machine == self.machine
         if owner is not None and ours and owner.state in (State.HELD, State.DIRTY):
             async with self.hold(tenant):
                 pass

@@ -4,11 +4,14 @@ replay. A machine that sleeps is woken through the Machines API.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import time
 
 from flyatc.config.schema import Config, Limits
-from flyatc.edge.handler import Handler, PrivateHandler
+from flyatc.edge import headers
+from flyatc.edge.forward import Forward
+from flyatc.edge.handler import Handler
 from flyatc.edge.listener import Listener
 from flyatc.edge.peer_forward import PeerForwards, Unreachable
 from flyatc.edge.upstream import FarGateway
@@ -21,9 +24,11 @@ from flyatc.fly.environment import Machine
 from flyatc.kit.async_cache import AsyncCache
 from flyatc.kit.errors import FlyatcError
 from flyatc.observe.log import Log
+from flyatc.routing import request_signature
 from flyatc.routing.replay import QUICK, Target
 from flyatc.routing.request_signature import RequestSigner
 from flyatc.wire import server
+from flyatc.wire.errors import BadMessage
 
 FOUND = 5.0  # seconds for which a working address is cached
 FIRST, MOST = 0.1, 0.4  # seconds until the next try
@@ -137,6 +142,28 @@ class PeerDialer:
         return (await self._api.get(machine)).private_ip
 
 
+class PrivateHandler:
+    """Handler of the private network: verifies signatures. Serves requests for users, and the status of this machine to
+    the others; not the server's health."""
+
+    def __init__(self, signer: RequestSigner, within: Handler, status: Callable[[], bytes]) -> None:
+        """``status``: the body of the response to STATUS_PATH."""
+        self._signer, self._within, self._status = signer, within, status
+
+    def handle(self, to: Forward) -> None:
+        head = to.head
+        came = self._signer.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
+        if isinstance(came, request_signature.ForwardedRequest):
+            head.drop(request_signature.HEADER)
+            to.peer = to.remote = came.peer or to.peer
+            if came.user == request_signature.NO_USER and head.path == request_signature.STATUS_PATH:
+                return self._within.respond_silently(to, self._status())
+        return self._within.handle_forwarded(to, came)
+
+    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
+        return self._within.refuse(of, fault, started)
+
+
 LAST_SECONDS = 0.2  # for responses which are not yet sent
 
 
@@ -183,9 +210,10 @@ class PrivateListener:
             environment.reachable_address(me.address, self._config.fly.private, self._environ), "fly.private"
         )
 
-    async def open(self, handler: Handler, limits: Limits) -> None:
+    async def open(self, handler: Handler, limits: Limits, status: Callable[[], bytes]) -> None:
+        """``status``: see PrivateHandler."""
         if self._listener is not None:
-            door = PrivateHandler(self._signer, handler)
+            door = PrivateHandler(self._signer, handler, status)
             await self._listener.open(server.Server(door.handle, door.refuse, limits, handler.exchange))
             self._log.event("info", "open to the other machines", on=str(self._listener.where))
 

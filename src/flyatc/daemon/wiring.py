@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flyatc.config.private_paths import private_paths
 from flyatc.config.schema import Config, Tenant
-from flyatc.control.types import Operations
 from flyatc.daemon.data_watch import DataWatch, OpenDatabases
 from flyatc.daemon.leases import DaemonLeases
 from flyatc.daemon.peers import PrivateListener
@@ -54,9 +52,6 @@ from flyatc.routing import replay
 from flyatc.tenants.fleet import Fleet
 from flyatc.tenants.interfaces import Databases, Tools
 from flyatc.wire import server
-
-if TYPE_CHECKING:
-    from flyatc.dashboard.site import Site
 
 KEYLESS = (
     "the machines share no secret, and cannot distinguish each other's replays from forged ones: "
@@ -110,28 +105,14 @@ class Parts:
         self.private: PrivateListener | None = None
         self.api: MachinesApi | None = None
         self.machine: environment.Machine | None = None
+        self.dns: Dns | None = None
+        self.replays: replay.Replays | None = None
         self.dashboard = gateway.Gateway()
+        self.status: Callable[[], bytes] = bytes  # of this machine, for the others
         self.handler = handler.Handler(
             config, self.fleet, self.recorder, self.cache, self.maintenance, self._fly_replay(config), self.dashboard
         )
         self.wire = server.Server(self.handler.handle, self.handler.refuse, config.limits, self.handler.exchange)
-
-    def open_dashboard(self, operations: Operations, config: Callable[[], Config]) -> None:
-        """Give the dashboard what its pages use. ``config``: returns the present configuration."""
-
-        def make() -> "Site":
-            from flyatc.dashboard.site import Site
-
-            return Site(
-                operations,
-                config,
-                self.log,
-                environ=self.environ,
-                machine=self.machine,
-                placement=self.user_placement,
-            )
-
-        self.dashboard.make = make
 
     def _fly_replay(self, config: Config) -> FlyReplay | None:
         """None: not on Fly, or the identity of this machine there is unknown."""
@@ -144,6 +125,7 @@ class Parts:
         if me is None:
             return None
         dns, names = Dns(config.fly.resolver), None
+        self.dns = dns
         if config.fly.metadata is not None:
             names = UserLookup(dns, me, config.fly.metadata, self.log)
         self.user_placement = UserPlacement(config, me, self.leases, names, *self._platform(config, me))
@@ -152,8 +134,8 @@ class Parts:
         if secret is None and (config.pins or names is not None):
             self.log.event("warning", KEYLESS)
         self.private = PrivateListener(config, me, secret, dns, self.api, self.environ, self.log)
-        replays = replay.Replays(me, secret, config.replay.timeout)
-        return FlyReplay(config, replays, self.user_placement, self.private.forwards)
+        self.replays = replay.Replays(me, secret, config.replay.timeout)
+        return FlyReplay(config, self.replays, self.user_placement, self.private.forwards)
 
     def _platform(self, config: Config, me: environment.Machine) -> tuple[MachineList, Provisioner] | tuple[None, None]:
         """Machine list and provisioner; None if the Machines API is not used."""

@@ -18,7 +18,18 @@ from aiohttp import web
 
 from flyatc.auth.attempts import network
 from flyatc.control.api import status_of
-from flyatc.dashboard import config_page, jobs_page, login, maintenance_page, overview, pages, users_page
+from flyatc.dashboard import (
+    config_page,
+    cost_page,
+    jobs_page,
+    login,
+    maintenance_page,
+    overview,
+    pages,
+    store_page,
+    users_page,
+)
+from flyatc.dashboard.cost_page import COSTS, Costs
 from flyatc.dashboard.live import FOLLOWERS, Followers
 from flyatc.dashboard.site import SESSION, SITE, Site, address_of, agent_of, equal, session_of
 from flyatc.kit.errors import FlyatcError
@@ -28,7 +39,7 @@ BODY_SECONDS = 10.0  # for a body to arrive
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
-MODULES = (login, overview, users_page, config_page, maintenance_page, jobs_page)
+MODULES = (login, overview, users_page, config_page, maintenance_page, store_page, cost_page, jobs_page)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -50,7 +61,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build(site: Site) -> web.Application:
     guard = _Guard(site)
     app = web.Application(client_max_size=MOST_BODY, middlewares=[guard.errors, guard.fetches, guard.session])
-    app[SITE], app[FOLLOWERS] = site, Followers()
+    app[SITE], app[FOLLOWERS], app[COSTS] = site, Followers(), Costs(site)
     app.on_response_prepare.append(_harden)
     found = [web.get("static/{name}", pages.static), *(one for module in MODULES for one in module.routes(site))]
     for one in found:

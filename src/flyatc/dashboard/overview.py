@@ -1,4 +1,4 @@
-"""The first page: what needs attention, this machine, what runs. ``problems`` decides, and is pure."""
+"""The first page: what needs attention, the machines, what runs. ``problems`` decides, and is pure."""
 
 import os
 import shutil
@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from msgspec import structs
 
+from flyatc.admin import machines_view, store_access
+from flyatc.admin.store_access import Orphan
 from flyatc.control.types import Overview
 from flyatc.dashboard import pages
+from flyatc.dashboard.cost_page import COSTS
 from flyatc.dashboard.live import live
+from flyatc.dashboard.machines import Found
 from flyatc.dashboard.site import Site
+from flyatc.kit.async_cache import AsyncCache
 from flyatc.tenants.state import INACTIVE_STATES, State, Status
 
 SHOWN = 50  # tenants, and problems
+ORPHANS_KEPT = 60.0  # s; finding them reads a folder of each tenant
 SCARCE = 0.1  # share of the disk that is free, below which it is a problem
 
 
@@ -70,48 +77,86 @@ def room(data: Path) -> Iterator[Problem]:
         )
 
 
-def memory() -> dict[str, int]:
-    """Return in bytes the memory of this machine, what is available of it, and what the daemon uses; 0: unknown."""
-    found = dict.fromkeys(("total", "available", "daemon"), 0)
+def of_machines(found: Found) -> Iterator[Problem]:
+    """Yield the problems that other machines report or are."""
+    for one in found.machines:
+        if one.state in (machines_view.SILENT, machines_view.GONE):
+            yield Problem(f"machine {one.state}", f"{one.machine} in {one.region or 'an unknown region'}: {one.note}")
+        elif one.status is not None and not one.here:
+            seen = one.status
+            own = structs.replace(seen.daemon, store=None, not_separated=[])  # this machine says so already
+            yield from problems(Overview(tenants=seen.tenants, daemon=own, verified=seen.verified))
+    for owner in found.dirty:
+        yield Problem("unsaved", f"{owner.user} on machine {owner.machine}: {owner.note}", page="users")
+
+
+def of_orphans(orphans: list[Orphan] | None) -> Iterator[Problem]:
+    """Yield a problem if copies were set aside on this machine."""
+    if orphans:
+        count = "one local copy was" if len(orphans) == 1 else f"{len(orphans)} local copies were"
+        text = f"{count} replaced by another version, and set aside on this machine"
+        yield Problem("orphans", text, page="store", bad=False)
+
+
+def memory() -> int:
+    """Return the bytes that the daemon uses; 0: unknown."""
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        found["total"] = int(lines["MemTotal"].split()[0]) * 1024
-        found["available"] = int(lines["MemAvailable"].split()[0]) * 1024
-        found["daemon"] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, KeyError, ValueError, IndexError):
-        pass
-    return found
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
-def facts(site: Site) -> dict[str, Any]:
-    """Return the values of the page's parts."""
-    found = site.operations.status()
-    every = [*problems(found), *room(Path(site.config().server.data))]
-    active = [one for one in found.tenants if one.state not in INACTIVE_STATES]
-    return {
-        "found": found,
-        "problems": every[:SHOWN],
-        "more_problems": max(0, len(every) - SHOWN),
-        "active": sorted(active, key=lambda one: (-one.requests, one.tenant))[:SHOWN],
-        "more_active": max(0, len(active) - SHOWN),
-        "users": len({one.user for one in found.tenants}),
-        "in_flight": sum(one.requests for one in found.tenants),
-        "memory": memory(),
-        "served": sum(site.operations.counters.requests.values()),
-    }
+class Facts:
+    """The values of the page's parts."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._orphans: AsyncCache[str, list[Orphan]] = AsyncCache(self._look_for_orphans, lambda _: ORPHANS_KEPT, 1)
+
+    async def _look_for_orphans(self, _: str) -> list[Orphan]:
+        try:
+            return await store_access.orphans_in(self._site.config(), None, None)
+        except OSError:  # the disk has other problems
+            return []
+
+    async def now(self) -> dict[str, Any]:
+        site = self._site
+        machines = await site.machines.look() if site.machines is not None else Found([])
+        orphans = await self._orphans.get("")
+        found = site.operations.status()
+        every = [*problems(found), *of_machines(machines), *room(Path(site.config().server.data)), *of_orphans(orphans)]
+        others = [one.status for one in machines.machines if one.status is not None and not one.here]
+        tenants = [*found.tenants, *(one for status in others for one in status.tenants)]
+        active = [one for one in tenants if one.state not in INACTIVE_STATES]
+        return {
+            "found": found,
+            "problems": sorted(every, key=lambda one: not one.bad)[:SHOWN],
+            "more_problems": max(0, len(every) - SHOWN),
+            "active": sorted(active, key=lambda one: (-one.requests, one.tenant))[:SHOWN],
+            "more_active": max(0, len(active) - SHOWN),
+            "machines": machines,
+            "users": len({one.user for one in tenants} | {user for one in machines.machines for user in one.users}),
+            "tenants": len({one.tenant for one in tenants}),
+            "running": found.daemon.running + sum(one.daemon.running for one in others),
+            "in_flight": sum(one.requests for one in tenants),
+            "memory": memory(),
+            "served": sum(site.operations.counters.requests.values()),
+        }
 
 
 PARTS = {"problems": "overview_problems.html", "totals": "overview_totals.html", "machine": "overview_machine.html",
-         "active": "overview_active.html"}  # fmt: skip
+         "machines": "overview_machines.html", "active": "overview_active.html"}  # fmt: skip
 
 
 def routes(site: Site) -> list[web.RouteDef]:
+    facts = Facts(site)
+
     async def page(request: web.Request) -> web.Response:
-        return pages.render(request, "overview.html", **facts(site))
+        return pages.render(request, "overview.html", **await facts.now(), cost=request.app[COSTS].monthly())
 
     async def follow(request: web.Request) -> web.StreamResponse:
-        def parts() -> dict[str, str]:
-            values = facts(site)
+        async def parts() -> dict[str, str]:
+            values = await facts.now() | {"cost": request.app[COSTS].monthly()}
             return {name: pages.text(request, template, **values) for name, template in PARTS.items()}
 
         return await live(request, parts)

@@ -5,7 +5,8 @@ import hmac
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from time import time
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -16,18 +17,29 @@ from flyatc.control.types import Operations
 from flyatc.dashboard.jobs import Jobs
 from flyatc.dashboard.sessions import Session, Sessions, derive
 from flyatc.edge.fly_replay import Places
+from flyatc.edge.responses import REPLAYED
 from flyatc.fly.environment import Machine
 from flyatc.kit import durable_files
+from flyatc.kit.errors import FlyatcError
+from flyatc.objects.store import ObjectStore
 from flyatc.observe.log import Log
+from flyatc.process.child_records import Records
+from flyatc.routing import placement_rules, replay
+from flyatc.routing.replay import Replays
+
+if TYPE_CHECKING:
+    from flyatc.dashboard.machines import Machines
 
 SECRET_VARIABLE = "FLYATC_SECRET"  # noqa: S105 - its name
 CLIENT = "Flyatc-Client"  # header: the client's address, as the edge knows it
 _KEY_FILE = "dashboard.key"
+_NO_USER = "-"  # of a replay to a machine
 
 
 class Site:
     """``config``: returns the present configuration; ``machine``: this one, on Fly; ``placement``: finds the machine of
-    a user, on Fly; ``activity``: the measurements of tenants (daemon.activity)."""
+    a user, on Fly; ``activity``: the measurements of tenants (daemon.activity); ``replays``: writes headers for Fly
+    Proxy, on Fly; ``machines``: all of the app; ``records``: of child processes, as a verification starts some."""
 
     def __init__(
         self,
@@ -42,6 +54,10 @@ class Site:
     ) -> None:
         self.operations, self.config, self.log = operations, config, log
         self.environ, self.machine, self.placement, self.activity = environ, machine, placement, activity
+        self.replays: Replays | None = None
+        self.machines: Machines | None = None
+        self.store: ObjectStore | None = None
+        self.records: Records | None = None
         self.jobs = Jobs("here" if machine is None else machine.id, log)
         self.config_file = ConfigFile(config().path, Path(config().server.data), environ)
         self._sessions: Sessions | None = None
@@ -131,5 +147,43 @@ def equal(one: str, other: str) -> bool:
 
 
 async def elsewhere(site: Site, request: web.Request, user: str) -> web.Response | None:
-    """Return the response that sends a request about a user to the user's machine; None: it is this one."""
-    return None
+    """Return the response that has Fly Proxy send a request about a user to the user's machine; None: it is this one,
+    or no machine is known. As a client's request would, it may make the machine of a newcomer. Raises FlyatcError: the
+    machine is known, and cannot be reached."""
+    if site.placement is None or site.replays is None or _source(site.replays, request, user).sent:
+        return None
+    place = await site.placement.find(user)
+    if not isinstance(place, placement_rules.There):
+        return None
+    unreachable = site.placement.unreachable(user, place.target)
+    response = _replay(site.replays, request, place.target, user, f". {place.explanation}", unreachable=unreachable)
+    site.placement.sent(user, place.target)
+    return response
+
+
+def to_machine(site: Site, request: web.Request, machine: str) -> web.Response | None:
+    """Return the response that has Fly Proxy send a request to this machine of the app; None: it is this one. Raises
+    FlyatcError as ``elsewhere``."""
+    if site.machine is None or site.replays is None or machine == site.machine.id:
+        return None
+    if _source(site.replays, request, _NO_USER).sent or (to := replay.target(f"{site.machine.app}/{machine}")) is None:
+        return None
+    return _replay(site.replays, request, to, _NO_USER, "")
+
+
+def _replay(
+    replays: Replays, request: web.Request, to: replay.Target, user: str, more: str, *, unreachable: bool = False
+) -> web.Response:
+    source, failed = _source(replays, request, user), replay.failed(_values(request, "Fly-Replay-Failed"))
+    if (why := placement_rules.refusal(to, replays.me, source, failed)) is not None:
+        raise FlyatcError(f"{why}{more}")
+    header = replays.header(to, user, source.hops, time(), unreachable=unreachable)
+    return web.Response(status=REPLAYED, headers={"Fly-Replay": header.decode()}, text="Another machine serves this.\n")
+
+
+def _source(replays: Replays, request: web.Request, user: str) -> replay.Source:
+    return replays.source(_values(request, "Fly-Replay-Src"), user, time())
+
+
+def _values(request: web.Request, header: str) -> list[bytes]:
+    return [value.encode(errors="replace") for value in request.headers.getall(header, [])]

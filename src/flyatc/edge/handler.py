@@ -119,11 +119,15 @@ class Handler:
         """Serve the daemon's own health path, else find the user."""
         path = to.head.path
         if path == self._health:
-            to.silent = True
-            return self._responder.plain(to, 200, b"ok\n")
+            return self.respond_silently(to, b"ok\n")
         if path == b"*":
             return self._responder.plain(to, 200, b"")
         return self._route_to_user(to)
+
+    def respond_silently(self, to: forward.Forward, text: bytes) -> None:
+        """Respond with plain text, without a line in the log."""
+        to.silent = True
+        self._responder.plain(to, 200, text)
 
     def _route_to_user(self, to: forward.Forward) -> None:
         """Find the tenant, and serve health checks and static files; else ``_deliver``."""
@@ -325,21 +329,3 @@ class Handler:
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         return self._responder.malformed(self._recorder, of.peer, fault, started)
-
-
-class PrivateHandler:
-    """Handler of the private network: verifies signatures. Serves only requests for users, not the server's health."""
-
-    def __init__(self, signer: request_signature.RequestSigner, within: Handler) -> None:
-        self._signer, self._within = signer, within
-
-    def handle(self, to: forward.Forward) -> None:
-        head = to.head
-        came = self._signer.open(head.every(request_signature.HEADER), head.method, headers.target(head), time())
-        if isinstance(came, request_signature.ForwardedRequest):
-            head.drop(request_signature.HEADER)
-            to.peer = to.remote = came.peer or to.peer
-        self._within.handle_forwarded(to, came)
-
-    def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
-        return self._within.refuse(of, fault, started)

@@ -91,6 +91,10 @@ class LeaseManager:
         place = self._places.get(user)
         return place is not None and place.holds > 0
 
+    def held(self) -> list[str]:
+        """Users that are held here, or about to be, in order of their names."""
+        return sorted(user for user, place in self._places.items() if place.holds > 0)
+
     async def look(self, user: str) -> Owner | None:
         """Read the owner's record. None: the user surely never had an owner. Raises OwnershipUnknown."""
         found = await acquire.look(self._store, user)

@@ -16,13 +16,15 @@ from flyatc.fly.environment import Machine
 from flyatc.routing.replay import Target
 
 HEADER = b"flyatc-seal"
+NO_USER = "-"  # the user of a request to the machine itself: no name of a user
+STATUS_PATH = b"/.flyatc/machine"  # path of a request to the machine itself, for its status
 WINDOW = 30.0  # seconds of clock difference between two machines; one that has just resumed lags behind
 MOST_NONCES = 20_000  # validly signed ones of the last minute; more requests than that are refused
 
 _LABEL = b"flyatc seal of a forwarded request"
 _PEER = re.compile(r"[0-9A-Fa-f:.]{0,45}")
 _VALUE = re.compile(
-    rb"(v1 t=(0|[1-9][0-9]{0,11}) n=([0-9a-f]{32}) k=([mr]) h=([1-9][0-9]?) u=([a-z0-9][a-z0-9_-]{0,62})"
+    rb"(v1 t=(0|[1-9][0-9]{0,11}) n=([0-9a-f]{32}) k=([mr]) h=([1-9][0-9]?) u=(-|[a-z0-9][a-z0-9_-]{0,62})"
     rb" p=([0-9A-Fa-f:.]{0,45})) s=([0-9a-f]{64})"
 )
 
@@ -31,8 +33,8 @@ _VALUE = re.compile(
 class ForwardedRequest:
     """Signed data of a forwarded request.
 
-    ``user``: the user according to the sender; ``hops``: times it was forwarded, this one included; ``peer``: the
-    peer address at the first of our machines, which is Fly Proxy's; "" if unknown."""
+    ``user``: the user according to the sender, or NO_USER; ``hops``: times it was forwarded, this one included;
+    ``peer``: the peer address at the first of our machines, which is Fly Proxy's; "" if unknown."""
 
     user: str
     hops: int

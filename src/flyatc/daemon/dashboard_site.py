@@ -1,0 +1,69 @@
+"""Gives the dashboard, and those of other machines, what they show of the daemon's parts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyatc.admin import machines_view
+from flyatc.config.schema import Config
+from flyatc.control.types import MachineStatus, Operations
+from flyatc.daemon.wiring import Parts
+
+if TYPE_CHECKING:
+    from flyatc.dashboard.machines import Peers
+    from flyatc.dashboard.site import Site
+
+MEMINFO = Path("/proc/meminfo")
+
+
+def connect(parts: Parts, operations: Operations, config: Callable[[], Config]) -> None:
+    """Give the dashboard its Site, and the other machines the status of this one. ``config``: returns the present
+    configuration."""
+    parts.dashboard.make = lambda: _make(parts, operations, config)
+    parts.status = lambda: msgspec.json.encode(status(parts, operations))
+
+
+def _make(parts: Parts, operations: Operations, config: Callable[[], Config]) -> "Site":
+    """Import the dashboard's modules and make the Site. For a thread."""
+    from flyatc.dashboard.machines import Machines
+    from flyatc.dashboard.site import Site
+
+    def own() -> MachineStatus:
+        return status(parts, operations)
+
+    site = Site(
+        operations,
+        config,
+        parts.log,
+        environ=parts.environ,
+        machine=parts.machine,
+        placement=parts.user_placement,
+    )
+    site.replays, site.store, site.records = parts.replays, parts.store, parts.records
+    site.machines = Machines(config, own, parts.store, parts.environ, _peers(parts, config()))
+    return site
+
+
+def _peers(parts: Parts, config: Config) -> "Peers | str | None":
+    from flyatc.dashboard.machines import Peers
+
+    if parts.machine is None or parts.private is None or parts.dns is None:
+        return None
+    if isinstance(parts.private.forwards, str):
+        return parts.private.forwards
+    return Peers(parts.machine, parts.private.forwards.signer, config.fly.private, parts.dns, parts.api, parts.environ)
+
+
+def status(parts: Parts, operations: Operations) -> MachineStatus:
+    """The status of this machine."""
+    found = operations.status()
+    held = parts.leases.keeper.held() if parts.leases.keeper is not None else None
+    users = sorted({one.user for one in found.tenants if one.pid is not None}) if held is None else held
+    try:
+        meminfo = MEMINFO.read_text()
+    except OSError:
+        meminfo = ""
+    region = parts.machine.region if parts.machine is not None else ""
+    return machines_view.report(parts.leases.machine, region, found, users, meminfo)

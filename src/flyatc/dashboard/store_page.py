@@ -1,0 +1,141 @@
+"""Orphaned copies, with restore; and tests of all that the store has."""
+
+import asyncio
+
+from aiohttp import web
+
+from flyatc.admin import store_access
+from flyatc.admin.store_access import Orphan
+from flyatc.dashboard import pages
+from flyatc.dashboard.jobs import Job
+from flyatc.dashboard.site import Site, elsewhere
+from flyatc.databases.decisions.version_choice import OrphanChoice
+from flyatc.databases.verify import Verdict
+from flyatc.kit.errors import FlyatcError
+from flyatc.kit.types import Progress
+from flyatc.objects.store import StoreUnavailable
+
+LIST_SECONDS = 10.0  # for the orphans of all tenants
+MOST_SHOWN = 200  # orphans, and results
+NO_STORE = "storage.mode is none: nothing is in a store"
+SET_ASIDE = "it keeps what is replaced: the history has it, or it is set aside in turn"
+
+
+class StorePages:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._verdicts: list[Verdict] = []  # of the last verification that an operator started here
+        self._verification: Job | None = None
+
+    async def page(self, request: web.Request) -> web.Response:
+        orphans, missing = await self._orphans()
+        bad = [one for one in self._verdicts if one.state != "ok"]
+        return pages.render(
+            request, "store.html", orphans=orphans[:MOST_SHOWN], more=max(0, len(orphans) - MOST_SHOWN),
+            missing=missing, verified=self._site.operations.status().verified, has_store=self._site.store is not None,
+            job=self._verification, bad=bad[:MOST_SHOWN], sound=len(self._verdicts) - len(bad),
+        )  # fmt: skip
+
+    async def _orphans(self) -> tuple[list[Orphan], str]:
+        """The orphans, newest first; and why those of the store are missing, or nothing."""
+        config, store, why = self._site.config(), self._site.store, ""
+        if store is not None:
+            try:
+                async with asyncio.timeout(LIST_SECONDS):
+                    return _newest(await store_access.orphans_in(config, store, None)), ""
+            except StoreUnavailable as error:
+                why = str(error)
+            except TimeoutError:
+                why = f"the store has not listed them within {LIST_SECONDS:g} s"
+        return _newest(await store_access.orphans_in(config, None, None)), why
+
+    async def restore(self, request: web.Request) -> web.StreamResponse:
+        """Put an orphan in the place of a database, after a question."""
+        fields, site = await pages.form(request), self._site
+        address, database, name = (fields.get(key, "") for key in ("address", "database", "name"))
+        if (away := await elsewhere(site, request, address.partition("/")[0])) is not None:
+            return away
+        if not (address and database and name):
+            raise FlyatcError("the form lacks the tenant, the database or the name of the orphan")
+        asked = await pages.confirm(
+            request,
+            title=f"Restore an orphan of {address}",
+            text=f"Replace {database} of {address} by what was set aside as {name}?",
+            details=("Its app is stopped meanwhile, and its requests wait.", "Nothing is deleted: " + SET_ASIDE + "."),
+            button=f"Replace {database}",
+            back=site.url("store"),
+        )
+        if asked is not None:
+            return asked
+
+        async def work(progress: Progress) -> str:
+            notes = await site.operations.restore(address, database, OrphanChoice(name), progress)
+            return " ".join([f"{database} of {address} is what was set aside as {name}.", *notes])
+
+        job = site.jobs.start(f"Restore {database} of {address}", site.url("store"), work)
+        site.audit(request, "orphan restored", tenant=address, database=database, orphan=name)
+        return pages.redirect(request, site.url(f"jobs/{job.id}"))
+
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        """Begin to test all databases in the store, or show the test that is under way."""
+        running = self._verification
+        if running is None or running.ended is not None:
+            running = self._begin((await pages.form(request)).get("address", "").strip())
+            self._site.audit(request, "verification started")
+        return pages.redirect(request, self._site.url(f"jobs/{running.id}"))
+
+    def _begin(self, address: str) -> Job:
+        site, wanted = self._site, site_scope(self._site, address)
+        if site.store is None:
+            raise FlyatcError(NO_STORE)
+
+        async def work(progress: Progress) -> str:
+            found = await self._verified(wanted, progress)
+            if not found:
+                return "The store has no database" + (f" of {wanted}." if wanted is not None else " yet.")
+            bad = sum(one.state != "ok" for one in found)
+            return (
+                f"{bad} of {len(found)} copies are not sound." if bad else f"All {len(found)} copies can be restored."
+            )
+
+        title = "Verify the store" if wanted is None else f"Verify what the store has of {wanted}"
+        self._verification = site.jobs.start(title, site.url("store"), work, unit="databases")
+        return self._verification
+
+    async def _verified(self, wanted: str | None, progress: Progress) -> list[Verdict]:
+        site, config = self._site, self._site.config()
+        assert site.store is not None
+        assert site.records is not None
+        found = list[Verdict]()
+        stock = (await store_access.take_inventory(site.store, wanted)).databases
+        async with store_access.open_verifier(config, site.environ, site.store, site.records, site.log) as verifier:
+            for number, one in enumerate(stock):
+                tenant = config.tenant_kept_as(one.user, one.key)
+                progress(f"{tenant.address}, {one.database}", number, len(stock))
+                found += await verifier.verify(tenant, one)
+                self._verdicts = list(found)
+        self._verdicts = found
+        return found
+
+
+def site_scope(site: Site, pasted: str) -> str | None:
+    """The user or the tenant that an operator means; None: all. Raises FlyatcError."""
+    if not pasted:
+        return None
+    found = site.operations.address(pasted)
+    if found is None:
+        raise FlyatcError(f"{pasted[:80]!r} is neither a tenant nor a user")
+    return found
+
+
+def _newest(orphans: list[Orphan]) -> list[Orphan]:
+    return sorted(orphans, key=lambda one: one.at or "", reverse=True)
+
+
+def routes(site: Site) -> list[web.RouteDef]:
+    found = StorePages(site)
+    return [
+        web.get("store", found.page),
+        web.post("store/verify", found.verify),
+        web.post("store/restore", found.restore),
+    ]

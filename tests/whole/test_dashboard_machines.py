@@ -1,0 +1,96 @@
+"""The dashboard of three machines on a small Fly: any of them shows all, and acts on the right one."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fakes.s3 import Server
+from whole import operator
+from whole.browser import Browser, Page
+from whole.cloud import Cloud, ask, cloud
+from whole.daemon import SLOWNESS, config, eventually
+from whole.operator import HOME
+
+HOMES = {"m1": "100", "m2": "200", "m3": "300"}
+REGIONS = ("iad", "ams", "syd")
+PASSWORD = "correct horse battery"
+SETTINGS = f'dashboard: {{password: "{PASSWORD}"}}\nreplay: {{timeout: 12s}}\nfly: {{metadata: customer_id}}'
+
+
+@pytest.fixture(scope="module")
+def fly(tmp_path_factory: pytest.TempPathFactory, moto_server: Server) -> Iterator[Cloud]:
+    text = config(users='users: {"*": {match: "[0-9]+"}}', top=SETTINGS)
+    metadata = {name: {"customer_id": user} for name, user in HOMES.items()}
+    with cloud(tmp_path_factory.mktemp("fly"), text, moto_server, metadata, regions=REGIONS) as one:
+        for user in HOMES.values():
+            one.add(f"/{user}")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser(fly: Cloud) -> Browser:
+    """Logged in at m1, by way of the proxy."""
+    return operator.logged_in(fly.simulator)
+
+
+def overview(browser: Browser, *parts: str) -> Page:
+    """The overview, once it has these."""
+
+    def seen() -> Page | None:
+        page = browser.get(HOME)
+        assert page.path == HOME, page.text
+        return page if all(part in page.text for part in parts) else None
+
+    found = eventually(seen, 15, f"{parts}")
+    assert isinstance(found, Page)
+    return found
+
+
+def test_any_machine_shows_all_and_takes_the_session_of_another(fly: Cloud, browser: Browser) -> None:
+    for port in (fly.simulator.port, fly["m3"].record.port):
+        browser.origin = f"http://127.0.0.1:{port}"
+        page = overview(browser, *(f"serves {user}" for user in HOMES.values()))
+        for name, region in zip(HOMES, REGIONS, strict=True):
+            assert f"{fly.id(name)} · {region} · " in page.text
+        assert page.text.count("1 apps") == 3
+        assert page.text.count('<span class="badge good">running</span>') == 3
+    browser.origin = f"http://127.0.0.1:{fly.simulator.port}"
+
+
+def test_a_machine_that_sleeps_is_no_problem_and_is_not_woken_by_a_look(fly: Cloud, browser: Browser) -> None:
+    fly.stop("m2")
+    page = overview(browser, '<span class="badge idle">stopped</span>')
+    assert "serves 200" in page.text
+    assert "All is well" in page.text
+    assert fly["m2"].state == "stopped"
+    fly.start("m2")
+
+
+def test_a_machine_that_does_not_answer_is_shown_as_such_within_a_bounded_time(fly: Cloud, browser: Browser) -> None:
+    fly.freeze("m3")
+    try:
+        overview(browser, "Machine no answer")
+        began = time.monotonic()
+        page = browser.get(HOME)
+        assert time.monotonic() - began < 5 * SLOWNESS
+        assert "within" in page.text
+        assert fly.id("m3") in page.text
+    finally:
+        fly.thaw("m3")
+    overview(browser, "All is well")
+
+
+def test_a_change_of_a_user_is_made_by_the_machine_of_the_user(fly: Cloud, browser: Browser) -> None:
+    page = browser.get(f"{HOME}tenant?address=300")
+    assert page.status == 200
+    after = browser.submit(page, operator.form_to(page, "tenant/stop"), {})
+    assert after.path == f"{HOME}tenant"
+    fly.until_reported("m3", "dashboard: tenant stopped", tenant="300")
+    assert not fly.reported("m1", "dashboard: tenant stopped")
+
+
+def test_without_a_signature_no_machine_tells_its_status(fly: Cloud) -> None:
+    record = fly["m2"].record
+    for port, status in ((record.port, 404), (record.private, 403)):
+        assert ask(port, "GET", "/.flyatc/machine", None, {}).status == status
