@@ -20,7 +20,7 @@ WAYS = {
     "keyboard": Way("desktop", keyboard=True),
     "no scripts": Way("phone", scripts=False),
 }
-PAGES = ("", "maintenance", "store", "cost", "jobs")
+PAGES = ("", "users", "config", "maintenance", "store", "cost", "jobs")
 
 
 @pytest.fixture(scope="module")
