@@ -274,7 +274,7 @@ def test_a_pause_is_a_job_that_ends_when_the_apps_have_no_request(daemon: Daemon
         eventually(lambda: "no app has a request any more" in browser.get(job.path).text, 20, "the job is done")
         assert slow.result().status == 200
         waiting = pool.submit(daemon.get, "/ann/one/")
-        eventually(lambda: "1 waiting" in browser.get(f"{HOME}maintenance").text, 10, "the pause holds it")
+        eventually(lambda: "1 request waiting" in browser.get(f"{HOME}maintenance").text, 10, "the pause holds it")
         page = browser.get(f"{HOME}maintenance")
         page = browser.submit(page, operator.form_to(page, "maintenance/resume", address="ann/one"), {})
         assert "resumed, 1 requests went on" in page.text

@@ -19,11 +19,11 @@
       const part = document.getElementById(found.id);
       if (!part || busy(part)) return;
       const opened = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
-      const focused = document.activeElement && part.contains(document.activeElement)
-        ? document.activeElement.getAttribute("href") : null;
+      const inner = () => [...part.querySelectorAll("a, button, summary")];
+      const focused = inner().indexOf(document.activeElement);
       part.innerHTML = found.html;
       for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
-      if (focused) part.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+      if (focused >= 0) inner()[focused]?.focus({ preventScroll: true });
       part.dispatchEvent(new CustomEvent("renewed", { bubbles: true }));
     };
     source.addEventListener("end", () => { source.close(); source = null; location.reload(); });
