@@ -7,7 +7,7 @@ import pytest
 
 from fakes.s3 import Server
 from whole import operator
-from whole.browser import Browser, Page
+from whole.browser import Browser, Form, Page
 from whole.cloud import Cloud, ask, cloud
 from whole.daemon import SLOWNESS, config, eventually
 from whole.operator import HOME
@@ -81,13 +81,20 @@ def test_a_machine_that_does_not_answer_is_shown_as_such_within_a_bounded_time(f
     overview(browser, "All is well")
 
 
-def test_a_change_of_a_user_is_made_by_the_machine_of_the_user(fly: Cloud, browser: Browser) -> None:
-    page = browser.get(f"{HOME}tenant?address=300")
-    assert page.status == 200
-    after = browser.submit(page, operator.form_to(page, "tenant/stop"), {})
-    assert after.path == f"{HOME}tenant"
-    fly.until_reported("m3", "dashboard: tenant stopped", tenant="300")
-    assert not fly.reported("m1", "dashboard: tenant stopped")
+def test_a_change_of_a_user_is_made_and_followed_at_the_machine_of_the_user(fly: Cloud, browser: Browser) -> None:
+    page = browser.get(f"{HOME}maintenance")
+    job = browser.submit(page, operator.form_to(page, "maintenance/pause"), {"address": "300", "limit": "20s"})
+    assert job.path.startswith(f"{HOME}jobs/{fly.id('m3')}-"), job.text
+    assert "Pause 300" in job.text
+    fly.until_reported("m3", "dashboard: paused", scope="300")
+    assert not fly.reported("m1", "dashboard: paused")
+    page = browser.get(f"{HOME}maintenance")
+    browser.submit(page, Form("post", f"{HOME}maintenance/resume", {**csrf(page), "address": "300"}), {})
+    fly.until_reported("m3", "dashboard: resumed", scope="300")
+
+
+def csrf(page: Page) -> dict[str, str]:
+    return {"csrf": operator.form_to(page, "maintenance/pause").fields["csrf"]}
 
 
 def test_without_a_signature_no_machine_tells_its_status(fly: Cloud) -> None:

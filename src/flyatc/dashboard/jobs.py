@@ -85,10 +85,6 @@ class Jobs:
     def get(self, name: str) -> Job | None:
         return self._all.get(name)
 
-    def is_here(self, name: str) -> bool:
-        """Return whether a job of this id belongs to this machine."""
-        return name.rpartition("-")[0] == self._machine
-
     @property
     def running(self) -> list[Job]:
         return [job for job in self._all.values() if job.ended is None]
@@ -97,3 +93,8 @@ class Jobs:
     def all(self) -> list[Job]:
         """Newest first."""
         return list(reversed(self._all.values()))
+
+
+def machine_of(name: str) -> str:
+    """Return the machine that has the job of this id."""
+    return name.rpartition("-")[0]

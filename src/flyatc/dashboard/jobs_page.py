@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from flyatc.dashboard import pages
-from flyatc.dashboard.jobs import Job
+from flyatc.dashboard.jobs import Job, machine_of
 from flyatc.dashboard.live import live
-from flyatc.dashboard.site import Site
+from flyatc.dashboard.site import Site, to_machine
 
 GONE = "There is no such job here: a machine keeps its last ones until the daemon is restarted."
 
@@ -20,10 +20,16 @@ def routes(site: Site) -> list[web.RouteDef]:
     async def every(request: web.Request) -> web.Response:
         return pages.render(request, "jobs.html", all_jobs=site.jobs.all)
 
+    def there(request: web.Request) -> web.Response | None:
+        return to_machine(site, request, machine_of(request.match_info["id"]))
+
     async def one(request: web.Request) -> web.Response:
-        return pages.render(request, "job.html", job=found(request))
+        elsewhere = there(request)
+        return pages.render(request, "job.html", job=found(request)) if elsewhere is None else elsewhere
 
     async def follow(request: web.Request) -> web.StreamResponse:
+        if (elsewhere := there(request)) is not None:
+            return elsewhere
         job = found(request)
         return await live(request, lambda: {"job": pages.text(request, "job_state.html", job=job)})
 
