@@ -223,6 +223,34 @@ async def test_a_new_file_removed_after_the_copy_of_its_database_is_in_the_pair_
         assert not list((a.tenant.data / ".flyatc").glob("save-*"))
 
 
+async def test_a_file_that_came_just_before_the_copy_of_its_database_and_went_during_the_upload_is_in_the_pair(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = yard.machine("a", files=FILES)
+    await session(a, 1)
+    async with a.service.hold(a.tenant) as held:
+        assert isinstance(held, FilesHolder)
+        (folder,) = held.folders
+        remember, snapshots = folder.remember, folder.remote.snapshots
+
+        async def remember_and_go_on() -> None:
+            await remember()
+            work(a, 2)
+
+        async def remove_and_list() -> list[str]:  # called between the look at the files and their upload
+            (a.storage / "2.txt").unlink(missing_ok=True)
+            return list(await snapshots())
+
+        add(a.path, 100)  # a change, so that there is a save
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, "remember", remember_and_go_on)
+            patch.setattr(folder.remote, "snapshots", remove_and_list)
+            await held.save(silent)
+        assert not (a.storage / "2.txt").exists()
+        alive, there = await session(yard.machine("b", files=FILES))
+        assert (alive, there) == ([1, 2, 100], [1, 2])
+
+
 @pytest.mark.parametrize(
     "scene", ["files: save", "files: first save", "files: restore", "files: set aside", "files: turn back"]
 )

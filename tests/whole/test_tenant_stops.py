@@ -44,7 +44,7 @@ def test_a_request_that_races_an_idle_stop_is_never_answered_with_an_error(start
     with ThreadPoolExecutor(len(names)) as pool:
         answers = [status for some in pool.map(visits, names) for status in some]
     assert answers == [200] * 200
-    assert len(daemon.reported("tenant draining")) > 50, "they did race"
+    assert len(daemon.reported("tenant draining")) > 20, "they did race"
     assert [daemon.get(f"/ann/{name}/count").json["count"] for name in names] == [9] * 8
     assert daemon.reported("unexpected error") == []
 

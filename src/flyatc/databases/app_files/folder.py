@@ -102,13 +102,20 @@ class SavedFolder(Database):
         has not their content. Raises SaveFailed, OSError."""
         found, index = await self.look()
         if found is not None:
-            self.before = frozenset(found.files)
             self._place = await self._tools.quick.run(partial(local_files.make_workplace, self.folder, "save"))
-            self._links = await self._tools.quick.run(partial(self._link, found, index, self._place))
+            await self._add(found, index, self._place)
+
+    async def _add(self, found: Scan, index: Index, place: Path) -> bool:
+        """Remember these files; return whether one of them got a second name, which changes its ctime."""
+        self.before |= frozenset(found.files)
+        links = await self._tools.quick.run(partial(self._link, found, index, place))
+        self._links |= links
+        return bool(links)
 
     def _link(self, found: Scan, index: Index, place: Path) -> dict[str, Path]:
         new = [path for path, seen in found.files.items() if not indexes.is_known(index.files.get(path), seen)]
-        targets = {path: place / str(number) for number, path in enumerate(new)}
+        first = len(self._links)
+        targets = {path: place / f"{first}-{at}" for at, path in enumerate(set(new) - self._links.keys())}
         return {path: target for path, target in targets.items() if scanning.link(self.path, path, target)}
 
     async def forget(self) -> None:
@@ -136,6 +143,8 @@ class SavedFolder(Database):
     async def _save(self, progress: Progress, *, anew: bool) -> None:
         began, beside = monotonic(), self.unchanged()
         found, index = await self.look()
+        if found is not None and self._place is not None and await self._add(found, index, self._place):
+            found, index = await self.look()  # some came since ``remember``, and the copy of a database may name them
         if found is None:
             return self._missing()
         newest = index.over is None or not self.paired

@@ -3,7 +3,7 @@
 A row may name a file, so the two are saved in this order: copy of the database, files, version of the database. A
 version of a database names the saves of the folders that were made after its copy; a save of a folder names the
 versions of the databases that had not changed when it was made. Each is in ``Snapshot.beside``. A file may be surplus
-in a pair, but none is missing.
+in a pair, but none is missing, save one that came after the look before the copy and went before the look after it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
