@@ -35,9 +35,7 @@ from flyatc.dashboard.site import SESSION, SITE, Site, address_of, agent_of, equ
 from flyatc.kit.errors import FlyatcError
 
 MOST_BODY = 1 << 20  # octets
-BODY_SECONDS = 10.0  # for a body to arrive
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
 MODULES = (login, overview, users_page, config_page, maintenance_page, store_page, cost_page, jobs_page)
 
@@ -53,6 +51,8 @@ _HEADERS = {
     "X-Robots-Tag": "noindex",
     "Server": "flyatc",
 }
+_OTHER_FORM = "The form is from another session: reload the page, and send it again."
+_BY_PROXIES = ("Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -122,8 +122,10 @@ class _Guard:
                 return web.Response(status=303, headers={"Location": self._site.url("login", next=wanted)})
             raise web.HTTPForbidden(text="You are not logged in any more. Open the dashboard again.")
         with self._counted(request):
-            if request.method == "POST":
-                await self._read(request)
+            if request.method == "POST" and name != "login":  # which limits attempts before it reads
+                fields = await pages.form(request)
+                if not pages.valid_form_token(request, fields):
+                    raise web.HTTPForbidden(text=_OTHER_FORM)
             if name.endswith(LIVE) and not equal(
                 sessions.token(session_of(request), "live"), request.query.get("token", "")
             ):
@@ -153,7 +155,7 @@ class _Guard:
 
     @contextlib.contextmanager
     def _counted(self, request: web.Request) -> Iterator[None]:
-        """Limit how many requests without a session there are: they may keep a place for BODY_SECONDS each."""
+        """Limit how many requests without a session there are: they may keep a place for pages.BODY_SECONDS each."""
         if SESSION in request:
             yield
             return
@@ -167,20 +169,6 @@ class _Guard:
             self._strangers[client] -= 1
             if not self._strangers[client]:
                 del self._strangers[client]
-
-    async def _read(self, request: web.Request) -> None:
-        """Read the fields of a form, and check that a page of this session has sent them."""
-        if request.content_type not in FORMS:
-            raise web.HTTPUnsupportedMediaType(text="This is not what a form of the dashboard sends.")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                fields = await pages.form(request)
-        except TimeoutError as error:
-            raise web.HTTPRequestTimeout(text="The form did not arrive in time.") from error
-        except (ValueError, web.RequestPayloadError) as error:
-            raise web.HTTPBadRequest(text="The form cannot be read.") from error
-        if SESSION in request and request.path[1:] != "login" and not pages.valid_form_token(request, fields):
-            raise web.HTTPForbidden(text="The form is from another session: reload the page, and send it again.")
 
     def _unfit(self, request: web.Request) -> str | None:
         """Return why a request is refused: by the headers that browsers set and no page can forge (Fetch Metadata)."""
@@ -215,9 +203,10 @@ def _cookies(request: web.Request, name: str) -> list[str]:
 
 def _is_local(request: web.Request) -> bool:
     """Return whether the browser runs on this machine, and names it so: another name may be one that an attacker's DNS
-    server has for 127.0.0.1."""
-    host = urlsplit(f"//{request.host}").hostname
-    return host in _LOCAL and address_of(request) in _LOCAL
+    server has for 127.0.0.1. A proxy on this machine serves others too, which most proxies say in a header."""
+    headers, address = request.headers, address_of(request)
+    proxied = headers.get("X-Forwarded-For", "") != address or not headers.keys().isdisjoint(_BY_PROXIES)
+    return address in _LOCAL and urlsplit(f"//{request.host}").hostname in _LOCAL and not proxied
 
 
 def _sentence(error: web.HTTPException) -> str:

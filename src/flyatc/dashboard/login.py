@@ -28,6 +28,7 @@ class Logins:
         self._failed, self._failed_in_all = FailedLogins(), FailedLogins(FREE_IN_ALL, EACH_IN_ALL)
         self._threads = Threads(1, "dashboard password")
         self._waiting = 0
+        self._refusals: dict[tuple[str, str], str] = {}
 
     async def page(self, request: web.Request) -> web.Response:
         if SESSION in request:
@@ -82,9 +83,15 @@ class Logins:
         return pages.render(request, "login.html", status, error=error, next_page=next_page)
 
     def _refuse(self, request: web.Request, status: int, error: str, wait: float) -> web.Response:
-        response = self._form(request, status, error)
-        response.headers["Retry-After"] = str(max(1, round(wait)))
-        return response
+        """Refuse an attempt unread. Such attempts may be many, so the page is rendered once: it must hold nothing of
+        the request, neither of its session nor its notice."""
+        key = self._site.settings.path, error
+        if key not in self._refusals:
+            plain = {"logged_in": False, "csrf": "", "notice": None, "jobs": [], "live": None}
+            values = plain | {"error": error, "next_page": self._site.url()}
+            self._refusals = {key: pages.text(request, "login.html", **values)}
+        headers = {"Retry-After": str(max(1, round(wait)))}
+        return web.Response(text=self._refusals[key], status=status, content_type="text/html", headers=headers)
 
     def _next(self, given: str) -> str:
         """Return the path to go to after the login: only pages of the dashboard."""

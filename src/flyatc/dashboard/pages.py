@@ -1,5 +1,6 @@
 """Render pages, read forms, redirect with a notice, ask before what cannot be undone."""
 
+import asyncio
 import base64
 import functools
 import hashlib
@@ -17,6 +18,8 @@ from flyatc import __version__
 from flyatc.dashboard.site import FORM, SESSION, equal, session_of, site_of
 
 HERE = Path(__file__).parent
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+BODY_SECONDS = 10.0  # for a form to arrive
 NOTICE = "flyatc_dashboard_notice"  # name of a cookie
 NOTICE_SECONDS = 60
 LONGEST_NOTICE = 1500  # characters
@@ -108,12 +111,24 @@ def render(request: web.Request, template: str, /, status: int = 200, **values: 
 
 
 async def form(request: web.Request) -> dict[str, str]:
-    """Return the fields of a POST, whose token has been checked; of several of one name the last."""
+    """Return the fields of a POST; of several of one name the last. Raises HTTPException if they cannot be read."""
     found = request.get(FORM)
     if found is None:
-        found = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
-        request[FORM] = found
+        found = request[FORM] = await _read(request)
     return dict(found)
+
+
+async def _read(request: web.Request) -> dict[str, str]:
+    if request.content_type not in FORMS:
+        raise web.HTTPUnsupportedMediaType(text="This is not what a form of the dashboard sends.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            fields = await request.post()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="The form did not arrive in time.") from error
+    except (ValueError, web.RequestPayloadError) as error:
+        raise web.HTTPBadRequest(text="The form cannot be read.") from error
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def redirect(request: web.Request, where: str, notice: str | None = None, kind: str = "good") -> web.Response:
