@@ -83,9 +83,10 @@ class Chromium:
     def open(self, path: str) -> None:
         self.driver.get(self.origin + path)
 
-    def press(self, name: str) -> None:
-        """Press the button, or follow the link, that has this name; by touch, or with Tab and Enter."""
-        found = self.find("a[href], button, summary, input[type=submit]", name)
+    def press(self, name: str, *, near: str = "") -> None:
+        """Press the button, or follow the link, that has this name; by touch, or with Tab and Enter. ``near``: a text
+        in the same entry of a list."""
+        found = self.find("a[href], button, summary, input[type=submit]", name, near)
         if self.way.keyboard:
             self.focus(found)
             self.keys(Keys.ENTER)
@@ -105,6 +106,16 @@ class Chromium:
         self.keys(text)
         return None
 
+    def append(self, label: str, text: str) -> None:
+        """Write at the end of the field with this label."""
+        found = self.find("textarea", label)
+        if self.way.keyboard:
+            self.focus(found)
+        else:
+            found.click()
+        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.END).key_up(Keys.CONTROL).perform()
+        self.keys(text)
+
     def keys(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 
@@ -120,11 +131,16 @@ class Chromium:
 
     # --- what an operator sees ---
 
-    def find(self, selector: str, name: str) -> WebElement:
+    def find(self, selector: str, name: str, near: str = "") -> WebElement:
         """The first visible element of these with this name: its text, label or aria-label. Waits for it."""
-        found = eventually(lambda: self.driver.execute_script(FIND, selector, name), 10, f"{name!r} in {self.text!r}")
-        assert isinstance(found, WebElement)
-        return found
+
+        def found() -> WebElement | None:
+            one = self.driver.execute_script(FIND, selector, name, near)
+            return one if isinstance(one, WebElement) else None
+
+        one = eventually(found, 10, f"{name!r} in {self.text!r}")
+        assert isinstance(one, WebElement)
+        return one
 
     @property
     def text(self) -> str:
@@ -171,12 +187,13 @@ const style = getComputedStyle(document.activeElement)
 return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none'
 """
 FIND = """
-const [selector, name] = arguments
+const [selector, name, near] = arguments
 const plain = text => (text || '').replace(/\\s+/g, ' ').trim()
 const seen = one => one.checkVisibility({visibilityProperty: true, contentVisibilityAuto: true})
 const names = one => [plain(one.getAttribute('aria-label')), plain(one.innerText), plain(one.value),
                       ...[...(one.labels || [])].map(label => plain(label.innerText))]
-const all = [...document.querySelectorAll(selector)].filter(seen)
+const entry = one => one.closest('li, tr, section') || document.body
+const all = [...document.querySelectorAll(selector)].filter(one => seen(one) && entry(one).innerText.includes(near))
 return all.find(one => names(one).includes(name)) ||
   all.find(one => names(one).some(own => own.startsWith(name))) || null
 """

@@ -250,9 +250,9 @@ def test_the_operator_closes_a_tenant_with_a_message_after_a_second_question_and
     assert daemon.get("/ann/two/").status != 503, "it is only asked so far"
     done = browser.submit(asked, operator.form_to(asked, "maintenance/close"), {})
     assert done.path == f"{HOME}maintenance"
-    assert "Ann/two: closed for maintenance." in done.text
+    assert "ann/two: closed for maintenance." in done.text
     assert "Back at &lt;b&gt;9&lt;/b&gt;" in done.text
-    assert "Ann/two: closed" not in browser.get(f"{HOME}maintenance").text, "a notice is shown once"
+    assert "ann/two: closed" not in browser.get(f"{HOME}maintenance").text, "a notice is shown once"
     assert daemon.get("/ann/two/").status == 503
     assert daemon.get("/ann/one/").status != 503
     opened = browser.submit(done, operator.form_to(done, "maintenance/open", address="ann/two"), {})

@@ -28,7 +28,7 @@ class Costs:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._usage: AsyncCache[int, Usage] = AsyncCache(site.operations.usage, lambda _: KEPT, len(PERIODS))
-        self._tile: tuple[float, float] | None = None  # dollars a month, and when that was known
+        self._tile: tuple[Bill, float] | None = None  # and when it was made
         self._looking: asyncio.Task[None] | None = None
 
     async def bill(self, days: int, size: str, region: str) -> Bill | None:
@@ -41,8 +41,8 @@ class Costs:
         machine = bill.size(size or None, region or None, usage.machine or bill.supposed(usage))
         return bill.bill(usage, machine, Prices())
 
-    def monthly(self) -> float | None:
-        """Dollars a month, as far as they are known; looked up in the background, once an hour."""
+    def last(self) -> Bill | None:
+        """The bill of this machine, if it is known by now; looked up in the background, once an hour."""
         known = self._tile
         if (known is None or monotonic() - known[1] > TILE_KEPT) and (self._looking is None or self._looking.done()):
             self._looking = tasks.start(self._look(), "cost of this machine")
@@ -51,7 +51,7 @@ class Costs:
     async def _look(self) -> None:
         try:
             usage = await self._usage.get(PERIODS[2])
-            self._tile = bill.bill(usage, usage.machine or bill.supposed(usage), Prices()).total, monotonic()
+            self._tile = bill.bill(usage, usage.machine or bill.supposed(usage), Prices()), monotonic()
         except FlyatcError as error:
             self._site.log.event("warning", "dashboard: the cost is not known", reason=str(error))
             self._tile = None if self._tile is None else (self._tile[0], monotonic())

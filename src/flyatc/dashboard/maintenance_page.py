@@ -51,7 +51,7 @@ class _Page:
             return question
         await self._site.operations.maintain(address, message, closed=True)
         self._site.audit(request, "closed for maintenance", scope=_named(address), page=message)
-        return self._back(request, fields, f"{_named(address).capitalize()}: closed for maintenance.")
+        return self._back(request, fields, f"{_heading(address)}: closed for maintenance.")
 
     async def open(self, request: web.Request) -> web.Response:
         fields, address = await self._scope(request)
@@ -60,7 +60,7 @@ class _Page:
         changed = await self._site.operations.maintain(address, None, closed=False)
         self._site.audit(request, "opened after maintenance", scope=_named(address))
         notice = "open again." if changed else "it was open already."
-        return self._back(request, fields, f"{_named(address).capitalize()}: {notice}")
+        return self._back(request, fields, f"{_heading(address)}: {notice}")
 
     async def pause(self, request: web.Request) -> web.Response:
         fields, address = await self._scope(request)
@@ -87,7 +87,7 @@ class _Page:
         released = await self._site.operations.resume(address)
         self._site.audit(request, "resumed", scope=_named(address))
         notice = "it was not paused." if released is None else f"resumed, {released} requests went on."
-        return self._back(request, fields, f"{_named(address).capitalize()}: {notice}")
+        return self._back(request, fields, f"{_heading(address)}: {notice}")
 
     async def _scope(self, request: web.Request) -> tuple[dict[str, str], str | None]:
         """Return the fields, and the address that they mean; None: everything. Raises FlyatcError."""
@@ -123,6 +123,10 @@ def _exists(config: Config, address: str) -> bool:
 
 def _named(address: str | None) -> str:
     return address or "everything"
+
+
+def _heading(address: str | None) -> str:
+    return address or "Everything"
 
 
 def _seconds(text: str) -> float:

@@ -152,11 +152,11 @@ def routes(site: Site) -> list[web.RouteDef]:
     facts = Facts(site)
 
     async def page(request: web.Request) -> web.Response:
-        return pages.render(request, "overview.html", **await facts.now(), cost=request.app[COSTS].monthly())
+        return pages.render(request, "overview.html", **await facts.now(), cost=request.app[COSTS].last())
 
     async def follow(request: web.Request) -> web.StreamResponse:
         async def parts() -> dict[str, str]:
-            values = await facts.now() | {"cost": request.app[COSTS].monthly()}
+            values = await facts.now() | {"cost": request.app[COSTS].last()}
             return {name: pages.text(request, template, **values) for name, template in PARTS.items()}
 
         return await live(request, parts)
