@@ -12,7 +12,7 @@ import pytest
 from passlib.hash import bcrypt
 
 from whole import operator, visits
-from whole.browser import Browser
+from whole.browser import Browser, Form
 from whole.daemon import Answer, Daemon, config, eventually
 from whole.operator import ENVIRON, HOME, PASSWORD, SECTION
 
@@ -299,6 +299,39 @@ def test_what_is_not_possible_is_said_on_the_page(daemon: Daemon, given: dict[st
     assert words in page.text
     assert 'role="alert"' in page.text
     assert "All is open." in page.text
+
+
+# --- store and cost ---
+
+
+def test_the_cost_is_that_of_each_user_by_the_assumptions_that_the_operator_chooses(daemon: Daemon) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}cost?days=7&size=performance-1x&region=fra")
+    assert "performance-1x with 2048 MB in fra" in page.text
+    assert all(f"<b>{user}</b>" in page.text for user in ("ann", "bob"))
+    assert "is no size of a machine" in browser.get(f"{HOME}cost?size=<huge>").text
+    assert browser.get(f"{HOME}cost?days=-1&region=nowhere").status == 200
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "words"),
+    [
+        ("restore", {"address": "ann/one"}, "the form lacks the tenant, the database or the name"),
+        ("restore", {"address": "ann/one", "database": "app.sqlite3", "name": "../x"}, "no orphaned copy"),
+        ("restore", {"address": "no-such/x", "database": "app.sqlite3", "name": "x"}, "no-such"),
+        ("verify", {"address": "no-such/<x>"}, "The store has no database of no-such/&lt;x&gt;."),
+    ],
+)
+def test_what_is_not_possible_with_the_store_is_said(
+    daemon: Daemon, action: str, given: dict[str, str], words: str
+) -> None:
+    browser = operator.logged_in(daemon)
+    page = browser.get(f"{HOME}store")
+    form = Form("post", f"{HOME}store/{action}", {"csrf": operator.form_to(page, "store/verify").fields["csrf"]})
+    page = browser.submit(page, form, {**given, "confirmed": "yes"})
+    if page.path.startswith(f"{HOME}jobs/"):
+        page = eventually(lambda: (now := browser.get(page.url)) and "running</span>" not in now.text and now)
+    assert words in page.text
 
 
 # --- its settings ---

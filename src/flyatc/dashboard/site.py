@@ -30,7 +30,6 @@ from flyatc.routing.replay import Replays
 if TYPE_CHECKING:
     from flyatc.dashboard.machines import Machines
 
-SECRET_VARIABLE = "FLYATC_SECRET"  # noqa: S105 - its name
 CLIENT = "Flyatc-Client"  # header: the client's address, as the edge knows it
 _KEY_FILE = "dashboard.key"
 _NO_USER = "-"  # of a replay to a machine
@@ -97,10 +96,10 @@ class Site:
 
     def _key(self, password: str | None) -> bytes:
         """Return the key of the sessions. A hash may be known to those who can read tenants.yaml: then a secret is
-        needed as well, FLYATC_SECRET or one of this machine. Blocking. Raises OSError."""
+        needed as well: that of all machines, or one of this machine. Blocking. Raises OSError."""
         if password is None:
             return os.urandom(32)
-        secret = self.environ.get(SECRET_VARIABLE, "").encode()
+        secret = replay.secret(self.environ) or b""
         if password.startswith("$") and not secret:
             secret = _kept_secret(Path(self.config().server.data) / ".flyatc" / _KEY_FILE)
         return derive(password, secret)

@@ -85,7 +85,7 @@ class StorePages:
         return pages.redirect(request, self._site.url(f"jobs/{running.id}"))
 
     def _begin(self, address: str) -> Job:
-        site, wanted = self._site, site_scope(self._site, address)
+        site, wanted = self._site, self._site.operations.address(address)
         if site.store is None:
             raise FlyatcError(NO_STORE)
 
@@ -116,16 +116,6 @@ class StorePages:
                 self._verdicts = list(found)
         self._verdicts = found
         return found
-
-
-def site_scope(site: Site, pasted: str) -> str | None:
-    """The user or the tenant that an operator means; None: all. Raises FlyatcError."""
-    if not pasted:
-        return None
-    found = site.operations.address(pasted)
-    if found is None:
-        raise FlyatcError(f"{pasted[:80]!r} is neither a tenant nor a user")
-    return found
 
 
 def _newest(orphans: list[Orphan]) -> list[Orphan]:
