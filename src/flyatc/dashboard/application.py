@@ -27,6 +27,9 @@ from flyatc.dashboard import (
     overview,
     pages,
     store_page,
+    tenant_log,
+    tenant_page,
+    tenant_versions,
     users_page,
 )
 from flyatc.dashboard.cost_page import COSTS, Costs
@@ -37,7 +40,10 @@ from flyatc.kit.errors import FlyatcError
 MOST_BODY = 1 << 20  # octets
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
-MODULES = (login, overview, users_page, config_page, maintenance_page, store_page, cost_page, jobs_page)
+MODULES = (
+    login, overview, tenant_page, tenant_versions, tenant_log, users_page, config_page, maintenance_page, store_page,
+    cost_page, jobs_page,
+)  # fmt: skip
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,31 @@ def readable(line: bytes, *, colour: bool) -> str:
     kind, *rest = _parts(record, paint)
     tenant = [paint(plain(str(record["tenant"])), BOLD)] if record.get("tenant") else []
     return " ".join(part for part in (paint(clock, DIM), kind, *tenant, *rest) if part)
+
+
+class Shown(NamedTuple):
+    """A line of the log for a page. ``clock``: its time in UTC. ``kind``: app, request or event. ``mark``: status
+    of a request, the stream of an app's output, or the level."""
+
+    clock: str
+    kind: str
+    level: str
+    mark: str
+    text: str
+
+
+def shown(line: bytes) -> Shown:
+    """Split a line of the log, without its tenant. Control characters are escaped; HTML is not."""
+    try:
+        record = msgspec.json.decode(line, type=Record)
+        clock = datetime.fromisoformat(record["time"]).astimezone(UTC).strftime("%H:%M:%S")
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return Shown("", "event", "", "", plain(line.decode(errors="replace")))
+    kind = "request" if "method" in record else "app" if "stream" in record else "event"
+    mark, *rest = _parts(record, _without)
+    mark = _text(record, "stream") if kind == "app" else mark.strip()
+    words = rest[1:] if kind == "app" else rest
+    return Shown(clock, kind, str(record.get("level", "")), mark, " ".join(part for part in words if part))
 
 
 def plain(text: str) -> str:
