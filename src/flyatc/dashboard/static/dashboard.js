@@ -43,5 +43,6 @@
     event.target.dataset.sent = "yes";
     setTimeout(() => { delete event.target.dataset.sent; }, 4000);
   });
-  document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  const tab = document.querySelector(".tabs [aria-current]");
+  if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
 })();
