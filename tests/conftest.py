@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 import distribution
+import fork_server
 import leftovers
 from slowness import SLOWNESS
 
@@ -73,6 +74,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 @pytest.hookimpl(trylast=True)  # after xdist has ended its workers
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session when a process has outlived its tests."""
+    fork_server.close()
     if hasattr(session.config, "workerinput"):
         return
     left = leftovers.end(os.environ[leftovers.MARK], 2 * SLOWNESS)

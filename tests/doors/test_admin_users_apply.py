@@ -1,12 +1,11 @@
 """Plans for users carried out on the simulator, whose machines are puppets with the real commands in them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+import fork_server
 from fakes.fly import Fly, small_fly
 from flyatc.admin import users_plan, users_view
 from flyatc.admin.users_steps import Cordon, Destroy, Plan, Settle, Stop, Unmark
@@ -112,9 +111,6 @@ def test_missing_settings_are_reported_with_what_to_do(
     tmp_path: Path, fly: str, environ: dict[str, str], reported: str
 ) -> None:
     (tmp_path / "tenants.yaml").write_text(f"app: {{command: [x]}}\nusers: {{ann: }}\n{fly}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "flyatc", "users", "add", "ann"], cwd=tmp_path, env=clean_environment() | environ,
-        capture_output=True, text=True, timeout=60 * SLOWNESS, check=False,
-    )  # fmt: skip
+    done = fork_server.run(["users", "add", "ann"], tmp_path, clean_environment() | environ, 60 * SLOWNESS)
     assert done.returncode == 1
     assert reported in done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
+import fork_server
 from fakes.operations import STARTED, Desk
 from flyatc import __version__
 from flyatc.cli.main import COMMANDS, flyatc
@@ -39,17 +40,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def run(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flyatc", *arguments]
-    return subprocess.run(
-        command,
-        cwd=here,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30 * SLOWNESS,
-        check=False,
-    )
+    return fork_server.run(arguments, here, ENVIRONMENT, 30 * SLOWNESS)
 
 
 async def ask(here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fork_server
 from flyatc.control.client import Client
 from slowness import SLOWNESS as SLOWNESS  # for those who import it from here
 from whole.log_file import LogFile, matching
@@ -57,9 +58,9 @@ class Daemon:
     folder: Path
     config: str
     env: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | fork_server.Process | None = None
     port: int = 0
-    python: list[str] = field(default_factory=lambda: [sys.executable])
+    python: list[str] = field(default_factory=list)  # default: forked, see fork_server
     _log: LogFile | None = None
 
     @property
@@ -74,6 +75,9 @@ class Daemon:
     def log_file(self) -> Path:
         return self.folder / "log.jsonl"
 
+    def environment(self) -> dict[str, str]:
+        return {**clean_environment(), **self.env}
+
     def write(self, config: str | None = None) -> None:
         """(Re)writes tenants.yaml."""
         self.config = config if config is not None else self.config
@@ -84,15 +88,9 @@ class Daemon:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write()
         before = len(self.lines())
-        log = self.log_file.open("ab")
-        self.process = subprocess.Popen(
-            [*self.python, "-m", "flyatc", "serve", "--config", str(self.config_file), *arguments],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            env={**clean_environment(), **self.env},
-        )
-        log.close()
+        with self.log_file.open("ab") as log:
+            command = ["serve", "--config", str(self.config_file), *arguments]
+            self.process = fork_server.start(command, self.folder, self.environment(), log, python=self.python)
 
         def listening() -> dict[str, Any] | None:
             assert self.process is not None
@@ -169,15 +167,8 @@ class Daemon:
 
     def cli(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs ``flyatc COMMAND … --config`` against this daemon."""
-        return subprocess.run(
-            [*self.python, "-m", "flyatc", *self.configured(arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout * SLOWNESS,
-            cwd=self.folder,
-            env={**clean_environment(), **self.env},
-            check=False,
-        )
+        command = self.configured(arguments)
+        return fork_server.run(command, self.folder, self.environment(), timeout * SLOWNESS, python=self.python)
 
     def status(self, tenant: str) -> dict[str, Any]:
         """Return the daemon's status of one tenant: as ``flyatc status --json``, without a process for each look."""

@@ -2,12 +2,12 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fork_server
 from fakes.fly import Reported, ask
 from flyatc.sim import client
 from flyatc.sim.types import Overview
@@ -27,11 +27,9 @@ class Sim:
         self.out = folder / "sim.log"
         self._logs: dict[str, LogFile] = {}
         with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", "sim", "--machines", str(machines), "--config", str(where),
-                 "--port", "0", "--api-port", "0", "--dns-port", "0", "--watch"],
-                stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=self._environ | {"PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            command = ["sim", "--machines", str(machines), "--config", str(where)]
+            command += ["--port", "0", "--api-port", "0", "--dns-port", "0", "--watch"]
+            self.process = fork_server.start(command, folder, self._environ | {"PYTHONUNBUFFERED": "1"}, out)
         eventually(self._greeted, 30, "the greeting")
         self.port = int(self.overview().proxy.rpartition(":")[2])
 
@@ -47,10 +45,7 @@ class Sim:
         eventually(lambda: text in self.out.read_text(), 10, text)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flyatc", "sim", *arguments], capture_output=True, text=True, cwd=self.folder,
-            env=self._environ, timeout=60 * SLOWNESS, check=False,
-        )  # fmt: skip
+        return fork_server.run(["sim", *arguments], self.folder, self._environ, 60 * SLOWNESS)
 
     def overview(self) -> Overview:
         return client.get_overview(self.folder / ".flyatc-sim")

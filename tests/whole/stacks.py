@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fork_server
+from slowness import SLOWNESS
 from whole.browser import Browser, Page
 from whole.daemon import Daemon, clean_environment
 
@@ -252,8 +254,7 @@ def served(stack: Stack, folder: Path) -> Iterator[Daemon]:
     if stack.overlay:
         shutil.copytree(EXAMPLES / stack.overlay, folder, ignore=LEFT_OUT, dirs_exist_ok=True)
         (folder / "tenants.yaml").unlink()
-        init = [sys.executable, "-m", "flyatc", "init"]
-        subprocess.run(init, cwd=folder, env=clean_environment() | PATH, check=True, capture_output=True)
+        fork_server.run(["init"], folder, clean_environment() | PATH, 60 * SLOWNESS).check_returncode()
     for file, text in stack.files.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(text)

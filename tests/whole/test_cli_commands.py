@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fork_server
 from slowness import SLOWNESS
 from whole.conftest import StartDaemon
 from whole.daemon import Daemon, clean_environment, config, eventually
@@ -238,13 +239,7 @@ def test_route_prints_the_same_with_a_daemon_and_the_state_besides(daemon: Daemo
 def test_check_reports_every_fault_with_its_place(daemon: Daemon) -> None:
     faulty = daemon.folder / "faulty.yaml"
     faulty.write_text("server: {listn: 3000}\napp: {idle: soon}\nusers:\n  Ann: {}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "flyatc", "check", "--config", str(faulty)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=clean_environment(),
-    )
+    done = fork_server.run(["check", "--config", str(faulty)], daemon.folder, clean_environment(), 60 * SLOWNESS)
     assert done.returncode == 1
     for place in ("faulty.yaml:1", "faulty.yaml:2", "faulty.yaml:4"):
         assert place in done.stderr

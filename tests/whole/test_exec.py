@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fork_server
 from whole.conftest import StartDaemon
 from whole.daemon import SLOWNESS, Daemon, clean_environment, config, eventually
 from whole.terminals import Terminal
@@ -35,16 +36,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def execute(daemon: Daemon, tenant: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flyatc", *daemon.configured(["exec", tenant, "--", *words])],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=30 * SLOWNESS,
-        cwd="/",
-        env=clean_environment() | {"PORT": "1", "AWS_SECRET_ACCESS_KEY": "of the operator"},
-        check=False,
-    )
+    command = daemon.configured(["exec", tenant, "--", *words])
+    env = clean_environment() | {"PORT": "1", "AWS_SECRET_ACCESS_KEY": "of the operator"}
+    return fork_server.run(command, Path("/"), env, 30 * SLOWNESS, stdin=stdin)
 
 
 def add(daemon: Daemon, tenant: str, table: str = "here") -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import fork_server
 from flyatc.control.client import Client
 from whole.daemon import SLOWNESS, Daemon, clean_environment, config, eventually
 
@@ -61,14 +62,7 @@ def arguments(daemon: Daemon, *options: str) -> list[str]:
 
 
 def migrate(daemon: Daemon, *options: str) -> tuple[int, dict[str, Any]]:
-    run = subprocess.run(
-        [sys.executable, "-m", "flyatc", *arguments(daemon, *options)],
-        capture_output=True,
-        text=True,
-        timeout=60 * SLOWNESS,
-        env=clean_environment(),
-        check=False,
-    )
+    run = fork_server.run(arguments(daemon, *options), daemon.folder, clean_environment(), 60 * SLOWNESS)
     assert run.stdout, run.stderr
     return run.returncode, json.loads(run.stdout)
 

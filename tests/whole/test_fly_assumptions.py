@@ -6,8 +6,6 @@ in their metadata; m4 is one of another app, and has 500. The simulator's DNS ha
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +13,7 @@ import dns.message
 import dns.query
 import pytest
 
+import fork_server
 from fakes.faults import Line
 from fakes.s3 import Server
 from flyatc.sim.simulator import TOKEN
@@ -69,11 +68,9 @@ def count(fly: Cloud, path: str, **more: Any) -> tuple[int, str]:
 def stop(fly: Cloud, name: str, user: str) -> None:
     """Its machine releases the user."""
     before = len(fly.reported(name, "user released", user=user))
-    subprocess.run(
-        [sys.executable, "-m", "flyatc", "stop", user, "--config", str(fly[name].folder / "tenants.yaml")],
-        env=clean_environment() | {"FLYATC_DATA": str(fly[name].folder / "data")},
-        check=True, capture_output=True, timeout=60 * SLOWNESS,
-    )  # fmt: skip
+    command = ["stop", user, "--config", str(fly[name].folder / "tenants.yaml")]
+    env = clean_environment() | {"FLYATC_DATA": str(fly[name].folder / "data")}
+    fork_server.run(command, fly[name].folder, env, 60 * SLOWNESS).check_returncode()
     eventually(lambda: len(fly.reported(name, "user released", user=user)) > before, what=f"{user} is released")
 
 

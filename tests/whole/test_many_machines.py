@@ -2,13 +2,13 @@
 which has the user. The metadata name the users 100, 200 and 300; m4, which has none, knows nothing of metadata."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+import fork_server
 from fakes.s3 import Server
 from whole.cloud import Cloud, cloud
 from whole.daemon import SLOWNESS, clean_environment, config, eventually
@@ -31,11 +31,9 @@ def fly(tmp_path_factory: pytest.TempPathFactory, moto_server: Server) -> Iterat
 
 def cli(fly: Cloud, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """On a machine."""
-    return subprocess.run(
-        [sys.executable, "-m", "flyatc", *arguments, "--config", str(fly[name].folder / "tenants.yaml")],
-        capture_output=True, text=True, timeout=60 * SLOWNESS, check=False,
-        env=clean_environment() | {"FLYATC_DATA": str(fly[name].folder / "data")},
-    )  # fmt: skip
+    folder = fly[name].folder
+    env = clean_environment() | {"FLYATC_DATA": str(folder / "data")}
+    return fork_server.run([*arguments, "--config", str(folder / "tenants.yaml")], folder, env, 60 * SLOWNESS)
 
 
 def talking(line: Line, path: str, *headers: str) -> bool:

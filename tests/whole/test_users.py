@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import fork_server
 from fakes.fly import Reported, ask
 from whole import simulated
 from whole.daemon import SLOWNESS, clean_environment, config, eventually
@@ -37,10 +38,7 @@ def environment(sim: Sim) -> dict[str, str]:
 
 
 def flyatc(sim: Sim, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "flyatc", *arguments], capture_output=True, text=True, cwd=sim.folder,
-        env=environment(sim), timeout=240 * SLOWNESS, check=False,
-    )  # fmt: skip
+    done = fork_server.run(arguments, sim.folder, environment(sim), 240 * SLOWNESS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fork_server
 from flyatc.process import proc
 from flyatc.process.ports import PortPool
 from whole import visits
@@ -44,14 +44,8 @@ class Wrapped(Daemon):
 
     def launch(self, *arguments: str) -> None:
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flyatc", *(arguments or ("run", *self.options, "--", *self.command))],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env=self.environment(),
-            )
+            arguments = arguments or ("run", *self.options, "--", *self.command)
+            self.process = fork_server.start(arguments, self.folder, self.environment(), log, piped=True)
 
     def environment(self) -> dict[str, str]:
         ours = {"HTTP_PORT": "0", "TARGET_PORT": str(self.target)}
