@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import islice
+from time import monotonic
 
 from aiohttp import web
 from msgspec import Struct
@@ -29,6 +30,7 @@ from flyatc.tenants.state import Status
 
 MOST_ROWS = 200  # shown; a search finds the others
 MOST_LINES = 200  # of a difference
+FRESH = 5.0  # s; the list shows machines as they were: the API takes one request a second
 _SEPARATORS = re.compile(r"[\s,;]+")
 _NUMBERED = re.compile(r"(\d+)/(\d+) (.*)", re.DOTALL)  # a line that a plan reports: users_apply.PlanRunner
 
@@ -73,6 +75,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 class UsersPage:
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._seen: tuple[float, Seen] | None = None
 
     @property
     def _by_machine(self) -> bool:
@@ -102,8 +105,7 @@ class UsersPage:
         warning = ""
         if self._by_machine:
             try:
-                async with users_view.opened(config, self._site.environ, None) as directory:
-                    seen = await directory.look()
+                seen = await self._look(FRESH)
             except FlyatcError as error:
                 warning = f"The machines are not known: {error}"
             else:
@@ -121,6 +123,13 @@ class UsersPage:
             )
             for name in names
         ], warning
+
+    async def _look(self, age: float = 0.0) -> Seen:
+        """Return the machines and their owners, at most ``age`` seconds old. Raises FlyatcError."""
+        if self._seen is None or monotonic() - self._seen[0] > age:
+            async with users_view.opened(self._site.config(), self._site.environ, None) as directory:
+                self._seen = monotonic(), await directory.look()
+        return self._seen[1]
 
     # --- changes ---
 
@@ -185,8 +194,7 @@ class UsersPage:
         try:
             if (fault := name_rules.user(user)) is not None:
                 raise FlyatcError(fault)
-            async with users_view.opened(config, site.environ, None) as directory:
-                seen = await directory.look()
+            seen = await self._look()
             plan = make(seen)
         except FlyatcError as error:
             return await self.show(request, str(error))
