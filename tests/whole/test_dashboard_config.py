@@ -1,7 +1,6 @@
 """The dashboard's pages of users and of tenants.yaml, on one machine: the file is edited, and the daemon reloads."""
 
 import html
-import re
 import urllib.request
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ import pytest
 from whole import evidence, operator, visits
 from whole.browser import Browser, Page, multipart
 from whole.daemon import Daemon, config, eventually
-from whole.operator import ENVIRON, HOME, SECTION, form_to
+from whole.operator import ENVIRON, HOME, SECTION, carried_out, form_to, shown
 
 SECRET = "hunter2-hunter2"
 USERS = """users:  # all of them
@@ -31,28 +30,11 @@ def browser(daemon: Daemon) -> Browser:
     return operator.logged_in(daemon)
 
 
-def shown(page: Page) -> str:
-    """The text of a page without its tags."""
-    return html.unescape(re.sub(r"<[^>]*>", "", page.text))
-
-
 def planned(browser: Browser, what: str, **fields: str) -> Page:
     """Ask for a change of the users; return the page with its plan, or with the reason why there is none."""
     page = browser.get(f"{HOME}users")
     values = {"user": fields["user"]} if what == "users/remove" else {}
     return browser.submit(page, form_to(page, what, **values), fields)
-
-
-def confirmed(browser: Browser, page: Page, what: str) -> str:
-    """Confirm a plan, and return the result of its job."""
-    job = browser.submit(page, form_to(page, what), {})
-    assert job.path.startswith(f"{HOME}jobs/"), shown(job)
-
-    def ended() -> str:
-        found = re.search(r'<p class="result">(.*?)</p>', browser.get(job.path).text, re.DOTALL)
-        return html.unescape(found[1]) if found else ""
-
-    return str(eventually(ended, 30, "the end of the job"))
 
 
 def checked(browser: Browser, text: str, page: Page | None = None) -> Page:
@@ -72,12 +54,12 @@ def test_a_user_is_added_after_its_plan_was_shown(daemon: Daemon, browser: Brows
     assert "it is served at /eve/2025/winter, /eve/2025/summer" in shown(page)
     assert daemon.config_file.read_text() == before
     assert daemon.get("/eve/2025/winter/up").status == 404
-    assert "eve is added" in confirmed(browser, page, "users/add")
+    assert "eve is added" in carried_out(browser, page, "users/add")
     assert daemon.config_file.read_text() == before.replace(
         "  bob: {}\n", "  bob: {}\n  eve:\n    tenants: [2025/winter, 2025/summer]\n"
     )
     assert daemon.get("/eve/2025/winter/up").status == 200
-    assert daemon.reported("dashboard: add eve", operator="127.0.0.1")
+    daemon.until_reported("dashboard: add eve", operator="127.0.0.1")
     assert "eve/2025/summer" in browser.get(f"{HOME}users?find=EVE").text
     assert "ann/one" not in browser.get(f"{HOME}users?find=EVE").text
 
@@ -88,7 +70,7 @@ def test_a_removed_user_is_saved_first_and_undo_brings_it_back_with_its_data(dae
     page = planned(browser, "users/remove", user="bob")
     assert f"its data stay: in {daemon.data}/tenants/bob, and in file:{daemon.folder}/store/users/bob" in shown(page)
     assert daemon.get("/bob/count").json["count"] == 1
-    assert "bob is removed" in confirmed(browser, page, "users/remove")
+    assert "bob is removed" in carried_out(browser, page, "users/remove")
     assert daemon.config_file.read_text() == before.replace("  bob: {}\n", "")
     assert daemon.get("/bob/count").status == 404
     assert evidence.stored_rows(evidence.remote(daemon, "bob")) == 1
@@ -110,7 +92,7 @@ def test_a_plan_that_no_longer_fits_the_file_is_shown_again_and_not_carried_out(
     again = browser.submit(page, form_to(page, "users/add"), {})
     assert "nothing was done" in shown(again)
     assert daemon.config_file.read_text() == changed
-    assert "kim is added" in confirmed(browser, again, "users/add")
+    assert "kim is added" in carried_out(browser, again, "users/add")
     assert daemon.config_file.read_text().replace("  kim: {}\n", "", 1) == changed
 
 
@@ -118,10 +100,10 @@ def test_a_user_that_was_removed_from_all_machines_is_served_again(daemon: Daemo
     released = daemon.cli("release", "kim", "--remove")
     assert released.returncode == 0, released.stderr
     assert daemon.get("/kim/up").status == 404
-    confirmed(browser, planned(browser, "users/remove", user="kim"), "users/remove")
+    carried_out(browser, planned(browser, "users/remove", user="kim"), "users/remove")
     page = planned(browser, "users/add", user="kim")
     assert "put on record that kim is served again, with all of its data" in shown(page)
-    assert "kim is added" in confirmed(browser, page, "users/add")
+    assert "kim is added" in carried_out(browser, page, "users/add")
     assert eventually(lambda: daemon.get("/kim/up").status == 200, what="what was believed for 2 s is forgotten")
 
 
@@ -173,7 +155,7 @@ def test_a_text_is_saved_as_it_was_shown_and_can_be_undone(daemon: Daemon, brows
     page = saved(browser, page, wanted)
     assert "tenants changed" in shown(page)
     assert daemon.config_file.read_text() == wanted
-    assert daemon.reported("dashboard: configuration saved", operator="127.0.0.1")
+    daemon.until_reported("dashboard: configuration saved", operator="127.0.0.1")
     page = browser.follow(page, "Undo the last change")
     assert "+  idle: 1h" in shown(page)
     assert saved(browser, page, before).status == 200

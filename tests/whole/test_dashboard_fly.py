@@ -1,6 +1,5 @@
 """The dashboard's page of users on Fly: a user gets a machine, moves and is removed, by the simulator's API."""
 
-import html
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ import pytest
 from whole import operator, simulated
 from whole.browser import Browser, Page
 from whole.daemon import config, eventually
-from whole.operator import ENVIRON, HOME, SECTION, form_to
+from whole.operator import ENVIRON, HOME, SECTION, carried_out, form_to, shown
 from whole.simulated import Sim
 
 TOP = f"{SECTION}\nfly: {{metadata: customer_id}}"
@@ -28,25 +27,9 @@ def browser(sim: Sim) -> Browser:
     return operator.logged_in(sim)
 
 
-def shown(page: Page) -> str:
-    return html.unescape(re.sub(r"<[^>]*>", "", page.text))
-
-
 def proposed(browser: Browser, what: str, fields: dict[str, str], **of: str) -> Page:
     page = browser.get(f"{HOME}users")
     return browser.submit(page, form_to(page, what, **of), fields)
-
-
-def carried_out(browser: Browser, page: Page, what: str) -> str:
-    """Confirm a plan; return the result of its job."""
-    job = browser.submit(page, form_to(page, what), {})
-    assert job.path.startswith(f"{HOME}jobs/"), shown(job)
-
-    def ended() -> str:
-        found = re.search(r'<p class="result">(.*?)</p>', browser.get(job.path).text, re.DOTALL)
-        return html.unescape(found[1]) if found else ""
-
-    return str(eventually(ended, 120, "the end of the job"))
 
 
 def owner(sim: Sim, user: str) -> tuple[str, str]:

@@ -26,9 +26,10 @@ from flyatc.dashboard.jobs import Work
 from flyatc.dashboard.site import Site
 from flyatc.kit.errors import FlyatcError
 from flyatc.kit.types import Progress
-from flyatc.tenants.state import Status
+from flyatc.tenants.state import INACTIVE_STATES, Status
 
 MOST_ROWS = 200  # shown; a search finds the others
+FEW = 8  # users, for whom no search is offered
 MOST_LINES = 200  # of a difference
 FRESH = 5.0  # s; the list shows machines as they were: the API takes one request a second
 _SEPARATORS = re.compile(r"[\s,;]+")
@@ -92,7 +93,7 @@ class UsersPage:
             request, "users.html", 422 if why else 200, rows=found[:MOST_ROWS], more=max(0, len(found) - MOST_ROWS),
             find=wanted, by_machine=self._by_machine, warning=warning, why=why,
             fields={name: fields.get(name, "") for name in ("user", "tenants", "region")},
-            file=self._site.config().path, pattern=self._site.config().pattern,
+            file=self._site.config().path, pattern=self._site.config().pattern, few=FEW, at_rest=INACTIVE_STATES,
         )  # fmt: skip
 
     async def _rows(self) -> tuple[list[Row], str]:
