@@ -117,6 +117,7 @@ def test_a_user_is_added_and_removed_after_a_look_at_the_plan(operator: Chromium
     assert "cy" in daemon.config_file.read_text()
     assert daemon.get("/cy/2025/winter/count").status == 200
     operator.press("Remove cy")
+    operator.press("Show how to remove cy")
     operator.until("This is what will be done")
     operator.press("Remove cy")
     finished(operator)

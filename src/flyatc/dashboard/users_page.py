@@ -206,8 +206,11 @@ class UsersPage:
             notes.append(f"{config.path} has no entry for {user}: its machine answers 404 until one is deployed")
 
         async def work(progress: Progress) -> str:
-            async with users_view.opened(site.config(), site.environ, None) as directory:
-                await directory.carry_out(plan, _reporter(progress))
+            try:
+                async with users_view.opened(site.config(), site.environ, None) as directory:
+                    await directory.carry_out(plan, _reporter(progress))
+            finally:
+                self._seen = None
             return "; ".join(("done", *plan.notes))
 
         risky = any(isinstance(step, Destroy) for step in plan.steps)
