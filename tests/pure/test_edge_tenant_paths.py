@@ -286,7 +286,9 @@ def beside(cookies: str = "tenant") -> tenant_paths.TenantPaths:
 
 
 @pytest.mark.parametrize("cookies", ["tenant", "keep"])
-@pytest.mark.parametrize("name", ["flyatc_dashboard", "flyatc_dashboard_notice", " flyatc_dashboard"])
+@pytest.mark.parametrize(
+    "name", ["flyatc_dashboard", "flyatc_dashboard_notice", " flyatc_dashboard", "=flyatc_dashboard"]
+)
 def test_an_app_cannot_set_a_cookie_of_the_dashboard(name: str, cookies: str) -> None:
     kept = "Set-Cookie: own=flyatc_dashboard; Path=/boston"
     given = (f"set-cookie: {name}=x; Path=/_flyatc", kept)

@@ -137,6 +137,7 @@ def test_a_session_ends_with_the_logout_and_with_another_cookie_beside_it_does_n
         ({"Sec_Fetch_Site": "same-site"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://127.0.0.1.evil.example", "Host": "127.0.0.1"}, 403),
     ],
 )
@@ -407,6 +408,9 @@ def test_a_host_of_its_own_has_the_dashboard_and_no_app(tmp_path: Path) -> None:
 def test_a_body_that_is_too_large_is_refused_unread(daemon: Daemon) -> None:
     one = Client(daemon, "3.0.0.2").log_in()
     assert one.post("logout", {"csrf": "x" * (1 << 20)}).status == 413
+    many = {f"f{number}": "" for number in range(2000)}
+    assert Client(daemon, "3.0.0.2").post("login", many).status == 400, "a login is short"
+    assert Client(daemon, "3.0.0.2").get("login?" + "a&" * 8000).status == 414
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     head = (
         f"POST {HOME}logout HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 3.0.0.2\r\nUser-Agent: {AGENT}\r\n"

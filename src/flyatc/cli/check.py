@@ -41,6 +41,8 @@ def summary(config: Config) -> str:
         f"  data      {config.server.data}",
         f"  store     {store}",
     ]
+    if (own := config.dashboard) is not None:
+        lines.append(f"  dashboard {own.host or ''}{own.path}/{'' if own.password else ', without a password'}")
     if config.pattern is not None and config.pattern.provision:
         lacking = provision.why_unable(config, os.environ)
         made = f"made on Fly for users who have none, while there are less than {config.fly.machines_most}"

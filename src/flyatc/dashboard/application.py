@@ -12,7 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from time import time
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
@@ -39,6 +39,8 @@ from flyatc.kit.errors import FlyatcError
 
 MOST_BODY = 1 << 20  # octets
 MOST_STRANGERS, MOST_OF_ONE = 40, 8  # requests without a session at the same time: of all, and of one client
+MOST_COOKIES = 200  # of one name, which are tried; a browser keeps no more of one host
+LONGEST_QUERY = 8192  # characters
 LIVE, STATIC = "/live", "static/"  # the last part of addresses that scripts fetch; the first of those of files
 MODULES = (
     login, overview, tenant_page, tenant_versions, tenant_log, users_page, config_page, maintenance_page, store_page,
@@ -110,6 +112,8 @@ class _Guard:
     @web.middleware
     async def fetches(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse requests that a browser does not make for a page of the dashboard."""
+        if len(request.rel_url.raw_query_string) > LONGEST_QUERY:
+            raise web.HTTPRequestURITooLong(text="The address is too long.")
         if (why := self._unfit(request)) is not None:
             raise web.HTTPForbidden(text=why)
         return await handler(request)
@@ -179,23 +183,19 @@ class _Guard:
     def _unfit(self, request: web.Request) -> str | None:
         """Return why a request is refused: by the headers that browsers set and no page can forge (Fetch Metadata)."""
         headers, name = request.headers, request.path[1:]
-        wanted, place = headers.get("Sec-Fetch-Dest", "document"), headers.get("Sec-Fetch-Site", "none")
         if self._site.insecure and not _is_local(request):
             return "Without a password the dashboard is for localhost only. Set dashboard.password."
         if name.startswith(STATIC):
             return None
-        if wanted != ("empty" if name.endswith(LIVE) else "document") and "Sec-Fetch-Dest" in headers:
+        if headers.get("Sec-Fetch-Dest") not in (None, "empty" if name.endswith(LIVE) else "document"):
             return "This address is for a window of your browser only, not for a script or a frame."
-        if request.method not in ("GET", "HEAD"):
-            if place not in ("same-origin", "none"):
-                return "The form was sent by a page of another site."
-            if "Origin" in headers and urlsplit(headers["Origin"]).netloc.lower() != request.host.lower():
-                return "The form was sent by a page of another origin."
+        if request.method not in ("GET", "HEAD") and _is_foreign(request):
+            return "The form was sent by a page of another site."
         return None
 
     def _back(self, request: web.Request) -> str:
         """Return the page that a form was sent from."""
-        came = urlsplit(request.headers.get("Referer", ""))
+        came = _split(request.headers.get("Referer", ""))
         back = f"{came.path}?{came.query}" if came.query else came.path
         other = came.path != self._site.url(request.path[1:])
         return (self._site.inside(back) if other else None) or self._site.url()
@@ -204,7 +204,15 @@ class _Guard:
 def _cookies(request: web.Request, name: str) -> list[str]:
     """Return the values of a cookie: a page of an app may have set others of this name beside ours."""
     pairs = (part.strip().partition("=") for value in request.headers.getall("Cookie", []) for part in value.split(";"))
-    return [value for key, _, value in pairs if key == name][:8]
+    return [value for key, _, value in pairs if key == name][:MOST_COOKIES]
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Return whether a page of another site has sent the form. Older browsers say so only in Origin."""
+    headers, place = request.headers, request.headers.get("Sec-Fetch-Site", "none")
+    if place == "none" and "Origin" in headers:
+        return _split(headers["Origin"]).netloc.lower() != request.host.lower()
+    return place not in ("same-origin", "none")
 
 
 def _is_local(request: web.Request) -> bool:
@@ -212,7 +220,15 @@ def _is_local(request: web.Request) -> bool:
     server has for 127.0.0.1. A proxy on this machine serves others too, which most proxies say in a header."""
     headers, address = request.headers, address_of(request)
     proxied = headers.get("X-Forwarded-For", "") != address or not headers.keys().isdisjoint(_BY_PROXIES)
-    return address in _LOCAL and urlsplit(f"//{request.host}").hostname in _LOCAL and not proxied
+    return address in _LOCAL and _split(f"//{request.host}").hostname in _LOCAL and not proxied
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL that a client has sent; none if it is malformed."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def _sentence(error: web.HTTPException) -> str:

@@ -1,6 +1,7 @@
 """Server-sent events that renew parts of a page. Without JavaScript the page shows how things were when it was made."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from time import monotonic, time
 
@@ -13,6 +14,7 @@ from flyatc.kit.errors import FlyatcError
 
 EVERY = 1.0  # s
 HEARTBEAT = 15.0  # s without an event, then a comment is sent
+REST = 20  # times as long as the parts take to make: ten thousand tenants take a while
 MOST_FOLLOWERS = 40  # pages that are live at the same time
 
 Fragments = Callable[[], dict[str, str]] | Callable[[], Awaitable[dict[str, str]]]
@@ -38,6 +40,13 @@ async def live(request: web.Request, fragments: Fragments, every: float = EVERY)
     try:
         await response.prepare(request)
         await _follow(request, response, fragments, every)
+    except FlyatcError:  # the page connects again, in a few seconds
+        pass
+    except Exception as error:
+        if isinstance(error, ConnectionError):
+            raise
+        trace = "".join(traceback.format_exception(error))
+        site_of(request).log.event("error", "a live page failed: a bug in flyatc", page=request.path, error=trace)
     finally:
         followers.count -= 1
     return response
@@ -51,16 +60,20 @@ async def _follow(request: web.Request, response: web.StreamResponse, fragments:
     site, session = site_of(request), session_of(request)
     sent: dict[str, str] = {}
     last = monotonic()
-    while time() < session.expires and not site.operations.stopping and await _still(request):
+    while not site.operations.stopping:
+        if time() >= session.expires or not await _still(request):
+            return await write(request, response, b"event: end\ndata: {}\n\n")  # the page reloads itself: to the login
+        began = monotonic()
         found = fragments()
         parts = found if isinstance(found, dict) else await found
+        cost = monotonic() - began
         changed = {name: html for name, html in parts.items() if sent.get(name) != html}
         sent |= changed
         if changed or monotonic() - last > HEARTBEAT:
             last = monotonic()
             await write(request, response, b"".join(map(event, changed.items())) or b":\n\n")
-        await asyncio.sleep(every)
-    await write(request, response, b"event: end\ndata: {}\n\n")  # the page may reload itself: to the login, if need be
+        await asyncio.sleep(max(every, cost * REST))
+    return None
 
 
 async def _still(request: web.Request) -> bool:

@@ -15,6 +15,8 @@ from flyatc.dashboard.site import SESSION, Site, address_of, agent_of, equal, se
 from flyatc.kit.threads import Threads
 
 COOKIE = "flyatc_dashboard"
+MOST_BODY = 8192  # octets: reading many fields takes long
+MOST_MADE = 8  # pages
 WAITING = 4  # passwords whose hash is being checked
 FREE_IN_ALL, EACH_IN_ALL = 100.0, 6.0  # failures at once, then one more each so many seconds; of all clients together
 KNOWN = "flyatc_dashboard_known"  # cookie of a browser that has logged in before: only its own failures limit it
@@ -28,11 +30,13 @@ class Logins:
         self._failed, self._failed_in_all = FailedLogins(), FailedLogins(FREE_IN_ALL, EACH_IN_ALL)
         self._threads = Threads(1, "dashboard password")
         self._waiting = 0
-        self._refusals: dict[tuple[str, str], str] = {}
+        self._made: dict[tuple[str, str], str] = {}  # by path and error
 
     async def page(self, request: web.Request) -> web.Response:
         if SESSION in request:
             return pages.redirect(request, self._next(request.query.get("next", "")))
+        if not request.query_string and request["notice"] is None:
+            return web.Response(text=self._plain(request, ""), content_type="text/html")
         return self._form(request)
 
     async def enter(self, request: web.Request) -> web.Response:
@@ -42,6 +46,8 @@ class Logins:
             return self._refuse(request, 429, "Too many wrong passwords. Please wait a little, then try again.", wait)
         if self._waiting >= WAITING:
             return self._refuse(request, 503, "Too many logins at once. Please try again in a moment.", 2.0)
+        if request.content_type != pages.FORMS[0] or not 0 < (request.content_length or 0) <= MOST_BODY:
+            raise web.HTTPBadRequest(text="This is not what the page sends.")
         fields = await pages.form(request)
         if not await self._is_right(fields.get("password", "")):
             for failed, key in keys:
@@ -83,15 +89,20 @@ class Logins:
         return pages.render(request, "login.html", status, error=error, next_page=next_page)
 
     def _refuse(self, request: web.Request, status: int, error: str, wait: float) -> web.Response:
-        """Refuse an attempt unread. Such attempts may be many, so the page is rendered once: it must hold nothing of
-        the request, neither of its session nor its notice."""
-        key = self._site.settings.path, error
-        if key not in self._refusals:
+        """Refuse an attempt unread."""
+        headers = {"Retry-After": str(max(1, round(wait)))}
+        return web.Response(text=self._plain(request, error), status=status, content_type="text/html", headers=headers)
+
+    def _plain(self, request: web.Request, error: str) -> str:
+        """Return the page as it is for all clients, rendered once, since any client may ask for it. It must hold
+        nothing of the request, neither of its session nor its notice."""
+        if (key := (self._site.settings.path, error)) not in self._made:
             plain = {"logged_in": False, "csrf": "", "notice": None, "jobs": [], "live": None}
             values = plain | {"error": error, "next_page": self._site.url()}
-            self._refusals = {key: pages.text(request, "login.html", **values)}
-        headers = {"Retry-After": str(max(1, round(wait)))}
-        return web.Response(text=self._refusals[key], status=status, content_type="text/html", headers=headers)
+            if len(self._made) >= MOST_MADE:
+                self._made.clear()
+            self._made[key] = pages.text(request, "login.html", **values)
+        return self._made[key]
 
     def _next(self, given: str) -> str:
         """Return the path to go to after the login: only pages of the dashboard."""

@@ -78,7 +78,7 @@ class Site:
 
     def inside(self, given: str) -> str | None:
         """Return a path that a client has given, None if it is none of the dashboard."""
-        plain = given.isascii() and given.isprintable() and "\\" not in given
+        plain = given.isascii() and given.isprintable() and "\\" not in given and ".." not in given
         return given if plain and given.startswith(self.url()) else None
 
     def audit(self, request: web.Request, event: str, **fields: Any) -> None:

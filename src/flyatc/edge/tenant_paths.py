@@ -79,7 +79,7 @@ class TenantPaths:
 
     def _guarded(self, line: re.Match[bytes]) -> bytes:
         """Remove a cookie of the dashboard, and a scope of service workers that may contain the dashboard."""
-        value = line[2].strip(b" \t")
+        value = line[2].strip(b" \t=")  # a cookie without a name is sent as its value alone (RFC 6265bis §5.8.3)
         if line[1].lower() == b"\r\nset-cookie:":
             return b"" if value.startswith(DASHBOARD_COOKIE) else line[0]
         return line[0] if self._is_inside(value) and _PLAIN.fullmatch(value) and b".." not in value else b""
