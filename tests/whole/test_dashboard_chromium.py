@@ -4,6 +4,7 @@ without JavaScript. axe looks at each page, and pictures are kept in tests/scree
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -31,7 +32,10 @@ USERS = """users:
   bad2: {command: ["false"]}
   bad3: {command: ["false"]}
 """
-PAGES = ("", "users", "config", "maintenance", "store", "cost", "jobs")
+PAGES = (
+    "", "users", "config", "maintenance", "store", "cost", "jobs", "tenant?address=ann/one",
+    "tenant/versions?address=ann/one", "tenant/log?address=ann/one",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +224,37 @@ def counted(daemon: Daemon) -> int:
     return int(daemon.get("/ann/two/count").json["count"])
 
 
+def test_a_tenant_is_stopped_started_copied_and_restored(operator: Chromium, daemon: Daemon, tmp_path: Path) -> None:
+    operator.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    assert daemon.post("/bob/add").status == 200
+    before = int(daemon.get("/bob/count").json["count"])
+    operator.open(f"{HOME}tenant?address=bob")
+    operator.press("Stop")
+    finished(operator)
+    operator.until("The next request starts it.")
+    operator.press("Start")
+    finished(operator)
+    operator.until("Restart")
+    assert daemon.status("bob")["state"] == "ready"
+    operator.press("Versions")
+    operator.until("current")
+    operator.press("Download")
+    (copy,) = eventually(lambda: list(tmp_path.glob("bob-app-*.sqlite3")), 20, "the download")
+    with contextlib.closing(sqlite3.connect(copy)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert daemon.post("/bob/add").status == 200
+    operator.press("Restore")
+    operator.until("Replace app.sqlite3 of bob by version")
+    operator.screenshot("restore")
+    operator.press("Replace app.sqlite3")
+    finished(operator)
+    assert int(daemon.get("/bob/count").json["count"]) == before
+    operator.press("Log")
+    operator.fill("Contains", "restored")
+    operator.press("Search")
+    operator.until("requested by the operator")
+
+
 def test_the_store_is_verified_at_once(operator: Chromium) -> None:
     operator.press("Store")
     operator.fill("Only this user or tenant", "ann/one")
@@ -235,7 +270,7 @@ def test_no_page_has_a_serious_fault(browser: Chromium, size: str) -> None:
     faults = {}
     for page in PAGES:
         browser.open(HOME + page)
-        browser.screenshot(page.partition("?")[0] or "overview")
+        browser.screenshot(page.partition("?")[0].replace("/", "-") or "overview")
         faults[page] = browser.faults()
     assert {page: found for page, found in faults.items() if found} == {}
     assert browser.errors == []

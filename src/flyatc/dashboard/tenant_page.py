@@ -1,6 +1,8 @@
 """A tenant: its state and why, its last day, what is saved; start, stop, restart, save."""
 
-from collections.abc import Callable, Coroutine
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from time import time
@@ -13,9 +15,12 @@ from flyatc.dashboard import pages, plots
 from flyatc.dashboard.live import live
 from flyatc.dashboard.plots import Picture
 from flyatc.dashboard.site import Site, elsewhere
+from flyatc.kit import tasks
 from flyatc.kit.types import Progress
+from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.state import INACTIVE_STATES, State, Status
 
+LOOK_SECONDS = 0.2  # between two looks at the state, while something is done
 WHY = {
     State.STOPPED: "It does not run. The next request starts it.",
     State.OWNING: "It waits for a place among limits.running, and for the lease.",
@@ -159,7 +164,8 @@ class TenantPage:
                     return asked
 
             async def work(progress: Progress) -> str:
-                await action.work(address, progress)
+                async with self._steps(address, progress):
+                    await action.work(address, progress)
                 return f"{address} is {action.done}."
 
             job = site.jobs.start(f"{action.does} {address}", back, work)
@@ -167,6 +173,27 @@ class TenantPage:
             return pages.redirect(request, site.url(f"jobs/{job.id}"))
 
         return handler
+
+    @contextlib.asynccontextmanager
+    async def _steps(self, address: str, progress: Progress) -> AsyncIterator[None]:
+        """Report the states that the tenant passes."""
+
+        async def watch() -> None:
+            last = None
+            with contextlib.suppress(NoSuchTenant):
+                while True:
+                    found = self._site.operations.tenant(address).status
+                    if found.state != last:
+                        progress(why(found), 0, 0)
+                    last = found.state
+                    await asyncio.sleep(LOOK_SECONDS)
+
+        watching = tasks.start(watch(), f"states of {address}")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
 
 
 def _count(details: TenantDetails) -> str:

@@ -137,7 +137,8 @@ class VersionsPage:
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 orphans = await store_access.orphans_in(site.config(), site.store, details.status.tenant)
-                history = await site.operations.history(address, None)
+                if site.store is not None:
+                    history = await site.operations.history(address, None)
         except TimeoutError:
             missing = f"The store has not answered within {STORE_SECONDS:g} s."
         except FlyatcError as error:
@@ -146,8 +147,8 @@ class VersionsPage:
         found = lines(history.versions, [*names, *(f"{name}/" for name in details.files)])
         return pages.render(
             request, "tenant_versions.html", address=details.status.tenant, page="tenant/versions", missing=missing,
-            notes=history.notes, lines=found, orphans=list(reversed(orphans)), is_snapshot=is_snapshot,
-            fields_of=fields_of, ago=lambda stamp: ago(stamp, now),
+            saves=site.store is not None, notes=history.notes, lines=found, orphans=list(reversed(orphans)),
+            is_snapshot=is_snapshot, fields_of=fields_of, ago=lambda stamp: ago(stamp, now),
             now=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
         )  # fmt: skip
 

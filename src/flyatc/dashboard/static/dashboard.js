@@ -17,11 +17,13 @@
     source.onmessage = (event) => {
       const found = JSON.parse(event.data);
       const part = document.getElementById(found.id);
-      if (!part || busy(part)) return;
+      const made = document.createElement("template");
+      made.innerHTML = found.html;
+      if (!part || busy(part) || part.innerHTML === made.innerHTML) return;
       const opened = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
       const inner = () => [...part.querySelectorAll("a, button, summary")];
       const focused = inner().indexOf(document.activeElement);
-      part.innerHTML = found.html;
+      part.replaceChildren(made.content);
       for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
       if (focused >= 0) inner()[focused]?.focus({ preventScroll: true });
       part.dispatchEvent(new CustomEvent("renewed", { bubbles: true }));
