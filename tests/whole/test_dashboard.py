@@ -4,6 +4,8 @@ import concurrent.futures
 import http.cookies
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -381,6 +383,10 @@ def test_without_a_password_it_is_for_this_computer_only(tmp_path: Path) -> None
         assert client.get(Host="localhost:3000", X_Real_IP="203.0.113.9").status == 403
         assert client.get(Host="evil.example").status == 403, "a name that leads to 127.0.0.1"
         assert client.post("maintenance/close", {"confirmed": "yes"}).status == 403
+        ask = f"import http.client as h; c = h.HTTPConnection('localhost', {one.port}); c.request('GET', '{HOME}')"
+        ask += "; a = c.getresponse(); print(a.status, a.read())"
+        assert one.cli("exec", "ann", "--", sys.executable, "-c", ask).stdout.startswith("403 b'"), "an app's process"
+        assert subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout.startswith(b"200 b'")
     finally:
         one.stop()
         one.clean_up()

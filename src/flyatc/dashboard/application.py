@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from aiohttp import web
 
 from flyatc.auth.attempts import network
+from flyatc.control import refuse_apps
 from flyatc.control.api import status_of
 from flyatc.dashboard import (
     config_page,
@@ -34,7 +35,7 @@ from flyatc.dashboard import (
 )
 from flyatc.dashboard.cost_page import COSTS, Costs
 from flyatc.dashboard.live import FOLLOWERS, Followers
-from flyatc.dashboard.site import SESSION, SITE, Site, address_of, agent_of, equal, session_of
+from flyatc.dashboard.site import PORTS, SESSION, SITE, Site, address_of, agent_of, equal, session_of
 from flyatc.kit.errors import FlyatcError
 
 MOST_BODY = 1 << 20  # octets
@@ -116,6 +117,8 @@ class _Guard:
             raise web.HTTPRequestURITooLong(text="The address is too long.")
         if (why := self._unfit(request)) is not None:
             raise web.HTTPForbidden(text=why)
+        if self._site.insecure and await asyncio.to_thread(_is_of_app, request):
+            raise web.HTTPForbidden(text="The processes of an app may not use the dashboard.")
         return await handler(request)
 
     @web.middleware
@@ -221,6 +224,12 @@ def _is_local(request: web.Request) -> bool:
     headers, address = request.headers, address_of(request)
     proxied = headers.get("X-Forwarded-For", "") != address or not headers.keys().isdisjoint(_BY_PROXIES)
     return address in _LOCAL and _split(f"//{request.host}").hostname in _LOCAL and not proxied
+
+
+def _is_of_app(request: web.Request) -> bool:
+    """Return whether a process of an app has made the connection, or that cannot be seen."""
+    ports = request.headers.get(PORTS, "").split()
+    return len(ports) != 2 or refuse_apps.has_app_at(int(ports[0]), int(ports[1]))
 
 
 def _split(url: str) -> SplitResult:

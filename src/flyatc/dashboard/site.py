@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flyatc.dashboard.machines import Machines
 
 CLIENT = "Flyatc-Client"  # header: the client's address, as the edge knows it
+PORTS = "Flyatc-Ports"  # header: the client's port, and ours
 _KEY_FILE = "dashboard.key"
 _NO_USER = "-"  # of a replay to a machine
 

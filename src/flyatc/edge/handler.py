@@ -180,7 +180,7 @@ class Handler:
         delivery = app_delivery.without_tenant(_DASHBOARD, None, ())
         path, now = path[len(own) :] or b"/", int(time() * 1000)
         asked = headers.towards_dashboard(
-            head, path=path, peer=to.peer, remote=to.remote, identity=to.identity, milliseconds=now
+            head, path=path, peer=to.peer, remote=to.remote, ports=_ports(to), identity=to.identity, milliseconds=now
         )
         return to.forward(self._dashboard, delivery, asked, self._responder)
 
@@ -329,3 +329,10 @@ class Handler:
 
     def refuse(self, of: server.Connection, fault: BadMessage, started: bytes) -> bytes:
         return self._responder.malformed(self._recorder, of.peer, fault, started)
+
+
+def _ports(to: forward.Forward) -> bytes:
+    """Return the ports of a client's connection: its own, and ours."""
+    transport = to.transport
+    names = [transport.get_extra_info(name) for name in ("peername", "sockname")] if transport is not None else []
+    return b" ".join([b"%d" % name[1] for name in names if isinstance(name, tuple)])

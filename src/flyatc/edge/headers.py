@@ -74,16 +74,16 @@ def towards_app(
 
 
 DASHBOARD_COOKIE = b"flyatc_dashboard"  # the names of the dashboard's cookies begin with it
-_CLIENT = b"flyatc-client"
+_CLIENT, _PORTS = b"flyatc-client", b"flyatc-ports"
 _COOKIE = re.compile(rb"\r\ncookie:[ \t]*([^\r]*)", re.IGNORECASE)
 
 
 def towards_dashboard(
-    request: head.RequestHead, *, path: bytes, peer: str, remote: str, identity: bytes, milliseconds: int
+    request: head.RequestHead, *, path: bytes, peer: str, remote: str, ports: bytes, identity: bytes, milliseconds: int
 ) -> bytes:
     """Return the head that the dashboard sees. ``path``: below its own; ``remote``: the client's address, sent in
-    Flyatc-Client."""
-    request.drop(_CLIENT)
+    Flyatc-Client; ``ports``: those of the connection, sent in Flyatc-Ports."""
+    request.drop(_CLIENT, _PORTS)
     return towards_app(
         request,
         path=path,
@@ -92,7 +92,7 @@ def towards_dashboard(
         milliseconds=milliseconds,
         forward=True,
         prefix=None,
-        more=b"\r\nFlyatc-Client: " + remote.encode("latin-1", "replace"),
+        more=b"\r\nFlyatc-Client: %b\r\nFlyatc-Ports: %b" % (remote.encode("latin-1", "replace"), ports),
     )
 
 

@@ -70,7 +70,7 @@ class Target:
         look = look or ProcessScan()
         found = set(_in_cgroup(self.cgroup))
         if self.rooted():
-            found |= _descendants(self.root, self.spared, look)
+            found |= descendants(self.root, self.spared, look)
         else:
             found |= look.marked(self.mark)
         return [pid for pid in found - self.spared - {self.root, os.getpid()} if _runs(pid)]
@@ -163,7 +163,8 @@ class ProcessScan:
         return self._marks.get(mark.encode(), set()) if mark else set()
 
 
-def _descendants(root: int, spared: frozenset[int], look: ProcessScan) -> set[int]:
+def descendants(root: int, spared: frozenset[int], look: ProcessScan) -> set[int]:
+    """Return the pids of the processes below ``root``, without ``spared`` and what is below them."""
     found: set[int] = set()
     pending = [root]
     while pending:
