@@ -371,6 +371,7 @@ def test_without_a_password_it_is_for_this_computer_only(tmp_path: Path) -> None
     try:
         one.start("--insecure")
         browser = Browser(f"http://127.0.0.1:{one.port}")
+        assert one.reported(f"open {browser.origin}{HOME}"), "the log names its address"
         page = browser.get(HOME)
         assert "Without a password: for this computer only." in page.text
         page = browser.get(f"{HOME}maintenance")

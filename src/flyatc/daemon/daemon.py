@@ -122,6 +122,8 @@ def _addresses(config: Config, port: int) -> Iterator[str]:
     host = f"[{host}]" if ":" in host else host
     for tenant in [one for one in config.tenants.values() if config.serves(one.user)][:MOST_ADDRESSES]:
         yield f"http://{host}:{port}{tenant.prefix}/"
+    if config.dashboard is not None:
+        yield f"http://{config.dashboard.host or host}:{port}{config.dashboard.path}/"
 
 
 def _read_again(old: Config, made: list[Tenant]) -> tuple[Changes, Routes]:
