@@ -1,7 +1,6 @@
 """The text of the configuration page, with line numbers and faults."""
 
 from flyatc.config.errors import Fault
-from flyatc.control.types import Reloaded
 from flyatc.dashboard.config_page import MOST_LINES, NEAR, Line, listing, summary
 
 
@@ -29,8 +28,7 @@ def test_of_a_long_text_only_lines_near_faults_are_shown() -> None:
 
 
 def test_a_reload_is_summed_up_in_a_sentence() -> None:
-    assert summary(Reloaded()) == "The daemon has reloaded: no tenant is affected."
-    assert summary(Reloaded(added=["a"], removed=["b", "c"], restart=["server.listen", "cache.size"])) == (
-        "The daemon has reloaded: 1 tenant added, 2 tenants removed. These settings need a restart of the daemon: "
-        "server.listen, cache.size."
+    assert summary([], [], [], []) == "no tenant is affected."
+    assert summary(["a"], [], ["b", "c"], ["server.listen", "cache.size"]) == (
+        "1 tenant added, 2 tenants removed. These settings need a restart of the daemon: server.listen, cache.size."
     )

@@ -149,11 +149,11 @@ def test_a_fault_in_the_configuration_is_shown_at_its_line_and_a_change_is_undon
     operator.press("Check, and show the changes")
     operator.until("No faults.")
     operator.press("Save and reload")
-    operator.until("Saved.")
+    operator.until("Saved, and reloaded")
     assert daemon.config_file.read_text().rstrip() == before.rstrip() + "\n\nlimits: {running: 9}"
     operator.press("Undo the last change")
     operator.press("Save and reload")
-    operator.until("Saved.")
+    operator.until("Saved, and reloaded")
     assert daemon.config_file.read_text() == before
 
 

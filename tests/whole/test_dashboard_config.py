@@ -1,6 +1,7 @@
 """The dashboard's pages of users and of tenants.yaml, on one machine: the file is edited, and the daemon reloads."""
 
 import html
+import re
 import urllib.request
 from collections.abc import Iterator
 
@@ -78,7 +79,7 @@ def test_a_removed_user_is_saved_first_and_undo_brings_it_back_with_its_data(dae
     page = browser.follow(page, "Undo the last change")
     assert "+  bob: {}" in shown(page)
     page = saved(browser, page, before)
-    assert "Saved. The daemon has reloaded" in shown(page)
+    assert "Saved, and reloaded: " in shown(page)
     assert daemon.config_file.read_text() == before
     assert daemon.get("/bob/count").json["count"] == 1
 
@@ -87,10 +88,11 @@ def test_a_plan_that_no_longer_fits_the_file_is_shown_again_and_not_carried_out(
     daemon: Daemon, browser: Browser
 ) -> None:
     page = planned(browser, "users/add", user="kim")
-    changed = daemon.config_file.read_text().replace("  # the second\n", "")
+    changed = daemon.config_file.read_text().replace("  # the second\n", "  lou: {}\n")
     daemon.write(changed)
     again = browser.submit(page, form_to(page, "users/add"), {})
     assert "nothing was done" in shown(again)
+    assert "the file has other changes, which the daemon reads too: lou" in shown(again)
     assert daemon.config_file.read_text() == changed
     assert "kim is added" in carried_out(browser, again, "users/add")
     assert daemon.config_file.read_text().replace("  kim: {}\n", "", 1) == changed
@@ -148,12 +150,13 @@ def test_a_text_is_saved_as_it_was_shown_and_can_be_undone(daemon: Daemon, brows
     before = daemon.config_file.read_text()
     wanted = before.replace("idle: 1h", "idle: 2h")
     page = checked(browser, wanted)
+    assert re.search(r"In the daemon: \d tenants changed\.", shown(page))
     assert ("−  idle: 1h" in shown(page), "+  idle: 2h" in shown(page)) == (True, True)
     other = saved(browser, page, wanted.replace("2h", "3h"))
     assert "+  idle: 3h" in shown(other), "another text than the one that was shown is shown first"
     assert daemon.config_file.read_text() == before
     page = saved(browser, page, wanted)
-    assert "tenants changed" in shown(page)
+    assert re.search(r"Saved, and reloaded: \d tenants changed\.", shown(page))
     assert daemon.config_file.read_text() == wanted
     daemon.until_reported("dashboard: configuration saved", operator="127.0.0.1")
     page = browser.follow(page, "Undo the last change")

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from flyatc.admin import config_edit, store_access
 from flyatc.admin.config_file import ConfigFile
+from flyatc.config import reload
 from flyatc.config.schema import Config, prefix_of
 from flyatc.control.types import Operations
 from flyatc.kit.errors import FlyatcError
@@ -16,6 +17,9 @@ from flyatc.ownership import acquire, operator_commands
 from flyatc.ownership.record import State
 from flyatc.ownership.rules import Terms
 from flyatc.tenants.errors import NoSuchTenant
+
+RELOAD = "reload, which disturbs no other tenant"
+MOST_NAMED = 5  # tenants
 
 
 class FilePlan(Struct, frozen=True):
@@ -44,23 +48,26 @@ async def is_removed(config: Config, environ: Mapping[str, str], user: str) -> b
 
 
 def add(
-    file: ConfigFile, user: str, tenants: Sequence[str] = (), region: str | None = None, *, removed: bool = False
+    file: ConfigFile, running: Config, user: str, tenants: Sequence[str], region: str | None, *, removed: bool
 ) -> FilePlan:
-    """Plan a new user. ``removed``: see ``is_removed``. Blocking. Raises ConfigError with the faults that the file
-    would have, FlyatcError."""
+    """Plan a new user. ``running``: the daemon's configuration; ``removed``: see ``is_removed``. Blocking. Raises
+    ConfigError with the faults that the file would have, FlyatcError."""
     old, based_on = _present(file)
     new = config_edit.add_user(old, file.path.name, user, tenants, region)
     config = file.check(new)
     steps = (
         *([f"put on record that {user} is served again, with all of its data"] if removed else []),
         f"write {user} into {file.path}",
-        "reload: no request and no other tenant is affected",
+        RELOAD,
     )
     addresses = [prefix_of(config.server, user, name) for name in tenants or [""]]
-    return FilePlan(user, False, removed, steps, (f"it is served at {', '.join(addresses)}",), based_on, old, new)
+    notes = [f"it is served at {', '.join(addresses)}", *_others(running, config, user)]
+    if running.is_of_pattern(user):
+        notes.append("so far it is served by the entry of '*': from then on it has the tenants that are listed")
+    return FilePlan(user, False, removed, steps, tuple(notes), based_on, old, new)
 
 
-def remove(file: ConfigFile, user: str) -> FilePlan:
+def remove(file: ConfigFile, running: Config, user: str) -> FilePlan:
     """Plan the end of a user. Blocking. Raises as ``add``."""
     old, based_on = _present(file)
     new = config_edit.remove_user(old, file.path.name, user)
@@ -68,12 +75,22 @@ def remove(file: ConfigFile, user: str) -> FilePlan:
     steps = (
         f"have {user} released: its requests wait, its apps end, all is saved",
         f"take {user} out of {file.path}",
-        "reload: no other tenant is affected",
+        RELOAD,
     )
-    notes = [f"its data stay: {_places(config, user)}"]
+    notes = [f"its data stay: {_places(config, user)}", *_others(running, config, user)]
     if config.is_of_pattern(user):
         notes.append(f"{user} matches the pattern of '*', and is served by that entry from then on")
     return FilePlan(user, True, False, steps, tuple(notes), based_on, old, new)
+
+
+def _others(running: Config, new: Config, user: str) -> list[str]:
+    """Return a sentence on what the reload changes besides the user: the file was edited since the daemon read it."""
+    found = reload.changes(running, new)
+    tenants = [one for one in (*found.added, *found.changed, *found.removed) if one.partition("/")[0] != user]
+    names = [*tenants[:MOST_NAMED], *([f"{len(tenants) - MOST_NAMED} more tenants"] if tenants[MOST_NAMED:] else [])]
+    if not names and not found.restart:
+        return []
+    return [f"the file has other changes, which the daemon reads too: {', '.join((*names, *found.restart))}"]
 
 
 def _present(file: ConfigFile) -> tuple[str, str]:

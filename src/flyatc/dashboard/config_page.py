@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from itertools import islice
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from flyatc.admin.config_edit import DiffLine, difference, with_newlines_of
 from flyatc.admin.config_file import Changed, ConfigFile, Present, fingerprint
+from flyatc.config import reload
 from flyatc.config.errors import ConfigError, Fault
 from flyatc.config.schema import Config
 from flyatc.control.types import Reloaded
@@ -20,7 +21,7 @@ from flyatc.dashboard import pages
 from flyatc.dashboard.site import Site
 from flyatc.kit.errors import FlyatcError
 
-LARGEST = 900_000  # characters; the form takes 1 MB: see application.MOST_BODY
+LARGEST = 1_000_000  # octets as a form sends it, which takes 1 MB: see application.MOST_BODY
 MOST_LINES = 2000  # shown of a text or a difference
 NEAR = 3  # lines around a fault that are shown of a longer text
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # as YAML counts lines
@@ -33,46 +34,42 @@ class Line(Struct, frozen=True):
 
 
 class Review(Struct, frozen=True):
-    """A text for the file. ``faults``: the daemon refuses it for them; ``remarks``: what else is to be known of it."""
+    """A text for the file. ``faults``: the daemon refuses it for them; ``remarks``: what else is to be known of it;
+    ``effect``: of a reload with it."""
 
     text: str
     fingerprint: str
-    faults: tuple[Fault, ...]
-    remarks: tuple[str, ...]
     lines: tuple[Line, ...]
     changes: tuple[DiffLine, ...]
+    faults: tuple[Fault, ...] = ()
+    remarks: tuple[str, ...] = ()
+    effect: str = ""
 
 
 def examine(file: ConfigFile, present: Present, running: Config, text: str) -> Review:
     """Check a text and compare it with the present one. Blocking. ``running``: the daemon's configuration."""
-    faults: tuple[Fault, ...] = ()
-    remarks: list[str] = []
-    try:
-        config = file.check(text)
-        remarks = list(_remarks(running, config, file, text))
-    except ConfigError as error:
-        faults = error.faults
-    return Review(
+    found = Review(
         text=text,
         fingerprint=fingerprint(text.encode()),
-        faults=faults,
-        remarks=tuple(remarks),
-        lines=tuple(listing(text, faults)),
+        lines=tuple(listing(text, ())),
         changes=tuple(islice(difference(present.text or "", text), MOST_LINES + 1)),
     )
-
-
-def _remarks(running: Config, new: Config, file: ConfigFile, text: str) -> list[str]:
-    found = []
+    remarks: list[str] = []
     try:
-        file.check(text, thorough=True)
+        try:
+            new = file.check(text, thorough=True)
+        except ConfigError as error:  # maybe only for what flyatc check reports
+            new = file.check(text)
+            remarks += map(str, error.faults)
     except ConfigError as error:
-        found += [f"{fault}" for fault in error.faults]
+        return structs.replace(found, faults=error.faults, lines=tuple(listing(text, error.faults)))
     if new.dashboard is None and running.dashboard is not None:
-        found.append("this text turns the dashboard off: you cannot undo it here")
+        remarks.append("this text turns the dashboard off: you cannot undo it here")
     elif new.dashboard != running.dashboard:
-        found.append("this text changes the dashboard itself: you may have to log in again, perhaps at another address")
-    return found
+        remarks.append("this text changes the dashboard itself: you may have to log in again, perhaps elsewhere")
+    changed = reload.changes(running, new)
+    effect = f"In the daemon: {summary(changed.added, changed.changed, changed.removed, changed.restart)}"
+    return structs.replace(found, remarks=tuple(remarks), effect=effect)
 
 
 def listing(text: str, faults: Sequence[Fault]) -> list[Line]:
@@ -90,14 +87,14 @@ def listing(text: str, faults: Sequence[Fault]) -> list[Line]:
     return [Line(number, lines[number - 1], tuple(of_line.get(number, ()))) for number in shown]
 
 
-def summary(done: Reloaded) -> str:
-    """Return what a reload has changed, as a sentence."""
-    counts = {"added": done.added, "changed": done.changed, "removed": done.removed}
+def summary(added: Sequence[str], changed: Sequence[str], removed: Sequence[str], restart: Sequence[str]) -> str:
+    """Return what a reload changes. All are addresses of tenants, but ``restart``: settings."""
+    counts = {"added": added, "changed": changed, "removed": removed}
     parts = [
         f"{len(names)} {'tenant' if len(names) == 1 else 'tenants'} {how}" for how, names in counts.items() if names
     ]
-    text = f"The daemon has reloaded: {', '.join(parts) or 'no tenant is affected'}."
-    return f"{text} These settings need a restart of the daemon: {', '.join(done.restart)}." if done.restart else text
+    text = f"{', '.join(parts) or 'no tenant is affected'}."
+    return f"{text} These settings need a restart of the daemon: {', '.join(restart)}." if restart else text
 
 
 def routes(site: Site) -> list[web.RouteDef]:
@@ -130,7 +127,7 @@ class ConfigPage:
     async def reload(self, request: web.Request) -> web.Response:
         done = await self._site.operations.reload()
         self._site.audit(request, "configuration reloaded")
-        return pages.redirect(request, self._site.url("config"), summary(done))
+        return pages.redirect(request, self._site.url("config"), f"Reloaded: {_summary(done)}")
 
     async def _save(self, request: web.Request, text: str, based_on: str) -> web.Response:
         why, changed = "", False
@@ -145,7 +142,7 @@ class ConfigPage:
         else:
             counts = {"added": len(done.added), "changed": len(done.changed), "removed": len(done.removed)}
             self._site.audit(request, "configuration saved", **counts, restart=done.restart)
-            return pages.redirect(request, self._site.url("config"), f"Saved. {summary(done)}")
+            return pages.redirect(request, self._site.url("config"), f"Saved, and reloaded: {_summary(done)}")
         self._site.audit(request, "configuration not saved", changed_meanwhile=changed)
         present = await asyncio.to_thread(self._file.read)
         return await self._render(request, present, text, changed=changed, why=why, status=409 if changed else 422)
@@ -178,6 +175,10 @@ class ConfigPage:
             kept=kept,
             last=next((one for one in kept if one.fingerprint != present.fingerprint), None),
             file=config.path,
-            editable=present.text is not None and len(text) <= LARGEST,
+            editable=present.text is not None and len(text.encode()) + text.count("\n") <= LARGEST,
             most_lines=MOST_LINES,
         )
+
+
+def _summary(done: Reloaded) -> str:
+    return summary(done.added, done.changed, done.removed, done.restart)

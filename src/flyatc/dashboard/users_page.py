@@ -29,7 +29,7 @@ from flyatc.kit.types import Progress
 from flyatc.tenants.state import INACTIVE_STATES, Status
 
 MOST_ROWS = 200  # shown; a search finds the others
-FEW = 8  # users, for whom no search is offered
+FEW = 8  # users; for more a search is offered
 MOST_LINES = 200  # of a difference
 FRESH = 5.0  # s; the list shows machines as they were: the API takes one request a second
 _SEPARATORS = re.compile(r"[\s,;]+")
@@ -52,14 +52,13 @@ class Proposal(Struct, frozen=True):
     title: str
     steps: Sequence[str]
     notes: Sequence[str]
-    button: str
     work: Work
     risky: bool = False
     changes: Sequence[DiffLine] = ()
 
     @property
     def digest(self) -> str:
-        shown = (*self.steps, *(one.kind + one.text for one in self.changes))
+        shown = (*self.steps, *self.notes, *(one.kind + one.text for one in self.changes))
         return hashlib.sha256("\n".join(shown).encode()).hexdigest()
 
 
@@ -142,20 +141,19 @@ class UsersPage:
             return await self._on_machines(
                 request, user, f"Add {user}", lambda seen: users_plan.add(seen, user, region, None)
             )
-        file, removed = self._site.config_file, False
+        file, config, removed = self._site.config_file, self._site.config(), False
         if name_rules.user(user) is None:
-            removed = await users_of_file.is_removed(self._site.config(), self._site.environ, user)
+            removed = await users_of_file.is_removed(config, self._site.environ, user)
         return await self._in_file(
-            request, f"Add {user}", lambda: users_of_file.add(file, user, tenants, region, removed=removed)
+            request, f"Add {user}", lambda: users_of_file.add(file, config, user, tenants, region, removed=removed)
         )
 
     async def remove(self, request: web.Request) -> web.Response:
         user = _stripped(await pages.form(request), "user")
         if self._by_machine:
             return await self._on_machines(request, user, f"Remove {user}", lambda seen: users_plan.remove(seen, user))
-        return await self._in_file(
-            request, f"Remove {user}", lambda: users_of_file.remove(self._site.config_file, user)
-        )
+        file, config = self._site.config_file, self._site.config()
+        return await self._in_file(request, f"Remove {user}", lambda: users_of_file.remove(file, config, user))
 
     async def move(self, request: web.Request) -> web.Response:
         """Move a user to the machine ``to``, or into ``region``; ``destroy``: and destroy the one that it leaves."""
@@ -186,7 +184,7 @@ class UsersPage:
             )
 
         changes = list(islice(difference(plan.old, plan.new), MOST_LINES + 1))
-        return await self._propose(request, Proposal(title, plan.steps, plan.notes, title, work, plan.removes, changes))
+        return await self._propose(request, Proposal(title, plan.steps, plan.notes, work, plan.removes, changes))
 
     async def _on_machines(
         self, request: web.Request, user: str, title: str, make: Callable[[Seen], Plan]
@@ -215,7 +213,7 @@ class UsersPage:
 
         risky = any(isinstance(step, Destroy) for step in plan.steps)
         steps = [str(step) for step in plan.steps]
-        return await self._propose(request, Proposal(title, steps, notes, title, work, risky))
+        return await self._propose(request, Proposal(title, steps, notes, work, risky))
 
     def _better_machine(self, request: web.Request, seen: Seen, plan: Plan) -> web.Response | None:
         """Have another machine carry out a plan that stops this one."""
