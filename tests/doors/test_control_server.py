@@ -337,6 +337,38 @@ async def test_the_end_of_the_daemon_cuts_what_is_under_way(tmp_path: Path) -> N
         await asked
 
 
+async def test_a_copy_is_a_file_with_its_length(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (desk, _):
+        daemon, found = client.Client(str(tmp_path)), io.BytesIO()
+        query = {"address": "bellevue", "database": "a.db", "version": "000001-000000001"}
+        size = await asyncio.to_thread(lambda: daemon.get_file("/copy", found, **query))
+        assert found.getvalue() == desk.copied.read_bytes()
+        assert (size, desk.reported) == (len(found.getvalue()), ["copy bellevue a.db 000001-000000001"])
+        await asyncio.to_thread(lambda: daemon.get_file("/copy", found, address="b", database="a.db", at="1.5"))
+        assert desk.reported[-1] == "copy b a.db Moment(at=1.5)"
+        desk.fails = FlyatcError("no room")
+        for more, reason in (({"database": "a.db"}, "no room"), ({}, "name the one to be copied")):
+            with pytest.raises(client.Refused, match=reason):
+                await asyncio.to_thread(lambda more=more: daemon.get_file("/copy", found, address="b", **more))  # type: ignore[misc]
+
+
+async def test_a_copy_that_cannot_be_sent_to_the_end_is_cut(tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    with copied.open("wb") as file:
+        file.truncate(64 << 20)
+
+    class Target(io.BytesIO):
+        def write(self, data: object) -> int:
+            os.truncate(copied, 0)
+            return len(data)  # type: ignore[arg-type]
+
+    async with serving(tmp_path) as (desk, _):
+        desk.copied = copied
+        daemon = client.Client(str(tmp_path))
+        with pytest.raises(client.Cut):
+            await asyncio.to_thread(lambda: daemon.get_file("/copy", Target(), address="b", database="a.db"))
+
+
 async def test_progress_is_sent_line_by_line_and_then_the_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as (desk, _):
         desk.steps = [("copy", 1, 2), ("copy", 2, 2), ("upload", 7, 7)]

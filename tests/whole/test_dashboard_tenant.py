@@ -252,6 +252,28 @@ def test_a_copy_has_what_the_running_app_has_committed(daemon: Daemon, browser: 
     assert "has no database" in refused.text
 
 
+def test_the_command_copy_writes_the_same_to_a_file(daemon: Daemon, tmp_path: Path) -> None:
+    add(daemon)
+    assert daemon.cli("backup", ONE).returncode == 0
+    version, before = saved(daemon)[0]["id"], count(daemon)
+    add(daemon, 2)
+    for name, options, expected in (("now.db", [], before + 2), ("then.db", ["--version", version], before)):
+        file = tmp_path / name
+        run = daemon.cli("copy", ONE, DATABASE, str(file), *options)
+        assert run.returncode == 0, run.stderr
+        assert rows(file.read_bytes(), tmp_path) == expected
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert daemon.cli("copy", ONE, DATABASE, str(file)).returncode == 2, "it exists"
+    for arguments, reason in (
+        (["nonesuch", DATABASE], "nonesuch"), ([ONE, "../x"], "has no database '../x'"), ([ONE, ""], "has no database"),
+    ):  # fmt: skip
+        run = daemon.cli("copy", *arguments, str(tmp_path / "none.db"))
+        assert run.returncode == 1
+        assert reason in run.stderr
+    assert daemon.cli("copy", ONE, DATABASE, str(tmp_path / "no" / "folder")).returncode == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"now.db", "then.db", "downloaded.sqlite3"}
+
+
 def test_a_client_that_leaves_leaves_no_copy(daemon: Daemon, browser: Browser) -> None:
     assert daemon.post("/bob/grow?mb=24").status == 200
     page = look(browser, "tenant/versions", "bob")

@@ -32,6 +32,7 @@ COMMANDS = {
     "backup": ("databases", "Save a tenant's databases now."),
     "history": ("databases", "List the kept versions of a tenant's databases."),
     "restore": ("databases", "Bring back a version of a tenant's databases, or what was set aside."),
+    "copy": ("copy", "Write a copy of a tenant's database to a file: as it is now, or a version."),
     "orphans": ("databases", "List what was set aside, and how to get it back."),
     "verify": ("databases", "Restore all that the store has into a scratch folder, and check it."),
     "ownership": ("ownership", "List which machine may write each user's databases."),

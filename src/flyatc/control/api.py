@@ -6,7 +6,9 @@ A handler takes and returns structs. To add one: its request (``control.requests
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -47,12 +49,13 @@ from flyatc.control.types import (
 )
 from flyatc.cost.usage import Usage
 from flyatc.kit.errors import FlyatcError, SaveFailed
-from flyatc.kit.types import Progress
+from flyatc.kit.types import Progress, silent
 from flyatc.observe.log import Entry, Journal
 from flyatc.tenants.errors import NoSuchTenant, Unavailable
 
 Q = TypeVar("Q", bound=Struct)
 R = TypeVar("R", bound=Struct)
+KIND_OF_COPY = "application/vnd.sqlite3"
 HEARTBEAT = 15.0  # s without a line, then a comment is sent: the client and what is between see that it goes on
 
 
@@ -129,7 +132,15 @@ class Text(_Route[Q, R]):
     kind: str
 
 
-Route = Call[Any, Any] | Work[Any, Any] | Stream[Any, Any] | Text[Any, Any]
+@dataclass(frozen=True, kw_only=True)
+class File(_Route[Q, R]):
+    """Responds with a file of the media type ``kind``: with all of it, or the connection is cut."""
+
+    handle: Callable[[Operations, Q], AbstractAsyncContextManager[Path]]
+    kind: str
+
+
+Route = File[Any, Any] | Call[Any, Any] | Work[Any, Any] | Stream[Any, Any] | Text[Any, Any]
 
 
 class LogLine(Struct, frozen=True):
@@ -171,6 +182,12 @@ async def tenant(operations: Operations, query: TenantQuery) -> TenantDetails:
 
 async def history(operations: Operations, query: HistoryQuery) -> History:
     return await operations.history(query.address, query.database)
+
+
+def copy(operations: Operations, query: Target) -> AbstractAsyncContextManager[Path]:
+    if query.database is None:
+        raise BadRequest("database: name the one to be copied")
+    return operations.copy(query.address, query.database, query.choice, silent)
 
 
 async def usage(operations: Operations, query: UsageQuery) -> Usage:
@@ -271,6 +288,8 @@ ROUTES: tuple[Route, ...] = (
          takes=TenantQuery, gives=TenantDetails, handle=tenant),
     Call(method="GET", path="/history", summary="The kept versions of a tenant's databases.",
          takes=HistoryQuery, gives=History, handle=history),
+    File(method="GET", path="/copy", summary="A copy of a database: of its newest content, or of a version.",
+         takes=Target, gives=Nothing, handle=copy, kind=KIND_OF_COPY),
     Call(method="GET", path="/usage", summary="What each user of this machine uses of it and of the store.",
          takes=UsageQuery, gives=Usage, handle=usage),
     Stream(method="GET", path="/logs", summary="The last lines of the log, and those that come.",

@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from flyatc.control import http_server
-from flyatc.control.api import Call, Event, Failure, Route, Stream, Text, Work, status_of, step
+from flyatc.control.api import Call, Event, Failure, File, Route, Stream, Text, Work, status_of, step
 from flyatc.control.http_server import LARGEST_BODY, HttpServer
 from flyatc.control.openapi import EVENTS, JSON, LINES
 from flyatc.control.requests import BadRequest, Nothing
@@ -68,6 +68,8 @@ class _Api:
                 return partial(self._call, route)
             case Text():
                 return partial(self._text, route)
+            case File():
+                return partial(self._file, route)
             case Work():
                 return partial(self._work, route)
             case Stream():
@@ -80,6 +82,10 @@ class _Api:
     async def _text(self, route: Text[Any, Any], request: web.Request) -> web.Response:
         body = await route.handle(self._operations, await _taken(route, request))
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": route.kind})
+
+    async def _file(self, route: File[Any, Any], request: web.Request) -> web.StreamResponse:
+        async with route.handle(self._operations, await _taken(route, request)) as file:
+            return await http_server.send_file(request, file, {**_HEADERS, "Content-Type": route.kind})
 
     async def _work(self, route: Work[Any, Any], request: web.Request) -> web.StreamResponse:
         """Send progress as it comes: steps that the client does not keep up with are dropped. An error before the first

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -65,6 +65,16 @@ class Client:
         """The response, decoded as ``kind``."""
         with self._ask("GET", path, query, None, PATIENCE) as response:
             return _decode(response.read(), kind)
+
+    def get_file(self, path: str, target: BinaryIO, /, **query: str | None) -> int:
+        """Write the body of the response to ``target``; return its bytes. Raises Cut if it is not whole."""
+        with self._ask("GET", path, query, None) as response:
+            expected, found = response.length, 0
+            while data := response.read(READ_BYTES):
+                found += target.write(data)
+            if found != expected:
+                raise Cut
+            return found
 
     def post(self, path: str, kind: type[T], /, **body: str | bool | float | None) -> T:
         with self._ask("POST", path, {}, body) as response:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from flyatc import __version__
-from flyatc.control.api import Call, Failure, Route, Stream, Text, Work
+from flyatc.control.api import Call, Failure, File, Route, Stream, Text, Work
 from flyatc.control.requests import Nothing
 from flyatc.control.types import Step
 
@@ -64,6 +64,8 @@ def _response(route: Route, schemas: Mapping[type, Json]) -> Json:
         case Stream():
             text = "Server-sent events, whose data is JSON. A client that comes back sends Last-Event-ID."
             return {"description": text, "content": {EVENTS: {"schema": schemas[route.gives]}}}
+        case File():
+            return {"description": "The file, with its Content-Length.", "content": {route.kind: {}}}
         case Text():
             return {"description": "Text.", "content": {route.kind: {"schema": {"type": "string"}}}}
 

@@ -1,7 +1,6 @@
 """The versions of a tenant's databases on a time line: restore one, or download a copy."""
 
 import asyncio
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from aiohttp import web
 
 from flyatc.admin import store_access
 from flyatc.admin.store_access import Orphan
-from flyatc.control.http_server import write
+from flyatc.control.api import KIND_OF_COPY
+from flyatc.control.http_server import send_file
 from flyatc.control.types import History, Version
 from flyatc.dashboard import pages
 from flyatc.dashboard.site import Site, elsewhere
@@ -26,7 +26,6 @@ from flyatc.kit.types import Progress, silent
 STORE_SECONDS = 20.0  # for the history
 MOST_SHOWN = 200  # versions of a database
 COPY_SECONDS = 3600.0  # to make and to send a copy
-PIECE = 1 << 18  # bytes
 _SNAPSHOT = re.compile(r"\d+-\d+")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _FUTURE = 60.0  # s; the clock of the operator may be ahead
@@ -193,30 +192,13 @@ class VersionsPage:
         site.audit(request, "database downloaded", tenant=address, database=database, version=named(choice))
         try:
             async with asyncio.timeout(COPY_SECONDS), site.operations.copy(address, database, choice, silent) as copy:
-                return await _send(request, copy, file_name(address, database, choice, time()))
+                name = file_name(address, database, choice, time())
+                disposition = f'attachment; filename="{name}"'
+                return await send_file(
+                    request, copy, {"Content-Type": KIND_OF_COPY, "Content-Disposition": disposition}
+                )
         except TimeoutError as error:
             raise FlyatcError(f"the copy was not made and sent within {COPY_SECONDS:g} s") from error
-
-
-async def _send(request: web.Request, copy: Path, name: str) -> web.StreamResponse:
-    """Send a file. Raises ConnectionError if it cannot be sent to the end: the client sees that it is not whole."""
-    with await asyncio.to_thread(copy.open, "rb") as file:
-        response = web.StreamResponse(headers={
-            "Content-Type": "application/vnd.sqlite3", "Content-Disposition": f'attachment; filename="{name}"',
-        })  # fmt: skip
-        response.content_length = os.fstat(file.fileno()).st_size
-        await response.prepare(request)
-        try:
-            while piece := await asyncio.to_thread(file.read, PIECE):
-                await write(request, response, piece)
-            await response.write_eof()
-        except BaseException as error:
-            if request.transport is not None:
-                request.transport.abort()
-            if isinstance(error, Exception):
-                raise ConnectionResetError("the copy was not sent to the end") from error
-            raise
-    return response
 
 
 def routes(site: Site) -> list[web.RouteDef]:
