@@ -25,7 +25,7 @@ SWEEP_SECONDS = 1.0
 class Gateway(upstream.Gateway):
     """Connections to the dashboard. ``make``: makes its Site, in a thread; set before the first request."""
 
-    __slots__ = ("_server", "_starting", "_sweeper", "make")
+    __slots__ = ("_starting", "_sweeper", "make")
 
     def __init__(self) -> None:
         super().__init__(NAME, 0, named=NAME)
