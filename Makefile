@@ -19,14 +19,21 @@ serve: .venv/.serve
 
 # The tests start hundreds of daemons: bytecode is written even if the environment forbids it. They wait twice as long as
 # they compute, hence three workers more than there are cores. tests/distribution.py says what each worker gets.
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(($$(nproc) + 3))
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
+WORKERS = -n $$(($$(nproc) + 3))
 
-test: check
-	$(PYTEST)
+test: .venv/.dev
+	@$(MAKE) --no-print-directory -j2 check compile-tests
+	$(PYTEST) $(WORKERS)
+
+# Otherwise each worker compiles all tests of a fresh checkout. Errors in them are reported by the run
+.PHONY: compile-tests
+compile-tests: .venv/.dev
+	@-$(PYTEST) --collect-only -qqq >/dev/null 2>&1
 
 #   make test-fast  run the tests without processes and network, in half a minute
 test-fast: .venv/.dev
-	$(PYTEST) tests/pure tests/story
+	$(PYTEST) $(WORKERS) tests/pure tests/story
 
 #   make cache-tests  run the public tests of HTTP caches, which npm fetches, and print how many pass
 cache-tests: .venv/.dev
@@ -40,7 +47,7 @@ torture: .venv/.dev
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports --no-logo
 
 #   make bench      measure flyatc beside nginx, HAProxy and Caddy (see bench/README.md); make bench ARGS=--quick
