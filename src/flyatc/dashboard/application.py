@@ -252,4 +252,6 @@ def _sentence(error: web.HTTPException) -> str:
 
 
 def _error_page(request: web.Request, status: int, reason: str) -> web.Response:
+    if request.path.endswith(LIVE):  # which a script of an app may read too, so it must have no token of a form
+        return web.Response(text=reason, status=status)
     return pages.render(request, "error.html", status, reason=reason)
