@@ -5,7 +5,8 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -181,14 +182,14 @@ def test_a_byte_order_mark_stays_and_bytes_that_are_no_utf_8_are_reported(file: 
     ("number", "why"),
     [
         (errno.EBUSY, "mount its folder instead"),
-        (errno.EROFS, "must be allowed to write its folder"),
+        (errno.EROFS, "must be allowed to write it and its folder"),
         (errno.ENOSPC, "No space left"),
     ],
 )
 def test_a_file_that_cannot_be_replaced_is_left_as_it_was_and_the_reason_is_given(
     file: ConfigFile, monkeypatch: pytest.MonkeyPatch, number: int, why: str
 ) -> None:
-    """A mount, a read-only disk and a full one are simulated, since root may write everywhere else."""
+    """A mount, a read-only disk and a full one are simulated."""
     replace = os.replace
 
     def failing(source: Path, target: Path) -> None:
@@ -209,3 +210,32 @@ def test_a_deleted_data_folder_is_not_made_again(file: ConfigFile) -> None:
         save(file, OTHER)
     assert file.path.read_text() == GOOD
     assert not (file.path.parents[1] / "data").exists()
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user who is not root, and this process as that user."""
+    with tempfile.TemporaryDirectory() as name:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+@pytest.mark.parametrize(("of_file", "of_folder"), [(0o444, 0o755), (0o644, 0o555)])
+def test_without_permission_the_file_is_left_as_it_was(unprivileged: Path, of_file: int, of_folder: int) -> None:
+    path = unprivileged / "etc" / "tenants.yaml"
+    path.parent.mkdir()
+    path.write_text(GOOD)
+    path.chmod(of_file)
+    path.parent.chmod(of_folder)
+    (unprivileged / "data" / ".flyatc").mkdir(parents=True)
+    with pytest.raises(FlyatcError, match="The daemon must be allowed to write it and its folder"):
+        save(ConfigFile(path, unprivileged / "data", {}), OTHER)
+    assert path.read_text() == GOOD
+    path.parent.chmod(0o755)

@@ -7,6 +7,7 @@ may hold secrets, and the folder of the file may be a repository or read-only. T
 import asyncio
 import errno
 import hashlib
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -102,6 +103,8 @@ class ConfigFile:
         new = (_BOM if old is not None and old.startswith(_BOM) else b"") + text.encode()
         try:
             if old is not None:
+                if not os.access(self.path, os.W_OK, effective_ids=True):  # replacing it needs no such permission
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
                 self._keep(old)
             durable_files.replace(self.path.resolve(), new, lambda: self._expect(based_on))
         except OSError as error:
@@ -187,5 +190,5 @@ def _why(error: OSError) -> str:
         case errno.EBUSY:
             return "it is a mount of its own: mount its folder instead"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{error.strerror}. The daemon must be allowed to write its folder, and to keep its owner"
+            return f"{error.strerror}. The daemon must be allowed to write it and its folder, and to keep its owner"
     return str(error.strerror or error)
