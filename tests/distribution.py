@@ -20,6 +20,7 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_lease_end.py",
     "test_files.py",
     "test_users.py",
+    "test_dashboard_chromium.py",
     "test_many_machines.py",  # 45
     "test_healing.py",
     "test_data_deleted.py",
@@ -29,7 +30,8 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_dist.py",  # 30
     "test_tenant_stops.py",
     "test_stacks.py",
-    "test_servers_python_and_node.py",  # 20
+    "test_servers_python_and_node.py",
+    "test_dashboard_fly.py",  # 20
 )
 
 
