@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
+from fakes.owners import FakeLease
 from flyatc.daemon.copies import AT_ONCE, Copies
 from flyatc.databases import local_files
 from flyatc.databases.decisions.version_choice import Choice, Moment, OrphanChoice
@@ -73,6 +74,18 @@ async def test_what_a_killed_daemon_has_not_saved_is_the_newest_content(yard: Ya
     await a.session(1)
     await a.service.mark_in_use(a.tenant)
     add(a.path, 2)
+    assert await exported(a) == [1, 2]
+
+
+async def test_what_another_machine_has_saved_since_is_newer_than_an_unsaved_copy_here(yard: Yard) -> None:
+    a, b = yard.machine("a"), yard.machine("b")
+    async with a.service.hold(a.tenant, FakeLease(1)):
+        add(a.path, 1)
+    add(a.path, 77)  # as by a daemon that is killed before it saves
+    await a.service.mark_in_use(a.tenant)
+    assert await exported(a) == [1, 77]
+    async with b.service.hold(b.tenant, FakeLease(2)):
+        add(b.path, 2)
     assert await exported(a) == [1, 2]
 
 

@@ -189,10 +189,10 @@ def test_a_line_of_each_kind_is_split_for_a_page() -> None:
     assert shown(b"no JSON\x07") == ("", "event", "", "", "no JSON\\x07")
 
 
-def test_the_tail_of_a_log_has_the_newest_lines_that_fit() -> None:
+async def test_the_tail_of_a_log_has_the_newest_lines_that_fit() -> None:
     journal, search = Journal(), Search("ann", text="SAVED", level="warning", kind="event")
     tail = Tail(journal, search)
-    assert tail.lines() == ([], False)
+    assert await tail.lines() == ([], False)
 
     def log(tenant: str, message: str, level: str = "warning") -> None:
         journal.add(tenant, msgspec.json.encode({"time": STAMP, "level": level, "msg": message}))
@@ -202,12 +202,12 @@ def test_the_tail_of_a_log_has_the_newest_lines_that_fit() -> None:
         ("ann", "saved 4", "info"), ("ann", "ended", "error"),
     ):  # fmt: skip
         log(tenant, message, level)
-    found, new = tail.lines()
+    found, new = await tail.lines()
     assert ([one.text for one in found], new) == (["not saved 2", "saved 1"], True)
     log("ann", "something")
-    assert tail.lines() == (found, False)
+    assert await tail.lines() == (found, False)
     for number in range(MOST_LINES + 5):
         log("ann", f"saved {number}")
-    found, new = tail.lines()
+    found, new = await tail.lines()
     assert (len(found), found[0].text) == (MOST_LINES, f"saved {MOST_LINES + 4}")
     assert not replace(search, kind="app").fits(found[0])

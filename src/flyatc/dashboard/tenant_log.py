@@ -1,7 +1,6 @@
 """The log of a tenant or a user: the newest lines with a search, renewed while the page is open."""
 
-from collections import deque
-from collections.abc import Iterable
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -9,10 +8,11 @@ from aiohttp import web
 from flyatc.dashboard import pages
 from flyatc.dashboard.live import live
 from flyatc.dashboard.site import Site, elsewhere
-from flyatc.observe.log import LEVELS, Entry, Journal
+from flyatc.observe.log import LEVELS, Journal
 from flyatc.observe.log_text import Shown, shown
 
 MOST_LINES = 200
+TURN = 100  # lines that are looked at in one go: 2 ms
 LONGEST_SEARCH = 200  # characters
 LONGEST_LINE = 4000  # characters that are shown
 KINDS = {"": "Everything", "app": "The app's output", "request": "Requests", "event": "flyatc"}
@@ -53,18 +53,22 @@ class Tail:
     def __init__(self, journal: Journal, search: Search) -> None:
         self._journal, self._search = journal, search
         self._number = 0  # of the last entry that was looked at
-        self._lines: deque[Shown] = deque(maxlen=MOST_LINES)
+        self._lines: list[Shown] = []
 
-    def lines(self) -> tuple[list[Shown], bool]:
-        """Return them, newest first, and whether there are new ones since the last call."""
+    async def lines(self) -> tuple[list[Shown], bool]:
+        """Return them, newest first, and whether there are new ones since the last call. A long journal is searched in
+        turns with other work of the loop."""
         entries, self._number = self._journal.since(self._number, self._search.address), self._journal.last
-        new = list(self._fitting(entries))
-        self._lines.extend(new)
-        return list(reversed(self._lines)), bool(new)
-
-    def _fitting(self, entries: Iterable[Entry]) -> Iterable[Shown]:
-        found = (shown(line) for _, _, line in entries)
-        return (one for one in found if self._search.fits(one))
+        new: list[Shown] = []
+        for at, (_, _, line) in enumerate(reversed(entries), 1):
+            one = shown(line)
+            new += [one] if self._search.fits(one) else []
+            if len(new) == MOST_LINES:
+                break
+            if at % TURN == 0:
+                await asyncio.sleep(0)
+        self._lines = [*new, *self._lines][:MOST_LINES]
+        return self._lines, bool(new)
 
 
 def routes(site: Site) -> list[web.RouteDef]:
@@ -76,7 +80,7 @@ def routes(site: Site) -> list[web.RouteDef]:
         if (away := await elsewhere(site, request, search.address.partition("/")[0])) is not None:
             return away
         found = site.operations.tenant(search.address).status.tenant
-        lines, _ = Tail(site.operations.journal, search).lines()
+        lines, _ = await Tail(site.operations.journal, search).lines()
         return pages.render(
             request, "tenant_log.html", address=found, page="tenant/log", search=search, kinds=KINDS,
             levels=LEVELS, most=MOST_LINES, lines=lines, longest=LONGEST_LINE,
@@ -89,9 +93,9 @@ def routes(site: Site) -> list[web.RouteDef]:
         site.operations.tenant(search.address)
         tail, last = Tail(site.operations.journal, search), ""
 
-        def parts() -> dict[str, str]:
+        async def parts() -> dict[str, str]:
             nonlocal last
-            lines, new = tail.lines()
+            lines, new = await tail.lines()
             last = html(request, lines, search) if new or not last else last
             return {"lines": last}
 

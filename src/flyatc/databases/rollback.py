@@ -131,10 +131,14 @@ async def copy_chosen(
     tools: Workers,
     progress: Progress,
 ) -> Path:
-    """Make a checked copy of what the store has of a database. Raises RestoreRefused, StoreUnavailable, OSError."""
+    """Make a checked copy of what the store has of a database, or of the local file where that is newer and unsaved.
+    Raises RestoreRefused, StoreUnavailable, OSError."""
+    current, entry = await database.remote.current(), database.entry
+    if choice is None and entry.in_use and (current is None or current.owner <= entry.epoch):
+        return await copy_local(database.tenant, database.name, place, tools, progress, keep_wal=False)
     if streams is not None:
         return (await streams.fetch(database, choice, place, progress)).raw
-    pick = await _pick(choice, database, await database.remote.current())
+    pick = await _pick(choice, database, current)
     return (await _bring(database, pick, place, tools, progress)).raw
 
 

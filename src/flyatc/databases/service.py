@@ -184,18 +184,17 @@ class DatabaseService:
             await rollback.copy_newest(databases, data / ".flyatc", self._streams, self._tools)
 
     async def export(self, tenant: Tenant, name: str, choice: Choice, place: Path, progress: Progress) -> Path:
-        """Make a checked copy of a database below ``place``: of the local file where that is the newest, else of the
-        chosen version. Nothing else is changed. Raises RestoreRefused."""
+        """Make a checked copy of a database below ``place``: of the local file of a running app, else of the chosen
+        version. Nothing else is changed. Raises RestoreRefused."""
         tenant = await self._expanded(tenant)
         if name not in tenant.app.databases:
             there = ", ".join(tenant.app.databases) or "none"
             raise RestoreRefused(f"{tenant.address} has no database {name!r}; it has {there}")
         with restore.refusing(tenant):
-            record, running = await self._record(tenant), tenant.address in self.held.running()
-            local = self._store is None or running or (record.get(name) or Entry()).in_use
-            if choice is None and local:
+            running = tenant.address in self.held.running()
+            if choice is None and (self._store is None or running):
                 return await rollback.copy_local(tenant, name, place, self._tools, progress, keep_wal=running)
-            database = self._database(tenant, name, record, SoleLease())
+            database = self._database(tenant, name, await self._record(tenant), SoleLease())
             return await rollback.copy_chosen(database, choice, place, self._streams, self._tools, progress)
 
     async def known(self, tenants: Iterable[Tenant]) -> int:
