@@ -1,5 +1,6 @@
 """The dashboard's pages of users and of tenants.yaml, on one machine: the file is edited, and the daemon reloads."""
 
+import hashlib
 import html
 import re
 import urllib.request
@@ -223,5 +224,20 @@ def test_a_file_that_is_broken_by_hand_shows_its_faults_and_is_mended_here(daemo
 
 
 def test_what_the_file_says_is_not_in_the_log(daemon: Daemon, browser: Browser) -> None:
+    before = daemon.config_file.read_text()
     assert SECRET in browser.get(f"{HOME}config").text
+    page = checked(browser, before.replace("  idle:", f"  memory: {SECRET}\n  idle:"))
+    assert f"'{SECRET}' is not a size" in shown(page)
+    assert "Nothing was saved" in shown(forced(browser, page))
+    assert daemon.config_file.read_text() == before
+    daemon.until_reported("dashboard: configuration not saved")
     assert SECRET not in daemon.log_file.read_text()
+
+
+def forced(browser: Browser, page: Page) -> Page:
+    """Save a text with faults, for which the page has no button."""
+    found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", page.text, re.DOTALL)
+    assert found is not None
+    text = html.unescape(found[1])
+    reviewed = hashlib.sha256(text.encode()).hexdigest()
+    return browser.submit(page, form_to(page, "config"), {"text": text, "reviewed": reviewed, "action": "save"})

@@ -85,8 +85,9 @@ def with_newlines_of(text: str, submitted: str) -> str:
 def _check_names(user: str, tenants: Sequence[str], region: str | None) -> None:
     found = [name_rules.user(user), *map(name_rules.tenant, tenants), name_rules.region(region) if region else None]
     twice = [f"{name!r} is listed twice" for name in dict.fromkeys(tenants) if tenants.count(name) > 1]
-    if faults := [fault for fault in (*found, *twice) if fault is not None] or [""] * ("" in tenants):
-        raise EditRefused("; ".join(faults) or "a tenant has no name")
+    empty = ["a tenant has no name"] if "" in tenants else []
+    if faults := [fault for fault in (*found, *twice, *empty) if fault is not None]:
+        raise EditRefused("; ".join(faults))
 
 
 def _users(text: str, file: str) -> Section:
