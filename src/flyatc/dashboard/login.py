@@ -41,7 +41,7 @@ class Logins:
 
     async def enter(self, request: web.Request) -> web.Response:
         """Check a password; begin a session if it is right."""
-        now, keys = monotonic(), [(self._failed, address_of(request)), self._group(request)]
+        now, keys = monotonic(), self._limits(request)
         if (wait := max(failed.wait(key, now) for failed, key in keys)) > 0:
             return self._refuse(request, 429, "Too many wrong passwords. Please wait a little, then try again.", wait)
         if self._waiting >= WAITING:
@@ -67,12 +67,13 @@ class Logins:
         response.del_cookie(COOKIE, path=self._site.settings.path)
         return response
 
-    def _group(self, request: web.Request) -> tuple[FailedLogins, str]:
-        """Return the clients whose failures limit this one: all that have never logged in, or its browser alone."""
+    def _limits(self, request: web.Request) -> list[tuple[FailedLogins, str]]:
+        """Return the counts that limit this client: of its address, and of all; of a browser that has logged in before
+        only its own, so that others cannot keep the operator out, even if a proxy gives all the same address."""
         cookie = request.cookies.get(KNOWN, "")
         if equal(_known(request["sessions"], cookie.partition(".")[0]), cookie):
-            return self._failed, cookie
-        return self._failed_in_all, _ALL
+            return [(self._failed, cookie)]
+        return [(self._failed, address_of(request)), (self._failed_in_all, _ALL)]
 
     async def _is_right(self, given: str) -> bool:
         wanted = self._site.settings.password
