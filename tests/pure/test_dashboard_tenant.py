@@ -56,7 +56,7 @@ def test_times_are_rough_so_that_a_page_is_calm(seconds: float, text: str) -> No
         assert lasting(STAMP, NOON + seconds) == f"for {text.removesuffix(' ago')}"
 
 
-def test_pictures_are_drawn_again_only_for_something_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pictures_of_an_open_page_are_drawn_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = list[float]()
 
     def draw(slots: object, now: float) -> list[plots.Picture]:
@@ -66,10 +66,9 @@ def test_pictures_are_drawn_again_only_for_something_new(monkeypatch: pytest.Mon
     monkeypatch.setattr(plots, "pictures", draw)
     details = TenantDetails(status=READY, path="/", tunnels=0, activity=[], databases=[], files=[])
     pictures = Pictures()
-    for one, now in ((details, NOON), (details, NOON + 1), (details, NOON + 60), (details, NOON + 61)):
-        pictures.draw(one, now)
-    pictures.draw(structs.replace(details, activity=[Slot(int(NOON), 1, 0, 0.1, 0.1, 0)]), NOON + 62)
-    assert drawn == [NOON, NOON + 60, NOON + 62]
+    for now in range(31):
+        pictures.draw(details, NOON + now)
+    assert drawn == [NOON, NOON + 15, NOON + 30]
 
 
 # --- pictures ---

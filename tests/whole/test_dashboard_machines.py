@@ -93,6 +93,22 @@ def test_a_change_of_a_user_is_made_and_followed_at_the_machine_of_the_user(fly:
     fly.until_reported("m3", "dashboard: resumed", scope="300")
 
 
+def test_a_tenant_is_shown_copied_and_stopped_at_the_machine_of_its_user(fly: Cloud, browser: Browser) -> None:
+    page = browser.get(f"{HOME}tenant?address=300")
+    assert "ready" in page.text, page.text
+    assert "1 in 24 hours, none of them failed." in page.text
+    page = browser.get(f"{HOME}tenant/versions?address=300")
+    copy = browser.submit(page, operator.form_to(page, "tenant/copy", database="app.sqlite3"), {})
+    assert copy.body.startswith(b"SQLite format 3\0"), copy.text
+    fly.until_reported("m3", "dashboard: database downloaded", tenant="300")
+    page = browser.get(f"{HOME}tenant?address=300")
+    job = browser.submit(page, operator.form_to(page, "tenant/stop"), {})
+    assert job.path.startswith(f"{HOME}jobs/{fly.id('m3')}-"), job.text
+    eventually(lambda: "300 is stopped." in browser.get(job.url).text, 20, "the end of the job")
+    assert "It does not run." in browser.get(f"{HOME}tenant?address=300").text
+    assert "tenant stopped" in browser.get(f"{HOME}tenant/log?address=300").text
+
+
 def csrf(page: Page) -> dict[str, str]:
     return {"csrf": operator.form_to(page, "maintenance/pause").fields["csrf"]}
 

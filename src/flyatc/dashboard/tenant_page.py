@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from flyatc.kit.types import Progress
 from flyatc.tenants.errors import NoSuchTenant
 from flyatc.tenants.state import INACTIVE_STATES, State, Status
 
+DRAWN_SECONDS = 15.0  # for which the pictures of an open page stay
 LOOK_SECONDS = 0.2  # between two looks at the state, while something is done
 WHY = {
     State.STOPPED: "It does not run. The next request starts it.",
@@ -70,16 +72,15 @@ def _roughly(seconds: float) -> str:
 
 
 class Pictures:
-    """The pictures of one open page, drawn again when there is something new."""
+    """The pictures of one open page. They are drawn again now and then: of a busy tenant each response is a change."""
 
     def __init__(self) -> None:
-        self._of: tuple[object, int] = (None, 0)
+        self._at = -math.inf
         self._drawn: list[Picture] = []
 
     def draw(self, details: TenantDetails, now: float) -> list[Picture]:
-        wanted = details.activity, int(now // 60)
-        if wanted != self._of:
-            self._of, self._drawn = wanted, plots.pictures(details.activity, now)
+        if not 0 <= now - self._at < DRAWN_SECONDS:  # the clock may go back
+            self._at, self._drawn = now, plots.pictures(details.activity, now)
         return self._drawn
 
 
