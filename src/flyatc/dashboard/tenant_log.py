@@ -35,9 +35,9 @@ class Search:
         )
 
 
-def search_of(query: "web.Request") -> Search:
+def search_of(request: web.Request) -> Search:
     """Return the search of a form. What is not valid is left out."""
-    found = query.query
+    found = request.query
     level, kind = found.get("level", "debug"), found.get("kind", "")
     return Search(
         found.get("address", ""),

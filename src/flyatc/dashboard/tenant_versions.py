@@ -140,7 +140,7 @@ class VersionsPage:
                     history = await site.operations.history(address, None)
         except TimeoutError:
             missing = f"The store has not answered within {STORE_SECONDS:g} s."
-        except FlyatcError as error:
+        except (FlyatcError, OSError) as error:
             missing = str(error)
         now, names = time(), [one.name for one in details.databases]
         found = lines(history.versions, [*names, *(f"{name}/" for name in details.files)])
