@@ -42,8 +42,8 @@ class Row(Struct, frozen=True):
     user: str
     tenants: list[Status]
     listed: bool  # in tenants.yaml; others are of its pattern, or of the machines
-    pin: str = ""
-    machines: list[UserRow] = []
+    pin: str
+    machines: list[UserRow]
 
 
 class Proposal(Struct, frozen=True):
@@ -84,45 +84,42 @@ class UsersPage:
 
     async def show(self, request: web.Request, why: str = "") -> web.Response:
         """``why``: a change was refused for this reason; its form is filled in again."""
-        fields = await pages.form(request) if why else {}
-        rows, warning = await self._rows()
-        wanted = request.query.get("find", "").strip().lower()
-        found = [one for one in rows if wanted in one.user]
-        return pages.render(
-            request, "users.html", 422 if why else 200, rows=found[:MOST_ROWS], more=max(0, len(found) - MOST_ROWS),
-            find=wanted, by_machine=self._by_machine, warning=warning, why=why,
-            fields={name: fields.get(name, "") for name in ("user", "tenants", "region")},
-            file=self._site.config().path, pattern=self._site.config().pattern, few=FEW, at_rest=INACTIVE_STATES,
-        )  # fmt: skip
-
-    async def _rows(self) -> tuple[list[Row], str]:
-        """Return the users, and what is not known of them."""
-        config = self._site.config()
+        config, fields = self._site.config(), await pages.form(request) if why else {}
         tenants: dict[str, list[Status]] = {}
         for one in self._site.operations.status().tenants:
             tenants.setdefault(one.user, []).append(one)
-        machines: dict[str, list[UserRow]] = {}
-        warning = ""
-        if self._by_machine:
-            try:
-                seen = await self._look(FRESH)
-            except FlyatcError as error:
-                warning = f"The machines are not known: {error}"
-            else:
-                warning = f"The owners are not known: {seen.why}" if seen.owners is None else ""
-                for row in users_view.users(seen, config):
-                    machines.setdefault(row.user, []).append(row)
-        names = dict.fromkeys((*tenants, *machines))
-        return [
+        machines, warning = await self._machines()
+        wanted = request.query.get("find", "").strip().lower()
+        found = [name for name in dict.fromkeys((*tenants, *machines)) if wanted in name]
+        rows = [
             Row(
-                name,
-                tenants.get(name, []),
-                name in config.users,
-                str(config.pin_of(name) or ""),
-                machines.get(name, []),
+                user=name,
+                tenants=tenants.get(name, []),
+                listed=name in config.users,
+                pin=str(config.pin_of(name) or ""),
+                machines=machines.get(name, []),
             )
-            for name in names
-        ], warning
+            for name in found[:MOST_ROWS]
+        ]
+        return pages.render(
+            request, "users.html", 422 if why else 200, rows=rows, more=len(found) - len(rows), find=wanted,
+            by_machine=self._by_machine, warning=warning, why=why,
+            fields={name: fields.get(name, "") for name in ("user", "tenants", "region")},
+            file=config.path, pattern=config.pattern, few=FEW, at_rest=INACTIVE_STATES,
+        )  # fmt: skip
+
+    async def _machines(self) -> tuple[dict[str, list[UserRow]], str]:
+        """Return the machines by user, and what is not known of them."""
+        found: dict[str, list[UserRow]] = {}
+        if not self._by_machine:
+            return found, ""
+        try:
+            seen = await self._look(FRESH)
+        except FlyatcError as error:
+            return found, f"The machines are not known: {error}"
+        for row in users_view.users(seen, self._site.config()):
+            found.setdefault(row.user, []).append(row)
+        return found, f"The owners are not known: {seen.why}" if seen.owners is None else ""
 
     async def _look(self, age: float = 0.0) -> Seen:
         """Return the machines and their owners, at most ``age`` seconds old. Raises FlyatcError."""
