@@ -1,5 +1,7 @@
 """The restless app: every ugly state of an app, held for as long as a test needs it. Standard library only, and
-one file however long it is: it is run by its path, from anywhere, and must be up in a few hundredths of a second.
+one file however long it is: it is run by its path, from anywhere, and hundreds of times by the tests. So it must be up
+at once: it imports what begins with an underscore in place of socket, threading, signal and sqlite3, which import enum,
+re and collections, and parses its arguments itself: together they would take twice as long as all the rest.
 
 It serves HTTP/1.1 on 127.0.0.1:$PORT, one thread a connection, with a parser of its own, so that it can also answer
 what no decent server would. The *last segment* of the path decides, so everything works below any prefix:
@@ -28,16 +30,19 @@ what no decent server would. The *last segment* of the path decides, so everythi
   /bad-framing?kind=...      both, lengths, chunk, short, fold, status (see BAD_FRAMING)
 """
 
-import argparse
-import json
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import _socket
+import _thread
 import os
-import signal
-import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO, NoReturn
 
 Headers = list[tuple[str, str]]
 
@@ -53,7 +58,7 @@ REASONS = {200: "OK", 204: "No Content", 304: "Not Modified", 404: "Not Found", 
 
 
 class Request:
-    def __init__(self, reader: BinaryIO, conn: socket.socket, line: str, headers: Headers) -> None:
+    def __init__(self, reader: BinaryIO, conn: _socket.socket, line: str, headers: Headers) -> None:
         self.method, self.target, self.version = line.split(" ", 2)
         self.headers, self._reader, self.conn = headers, reader, conn
         self.path, _, self.query_string = self.target.partition("?")
@@ -62,6 +67,8 @@ class Request:
 
     @property
     def query(self) -> Headers:
+        if not self.query_string:
+            return []
         from urllib.parse import parse_qsl
 
         return parse_qsl(self.query_string, keep_blank_values=True)
@@ -129,6 +136,8 @@ class Request:
         self.send(head if self.method == "HEAD" else head + body)
 
     def tell(self, value: object, status: int = 200) -> None:
+        import json
+
         self.answer(status, json.dumps(value).encode(), "application/json")
 
 
@@ -146,6 +155,75 @@ def leave(code: int) -> NoReturn:
     os._exit(code)  # from whichever thread, and without a word to anyone
 
 
+# --- arguments ---
+
+
+class Options:
+    """Flags, each with its value:
+
+    --host ADDRESS         where to listen
+    --ready-after S        a slow boot: does nothing at all for S
+    --bind-late S          boots at once, but listens S later
+    --unwell-for S         answers 503 for S after it listens
+    --mute-for S           what is asked in the first S is never answered
+    --garbage              answers every connection with what is not HTTP
+    --exit-at-once CODE    says why on stderr and exits before it listens
+    --last-words TEXT      said on --exit-at-once, without a newline
+    --die-after S          is gone with exit code 9 after S, without SIGTERM
+    --ignore-term          ignores SIGTERM
+    --slow-term S          takes S to end after SIGTERM
+    --leave-wal            does not close its database when it ends
+    --fork-child [WHERE]   a grandchild that ignores SIGTERM and holds the output: in the "same" process group, in
+                           one of its own in the same session ("group"), or in a "session" of its own
+    --child-holds-db       the grandchild holds the database open as well
+    --chatter RATE         lines a second on stdout
+    --flood                short lines on stdout as fast as they are taken
+    --binary-output        all 256 bytes and broken UTF-8 on stdout
+    --long-line N          one line of N bytes on stdout
+    --db PATH              default: $DATABASE_PATH
+    --lazy-db              makes its database with the first row, not when it starts
+    """
+
+    host: str = "127.0.0.1"
+    ready_after: float = 0
+    bind_late: float = 0
+    unwell_for: float = 0
+    mute_for: float = 0
+    garbage: bool = False
+    exit_at_once: int | None = None
+    last_words: str = ""
+    die_after: float | None = None
+    ignore_term: bool = False
+    slow_term: float = 0
+    leave_wal: bool = False
+    fork_child: str = ""
+    child_holds_db: bool = False
+    chatter: float = 0
+    flood: bool = False
+    binary_output: bool = False
+    long_line: int = 0
+    db: str | None = os.environ.get("DATABASE_PATH")
+    lazy_db: bool = False
+
+    def __init__(self, words: list[str]) -> None:
+        words = words[::-1]
+        while words:
+            flag = words.pop()
+            kind = Options.__annotations__.get(name := flag[2:].replace("-", "_"), "")
+            if flag == "--help":
+                say(f"{__doc__}\n{Options.__doc__}\n")
+                leave(0)
+            elif not kind or not flag.startswith("--"):
+                say(f"there is no flag {flag}\n", 2)
+                leave(2)
+            elif kind == "bool":
+                setattr(self, name, True)
+            elif flag == "--fork-child":
+                self.fork_child = words.pop() if words and not words[-1].startswith("--") else "same"
+            else:
+                setattr(self, name, {"int": int, "float": float, "str": str}[kind.partition(" ")[0]](words.pop()))
+
+
 # --- the database ---
 
 
@@ -153,11 +231,11 @@ class Rows:
     """Numbered rows in a WAL database; one connection, since what is tested is the file and not the threads."""
 
     def __init__(self, path: str) -> None:
-        import sqlite3
+        import _sqlite3
 
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120  # pathlib costs 5 ms of the start
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+        self._lock = _thread.allocate_lock()
+        self._db = _sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS rows (n INTEGER PRIMARY KEY, at REAL)")
 
@@ -199,20 +277,26 @@ def echo(r: Request) -> None:
     r.tell({**seen, "pid": os.getpid(), "arguments": sys.argv[1:], "directory": os.getcwd(), "env": env})  # noqa: PTH109
 
 
+def counted(r: Request, number: Callable[[Rows], int]) -> None:
+    if rows is None:
+        return r.answer(500, b'{"error": "started without a database"}', "application/json")
+    r.answer(200, b'{"count": %d}' % number(rows), "application/json")
+
+
 def add(r: Request) -> None:
     global rows
     if rows is None and lazy is not None:
         rows = Rows(lazy)
-    r.tell({"count": rows.add()} if rows else {"error": "started without a database"}, 200 if rows else 500)
+    counted(r, Rows.add)
 
 
 def count(r: Request) -> None:
-    r.tell({"count": rows.count()} if rows else {"error": "started without a database"}, 200 if rows else 500)
+    counted(r, Rows.count)
 
 
 def grow(r: Request) -> None:
     megabytes = int(r.asked("mb", "1"))
-    r.tell({"count": rows.grow(megabytes)} if rows else {"error": "started without a database"}, 200 if rows else 500)
+    counted(r, lambda found: found.grow(megabytes))
 
 
 def slow(r: Request) -> None:
@@ -382,10 +466,10 @@ def read_head(reader: BinaryIO) -> tuple[str, Headers] | None:
     return (line, found) if line else None
 
 
-def serve(conn: socket.socket, options: argparse.Namespace, since: float) -> None:
+def serve(conn: _socket.socket, options: Options, since: float) -> None:
     try:
-        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with conn, conn.makefile("rb") as reader:
+        conn.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        with open(conn.fileno(), "rb", closefd=False) as reader:
             if options.garbage:
                 conn.sendall(b"\x00\xffSSH-2.0-not a web server\r\n\r\n" * 3)
                 return
@@ -394,9 +478,11 @@ def serve(conn: socket.socket, options: argparse.Namespace, since: float) -> Non
                     return
     except (OSError, ValueError):  # the other side left, or never spoke HTTP
         pass
+    finally:
+        conn.close()
 
 
-def answer(request: Request, options: argparse.Namespace, since: float) -> bool:
+def answer(request: Request, options: Options, since: float) -> bool:
     """Return whether the connection may be used again."""
     age = time.monotonic() - since
     if age < options.mute_for:
@@ -413,28 +499,28 @@ def answer(request: Request, options: argparse.Namespace, since: float) -> bool:
     return not request.close
 
 
-def listen(options: argparse.Namespace) -> NoReturn:
-    server = socket.socket()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listen(options: Options) -> NoReturn:
+    server = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
     server.bind((options.host, int(os.environ["PORT"])))
     server.listen(512)
     say(f"listening on {server.getsockname()[1]}\n")
     since = time.monotonic()
     while True:
-        conn, _ = server.accept()
-        threading.Thread(target=serve, args=(conn, options, since), daemon=True).start()
+        conn = _socket.socket(fileno=server._accept()[0])  # type: ignore[attr-defined]  # nor this
+        _thread.start_new_thread(serve, (conn, options, since))
 
 
 # --- bad habits ---
 
 
-def fork_child(options: argparse.Namespace) -> None:
+def fork_child(options: Options) -> None:
     """A grandchild which ignores SIGTERM and holds our output open, and the database where it is asked to."""
     global rows
     reported, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
         if options.fork_child == "group":
             os.setpgid(0, 0)
         elif options.fork_child == "session":
@@ -462,64 +548,35 @@ def flood() -> None:
         os.write(1, block)
 
 
-def on_term(options: argparse.Namespace) -> None:
+def die_later(seconds: float) -> None:
+    wait(seconds)
+    leave(9)
+
+
+def on_term(options: Options) -> None:
     def end(*_: object) -> None:
         wait(options.slow_term)
         if rows is not None and not options.leave_wal:
             rows.close()
         leave(0)
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.ignore_term else end)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN if options.ignore_term else end)
 
 
-def talk(options: argparse.Namespace) -> None:
+def talk(options: Options) -> None:
     if options.binary_output:
         os.write(1, bytes(range(256)) + b"\r\n" + b"\xff\xfe\n" + "smörgås €\r\n".encode())
     if options.long_line:
         os.write(1, b"y" * options.long_line + b"\n")
     if options.chatter:
-        threading.Thread(target=chatter, args=(options.chatter,), daemon=True).start()
+        _thread.start_new_thread(chatter, (options.chatter,))
     if options.flood:
-        threading.Thread(target=flood, daemon=True).start()
-
-
-def arguments() -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--host", default="127.0.0.1", help="where to listen")
-    p.add_argument("--ready-after", type=float, default=0, metavar="S", help="a slow boot: does nothing at all for S")
-    p.add_argument("--bind-late", type=float, default=0, metavar="S", help="boots at once, but listens S later")
-    p.add_argument("--unwell-for", type=float, default=0, metavar="S", help="answers 503 for S after it listens")
-    p.add_argument(
-        "--mute-for", type=float, default=0, metavar="S", help="what is asked in the first S is never answered"
-    )
-    p.add_argument("--garbage", action="store_true", help="answers every connection with what is not HTTP")
-    p.add_argument("--exit-at-once", type=int, metavar="CODE", help="says why on stderr and exits before it listens")
-    p.add_argument("--die-after", type=float, metavar="S", help="is gone with exit code 9 after S, without SIGTERM")
-    p.add_argument("--ignore-term", action="store_true", help="ignores SIGTERM")
-    p.add_argument("--slow-term", type=float, default=0, metavar="S", help="takes S to end after SIGTERM")
-    p.add_argument("--leave-wal", action="store_true", help="does not close its database when it ends")
-    p.add_argument(
-        "--fork-child",
-        nargs="?",
-        const="same",
-        choices=["same", "group", "session"],
-        help="a grandchild that ignores SIGTERM and holds the output: in the same process group, "
-        "in one of its own in the same session, or in a session of its own (out of everybody's reach)",
-    )
-    p.add_argument("--child-holds-db", action="store_true", help="the grandchild holds the database open as well")
-    p.add_argument("--chatter", type=float, default=0, metavar="RATE", help="lines a second on stdout")
-    p.add_argument("--flood", action="store_true", help="short lines on stdout as fast as they are taken")
-    p.add_argument("--binary-output", action="store_true", help="all 256 bytes and broken UTF-8 on stdout")
-    p.add_argument("--long-line", type=int, default=0, metavar="N", help="one line of N bytes on stdout")
-    p.add_argument("--last-words", default="", metavar="TEXT", help="said on --exit-at-once, without a newline")
-    p.add_argument("--lazy-db", action="store_true", help="makes its database with the first row, not when it starts")
-    p.add_argument("--db", default=os.environ.get("DATABASE_PATH"), metavar="PATH", help="default: $DATABASE_PATH")
-    return p.parse_args()
+        _thread.start_new_thread(flood, ())
 
 
 def main() -> NoReturn:
     global rows, lazy
-    options = arguments()
+    options = Options(sys.argv[1:])
     on_term(options)
     if options.exit_at_once is not None:
         say(f"about to exit with {options.exit_at_once}\n", 2)
@@ -533,7 +590,7 @@ def main() -> NoReturn:
     elif options.db:
         rows = Rows(options.db)
     if options.die_after is not None:
-        threading.Timer(options.die_after, leave, (9,)).start()
+        _thread.start_new_thread(die_later, (options.die_after,))
     talk(options)
     wait(options.bind_late)
     listen(options)
