@@ -3,14 +3,15 @@
 import contextlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+import fork_server
 from fakes import refusals
 from fakes.faults import line
 from fakes.s3 import Server
@@ -68,38 +69,28 @@ def answered(daemon: Daemon, path: str) -> Answer | None:
 # --- at the start ---
 
 
-def serve(folder: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
+def serve(folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
     (folder / "tenants.yaml").write_text(config())
-    return subprocess.Popen(
-        [sys.executable, "-m", "flyatc", "serve"],
-        cwd=folder,
-        env={**clean_environment(), **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return fork_server.run(["serve"], folder, clean_environment() | environ, 60 * SLOWNESS)
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclone_server: Server) -> dict[str, str]:
     """Return the output of daemons with a useless bucket, started at once. Each ended by itself, and made nothing."""
     top = tmp_path_factory.mktemp("useless")
-    with contextlib.ExitStack() as made:
+    with contextlib.ExitStack() as made, ThreadPoolExecutor(3) as pool:
         shop = Shop(moto_server)
         environs = {
             "secret": rclone_server.environ(rclone_server.bucket(), secret="wrong"),
             "missing": moto_server.environ("nowhere"),
             "region": made.enter_context(refusals.refusing(*refusals.REGION)).environ("ours"),
         }
-        begun = {name: serve(top / name, environ) for name, environ in environs.items()}
-        for process in begun.values():
-            made.callback(process.kill)
-        found = {name: process.communicate(timeout=60 * SLOWNESS)[0] for name, process in begun.items()}
-    assert {name: process.returncode for name, process in begun.items()} == dict.fromkeys(begun, 1)
+        done = dict(zip(environs, pool.map(serve, [top / name for name in environs], environs.values()), strict=True))
+    assert {name: one.returncode for name, one in done.items()} == dict.fromkeys(done, 1)
     assert not list(top.glob("*/data/tenants"))
     assert shop.everything() == {}
-    return found
+    return {name: one.stdout for name, one in done.items()}
 
 
 @pytest.mark.parametrize(

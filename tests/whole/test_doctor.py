@@ -1,13 +1,13 @@
 """``flyatc doctor`` with stores that are good, wrong, careless and silent; all examined at once."""
 
 import json
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fork_server
 from fakes import refusals
 from fakes.faults import line
 from fakes.s3 import Server
@@ -19,40 +19,34 @@ Answers = dict[str, tuple[int, str]]
 
 def ask(
     folder: Path, environ: dict[str, str], *arguments: str, tenants: str = TENANTS, fly: str = ""
-) -> subprocess.Popen[str]:
+) -> tuple[int, str]:
+    """The exit code, and the output."""
     folder.mkdir()
     if fly:
         (folder / "fly.toml").write_text(fly)
     (folder / "tenants.yaml").write_text(tenants)
-    return subprocess.Popen(
-        [sys.executable, "-m", "flyatc", "doctor", *arguments],
-        cwd=folder,
-        env={**clean_environment(), **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    done = fork_server.run(["doctor", *arguments], folder, clean_environment() | environ, 30 * SLOWNESS)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory, moto_server: Server, rclone_server: Server) -> Answers:
     top, moto, rclone = tmp_path_factory.mktemp("doctor"), moto_server, rclone_server
-    with line(moto.port) as silent, refusals.refusing(*refusals.CLOCK) as early:
+    with line(moto.port) as silent, refusals.refusing(*refusals.CLOCK) as early, ThreadPoolExecutor(9) as pool:
         silent.black_hole()
         litestream = f"{TENANTS}storage: {{mode: litestream, litestream: {top}/none}}\n"
         made = {
-            "good": ask(top / "good", moto.environ(moto.bucket()), "--json"),
-            "secret": ask(top / "secret", rclone.environ(rclone.bucket(), secret="wrong")),
-            "missing": ask(top / "missing", moto.environ("nowhere")),
-            "silent": ask(top / "silent", moto.environ("ours", port=silent.port)),
-            "early": ask(top / "early", early.environ("ours")),
-            "heedless": ask(top / "heedless", rclone.environ(rclone.bucket())),
-            "bare": ask(top / "bare", {"BUCKET_NAME": "ours", "AWS_ENDPOINT_URL_S3": "nowhere"}),
-            "folder": ask(top / "folder", {"FLY_MACHINE_ID": "x"}, tenants=litestream),
-            "short": ask(top / "short", {}, fly="kill_timeout = '10s'"),
+            "good": pool.submit(ask, top / "good", moto.environ(moto.bucket()), "--json"),
+            "secret": pool.submit(ask, top / "secret", rclone.environ(rclone.bucket(), secret="wrong")),
+            "missing": pool.submit(ask, top / "missing", moto.environ("nowhere")),
+            "silent": pool.submit(ask, top / "silent", moto.environ("ours", port=silent.port)),
+            "early": pool.submit(ask, top / "early", early.environ("ours")),
+            "heedless": pool.submit(ask, top / "heedless", rclone.environ(rclone.bucket())),
+            "bare": pool.submit(ask, top / "bare", {"BUCKET_NAME": "ours", "AWS_ENDPOINT_URL_S3": "nowhere"}),
+            "folder": pool.submit(ask, top / "folder", {"FLY_MACHINE_ID": "x"}, tenants=litestream),
+            "short": pool.submit(ask, top / "short", {}, fly="kill_timeout = '10s'"),
         }
-        outputs = {name: process.communicate(timeout=30 * SLOWNESS)[0] for name, process in made.items()}
-    return {name: (made[name].returncode, output) for name, output in outputs.items()}
+        return {name: answer.result() for name, answer in made.items()}
 
 
 def test_a_good_bucket_passes_all_examinations(asked: Answers) -> None:

@@ -140,7 +140,7 @@ def test_what_a_killed_daemon_left_unsaved_is_saved_even_if_the_next_one_is_stop
 
 
 def test_an_idle_machine_saves_and_exits_in_spite_of_health_checks(start: StartDaemon) -> None:
-    daemon = start(config(server="  health: /healthz", top="machine_idle: {after: 500ms, then: exit}"))
+    daemon = start(config(server="  health: /healthz", top="machine_idle: {after: 1s, then: exit}"))
     assert daemon.post("/ann/one/add").json["count"] == 1
     with amid_an_answer(daemon, "/ann/one/sse?n=12&pause=0.1") as raw:
         while not raw.recv(65536).endswith(b"0\r\n\r\n"):
@@ -155,6 +155,6 @@ def test_an_idle_machine_saves_and_exits_in_spite_of_health_checks(start: StartD
 
 def test_an_app_of_another_idle_time_is_no_reason_to_stay(start: StartDaemon) -> None:
     awake = f"users: {{ann: {{command: {restless()}, idle: 0}}}}"
-    daemon = start(config(users=awake, top="machine_idle: {after: 300ms, then: exit}"))
+    daemon = start(config(users=awake, top="machine_idle: {after: 1s, then: exit}"))
     assert daemon.get("/ann/up").status == 200
     assert daemon.wait() == 0
