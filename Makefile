@@ -73,7 +73,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
   --custom-compile-command "make lock" $(if $(KEEP),,--upgrade)
 
 lock: | $(BIN)/pip
-	$(INSTALL) 'uv>=0.9'
+	$(INSTALL) 'uv>=0.9,<1'
 	$(LOCK) --group dev --output-file tests/requirements.lock
 	$(LOCK) --group build --constraint tests/requirements.lock --output-file tests/requirements-serve.lock
 	$(LOCK) --group dist --constraint tests/requirements.lock --output-file tests/requirements-dist.lock
@@ -105,7 +105,11 @@ $(BIN)/pip:
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.serve $@
 
+# pip takes ten times as long as uv, which it installs first; and does it all where uv fails, as with an index of pip's own
 .venv/.dev: pyproject.toml tests/requirements.lock | $(BIN)/pip
-	$(INSTALL) --require-hashes -r tests/requirements.lock
+	sed -n '/^uv==/,/[^\\]$$/p' tests/requirements.lock >.venv/uv.lock
+	$(INSTALL) --require-hashes -r .venv/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --link-mode copy --compile-bytecode \
+	  --require-hashes -r tests/requirements.lock || $(INSTALL) --require-hashes -r tests/requirements.lock
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch .venv/.serve .venv/.dist $@
