@@ -15,23 +15,26 @@ LANES = ("whole", "doors", "story", "pure")
 LONG = (  # s, on two cores; of a file that stays together, or of its longest test
     "test_torture.py",  # 60
     "test_dist.py",
-    "test_stacks.py",
     "test_store_cut.py",
-    "test_lease_end.py",
-    "test_files.py",
+    "test_machine_sleep.py",
+    "test_stacks.py",
+    "test_cache_suite.py",
     "test_users.py",
-    "test_dashboard_chromium.py",
-    "test_many_machines.py",  # 45
+    "test_many_machines.py",
+    "test_files.py",
+    "test_lease_end.py",
+    "test_bucket_faults.py",
+    "test_exec_all.py",
+    "test_crawler.py",
     "test_healing.py",
     "test_data_deleted.py",
-    "test_machine_sleep.py",
     "test_leases.py",
     "test_store_start.py",
-    "test_dist.py",  # 30
     "test_tenant_stops.py",
-    "test_stacks.py",
     "test_servers_python_and_node.py",
-    "test_dashboard_fly.py",  # 20
+    "test_ownership_simulation.py",  # 10; the longest of tests/pure and tests/story, which otherwise would end last
+    "test_hostile_heads.py",
+    "test_delivery_cache_memory.py",
 )
 
 

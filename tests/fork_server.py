@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
+import leftovers
+
 IMPORTED = (  # with all that they import; and the modules of all commands
     *(f"flyatc.{name}" for name in ("daemon.daemon", "wrapper.wrapper", "control.http_server", "control.application")),
     *("aiohttp", "boto3", "dns.asyncresolver", "passlib.hash", "prometheus_client.exposition", "rich.table"),
@@ -89,8 +91,9 @@ class ForkServer:
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, __file__, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            command, pass_fds = [sys.executable, __file__, str(theirs.fileno())], [theirs.fileno()]
+            env = {name: value for name, value in os.environ.items() if name != leftovers.TEST}  # it serves many
+            self._process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, pass_fds=pass_fds)
 
     def start(
         self,
