@@ -27,6 +27,7 @@ import leftovers
 
 IMPORTED = (  # with all that they import; and the modules of all commands
     *(f"flyatc.{name}" for name in ("daemon.daemon", "wrapper.wrapper", "control.http_server", "control.application")),
+    *(f"flyatc.{name}" for name in ("dashboard.site", "dashboard.machines")),
     *("aiohttp", "boto3", "dns.asyncresolver", "passlib.hash", "prometheus_client.exposition", "rich.table"),
 )
 BY_HAND, UNBUFFERED = "FLYATC_TEST_FORK", "PYTHONUNBUFFERED"
