@@ -1,5 +1,6 @@
 """Long work for the operator: it goes on when the page is left, and its page shows how far it is."""
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,7 @@ class Jobs:
     def __init__(self, machine: str, log: Log) -> None:
         self._machine, self._log = machine, log
         self._all: OrderedDict[str, Job] = OrderedDict()
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # of those under way
 
     def start(self, title: str, back: str, work: Work, *, unit: str = "") -> Job:
         """Begin work. It gets ``progress(step, done, total)``, and returns a sentence on its result; a FlyatcError that
@@ -66,8 +68,14 @@ class Jobs:
         self._all[job.id] = job
         for old in [one.id for one in self._all.values() if one.ended is not None][: max(0, len(self._all) - KEPT)]:
             del self._all[old]
-        tasks.start(self._run(job, work), f"dashboard: {title}")
+        task = self._tasks[job.id] = tasks.start(self._run(job, work), f"dashboard: {title}")
+        task.add_done_callback(lambda _: self._tasks.pop(job.id))
         return job
+
+    async def settle(self, job: Job, seconds: float) -> None:
+        """Wait so long for the job to end."""
+        if (task := self._tasks.get(job.id)) is not None:
+            await asyncio.wait([task], timeout=seconds)
 
     async def _run(self, job: Job, work: Work) -> None:
         try:

@@ -8,6 +8,7 @@ from flyatc.dashboard.live import live
 from flyatc.dashboard.site import Site, to_machine
 
 GONE = "There is no such job here: a machine keeps its last ones until the daemon is restarted."
+QUICK = 0.7  # s; most work ends within: then its page shows the result at once
 
 
 def routes(site: Site) -> list[web.RouteDef]:
@@ -24,8 +25,11 @@ def routes(site: Site) -> list[web.RouteDef]:
         return to_machine(site, request, machine_of(request.match_info["id"]))
 
     async def one(request: web.Request) -> web.Response:
-        elsewhere = there(request)
-        return pages.render(request, "job.html", job=found(request)) if elsewhere is None else elsewhere
+        if (elsewhere := there(request)) is not None:
+            return elsewhere
+        job = found(request)
+        await site.jobs.settle(job, QUICK)
+        return pages.render(request, "job.html", job=job)
 
     async def follow(request: web.Request) -> web.StreamResponse:
         if (elsewhere := there(request)) is not None:
