@@ -50,8 +50,10 @@ class Way:
 class Chromium:
     """One browser. ``origin``: what the addresses begin with."""
 
-    def __init__(self, driver: Chrome, origin: str) -> None:
-        self.driver, self.origin = driver, origin
+    def __init__(self, driver: Chrome, origin: str, downloads: Path) -> None:
+        self.driver, self.origin, self.downloads = driver, origin, downloads
+        downloads.mkdir()
+        self._tell("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
         self.way = Way("desktop")
 
     def become(self, way: Way) -> None:
@@ -155,6 +157,12 @@ class Chromium:
         """Wait until this text can be seen; return all text."""
         return str(eventually(lambda: text in (seen := self.text) and seen, within, f"{text!r} in {self.text!r}"))
 
+    def downloaded(self, name: str) -> Path:
+        """Wait for the file that a page has the browser keep; ``name``: its end."""
+        found = eventually(lambda: [one for one in self.downloads.iterdir() if one.name.endswith(name)], 10, name)
+        assert isinstance(found, list)
+        return Path(found[0])
+
     def screenshot(self, name: str) -> Path:
         """Keep a picture of what can be seen now."""
         SCREENSHOTS.mkdir(exist_ok=True)
@@ -239,4 +247,4 @@ def chromium(origin: str) -> Iterator[Chromium]:
         with Chrome(options, ChromeService(driver, log_output=f"{profile}/driver.log", env=environment)) as browser:
             browser.set_page_load_timeout(20 * SLOWNESS)
             browser.set_script_timeout(20 * SLOWNESS)
-            yield Chromium(browser, origin)
+            yield Chromium(browser, origin, Path(profile) / "downloads")
