@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -88,61 +88,59 @@ class Chromium:
     def press(self, name: str, *, near: str = "") -> None:
         """Press the button, or follow the link, that has this name; by touch, or with Tab and Enter. ``near``: a text
         in the same entry of a list."""
-        found = self.find("a[href], button, summary, input[type=submit]", name, near)
+        self._go_to("a[href], button, summary", name, near)
         if self.way.keyboard:
-            self.focus(found)
             self.keys(Keys.ENTER)
-        else:
-            found.click()
 
     def fill(self, label: str, text: str) -> None:
         """Replace the text of the field with this label."""
-        found = self.find("input, textarea, select", label)
-        if self.way.keyboard:
-            self.focus(found)
-        else:
-            found.click()
-        if found.tag_name == "select":
-            return self.keys(text)
-        self.driver.execute_script("arguments[0].select()", found) if found.get_attribute("value") else None
+        self._go_to("input, textarea", label)
+        self.driver.execute_script("document.activeElement.select()")
         self.keys(text)
-        return None
 
     def append(self, label: str, text: str) -> None:
         """Write at the end of the field with this label."""
-        found = self.find("textarea", label)
-        if self.way.keyboard:
-            self.focus(found)
-        else:
-            found.click()
+        self._go_to("textarea", label)
         ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(Keys.END).key_up(Keys.CONTROL).perform()
         self.keys(text)
 
     def keys(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def focus(self, wanted: WebElement) -> None:
-        """Reach an element with Tab alone. Fails if it cannot be reached, or if its focus cannot be seen."""
+    def _go_to(self, *what: str) -> None:
+        """Focus an element with Tab alone, or click it. A part of the page may be renewed meanwhile."""
+        found = self.find(*what)
+        if self.way.keyboard:
+            return self._tab_to(*what)
+        for _ in range(5):
+            try:
+                return found.click()
+            except StaleElementReferenceException:
+                found = self.find(*what)
+        raise AssertionError(f"{what} is renewed all the time")
+
+    def _tab_to(self, *what: str) -> None:
+        """Fails if it cannot be reached, or if its focus cannot be seen."""
         for _ in range(MOST_TABS):
             self.keys(Keys.TAB)
-            if self.driver.execute_script("return document.activeElement === arguments[0]", wanted):
-                seen = self.driver.execute_script(FOCUS_SEEN)
-                assert seen, f"the focus on {wanted.accessible_name!r} cannot be seen"
-                return
-        raise AssertionError(f"{wanted.accessible_name!r} is not reached with {MOST_TABS} Tabs")
+            if self._ask("return find(...arguments) === document.activeElement", *what):
+                break
+        else:
+            raise AssertionError(f"{what} is not reached with {MOST_TABS} Tabs")
+        assert self._ask("return outlined(document.activeElement)"), f"the focus on {what} cannot be seen"
 
     # --- what an operator sees ---
 
     def find(self, selector: str, name: str, near: str = "") -> WebElement:
         """The first visible element of these with this name: its text, label or aria-label. Waits for it."""
+        found = eventually(
+            lambda: self._ask("return find(...arguments)", selector, name, near), 10, f"{name!r} in {self.text!r}"
+        )
+        assert isinstance(found, WebElement)
+        return found
 
-        def found() -> WebElement | None:
-            one = self.driver.execute_script(FIND, selector, name, near)
-            return one if isinstance(one, WebElement) else None
-
-        one = eventually(found, 10, f"{name!r} in {self.text!r}")
-        assert isinstance(one, WebElement)
-        return one
+    def _ask(self, script: str, *arguments: str) -> Any:
+        return self.driver.execute_script(FIND + script, *arguments)
 
     @property
     def text(self) -> str:
@@ -173,7 +171,7 @@ class Chromium:
     # --- what a page must be ---
 
     def faults(self) -> list[str]:
-        """Serious findings of axe, and what is wrong for a thumb: a page that is too wide, targets that are too low."""
+        """Serious findings of axe; a page or a text that is too wide; targets that are too low for a thumb."""
         found = list(self.driver.execute_script(LAYOUT, THUMB if self.way.size == "phone" else 0))
         if not self.driver.execute_script("return 'axe' in window"):
             self.driver.execute_script(AXE.read_text())
@@ -190,20 +188,22 @@ class Chromium:
 
 STATUS = re.compile(r"/_flyatc/[a-z/]* - Failed to load resource: the server responded with a status of 4")
 MOST_TABS = 150
-FOCUS_SEEN = """
-const style = getComputedStyle(document.activeElement)
-return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none'
-"""
 FIND = """
-const [selector, name, near] = arguments
 const plain = text => (text || '').replace(/\\s+/g, ' ').trim()
 const seen = one => one.checkVisibility({visibilityProperty: true, contentVisibilityAuto: true})
 const names = one => [plain(one.getAttribute('aria-label')), plain(one.innerText), plain(one.value),
                       ...[...(one.labels || [])].map(label => plain(label.innerText))]
 const entry = one => one.closest('li, tr, section') || document.body
-const all = [...document.querySelectorAll(selector)].filter(one => seen(one) && entry(one).innerText.includes(near))
-return all.find(one => names(one).includes(name)) ||
-  all.find(one => names(one).some(own => own.startsWith(name))) || null
+const find = (selector, name, near) => {
+  const all = [...document.querySelectorAll(selector)]
+    .filter(one => seen(one) && entry(one).innerText.includes(near || ''))
+  return all.find(one => names(one).includes(name)) ||
+    all.find(one => names(one).some(own => own.startsWith(name))) || null
+}
+const outlined = one => {
+  const style = getComputedStyle(one)
+  return (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none'
+}
 """
 LAYOUT = """
 const [thumb] = arguments, found = []
@@ -215,6 +215,9 @@ for (const one of document.querySelectorAll('a[href], button, summary, input:not
   if (thumb && box.height && box.right > 0 && !prose && box.height < thumb - 0.5)
     found.push(`${one.outerHTML.slice(0, 100)} is ${box.height} px high`)
 }
+for (const one of document.querySelectorAll('.tiles > *, button, .button, .badge, dd'))
+  if (one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline')
+    found.push(`the text of ${one.outerHTML.slice(0, 100)} is wider than its box`)
 return found
 """
 RUN_AXE = """

@@ -93,10 +93,9 @@ class StorePages:
             found = await self._verified(wanted, progress)
             if not found:
                 return "The store has no database" + (f" of {wanted}." if wanted is not None else " yet.")
-            bad = sum(one.state != "ok" for one in found)
-            return (
-                f"{bad} of {len(found)} copies are not sound." if bad else f"All {len(found)} copies can be restored."
-            )
+            if bad := sum(one.state != "ok" for one in found):
+                return f"{bad} of {len(found)} copies cannot be restored."
+            return f"All {len(found)} copies can be restored." if len(found) > 1 else "The copy can be restored."
 
         title = "Verify the store" if wanted is None else f"Verify what the store has of {wanted}"
         self._verification = site.jobs.start(title, site.url("store"), work, unit="databases")
