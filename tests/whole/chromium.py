@@ -157,9 +157,15 @@ class Chromium:
 
     def downloaded(self, name: str) -> Path:
         """Wait for the file that a page has the browser keep; ``name``: its end."""
-        found = eventually(lambda: [one for one in self.downloads.iterdir() if one.name.endswith(name)], 10, name)
-        assert isinstance(found, list)
-        return Path(found[0])
+
+        def found() -> Path | None:
+            return next((one for one in self.downloads.iterdir() if one.name.endswith(name)), None)
+
+        try:
+            return Path(eventually(found, 10, name))
+        except AssertionError as error:
+            there = [one.name for one in self.downloads.iterdir()]
+            raise AssertionError(f"{error}; there are {there}, and the page has {self.text!r}") from None
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of what can be seen now."""
@@ -242,6 +248,7 @@ def chromium(origin: str) -> Iterator[Chromium]:
             options.add_argument(one)
         if os.geteuid() == 0:
             options.add_argument("--no-sandbox")  # root may not use it
+        options.add_experimental_option("prefs", {"profile.default_content_setting_values.automatic_downloads": 1})
         options.set_capability("goog:loggingPrefs", {"browser": "WARNING"})
         driver = shutil.which("chromedriver")
         assert driver is not None
