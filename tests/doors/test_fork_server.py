@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,13 +43,14 @@ def seen(pid: int, folder: Path) -> dict[str, object]:
     """The state of a process in the kernel, without numbers that differ each time."""
     at = Path(f"/proc/{pid}")
     status = dict(re.findall(r"^(\w+):\s*(.*)$", (at / "status").read_text(), re.MULTILINE))
-    files = [
-        str((at / "fd" / name).readlink()) for name in sorted((one.name for one in (at / "fd").iterdir()), key=int)
-    ]
+    files = []
+    for one in (at / "fd").iterdir():
+        with suppress(FileNotFoundError):  # just closed
+            files.append(re.sub(r"\d+", "", str(one.readlink()).replace(str(folder), "")))
     return {
         "group": os.getpgid(pid) == os.getpgrp(),
         "folder": (at / "cwd").readlink() == folder,
-        "files": [re.sub(r"\d+", "", one.replace(str(folder), "")) for one in files],
+        "files": sorted(files),
         "limits": (at / "limits").read_text(),
         **{name: status[name] for name in ("SigBlk", "SigIgn", "SigCgt", "Umask", "Uid", "Threads", "NoNewPrivs")},
     }
