@@ -20,6 +20,7 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_stacks.py",
     "test_cache_suite.py",
     "test_users.py",
+    "test_dashboard_chromium.py",
     "test_many_machines.py",
     "test_files.py",
     "test_lease_end.py",
@@ -32,6 +33,9 @@ LONG = (  # s, on two cores; of a file that stays together, or of its longest te
     "test_store_start.py",
     "test_tenant_stops.py",
     "test_servers_python_and_node.py",
+    "test_dashboard_fly.py",
+    "test_dashboard.py",
+    "test_dashboard_tenant.py",
     "test_ownership_simulation.py",  # 10; the longest of tests/pure and tests/story, which otherwise would end last
     "test_hostile_heads.py",
     "test_delivery_cache_memory.py",
