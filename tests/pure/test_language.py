@@ -22,9 +22,9 @@ PROSE = re.compile(rf"\b(?:{PERSONS}|visitors?)\b", re.IGNORECASE)
 
 def dialect(source: str) -> Iterator[str]:
     """Yield each private word of a module, in docstrings, comments, texts and parts of names, with its line."""
-    for number, line in enumerate(source.splitlines(), 1):
-        parts = re.sub(r"_|(?<=[a-z0-9])(?=[A-Z])", " ", line)
-        yield from (f"{number}: {word}" for word in WORDS.findall(parts))
+    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", source.replace("_", " "))
+    for found in WORDS.finditer(parts):
+        yield f"{parts.count(chr(10), 0, found.start()) + 1}: {found[0]}"
 
 
 def riddles(source: str) -> Iterator[str]:
