@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 LANES = ("whole", "doors", "story", "pure")
 LONG = (  # s, on two cores; of a file that stays together, or of its longest test
     "test_torture.py",  # 60
+    "test_dashboard_chromium.py",
     "test_dist.py",
     "test_store_cut.py",
     "test_machine_sleep.py",

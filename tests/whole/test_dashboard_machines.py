@@ -53,7 +53,7 @@ def test_any_machine_shows_all_and_takes_the_session_of_another(fly: Cloud, brow
         page = overview(browser, *(f"serves {user}" for user in HOMES.values()))
         for name, region in zip(HOMES, REGIONS, strict=True):
             assert f"{fly.id(name)} · {region} · " in page.text
-        assert page.text.count("1 apps") == 3
+        assert page.text.count(" · 1 app<") == 3
         assert page.text.count('<span class="badge good">running</span>') == 3
     browser.origin = f"http://127.0.0.1:{fly.simulator.port}"
 
@@ -82,6 +82,8 @@ def test_a_machine_that_does_not_answer_is_shown_as_such_within_a_bounded_time(f
 
 
 def test_a_change_of_a_user_is_made_and_followed_at_the_machine_of_the_user(fly: Cloud, browser: Browser) -> None:
+    page = browser.get(f"{HOME}tenant?address=300")
+    assert f" · {fly.id('m3')} · " in page.text, "the head of the page names the machine that has made it"
     page = browser.get(f"{HOME}maintenance")
     job = browser.submit(page, operator.form_to(page, "maintenance/pause"), {"address": "300", "limit": "20s"})
     assert job.path.startswith(f"{HOME}jobs/{fly.id('m3')}-"), job.text

@@ -17,7 +17,6 @@ from flyatc.admin import machines_view, store_access
 from flyatc.admin.machines_view import Known, MachineView, Session
 from flyatc.config.schema import Config
 from flyatc.control.types import MachineStatus
-from flyatc.edge import peer_forward
 from flyatc.fly import api_types, dns_answers, environment
 from flyatc.fly.api import MachinesApi
 from flyatc.fly.api_types import ApiError
@@ -40,8 +39,8 @@ STORE_AT_ONCE = 8
 MOST_ASKED, MOST_OWNERS = 100, 200  # machines; users
 LARGEST = 1 << 20  # bytes of an answer
 LEAST, A_MACHINE = 3.0, 0.1  # s for which all of it is kept: at least, and for each machine
-REFUSED = "it refuses our signature: FLYATC_SECRET and the time must be the same on all machines"
-OLDER = "its flyatc is too old to answer"
+RECORDS_LEAST, A_READ = 10.0, 0.2  # s for which records of the store are kept: at least, and for each read
+REFUSED = "it refuses our signature: FLYATC_SECRET, the time and flyatc must be the same on all machines"
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ class Machines:
         self._kept: AsyncCache[str, Found] = AsyncCache(
             lambda _: self._look(), lambda found: max(LEAST, A_MACHINE * len(found.machines)), 1
         )
+        self._records: AsyncCache[str, _Records] = AsyncCache(self._by_store, lambda found: found.good_for, 1)
 
     async def look(self) -> Found:
         """The machines now; this one's part is always new. Raises nothing."""
@@ -94,14 +94,17 @@ class Machines:
         looked = _Looked()
         try:
             async with asyncio.timeout(TOTAL):
-                await tasks.every((self._by_network(looked, notes), self._by_store(looked, notes)), "the machines")
+                await tasks.every((self._by_network(looked, notes), self._read(looked)), "the machines")
         except TimeoutError:
             notes.append(f"What was not known within {TOTAL:g} s is missing.")
-        key = self._config().fly.metadata
+        key, records = self._config().fly.metadata, looked.records
         network = isinstance(self._peers, Peers)
-        known = Known(own, looked.answers, looked.listed, key, looked.sessions, looked.owners, network)
-        dirty = [one for one in looked.owners if one.state == "dirty" and one.machine != own.machine]
-        return Found(machines_view.views(known), dirty, notes)
+        known = Known(own, looked.answers, looked.listed, key, records.sessions, records.owners, network)
+        dirty = [one for one in records.owners if one.state == "dirty" and one.machine != own.machine]
+        return Found(machines_view.views(known), dirty, [*notes, *records.notes])
+
+    async def _read(self, looked: "_Looked") -> None:
+        looked.records = await self._records.get("")
 
     # --- the Machines API, and the machines themselves ---
 
@@ -138,21 +141,38 @@ class Machines:
 
     # --- the store ---
 
-    async def _by_store(self, looked: "_Looked", notes: list[str]) -> None:
-        store, config = self._store, self._config()
+    async def _by_store(self, _: str) -> "_Records":
+        """The records, as far as the store gives them. Raises nothing."""
+        found, store, config = _Records(), self._store, self._config()
         if store is None:
-            return
+            return found
+        held = set(self._own().users)
+        users = sorted({*config.users, *(one.user for one in config.tenants.values())} - held)
+        if len(users) > MOST_OWNERS:
+            found.notes.append(f"Of {len(users)} users the machines of {MOST_OWNERS} were looked up in the store.")
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                looked.sessions = await _sessions(store, config)
-                users = sorted({*config.users, *(one.user for one in config.tenants.values())})
-                if len(users) > MOST_OWNERS:
-                    notes.append(f"Of {len(users)} users the machines of {MOST_OWNERS} were looked up in the store.")
-                looked.owners = await store_access.read_owners(config, self._environ, store, users[:MOST_OWNERS])
+                found.sessions = await _sessions(store, config)
+                found.owners = await store_access.read_owners(config, self._environ, store, users[:MOST_OWNERS])
         except (StoreUnavailable, OwnershipUnknown) as error:
-            notes.append(f"The records in the store are missing: {error}.")
+            found.notes.append(f"The records in the store are missing: {error}.")
         except TimeoutError:
-            notes.append(f"The records in the store are missing: it has not answered within {STORE_SECONDS:g} s.")
+            found.notes.append(f"The records in the store are missing: no answer within {STORE_SECONDS:g} s.")
+        return found
+
+
+@dataclass
+class _Records:
+    """Records of the store."""
+
+    sessions: dict[str, Session] = field(default_factory=dict)
+    owners: list[store_access.Owner] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def good_for(self) -> float:
+        """Seconds for which to use them: each read of the store costs."""
+        return max(RECORDS_LEAST, A_READ * (len(self.sessions) + 2 * len(self.owners)))
 
 
 @dataclass
@@ -161,8 +181,7 @@ class _Looked:
 
     answers: dict[str, MachineStatus | str] = field(default_factory=dict)
     listed: list[api_types.Machine] | None = None
-    sessions: dict[str, Session] = field(default_factory=dict)
-    owners: list[store_access.Owner] = field(default_factory=list)
+    records: _Records = field(default_factory=_Records)
 
 
 async def _listed(api: MachinesApi, me: str) -> list[api_types.Machine]:
@@ -196,7 +215,7 @@ async def _status(session: ClientSession, peers: Peers, machine: str, address: s
         headers = {request_signature.HEADER.decode(): signature.decode()}
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             if response.status == 403:
-                return REFUSED if response.headers.get("Flyatc-Seal") == peer_forward.REFUSED.decode() else OLDER
+                return REFUSED
             if response.status != 200:
                 return f"its answer is {response.status}"
             body = await response.content.read(LARGEST + 1)
