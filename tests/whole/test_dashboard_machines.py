@@ -81,6 +81,16 @@ def test_a_machine_that_does_not_answer_is_shown_as_such_within_a_bounded_time(f
     overview(browser, "All is well")
 
 
+def test_without_the_machines_api_the_machines_are_found_by_dns(fly: Cloud, browser: Browser) -> None:
+    fly.fail(api="away")
+    try:
+        page = overview(browser, "The states of the machines are not known", "serves 300")
+        assert page.text.count('<span class="badge good">running</span>') == 3
+        assert "All is well" in page.text
+    finally:
+        fly.fail()
+
+
 def test_a_change_of_a_user_is_made_and_followed_at_the_machine_of_the_user(fly: Cloud, browser: Browser) -> None:
     page = browser.get(f"{HOME}tenant?address=300")
     assert f" · {fly.id('m3')} · " in page.text, "the head of the page names the machine that has made it"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,22 +17,38 @@ if TYPE_CHECKING:
     from flyatc.dashboard.site import Site
 
 MEMINFO = Path("/proc/meminfo")
+KEPT = 0.9  # s
 
 
 def connect(parts: Parts, operations: Operations, config: Callable[[], Config]) -> None:
     """Give the dashboard its Site, and the other machines the status of this one. ``config``: returns the present
     configuration."""
-    parts.dashboard.make = lambda: _make(parts, operations, config)
-    parts.status = lambda: msgspec.json.encode(status(parts, operations))
+    kept = _KeptStatus(parts, operations)
+    parts.dashboard.make = lambda: _make(parts, operations, config, kept.get)
+    parts.status = lambda: msgspec.json.encode(kept.get())
 
 
-def _make(parts: Parts, operations: Operations, config: Callable[[], Config]) -> "Site":
+class _KeptStatus:
+    """The status of this machine, kept for KEPT seconds: it looks at every tenant, and any number of machines and pages
+    may ask for it."""
+
+    def __init__(self, parts: Parts, operations: Operations) -> None:
+        self._parts, self._operations = parts, operations
+        self._last: MachineStatus | None = None
+        self._at = 0.0
+
+    def get(self) -> MachineStatus:
+        if self._last is None or monotonic() - self._at > KEPT:
+            self._last, self._at = status(self._parts, self._operations), monotonic()
+        return self._last
+
+
+def _make(
+    parts: Parts, operations: Operations, config: Callable[[], Config], own: Callable[[], MachineStatus]
+) -> "Site":
     """Import the dashboard's modules and make the Site. For a thread."""
     from flyatc.dashboard.machines import Machines
     from flyatc.dashboard.site import Site
-
-    def own() -> MachineStatus:
-        return status(parts, operations)
 
     site = Site(
         operations,
