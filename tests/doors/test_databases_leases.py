@@ -8,6 +8,8 @@ import pytest
 
 from fakes.machines import DATABASE, Machine, Yard, add, rows
 from fakes.owners import FakeLease, previous
+from flyatc.config import load
+from flyatc.daemon.leases import local_tenants
 from flyatc.kit.errors import SaveFailed, StillRunning
 from flyatc.kit.types import silent
 
@@ -218,3 +220,11 @@ async def test_where_something_still_runs_it_is_saved_but_neither_as_the_last_no
     assert await machine.service.unsaved([machine.tenant]) == [machine.tenant], "the next start must save again"
     await session(machine, FakeLease(2))
     assert await machine.service.unsaved([machine.tenant]) == []
+
+
+async def test_a_stray_file_beside_the_folders_of_tenants_is_no_tenant(tmp_path: Path) -> None:
+    (tmp_path / "tenants.yaml").write_text("server: {data: data}\napp: {command: [true]}\nusers: {ann: {}}\n")
+    (tmp_path / "data/tenants/ann/~").mkdir(parents=True)
+    (tmp_path / "data/tenants/ann/app.sqlite3").touch()
+    found = await local_tenants(load.load(tmp_path / "tenants.yaml", {}))
+    assert [one.address for one in found] == ["ann"]

@@ -94,7 +94,7 @@ def test_a_failure_is_a_502_with_the_reason_in_the_log_and_what_it_wrote_is_save
     assert "preparing" in [line.get("was") for line in daemon.reported("tenant saving")]
     assert daemon.reported("tenant starting") == []
     daemon.until_reported("saved", database="jobs.sqlite3")
-    assert daemon.status("ann")["state"] == "failed"
+    eventually(lambda: daemon.status("ann")["state"] == "failed", what="the end of its run")
     assert "before_start" in daemon.cli("status").stdout
 
 

@@ -195,5 +195,5 @@ async def local_tenants(config: Config, user: str = "*") -> list[Tenant]:
 
 
 def _local_tenants(config: Config, user: str) -> list[Tenant]:
-    folders = sorted(Path(config.server.data).glob(f"tenants/{user}/*"))
+    folders = sorted(Path(config.server.data).glob(f"tenants/{user}/*/"))  # a stray file is no tenant
     return [config.tenant_kept_as(folder.parent.name, folder.name) for folder in folders]
